@@ -1,0 +1,119 @@
+"""What a daemon prints on a terminal when it is up: one block for a person, instead of log lines.
+
+Pure functions from facts to text. They use no colours and no characters beyond ASCII, so that the block can be pasted
+anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from urllib.parse import urlsplit
+
+_LOOPBACK = ("localhost", "127.", "::1")
+
+
+def node_banner(
+    version: str,
+    node_id: str,
+    proxy_url: str,
+    admin_url: str,
+    upstream_url: str,
+    *,
+    open_to_all: Iterable[str] = (),
+) -> str:
+    """The block of a node.
+
+    Args:
+        version: the version that runs.
+        node_id: its ID.
+        proxy_url: URL at which clients of this machine, or of the bound address, reach the proxy port.
+        admin_url: the same for the admin port.
+        upstream_url: the same for the upstream port.
+        open_to_all: which of `proxy`, `admin` and `upstream` are bound to all interfaces.
+    """
+    everywhere = set(open_to_all)
+    rows = [
+        ("proxy", proxy_url, "clients send requests here"),
+        ("upstream", upstream_url, "agents connect here; no authentication yet: never the Internet"),
+        ("admin", admin_url, "operators only: never the Internet"),
+    ]
+    url_width = max(len(url) for _, url, _ in rows)
+    lines = [f"Pico node {node_id} is up (pico_twisted {version})", ""]
+    for port, url, whom in rows:
+        reach = _reach(url, everywhere=port in everywhere)
+        lines.append(f"  {port:<9} {url:<{url_width}}  {whom}")
+        lines.append(f"  {'':<9} {'':<{url_width}}  open to: {reach}")
+    lines += [
+        "",
+        "Register a service of yours, for example what listens on port 3000:",
+        "",
+        f"  twistd -n --pidfile= pico-agent --connect.url {upstream_url} --listen my-endpoint=localhost:3000",
+        "",
+        "Ctrl-C stops the node once the requests in progress have finished.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def agent_banner(
+    version: str,
+    agent_id: str,
+    sessions: Sequence[tuple[str, str | None, float | None]],
+    listeners: Sequence[tuple[str, str]],
+    proxy_url: str | None = None,
+) -> str:
+    """The block of an agent whose endpoints are registered.
+
+    Args:
+        version: the version that runs.
+        agent_id: its ID.
+        sessions: for each the URL of the node, the node's ID if it told one, and the round trip in seconds if it was
+            measured.
+        listeners: for each the endpoint and the address of the service.
+        proxy_url: where clients reach the node's proxy port, if that can be told or guessed.
+    """
+    lines = [f"Pico agent {agent_id} is up (pico_twisted {version})", ""]
+    for url, node_id, rtt_s in _distinct(sessions):
+        latency = "latency not measured yet" if rtt_s is None else f"latency {_milliseconds(rtt_s)}"
+        lines.append(f"  session   {url}  node {node_id or 'unknown'}, {latency}")
+    if not sessions:
+        lines.append("  session   none yet")
+    lines.append("")
+    width = max((len(endpoint) for endpoint, _ in listeners), default=0)
+    lines += [f"  {endpoint:<{width}} -> {addr}" for endpoint, addr in listeners]
+    if listeners:
+        lines += ["", "Try it:", "", f"  curl -H 'x-pico-endpoint: {listeners[0][0]}' {proxy_url or 'http://NODE:8000'}/"]
+    lines += ["", "Ctrl-C stops the agent once the requests in progress have finished."]
+    return "\n".join(lines) + "\n"
+
+
+def guess_proxy_url(upstream_url: str, port: int = 8000) -> str:
+    """Where the proxy port of a node may be, from the URL of its upstream port: the same host, the default port."""
+    url = urlsplit(upstream_url)
+    host = url.hostname or "localhost"
+    scheme = "https" if url.scheme in ("https", "wss") else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _reach(url: str, *, everywhere: bool) -> str:
+    if everywhere:
+        return "every network of this machine (bound to all interfaces)"
+    host = urlsplit(url).hostname or ""
+    if host.startswith(_LOOPBACK):
+        return "this machine only"
+    return f"whoever reaches {host}"
+
+
+def _distinct(
+    sessions: Sequence[tuple[str, str | None, float | None]],
+) -> list[tuple[str, str | None, float | None]]:
+    """One line for each node: every listener has a session of its own, and most go to the same place."""
+    seen: dict[tuple[str, str | None], float | None] = {}
+    for url, node_id, rtt_s in sessions:
+        known = seen.get((url, node_id))
+        seen[url, node_id] = rtt_s if known is None else min(known, known if rtt_s is None else rtt_s)
+    return [(url, node_id, rtt_s) for (url, node_id), rtt_s in seen.items()]
+
+
+def _milliseconds(seconds: float) -> str:
+    milliseconds = seconds * 1000
+    return f"{milliseconds:.1f} ms" if milliseconds < 10 else f"{milliseconds:.0f} ms"

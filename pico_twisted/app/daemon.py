@@ -1,0 +1,157 @@
+"""What both daemons do with their process: signals, ordered stop, exit status.
+
+twistd stops its services together and waits for none of them in turn, and a second signal does nothing to it. So a daemon
+here is one service. The first SIGTERM or SIGINT stops the reactor, which waits for `stopService`: that runs the drain, with
+`grace_period` as its deadline. A second signal, or the deadline, cuts what is left. SIGHUP reloads.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet import task
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
+from twisted.logger import ILogObserver, Logger
+from twisted.python.components import Componentized
+
+from pico_twisted.app.ports import CannotStart
+from pico_twisted.net.logs import Logging
+
+log = Logger()
+
+GC_OBJECTS = 10_000
+"""New objects between two looks for garbage cycles. A request makes dozens of objects and hardly ever a cycle; with
+Python's 700, looking takes a few percent of the processor."""
+POLL_S = 0.05
+"""How often a drain looks whether it may go on."""
+
+
+class Daemon(Service):
+    """A service that owns its process. Subclasses bind, serve, drain, cut and reload.
+
+    Args:
+        reactor: of the process.
+        command: how messages on stderr begin.
+        grace_s: from the first signal to the end.
+        logging: of the process.
+    """
+
+    def __init__(self, reactor: Any, command: str, grace_s: float, logging: Logging) -> None:
+        self.reactor = reactor
+        self.logging = logging
+        self.command = command
+        self.grace_s = grace_s
+        self.stopping = False
+        self._cut = False
+        self._old_handlers: dict[int, Any] = {}
+
+    # What subclasses do
+
+    def bind(self) -> None:
+        """Take what may be taken only once: ports. Raises `CannotStart`."""
+
+    def serve(self) -> None:
+        """Everything is bound: begin."""
+
+    async def drain(self) -> None:
+        """Finish in order. Ends by itself; what it waits for ends it early when `cut_now` was called."""
+
+    def cut(self) -> None:
+        """Drop everything that is still open."""
+
+    def reload(self) -> None:
+        """SIGHUP."""
+
+    # IService
+
+    def setServiceParent(self, parent: Any) -> None:
+        """twistd gives us our application: our log takes the place of its own."""
+        super().setServiceParent(parent)
+        if isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self.logging.observer)
+
+    def startService(self) -> None:
+        """Bind and serve, or end with one message and status 1."""
+        super().startService()
+        try:
+            self.bind()
+        except CannotStart as error:
+            self.cut()
+            print(f"{self.command}: {error}", file=sys.__stderr__)
+            raise SystemExit(1) from error
+        self.reactor.callWhenRunning(self._catch_signals)
+        self.serve()
+        gc.freeze()
+        gc.set_threshold(GC_OBJECTS, 20, 50)
+
+    def stopService(self) -> Deferred[None]:
+        """Drain. The reactor waits for the result."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self.stopping = True
+        log.info("Stopping: requests in progress have {grace_s} s", grace_s=self.grace_s)
+        timer = self.reactor.callLater(self.grace_s, self._cut_now, "the grace period is over")
+        try:
+            await self.drain()
+        except Exception:
+            log.failure("The ordered stop failed")
+        if timer.active():
+            timer.cancel()
+        self.cut()
+        self._release_signals()
+        log.info("Stopped")
+
+    async def until(self, reached: Callable[[], bool], within_s: float | None = None) -> bool:
+        """Wait for a condition, until everything is cut, or for `within_s`. Returns whether it was reached."""
+        end = None if within_s is None else self.reactor.seconds() + within_s
+        while not reached():
+            if self._cut or (end is not None and self.reactor.seconds() >= end):
+                return False
+            await task.deferLater(self.reactor, POLL_S)
+        return True
+
+    def _cut_now(self, why: str) -> None:
+        if not self._cut:
+            log.warn("Cutting what is left: {reason}", reason=why)
+            self._cut = True
+            self.cut()
+
+    # Signals
+
+    def _catch_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            self._old_handlers[number] = signal.signal(number, self._signalled)
+
+    def _release_signals(self) -> None:
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+        self._old_handlers.clear()
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        self.reactor.callFromThread(self._hup if number == signal.SIGHUP else self._end)
+
+    def _end(self) -> None:
+        if self.stopping:
+            self._cut_now("second signal")
+            return
+        try:
+            self.reactor.stop()
+        except ReactorNotRunning:
+            self._cut_now("second signal")
+
+    def _hup(self) -> None:
+        if self.stopping:
+            return
+        try:
+            self.reload()
+        except Exception:
+            log.failure("The configuration could not be reloaded")

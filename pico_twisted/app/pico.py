@@ -1,0 +1,16 @@
+"""`twistd pico`: what the plugin names. Light to import; the service comes with its imports when it is made."""
+
+from __future__ import annotations
+
+from twisted.application.service import IService
+
+from .options import NodeOptions as Options
+
+__all__ = ["Options", "makeService"]
+
+
+def makeService(options: Options) -> IService:
+    """The service of a node. Called by twistd once the options are read."""
+    from .node import make_node_service
+
+    return make_node_service(options)

@@ -1,0 +1,42 @@
+"""The configuration of both daemons: frozen classes, one for each section of a file, checked when they are loaded."""
+
+from __future__ import annotations
+
+from .agent import (
+    AgentAdminConfig,
+    AgentConfig,
+    AgentLimitsConfig,
+    ClientTlsConfig,
+    ConnectConfig,
+    ListenerConfig,
+)
+from .common import LogConfig, ServerTlsConfig
+from .faults import ConfigFaults, Fault
+from .load import load_agent, load_node
+from .node import AdminConfig, ClusterConfig, NodeConfig, NodeLimitsConfig, ProxyConfig, UpstreamConfig
+from .values import Address, Network, ServiceAddress, in_networks
+
+__all__ = [
+    "Address",
+    "AdminConfig",
+    "AgentAdminConfig",
+    "AgentConfig",
+    "AgentLimitsConfig",
+    "ClientTlsConfig",
+    "ClusterConfig",
+    "ConfigFaults",
+    "ConnectConfig",
+    "Fault",
+    "ListenerConfig",
+    "LogConfig",
+    "Network",
+    "NodeConfig",
+    "NodeLimitsConfig",
+    "ProxyConfig",
+    "ServerTlsConfig",
+    "ServiceAddress",
+    "UpstreamConfig",
+    "in_networks",
+    "load_agent",
+    "load_node",
+]

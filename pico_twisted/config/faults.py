@@ -1,0 +1,65 @@
+"""What is wrong with a configuration, told to the operator all at once."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+
+import attrs
+
+MAX_SHOWN = 60  # characters of a value in a message: enough to recognise it, and one line stays one line
+MAX_FILE_NAME_SHOWN = 4096  # of a file's name the end matters most
+_USER_INFO = re.compile(r"//\S*@")  # a URL's user name and password
+
+
+@attrs.frozen(kw_only=True)
+class Fault:
+    """One thing that is wrong.
+
+    Attributes:
+        path: the key, such as ``proxy.timeout`` or ``listeners[1].addr``.
+        found: what is there, as words. Never a secret's value.
+        expected: what would be right, as words.
+        where: the flag or the file and line that it came from; empty when it came from nowhere.
+    """
+
+    path: str
+    found: str
+    expected: str
+    where: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.path} ({self.where})" if self.where else self.path
+        return f"{place}: found {self.found}, expected {self.expected}"
+
+
+class ConfigFaults(Exception):
+    """A configuration cannot be used. Carries every fault that was found, in the order of the keys."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class Unfit(ValueError):
+    """A value does not fit its key: raised by a kind, turned into a `Fault` by whoever knows the path."""
+
+    def __init__(self, found: str, expected: str) -> None:
+        self.found = found
+        self.expected = expected
+        super().__init__(f"found {found}, expected {expected}")
+
+
+def shown(raw: object, most: int = MAX_SHOWN) -> str:
+    """A value from a file or a flag in words that fit into a message."""
+    if raw is None:
+        return "nothing"
+    if isinstance(raw, dict):
+        return "a mapping"
+    if isinstance(raw, list | tuple):
+        return "a list"
+    text = _USER_INFO.sub("//...@", str(raw))
+    if len(text) > most:
+        text = text[:most] + "..."
+    return json.dumps(text, ensure_ascii=False)

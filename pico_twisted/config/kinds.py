@@ -1,0 +1,267 @@
+"""What a key may hold: how its text is read, which values are possible, and how both are told to an operator."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import attrs
+from cattrs import IterableValidationError, IterableValidationNote
+
+from . import values
+from .faults import Unfit, shown
+
+T = TypeVar("T")
+
+DAY_S = 24 * 3600.0
+SHORTEST_WAIT_S = 0.001  # what the timers can tell apart
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_PREFIX = re.compile(r"[A-Za-z0-9._-]{1,48}", re.ASCII)  # leaves room for what is drawn behind it
+_ENDPOINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+_SUBSYSTEM = re.compile(r"[a-z][a-z0-9_.-]{0,63}", re.ASCII)
+_TOKEN = re.compile(r"[\x21-\x7e]{1,4096}", re.ASCII)  # goes into a header line as it is
+
+
+@attrs.frozen(kw_only=True)
+class Kind(Generic[T]):
+    """One kind of value.
+
+    Attributes:
+        name: a word for the reference documentation, such as ``duration``.
+        expected: what fits, as words that continue "expected ...".
+        read: turns the text of a file, a flag or a variable into the value, or raises `ValueError`.
+        fits: whether a value is possible.
+        text: turns a value back into its text.
+        optional: the value for an empty text, or None when an empty text does not fit.
+        secret: its values are never shown.
+        file: its text names a file, and a relative name is taken from the directory of the start.
+    """
+
+    name: str
+    expected: str
+    read: Callable[[str], T]
+    fits: Callable[[T], bool] = attrs.field(default=lambda _value: True)
+    text: Callable[[T], str] = attrs.field(default=str)
+    empty_fits: bool = False
+    empty: T | None = None
+    secret: bool = False
+    file: bool = False
+
+    def parse(self, raw: object) -> T | None:
+        """The value of what a file or a flag holds.
+
+        Raises:
+            Unfit: it is no such value.
+        """
+        if not isinstance(raw, str):
+            raise Unfit(shown(raw), self.expected)
+        if raw == "" and self.empty_fits:
+            return self.empty
+        try:
+            value = self.read(raw)
+        except ValueError:
+            raise self._unfit(raw) from None
+        if not self.fits(value):
+            raise self._unfit(raw)
+        return value
+
+    def _unfit(self, raw: str) -> Unfit:
+        return Unfit("a value that is not shown here" if self.secret else shown(raw), self.expected)
+
+    def check(self, value: Any) -> None:
+        """Raise `ValueError` for a value that code gave and that no file could."""
+        if not (self.empty_fits and value == self.empty) and not self.fits(value):
+            raise ValueError(f"{'a value that is not shown' if self.secret else repr(value)} is not {self.expected}")
+
+    def to_text(self, value: T | None) -> str:
+        """The text of a value, as `parse` reads it."""
+        return "" if value is None or (self.empty_fits and value == self.empty) else self.text(value)
+
+
+@attrs.frozen(kw_only=True)
+class Many(Generic[T]):
+    """Several values of one kind: a list, or one text with commas between them. The value is a tuple."""
+
+    item: Kind[T]
+    at_least: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"list of {self.item.name}"
+
+    @property
+    def expected(self) -> str:
+        return f"a list, each item {self.item.expected}"
+
+    @property
+    def secret(self) -> bool:
+        return self.item.secret
+
+    @property
+    def file(self) -> bool:
+        return self.item.file
+
+    def parse(self, raw: object) -> tuple[T | None, ...]:
+        """The values of what a file or a flag holds.
+
+        Raises:
+            Unfit: it is no list, or has too few items.
+            IterableValidationError: some items do not fit.
+        """
+        items = split_commas(raw) if isinstance(raw, str) else raw
+        if not isinstance(items, list | tuple):
+            raise Unfit(shown(raw), self.expected)
+        if len(items) < self.at_least:
+            raise Unfit("an empty list", f"at least {self.at_least}, each {self.item.expected}")
+        parsed: list[T | None] = []
+        misfits: list[Exception] = []
+        for index, item in enumerate(items):
+            try:
+                parsed.append(self.item.parse(item))
+            except Unfit as misfit:
+                misfit.add_note(IterableValidationNote(f"item {index}", index, str))
+                misfits.append(misfit)
+        if misfits:
+            raise IterableValidationError("list", misfits, tuple)
+        return tuple(parsed)
+
+    def check(self, value: Any) -> None:
+        """Raise `ValueError` for values that code gave and that no file could."""
+        if not isinstance(value, tuple) or len(value) < self.at_least:
+            raise ValueError(f"{value!r} is not a tuple of {self.at_least} items or more")
+        for item in value:
+            self.item.check(item)
+
+    def to_text(self, value: tuple[T, ...]) -> str:
+        """The values as one text with commas, as `parse` reads it."""
+        return ",".join(self.item.to_text(item) for item in value)
+
+
+def split_commas(text: str) -> list[str]:
+    """The items of a text with commas; blanks around them do not count. An empty text has no items."""
+    return [item.strip() for item in text.split(",")] if text.strip() else []
+
+
+def duration(*, least_s: float = SHORTEST_WAIT_S, most_s: float = DAY_S) -> Kind[float]:
+    """A time to wait. The value is in seconds."""
+    least, most = values.duration_text(least_s), values.duration_text(most_s)
+    return Kind(
+        name="duration",
+        expected=f"a duration such as 500ms, 15s or 1m30s, from {least} to {most}",
+        read=values.read_duration,
+        fits=lambda seconds: least_s <= seconds <= most_s,
+        text=values.duration_text,
+    )
+
+
+def size(*, least: int, most: int) -> Kind[int]:
+    """A number of bytes."""
+    return Kind(
+        name="size",
+        expected=f"a size such as 64KiB or 16MiB, from {values.size_text(least)} to {values.size_text(most)}",
+        read=values.read_size,
+        fits=lambda count: least <= count <= most,
+        text=values.size_text,
+    )
+
+
+def count(*, least: int = 1, most: int = 10_000_000) -> Kind[int]:
+    """A whole number of things."""
+    return Kind(
+        name="number",
+        expected=f"a whole number from {least} to {most}",
+        read=values.read_integer,
+        fits=lambda number: least <= number <= most,
+    )
+
+
+def one_of(*words: str) -> Kind[str]:
+    """One of a few words."""
+
+    def read(text: str) -> str:
+        return text.lower()
+
+    return Kind(name="|".join(words), expected="one of " + ", ".join(words), read=read, fits=lambda word: word in words)
+
+
+def _matching(pattern: re.Pattern[str]) -> Callable[[str], bool]:
+    return lambda text: pattern.fullmatch(text) is not None
+
+
+def _boolean_text(value: bool) -> str:
+    return "true" if value else "false"
+
+
+BOOLEAN: Kind[bool] = Kind(name="boolean", expected="true or false", read=values.read_boolean, text=_boolean_text)
+_BIND_EXPECTED = "an address to listen on such as :8000, 127.0.0.1:8000 or [::1]:8000 (in quotes in a file)"
+BIND_ADDRESS: Kind[values.Address] = Kind(name="address", expected=_BIND_EXPECTED, read=values.read_bind_address)
+BIND_ADDRESS_OR_OFF: Kind[values.Address] = Kind(
+    name="address", expected=_BIND_EXPECTED + ', or "" for none', read=values.read_bind_address, empty_fits=True
+)
+ADVERTISE_ADDRESS: Kind[values.Address] = Kind(
+    name="address",
+    expected='an address to connect to such as 10.1.2.3:8000 or node1.example.com:8000, or "" for the bound one',
+    read=values.read_reachable_address,
+    empty_fits=True,
+)
+SERVICE_ADDRESS: Kind[values.ServiceAddress] = Kind(
+    name="service address",
+    expected="where the service listens: a port, host:port, or an http or https URL without a path",
+    read=values.read_service_address,
+)
+NODE_URL: Kind[str] = Kind(
+    name="URL",
+    expected="the http, https, ws or wss URL of a node, such as https://pico.example.com:8002, "
+    "with no path and no user name",
+    read=values.read_node_url,
+)
+NETWORK: Kind[values.Network] = Kind(
+    name="network",
+    expected="an IP address or a range such as 10.0.0.0/8 (the bits behind the prefix are zero)",
+    read=values.read_network,
+)
+CLUSTER_NAME: Kind[str] = Kind(
+    name="name", expected="1 to 64 letters, digits, dots, dashes or underscores", read=str, fits=_matching(_NAME)
+)
+OPTIONAL_ID: Kind[str] = Kind(
+    name="ID",
+    expected='1 to 64 letters, digits, dots, dashes or underscores, or "" to have one made',
+    read=str,
+    fits=_matching(_NAME),
+    empty_fits=True,
+    empty="",
+)
+ID_PREFIX: Kind[str] = Kind(
+    name="ID",
+    expected='1 to 48 letters, digits, dots, dashes or underscores, or "" for none',
+    read=str,
+    fits=_matching(_PREFIX),
+    empty_fits=True,
+    empty="",
+)
+ENDPOINT_ID: Kind[str] = Kind(
+    name="endpoint ID",
+    expected="an endpoint ID: 1 to 128 letters, digits, dots, dashes or underscores, the first a letter or a digit",
+    read=str,
+    fits=_matching(_ENDPOINT),
+)
+SUBSYSTEM: Kind[str] = Kind(
+    name="subsystem",
+    expected="the name of a subsystem as log lines show it, such as proxy",
+    read=str,
+    fits=_matching(_SUBSYSTEM),
+)
+FILE: Kind[str] = Kind(
+    name="file", expected="the name of a file", read=str, fits=str.isprintable, empty_fits=True, empty="", file=True
+)
+SECRET: Kind[str] = Kind(
+    name="secret",
+    expected="1 to 4096 visible ASCII characters without blanks",
+    read=str,
+    fits=_matching(_TOKEN),
+    empty_fits=True,
+    empty="",
+    secret=True,
+)

@@ -1,0 +1,203 @@
+"""Defaults, a file and flags into one checked configuration, or every fault that stands in the way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+import attrs
+
+from .agent import AgentConfig, ConnectConfig
+from .checks import Contradiction, agent_faults, node_faults, read_secret
+from .document import Document, child, parse_document
+from .faults import MAX_FILE_NAME_SHOWN, ConfigFaults, Fault, shown
+from .fields import all_keys
+from .kinds import split_commas
+from .node import NodeConfig
+from .structure import structure
+
+C = TypeVar("C")
+
+Overrides = Mapping[str, str | list[str]]
+
+LISTEN = "listen"  # the agent's flag for listeners, which have no key that is one text
+
+
+def load_node(
+    path: str | None = None,
+    overrides: Overrides | None = None,
+    environ: Mapping[str, str] | None = None,
+    expand_env: bool = False,
+    *,
+    directory: str | None = None,
+) -> NodeConfig:
+    """The configuration of a node.
+
+    Args:
+        path: the YAML file; None for none.
+        overrides: values of flags, by the dotted path of their key; a list for a flag that was repeated.
+        environ: the environment, for `${VAR}`.
+        expand_env: whether `${VAR}` in the file is replaced.
+        directory: where relative file names start; the current directory unless given.
+
+    Raises:
+        ConfigFaults: with everything that is wrong.
+    """
+    return _Load(NodeConfig, path, overrides or {}, directory).run(environ if expand_env else None, node_faults)
+
+
+def load_agent(
+    path: str | None = None,
+    overrides: Overrides | None = None,
+    environ: Mapping[str, str] | None = None,
+    expand_env: bool = False,
+    *,
+    directory: str | None = None,
+) -> AgentConfig:
+    """The configuration of an agent; `connect.token` holds what `connect.token_file` says.
+
+    The arguments and what it raises are those of `load_node`. The override `listen` holds texts `ENDPOINT=ADDR`,
+    which take the place of the file's listeners.
+    """
+    load = _Load(AgentConfig, path, overrides or {}, directory)
+    config = load.run(environ if expand_env else None, agent_faults)
+    if not config.connect.token_file:
+        return config
+    token = read_secret(config.connect.token_file)
+    if token is None:
+        fault = Fault(
+            path="connect.token_file",
+            found="a file that holds no token",
+            expected="a file with one line of visible ASCII characters without blanks",
+        )
+        raise ConfigFaults(load.placed([fault]))
+    connect: ConnectConfig = attrs.evolve(config.connect, token=token)
+    return attrs.evolve(config, connect=connect)
+
+
+class _Load(Generic[C]):
+    """One run of loading: keeps where each value came from, for the faults."""
+
+    def __init__(self, cls: type[C], path: str | None, overrides: Overrides, directory: str | None) -> None:
+        self.cls = cls
+        self.path = path
+        self.overrides = overrides
+        self.directory = os.getcwd() if directory is None else directory
+        self.places: dict[str, str] = {}
+        self.faults: list[Fault] = []
+        self.readable = True
+        self.order = [key.dotted for key in all_keys(cls)]
+        self.flags = {key.dotted: "--" + key.flag for key in all_keys(cls)}
+
+    def run(self, environ: Mapping[str, str] | None, check: Callable[[C], Iterator[Contradiction]]) -> C:
+        data = self._read_file(environ)
+        self._apply_overrides(data)
+        self._anchor_file_names(data)
+        structured = structure(data, self.cls)
+        self.faults += structured.faults
+        if structured.value is not None and self.readable:
+            known = {fault.path for fault in self.faults}
+            for fault, others in check(structured.value):
+                if not any(_touches(path, at) for path in known for at in (fault.path, *others)):
+                    self.faults.append(fault)
+        if self.faults or structured.value is None:
+            raise ConfigFaults(self.placed(self.faults))
+        return structured.value
+
+    def placed(self, faults: Iterable[Fault]) -> list[Fault]:
+        """The faults in the order of the keys, each with the flag or the line that it came from."""
+        return sorted((self._placed(fault) for fault in faults), key=self._rank)
+
+    def _placed(self, fault: Fault) -> Fault:
+        if fault.where:
+            return fault
+        path = fault.path
+        while path and path not in self.places:
+            path = path[: max(path.rfind("."), path.rfind("["), 0)]
+        return attrs.evolve(fault, where=self.places.get(path, ""))
+
+    def _rank(self, fault: Fault) -> int:
+        path = fault.path.partition("[")[0]
+        while path and path not in self.order:
+            path = path.rpartition(".")[0]
+        return self.order.index(path) if path else -1
+
+    def _read_file(self, environ: Mapping[str, str] | None) -> dict[str, Any]:
+        if self.path is None:
+            return {}
+        try:
+            with open(os.path.join(self.directory, self.path), "rb") as file:
+                content = file.read()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "not a file name"
+            found = f"{shown(self.path, MAX_FILE_NAME_SHOWN)} ({reason})"
+            self.faults.append(Fault(path="file", found=found, expected="a file that can be read", where="--config"))
+            self.readable = False
+            return {}
+        document: Document = parse_document(content, file_name=self.path, environ=environ)
+        self.faults += document.faults
+        self.readable = document.readable
+        self.places = {path: f"{self.path}:{line}" for path, line in document.lines.items()}
+        return document.data
+
+    def _apply_overrides(self, data: dict[str, Any]) -> None:
+        for dotted, given in self.overrides.items():
+            values = [given] if isinstance(given, str) else given
+            if dotted == LISTEN and LISTEN not in self.flags:
+                self._listen(data, values)
+                continue
+            if dotted not in self.flags:
+                raise ValueError(f"no key {dotted}")  # the caller's mistake: flags are made from the keys
+            *sections, name = dotted.split(".")
+            self._section(data, sections)[name] = ",".join(values)
+            self.places[dotted] = self.flags[dotted]
+
+    def _section(self, data: dict[str, Any], names: list[str]) -> dict[str, Any]:
+        path = ""
+        for name in names:
+            path = child(path, name)
+            inner = data.get(name)
+            if inner is not None and not isinstance(inner, dict):
+                fault = Fault(
+                    path=path, found="a list" if isinstance(inner, list) else "a single value", expected="a mapping"
+                )
+                self.faults.append(self._placed(fault))
+                inner = None
+            data[name] = inner = {} if inner is None else inner
+            data = inner
+        return data
+
+    def _listen(self, data: dict[str, Any], texts: list[str]) -> None:
+        listeners: list[dict[str, str]] = []
+        for text in [item for given in texts for item in split_commas(given)]:
+            endpoint, equals, addr = text.partition("=")
+            path = child("listeners", len(listeners))
+            self.places[path] = "--listen"
+            for name in ("endpoint", "addr"):
+                self.places[child(path, name)] = "--listen"
+            if equals:
+                listeners.append({"endpoint": endpoint, "addr": addr})
+            else:
+                self.faults.append(
+                    Fault(path="listeners", found=shown(text), expected="ENDPOINT=ADDR", where="--listen")
+                )
+        data["listeners"] = listeners
+
+    def _anchor_file_names(self, data: dict[str, Any]) -> None:
+        """Make relative file names absolute: a daemon changes its directory, and reads them again later."""
+        for key in all_keys(self.cls):
+            if key.kind is None or not key.kind.file:
+                continue
+            holder: Any = data
+            for name in key.path[:-1]:
+                holder = holder.get(name) if isinstance(holder, dict) else None
+            text = holder.get(key.path[-1]) if isinstance(holder, dict) else None
+            if isinstance(holder, dict) and isinstance(text, str) and text:
+                holder[key.path[-1]] = os.path.join(self.directory, text)
+
+
+def _touches(path: str, other: str) -> bool:
+    """Whether one of two paths is the other, or lies in what the other holds."""
+    short, long = sorted((path, other), key=len)
+    return long == short or long.startswith((short + ".", short + "["))

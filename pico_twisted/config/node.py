@@ -1,0 +1,162 @@
+"""The configuration of a node."""
+
+from __future__ import annotations
+
+import attrs
+
+from . import kinds
+from .common import LogConfig, ServerTlsConfig
+from .fields import section, setting
+from .values import Address, Network
+
+_KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
+
+
+@attrs.frozen(kw_only=True)
+class ProxyConfig:
+    """The port of the proxy clients."""
+
+    bind_addr: Address = setting(
+        kinds.BIND_ADDRESS,
+        ":8000",
+        "Address that the proxy port listens on. Without a host it is every interface; port 0 takes a free one.",
+    )
+    advertise_addr: Address | None = setting(
+        kinds.ADVERTISE_ADDRESS,
+        "",
+        "Address under which others reach the proxy port. Empty: the bound IP, or the host's own address when bound "
+        "to all interfaces.",
+    )
+    timeout: float = setting(
+        kinds.duration(),
+        "30s",
+        "How long to wait for the first byte of a response, from the last progress of the request's body on. "
+        "When it is over the client gets 504.",
+    )
+    head_timeout: float = setting(
+        kinds.duration(),
+        "10s",
+        "How long a client may take to send the head of a request. Bytes that trickle in do not extend it.",
+    )
+    keepalive_timeout: float = setting(
+        kinds.duration(), "5m", "How long a client's connection stays open between two requests."
+    )
+    idle_timeout: float = setting(
+        kinds.duration(),
+        "5m",
+        "How long a request or a response may stand still half-way before it is given up. Upgraded connections "
+        "may be silent for as long as they like.",
+    )
+    trusted_proxies: tuple[Network, ...] = setting(
+        kinds.Many(item=kinds.NETWORK),
+        "",
+        "Addresses or ranges (CIDR) of load balancers in front of this port. What they say in X-Forwarded-* and "
+        "Forwarded is kept and appended to; from anybody else it is replaced.",
+    )
+    access_log: bool = setting(kinds.BOOLEAN, "true", "Whether each request is logged with one line.")
+    tls: ServerTlsConfig = section(ServerTlsConfig, "Serve HTTPS instead of HTTP to the proxy clients.")
+
+
+@attrs.frozen(kw_only=True)
+class UpstreamConfig:
+    """The port of the agents."""
+
+    bind_addr: Address = setting(
+        kinds.BIND_ADDRESS,
+        ":8002",
+        "Address that the upstream port listens on. Without a host it is every interface; port 0 takes a free one.",
+    )
+    advertise_addr: Address | None = setting(
+        kinds.ADVERTISE_ADDRESS,
+        "",
+        "Address under which agents reach the upstream port. Empty: the bound IP, or the host's own address when "
+        "bound to all interfaces.",
+    )
+    tls: ServerTlsConfig = section(ServerTlsConfig, "Let agents connect with wss instead of ws.")
+
+
+@attrs.frozen(kw_only=True)
+class AdminConfig:
+    """The port of the operators."""
+
+    bind_addr: Address = setting(
+        kinds.BIND_ADDRESS,
+        ":8001",
+        "Address that the admin port listens on. It shows the node's state to whoever reaches it: keep it off the "
+        "Internet.",
+    )
+    advertise_addr: Address | None = setting(
+        kinds.ADVERTISE_ADDRESS,
+        "",
+        "Address under which operators reach the admin port. Empty: the bound IP, or the host's own address when "
+        "bound to all interfaces.",
+    )
+    tls: ServerTlsConfig = section(ServerTlsConfig, "Serve HTTPS instead of HTTP to the operators.")
+
+
+@attrs.frozen(kw_only=True)
+class ClusterConfig:
+    """Which cluster the node is in, and who it is there."""
+
+    name: str = setting(kinds.CLUSTER_NAME, "pico", "Name of the cluster.")
+    node_id: str = setting(
+        kinds.OPTIONAL_ID,
+        "",
+        "ID of this node, its own in the cluster. Empty: `cluster.node_id_prefix` and random characters, new at each "
+        "start.",
+    )
+    node_id_prefix: str = setting(
+        kinds.ID_PREFIX, "", "What a made node ID begins with. Not used with `cluster.node_id`."
+    )
+
+
+@attrs.frozen(kw_only=True)
+class NodeLimitsConfig:
+    """How much the node takes on. Beyond a limit it refuses, and goes on with what it has."""
+
+    calls: int = setting(kinds.count(), "20000", "Requests in progress at once. One more is answered 503.")
+    calls_per_session: int = setting(
+        kinds.count(),
+        "2000",
+        "Requests in progress at once on one agent's session. One more goes elsewhere, or is 503.",
+    )
+    sessions: int = setting(kinds.count(), "20000", "Agent sessions at once. One more is refused.")
+    connections: int = setting(kinds.count(), "20000", "Connections of proxy clients at once. One more is closed.")
+    buffered_bytes: int = setting(
+        kinds.size(least=_MIB, most=64 * _GIB),
+        "256MiB",
+        "Bytes held in memory for all calls together. Beyond it no stream gets a larger window, and new calls are "
+        "answered 503.",
+    )
+    head_bytes: int = setting(
+        kinds.size(least=_KIB, most=32 * _KIB), "32KiB", "Bytes of one HTTP head. A longer one is answered 431."
+    )
+    head_fields: int = setting(
+        kinds.count(least=8, most=1000), "100", "Header fields of one HTTP head. One more is answered 431."
+    )
+    uri_bytes: int = setting(
+        kinds.size(least=64, most=32 * _KIB), "8KiB", "Bytes of a request's URI. A longer one is answered 414."
+    )
+    v1_body_bytes: int = setting(
+        kinds.size(least=0, most=16 * _MIB),
+        "16MiB",
+        "Bytes of a body to or from an agent that speaks only version 1 of the protocol, which needs bodies whole. "
+        "A longer request is answered 413, a longer response 502.",
+    )
+
+
+@attrs.frozen(kw_only=True)
+class NodeConfig:
+    """Everything that a node is told."""
+
+    proxy: ProxyConfig = section(ProxyConfig, "The proxy port: clients send their requests here.")
+    upstream: UpstreamConfig = section(UpstreamConfig, "The upstream port: agents connect here.")
+    admin: AdminConfig = section(AdminConfig, "The admin port: operators and Prometheus only, never the Internet.")
+    cluster: ClusterConfig = section(ClusterConfig, "Which cluster this node is in, and who it is there.")
+    limits: NodeLimitsConfig = section(NodeLimitsConfig, "How much the node takes on before it refuses more.")
+    log: LogConfig = section(LogConfig, "What is logged on stderr. Read again on SIGHUP.")
+    grace_period: float = setting(
+        kinds.duration(least_s=0.0),
+        "1m",
+        "How long the node may take to end after SIGTERM while requests in progress finish; then they are cut.",
+    )

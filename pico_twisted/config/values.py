@@ -1,0 +1,226 @@
+"""The kinds of values that keys hold: durations, sizes, addresses and the like, as text and as Python values.
+
+Every scalar reaches this module as the text that stands in the file or on the command line, so that a flag, a
+variable of the environment and a line of YAML mean the same. A reader takes such text and returns the value, or
+raises `ValueError`; what it expected is told by the kind that owns it (see `kinds`).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from decimal import Decimal
+from itertools import pairwise
+from urllib.parse import SplitResult, urlsplit
+
+import attrs
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ms|s|m|h))+", re.ASCII)
+_DURATION_PART = re.compile(r"([0-9.]+)(ms|s|m|h)", re.ASCII)
+_DURATION_UNITS = {"h": Decimal(3600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("0.001")}
+_SIZE = re.compile(r"([0-9]{1,12})(B|KiB|MiB|GiB)?", re.ASCII)
+_SIZE_UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_INTEGER = re.compile(r"-?[0-9]{1,12}", re.ASCII)
+_PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
+_HOST_NAME = re.compile(r"(?=.{1,253}\.?\Z)(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?)+", re.ASCII)
+_DOTTED_NUMBERS = re.compile(r"[0-9.]+", re.ASCII)
+
+ALL_INTERFACES = frozenset({"", "0.0.0.0", "::"})
+
+
+@attrs.frozen
+class Address:
+    """Where a port listens or is reached. `host` is a name or an IP without brackets; empty means all interfaces."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return join_host_port(self.host, self.port)
+
+    @property
+    def is_all(self) -> bool:
+        """Whether binding here answers on every interface of the machine."""
+        return self.host in ALL_INTERFACES
+
+
+@attrs.frozen
+class ServiceAddress:
+    """A local service that an agent forwards to."""
+
+    https: bool
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        address = join_host_port(self.host, self.port)
+        return f"https://{address}" if self.https else address
+
+    @property
+    def host_header(self) -> str:
+        """The `Host` that the service knows itself by: the port only when it is not the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.https else 80) else f"{host}:{self.port}"
+
+
+def join_host_port(host: str, port: int) -> str:
+    """`host:port`, with the brackets that an IPv6 address needs."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def read_duration(text: str) -> float:
+    """Seconds of `500ms`, `15s`, `1m30s`: numbers with units, the larger units first, no unit twice."""
+    if not _DURATION.fullmatch(text):
+        raise ValueError("not a duration")
+    parts = _DURATION_PART.findall(text)
+    sizes = [_DURATION_UNITS[unit] for _, unit in parts]
+    if any(later >= earlier for earlier, later in pairwise(sizes)):
+        raise ValueError("units out of order")
+    return float(sum(Decimal(number) * _DURATION_UNITS[unit] for number, unit in parts))
+
+
+def duration_text(seconds: float) -> str:
+    """The shortest text that `read_duration` turns back into these seconds."""
+    left = round(seconds * 1000)
+    if left == 0:
+        return "0s"
+    text = ""
+    for unit, size in (("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        count, left = divmod(left, size)
+        if count:
+            text += f"{count}{unit}"
+    return text
+
+
+def read_size(text: str) -> int:
+    """Bytes of `64KiB`, `16MiB`, `512`."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError("not a size")
+    return int(match[1]) * _SIZE_UNITS[match[2] or "B"]
+
+
+def size_text(count: int) -> str:
+    """The shortest text that `read_size` turns back into this number of bytes."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if count and count % _SIZE_UNITS[unit] == 0:
+            return f"{count // _SIZE_UNITS[unit]}{unit}"
+    return str(count)
+
+
+def read_integer(text: str) -> int:
+    """A whole number in decimal digits."""
+    if not _INTEGER.fullmatch(text):
+        raise ValueError("not a whole number")
+    return int(text)
+
+
+def read_boolean(text: str) -> bool:
+    """`true` or `false`."""
+    value = {"true": True, "false": False}.get(text.lower())
+    if value is None:
+        raise ValueError("not a boolean")
+    return value
+
+
+def read_port(text: str, *, zero: bool = False) -> int:
+    """A port's number; 0, for a free port that the system picks, only when `zero` is set."""
+    if not _PORT.fullmatch(text) or not (0 if zero else 1) <= int(text) <= 65535:
+        raise ValueError("not a port")
+    return int(text)
+
+
+def read_host(text: str) -> str:
+    """A host name or an IP address without brackets, as it stands."""
+    if ":" in text:
+        return str(ipaddress.IPv6Address(text))
+    if _DOTTED_NUMBERS.fullmatch(text):
+        return str(ipaddress.IPv4Address(text))
+    if not _HOST_NAME.fullmatch(text):
+        raise ValueError("not a host name")
+    return text
+
+
+def _split_host_port(text: str) -> tuple[str, str]:
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        raise ValueError("no port")
+    if host.startswith("["):
+        if not host.endswith("]") or ":" not in host:
+            raise ValueError("not an IPv6 address in brackets")
+        return host[1:-1], port
+    if ":" in host:
+        raise ValueError("an IPv6 address without brackets")
+    return host, port
+
+
+def read_bind_address(text: str) -> Address:
+    """An address to listen on: `:8000`, `127.0.0.1:8000`, `[::1]:8000`, `localhost:8000`; port 0 takes a free one."""
+    host, port = _split_host_port(text)
+    return Address(read_host(host) if host else "", read_port(port, zero=True))
+
+
+def read_reachable_address(text: str) -> Address:
+    """An address that others are told to connect to: as for listening, but with a host and a port of its own."""
+    host, port = _split_host_port(text)
+    address = Address(read_host(host), read_port(port))
+    if address.is_all:
+        raise ValueError("nobody can connect to all interfaces")
+    return address
+
+
+def _split_plain_url(text: str, schemes: Iterable[str]) -> SplitResult:
+    url = urlsplit(text)
+    if url.scheme not in schemes or not url.hostname or url.path not in ("", "/"):
+        raise ValueError("not such a URL")
+    if "?" in text or "#" in text or "@" in text or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("more than scheme, host and port")
+    return url
+
+
+def _host_and_port(url: SplitResult, default_port: int) -> tuple[str, int]:
+    host = url.hostname or ""
+    if url.netloc.startswith("[") != (":" in host):
+        raise ValueError("brackets are for IPv6 addresses")
+    if url.port is None and url.netloc.endswith(":"):
+        raise ValueError("no port behind the colon")
+    return read_host(host), read_port(str(default_port if url.port is None else url.port))
+
+
+def read_node_url(text: str) -> str:
+    """The URL of a node's upstream port: http, https, ws or wss, a host, a port. Returned without a final slash."""
+    url = _split_plain_url(text, ("http", "https", "ws", "wss"))
+    host, port = _host_and_port(url, 443 if url.scheme in ("https", "wss") else 80)
+    return f"{url.scheme}://{join_host_port(host, port)}"
+
+
+def read_service_address(text: str) -> ServiceAddress:
+    """Where a local service listens: `3000` (on localhost), `host:3000`, `http://host:3000`, `https://host`."""
+    if "://" in text:
+        url = _split_plain_url(text, ("http", "https"))
+        https = url.scheme == "https"
+        host, port = _host_and_port(url, 443 if https else 80)
+        return ServiceAddress(https, host, port)
+    if ":" not in text:
+        return ServiceAddress(False, "localhost", read_port(text))
+    host, port_text = _split_host_port(text)
+    return ServiceAddress(False, read_host(host) if host else "localhost", read_port(port_text))
+
+
+def read_network(text: str) -> Network:
+    """An IP address, or a range of them as a CIDR whose bits behind the prefix are zero."""
+    return ipaddress.ip_network(text)
+
+
+def in_networks(networks: Iterable[Network], ip: str) -> bool:
+    """Whether an IP address, as a transport tells it, is in one of the networks. Anything else is in none."""
+    try:
+        address = ipaddress.ip_address(ip.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    effective = mapped or address
+    return any(effective in network for network in networks if network.version == effective.version)

@@ -1,0 +1,1 @@
+"""What decides: bytes, events and the time go in, bytes and events come out. No input or output happens here."""

@@ -1,0 +1,1 @@
+"""Who holds which endpoint, and who gets the next request. Pure."""

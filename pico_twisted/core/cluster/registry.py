@@ -1,0 +1,104 @@
+"""The registrations of this node, and which of them gets the next call.
+
+A registration is whatever the glue gives: this module compares its `endpoint`, `agent_id` and `slot`, and asks for
+`call_count` and `draining` when it chooses. Counts are derived, never kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Generic, Protocol, TypeVar
+
+
+class Registration(Protocol):
+    """One session of an agent that serves one endpoint."""
+
+    endpoint: str
+    agent_id: str
+    slot: str
+
+    @property
+    def call_count(self) -> int:
+        """Calls in flight on it."""
+        ...
+
+    @property
+    def draining(self) -> bool:
+        """It finishes what it has; new calls are its last choice."""
+        ...
+
+
+R = TypeVar("R", bound=Registration)
+
+
+class Registry(Generic[R]):
+    """Local registrations by endpoint, in the order of their turns."""
+
+    def __init__(self) -> None:
+        self._by_endpoint: dict[str, list[R]] = {}
+
+    def add(self, registration: R) -> R | None:
+        """Add a registration.
+
+        Returns:
+            The one that it replaces: of the same agent, endpoint and slot. It is not here any more.
+        """
+        held = self._by_endpoint.setdefault(registration.endpoint, [])
+        replaced = None
+        for other in held:
+            if other is registration:
+                return None
+            if other.agent_id == registration.agent_id and other.slot == registration.slot:
+                replaced = other
+        if replaced is not None:
+            held.remove(replaced)
+        held.append(registration)
+        return replaced
+
+    def remove(self, registration: R) -> bool:
+        """Remove a registration, by identity. Returns whether it was here."""
+        held = self._by_endpoint.get(registration.endpoint, [])
+        for position, other in enumerate(held):
+            if other is registration:
+                del held[position]
+                if not held:
+                    del self._by_endpoint[registration.endpoint]
+                return True
+        return False
+
+    def choose(self, endpoint: str, excluded: Collection[R] = ()) -> R | None:
+        """The registration for the next call: fewest calls in flight, ties in turn, draining ones last.
+
+        The one that is chosen goes to the end of its endpoint's turn.
+        """
+        held = self._by_endpoint.get(endpoint)
+        if not held:
+            return None
+        if len(held) == 1 and not excluded:
+            return held[0]
+        best: R | None = None
+        best_key = (True, 0)
+        for registration in held:
+            if registration in excluded:
+                continue
+            key = (registration.draining, registration.call_count)
+            if best is None or key < best_key:
+                best, best_key = registration, key
+        if best is not None:
+            held.remove(best)
+            held.append(best)
+        return best
+
+    def holds(self, endpoint: str) -> bool:
+        """Whether there is a registration of the endpoint."""
+        return endpoint in self._by_endpoint
+
+    def counts(self) -> dict[str, int]:
+        """Registrations by endpoint ID."""
+        return {endpoint: len(held) for endpoint, held in self._by_endpoint.items()}
+
+    def __iter__(self) -> Iterator[R]:
+        return iter([registration for held in self._by_endpoint.values() for registration in held])
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_endpoint.values()))

@@ -1,0 +1,337 @@
+"""One head at a time: llhttp for the shape, our own checks for what it lets through (RFC 9110, RFC 9112).
+
+What is needed: that every head we act on means the same to us, to the next hop and to the service, whoever wrote it.
+What can go wrong: two readers of one message disagree where it ends, and what is left over is an attacker's; or a byte
+that is harmless in a value ends a line when the head is written again. So llhttp runs in its strict mode over exactly
+one head, in a parser that is then thrown away; control bytes are looked for over the whole head at once; whatever
+frames a message or names its target is judged here; and a head that goes on is written anew by `forwarding`.
+Rejected: feeding bodies to llhttp as well. It cannot say where a message ended, has no limits, and takes the body of an
+upgrade request for a second request.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+import attrs
+from httptools import HttpRequestParser, HttpResponseParser
+
+from pico_twisted.core.http1.errors import Http1Error, bad_request, bad_response
+from pico_twisted.core.http1.fields import (
+    NO_TOKENS,
+    Fields,
+    FieldsError,
+    Index,
+    all_values,
+    connection_tokens,
+    index_fields,
+    read_fields,
+    read_framing,
+    refuse_repeats,
+    upgrade_protocols,
+)
+from pico_twisted.core.http1.target import read_request_line, valid_host
+
+MAX_HEAD_BYTES: Final = 32 * 1024
+MAX_FIELDS: Final = 100
+MAX_TARGET_BYTES: Final = 8 * 1024
+
+ONWARD_BYTES: Final = 2 * 1024
+"""What a hop adds to a head at most: thrice a host, twice an address, the IDs of request, endpoint and hop, names."""
+
+ONWARD_FIELDS: Final = 8
+"""Fields that a hop adds at most."""
+
+
+class Keep(enum.Enum):
+    """The type of `KEEP`."""
+
+    KEEP = "keep"
+
+
+class End(enum.Enum):
+    """The type of `END`."""
+
+    END = "end"
+
+
+KEEP: Final = Keep.KEEP
+"""Given for a length: the head's own."""
+
+END: Final = End.END
+"""The event that says: the message is complete."""
+
+
+@attrs.frozen(kw_only=True)
+class HeadLimits:
+    """How large a head may be.
+
+    Attributes:
+        head_bytes: from its first byte to the empty line, both included. Trailers are held to it as well.
+        fields: lines of fields. Trailers are held to it as well.
+        target_bytes: the target of a request, as received.
+    """
+
+    head_bytes: int = MAX_HEAD_BYTES
+    fields: int = MAX_FIELDS
+    target_bytes: int = MAX_TARGET_BYTES
+
+    def onward(self) -> HeadLimits:
+        """The limits of the next hop: room for what `forwarding` adds to a head that is just within these."""
+        return attrs.evolve(self, head_bytes=self.head_bytes + ONWARD_BYTES, fields=self.fields + ONWARD_FIELDS)
+
+
+def _make_index(head: RequestHead | ResponseHead) -> Index:
+    return index_fields(head.fields)
+
+
+@attrs.define
+class RequestHead:
+    """The head of a request, checked.
+
+    Attributes:
+        method: as received; methods compare with case.
+        target: in origin-form, or `*`. The authority of an absolute-form target is in `host`.
+        version_11: HTTP/1.1, else HTTP/1.0.
+        fields: all of them, in order, Host included.
+        host: the effective Host: the authority of an absolute-form target, else the field's value. None only for
+            HTTP/1.0.
+        length: Content-Length; None when absent.
+        chunked: the body comes in chunks.
+        keep_alive: what the client asks for, by its version and Connection.
+        upgrade: the protocols that the client offers to change to, `h2c` left out; None when it offers none.
+        expect_continue: the client waits for a 100 before its body.
+        connection: the lower-case tokens that Connection names.
+        index: the first value of each field by lower-case name; made from `fields`.
+    """
+
+    method: bytes
+    target: bytes
+    version_11: bool = True
+    fields: Fields = attrs.field(factory=list)
+    host: bytes | None = None
+    length: int | None = None
+    chunked: bool = False
+    keep_alive: bool = True
+    upgrade: bytes | None = None
+    expect_continue: bool = False
+    connection: frozenset[bytes] = NO_TOKENS
+    index: Index = attrs.field(default=attrs.Factory(_make_index, takes_self=True), eq=False, repr=False)
+
+    @property
+    def has_body(self) -> bool:
+        """Whether bytes of a body follow the head."""
+        return self.chunked or bool(self.length)
+
+    def get(self, lower_name: bytes) -> bytes | None:
+        """The first value of a field, by its lower-case name."""
+        return self.index.get(lower_name)
+
+
+@attrs.define
+class ResponseHead:
+    """The head of a response, checked. `body.response_body` says what follows it.
+
+    Attributes:
+        status: 100 to 599.
+        reason: may be empty; may hold bytes over 0x7F.
+        version_11: HTTP/1.1, else HTTP/1.0.
+        fields: all of them, in order.
+        length: Content-Length; None when absent, and for 1xx and 204, where it means nothing.
+        chunked: the body comes in chunks; False for 1xx and 204 whatever the fields say.
+        keep_alive: what the service allows, by its version and Connection.
+        upgrade: for a 101 the protocol that begins; for others what the service could change to, or None.
+        connection: the lower-case tokens that Connection names.
+        index: the first value of each field by lower-case name; made from `fields`.
+    """
+
+    status: int
+    reason: bytes = b""
+    version_11: bool = True
+    fields: Fields = attrs.field(factory=list)
+    length: int | None = None
+    chunked: bool = False
+    keep_alive: bool = True
+    upgrade: bytes | None = None
+    connection: frozenset[bytes] = NO_TOKENS
+    index: Index = attrs.field(default=attrs.Factory(_make_index, takes_self=True), eq=False, repr=False)
+
+    def get(self, lower_name: bytes) -> bytes | None:
+        """The first value of a field, by its lower-case name."""
+        return self.index.get(lower_name)
+
+
+_REQUEST_BYTES: Final = b"\t" + bytes(range(0x20, 0x7F))
+"""What the lines of a request may hold. Without these a head is nothing but its line ends."""
+
+_RESPONSE_BYTES: Final = _REQUEST_BYTES + bytes(range(0x80, 0x100))
+"""What the lines of a response may hold: RFC 9110 5.5 lets bytes over 0x7F pass as opaque."""
+
+_ONCE_IN_REQUESTS: Final = frozenset((b"content-length", b"host", b"transfer-encoding", b"x-pico-endpoint"))
+_ONCE_IN_RESPONSES: Final = frozenset((b"content-length", b"transfer-encoding"))
+
+_MAX_STATUS_LINES: Final = 256
+"""Status lines kept with their parts: services say the same few again and again."""
+
+_status_lines: Final[dict[bytes, tuple[int, bytes, bool]]] = {}
+
+
+def parse_request_head(data: bytes, limits: HeadLimits) -> RequestHead:
+    """Parse and check the head of a request.
+
+    Args:
+        data: exactly one head, its empty line included.
+        limits: what it is held to.
+
+    Raises:
+        Http1Error: 400, 414, 431, 501 or 505.
+    """
+    line = data[: data.find(b"\n")]
+    method, target, authority, version_11 = read_request_line(line, limits.target_bytes)
+    if len(data) > limits.head_bytes:
+        raise Http1Error(431, "head-too-large", "head is too large")
+    line_ends = data.translate(None, _REQUEST_BYTES)
+    lines = len(line_ends) // 2
+    if line_ends != b"\r\n" * lines:
+        raise bad_request("bare line ends, control bytes or bytes over 0x7F in the head")
+    if lines - 2 > limits.fields:
+        raise Http1Error(431, "head-too-large", "too many fields")
+    if not data.endswith(b"\r\n\r\n"):
+        raise bad_request("not one whole head")
+    upgrade: bytes | None = None
+    try:
+        fields = read_fields(data, HttpRequestParser, lines - 2)
+        index = index_fields(fields)
+        if len(index) != len(fields):
+            refuse_repeats(fields, _ONCE_IN_REQUESTS)
+        if b"content-length" in index or b"transfer-encoding" in index:
+            length, chunked = read_framing(index, version_11)
+        else:
+            length, chunked = None, False
+        connection, keep_alive = _read_connection(fields, index, version_11)
+        if b"upgrade" in index and b"upgrade" in connection and version_11:
+            upgrade = upgrade_protocols(fields)
+            if upgrade is not None and (chunked or length):
+                raise FieldsError("an upgrade with a body")
+    except FieldsError as error:
+        raise bad_request(str(error)) from None
+    host = index.get(b"host")
+    if host is None:
+        if version_11:
+            raise bad_request("missing Host")
+    elif not valid_host(host):
+        raise bad_request("bad Host")
+    expect = b"expect" in index and version_11 and index[b"expect"].lower() == b"100-continue"
+    return RequestHead(
+        method,
+        target,
+        version_11,
+        fields,
+        authority or host,
+        length,
+        chunked,
+        keep_alive,
+        upgrade,
+        expect,
+        connection,
+        index,
+    )
+
+
+def parse_response_head(data: bytes, limits: HeadLimits) -> ResponseHead:
+    """Parse and check the head of a response.
+
+    Args:
+        data: exactly one head, its empty line included.
+        limits: what it is held to; `target_bytes` is not used.
+
+    Raises:
+        Http1Error: 502.
+    """
+    end = data.find(b"\n")
+    if end < 1 or data[end - 1] != 0x0D:
+        raise bad_response("bad status line")
+    line = data[: end - 1]
+    status, reason, version_11 = _status_lines.get(line) or _read_status_line(line)
+    if len(data) > limits.head_bytes:
+        raise bad_response("head is too large")
+    line_ends = data.translate(None, _RESPONSE_BYTES)
+    lines = len(line_ends) // 2
+    if line_ends != b"\r\n" * lines:
+        raise bad_response("bare line ends or control bytes in the head")
+    if lines - 2 > limits.fields:
+        raise bad_response("too many fields")
+    if not data.endswith(b"\r\n\r\n"):
+        raise bad_response("not one whole head")
+    upgrade: bytes | None = None
+    try:
+        fields = read_fields(data, HttpResponseParser, lines - 2)
+        index = index_fields(fields)
+        if len(index) != len(fields):
+            refuse_repeats(fields, _ONCE_IN_RESPONSES)
+        if b"content-length" in index or b"transfer-encoding" in index:
+            length, chunked = read_framing(index, version_11)
+        else:
+            length, chunked = None, False
+        connection, keep_alive = _read_connection(fields, index, version_11)
+        if b"upgrade" in index and b"upgrade" in connection and version_11:
+            upgrade = upgrade_protocols(fields)
+    except FieldsError as error:
+        raise bad_response(str(error)) from None
+    if status < 200 or status == 204:
+        length, chunked = None, False
+        if status == 101 and upgrade is None:
+            raise bad_response("a 101 that names no protocol")
+    return ResponseHead(status, reason, version_11, fields, length, chunked, keep_alive, upgrade, connection, index)
+
+
+def _read_status_line(line: bytes) -> tuple[int, bytes, bool]:
+    version, digits, reason = line[:9], line[9:12], line[13:]
+    if version == b"HTTP/1.1 ":
+        version_11 = True
+    elif version == b"HTTP/1.0 ":
+        version_11 = False
+    else:
+        raise bad_response("bad status line")
+    if not digits.isdigit() or line[12:13] not in (b"", b" ") or b"\r" in reason:
+        raise bad_response("bad status line")
+    status = int(digits)
+    if len(digits) != 3 or not 100 <= status <= 599:
+        raise bad_response("status is not between 100 and 599")
+    if reason.translate(None, _RESPONSE_BYTES):
+        raise bad_response("control bytes in the head")
+    parts = status, reason, version_11
+    if len(_status_lines) < _MAX_STATUS_LINES and len(line) <= 64:
+        _status_lines[line] = parts
+    return parts
+
+
+def _read_connection(fields: Fields, index: Index, version_11: bool) -> tuple[frozenset[bytes], bool]:
+    value = index.get(b"connection")
+    if value is None:
+        return NO_TOKENS, version_11
+    if len(index) != len(fields):
+        value = all_values(fields, b"connection")
+    tokens = connection_tokens(value)
+    if version_11:
+        return tokens, b"close" not in tokens
+    return tokens, b"keep-alive" in tokens and b"close" not in tokens
+
+
+__all__ = [
+    "END",
+    "KEEP",
+    "MAX_FIELDS",
+    "MAX_HEAD_BYTES",
+    "MAX_TARGET_BYTES",
+    "End",
+    "Fields",
+    "HeadLimits",
+    "Keep",
+    "RequestHead",
+    "ResponseHead",
+    "parse_request_head",
+    "parse_response_head",
+    "valid_host",
+]

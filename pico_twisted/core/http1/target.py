@@ -1,0 +1,135 @@
+"""The request line and the Host: what llhttp lets through and we do not (RFC 9112 3, RFC 3986 3.2).
+
+A line is judged by rules in a fixed order, and a line that has not ended yet by the first of them. So the answer to a
+bad line is the same however its bytes were cut, and a client that will never finish its line is told at once.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import AddressValueError, IPv6Address
+from typing import Final
+
+from pico_twisted.core.http1.errors import Http1Error, bad_request
+
+METHODS: Final = frozenset(
+    b"""
+    ACL BIND CHECKOUT COPY DELETE GET HEAD LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY OPTIONS
+    PATCH POST PROPFIND PROPPATCH PURGE PUT QUERY REBIND REPORT SEARCH SOURCE SUBSCRIBE TRACE UNBIND UNLINK UNLOCK
+    UNSUBSCRIBE
+    """.split()
+)
+"""What llhttp knows of HTTP, CONNECT apart. Methods compare with case (RFC 9110 9.1)."""
+
+MAX_METHOD_BYTES: Final = 64
+"""No method known to anybody is nearly as long; without a bound the target's would not hold."""
+
+_MAX_VERSION_BYTES: Final = 16
+"""What may follow the target: `HTTP/1.1` and no more, with room for a wrong version to be named as one."""
+
+_LINE_BYTES: Final = bytes(byte for byte in range(0x21, 0x7F) if byte != 0x23)
+"""Visible ASCII but `#`: a request line is made of these and of two spaces."""
+
+_TOKEN_BYTES: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
+_ABSOLUTE: Final = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*)(.*)")
+_HOST: Final = re.compile(rb"(?:[0-9A-Za-z._-]{1,255}|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{1,5}))?")
+
+RequestLine = tuple[bytes, bytes, "bytes | None", bool]
+"""(method, target in origin-form or `*`, authority of an absolute-form target, HTTP/1.1)"""
+
+
+def valid_host(value: bytes) -> bool:
+    """Whether this is a name, an IPv4 address or an IPv6 address in brackets, with or without a port."""
+    match = _HOST.fullmatch(value)
+    if match is None:
+        return False
+    address, port = match.groups()
+    if port is not None and int(port) > 0xFFFF:
+        return False
+    if address is not None:
+        try:
+            IPv6Address(address.decode("ascii"))
+        except AddressValueError:
+            return False
+    return True
+
+
+def read_request_line(line: bytes, target_bytes: int) -> RequestLine:
+    """The parts of a whole request line, given without its LF.
+
+    Raises:
+        Http1Error: 400, 414 (target over `target_bytes`), 501 or 505.
+    """
+    if not line.endswith(b"\r"):
+        refuse_line_start(line, target_bytes)
+        raise bad_request("bad request line")
+    line = line[:-1]
+    if line.translate(None, _LINE_BYTES) != b"  ":
+        refuse_line_start(line, target_bytes)
+        raise bad_request("bad request line")
+    method, target, version = line.split(b" ")
+    if len(target) > target_bytes or len(version) != 8 or method not in METHODS:
+        refuse_line_start(line, target_bytes)
+    if version == b"HTTP/1.1":
+        version_11 = True
+    elif version == b"HTTP/1.0":
+        version_11 = False
+    elif _VERSION.fullmatch(version):
+        raise Http1Error(505, "version", "only HTTP/1.0 and HTTP/1.1 are spoken here")
+    else:
+        raise bad_request("bad request line")
+    if method not in METHODS:
+        if not method or method.translate(None, _TOKEN_BYTES):
+            raise bad_request("bad method")
+        if method == b"CONNECT":
+            raise Http1Error(501, "not-implemented", "CONNECT is not supported")
+        raise Http1Error(501, "not-implemented", "unknown method")
+    if target.startswith(b"/"):
+        return method, target, None, version_11
+    if target == b"*":
+        if method != b"OPTIONS":
+            raise bad_request("target * is for OPTIONS alone")
+        return method, target, None, version_11
+    return _absolute_form(method, target, version_11)
+
+
+def _absolute_form(method: bytes, target: bytes, version_11: bool) -> RequestLine:
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None:
+        raise bad_request("bad target")
+    authority, rest = match.groups()
+    if not valid_host(authority):
+        raise bad_request("bad authority in the target")
+    if not rest:
+        rest = b"*" if method == b"OPTIONS" else b"/"
+    elif rest.startswith(b"?"):
+        rest = b"/" + rest
+    return method, rest, authority, version_11
+
+
+def refuse_line_start(line: bytes, target_bytes: int) -> None:
+    """Judge a request line by what holds for its beginning alone: for a line that has not ended, given without a CR at
+    its end, and first of all for one that has.
+
+    Raises:
+        Http1Error: 400 or 414.
+    """
+    if line[:1].translate(None, _TOKEN_BYTES):
+        raise bad_request("not an HTTP request")
+    space = line.find(b" ", 0, MAX_METHOD_BYTES + 1)
+    if space < 0:
+        if len(line) > MAX_METHOD_BYTES:
+            raise bad_request("bad method")
+        return
+    second = line.find(b" ", space + 1)
+    end = len(line) if second < 0 else second
+    if end - space - 1 > target_bytes:
+        raise Http1Error(414, "uri-too-long", "target is too long")
+    if second >= 0 and len(line) - second - 1 > _MAX_VERSION_BYTES:
+        raise bad_request("bad request line")
+
+
+def longest_line(target_bytes: int) -> int:
+    """How many bytes of a request line `refuse_line_start` needs at most to refuse one that is too long."""
+    return MAX_METHOD_BYTES + target_bytes + _MAX_VERSION_BYTES + 8

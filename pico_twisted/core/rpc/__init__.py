@@ -1,0 +1,1 @@
+"""RPC: calls, each two byte streams, carried as frames over one WebSocket. Pure: see `session`."""

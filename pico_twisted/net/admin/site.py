@@ -1,0 +1,140 @@
+"""The HTTP server of the admin port: twisted.web's, bounded.
+
+Only operators reach this port, and still a slow or huge request must not cost more than it is worth. So bodies, of
+which no route has any use, are dropped as they come; a request has to be complete in a fixed time, which its bytes do
+not extend; and the number of connections is limited.
+"""
+
+from __future__ import annotations
+
+import json
+from io import BytesIO
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel, datetimeToString
+from twisted.web.resource import IResource
+from twisted.web.server import Request, Site
+from zope.interface import implementer
+
+from pico_twisted.net.admin.app import fail
+
+KEEPALIVE_S: Final = 120.0
+"""From one answer to the end of the next request: two scrapes of Prometheus at its default interval."""
+
+MAX_BODY_BYTES: Final = 64 * 1024
+"""Of a body that are dropped without a word; over it the answer is 413."""
+
+MAX_CONNECTIONS: Final = 256
+"""Operators, dashboards and scrapers together have a few."""
+
+SERVER: Final = b"pico"
+
+
+class AdminRequest(Request):
+    """A request whose body is not kept."""
+
+    channel: AdminChannel
+
+    def __init__(self, channel: AdminChannel, queued: bool = False) -> None:
+        super().__init__(channel, queued)
+        self._body_bytes = 0
+
+    def gotLength(self, length: int | None) -> None:
+        self.content = BytesIO()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        self._body_bytes += len(data)
+
+    def getRequestHostname(self) -> bytes:
+        """A fixed name: no route depends on Host, and Klein stumbles over odd ones."""
+        return SERVER
+
+    def process(self) -> None:
+        self.site = self.channel.site
+        self.setHeader(b"server", SERVER)
+        self.setHeader(b"date", datetimeToString())
+        path: bytes = self.path
+        if path.lower().startswith((b"http://", b"https://")):  # absolute-form: what counts is behind the authority
+            path = b"/" + path.split(b"://", 1)[1].partition(b"/")[2]
+        self.prepath: list[bytes] = []
+        self.postpath = [unquote_to_bytes(part) for part in path[1:].split(b"/")]
+        try:
+            if self._body_bytes > MAX_BODY_BYTES:
+                self.write(fail(self, 413, "no body is wanted here"))
+                self.finish()
+            else:
+                self.render(self.site.resource)
+        except Exception:
+            self.processingFailed(Failure())
+
+
+@implementer(IHalfCloseableProtocol)
+class AdminChannel(HTTPChannel):
+    """An HTTP/1.1 connection whose requests have a fixed time."""
+
+    factory: AdminSite
+    transport: Any
+    site: AdminSite
+
+    def connectionMade(self) -> None:
+        self.factory.open.add(self)
+        super().connectionMade()
+
+    def resetTimeout(self) -> None:
+        """Twisted calls this for each read; here bytes do not extend the time."""
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        self._respondToBadRequestAndDisconnect()
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        body = json.dumps({"error": "not an HTTP/1.1 request, or its head is too large"}).encode("ascii")
+        head = b"HTTP/1.1 400 Bad Request\r\nserver: %b\r\ndate: %b\r\ncontent-type: application/json\r\n"
+        rest = b"content-length: %d\r\nconnection: close\r\n\r\n"
+        self.transport.write(head % (SERVER, datetimeToString()) + rest % len(body) + body)
+        self.loseConnection()
+
+    def readConnectionLost(self) -> None:
+        """The client sends no more; what it asked for is still answered."""
+        if self._handlingRequest:
+            self.persistent = 0
+        else:
+            self.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        pass
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.factory.open.discard(self)
+        super().connectionLost(reason)
+
+
+class AdminSite(Site):
+    """Makes an `AdminChannel` for each connection. See `admin_site`."""
+
+    noisy = False
+    protocol: Any = AdminChannel
+    displayTracebacks = False
+
+    def __init__(self, resource: IResource, reactor: IReactorTime | None) -> None:
+        super().__init__(resource, AdminRequest, parsePOSTFormSubmission=False, timeout=KEEPALIVE_S, reactor=reactor)
+        self.open: set[AdminChannel] = set()
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        return super().buildProtocol(addr) if len(self.open) < MAX_CONNECTIONS else None
+
+    def log(self, request: object) -> None:
+        """Requests of operators and scrapers are not logged."""
+
+
+def admin_site(resource: IResource, reactor: IReactorTime | None = None) -> AdminSite:
+    """The factory for an admin port.
+
+    Args:
+        resource: of an `AdminApp` or an `AgentAdminApp`.
+        reactor: for the time limits; the installed one when None.
+    """
+    return AdminSite(resource, reactor)

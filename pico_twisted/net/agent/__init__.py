@@ -1,0 +1,1 @@
+"""The agent: registers endpoints with the cluster, and forwards what comes for them to local services."""

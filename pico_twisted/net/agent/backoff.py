@@ -1,0 +1,154 @@
+"""Which address to dial next, and how long to wait before: the pure part of the connector.
+
+What is needed. A listener must have a session for ever, whatever happens to nodes and to the network between. Three
+demands pull in different directions. A fleet of agents must not fall on a node that is starting or in trouble: so
+waits are drawn evenly between nothing and a ceiling that doubles from 100 ms to 15 s ("full jitter"), and only a
+session that held for a minute takes the ceiling back. A node that was killed must have its agents back within a second
+of its return: so a wait of 15 s must not be pending at that moment. And a node that says no (a bad token, an endpoint
+that is not ours) must not be asked over and over.
+
+What was chosen. Failures are told apart by what they cost the other side:
+
+- *The port is closed* (TCP refuses). Nobody is there to be hurt, and the answer costs the host one packet. For five
+  minutes after we last had a session (or after our start: agents are often up before their node) the ceiling stays at
+  0.7 s, which leaves 0.3 s for the handshake of a busy machine. The count of failures is held at that height too, so
+  that the session lost next does not draw from a ceiling that closed ports have grown. Later the common rule holds.
+- *Turned away* (the node answered the handshake with 4xx: our configuration, not its health). That address is left
+  alone for 7.5 to 15 s; others may be tried meanwhile. An answer of 5xx speaks of the node's state, or of a load
+  balancer in front of it while the node restarts: it counts as a common failure.
+- *All else* (a timeout, no route, TLS, a session that broke): the common rule.
+
+A session that the node closes in good order, or asks us to replace, is replaced at once and by another address if there
+is one, unless it lasted less than a second: a node that greets and closes must not be dialled in a tight loop. What a
+stopping node refused meanwhile (503, while its old sessions ended) does not delay us beyond what closed ports may.
+
+Addresses are taken in random order, each once before any is taken again.
+
+What was rejected. Decorrelated jitter: it cannot promise an upper limit for the first tries. A delay of its own for
+each address: with several nodes down it would dial in bursts. Racing all addresses: it costs every node a handshake.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import attrs
+
+BASE_S: Final = 0.1
+"""Ceiling of the first wait: a blip costs next to nothing."""
+MAX_S: Final = 15.0
+"""Ceiling of the longest wait: 1,000 agents make 130 handshakes a second at worst."""
+STABLE_S: Final = 60.0
+"""A session that lasted this long ends the count of failures."""
+CLOSED_PORT_MAX_S: Final = 0.7
+"""Ceiling while the port is closed and there is hope: with the handshake the agent is back within a second."""
+HOPE_S: Final = 300.0
+"""How long a closed port is taken for a node that restarts."""
+BRIEF_S: Final = 1.0
+"""A session shorter than this is not replaced at once, however well it was closed."""
+
+_MAX_DOUBLINGS: Final = math.ceil(math.log2(MAX_S / BASE_S))
+_CLOSED_PORT_DOUBLINGS: Final = math.ceil(math.log2(CLOSED_PORT_MAX_S / BASE_S))
+
+
+class Random(Protocol):
+    """What is asked of the source of chance; `random.Random` has it."""
+
+    def uniform(self, a: float, b: float) -> float: ...
+    def shuffle(self, x: list[str]) -> None: ...
+
+
+class Failed(enum.Enum):
+    """Why an attempt gave no session."""
+
+    CLOSED_PORT = "closed port"
+    TURNED_AWAY = "turned away"
+    OTHER = "other"
+
+
+class Ended(enum.Enum):
+    """Why a session needs a successor."""
+
+    IN_ORDER = "in order"  # the node closed it properly, or asked for a replacement
+    BROKEN = "broken"
+
+
+@attrs.frozen(kw_only=True)
+class Dial:
+    """What to do next.
+
+    Attributes:
+        url: the address.
+        delay_s: how long to wait before dialling it.
+    """
+
+    url: str
+    delay_s: float
+
+
+class DialPlan:
+    """Decides about the attempts of one listener.
+
+    Args:
+        urls: the addresses that may be dialled, at least one.
+        rng: the source of chance.
+        now: monotonic seconds, as in every method.
+    """
+
+    def __init__(self, urls: Sequence[str], rng: Random, now: float) -> None:
+        if not urls:
+            raise ValueError("no address to dial")
+        self._urls = list(dict.fromkeys(urls))
+        self._rng = rng
+        self._failures = 0
+        self._round: list[str] = []
+        self._left_alone_until = dict.fromkeys(self._urls, -math.inf)
+        self._hoping_since = now
+
+    def first(self, now: float) -> Dial:
+        """The first attempt: at once."""
+        return self._next(0.0, now, avoid=None)
+
+    def after_failure(self, url: str, failed: Failed, now: float) -> Dial:
+        """The attempt after one at `url` that gave no session."""
+        if failed is Failed.TURNED_AWAY:
+            self._left_alone_until[url] = now + self._rng.uniform(MAX_S / 2, MAX_S)
+        hopeful = failed is Failed.CLOSED_PORT and now - self._hoping_since < HOPE_S
+        if hopeful:
+            self._failures = min(self._failures, _CLOSED_PORT_DOUBLINGS)
+        delay_s = self._draw(CLOSED_PORT_MAX_S if hopeful else MAX_S)
+        if hopeful:
+            self._failures = min(self._failures, _CLOSED_PORT_DOUBLINGS)
+        return self._next(delay_s, now, avoid=url)
+
+    def after_session(self, url: str, ended: Ended, lasted_s: float, now: float) -> Dial:
+        """The attempt after a session at `url`, which lasted so long."""
+        self._hoping_since = now
+        if lasted_s >= STABLE_S:
+            self._failures = 0
+        if ended is Ended.IN_ORDER and lasted_s >= BRIEF_S:
+            self._failures = min(self._failures, _CLOSED_PORT_DOUBLINGS)
+            return self._next(0.0, now, avoid=url)
+        return self._next(self._draw(MAX_S), now, avoid=url if ended is Ended.IN_ORDER else None)
+
+    def _draw(self, max_s: float) -> float:
+        ceiling = min(max_s, BASE_S * 2**self._failures)
+        self._failures = min(self._failures + 1, _MAX_DOUBLINGS)
+        return self._rng.uniform(0.0, ceiling)
+
+    def _next(self, delay_s: float, now: float, avoid: str | None) -> Dial:
+        at = now + delay_s
+        for _ in range(2):
+            while self._round:
+                url = self._round.pop(0)
+                if self._left_alone_until[url] <= at:
+                    return Dial(url=url, delay_s=delay_s)
+            self._round = self._urls.copy()
+            self._rng.shuffle(self._round)
+            if self._round[0] == avoid:
+                self._round.append(self._round.pop(0))
+        url = min(self._urls, key=self._left_alone_until.__getitem__)
+        return Dial(url=url, delay_s=self._left_alone_until[url] - now)

@@ -1,0 +1,223 @@
+"""One connection to the local service. It serves many requests, one after the other, and knows nothing of calls."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, Final, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, IPushProducer
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pico_twisted.core.http1.client import ClientConnection
+from pico_twisted.core.http1.head import HeadLimits
+from pico_twisted.net.flow import raw_socket, tune, writer
+from pico_twisted.net.periodic import NEVER, Sweep
+
+CLOSE_S: Final = 10.0
+"""What a service gets to take our last bytes, and over TLS to say goodbye, before the connection is cut."""
+
+_PEEK: Final = socket.MSG_PEEK | socket.MSG_DONTWAIT
+
+
+class User(Protocol):
+    """Who has the connection for one request."""
+
+    def service_data(self, data: bytes) -> None:
+        """Bytes came."""
+
+    def service_ended(self) -> None:
+        """The service closed its half in good order."""
+
+    def service_lost(self) -> None:
+        """The connection is gone, without the end of the service's half."""
+
+    def service_took(self) -> None:
+        """The transport has room again for what we write."""
+
+    def service_late(self, now: float) -> None:
+        """The connection's deadline passed."""
+
+
+class Home(Protocol):
+    """Where connections live: see `pool`."""
+
+    connections: set[ServiceConnection]
+
+    def forget(self, connection: ServiceConnection) -> None:
+        """The connection can serve no further request."""
+
+
+@implementer(IHalfCloseableProtocol, IPushProducer)
+class ServiceConnection(TwistedProtocol):
+    """A connection to the service.
+
+    Attributes:
+        user: who has it; None while it is idle.
+        http: reads the service's responses.
+        writable: the transport takes more; else wait for `service_took`.
+        write: writes to the service.
+        served: requests that it was used for before.
+        deadline: set by the user, or by the pool while it is idle.
+    """
+
+    transport: Any  # whichever: TCP's, or TLS on it
+
+    def __init__(self, home: Home, sweep: Sweep, limits: HeadLimits) -> None:
+        self.user: User | None = None
+        self.http = ClientConnection(limits)
+        self.writable = True
+        self.served = 0
+        self.deadline = NEVER
+        self.secure = False
+        self._home = home
+        self._sweep = sweep
+        self._socket: socket.socket | None = None
+        self._closing = False
+        self._aborted = False
+        self._paused = False
+        self._read_ended = False
+
+    def logPrefix(self) -> str:
+        return "service"
+
+    # From the transport
+
+    def connectionMade(self) -> None:
+        self._socket = raw_socket(self.transport)
+        self.write = writer(self.transport)
+        tune(self.transport, tunnel=False)
+        self.transport.registerProducer(self, True)
+        self._sweep.add(self)
+        self._home.connections.add(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        user = self.user
+        if user is not None:
+            user.service_data(data)
+        elif not self._closing:
+            self.abort()  # nobody asked for anything
+
+    def readConnectionLost(self) -> None:
+        self._read_ended = True
+        user = self.user
+        if user is not None:
+            user.service_ended()
+        else:
+            self.close()
+
+    def writeConnectionLost(self) -> None:
+        """Our half is closed: we asked for that."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._sweep.discard(self)
+        self._closing = self._aborted = True
+        self._home.forget(self)
+        self._home.connections.discard(self)
+        user = self.user
+        if user is not None:
+            if self.secure and not self._read_ended and reason.check(ConnectionDone):
+                user.service_ended()  # TLS knows no half-closed connections
+                user = self.user
+            if user is not None:
+                user.service_lost()
+
+    def pauseProducing(self) -> None:
+        """The transport holds enough (IPushProducer)."""
+        self.writable = False
+
+    def resumeProducing(self) -> None:
+        """The transport wrote all that it had (IPushProducer)."""
+        self.writable = True
+        user = self.user
+        if user is not None:
+            user.service_took()
+
+    def stopProducing(self) -> None:
+        """The connection is going away (IPushProducer); `connectionLost` follows."""
+
+    def deadline_passed(self, now: float) -> None:
+        """Called by the sweep."""
+        user = self.user
+        if user is not None:
+            user.service_late(now)
+        elif self._closing:
+            self.abort()
+        else:
+            self.close()
+
+    # From its user and the pool
+
+    def seems_alive(self) -> bool:
+        """Look whether the service closed it, or sent bytes, since the reactor last looked."""
+        sock = self._socket
+        if sock is None:
+            return True
+        try:
+            sock.recv(1, _PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def pause(self) -> None:
+        """Read no more, until `resume`. What was read already, over TLS, still comes."""
+        self._paused = True
+        self.transport.pauseProducing()
+
+    def resume(self) -> None:
+        """Read on. Does nothing unless paused."""
+        if self._paused:
+            self._paused = False
+            self.transport.resumeProducing()
+
+    def end_writing(self) -> None:
+        """Close our half, once what was written is out. The service may go on."""
+        self.transport.unregisterProducer()
+        if self.secure:
+            self.transport.loseConnection()  # sends close_notify, and still delivers what comes
+        else:
+            self.transport.loseWriteConnection()
+
+    def close(self) -> None:
+        """Close, once what was written is out. Idempotent."""
+        if self._closing:
+            return
+        self._closing = True
+        self._home.forget(self)
+        self.deadline = self._sweep.now + CLOSE_S
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """Drop the connection, and what was not written yet. The service sees a reset at once. Idempotent."""
+        if self._aborted:
+            return
+        self._closing = self._aborted = True
+        self._home.forget(self)
+        self.deadline = NEVER
+        self.transport.abortConnection()
+
+
+@implementer(IHandshakeListener)
+class SecureServiceConnection(ServiceConnection):
+    """A connection to an https service; `ready` fires once its certificate was found good."""
+
+    def __init__(self, home: Home, sweep: Sweep, limits: HeadLimits) -> None:
+        super().__init__(home, sweep, limits)
+        self.secure = True
+        self.ready: Deferred[None] = Deferred(lambda _: self.abort())
+
+    def handshakeCompleted(self) -> None:
+        if not self.ready.called:
+            self.ready.callback(None)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if not self.ready.called:
+            self.ready.errback(reason)
+        super().connectionLost(reason)

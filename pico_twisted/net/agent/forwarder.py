@@ -1,0 +1,120 @@
+"""Serves the calls of one listener's sessions, by its local service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pico_twisted.core.http1.errors import Http1Error
+from pico_twisted.core.http1.head import HeadLimits
+from pico_twisted.net.agent.exchange import Exchange
+from pico_twisted.net.agent.pool import ServicePool
+from pico_twisted.net.agent.weather import Weather
+from pico_twisted.net.interfaces import ICallAcceptor
+from pico_twisted.net.metrics import Metrics
+from pico_twisted.net.periodic import Sweep
+from pico_twisted.net.tls import explain_tls
+
+log = Logger()
+
+REQUEST_LIMITS: Final = HeadLimits(head_bytes=48 * 1024, fields=1200, target_bytes=40 * 1024)
+"""Of the heads that a node sends. It has held its client to its own limits and added fields since; what is left to us
+is that one head fits one frame."""
+
+
+@implementer(ICallAcceptor)
+class Forwarder:
+    """Hands the calls of one listener to its service.
+
+    Args:
+        endpoint: the endpoint ID, for logs.
+        service: the service's address as text, for logs.
+        agent_id: named in the answers that we make ourselves, and in Via.
+        pool: connections to the service.
+        host: the Host that the service gets; None for the client's.
+        timeout_s: for the service's final head.
+        v1_body_bytes: of a response towards a v1 node.
+        sweep: the coarse timer.
+        clock: measures how long calls take.
+        metrics: counts them.
+        drain_requested: called with the tunnel when the node asks for a replacement.
+    """
+
+    def __init__(
+        self,
+        *,
+        endpoint: str,
+        service: str,
+        agent_id: str,
+        pool: ServicePool,
+        host: bytes | None,
+        timeout_s: float,
+        v1_body_bytes: int,
+        sweep: Sweep,
+        clock: IReactorTime,
+        metrics: Metrics,
+        drain_requested: Callable[[object], None],
+    ) -> None:
+        self.agent_id = agent_id
+        self.via = b"pico-" + agent_id.encode("ascii")
+        self.pool = pool
+        self.host = host
+        self.timeout_s = timeout_s
+        self.v1_body_bytes = v1_body_bytes
+        self.request_limits = REQUEST_LIMITS
+        self.sweep = sweep
+        self.seconds = clock.seconds
+        self.metrics = metrics
+        self.exchanges: set[Exchange] = set()
+        """The calls that are being served."""
+        self._endpoint = endpoint
+        self._service = service
+        self._drain_requested = drain_requested
+        self._weather = Weather()
+
+    def call_opened(self, tunnel: Any, call: Any, kind: int, payload: bytes, more: bool) -> Exchange:
+        """Serve an http call (ICallAcceptor). Other kinds are answered by the session itself."""
+        self.metrics.call_started()
+        exchange = Exchange(self, tunnel, call)
+        call.receiver = exchange
+        self.exchanges.add(exchange)
+        exchange.begin(payload, more)
+        return exchange
+
+    def drain_requested(self, tunnel: object) -> None:
+        """The node will close this session (ICallAcceptor)."""
+        self._drain_requested(tunnel)
+
+    def held_bytes(self) -> int:
+        """Bytes of responses that are gathered for v1 nodes."""
+        return sum(exchange.held_bytes for exchange in self.exchanges)
+
+    # What its exchanges tell
+
+    def done(self, exchange: Exchange) -> None:
+        """A call is over."""
+        self.exchanges.discard(exchange)
+        exchange.count()
+
+    def reachable(self) -> None:
+        """A connection to the service was made."""
+        self._weather.cleared()
+
+    def unreachable(self, failure: Failure) -> None:
+        """No connection to the service could be made."""
+        reason = explain_tls(failure) or failure.getErrorMessage() or failure.value.__class__.__name__
+        self._warn("The service cannot be reached: {reason}", reason)
+
+    def bad_response(self, error: Http1Error) -> None:
+        """The service broke HTTP."""
+        self._warn("The service broke HTTP: {reason}", error.message)
+
+    def _warn(self, message: str, reason: str) -> None:
+        unsaid = self._weather.news(message + reason, self.sweep.now)
+        if unsaid is not None:
+            log.warn(message, endpoint=self._endpoint, service=self._service, reason=reason, unsaid=unsaid)

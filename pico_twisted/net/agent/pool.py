@@ -1,0 +1,133 @@
+"""The connections to one local service: idle ones to take, new ones to open."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+
+from pico_twisted.config.values import ServiceAddress
+from pico_twisted.core.http1.head import HeadLimits
+from pico_twisted.net.agent.connection import SecureServiceConnection, ServiceConnection
+from pico_twisted.net.periodic import Sweep
+from pico_twisted.net.tls import client_tls
+
+MAX_IDLE: Final = 64
+"""Idle connections kept for one service: more than a burst leaves behind, few beside its own limit of open files."""
+MAX_IDLE_S: Final = 55.0
+"""How long one is kept: below the 60 s or more after which most services close it, so that we are the first."""
+CONNECT_TIMEOUT_S: Final = 10.0
+"""For name, connection and TLS: a service beside the agent answers in milliseconds or not at all."""
+
+
+class ServicePool:
+    """Connections to one service.
+
+    Args:
+        reactor: connects.
+        clock: times the attempts.
+        sweep: watches the deadlines of connections.
+        address: where the service listens.
+        limits: of the heads of its responses.
+        endpoint: how to connect, when not by `address`.
+    """
+
+    def __init__(
+        self,
+        *,
+        reactor: Any,
+        clock: IReactorTime,
+        sweep: Sweep,
+        address: ServiceAddress,
+        limits: HeadLimits,
+        timeout_s: float,
+        endpoint: IStreamClientEndpoint | None = None,
+    ) -> None:
+        self.connections: set[ServiceConnection] = set()
+        """All that are open, idle or not."""
+        self._clock = clock
+        self._sweep = sweep
+        self._limits = limits
+        self._secure = address.https
+        self._timeout_s = min(timeout_s, CONNECT_TIMEOUT_S)
+        self._endpoint = _endpoint(reactor, address, self._timeout_s) if endpoint is None else endpoint
+        self._factory = Factory.forProtocol(self._make)
+        self._factory.noisy = False
+        self._idle: dict[ServiceConnection, None] = {}
+        self._closed = False
+
+    def take(self, *, surely: bool) -> ServiceConnection | None:
+        """Take an idle connection, the one that was used last.
+
+        Args:
+            surely: look whether the service has closed it. For requests that cannot be sent twice.
+
+        Returns:
+            None when there is none.
+        """
+        idle = self._idle
+        while idle:
+            connection, _ = idle.popitem()
+            if not surely or connection.seems_alive():
+                return connection
+            connection.abort()
+        return None
+
+    def give(self, connection: ServiceConnection) -> None:
+        """Give a connection back whose response has ended and left nothing behind."""
+        if self._closed or len(self._idle) >= MAX_IDLE:
+            connection.close()
+            return
+        connection.served += 1
+        connection.deadline = self._sweep.now + MAX_IDLE_S
+        self._idle[connection] = None
+
+    def forget(self, connection: ServiceConnection) -> None:
+        """The connection can serve no further request. Idempotent."""
+        self._idle.pop(connection, None)
+
+    def open(self) -> Deferred[ServiceConnection]:
+        """Open a connection. Fails with what Twisted or OpenSSL say, or with `TimeoutError`; can be cancelled."""
+        opening: Deferred[ServiceConnection] = Deferred.fromCoroutine(self._open())
+        return opening.addTimeout(self._timeout_s, self._clock)
+
+    def close(self) -> None:
+        """Close the idle connections, cut the others, and keep none from here on."""
+        self._closed = True
+        for connection in list(self.connections):
+            if connection.user is None:
+                connection.close()
+            else:
+                connection.abort()
+
+    async def _open(self) -> ServiceConnection:
+        connection: Any = await self._endpoint.connect(self._factory)
+        if isinstance(connection, SecureServiceConnection):
+            await connection.ready
+        if self._closed:
+            connection.abort()
+            raise ConnectionAborted
+        return connection
+
+    def _make(self) -> ServiceConnection:
+        make = SecureServiceConnection if self._secure else ServiceConnection
+        return make(self, self._sweep, self._limits)
+
+
+def _endpoint(reactor: Any, address: ServiceAddress, timeout_s: float) -> IStreamClientEndpoint:
+    host, port = address.host, address.port
+    endpoint: IStreamClientEndpoint
+    if isIPAddress(host):
+        endpoint = TCP4ClientEndpoint(reactor, host, port, timeout=timeout_s)
+    elif isIPv6Address(host):
+        endpoint = TCP6ClientEndpoint(reactor, host, port, timeout=timeout_s)
+    else:
+        endpoint = HostnameEndpoint(reactor, host, port, timeout=timeout_s)
+    if address.https:
+        endpoint = wrapClientTLS(client_tls(host), endpoint)
+    return endpoint

@@ -1,0 +1,297 @@
+"""The agent as one service: its listeners, each with a connector and a forwarder, from the start to an ordered end."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Final, Protocol
+
+import attrs
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList, TimeoutError
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from pico_twisted.config import AgentConfig, ListenerConfig
+from pico_twisted.core.http1.head import HeadLimits
+from pico_twisted.core.rpc.budget import Budget
+from pico_twisted.net.agent.backoff import Random
+from pico_twisted.net.agent.connector import Connector
+from pico_twisted.net.agent.forwarder import Forwarder
+from pico_twisted.net.agent.pool import ServicePool
+from pico_twisted.net.metrics import Metrics
+from pico_twisted.net.periodic import Sweep
+from pico_twisted.net.tunnel import Tunnel, TunnelParts, connect_tunnel
+
+log = Logger()
+
+MAX_CALLS_PER_SESSION: Final = 20_000
+"""Calls of a node open at once on one session. The node has its own limit; this one keeps a broken node from taking all
+of our memory."""
+
+
+class AgentRandom(Random, Protocol):
+    """The source of chance; `random.Random` will do."""
+
+    def getrandbits(self, k: int, /) -> int: ...
+
+
+@attrs.frozen(kw_only=True)
+class SessionStatus:
+    """One session, for the banner and for whoever asks.
+
+    Attributes:
+        endpoint: the endpoint ID as configured.
+        service: the address of the service behind it.
+        url: of the node, as configured.
+        node_id: of the node, when it told.
+        version: of the protocol that is spoken.
+        rtt_s: the last heartbeat's round trip; None before the first, which a quiet session makes after 15 s.
+        handshake_s: what connecting and registering took: at least two round trips.
+        current: it takes new calls; else the node asked for its replacement.
+    """
+
+    endpoint: str
+    service: str
+    url: str
+    node_id: str | None
+    version: int
+    rtt_s: float | None
+    handshake_s: float
+    current: bool
+
+
+@attrs.frozen(kw_only=True)
+class Listener:
+    """One endpoint and what serves it."""
+
+    config: ListenerConfig
+    connector: Connector
+    forwarder: Forwarder
+    pool: ServicePool
+
+
+class AgentService(Service):
+    """Registers the endpoints of the configuration and serves their calls.
+
+    Args:
+        config: of the agent.
+        reactor: connects.
+        clock: tells the time and wakes; the reactor, or a `Clock`.
+        sweep: the process's coarse timer. Started and stopped with this service.
+        metrics: counts.
+        rng: the source of chance.
+        version: told to the nodes.
+
+    Attributes:
+        agent_id: as configured, or made for this process.
+        token: shown at each handshake from now on; set it anew after a reload.
+        listeners: in the order of the configuration.
+        first_session: fires when the first session is up.
+        all_registered: fires when every listener has a session for the first time.
+    """
+
+    name = "agent"
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        *,
+        reactor: Any,
+        clock: IReactorTime,
+        sweep: Sweep,
+        metrics: Metrics,
+        rng: AgentRandom,
+        version: str,
+    ) -> None:
+        self.agent_id = config.agent_id or f"agent-{rng.getrandbits(32):08x}"
+        self.token = config.connect.token
+        self.first_session: Deferred[None] = Deferred()
+        self.all_registered: Deferred[None] = Deferred()
+        self._config = config
+        self._reactor = reactor
+        self._clock = clock
+        self._sweep = sweep
+        self._metrics = metrics
+        self._rng = rng
+        self._budget = Budget(config.limits.buffered_bytes)
+        self._limits = HeadLimits(head_bytes=config.limits.head_bytes, fields=config.limits.head_fields)
+        self._parts = TunnelParts(
+            clock=clock,
+            sweep=sweep,
+            metrics=metrics,
+            budget=self._budget,
+            head_limits=self._limits,
+            max_calls=MAX_CALLS_PER_SESSION,
+            version=version,
+        )
+        self._stopping: Deferred[None] | None = None
+        self._waiters: list[Deferred[None]] = []
+        self.listeners = tuple(self._listener(index, one) for index, one in enumerate(config.listeners))
+        self._add_gauges()
+        sweep.each(self._measure)
+
+    def _listener(self, index: int, config: ListenerConfig) -> Listener:
+        limits = self._config.limits
+        pool = ServicePool(
+            reactor=self._reactor,
+            clock=self._clock,
+            sweep=self._sweep,
+            address=config.addr,
+            limits=self._limits,
+            timeout_s=config.timeout,
+        )
+
+        def drain_requested(tunnel: object) -> None:
+            connector.drain_requested(tunnel)
+
+        forwarder = Forwarder(
+            endpoint=config.endpoint,
+            service=str(config.addr),
+            agent_id=self.agent_id,
+            pool=pool,
+            host=config.addr.host_header.encode("ascii") if config.rewrite_host else None,
+            timeout_s=config.timeout,
+            v1_body_bytes=limits.v1_body_bytes,
+            sweep=self._sweep,
+            clock=self._clock,
+            metrics=self._metrics,
+            drain_requested=drain_requested,
+        )
+        connector = Connector(
+            endpoint=config.endpoint,
+            index=index,
+            urls=self._config.connect.url,
+            connect=functools.partial(self._connect, config, forwarder),
+            clock=self._clock,
+            rng=self._rng,
+            metrics=self._metrics,
+            changed=self._changed,
+        )
+        return Listener(config=config, connector=connector, forwarder=forwarder, pool=pool)
+
+    def _connect(self, config: ListenerConfig, forwarder: Forwarder, url: str, slot: str) -> Deferred[Tunnel]:
+        connect = self._config.connect
+        opening: Deferred[Any] = connect_tunnel(
+            self._reactor,
+            self._parts,
+            url,
+            endpoint_id=config.endpoint,
+            agent_id=self.agent_id,
+            slot=slot,
+            token=self.token,
+            root_cas=connect.tls.root_cas,
+            acceptor=forwarder,
+            timeout_s=connect.timeout,
+        )
+        return opening
+
+    def _add_gauges(self) -> None:
+        gauge = self._metrics.gauge
+        gauge("pico_agent_listeners", "Listeners of the configuration.", lambda: len(self.listeners))
+        gauge("pico_agent_registered", "Listeners that have a session for new calls.", self._registered_count)
+        gauge("pico_agent_sessions", "Sessions with nodes, those that are being replaced too.", self._session_count)
+        gauge("pico_agent_calls", "Calls that are being served.", self.calls_in_flight)
+        gauge("pico_agent_service_connections", "Connections to local services, idle ones too.", self._connection_count)
+        gauge("pico_buffered_bytes", "Bytes held in memory for slow peers.", lambda: self._budget.held)
+
+    # Service
+
+    def startService(self) -> None:
+        """Begin to register all listeners."""
+        super().startService()
+        self._sweep.start()
+        for listener in self.listeners:
+            listener.connector.start()
+
+    def stopService(self) -> Deferred[None]:
+        """End in order: no new calls, those in flight finish, sessions close; what is left at the end of the grace
+        period is cut.
+
+        Returns:
+            A Deferred that fires when all is done.
+        """
+        waiter: Deferred[None] = Deferred()
+        self._waiters.append(waiter)
+        if self._stopping is None:
+            if self.running:
+                super().stopService()
+            self._stopping = Deferred.fromCoroutine(self._stop())
+            self._stopping.addErrback(lambda failure: log.failure("The agent could not stop in order", failure))
+            self._stopping.addCallback(lambda _: self._stopped())
+        elif self._stopping.called:
+            self._stopped()
+        return waiter
+
+    def abort(self) -> None:
+        """Cut everything at once: a second signal."""
+        for listener in self.listeners:
+            listener.connector.abort()
+            listener.pool.close()
+
+    async def _stop(self) -> None:
+        if self.calls_in_flight():
+            log.info("Waiting for calls in flight", calls=self.calls_in_flight(), grace_s=self._config.grace_period)
+        draining = DeferredList([one.connector.drain() for one in self.listeners], consumeErrors=True)
+        try:
+            await draining.addTimeout(self._config.grace_period, self._clock)
+        except TimeoutError:
+            log.warn("The grace period is over: cutting what is left", calls=self.calls_in_flight())
+        self.abort()
+        self._sweep.stop()
+
+    def _stopped(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.callback(None)
+
+    # What can be asked
+
+    @property
+    def ready(self) -> bool:
+        """Every listener has a session for new calls, and we are not stopping."""
+        return self._stopping is None and self._registered_count() == len(self.listeners)
+
+    def sessions(self) -> list[SessionStatus]:
+        """The sessions that there are, in the order of the listeners."""
+        return [
+            SessionStatus(
+                endpoint=listener.config.endpoint,
+                service=str(listener.config.addr),
+                url=session.url,
+                node_id=session.tunnel.node_id,
+                version=session.tunnel.version,
+                rtt_s=session.tunnel.rtt_s or None,
+                handshake_s=session.handshake_s,
+                current=session is listener.connector.current,
+            )
+            for listener in self.listeners
+            for session in listener.connector.sessions
+        ]
+
+    def calls_in_flight(self) -> int:
+        """Calls that are being served."""
+        return sum(len(listener.forwarder.exchanges) for listener in self.listeners)
+
+    def _registered_count(self) -> int:
+        return sum(listener.connector.current is not None for listener in self.listeners)
+
+    def _session_count(self) -> int:
+        return sum(len(listener.connector.sessions) for listener in self.listeners)
+
+    def _connection_count(self) -> int:
+        return sum(len(listener.pool.connections) for listener in self.listeners)
+
+    def _changed(self) -> None:
+        if not self.first_session.called and self._session_count():
+            self.first_session.callback(None)
+        if not self.all_registered.called and self.ready:
+            self.all_registered.callback(None)
+
+    def _measure(self, now: float) -> None:
+        held = 0
+        for listener in self.listeners:
+            held += listener.forwarder.held_bytes()
+            for session in listener.connector.sessions:
+                held += session.tunnel.held_bytes()
+        self._budget.measure(held)
+        self._metrics.lag(self._sweep.lag_s)

@@ -1,0 +1,43 @@
+"""Saying the same trouble once, not at every try: a node that is down for an hour is tried thousands of times."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+SAY_AGAIN_S: Final = 30.0
+"""The same trouble is said again after this long: often enough to be found, too rarely to fill a disk."""
+
+
+class Weather:
+    """Decides whether trouble is news.
+
+    It is when it differs from what was said last, when that is `SAY_AGAIN_S` ago, or when things were fine in between.
+    """
+
+    __slots__ = ("_said", "_said_at", "_unsaid")
+
+    def __init__(self) -> None:
+        self._said = ""
+        self._said_at = -math.inf
+        self._unsaid = 0
+
+    def news(self, trouble: str, now: float) -> int | None:
+        """Ask whether to say it.
+
+        Returns:
+            None when it was said already; else how often it came up, unsaid, since it was said last.
+        """
+        if trouble != self._said:
+            self._unsaid = 0
+        elif now - self._said_at < SAY_AGAIN_S:
+            self._unsaid += 1
+            return None
+        unsaid, self._unsaid = self._unsaid, 0
+        self._said = trouble
+        self._said_at = now
+        return unsaid
+
+    def cleared(self) -> None:
+        """Things are fine: the next trouble is news."""
+        self._said = ""

@@ -1,0 +1,170 @@
+"""ClusterService: what all ports of a node share.
+
+It holds the registrations of this node's agents and the pending calls to them, each with the Deferred of its response,
+and it answers who gets the next request. The ports are given it through `net.interfaces` and never import it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from pico_twisted.core.cluster.registry import Registry
+from pico_twisted.core.http1.head import HeadLimits
+from pico_twisted.core.rpc.budget import Budget
+from pico_twisted.net.calls import PendingCall, ResponseSink
+from pico_twisted.net.interfaces import IRegistry, IRouter
+from pico_twisted.net.metrics import Metrics
+from pico_twisted.net.periodic import Sweep
+
+log = Logger()
+
+
+@implementer(IRouter, IRegistry)
+class ClusterService(Service):
+    """The node's registry, its pending calls, and its state.
+
+    Args:
+        node_id: this node's ID.
+        sweep: the process's coarse timer.
+        metrics: where gauges are read from.
+        budget: the process's limit on held bytes; measured here.
+        head_limits: for the heads of responses.
+        max_calls: pending calls at once.
+        max_calls_per_session: and on one registration.
+
+    Attributes:
+        pending: the calls in flight.
+        draining: the node is shutting down.
+    """
+
+    name = "cluster"
+
+    def __init__(
+        self,
+        *,
+        node_id: str,
+        sweep: Sweep,
+        metrics: Metrics,
+        budget: Budget,
+        head_limits: HeadLimits,
+        max_calls: int,
+        max_calls_per_session: int,
+    ) -> None:
+        self.node_id = node_id
+        self.registry: Registry[Any] = Registry()
+        self.pending: set[PendingCall] = set()
+        self.draining = False
+        self._metrics = metrics
+        self._budget = budget
+        self._head_limits = head_limits
+        self._max_calls = max_calls
+        self._max_calls_per_session = max_calls_per_session
+        self._held: list[Callable[[], int]] = [self._held_by_sessions]
+        sweep.each(self._measure)
+        metrics.gauge("pico_endpoints", "Endpoints that agents of this node serve.", self._count_endpoints)
+        metrics.gauge("pico_upstream_sessions", "Sessions of agents on this node.", lambda: len(self.registry))
+        metrics.gauge("pico_calls_pending", "Calls to agents in flight.", lambda: len(self.pending))
+        metrics.gauge("pico_buffered_bytes", "Bytes held in memory for slow peers.", lambda: budget.held)
+
+    # IRegistry
+
+    def register(self, tunnel: Any) -> None:
+        """An agent's session is open: route to it."""
+        replaced = self.registry.add(tunnel)
+        log.info(
+            "Endpoint {endpoint} registered by {agent_id}",
+            endpoint=tunnel.endpoint,
+            agent_id=tunnel.agent_id,
+            slot=tunnel.slot,
+            peer=tunnel.peer,
+            protocol=f"v{tunnel.version}",
+            replaces=replaced is not None,
+        )
+        if replaced is not None:
+            replaced.close(1000, "replaced by a newer session")
+
+    def deregister(self, tunnel: Any) -> None:
+        """The session is gone."""
+        self.registry.remove(tunnel)
+
+    # IRouter
+
+    def choose(self, endpoint: str, excluded: Collection[Any]) -> Any:
+        """The registration for a call, or None."""
+        return self.registry.choose(endpoint, excluded)
+
+    def holds(self, endpoint: str) -> bool:
+        """Whether anybody holds the endpoint."""
+        return self.registry.holds(endpoint)
+
+    def full(self, registration: Any) -> bool:
+        """Whether the registration has as many calls as one session may."""
+        return bool(registration.call_count >= self._max_calls_per_session)
+
+    def busy(self) -> bool:
+        """Whether the node takes on no more calls."""
+        return self._budget.full or len(self.pending) >= self._max_calls
+
+    def call(
+        self, registration: Any, payload: bytes, more: bool, *, method: bytes, upgrade_asked: bool, sink: ResponseSink
+    ) -> PendingCall:
+        """Open an http call on a registration.
+
+        Args:
+            registration: one that `choose` gave.
+            payload: the request's head, perhaps with body bytes; for a v1 registration the whole message.
+            more: whether the request's body goes on.
+            method, upgrade_asked: of the request: what its response may be depends on them.
+            sink: who takes the response's body.
+        """
+        pending = PendingCall(
+            self,
+            registration,
+            payload,
+            more,
+            limits=self._head_limits,
+            method=method,
+            upgrade_asked=upgrade_asked,
+            sink=sink,
+        )
+        self.pending.add(pending)
+        self._metrics.call_started()
+        return pending
+
+    # Draining
+
+    def start_draining(self) -> Deferred[None]:
+        """Tell all agents that this node closes. Fires when all of them answered or are gone."""
+        self.draining = True
+        waiting = [tunnel.drain() for tunnel in self.registry]
+        if not waiting:
+            return succeed(None)
+        return DeferredList(waiting).addCallback(lambda _: None)  # type: ignore[arg-type]
+
+    def close_sessions(self) -> Deferred[None]:
+        """Close every session (1001). Fires when all are closed."""
+        tunnels = list(self.registry)
+        for tunnel in tunnels:
+            tunnel.close(1001, "node is shutting down")
+        return DeferredList([tunnel.gone for tunnel in tunnels]).addCallback(lambda _: None)
+
+    # Measuring
+
+    def holds_bytes(self, read: Callable[[], int]) -> None:
+        """Count what `read` returns among the held bytes too."""
+        self._held.append(read)
+
+    def _held_by_sessions(self) -> int:
+        return sum(tunnel.held_bytes() for tunnel in self.registry if tunnel.call_count or tunnel.version == 1)
+
+    def _measure(self, now: float) -> None:
+        self._budget.measure(sum(read() for read in self._held))
+
+    def _count_endpoints(self) -> int:
+        return len(self.registry.counts())

@@ -1,0 +1,111 @@
+"""What the data path asks of a socket beyond Twisted: short queues, progress, whether a peer is still there."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.internet.tcp import Connection
+
+NOTSENT_LOWAT_BYTES: Final = 128 * 1024
+"""Unsent bytes that the kernel may queue: enough for a fast link, little enough that a small call soon follows."""
+
+_TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
+_TCP_INFO = getattr(socket, "TCP_INFO", 11)
+_BYTES_ACKED_AT = 120  # in struct tcp_info of linux/tcp.h, since Linux 4.1
+_TCP_CLOSE = 7
+
+
+def raw_socket(transport: object) -> socket.socket | None:
+    """The socket under a transport and whatever TLS lies on it; None for a transport without one."""
+    while transport is not None:
+        found = getattr(transport, "socket", None)
+        if isinstance(found, socket.socket):
+            return found
+        transport = getattr(transport, "transport", None)
+    return None
+
+
+def tune(transport: object, *, tunnel: bool) -> None:
+    """Send small writes at once; on a tunnel also keep the kernel's queue short. Not every transport can: that is fine."""
+    sock = raw_socket(transport)
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if tunnel:
+            sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
+    except OSError:
+        return
+
+
+def writer(transport: Any) -> Callable[[bytes], None]:
+    """A function that writes to the transport, at once where that is possible.
+
+    `transport.write` only queues: the bytes leave in the reactor's next turn, after two changes of the epoll set and
+    one more dispatch, which together cost as much as parsing a head. A plain TCP transport that has nothing queued can be
+    overtaken safely: its socket takes the bytes now, and what it does not take is queued as ever. An error is left for
+    the transport to find.
+    """
+    if not isinstance(transport, Connection) or transport.TLS or not hasattr(transport, "_tempDataBuffer"):
+        return transport.write  # type: ignore[no-any-return]
+    send = transport.socket.send
+
+    def write(data: bytes) -> None:
+        if transport.dataBuffer or transport._tempDataBuffer or transport.disconnecting or not transport.connected:
+            transport.write(data)
+            return
+        try:
+            sent = send(data)
+        except OSError:
+            sent = 0
+        if sent < len(data):
+            transport.write(data[sent:])
+
+    return write
+
+
+def half_close(transport: Any) -> None:
+    """Send what is queued and then the end of our stream, and go on reading; where TLS cannot do that, close.
+
+    Closing a socket that has unread input makes the kernel send a reset, which can destroy an answer on its way. So
+    whoever refuses something half-closes, reads on for a while, and closes then.
+    """
+    if hasattr(type(transport), "loseWriteConnection"):
+        transport.loseWriteConnection()
+    else:
+        transport.unregisterProducer()  # a TLS transport closes only when nobody produces for it
+        transport.loseConnection()
+
+
+def acknowledged_bytes(transport: object) -> int | None:
+    """How many bytes the peer's kernel took so far (tcpi_bytes_acked); None where the kernel does not tell."""
+    sock = raw_socket(transport)
+    if sock is None:
+        return None
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 192)
+    except OSError:
+        return None
+    if len(info) < _BYTES_ACKED_AT + 8:
+        return None
+    (count,) = struct.unpack_from("=Q", info, _BYTES_ACKED_AT)
+    return int(count)
+
+
+def is_dead(transport: object) -> bool:
+    """Whether the peer answered what we sent with a reset, which no read tells once its stream has ended."""
+    sock = raw_socket(transport)
+    if sock is None:
+        return False
+    try:
+        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            return True
+        info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 8)
+    except OSError as error:
+        return error.errno in (errno.EBADF, errno.ENOTCONN)
+    return bool(info) and info[0] == _TCP_CLOSE

@@ -1,0 +1,137 @@
+"""What the parts of `net` ask of each other. No part imports another's concrete class where an interface is here."""
+
+from __future__ import annotations
+
+from zope.interface import Attribute, Interface
+
+
+class ICallReceiver(Interface):
+    """Gets what arrives for one call, on either side of it. After `reset` or `lost` nothing follows."""
+
+    def frame(payload: bytes, more: bool) -> None:
+        """A frame of the peer's stream. `more` is False on its last one, whose payload may be empty."""
+
+    def reset(code: str, text: str) -> None:
+        """The peer reset the call, or broke the protocol in it."""
+
+    def lost() -> None:
+        """The session ended."""
+
+    def drained() -> None:
+        """A writer that saw `call.queued` over `SEND_HIGH_BYTES` may go on."""
+
+
+class ICallAcceptor(Interface):
+    """Serves the calls that the peer of a tunnel opens."""
+
+    def call_opened(tunnel: object, call: object, kind: int, payload: bytes, more: bool) -> object:
+        """A call was opened with its first frame. Returns its `ICallReceiver`, or None when it was reset."""
+
+    def drain_requested(tunnel: object) -> None:
+        """The peer drains: it opens no calls any more (an agent), or will close this session (a node)."""
+
+
+class ITunnel(Interface):
+    """One session over one WebSocket, as its users see it."""
+
+    version = Attribute("1 or 2")
+    node_id = Attribute("of the node at the other end, when it said so")
+    agent_id = Attribute("who registered")
+    endpoint = Attribute("the endpoint ID that is registered, in lower case")
+    slot = Attribute("which of the agent's registrations of that endpoint this is")
+    peer = Attribute("host:port of the other end, as text")
+    rtt_s = Attribute("the last heartbeat's round trip; 0.0 before the first")
+    draining = Attribute("the peer drains, or is told that we do")
+    closed = Attribute("a Deferred that fires once with a Closed, when the session ended")
+    gone = Attribute("a Deferred that fires once with None, when the connection is closed too")
+    call_count = Attribute("calls open now, both ways")
+
+    def call(kind: int, payload: bytes, more: bool, receiver: object) -> object:
+        """Open a call whose events go to `receiver`. Returns the Call."""
+
+    def send(call: object, data: bytes, more: bool) -> None:
+        """Queue bytes of our stream; more=False ends it. Nothing happens on a call that is over."""
+
+    def reset(call: object, code: str, text: str = "") -> None:
+        """Give the call up. Nothing happens on a call that is over."""
+
+    def consumed(call: object, count: int) -> None:
+        """Our consumer took that many payload bytes."""
+
+    def drain() -> object:
+        """Tell the peer that we drain. A Deferred that fires when it answered (or cannot be told)."""
+
+    def close(code: int = 1000, reason: str = "") -> None:
+        """Close the WebSocket."""
+
+    def abort() -> None:
+        """Drop the connection."""
+
+
+class IRouter(Interface):
+    """What the data path asks of the ClusterService."""
+
+    node_id = Attribute("this node's ID")
+    draining = Attribute("whether this node is shutting down")
+
+    def choose(endpoint: str, excluded: object) -> object:
+        """The registration that a call for the endpoint goes to, or None."""
+
+    def full(registration: object) -> bool:
+        """Whether the registration has as many calls as one session may."""
+
+    def busy() -> bool:
+        """Whether a limit of calls or memory is reached."""
+
+    def call(registration: object, payload: bytes, more: bool, *, method: bytes, upgrade_asked: bool, sink: object) -> object:
+        """Open an http call. Returns a PendingCall, whose `response` is a Deferred of the final head."""
+
+
+class IRegistry(Interface):
+    """What the upstream port asks of the ClusterService."""
+
+    node_id = Attribute("this node's ID")
+    draining = Attribute("whether this node is shutting down")
+
+    def register(tunnel: object) -> None:
+        """A session is open: its endpoint can be served. Replaces one of the same agent, endpoint and slot."""
+
+    def deregister(tunnel: object) -> None:
+        """The session is gone. Idempotent."""
+
+
+class IDownstream(Interface):
+    """Where a forwarded request came from, and its answer goes. It is told `done` when nothing more will come."""
+
+    def interim(head: object) -> None:
+        """Send a 1xx head."""
+
+    def begin(head: object) -> None:
+        """Send the final head, or a 101, behind which both directions are raw bytes."""
+
+    def write(data: bytes) -> None:
+        """Send body bytes."""
+
+    def flush() -> None:
+        """Let what was given so far leave; called once for each frame of the response."""
+
+    def finish() -> None:
+        """The response is complete."""
+
+    def cut() -> None:
+        """The response cannot be completed: let the client see that."""
+
+    def fail(status: int, message: str, code: str) -> None:
+        """Answer with an error of ours; only before `begin`."""
+
+    def pause_request() -> None:
+        """Give no more of the request's body for now."""
+
+    def resume_request() -> None:
+        """Go on giving the request's body."""
+
+    def stop_request() -> None:
+        """The rest of the request's body is not wanted: end the connection behind the response."""
+
+    def done() -> None:
+        """The forwarding is over; log it."""

@@ -1,0 +1,300 @@
+"""What the data path counts, and how Prometheus reads it.
+
+Every request is counted by method, status, bytes and time. `prometheus_client`'s own Counter and Histogram take a lock
+and a label look-up for each observation, some microseconds together: more than all other bookkeeping of a request. So
+the data path bumps plain ints in dicts and lists, and only when somebody scrapes does a collector turn those into
+metric families. Everything runs on the reactor's thread, so a scrape sees a consistent picture without a lock.
+
+Labels are bounded: whatever a client, agent or service sends, the number of time series stays fixed. Methods outside
+the standard set, reset codes and reasons outside ours are counted as `other`.
+
+`prometheus_client.twisted` is not used: importing it installs the global reactor.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
+
+import attrs
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
+from twisted.logger import Logger
+
+log = Logger()
+
+CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+"""The media type of what `Metrics.exposition` returns."""
+
+OTHER: Final = "other"
+
+METHODS: Final = (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH")
+"""The methods of RFC 9110 and RFC 5789; all others share one label."""
+
+RESET_CODES: Final = frozenset(
+    (
+        "refused not-here",
+        "refused draining",
+        "refused busy",
+        "cancelled",
+        "timeout",
+        "stop",
+        "failed",
+        "protocol",
+    )
+)
+"""The codes that a reset of the tunnel's protocol may carry."""
+
+RETRY_REASONS: Final = RESET_CODES | {"connect", "unsent", "lost", "service-unreachable", "stale"}
+"""Why a request was tried again: the call was refused or reset; no connection could be made; the session ended before
+the first frame was written (`unsent`), or after it (`lost`, idempotent requests only); the agent could not reach its
+service; a pooled connection to the service turned out dead (`stale`)."""
+
+CONNECT_FAILURES: Final = frozenset(("refused", "connect", "dns", "tls", "timeout", "handshake", "protocol"))
+"""Why an agent's attempt to reach a node failed: the node answered no (`refused`), no TCP connection, no address, a
+certificate or TLS fault, too slow, a broken WebSocket handshake, a peer that speaks something else."""
+
+REQUEST_BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+HEARTBEAT_BOUNDS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+LAG_BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+_NAME = re.compile(r"pico_[a-z0-9_]*[a-z0-9]\Z")
+
+
+class Distribution:
+    """How often a duration fell between two bounds: what a Prometheus histogram is made of.
+
+    Args:
+        bounds_s: rising upper bounds in seconds, without the infinite one.
+    """
+
+    __slots__ = ("_bounds_s", "_counts", "_sum_s")
+
+    def __init__(self, bounds_s: Sequence[float]) -> None:
+        self._bounds_s = tuple(bounds_s)
+        self._counts = [0] * (len(self._bounds_s) + 1)
+        self._sum_s = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one duration."""
+        self._counts[bisect_left(self._bounds_s, seconds)] += 1
+        self._sum_s += seconds
+
+    def family(self, name: str, help: str) -> Metric:
+        """The histogram in the form that `prometheus_client` writes out."""
+        buckets: list[tuple[str, float]] = []
+        total = 0
+        for bound, count in zip((*self._bounds_s, math.inf), self._counts, strict=True):
+            total += count
+            buckets.append(("+Inf" if bound == math.inf else repr(bound), total))
+        return HistogramMetricFamily(name, help, buckets=buckets, sum_value=self._sum_s)
+
+
+@attrs.frozen(kw_only=True)
+class _Reading:
+    name: str
+    help: str
+    read: Callable[[], float]
+
+
+class Metrics(Collector):
+    """All counters of one process.
+
+    The forwarder and the tunnels of a node, or those of an agent, call the short methods; the admin port calls
+    `exposition`.
+
+    Args:
+        component: `node` or `agent`; an agent has the `pico_agent_*` counters as well.
+        version: the version that `pico_build_info` shows.
+    """
+
+    def __init__(self, component: str, version: str = "") -> None:
+        if component not in ("node", "agent"):
+            raise ValueError(f"component is node or agent, not {component!r}")
+        self.component = component
+        self._version = version
+        self._others: dict[int, int] = {}
+        self._requests: dict[bytes, dict[int, int]] = {method: {} for method in METHODS}
+        self._request_s = Distribution(REQUEST_BOUNDS_S)
+        self._observe_request = self._request_s.observe
+        self._bytes_in = 0
+        self._bytes_out = 0
+        self._calls = 0
+        self._resets: dict[tuple[str, str], int] = {}
+        self._retries: dict[str, int] = {}
+        self._heartbeat_s = Distribution(HEARTBEAT_BOUNDS_S)
+        self._lag_s = Distribution(LAG_BOUNDS_S)
+        self._connects = {False: 0, True: 0}
+        self._connect_failures: dict[str, int] = {}
+        self._refusals: dict[str, int] = {}
+        self._readings: dict[str, _Reading] = {}
+        self._registry = CollectorRegistry(auto_describe=False)
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+        self._registry.register(self)
+
+    # The data path.
+
+    def request_done(self, method: bytes, status: int, seconds: float, bytes_in: int, bytes_out: int) -> None:
+        """Count a request that is over.
+
+        Args:
+            method: as received; anything unusual is counted as `other`.
+            status: what the client got; 499 when it went away first.
+            seconds: from the first byte of its head to the last of its answer.
+            bytes_in: bytes of the request's body.
+            bytes_out: bytes of the answer's body.
+        """
+        counts = self._requests.get(method, self._others)
+        if not 100 <= status <= 599:
+            status = 0
+        counts[status] = counts.get(status, 0) + 1
+        self._observe_request(seconds)
+        self._bytes_in += bytes_in
+        self._bytes_out += bytes_out
+
+    def call_started(self) -> None:
+        """Count a call, of any kind, that was opened on a tunnel by either side."""
+        self._calls += 1
+
+    def reset(self, sent: bool, code: str) -> None:
+        """Count a call that ended by a reset.
+
+        Args:
+            sent: whether it was ours.
+            code: its code, as in the frame.
+        """
+        key = ("sent" if sent else "received", code if code in RESET_CODES else OTHER)
+        self._resets[key] = self._resets.get(key, 0) + 1
+
+    def retried(self, reason: str) -> None:
+        """Count a request that is tried once more; the reasons are `RETRY_REASONS`."""
+        label = reason if reason in RETRY_REASONS else OTHER
+        self._retries[label] = self._retries.get(label, 0) + 1
+
+    def heartbeat(self, seconds: float) -> None:
+        """Count the round trip of one heartbeat."""
+        self._heartbeat_s.observe(seconds)
+
+    def lag(self, seconds: float) -> None:
+        """Count how much later than asked for a timer came: how long the reactor was busy with something else."""
+        self._lag_s.observe(max(0.0, seconds))
+
+    # The agent's connections.
+
+    def connected(self, again: bool = False) -> None:
+        """Count a registration that a node accepted; `again` when the listener had been registered before."""
+        self._connects[again] += 1
+
+    def connect_failed(self, reason: str) -> None:
+        """Count an attempt that came to nothing; the reasons are `CONNECT_FAILURES`."""
+        label = reason if reason in CONNECT_FAILURES else OTHER
+        self._connect_failures[label] = self._connect_failures.get(label, 0) + 1
+
+    def refused(self, status: int) -> None:
+        """Count an attempt that the node answered with an error status; counts as a failed attempt as well."""
+        label = str(status) if 100 <= status <= 599 else OTHER
+        self._refusals[label] = self._refusals.get(label, 0) + 1
+        self.connect_failed("refused")
+
+    # Reading.
+
+    def gauge(self, name: str, help: str, read: Callable[[], float]) -> None:
+        """Add a number that is read at each scrape, such as the requests in flight or the open sessions.
+
+        Args:
+            name: `pico_` and lower-case words joined by underscores.
+            help: what it says, for people.
+            read: gives the number; one that raises is logged and left out of that scrape.
+
+        Raises:
+            ValueError: the name is not one of ours, or is taken.
+        """
+        if not _NAME.match(name):
+            raise ValueError(f"{name!r} is no metric name of ours: pico_ and lower-case words")
+        if name in self._readings or any(family.name == name for family in self._counted()):
+            raise ValueError(f"the metric {name} is there already")
+        self._readings[name] = _Reading(name=name, help=help, read=read)
+
+    def exposition(self) -> bytes:
+        """Everything in the text format 0.0.4, for `/metrics`; see `CONTENT_TYPE`."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """The metric families as they are now; called by the registry."""
+        yield from self._counted()
+        for reading in self._readings.values():
+            try:
+                value = float(reading.read())
+            except Exception:
+                log.failure("could not read a metric", metric=reading.name)
+                continue
+            yield GaugeMetricFamily(reading.name, reading.help, value=value)
+
+    def _counted(self) -> Iterator[Metric]:
+        info = GaugeMetricFamily("pico_build_info", "Which program this is; always 1.", labels=("component", "version"))
+        info.add_metric((self.component, self._version), 1)
+        yield info
+
+        requests = CounterMetricFamily(
+            "pico_requests",
+            "Requests that are over, by method and status; 499 is a client that left.",
+            labels=("method", "status"),
+        )
+        for method, counts in (*self._requests.items(), (OTHER.encode(), self._others)):
+            for status, count in counts.items():
+                requests.add_metric((method.decode("ascii"), str(status) if status else OTHER), count)
+        yield requests
+        yield self._request_s.family(
+            "pico_request_seconds", "From the first byte of a request to the last of its answer."
+        )
+        yield CounterMetricFamily("pico_request_bytes", "Bytes of request bodies.", value=self._bytes_in)
+        yield CounterMetricFamily("pico_response_bytes", "Bytes of response bodies.", value=self._bytes_out)
+
+        yield CounterMetricFamily("pico_calls", "Calls opened on tunnels by either side.", value=self._calls)
+        resets = CounterMetricFamily(
+            "pico_resets", "Calls that ended by a reset, by who sent it and its code.", labels=("direction", "code")
+        )
+        for (direction, code), count in self._resets.items():
+            resets.add_metric((direction, code), count)
+        yield resets
+        yield _labelled("pico_retries", "Requests that were tried once more, by reason.", "reason", self._retries)
+        yield self._heartbeat_s.family("pico_heartbeat_seconds", "Round trips of heartbeats on tunnels.")
+        yield self._lag_s.family("pico_reactor_lag_seconds", "How much later than asked for a timer came.")
+
+        if self.component == "agent":
+            yield CounterMetricFamily(
+                "pico_agent_connects",
+                "Registrations that a node accepted, first ones and repeated ones.",
+                value=self._connects[False] + self._connects[True],
+            )
+            yield CounterMetricFamily(
+                "pico_agent_reconnects",
+                "Registrations that a node accepted for a listener that had been registered before.",
+                value=self._connects[True],
+            )
+            yield _labelled(
+                "pico_agent_connection_failures",
+                "Attempts to reach a node that came to nothing, by reason; refused: the node answered no.",
+                "reason",
+                self._connect_failures,
+            )
+            yield _labelled(
+                "pico_agent_refusals",
+                "Attempts that the node answered with an error, by its HTTP status.",
+                "status",
+                self._refusals,
+            )
+
+
+def _labelled(name: str, help: str, label: str, counts: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(name, help, labels=(label,))
+    for value, count in counts.items():
+        family.add_metric((value,), count)
+    return family

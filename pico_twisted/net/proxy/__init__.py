@@ -1,0 +1,1 @@
+"""The proxy port: HTTP/1.1 for the proxy clients."""

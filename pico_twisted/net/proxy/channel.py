@@ -1,0 +1,607 @@
+"""One connection of a proxy client: HTTP/1.1 read on llhttp, requests given to the site's resource one after the other.
+
+What can go wrong, and what is done.
+
+*Pipelining.* The next request is parsed when the one before is answered and read to its end. What a client sends ahead is
+held up to a bound, then reading stops.
+
+*A client that leaves* while we wait for the service sends the same FIN as one that only ended its half and waits for
+the answer. Nothing tells them apart but sending something: so a client whose FIN came before the response began is
+asked after a moment with an interim 100 (RFC 9110 15.2 lets clients ignore it): the kernel of one that left answers with a
+reset. HTTP/1.0 clients get no 1xx, so they get their answer. A FIN behind the response's head means that the client left.
+
+*Closing.* A socket that is closed with unread input resets the connection, and the answer with it. So after a refusal the
+connection half-closes and lingers: input is thrown away for a while.
+
+*Memory.* The transport tells when it holds enough; then the tunnel gets no credit. What it holds meanwhile is counted.
+
+*Time.* One deadline, moved by what happens: the head has `head_timeout` in all, an idle connection `keepalive_timeout`;
+while a request is forwarded its `Forward` keeps the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Any, Final
+
+import attrs
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, IReactorTime, ISSLTransport
+from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import datetimeToString
+from zope.interface import implementer
+
+from pico_twisted.core.http1.errors import Http1Error
+from pico_twisted.core.http1.forwarding import error_response
+from pico_twisted.core.http1.head import END, HeadLimits, RequestHead
+from pico_twisted.core.http1.server import ServerConnection
+from pico_twisted.net.flow import half_close, is_dead, tune, writer
+from pico_twisted.net.logs import AccessLog
+from pico_twisted.net.metrics import Metrics
+from pico_twisted.net.periodic import NEVER, Sweep
+from pico_twisted.net.proxy.request import ProxyRequest
+
+log = Logger()
+
+READ_AHEAD_BYTES: Final = 64 * 1024
+"""What a client may send ahead of the answer to its request: one read."""
+TRANSPORT_BYTES: Final = 64 * 1024
+"""What a Twisted transport holds when it asks us to pause."""
+LINGER_S: Final = 3.0
+"""How long input is thrown away after a refusal."""
+LINGER_BYTES: Final = 4 * 1024 * 1024
+"""And how much of it at most."""
+ASK_AFTER_S: Final = 0.3
+"""A client whose FIN came, and that got no answer in this time, is asked whether it is still there."""
+DRAIN_IDLE_S: Final = 1.0
+"""While the node drains, an idle connection is closed after this: a request on its way still gets its answer."""
+
+_ASK = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+@attrs.frozen(kw_only=True)
+class ProxySettings:
+    """What all connections of the proxy port share."""
+
+    node_id: str
+    head_limits: HeadLimits
+    head_timeout_s: float
+    keepalive_timeout_s: float
+    trusted_proxies: tuple[Any, ...]
+    max_connections: int
+    sweep: Sweep
+    metrics: Metrics
+    access_log: AccessLog
+
+
+@implementer(IHalfCloseableProtocol, IPushProducer)
+class ProxyChannel(Protocol):
+    """Reads requests, gives them to the site's resource, and writes what comes back.
+
+    Attributes:
+        site: the factory.
+        peer: the client's address.
+        client_ip: its IP, as bytes.
+        secure: TLS is spoken.
+        trusted: the client is one of the trusted proxies.
+        held_bytes: an upper bound on what the transport holds for this client.
+    """
+
+    site: ProxySite
+    peer: Any = None
+    client_ip = b""
+    secure = False
+    trusted = False
+    held_bytes = 0
+    deadline = NEVER
+
+    _request: ProxyRequest | None = None
+    _paused = False  # by the transport
+    _raw = False
+    _lingering = False
+    _lingered = 0
+    _eof = False
+    _asked = False
+    _closed = False
+    _busy = False
+
+    def connectionMade(self) -> None:
+        """A client connected."""
+        site = self.site
+        transport: Any = self.transport
+        self.peer = peer = transport.getPeer()
+        host = getattr(peer, "host", "")
+        host = host.removeprefix("::ffff:") if "." in host else host
+        self.client_ip = host.encode("ascii", "replace")
+        self.secure = bool(ISSLTransport.providedBy(transport))
+        self.trusted = site.trusts(host)
+        self._reading_stopped: set[str] = set()
+        self._out: list[bytes] = []
+        self._requests = ServerConnection(site.settings.head_limits)
+        if len(site.connections) >= site.settings.max_connections:
+            self._closed = True
+            transport.abortConnection()
+            return
+        tune(transport, tunnel=False)
+        self._send = writer(transport)
+        transport.registerProducer(self, True)
+        site.connections.add(self)
+        self.deadline = site.settings.sweep.now + site.settings.head_timeout_s
+        site.settings.sweep.add(self)
+
+    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:
+        """The connection is gone, whoever ended it."""
+        self._closed = True
+        self.site.connections.discard(self)
+        self.site.paused.discard(self)
+        self.site.settings.sweep.discard(self)
+        request = self._request
+        if request is not None and request.forward is not None:
+            request.forward.gone()
+
+    # Input
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes of requests, of a request's body, or of an upgraded protocol."""
+        if self._lingering:
+            self._lingered += len(data)
+            if self._lingered > LINGER_BYTES:
+                self._abort()
+            return
+        if self._closed:
+            return
+        request = self._request
+        if self._raw:
+            request.bytes_in += len(data)  # type: ignore[union-attr]
+            request.forward.body(data)  # type: ignore[union-attr]
+            return
+        self._requests.receive(data)
+        if request is None:
+            self._read_requests()
+        else:
+            if not request.body_complete and not self._reading_stopped:
+                self._read_body(request)
+            if self._requests.buffered > READ_AHEAD_BYTES and self._request is not None:
+                self.pause_reading("ahead")
+
+    def _read_requests(self) -> None:
+        """Take the next request, and those behind it that are answered at once."""
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._request is None and not self._closed and not self._lingering:
+                try:
+                    head = self._requests.next_event()
+                except Http1Error as error:
+                    self._refuse(error)
+                    return
+                if head is None:
+                    self._wait()
+                    return
+                self._begin(head)  # type: ignore[arg-type]
+        finally:
+            self._busy = False
+
+    def _begin(self, head: RequestHead) -> None:
+        self.deadline = NEVER
+        body = b""
+        complete = False
+        fault: Http1Error | None = None
+        try:
+            event = self._requests.next_event()
+            if type(event) is bytes:
+                body = event
+                event = self._requests.next_event()
+            complete = event is END
+            if event is not None and not complete:
+                body += event  # type: ignore[operator]
+        except Http1Error as error:
+            fault = error
+        request = self._request = ProxyRequest(self, head, body, complete)
+        self.site.requests += 1
+        self._asked = False
+        if fault is not None:
+            self._break(request, fault)
+            return
+        self.site.resource.render(request)
+        if self._eof and self._request is request:
+            self._came_to_eof(request)
+
+    def _read_body(self, request: ProxyRequest) -> None:
+        forward = request.forward
+        try:
+            while not self._reading_stopped and not request.body_complete:
+                event = self._requests.next_event()
+                if event is None:
+                    break
+                if event is END:
+                    request.body_complete = True
+                    forward.body_ended()  # type: ignore[union-attr]
+                else:
+                    request.bytes_in += len(event)  # type: ignore[arg-type]
+                    forward.body(event)  # type: ignore[union-attr]
+        except Http1Error as error:
+            self._break(request, error)
+
+    def _wait(self) -> None:
+        """No request is here. Say until when one has to be."""
+        settings = self.site.settings
+        now = settings.sweep.now
+        if self._eof:
+            self._close()
+        elif self._requests.head_begun:
+            if self._head_deadline is None:
+                self._head_deadline = now + settings.head_timeout_s
+            self.deadline = self._head_deadline
+        elif self.site.draining:
+            self.deadline = now + DRAIN_IDLE_S
+        elif self._served:
+            self.deadline = now + settings.keepalive_timeout_s
+
+    _head_deadline: float | None = None
+    _served = False
+
+    def readConnectionLost(self) -> None:
+        """The client's FIN (IHalfCloseableProtocol)."""
+        self._eof = True
+        request = self._request
+        if self._lingering or self._closed:
+            self._abort()
+        elif self._raw:
+            request.forward.body_ended()  # type: ignore[union-attr]
+        elif request is None:
+            self._close()
+        elif not request.body_complete or (request.status and not self._requests.buffered):
+            self._abort()
+        else:
+            self._came_to_eof(request)
+
+    def writeConnectionLost(self) -> None:
+        """Our half is closed (IHalfCloseableProtocol)."""
+
+    def _came_to_eof(self, request: ProxyRequest) -> None:
+        request.keep_alive = request.keep_alive and self._requests.buffered > 0
+        if request.head.version_11 and not request.status:
+            self.deadline = self.site.settings.sweep.now + ASK_AFTER_S
+
+    # Time
+
+    def deadline_passed(self, now: float) -> None:
+        """A head, an idle connection or a lingering one took too long; or a client is to be asked."""
+        if self._lingering or self._closed:
+            self._abort()
+        elif self._request is not None:
+            self._ask(self._request, now)
+        elif self._requests.head_begun:
+            self._refuse(Http1Error(408, "request-timeout", "request head took too long"))
+        else:
+            self._close()
+            self.deadline = now + LINGER_S
+
+    def _ask(self, request: ProxyRequest, now: float) -> None:
+        if not self._eof or request.status:
+            self.deadline = NEVER
+        elif not self._asked:
+            self._asked = True
+            self.write(_ASK)
+            self.flush()
+            self.deadline = now
+        elif is_dead(self.transport):
+            self._abort()
+        else:
+            self.deadline = now
+
+    # Output, for ProxyRequest
+
+    def write(self, data: bytes) -> None:
+        """Write to the client, with the next `flush`."""
+        self._out.append(data)
+
+    def flush(self) -> None:
+        """Write what was gathered."""
+        out = self._out
+        if not out:
+            return
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        if self._paused:
+            self.held_bytes += len(data)
+        self._send(data)
+
+    def closes_next(self) -> bool:
+        """Whether the connection ends with the response that begins now, whatever the client asks."""
+        return self.site.draining or (self._eof and not self._requests.buffered)
+
+    def upgraded(self) -> None:
+        """A 101 was sent: from here bytes go both ways as they are."""
+        request = self._request
+        self._raw = True
+        self.deadline = NEVER
+        rest = self._requests.take_rest()
+        self.resume_reading("ahead")
+        if rest:
+            request.bytes_in += len(rest)  # type: ignore[union-attr]
+            request.forward.body(rest)  # type: ignore[union-attr]
+        if self._eof:
+            request.forward.body_ended()  # type: ignore[union-attr]
+
+    def end_raw(self) -> None:
+        """The service ended its direction of the upgraded protocol."""
+        self.flush()
+        if not self._closed:
+            half_close(self.transport)
+
+    def cut(self) -> None:
+        """End the connection in a way that the client sees, without what would make a response look whole."""
+        self._out.clear()
+        self._abort()
+
+    def write_error(
+        self, status: int, message: str, code: str, *, close: bool, head_only: bool, keep_alive_10: bool
+    ) -> int:
+        """Write an error of ours. Returns the size of its body."""
+        extra: list[tuple[bytes, bytes]] = []
+        if status == 503:
+            extra.append((b"retry-after", b"1"))
+        if keep_alive_10:
+            extra.append((b"connection", b"keep-alive"))
+        answer = error_response(
+            status,
+            message,
+            hop=self.site.settings.node_id,
+            code=code,
+            close=close,
+            head_only=head_only,
+            date=datetimeToString(),
+            extra=extra,
+        )
+        self.write(answer)
+        return len(answer) - answer.index(b"\r\n\r\n") - 4
+
+    def stopped_early(self) -> None:
+        """The response is complete, and the rest of the request is not wanted."""
+        self.resume_reading("request")
+
+    def request_done(self, request: ProxyRequest) -> None:
+        """The forwarding of the request is over: log it, and go on with the next one, or close."""
+        self.flush()
+        self._log(request)
+        if self._request is not request:
+            return
+        self._request = None
+        self._served = True
+        self._head_deadline = None
+        if self._closed:
+            return
+        if not request.keep_alive or not request.response_over or not request.body_complete:
+            if self._raw or request.body_complete and not self._requests.buffered:
+                self._close()
+            else:
+                self._linger()
+            return
+        self._requests.next_request()
+        self.resume_reading("ahead")
+        self.resume_reading("request")
+        self._read_requests()
+
+    def _log(self, request: ProxyRequest) -> None:
+        settings = self.site.settings
+        forward = request.forward
+        if not request.status:
+            request.status = 499
+        first, whole = request.times()
+        settings.metrics.request_done(request.method, request.status, whole, request.bytes_in, request.bytes_out)
+        if not settings.access_log.enabled:
+            return
+        settings.access_log.request(
+            client=self.client_ip.decode("ascii"),
+            method=request.method,
+            target=request.uri,
+            endpoint=request.endpoint,
+            upstream=forward.upstream if forward is not None else "",
+            status=request.status,
+            bytes_in=request.bytes_in,
+            bytes_out=request.bytes_out,
+            first_byte_s=first,
+            duration_s=whole,
+            request_id=request.request_id,
+            error=request.error,
+        )
+
+    @property
+    def serving(self) -> bool:
+        """Whether a request is in progress, or on its way in."""
+        return self._request is not None or self._requests.head_begun
+
+    def drain(self) -> None:
+        """The node shuts down: an idle connection has a moment left."""
+        if self._request is None and not self._lingering and not self._closed:
+            self._wait()
+
+    # Refusals and the end
+
+    def _refuse(self, error: Http1Error) -> None:
+        """What came is no request: answer, log it, and close."""
+        size = self.write_error(
+            error.status, error.message, error.code, close=True, head_only=False, keep_alive_10=False
+        )
+        settings = self.site.settings
+        settings.metrics.request_done(b"", error.status, 0.0, 0, size)
+        settings.access_log.request(
+            client=self.client_ip.decode("ascii"),
+            method=b"",
+            target=b"",
+            endpoint="",
+            upstream="",
+            status=error.status,
+            bytes_in=0,
+            bytes_out=size,
+            first_byte_s=None,
+            duration_s=0.0,
+            request_id="",
+            error=error.code,
+        )
+        self._linger()
+
+    def _break(self, request: ProxyRequest, error: Http1Error) -> None:
+        """The body of a request breaks HTTP: answer if nothing was answered, and close."""
+        request.keep_alive = False
+        forward = request.forward
+        if request.status:
+            self._abort()
+            return
+        request.fail(error.status, error.message, error.code)
+        if forward is not None:
+            forward.error = error.code
+            forward.gone()
+        else:
+            request.done()
+
+    def _linger(self) -> None:
+        if self._closed or self._lingering:
+            return
+        self.flush()
+        self._lingering = True
+        self.deadline = self.site.settings.sweep.now + LINGER_S
+        transport: Any = self.transport
+        self._reading_stopped.clear()
+        transport.unregisterProducer()
+        if self._eof:
+            transport.loseConnection()
+        else:
+            transport.resumeProducing()
+            half_close(transport)
+
+    def _close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self.deadline = self.site.settings.sweep.now + self.site.settings.keepalive_timeout_s
+            transport: Any = self.transport
+            transport.unregisterProducer()
+            transport.loseConnection()
+
+    def _abort(self) -> None:
+        self._closed = True
+        transport: Any = self.transport
+        transport.abortConnection()
+
+    # Flow
+
+    def pause_reading(self, why: str) -> None:
+        """Stop reading, for one of two reasons; both have to be taken back."""
+        if not self._reading_stopped and not self._closed and not self._lingering:
+            self.transport.pauseProducing()  # type: ignore[union-attr]
+        self._reading_stopped.add(why)
+
+    def resume_reading(self, why: str) -> None:
+        """Take one reason back."""
+        if why not in self._reading_stopped:
+            return
+        self._reading_stopped.discard(why)
+        if self._reading_stopped or self._closed or self._lingering:
+            return
+        if not self._eof:
+            self.transport.resumeProducing()  # type: ignore[union-attr]
+        request = self._request
+        if request is not None and not request.body_complete and not self._raw:
+            self._read_body(request)
+
+    def pauseProducing(self) -> None:
+        """The transport holds enough (IPushProducer)."""
+        self._paused = True
+        self.held_bytes = TRANSPORT_BYTES
+        self.site.paused.add(self)
+        if self._request is not None and self._request.forward is not None:
+            self._request.forward.pause()
+
+    def resumeProducing(self) -> None:
+        """The transport has room again (IPushProducer)."""
+        self._paused = False
+        self.held_bytes = 0
+        self.site.paused.discard(self)
+        if self._request is not None and self._request.forward is not None:
+            self._request.forward.resume()
+
+    def stopProducing(self) -> None:
+        """The connection is gone; `connectionLost` follows (IPushProducer)."""
+
+
+class ProxySite(Factory):
+    """Makes the channels of the proxy port.
+
+    Args:
+        settings: what they share.
+        resource: an IResource whose `render` is given each request.
+        via: our pseudonym in Via.
+
+    Attributes:
+        connections: the open ones.
+        paused: those whose transport holds enough.
+        draining: answers close their connections.
+        requests: taken so far.
+    """
+
+    noisy = False
+    protocol: Callable[[], ProxyChannel] = ProxyChannel
+
+    def __init__(self, settings: ProxySettings, resource: Any, via: bytes) -> None:
+        self.settings = settings
+        self.resource = resource
+        self.via = via
+        self.connections: set[ProxyChannel] = set()
+        self.paused: set[ProxyChannel] = set()
+        self.draining = False
+        self.requests = 0
+
+    def buildProtocol(self, addr: Any) -> ProxyChannel:
+        """A channel for a new connection."""
+        channel = ProxyChannel()
+        channel.site = self
+        channel.factory = self
+        return channel
+
+    def trusts(self, host: str) -> bool:
+        """Whether the address is one of the trusted proxies."""
+        networks = self.settings.trusted_proxies
+        if not networks:
+            return False
+        try:
+            address = ip_address(host.partition("%")[0])
+        except ValueError:
+            return False
+        mapped = getattr(address, "ipv4_mapped", None)
+        if mapped is not None:
+            address = mapped
+        return any(address in network for network in networks)
+
+    def held_bytes(self) -> int:
+        """Bytes that wait in the transports of slow clients."""
+        return sum(channel.held_bytes for channel in self.paused)
+
+    def drain(self) -> None:
+        """From now on each answer ends its connection, and idle ones are closed after a moment."""
+        self.draining = True
+        for channel in list(self.connections):
+            channel.drain()
+
+    def serving(self) -> int:
+        """Requests in progress."""
+        return sum(channel.serving for channel in self.connections)
+
+    def quiet_for(self, seconds: float, clock: IReactorTime) -> Callable[[], bool]:
+        """A condition: since it was made, no request was in progress for so long."""
+        since = clock.seconds()
+        served = self.requests
+
+        def quiet() -> bool:
+            nonlocal since, served
+            now = clock.seconds()
+            if self.requests != served or self.serving():
+                served, since = self.requests, now
+            return now - since >= seconds
+
+        return quiet

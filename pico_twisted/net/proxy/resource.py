@@ -1,0 +1,62 @@
+"""The twisted.web reverse resource: every request that the proxy port accepts is rendered by it."""
+
+from __future__ import annotations
+
+from random import getrandbits
+from typing import TYPE_CHECKING
+
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from pico_twisted.core.cluster.endpoint import EndpointError, endpoint_of
+from pico_twisted.core.http1.forwarding import request_to_tunnel, sane_request_id
+from pico_twisted.core.http1.head import Keep, RequestHead
+from pico_twisted.net.forward import Forward, ForwardSettings
+
+if TYPE_CHECKING:
+    from pico_twisted.net.proxy.request import ProxyRequest
+
+
+class ReverseResource(Resource):
+    """Sends each request to a tunnel that holds its endpoint.
+
+    Args:
+        settings: for the `Forward` of each request.
+        via: our pseudonym in Via.
+    """
+
+    isLeaf = True
+
+    def __init__(self, settings: ForwardSettings, via: bytes) -> None:
+        super().__init__()
+        self._settings = settings
+        self._via = via
+
+    def render(self, request: ProxyRequest) -> int:
+        """Forward the request; the answer comes later."""
+        head = request.head
+        request_id = sane_request_id(head) or b"%016x" % getrandbits(64)
+        request.request_id = request_id.decode("ascii")
+        try:
+            request.endpoint = endpoint_of(head)
+        except EndpointError as error:
+            request.fail(400, error.message, error.code)
+            request.done()
+            return NOT_DONE_YET
+        channel = request.channel
+        via = self._via
+
+        def write_head(head: RequestHead, length: int | None | Keep) -> bytes:
+            return request_to_tunnel(
+                head,
+                client_ip=channel.client_ip,
+                https=channel.secure,
+                trusted=channel.trusted,
+                via=via,
+                request_id=request_id,
+                length=length,
+            )
+
+        forward = request.forward = Forward(self._settings, request, head, request.endpoint, write_head)
+        forward.start(request.body, request.body_complete)
+        return NOT_DONE_YET
