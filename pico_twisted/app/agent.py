@@ -19,7 +19,7 @@ from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.agent.service import AgentService
 from pico_twisted.net.logs import Logging
 from pico_twisted.net.metrics import Metrics
-from pico_twisted.net.periodic import Sweep
+from pico_twisted.net.periodic import EndOfTurn, Sweep
 
 if TYPE_CHECKING:
     from pico_twisted.app.options import AgentOptions
@@ -43,14 +43,17 @@ class Agent(Daemon):
         self._options = options
         self._admin: BoundPort | None = None
         self.metrics = Metrics("agent", __version__)
+        sweep = Sweep(reactor)
+        sweep.each(lambda _: logging.flush())
         self.agent = AgentService(
             config,
             reactor=reactor,
             clock=reactor,
-            sweep=Sweep(reactor),
+            sweep=sweep,
             metrics=self.metrics,
             rng=random.SystemRandom(),
             version=__version__,
+            end_of_turn=EndOfTurn(reactor),
         )
 
     def bind(self) -> None:

@@ -81,7 +81,12 @@ def agent_banner(
     width = max((len(endpoint) for endpoint, _ in listeners), default=0)
     lines += [f"  {endpoint:<{width}} -> {addr}" for endpoint, addr in listeners]
     if listeners:
-        lines += ["", "Try it:", "", f"  curl -H 'x-pico-endpoint: {listeners[0][0]}' {proxy_url or 'http://NODE:8000'}/"]
+        lines += [
+            "",
+            "Try it:",
+            "",
+            f"  curl -H 'x-pico-endpoint: {listeners[0][0]}' {proxy_url or 'http://NODE:8000'}/",
+        ]
     lines += ["", "Ctrl-C stops the agent once the requests in progress have finished."]
     return "\n".join(lines) + "\n"
 

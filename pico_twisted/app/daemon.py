@@ -86,6 +86,7 @@ class Daemon(Service):
             self.cut()
             print(f"{self.command}: {error}", file=sys.__stderr__)
             raise SystemExit(1) from error
+        self._catch(signal.SIGHUP)
         self.reactor.callWhenRunning(self._catch_signals)
         self.serve()
         gc.freeze()
@@ -109,6 +110,7 @@ class Daemon(Service):
         self.cut()
         self._release_signals()
         log.info("Stopped")
+        self.logging.flush()
 
     async def until(self, reached: Callable[[], bool], within_s: float | None = None) -> bool:
         """Wait for a condition, until everything is cut, or for `within_s`. Returns whether it was reached."""
@@ -128,8 +130,12 @@ class Daemon(Service):
     # Signals
 
     def _catch_signals(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            self._old_handlers[number] = signal.signal(number, self._signalled)
+        """The reactor sets its own handlers when it starts; ours come after them."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._catch(number)
+
+    def _catch(self, number: int) -> None:
+        self._old_handlers[number] = signal.signal(number, self._signalled)
 
     def _release_signals(self) -> None:
         for number, handler in self._old_handlers.items():

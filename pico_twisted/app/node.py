@@ -26,7 +26,7 @@ from pico_twisted.net.cluster import ClusterService
 from pico_twisted.net.forward import ForwardSettings
 from pico_twisted.net.logs import Logging
 from pico_twisted.net.metrics import Metrics
-from pico_twisted.net.periodic import Sweep
+from pico_twisted.net.periodic import EndOfTurn, Sweep
 from pico_twisted.net.proxy.channel import ProxySettings, ProxySite
 from pico_twisted.net.proxy.resource import ReverseResource
 from pico_twisted.net.tls import ServerContext, UnusableCertificateError, server_context, tls_sniffing
@@ -78,13 +78,14 @@ class Node(Daemon):
             sweep=self.sweep,
             metrics=self.metrics,
             budget=budget,
-            head_limits=head_limits,
+            head_limits=head_limits.onward(),
             max_calls=limits.calls,
             max_calls_per_session=limits.calls_per_session,
+            v1_body_bytes=limits.v1_body_bytes,
         )
         via = b"pico-" + node_id.encode("ascii")
         self._access_log = logging.access_log(config.proxy.access_log)
-        self.sweep.each(lambda _: self._access_log.flush())
+        self.sweep.each(lambda _: logging.flush())
         self.proxy = ProxySite(
             ProxySettings(
                 node_id=node_id,
@@ -110,7 +111,6 @@ class Node(Daemon):
             ),
             via,
         )
-        self.cluster.holds_bytes(self.proxy.held_bytes)
         self.metrics.gauge(
             "pico_connections", "Connections of proxy clients.", lambda: len(self.proxy.connections)
         )
@@ -124,11 +124,14 @@ class Node(Daemon):
                 head_limits=HeadLimits(),
                 max_calls=limits.calls_per_session,
                 version=__version__,
+                end_of_turn=EndOfTurn(reactor),
             ),
             self.cluster,
             max_sessions=limits.sessions,
             reactor=reactor,
         )
+        self.cluster.holds_bytes(self.proxy.held_bytes)
+        self.cluster.holds_bytes(self.upstream.held_bytes)
 
     # INodeStatus
 
@@ -237,10 +240,9 @@ class Node(Daemon):
         """Drop every connection."""
         self._ready = False
         for channel in list(self.proxy.connections):
-            channel.cut()
+            channel.shut()
         for tunnel in list(self.upstream.connections):
             tunnel.transport.abortConnection()
-        self._access_log.flush()
 
     def reload(self) -> None:
         """Read the configuration again and take what can change while running."""

@@ -19,9 +19,9 @@ from twisted.python import usage
 
 from .. import __version__
 from ..config import AgentConfig, ConfigFaults, Fault, NodeConfig, load_agent, load_node
+from ..config.common import LogConfig
 from ..config.faults import shown
 from ..config.fields import Key, all_keys
-from ..config.common import LogConfig
 from ..config.kinds import Many
 from ..net.logs import Logging, log_under_twistd
 from .usage_text import Entry, Group, render, terminal_width

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import socket
+import struct
 from typing import Any
 
+from twisted.internet import task
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
@@ -14,6 +17,8 @@ log = Logger()
 
 BACKLOG = 1024
 """Connections that the kernel queues for us; a burst of clients must not meet a full queue."""
+SETTLE_S = 0.1
+"""What connections that are half made get to be made, when no new ones are begun."""
 
 
 class CannotStart(Exception):
@@ -62,16 +67,42 @@ class BoundPort:
         return str(Address(host=own_ip() if self._all else self.bound.host, port=port))
 
     async def stop(self) -> None:
-        """Listen no longer. Connections that the kernel has queued already are accepted first. Idempotent."""
+        """Listen no longer, and lose nobody: closing a listening socket resets the connections in its queue. Idempotent.
+
+        So first no new connection is begun (its client tries again after a second, and is then refused cleanly), then
+        those that were on their way are accepted, and then the socket is closed.
+        """
         port, self._port = self._port, _Stopped(self._port)
         if isinstance(port, _Stopped):
             return
-        try:
-            port.socket.listen(0)  # the queue takes nobody new; a client tries again and is then refused cleanly
-            port.doRead()
-        except OSError:
-            log.debug("A listening socket was gone already")
+        _drop_new_connections(port.socket)
+        await task.deferLater(self._reactor, SETTLE_S)
+        port.numberAccepts = BACKLOG
+        port.doRead()
         await port.stopListening()
+
+
+def _drop_new_connections(sock: socket.socket) -> None:
+    """Have the kernel drop every SYN to a listening socket, as if it were lost on the way (Linux; else nothing)."""
+    program = b"".join(struct.pack("=HBBI", *line) for line in _DROP_SYN)
+    code = ctypes.create_string_buffer(program)
+    try:
+        sock.setsockopt(
+            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(_DROP_SYN), ctypes.addressof(code))
+        )
+    except OSError:
+        log.debug("No filter on the listening socket")
+
+
+_SO_ATTACH_FILTER = 26
+# Classic BPF over the TCP header: load the flags, keep SYN and ACK, drop what has SYN alone.
+_DROP_SYN = (
+    (0x30, 0, 0, 13),  # ldb [13]
+    (0x54, 0, 0, 0x12),  # and #0x12
+    (0x15, 0, 1, 0x02),  # jeq #0x02, next, skip one
+    (0x06, 0, 0, 0),  # ret #0
+    (0x06, 0, 0, 0xFFFFFFFF),  # ret #-1
+)
 
 
 class _Stopped:

@@ -31,7 +31,7 @@ class ProxyConfig:
         kinds.duration(),
         "30s",
         "How long to wait for the first byte of a response, from the last progress of the request's body on. "
-        "When it is over the client gets 504.",
+        "One second after it is over the client gets 504: that second is for an agent's answer, which says more.",
     )
     head_timeout: float = setting(
         kinds.duration(),

@@ -37,6 +37,7 @@ class ClusterService(Service):
         head_limits: for the heads of responses.
         max_calls: pending calls at once.
         max_calls_per_session: and on one registration.
+        v1_body_bytes: what the body of a v1 agent's response may hold.
 
     Attributes:
         pending: the calls in flight.
@@ -55,6 +56,7 @@ class ClusterService(Service):
         head_limits: HeadLimits,
         max_calls: int,
         max_calls_per_session: int,
+        v1_body_bytes: int,
     ) -> None:
         self.node_id = node_id
         self.registry: Registry[Any] = Registry()
@@ -65,7 +67,8 @@ class ClusterService(Service):
         self._head_limits = head_limits
         self._max_calls = max_calls
         self._max_calls_per_session = max_calls_per_session
-        self._held: list[Callable[[], int]] = [self._held_by_sessions]
+        self._v1_body_bytes = v1_body_bytes
+        self._held: list[Callable[[], int]] = []
         sweep.each(self._measure)
         metrics.gauge("pico_endpoints", "Endpoints that agents of this node serve.", self._count_endpoints)
         metrics.gauge("pico_upstream_sessions", "Sessions of agents on this node.", lambda: len(self.registry))
@@ -129,6 +132,7 @@ class ClusterService(Service):
             payload,
             more,
             limits=self._head_limits,
+            v1_body_bytes=self._v1_body_bytes,
             method=method,
             upgrade_asked=upgrade_asked,
             sink=sink,
@@ -157,11 +161,8 @@ class ClusterService(Service):
     # Measuring
 
     def holds_bytes(self, read: Callable[[], int]) -> None:
-        """Count what `read` returns among the held bytes too."""
+        """Count what `read` returns among the held bytes."""
         self._held.append(read)
-
-    def _held_by_sessions(self) -> int:
-        return sum(tunnel.held_bytes() for tunnel in self.registry if tunnel.call_count or tunnel.version == 1)
 
     def _measure(self, now: float) -> None:
         self._budget.measure(sum(read() for read in self._held))

@@ -46,7 +46,7 @@ FIRST_FRAME_BYTES: Final = 60 * 1024
 
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 
-SERVICE_UNREACHABLE: Final = b"service-unreachable"
+SERVICE_UNREACHABLE: Final = "service-unreachable"
 """The code of an agent's 502 that says: nothing of the request reached the service."""
 
 
@@ -99,6 +99,8 @@ class Forward:
         "_over",
         "_paused",
         "_pausing_request",
+        "_queued",
+        "_retries",
         "_settings",
         "_tried",
         "_waits_whole",
@@ -133,6 +135,7 @@ class Forward:
         self.deadline = NEVER
         self._call: PendingCall | None = None
         self._tried: list[Any] = []
+        self._retries = 0
         self._kept: list[bytes] = []
         self._kept_bytes = 0
         self._keeps = True  # all of the body so far is in _kept
@@ -142,6 +145,7 @@ class Forward:
         self._expects_continue = head.expect_continue
         self._paused = False  # the downstream takes no response for now
         self._pausing_request = False
+        self._queued = 0  # of the request, when it was last seen to move
         self._over = False
 
     # What the downstream calls
@@ -227,9 +231,13 @@ class Forward:
         if registration is None:
             self._nowhere()
             return
-        if registration.version == 1 and not self._body_ended and self._head.upgrade is None:
-            self._wait_for_whole_body()
-            return
+        if registration.version == 1 and self._head.upgrade is None:
+            if not self._body_ended:
+                self._wait_for_whole_body()
+                return
+            if self._kept_bytes > self._settings.v1_body_bytes:
+                self._refuse(413, "request body too large for an agent of version 1", "body-too-large")
+                return
         self._tried.append(registration)
         self.upstream = registration.agent_id
         self.error = ""
@@ -288,6 +296,7 @@ class Forward:
         if self._expects_continue and not self._interim_sent:
             self._interim_sent = True
             self._downstream.interim(ResponseHead(100, b"Continue"))
+            self._downstream.flush()
 
     def _nowhere(self) -> None:
         if not self._tried:
@@ -304,11 +313,16 @@ class Forward:
 
     def _can_retry(self, safe: bool) -> bool:
         """Whether the request may be made again, and there is where to."""
-        if len(self._tried) > MAX_RETRIES or not self._keeps:
+        if self._retries >= MAX_RETRIES or not self._keeps:
             return False
         if not safe and self._head.method not in _IDEMPOTENT:
             return False
         return self._settings.router.choose(self.endpoint, self._tried) is not None
+
+    def _retry(self, why: str) -> None:
+        self._retries += 1
+        self._settings.metrics.retried(why)
+        self._attempt()
 
     # What the pending call tells
 
@@ -324,10 +338,12 @@ class Forward:
             self._finish()
 
     def _take_response(self, head: ResponseHead) -> None:
-        if head.status == 502 and self._agent_says_untouched(head) and self._can_retry(True):
-            self._settings.metrics.retried("service-unreachable")
+        agent_error = head.get(b"x-pico-error")
+        if agent_error is not None:
+            self.error = agent_error.rpartition(b" ")[2].decode("ascii", "replace")
+        if head.status == 502 and self.error == SERVICE_UNREACHABLE and self._can_retry(True):
             self._cancel(CANCELLED)
-            self._attempt()
+            self._retry("service-unreachable")
             return
         self.begun = True
         self._keeps = False
@@ -343,11 +359,6 @@ class Forward:
                     self._call.send(b"", False)
         self._downstream.begin(head)
 
-    @staticmethod
-    def _agent_says_untouched(head: ResponseHead) -> bool:
-        value = head.get(b"x-pico-error")
-        return value is not None and value.endswith(b"; " + SERVICE_UNREACHABLE)
-
     def _failed(self, failure: Failure) -> None:
         """No head will come (errback of the pending call's Deferred)."""
         error = failure.value
@@ -359,15 +370,16 @@ class Forward:
             return
         self.error = _ERROR_CODES.get(error.code, "upstream-unreachable")
         if self._can_retry(error.safe):
-            self._settings.metrics.retried(error.code)
-            self._attempt()
+            self._retry(error.code)
             return
         log.debug("A call failed: {reason}", reason=str(error), endpoint=self.endpoint, upstream=self.upstream)
         self._nowhere()
 
     def call_interim(self, head: ResponseHead) -> None:
-        """A 1xx head: the wait begins anew."""
+        """A 1xx head: the wait begins anew. A service was reached, so the request is not made again."""
         self._interim_sent = True
+        self._keeps = False
+        self._kept = []
         self._downstream.interim(head)
         self._progress()
 
@@ -428,6 +440,7 @@ class Forward:
             self.deadline = settings.sweep.now + settings.idle_timeout_s
         else:
             self.deadline = settings.sweep.now + settings.timeout_s + HOP_MARGIN_S
+            self._queued = self._call.queued if self._call is not None else 0
 
     def deadline_passed(self, now: float) -> None:
         """Nothing moved for too long."""
@@ -438,6 +451,8 @@ class Forward:
             self._cancel(TIMEOUT)
             self._downstream.cut()
             self._finish()
+        elif self._call is not None and self._call.queued < self._queued:
+            self._progress()  # the service takes its request, however slowly
         elif self._body_ended or self._pausing_request or self._head.upgrade is not None:
             self._refuse(504, "upstream timeout", "upstream-timeout")
         else:
@@ -463,6 +478,7 @@ class Forward:
         self._over = True
         self._settings.sweep.discard(self)
         self._kept = []
+        self._call = None
         self._downstream.done()
 
 

@@ -36,19 +36,18 @@ _STDIO = frozenset(("stdout", "stderr"))
 _RESERVED = frozenset(("time", "level", "subsystem", "message", "traceback"))
 _SHOWN_BARE = frozenset(("time", "level", "subsystem", "message"))
 _LEGACY = frozenset(("message", "time", "system", "format", "isError", "failure", "why", "logLevel"))
+_LEVEL = type(LogLevel.info)
 _NOISE = ("Starting factory", "Stopping factory", "Warning: primary log target selected twice")
 
-_SECRET_NAME = re.compile(r"token|secret|passw|authori[sz]ation|cookie|credential|private_?key|api_?key", re.IGNORECASE)
+# Peers can bring text before these patterns: none may take more than linear time.
+_SECRET_NAME = re.compile(
+    r"token|secret|passw|authori[sz]ation|cookie|credential|private[-_]?key|api[-_]?key|signature|jwt", re.IGNORECASE
+)
 _HARMLESS_NAME = re.compile(r"_(?:file|path|count)\Z")
 _SECRET_HEADER = re.compile(
-    r"""((?:[a-z-]*authorization|(?:set-)?cookie2?)(?:\\?['"]\s*[:=,]|\s*[:=])\s*)(?:[\[(]?b?(['"]).*?\2|[^\r\n]+)""",
-    re.IGNORECASE,
+    r"""((?:authorization|cookie2?)(?:\\?['"]\s*[:=,]|\s*[:=])\s*)(?:[\[(]?b?(['"]).*?\2|[^\r\n]+)""", re.IGNORECASE
 )
 _SECRET_SCHEME = re.compile(r"\b(bearer|basic|digest)\s+[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE)
-_SECRET_QUERY = re.compile(
-    r"([?&][^=&#]*(?:token|secret|passw|authorization|credential|api[-_]?key|signature|jwt)[^=&#]*=)[^&#\s]+",
-    re.IGNORECASE,
-)
 
 
 class Stream(Protocol):
@@ -187,7 +186,14 @@ def hide_secrets(text: str) -> str:
 
 def hide_query_secrets(target: str) -> str:
     """A request target without the values of parameters whose names speak of credentials."""
-    return _SECRET_QUERY.sub(rf"\1{HIDDEN}", target)
+    path, _, query = target.partition("?")
+    if not _SECRET_NAME.search(query):
+        return target
+    shown = []
+    for parameter in query.split("&"):
+        name, equals, value = parameter.partition("=")
+        shown.append(f"{name}={HIDDEN}" if value and _SECRET_NAME.search(name) else name + equals + value)
+    return f"{path}?{'&'.join(shown)}"
 
 
 def bounded(text: str, limit: int = MAX_FIELD_CHARS) -> str:
@@ -281,18 +287,18 @@ class LineObserver:
                         plain = HIDDEN
                         shown = {**shown, name: HIDDEN}
                     fields[f"{name}_" if name in _RESERVED else name] = plain
-        failure = event.get("log_failure")
+        failure = event.get("log_failure") or (event.get("failure") if legacy else None)
         if not isinstance(failure, Failure):
             failure = None
-        fields["message"] = bounded(hide_secrets(_message(shown, failure, legacy)))
+        fields["message"] = hide_secrets(bounded(_message(shown, failure, legacy)))
         if failure is not None:
-            fields["traceback"] = bounded(hide_secrets(failure.getTraceback()), MAX_TRACEBACK_CHARS)
+            fields["traceback"] = hide_secrets(bounded(failure.getTraceback(), MAX_TRACEBACK_CHARS))
         return fields
 
 
 def _plain(value: str | float | None) -> object:
     if isinstance(value, str):
-        return bounded(hide_secrets(str(value)))
+        return hide_secrets(bounded(str(value)))
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
@@ -310,15 +316,22 @@ def _message(event: LogEvent, failure: Failure | None, legacy: bool) -> str:
 
 @implementer(ILogObserver)
 class Quieter:
-    """Passes events on, with what libraries say at level info turned into debug."""
+    """Passes events on, with what libraries say at level info turned into debug.
+
+    An event without a proper level or namespace, which Twisted's filter would drop or stumble over, gets one.
+    """
 
     def __init__(self, observer: ILogObserver) -> None:
         self._observer = observer
 
     def __call__(self, event: LogEvent) -> None:
         level = event.get("log_level")
+        namespace = event.get("log_namespace")
+        if not isinstance(level, _LEVEL) or not isinstance(namespace, str) or not namespace:
+            level = level if isinstance(level, _LEVEL) else LogLevel.info
+            namespace = "log_legacy"
+            event = {**event, "log_level": level, "log_namespace": namespace}
         if level is LogLevel.info or level is LogLevel.warn:
-            namespace = str(event.get("log_namespace") or "")
             said = event.get("log_format")
             noise = isinstance(said, str) and said.startswith(_NOISE)
             ours = namespace == OURS or namespace.startswith(f"{OURS}.") or namespace in _STDIO

@@ -14,9 +14,9 @@ Pico and counts as debug; its warnings and errors are kept.
 **Secrets.** Values of fields whose names speak of tokens, cookies or passwords are hidden; so is what follows
 `Authorization:`, `Cookie:` and `Bearer` in messages and tracebacks of libraries that print headers.
 
-**Under twistd**, whose own log is text on stdout: twistd asks the application for its component `ILogObserver` before it
-makes an observer of its own. So the daemon's service, when twistd gives it the application as its parent, sets the
-observer of `log_under_twistd` there. There is never a second one, and what was logged before comes out as JSON too.
+**Under twistd**, whose own log is text on stdout: twistd asks the application for its component `ILogObserver`
+before it makes an observer of its own. So the daemon's service, when twistd gives it the application as its parent,
+sets the observer of `log_under_twistd` there. There is never a second one, and what was logged before comes out too.
 """
 
 from __future__ import annotations
@@ -269,10 +269,10 @@ class AccessLog:
         if not self.enabled:
             return
         target_text = target.decode("ascii", "backslashreplace")
-        if "?" in target_text:
-            target_text = hide_query_secrets(target_text)
         if len(target_text) > MAX_FIELD_CHARS:
             target_text = bounded(target_text)
+        if "?" in target_text:
+            target_text = hide_query_secrets(target_text)
         stamp = self._timestamps.text(self._wall_clock())
         method_text = method.decode("ascii", "backslashreplace")
         if self._json:

@@ -50,10 +50,10 @@ RESET_CODES: Final = frozenset(
 )
 """The codes that a reset of the tunnel's protocol may carry."""
 
-RETRY_REASONS: Final = RESET_CODES | {"connect", "unsent", "lost", "service-unreachable", "stale"}
-"""Why a request was tried again: the call was refused or reset; no connection could be made; the session ended before
-the first frame was written (`unsent`), or after it (`lost`, idempotent requests only); the agent could not reach its
-service; a pooled connection to the service turned out dead (`stale`)."""
+RETRY_REASONS: Final = RESET_CODES | {"lost", "unsupported", "service-unreachable", "stale"}
+"""Why a request was tried again: the call was refused or reset; its session ended (`lost`); the peer does not know such
+calls (`unsupported`); the agent could not reach its service; a pooled connection to the service turned out dead
+(`stale`)."""
 
 CONNECT_FAILURES: Final = frozenset(("refused", "connect", "dns", "tls", "timeout", "handshake", "protocol"))
 """Why an agent's attempt to reach a node failed: the node answered no (`refused`), no TCP connection, no address, a
@@ -252,12 +252,12 @@ class Metrics(Collector):
                 requests.add_metric((method.decode("ascii"), str(status) if status else OTHER), count)
         yield requests
         yield self._request_s.family(
-            "pico_request_seconds", "From the first byte of a request to the last of its answer."
+            "pico_request_seconds", "From the head of a request to the end of its answer."
         )
         yield CounterMetricFamily("pico_request_bytes", "Bytes of request bodies.", value=self._bytes_in)
         yield CounterMetricFamily("pico_response_bytes", "Bytes of response bodies.", value=self._bytes_out)
 
-        yield CounterMetricFamily("pico_calls", "Calls opened on tunnels by either side.", value=self._calls)
+        yield CounterMetricFamily("pico_calls", "HTTP calls: opened by this node, or served by this agent.", value=self._calls)
         resets = CounterMetricFamily(
             "pico_resets", "Calls that ended by a reset, by who sent it and its code.", labels=("direction", "code")
         )

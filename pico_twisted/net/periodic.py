@@ -88,9 +88,35 @@ class Sweep:
             except Exception:
                 log.failure("A periodic task failed")
         for item in list(self._items):
-            if item.deadline <= now:
+            if item.deadline <= now and item in self._items:  # an item before it may have discarded it
                 try:
                     item.deadline_passed(now)
                 except Exception:
                     self._items.pop(item, None)
                     log.failure("A deadline failed")
+
+
+class EndOfTurn:
+    """Gathers what is to be done once the reactor has dispatched what it found ready.
+
+    Args:
+        clock: the reactor.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._waiting: list[Callable[[], None]] = []
+
+    def add(self, work: Callable[[], None]) -> None:
+        """Call `work` once, before the reactor waits again."""
+        if not self._waiting:
+            self._clock.callLater(0, self._run)
+        self._waiting.append(work)
+
+    def _run(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for work in waiting:
+            try:
+                work()
+            except Exception:
+                log.failure("Work at the end of a turn failed")

@@ -63,8 +63,8 @@ MAX_PLAIN_BYTES: Final = 32 * 1024
 MAX_LINGER_BYTES: Final = 1024 * 1024
 """Of a refused plain client that are read and dropped, so that it sees its answer instead of a reset."""
 
-MAX_HANDSHAKES: Final = 4096
-"""Connections of a port that have not completed their handshake. Each costs some 50 KiB; more are closed at once."""
+MAX_HANDSHAKES: Final = 2048
+"""Connections of a port that have not completed their handshake. Each costs up to 55 KiB; more are closed at once."""
 
 _TLS_HANDSHAKE = 0x16
 

@@ -105,7 +105,8 @@ class TlsTransport(BufferingTLSTransport):
         if half_closeable is None:
             self._aggregator.flush()
             self._shutdownTLS()
-            self._tlsShutdownFinished(None)
+            if self._tlsConnection is not None:  # else closing has ended the connection already
+                self._tlsShutdownFinished(None)
         else:
             half_closeable.readConnectionLost()
 

@@ -51,10 +51,10 @@ from pico_twisted.core.rpc.frames import (
     SUBPROTOCOL_V2,
 )
 from pico_twisted.core.rpc.session import SEND_HIGH_BYTES, Call, SessionError, SessionV1, SessionV2
-from pico_twisted.net.flow import acknowledged_bytes, half_close, tune
+from pico_twisted.net.flow import acknowledged_bytes, half_close, tune, writer
 from pico_twisted.net.interfaces import ITunnel
 from pico_twisted.net.metrics import Metrics
-from pico_twisted.net.periodic import NEVER, Sweep
+from pico_twisted.net.periodic import NEVER, EndOfTurn, Sweep
 from pico_twisted.net.tls import client_tls
 
 log = Logger()
@@ -114,7 +114,10 @@ class HandshakeTimeout(Exception):
 
 @attrs.frozen(kw_only=True)
 class TunnelParts:
-    """What every tunnel of a process shares."""
+    """What every tunnel of a process shares.
+
+    With an `end_of_turn` the frames of one turn of the reactor leave with one write; without one each leaves at once.
+    """
 
     clock: Any
     sweep: Sweep
@@ -123,6 +126,7 @@ class TunnelParts:
     head_limits: HeadLimits
     max_calls: int
     version: str
+    end_of_turn: EndOfTurn | None = None
 
 
 @implementer(ITunnel, IPushProducer)
@@ -150,6 +154,7 @@ class Tunnel:
     _closing = False  # a close frame was sent or received; input is only thrown away
     _paused = False
     _pumping = False
+    _due = False
     _masks = False
     _pong: bytes | None = None
     _partial_bytes = 0
@@ -181,6 +186,7 @@ class Tunnel:
         self._alive = True
         self._drain_waiters: list[Deferred[None]] = []
         tune(self.transport, tunnel=True)
+        self._write = writer(self.transport)
         self.transport.registerProducer(self, True)
         self.deadline = parts.sweep.now
         self._asked_at = parts.clock.seconds()
@@ -309,13 +315,14 @@ class Tunnel:
                     self.reset(call, FAILED)
                     if call.receiver is not None:
                         call.receiver.lost()
-        if not self._paused and session.has_output():
-            self._pump()
+        if session.has_output():
+            self._output()
 
     def _dispatch(self, what: int, call: Any, payload: Any, extra: Any) -> None:
         """Tell whom an event is for."""
         if what == rpc.FRAME:
-            call.receiver.frame(payload, extra)
+            if call.receiver is not None:  # its owner may be done with a call whose end is still queued
+                call.receiver.frame(payload, extra)
         elif what == rpc.OPENED:
             self._opened(call, payload, extra)
         elif what == rpc.WAS_RESET:
@@ -324,7 +331,8 @@ class Tunnel:
                     self._drain_answered()
             else:
                 self.parts.metrics.reset(False, payload)
-                call.receiver.reset(payload, extra)
+                if call.receiver is not None:
+                    call.receiver.reset(payload, extra)
         elif what == rpc.ECHO:
             self.session.rtt_s = max(0.0, self.parts.clock.seconds() - self._asked_at)
             self.parts.metrics.heartbeat(self.session.rtt_s)
@@ -340,6 +348,21 @@ class Tunnel:
 
     # Output
 
+    def _output(self) -> None:
+        """There is something to send: now, or at the end of the reactor's turn, together with what else there will be."""
+        if self._due or self._paused:
+            return
+        end_of_turn = self.parts.end_of_turn
+        if end_of_turn is None:
+            self._pump()
+        else:
+            self._due = True
+            end_of_turn.add(self._flush)
+
+    def _flush(self) -> None:
+        self._due = False
+        self._pump()
+
     def _pump(self) -> None:
         if self._pumping or not self._alive:
             return
@@ -350,9 +373,9 @@ class Tunnel:
                 batch = session.frames_to_send()
                 if not batch:
                     break
-                self.transport.write(self._on_the_wire(batch))
+                self._write(self._on_the_wire(batch))
                 for call in session.take_drained():
-                    if not call.closed:
+                    if not call.closed and call.receiver is not None:
                         call.receiver.drained()
                 if not session.turn:
                     break
@@ -452,15 +475,15 @@ class Tunnel:
         """Open a call; its events go to `receiver`."""
         call: Call = self.session.call(kind, payload, more)
         call.receiver = receiver
-        if not self._paused:
-            self._pump()
+        if not self._due:
+            self._output()
         return call
 
     def send(self, call: Call, data: bytes, more: bool) -> None:
         """Queue bytes of our stream; `more=False` ends it."""
         self.session.send(call, data, more)
-        if not self._paused:
-            self._pump()
+        if not self._due:
+            self._output()
 
     def reset(self, call: Call, code: str, text: str = "") -> None:
         """Give the call up. Its receiver hears nothing more."""
@@ -468,14 +491,13 @@ class Tunnel:
             return
         self.session.reset(call, code, text)
         self.parts.metrics.reset(True, code)
-        if not self._paused:
-            self._pump()
+        self._output()
 
     def consumed(self, call: Call, count: int) -> None:
         """Payload was taken by our consumer."""
         self.session.consumed(call, count, self.parts.sweep.now)
-        if not self._paused and self.session.has_output():
-            self._pump()
+        if not self._due and self.session.has_output():
+            self._output()
 
     def drain(self) -> Deferred[None]:
         """Tell the peer that we drain. Fires when it answered, when the session ends, or at once when it is v1."""
@@ -496,6 +518,7 @@ class Tunnel:
         """Close the WebSocket: a close frame, and the connection once the peer answered or `CLOSE_TIMEOUT_S` passed."""
         if self._closing or self.session is None:
             return
+        self._pump()
         self._by_us = True
         self.fail(code, reason)
 
@@ -698,8 +721,10 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):
 
 def _peer_text(transport: Any) -> str:
     peer = transport.getPeer()
-    host, port = getattr(peer, "host", ""), getattr(peer, "port", "")
-    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+    host, port = str(getattr(peer, "host", "")), getattr(peer, "port", "")
+    if "." in host:
+        host = host.removeprefix("::ffff:")  # an IPv4 client of a port that is bound to all interfaces
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class TunnelServerFactory(WebSocketServerFactory):

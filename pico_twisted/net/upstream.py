@@ -90,6 +90,14 @@ class UpstreamFactory(TunnelServerFactory):
         )
         return closed
 
+    def held_bytes(self) -> int:
+        """Bytes that the sessions make the process hold."""
+        return sum(
+            tunnel.held_bytes()
+            for tunnel in self.connections
+            if tunnel.session is not None and (tunnel.version == 1 or tunnel.call_count)
+        )
+
     # ICallAcceptor: agents open no http calls (`serves` is empty), so only drains come here
 
     def call_opened(self, tunnel: Any, call: Any, kind: int, payload: bytes, more: bool) -> None:
@@ -97,5 +105,6 @@ class UpstreamFactory(TunnelServerFactory):
         tunnel.reset(call, "refused not-here")
 
     def drain_requested(self, tunnel: Any) -> None:
-        """The agent drains: the session says so itself, and is the last choice from here on."""
+        """The agent drains: no call may start on its session from here on, so it is no registration any more."""
+        self._registry.deregister(tunnel)
         log.info("Agent {agent_id} drains {endpoint}", endpoint=tunnel.endpoint, agent_id=tunnel.agent_id)

@@ -161,8 +161,7 @@ class End:
             assert what in (OPENED, FRAME)
             if what == OPENED:
                 self.accepted.append(call)
-                self.inbound[call] = Inbound()
-            inbound = self.inbound[call]
+            inbound = self.inbound.setdefault(call, Inbound())
             inbound.data += payload
             inbound.frames += 1
             inbound.ended = not extra

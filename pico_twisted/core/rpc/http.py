@@ -23,6 +23,7 @@ from pico_twisted.core.http1.head import (
     parse_response_head,
 )
 from pico_twisted.core.http1.server import ServerConnection
+from pico_twisted.core.rpc.frames import MAX_BODY_V1
 
 MAX_INTERIM_HEADS: Final = 16
 """1xx heads before the final one; a service that sends more is broken."""
@@ -135,12 +136,21 @@ class ResponseStream(_BodyCount):
         version: 1 or 2, of the session.
         method: of the request; it decides whether there is a body.
         upgrade_asked: the request offered an upgrade.
+        v1_body_bytes: what the body of a v1 response may hold.
     """
 
-    __slots__ = ("_final", "_interim", "_limits", "_method", "_upgrade_asked", "_version")
+    __slots__ = ("_final", "_interim", "_limits", "_method", "_upgrade_asked", "_v1_body_bytes", "_version")
 
-    def __init__(self, version: int, limits: HeadLimits, method: bytes, upgrade_asked: bool) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        version: int,
+        limits: HeadLimits,
+        method: bytes,
+        upgrade_asked: bool,
+        v1_body_bytes: int = MAX_BODY_V1,
+    ) -> None:
+        self._left = None
+        self._v1_body_bytes = v1_body_bytes
         self._version = version
         self._limits = limits
         self._method = method
@@ -191,6 +201,10 @@ class ResponseStream(_BodyCount):
         elif not more:
             head.length = self._left = len(payload)
 
+    def _check_v1_body(self, body: bytes) -> None:
+        if len(body) > self._v1_body_bytes:
+            raise CallProtocolError("a v1 response with a body over its limit")
+
     def _feed_v1(self, payload: bytes) -> list[ResponseHead | bytes | End]:
         own_error = payload.startswith(_V1_ERROR)
         if own_error:
@@ -198,6 +212,7 @@ class ResponseStream(_BodyCount):
             head = parse_response_head(first, self._limits)
             if head.status < 200:
                 raise CallProtocolError("an interim head as the answer of a v1 agent")
+            self._check_v1_body(body)
             head.chunked = False
             head.length = len(body)
             if response_body(head, self._method) == "none":
@@ -222,6 +237,7 @@ class ResponseStream(_BodyCount):
         if final is None:
             raise CallProtocolError("a message without a final head")
         body = b"".join(pieces)
+        self._check_v1_body(body)
         if response_body(final, self._method) != "none":
             final.length = len(body)
         final.chunked = False

@@ -1,7 +1,7 @@
 """The routes of the admin port.
 
 An app has one table of routes, from which both Klein's rules and the index at `/` are made. All are for GET and HEAD,
-and all answers, errors included, are JSON, but for the metrics. Query parameters that a route does not know are ignored.
+and all answers are JSON, errors included; only the metrics are not. Query parameters are ignored.
 """
 
 from __future__ import annotations
@@ -154,6 +154,8 @@ class CheckedResource(Resource):
         self._routes = routes
 
     def render(self, request: Any) -> Any:
+        if b"//" in request.path:
+            return fail(request, 404, "no such path; GET / lists what is here")
         try:
             b"/".join(request.postpath).decode("utf-8")
         except UnicodeDecodeError:

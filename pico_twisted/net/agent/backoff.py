@@ -151,4 +151,4 @@ class DialPlan:
             if self._round[0] == avoid:
                 self._round.append(self._round.pop(0))
         url = min(self._urls, key=self._left_alone_until.__getitem__)
-        return Dial(url=url, delay_s=self._left_alone_until[url] - now)
+        return Dial(url=url, delay_s=min(max(self._left_alone_until[url] - now, 0.0), MAX_S))

@@ -10,6 +10,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
+from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -19,7 +20,7 @@ from pico_twisted.net.flow import raw_socket, tune, writer
 from pico_twisted.net.periodic import NEVER, Sweep
 
 CLOSE_S: Final = 10.0
-"""What a service gets to take our last bytes, and over TLS to say goodbye, before the connection is cut."""
+"""What a service gets to take our last bytes before the connection is cut."""
 
 _PEEK: Final = socket.MSG_PEEK | socket.MSG_DONTWAIT
 
@@ -88,6 +89,9 @@ class ServiceConnection(TwistedProtocol):
     # From the transport
 
     def connectionMade(self) -> None:
+        if isinstance(self.transport, Connection):
+            # Endpoints leave a protocol of theirs between, which has done its work and would cost 1 us for each read.
+            self.transport.protocol = self
         self._socket = raw_socket(self.transport)
         self.write = writer(self.transport)
         tune(self.transport, tunnel=False)
@@ -193,6 +197,9 @@ class ServiceConnection(TwistedProtocol):
         self.deadline = self._sweep.now + CLOSE_S
         self.transport.unregisterProducer()
         self.transport.loseConnection()
+        if self.secure and not self._aborted:
+            # Twisted's TLS would wait for the service's close_notify, which says nothing that we want to know.
+            self.transport.transport.loseConnection()
 
     def abort(self) -> None:
         """Drop the connection, and what was not written yet. The service sees a reset at once. Idempotent."""

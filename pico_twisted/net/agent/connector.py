@@ -26,21 +26,15 @@ from typing import Any, Final, Protocol
 
 import attrs
 from automat import TypeMachineBuilder
-from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
-from twisted.internet.error import (
-    ConnectError,
-    ConnectionRefusedError,
-    DNSLookupError,
-    TCPTimedOutError,
-    TimeoutError,
-)
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pico_twisted.net.agent.backoff import Dial, DialPlan, Ended, Failed, Random
-from pico_twisted.net.agent.weather import Weather
+from pico_twisted.net.agent.weather import TIMED_OUT, Weather, why_not_connected
 from pico_twisted.net.metrics import Metrics
 from pico_twisted.net.tls import explain_tls
 from pico_twisted.net.tunnel import Closed, HandshakeRefused, HandshakeTimeout, Tunnel
@@ -154,7 +148,8 @@ class Connector:
     def drain(self) -> Deferred[None]:
         """Dial no more; drain each session and close it after its last call. Fires when all are gone."""
         self._life.stop()
-        done: Deferred[Any] = gatherResults([Deferred.fromCoroutine(self._retire(one)) for one in self.sessions])
+        retiring = [Deferred.fromCoroutine(self._retire(one)) for one in self.sessions]
+        done: Deferred[Any] = gatherResults(retiring, consumeErrors=True)
         return done.addCallback(lambda _: None)
 
     def abort(self) -> None:
@@ -293,18 +288,20 @@ def judge(failure: Failure) -> tuple[Failed, str, str]:
     if isinstance(error, HandshakeRefused):
         failed = Failed.TURNED_AWAY if 400 <= error.status < 500 else Failed.OTHER
         return failed, "refused", f"the node refused ({error.status}): {error.message}"
+    words = why_not_connected(failure)
     if isinstance(error, ConnectionRefusedError):
-        return Failed.CLOSED_PORT, "connect", "nothing listens there"
+        return Failed.CLOSED_PORT, "connect", words
     if isinstance(error, DNSLookupError):
-        return Failed.OTHER, "dns", "no address for this name"
-    if isinstance(error, (HandshakeTimeout, TimeoutError, TCPTimedOutError, CancelledError)):
-        return Failed.OTHER, "timeout", "no answer in time"
-    why = explain_tls(failure)
-    if why is not None:
-        return Failed.OTHER, "tls", why
-    if isinstance(error, ConnectError):
-        return Failed.OTHER, "connect", str(error) or error.__class__.__name__
-    return Failed.OTHER, "handshake", str(error) or error.__class__.__name__
+        label = "dns"
+    elif isinstance(error, (HandshakeTimeout, *TIMED_OUT)):
+        label = "timeout"
+    elif explain_tls(failure) is not None:
+        label = "tls"
+    elif isinstance(error, ConnectError):
+        label = "connect"
+    else:
+        label = "handshake"
+    return Failed.OTHER, label, words
 
 
 async def _any_end(waiting: Deferred[Any]) -> None:

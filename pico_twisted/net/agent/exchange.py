@@ -27,7 +27,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Final
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -191,7 +191,7 @@ class Exchange:
         elif body:
             data += body
         replayable = method in IDEMPOTENT and len(body) <= KEPT_BYTES
-        connection = forwarder.pool.take(surely=not replayable)
+        connection = forwarder.pool.take(surely=not (replayable and ended))
         if connection is None:
             self._held.append(data)
             self._open()
@@ -215,8 +215,8 @@ class Exchange:
 
     def _unreachable(self, failure: Failure) -> None:
         self._opening = None
-        if self._stage is _OVER and failure.check(CancelledError):
-            return
+        if self._stage is _OVER:
+            return  # the attempt was cancelled
         self._forwarder.unreachable(failure)
         self._fail(502, "upstream unreachable", "service-unreachable")
 
@@ -229,15 +229,14 @@ class Exchange:
         self._connection = connection
         connection.user = self
         connection.http.expect(self._method, upgrade=self._asked_upgrade)
-        connection.deadline = (
-            self._since + self._forwarder.timeout_s if self._request_ended else self._forwarder.sweep.now + IDLE_S
-        )
         connection.write(data)
         if connection.writable:
             owed, self._owed = self._owed, 0
             self._tunnel.consumed(self._call, owed)
-        if not self._request_ended:
-            self._watch(connection)
+        if self._service_is_due(connection):
+            connection.deadline = self._since + self._forwarder.timeout_s
+        else:
+            connection.deadline = self._forwarder.sweep.now + IDLE_S
 
     def frame(self, payload: bytes, more: bool) -> None:
         """A further frame of the request."""
@@ -280,9 +279,15 @@ class Exchange:
         elif not more:
             self._end_upgraded_request(connection)
 
+    def _service_is_due(self, connection: ServiceConnection) -> bool:
+        """Whether we wait for the service, to answer or to take what we have for it, and not for the caller."""
+        return self._head is None and (
+            self._request_ended or self._asked_upgrade or self._expecting or not connection.writable
+        )
+
     def _watch(self, connection: ServiceConnection) -> None:
-        """Set the deadline: of the service's head while the service has to act, else of a silent stream."""
-        if self._head is None and (self._request_ended or self._expecting or not connection.writable):
+        """Something moved: set the deadline anew, of the service's head or of a silent stream."""
+        if self._service_is_due(connection):
             connection.deadline = self._forwarder.sweep.now + self._forwarder.timeout_s
         else:
             connection.deadline = self._forwarder.sweep.now + IDLE_S
@@ -334,19 +339,21 @@ class Exchange:
                         if self._v2:
                             pieces.append(response_to_tunnel(event, via=self._forwarder.via))
         except Http1Error as error:
-            self._answer_is_broken(connection, error, "service-failed" if ended_early else "bad-response")
+            self._answer_is_broken(error, "service-failed" if ended_early else "bad-response")
             return
         if not self._v2:
-            self._gather(connection, pieces, ended)
+            self._gather(pieces, ended)
         elif pieces or ended:
             self._stage = _ANSWERING
             call = self._call
             self._tunnel.send(call, pieces[0] if len(pieces) == 1 else b"".join(pieces), not ended)
             if not ended and call.queued > SEND_HIGH_BYTES:
                 connection.pause()
+        if self._connection is not connection:
+            return
         if ended:
             self._answered(connection)
-        elif self._head is not None and self._connection is connection:
+        elif self._head is not None:
             self._watch(connection)
 
     def _interim(self, connection: ServiceConnection, head: ResponseHead) -> None:
@@ -361,12 +368,10 @@ class Exchange:
         if self._interim_bytes <= INTERIM_BYTES:
             self._tunnel.send(self._call, data, True)
 
-    def _gather(self, connection: ServiceConnection, pieces: list[bytes], ended: bool) -> None:
+    def _gather(self, pieces: list[bytes], ended: bool) -> None:
         self._gathered += pieces
         if self._body_bytes > self._forwarder.v1_body_bytes:
-            connection.user = None
-            connection.abort()
-            self._connection = None
+            self._cut()
             self._gathered.clear()
             self._fail(502, "the response is too large for version 1 of the protocol", "body-too-large")
         elif ended:
@@ -398,11 +403,9 @@ class Exchange:
         else:
             self._linger(LINGER_S)
 
-    def _answer_is_broken(self, connection: ServiceConnection, error: Http1Error, code: str) -> None:
-        self._forwarder.bad_response(error)
-        connection.user = None
-        connection.abort()
-        self._connection = None
+    def _answer_is_broken(self, error: Http1Error, code: str) -> None:
+        self._forwarder.trouble("The service broke HTTP: {reason}", error.message)
+        self._cut()
         if self._stage is _AWAITING:
             self._gathered.clear()
             self._fail(502, "upstream unreachable", code)
@@ -423,10 +426,7 @@ class Exchange:
 
     def service_lost(self) -> None:
         """The connection is gone."""
-        connection, self._connection = self._connection, None
-        assert connection is not None
-        connection.user = None
-        connection.abort()
+        self._cut()
         if self._stage is _UPGRADED:
             if self._response_ended:
                 self._linger(0.0)
@@ -440,6 +440,7 @@ class Exchange:
             self._forwarder.metrics.retried("stale")
             self._open()
         else:
+            self._forwarder.trouble("The service broke the connection: {reason}", "it gave no answer")
             self._gathered.clear()
             self._fail(502, "upstream unreachable", "service-failed")
 
@@ -447,11 +448,10 @@ class Exchange:
         """The deadline passed."""
         connection = self._connection
         assert connection is not None
-        waited = self._head is None and (self._request_ended or self._expecting or not connection.writable)
-        connection.user = None
-        connection.abort()
-        self._connection = None
-        if waited or not self._v2:
+        due = self._service_is_due(connection)
+        self._cut()
+        if due or not self._v2:
+            self._forwarder.trouble("The service did not answer in time", "no head" if due else "no byte")
             self._gathered.clear()
             self._fail(504, "upstream timeout", "service-timeout")
         else:
@@ -552,10 +552,7 @@ class Exchange:
             return
         if self._stage is not _LINGERING:
             self._status = status
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.user = None
-            connection.abort()
+        self._cut()
         self._held.clear()
         self._gathered.clear()
         self._replay = None
@@ -563,6 +560,13 @@ class Exchange:
         opening, self._opening = self._opening, None
         if opening is not None:
             opening.cancel()
+
+    def _cut(self) -> None:
+        """Drop the connection to the service, if there is one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.user = None
+            connection.abort()
 
     def _linger(self, patience_s: float) -> None:
         """The response is queued, the request has not ended: tell the caller to stop, once the response has left.
@@ -596,11 +600,9 @@ class Exchange:
         if self._stage is _LINGERING:
             self._forwarder.sweep.discard(self)
         self._stage = _OVER
-        self._forwarder.done(self)
-
-    def count(self) -> None:
-        """Count the call: called by the forwarder when it is over."""
+        self._call.receiver = None  # no cycle is left for the collector
         forwarder = self._forwarder
+        forwarder.exchanges.discard(self)
         forwarder.metrics.request_done(
             self._method, self._status, forwarder.seconds() - self._started, self._request_bytes, self._body_bytes
         )

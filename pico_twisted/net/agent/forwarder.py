@@ -10,15 +10,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.net.agent.exchange import Exchange
 from pico_twisted.net.agent.pool import ServicePool
-from pico_twisted.net.agent.weather import Weather
+from pico_twisted.net.agent.weather import Weather, why_not_connected
 from pico_twisted.net.interfaces import ICallAcceptor
 from pico_twisted.net.metrics import Metrics
 from pico_twisted.net.periodic import Sweep
-from pico_twisted.net.tls import explain_tls
 
 log = Logger()
 
@@ -75,7 +73,8 @@ class Forwarder:
         self._endpoint = endpoint
         self._service = service
         self._drain_requested = drain_requested
-        self._weather = Weather()
+        self._reach = Weather()
+        self._conduct = Weather()
 
     def call_opened(self, tunnel: Any, call: Any, kind: int, payload: bytes, more: bool) -> Exchange:
         """Serve an http call (ICallAcceptor). Other kinds are answered by the session itself."""
@@ -96,25 +95,19 @@ class Forwarder:
 
     # What its exchanges tell
 
-    def done(self, exchange: Exchange) -> None:
-        """A call is over."""
-        self.exchanges.discard(exchange)
-        exchange.count()
-
     def reachable(self) -> None:
         """A connection to the service was made."""
-        self._weather.cleared()
+        self._reach.cleared()
 
     def unreachable(self, failure: Failure) -> None:
         """No connection to the service could be made."""
-        reason = explain_tls(failure) or failure.getErrorMessage() or failure.value.__class__.__name__
-        self._warn("The service cannot be reached: {reason}", reason)
+        self._warn(self._reach, "The service cannot be reached: {reason}", why_not_connected(failure))
 
-    def bad_response(self, error: Http1Error) -> None:
-        """The service broke HTTP."""
-        self._warn("The service broke HTTP: {reason}", error.message)
+    def trouble(self, message: str, reason: str) -> None:
+        """The service did something wrong on a connection: broke it, broke HTTP, was late."""
+        self._warn(self._conduct, message, reason)
 
-    def _warn(self, message: str, reason: str) -> None:
-        unsaid = self._weather.news(message + reason, self.sweep.now)
+    def _warn(self, weather: Weather, message: str, reason: str) -> None:
+        unsaid = weather.news(message + reason, self.sweep.now)
         if unsaid is not None:
             log.warn(message, endpoint=self._endpoint, service=self._service, reason=reason, unsaid=unsaid)

@@ -19,7 +19,7 @@ from pico_twisted.net.agent.connector import Connector
 from pico_twisted.net.agent.forwarder import Forwarder
 from pico_twisted.net.agent.pool import ServicePool
 from pico_twisted.net.metrics import Metrics
-from pico_twisted.net.periodic import Sweep
+from pico_twisted.net.periodic import EndOfTurn, Sweep
 from pico_twisted.net.tunnel import Tunnel, TunnelParts, connect_tunnel
 
 log = Logger()
@@ -81,6 +81,7 @@ class AgentService(Service):
         metrics: counts.
         rng: the source of chance.
         version: told to the nodes.
+        end_of_turn: gathers what tunnels send; see `TunnelParts`.
 
     Attributes:
         agent_id: as configured, or made for this process.
@@ -102,6 +103,7 @@ class AgentService(Service):
         metrics: Metrics,
         rng: AgentRandom,
         version: str,
+        end_of_turn: EndOfTurn | None = None,
     ) -> None:
         self.agent_id = config.agent_id or f"agent-{rng.getrandbits(32):08x}"
         self.token = config.connect.token
@@ -123,6 +125,7 @@ class AgentService(Service):
             head_limits=self._limits,
             max_calls=MAX_CALLS_PER_SESSION,
             version=version,
+            end_of_turn=end_of_turn,
         )
         self._stopping: Deferred[None] | None = None
         self._waiters: list[Deferred[None]] = []

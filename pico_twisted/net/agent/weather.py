@@ -1,9 +1,21 @@
-"""Saying the same trouble once, not at every try: a node that is down for an hour is tried thousands of times."""
+"""Saying what is wrong with a network: in words, and once, not at every try.
+
+A node that is down for an hour is tried thousands of times.
+"""
 
 from __future__ import annotations
 
 import math
 from typing import Final
+
+from twisted.internet import defer
+from twisted.internet.error import ConnectionRefusedError, DNSLookupError, TCPTimedOutError, TimeoutError
+from twisted.python.failure import Failure
+
+from pico_twisted.net.tls import explain_tls
+
+TIMED_OUT: Final = (defer.TimeoutError, defer.CancelledError, TimeoutError, TCPTimedOutError)
+"""What an attempt to connect fails with when it took too long."""
 
 SAY_AGAIN_S: Final = 30.0
 """The same trouble is said again after this long: often enough to be found, too rarely to fill a disk."""
@@ -41,3 +53,14 @@ class Weather:
     def cleared(self) -> None:
         """Things are fine: the next trouble is news."""
         self._said = ""
+
+
+def why_not_connected(failure: Failure) -> str:
+    """Why a connection could not be made, in words for a log line."""
+    if failure.check(ConnectionRefusedError):
+        return "nothing listens there"
+    if failure.check(DNSLookupError):
+        return "no address for this name"
+    if failure.check(*TIMED_OUT):
+        return "no answer in time"
+    return explain_tls(failure) or failure.getErrorMessage() or failure.type.__name__

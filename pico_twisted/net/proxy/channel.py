@@ -335,10 +335,16 @@ class ProxyChannel(Protocol):
         if not self._closed:
             half_close(self.transport)
 
-    def cut(self) -> None:
-        """End the connection in a way that the client sees, without what would make a response look whole."""
-        self._out.clear()
-        self._abort()
+    def cut(self, *, as_reset: bool) -> None:
+        """End the connection behind what was written of a response, without what would make it look whole.
+
+        A response that ends with its connection would look whole after a FIN: the client of one gets a reset.
+        """
+        if as_reset:
+            self._out.clear()
+            self._abort()
+        else:
+            self._linger()
 
     def write_error(
         self, status: int, message: str, code: str, *, close: bool, head_only: bool, keep_alive_10: bool
@@ -370,6 +376,7 @@ class ProxyChannel(Protocol):
         """The forwarding of the request is over: log it, and go on with the next one, or close."""
         self.flush()
         self._log(request)
+        request.forward = None
         if self._request is not request:
             return
         self._request = None
@@ -411,6 +418,12 @@ class ProxyChannel(Protocol):
             request_id=request.request_id,
             error=request.error,
         )
+
+    def shut(self) -> None:
+        """The node ends now, whatever is in progress."""
+        if self._request is not None and self._request.forward is not None:
+            self._request.forward.error = "shutdown"
+        self._abort()
 
     @property
     def serving(self) -> bool:

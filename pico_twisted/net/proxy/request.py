@@ -185,7 +185,7 @@ class ProxyRequest:
         """Break the connection, so that the client sees that the response is not whole."""
         self.response_over = True
         self.keep_alive = False
-        self.channel.cut()
+        self.channel.cut(as_reset=self._until_close)
 
     def fail(self, status: int, message: str, code: str) -> None:
         """Answer with an error of ours."""

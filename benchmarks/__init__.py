@@ -1,0 +1,1 @@
+"""Load runs against real processes, with nginx's own reverse proxy as the yardstick. See README.md."""

@@ -1,0 +1,139 @@
+"""The test bed: service, yardstick, and pairs of node and agent, all on free ports of 127.0.0.1."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.nginx import SMALL_BODY, ReverseProxy, Service
+from benchmarks.processes import Process, RunFailed, fetch, free_port
+
+ENDPOINT = "bench"
+_TWISTD = "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a load is sent to.
+
+    Attributes:
+        name: for the tables.
+        port: where requests go.
+        hops: the processes between client and service, whose CPU and memory are looked at.
+    """
+
+    name: str
+    port: int
+    hops: dict[str, Process]
+
+
+class Bed:
+    """All processes of a run. Use `bed()`.
+
+    Args:
+        directory: for configuration, output and bodies.
+        large_bytes: size of the large body.
+    """
+
+    def __init__(self, directory: Path, large_bytes: int) -> None:
+        self.directory = directory
+        self._large_bytes = large_bytes
+        self._processes: list[Process] = []
+
+    def start_service(self) -> None:
+        """Start what everything else leads to."""
+        self.service = Service(self.directory, self._large_bytes)
+        self._processes.append(self.service)
+        self._wait_for_small("the service", self.service, self.service.port)
+
+    def nginx(self) -> Target:
+        """Start the yardstick."""
+        proxy = ReverseProxy(self.directory, self.service)
+        self._processes.append(proxy)
+        self._wait_for_small("nginx", proxy, proxy.port)
+        return Target("nginx", proxy.port, {"nginx": proxy})
+
+    def pico(self, name: str, *, access_log: bool = False, profiles: dict[str, Path] | None = None) -> Target:
+        """Start a node and its agent.
+
+        Args:
+            name: of the target, small letters.
+            access_log: whether the node logs each request, to a file.
+            profiles: where cProfile writes what it found out about `node` and `agent` when they end.
+        """
+        word = re.sub("[^a-z]+", "-", name)
+        proxy, admin, upstream = (free_port() for _ in range(3))
+        node = self._daemon(
+            f"{word}-node",
+            "pico",
+            {
+                "proxy": {"bind_addr": f"127.0.0.1:{proxy}", "access_log": access_log},
+                "admin": {"bind_addr": f"127.0.0.1:{admin}"},
+                "upstream": {"bind_addr": f"127.0.0.1:{upstream}"},
+                "cluster": {"node_id": f"{word}-node"},
+            },
+            (profiles or {}).get("node"),
+        )
+        node.wait_until(lambda: fetch(admin, "/ready")[0] == 200, "the node to be ready")
+        agent = self._daemon(
+            f"{word}-agent",
+            "pico-agent",
+            {
+                "agent_id": f"{word}-agent",
+                "connect": {"url": f"http://127.0.0.1:{upstream}"},
+                "listeners": [{"endpoint": ENDPOINT, "addr": f"127.0.0.1:{self.service.port}"}],
+            },
+            (profiles or {}).get("agent"),
+        )
+        self._wait_for_small(name, agent, proxy)
+        return Target(name, proxy, {"node": node, "agent": agent})
+
+    def stop(self) -> list[str]:
+        """End everything in order, agents before nodes before nginx; what went wrong."""
+        complaints = [process.stop() for process in reversed(self._processes)]
+        return [complaint for complaint in complaints if complaint is not None]
+
+    def kill(self) -> None:
+        """End everything at once. Idempotent."""
+        for process in self._processes:
+            process.kill()
+
+    def _daemon(self, name: str, plugin: str, config: dict[str, object], profile: Path | None) -> Process:
+        path = self.directory / f"{name}.yaml"
+        path.write_text(json.dumps(config))  # JSON is YAML too
+        flags: Sequence[str] = ("-n", "--pidfile=")
+        if profile is not None:
+            flags = (*flags, "--profile", str(profile), "--profiler", "cprofile", "--savestats")
+        daemon = Process(name, [sys.executable, "-c", _TWISTD, *flags, plugin, "--config", str(path)], self.directory)
+        self._processes.append(daemon)
+        return daemon
+
+    def _wait_for_small(self, name: str, process: Process, port: int) -> None:
+        def answers() -> bool:
+            return fetch(port, "/small", {"x-pico-endpoint": ENDPOINT}) == (200, SMALL_BODY)
+
+        process.wait_until(answers, f"the small answer through {name}")
+
+
+@contextlib.contextmanager
+def bed(large_bytes: int) -> Iterator[Bed]:
+    """A test bed with its service running. At the end nothing of it is left, whatever happened.
+
+    Raises:
+        RunFailed: something did not start, or did not end as it should after a run without a fault.
+    """
+    with tempfile.TemporaryDirectory(prefix="pico-bench-") as name:
+        result = Bed(Path(name), large_bytes)
+        try:
+            result.start_service()
+            yield result
+            if complaints := result.stop():
+                raise RunFailed("\n".join(complaints))
+        finally:
+            result.kill()

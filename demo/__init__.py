@@ -1,0 +1,1 @@
+"""`make demo`: a request through a tunnel, with real processes."""

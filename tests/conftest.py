@@ -1,0 +1,105 @@
+"""A test that leaves something behind fails: a timer, a socket or pipe in the reactor, a failure in the log."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.task import deferLater
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+SETTLE_S = 0.5  # how long a connection that was closed may take to leave the reactor
+_TURN_S = 0.01
+
+
+@implementer(ILogObserver)
+class LoggedFailures:
+    """The failures that were logged during a test."""
+
+    def __init__(self) -> None:
+        self.unexpected: list[Failure] = []
+
+    def __call__(self, event: LogEvent) -> None:
+        """Observe the log."""
+        failure = event.get("log_failure")
+        if failure is not None:
+            self.unexpected.append(failure)
+
+    def flush(self, *types: type[BaseException]) -> list[Failure]:
+        """The failures of these types, or all without a type. They do not make the test fail."""
+        gc.collect()  # an error that nobody took is logged when its Deferred goes
+        flushed = [failure for failure in self.unexpected if not types or failure.check(*types)]
+        self.unexpected = [failure for failure in self.unexpected if failure not in flushed]
+        return flushed
+
+
+def pytest_collection_finish() -> None:
+    """Keep what the imports have made out of the collections that follow each test: they would cost most of the run."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture
+def logged_failures() -> Iterator[LoggedFailures]:
+    """The failures logged so far, for tests that provoke some and flush them."""
+    failures = LoggedFailures()
+    globalLogPublisher.addObserver(failures)
+    yield failures
+    globalLogPublisher.removeObserver(failures)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(logged_failures: LoggedFailures) -> Iterator[None]:
+    """Compare what the reactor holds before and after the test, and look at what was logged."""
+    before = _held()
+    yield
+    left = _held() - before
+    if left:
+        left = _settle(before)
+    gc.collect()
+    complaints = [f"left in the reactor: {thing!r}" for thing in left]
+    complaints += [f"logged: {failure.getTraceback()}" for failure in logged_failures.unexpected]
+    _throw_away(left)
+    if complaints:
+        pytest.fail("\n".join(complaints), pytrace=False)
+
+
+def _held() -> set[Any]:
+    """The timers, readers and writers of the reactor, but for those that wake it up."""
+    reactor: Any = sys.modules.get("twisted.internet.reactor")
+    if reactor is None:
+        return set()
+    wakers = set(getattr(reactor, "_internalReaders", ()))
+    return {*reactor.getDelayedCalls(), *reactor.getReaders(), *reactor.getWriters()} - wakers
+
+
+def _settle(before: set[Any]) -> set[Any]:
+    """Turn the reactor until nothing is left, or for a while; returns what is left then."""
+    from twisted.internet import reactor
+
+    left = _held() - before
+    for _ in range(int(SETTLE_S / _TURN_S)):
+        pytest_twisted.blockon(deferLater(reactor, _TURN_S, lambda: None))
+        left = _held() - before
+        if not left:
+            break
+    return left
+
+
+def _throw_away(left: set[Any]) -> None:
+    """Free the next tests of it."""
+    from twisted.internet import reactor
+
+    for thing in left:
+        if hasattr(thing, "cancel"):
+            if thing.active():
+                thing.cancel()
+        else:
+            reactor.removeReader(thing)
+            reactor.removeWriter(thing)

@@ -1,0 +1,786 @@
+"""The rules of a v2 session, one at a time."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import pytest
+
+from pico_twisted.core.rpc import frames
+from pico_twisted.core.rpc import session as rpc
+from pico_twisted.core.rpc.budget import Budget
+from pico_twisted.core.rpc.frames import CREDIT, DRAIN, HEARTBEAT, HTTP, MORE, NOT_SUPPORTED, RESET, RESPONSE, SYNC, TCP
+from pico_twisted.core.rpc.session import WINDOW_BYTES, SessionError, SessionV2
+from pico_twisted.testing.pump import Pump
+
+WINDOW = WINDOW_BYTES
+
+
+def make(*, serves: tuple[int, ...] = (HTTP, TCP), asks: bool = False, max_calls: int = 100, **rest: Any) -> SessionV2:
+    """A session that serves http calls, and asks for no heartbeat unless told to."""
+    budget = rest.pop("budget", None) or Budget(1 << 30)
+    return SessionV2(asks_always=asks, serves=serves, max_calls=max_calls, budget=budget, now=rest.pop("now", 0.0))
+
+
+def joined(**kwargs: Any) -> Pump:
+    """A node's and an agent's session, joined."""
+    return Pump(make(asks=True), make(), **kwargs)
+
+
+def parts(message: bytes) -> tuple[int, int, int, bytes]:
+    """A frame's type, ID, flags and payload."""
+    kind, call_id, flags = frames.HEADER.unpack_from(message)
+    return kind, call_id, flags, bytes(message[12:])
+
+
+def sent(session: SessionV2) -> list[tuple[int, int, int, bytes]]:
+    """All that the session wants to send now."""
+    out = []
+    while batch := session.frames_to_send():
+        out += [parts(message) for message in batch]
+    session._check_invariants()
+    return out
+
+
+def frame(kind: int, call_id: int, flags: int = 0, payload: bytes = b"") -> bytes:
+    """A peer's frame."""
+    return frames.encode(kind, call_id, flags, payload)
+
+
+def credit(count: int) -> bytes:
+    """The payload of a credit frame."""
+    return struct.pack(">I", count)
+
+
+class TestStreams:
+    """Calls are two byte streams."""
+
+    def test_call_and_answer(self) -> None:
+        """A request and its response arrive whole; afterwards neither side remembers the call."""
+        pump = joined()
+        call = pump.left.call(HTTP, b"request", False)
+        pump.settle()
+        (theirs,) = pump.right.accepted
+        assert bytes(pump.right.inbound[theirs].data) == b"request"
+        assert pump.right.inbound[theirs].ended
+        pump.right.session.send(theirs, b"response", False)
+        pump.settle()
+        assert bytes(pump.left.inbound[call].data) == b"response"
+        assert call.closed and theirs.closed
+        assert pump.left.session.call_count() == pump.right.session.call_count() == 0
+
+    def test_answers_in_any_order(self) -> None:
+        """Calls A, B, C may be answered B, C, A."""
+        pump = joined()
+        calls = [pump.left.call(HTTP, name, False) for name in (b"A", b"B", b"C")]
+        pump.settle()
+        a, b, c = pump.right.accepted
+        for theirs, answer in ((b, b"to B"), (c, b"to C"), (a, b"to A")):
+            pump.right.session.send(theirs, answer, False)
+            pump.settle()
+        assert [bytes(pump.left.inbound[call].data) for call in calls] == [b"to A", b"to B", b"to C"]
+
+    def test_response_ends_first(self) -> None:
+        """A response may begin and end before its request has ended; the request still arrives."""
+        pump = joined()
+        call = pump.left.call(HTTP, b"begin ", True)
+        pump.settle()
+        (theirs,) = pump.right.accepted
+        pump.right.session.send(theirs, b"early", False)
+        pump.settle()
+        assert pump.left.inbound[call].ended and not call.closed
+        pump.left.session.send(call, b"end", False)
+        pump.settle()
+        assert bytes(pump.right.inbound[theirs].data) == b"begin end"
+        assert call.closed and theirs.closed
+
+    def test_stop_behind_an_early_response(self) -> None:
+        """The callee's stop comes behind its whole response, and nothing of the request is sent after it."""
+        pump = joined()
+        call = pump.left.call(HTTP, b"begin", True)
+        pump.settle()
+        (theirs,) = pump.right.accepted
+        pump.right.session.send(theirs, b"early", False)
+        pump.settle()
+        pump.right.session.reset(theirs, frames.STOP)
+        pump.settle()
+        inbound = pump.left.inbound[call]
+        assert bytes(inbound.data) == b"early" and inbound.ended and inbound.reset == frames.STOP
+        pump.left.session.send(call, b"too late", False)
+        assert sent(pump.left.session) == []
+
+    def test_sending_on_what_is_over(self) -> None:
+        """Bytes for a call that is closed, or whose stream we ended, are dropped without a word."""
+        session = make()
+        call = session.call(HTTP, b"x", False)
+        session.send(call, b"more", True)
+        assert [payload for *_, payload in sent(session)] == [b"x"]
+        session.reset(call, frames.CANCELLED)
+        session.reset(call, frames.CANCELLED)
+        session.send(call, b"more", False)
+        assert [(flags, payload) for _, _, flags, payload in sent(session)] == [(RESET, b"cancelled")]
+
+    def test_end_without_bytes(self) -> None:
+        """A stream that ends after its bytes were sent ends with one empty frame."""
+        session = make()
+        call = session.call(HTTP, b"x", True)
+        assert sent(session) == [(HTTP, 1, MORE, b"x")]
+        session.send(call, b"", True)
+        assert sent(session) == []
+        session.send(call, b"", False)
+        session.send(call, b"", False)
+        assert sent(session) == [(HTTP, 1, 0, b"")]
+
+    def test_a_call_given_up_before_it_was_sent(self) -> None:
+        """A call that is reset while its first frame waits never reaches the peer, and costs no ID."""
+        session = make()
+        first = session.call(HTTP, b"1", False)
+        session.reset(first, frames.CANCELLED)
+        second = session.call(HTTP, b"2", False)
+        assert not first.started
+        assert [payload for *_, payload in sent(session)] == [b"2"]
+        assert second.started and session.call_count() == 1
+
+
+class TestFairness:
+    """Big calls do not hold up small ones."""
+
+    def test_small_overtakes_megabytes(self) -> None:
+        """A small call that is queued behind megabytes leaves with the next batch."""
+        session = make()
+        big = session.call(HTTP, b"big", True)
+        session.send(big, bytes(8 * 1024 * 1024), True)
+        big.credit = 16 * 1024 * 1024
+        session.frames_to_send()
+        small = session.call(HTTP, b"small", False)
+        batch = [parts(message) for message in session.frames_to_send()]
+        assert sum(len(payload) for *_, payload in batch) <= rpc.BATCH_BYTES + rpc.MAX_DATA_BYTES
+        assert small.started
+        assert (HTTP, small.id, 0, b"small") in batch
+        session._check_invariants()
+
+    def test_one_frame_a_call_in_turn(self) -> None:
+        """Calls with much to send take turns, a frame each."""
+        session = make()
+        for _ in range(3):
+            call = session.call(HTTP, b"head", True)
+            session.send(call, bytes(200_000), True)
+            call.credit = 1 << 20
+        order = [call_id for _, call_id, _, payload in sent(session) if len(payload) > 1000]
+        assert order[:6] == [1, 2, 3, 1, 2, 3]
+
+    def test_frames_fit_one_read(self) -> None:
+        """No data frame carries more than 60 KiB, so that it fits the 64 KiB that a peer reads at once."""
+        session = make()
+        session.call(HTTP, bytes(WINDOW), False)
+        sizes = [len(payload) for *_, payload in sent(session)]
+        assert sizes == [60 * 1024, 4 * 1024]
+
+    def test_control_goes_first(self) -> None:
+        """Heartbeats, their echoes, credit and resets leave before data that was queued earlier."""
+        session = make(asks=True)
+        opened = session.receive(frame(HTTP, 1, MORE, bytes(WINDOW)), 0.0)
+        assert opened is not None
+        session.receive(frame(HTTP, 2, MORE, b"x"), 0.0)
+        theirs = opened[1]
+        session.call(HTTP, b"data", False)
+        session.send(theirs, b"answer", True)
+        session.consumed(theirs, WINDOW, 0.0)
+        session.receive(frame(HEARTBEAT, 3, 0, b"?"), 0.0)
+        session.tick(0.0)
+        kinds = [(kind, flags) for kind, _, flags, _ in sent(session)]
+        assert kinds[:3] == [(HEARTBEAT, RESPONSE), (HEARTBEAT, 0), (HTTP, RESPONSE | CREDIT)]
+        assert sorted(kinds[3:]) == [(HTTP, 0), (HTTP, RESPONSE | MORE)]
+
+
+class TestCredit:
+    """Credit is the only backpressure, and a promise both ways."""
+
+    def test_never_more_than_the_window(self) -> None:
+        """Without new credit a sender has one window of a stream outstanding, its first frame included."""
+        session = make()
+        call = session.call(HTTP, b"h" * 1000, True)
+        session.send(call, bytes(1 << 20), False)
+        assert sum(len(payload) for *_, payload in sent(session)) == WINDOW
+        session.receive(frame(HTTP, 1, RESPONSE | CREDIT, credit(10)), 0.0)
+        assert sent(session) == [(HTTP, 1, MORE, bytes(10))]
+
+    def test_credit_is_per_stream(self) -> None:
+        """A call without credit does not stop another one."""
+        session = make()
+        stuck = session.call(HTTP, bytes(WINDOW), True)
+        session.send(stuck, b"waits", True)
+        sent(session)
+        other = session.call(HTTP, b"goes", False)
+        assert sent(session) == [(HTTP, other.id, 0, b"goes")]
+        assert stuck.queued == 5
+
+    def test_granted_at_half_a_window(self) -> None:
+        """The receiver grants what its consumer took, in one sum once half a window came together."""
+        session = make(now=100.0)
+        _, call, _, _ = session.receive(frame(HTTP, 1, MORE, bytes(WINDOW)), 100.0) or pytest.fail()
+        session.consumed(call, WINDOW // 2 - 1, 200.0)
+        assert sent(session) == []
+        session.consumed(call, 1, 200.0)
+        assert sent(session) == [(HTTP, 1, RESPONSE | CREDIT, credit(WINDOW // 2))]
+
+    def test_window_grows_on_a_fast_stream(self) -> None:
+        """A stream that uses its window up within a few round trips gets a larger one, up to 256 KiB."""
+        pump = joined()
+        call = pump.left.call(HTTP, b"head", True)
+        pump.left.session.send(call, bytes(4 * 1024 * 1024), False)
+        pump.settle()
+        (theirs,) = pump.right.accepted
+        assert theirs.window == rpc.MAX_WINDOW_BYTES
+        assert len(pump.right.inbound[theirs].data) == 4 * 1024 * 1024 + 4
+
+    def test_window_stays_on_a_slow_stream(self) -> None:
+        """A stream whose consumer takes half a window in a second keeps the window that it has."""
+        session = make()
+        _, call, _, _ = session.receive(frame(HTTP, 1, MORE, bytes(WINDOW)), 0.0) or pytest.fail()
+        for second in range(1, 20):
+            session.consumed(call, WINDOW // 2, float(second))
+            session.receive(frame(HTTP, 1, MORE, bytes(WINDOW // 2)), float(second))
+        assert call.window == WINDOW
+
+    def test_no_growth_without_memory(self) -> None:
+        """While the process holds as much as it may, no window grows."""
+        budget = Budget(1000)
+        session = make(budget=budget)
+        _, call, _, _ = session.receive(frame(HTTP, 1, MORE, bytes(WINDOW)), 0.0) or pytest.fail()
+        budget.measure(1000)
+        session.consumed(call, WINDOW, 0.0)
+        assert call.window == WINDOW
+        assert sent(session) == [(HTTP, 1, RESPONSE | CREDIT, credit(WINDOW))]
+
+    def test_receiver_holds_at_most_its_window(self) -> None:
+        """With a consumer that takes nothing, what arrives is bounded by the window."""
+        pump = joined()
+        pump.right.takes = False
+        call = pump.left.call(HTTP, b"head", True)
+        pump.left.session.send(call, bytes(10 * WINDOW), False)
+        pump.settle()
+        (theirs,) = pump.right.accepted
+        assert len(pump.right.inbound[theirs].data) == WINDOW
+        assert pump.right.session.held_bytes() == WINDOW
+        assert pump.left.session.held_bytes() == 9 * WINDOW + 4
+
+    def test_exceeding_credit_resets_the_call(self) -> None:
+        """A peer that sends more than it may loses that call, with `protocol`; the session goes on."""
+        session = make()
+        _, call, _, _ = session.receive(frame(HTTP, 1, MORE, bytes(WINDOW)), 0.0) or pytest.fail()
+        event = session.receive(frame(HTTP, 1, MORE, b"x"), 0.0)
+        assert event is not None and event[:3] == (rpc.WAS_RESET, call, frames.PROTOCOL)
+        assert [(flags, payload[:8]) for _, _, flags, payload in sent(session)] == [(RESPONSE | RESET, b"protocol")]
+        assert session.receive(frame(HTTP, 2, 0, b"next"), 0.0) is not None
+
+    def test_exceeding_credit_with_the_first_frame(self) -> None:
+        """A first frame larger than the window is refused, and nothing is served of it."""
+        session = make()
+        assert session.receive(frame(HTTP, 1, MORE, bytes(WINDOW + 1)), 0.0) is None
+        assert [flags for _, _, flags, _ in sent(session)] == [RESPONSE | RESET]
+        assert session.call_count() == 0
+
+    def test_response_credit(self) -> None:
+        """The response stream has a window of its own, granted by the caller without the response flag."""
+        session = make()
+        call = session.call(HTTP, b"x", False)
+        sent(session)
+        session.receive(frame(HTTP, 1, RESPONSE | MORE, bytes(WINDOW)), 0.0)
+        session.consumed(call, WINDOW, 100.0)
+        assert sent(session) == [(HTTP, 1, CREDIT, credit(WINDOW))]
+
+    def test_none_for_a_stream_that_ended(self) -> None:
+        """Nothing is granted to a stream that has ended, or for a call that is over."""
+        session = make()
+        _, call, _, _ = session.receive(frame(HTTP, 1, 0, bytes(WINDOW)), 0.0) or pytest.fail()
+        session.consumed(call, WINDOW, 0.0)
+        assert sent(session) == []
+        _, call, _, _ = session.receive(frame(HTTP, 2, MORE, bytes(WINDOW)), 0.0) or pytest.fail()
+        session.consumed(call, WINDOW, 0.0)
+        session.reset(call, frames.FAILED)
+        assert [flags for _, _, flags, _ in sent(session)] == [RESPONSE | RESET]
+
+    def test_late_credit(self) -> None:
+        """Credit for an ended stream, for a call that is over and for one that never was is dropped."""
+        session = make()
+        call = session.call(HTTP, b"x", False)
+        sent(session)
+        before = call.credit
+        session.receive(frame(HTTP, 1, RESPONSE | CREDIT, credit(1)), 0.0)
+        assert call.credit == before
+        session.reset(call, frames.CANCELLED)
+        for call_id, flags in ((1, RESPONSE | CREDIT), (77, CREDIT)):
+            assert session.receive(frame(HTTP, call_id, flags, credit(1)), 0.0) is None
+
+    @pytest.mark.parametrize("payload", [b"", b"\x00\x00\x00", credit(1) + b"x", credit(0), credit(2**31)])
+    def test_bad_credit(self, payload: bytes) -> None:
+        """Credit is four bytes and between 1 and 2^31-1; anything else ends the session."""
+        session = make()
+        call = session.call(HTTP, b"x", True)
+        sent(session)
+        with pytest.raises(SessionError) as caught:
+            session.receive(frame(HTTP, call.id, RESPONSE | CREDIT, payload), 0.0)
+        assert caught.value.code == 1002
+
+    def test_endless_credit(self) -> None:
+        """Credit adds up to a bound: no sum of grants overflows."""
+        session = make()
+        call = session.call(HTTP, b"x", True)
+        sent(session)
+        for _ in range(5):
+            session.receive(frame(HTTP, 1, RESPONSE | CREDIT, credit(frames.MAX_CREDIT)), 0.0)
+        assert call.credit == frames.MAX_CREDIT
+
+
+class TestWriters:
+    """Writers are told when a call's queue is short again."""
+
+    def test_drained_once(self) -> None:
+        """A writer that queued more than 128 KiB is told once, when less than 32 KiB are left."""
+        pump = joined()
+        call = pump.left.call(HTTP, b"head", True)
+        pump.left.writes = False
+        pump.left.session.send(call, bytes(300_000), True)
+        assert call.queued > rpc.SEND_HIGH_BYTES
+        pump.left.writes = True
+        pump.settle()
+        assert pump.left.drained == [call]
+        assert call.queued == 0
+
+    def test_small_writers_are_not_told(self) -> None:
+        """Who never queued much never hears that it drained."""
+        pump = joined()
+        call = pump.left.call(HTTP, b"head", True)
+        pump.left.session.send(call, bytes(100_000), True)
+        pump.settle()
+        assert pump.left.drained == []
+
+
+class TestIds:
+    """IDs rise, and are never used twice."""
+
+    def test_each_side_counts_its_own(self) -> None:
+        """Both sides may use the same number for calls of their own."""
+        pump = joined()
+        pump.settle()
+        mine = pump.left.call(HTTP, b"from left", False)
+        yours = pump.right.call(HTTP, b"from right", False)
+        pump.settle()
+        assert bytes(pump.right.inbound[pump.right.accepted[0]].data) == b"from left"
+        assert bytes(pump.left.inbound[pump.left.accepted[0]].data) == b"from right"
+        assert {mine.id, yours.id} == {1, 2} or mine.id == yours.id
+
+    def test_first_frames_rise(self) -> None:
+        """IDs of first frames only rise on the wire, heartbeats counted, whatever was queued before them."""
+        session = make(asks=True)
+        calls = [session.call(HTTP, b"queued while paused", False) for _ in range(3)]
+        session.tick(0.0)
+        session.call(HTTP, b"later", False)
+        session.drain()
+        ids = [call_id for _, call_id, _, _ in sent(session)]
+        assert ids == sorted(ids) and len(set(ids)) == len(ids)
+        assert all(call.id in ids for call in calls)
+
+    def test_heartbeat_while_calls_wait(self) -> None:
+        """A heartbeat that falls due while calls wait for the transport loses none of them."""
+        pump = joined()
+        pump.settle()
+        pump.left.writes = False
+        calls = [pump.left.call(HTTP, b"%d" % number, False) for number in range(5)]
+        pump.wait(10.0)
+        pump.left.writes = True
+        pump.settle()
+        assert [bytes(pump.right.inbound[call].data) for call in pump.right.accepted] == [b"0", b"1", b"2", b"3", b"4"]
+        for theirs in pump.right.accepted:
+            pump.right.session.send(theirs, b"ok", False)
+        pump.settle()
+        assert all(call.closed for call in calls)
+
+    def test_known_id_again_is_late(self) -> None:
+        """A first frame with an ID not above the highest seen is dropped, also when that call is long over."""
+        session = make()
+        assert session.receive(frame(HTTP, 5, 0, b"x"), 0.0) is not None
+        for call_id in (0, 1, 4):
+            assert session.receive(frame(HTTP, call_id, 0, b"late"), 0.0) is None
+        assert session.receive(frame(HTTP, 6, 0, b"next"), 0.0) is not None
+        assert session.call_count() == 2
+
+    def test_gaps_are_fine(self) -> None:
+        """IDs need not be neighbours; the last one is 2^64-1."""
+        session = make()
+        for call_id in (10, 2**32, 2**64 - 1):
+            event = session.receive(frame(HTTP, call_id, 0, b"x"), 0.0)
+            assert event is not None and event[0] == rpc.OPENED
+
+    def test_answer_to_an_id_never_used(self) -> None:
+        """A response to a call that we never made ends the session."""
+        for call_id in (0, 2, 2**64 - 1):
+            session = make()
+            session.call(HTTP, b"x", False)
+            sent(session)
+            with pytest.raises(SessionError) as caught:
+                session.receive(frame(HTTP, call_id, RESPONSE, b"x"), 0.0)
+            assert caught.value.code == 1002
+
+    def test_answer_before_the_question(self) -> None:
+        """A response to a call whose first frame has not left us is an answer to an ID never used."""
+        session = make()
+        session.call(HTTP, b"x", False)
+        with pytest.raises(SessionError) as caught:
+            session.receive(frame(HTTP, 1, RESPONSE, b"x"), 0.0)
+        assert caught.value.code == 1002
+
+    def test_changed_type(self) -> None:
+        """Every frame of a call repeats its type; a different one ends the session, in both directions."""
+        session = make()
+        session.receive(frame(HTTP, 1, MORE, b"x"), 0.0)
+        with pytest.raises(SessionError, match="type"):
+            session.receive(frame(TCP, 1, 0, b"x"), 0.0)
+        session = make()
+        session.call(HTTP, b"x", False)
+        sent(session)
+        with pytest.raises(SessionError, match="type") as caught:
+            session.receive(frame(TCP, 1, RESPONSE, b"x"), 0.0)
+        assert caught.value.code == 1002
+
+    def test_short_frame(self) -> None:
+        """A message under 12 bytes is no frame, and ends the session."""
+        for size in range(12):
+            with pytest.raises(SessionError) as caught:
+                make().receive(bytes(size), 0.0)
+            assert caught.value.code == 1002
+
+    def test_reserved_bits(self) -> None:
+        """Flags that nobody defined are ignored."""
+        session = make()
+        event = session.receive(frame(HTTP, 1, 0x07FF | MORE, b"x"), 0.0)
+        assert event is not None and event[0] == rpc.OPENED and event[3] is True
+
+
+class TestLate:
+    """Frames that crossed a call's end are dropped silently."""
+
+    def test_after_our_reset(self) -> None:
+        """What the peer sent before it knew of our reset changes nothing and is answered by nothing."""
+        session = make()
+        call = session.call(HTTP, b"x", True)
+        sent(session)
+        session.reset(call, frames.CANCELLED)
+        sent(session)
+        for flags, payload in ((0, b"data"), (MORE, b"data"), (CREDIT, credit(5)), (RESET, b"failed")):
+            assert session.receive(frame(HTTP, 1, RESPONSE | flags, payload), 0.0) is None
+        assert sent(session) == []
+
+    def test_after_our_answer(self) -> None:
+        """Frames for a call of the peer that is over are dropped, resets and credit too."""
+        session = make()
+        _, call, _, _ = session.receive(frame(HTTP, 1, MORE, b"x"), 0.0) or pytest.fail()
+        session.reset(call, frames.FAILED)
+        sent(session)
+        for flags, payload in ((0, b"data"), (MORE, b"data"), (CREDIT, credit(5)), (RESET, b"cancelled")):
+            assert session.receive(frame(HTTP, 1, flags, payload), 0.0) is None
+        assert sent(session) == []
+
+    def test_reset_and_credit_open_nothing(self) -> None:
+        """A reset or credit for a call that we never saw opens none, and does not use its ID up."""
+        session = make()
+        assert session.receive(frame(HTTP, 9, RESET, b"cancelled"), 0.0) is None
+        assert session.receive(frame(HTTP, 9, CREDIT, credit(1)), 0.0) is None
+        assert session.receive(frame(HTTP, 9, 0, b"x"), 0.0) is not None
+
+    def test_payload_before_a_reset(self) -> None:
+        """What came before a reset was delivered; the reset ends both streams and frees what was queued."""
+        pump = joined()
+        call = pump.left.call(HTTP, b"request", True)
+        pump.settle()
+        (theirs,) = pump.right.accepted
+        pump.right.session.send(theirs, bytes(10), True)
+        pump.settle()
+        pump.left.writes = False
+        pump.left.session.send(call, bytes(1000), True)
+        pump.right.session.reset(theirs, frames.FAILED, "broke")
+        pump.settle()
+        assert bytes(pump.left.inbound[call].data) == bytes(10)
+        assert pump.left.inbound[call].reset == frames.FAILED
+        assert call.queued == 0 and pump.left.session.held_bytes() == 0
+
+    def test_frame_after_the_last(self) -> None:
+        """A stream that goes on after its end loses its call with `protocol`."""
+        session = make()
+        session.receive(frame(HTTP, 1, 0, b"whole"), 0.0)
+        event = session.receive(frame(HTTP, 1, 0, b"more"), 0.0)
+        assert event is not None and event[0] == rpc.WAS_RESET and event[2] == frames.PROTOCOL
+        assert [flags for _, _, flags, _ in sent(session)] == [RESPONSE | RESET]
+
+    def test_empty_frames(self) -> None:
+        """An empty frame is only a stream's last, or tcp's first answer; else the call is reset."""
+        session = make()
+        assert session.receive(frame(HTTP, 1, MORE), 0.0) is None  # a first frame
+        session.receive(frame(HTTP, 2, MORE, b"x"), 0.0)
+        event = session.receive(frame(HTTP, 2, MORE), 0.0)
+        assert event is not None and event[0] == rpc.WAS_RESET
+        assert [(call_id, flags) for _, call_id, flags, _ in sent(session)] == [
+            (1, RESPONSE | RESET),
+            (2, RESPONSE | RESET),
+        ]
+        tcp, http = session.call(TCP, b"ep", True), session.call(HTTP, b"head", True)
+        sent(session)
+        event = session.receive(frame(TCP, tcp.id, RESPONSE | MORE), 0.0)
+        assert event is not None and event[0] == rpc.FRAME
+        event = session.receive(frame(HTTP, http.id, RESPONSE | MORE), 0.0)
+        assert event is not None and event[0] == rpc.WAS_RESET
+
+
+class TestNotSupported:
+    """Types that a side does not serve are answered 0xC000."""
+
+    @pytest.mark.parametrize("kind", [SYNC, 6, 77, 0, 0xFFFF])
+    def test_unknown_type(self, kind: int) -> None:
+        """A call of an unknown type is answered with flags 0xC000 and no payload; its later frames are dropped."""
+        session = make()
+        assert session.receive(frame(kind, 1, MORE, b"x"), 0.0) is None
+        assert sent(session) == [(kind, 1, RESPONSE | NOT_SUPPORTED, b"")]
+        assert session.receive(frame(kind, 1, 0, b"more"), 0.0) is None
+        assert sent(session) == []
+        assert session.receive(frame(HTTP, 2, 0, b"x"), 0.0) is not None
+
+    def test_our_call_is_not_supported(self) -> None:
+        """0xC000 ends a call of ours: the caller is told, and frames behind it are late."""
+        session = make()
+        call = session.call(HTTP, b"x", True)
+        sent(session)
+        event = session.receive(frame(HTTP, 1, RESPONSE | NOT_SUPPORTED), 0.0)
+        assert event == (rpc.WAS_RESET, call, frames.UNSUPPORTED, "")
+        assert call.closed
+        assert session.receive(frame(HTTP, 1, RESPONSE, b"x"), 0.0) is None
+        session.send(call, b"more", False)
+        assert sent(session) == []
+
+
+class TestLimits:
+    """Everything that a peer can make us hold is bounded."""
+
+    def test_too_many_calls(self) -> None:
+        """A call beyond the limit is refused as busy, which is safe to retry; a free place is given to the next."""
+        session = make(max_calls=2)
+        _, first, _, _ = session.receive(frame(HTTP, 1, 0, b"x"), 0.0) or pytest.fail()
+        session.receive(frame(HTTP, 2, 0, b"x"), 0.0)
+        assert session.receive(frame(HTTP, 3, 0, b"x"), 0.0) is None
+        assert sent(session) == [(HTTP, 3, RESPONSE | RESET, b"refused busy")]
+        session.reset(first, frames.FAILED)
+        assert session.receive(frame(HTTP, 4, 0, b"x"), 0.0) is not None
+
+    def test_no_memory(self) -> None:
+        """While the process holds as much as it may, new calls are refused as busy."""
+        budget = Budget(10)
+        session = make(budget=budget)
+        budget.measure(10)
+        assert session.receive(frame(HTTP, 1, 0, b"x"), 0.0) is None
+        assert sent(session) == [(HTTP, 1, RESPONSE | RESET, b"refused busy")]
+        budget.measure(9)
+        assert session.receive(frame(HTTP, 2, 0, b"x"), 0.0) is not None
+
+    @pytest.mark.parametrize("kind", [HTTP, SYNC, DRAIN, HEARTBEAT])
+    def test_answers_that_nobody_takes(self, kind: int) -> None:
+        """A peer that makes us owe answers and takes none is closed, or we owe it one, whatever it sends."""
+        session = make(max_calls=10)
+        most = rpc.MAX_OWED_FRAMES + 100
+        payload = b"x" if kind in (HTTP, SYNC) else b""
+        try:
+            for call_id in range(1, most + 100):
+                session.receive(frame(kind, call_id, 0, payload), 0.0)
+        except SessionError as error:
+            assert error.code == 1008
+        owed = sent(session)
+        assert len(owed) <= most
+        if kind == HEARTBEAT:
+            assert len(owed) == 1
+
+    def test_call_and_reset_without_end(self) -> None:
+        """Calls that are opened and reset by the peer leave nothing behind, however many."""
+        session = make(max_calls=10)
+        for call_id in range(1, 20_000):
+            assert session.receive(frame(HTTP, call_id, MORE, b"x"), 0.0) is not None
+            assert session.receive(frame(HTTP, call_id, RESET, b"cancelled"), 0.0) is not None
+        assert session.call_count() == 0 and session.held_bytes() == 0
+        assert sent(session) == []
+
+    def test_broken_calls_without_end(self) -> None:
+        """A peer that breaks one call after the other and reads no reset is closed at a bound."""
+        session = make(max_calls=10)
+        with pytest.raises(SessionError) as caught:
+            for call_id in range(1, 20_000):
+                session.receive(frame(HTTP, call_id, 0, b"x"), 0.0)
+                session.receive(frame(HTTP, call_id, 0, b"x"), 0.0)
+        assert caught.value.code == 1008
+        session._check_invariants()
+
+
+class TestHeartbeat:
+    """Signs of life."""
+
+    def test_node_asks_at_once_and_every_ten_seconds(self) -> None:
+        """The node's side sends a heartbeat at once, then every 10 s."""
+        session = make(asks=True)
+        asked = []
+        for tenth in range(310):
+            session.last_received = now = tenth / 10
+            session.tick(now)
+            for kind, _, flags, _ in sent(session):
+                assert (kind, flags) == (HEARTBEAT, 0)
+                asked.append(now)
+        assert asked == [0.0, 10.0, 20.0, 30.0]
+
+    def test_agent_asks_only_when_it_is_quiet(self) -> None:
+        """The agent's side asks after 15 s without a byte, and not while bytes come."""
+        session = make()
+        for second in range(100):
+            session.last_received = now = float(second)
+            assert session.tick(now) is None
+        assert sent(session) == []
+        assert session.tick(99.0 + 14.9) is None
+        assert sent(session) == []
+        assert session.tick(99.0 + 15.0) is None
+        assert [kind for kind, *_ in sent(session)] == [HEARTBEAT]
+
+    def test_silence(self) -> None:
+        """20 s without a byte end the session, on either side; any byte is life."""
+        for asks in (True, False):
+            session = make(asks=asks)
+            session.last_received = 50.0
+            assert session.tick(70.0) is None
+            assert session.tick(70.1) == "no byte for 20 s"
+
+    def test_echo(self) -> None:
+        """A heartbeat's payload is echoed, the newest one if several came; the peer's answer to ours is told."""
+        pump = joined()
+        pump.left.session.tick(0.0)
+        pump.settle()
+        assert pump.left.told == [rpc.ECHO]
+        session = make()
+        session.receive(frame(HEARTBEAT, 1, 0, b"first"), 0.0)
+        session.receive(frame(HEARTBEAT, 2, 0, b"second"), 0.0)
+        assert sent(session) == [(HEARTBEAT, 2, RESPONSE, b"second")]
+        session.receive(frame(HEARTBEAT, 3, 0, b""), 0.0)
+        assert sent(session) == [(HEARTBEAT, 3, RESPONSE, b"")]
+
+    def test_big_heartbeat(self) -> None:
+        """A heartbeat is one frame with at most 125 bytes."""
+        make().receive(frame(HEARTBEAT, 1, 0, bytes(125)), 0.0)
+        for message in (frame(HEARTBEAT, 1, 0, bytes(126)), frame(HEARTBEAT, 1, MORE, b"x")):
+            with pytest.raises(SessionError) as caught:
+                make().receive(message, 0.0)
+            assert caught.value.code == 1002
+
+    def test_late_echo(self) -> None:
+        """Only the answer to the newest heartbeat counts; older ones are dropped, and an answer counts once."""
+        session = make(asks=True)
+        session.tick(0.0)
+        session.tick(10.0)
+        old, new = (call_id for _, call_id, _, _ in sent(session))
+        assert session.receive(frame(HEARTBEAT, old, RESPONSE, b""), 10.0) is None
+        event = session.receive(frame(HEARTBEAT, new, RESPONSE, b""), 10.0)
+        assert event is not None and event[0] == rpc.ECHO
+        assert session.receive(frame(HEARTBEAT, new, RESPONSE, b""), 10.0) is None
+
+    def test_echo_of_another_type(self) -> None:
+        """An answer to a heartbeat under another type is a changed type."""
+        session = make(asks=True)
+        session.tick(0.0)
+        ((_, asked, _, _),) = sent(session)
+        with pytest.raises(SessionError, match="type"):
+            session.receive(frame(HTTP, asked, RESPONSE, b""), 0.0)
+
+
+class TestDrain:
+    """Drain is a call, and crosses others safely."""
+
+    def test_answered(self) -> None:
+        """A drain is answered empty; both sides are told."""
+        pump = joined()
+        assert pump.right.session.drain()
+        pump.settle()
+        assert pump.left.told[-1:] == [rpc.DRAINING]
+        assert pump.left.session.draining
+        assert pump.right.told == [rpc.DRAINED]
+        assert pump.right.session.call_count() == 0
+
+    def test_answer_waits_for_queued_calls(self) -> None:
+        """Calls that were queued when the drain came start before its answer: after the answer none can start."""
+        pump = joined()
+        pump.settle()
+        pump.left.writes = False
+        calls = [pump.left.call(HTTP, bytes(50_000), False) for _ in range(4)]
+        pump.right.session.drain()
+        pump.settle()
+        assert pump.right.told == []
+        pump.left.writes = True
+        pump.settle()
+        assert pump.right.told == [rpc.DRAINED]
+        assert len(pump.right.accepted) == 4
+        for theirs in pump.right.accepted:
+            pump.right.session.send(theirs, b"served", False)
+        pump.settle()
+        assert all(call.closed and call.receive_ended for call in calls)
+
+    def test_said_once(self) -> None:
+        """Draining twice sends one drain."""
+        session = make()
+        session.drain()
+        session.drain()
+        assert [kind for kind, *_ in sent(session)] == [DRAIN]
+
+    def test_with_a_payload(self) -> None:
+        """A drain carries nothing, in one frame."""
+        for message in (frame(DRAIN, 1, 0, b"x"), frame(DRAIN, 1, MORE)):
+            with pytest.raises(SessionError) as caught:
+                make().receive(message, 0.0)
+            assert caught.value.code == 1002
+
+    @pytest.mark.parametrize(
+        ("flags", "payload"), [(MORE, b""), (MORE, b"x"), (0, b"x"), (RESET, b"failed"), (NOT_SUPPORTED, b"")]
+    )
+    def test_odd_answers(self, flags: int, payload: bytes) -> None:
+        """Whatever answers our drain ends that call or the session: it is never taken for a piece of a stream."""
+        session = make()
+        session.drain()
+        sent(session)
+        try:
+            event = session.receive(frame(DRAIN, 1, RESPONSE | flags, payload), 0.0)
+        except SessionError as error:
+            assert error.code == 1002
+        else:
+            assert event is not None and event[0] in (rpc.DRAINED, rpc.WAS_RESET)
+            assert session.call_count() == 0
+
+    def test_more_of_a_drain(self) -> None:
+        """Frames behind a drain that waits for its turn change nothing for the calls."""
+        session = make()
+        session.receive(frame(DRAIN, 1), 0.0)
+        session.receive(frame(DRAIN, 1, CREDIT, credit(5)), 0.0)
+        session.receive(frame(DRAIN, 1, 0), 0.0)
+        sent(session)
+        assert session.call_count() == 0
+
+
+def test_held_bytes_follow_the_consumer() -> None:
+    """What a session holds is what is queued for the peer and what its consumers have not taken."""
+    session = make()
+    _, call, _, _ = session.receive(frame(HTTP, 1, MORE, bytes(1000)), 0.0) or pytest.fail()
+    session.call(HTTP, bytes(500), True)
+    assert session.held_bytes() == 1500
+    session.consumed(call, 400, 0.0)
+    sent(session)
+    assert session.held_bytes() == 600
+
+
+def test_a_call_says_what_it_is() -> None:
+    """Calls name themselves for logs."""
+    session = make()
+    call = session.call(HTTP, b"x", False)
+    sent(session)
+    assert repr(call) == "<Call http 1 ours>"
+    event = session.receive(frame(TCP, 7, MORE, b"ep"), 0.0)
+    assert event is not None and repr(event[1]) == "<Call tcp 7 theirs>"

@@ -1,0 +1,183 @@
+"""What several tests of the data path play: a client's side of a forwarded request, and heads as they were read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from pico_twisted.core.http1.head import HeadLimits, Keep, RequestHead, ResponseHead, parse_request_head
+from pico_twisted.core.http1.forwarding import request_to_tunnel
+from pico_twisted.net.forward import Forward
+from pico_twisted.net.interfaces import IDownstream
+from pico_twisted.testing.node import NodeParts
+from pico_twisted.testing.tunnel import FakeCall, FakeTunnel
+
+OK = b"HTTP/1.1 200 OK\r\n\r\n"
+OK2 = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
+
+
+def request_head(
+    method: bytes = b"GET", *fields: bytes, target: bytes = b"/", length: int | None = None, chunked: bool = False
+) -> RequestHead:
+    """A request's head, read from its bytes."""
+    lines = [method + b" " + target + b" HTTP/1.1", b"Host: my-ep.example.com", *fields]
+    if length is not None:
+        lines.append(b"Content-Length: %d" % length)
+    if chunked:
+        lines.append(b"Transfer-Encoding: chunked")
+    return parse_request_head(b"\r\n".join(lines) + b"\r\n\r\n", HeadLimits())
+
+
+UPGRADE_FIELDS = (b"Connection: Upgrade", b"Upgrade: x")
+
+
+def write_head(head: RequestHead, length: int | None | Keep) -> bytes:
+    """The head as the reverse resource writes it."""
+    return request_to_tunnel(
+        head,
+        client_ip=b"192.0.2.7",
+        https=False,
+        trusted=False,
+        via=b"pico-n1",
+        request_id=b"id-1",
+        length=length,
+    )
+
+
+@implementer(IDownstream)
+class FakeDownstream:
+    """Keeps what a `Forward` tells its client's side.
+
+    Attributes:
+        told: the calls in order, as words; data is kept in `data`.
+        unflushed: something was given, and not let go yet.
+        head: the final head.
+        failure: (status, message, code) of an error of ours.
+    """
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.interims: list[int] = []
+        self.head: ResponseHead | None = None
+        self.data = bytearray()
+        self.failure: tuple[int, str, str] | None = None
+        self.forward: Forward | None = None
+        self.unflushed = False
+
+    def interim(self, head: ResponseHead) -> None:
+        assert self.head is None and self.failure is None
+        self.interims.append(head.status)
+        self.unflushed = True
+        self.told.append(f"interim {head.status}")
+
+    def begin(self, head: ResponseHead) -> None:
+        assert self.head is None and self.failure is None
+        self.head = head
+        self.unflushed = True
+        self.told.append(f"begin {head.status}")
+
+    def write(self, data: bytes) -> None:
+        assert self.head is not None and data and "finish" not in self.told
+        self.data += data
+        self.unflushed = True
+        if self.told[-1] != "write":
+            self.told.append("write")
+
+    def flush(self) -> None:
+        self.unflushed = False
+
+    def finish(self) -> None:
+        assert self.head is not None
+        self.unflushed = True
+        self._once("finish")
+
+    def cut(self) -> None:
+        assert self.head is not None and "finish" not in self.told
+        self._once("cut")
+
+    def fail(self, status: int, message: str, code: str) -> None:
+        assert self.head is None and self.failure is None
+        self.failure = (status, message, code)
+        self._once(f"fail {status}")
+
+    def pause_request(self) -> None:
+        self.told.append("pause")
+
+    def resume_request(self) -> None:
+        self.told.append("resume")
+
+    def stop_request(self) -> None:
+        self._once("stop")
+
+    def done(self) -> None:
+        self.unflushed = False  # a connection flushes at the end of each request
+        self._once("done")
+
+    def _once(self, what: str) -> None:
+        assert what not in self.told, f"{what} twice"
+        assert "done" not in self.told, f"{what} after done"
+        self.told.append(what)
+
+    @property
+    def status(self) -> int | None:
+        """Of the answer, whoever made it."""
+        if self.failure is not None:
+            return self.failure[0]
+        return self.head.status if self.head is not None else None
+
+
+verifyObject(IDownstream, FakeDownstream())
+
+
+class Case:
+    """One forwarded request on a node with fake tunnels.
+
+    Args:
+        parts: of the node.
+        tunnels: registered before anything happens.
+    """
+
+    def __init__(self, parts: NodeParts, *tunnels: FakeTunnel) -> None:
+        self.parts = parts
+        self.tunnels = tunnels
+        self.down = FakeDownstream()
+        for tunnel in tunnels:
+            register(parts, tunnel)
+
+    def start(self, head: RequestHead, body: bytes = b"", ended: bool = True) -> Forward:
+        """Forward a request."""
+        self.forward = Forward(self.parts.forward_settings, self.down, head, "my-ep", write_head)
+        self.down.forward = self.forward
+        self.forward.start(body, ended)
+        return self.forward
+
+    @property
+    def call(self) -> FakeCall:
+        """The one call that is open."""
+        (call,) = [call for tunnel in self.tunnels for call in tunnel.calls]
+        return call
+
+    def respond(self, payload: bytes, more: bool) -> None:
+        """The agent sends a frame; what it was made to must be on its way afterwards."""
+        self.call.respond(payload, more)
+        assert not self.down.unflushed, "a response waits for the next frame"
+
+    def opened(self) -> list[FakeCall]:
+        """All calls that were made, by tunnel."""
+        return [call for tunnel in self.tunnels for call in tunnel.opened]
+
+
+def register(parts: NodeParts, tunnel: FakeTunnel) -> FakeTunnel:
+    """Register a tunnel as the upstream port does."""
+
+    def gone(closed: Any) -> Any:
+        parts.cluster.deregister(tunnel)
+        return closed
+
+    tunnel.closed.addCallback(gone)
+    parts.cluster.register(tunnel)
+    return tunnel

@@ -1,0 +1,155 @@
+"""Both commands are found however the project is installed: from its wheel, editable, and from a bare checkout.
+
+Each way gets a fresh virtual environment. The dependencies in it are those of the environment that runs the tests,
+linked, and Twisted is a copy, because a wheel's plugin lands in its directory. Nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from collections.abc import Callable
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = (
+    "CHANGELOG.md",
+    "LICENSE",
+    "MANIFEST.in",
+    "README.md",
+    "pico_twisted",
+    "pyproject.toml",
+    "setup.cfg",
+    "setup.py",
+    "twisted",
+)
+OFFLINE = ("--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "--quiet")
+
+Twistd = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+class Environment:
+    """A fresh virtual environment."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        venv.create(directory, with_pip=False, symlinks=True)
+        self.python = directory / "bin" / "python"
+        self.site = next(directory.glob("lib/python*/site-packages"))
+        self.empty = directory / "empty"
+        self.empty.mkdir()
+        for kind in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+            for entry in Path(kind).iterdir():
+                self._take(entry)
+
+    def _take(self, entry: Path) -> None:
+        target = self.site / entry.name
+        if "pico_twisted" in entry.name or entry.suffix == ".pth" or target.exists():
+            return
+        if entry.name == "twisted":
+            shutil.copytree(entry, target, ignore=shutil.ignore_patterns("dropin.cache", "pico_dropin.py", "test"))
+        else:
+            target.symlink_to(entry)
+
+    def install(self, *arguments: str) -> None:
+        pip = [sys.executable, "-m", "pip", "--python", str(self.python), "install", *OFFLINE]
+        run([*pip, *arguments], cwd=self.empty)
+
+    def twistd(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        program = "from twisted.scripts.twistd import run; run()"
+        return run([str(self.python), "-c", program, *arguments], cwd=self.empty, **variables)
+
+
+def run(command: list[str], *, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command without this environment's Python settings; it must end with status 0."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    done = subprocess.run(
+        command, cwd=cwd, env={**clean, **variables}, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """The project as a clone has it: nothing built, nothing cached."""
+    directory = tmp_path / "source"
+    directory.mkdir()
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            ignore = shutil.ignore_patterns("__pycache__", "dropin.cache", "*.egg-info")
+            shutil.copytree(ROOT / name, directory / name, ignore=ignore)
+        else:
+            shutil.copy(ROOT / name, directory / name)
+    return directory
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Environment:
+    """A fresh environment in which Pico is not installed."""
+    return Environment(tmp_path / "environment")
+
+
+def build_wheel(source: Path) -> Path:
+    """The project's wheel."""
+    run([sys.executable, "-m", "pip", "wheel", *OFFLINE, "--wheel-dir", "dist", "."], cwd=source)
+    (wheel,) = (source / "dist").glob("*.whl")
+    return wheel
+
+
+def assert_both_commands_work(environment: Environment, **variables: str) -> None:
+    """twistd lists both, and both read their options; what they start with can be imported."""
+    listed = environment.twistd("--help", **variables).stdout
+    assert re.search(r"^ +pico +A Pico node", listed, re.MULTILINE)
+    assert re.search(r"^ +pico-agent +A Pico agent", listed, re.MULTILINE)
+    assert environment.twistd("-n", "pico", "--check", **variables).stdout == "configuration is valid\n"
+    checked = environment.twistd("-n", "pico-agent", "--listen", "my-endpoint=3000", "--check", **variables)
+    assert checked.stdout == "configuration is valid\n"
+    program = "import pico_twisted.app.node, pico_twisted.app.agent"
+    run([str(environment.python), "-c", program], cwd=environment.empty, **variables)
+
+
+def test_without_an_installation_there_are_no_commands(environment: Environment) -> None:
+    """The fresh environment is what it says: otherwise the other tests would prove nothing."""
+    assert "pico" not in environment.twistd("--help").stdout
+
+
+def test_from_the_wheel(source: Path, environment: Environment) -> None:
+    """`pip install .`, and what is in the wheel."""
+    wheel = build_wheel(source)
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        (metadata_name,) = (name for name in names if name.endswith(".dist-info/METADATA"))
+        metadata = Parser().parsestr(archive.read(metadata_name).decode())
+    packaged = {str(path.relative_to(source)) for path in (source / "pico_twisted").rglob("*.py")}
+    assert packaged <= names
+    assert {"pico_twisted/py.typed", "twisted/plugins/pico_dropin.py"} <= names
+    assert not {"twisted/__init__.py", "twisted/plugins/__init__.py"} & names
+    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"pico_twisted", "twisted"}
+    assert any(name.endswith("LICENSE") for name in names)
+    assert (metadata["Name"], metadata["Requires-Python"]) == ("pico_twisted", ">=3.11")
+    assert "MIT" in (metadata["License"] or metadata["License-Expression"])
+    assert {"test", "dev"} <= set(metadata.get_all("Provides-Extra", []))
+
+    environment.install(str(wheel))
+    assert_both_commands_work(environment)
+
+
+def test_editable(source: Path, environment: Environment) -> None:
+    """`pip install -e .`, where the plugin is easily lost."""
+    environment.install("--editable", str(source))
+    assert_both_commands_work(environment)
+
+
+def test_a_bare_checkout(source: Path, environment: Environment) -> None:
+    """Nothing installed, the project on `PYTHONPATH`."""
+    assert_both_commands_work(environment, PYTHONPATH=str(source))

@@ -1,0 +1,101 @@
+"""The metadata is true: every package and every dependency is named, and nothing else."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import re
+import sys
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pico_twisted
+
+ROOT = Path(__file__).resolve().parents[2]
+OURS = {"pico_twisted", "tests", "benchmarks", "demo"}
+PROVIDERS = packages_distributions()
+
+
+def setup_cfg() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    return parser
+
+
+def listed(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def distribution(name: str) -> str:
+    """The form in which names of distributions are compared."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[\[ <>=~!]", name)[0]).lower()
+
+
+def imported(*directories: str) -> set[str]:
+    """The distributions whose modules these directories import, their own and the standard library's left out."""
+    return {name for directory in directories for path in (ROOT / directory).rglob("*.py") for name in _imports(path)}
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names = [node.module]
+        else:
+            continue
+        for name in names:
+            top = name.partition(".")[0]
+            if top == "zope":
+                yield distribution(".".join(name.split(".")[:2]))
+            elif top not in OURS and top not in sys.stdlib_module_names:
+                yield from {distribution(found) for found in PROVIDERS.get(top, [top])} - {"pico-twisted"}
+
+
+def declared(*texts: str) -> set[str]:
+    """The distributions that these requirements name."""
+    return {distribution(requirement) for text in texts for requirement in listed(text)}
+
+
+def test_every_package_is_listed() -> None:
+    """A package that is not listed is missing after an installation; the plugin directory comes last."""
+    packages = listed(setup_cfg()["options"]["packages"])
+    found = {str(path.parent.relative_to(ROOT)).replace("/", ".") for path in ROOT.glob("pico_twisted/**/__init__.py")}
+    assert set(packages[:-1]) == found
+    assert packages[-1] == "twisted.plugins"
+    assert listed(setup_cfg()["options"]["package_dir"]) == ["=."]
+
+
+def test_every_directory_of_modules_is_a_package() -> None:
+    """A directory without `__init__.py` is left out in silence, but twistd's plugin directory must have none."""
+    for path in (ROOT / "pico_twisted").rglob("*.py"):
+        assert (path.parent / "__init__.py").is_file(), path
+    assert not list((ROOT / "twisted").rglob("__init__.py"))
+
+
+def test_the_dependencies_are_what_is_imported() -> None:
+    """What comes along with another dependency may be gone with its next version, and what is not used goes."""
+    assert imported("pico_twisted", "twisted") == declared(setup_cfg()["options"]["install_requires"])
+
+
+def test_the_tests_have_what_they_import() -> None:
+    """The extra `test` and the dependencies are enough for everything that runs in a clone."""
+    options = setup_cfg()
+    enough = declared(options["options"]["install_requires"], options["options.extras_require"]["test"])
+    assert imported("tests", "benchmarks", "demo") <= enough
+
+
+def test_every_requirement_has_a_lower_bound() -> None:
+    """An old version that happens to be installed is not taken for good. Type stubs follow what they describe."""
+    sections = setup_cfg()
+    for text in (sections["options"]["install_requires"], *sections["options.extras_require"].values()):
+        for requirement in listed(text):
+            assert ">=" in requirement or requirement.startswith("types-"), requirement
+
+
+def test_there_is_one_version() -> None:
+    """The metadata takes it from the package."""
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+|rc\d+)?", pico_twisted.__version__)
+    assert setup_cfg()["metadata"]["version"] == "attr: pico_twisted.__version__"
+    assert pico_twisted.__version__ in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

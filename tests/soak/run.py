@@ -1,0 +1,581 @@
+"""Measures what the test suite must not assert: times, and memory under long transfers. Run by `make soak`.
+
+    python tests/soak/run.py                      every part
+    python tests/soak/run.py latency memory       some of them
+    python tests/soak/run.py memory --size 200    with transfers of 200 MB
+
+Each part starts a node and an agent of its own as real processes, prints what it measured beside its bound, and the
+exit status is 1 when a bound was broken or a request failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import hashlib
+import resource
+import shutil
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from tests.peers import websocket  # noqa: E402
+from tests.peers.pipe import Ended  # noqa: E402
+from tests.system import wire  # noqa: E402
+from tests.system.harness import Bench, Node, Process, Tls  # noqa: E402
+from tests.system.load import Balancer, Load, Wrk  # noqa: E402
+from tests.system.service import Connection, Service, answer, chunk  # noqa: E402
+
+MAX_GROWTH_MIB = 60.0
+MAX_CHUNK_MS = 100.0
+MAX_DISCONNECT_MS = 1000.0
+MAX_RETURN_MS = 1000.0
+MAX_SMALL_MS = 5000.0
+
+BLOCK = bytes(range(256)) * 256  # 64 KiB
+PAUSE = threading.Event()  # never set: its `wait` is a pause
+
+
+class Report:
+    """Prints measurements and remembers the broken bounds."""
+
+    def __init__(self) -> None:
+        self.broken: list[str] = []
+
+    def line(self, what: str, value: float, bound: float | None = None, unit: str = "ms") -> None:
+        """One measurement; beyond its bound it is a failure."""
+        good = bound is None or value <= bound
+        limit = "" if bound is None else f"   bound {bound:g} {unit}   {'ok' if good else 'BROKEN'}"
+        print(f"  {what:<58} {value:>10.1f} {unit}{limit}", flush=True)
+        if not good:
+            self.broken.append(f"{what}: {value:.1f} {unit}, bound {bound:g}")
+
+    def times(self, what: str, seconds: Sequence[float], bound_ms: float | None) -> None:
+        """Median and maximum of some times."""
+        self.line(f"{what}, median of {len(seconds)}", statistics.median(seconds) * 1000)
+        self.line(f"{what}, max", max(seconds) * 1000, bound_ms)
+
+    def check(self, what: str, good: bool, detail: str = "") -> None:
+        """Something that is right or wrong."""
+        print(f"  {what:<58} {'ok' if good else 'BROKEN ' + detail}", flush=True)
+        if not good:
+            self.broken.append(f"{what}: {detail}")
+
+
+class Rig:
+    """A node, an agent with the endpoint `web`, and a recording service."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.service = Service()
+        self.node = bench.node()
+        self.agent = bench.agent(self.node, {"web": self.service.address})
+
+    def connect(self, receive_buffer: int | None = None) -> wire.Stream:
+        """A client of the proxy port."""
+        tls = self.bench.tls
+        return wire.connect(self.node.proxy, tls=tls.context if tls else None, receive_buffer=receive_buffer)
+
+    def close(self) -> None:
+        """The services; the processes belong to the bench."""
+        self.service.close()
+
+
+def head(line: str, *fields: str, endpoint: str = "web") -> bytes:
+    """A request's head."""
+    return "\r\n".join([line, "Host: soak.example", f"x-pico-endpoint: {endpoint}", *fields, "", ""]).encode()
+
+
+@contextlib.contextmanager
+def rig_of(bench: Bench) -> Iterator[Rig]:
+    """A Rig, closed in the end."""
+    rig = Rig(bench)
+    try:
+        yield rig
+    finally:
+        rig.close()
+
+
+# -- times
+
+
+def latency(bench: Bench, options: argparse.Namespace, report: Report) -> None:
+    """How long a chunk takes from one end to the other, both ways, fast and at a byte a second."""
+    with rig_of(bench) as rig:
+        for pause_s, count in ((0.02, 200), (1.0, options.seconds)):
+            sent: list[float] = []
+
+            def download(
+                connection: Connection, pause_s: float = pause_s, count: int = count, sent: list[float] = sent
+            ) -> None:
+                connection.read_request()
+                connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                for _ in range(count):
+                    PAUSE.wait(pause_s)
+                    sent.append(time.monotonic())
+                    connection.send(chunk(b"."))
+                connection.send(chunk(b""))
+                connection.linger()
+
+            rig.service.reset()
+            rig.service.script = download
+            client = rig.connect()
+            client.send(head("GET / HTTP/1.1"))
+            client.response_head()
+            came = []
+            while client.body_piece():
+                came.append(time.monotonic())
+            client.close()
+            # Pieces that were read together count as late as the last of them.
+            delays = [there - here for here, there in zip(sent[-len(came) :], came, strict=True)]
+            report.check(f"every byte arrived alone, {pause_s} s apart, down", len(came) == count, str(len(came)))
+            report.times(f"a byte down, one each {pause_s} s", delays, MAX_CHUNK_MS)
+
+            arrived: list[float] = []
+
+            def upload(connection: Connection, arrived: list[float] = arrived) -> None:
+                connection.request_head()
+                while connection.body_piece():
+                    arrived.append(time.monotonic())
+                connection.send(answer(b"ok"))
+                connection.linger()
+
+            rig.service.reset()
+            rig.service.script = upload
+            client = rig.connect()
+            client.send(head("POST / HTTP/1.1", f"Content-Length: {count}"))
+            left = []
+            for _ in range(count):
+                PAUSE.wait(pause_s)
+                left.append(time.monotonic())
+                client.send(b".")
+            assert client.read_response().status == 200
+            client.close()
+            report.check(f"every byte arrived alone, {pause_s} s apart, up", len(arrived) == count, str(len(arrived)))
+            delays = [there - here for here, there in zip(left[-len(arrived) :], arrived, strict=True)]
+            report.times(f"a byte up, one each {pause_s} s", delays, MAX_CHUNK_MS)
+
+        def echo(connection: Connection) -> None:
+            connection.request_head()
+            connection.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n")
+            while True:
+                connection.send(connection.read(1, 3600))
+
+        rig.service.reset()
+        rig.service.script = echo
+        client = rig.connect()
+        client.send(head("GET / HTTP/1.1", "Connection: Upgrade", "Upgrade: raw"))
+        assert client.read_response().status == 101
+        turns = []
+        for _ in range(200):
+            begin = time.monotonic()
+            client.send(b".")
+            client.read(1)
+            turns.append(time.monotonic() - begin)
+        client.close()
+        report.times("a byte there and back over an upgrade", turns, 2 * MAX_CHUNK_MS)
+
+
+def disconnect(bench: Bench, options: argparse.Namespace, report: Report) -> None:
+    """How soon the service sees that its client has gone, waiting, reading and uploading."""
+    with rig_of(bench) as rig:
+        for what in ("waiting", "reading", "uploading"):
+            times = []
+            for number in range(20):
+                seen: list[float] = []
+                gone = threading.Event()
+
+                def script(
+                    connection: Connection,
+                    what: str = what,
+                    seen: list[float] = seen,
+                    gone: threading.Event = gone,
+                ) -> None:
+                    connection.request_head()
+                    if what == "reading":
+                        connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(b"x"))
+                    connection.wait_gone(3600)
+                    seen.append(time.monotonic())
+                    gone.set()
+
+                rig.service.reset()
+                rig.service.script = script
+                client = rig.connect()
+                client.send(head("POST / HTTP/1.1", f"Content-Length: {9 if what == 'uploading' else 0}"))
+                if what == "reading":
+                    client.response_head()
+                rig.service.wait_connection()
+                begin = time.monotonic()
+                if number % 2:
+                    client.pipe.reset()
+                else:
+                    client.close()
+                if not gone.wait(30):
+                    report.check(f"a client that leaves while {what} is seen", False, "not within 30 s")
+                    return
+                times.append(seen[0] - begin)
+            report.times(f"a client that leaves while {what} is seen", times, MAX_DISCONNECT_MS)
+
+
+def back(bench: Bench, options: argparse.Namespace, report: Report) -> None:
+    """How soon an agent is back when its node returns after kill -9, and an endpoint gone after the agent's."""
+    service = Service()
+    try:
+        returns, vanishes = [], []
+        for number in range(5):
+            node = bench.node(f"node-{number}")
+            agent = bench.agent(node, {"web": service.address}, name=f"agent-{number}")
+            node.kill()
+            again = bench.node(f"node-{number}", ports=node.ports, wait=False)
+            listening(again)
+            begin = time.monotonic()
+            registered(again, 1)
+            returns.append(time.monotonic() - begin)
+            again.wait_ready()
+            begin = time.monotonic()
+            agent.kill()
+            registered(again, 0)
+            vanishes.append(time.monotonic() - begin)
+            again.close()
+        report.times("agent back after kill -9 of its node", returns, MAX_RETURN_MS)
+        report.times("endpoint gone after kill -9 of the agent", vanishes, MAX_RETURN_MS)
+    finally:
+        service.close()
+
+
+def listening(node: Node) -> None:
+    """Wait until the node's upstream port takes connections."""
+
+    def reached() -> bool:
+        try:
+            wire.connect(node.upstream, tls=node.tls.context if node.tls else None).close()
+        except OSError:
+            return False
+        return True
+
+    while not reached():
+        PAUSE.wait(0.005)
+
+
+def registered(node: Node, count: int) -> None:
+    """Wait for the number of registrations of `web`."""
+    while True:
+        if node.admin.status("/health") == 200 and node.admin.endpoints().get("web", 0) == count:
+            return
+        PAUSE.wait(0.005)
+
+
+# -- memory
+
+
+class Memory:
+    """Samples the memory of a process."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.before = process.memory_mib()
+        process.reset_peak()
+
+    def tell(self, report: Report, what: str) -> None:
+        """Print the growth."""
+        peak = self.process.memory_mib("VmHWM")
+        report.line(f"{what}: before", self.before, unit="MiB")
+        report.line(f"{what}: now", self.process.memory_mib(), unit="MiB")
+        report.line(f"{what}: growth to the peak", peak - self.before, MAX_GROWTH_MIB, "MiB")
+
+
+class Echo(asyncio.Protocol):
+    """A service's end of one WebSocket: accepts it, and echoes messages of one byte."""
+
+    def __init__(self, sockets: Sockets) -> None:
+        self._sockets = sockets
+        self._head = b""
+        self._open = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by asyncio."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Called by asyncio."""
+        if self._open:
+            # A client's frame of one byte is seven bytes, masked. Its echo is not masked.
+            payload = websocket.masked(data[6:7], data[2:6])
+            self._transport.write(websocket.frame_bytes(websocket.BINARY, payload, mask=False))
+            return
+        self._head += data
+        if self._head.endswith(b"\r\n\r\n"):
+            key = wire.parse_request(self._head).get("sec-websocket-key") or b""
+            self._open = True
+            self._sockets.count += 1
+            self._transport.write(
+                b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                b"Sec-WebSocket-Accept: " + websocket.accept_value(key).encode() + b"\r\n\r\n"
+            )
+
+
+class Sockets:
+    """A service of WebSockets that echo, any number of them in one thread."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.port = 0
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._listen()), daemon=True)
+        self._thread.start()
+        self._started.wait(10)
+
+    async def _listen(self) -> None:
+        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+        server = await self._loop.create_server(lambda: Echo(self), "127.0.0.1", 0, backlog=2048)
+        self.port = server.sockets[0].getsockname()[1]
+        self._started.set()
+        await self._over.wait()
+        server.close()
+
+    def close(self) -> None:
+        """The end."""
+        self._loop.call_soon_threadsafe(self._over.set)
+        self._thread.join(10)
+
+
+def paced(size: int, rate: float, move: Callable[[int], int]) -> float:
+    """Move `size` bytes by `move(at most so many)`, no faster than `rate` bytes a second; the seconds it took."""
+    begin = time.monotonic()
+    done = 0
+    while done < size:
+        moved = move(size - done)
+        if not moved:
+            break
+        done += moved
+        early = done / rate - (time.monotonic() - begin)
+        if early > 0.005:
+            PAUSE.wait(early)
+    if done != size:
+        raise wire.Broken(f"{done} of {size} bytes")
+    return time.monotonic() - begin
+
+
+def memory(bench: Bench, options: argparse.Namespace, report: Report) -> None:
+    """A long download with a slow reader, a long upload to a slow service and idle WebSockets, all at once."""
+    size, rate = options.size * 1_000_000, options.rate * 1_000_000
+    wanted = hashlib.blake2b()
+    for start in range(0, size, len(BLOCK)):
+        wanted.update(BLOCK[: size - start])
+    uploaded: list[str] = []
+
+    def script(connection: Connection) -> None:
+        while True:
+            # Nothing of what comes is kept: this process has no memory for it either.
+            connection.received.clear()
+            request = connection.request_head(3600)
+            if request.target == b"/down":
+                connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+                for start in range(0, size, len(BLOCK)):
+                    connection.send(BLOCK[: size - start], 600)
+            elif request.target == b"/up":
+                uploaded.append(slowly_read(connection, size, rate))
+                connection.send(answer(b"thank you"))
+            else:
+                connection.send(answer(b"small"))
+
+    with rig_of(bench) as rig, contextlib.closing(Sockets()) as sockets:
+        rig.service.script = script
+        more = bench.agent(rig.node, {"sockets": f"127.0.0.1:{sockets.port}"}, name="agent-2")
+        context = bench.tls.context if bench.tls else None
+        for _ in range(50):
+            client = rig.connect()
+            client.send(head("GET /small HTTP/1.1"))
+            client.read_response()
+            client.close()
+        watched = {"node": Memory(rig.node), "agent": Memory(rig.agent), "agent of the WebSockets": Memory(more)}
+
+        idle = []
+        for _ in range(options.websockets):
+            socket, _ = websocket.connect(
+                rig.node.proxy, "/", headers=[("x-pico-endpoint", "sockets")], tls=context, name="localhost"
+            )
+            idle.append(socket)
+        report.check(f"{len(idle)} WebSockets are open", sockets.count == len(idle), str(sockets.count))
+        for name, one in watched.items():
+            one.tell(report, f"with them, {name}")
+
+        stop = threading.Event()
+        small: list[float] = []
+        problems: list[str] = []
+
+        def ask() -> None:
+            while not stop.wait(0.05):
+                begin = time.monotonic()
+                try:
+                    client = rig.connect()
+                    client.send(head("GET /small HTTP/1.1"))
+                    response = client.read_response()
+                    client.close()
+                    if (response.status, response.body) != (200, b"small"):
+                        problems.append(f"{response.status} {response.body[:80]!r}")
+                except (OSError, Ended, wire.Broken, wire.Malformed, TimeoutError) as error:
+                    problems.append(repr(error))
+                small.append(time.monotonic() - begin)
+
+        transfers: dict[str, str] = {}
+
+        def down() -> None:
+            try:
+                client = rig.connect(receive_buffer=256 * 1024)
+                client.send(head("GET /down HTTP/1.1"))
+                client.response_head()
+                transfers["down"] = slowly_read(client, size, rate)
+                client.close()
+            except Exception as error:
+                transfers["down"] = repr(error)
+
+        def up() -> None:
+            try:
+                client = rig.connect()
+                client.send(head("POST /up HTTP/1.1", f"Content-Length: {size}"))
+                for start in range(0, size, len(BLOCK)):
+                    client.send(BLOCK[: size - start], 600)
+                transfers["up"] = f"status {client.read_response(timeout=600).status}"
+                client.close()
+            except Exception as error:
+                transfers["up"] = repr(error)
+
+        asking = threading.Thread(target=ask)
+        moving = [threading.Thread(target=down), threading.Thread(target=up)]
+        begin = time.monotonic()
+        for thread in (asking, *moving):
+            thread.start()
+        for thread in moving:
+            thread.join()
+        took = time.monotonic() - begin
+        stop.set()
+        asking.join()
+        report.line(f"{options.size} MB each way beside each other", took, unit="s")
+        report.check("the download came whole", transfers.get("down") == wanted.hexdigest(), str(transfers.get("down")))
+        report.check("the upload came whole", uploaded == [wanted.hexdigest()], f"{transfers.get('up')} {uploaded}")
+        report.check(f"{len(small)} small requests beside them", not problems, str(problems[:3]))
+        report.times("a small request beside them", small, MAX_SMALL_MS)
+        for name, one in watched.items():
+            one.tell(report, f"after the transfers, {name}")
+        alive = 0
+        for socket in idle:
+            socket.send(b"!")
+        for socket in idle:
+            alive += socket.receive() == (websocket.BINARY, b"!")
+        report.check("every WebSocket still echoes", alive == len(idle), f"{alive} of {len(idle)}")
+        for socket in idle:
+            socket.drop()
+
+
+def slowly_read(stream: wire.Stream, size: int, rate: float) -> str:
+    """Read a body of `size` bytes at `rate`, and forget it; its hash."""
+    digest = hashlib.blake2b()
+
+    def move(_: int) -> int:
+        piece = stream.body_piece(600)
+        stream.received.clear()
+        digest.update(piece)
+        return len(piece)
+
+    paced(size, rate, move)
+    return digest.hexdigest()
+
+
+# -- load
+
+
+def load(bench: Bench, options: argparse.Namespace, report: Report) -> None:
+    """wrk and keep-alive clients through SIGTERM to one of two agents, and to one of two nodes."""
+    one, two = Service(), Service()
+    context = bench.tls.context if bench.tls else None
+    try:
+        node = bench.node("node-1")
+        first = bench.agent(node, {"web": one.address}, name="agent-1")
+        bench.agent(node, {"web": two.address}, name="agent-2")
+        wrk = Wrk(node.url(), "web", seconds=options.seconds, connections=32)
+        clients = Load([node.proxy], "web", tls=context)
+        clients.wait_more(500, 120)
+        first.terminate()
+        report.check("SIGTERM to an agent: exit status 0", first.wait_exit() == 0)
+        result = wrk.result()
+        clients.stop()
+        report.line("SIGTERM to an agent: requests of wrk", result.requests, unit="")
+        report.line("SIGTERM to an agent: failed requests of wrk", result.failed, 0, "")
+        report.check(f"SIGTERM to an agent: {clients.done} others", not clients.failures, str(clients.failures[:3]))
+
+        other = bench.node("node-2")
+        bench.agent(other, {"web": one.address}, name="agent-3")
+        balancer = Balancer([node.proxy, other.proxy])
+        scheme = "https" if bench.tls else "http"
+        wrk = Wrk(f"{scheme}://127.0.0.1:{balancer.port}/", "web", seconds=options.seconds, connections=32)
+        clients = Load([node.proxy, other.proxy], "web", tls=context)
+        clients.wait_more(500, 120)
+        node.terminate()
+        report.check("SIGTERM to a node: exit status 0", node.wait_exit(90) == 0)
+        result = wrk.result()
+        clients.stop()
+        balancer.close()
+        report.line("SIGTERM to a node: requests of wrk", result.requests, unit="")
+        report.line("SIGTERM to a node: failed requests of wrk", result.failed, 0, "")
+        report.check(f"SIGTERM to a node: {clients.done} others", not clients.failures, str(clients.failures[:3]))
+    finally:
+        one.close()
+        two.close()
+
+
+PARTS = {"latency": latency, "disconnect": disconnect, "back": back, "load": load, "memory": memory}
+
+
+def main() -> int:
+    """Run the parts that were asked for; the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; none: all of them")
+    parser.add_argument("--size", type=int, default=2000, help="megabytes of each long transfer (2000)")
+    parser.add_argument("--rate", type=float, default=40.0, help="megabytes a second of the slow ends (40)")
+    parser.add_argument("--websockets", type=int, default=1000, help="idle WebSockets (1000)")
+    parser.add_argument("--seconds", type=int, default=10, help="of a run of wrk, and of single bytes (10)")
+    parser.add_argument("--tls", action="store_true", help="TLS on all ports")
+    options = parser.parse_args()
+    unknown = set(options.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    if shutil.which("wrk") is None and (not options.parts or "load" in options.parts):
+        parser.error("wrk is not installed")
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Each WebSocket takes two descriptors here, and two in node and agent, who inherit this.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    report = Report()
+    with tempfile.TemporaryDirectory(prefix="pico-soak-") as name:
+        directory = Path(name)
+        tls = Tls.make(directory) if options.tls else None
+        for part in options.parts or PARTS:
+            print(f"{part}: {(PARTS[part].__doc__ or '').splitlines()[0]}", flush=True)
+            bench = Bench(directory, tls)
+            try:
+                PARTS[part](bench, options, report)
+                faults = bench.new_faults()
+                report.check("no exception in the logs", not faults, "; ".join(faults[:3]))
+            except Exception as error:
+                report.check(f"{part} ran to its end", False, repr(error))
+                print(bench.tail(), file=sys.stderr)
+            finally:
+                bench.close()
+    for line in report.broken:
+        print(f"broken: {line}", file=sys.stderr)
+    print("soak: " + ("broken" if report.broken else "all within bounds"))
+    return 1 if report.broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

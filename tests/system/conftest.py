@@ -1,0 +1,85 @@
+"""Fixtures of the end-to-end tests: one running node and agent for many tests, plain and over TLS."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+# In a bare checkout nothing else puts the project's root on the path.
+ROOT = str(Path(__file__).resolve().parents[2])
+if ROOT not in sys.path:
+    sys.path.insert(0, ROOT)
+
+from tests.system.harness import Bench, Tls  # noqa: E402
+from tests.system.stack import Stack  # noqa: E402
+
+_FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember a failure, so that fixtures can show the processes' output beside it."""
+    report = yield
+    if report.failed:
+        item.stash[_FAILED] = True
+        bench = getattr(item, "funcargs", {}).get("bench")
+        stack = getattr(item, "funcargs", {}).get("stack")
+        for holder in (bench, stack.bench if stack is not None else None):
+            if holder is not None:
+                report.sections.append(("output of the processes", holder.tail()))
+    return report
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    """The tests' authority and one certificate for all ports."""
+    return Tls.make(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session", params=["plain", "tls"])
+def running_stack(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, certificates: Tls
+) -> Iterator[Stack]:
+    """The node, the agent and the services that most tests share; every test runs without and with TLS."""
+    tls = certificates if request.param == "tls" else None
+    stack = Stack(tmp_path_factory.mktemp(f"stack-{request.param}"), tls)
+    try:
+        yield stack
+    finally:
+        stack.close()
+
+
+@pytest.fixture
+def stack(running_stack: Stack) -> Iterator[Stack]:
+    """The shared stack, running, with a recording service of this test's own at `stack.service`.
+
+    Afterwards the test fails if node or agent logged an exception that nobody handled, or ended.
+    """
+    running_stack.begin()
+    yield running_stack
+    running_stack.end()
+
+
+@pytest.fixture(params=["plain", "tls"])
+def bench(request: pytest.FixtureRequest, tmp_path: Path, certificates: Tls) -> Iterator[Bench]:
+    """For tests that start processes of their own; every test runs without and with TLS."""
+    result = Bench(tmp_path, certificates if request.param == "tls" else None)
+    try:
+        yield result
+        assert result.new_faults() == []
+    finally:
+        result.close()
+
+
+@pytest.fixture
+def cleanup() -> Iterator[Callable[[Callable[[], object]], None]]:
+    """Call `cleanup(close)` for whatever is to be closed when the test ends, last first."""
+    calls: list[Callable[[], object]] = []
+    yield calls.append
+    for close in reversed(calls):
+        close()

@@ -1,0 +1,365 @@
+"""The table of errors, row by row, as curl and raw clients see it."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.peers.pipe import PATIENCE_S
+from tests.system.harness import Bench, CurlAnswer, Settings, Tls, free_port, wait_until
+from tests.system.service import Connection, Service, answer
+from tests.system.stack import Stack
+from tests.system.wire import Response, connect
+
+UNREACHABLE = "upstream unreachable"
+
+
+def check(got: CurlAnswer | Response, status: int, message: str | None, hop: str = "node-1") -> str:
+    """The shape that every error of ours has; its stable code."""
+    headers = (
+        got.headers
+        if isinstance(got, CurlAnswer)
+        else {name.lower().decode(): value.decode() for name, value in got.fields}
+    )
+    assert got.status == status, (got.status, got.body)
+    assert headers["content-type"] == "application/json"
+    document = json.loads(got.body)
+    assert list(document) == ["error"] and isinstance(document["error"], str) and document["error"]
+    if message is not None:
+        assert document["error"] == message
+    match = re.fullmatch(r"([^;]+); ([a-z0-9-]+)", headers["x-pico-error"])
+    assert match is not None, headers["x-pico-error"]
+    assert match[1] == hop
+    return match[2]
+
+
+def test_missing_endpoint_id(stack: Stack) -> None:
+    """No header, and a Host of one label or an address: 400."""
+    for host in ("localhost", "127.0.0.1", "127.0.0.1:8000", "[::1]", "[::1]:80", "10.1.2.3"):
+        check(stack.curl("/", "-H", f"Host: {host}"), 400, "missing endpoint id")
+
+
+def test_invalid_endpoint_id(stack: Stack) -> None:
+    """An ID with other characters, or too long: 400, from the header and from Host."""
+    for endpoint in ("-x", ".x", "a b", "a/b", "a" * 129, "caf%C3%A9", "a,b"):
+        check(stack.curl("/", "-H", f"x-pico-endpoint: {endpoint}"), 400, "invalid endpoint id")
+    check(stack.curl("/", "-H", "Host: _x.example.test"), 400, "invalid endpoint id")
+
+
+def test_nobody_holds_the_endpoint(stack: Stack) -> None:
+    """502 by header and by Host; HEAD gets the head alone."""
+    check(stack.curl("/", "-H", "x-pico-endpoint: nobody"), 502, "no available upstreams")
+    check(stack.curl("/", "-H", "Host: nobody.example.test"), 502, "no available upstreams")
+    client = stack.connect()
+    client.send(stack.head("HEAD / HTTP/1.1", endpoint="nobody"))
+    response = client.read_response("HEAD")
+    assert (response.status, response.body) == (502, b"")
+    assert response.get("x-pico-error") is not None
+
+
+def test_an_error_keeps_the_connection(stack: Stack) -> None:
+    """An error that is not the client's framing leaves its keep-alive connection in use, request bodies read."""
+    client = stack.connect()
+    for body in (b"", b"x" * 5000):
+        client.send(stack.head("POST / HTTP/1.1", f"Content-Length: {len(body)}", endpoint="nobody") + body)
+        response = client.read_response()
+        assert response.status == 502
+        assert response.get("connection") in (None, b"keep-alive")
+    client.send(stack.head())
+    assert client.read_response().status == 200
+
+
+def test_a_service_that_is_not_there(bench: Bench) -> None:
+    """Connection refused by the service: 502, and the hop that says so is the agent."""
+    node = bench.node()
+    bench.agent(node, {"gone": f"127.0.0.1:{free_port()}"})
+    client = connect(node.proxy, tls=bench.tls.context if bench.tls else None)
+    for head in (b"GET / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\nContent-Length: 3\r\n"):
+        client.send(head + b"Host: gone.example\r\n\r\n" + (b"abc" if b"POST" in head else b""))
+        check(client.read_response(), 502, UNREACHABLE, "agent-1")
+    client.close()
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_a_service_that_hangs_up(stack: Stack, how: str) -> None:
+    """A service that ends a fresh connection before its answer: 502 by the agent."""
+
+    def script(connection: Connection) -> None:
+        connection.request_head()
+        if how == "reset":
+            connection.pipe.reset()
+
+    stack.service.script = script
+    check(stack.curl_endpoint(), 502, UNREACHABLE, "agent-1")
+    check(stack.curl_endpoint("/", "--data", "x=1"), 502, UNREACHABLE, "agent-1")
+
+
+def test_a_service_that_hangs_up_in_its_head(stack: Stack) -> None:
+    """Half a head is no answer: 502."""
+
+    def script(connection: Connection) -> None:
+        connection.request_head()
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Le")
+
+    stack.service.script = script
+    check(stack.curl_endpoint(), 502, UNREACHABLE, "agent-1")
+
+
+def test_a_session_that_ends(stack: Stack) -> None:
+    """A session lost in the middle of a call: 502 by the node."""
+    peer, endpoint = stack.v2_agent()
+    client = stack.connect()
+    client.send(stack.head("POST / HTTP/1.1", "Content-Length: 0", endpoint=endpoint))
+    peer.next_call()
+    peer.vanish()
+    check(client.read_response(), 502, UNREACHABLE)
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "status"),
+    [
+        ("repeated host", "GET / HTTP/1.1\r\nHost: a.b\r\nHost: a.b\r\nx-pico-endpoint: {0}", 400),
+        ("no host", "GET / HTTP/1.1\r\nx-pico-endpoint: {0}", 400),
+        ("bad host", "GET / HTTP/1.1\r\nHost: a b\r\nx-pico-endpoint: {0}", 400),
+        ("repeated endpoint", "GET / HTTP/1.1\r\nHost: a.b\r\nx-pico-endpoint: {0}\r\nX-Pico-Endpoint: {0}", 400),
+        ("lengths", "POST / HTTP/1.1\r\nHost: {0}.b\r\nContent-Length: 1\r\nTransfer-Encoding: chunked", 400),
+        ("garbage", "this is no request", 400),
+        ("long uri", "GET /" + "a" * 8300 + " HTTP/1.1\r\nHost: {0}.b", 414),
+        ("long head", "GET / HTTP/1.1\r\nHost: {0}.b\r\nX-Long: " + "a" * 33_000, 431),
+        ("many fields", "GET / HTTP/1.1\r\nHost: {0}.b" + "\r\nX: y" * 101, 431),
+        ("connect", "CONNECT {0}.b:443 HTTP/1.1\r\nHost: {0}.b:443", 501),
+        ("unknown method", "FROBNICATE / HTTP/1.1\r\nHost: {0}.b", 501),
+        ("http 2", "GET / HTTP/2.0\r\nHost: {0}.b", 505),
+        ("http 1.2", "GET / HTTP/1.2\r\nHost: {0}.b", 505),
+    ],
+)
+def test_bad_requests(stack: Stack, name: str, head: str, status: int) -> None:
+    """Malformed requests get their status in JSON, then the connection is closed; the service sees nothing."""
+    client = stack.connect()
+    client.send(head.replace("{0}", stack.endpoint).encode() + b"\r\n\r\n")
+    response = client.read_response()
+    check(response, status, None)
+    assert response.get("connection") == b"close"
+    assert client.ended()
+    assert stack.service.received == b""
+
+
+def test_curl_sees_the_bad_ones_too(stack: Stack) -> None:
+    """Those rows that curl can be made to send: 400, 414, 431, 501."""
+    check(stack.curl_endpoint("/", "-H", f"X-Pico-Endpoint: {stack.endpoint}"), 400, None)
+    check(stack.curl_endpoint("/" + "a" * 9000), 414, None)
+    check(stack.curl_endpoint("/", "-H", "X-Long: " + "a" * 33_000), 431, None)
+    check(stack.curl_endpoint("/", "-X", "FROBNICATE"), 501, None)
+    check(stack.curl_endpoint("/", "-X", "CONNECT"), 501, None)
+    check(stack.curl_endpoint("/", "-H", "Transfer-Encoding: gzip, chunked", "--data", "x"), 400, None)
+
+
+def test_a_v1_body_that_is_too_large(stack: Stack) -> None:
+    """A request body over 16 MiB for a v1 agent: 413, with and without a length; the session goes on."""
+    _, endpoint = stack.v1_agent(lambda request: answer(b"small"))
+    big = bytes(17 * 1024 * 1024)
+    header = ("-H", f"x-pico-endpoint: {endpoint}")
+    check(stack.curl("/", *header, "-H", "Expect:", "--data-binary", "@-", data=big), 413, None)
+    check(stack.curl("/", *header, "-H", "Expect:", "-T", "-", data=big), 413, None)
+    assert stack.curl("/", *header).body == b"small"
+
+
+SHORT: Settings = {
+    "proxy": {"timeout": "700ms", "head_timeout": "700ms", "keepalive_timeout": "700ms"},
+    "limits": {"calls": 4},
+}
+
+
+@pytest.fixture(scope="module", params=["plain", "tls"])
+def short_stack(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, certificates: Tls
+) -> Iterator[Stack]:
+    """A stack with short timeouts and few calls."""
+    tls = certificates if request.param == "tls" else None
+    directory: Path = tmp_path_factory.mktemp(f"short-{request.param}")
+    stack = Stack(directory, tls, SHORT)
+    stack.begin()
+    yield stack
+    stack.end()
+    stack.close()
+
+
+def test_no_answer_in_time(short_stack: Stack) -> None:
+    """A service that says nothing: 504 upstream timeout, and its connection is dropped."""
+    short_stack.service.reset()
+
+    def script(connection: Connection) -> None:
+        connection.read_request()
+        connection.linger()
+
+    short_stack.service.script = script
+    code = check(short_stack.curl_endpoint(), 504, "upstream timeout")
+    assert code
+    assert short_stack.service.wait_connection().gone.wait(PATIENCE_S)
+
+
+def test_no_answer_of_a_peer_in_time(short_stack: Stack) -> None:
+    """An agent that never answers: 504 by the node, and the call is reset with `timeout`; a v1 one, only 504."""
+    peer, endpoint = short_stack.v2_agent()
+    client = short_stack.connect()
+    client.send(short_stack.head(endpoint=endpoint))
+    call = peer.next_call().call
+    check(client.read_response(), 504, "upstream timeout")
+    assert peer.wait_reset(call) == "timeout"
+    _, old = short_stack.v1_agent(lambda request: None)
+    client.send(short_stack.head(endpoint=old))
+    check(client.read_response(), 504, "upstream timeout")
+
+
+def test_the_timeout_of_a_listener(bench: Bench) -> None:
+    """The agent's own timeout for a service answers 504 in the agent's name, well before the node's."""
+    service = Service(lambda connection: connection.linger())
+    try:
+        node = bench.node()
+        bench.agent(node, {"mute": {"addr": service.address, "timeout": "300ms"}})
+        client = connect(node.proxy, tls=bench.tls.context if bench.tls else None)
+        client.send(b"GET / HTTP/1.1\r\nHost: mute.example\r\n\r\n")
+        check(client.read_response(), 504, "upstream timeout", "agent-1")
+        client.close()
+    finally:
+        service.close()
+
+
+def test_a_slow_body_is_no_timeout(short_stack: Stack) -> None:
+    """The timeout bounds the wait for the first byte: a response and a request that take longer in all pass."""
+    short_stack.service.reset()
+    pause = threading.Event()
+
+    def script(connection: Connection) -> None:
+        connection.request_head()
+        connection.body()
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n")
+        for _ in range(8):
+            pause.wait(0.2)
+            connection.send(b".")
+        connection.linger()
+
+    short_stack.service.script = script
+    client = short_stack.connect()
+    client.send(short_stack.head("POST / HTTP/1.1", "Content-Length: 8"))
+    for _ in range(8):
+        pause.wait(0.2)
+        client.send(b"!")
+    assert client.read_response().body == b"." * 8
+
+
+def test_a_head_that_never_ends(short_stack: Stack) -> None:
+    """A client that trickles its head is cut off in the end, though each byte is progress of a kind."""
+    client = short_stack.connect()
+    client.send(b"GET / HTTP/1.1\r\nHost: a.b\r\nX-Slow: ")
+    stop = threading.Event()
+
+    def trickle() -> None:
+        while not stop.wait(0.05):
+            if not client.pipe.send_some(b"a"):
+                return
+
+    thread = threading.Thread(target=trickle, daemon=True)
+    thread.start()
+    # With 50 ms for a byte, the head would take half an hour to reach its limit of size.
+    client.wait_gone()
+    stop.set()
+    assert len(client.received) == 0 or client.received.startswith(b"HTTP/1.1 408 ")
+
+
+def test_an_idle_connection_is_closed(short_stack: Stack) -> None:
+    """A keep-alive connection that asks nothing more is closed without a word."""
+    short_stack.service.reset()
+    client = short_stack.connect()
+    client.send(short_stack.head())
+    assert client.read_response().status == 200
+    assert client.ended()
+
+
+def test_too_many_calls(short_stack: Stack) -> None:
+    """Beyond limits.calls: 503 with Retry-After; when one call is over there is room again."""
+    peer, endpoint = short_stack.v2_agent()
+    clients = [short_stack.connect() for _ in range(4)]
+    calls = []
+    for client in clients:
+        client.send(short_stack.head(endpoint=endpoint))
+        frame = peer.next_call()
+        calls.append(frame.call)
+        # A head without an end stops the node's clock for the first byte.
+        peer.answer_call(frame.call, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", end=False)
+    got = short_stack.curl("/", "-H", f"x-pico-endpoint: {endpoint}")
+    check(got, 503, None)
+    assert int(got.headers["retry-after"]) > 0
+    for client, call in zip(clients, calls, strict=True):
+        peer.answer_call(call, b"ok")
+        assert client.read_response().body == b"ok"
+
+    def room() -> bool:
+        return short_stack.request(endpoint=short_stack.endpoint).status == 200
+
+    short_stack.service.reset()
+    wait_until(room, "room for a call")
+
+
+def test_too_much_memory(bench: Bench) -> None:
+    """Beyond limits.buffered_bytes new calls get 503; when the buffers are empty again there is room."""
+    big = bytes(8 << 20)
+    service = Service()
+    service.handler = lambda request: answer(big if request.target == b"/big" else b"small")
+    clients = []
+    try:
+        node = bench.node(settings={"limits": {"buffered_bytes": "1MiB", "v1_body_bytes": "256KiB"}})
+        bench.agent(node, {"web": service.address})
+        context = bench.tls.context if bench.tls else None
+
+        def ask(path: bytes) -> Response:
+            client = connect(node.proxy, tls=context)
+            try:
+                client.send(b"GET %b HTTP/1.1\r\nHost: web.example\r\n\r\n" % path)
+                return client.read_response()
+            finally:
+                client.close()
+
+        def refused() -> Response | None:
+            # One more slow reader at a time, until there are enough of them.
+            client = connect(node.proxy, tls=context, receive_buffer=8192)
+            clients.append(client)
+            client.send(b"GET /big HTTP/1.1\r\nHost: web.example\r\n\r\n")
+            response = ask(b"/small")
+            return response if response.status != 200 else None
+
+        response = wait_until(refused, "a refusal")
+        check(response, 503, None)
+        assert response.get("retry-after") is not None
+        assert len(clients) >= 4, "1 MiB holds more than a few windows"
+        for client in clients:
+            client.close()
+        wait_until(lambda: ask(b"/small").status == 200, "room again")
+    finally:
+        for client in clients:
+            client.close()
+        service.close()
+
+
+def test_a_client_that_left_is_logged_as_499(stack: Stack) -> None:
+    """The access log has a line with 499 for a client that went before its answer."""
+
+    def script(connection: Connection) -> None:
+        connection.read_request()
+        connection.linger()
+
+    stack.service.script = script
+    client = stack.connect()
+    client.send(stack.head("GET /left HTTP/1.1", "X-Request-Id: left-early-1"))
+    stack.service.wait_request()
+    client.close()
+
+    def logged() -> bool:
+        return any("left-early-1" in line and "499" in line for line in stack.node.output.splitlines())
+
+    wait_until(logged, "an access log line with 499")

@@ -1,0 +1,547 @@
+"""Processes that die, hang, drain and reload, while requests go through them."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.peers.pipe import PATIENCE_S, Ended, dial
+from tests.system import wire
+from tests.system.harness import Bench, Node, Tls, wait_until
+from tests.system.load import Balancer, Load, Wrk
+from tests.system.service import Connection, Service, answer
+from tests.system.wire import Broken, Request, connect
+
+PLAIN = pytest.mark.parametrize("bench", ["plain"], indirect=True)
+GET = b"GET / HTTP/1.1\r\nHost: web.example\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: web.example\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    """A recording service."""
+    made = Service()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def other_service() -> Iterator[Service]:
+    """Another one."""
+    made = Service()
+    yield made
+    made.close()
+
+
+def client_of(bench: Bench, node: Node) -> wire.Stream:
+    """A raw client of a node's proxy port."""
+    return connect(node.proxy, tls=bench.tls.context if bench.tls else None)
+
+
+def ask(bench: Bench, node: Node, request: bytes = GET) -> wire.Response:
+    """One request on a connection of its own."""
+    client = client_of(bench, node)
+    try:
+        client.send(request)
+        return client.read_response()
+    finally:
+        client.close()
+
+
+# -- sudden deaths
+
+
+def test_kill_9_of_the_node(bench: Bench, service: Service) -> None:
+    """A node that is killed and started again gets its agent back by itself, and requests pass again."""
+    node = bench.node()
+    bench.agent(node, {"web": service.address})
+    client = client_of(bench, node)
+    client.send(GET)
+    assert client.read_response().status == 200
+    node.kill()
+    assert client.ended()
+    client.close()
+    again = bench.node(ports=node.ports)
+    again.wait_endpoint("web")
+    assert ask(bench, again).status == 200
+
+
+def test_kill_9_of_the_agent(bench: Bench, service: Service) -> None:
+    """A killed agent's endpoint is gone at once; a call in flight is a 502, one half answered a broken transfer."""
+    half = threading.Event()
+
+    def script(connection: Connection) -> None:
+        request = connection.read_request()
+        if request.target == b"/half":
+            connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+            half.set()
+        connection.linger()
+
+    service.script = script
+    node = bench.node()
+    agent = bench.agent(node, {"web": service.address})
+    waiting, reading = client_of(bench, node), client_of(bench, node)
+    waiting.send(GET)
+    reading.send(GET.replace(b"/ HTTP", b"/half HTTP"))
+    assert reading.response_head().status == 200
+    assert reading.body_bytes(4) == b"half"
+    service.wait_request(1)
+    agent.kill()
+    response = waiting.read_response()
+    assert response.status == 502
+    with pytest.raises(Broken):
+        reading.body_piece()
+    wait_until(lambda: "web" not in node.admin.endpoints(), "the endpoint to go")
+    assert ask(bench, node).status == 502
+    for client in (waiting, reading):
+        client.close()
+    for connection in service.connections:
+        assert connection.gone.wait(PATIENCE_S)
+
+
+def test_kill_9_of_one_of_two_agents(bench: Bench, service: Service, other_service: Service) -> None:
+    """Calls in flight at the killed agent are made again at the other one when that is safe: no GET fails."""
+    for one in (service, other_service):
+        one.handler = lambda request: answer(b"x" * 100)
+    node = bench.node()
+    first = bench.agent(node, {"web": service.address}, name="agent-1")
+    bench.agent(node, {"web": other_service.address}, name="agent-2")
+    load = Load([node.proxy], "web", tls=bench.tls.context if bench.tls else None)
+    load.wait_more(100)
+    first.kill()
+    load.wait_more(100)
+    load.stop()
+    # A response that had begun cannot be made again; all others must succeed.
+    assert [problem for problem in load.failures if not problem.startswith(("Broken", "Ended"))] == []
+    assert len(load.failures) <= 8
+    node.wait_endpoint("web", 1)
+
+
+@PLAIN
+def test_sigstop_of_the_agent(bench: Bench, service: Service) -> None:
+    """An agent that is stopped, its connections open, is given up after 20 s; it comes back when it goes on."""
+    node = bench.node()
+    agent = bench.agent(node, {"web": service.address})
+    assert ask(bench, node).status == 200
+    agent.signal(signal.SIGSTOP)
+    try:
+        client = client_of(bench, node)
+        client.send(POST)
+        wait_until(lambda: "web" not in node.admin.endpoints(), "the endpoint to go", 60.0)
+        assert client.read_response().status in (502, 504)
+        client.close()
+    finally:
+        agent.signal(signal.SIGCONT)
+    node.wait_endpoint("web")
+    assert ask(bench, node).status == 200
+
+
+# -- the ordered end
+
+
+def test_sigterm_of_an_idle_node(bench: Bench, service: Service) -> None:
+    """SIGTERM ends an idle node with status 0, though an agent is connected, which then tries to come back."""
+    node = bench.node(settings={"grace_period": "20s"})
+    agent = bench.agent(node, {"web": service.address})
+    node.terminate()
+    assert node.wait_exit() == 0
+    assert agent.running
+    again = bench.node(ports=node.ports)
+    again.wait_endpoint("web")
+    assert ask(bench, again).status == 200
+
+
+def test_sigterm_of_an_idle_agent(bench: Bench, service: Service) -> None:
+    """SIGTERM ends an idle agent with status 0; its endpoint is gone."""
+    node = bench.node()
+    agent = bench.agent(node, {"web": service.address})
+    agent.terminate()
+    assert agent.wait_exit() == 0
+    wait_until(lambda: "web" not in node.admin.endpoints(), "the endpoint to go")
+
+
+@PLAIN
+def test_sigterm_of_an_agent_that_cannot_connect(bench: Bench) -> None:
+    """An agent between two attempts ends at once with status 0."""
+    agent = bench.agent("http://127.0.0.1:1", {"web": "3000"})
+    agent.wait_output("127.0.0.1:1")
+    agent.terminate()
+    assert agent.wait_exit() == 0
+
+
+def test_a_node_finishes_its_calls(bench: Bench, service: Service) -> None:
+    """SIGTERM: not ready at once, calls in flight are finished with Connection: close, then status 0."""
+    go_on = threading.Event()
+
+    def handler(request: Request) -> bytes:
+        assert go_on.wait(PATIENCE_S)
+        return answer(b"finished")
+
+    service.handler = handler
+    node = bench.node()
+    bench.agent(node, {"web": service.address})
+    client = client_of(bench, node)
+    client.send(POST)
+    service.wait_request()
+    node.terminate()
+    wait_until(lambda: node.admin.status("/ready") == 503, "the node to say that it drains")
+    go_on.set()
+    response = client.read_response()
+    assert (response.body, response.get("connection")) == (b"finished", b"close")
+    assert client.ended()
+    client.close()
+    assert node.wait_exit() == 0
+
+
+def test_an_agent_finishes_its_calls(bench: Bench, service: Service) -> None:
+    """SIGTERM to the agent: the call in flight, and its streaming response, are finished before it ends with 0."""
+    go_on = threading.Event()
+
+    def script(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf")
+        assert go_on.wait(PATIENCE_S)
+        connection.send(b"full")
+        connection.linger()
+
+    service.script = script
+    node = bench.node()
+    agent = bench.agent(node, {"web": service.address})
+    client = client_of(bench, node)
+    client.send(GET)
+    assert client.response_head().status == 200
+    assert client.body_bytes(4) == b"half"
+    agent.terminate()
+    agent.wait_output(lambda output: "Stopping" in output or "rain" in output)
+    go_on.set()
+    assert client.body_bytes(4) == b"full"
+    client.close()
+    assert agent.wait_exit() == 0
+
+
+def test_a_draining_node_serves_an_open_connection(bench: Bench, service: Service) -> None:
+    """A keep-alive connection between two requests: the next one is served, with Connection: close."""
+    held = threading.Event()
+
+    def handler(request: Request) -> bytes:
+        if request.method == b"POST":
+            assert held.wait(PATIENCE_S)
+        return answer(b"ok")
+
+    service.handler = handler
+    node = bench.node()
+    bench.agent(node, {"web": service.address})
+    idle, busy = client_of(bench, node), client_of(bench, node)
+    idle.send(GET)
+    assert idle.read_response().get("connection") is None
+    busy.send(POST)
+    service.wait_request(1)
+    node.terminate()
+    wait_until(lambda: node.admin.status("/ready") == 503, "the node to say that it drains")
+    idle.send(GET)
+    response = idle.read_response()
+    assert (response.status, response.get("connection")) == (200, b"close")
+    assert idle.ended()
+    held.set()
+    assert busy.read_response().status == 200
+    idle.close()
+    busy.close()
+    assert node.wait_exit() == 0
+
+
+def test_sigterm_of_one_of_two_agents_under_load(bench: Bench, service: Service, other_service: Service) -> None:
+    """Keep-alive clients and wrk notice nothing when one of two agents ends in order."""
+    service.handler = lambda request: answer(b"one")
+    other_service.handler = lambda request: answer(b"two")
+    node = bench.node()
+    first = bench.agent(node, {"web": service.address}, name="agent-1")
+    bench.agent(node, {"web": other_service.address}, name="agent-2")
+    load = Load([node.proxy], "web", tls=bench.tls.context if bench.tls else None)
+    wrk = Wrk(node.url(), "web", seconds=3)
+    try:
+        load.wait_more(200)
+        assert set(load.bodies) == {b"one", b"two"}
+        first.terminate()
+        assert first.wait_exit() == 0
+        load.bodies.clear()
+        load.wait_more(100)
+        result = wrk.result()
+        load.check()
+        assert set(load.bodies) == {b"two"}
+        assert (result.failed, result.requests > 0) == (0, True), result.output
+    finally:
+        wrk.close()
+        load.stop()
+
+
+@pytest.fixture
+def balanced(bench: Bench, service: Service, other_service: Service) -> Iterator[tuple[Node, Node, Balancer]]:
+    """Two nodes, each with an agent for the endpoint `web`, and a balancer that prefers the first."""
+    service.handler = lambda request: answer(b"one")
+    other_service.handler = lambda request: answer(b"two")
+    first, second = bench.node("node-1"), bench.node("node-2")
+    bench.agent(first, {"web": service.address}, name="agent-1")
+    bench.agent(second, {"web": other_service.address}, name="agent-2")
+    balancer = Balancer([first.proxy, second.proxy])
+    yield first, second, balancer
+    balancer.close()
+
+
+def test_sigterm_of_a_node_under_load(bench: Bench, balanced: tuple[Node, Node, Balancer]) -> None:
+    """Clients with keep-alive that go to another node after Connection: close see no failed request, wrk neither."""
+    first, second, balancer = balanced
+    load = Load([first.proxy, second.proxy], "web", tls=bench.tls.context if bench.tls else None)
+    scheme = "https" if bench.tls else "http"
+    wrk = Wrk(f"{scheme}://127.0.0.1:{balancer.port}/", "web", seconds=4)
+    try:
+        load.wait_more(200)
+        assert set(load.bodies) == {b"one"}
+        first.terminate()
+        assert first.wait_exit() == 0
+        load.bodies.clear()
+        load.wait_more(100)
+        result = wrk.result()
+        load.check()
+        assert set(load.bodies) == {b"two"}
+        assert (result.failed, result.requests > 0) == (0, True), result.output
+    finally:
+        wrk.close()
+        load.stop()
+
+
+def test_an_agent_moves_from_a_draining_node(bench: Bench, service: Service) -> None:
+    """An agent that knows two nodes leaves the draining one for the other before it is dropped."""
+    first = bench.node("node-1")
+    agent = bench.agent([first], {"web": service.address})
+    agent.close()
+    second = bench.node("node-2", wait=True)
+    # Started while only the first takes connections would be a race; so both are there, and the drain hits its node.
+    bench.agent([first, second], {"web": service.address}, name="agent-2")
+    left, right = (first, second) if "web" in first.admin.endpoints() else (second, first)
+    left.terminate()
+    right.wait_endpoint("web")
+    assert ask(bench, right).status == 200
+    assert left.wait_exit() == 0
+    assert ask(bench, right).status == 200
+
+
+@PLAIN
+def test_a_second_signal_cuts_at_once(bench: Bench, service: Service) -> None:
+    """A call that never ends holds the first signal's stop; the second signal cuts it."""
+    service.script = lambda connection: connection.linger()
+    node = bench.node(settings={"grace_period": "10m"})
+    agent = bench.agent(node, {"web": service.address}, {"grace_period": "10m"})
+    for process in (agent, node):
+        client = client_of(bench, node)
+        client.send(POST)
+        connections = len(service.connections)
+        wait_until(lambda count=connections: len(service.connections) >= count, "the call")
+        if process is agent:
+            service.wait_connection()
+        process.terminate()
+        process.wait_output("Stopping")
+        if process is node:
+            wait_until(lambda: node.admin.status("/ready") == 503, "the drain")
+        assert process.running
+        process.terminate()
+        process.wait_exit()
+        client.close()
+
+
+@PLAIN
+def test_the_grace_period_ends(bench: Bench, service: Service) -> None:
+    """What is not finished within grace_period is cut, and the process ends by itself."""
+    service.script = lambda connection: connection.linger()
+    node = bench.node(settings={"grace_period": "1s"})
+    agent = bench.agent(node, {"web": service.address}, {"grace_period": "1s"})
+    client = client_of(bench, node)
+    client.send(GET)
+    service.wait_connection()
+    agent.terminate()
+    agent.wait_exit()
+    assert client.read_response().status == 502
+    client.close()
+    bench.agent(node, {"web": service.address}, name="agent-2")
+    client = client_of(bench, node)
+    client.send(GET)
+    service.wait_connection(1)
+    node.terminate()
+    node.wait_exit()
+    # An answer of 503 or a cut connection are both honest; a success is not.
+    with contextlib.suppress(Ended, Broken):
+        assert client.read_response().status != 200
+    client.close()
+
+
+@PLAIN
+def test_ctrl_c(bench: Bench, service: Service) -> None:
+    """SIGINT is as good as SIGTERM."""
+    node = bench.node()
+    agent = bench.agent(node, {"web": service.address})
+    agent.signal(signal.SIGINT)
+    assert agent.wait_exit() == 0
+    node.signal(signal.SIGINT)
+    assert node.wait_exit() == 0
+
+
+# -- SIGHUP
+
+
+@PLAIN
+def test_sighup_changes_the_log_level(bench: Bench, service: Service) -> None:
+    """`log.level` of the file is in force after SIGHUP, in both directions, and requests go on meanwhile."""
+    node = bench.node(settings={"log": {"level": "error"}})
+    bench.agent(node, {"web": service.address})
+
+    def reloads() -> int:
+        return sum("reloaded" in record.get("message", "") for record in node.records)
+
+    for turn in (1, 2):
+        node.write_settings({"log": {"level": "info"}})
+        node.signal(signal.SIGHUP)
+        # At level info a reload is told. The one to level error, in between, is not.
+        wait_until(lambda turn=turn: reloads() == turn, "the reload to be told")
+        node.write_settings({"log": {"level": "error"}})
+        node.signal(signal.SIGHUP)
+        assert ask(bench, node).status == 200
+        assert node.admin.status("/ready") == 200
+    assert reloads() == 2
+
+
+@PLAIN
+def test_sighup_with_a_bad_file(bench: Bench, service: Service) -> None:
+    """A bad file is reported with every fault, the old one stays in force, and a good one is taken afterwards."""
+    node = bench.node()
+    agent = bench.agent(node, {"web": service.address})
+    good = node.config_path.read_text()
+    for bad, words in (
+        ("proxy: {timeout: never}\nnonsense: 1\n", ["proxy.timeout", "nonsense"]),
+        ("proxy: [", []),
+        ("\x00", []),
+    ):
+        before = len(node.output)
+        node.config_path.write_text(bad)
+        node.signal(signal.SIGHUP)
+        node.wait_output(lambda output, before=before: "not reloaded" in output[before:])
+        node.wait_output(lambda output, before=before, words=words: all(word in output[before:] for word in words))
+        assert ask(bench, node).status == 200
+    agent.config_path.write_text("what: is this\n")
+    agent.signal(signal.SIGHUP)
+    agent.wait_output("what")
+    assert ask(bench, node).status == 200
+    before = len(node.output)
+    node.config_path.write_text(good)
+    node.signal(signal.SIGHUP)
+    node.wait_output(lambda output: "reloaded" in output[before:])
+    assert ask(bench, node).status == 200
+    assert node.running and agent.running
+
+
+def test_sighup_changes_the_certificate(tmp_path: Path, service: Service) -> None:
+    """A new certificate is shown on all three ports after SIGHUP; a broken one is refused and the old one kept."""
+    own = Tls.make(tmp_path)
+    bench = Bench(tmp_path, own)
+    try:
+        node = bench.node()
+        bench.agent(node, {"web": service.address})
+        held = client_of(bench, node)
+
+        def shown() -> list[bytes]:
+            found = []
+            for port in (node.ports.proxy, node.ports.upstream, node.ports.admin):
+                pipe = dial(("127.0.0.1", port), tls=own.context)
+                found.append(pipe.certificate)
+                pipe.close()
+            return found
+
+        old = shown()
+        assert len(set(old)) == 1
+        own.authority.issue("server")
+        node.signal(signal.SIGHUP)
+        wait_until(lambda: not set(shown()) & set(old), "the new certificate on every port")
+        new = shown()
+        assert ask(bench, node).status == 200
+        # A connection that was open goes on.
+        held.send(GET)
+        assert held.read_response().status == 200
+        held.close()
+
+        own.pair.cert.write_text("-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n")
+        node.signal(signal.SIGHUP)
+        node.wait_output("certificate of")
+        assert shown() == new
+        assert ask(bench, node).status == 200
+        assert bench.new_faults() == []
+    finally:
+        bench.close()
+
+
+def test_plain_http_on_a_tls_port(certificates: Tls, tmp_path: Path) -> None:
+    """Whoever speaks plain HTTP to a TLS port is told so with a readable 400, on each port."""
+    bench = Bench(tmp_path, certificates)
+    try:
+        node = bench.node()
+        for port in (node.ports.proxy, node.ports.admin, node.ports.upstream):
+            client = connect(("127.0.0.1", port))
+            client.send(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
+            response = client.read_response()
+            assert response.status == 400
+            assert response.get("content-type") == b"application/json"
+            assert b"https" in response.body.lower() or b"tls" in response.body.lower()
+            assert client.ended()
+            client.close()
+    finally:
+        bench.close()
+
+
+def test_an_agent_refuses_a_certificate(certificates: Tls, tmp_path: Path, service: Service) -> None:
+    """An unknown authority and a wrong name: never registered, and the log says in words why."""
+    (tmp_path / "other").mkdir()
+    stranger = Tls.make(tmp_path / "other")
+    wrong_name = Tls(stranger.authority, stranger.authority.issue("wrong", ("elsewhere.example",)), stranger.context)
+    bench = Bench(tmp_path, certificates)
+    try:
+        node = bench.node()
+        # Trusts the system's authorities only, or the wrong one.
+        for name, tls_section in (("agent-1", {"root_cas": ""}), ("agent-2", {"root_cas": str(stranger.authority.ca)})):
+            agent = bench.agent(
+                node, {"web": service.address}, {"connect": {"tls": tls_section}}, name=name, wait=False
+            )
+            agent.wait_output(lambda output: "certificate" in output.lower())
+            assert "web" not in node.admin.endpoints()
+            agent.close()
+        other = Bench(tmp_path, wrong_name)
+        try:
+            node = other.node("node-2", wait=False)
+            agent = other.agent(node, {"web": service.address}, name="agent-3", wait=False)
+            agent.wait_output(lambda output: "certificate" in output.lower() and "localhost" in output)
+        finally:
+            other.close()
+        assert bench.new_faults() == []
+    finally:
+        bench.close()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tls_is_modern(certificates: Tls, tmp_path: Path) -> None:
+    """TLS 1.2 is the least that the proxy port speaks."""
+    bench = Bench(tmp_path, certificates)
+    try:
+        node = bench.node()
+        old = ssl.create_default_context(cafile=str(certificates.authority.ca))
+        old.set_ciphers("DEFAULT:@SECLEVEL=0")
+        old.minimum_version = ssl.TLSVersion.TLSv1
+        old.maximum_version = ssl.TLSVersion.TLSv1_1
+        with pytest.raises((ssl.SSLError, Ended, OSError)):
+            dial(node.proxy, tls=old)
+        new = ssl.create_default_context(cafile=str(certificates.authority.ca))
+        new.minimum_version = ssl.TLSVersion.TLSv1_3
+        dial(node.proxy, tls=new).close()
+    finally:
+        bench.close()
