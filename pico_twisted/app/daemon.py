@@ -1,8 +1,8 @@
 """What both daemons do with their process: signals, ordered stop, exit status.
 
-twistd stops its services together and waits for none of them in turn, and a second signal does nothing to it. So a daemon
-here is one service. The first SIGTERM or SIGINT stops the reactor, which waits for `stopService`: that runs the drain, with
-`grace_period` as its deadline. A second signal, or the deadline, cuts what is left. SIGHUP reloads.
+twistd stops its services together and waits for none of them in turn, and a second signal does nothing to it. So a
+daemon here is one service. The first SIGTERM or SIGINT stops the reactor, which waits for `stopService`: that runs
+the drain, with `grace_period` as its deadline. A second signal, or the deadline, cuts what is left. SIGHUP reloads.
 """
 
 from __future__ import annotations

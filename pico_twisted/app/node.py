@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 log = Logger()
 
 QUIET_S = 0.5
-"""A node that stops goes on listening until no request came for this long, so that clients and load balancers notice."""
+"""A node that stops goes on listening until no request came for this long, so that clients and load balancers
+notice."""
 QUIET_SHARE = 0.1
 """But not for more than this share of the grace period."""
 CLOSE_S = 2.0
@@ -66,9 +67,7 @@ class Node(Daemon):
         self._ready = False
         node_id = config.cluster.node_id or config.cluster.node_id_prefix + secrets.token_hex(4)
         limits = config.limits
-        head_limits = HeadLimits(
-            head_bytes=limits.head_bytes, fields=limits.head_fields, target_bytes=limits.uri_bytes
-        )
+        head_limits = HeadLimits(head_bytes=limits.head_bytes, fields=limits.head_fields, target_bytes=limits.uri_bytes)
         self.metrics = Metrics("node", __version__)
         self.sweep = Sweep(reactor)
         self.sweep.each(lambda _: self.metrics.lag(self.sweep.lag_s))
@@ -111,9 +110,7 @@ class Node(Daemon):
             ),
             via,
         )
-        self.metrics.gauge(
-            "pico_connections", "Connections of proxy clients.", lambda: len(self.proxy.connections)
-        )
+        self.metrics.gauge("pico_connections", "Connections of proxy clients.", lambda: len(self.proxy.connections))
         self.metrics.gauge("pico_requests_in_flight", "Requests in progress.", self.proxy.serving)
         self.upstream = UpstreamFactory(
             TunnelParts(
@@ -197,9 +194,7 @@ class Node(Daemon):
             admin=urls["admin"],
             upstream=urls["upstream"],
         )
-        log.warn(
-            "Agents are not authenticated: keep the upstream port off the Internet", upstream=urls["upstream"]
-        )
+        log.warn("Agents are not authenticated: keep the upstream port off the Internet", upstream=urls["upstream"])
         if sys.__stderr__ is not None and sys.__stderr__.isatty():
             everywhere = [name for name, port in self._ports.items() if port.open_to_all]
             sys.__stderr__.write(

@@ -11,6 +11,9 @@ __all__ = ["Options", "makeService"]
 
 def makeService(options: Options) -> IService:
     """The service of a node. Called by twistd once the options are read."""
+    from .reactor import install_reactor
+
+    install_reactor()
     from .node import make_node_service
 
     return make_node_service(options)

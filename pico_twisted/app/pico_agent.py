@@ -11,6 +11,9 @@ __all__ = ["Options", "makeService"]
 
 def makeService(options: Options) -> IService:
     """The service of an agent. Called by twistd once the options are read."""
+    from .reactor import install_reactor
+
+    install_reactor()
     from .agent import make_agent_service
 
     return make_agent_service(options)

@@ -67,7 +67,8 @@ class BoundPort:
         return str(Address(host=own_ip() if self._all else self.bound.host, port=port))
 
     async def stop(self) -> None:
-        """Listen no longer, and lose nobody: closing a listening socket resets the connections in its queue. Idempotent.
+        """Listen no longer, and lose nobody: closing a listening socket resets the connections in its queue.
+        Idempotent.
 
         So first no new connection is begun (its client tries again after a second, and is then refused cleanly), then
         those that were on their way are accepted, and then the socket is closed.

@@ -75,7 +75,18 @@ class PendingCall:
         over: nothing more comes of it.
     """
 
-    __slots__ = ("_cluster", "_ended", "_held", "_paused", "_sink", "_stream", "call", "over", "registration", "response")
+    __slots__ = (
+        "_cluster",
+        "_ended",
+        "_held",
+        "_paused",
+        "_sink",
+        "_stream",
+        "call",
+        "over",
+        "registration",
+        "response",
+    )
 
     def __init__(
         self,

@@ -149,7 +149,7 @@ class ClusterService(Service):
         waiting = [tunnel.drain() for tunnel in self.registry]
         if not waiting:
             return succeed(None)
-        return DeferredList(waiting).addCallback(lambda _: None)  # type: ignore[arg-type]
+        return DeferredList(waiting).addCallback(lambda _: None)
 
     def close_sessions(self) -> Deferred[None]:
         """Close every session (1001). Fires when all are closed."""

@@ -30,7 +30,7 @@ def raw_socket(transport: object) -> socket.socket | None:
 
 
 def tune(transport: object, *, tunnel: bool) -> None:
-    """Send small writes at once; on a tunnel also keep the kernel's queue short. Not every transport can: that is fine."""
+    """Send small writes at once; on a tunnel also keep the kernel's queue short. Where that cannot be, it is not."""
     sock = raw_socket(transport)
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
@@ -47,12 +47,12 @@ def writer(transport: Any) -> Callable[[bytes], None]:
     """A function that writes to the transport, at once where that is possible.
 
     `transport.write` only queues: the bytes leave in the reactor's next turn, after two changes of the epoll set and
-    one more dispatch, which together cost as much as parsing a head. A plain TCP transport that has nothing queued can be
-    overtaken safely: its socket takes the bytes now, and what it does not take is queued as ever. An error is left for
-    the transport to find.
+    one more dispatch, which together cost as much as parsing a head. A plain TCP transport that has nothing queued can
+    be overtaken safely: its socket takes the bytes now, and what it does not take is queued as ever. An error is left
+    for the transport to find.
     """
     if not isinstance(transport, Connection) or transport.TLS or not hasattr(transport, "_tempDataBuffer"):
-        return transport.write  # type: ignore[no-any-return]
+        return transport.write
     send = transport.socket.send
 
     def write(data: bytes) -> None:

@@ -1,17 +1,17 @@
 """One forwarded request: choose, call, retry, time out, copy.
 
-A `Forward` stands between a downstream (where the request came from: `IDownstream`) and one pending call at a time (where it
-goes). It knows no channel and no socket.
+A `Forward` stands between a downstream (where the request came from: `IDownstream`) and one pending call at a time
+(where it goes). It knows no channel and no socket.
 
-What can go wrong, and what is done. The tunnel that was chosen dies, refuses, or cannot reach its service: another one is
-tried, at most twice, if the call certainly reached no service, or if doing it twice does no harm (an idempotent
-method) and the body is still here to be sent again. A service answers before it has the whole request: the response goes on
-its way, and so does the rest of the request until somebody says stop. A client leaves: the call is reset, so that
-the service hears of it. A response is cut short: so is the client's.
+What can go wrong, and what is done. The tunnel that was chosen dies, refuses, or cannot reach its service: another
+one is tried, at most twice, if the call certainly reached no service, or if doing it twice does no harm (an idempotent
+method) and the body is still here to be sent again. A service answers before it has the whole request: the response
+goes on its way, and so does the rest of the request until somebody says stop. A client leaves: the call is reset, so
+that the service hears of it. A response is cut short: so is the client's.
 
-The timer bounds waiting, never a transfer: until the response begins it runs from the last progress of the request's body,
-and while the client is the one who is waited for, the idle limit holds instead. This hop waits one second longer than
-the hop behind it, so that the one who knows most answers.
+The timer bounds waiting, never a transfer: until the response begins it runs from the last progress of the request's
+body, and while the client is the one who is waited for, the idle limit holds instead. This hop waits one second
+longer than the hop behind it, so that the one who knows most answers.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ SERVICE_UNREACHABLE: Final = "service-unreachable"
 class WriteHead(Protocol):
     """Writes the request's head as it goes on, with a Content-Length if one is given."""
 
-    def __call__(self, head: RequestHead, length: int | None | Keep) -> bytes: ...
+    def __call__(self, head: RequestHead, length: int | Keep | None) -> bytes: ...
 
 
 @attrs.frozen(kw_only=True)
@@ -249,7 +249,7 @@ class Forward:
     def _call_through(self, registration: Any) -> None:
         head = self._head
         body = b"".join(self._kept) if self._kept else b""
-        length: int | None | Keep = KEEP
+        length: int | Keep | None = KEEP
         upgrade_asked = head.upgrade is not None
         if registration.version == 1:
             more = False
@@ -418,7 +418,9 @@ class Forward:
         if self._over:
             return
         self.error = _ERROR_CODES.get(error.code, "upstream-unreachable")
-        log.debug("A response was cut short: {reason}", reason=str(error), endpoint=self.endpoint, upstream=self.upstream)
+        log.debug(
+            "A response was cut short: {reason}", reason=str(error), endpoint=self.endpoint, upstream=self.upstream
+        )
         self._downstream.cut()
         self._finish()
 
@@ -451,12 +453,16 @@ class Forward:
             self._cancel(TIMEOUT)
             self._downstream.cut()
             self._finish()
-        elif self._call is not None and self._call.queued < self._queued:
+        elif self._call is not None and self._takes_request(self._call):
             self._progress()  # the service takes its request, however slowly
         elif self._body_ended or self._pausing_request or self._head.upgrade is not None:
             self._refuse(504, "upstream timeout", "upstream-timeout")
         else:
             self._refuse(408, "request timeout", "request-timeout")
+
+    def _takes_request(self, call: PendingCall) -> bool:
+        """Whether more than one window of the request was queued, or still is some, and it became less."""
+        return call.queued < self._queued and (call.queued > 0 or self._queued > REPLAY_BYTES)
 
     # The end
 

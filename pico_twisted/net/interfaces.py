@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from zope.interface import Attribute, Interface
 
 
@@ -24,10 +26,10 @@ class ICallReceiver(Interface):
 class ICallAcceptor(Interface):
     """Serves the calls that the peer of a tunnel opens."""
 
-    def call_opened(tunnel: object, call: object, kind: int, payload: bytes, more: bool) -> object:
+    def call_opened(tunnel: Any, call: Any, kind: int, payload: bytes, more: bool) -> Any:
         """A call was opened with its first frame. Returns its `ICallReceiver`, or None when it was reset."""
 
-    def drain_requested(tunnel: object) -> None:
+    def drain_requested(tunnel: Any) -> None:
         """The peer drains: it opens no calls any more (an agent), or will close this session (a node)."""
 
 
@@ -46,19 +48,19 @@ class ITunnel(Interface):
     gone = Attribute("a Deferred that fires once with None, when the connection is closed too")
     call_count = Attribute("calls open now, both ways")
 
-    def call(kind: int, payload: bytes, more: bool, receiver: object) -> object:
+    def call(kind: int, payload: bytes, more: bool, receiver: Any) -> Any:
         """Open a call whose events go to `receiver`. Returns the Call."""
 
-    def send(call: object, data: bytes, more: bool) -> None:
+    def send(call: Any, data: bytes, more: bool) -> None:
         """Queue bytes of our stream; more=False ends it. Nothing happens on a call that is over."""
 
-    def reset(call: object, code: str, text: str = "") -> None:
+    def reset(call: Any, code: str, text: str = "") -> None:
         """Give the call up. Nothing happens on a call that is over."""
 
-    def consumed(call: object, count: int) -> None:
+    def consumed(call: Any, count: int) -> None:
         """Our consumer took that many payload bytes."""
 
-    def drain() -> object:
+    def drain() -> Any:
         """Tell the peer that we drain. A Deferred that fires when it answered (or cannot be told)."""
 
     def close(code: int = 1000, reason: str = "") -> None:
@@ -74,16 +76,16 @@ class IRouter(Interface):
     node_id = Attribute("this node's ID")
     draining = Attribute("whether this node is shutting down")
 
-    def choose(endpoint: str, excluded: object) -> object:
+    def choose(endpoint: str, excluded: Any) -> Any:
         """The registration that a call for the endpoint goes to, or None."""
 
-    def full(registration: object) -> bool:
+    def full(registration: Any) -> bool:
         """Whether the registration has as many calls as one session may."""
 
     def busy() -> bool:
         """Whether a limit of calls or memory is reached."""
 
-    def call(registration: object, payload: bytes, more: bool, *, method: bytes, upgrade_asked: bool, sink: object) -> object:
+    def call(registration: Any, payload: bytes, more: bool, *, method: bytes, upgrade_asked: bool, sink: Any) -> Any:
         """Open an http call. Returns a PendingCall, whose `response` is a Deferred of the final head."""
 
 
@@ -93,20 +95,20 @@ class IRegistry(Interface):
     node_id = Attribute("this node's ID")
     draining = Attribute("whether this node is shutting down")
 
-    def register(tunnel: object) -> None:
+    def register(tunnel: Any) -> None:
         """A session is open: its endpoint can be served. Replaces one of the same agent, endpoint and slot."""
 
-    def deregister(tunnel: object) -> None:
+    def deregister(tunnel: Any) -> None:
         """The session is gone. Idempotent."""
 
 
 class IDownstream(Interface):
     """Where a forwarded request came from, and its answer goes. It is told `done` when nothing more will come."""
 
-    def interim(head: object) -> None:
+    def interim(head: Any) -> None:
         """Send a 1xx head."""
 
-    def begin(head: object) -> None:
+    def begin(head: Any) -> None:
         """Send the final head, or a 101, behind which both directions are raw bytes."""
 
     def write(data: bytes) -> None:

@@ -251,13 +251,13 @@ class Metrics(Collector):
             for status, count in counts.items():
                 requests.add_metric((method.decode("ascii"), str(status) if status else OTHER), count)
         yield requests
-        yield self._request_s.family(
-            "pico_request_seconds", "From the head of a request to the end of its answer."
-        )
+        yield self._request_s.family("pico_request_seconds", "From the head of a request to the end of its answer.")
         yield CounterMetricFamily("pico_request_bytes", "Bytes of request bodies.", value=self._bytes_in)
         yield CounterMetricFamily("pico_response_bytes", "Bytes of response bodies.", value=self._bytes_out)
 
-        yield CounterMetricFamily("pico_calls", "HTTP calls: opened by this node, or served by this agent.", value=self._calls)
+        yield CounterMetricFamily(
+            "pico_calls", "HTTP calls: opened by this node, or served by this agent.", value=self._calls
+        )
         resets = CounterMetricFamily(
             "pico_resets", "Calls that ended by a reset, by who sent it and its code.", labels=("direction", "code")
         )

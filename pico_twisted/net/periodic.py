@@ -5,14 +5,16 @@ would cost more than the bytes do. So a thing keeps its deadline as a plain attr
 of them a few times a second. A deadline is met up to one interval late, which is nothing beside seconds of waiting.
 
 A process that was stopped (SIGSTOP, a suspended machine) must not judge its peers by the time it slept: `Sweep.now`
-advances by at most `MAX_STEP_S` a turn, whatever the clock says, so after a pause all deadlines are as far away as before.
+advances by at most `MAX_STEP_S` a turn, whatever the clock says, so after a pause all deadlines are as far away as
+before.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -100,17 +102,20 @@ class EndOfTurn:
     """Gathers what is to be done once the reactor has dispatched what it found ready.
 
     Args:
-        clock: the reactor.
+        clock: the reactor. One that knows when it has dispatched all (`at_end_of_turn`) is asked to tell; another one
+            gets a timer of no delay.
     """
 
-    def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
+    def __init__(self, clock: Any) -> None:
+        self._later: Callable[[Callable[[], None]], object] = getattr(
+            clock, "at_end_of_turn", functools.partial(clock.callLater, 0)
+        )
         self._waiting: list[Callable[[], None]] = []
 
     def add(self, work: Callable[[], None]) -> None:
         """Call `work` once, before the reactor waits again."""
         if not self._waiting:
-            self._clock.callLater(0, self._run)
+            self._later(self._run)
         self._waiting.append(work)
 
     def _run(self) -> None:

@@ -66,9 +66,7 @@ class UpstreamFactory(TunnelServerFactory):
                 headers=((b"retry-after", b"1"),),
             )
         if len(self.connections) > self._max_sessions:
-            return Refusal(
-                status=503, message="too many sessions", code="busy", headers=((b"retry-after", b"10"),)
-            )
+            return Refusal(status=503, message="too many sessions", code="busy", headers=((b"retry-after", b"10"),))
         return Admission(endpoint=endpoint, agent_id=agent_id, slot=slot, agent_version=agent_version)
 
     def opened(self, tunnel: TunnelServerProtocol) -> None:

@@ -107,7 +107,7 @@ class NodeParts:
             ReverseResource(self.forward_settings, via),
             via,
         )
-
+        self.cluster.holds_bytes(self.site.held_bytes)
         self.tunnel_parts = self.make_tunnel_parts()
         self.upstream = UpstreamFactory(self.tunnel_parts, self.cluster, max_sessions=max_sessions, reactor=clock)
         self.cluster.holds_bytes(self.upstream.held_bytes)

@@ -888,6 +888,36 @@ def test_idle_connections_are_bounded_in_number_and_age() -> None:
     assert not bench.pool.connections
 
 
+@pytest.mark.parametrize(
+    ("hint", "idle_s"),
+    [
+        (b"timeout=5", 4),
+        (b"max=100, timeout=5", 4),
+        (b"timeout=5, max=9", 4),
+        (b"timeout=600", 55),
+        (b"xtimeout=5", 55),
+    ],
+)
+def test_a_service_may_say_how_long_it_keeps_a_connection(hint: bytes, idle_s: int) -> None:
+    """We are the first to close it: a request that is sent while the service closes is lost."""
+    bench = Bench()
+    bench.get()
+    bench.service.last.answer(b"HTTP/1.1 200 OK\r\nKeep-Alive: " + hint + b"\r\nContent-Length: 0\r\n\r\n")
+    bench.pass_time(idle_s - 1)
+    assert len(bench.pool.connections) == 1
+    bench.pass_time(1.4)
+    assert not bench.pool.connections
+
+
+def test_a_connection_that_is_kept_for_no_time_is_not_kept() -> None:
+    """Nor one for less than a second."""
+    bench = Bench()
+    for seconds in (0, 1):
+        bench.get()
+        bench.service.last.answer(b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=%d\r\nContent-Length: 0\r\n\r\n" % seconds)
+        assert not bench.pool.connections
+
+
 def test_a_service_that_closes_an_idle_connection_costs_nothing() -> None:
     """The next request opens another."""
     bench = Bench()

@@ -124,6 +124,14 @@ class Session:
                 raise self.ended or TimeoutError("no such frame")
             return list(self.seen)
 
+    def wait_http(self, number: int = 0, timeout: float = PATIENCE_S) -> Frame:
+        """The `number`-th http call of the other side, when it has come."""
+
+        def calls(seen: list[Frame]) -> list[Frame]:
+            return [frame for frame in seen if frame.kind == frames.HTTP and not frame.response]
+
+        return calls(self.wait_for(lambda seen: len(calls(seen)) > number, timeout))[number]
+
     def wait_ended(self, timeout: float = PATIENCE_S) -> Ended:
         """Wait until the other side has ended the session."""
         with self._changed:

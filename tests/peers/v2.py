@@ -216,6 +216,10 @@ class Peer:
         """Call with a head and a body; the whole response stream."""
         return self.wait_stream(self.open_call(request), response=True, timeout=timeout)
 
+    def wait_response(self, call: int, timeout: float = PATIENCE_S) -> Frame:
+        """The first frame of the callee of one of our calls."""
+        return self.wait_frame(lambda frame: frame.call == call and frame.response, timeout)
+
     def alive(self, timeout: float = PATIENCE_S) -> None:
         """Prove with a heartbeat of ours that the session goes on and that all before it was read."""
         call = self.take_id()

@@ -40,6 +40,7 @@ MAX_CHUNK_MS = 100.0
 MAX_DISCONNECT_MS = 1000.0
 MAX_RETURN_MS = 1000.0
 MAX_SMALL_MS = 5000.0
+MAX_TIMEOUT_MS = 2500.0  # for a timeout of 1 s: a hop may wait a second longer than the one behind it
 
 BLOCK = bytes(range(256)) * 256  # 64 KiB
 PAUSE = threading.Event()  # never set: its `wait` is a pause
@@ -224,6 +225,28 @@ def disconnect(bench: Bench, options: argparse.Namespace, report: Report) -> Non
                     return
                 times.append(seen[0] - begin)
             report.times(f"a client that leaves while {what} is seen", times, MAX_DISCONNECT_MS)
+
+
+def timeouts(bench: Bench, options: argparse.Namespace, report: Report) -> None:
+    """How long a client waits for its 504 when proxy.timeout, or the listener's, is a second."""
+    service = Service(lambda connection: connection.linger())
+    try:
+        for name, node_timeout, agent_timeout in (("the node", "1s", "30s"), ("the agent", "30s", "1s")):
+            node = bench.node(settings={"proxy": {"timeout": node_timeout}})
+            agent = bench.agent(node, {"web": {"addr": service.address, "timeout": agent_timeout}})
+            for line in ("GET / HTTP/1.1", "POST / HTTP/1.1"):
+                client = wire.connect(node.proxy, tls=bench.tls.context if bench.tls else None)
+                begin = time.monotonic()
+                client.send(head(line, "Content-Length: 0"))
+                status = client.read_response().status
+                took = time.monotonic() - begin
+                report.check(f"{line.partition(' ')[0]} to a silent service is 504", status == 504, str(status))
+                report.line(f"timeout of 1 s, 504 by {name}", took * 1000, MAX_TIMEOUT_MS)
+                client.close()
+            agent.close()
+            node.close()
+    finally:
+        service.close()
 
 
 def back(bench: Bench, options: argparse.Namespace, report: Report) -> None:
@@ -534,7 +557,14 @@ def load(bench: Bench, options: argparse.Namespace, report: Report) -> None:
         two.close()
 
 
-PARTS = {"latency": latency, "disconnect": disconnect, "back": back, "load": load, "memory": memory}
+PARTS = {
+    "latency": latency,
+    "disconnect": disconnect,
+    "timeouts": timeouts,
+    "back": back,
+    "load": load,
+    "memory": memory,
+}
 
 
 def main() -> int:

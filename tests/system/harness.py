@@ -44,7 +44,7 @@ class StartFailed(AssertionError):
     """A process ended, or did not get ready, when it should have started."""
 
 
-def wait_until(condition: Callable[[], Value], what: str, timeout: float = PATIENCE_S) -> Value:
+def wait_until(condition: Callable[[], Value | None], what: str, timeout: float = PATIENCE_S) -> Value:
     """Poll `condition` until it is true; its value."""
     deadline = time.monotonic() + timeout
     pause = threading.Event()
@@ -108,10 +108,16 @@ class Process:
         arguments: behind `twistd -n --pidfile=`.
         directory: where it runs and where its output goes.
         env: more for its environment.
+        terminal: a descriptor for its output, instead of the log file.
     """
 
     def __init__(
-        self, name: str, arguments: Sequence[str], directory: Path, env: Mapping[str, str] | None = None
+        self,
+        name: str,
+        arguments: Sequence[str],
+        directory: Path,
+        env: Mapping[str, str] | None = None,
+        terminal: int | None = None,
     ) -> None:
         self.name = name
         self.log_path = directory / f"{name}-{time.monotonic_ns()}.log"
@@ -121,7 +127,7 @@ class Process:
             cwd=directory,
             env=environment() | dict(env or {}),
             stdin=subprocess.DEVNULL,
-            stdout=self._log,
+            stdout=self._log if terminal is None else terminal,
             stderr=subprocess.STDOUT,
         )
         self.pid = self._popen.pid
@@ -150,6 +156,11 @@ class Process:
         check = (lambda output: wanted in output) if isinstance(wanted, str) else wanted
         wait_until(lambda: check(self.output), f"{wanted!r} in the output of {self.name}", timeout)
         return self.output
+
+    def wait_count(self, text: str, count: int, timeout: float = PATIENCE_S) -> None:
+        """Wait until a text stands so many times in its output."""
+        what = f"{text!r} {count} times in the output of {self.name}"
+        wait_until(lambda: self.output.count(text) >= count, what, timeout)
 
     def faults(self) -> list[str]:
         """Lines of its output that speak of an exception which nobody handled."""
@@ -466,9 +477,9 @@ class Bench:
             wait_until(registered, f"the registrations of {name}; its output: {agent.output[-3000:]}")
         return agent
 
-    def command(self, name: str, *arguments: str) -> Process:
-        """Start twistd with any arguments."""
-        process = Process(name, arguments, self.directory)
+    def command(self, name: str, *arguments: str, terminal: int | None = None) -> Process:
+        """Start twistd with any arguments, its output in a file or on a terminal."""
+        process = Process(name, arguments, self.directory, terminal=terminal)
         self.processes.append(process)
         return process
 

@@ -56,31 +56,26 @@ class Load:
         return None
 
     def _client(self) -> None:
-        client: wire.Stream | None = None
-        asked = 0
         while not self._stop.is_set():
+            client = self._connect()
             if client is None:
-                client = self._connect()
-                asked = 0
-                if client is None:
-                    self._count("no address takes a connection", b"")
-                    return
-            asked += 1
+                self._count("no address takes a connection", b"")
+                return
+            asked = 0
             try:
-                client.send(self._request)
-                response = client.read_response()
-                problem = "" if response.status == 200 else f"{response.status} {response.body!r}"
-                self._count(problem, response.body)
-                if response.get("connection") == b"close":
-                    client.close()
-                    client = None
+                while not self._stop.is_set():
+                    asked += 1
+                    client.send(self._request)
+                    response = client.read_response()
+                    problem = "" if response.status == 200 else f"{response.status} {response.body!r}"
+                    self._count(problem, response.body)
+                    if response.get("connection") == b"close":
+                        break
             except (Ended, wire.Broken, wire.Malformed, TimeoutError) as error:
                 where = f"request {asked} on a connection to port {client.pipe.remote[1]}"
                 self._count(f"{type(error).__name__}: {error} ({where})", b"")
+            finally:
                 client.close()
-                client = None
-        if client is not None:
-            client.close()
 
     def _count(self, problem: str, body: bytes) -> None:
         with self._changed:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
+import select
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -285,3 +288,34 @@ def test_an_agent_without_a_node(bench: Bench) -> None:
     ports = Ports(free_port(), free_port(), port)
     node = bench.node(ports=ports)
     node.wait_endpoint("web")
+
+
+def test_the_block_on_a_terminal(bench: Bench, service: Service) -> None:
+    """On a terminal both commands begin with one block for a person: addresses, openness, a curl line to paste."""
+    ports = Ports.pick()
+    master, slave = pty.openpty()
+    shown = bytearray()
+    try:
+        flags = [f"--{name}.bind-addr=127.0.0.1:{getattr(ports, name)}" for name in ("proxy", "admin", "upstream")]
+        node = bench.command("pico", "pico", *flags, terminal=slave)
+
+        def text() -> str:
+            while select.select([master], [], [], 0)[0]:
+                shown.extend(os.read(master, 65536))
+            return shown.decode("utf-8", "replace")
+
+        wait_until(lambda: str(ports.proxy) in text() and str(ports.upstream) in text(), "the node's block")
+        assert node.running
+        assert str(ports.admin) in text() and '{"time"' not in text()
+        assert "open to" in text().lower()
+        shown.clear()
+        url = f"http://127.0.0.1:{ports.upstream}"
+        bench.command(
+            "pico-agent", "pico-agent", "--connect.url", url, "--listen", f"web={service.address}", terminal=slave
+        )
+        wait_until(lambda: "curl" in text(), "the agent's block")
+        assert "web" in text() and service.address in text()
+        assert '{"time"' not in text()
+    finally:
+        os.close(master)
+        os.close(slave)

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers.pipe import PATIENCE_S
+from tests.peers import v2, websocket
+from tests.peers.pipe import PATIENCE_S, Ended
 from tests.system.harness import Bench, CurlAnswer, Settings, Tls, free_port, wait_until
 from tests.system.service import Connection, Service, answer
 from tests.system.stack import Stack
-from tests.system.wire import Response, connect
+from tests.system.wire import Broken, Response, Stream, connect
 
 UNREACHABLE = "upstream unreachable"
 
@@ -170,7 +171,7 @@ def test_a_v1_body_that_is_too_large(stack: Stack) -> None:
 
 
 SHORT: Settings = {
-    "proxy": {"timeout": "700ms", "head_timeout": "700ms", "keepalive_timeout": "700ms"},
+    "proxy": {"timeout": "700ms", "head_timeout": "700ms", "keepalive_timeout": "700ms", "idle_timeout": "700ms"},
     "limits": {"calls": 4},
 }
 
@@ -253,6 +254,54 @@ def test_a_slow_body_is_no_timeout(short_stack: Stack) -> None:
     assert client.read_response().body == b"." * 8
 
 
+def test_interim_heads_restart_the_timeout(short_stack: Stack) -> None:
+    """Each 1xx head is progress: an answer that is announced for longer than the timeout still comes."""
+    short_stack.service.reset()
+    pause = threading.Event()
+
+    def script(connection: Connection) -> None:
+        connection.read_request()
+        for _ in range(8):
+            pause.wait(0.3)
+            connection.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        connection.send(answer(b"at last"))
+        connection.linger()
+
+    short_stack.service.script = script
+    response = short_stack.request()
+    assert (response.status, response.body, len(response.interim)) == (200, b"at last", 8)
+
+
+def test_streams_that_stand_still(short_stack: Stack) -> None:
+    """Half a response that goes no further is cut, half a request is refused; an upgraded connection may be silent."""
+    short_stack.service.reset()
+
+    def script(connection: Connection) -> None:
+        request = connection.request_head()
+        if request.get("upgrade") is not None:
+            connection.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n")
+            connection.send(connection.read(5, 3600))
+        elif request.method == b"GET":
+            connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+        connection.linger()
+
+    short_stack.service.script = script
+    silent, reading, sending = (short_stack.connect() for _ in range(3))
+    silent.send(short_stack.head("GET / HTTP/1.1", "Connection: Upgrade", "Upgrade: raw"))
+    assert silent.read_response().status == 101
+    reading.send(short_stack.head("GET / HTTP/1.1"))
+    assert reading.response_head().status == 200
+    sending.send(short_stack.head("POST / HTTP/1.1", "Content-Length: 10") + b"half")
+    with pytest.raises(Broken):
+        reading.body()
+    check(sending.read_response(), 408, None)
+    assert sending.ended()
+    silent.send(b"hello")
+    assert silent.read(5) == b"hello"
+    for connection in short_stack.service.connections[1:]:
+        assert connection.gone.wait(PATIENCE_S)
+
+
 def test_a_head_that_never_ends(short_stack: Stack) -> None:
     """A client that trickles its head is cut off in the end, though each byte is progress of a kind."""
     client = short_stack.connect()
@@ -304,6 +353,39 @@ def test_too_many_calls(short_stack: Stack) -> None:
 
     short_stack.service.reset()
     wait_until(room, "room for a call")
+
+
+def test_limits_of_sessions_and_connections(bench: Bench) -> None:
+    """Too many sessions: refused in JSON. Too many connections: closed. Too many calls for a session: 503."""
+    limits = {"sessions": 1, "connections": 2, "calls_per_session": 1}
+    node = bench.node(settings={"limits": limits})
+    context = bench.tls.context if bench.tls else None
+    peer = v2.Agent(node.upstream, "web", tls=context)
+    node.wait_endpoint("web")
+    clients: list[Stream] = []
+    try:
+        with pytest.raises(websocket.Refused) as refused:
+            v2.Agent(node.upstream, "other", tls=context)
+        assert refused.value.status == 503
+        assert json.loads(refused.value.body)["error"]
+        clients = [connect(node.proxy, tls=context) for _ in range(2)]
+        clients[0].send(b"GET / HTTP/1.1\r\nHost: web.example\r\n\r\n")
+        call = peer.next_call().call
+        clients[1].send(b"GET / HTTP/1.1\r\nHost: web.example\r\n\r\n")
+        check(clients[1].read_response(), 503, None)
+        with pytest.raises((Ended, OSError)):
+            third = connect(node.proxy, tls=context)
+            clients.append(third)
+            third.send(b"GET / HTTP/1.1\r\nHost: web.example\r\n\r\n")
+            response = third.read_response()
+            assert response.status == 503
+            raise Ended(None, "an answer of 503 is as good", clean=True)
+        peer.answer_call(call, answer(b"ok"))
+        assert clients[0].read_response().body == b"ok"
+    finally:
+        for client in clients:
+            client.close()
+        peer.vanish()
 
 
 def test_too_much_memory(bench: Bench) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.peers import v2
 from tests.peers.pipe import PATIENCE_S, Ended, dial
 from tests.system import wire
 from tests.system.harness import Bench, Node, Tls, wait_until
@@ -255,6 +256,31 @@ def test_a_draining_node_serves_an_open_connection(bench: Bench, service: Servic
     assert node.wait_exit() == 0
 
 
+def test_a_draining_node_with_nowhere_to_send(bench: Bench) -> None:
+    """A request that a draining node can send nowhere is 503 with Retry-After, so that the client goes elsewhere."""
+    node = bench.node()
+    peer = v2.Agent(node.upstream, "web", tls=bench.tls.context if bench.tls else None)
+    node.wait_endpoint("web")
+    busy, idle = client_of(bench, node), client_of(bench, node)
+    busy.send(POST)
+    call = peer.next_call().call
+    idle.send(GET.replace(b"web", b"nobody"))
+    assert idle.read_response().status == 502
+    node.terminate()
+    wait_until(lambda: node.admin.status("/ready") == 503, "the node to say that it drains")
+    idle.send(GET.replace(b"web", b"nobody"))
+    response = idle.read_response()
+    assert (response.status, response.get("connection")) == (503, b"close")
+    assert response.get("retry-after") is not None
+    assert response.get("x-pico-error") is not None
+    peer.answer_call(call, answer(b"ok"))
+    assert busy.read_response().body == b"ok"
+    for client in (busy, idle):
+        client.close()
+    peer.close()
+    assert node.wait_exit() == 0
+
+
 def test_sigterm_of_one_of_two_agents_under_load(bench: Bench, service: Service, other_service: Service) -> None:
     """Keep-alive clients and wrk notice nothing when one of two agents ends in order."""
     service.handler = lambda request: answer(b"one")
@@ -335,15 +361,15 @@ def test_an_agent_moves_from_a_draining_node(bench: Bench, service: Service) -> 
 def test_a_second_signal_cuts_at_once(bench: Bench, service: Service) -> None:
     """A call that never ends holds the first signal's stop; the second signal cuts it."""
     service.script = lambda connection: connection.linger()
-    node = bench.node(settings={"grace_period": "10m"})
-    agent = bench.agent(node, {"web": service.address}, {"grace_period": "10m"})
-    for process in (agent, node):
+    long = {"grace_period": "10m"}
+    node = bench.node(settings=long)
+    first = bench.agent(node, {"web": service.address}, long)
+    for number, process in enumerate((first, node)):
+        if process is node:
+            bench.agent(node, {"web": service.address}, long, name="agent-2")
         client = client_of(bench, node)
         client.send(POST)
-        connections = len(service.connections)
-        wait_until(lambda count=connections: len(service.connections) >= count, "the call")
-        if process is agent:
-            service.wait_connection()
+        service.wait_connection(number)
         process.terminate()
         process.wait_output("Stopping")
         if process is node:
@@ -399,19 +425,16 @@ def test_sighup_changes_the_log_level(bench: Bench, service: Service) -> None:
     node = bench.node(settings={"log": {"level": "error"}})
     bench.agent(node, {"web": service.address})
 
-    def reloads() -> int:
-        return sum("reloaded" in record.get("message", "") for record in node.records)
-
     for turn in (1, 2):
         node.write_settings({"log": {"level": "info"}})
         node.signal(signal.SIGHUP)
         # At level info a reload is told. The one to level error, in between, is not.
-        wait_until(lambda turn=turn: reloads() == turn, "the reload to be told")
+        node.wait_count("Configuration reloaded", turn)
         node.write_settings({"log": {"level": "error"}})
         node.signal(signal.SIGHUP)
         assert ask(bench, node).status == 200
         assert node.admin.status("/ready") == 200
-    assert reloads() == 2
+    assert node.output.count("Configuration reloaded") == 2
 
 
 @PLAIN
@@ -425,20 +448,19 @@ def test_sighup_with_a_bad_file(bench: Bench, service: Service) -> None:
         ("proxy: [", []),
         ("\x00", []),
     ):
-        before = len(node.output)
+        told = node.output.count("not reloaded")
         node.config_path.write_text(bad)
         node.signal(signal.SIGHUP)
-        node.wait_output(lambda output, before=before: "not reloaded" in output[before:])
-        node.wait_output(lambda output, before=before, words=words: all(word in output[before:] for word in words))
+        node.wait_count("not reloaded", told + max(1, len(words)))
+        assert all(word in node.output for word in words)
         assert ask(bench, node).status == 200
     agent.config_path.write_text("what: is this\n")
     agent.signal(signal.SIGHUP)
     agent.wait_output("what")
     assert ask(bench, node).status == 200
-    before = len(node.output)
     node.config_path.write_text(good)
     node.signal(signal.SIGHUP)
-    node.wait_output(lambda output: "reloaded" in output[before:])
+    node.wait_output("Configuration reloaded")
     assert ask(bench, node).status == 200
     assert node.running and agent.running
 

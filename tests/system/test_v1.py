@@ -121,7 +121,7 @@ def test_v1_answers_out_of_order(stack: Stack) -> None:
     clients = [stack.connect() for _ in events]
     for number, client in enumerate(clients):
         client.send(stack.head(f"GET /{number} HTTP/1.1", endpoint=endpoint))
-    agent.wait_for(lambda seen: sum(frame.kind == frames.HTTP for frame in seen) == len(events))
+    agent.wait_http(len(events) - 1)
     for number in reversed(range(len(events))):
         events[number].set()
         assert clients[number].read_response().body == b"answer %d" % number
@@ -153,9 +153,7 @@ def test_unknown_flags_of_a_v1_agent(stack: Stack) -> None:
     for number, flags in enumerate((frames.MORE, frames.CREDIT, frames.RESET, 0x07FF)):
         client = stack.connect()
         client.send(stack.head(endpoint=endpoint))
-        seen = agent.wait_for(lambda all_frames, count=number: sum(f.kind == frames.HTTP for f in all_frames) > count)
-        call = [frame.call for frame in seen if frame.kind == frames.HTTP][number]
-        agent.send(frames.HTTP, call, frames.RESPONSE | flags, OK)
+        agent.send(frames.HTTP, agent.wait_http(number).call, frames.RESPONSE | flags, OK)
         assert client.read_response().body == b"from a v1 agent"
 
 
@@ -171,11 +169,7 @@ def test_late_and_stray_frames_of_a_v1_agent(stack: Stack) -> None:
     agent, endpoint = stack.v1_agent(serve)
     client = stack.connect()
     client.send(stack.head("GET /slow HTTP/1.1", endpoint=endpoint))
-    (slow,) = [
-        frame
-        for frame in agent.wait_for(lambda seen: any(frame.kind == frames.HTTP for frame in seen))
-        if frame.kind == frames.HTTP
-    ]
+    slow = agent.wait_http()
     client.close()
     assert stack.request(endpoint=endpoint).body == b"from a v1 agent"
     release.set()

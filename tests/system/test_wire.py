@@ -39,6 +39,11 @@ def serves(stack: Stack, peer: v2.Agent, endpoint: str) -> None:
     assert client.read_response().body == b"ok"
 
 
+def peer_calls(one: v2.Peer, other: v2.Peer, count: int) -> None:
+    """Wait until two peers together got so many calls."""
+    wait_until(lambda: len(one.opened()) + len(other.opened()) == count, f"{count} calls")
+
+
 def gone(stack: Stack, endpoint: str) -> None:
     """Wait until nobody holds the endpoint."""
     wait_until(lambda: endpoint not in stack.node.admin.endpoints(), f"{endpoint} to go")
@@ -105,7 +110,7 @@ def test_the_node_heartbeats_at_once(stack: Stack) -> None:
         call = peer.take_id()
         payload = os.urandom(size)
         peer.send(frames.HEARTBEAT, call, 0, payload)
-        echo = peer.wait_frame(lambda frame, call=call: frame.call == call and frame.response)
+        echo = peer.wait_response(call)
         assert (echo.kind, echo.flags, echo.payload) == (frames.HEARTBEAT, RESPONSE, payload)
 
 
@@ -151,12 +156,12 @@ def test_fewest_calls_in_flight_go_first(stack: Stack) -> None:
         serves(stack, idle, endpoint)
     busy.answer_call(call, OK)
     assert client.read_response().body == b"ok"
-    turns = []
+    turns: list[v2.Agent] = []
     for _ in range(4):
-        before = len(busy.opened()), len(idle.opened())
+        before = len(busy.opened())
         client = ask(stack, endpoint)
-        wait_until(lambda before=before: (len(busy.opened()), len(idle.opened())) != before, "the call")
-        chosen = busy if len(busy.opened()) > before[0] else idle
+        peer_calls(busy, idle, 5 + len(turns))
+        chosen = busy if len(busy.opened()) > before else idle
         turns.append(chosen)
         chosen.answer_call(chosen.next_call().call, OK)
         assert client.read_response().body == b"ok"

@@ -301,7 +301,7 @@ def test_an_upgrade(rig: Rig) -> None:
 
     def script(connection: Connection) -> None:
         request = connection.request_head()
-        assert (request.get("upgrade"), request.get("connection").lower()) == (b"raw", b"upgrade")
+        assert (request.get("upgrade"), (request.get("connection") or b"").lower()) == (b"raw", b"upgrade")
         connection.send(b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\nfirst words")
         assert connection.read(5) == b"hello"
         connection.send(b" and the last")

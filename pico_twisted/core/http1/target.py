@@ -35,12 +35,27 @@ _VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _ABSOLUTE: Final = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*)(.*)")
 _HOST: Final = re.compile(rb"(?:[0-9A-Za-z._-]{1,255}|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{1,5}))?")
 
+_MAX_GOOD_HOSTS: Final = 1024
+
 RequestLine = tuple[bytes, bytes, "bytes | None", bool]
 """(method, target in origin-form or `*`, authority of an absolute-form target, HTTP/1.1)"""
 
 
+_good_hosts: Final[set[bytes]] = set()
+"""Hosts that were found valid: clients say the same few again and again. Bounded."""
+
+
 def valid_host(value: bytes) -> bool:
     """Whether this is a name, an IPv4 address or an IPv6 address in brackets, with or without a port."""
+    if value in _good_hosts:
+        return True
+    good = _check_host(value)
+    if good and len(_good_hosts) < _MAX_GOOD_HOSTS:
+        _good_hosts.add(value)
+    return good
+
+
+def _check_host(value: bytes) -> bool:
     match = _HOST.fullmatch(value)
     if match is None:
         return False

@@ -1,4 +1,4 @@
-"""One RPC session: the calls that cross one WebSocket. It decides; `net/tunnel.py` moves the bytes.
+"""One RPC session: the calls that cross one WebSocket. It decides; `net/tunnel` moves the bytes.
 
 What is needed. Two peers call each other over one ordered channel. A call is two byte streams, one each way; calls
 interleave, and big ones must not hold up small ones. A slow consumer at one end of one call must slow down its own
@@ -50,7 +50,7 @@ WINDOW_BYTES: Final = 64 * 1024
 MAX_WINDOW_BYTES: Final = 256 * 1024
 """What a fast stream's window grows to: 256 KiB in 10 ms is 25 MB/s for each call."""
 MAX_DATA_BYTES: Final = 60 * 1024
-"""Payload of one data frame: header, masking key and payload together must fit the 64 KiB that the peer reads at once."""
+"""Payload of one data frame: header, masking key and payload together must fit the 64 KiB of the peer's one read."""
 BATCH_BYTES: Final = 64 * 1024
 """What `frames_to_send` gives at a time; more would only wait in the transport, in front of a small call."""
 SEND_HIGH_BYTES: Final = 128 * 1024
@@ -201,6 +201,7 @@ class _SessionBase:
         self._control: deque[bytes] = deque()
         self._echo: bytes | None = None
         self._drained: list[Call] = []
+        self._credit_due: dict[Call, int] = {}  # credit that we grant with the next frames (v2)
         self.asked_id = 0  # of our heartbeat that was not answered yet
         self._ask_at = now if asks_always else now + QUIET_S
         self._told_drain = False
@@ -306,7 +307,8 @@ class _SessionBase:
         if self._control:
             taken.extend(self._control)
             self._control.clear()
-        self._take_credit(taken)
+        if self._credit_due:
+            self._take_credit(taken)
         turn = self.turn
         size = 0
         while turn and size < BATCH_BYTES:
@@ -324,7 +326,7 @@ class _SessionBase:
         payload: bytes | memoryview = b""
         if queue:
             payload = queue.popleft()
-            most = call.credit if call.credit < self._max_data else self._max_data
+            most = min(self._max_data, call.credit)
             if len(payload) > most:
                 view = memoryview(payload)
                 queue.appendleft(view[most:])
@@ -406,7 +408,6 @@ class SessionV2(_SessionBase):
     ) -> None:
         super().__init__(asks_always=asks_always, serves=serves, max_calls=max_calls, budget=budget, now=now)
         self._highest = 0  # of the peer's IDs
-        self._credit_due: dict[Call, int] = {}
 
     def has_output(self) -> bool:
         """Whether `frames_to_send` would give any."""
@@ -564,8 +565,6 @@ class SessionV2(_SessionBase):
         self._credit_due[call] = self._credit_due.get(call, 0) + grant
 
     def _take_credit(self, taken: list[bytes]) -> None:
-        if not self._credit_due:
-            return
         for call, grant in self._credit_due.items():
             if not call.closed:
                 flags = CREDIT if call.ours else CREDIT | RESPONSE
@@ -592,7 +591,8 @@ class SessionV2(_SessionBase):
 
 
 class SessionV1(_SessionBase):
-    """The first generation: every stream is one frame, no credit, no resets, lenient about all that it does not know."""
+    """The first generation: every stream is one frame, no credit, no resets, lenient about all that it does not
+    know."""
 
     version = 1
     _max_data = _ENDLESS

@@ -154,7 +154,7 @@ class CheckedResource(Resource):
         self._routes = routes
 
     def render(self, request: Any) -> Any:
-        if b"//" in request.path:
+        if b"" in request.postpath[:-1]:
             return fail(request, 404, "no such path; GET / lists what is here")
         try:
             b"/".join(request.postpath).decode("utf-8")

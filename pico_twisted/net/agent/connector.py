@@ -26,7 +26,7 @@ from typing import Any, Final, Protocol
 
 import attrs
 from automat import TypeMachineBuilder
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
@@ -159,7 +159,12 @@ class Connector:
             session.tunnel.abort()
 
     async def _retire(self, session: Session) -> None:
-        await _any_end(session.tunnel.drain())
+        try:
+            await session.tunnel.drain()
+        except CancelledError:
+            raise
+        except Exception:
+            log.failure("A session could not be drained", endpoint=self.endpoint)
         while session in self.sessions and session.tunnel.call_count:
             await deferLater(self._clock, DRAIN_LOOK_S)
         tunnel = session.tunnel
@@ -302,13 +307,6 @@ def judge(failure: Failure) -> tuple[Failed, str, str]:
     else:
         label = "handshake"
     return Failed.OTHER, label, words
-
-
-async def _any_end(waiting: Deferred[Any]) -> None:
-    try:
-        await waiting
-    except Exception:
-        return  # the session was lost meanwhile, and its end is told elsewhere
 
 
 def _build_life() -> Callable[[Connector], _Life]:

@@ -33,10 +33,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pico_twisted.core.http1.chunked import LAST_CHUNK, encode_chunk
-from pico_twisted.core.http1.errors import Http1Error
+from pico_twisted.core.http1.errors import Http1Error, bad_request
 from pico_twisted.core.http1.forwarding import error_response, request_to_service, response_to_tunnel
 from pico_twisted.core.http1.head import END, RequestHead, ResponseHead
-from pico_twisted.core.rpc.frames import CANCELLED, FAILED, PROTOCOL, STOP, TIMEOUT
+from pico_twisted.core.rpc.frames import FAILED, PROTOCOL, STOP, TIMEOUT
 from pico_twisted.core.rpc.http import CallProtocolError, RequestStream
 from pico_twisted.core.rpc.session import SEND_HIGH_BYTES, Call
 from pico_twisted.net.agent.connection import ServiceConnection
@@ -233,10 +233,7 @@ class Exchange:
         if connection.writable:
             owed, self._owed = self._owed, 0
             self._tunnel.consumed(self._call, owed)
-        if self._service_is_due(connection):
-            connection.deadline = self._since + self._forwarder.timeout_s
-        else:
-            connection.deadline = self._forwarder.sweep.now + IDLE_S
+        self._watch(connection, self._since)
 
     def frame(self, payload: bytes, more: bool) -> None:
         """A further frame of the request."""
@@ -275,7 +272,7 @@ class Exchange:
             owed, self._owed = self._owed, 0
             self._tunnel.consumed(self._call, owed)
         if stage is not _UPGRADED:
-            self._watch(connection)
+            self._watch(connection, self._forwarder.sweep.now)
         elif not more:
             self._end_upgraded_request(connection)
 
@@ -285,12 +282,9 @@ class Exchange:
             self._request_ended or self._asked_upgrade or self._expecting or not connection.writable
         )
 
-    def _watch(self, connection: ServiceConnection) -> None:
+    def _watch(self, connection: ServiceConnection, since: float) -> None:
         """Something moved: set the deadline anew, of the service's head or of a silent stream."""
-        if self._service_is_due(connection):
-            connection.deadline = self._forwarder.sweep.now + self._forwarder.timeout_s
-        else:
-            connection.deadline = self._forwarder.sweep.now + IDLE_S
+        connection.deadline = since + (self._forwarder.timeout_s if self._service_is_due(connection) else IDLE_S)
 
     # The service
 
@@ -302,7 +296,7 @@ class Exchange:
             self._tunnel.consumed(self._call, owed)
         connection = self._connection
         if connection is not None and self._stage is not _UPGRADED:
-            self._watch(connection)
+            self._watch(connection, self._forwarder.sweep.now)
 
     def service_data(self, data: bytes) -> None:
         """Bytes of the response."""
@@ -345,22 +339,21 @@ class Exchange:
             self._gather(pieces, ended)
         elif pieces or ended:
             self._stage = _ANSWERING
-            call = self._call
-            self._tunnel.send(call, pieces[0] if len(pieces) == 1 else b"".join(pieces), not ended)
-            if not ended and call.queued > SEND_HIGH_BYTES:
+            self._tunnel.send(self._call, pieces[0] if len(pieces) == 1 else b"".join(pieces), not ended)
+            if not ended and self._call.queued > SEND_HIGH_BYTES:
                 connection.pause()
         if self._connection is not connection:
             return
         if ended:
             self._answered(connection)
         elif self._head is not None:
-            self._watch(connection)
+            self._watch(connection, self._forwarder.sweep.now)
 
     def _interim(self, connection: ServiceConnection, head: ResponseHead) -> None:
         if head.status == 100:
             self._expecting = False
         self._since = self._forwarder.sweep.now
-        self._watch(connection)
+        self._watch(connection, self._forwarder.sweep.now)
         if not self._v2:
             return
         data = response_to_tunnel(head, via=self._forwarder.via)
@@ -385,8 +378,9 @@ class Exchange:
 
     def _answered(self, connection: ServiceConnection) -> None:
         """The response is complete, and queued for the caller."""
-        assert self._head is not None
-        self._status = self._head.status
+        head = self._head
+        assert head is not None
+        self._status = head.status
         connection.user = None
         connection.resume()
         self._connection = None
@@ -395,7 +389,7 @@ class Exchange:
             self._linger(0.0)
             return
         if connection.http.reusable:
-            self._forwarder.pool.give(connection)
+            self._forwarder.pool.give(connection, head.index.get(b"keep-alive"))
         else:
             connection.close()
         if self._request_ended:
@@ -460,8 +454,7 @@ class Exchange:
     # After an upgrade
 
     def _upgrade(self, connection: ServiceConnection, head: ResponseHead) -> None:
-        self._stage = _UPGRADED
-        self._status = 101
+        self._stage, self._status = _UPGRADED, 101
         connection.deadline = NEVER
         self._replay = None
         self._stream.upgraded()
@@ -472,10 +465,9 @@ class Exchange:
             self._end_upgraded_request(connection)
 
     def _send_upgraded(self, connection: ServiceConnection, data: bytes) -> None:
-        call = self._call
         self._body_bytes += len(data)
-        self._tunnel.send(call, data, True)
-        if call.queued > SEND_HIGH_BYTES:
+        self._tunnel.send(self._call, data, True)
+        if self._call.queued > SEND_HIGH_BYTES:
             connection.pause()
 
     def _end_upgraded_request(self, connection: ServiceConnection) -> None:
@@ -504,7 +496,7 @@ class Exchange:
         if connection is not None:
             connection.resume()
             if self._stage is not _UPGRADED:
-                self._watch(connection)
+                self._watch(connection, self._forwarder.sweep.now)
 
     def reset(self, code: str, text: str) -> None:
         """The caller gave up, or broke the protocol."""
@@ -522,8 +514,8 @@ class Exchange:
             self._give_up(PROTOCOL, str(error))
             return
         self._request_ended = True
-        status, code = (error.status, error.code) if isinstance(error, Http1Error) else (400, "bad-request")
-        self._fail(status, error.message if isinstance(error, Http1Error) else str(error), code)
+        fault = error if isinstance(error, Http1Error) else bad_request(str(error))
+        self._fail(fault.status, fault.message, fault.code)
 
     def _fail(self, status: int, message: str, code: str) -> None:
         """Answer in the service's place; no byte of a response was sent yet."""
@@ -544,7 +536,7 @@ class Exchange:
         """Reset the call."""
         if self._stage is not _OVER:
             self._tunnel.reset(self._call, code, text)
-            self._drop(502 if code != CANCELLED else CLIENT_LEFT)
+            self._drop(502)
 
     def _drop(self, status: int) -> None:
         """Nobody wants the response any more: let the service know."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -23,6 +24,8 @@ MAX_IDLE_S: Final = 55.0
 """How long one is kept: below the 60 s or more after which most services close it, so that we are the first."""
 CONNECT_TIMEOUT_S: Final = 10.0
 """For name, connection and TLS: a service beside the agent answers in milliseconds or not at all."""
+
+_TIMEOUT = re.compile(rb"(?:^|[,; \t])timeout=([0-9]{1,6})(?:$|[,; \t])", re.IGNORECASE)
 
 
 class ServicePool:
@@ -78,13 +81,19 @@ class ServicePool:
             connection.abort()
         return None
 
-    def give(self, connection: ServiceConnection) -> None:
-        """Give a connection back whose response has ended and left nothing behind."""
-        if self._closed or len(self._idle) >= MAX_IDLE:
+    def give(self, connection: ServiceConnection, hint: bytes | None) -> None:
+        """Give a connection back whose response has ended and left nothing behind.
+
+        Args:
+            connection: in use no longer.
+            hint: the response's Keep-Alive field. Where it says how long the service waits, we wait a second less.
+        """
+        idle_s = MAX_IDLE_S if hint is None else _idle_s(hint)
+        if self._closed or len(self._idle) >= MAX_IDLE or idle_s <= 0:
             connection.close()
             return
         connection.served += 1
-        connection.deadline = self._sweep.now + MAX_IDLE_S
+        connection.deadline = self._sweep.now + idle_s
         self._idle[connection] = None
 
     def forget(self, connection: ServiceConnection) -> None:
@@ -117,6 +126,11 @@ class ServicePool:
     def _make(self) -> ServiceConnection:
         make = SecureServiceConnection if self._secure else ServiceConnection
         return make(self, self._sweep, self._limits)
+
+
+def _idle_s(hint: bytes) -> float:
+    found = _TIMEOUT.search(hint)
+    return MAX_IDLE_S if found is None else min(MAX_IDLE_S, int(found.group(1)) - 1.0)
 
 
 def _endpoint(reactor: Any, address: ServiceAddress, timeout_s: float) -> IStreamClientEndpoint:

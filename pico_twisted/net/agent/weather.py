@@ -63,4 +63,4 @@ def why_not_connected(failure: Failure) -> str:
         return "no address for this name"
     if failure.check(*TIMED_OUT):
         return "no answer in time"
-    return explain_tls(failure) or failure.getErrorMessage() or failure.type.__name__
+    return explain_tls(failure) or failure.getErrorMessage() or type(failure.value).__name__

@@ -2,16 +2,17 @@
 
 What can go wrong, and what is done.
 
-*Pipelining.* The next request is parsed when the one before is answered and read to its end. What a client sends ahead is
-held up to a bound, then reading stops.
+*Pipelining.* The next request is parsed when the one before is answered and read to its end. What a client sends
+ahead is held up to a bound, then reading stops.
 
 *A client that leaves* while we wait for the service sends the same FIN as one that only ended its half and waits for
 the answer. Nothing tells them apart but sending something: so a client whose FIN came before the response began is
-asked after a moment with an interim 100 (RFC 9110 15.2 lets clients ignore it): the kernel of one that left answers with a
-reset. HTTP/1.0 clients get no 1xx, so they get their answer. A FIN behind the response's head means that the client left.
+asked after a moment with an interim 100 (RFC 9110 15.2 lets clients ignore it): the kernel of one that left answers
+with a reset. HTTP/1.0 clients get no 1xx, so they get their answer. A FIN behind the response's head means that the
+client left.
 
-*Closing.* A socket that is closed with unread input resets the connection, and the answer with it. So after a refusal the
-connection half-closes and lingers: input is thrown away for a while.
+*Closing.* A socket that is closed with unread input resets the connection, and the answer with it. So after a refusal
+the connection half-closes and lingers: input is thrown away for a while.
 
 *Memory.* The transport tells when it holds enough; then the tunnel gets no credit. What it holds meanwhile is counted.
 
@@ -26,9 +27,8 @@ from ipaddress import ip_address
 from typing import Any, Final
 
 import attrs
-from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, IReactorTime, ISSLTransport
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import datetimeToString
@@ -91,6 +91,7 @@ class ProxyChannel(Protocol):
     """
 
     site: ProxySite
+    transport: Any
     peer: Any = None
     client_ip = b""
     secure = False
@@ -132,7 +133,7 @@ class ProxyChannel(Protocol):
         self.deadline = site.settings.sweep.now + site.settings.head_timeout_s
         site.settings.sweep.add(self)
 
-    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone, whoever ended it."""
         self._closed = True
         self.site.connections.discard(self)
@@ -174,6 +175,9 @@ class ProxyChannel(Protocol):
         self._busy = True
         try:
             while self._request is None and not self._closed and not self._lingering:
+                if not self._requests.buffered:
+                    self._wait()
+                    return
                 try:
                     head = self._requests.next_event()
                 except Http1Error as error:
@@ -212,18 +216,18 @@ class ProxyChannel(Protocol):
             self._came_to_eof(request)
 
     def _read_body(self, request: ProxyRequest) -> None:
-        forward = request.forward
+        forward: Any = request.forward
         try:
             while not self._reading_stopped and not request.body_complete:
-                event = self._requests.next_event()
+                event: Any = self._requests.next_event()
                 if event is None:
                     break
                 if event is END:
                     request.body_complete = True
-                    forward.body_ended()  # type: ignore[union-attr]
+                    forward.body_ended()
                 else:
-                    request.bytes_in += len(event)  # type: ignore[arg-type]
-                    forward.body(event)  # type: ignore[union-attr]
+                    request.bytes_in += len(event)
+                    forward.body(event)
         except Http1Error as error:
             self._break(request, error)
 
@@ -385,15 +389,17 @@ class ProxyChannel(Protocol):
         if self._closed:
             return
         if not request.keep_alive or not request.response_over or not request.body_complete:
-            if self._raw or request.body_complete and not self._requests.buffered:
+            if self._raw or (request.body_complete and not self._requests.buffered):
                 self._close()
             else:
                 self._linger()
             return
         self._requests.next_request()
-        self.resume_reading("ahead")
-        self.resume_reading("request")
-        self._read_requests()
+        if self._reading_stopped:
+            self.resume_reading("ahead")
+            self.resume_reading("request")
+        if not self._busy:
+            self._read_requests()
 
     def _log(self, request: ProxyRequest) -> None:
         settings = self.site.settings
@@ -507,7 +513,7 @@ class ProxyChannel(Protocol):
     def pause_reading(self, why: str) -> None:
         """Stop reading, for one of two reasons; both have to be taken back."""
         if not self._reading_stopped and not self._closed and not self._lingering:
-            self.transport.pauseProducing()  # type: ignore[union-attr]
+            self.transport.pauseProducing()
         self._reading_stopped.add(why)
 
     def resume_reading(self, why: str) -> None:
@@ -518,7 +524,7 @@ class ProxyChannel(Protocol):
         if self._reading_stopped or self._closed or self._lingering:
             return
         if not self._eof:
-            self.transport.resumeProducing()  # type: ignore[union-attr]
+            self.transport.resumeProducing()
         request = self._request
         if request is not None and not request.body_complete and not self._raw:
             self._read_body(request)

@@ -1,8 +1,8 @@
 """One request of a proxy client: a slim IRequest for the reverse resource, and the downstream of its `Forward`.
 
-`twisted.web.server.Request` parses arguments and cookies, adds Date and Server, and cannot send a 1xx or stream a request's
-body; making one costs more than a whole head does on llhttp. This one is what a resource that streams needs: the
-request as it was read, and the means to answer it.
+`twisted.web.server.Request` parses arguments and cookies, adds Date and Server, and cannot send a 1xx or stream a
+request's body; making one costs more than a whole head does on llhttp. This one is what a resource that streams
+needs: the request as it was read, and the means to answer it.
 """
 
 from __future__ import annotations

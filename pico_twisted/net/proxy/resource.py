@@ -46,7 +46,7 @@ class ReverseResource(Resource):
         channel = request.channel
         via = self._via
 
-        def write_head(head: RequestHead, length: int | None | Keep) -> bytes:
+        def write_head(head: RequestHead, length: int | Keep | None) -> bytes:
             return request_to_tunnel(
                 head,
                 client_ip=channel.client_ip,

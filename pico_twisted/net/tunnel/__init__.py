@@ -1,0 +1,47 @@
+"""RPC over WebSocket: the only package that imports Autobahn.
+
+`base` drives a session over an open WebSocket, `server` and `client` are the two roles with their handshakes.
+"""
+
+from __future__ import annotations
+
+from pico_twisted.core.rpc.session import SEND_HIGH_BYTES
+from pico_twisted.net.tunnel.base import CLOSE_TIMEOUT_S, LISTENER_PATH, STALL_S, Closed, Tunnel, TunnelParts
+from pico_twisted.net.tunnel.client import (
+    MAX_REFUSAL_BODY_BYTES,
+    HandshakeRefused,
+    HandshakeTimeout,
+    TunnelClientFactory,
+    TunnelClientProtocol,
+    connect_tunnel,
+)
+from pico_twisted.net.tunnel.server import (
+    HANDSHAKE_TIMEOUT_S,
+    Admission,
+    Refusal,
+    TunnelServerFactory,
+    TunnelServerProtocol,
+    token_of,
+)
+
+__all__ = [
+    "CLOSE_TIMEOUT_S",
+    "HANDSHAKE_TIMEOUT_S",
+    "LISTENER_PATH",
+    "MAX_REFUSAL_BODY_BYTES",
+    "SEND_HIGH_BYTES",
+    "STALL_S",
+    "Admission",
+    "Closed",
+    "HandshakeRefused",
+    "HandshakeTimeout",
+    "Refusal",
+    "Tunnel",
+    "TunnelClientFactory",
+    "TunnelClientProtocol",
+    "TunnelParts",
+    "TunnelServerFactory",
+    "TunnelServerProtocol",
+    "connect_tunnel",
+    "token_of",
+]

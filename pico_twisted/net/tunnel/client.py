@@ -1,0 +1,265 @@
+"""The client's role: connect to a node, register an endpoint, and say why when that is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from autobahn.twisted.websocket import (
+    WebSocketClientFactory,
+    WebSocketClientProtocol,
+)
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pico_twisted.core.http1.errors import Http1Error
+from pico_twisted.core.http1.head import parse_response_head
+from pico_twisted.core.rpc.frames import (
+    HTTP,
+    SUBPROTOCOL_V2,
+)
+from pico_twisted.net.flow import tune
+from pico_twisted.net.tls import client_tls
+from pico_twisted.net.tunnel.base import LISTENER_PATH, Tunnel, TunnelParts, autobahn_log, peer_text, printable
+
+log = Logger(namespace="pico_twisted.net.tunnel")
+
+MAX_REFUSAL_BODY_BYTES: Final = 8 * 1024
+"""How much of a refusal's body an agent reads."""
+
+
+class HandshakeRefused(Exception):
+    """The server answered the WebSocket handshake with something other than 101.
+
+    Attributes:
+        status: the HTTP status.
+        message: the server's own words, cut and made printable.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status} {message}")
+        self.status = status
+        self.message = message
+
+
+class HandshakeTimeout(Exception):
+    """The connection or its handshake took too long."""
+
+
+class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[misc]
+    """Our connection to a node."""
+
+    _masks = True
+    _answer_head: Any = None
+
+    def connectionMade(self) -> None:
+        self.parts = self.factory.parts
+        self.acceptor = self.factory.acceptor
+        self.endpoint = self.factory.endpoint
+        self.agent_id = self.factory.agent_id
+        self.slot = self.factory.slot
+        self._head = b""
+        tune(self.transport, tunnel=True)
+        super().connectionMade()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.parts.sweep.discard(self)
+        if self.session is None:
+            if self._answer_head is not None:
+                self._refused()
+            else:
+                if reason.check(ConnectionDone):
+                    reason = Failure(ConnectionLost("closed during the handshake"))
+                self.factory.failed(reason)
+        super().connectionLost(reason)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.session is not None:
+            self._receive(data)
+        else:
+            self._handshake(data)
+
+    def _handshake(self, data: bytes) -> None:
+        self._head += data
+        if self._answer_head is None:
+            limits = self.parts.head_limits
+            end = self._head.find(b"\r\n\r\n", 0, limits.head_bytes)
+            if end < 0:
+                if len(self._head) >= limits.head_bytes:
+                    self._give_up(HandshakeRefused(502, "the answer's head is too large"))
+                return
+            try:
+                head = parse_response_head(self._head[: end + 4], limits)
+            except Http1Error as error:
+                self._give_up(HandshakeRefused(502, f"not an answer to a WebSocket handshake: {error.message}"))
+                return
+            if head.status == 101:
+                node_id = head.get(b"x-pico-node-id")
+                if node_id is not None:
+                    self.node_id = printable(node_id[:64].decode("ascii", "replace"))
+                whole, self._head = self._head, b""
+                self._dataReceived(whole)
+                return
+            self._answer_head = head
+            self._head = self._head[end + 4 :]
+        wanted = self._answer_head.length
+        enough = MAX_REFUSAL_BODY_BYTES if wanted is None else min(wanted, MAX_REFUSAL_BODY_BYTES)
+        if len(self._head) >= enough:
+            self._refused()
+
+    def _refused(self) -> None:
+        head, self._answer_head = self._answer_head, None
+        self._give_up(HandshakeRefused(head.status, _refusal_words(head.reason, self._head)))
+
+    def _give_up(self, error: Exception) -> None:
+        self.factory.failed(Failure(error))
+        self.transport.abortConnection()
+
+    def failHandshake(self, reason: str) -> None:
+        """What Autobahn found wrong with a 101."""
+        self._give_up(HandshakeRefused(502, printable(reason)))
+
+    def onOpen(self) -> None:
+        self.peer = peer_text(self.transport)
+        version = 2 if self.websocket_protocol_in_use == SUBPROTOCOL_V2 else 1
+        self._start_session(version, asks_always=False, serves=(HTTP,))
+        self.factory.opened(self)
+
+
+def _refusal_words(reason: bytes, body: bytes) -> str:
+    """The server's own words: the `error` of a JSON body, else the start of the body, else the reason phrase."""
+    text = body[:MAX_REFUSAL_BODY_BYTES].decode("utf-8", "replace")
+    try:
+        parsed = json.loads(text)
+    except ValueError:
+        parsed = None
+    if isinstance(parsed, Mapping) and isinstance(parsed.get("error"), str):
+        text = parsed["error"]
+    text = " ".join(text.split())[:200] or reason.decode("latin-1")
+    return printable(text)
+
+
+class TunnelClientFactory(WebSocketClientFactory):
+    """Makes the one protocol of one attempt; `ready` fires with it when its session is open."""
+
+    protocol = TunnelClientProtocol
+    log = autobahn_log
+    noisy = False
+
+    def __init__(
+        self,
+        parts: TunnelParts,
+        *,
+        url: str,
+        headers: Mapping[str, str],
+        acceptor: Any,
+        endpoint: str,
+        agent_id: str,
+        slot: str,
+        reactor: Any,
+    ) -> None:
+        super().__init__(
+            url, headers=dict(headers), protocols=[SUBPROTOCOL_V2], useragent=f"pico/{parts.version}", reactor=reactor
+        )
+        self.parts = parts
+        self.acceptor = acceptor
+        self.endpoint = endpoint
+        self.agent_id = agent_id
+        self.slot = slot
+        self.ready: Deferred[TunnelClientProtocol] = Deferred()
+        self.setProtocolOptions(
+            openHandshakeTimeout=0,
+            closeHandshakeTimeout=0,
+            serverConnectionDropTimeout=0,
+            autoPingInterval=0,
+            tcpNoDelay=False,
+        )
+
+    def opened(self, tunnel: TunnelClientProtocol) -> None:
+        """The session is open."""
+        if not self.ready.called:
+            self.ready.callback(tunnel)
+
+    def failed(self, reason: Failure) -> None:
+        """The attempt is over."""
+        if not self.ready.called:
+            self.ready.errback(reason)
+
+
+def connect_tunnel(
+    reactor: Any,
+    parts: TunnelParts,
+    url: str,
+    *,
+    endpoint_id: str,
+    agent_id: str,
+    slot: str,
+    token: str = "",
+    root_cas: str = "",
+    acceptor: Any,
+    timeout_s: float,
+) -> Deferred[TunnelClientProtocol]:
+    """Connect to a node and register an endpoint.
+
+    Args:
+        url: http, https, ws or wss; a path in it comes before ours.
+        token: sent as a Bearer token when not empty.
+        root_cas: a PEM file to check the node's certificate with instead of the system's roots.
+        acceptor: an `ICallAcceptor`, for the requests.
+        timeout_s: for the connection, TLS and the WebSocket handshake together.
+
+    Returns:
+        A Deferred that fires with the open tunnel. It fails with `HandshakeRefused`, `HandshakeTimeout`, or what the
+        connection failed with (Twisted's connection errors, OpenSSL's).
+    """
+    parsed = urlsplit(url)
+    secure = parsed.scheme in ("https", "wss")
+    host = parsed.hostname or ""
+    port = parsed.port or (443 if secure else 80)
+    shown = f"[{host}]" if ":" in host else host
+    path = parsed.path.rstrip("/") + LISTENER_PATH.decode("ascii") + endpoint_id
+    headers = {"x-pico-agent-id": agent_id, "x-pico-agent-version": parts.version, "x-pico-slot": slot}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    factory = TunnelClientFactory(
+        parts,
+        url=f"{'wss' if secure else 'ws'}://{shown}:{port}{path}",
+        headers=headers,
+        acceptor=acceptor,
+        endpoint=endpoint_id.lower(),
+        agent_id=agent_id,
+        slot=slot,
+        reactor=reactor,
+    )
+    endpoint: IStreamClientEndpoint = HostnameEndpoint(reactor, host, port, timeout=timeout_s)
+    if secure:
+        endpoint = wrapClientTLS(client_tls(host, root_cas), endpoint)
+
+    protocols: list[TunnelClientProtocol] = []
+    connecting = endpoint.connect(factory)
+    connecting.addCallbacks(protocols.append, factory.failed)
+
+    def give_up(error: Exception) -> None:
+        factory.failed(Failure(error))
+        connecting.cancel()
+        for protocol in protocols:
+            protocol.transport.abortConnection()
+
+    result: Deferred[TunnelClientProtocol] = Deferred(lambda _: give_up(HandshakeTimeout("cancelled")))
+    timer = parts.clock.callLater(timeout_s, give_up, HandshakeTimeout(f"no session after {timeout_s:g} s"))
+
+    def done(outcome: Any) -> None:
+        if timer.active():
+            timer.cancel()
+        if not result.called:
+            result.callback(outcome)
+
+    factory.ready.addBoth(done)
+    return result

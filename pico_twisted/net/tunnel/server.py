@@ -1,0 +1,219 @@
+"""The server's role: a peer connects, its handshake is read and judged, its session begins."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import attrs
+from autobahn.twisted.websocket import (
+    WebSocketServerFactory,
+    WebSocketServerProtocol,
+)
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pico_twisted.core.http1.errors import Http1Error
+from pico_twisted.core.http1.forwarding import error_response
+from pico_twisted.core.http1.head import RequestHead, parse_request_head
+from pico_twisted.core.rpc.frames import (
+    SUBPROTOCOL_V2,
+)
+from pico_twisted.net.flow import half_close
+from pico_twisted.net.tunnel.base import CLOSE_TIMEOUT_S, Tunnel, TunnelParts, autobahn_log, peer_text, printable
+
+log = Logger(namespace="pico_twisted.net.tunnel")
+
+HANDSHAKE_TIMEOUT_S: Final = 10.0
+"""From the connection to the end of the WebSocket handshake; bytes do not extend it."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+_WS_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==\Z")
+
+
+@attrs.frozen(kw_only=True)
+class Refusal:
+    """A handshake that is not accepted: what to answer."""
+
+    status: int
+    message: str
+    code: str
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Admission:
+    """A handshake that is accepted, and what is known of the peer."""
+
+    endpoint: str
+    agent_id: str
+    slot: str
+    agent_version: str
+
+
+class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[misc]
+    """A peer that connected to us."""
+
+    admission: Admission
+    _deaf = False
+
+    def connectionMade(self) -> None:
+        self.parts = self.factory.parts
+        self._head = b""
+        super().connectionMade()
+        self.deadline = self.parts.sweep.now + HANDSHAKE_TIMEOUT_S
+        self.parts.sweep.add(self)
+        self.factory.connections.add(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.factory.connections.discard(self)
+        self.parts.sweep.discard(self)
+        super().connectionLost(reason)
+
+    def deadline_passed(self, now: float) -> None:
+        if self.session is None:
+            self.transport.abortConnection()
+        else:
+            super().deadline_passed(now)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.session is not None:
+            self._receive(data)
+        elif not self._deaf:
+            self._handshake(data)
+
+    def _handshake(self, data: bytes) -> None:
+        limits = self.parts.head_limits
+        self._head += data
+        end = self._head.find(b"\r\n\r\n", 0, limits.head_bytes)
+        if end < 0:
+            if len(self._head) >= limits.head_bytes:
+                self._refuse(Refusal(status=431, message="request head too large", code="head-too-large"))
+            return
+        whole, self._head = self._head, b""
+        try:
+            head = parse_request_head(whole[: end + 4], limits)
+        except Http1Error as error:
+            self._refuse(Refusal(status=error.status, message=error.message, code=error.code))
+            return
+        answer = self._check_websocket(head) or self.factory.admit(head, self.transport.getPeer())
+        if isinstance(answer, Refusal):
+            self._refuse(answer)
+            return
+        self.admission = answer
+        self._dataReceived(whole)
+
+    @staticmethod
+    def _check_websocket(head: RequestHead) -> Refusal | None:
+        if head.method != b"GET" or head.has_body:
+            return Refusal(status=400, message="a WebSocket handshake is a GET without a body", code="bad-request")
+        offers = [] if head.upgrade is None else [offer.strip() for offer in head.upgrade.lower().split(b",")]
+        if not head.version_11 or b"websocket" not in offers:
+            return Refusal(
+                status=426,
+                message="this is for agents: a WebSocket handshake is expected",
+                code="upgrade-required",
+                headers=((b"upgrade", b"websocket"), (b"connection", b"upgrade")),
+            )
+        if head.get(b"sec-websocket-version") != b"13":
+            return Refusal(
+                status=426,
+                message="only WebSocket version 13 is spoken",
+                code="upgrade-required",
+                headers=((b"sec-websocket-version", b"13"),),
+            )
+        keys = [value for name, _, value in head.fields if name == b"sec-websocket-key"]
+        if len(keys) != 1 or not _WS_KEY.match(keys[0]):
+            return Refusal(status=400, message="bad sec-websocket-key", code="bad-request")
+        return None
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer in JSON and close, after the peer had time to read it."""
+        self._deaf = True
+        log.info(
+            "Handshake refused: {reason}", peer=peer_text(self.transport), status=refusal.status, reason=refusal.message
+        )
+        self.factory.refused(refusal)
+        self.transport.write(
+            error_response(
+                refusal.status,
+                refusal.message,
+                hop=self.factory.node_id,
+                code=refusal.code,
+                close=True,
+                extra=refusal.headers,
+            )
+        )
+        self.deadline = self.parts.sweep.now + CLOSE_TIMEOUT_S
+        half_close(self.transport)
+
+    def failHandshake(self, reason: str, code: int = 400, responseHeaders: object = None) -> None:
+        """What Autobahn still finds wrong with a handshake that we let pass."""
+        self._refuse(Refusal(status=400, message=printable(reason), code="bad-request"))
+
+    def onConnect(self, request: Any) -> tuple[str | None, dict[str, str]]:
+        chosen = SUBPROTOCOL_V2 if SUBPROTOCOL_V2 in request.protocols else None
+        return chosen, {"x-pico-node-id": self.factory.node_id}
+
+    def onOpen(self) -> None:
+        self.peer = peer_text(self.transport)
+        admission = self.admission
+        self.endpoint = admission.endpoint
+        self.slot = admission.slot
+        self.agent_id = admission.agent_id or f"v1-{self.peer}"
+        version = 2 if self.websocket_protocol_in_use == SUBPROTOCOL_V2 else 1
+        self.acceptor = self.factory.acceptor
+        self._start_session(version, asks_always=True, serves=self.factory.serves)
+        self.factory.opened(self)
+        self._pump()
+
+
+class TunnelServerFactory(WebSocketServerFactory):
+    """Accepts tunnels. A subclass says whom (`admit`) and what follows (`opened`).
+
+    Args:
+        parts: what all tunnels share.
+        node_id: told to the peer, and the hop in refusals.
+        reactor: Autobahn's timers; never the global one by accident.
+    """
+
+    protocol = TunnelServerProtocol
+    log = autobahn_log
+    acceptor: Any = None
+    serves: tuple[int, ...] = ()
+
+    def __init__(self, parts: TunnelParts, *, node_id: str, reactor: Any) -> None:
+        super().__init__(reactor=reactor, server="")
+        self.parts = parts
+        self.node_id = node_id
+        self.connections: set[TunnelServerProtocol] = set()
+        self.setProtocolOptions(
+            openHandshakeTimeout=0,
+            closeHandshakeTimeout=0,
+            autoPingInterval=0,
+            utf8validateIncoming=False,
+            allowedOrigins=["*"],
+            allowNullOrigin=True,
+            webStatus=False,
+            tcpNoDelay=False,
+        )
+
+    def admit(self, head: RequestHead, peer: Any) -> Admission | Refusal:
+        """Decide on a well-formed WebSocket handshake."""
+        return Refusal(status=404, message="nothing is here", code="not-found")
+
+    def opened(self, tunnel: TunnelServerProtocol) -> None:
+        """A session is open."""
+
+    def refused(self, refusal: Refusal) -> None:
+        """A handshake was refused."""
+
+
+def token_of(head: RequestHead, name: bytes) -> str | None:
+    """A header that holds one safe token: "" when absent, None when it is not one."""
+    value = head.get(name)
+    if value is None:
+        return ""
+    text = value.decode("ascii", "replace")
+    return text if _TOKEN.match(text) else None
