@@ -13,7 +13,7 @@ from pico_twisted.net.cluster import ClusterService
 from pico_twisted.net.forward import ForwardSettings
 from pico_twisted.net.logs import AccessLog
 from pico_twisted.net.metrics import Metrics
-from pico_twisted.net.periodic import Sweep
+from pico_twisted.net.periodic import EndOfTurn, Sweep
 from pico_twisted.net.proxy.channel import ProxySettings, ProxySite
 from pico_twisted.net.proxy.resource import ReverseResource
 from pico_twisted.net.tunnel import TunnelParts
@@ -41,6 +41,8 @@ class NodeParts:
         timeout_s: to a response's head; a second more passes before the node says so.
         idle_timeout_s, keepalive_timeout_s, head_timeout_s: the others.
         trusted_proxies: networks of the `ipaddress` module.
+        write_log: takes the lines of the access log, which are else kept in `access`.
+        gathers: tunnels send what one turn of the reactor brings with one write, as in a daemon; else at once.
 
     Attributes:
         access: the lines of the access log.
@@ -64,9 +66,11 @@ class NodeParts:
         trusted_proxies: tuple[Any, ...] = (),
         interval_s: float = 0.05,
         write_log: Callable[[str], object] | None = None,
+        gathers: bool = False,
     ) -> None:
         self.access: list[str] = []
         self.clock = clock
+        self._end_of_turn = EndOfTurn(clock) if gathers else None
         self.metrics = Metrics("node")
         self.sweep = Sweep(clock, interval_s)
         self.budget = Budget(buffered_bytes)
@@ -123,6 +127,7 @@ class NodeParts:
             head_limits=HeadLimits(),
             max_calls=1000,
             version="0.0.1",
+            end_of_turn=self._end_of_turn,
         )
 
     def stop(self) -> None:

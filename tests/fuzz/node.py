@@ -1,0 +1,99 @@
+"""A node for the fuzz run, in a process of its own: proxy and upstream port on loopback.
+
+Prints its ports as one line of JSON, then answers each line on its standard input with a line of JSON about itself. Every
+failure that is logged goes to standard error behind the word FAILURE. Ends with its standard input.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from twisted.internet import reactor as installed_reactor
+from twisted.internet.stdio import StandardIO
+from twisted.logger import LogEvent, globalLogBeginner
+from twisted.protocols.basic import LineReceiver
+
+from pico_twisted.testing.node import NodeParts
+
+reactor: Any = installed_reactor
+
+
+def rss_bytes() -> int:
+    """The memory of this process."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("no VmRSS")
+
+
+class Console(LineReceiver):
+    """Answers questions about the node."""
+
+    delimiter = b"\n"
+
+    def __init__(self, parts: NodeParts, failures: list[str]) -> None:
+        self._parts = parts
+        self._failures = failures
+
+    def lineReceived(self, line: bytes) -> None:
+        parts = self._parts
+        gc.collect()
+        tunnels = list(parts.upstream.connections)
+        answer = {
+            "rss": rss_bytes(),
+            "failures": len(self._failures),
+            "connections": len(parts.site.connections),
+            "sessions": len(tunnels),
+            "pending": len(parts.cluster.pending),
+            "held": parts.upstream.held_bytes() + parts.site.held_bytes(),
+            "requests": parts.site.requests,
+            "endpoints": parts.cluster.registry.counts(),
+        }
+        self.sendLine(json.dumps(answer).encode())
+
+    def connectionLost(self, reason: object = None) -> None:
+        reactor.stop()
+
+
+def main() -> None:
+    """Run until the standard input ends."""
+    faulthandler.register(signal.SIGUSR1)
+    failures: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        failure = event.get("log_failure")
+        if failure is not None:
+            failures.append(failure.getTraceback())
+            sys.stderr.write(f"FAILURE {event.get('log_format')}\n{failures[-1]}\n")
+            sys.stderr.flush()
+
+    globalLogBeginner.beginLoggingTo([observe], redirectStandardIO=False)
+    parts = NodeParts(
+        reactor,
+        gathers=True,
+        timeout_s=2.0,
+        idle_timeout_s=4.0,
+        head_timeout_s=2.0,
+        keepalive_timeout_s=4.0,
+        buffered_bytes=1 << 30,
+        max_sessions=10_000,
+        max_connections=10_000,
+        write_log=lambda text: None,
+    )
+    proxy = reactor.listenTCP(0, parts.site, interface="127.0.0.1", backlog=500)
+    upstream = reactor.listenTCP(0, parts.upstream, interface="127.0.0.1", backlog=500)
+    StandardIO(Console(parts, failures))
+    print(json.dumps({"proxy": proxy.getHost().port, "upstream": upstream.getHost().port}), flush=True)
+    reactor.run()
+
+
+if __name__ == "__main__":
+    main()

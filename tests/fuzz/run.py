@@ -1,0 +1,421 @@
+"""Malformed traffic of every kind for FUZZ_SECONDS (600), while honest traffic goes on and is checked.
+
+In turn: session cores are fed broken conversations; agents of a real upstream port misbehave in every way they can;
+clients of a real proxy port send broken HTTP. Beside the last two an honest agent serves an honest client.
+
+The status is 0 only if no exception escaped and none was logged, everybody honest was answered in time with the right
+bytes, every connection came to an end, and the memory of the node did not grow. FUZZ_SEED makes a run again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from pathlib import Path
+from random import Random
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.fuzz import attacks, mutations  # noqa: E402
+from tests.fuzz.attacks import Finding  # noqa: E402
+from tests.peers import frames  # noqa: E402
+from tests.peers.pipe import Ended, dial  # noqa: E402
+from tests.peers.v2 import Agent  # noqa: E402
+
+HONEST_DEADLINE_S = 15.0
+"""An honest request that is not answered in this time is a hang."""
+GROWTH_BYTES = 24 * 1024 * 1024
+"""Memory that may come and stay between the end of the warm-up and the end."""
+ATTACKERS = 4
+MAX_FINDINGS = 10
+SETTLE_S = 8.0
+"""When all attackers have left, the node's own deadlines pass within this time."""
+
+
+class Findings:
+    """What must not have happened, and how much was done."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.said: list[str] = []
+        self._lock = threading.Lock()
+
+    def add(self, text: str) -> None:
+        """Report one."""
+        with self._lock:
+            self.said.append(text)
+        print(f"FOUND: {text}", flush=True)
+
+    def did(self, what: str) -> None:
+        """Count something that was done."""
+        with self._lock:
+            self.counts[what] += 1
+
+    @property
+    def enough(self) -> bool:
+        """Whether there is no point in going on."""
+        return len(self.said) >= MAX_FINDINGS
+
+
+class Node:
+    """The node's process."""
+
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+        self._process = subprocess.Popen(
+            [sys.executable, str(ROOT / "tests" / "fuzz" / "node.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        ports = json.loads(self._line())
+        self.proxy = ("127.0.0.1", int(ports["proxy"]))
+        self.upstream = ("127.0.0.1", int(ports["upstream"]))
+        self.log: list[str] = []
+        self._reader = threading.Thread(target=self._read_log, daemon=True)
+        self._reader.start()
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+    def _read_log(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            self.log.append(line)
+            if line.startswith("FAILURE"):
+                self._findings.add(f"the node logged a failure: {line.strip()}")
+
+    def status(self) -> dict[str, Any]:
+        """What the node says of itself."""
+        assert self._process.stdin is not None
+        if self._process.poll() is not None:
+            raise Finding(f"the node ended with status {self._process.returncode}")
+        self._process.stdin.write("?\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._line())
+        return answer
+
+    def show_stacks(self) -> None:
+        """Let a node that hangs say where."""
+        self._process.send_signal(signal.SIGUSR1)
+        time.sleep(0.5)
+
+    def stop(self) -> None:
+        """End it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            self._findings.add("the node did not stop")
+        self._reader.join(5)
+
+
+class Honest:
+    """An agent and a client that behave, and look closely at what they get."""
+
+    def __init__(self, node: Node, findings: Findings, seed: str) -> None:
+        self._node = node
+        self._findings = findings
+        self._rng = Random(seed)
+        self._stopped = threading.Event()
+        self.agent = Agent(node.upstream, "honest", agent_id="honest")
+        self._threads = [
+            threading.Thread(target=self._serve, name="honest-agent", daemon=True),
+            threading.Thread(target=self._ask, name="honest-client", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _serve(self) -> None:
+        """Echo every body. What a fuzzed client got through has to be a good request nevertheless."""
+        agent = self.agent
+        while not self._stopped.is_set():
+            try:
+                frame = agent.next_call(1.0)
+            except TimeoutError:
+                continue
+            except Ended as ended:
+                if not self._stopped.is_set():
+                    self._findings.add(f"the honest agent was closed: {ended}")
+                return
+            threading.Thread(target=self._answer, args=(frame,), daemon=True).start()
+
+    def _answer(self, frame: frames.Frame) -> None:
+        head, end, _ = frame.payload.partition(b"\r\n\r\n")
+        if not end or b"\n" in head.replace(b"\r\n", b"") or b"\x00" in head:
+            self._findings.add(f"a broken head reached the agent: {frame.payload[:300]!r}")
+            return
+        names = [line.partition(b":")[0].lower() for line in head.split(b"\r\n")[1:]]
+        if names.count(b"host") != 1 or b"transfer-encoding" in names or names.count(b"content-length") > 1:
+            self._findings.add(f"an odd head reached the agent: {head[:300]!r}")
+        try:
+            payload = self.agent.wait_stream(frame.call, response=False, timeout=HONEST_DEADLINE_S)
+            _, _, body = payload.partition(b"\r\n\r\n")
+            if b"connection" in names:
+                body = b""
+            answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
+            if head.startswith(b"HEAD "):
+                self.agent.answer_call(frame.call, answer)
+            else:
+                self.agent.answer_call(frame.call, answer + body)
+        except (ValueError, Ended, TimeoutError):
+            return  # a client that left, or lied about its length
+        finally:
+            self._forget(frame.call)
+
+    def _forget(self, call: int) -> None:
+        """Let go of the frames of a call that is over: this peer keeps everything for tests."""
+        agent = self.agent
+        with agent._changed:
+            agent._credit.pop((call, True), None)
+            agent._credit.pop((call, False), None)
+            kept = [
+                frames.Frame(frame.kind, frame.call, frame.flags, b"") if frame.call == call else frame
+                for frame in agent.seen
+            ]
+            agent.seen[:] = kept
+
+    def _ask(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                self.ask()
+            except Finding as finding:
+                self._findings.add(str(finding))
+                if not self._stopped.is_set():
+                    self._node.show_stacks()
+                    return
+            time.sleep(0.02)
+
+    def ask(self) -> None:
+        """One request, and a close look at its answer."""
+        body = self._rng.randbytes(self._rng.choice((0, 1, 1000, 70_000, 300_000)))
+        request = b"POST /honest HTTP/1.1\r\nHost: honest.example\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+        began = time.monotonic()
+        answer = bytearray()
+        try:
+            pipe = dial(self._node.proxy, timeout=HONEST_DEADLINE_S)
+            try:
+                pipe.send(request % len(body) + body, timeout=HONEST_DEADLINE_S)
+                while True:
+                    answer += pipe.recv(max(0.1, began + HONEST_DEADLINE_S - time.monotonic()))
+            except Ended:
+                pass
+            finally:
+                pipe.close()
+        except (TimeoutError, OSError) as error:
+            if self._stopped.is_set():
+                return
+            took = time.monotonic() - began
+            raise Finding(f"an honest request was not answered in {took:.1f} s: {error}; {bytes(answer[:100])!r}") from error
+        head, _, got = bytes(answer).partition(b"\r\n\r\n")
+        if self._stopped.is_set():
+            return
+        if not head.startswith(b"HTTP/1.1 200 ") or got != body:
+            raise Finding(f"an honest request was answered wrongly: {head[:300]!r}, {len(got)} of {len(body)} bytes")
+        self._findings.did("honest requests")
+
+    def stop(self) -> None:
+        """Leave."""
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join(HONEST_DEADLINE_S + 5)
+        self.agent.close()
+
+
+class Run:
+    """One run.
+
+    Args:
+        seconds: how long.
+        seed: of everything random.
+    """
+
+    def __init__(self, seconds: float, seed: int) -> None:
+        self.seconds = seconds
+        self.seed = seed
+        self.findings = Findings()
+        self.node = Node(self.findings)
+
+    def rng(self, mode: str, number: int) -> Random:
+        """The chance of one attack, the same in each run with this seed."""
+        return Random(f"{self.seed}/{mode}/{number}")
+
+    def cores(self, until: float, first: int) -> int:
+        """Attack the session cores for a while; the number of the next attack."""
+        number = first
+        while time.monotonic() < until and not self.findings.enough:
+            try:
+                attacks.attack_core(self.rng("core", number))
+                for part in range(5):
+                    attacks.attack_streams(self.rng("stream", number * 5 + part))
+            except Exception:
+                self.findings.add(f"core attack {number}: {traceback.format_exc()}")
+            number += 1
+            self.findings.did("broken conversations")
+        return number
+
+    def sockets(self, mode: str, until: float, first: int) -> int:
+        """Attack the upstream or the proxy port for a while, several at a time; the number of the next attack."""
+        numbers = iter(range(first, 1 << 62))
+        lock = threading.Lock()
+        last = [first]
+
+        def attacker() -> None:
+            while time.monotonic() < until and not self.findings.enough:
+                with lock:
+                    number = last[0] = next(numbers)
+                rng = self.rng(mode, number)
+                try:
+                    if mode == "proxy":
+                        attacks.attack_proxy(rng, self.node.proxy, rng.choice(("honest", "honest", "nobody")))
+                    else:
+                        self._evil_agent(rng, f"evil-{number % 50}")
+                except Finding as finding:
+                    self.findings.add(f"{mode} attack {number}: {finding}")
+                    self.node.show_stacks()
+                except OSError:
+                    pass  # refused, reset or cut: its own fault
+                except Exception:
+                    self.findings.add(f"{mode} attack {number}: {traceback.format_exc()}")
+                self.findings.did(f"{mode} attacks")
+
+        threads = [threading.Thread(target=attacker, daemon=True) for _ in range(ATTACKERS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()) + 2 * attacks.PATIENCE_S + 5)
+            if thread.is_alive():
+                self.findings.add(f"an attacker of the {mode} port hangs")
+        return last[0] + 1
+
+    def _evil_agent(self, rng: Random, endpoint: str) -> None:
+        clients: list[threading.Thread] = []
+        seeds = [rng.random() for _ in range(rng.choice((0, 1, 1, 3)))]
+
+        def client(seed: float) -> None:
+            try:
+                attacks.provoke(Random(seed), self.node.proxy, endpoint)
+            except OSError:
+                pass
+            except Finding as finding:
+                self.findings.add(f"evil agent at {endpoint}: {finding}")
+                self.node.show_stacks()
+            self.findings.did("requests to evil agents")
+
+        def provoke() -> None:
+            for seed in seeds:
+                clients.append(threading.Thread(target=client, args=(seed,), daemon=True))
+                clients[-1].start()
+
+        attacks.EvilAgent(rng, self.node.upstream, endpoint).run(1.0, provoke)
+        for thread in clients:
+            thread.join(attacks.PATIENCE_S + 5)
+
+    def go(self) -> int:
+        """Do everything. Returns the exit status."""
+        print(f"seed {self.seed}, {self.seconds:g} s", flush=True)
+        ends = time.monotonic() + self.seconds
+        warm = time.monotonic() + max(3.0, self.seconds * 0.25)
+        turn_s = max(1.0, min(10.0, self.seconds / 9))
+        honest = Honest(self.node, self.findings, f"{self.seed}/honest")
+        begun: dict[str, Any] | None = None
+        own_begun = 0
+        next_number = {"core": 0, "upstream": 0, "proxy": 0}
+        while time.monotonic() < ends and not self.findings.enough:
+            for mode in next_number:
+                until = min(ends, time.monotonic() + turn_s)
+                if time.monotonic() >= ends:
+                    break
+                if mode == "core":
+                    next_number[mode] = self.cores(until, next_number[mode])
+                else:
+                    next_number[mode] = self.sockets(mode, until, next_number[mode])
+            if begun is None and time.monotonic() >= warm:
+                begun, own_begun = self._status(), own_rss_bytes()
+        honest.stop()
+        ended = self._settled()
+        own_ended = own_rss_bytes()
+        self.node.stop()
+        self._judge(begun, ended, own_begun, own_ended)
+        for line in self.node.log:
+            print(line, end="")
+        for text in self.findings.said:
+            print(f"FOUND: {text}")
+        print(f"seed {self.seed}: {'failed' if self.findings.said else 'nothing found'}")
+        return 1 if self.findings.said else 0
+
+    def _status(self) -> dict[str, Any] | None:
+        try:
+            return self.node.status()
+        except (Finding, OSError, ValueError) as error:
+            self.findings.add(f"the node does not tell how it is: {error}")
+            return None
+
+    def _settled(self) -> dict[str, Any] | None:
+        """The node's state once everybody has left; whatever it still holds then, it holds for ever."""
+        until = time.monotonic() + SETTLE_S
+        while True:
+            status = self._status()
+            if status is None:
+                return None
+            held = {name: status[name] for name in ("connections", "sessions", "pending", "held", "endpoints")}
+            if not any(held.values()):
+                return status
+            if time.monotonic() >= until:
+                self.findings.add(f"the node still holds {held}")
+                return status
+            time.sleep(0.25)
+
+    def _judge(
+        self, begun: dict[str, Any] | None, ended: dict[str, Any] | None, own_begun: int, own_ended: int
+    ) -> None:
+        for what, count in sorted(self.findings.counts.items()):
+            print(f"{count:8} {what}")
+        if not self.findings.counts["honest requests"]:
+            self.findings.add("no honest request was served")
+        if ended is None:
+            return
+        print(f"{ended['requests']:8} requests that the node took")
+        if begun is None:
+            print("too short to look at memory")
+            return
+        mib = 1024 * 1024
+        print(f"node's memory {begun['rss'] / mib:.1f} MiB, at the end {ended['rss'] / mib:.1f} MiB")
+        print(f"runner's memory {own_begun / mib:.1f} MiB, at the end {own_ended / mib:.1f} MiB")
+        if ended["rss"] - begun["rss"] > GROWTH_BYTES:
+            self.findings.add("the node's memory grew")
+
+
+def own_rss_bytes() -> int:
+    """The memory of this process."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("no VmRSS")
+
+
+def main() -> int:
+    """Read the environment and run."""
+    seconds = float(os.environ.get("FUZZ_SECONDS", "600"))
+    seed = int(os.environ.get("FUZZ_SEED") or Random().getrandbits(32))
+    assert mutations
+    return Run(seconds, seed).go()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
