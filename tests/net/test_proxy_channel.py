@@ -26,6 +26,7 @@ GET = b"GET /a HTTP/1.1\r\nHost: my-ep.example.com\r\n\r\n"
 POST = b"POST /a HTTP/1.1\r\nHost: my-ep.example.com\r\nContent-Length: 5\r\n\r\n"
 CHUNKED = b"POST /a HTTP/1.1\r\nHost: my-ep.example.com\r\nTransfer-Encoding: chunked\r\n\r\n"
 UPGRADE = b"GET /a HTTP/1.1\r\nHost: my-ep.example.com\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
+BIG_HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n"
 HEAD_TIMEOUT_S, KEEPALIVE_S, TIMEOUT_S, IDLE_S = 2.0, 6.0, 5.0, 8.0
 
 
@@ -257,9 +258,20 @@ class TestResponses:
         else:
             client.tunnel.lose()
         client.clock.advance(0)
-        assert client.transport.aborted and not client.taken().endswith(b"0\r\n\r\n")
+        assert client.transport.half_closed and not client.taken().endswith(b"0\r\n\r\n")
+        client.send(GET)
+        client.pass_time(LINGER_S + 0.3)
+        assert client.transport.over and len(client.tunnel.opened) == 1
         (line,) = client.log
         assert (line["status"], line["error"]) == (200, "upstream-unreachable")
+
+    def test_cut_of_what_ends_with_its_connection(self) -> None:
+        """To an HTTP/1.0 client an end would look like a whole response: its connection is reset."""
+        client = Client(GET.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        client.respond(OK + b"some", True)
+        client.call.refuse(frames.FAILED)
+        client.clock.advance(0)
+        assert client.transport.aborted
 
     @pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
     def test_without_body(self, status: bytes) -> None:
@@ -525,13 +537,45 @@ class TestEnds:
         client = Client(GET)
         client.transport.receive_fin()
         client.transport.takes = False
-        client.respond(OK2.replace(b"2", b"200000") + bytes(100_000), True)
+        client.respond(BIG_HEAD + bytes(100_000), True)
         client.respond(bytes(100_000))
-        client.pass_time(20)
+        client.pass_time(KEEPALIVE_S - 1)
         while client.transport.held:
             client.transport.take(1000)
         client.clock.advance(0)
         assert len(client.answer()[2]) == 200_000 and client.transport.over
+
+    def test_half_close_while_the_answer_flows(self) -> None:
+        """Also when the end comes behind the answer's head: as long as something flows, somebody may read it."""
+        client = Client(GET)
+        client.respond(BIG_HEAD + bytes(100_000), True)
+        client.transport.receive_fin()
+        for number in range(10):
+            client.pass_time(0.2)
+            client.respond(bytes(10_000), number < 9)
+        client.clock.advance(0)
+        assert len(client.answer()[2]) == 200_000 and client.transport.over and not client.transport.aborted
+
+    def test_end_while_the_answer_pauses(self) -> None:
+        """When nothing flows behind the head, an end means that the client has left: seen within a second."""
+        client = Client(GET)
+        client.respond(OK + b"event", True)
+        client.transport.receive_fin()
+        client.pass_time(1.0)
+        assert client.transport.over and client.call.reset_code == frames.CANCELLED
+        (line,) = client.log
+        assert (line["status"], line["error"]) == (200, "client-gone")
+
+    def test_end_before_an_answer_that_pauses(self) -> None:
+        """A client that ended before the head came was asked then, and gets its answer however slowly it comes."""
+        client = Client(GET)
+        client.transport.receive_fin()
+        client.pass_time(1)
+        client.respond(OK + b"event", True)
+        client.pass_time(IDLE_S - 1)
+        client.respond(b"event")
+        client.clock.advance(0)
+        assert client.taken().endswith(b"0\r\n\r\n") and client.transport.over
 
     def test_half_close_in_the_middle(self) -> None:
         """A client that ends within its head or body has left: its call is cancelled."""
@@ -609,13 +653,13 @@ class TestEnds:
         assert client.transport.over
 
     def test_slow_reader_of_an_early_answer(self) -> None:
-        """An answer that ended before its request reaches a slow client whole, however long it takes."""
+        """An answer that ended before its request reaches a slow client whole, if it takes it within a keep-alive."""
         client = Client(CHUNKED + b"5\r\nhello\r\n")
         client.transport.takes = False
-        client.respond(OK2.replace(b"2", b"200000") + bytes(200_000))
+        client.respond(BIG_HEAD + bytes(200_000))
         client.call.refuse(frames.STOP)
         for _ in range(10):
-            client.pass_time(1.0)
+            client.pass_time(0.5)
             client.transport.take(10_000)
         while client.transport.held:
             client.transport.take(10_000)
@@ -627,7 +671,7 @@ class TestEnds:
         """A client that ends its half while it still reads such an answer gets all of it."""
         client = Client(CHUNKED + b"5\r\nhello\r\n")
         client.transport.takes = False
-        client.respond(OK2.replace(b"2", b"200000") + bytes(200_000))
+        client.respond(BIG_HEAD + bytes(200_000))
         client.call.refuse(frames.STOP)
         client.transport.receive_fin()
         client.pass_time(0.2)
@@ -641,7 +685,7 @@ class TestEnds:
         """A closing connection waits for its client to take the answer, and not for ever."""
         client = Client(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         client.transport.takes = False
-        client.respond(OK2.replace(b"2", b"200000") + bytes(200_000))
+        client.respond(BIG_HEAD + bytes(200_000))
         client.pass_time(KEEPALIVE_S - 1)
         assert not client.transport.over
         client.pass_time(2)

@@ -8,8 +8,8 @@ ahead is held up to a bound, then reading stops.
 *A client that leaves* while we wait for the service sends the same FIN as one that only ended its half and waits for
 the answer. Nothing tells them apart but sending something: so a client whose FIN came before the response began is
 asked after a moment with an interim 100 (RFC 9110 15.2 lets clients ignore it): the kernel of one that left answers
-with a reset. HTTP/1.0 clients get no 1xx, so they get their answer. A FIN behind the response's head means that the
-client left.
+with a reset. HTTP/1.0 clients get no 1xx, so they get their answer. When the FIN comes behind the response's head, its
+bytes are the question: while they flow, a client that left answers them with a reset; when they pause, it has left.
 
 *Closing.* A socket that is closed with unread input resets the connection, and the answer with it. So after a refusal
 the connection half-closes and lingers: input is thrown away for a while.
@@ -103,6 +103,9 @@ class ProxyChannel(Protocol):
     _paused = False  # by the transport
     _raw = False
     _lingering = False
+    _write_ended = False
+    _watched = False  # its FIN came behind the response's head
+    _sent_before = 0
     _lingered = 0
     _eof = False
     _asked = False
@@ -208,6 +211,7 @@ class ProxyChannel(Protocol):
         request = self._request = ProxyRequest(self, head, body, complete)
         self.site.requests += 1
         self._asked = False
+        self._watched = False
         if fault is not None:
             self._break(request, fault)
             return
@@ -253,30 +257,40 @@ class ProxyChannel(Protocol):
         """The client's FIN (IHalfCloseableProtocol)."""
         self._eof = True
         request = self._request
-        if self._lingering or self._closed:
-            self._abort()
+        if self._closed:
+            return
+        if self._lingering:
+            self._close()
         elif self._raw:
             request.forward.body_ended()  # type: ignore[union-attr]
         elif request is None:
             self._close()
-        elif not request.body_complete or (request.status and not self._requests.buffered):
+        elif not request.body_complete:
             self._abort()
         else:
             self._came_to_eof(request)
 
     def writeConnectionLost(self) -> None:
         """Our half is closed (IHalfCloseableProtocol)."""
+        self._write_ended = True
+        if self._lingering:
+            self.deadline = self.site.settings.sweep.now + LINGER_S
 
     def _came_to_eof(self, request: ProxyRequest) -> None:
         request.keep_alive = request.keep_alive and self._requests.buffered > 0
-        if request.head.version_11 and not request.status:
+        if request.status:
+            self._watched = True
+            self._sent_before = request.bytes_out
+        if request.head.version_11 or request.status:
             self.deadline = self.site.settings.sweep.now + ASK_AFTER_S
 
     # Time
 
     def deadline_passed(self, now: float) -> None:
         """A head, an idle connection or a lingering one took too long; or a client is to be asked."""
-        if self._lingering or self._closed:
+        if self._lingering and self._write_ended:
+            self._close()  # what the kernel holds for the client still goes to it
+        elif self._lingering or self._closed:
             self._abort()
         elif self._request is not None:
             self._ask(self._request, now)
@@ -287,7 +301,15 @@ class ProxyChannel(Protocol):
             self.deadline = now + LINGER_S
 
     def _ask(self, request: ProxyRequest, now: float) -> None:
-        if not self._eof or request.status:
+        if not self._eof:
+            self.deadline = NEVER
+        elif self._watched:
+            if request.bytes_out == self._sent_before and not self._paused:
+                self._abort()
+            else:
+                self._sent_before = request.bytes_out
+                self.deadline = now + ASK_AFTER_S
+        elif request.status:
             self.deadline = NEVER
         elif not self._asked:
             self._asked = True
@@ -372,10 +394,6 @@ class ProxyChannel(Protocol):
         self.write(answer)
         return len(answer) - answer.index(b"\r\n\r\n") - 4
 
-    def stopped_early(self) -> None:
-        """The response is complete, and the rest of the request is not wanted."""
-        self.resume_reading("request")
-
     def request_done(self, request: ProxyRequest) -> None:
         """The forwarding of the request is over: log it, and go on with the next one, or close."""
         self.flush()
@@ -389,7 +407,7 @@ class ProxyChannel(Protocol):
         if self._closed:
             return
         if not request.keep_alive or not request.response_over or not request.body_complete:
-            if self._raw or (request.body_complete and not self._requests.buffered):
+            if self._eof or (request.body_complete and not self._requests.buffered and not self._raw):
                 self._close()
             else:
                 self._linger()
@@ -485,7 +503,7 @@ class ProxyChannel(Protocol):
             return
         self.flush()
         self._lingering = True
-        self.deadline = self.site.settings.sweep.now + LINGER_S
+        self.deadline = self.site.settings.sweep.now + self.site.settings.keepalive_timeout_s
         transport: Any = self.transport
         self._reading_stopped.clear()
         transport.unregisterProducer()

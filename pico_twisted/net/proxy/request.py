@@ -185,7 +185,7 @@ class ProxyRequest:
         """Break the connection, so that the client sees that the response is not whole."""
         self.response_over = True
         self.keep_alive = False
-        self.channel.cut(as_reset=self._until_close)
+        self.channel.cut(as_reset=self._until_close or self.upgraded)
 
     def fail(self, status: int, message: str, code: str) -> None:
         """Answer with an error of ours."""
@@ -216,8 +216,6 @@ class ProxyRequest:
         """The rest of the body is not wanted."""
         self.keep_alive = False
         self.response_over = True
-        self.body_complete = True
-        self.channel.stopped_early()
 
     def done(self) -> None:
         """The forwarding is over: log it, and let the connection go on."""
