@@ -67,7 +67,7 @@ def mutated_frame(rng: Random, message: bytes) -> bytes:
     if choice == 1:
         return frame(rng.choice(KINDS), call_id, flags, payload)
     if choice == 2:
-        return frame(kind, rng.choice((*IDS, call_id + 1, max(0, call_id - 1))), flags, payload)
+        return frame(kind, rng.choice((*IDS, (call_id + 1) % 2**64, max(0, call_id - 1))), flags, payload)
     if choice == 3:
         return frame(kind, call_id, flags ^ (1 << rng.randrange(16)), payload)
     if choice == 4:

@@ -721,6 +721,20 @@ class TestFlow:
         client.respond(b"end")
         assert client.taken().endswith(b"0\r\n\r\n")
 
+    def test_slow_client_that_asks_on(self) -> None:
+        """A client that does not read what it asked for gets no credit for the next answer that it asked for either."""
+        large = b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n"
+        client = Client(GET + GET)
+        client.transport.takes = False
+        client.respond(large + bytes(200_000))
+        assert len(client.tunnel.opened) == 2
+        client.respond(large + bytes(50_000), True)
+        assert client.call.consumed == 0
+        while client.transport.held:
+            client.transport.take(100_000)
+        client.clock.advance(0)
+        assert client.call.consumed > 50_000
+
     def test_slow_service(self) -> None:
         """While much of a body waits the client is not read; then it goes on where it was."""
         client = Client(CHUNKED)

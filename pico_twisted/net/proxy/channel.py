@@ -216,6 +216,8 @@ class ProxyChannel(Protocol):
             self._break(request, fault)
             return
         self.site.resource.render(request)
+        if self._paused and request.forward is not None:
+            request.forward.pause()  # the answer before it still waits in the transport
         if self._eof and self._request is request:
             self._came_to_eof(request)
 
