@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import IService
@@ -76,18 +75,18 @@ class Agent(Daemon):
         self.agent.startService()
 
     def _registered(self, _: None) -> None:
-        log.info("All listeners are registered", listeners=len(self._config.listeners))
-        if sys.__stderr__ is not None and sys.__stderr__.isatty():
-            sessions = [(one.url, one.node_id, one.rtt_s or one.handshake_s / 2) for one in self.agent.sessions()]
-            sys.__stderr__.write(
-                agent_banner(
-                    __version__,
-                    self.agent.agent_id,
-                    sessions,
-                    [(one.endpoint, str(one.addr)) for one in self._config.listeners],
-                    guess_proxy_url(sessions[0][0]) if sessions else None,
-                )
-            )
+        if not self.on_terminal(self._banner):
+            log.info("All listeners are registered", listeners=len(self._config.listeners))
+
+    def _banner(self) -> str:
+        sessions = [(one.url, one.node_id, one.rtt_s or one.handshake_s / 2) for one in self.agent.sessions()]
+        return agent_banner(
+            __version__,
+            self.agent.agent_id,
+            sessions,
+            [(one.endpoint, str(one.addr)) for one in self._config.listeners],
+            guess_proxy_url(sessions[0][0]) if sessions else None,
+        )
 
     async def drain(self) -> None:
         """Tell the nodes, serve what is in flight, close."""

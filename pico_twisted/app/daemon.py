@@ -127,6 +127,14 @@ class Daemon(Service):
             self._cut = True
             self.cut()
 
+    def on_terminal(self, banner: Callable[[], str]) -> bool:
+        """Print the one block for a person who started us on a terminal. Returns whether there is one."""
+        stream = sys.__stderr__
+        if stream is None or not stream.isatty():
+            return False
+        stream.write(banner())
+        return True
+
     # Signals
 
     def _catch_signals(self) -> None:

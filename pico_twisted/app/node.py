@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import sys
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import IService
@@ -186,6 +185,8 @@ class Node(Daemon):
         self.cluster.startService()
         self._ready = True
         urls = {name: self.url(name) for name in self._ports}
+        if self.on_terminal(self._banner):
+            return
         log.info(
             "Node {node_id} is up",
             node_id=self.cluster.node_id,
@@ -195,18 +196,17 @@ class Node(Daemon):
             upstream=urls["upstream"],
         )
         log.warn("Agents are not authenticated: keep the upstream port off the Internet", upstream=urls["upstream"])
-        if sys.__stderr__ is not None and sys.__stderr__.isatty():
-            everywhere = [name for name, port in self._ports.items() if port.open_to_all]
-            sys.__stderr__.write(
-                node_banner(
-                    __version__,
-                    self.cluster.node_id,
-                    urls["proxy"],
-                    urls["admin"],
-                    urls["upstream"],
-                    open_to_all=everywhere,
-                )
-            )
+
+    def _banner(self) -> str:
+        everywhere = [name for name, port in self._ports.items() if port.open_to_all]
+        return node_banner(
+            __version__,
+            self.cluster.node_id,
+            self.url("proxy"),
+            self.url("admin"),
+            self.url("upstream"),
+            open_to_all=everywhere,
+        )
 
     def url(self, name: str) -> str:
         """The URL of a port, as it is advertised."""

@@ -29,6 +29,9 @@ from .usage_text import Entry, Group, render, terminal_width
 C = TypeVar("C", bound="NodeConfig | AgentConfig")
 D = TypeVar("D", bound="DaemonOptions[Any]")
 
+_TWISTD_PIDFILE = "twistd.pid"
+"""Where twistd writes a process ID unless it is told otherwise."""
+
 _VALUE_WORDS = {"boolean": "true|false", "number": "N", "endpoint ID": "ID", "service address": "ADDRESS"}
 
 
@@ -113,7 +116,10 @@ class DaemonOptions(usage.Options, Generic[C]):
         if self._check_only:
             print("configuration is valid")
             raise SystemExit(0)
-        self.logging = log_under_twistd(self._log_settings(), {} if self.parent is None else self.parent)
+        twistd: dict[str, Any] = {} if self.parent is None else self.parent
+        self.logging = log_under_twistd(self._log_settings(), twistd)
+        if twistd.get("nodaemon") and twistd.get("pidfile") == _TWISTD_PIDFILE:
+            twistd["pidfile"] = ""  # two daemons in the foreground of one directory would be in each other's way
 
     def _log_settings(self) -> LogConfig:
         """As configured; but a person who starts a daemon on a terminal without a file gets lines to read, not JSON."""

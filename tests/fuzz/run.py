@@ -353,8 +353,7 @@ class Run:
         own_ended = own_rss_bytes()
         self.node.stop()
         self._judge(begun, ended, own_begun, own_ended)
-        for line in self.node.log:
-            print(line, end="")
+        print("".join(self.node.log)[-20_000:], end="")
         found = len(self.findings.said)
         print(f"seed {self.seed}: {f'{found} found, see above' if found else 'nothing found'}")
         return 1 if self.findings.said else 0

@@ -380,20 +380,19 @@ class _SessionBase:
     def _check_invariants(self) -> None:
         """For tests: what must hold between any two calls of this object."""
         assert all(call.ours and not call.started and call.ready for call in self._unsent)
-        unsent = {0: call for call in self._unsent}
-        for table, ours in ((self._ours, True), (unsent, True), (self._theirs, False)):
-            for call_id, call in table.items():
-                assert call.id == call_id and call.ours is ours and not call.closed
-                assert call.queued == sum(len(piece) for piece in call.queue) >= 0
-                assert not (call.send_closed and call.queue)
-                assert call.credit >= 0 and call.receive_left >= 0
-                assert call.unconsumed >= 0 and call.returned >= 0
-                assert not (call.send_closed and call.receive_ended), "a finished call is forgotten"
-                can_go = bool(call.queue and call.credit) or (
-                    call.send_ended and not call.queue and not call.send_closed
-                )
-                assert not can_go or call.ready, "a call that can send has its turn"
-                assert (not call.ready) or call in self.turn
+        open_calls = [(0, call, True) for call in self._unsent]
+        open_calls += [(call_id, call, True) for call_id, call in self._ours.items()]
+        open_calls += [(call_id, call, False) for call_id, call in self._theirs.items()]
+        for call_id, call, ours in open_calls:
+            assert call.id == call_id and call.ours is ours and not call.closed
+            assert call.queued == sum(len(piece) for piece in call.queue) >= 0
+            assert not (call.send_closed and call.queue)
+            assert call.credit >= 0 and call.receive_left >= 0
+            assert call.unconsumed >= 0 and call.returned >= 0
+            assert not (call.send_closed and call.receive_ended), "a finished call is forgotten"
+            can_go = bool(call.queue and call.credit) or (call.send_ended and not call.queue and not call.send_closed)
+            assert not can_go or call.ready, "a call that can send has its turn"
+            assert (not call.ready) or call in self.turn
         assert len(self._control) <= MAX_OWED_FRAMES + 2 * self._max_calls
         assert len(self.turn) == len({id(call) for call in self.turn}), "one turn a call"
 

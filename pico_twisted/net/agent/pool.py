@@ -15,6 +15,7 @@ from twisted.internet.protocol import Factory
 from pico_twisted.config.values import ServiceAddress
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.net.agent.connection import SecureServiceConnection, ServiceConnection
+from pico_twisted.net.flow import NEXT_ADDRESS_S
 from pico_twisted.net.periodic import Sweep
 from pico_twisted.net.tls import client_tls
 
@@ -141,7 +142,7 @@ def _endpoint(reactor: Any, address: ServiceAddress, timeout_s: float) -> IStrea
     elif isIPv6Address(host):
         endpoint = TCP6ClientEndpoint(reactor, host, port, timeout=timeout_s)
     else:
-        endpoint = HostnameEndpoint(reactor, host, port, timeout=timeout_s)
+        endpoint = HostnameEndpoint(reactor, host, port, timeout=timeout_s, attemptDelay=NEXT_ADDRESS_S)
     if address.https:
         endpoint = wrapClientTLS(client_tls(host), endpoint)
     return endpoint

@@ -25,7 +25,7 @@ from pico_twisted.core.rpc.frames import (
     HTTP,
     SUBPROTOCOL_V2,
 )
-from pico_twisted.net.flow import tune
+from pico_twisted.net.flow import NEXT_ADDRESS_S, tune
 from pico_twisted.net.tls import client_tls
 from pico_twisted.net.tunnel.base import LISTENER_PATH, Tunnel, TunnelParts, autobahn_log, peer_text, printable
 
@@ -238,7 +238,9 @@ def connect_tunnel(
         slot=slot,
         reactor=reactor,
     )
-    endpoint: IStreamClientEndpoint = HostnameEndpoint(reactor, host, port, timeout=timeout_s)
+    endpoint: IStreamClientEndpoint = HostnameEndpoint(
+        reactor, host, port, timeout=timeout_s, attemptDelay=NEXT_ADDRESS_S
+    )
     if secure:
         endpoint = wrapClientTLS(client_tls(host, root_cas), endpoint)
 
