@@ -94,7 +94,6 @@ class PendingCall:
         registration: Any,
         payload: bytes,
         more: bool,
-        *,
         limits: HeadLimits,
         v1_body_bytes: int,
         method: bytes,

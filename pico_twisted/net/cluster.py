@@ -131,11 +131,11 @@ class ClusterService(Service):
             registration,
             payload,
             more,
-            limits=self._head_limits,
-            v1_body_bytes=self._v1_body_bytes,
-            method=method,
-            upgrade_asked=upgrade_asked,
-            sink=sink,
+            self._head_limits,
+            self._v1_body_bytes,
+            method,
+            upgrade_asked,
+            sink,
         )
         self.pending.add(pending)
         self._metrics.call_started()

@@ -388,7 +388,9 @@ class Forward:
         if self._over:
             return
         self._downstream.write(data)
-        self._progress()
+        if not self.upgraded:
+            settings = self._settings
+            self.deadline = settings.sweep.now + settings.idle_timeout_s
 
     def call_flush(self) -> None:
         """All that came with one frame was given."""

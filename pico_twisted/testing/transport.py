@@ -6,7 +6,7 @@ paused and resumed as a socket's would be; either side may half-close; and an ab
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -116,9 +116,9 @@ class MemoryTransport:
             self._producer_paused = True
             self.producer.pauseProducing()
 
-    def writeSequence(self, data: list[bytes]) -> None:
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
         """Queue bytes for the peer."""
-        self.write(b"".join(data))
+        self.write(b"".join(iovec))
 
     def loseConnection(self) -> None:
         """Close once everything was taken."""

@@ -40,7 +40,17 @@ def test_first_label_of_host(host: bytes, endpoint: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    [b"localhost", b"localhost:8000", b"localhost.", b"127.0.0.1", b"127.0.0.1:80", b"[::1]", b"[::1]:80", b"1.2", None],
+    [
+        b"localhost",
+        b"localhost:8000",
+        b"localhost.",
+        b"127.0.0.1",
+        b"127.0.0.1:80",
+        b"[::1]",
+        b"[::1]:80",
+        b"1.2",
+        None,
+    ],
 )
 def test_no_endpoint(host: bytes | None) -> None:
     """A bare name, an IP address and a missing Host name no endpoint."""

@@ -150,11 +150,16 @@ def test_next_request_before_the_end() -> None:
     connection = ServerConnection(LIMITS)
     with pytest.raises(RuntimeError):
         connection.next_request()
-    connection.receive(POST)
+    connection.receive(POST[:-1])
     connection.next_event()
     connection.next_event()
     with pytest.raises(RuntimeError):
         connection.next_request()
+    connection.receive(POST[-1:])
+    connection.next_event()
+    connection.next_request()  # all of it was read: END says nothing new
+    connection.receive(GET)
+    assert isinstance(connection.next_event(), RequestHead)
 
 
 @given(

@@ -252,7 +252,14 @@ class TestV1:
 
     @pytest.mark.parametrize(
         "message",
-        [b"", b"GET / HT", POST, POST + b"hell", POST[:-2], b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhe"],
+        [
+            b"",
+            b"GET / HT",
+            POST,
+            POST + b"hell",
+            POST[:-2],
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhe",
+        ],
     )
     def test_cut_requests(self, message: bytes) -> None:
         """A message that is not whole is no request."""

@@ -18,7 +18,7 @@ from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.frames import CREDIT, HTTP, MORE, RESET, RESPONSE, TCP
 from pico_twisted.core.rpc.http import CallProtocolError, Http1Error, RequestStream, ResponseStream
 from pico_twisted.core.rpc.session import Call, SessionV1, SessionV2
-from pico_twisted.testing.pump import End, Link, Pump
+from pico_twisted.testing.pump import End, Pump
 from tests.fuzz import mutations
 from tests.peers.websocket import BINARY, CLOSE, CONTINUATION, PING, TEXT, close_payload, frame_bytes, handshake_request
 
@@ -214,7 +214,9 @@ class EvilAgent:
                 self._ws(BINARY, rpc.encode(rng.choice((1, 4, 9)), number, 0, b"")) for number in range(1, 2000)
             )
         if choice == 12:
-            return self._ws(BINARY, rpc.encode(HTTP, rng.choice(ids), RESPONSE | MORE, bytes(60_000))) * rng.choice((1, 8))
+            return self._ws(BINARY, rpc.encode(HTTP, rng.choice(ids), RESPONSE | MORE, bytes(60_000))) * rng.choice(
+                (1, 8)
+            )
         return rng.randbytes(rng.choice((1, 10, 1000)))
 
     def _answer(self, call_id: int) -> list[bytes]:
@@ -288,7 +290,7 @@ class EvilAgent:
             elif size == 127 and len(data) >= 10:
                 (size,) = struct.unpack_from(">Q", data, 2)
                 start = 10
-            if len(data) < start + size or size > 125 and start == 2:
+            if len(data) < start + size or (size > 125 and start == 2):
                 return
             if data[0] == 0x82 and size >= 12:
                 kind, call_id, flags = rpc.HEADER.unpack_from(data, start)

@@ -1,7 +1,7 @@
 """A node for the fuzz run, in a process of its own: proxy and upstream port on loopback.
 
-Prints its ports as one line of JSON, then answers each line on its standard input with a line of JSON about itself. Every
-failure that is logged goes to standard error behind the word FAILURE. Ends with its standard input.
+Prints its ports as one line of JSON, then answers each line on its standard input with a line of JSON about itself.
+Every failure that is logged goes to standard error behind the word FAILURE. Ends with its standard input.
 """
 
 from __future__ import annotations

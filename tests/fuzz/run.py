@@ -222,7 +222,9 @@ class Honest:
             if self._stopped.is_set():
                 return
             took = time.monotonic() - began
-            raise Finding(f"an honest request was not answered in {took:.1f} s: {error}; {bytes(answer[:100])!r}") from error
+            raise Finding(
+                f"an honest request was not answered in {took:.1f} s: {error}; {bytes(answer[:100])!r}"
+            ) from error
         head, _, got = bytes(answer).partition(b"\r\n\r\n")
         if self._stopped.is_set():
             return
@@ -338,14 +340,14 @@ class Run:
         own_begun = 0
         next_number = {"core": 0, "upstream": 0, "proxy": 0}
         while time.monotonic() < ends and not self.findings.enough:
-            for mode in next_number:
+            for mode, number in next_number.items():
                 until = min(ends, time.monotonic() + turn_s)
                 if time.monotonic() >= ends:
                     break
                 if mode == "core":
-                    next_number[mode] = self.cores(until, next_number[mode])
+                    next_number[mode] = self.cores(until, number)
                 else:
-                    next_number[mode] = self.sockets(mode, until, next_number[mode])
+                    next_number[mode] = self.sockets(mode, until, number)
             if begun is None and time.monotonic() >= warm:
                 begun, own_begun = self._status(), own_rss_bytes()
         honest.stop()

@@ -7,8 +7,8 @@ from typing import Any
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from pico_twisted.core.http1.head import HeadLimits, Keep, RequestHead, ResponseHead, parse_request_head
 from pico_twisted.core.http1.forwarding import request_to_tunnel
+from pico_twisted.core.http1.head import HeadLimits, Keep, RequestHead, ResponseHead, parse_request_head
 from pico_twisted.net.forward import Forward
 from pico_twisted.net.interfaces import IDownstream
 from pico_twisted.testing.node import NodeParts
@@ -35,7 +35,7 @@ def request_head(
 UPGRADE_FIELDS = (b"Connection: Upgrade", b"Upgrade: x")
 
 
-def write_head(head: RequestHead, length: int | None | Keep) -> bytes:
+def write_head(head: RequestHead, length: int | Keep | None) -> bytes:
     """The head as the reverse resource writes it."""
     return request_to_tunnel(
         head,

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from pico_twisted.core.http1.head import parse_request_head
-from pico_twisted.core.http1.head import HeadLimits, RequestHead
+from pico_twisted.core.http1.head import HeadLimits, RequestHead, parse_request_head
 from pico_twisted.core.rpc import frames
 from pico_twisted.core.rpc.session import SEND_HIGH_BYTES
 from pico_twisted.net.forward import HOP_MARGIN_S, MAX_RETRIES, REPLAY_BYTES
@@ -18,9 +17,7 @@ from tests.net.doubles import CONTINUE, OK, OK2, SWITCH, UPGRADE_FIELDS, Case, r
 
 TIMEOUT_S = 5.0
 IDLE_S = 8.0
-UNREACHABLE = (
-    b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 2\r\nx-pico-error: agent-1; service-unreachable\r\n\r\n{}"
-)
+UNREACHABLE = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 2\r\nx-pico-error: agent-1; service-unreachable\r\n\r\n{}"
 
 
 def case(*tunnels: FakeTunnel, **limits: Any) -> Case:
@@ -144,8 +141,11 @@ class TestRetry:
 
     @pytest.mark.parametrize(
         ("method", "again"),
-        [(b"GET", True), (b"HEAD", True), (b"PUT", True), (b"DELETE", True), (b"OPTIONS", True), (b"POST", False)]
-        + [(b"PATCH", False)],
+        [
+            *[(method, True) for method in (b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS")],
+            (b"POST", False),
+            (b"PATCH", False),
+        ],
     )
     @pytest.mark.parametrize("how", ["failed", "lost"])
     def test_failures(self, method: bytes, again: bool, how: str) -> None:

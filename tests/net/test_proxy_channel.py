@@ -332,7 +332,11 @@ class TestErrors:
         [
             (b"GET / HTTP/1.1\r\n\r\n", 400, "bad-request"),
             (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "bad-request"),
-            (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400, "bad-request"),
+            (
+                b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+                400,
+                "bad-request",
+            ),
             (b"GET / HTTP/1.1\nHost: a\n\n", 400, "bad-request"),
             (b"nonsense\r\n\r\n", 400, "bad-request"),
             (b"\x16\x03\x01", 400, "bad-request"),
@@ -367,7 +371,12 @@ class TestErrors:
             (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, "missing-endpoint", "missing endpoint id"),
             (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 400, "missing-endpoint", "missing endpoint id"),
             (b"GET / HTTP/1.1\r\nHost: -a.b.c\r\n\r\n", 400, "invalid-endpoint", "invalid endpoint id"),
-            (b"GET / HTTP/1.1\r\nHost: a\r\nx-pico-endpoint: /\r\n\r\n", 400, "invalid-endpoint", "invalid endpoint id"),
+            (
+                b"GET / HTTP/1.1\r\nHost: a\r\nx-pico-endpoint: /\r\n\r\n",
+                400,
+                "invalid-endpoint",
+                "invalid endpoint id",
+            ),
             (b"GET / HTTP/1.1\r\nHost: nobody.b.c\r\n\r\n", 502, "no-upstreams", "no available upstreams"),
         ],
     )

@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.task import Clock
 
 from pico_twisted.core.rpc import frames as rpc
-from pico_twisted.net.tunnel import Closed, TunnelClientFactory, TunnelParts, connect_tunnel
+from pico_twisted.net.tunnel import Closed, TunnelClientFactory, TunnelParts
 from pico_twisted.testing.node import NodeParts, pass_time
 from pico_twisted.testing.service import Acceptor
 from pico_twisted.testing.transport import MemoryTransport, Wire
@@ -18,8 +18,6 @@ from tests.peers.websocket import BINARY, CLOSE, frame_bytes, handshake_request,
 
 KEY = base64.b64encode(bytes(range(16)))
 LISTENER = "/pico/v1/listener/my-ep"
-
-assert connect_tunnel
 
 
 def frames_in(data: bytes) -> list[tuple[int, bytes]]:

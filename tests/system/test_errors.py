@@ -334,17 +334,20 @@ def test_too_many_calls(short_stack: Stack) -> None:
     """Beyond limits.calls: 503 with Retry-After; when one call is over there is room again."""
     peer, endpoint = short_stack.v2_agent()
     clients = [short_stack.connect() for _ in range(4)]
+    calls = []
     for client in clients:
         # An upgraded connection is a call that no timer ends.
         client.send(short_stack.head("GET / HTTP/1.1", "Connection: Upgrade", "Upgrade: raw", endpoint=endpoint))
         switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n"
-        peer.answer_call(peer.next_call().call, switch, end=False)
+        calls.append(peer.next_call().call)
+        peer.answer_call(calls[-1], switch, end=False)
         assert client.read_response().status == 101
     got = short_stack.curl("/", "-H", f"x-pico-endpoint: {endpoint}")
     check(got, 503, None)
     assert int(got.headers["retry-after"]) > 0
-    for client in clients:
+    for client, call in zip(clients, calls, strict=True):
         client.close()
+        peer.answer_call(call, b"")
 
     def room() -> bool:
         return short_stack.request(endpoint=short_stack.endpoint).status == 200

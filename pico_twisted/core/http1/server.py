@@ -66,12 +66,12 @@ class ServerConnection(Messages):
         return head
 
     def next_request(self) -> None:
-        """Read the next request, which may be here already. To be called after `END`.
+        """Read the next request, which may be here already. To be called after `END`, or in its place.
 
         Raises:
             RuntimeError: a request is still being read.
         """
-        if self._state is not DONE:
+        if self._state is not DONE and self._state is not ENDING:
             raise RuntimeError("the request has not ended")
         self._state = HEAD
         self._empty_lines = 0

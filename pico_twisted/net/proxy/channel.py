@@ -107,7 +107,7 @@ class ProxyChannel(Protocol):
     _watched = False  # its FIN came behind the response's head
     _sent_before = 0
     _lingered = 0
-    _eof = False
+    at_eof = False  # its FIN came
     _asked = False
     _closed = False
     _busy = False
@@ -196,18 +196,19 @@ class ProxyChannel(Protocol):
     def _begin(self, head: RequestHead) -> None:
         self.deadline = NEVER
         body = b""
-        complete = False
+        complete = not head.has_body
         fault: Http1Error | None = None
-        try:
-            event = self._requests.next_event()
-            if type(event) is bytes:
-                body = event
+        if not complete:
+            try:
                 event = self._requests.next_event()
-            complete = event is END
-            if event is not None and not complete:
-                body += event  # type: ignore[operator]
-        except Http1Error as error:
-            fault = error
+                if type(event) is bytes:
+                    body = event
+                    event = self._requests.next_event()
+                complete = event is END
+                if event is not None and not complete:
+                    body += event  # type: ignore[operator]
+            except Http1Error as error:
+                fault = error
         request = self._request = ProxyRequest(self, head, body, complete)
         self.site.requests += 1
         self._asked = False
@@ -218,7 +219,7 @@ class ProxyChannel(Protocol):
         self.site.resource.render(request)
         if self._paused and request.forward is not None:
             request.forward.pause()  # the answer before it still waits in the transport
-        if self._eof and self._request is request:
+        if self.at_eof and self._request is request:
             self._came_to_eof(request)
 
     def _read_body(self, request: ProxyRequest) -> None:
@@ -241,7 +242,7 @@ class ProxyChannel(Protocol):
         """No request is here. Say until when one has to be."""
         settings = self.site.settings
         now = settings.sweep.now
-        if self._eof:
+        if self.at_eof:
             self._close()
         elif self._requests.head_begun:
             if self._head_deadline is None:
@@ -257,7 +258,7 @@ class ProxyChannel(Protocol):
 
     def readConnectionLost(self) -> None:
         """The client's FIN (IHalfCloseableProtocol)."""
-        self._eof = True
+        self.at_eof = True
         request = self._request
         if self._closed:
             return
@@ -303,7 +304,7 @@ class ProxyChannel(Protocol):
             self.deadline = now + LINGER_S
 
     def _ask(self, request: ProxyRequest, now: float) -> None:
-        if not self._eof:
+        if not self.at_eof:
             self.deadline = NEVER
         elif self._watched:
             if request.bytes_out == self._sent_before and not self._paused:
@@ -340,9 +341,9 @@ class ProxyChannel(Protocol):
             self.held_bytes += len(data)
         self._send(data)
 
-    def closes_next(self) -> bool:
-        """Whether the connection ends with the response that begins now, whatever the client asks."""
-        return self.site.draining or (self._eof and not self._requests.buffered)
+    def goes_on(self, wished: bool) -> bool:
+        """Whether the connection goes on behind the response that begins now, when the client wishes it."""
+        return wished and not self.site.draining and (not self.at_eof or self._requests.buffered > 0)
 
     def upgraded(self) -> None:
         """A 101 was sent: from here bytes go both ways as they are."""
@@ -354,7 +355,7 @@ class ProxyChannel(Protocol):
         if rest:
             request.bytes_in += len(rest)  # type: ignore[union-attr]
             request.forward.body(rest)  # type: ignore[union-attr]
-        if self._eof:
+        if self.at_eof:
             request.forward.body_ended()  # type: ignore[union-attr]
 
     def end_raw(self) -> None:
@@ -409,7 +410,7 @@ class ProxyChannel(Protocol):
         if self._closed:
             return
         if not request.keep_alive or not request.response_over or not request.body_complete:
-            if self._eof or (request.body_complete and not self._requests.buffered and not self._raw):
+            if self.at_eof or (request.body_complete and not self._requests.buffered and not self._raw):
                 self._close()
             else:
                 self._linger()
@@ -441,7 +442,7 @@ class ProxyChannel(Protocol):
             bytes_out=request.bytes_out,
             first_byte_s=first,
             duration_s=whole,
-            request_id=request.request_id,
+            request_id=request.request_id.decode("ascii"),
             error=request.error,
         )
 
@@ -509,7 +510,7 @@ class ProxyChannel(Protocol):
         transport: Any = self.transport
         self._reading_stopped.clear()
         transport.unregisterProducer()
-        if self._eof:
+        if self.at_eof:
             transport.loseConnection()
         else:
             transport.resumeProducing()
@@ -543,7 +544,7 @@ class ProxyChannel(Protocol):
         self._reading_stopped.discard(why)
         if self._reading_stopped or self._closed or self._lingering:
             return
-        if not self._eof:
+        if not self.at_eof:
             self.transport.resumeProducing()
         request = self._request
         if request is not None and not request.body_complete and not self._raw:

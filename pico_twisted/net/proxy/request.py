@@ -64,7 +64,7 @@ class ProxyRequest:
         self.body_complete = body_complete
         self.forward: Forward | None = None
         self.endpoint = ""
-        self.request_id = ""
+        self.request_id = b""
         self.error = ""
         self.status = 0
         self.bytes_in = len(body)
@@ -133,22 +133,23 @@ class ProxyRequest:
     def begin(self, head: ResponseHead) -> None:
         """Send the final head, framed for this client."""
         self._first_byte_at = perf_counter()
-        self.status = head.status
+        status = self.status = head.status
         channel = self.channel
-        if head.status == 101:
+        site = channel.site
+        if status == 101:
             self.upgraded = True
             self.keep_alive = False
             channel.write(self._head_bytes(head, close=False, chunked=False))
             channel.upgraded()
             return
-        if response_body(head, self.head.method) in ("chunked", "until-close"):
+        if head.length is None and response_body(head, self.head.method) != "none":
             if self.head.version_11:
                 self._chunked = True
             else:
                 self._until_close = True
                 self.keep_alive = False
-        if channel.closes_next():
-            self.keep_alive = False
+        if site.draining or channel.at_eof:
+            self.keep_alive = channel.goes_on(self.keep_alive)
         channel.write(self._head_bytes(head, close=not self.keep_alive, chunked=self._chunked))
 
     def _head_bytes(self, head: ResponseHead, *, close: bool, chunked: bool) -> bytes:
@@ -193,8 +194,9 @@ class ProxyRequest:
         self.status = status
         self.error = code
         self.response_over = True
-        if status == 408 or self.channel.closes_next() or not self.body_complete:
+        if status == 408 or not self.body_complete:
             self.keep_alive = False
+        self.keep_alive = self.channel.goes_on(self.keep_alive)
         self.bytes_out = self.channel.write_error(
             status,
             message,

@@ -36,7 +36,7 @@ class ReverseResource(Resource):
         """Forward the request; the answer comes later."""
         head = request.head
         request_id = sane_request_id(head) or b"%016x" % getrandbits(64)
-        request.request_id = request_id.decode("ascii")
+        request.request_id = request_id
         try:
             request.endpoint = endpoint_of(head)
         except EndpointError as error:

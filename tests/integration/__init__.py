@@ -1,0 +1,1 @@
+"""Parts of a node and of agents in this process, joined over loopback."""
