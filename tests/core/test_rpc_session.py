@@ -34,7 +34,7 @@ def parts(message: bytes) -> tuple[int, int, int, bytes]:
     return kind, call_id, flags, bytes(message[12:])
 
 
-def sent(session: SessionV2) -> list[tuple[int, int, int, bytes]]:
+def sent(session: Any) -> list[tuple[int, int, int, bytes]]:
     """All that the session wants to send now."""
     out = []
     while batch := session.frames_to_send():

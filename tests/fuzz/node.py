@@ -1,7 +1,8 @@
 """A node for the fuzz run, in a process of its own: proxy and upstream port on loopback.
 
-Prints its ports as one line of JSON, then answers each line on its standard input with a line of JSON about itself.
-Every failure that is logged goes to standard error behind the word FAILURE. Ends with its standard input.
+Prints its ports as one line of JSON. Then it answers each line on its standard input with a line of JSON about itself;
+but "drain <endpoint>" makes it tell the agents of an endpoint that the node drains, and has no answer. Every failure
+that is logged goes to standard error behind the word FAILURE. Ends with its standard input.
 """
 
 from __future__ import annotations
@@ -16,12 +17,17 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from twisted.internet import reactor as installed_reactor
-from twisted.internet.stdio import StandardIO
-from twisted.logger import LogEvent, globalLogBeginner
-from twisted.protocols.basic import LineReceiver
+from pico_twisted.app.reactor import install_reactor
 
-from pico_twisted.testing.node import NodeParts
+install_reactor()
+
+from twisted.internet import reactor as installed_reactor  # noqa: E402
+from twisted.internet.stdio import StandardIO  # noqa: E402
+from twisted.logger import ILogObserver, LogEvent, globalLogBeginner  # noqa: E402
+from twisted.protocols.basic import LineReceiver  # noqa: E402
+from zope.interface import implementer  # noqa: E402
+
+from pico_twisted.testing.node import NodeParts  # noqa: E402
 
 reactor: Any = installed_reactor
 
@@ -45,6 +51,11 @@ class Console(LineReceiver):
 
     def lineReceived(self, line: bytes) -> None:
         parts = self._parts
+        if line.startswith(b"drain "):
+            for tunnel in parts.cluster.registry:
+                if tunnel.endpoint == line[6:].decode():
+                    tunnel.drain()
+            return
         gc.collect()
         tunnels = list(parts.upstream.connections)
         answer = {
@@ -53,6 +64,7 @@ class Console(LineReceiver):
             "connections": len(parts.site.connections),
             "sessions": len(tunnels),
             "pending": len(parts.cluster.pending),
+            "watched": len(parts.sweep._items),
             "held": parts.upstream.held_bytes() + parts.site.held_bytes(),
             "requests": parts.site.requests,
             "endpoints": parts.cluster.registry.counts(),
@@ -68,6 +80,7 @@ def main() -> None:
     faulthandler.register(signal.SIGUSR1)
     failures: list[str] = []
 
+    @implementer(ILogObserver)
     def observe(event: LogEvent) -> None:
         failure = event.get("log_failure")
         if failure is not None:

@@ -25,7 +25,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.fuzz import attacks, mutations  # noqa: E402
+from tests.fuzz import attacks  # noqa: E402
 from tests.fuzz.attacks import Finding  # noqa: E402
 from tests.peers import frames  # noqa: E402
 from tests.peers.pipe import Ended, dial  # noqa: E402
@@ -80,6 +80,7 @@ class Node:
             text=True,
             cwd=ROOT,
         )
+        self._telling = threading.Lock()
         ports = json.loads(self._line())
         self.proxy = ("127.0.0.1", int(ports["proxy"]))
         self.upstream = ("127.0.0.1", int(ports["upstream"]))
@@ -100,13 +101,21 @@ class Node:
 
     def status(self) -> dict[str, Any]:
         """What the node says of itself."""
-        assert self._process.stdin is not None
         if self._process.poll() is not None:
             raise Finding(f"the node ended with status {self._process.returncode}")
-        self._process.stdin.write("?\n")
-        self._process.stdin.flush()
+        self._tell("?")
         answer: dict[str, Any] = json.loads(self._line())
         return answer
+
+    def drain(self, endpoint: str) -> None:
+        """Tell the agents of an endpoint that the node drains."""
+        self._tell(f"drain {endpoint}")
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        with self._telling:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
 
     def show_stacks(self) -> None:
         """Let a node that hangs say where."""
@@ -321,6 +330,8 @@ class Run:
             self.findings.did("requests to evil agents")
 
         def provoke() -> None:
+            if rng.random() < 0.2:
+                self.node.drain(endpoint)
             for seed in seeds:
                 clients.append(threading.Thread(target=client, args=(seed,), daemon=True))
                 clients[-1].start()
@@ -339,11 +350,11 @@ class Run:
         begun: dict[str, Any] | None = None
         own_begun = 0
         next_number = {"core": 0, "upstream": 0, "proxy": 0}
-        while time.monotonic() < ends and not self.findings.enough:
+        while (time.monotonic() < ends or 0 in next_number.values()) and not self.findings.enough:
             for mode, number in next_number.items():
-                until = min(ends, time.monotonic() + turn_s)
-                if time.monotonic() >= ends:
+                if number and time.monotonic() >= ends:
                     break
+                until = time.monotonic() + turn_s if number == 0 else min(ends, time.monotonic() + turn_s)
                 if mode == "core":
                     next_number[mode] = self.cores(until, number)
                 else:
@@ -374,7 +385,8 @@ class Run:
             status = self._status()
             if status is None:
                 return None
-            held = {name: status[name] for name in ("connections", "sessions", "pending", "held", "endpoints")}
+            names = ("connections", "sessions", "pending", "watched", "held", "endpoints")
+            held = {name: status[name] for name in names}
             if not any(held.values()):
                 return status
             if time.monotonic() >= until:
@@ -414,7 +426,6 @@ def main() -> int:
     """Read the environment and run."""
     seconds = float(os.environ.get("FUZZ_SECONDS", "600"))
     seed = int(os.environ.get("FUZZ_SEED") or Random().getrandbits(32))
-    assert mutations
     return Run(seconds, seed).go()
 
 

@@ -86,7 +86,7 @@ class RunningNode:
     async def client(self, data: bytes = b"") -> Client:
         """Connect a client to the proxy port, and let it send something."""
         endpoint = HostnameEndpoint(reactor, "127.0.0.1", self.proxy_port)
-        client: Client = await endpoint.connect(Factory.forProtocol(Client))  # type: ignore[arg-type]
+        client: Any = await endpoint.connect(Factory.forProtocol(Client))
         self.clients.append(client)
         if data:
             client.send(data)

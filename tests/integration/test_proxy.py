@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import select
 import socket
+from collections.abc import Callable
 
 import pytest
 from pytest_twisted import ensureDeferred
@@ -22,6 +23,11 @@ def readable(sock: socket.socket) -> bool:
     return bool(select.select([sock], [], [], 0)[0])
 
 
+def has(data: bytearray, count: int) -> Callable[[], bool]:
+    """A condition: that many bytes are there."""
+    return lambda: len(data) >= count
+
+
 def length(size: int) -> bytes:
     """A response's head."""
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size
@@ -37,7 +43,7 @@ async def test_through(node: RunningNode) -> None:
         client.send(POST % size + body)
         head = await client.until(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 OK\r\n") and b"Content-Length: %d\r\n" % size in head
-        await eventually(lambda size=size: len(client.data) >= size)
+        await eventually(has(client.data, size))
         assert bytes(client.data) == body
         client.data.clear()
 
@@ -63,9 +69,9 @@ async def test_streaming(node: RunningNode) -> None:
     await client.until(b"\r\n\r\n")
     for number in range(20):
         client.send(b"1\r\n%c\r\n" % (65 + number))
-        await eventually(lambda number=number: len(served.data) == start + number + 1, 0.5)
+        await eventually(has(served.data, start + number + 1))
         served.send(b"%c" % (97 + number), True)
-        await client.until(b"1\r\n%c\r\n" % (97 + number), 0.5)
+        await client.until(b"1\r\n%c\r\n" % (97 + number))
     client.send(b"0\r\n\r\n")
     served.send(b"", False)
     assert await client.until(b"0\r\n\r\n") == b"0\r\n\r\n"

@@ -27,7 +27,7 @@ class Server(Protocol):
 
     def connectionMade(self) -> None:
         self.write_now = writer(self.transport)
-        self.factory.servers.append(self)  # type: ignore[union-attr]
+        self.factory.servers.append(self)
         self.transport.registerProducer(self, True)
 
     def pauseProducing(self) -> None:

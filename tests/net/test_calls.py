@@ -143,7 +143,7 @@ def test_session_ends_before_the_head(takes: bool) -> None:
     pending = parts.cluster.call(tunnel, b"head", False, method=b"POST", upgrade_asked=False, sink=Sink())
     errors: list[CallFailed] = []
     assert pending.response is not None
-    pending.response.addErrback(lambda failure: errors.append(failure.value))
+    pending.response.addErrback(lambda failure: errors.append(failure.value))  # type: ignore[call-overload]
     tunnel.lose()
     assert [(error.code, error.safe) for error in errors] == [(LOST, not takes)]
     assert not parts.cluster.pending

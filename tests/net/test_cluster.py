@@ -74,7 +74,7 @@ def test_limits(parts: NodeParts) -> None:
         assert not cluster.full(tunnel) and not cluster.busy()
         call = cluster.call(tunnel, b"head", False, method=b"GET", upgrade_asked=False, sink=Sink())
         assert call.response is not None
-        call.response.addErrback(lambda failure: errors.append(failure.value))
+        call.response.addErrback(lambda failure: errors.append(failure.value))  # type: ignore[call-overload]
         pending.append(call)
     assert cluster.full(a) and not cluster.full(b) and cluster.busy()
     pending[0].cancel("cancelled")

@@ -468,6 +468,19 @@ class TestTime:
         client.pass_time(0.6)
         assert client.answer()[0] == 408
 
+    def test_each_head_has_its_own_time(self) -> None:
+        """The time that one head took is not taken from the next."""
+        client = Client(GET[:10])
+        client.pass_time(HEAD_TIMEOUT_S - 0.3)
+        client.send(GET[10:])
+        client.respond(OK2 + b"hi")
+        client.pass_time(1)
+        client.send(GET[:10])
+        client.pass_time(HEAD_TIMEOUT_S - 0.3)
+        client.send(GET[10:])
+        client.respond(OK2 + b"hi")
+        assert client.taken().count(b"200 OK") == 2
+
     def test_pipelined_head(self) -> None:
         """A head that came in part behind a request counts from when it can be read."""
         client = Client(GET + b"GET ")
@@ -655,7 +668,7 @@ class TestEnds:
         client.pass_time(LINGER_S - 0.2)
         assert not client.transport.over
         client.pass_time(0.5)
-        assert client.transport.over
+        assert client.transport.over and not client.transport.aborted, "what the kernel still holds may go out"
         client = Client(b"nonsense\r\n\r\n")
         for _ in range(LINGER_BYTES // 65536 + 2):
             client.send(bytes(65536))
@@ -731,18 +744,15 @@ class TestFlow:
         assert client.taken().endswith(b"0\r\n\r\n")
 
     def test_slow_client_that_asks_on(self) -> None:
-        """A client that does not read what it asked for gets no credit for the next answer that it asked for either."""
-        large = b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n"
+        """A client that does not take its answers gets no credit for the next one either."""
         client = Client(GET + GET)
         client.transport.takes = False
-        client.respond(large + bytes(200_000))
+        client.respond(BIG_HEAD + bytes(200_000))
         assert len(client.tunnel.opened) == 2
-        client.respond(large + bytes(50_000), True)
+        client.respond(OK + bytes(50_000), True)
         assert client.call.consumed == 0
-        while client.transport.held:
-            client.transport.take(100_000)
-        client.clock.advance(0)
-        assert client.call.consumed > 50_000
+        client.transport.take()
+        assert client.call.consumed == len(OK) + 50_000
 
     def test_slow_service(self) -> None:
         """While much of a body waits the client is not read; then it goes on where it was."""

@@ -958,7 +958,8 @@ class Attempt:
         (failure,) = self.result
         assert isinstance(failure, Failure)
         self.clock.advance(0)
-        value: Exception = failure.value
+        value: Any = failure.value
+        assert isinstance(value, Exception)
         return value
 
 

@@ -193,15 +193,17 @@ def disconnect(bench: Bench, options: argparse.Namespace, report: Report) -> Non
             times = []
             for number in range(20):
                 seen: list[float] = []
-                gone = threading.Event()
+                begun, gone = threading.Event(), threading.Event()
 
                 def script(
                     connection: Connection,
                     what: str = what,
                     seen: list[float] = seen,
+                    begun: threading.Event = begun,
                     gone: threading.Event = gone,
                 ) -> None:
                     connection.request_head()
+                    begun.set()
                     if what == "reading":
                         connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(b"x"))
                     connection.wait_gone(3600)
@@ -214,7 +216,7 @@ def disconnect(bench: Bench, options: argparse.Namespace, report: Report) -> Non
                 client.send(head("POST / HTTP/1.1", f"Content-Length: {9 if what == 'uploading' else 0}"))
                 if what == "reading":
                     client.response_head()
-                rig.service.wait_connection()
+                begun.wait(30)
                 begin = time.monotonic()
                 if number % 2:
                     client.pipe.reset()

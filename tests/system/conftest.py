@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,20 +16,17 @@ if ROOT not in sys.path:
 from tests.system.harness import Bench, Tls  # noqa: E402
 from tests.system.stack import Stack  # noqa: E402
 
-_FAILED = pytest.StashKey[bool]()
-
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Remember a failure, so that fixtures can show the processes' output beside it."""
+    """Show the output of the processes beside a failure."""
     report = yield
     if report.failed:
-        item.stash[_FAILED] = True
         bench = getattr(item, "funcargs", {}).get("bench")
-        stack = getattr(item, "funcargs", {}).get("stack")
-        for holder in (bench, stack.bench if stack is not None else None):
+        rigs = [getattr(item, "funcargs", {}).get(name) for name in ("stack", "short_stack", "rig")]
+        for holder in (bench, *(rig.bench for rig in rigs if rig is not None)):
             if holder is not None:
                 report.sections.append(("output of the processes", holder.tail()))
     return report
@@ -74,12 +71,3 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path, certificates: Tls) -> 
         assert result.new_faults() == []
     finally:
         result.close()
-
-
-@pytest.fixture
-def cleanup() -> Iterator[Callable[[Callable[[], object]], None]]:
-    """Call `cleanup(close)` for whatever is to be closed when the test ends, last first."""
-    calls: list[Callable[[], object]] = []
-    yield calls.append
-    for close in reversed(calls):
-        close()

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.peers import v1, v2
 from tests.peers.pipe import PATIENCE_S
 from tests.system import wire
-from tests.system.harness import Bench, CurlAnswer, Settings, Tls, curl, merged
+from tests.system.harness import Bench, CurlAnswer, Settings, Tls, curl
 from tests.system.service import Service
 
 # Each test gets the next service in turn: what a test left in the agent's pool of connections is long gone when its
@@ -169,8 +169,3 @@ class Stack:
         other = next(service for service in self._services if service is not self.service)
         response = self.request("GET /still HTTP/1.1", endpoint=other.endpoint)
         assert (response.status, response.body) == (200, b"hello from the service\n")
-
-
-def with_settings(base: Settings, extra: Settings) -> dict[str, object]:
-    """Settings laid over others, for tests that build on a common base."""
-    return merged(base, extra)

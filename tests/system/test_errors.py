@@ -6,7 +6,6 @@ import json
 import re
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -177,22 +176,28 @@ SHORT: Settings = {
 
 
 @pytest.fixture(scope="module", params=["plain", "tls"])
-def short_stack(
+def running_short_stack(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, certificates: Tls
 ) -> Iterator[Stack]:
-    """A stack with short timeouts and few calls."""
+    """A node with short timeouts and few calls, and an agent."""
     tls = certificates if request.param == "tls" else None
-    directory: Path = tmp_path_factory.mktemp(f"short-{request.param}")
-    stack = Stack(directory, tls, SHORT)
-    stack.begin()
-    yield stack
-    stack.end()
-    stack.close()
+    stack = Stack(tmp_path_factory.mktemp(f"short-{request.param}"), tls, SHORT)
+    try:
+        yield stack
+    finally:
+        stack.close()
+
+
+@pytest.fixture
+def short_stack(running_short_stack: Stack) -> Iterator[Stack]:
+    """That node and agent, with a recording service of this test's own."""
+    running_short_stack.begin()
+    yield running_short_stack
+    running_short_stack.end()
 
 
 def test_no_answer_in_time(short_stack: Stack) -> None:
     """A service that says nothing: 504 upstream timeout, and its connection is dropped."""
-    short_stack.service.reset()
 
     def script(connection: Connection) -> None:
         connection.read_request()
@@ -233,7 +238,6 @@ def test_the_timeout_of_a_listener(bench: Bench) -> None:
 
 def test_a_slow_body_is_no_timeout(short_stack: Stack) -> None:
     """The timeout bounds the wait for the first byte: a response and a request that take longer in all pass."""
-    short_stack.service.reset()
     pause = threading.Event()
 
     def script(connection: Connection) -> None:
@@ -256,7 +260,6 @@ def test_a_slow_body_is_no_timeout(short_stack: Stack) -> None:
 
 def test_interim_heads_restart_the_timeout(short_stack: Stack) -> None:
     """Each 1xx head is progress: an answer that is announced for longer than the timeout still comes."""
-    short_stack.service.reset()
     pause = threading.Event()
 
     def script(connection: Connection) -> None:
@@ -274,7 +277,6 @@ def test_interim_heads_restart_the_timeout(short_stack: Stack) -> None:
 
 def test_streams_that_stand_still(short_stack: Stack) -> None:
     """Half a response that goes no further is cut, half a request is refused; an upgraded connection may be silent."""
-    short_stack.service.reset()
 
     def script(connection: Connection) -> None:
         request = connection.request_head()
@@ -323,7 +325,6 @@ def test_a_head_that_never_ends(short_stack: Stack) -> None:
 
 def test_an_idle_connection_is_closed(short_stack: Stack) -> None:
     """A keep-alive connection that asks nothing more is closed without a word."""
-    short_stack.service.reset()
     client = short_stack.connect()
     client.send(short_stack.head())
     assert client.read_response().status == 200
@@ -352,7 +353,6 @@ def test_too_many_calls(short_stack: Stack) -> None:
     def room() -> bool:
         return short_stack.request(endpoint=short_stack.endpoint).status == 200
 
-    short_stack.service.reset()
     wait_until(room, "room for a call")
 
 

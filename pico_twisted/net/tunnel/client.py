@@ -149,7 +149,6 @@ def _refusal_words(reason: bytes, body: bytes) -> str:
 class TunnelClientFactory(WebSocketClientFactory):
     """Makes the one protocol of one attempt; `ready` fires with it when its session is open."""
 
-    protocol = TunnelClientProtocol
     log = autobahn_log
     noisy = False
 
@@ -181,6 +180,12 @@ class TunnelClientFactory(WebSocketClientFactory):
             autoPingInterval=0,
             tcpNoDelay=False,
         )
+
+    def buildProtocol(self, addr: Any) -> TunnelClientProtocol:
+        """The protocol of the attempt."""
+        protocol = TunnelClientProtocol()
+        protocol.factory = self
+        return protocol
 
     def opened(self, tunnel: TunnelClientProtocol) -> None:
         """The session is open."""

@@ -178,7 +178,6 @@ class TunnelServerFactory(WebSocketServerFactory):
         reactor: Autobahn's timers; never the global one by accident.
     """
 
-    protocol = TunnelServerProtocol
     log = autobahn_log
     acceptor: Any = None
     serves: tuple[int, ...] = ()
@@ -198,6 +197,12 @@ class TunnelServerFactory(WebSocketServerFactory):
             webStatus=False,
             tcpNoDelay=False,
         )
+
+    def buildProtocol(self, addr: Any) -> TunnelServerProtocol:
+        """A protocol for a new connection."""
+        protocol = TunnelServerProtocol()
+        protocol.factory = self
+        return protocol
 
     def admit(self, head: RequestHead, peer: Any) -> Admission | Refusal:
         """Decide on a well-formed WebSocket handshake."""

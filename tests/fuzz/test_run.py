@@ -1,0 +1,38 @@
+"""The fuzz run itself, briefly."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.fuzz import mutations
+
+RUN = Path(__file__).with_name("run.py")
+
+
+@pytest.mark.parametrize("seed", ["1"])
+def test_a_short_run(seed: str) -> None:
+    """A run of a few seconds does all three attacks, serves honest traffic, finds nothing, and says so."""
+    done = subprocess.run(
+        [sys.executable, str(RUN)],
+        env={**os.environ, "FUZZ_SECONDS": "5", "FUZZ_SEED": seed},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"seed {seed}: nothing found" in done.stdout
+    for what in ("broken conversations", "honest requests", "upstream attacks", "proxy attacks"):
+        assert what in done.stdout
+
+
+def test_made_again() -> None:
+    """The same seed makes the same nonsense."""
+    for make in (mutations.random_frame, lambda rng: mutations.mutated_http(rng, b"GET / HTTP/1.1\r\n\r\n")):
+        assert [make(Random(seed)) for seed in range(200)] == [make(Random(seed)) for seed in range(200)]
