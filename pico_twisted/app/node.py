@@ -26,8 +26,8 @@ from pico_twisted.net.forward import ForwardSettings
 from pico_twisted.net.logs import Logging
 from pico_twisted.net.metrics import Metrics
 from pico_twisted.net.periodic import EndOfTurn, Sweep
-from pico_twisted.net.proxy.channel import ProxySettings, ProxySite
 from pico_twisted.net.proxy.resource import ReverseResource
+from pico_twisted.net.proxy.site import ProxySettings, ProxySite
 from pico_twisted.net.tls import ServerContext, UnusableCertificateError, server_context, tls_sniffing
 from pico_twisted.net.tunnel import TunnelParts
 from pico_twisted.net.upstream import UpstreamFactory

@@ -12,7 +12,8 @@ from pico_twisted.core.rpc import frames
 from pico_twisted.core.rpc import session as rpc
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.frames import CREDIT, DRAIN, HEARTBEAT, HTTP, MORE, NOT_SUPPORTED, RESET, RESPONSE, TCP
-from pico_twisted.core.rpc.session import Call, SessionV1, SessionV2
+from pico_twisted.core.rpc.session import Call, SessionV2
+from pico_twisted.core.rpc.session_v1 import SessionV1
 from pico_twisted.testing.pump import End, Link, Pump
 from tests.fuzz import mutations
 

@@ -17,7 +17,8 @@ from pico_twisted.core.rpc import session as core
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.frames import CREDIT, HTTP, MORE, RESET, RESPONSE, TCP
 from pico_twisted.core.rpc.http import CallProtocolError, Http1Error, RequestStream, ResponseStream
-from pico_twisted.core.rpc.session import Call, SessionV1, SessionV2
+from pico_twisted.core.rpc.session import Call, SessionV2
+from pico_twisted.core.rpc.session_v1 import SessionV1
 from pico_twisted.testing.pump import End, Pump
 from tests.fuzz import mutations
 from tests.peers.websocket import BINARY, CLOSE, CONTINUATION, PING, TEXT, close_payload, frame_bytes, handshake_request

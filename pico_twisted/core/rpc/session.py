@@ -35,7 +35,6 @@ from pico_twisted.core.rpc.frames import (
     HEADER,
     HEADER_BYTES,
     HEARTBEAT,
-    HTTP,
     MORE,
     NOT_SUPPORTED,
     PROTOCOL,
@@ -76,7 +75,7 @@ DRAINED: Final = 5  # (DRAINED, None, b"", False): the peer answered our drain
 ECHO: Final = 6  # (ECHO, None, b"", False): the answer to our last heartbeat
 
 _U32 = struct.Struct(">I")
-_ENDLESS = 2**62
+ENDLESS = 2**62
 _HEARTBEAT_PAYLOAD = b"pico"
 
 
@@ -170,7 +169,7 @@ class Session(Protocol):
     def held_bytes(self) -> int: ...
 
 
-class _SessionBase:
+class SessionBase:
     """What v1 and v2 share: the two tables of calls, the turn, heartbeats."""
 
     version = 0
@@ -397,7 +396,7 @@ class _SessionBase:
         assert len(self.turn) == len({id(call) for call in self.turn}), "one turn a call"
 
 
-class SessionV2(_SessionBase):
+class SessionV2(SessionBase):
     """The negotiated protocol (`pico.v2`): streams of any number of frames, credit, resets, drain."""
 
     version = 2
@@ -587,65 +586,3 @@ class SessionV2(_SessionBase):
             self._told_drain = True
             self.call(DRAIN, b"", False)
         return True
-
-
-class SessionV1(_SessionBase):
-    """The first generation: every stream is one frame, no credit, no resets, lenient about all that it does not
-    know."""
-
-    version = 1
-    _max_data = _ENDLESS
-
-    def _first_credit(self) -> int:
-        return _ENDLESS
-
-    def receive(self, message: bytes, now: float) -> Event | None:
-        """As `SessionV2.receive`."""
-        if len(message) < HEADER_BYTES:
-            raise SessionError(1002, "frame shorter than its header")
-        kind, call_id, flags = HEADER.unpack_from(message)
-        if flags & RESPONSE:
-            if call_id == self.asked_id and call_id:
-                return self._answered()
-            call = self._ours.get(call_id)
-            if call is None:
-                return None  # late
-            if flags & NOT_SUPPORTED:
-                self._close(call)
-                return (WAS_RESET, call, frames.UNSUPPORTED, "")
-            call.receive_ended = True
-            call.unconsumed = len(message) - HEADER_BYTES
-            self._close(call)
-            return (FRAME, call, message[HEADER_BYTES:], False)
-        if kind == HEARTBEAT:
-            payload = message[HEADER_BYTES : HEADER_BYTES + frames.MAX_HEARTBEAT_BYTES]
-            self._echo = frames.encode(HEARTBEAT, call_id, RESPONSE, payload)
-            return None
-        if len(self._control) >= MAX_OWED_FRAMES:
-            raise SessionError(1008, "too many answers owed to a peer that does not read")
-        if kind != HTTP or HTTP not in self._serves:
-            self._control.append(HEADER.pack(kind, call_id, RESPONSE | NOT_SUPPORTED))
-            return None
-        if call_id in self._theirs:
-            return None  # two answers under one ID could not be told apart
-        if len(self._theirs) >= self._max_calls:
-            self._control.append(HEADER.pack(kind, call_id, RESPONSE | NOT_SUPPORTED))
-            return None
-        call = Call(call_id, kind, False, _ENDLESS)
-        call.receive_ended = True
-        call.unconsumed = len(message) - HEADER_BYTES
-        self._theirs[call_id] = call
-        return (OPENED, call, message[HEADER_BYTES:], False)
-
-    def consumed(self, call: Call, count: int, now: float) -> None:
-        """There is no credit in v1; only the count of held bytes changes."""
-        call.unconsumed -= count
-
-    def reset(self, call: Call, code: str, text: str = "") -> None:
-        """A v1 call that is given up is only forgotten."""
-        if not call.closed:
-            self._close(call)
-
-    def drain(self) -> bool:
-        """A v1 peer cannot be told: it is closed when idle."""
-        return False

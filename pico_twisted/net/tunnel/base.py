@@ -34,7 +34,8 @@ from pico_twisted.core.rpc.frames import (
     MAX_MESSAGE_V1,
     MAX_MESSAGE_V2,
 )
-from pico_twisted.core.rpc.session import Call, SessionError, SessionV1, SessionV2
+from pico_twisted.core.rpc.session import Call, SessionError, SessionV2
+from pico_twisted.core.rpc.session_v1 import SessionV1
 from pico_twisted.net.flow import acknowledged_bytes, half_close, tune, writer
 from pico_twisted.net.interfaces import ITunnel
 from pico_twisted.net.metrics import Metrics
