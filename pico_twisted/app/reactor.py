@@ -62,7 +62,10 @@ def install_reactor() -> None:
             for descriptor, event in ready:
                 selectable = selectables.get(descriptor)
                 if selectable is not None:
-                    dispatch(selectable, descriptor, event)
+                    try:
+                        dispatch(selectable, descriptor, event)
+                    except Exception:
+                        log.failure("An event could not be handled")
             waiting = self._waiting
             while waiting:
                 self._waiting = []

@@ -297,7 +297,11 @@ class TestCredit:
         _, call, _, _ = session.receive(frame(HTTP, 1, 0, bytes(WINDOW)), 0.0) or pytest.fail()
         session.consumed(call, WINDOW, 0.0)
         assert sent(session) == []
-        _, call, _, _ = session.receive(frame(HTTP, 2, MORE, bytes(WINDOW)), 0.0) or pytest.fail()
+        _, call, _, _ = session.receive(frame(HTTP, 3, MORE, bytes(WINDOW // 2)), 0.0) or pytest.fail()
+        session.consumed(call, WINDOW // 2, 0.0)
+        session.receive(frame(HTTP, 3, 0, b"end"), 0.0)
+        assert sent(session) == []
+        _, call, _, _ = session.receive(frame(HTTP, 4, MORE, bytes(WINDOW)), 0.0) or pytest.fail()
         session.consumed(call, WINDOW, 0.0)
         session.reset(call, frames.FAILED)
         assert [flags for _, _, flags, _ in sent(session)] == [RESPONSE | RESET]
@@ -348,6 +352,11 @@ class TestWriters:
         pump.settle()
         assert pump.left.drained == [call]
         assert call.queued == 0
+        for _ in range(5):
+            pump.left.session.send(call, bytes(1000), True)
+            pump.left.session.send(call, bytes(1000), True)
+            pump.settle()
+        assert pump.left.drained == [call]
 
     def test_small_writers_are_not_told(self) -> None:
         """Who never queued much never hears that it drained."""

@@ -92,7 +92,7 @@ def main() -> None:
     parts = NodeParts(
         reactor,
         gathers=True,
-        timeout_s=0.5,
+        timeout_s=2.0,
         idle_timeout_s=1.5,
         head_timeout_s=0.7,
         keepalive_timeout_s=0.7,

@@ -18,6 +18,7 @@ import threading
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -31,7 +32,7 @@ from tests.peers import frames  # noqa: E402
 from tests.peers.pipe import Ended, dial  # noqa: E402
 from tests.peers.v2 import Agent  # noqa: E402
 
-HONEST_DEADLINE_S = 15.0
+HONEST_DEADLINE_S = 60.0
 """An honest request that is not answered in this time is a hang."""
 GROWTH_BYTES = 24 * 1024 * 1024
 """Memory that may come and stay between the end of the warm-up and the end."""
@@ -135,6 +136,57 @@ class Node:
         self._reader.join(5)
 
 
+class HonestAgent(Agent):
+    """Echoes every body, and looks at every head: what a fuzzed client got through has to be a good request."""
+
+    def __init__(self, address: tuple[str, int], found: Callable[[str], None]) -> None:
+        self._found = found
+        self._bodies: dict[int, bytearray] = {}
+        super().__init__(address, "honest", agent_id="honest")
+
+    def _take(self, frame: frames.Frame) -> None:
+        super()._take(frame)
+        with self._changed:
+            self.seen.clear()  # this run is longer than the tests that this peer was made for
+        if frame.kind != frames.HTTP or frame.response or frame.credit:
+            return
+        if frame.reset:
+            self._bodies.pop(frame.call, None)
+            return
+        if not frame.payload and frame.call not in self._bodies:
+            return  # the end of an upgrade that was declined
+        data = self._bodies.setdefault(frame.call, bytearray())
+        data += frame.payload
+        head, end, body = bytes(data).partition(b"\r\n\r\n")
+        upgrade = b"\r\nConnection: Upgrade\r\n" in head
+        if not end or (frame.more and not upgrade):
+            return
+        del self._bodies[frame.call]
+        self._look_at(head)
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
+        if not head.startswith(b"HEAD "):
+            answer += body
+        threading.Thread(target=self._answer, args=(frame.call, answer), daemon=True).start()
+
+    def _look_at(self, head: bytes) -> None:
+        names = [line.partition(b":")[0].lower() for line in head.split(b"\r\n")[1:]]
+        bare = head.replace(b"\r\n", b"")
+        if b"\n" in bare or b"\r" in bare or b"\x00" in bare:
+            self._found(f"control bytes reached the agent: {head[:300]!r}")
+        if names.count(b"host") != 1 or b"transfer-encoding" in names or names.count(b"content-length") > 1:
+            self._found(f"an odd head reached the agent: {head[:300]!r}")
+
+    def _answer(self, call: int, answer: bytes) -> None:
+        try:
+            self.send_stream(call, answer, response=True, timeout=HONEST_DEADLINE_S)
+        except (Ended, TimeoutError):
+            pass  # a client that left, or an end that is told elsewhere
+        finally:
+            with self._changed:
+                self._credit.pop((call, True), None)
+                self._credit.pop((call, False), None)
+
+
 class Honest:
     """An agent and a client that behave, and look closely at what they get."""
 
@@ -143,62 +195,9 @@ class Honest:
         self._findings = findings
         self._rng = Random(seed)
         self._stopped = threading.Event()
-        self.agent = Agent(node.upstream, "honest", agent_id="honest")
-        self._threads = [
-            threading.Thread(target=self._serve, name="honest-agent", daemon=True),
-            threading.Thread(target=self._ask, name="honest-client", daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def _serve(self) -> None:
-        """Echo every body. What a fuzzed client got through has to be a good request nevertheless."""
-        agent = self.agent
-        while not self._stopped.is_set():
-            try:
-                frame = agent.next_call(1.0)
-            except TimeoutError:
-                continue
-            except Ended as ended:
-                if not self._stopped.is_set():
-                    self._findings.add(f"the honest agent was closed: {ended}")
-                return
-            threading.Thread(target=self._answer, args=(frame,), daemon=True).start()
-
-    def _answer(self, frame: frames.Frame) -> None:
-        head, end, _ = frame.payload.partition(b"\r\n\r\n")
-        if not end or b"\n" in head.replace(b"\r\n", b"") or b"\x00" in head:
-            self._findings.add(f"a broken head reached the agent: {frame.payload[:300]!r}")
-            return
-        names = [line.partition(b":")[0].lower() for line in head.split(b"\r\n")[1:]]
-        if names.count(b"host") != 1 or b"transfer-encoding" in names or names.count(b"content-length") > 1:
-            self._findings.add(f"an odd head reached the agent: {head[:300]!r}")
-        try:
-            payload = self.agent.wait_stream(frame.call, response=False, timeout=HONEST_DEADLINE_S)
-            _, _, body = payload.partition(b"\r\n\r\n")
-            if b"connection" in names:
-                body = b""
-            answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
-            if head.startswith(b"HEAD "):
-                self.agent.answer_call(frame.call, answer)
-            else:
-                self.agent.answer_call(frame.call, answer + body)
-        except (ValueError, Ended, TimeoutError):
-            return  # a client that left, or lied about its length
-        finally:
-            self._forget(frame.call)
-
-    def _forget(self, call: int) -> None:
-        """Let go of the frames of a call that is over: this peer keeps everything for tests."""
-        agent = self.agent
-        with agent._changed:
-            agent._credit.pop((call, True), None)
-            agent._credit.pop((call, False), None)
-            kept = [
-                frames.Frame(frame.kind, frame.call, frame.flags, b"") if frame.call == call else frame
-                for frame in agent.seen
-            ]
-            agent.seen[:] = kept
+        self.agent = HonestAgent(node.upstream, findings.add)
+        self._client = threading.Thread(target=self._ask, name="honest-client", daemon=True)
+        self._client.start()
 
     def _ask(self) -> None:
         while not self._stopped.is_set():
@@ -244,8 +243,11 @@ class Honest:
     def stop(self) -> None:
         """Leave."""
         self._stopped.set()
-        for thread in self._threads:
-            thread.join(HONEST_DEADLINE_S + 5)
+        self._client.join(HONEST_DEADLINE_S + 5)
+        if self.agent.ended is not None:
+            self._findings.add(f"the honest agent was closed: {self.agent.ended}")
+        if self.agent.nonsense is not None:
+            self._findings.add(f"the honest agent was told nonsense: {self.agent.nonsense!r}")
         self.agent.close()
 
 

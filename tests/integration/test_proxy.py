@@ -123,7 +123,7 @@ async def test_half_close_while_the_answer_flows(node: RunningNode) -> None:
 @pytest.mark.parametrize("when", ["waiting", "idle stream", "flowing", "uploading"])
 @ensureDeferred
 async def test_client_leaves(node: RunningNode, how: str, when: str) -> None:
-    """A client that goes away is noticed within a second, whatever was going on, and its call is cancelled."""
+    """A client that goes away is noticed soon, whatever was going on, and its call is cancelled."""
     _, acceptor = await node.agent()
     sock = node.socket(POST % 100 + b"some" if when == "uploading" else GET)
     await eventually(lambda: acceptor.accepted)
@@ -141,7 +141,7 @@ async def test_client_leaves(node: RunningNode, how: str, when: str) -> None:
         for _ in range(20):
             served.send(bytes(1000), True)
             await pause(0.03)
-    await eventually(lambda: served.reset_code is not None, 1.0)
+    await eventually(lambda: served.reset_code is not None, 2.0)
     assert served.reset_code == frames.CANCELLED
     await eventually(lambda: not node.parts.site.connections and not node.parts.cluster.pending)
 

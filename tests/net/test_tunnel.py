@@ -437,6 +437,9 @@ class TestPings:
         peer.transport.take()
         pongs = [payload for opcode, payload in peer.received() if opcode == PONG]
         assert pongs == [b"9999"]
+        peer.tunnel.pauseProducing()
+        peer.tunnel.resumeProducing()
+        assert peer.received() == [], "an answer is given once"
 
     def test_heartbeats_while_paused(self) -> None:
         """The same for heartbeats of the RPC."""
@@ -851,7 +854,7 @@ class TestServerHandshake:
         assert (got, fields["x-pico-error"]) == (status, f"n1; {code}")
         assert fields["content-type"] == "application/json" and set(body) == {"error"} and body["error"]
         assert peer.transport.half_closed
-        peer.send_raw(b"more of it" * 1000)
+        peer.send_raw(b"more of it" * 1000 + b"GET / HTTP/1.1\r\n\r\n")
         pass_time(peer.parts.clock, CLOSE_TIMEOUT_S + 1)
         assert peer.transport.over and not peer.transport.taken
         assert peer.parts.upstream.connections == set()
