@@ -46,6 +46,8 @@ FIRST_FRAME_BYTES: Final = 60 * 1024
 
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 
+MAX_CODE_BYTES: Final = 64
+"""What is kept of an agent's error code for the log."""
 SERVICE_UNREACHABLE: Final = "service-unreachable"
 """The code of an agent's 502 that says: nothing of the request reached the service."""
 
@@ -340,7 +342,7 @@ class Forward:
     def _take_response(self, head: ResponseHead) -> None:
         agent_error = head.get(b"x-pico-error")
         if agent_error is not None:
-            self.error = agent_error.rpartition(b" ")[2].decode("ascii", "replace")
+            self.error = agent_error.rpartition(b" ")[2][:MAX_CODE_BYTES].decode("ascii", "replace")
         if head.status == 502 and self.error == SERVICE_UNREACHABLE and self._can_retry(True):
             self._cancel(CANCELLED)
             self._retry("service-unreachable")

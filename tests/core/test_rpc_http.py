@@ -286,6 +286,16 @@ class TestV1:
         assert isinstance(head, ResponseHead)
         assert (head.status, head.length, body, end) == (504, 11, b"no upstream", END)
 
+    @pytest.mark.parametrize("start", [b"HTTP/1.1 502 Bad Gateway", b"HTTP/0.0 502 Bad Gateway"])
+    def test_service_cannot_speak_for_pico(self, start: bytes) -> None:
+        """What a service behind a v1 agent says in `x-pico-*` is not believed, and does not reach a client."""
+        stream = ResponseStream(1, LIMITS, b"POST", False)
+        message = start + b"\r\nX-Pico-Error: a; service-unreachable\r\nA: b\r\nContent-Length: 2\r\n\r\nno"
+        head = stream.feed(message, False)[0]
+        assert isinstance(head, ResponseHead)
+        assert head.get(b"x-pico-error") is None and head.get(b"a") == b"b"
+        assert all(not lower.startswith(b"x-pico-") for lower, _, _ in head.fields)
+
     def test_own_error_to_head(self) -> None:
         """Also such an error has no body as the answer to HEAD."""
         assert told(response(1, b"HEAD").feed(b"HTTP/0.0 504 X\r\n\r\nno upstream", False)) == [504, END]

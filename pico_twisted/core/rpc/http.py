@@ -62,6 +62,15 @@ class _BodyCount:
                 raise CallProtocolError("fewer bytes than Content-Length")
 
 
+def _drop_ours(head: ResponseHead) -> None:
+    """Take `x-pico-*` out of a v1 response: a first-generation agent passes on what its service made up."""
+    ours = [lower for lower in head.index if lower.startswith(b"x-pico-")]
+    if ours:
+        head.fields = [field for field in head.fields if field[0] not in ours]
+        for lower in ours:
+            del head.index[lower]
+
+
 class RequestStream(_BodyCount):
     """The request of one http call, as its callee reads it."""
 
@@ -213,6 +222,7 @@ class ResponseStream(_BodyCount):
             if head.status < 200:
                 raise CallProtocolError("an interim head as the answer of a v1 agent")
             self._check_v1_body(body)
+            _drop_ours(head)
             head.chunked = False
             head.length = len(body)
             if response_body(head, self._method) == "none":
@@ -238,6 +248,7 @@ class ResponseStream(_BodyCount):
             raise CallProtocolError("a message without a final head")
         body = b"".join(pieces)
         self._check_v1_body(body)
+        _drop_ours(final)
         if response_body(final, self._method) != "none":
             final.length = len(body)
         final.chunked = False
