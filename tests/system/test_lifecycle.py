@@ -540,7 +540,9 @@ def test_an_agent_refuses_a_certificate(certificates: Tls, tmp_path: Path, servi
             agent.close()
         other = Bench(tmp_path, wrong_name)
         try:
+            # Its own admin port cannot be asked: the certificate names somebody else.
             node = other.node("node-2", wait=False)
+            node.wait_output("is up")
             agent = other.agent(node, {"web": service.address}, name="agent-3", wait=False)
             agent.wait_output(lambda output: "certificate" in output.lower() and "localhost" in output)
         finally:
