@@ -85,7 +85,10 @@ class Stack:
     def connect(self, receive_buffer: int | None = None) -> wire.Stream:
         """A raw client's connection to the proxy port, closed when the test ends."""
         context = self.tls.context if self.tls else None
-        client = wire.connect(self.node.proxy, tls=context, receive_buffer=receive_buffer)
+        return self.keep(wire.connect(self.node.proxy, tls=context, receive_buffer=receive_buffer))
+
+    def keep(self, client: wire.Stream) -> wire.Stream:
+        """Close a connection when the test ends."""
         self._clients.append(client)
         return client
 
