@@ -33,6 +33,11 @@ def raw_socket(transport: object) -> socket.socket | None:
     return None
 
 
+def plain_ip(host: str) -> str:
+    """An IP as people write it: an IPv4 client of a port that is bound to all interfaces comes as `::ffff:1.2.3.4`."""
+    return host.removeprefix("::ffff:") if "." in host else host
+
+
 def tune(transport: object, *, tunnel: bool) -> None:
     """Send small writes at once; on a tunnel also keep the kernel's queue short. Where that cannot be, it is not."""
     sock = raw_socket(transport)

@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import KEEP, Keep, RequestHead, ResponseHead
+from pico_twisted.core.http1.target import IDEMPOTENT
 from pico_twisted.core.rpc.frames import CANCELLED, REFUSALS, TIMEOUT, UNSUPPORTED
 from pico_twisted.core.rpc.session import SEND_HIGH_BYTES
 from pico_twisted.net.calls import CallFailed, PendingCall
@@ -43,8 +44,6 @@ HOP_MARGIN_S: Final = 1.0
 """How much longer a hop waits than the one behind it."""
 FIRST_FRAME_BYTES: Final = 60 * 1024
 """Head and body bytes that are put together into a call's first frame."""
-
-_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 
 MAX_CODE_BYTES: Final = 64
 """What is kept of an agent's error code for the log."""
@@ -317,7 +316,7 @@ class Forward:
         """Whether the request may be made again, and there is where to."""
         if self._retries >= MAX_RETRIES or not self._keeps:
             return False
-        if not safe and self._head.method not in _IDEMPOTENT:
+        if not safe and self._head.method not in IDEMPOTENT:
             return False
         return self._settings.router.choose(self.endpoint, self._tried) is not None
 

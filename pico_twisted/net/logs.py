@@ -125,10 +125,6 @@ class Logging:
         self._access.append(access)
         return access
 
-    def move(self, stream: Stream) -> None:
-        """Write to another stream from now on."""
-        self._writer = LineWriter(stream, self._about_lost)
-
     def start(self) -> None:
         """Log all of this process here. Under twistd the application's component does that."""
         globalLogBeginner.beginLoggingTo([self.observer], redirectStandardIO=False)

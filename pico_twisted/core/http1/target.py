@@ -21,6 +21,9 @@ METHODS: Final = frozenset(
 )
 """What llhttp knows of HTTP, CONNECT apart. Methods compare with case (RFC 9110 9.1)."""
 
+IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+"""Methods that may be sent twice (RFC 9110 9.2.2)."""
+
 MAX_METHOD_BYTES: Final = 64
 """No method known to anybody is nearly as long; without a bound the target's would not hold."""
 

@@ -35,7 +35,6 @@ MAX_MESSAGE_V1: Final = MAX_BODY_V1 + 64 * 1024
 MAX_RESET_BYTES: Final = 256
 MAX_HEARTBEAT_BYTES: Final = 125
 MAX_CREDIT: Final = 2**31 - 1
-MAX_CALL_ID: Final = 2**64 - 1
 
 REFUSED_NOT_HERE: Final = "refused not-here"
 REFUSED_DRAINING: Final = "refused draining"

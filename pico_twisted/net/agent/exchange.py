@@ -36,6 +36,7 @@ from pico_twisted.core.http1.chunked import LAST_CHUNK, encode_chunk
 from pico_twisted.core.http1.errors import Http1Error, bad_request
 from pico_twisted.core.http1.forwarding import error_response, request_to_service, response_to_tunnel
 from pico_twisted.core.http1.head import END, RequestHead, ResponseHead
+from pico_twisted.core.http1.target import IDEMPOTENT
 from pico_twisted.core.rpc.frames import FAILED, PROTOCOL, STOP, TIMEOUT
 from pico_twisted.core.rpc.http import CallProtocolError, RequestStream
 from pico_twisted.core.rpc.session import SEND_HIGH_BYTES, Call
@@ -57,9 +58,6 @@ INTERIM_BYTES: Final = 16 * 1024
 """Of 1xx heads that are passed on. Further ones are dropped: they must leave room for the final head in the window."""
 LINGER_S: Final = 10.0
 """How long a caller whose upgrade was declined may take to end its stream."""
-
-IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"TRACE"))
-"""Methods that may be sent twice (RFC 9110 9.2.2)."""
 
 CLIENT_LEFT: Final = 499
 """Counted as the status of a call that its caller gave up."""

@@ -35,7 +35,7 @@ from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import error_response
 from pico_twisted.core.http1.head import END, RequestHead
 from pico_twisted.core.http1.server import ServerConnection
-from pico_twisted.net.flow import half_close, is_dead, tune, writer
+from pico_twisted.net.flow import half_close, is_dead, plain_ip, tune, writer
 from pico_twisted.net.periodic import NEVER
 from pico_twisted.net.proxy.request import ProxyRequest
 
@@ -100,8 +100,7 @@ class ProxyChannel(Protocol):
         site = self.site
         transport: Any = self.transport
         self.peer = peer = transport.getPeer()
-        host = getattr(peer, "host", "")
-        host = host.removeprefix("::ffff:") if "." in host else host
+        host = plain_ip(getattr(peer, "host", ""))
         self.client_ip = host.encode("ascii", "replace")
         self.secure = bool(ISSLTransport.providedBy(transport))
         self.trusted = site.trusts(host)

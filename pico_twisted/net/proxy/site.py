@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import ip_address
 from typing import Any
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Factory
 
+from pico_twisted.config.values import in_networks
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.net.logs import AccessLog
 from pico_twisted.net.metrics import Metrics
@@ -48,7 +48,6 @@ class ProxySite(Factory):
     """
 
     noisy = False
-    protocol: Callable[[], ProxyChannel] = ProxyChannel
 
     def __init__(self, settings: ProxySettings, resource: Any, via: bytes) -> None:
         self.settings = settings
@@ -68,17 +67,7 @@ class ProxySite(Factory):
 
     def trusts(self, host: str) -> bool:
         """Whether the address is one of the trusted proxies."""
-        networks = self.settings.trusted_proxies
-        if not networks:
-            return False
-        try:
-            address = ip_address(host.partition("%")[0])
-        except ValueError:
-            return False
-        mapped = getattr(address, "ipv4_mapped", None)
-        if mapped is not None:
-            address = mapped
-        return any(address in network for network in networks)
+        return in_networks(self.settings.trusted_proxies, host)
 
     def held_bytes(self) -> int:
         """Bytes that wait in the transports of slow clients."""

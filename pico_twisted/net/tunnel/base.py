@@ -36,7 +36,7 @@ from pico_twisted.core.rpc.frames import (
 )
 from pico_twisted.core.rpc.session import Call, SessionError, SessionV2
 from pico_twisted.core.rpc.session_v1 import SessionV1
-from pico_twisted.net.flow import acknowledged_bytes, half_close, tune, writer
+from pico_twisted.net.flow import acknowledged_bytes, half_close, plain_ip, tune, writer
 from pico_twisted.net.interfaces import ITunnel
 from pico_twisted.net.metrics import Metrics
 from pico_twisted.net.periodic import NEVER, EndOfTurn, Sweep
@@ -562,7 +562,5 @@ def printable(text: str) -> str:
 
 def peer_text(transport: Any) -> str:
     peer = transport.getPeer()
-    host, port = str(getattr(peer, "host", "")), getattr(peer, "port", "")
-    if "." in host:
-        host = host.removeprefix("::ffff:")  # an IPv4 client of a port that is bound to all interfaces
+    host, port = plain_ip(str(getattr(peer, "host", ""))), getattr(peer, "port", "")
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
