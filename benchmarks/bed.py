@@ -33,6 +33,17 @@ class Target:
     hops: dict[str, Process]
 
 
+@dataclass(frozen=True)
+class RunningNode:
+    """A node and its ports."""
+
+    process: Process
+    proxy: int
+    admin: int
+    upstream: int
+    gossip: int
+
+
 class Bed:
     """All processes of a run. Use `bed()`.
 
@@ -68,31 +79,53 @@ class Bed:
             profiles: where cProfile writes what it found out about `node` and `agent` when they end.
         """
         word = re.sub("[^a-z]+", "-", name)
-        proxy, admin, upstream = (free_port() for _ in range(3))
-        node = self._daemon(
-            f"{word}-node",
+        ports = self._node(f"{word}-node", access_log=access_log, profile=(profiles or {}).get("node"))
+        agent = self._agent(f"{word}-agent", ports, (profiles or {}).get("agent"))
+        self._wait_for_small(name, agent, ports.proxy)
+        return Target(name, ports.proxy, {"node": ports.process, "agent": agent})
+
+    def two_nodes(self, name: str) -> Target:
+        """Start two nodes, and an agent at the one that clients do not ask."""
+        word = re.sub("[^a-z]+", "-", name)
+        holder = self._node(f"{word}-holder")
+        asked = self._node(f"{word}-asked", join=holder.gossip)
+        agent = self._agent(f"{word}-agent", holder)
+        self._wait_for_small(name, agent, asked.proxy)
+        return Target(name, asked.proxy, {"asked": asked.process, "holder": holder.process, "agent": agent})
+
+    def _node(
+        self, name: str, *, access_log: bool = False, join: int | None = None, profile: Path | None = None
+    ) -> RunningNode:
+        proxy, admin, upstream, gossip = (free_port() for _ in range(4))
+        process = self._daemon(
+            name,
             "pico",
             {
                 "proxy": {"bind_addr": f"127.0.0.1:{proxy}", "access_log": access_log},
                 "admin": {"bind_addr": f"127.0.0.1:{admin}"},
                 "upstream": {"bind_addr": f"127.0.0.1:{upstream}"},
-                "cluster": {"node_id": f"{word}-node"},
+                "cluster": {
+                    "node_id": name,
+                    "gossip": {"bind_addr": f"127.0.0.1:{gossip}"},
+                    "join": [] if join is None else [f"127.0.0.1:{join}"],
+                },
             },
-            (profiles or {}).get("node"),
+            profile,
         )
-        node.wait_until(lambda: fetch(admin, "/ready")[0] == 200, "the node to be ready")
-        agent = self._daemon(
-            f"{word}-agent",
+        process.wait_until(lambda: fetch(admin, "/ready")[0] == 200, f"{name} to be ready")
+        return RunningNode(process, proxy=proxy, admin=admin, upstream=upstream, gossip=gossip)
+
+    def _agent(self, name: str, node: RunningNode, profile: Path | None = None) -> Process:
+        return self._daemon(
+            name,
             "pico-agent",
             {
-                "agent_id": f"{word}-agent",
-                "connect": {"url": f"http://127.0.0.1:{upstream}"},
+                "agent_id": name,
+                "connect": {"url": f"http://127.0.0.1:{node.upstream}"},
                 "listeners": [{"endpoint": ENDPOINT, "addr": f"127.0.0.1:{self.service.port}"}],
             },
-            (profiles or {}).get("agent"),
+            profile,
         )
-        self._wait_for_small(name, agent, proxy)
-        return Target(name, proxy, {"node": node, "agent": agent})
 
     def stop(self) -> list[str]:
         """End everything in order, agents before nodes before nginx; what went wrong."""

@@ -29,7 +29,7 @@ from benchmarks.bed import Bed, Target, bed  # noqa: E402
 from benchmarks.load import Bodies, Requests, large_bodies, small_requests  # noqa: E402
 from benchmarks.processes import RunFailed, find_program  # noqa: E402
 
-PARTS = ("small", "logged", "single", "download", "upload")
+PARTS = ("small", "logged", "two", "single", "download", "upload")
 LARGE_BYTES = 100_000_000
 TRANSFERS = 4
 """Large bodies in a round: nginx needs so little CPU for one that it would be hard to read."""
@@ -140,6 +140,8 @@ class Run:
                 self._small(target, connections, WARM_UP_S)
             rounds = self._rounds(title, loaded, lambda target: self._small(target, connections))
             tables.append(requests_table(title, rounds))
+        if "two" in parts:
+            tables.append(self._two_nodes(targets))
         if "single" in parts:
             title = "small responses, 1 connection"
             tables.append(requests_table(title, self._rounds(title, targets, lambda target: self._small(target, 1))))
@@ -150,6 +152,22 @@ class Run:
                 tables.append(bodies_table(title, self._rounds(title, targets, load)))
         self._progress("")
         return tables
+
+    def _two_nodes(self, targets: Sequence[Target]) -> Table:
+        """Requests that one node takes and another holds, beside those that one node does both for."""
+        title = f"small responses across two nodes, {self._arguments.connections} connections"
+        loaded = [*targets, self._bed.two_nodes("pico, two nodes")]
+        for target in loaded:
+            self._progress(f"warming up {target.name}")
+            self._small(target, self._arguments.connections, WARM_UP_S)
+        rounds = self._rounds(title, loaded, lambda target: self._small(target, self._arguments.connections))
+        table = requests_table(title, rounds)
+        one, two = targets[1].name, loaded[-1].name
+        ratios = [
+            (result[two].cpu_us("asked") + result[two].cpu_us("holder")) / result[one].cpu_us("node")
+            for result in rounds
+        ]
+        return Table(table.title, [*table.rows, Row("two nodes / one node", {"x one node": median(ratios)}, [])])
 
     def _rounds(self, title: str, targets: Sequence[Target], load: Callable[[Target], L]) -> list[dict[str, L]]:
         """Load the targets in turn, round for round."""

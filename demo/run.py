@@ -216,6 +216,7 @@ class Demo:
             command[:] = ["twistd", "-n", "--pidfile=", "pico", "--cluster.node-id", "demo-node"]
             for name in ("proxy", "admin", "upstream"):
                 command.extend((f"--{name}.bind-addr", f"{HOST}:{self._pick(name)}"))
+            command.extend(("--cluster.gossip.bind-addr", f"{HOST}:0"))  # a node alone: nobody needs to know it
             child = self._child("node", [*command, "--grace-period", "10s"])
             admin = self._ports["admin"]
 

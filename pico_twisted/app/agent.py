@@ -10,7 +10,7 @@ from twisted.logger import Logger
 
 from pico_twisted import __version__
 from pico_twisted.app.banner import agent_banner, guess_proxy_url
-from pico_twisted.app.daemon import Daemon
+from pico_twisted.app.daemon import Daemon, counted
 from pico_twisted.app.ports import BoundPort
 from pico_twisted.config import AgentConfig, ConfigFaults
 from pico_twisted.net.admin.app import AgentAdminApp
@@ -109,6 +109,14 @@ class Agent(Daemon):
         self.logging.set_level(config.log.level, config.log.subsystems)
         self.agent.token = config.connect.token
         log.info("Configuration reloaded")
+
+    def status_line(self) -> str:
+        """How many listeners are registered. An agent is ready without: it goes on trying until its node is there."""
+        if self.stopping:
+            return f"draining, {counted(self.agent.calls_in_flight(), 'request')} in progress"
+        listeners = self.agent.listeners
+        registered = sum(one.connector.current is not None for one in listeners)
+        return f"{registered} of {counted(len(listeners), 'listener')} registered"
 
 
 def make_agent_service(options: AgentOptions) -> IService:

@@ -3,11 +3,14 @@
 twistd stops its services together and waits for none of them in turn, and a second signal does nothing to it. So a
 daemon here is one service. The first SIGTERM or SIGINT stops the reactor, which waits for `stopService`: that runs
 the drain, with `grace_period` as its deadline. A second signal, or the deadline, cuts what is left. SIGHUP reloads.
+systemd is told of all that, if it listens.
 """
 
 from __future__ import annotations
 
+import atexit
 import gc
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -21,6 +24,7 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
+from pico_twisted.app.notify import Notifier, notifier_from
 from pico_twisted.app.ports import CannotStart
 from pico_twisted.net.logs import Logging
 
@@ -31,6 +35,11 @@ GC_OBJECTS = 10_000
 Python's 700, looking takes a few percent of the processor."""
 POLL_S = 0.05
 """How often a drain looks whether it may go on."""
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 node`, `3 nodes`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 class Daemon(Service):
@@ -50,6 +59,8 @@ class Daemon(Service):
         self.grace_s = grace_s
         self.stopping = False
         self._cut = False
+        self._status = 0
+        self._notifier = Notifier(reactor, self.ready_state, self.status_line)
         self._old_handlers: dict[int, Any] = {}
 
     # What subclasses do
@@ -69,6 +80,26 @@ class Daemon(Service):
     def reload(self) -> None:
         """SIGHUP."""
 
+    def ready_state(self) -> bool:
+        """Whether systemd may take the start for done. Asked until it is true, from the reactor."""
+        return True
+
+    def status_line(self) -> str:
+        """What the daemon does, in one line for people: systemd shows it."""
+        return ""
+
+    def fail(self, message: str) -> None:
+        """The daemon cannot go on: say why, stop in order, and end with status 1."""
+        if self._status:
+            return
+        self._status = 1
+        log.critical("The daemon ends: {reason}", reason=message)
+        self._notifier.status(message)
+        print(f"{self.command}: {message}", file=sys.__stderr__)
+        # twistd ends with status 0 however its reactor ends, so the status is given when all else is done
+        atexit.register(_end, self._status)
+        self._end()
+
     # IService
 
     def setServiceParent(self, parent: Any) -> None:
@@ -80,14 +111,17 @@ class Daemon(Service):
     def startService(self) -> None:
         """Bind and serve, or end with one message and status 1."""
         super().startService()
+        self._notifier = notifier_from(os.environ, os.getpid(), self.reactor, self.ready_state, self.status_line)
         try:
             self.bind()
         except CannotStart as error:
             self.cut()
+            self._notifier.status(str(error))
             print(f"{self.command}: {error}", file=sys.__stderr__)
             raise SystemExit(1) from error
         self._catch(signal.SIGHUP)
         self.reactor.callWhenRunning(self._catch_signals)
+        self.reactor.callWhenRunning(self._notifier.start)
         self.serve()
         gc.freeze()
         gc.set_threshold(GC_OBJECTS, 20, 50)
@@ -99,6 +133,7 @@ class Daemon(Service):
 
     async def _stop(self) -> None:
         self.stopping = True
+        self._notifier.stopping()
         log.info("Stopping: requests in progress have {grace_s} s", grace_s=self.grace_s)
         timer = self.reactor.callLater(self.grace_s, self._cut_now, "the grace period is over")
         try:
@@ -109,6 +144,7 @@ class Daemon(Service):
             timer.cancel()
         self.cut()
         self._release_signals()
+        self._notifier.stop()
         log.info("Stopped")
         self.logging.flush()
 
@@ -165,7 +201,14 @@ class Daemon(Service):
     def _hup(self) -> None:
         if self.stopping:
             return
-        try:
-            self.reload()
-        except Exception:
-            log.failure("The configuration could not be reloaded")
+        with self._notifier.reloading():
+            try:
+                self.reload()
+            except Exception:
+                log.failure("The configuration could not be reloaded")
+
+
+def _end(status: int) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)

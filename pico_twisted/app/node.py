@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+import enum
+import random
 import secrets
+import time
 from typing import TYPE_CHECKING, Any
 
+import attrs
 from twisted.application.service import IService
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
-from zope.interface import implementer
 
 from pico_twisted import __version__
 from pico_twisted.app.banner import node_banner
-from pico_twisted.app.daemon import Daemon
-from pico_twisted.app.ports import BoundPort, CannotStart
+from pico_twisted.app.daemon import Daemon, counted
+from pico_twisted.app.ports import BoundPort, CannotStart, GossipPort
 from pico_twisted.config import ConfigFaults, NodeConfig
 from pico_twisted.config.common import ServerTlsConfig
+from pico_twisted.config.values import duration_text
+from pico_twisted.core.cluster.table import ACTIVE, DRAINING
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.net.admin.app import AdminApp
-from pico_twisted.net.admin.shapes import NodeDetail, NodeRow
+from pico_twisted.net.admin.forward import AdminTls
 from pico_twisted.net.admin.site import admin_site
-from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.cluster import ClusterService
 from pico_twisted.net.forward import ForwardSettings
 from pico_twisted.net.logs import Logging
+from pico_twisted.net.membership import Membership, MembershipSettings
 from pico_twisted.net.metrics import Metrics
+from pico_twisted.net.node_status import ADMIN_ADDR, ADMIN_SCHEME, PROXY_ADDR, VERSION, NodeStatus
 from pico_twisted.net.periodic import EndOfTurn, Sweep
 from pico_twisted.net.proxy.resource import ReverseResource
 from pico_twisted.net.proxy.site import ProxySettings, ProxySite
 from pico_twisted.net.tls import ServerContext, UnusableCertificateError, server_context, tls_sniffing
+from pico_twisted.net.tls_link import LinkTls
 from pico_twisted.net.tunnel import TunnelParts
 from pico_twisted.net.upstream import UpstreamFactory
 
@@ -44,9 +52,21 @@ QUIET_SHARE = 0.1
 """But not for more than this share of the grace period."""
 CLOSE_S = 2.0
 """What sessions get to close in order at the end."""
+FAREWELL_S = 0.5
+"""What other nodes get to hear that this one leaves; who did not hear waits for its silence."""
+MAX_DATAGRAM_BYTES = 64 * 1024
+"""Of a packet that is read: nodes may have another `max_packet_size`."""
 
 
-@implementer(INodeStatus)
+class Stage(enum.Enum):
+    """Where in its life a node is."""
+
+    STARTING = "starting"
+    JOINING = "joining"
+    SERVING = "serving"
+    DRAINING = "draining"
+
+
 class Node(Daemon):
     """A running node.
 
@@ -61,9 +81,11 @@ class Node(Daemon):
         super().__init__(reactor, options.command, config.grace_period, logging)
         self._config = config
         self._options = options
-        self._contexts: dict[str, ServerContext] = {}
+        self._reloadable: dict[str, ServerContext | LinkTls] = {}
         self._ports: dict[str, BoundPort] = {}
-        self._ready = False
+        self._gossip_port: GossipPort | None = None
+        self._join_timer: IDelayedCall | None = None
+        self._stage = Stage.STARTING
         node_id = config.cluster.node_id or config.cluster.node_id_prefix + secrets.token_hex(4)
         limits = config.limits
         head_limits = HeadLimits(head_bytes=limits.head_bytes, fields=limits.head_fields, target_bytes=limits.uri_bytes)
@@ -111,91 +133,143 @@ class Node(Daemon):
         )
         self.metrics.gauge("pico_connections", "Connections of proxy clients.", lambda: len(self.proxy.connections))
         self.metrics.gauge("pico_requests_in_flight", "Requests in progress.", self.proxy.serving)
-        self.upstream = UpstreamFactory(
-            TunnelParts(
-                clock=reactor,
-                sweep=self.sweep,
-                metrics=self.metrics,
-                budget=budget,
-                head_limits=HeadLimits(),
-                max_calls=limits.calls_per_session,
-                version=__version__,
-                end_of_turn=EndOfTurn(reactor),
-            ),
-            self.cluster,
-            max_sessions=limits.sessions,
-            reactor=reactor,
+        self._tunnel_parts = TunnelParts(
+            clock=reactor,
+            sweep=self.sweep,
+            metrics=self.metrics,
+            budget=budget,
+            head_limits=HeadLimits(),
+            max_calls=limits.calls_per_session,
+            version=__version__,
+            end_of_turn=EndOfTurn(reactor),
         )
+        self.upstream = UpstreamFactory(self._tunnel_parts, self.cluster, max_sessions=limits.sessions, reactor=reactor)
         self.cluster.holds_bytes(self.proxy.held_bytes)
         self.cluster.holds_bytes(self.upstream.held_bytes)
-
-    # INodeStatus
+        self.membership: Membership  # needs the certificates, which are read when the ports are bound
+        self.status: NodeStatus
 
     def ready(self) -> tuple[bool, str]:
-        """Whether requests may come."""
-        if self._ready:
+        """Whether requests may come, and if not, why."""
+        if self._stage is Stage.SERVING:
             return True, ""
-        return False, "draining" if self.stopping else "starting"
-
-    def nodes(self) -> list[NodeRow]:
-        """This node alone."""
-        return [self._detail().row()]
-
-    def node(self, id: str) -> NodeDetail | None:
-        """This node, by its ID or as `local`."""
-        return self._detail() if id in ("local", self.cluster.node_id) else None
-
-    def endpoints(self) -> dict[str, int]:
-        """The registrations of this node."""
-        return self.cluster.registry.counts()
-
-    def _detail(self) -> NodeDetail:
-        return NodeDetail(
-            id=self.cluster.node_id,
-            status="draining" if self.stopping else "active",
-            proxy_addr=self.address("proxy"),
-            admin_addr=self.address("admin"),
-            version=__version__,
-            endpoints=self.endpoints(),
-        )
+        return False, self._stage.value
 
     # Daemon
 
     def bind(self) -> None:
-        """Bind all ports."""
+        """Read the certificates, bind all ports."""
         config = self._config
-        admin = admin_site(AdminApp(self, self.metrics).resource(), self.reactor)
+        cluster = config.cluster
+        self.membership = Membership(
+            MembershipSettings(
+                cluster=cluster.name,
+                secrets=cluster.secrets,
+                seeds=[(address.host, address.port) for address in cluster.join],
+                interval_s=cluster.gossip.interval,
+                max_packet_bytes=cluster.gossip.max_packet_size,
+                wall_ms=int(time.time() * 1000),
+                max_links=config.limits.links,
+                v1_body_bytes=config.limits.v1_body_bytes,
+                tls=self._link_tls(),
+            ),
+            self.cluster,
+            attrs.evolve(self._tunnel_parts, max_calls=config.limits.calls),
+            reactor=self.reactor,
+            rng=random.SystemRandom(),
+        )
+        self.status = NodeStatus(self.cluster, self.membership, self.reactor, self.ready)
+        admin_tls = AdminTls(cluster.tls.ca) if cluster.tls.enabled else None
+        admin = AdminApp(self.status, self.metrics, reactor=self.reactor, tls=admin_tls)
         self._bind("proxy", config.proxy, self.proxy)
         self._bind("upstream", config.upstream, self.upstream)
-        self._bind("admin", config.admin, admin)
+        self._bind("admin", config.admin, admin_site(admin.resource(), self.reactor))
+        self._ports["gossip"] = self._gossip_port = GossipPort(
+            self.reactor,
+            "cluster.gossip.bind_addr",
+            cluster.gossip_bind_addr,
+            self.membership.link_factory,
+            self.membership.gossip,
+            MAX_DATAGRAM_BYTES,
+        )
+
+    def _link_tls(self) -> LinkTls | None:
+        tls = self._config.cluster.tls
+        if not tls.enabled:
+            return None
+        try:
+            context = self._reloadable["cluster"] = LinkTls(tls.cert, tls.key, tls.ca)
+        except UnusableCertificateError as error:
+            raise CannotStart(f"cluster.tls: {error}") from error
+        return context
 
     def _bind(self, name: str, section: Any, factory: Any) -> None:
         tls: ServerTlsConfig = section.tls
         if tls.enabled:
             try:
-                context = self._contexts[name] = server_context(tls.cert, tls.key)
+                context = self._reloadable[name] = server_context(tls.cert, tls.key)
             except UnusableCertificateError as error:
                 raise CannotStart(f"{name}.tls: {error}") from error
             factory = tls_sniffing(factory, context, self.cluster.node_id, timer=self.sweep, clock=self.reactor)
         self._ports[name] = BoundPort(self.reactor, f"{name}.bind_addr", section.bind_addr, factory)
 
     def serve(self) -> None:
-        """Everything is bound: begin."""
+        """Everything is bound: begin, and join the others."""
         self.sweep.start()
         self.cluster.startService()
-        self._ready = True
-        urls = {name: self.url(name) for name in self._ports}
+        self._stage = Stage.JOINING
+        self.membership.conflict.addCallback(self.fail)
+        self.membership.start(
+            self.address("gossip"),
+            {
+                PROXY_ADDR: self.address("proxy"),
+                ADMIN_ADDR: self.address("admin"),
+                ADMIN_SCHEME: "https" if self._config.admin.tls.enabled else "http",
+                VERSION: __version__,
+            },
+        )
+        self._join_timer = self.reactor.callLater(self._config.cluster.join_timeout, self._join_failed)
+        self.membership.joined.addCallback(self._joined)
+
+    def _joined(self, _: None) -> None:
+        self._stop_joining()
+        if self._stage is not Stage.JOINING:
+            return
+        self._stage = Stage.SERVING
         if self.on_terminal(self._banner):
             return
         log.info(
             "Node {node_id} is up",
             node_id=self.cluster.node_id,
             version=__version__,
-            proxy=urls["proxy"],
-            admin=urls["admin"],
-            upstream=urls["upstream"],
+            cluster=self._config.cluster.name,
+            nodes=1 + len(self.cluster.table.nodes),
+            **{name: self.url(name) for name in self._ports},
         )
-        log.warn("Agents are not authenticated: keep the upstream port off the Internet", upstream=urls["upstream"])
+        log.warn("Agents are not authenticated: keep the upstream port off the Internet", upstream=self.url("upstream"))
+        if not self._config.cluster.secrets and not self._ports["gossip"].is_loopback:
+            log.warn(
+                "No cluster.secrets: whoever reaches the gossip port can join this cluster and take its requests",
+                gossip=self.url("gossip"),
+            )
+
+    def _stop_joining(self) -> None:
+        if self._join_timer is not None and self._join_timer.active():
+            self._join_timer.cancel()
+
+    def _join_failed(self) -> None:
+        if self._stage is not Stage.JOINING:
+            return
+        config = self._config.cluster
+        nodes = ", ".join(map(str, config.join))
+        if config.abort_if_join_fails:
+            self.fail(
+                f"could not join within {duration_text(config.join_timeout)}: no node of cluster {config.name} answers "
+                f"at {nodes} (cluster.join). Do they run, with the same cluster.name and cluster.secrets?"
+            )
+        else:
+            log.warn("Could not join: serving alone, and trying on", join=nodes)
+            self._joined(None)
 
     def _banner(self) -> str:
         everywhere = [name for name, port in self._ports.items() if port.open_to_all]
@@ -209,35 +283,50 @@ class Node(Daemon):
         )
 
     def url(self, name: str) -> str:
-        """The URL of a port, as it is advertised."""
+        """The URL of a port, as it is advertised; of the gossip port the address."""
+        if name == "gossip":
+            return self.address(name)
         scheme = "https" if getattr(self._config, name).tls.enabled else "http"
         return f"{scheme}://{self.address(name)}"
 
     def address(self, name: str) -> str:
         """The advertised address of a port."""
-        return self._ports[name].advertised(getattr(self._config, name).advertise_addr)
+        cluster = self._config.cluster
+        section: Any = cluster.gossip if name == "gossip" else getattr(self._config, name)
+        return self._ports[name].advertised(section.advertise_addr, [address.host for address in cluster.join])
 
     async def drain(self) -> None:
-        """Say it, wait for what is in progress, close."""
-        self._ready = False
+        """Say it, wait for what is in progress, close, leave."""
+        self._stage = Stage.DRAINING
+        self.membership.say_draining()
         self.proxy.drain()
         self.cluster.start_draining()
         await self.until(self.proxy.quiet_for(QUIET_S, self.reactor), within_s=self.grace_s * QUIET_SHARE)
         await self._ports["proxy"].stop()
         await self.until(lambda: not self.proxy.connections and not self.cluster.pending)
+        links = self.membership.links.drain()
+        await self.until(lambda: links.called)
         await self._ports["upstream"].stop()
         self.cluster.close_sessions()
         await self.until(lambda: not self.upstream.connections, within_s=CLOSE_S)
+        self.membership.gossip.leave()
+        await self.until(lambda: self.membership.gossip.told, within_s=FAREWELL_S)
         await self._ports["admin"].stop()
+        self.membership.gossip.stop()
+        self.membership.links.stop()
+        await self._ports["gossip"].stop()
         self.sweep.stop()
 
     def cut(self) -> None:
         """Drop every connection."""
-        self._ready = False
+        self._stage = Stage.DRAINING
+        self._stop_joining()
         for channel in list(self.proxy.connections):
             channel.shut()
         for tunnel in list(self.upstream.connections):
             tunnel.transport.abortConnection()
+        if self._gossip_port is not None:
+            self.membership.abort()
 
     def reload(self) -> None:
         """Read the configuration again and take what can change while running."""
@@ -247,14 +336,31 @@ class Node(Daemon):
             for fault in error.faults:
                 log.error("The configuration is not reloaded: {fault}", fault=str(fault))
             return
-        for name, context in self._contexts.items():
+        for name, context in self._reloadable.items():
             try:
                 context.reload()
             except UnusableCertificateError as error:
                 log.error("The certificate of {port} is not reloaded: {reason}", port=name, reason=str(error))
         self.logging.set_level(config.log.level, config.log.subsystems)
         self._access_log.enabled = config.proxy.access_log
+        self.membership.set_secrets(config.cluster.secrets)
         log.info("Configuration reloaded")
+
+    def ready_state(self) -> bool:
+        """As `/ready` says."""
+        return self.ready()[0]
+
+    def status_line(self) -> str:
+        """How many nodes the cluster has, and how much of it is registered here."""
+        if self.stopping:
+            return f"draining, {counted(self.proxy.serving(), 'request')} in progress"
+        ready, reason = self.ready()
+        if not ready:
+            return reason
+        reachable = sum(row.status in (ACTIVE, DRAINING) for row in self.status.nodes())
+        local = self.cluster.registry.counts()
+        upstreams = counted(sum(local.values()), "upstream")
+        return f"{counted(reachable, 'node')}; here {counted(len(local), 'endpoint')}, {upstreams}"
 
 
 def make_node_service(options: NodeOptions) -> IService:

@@ -12,7 +12,7 @@ import getopt
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, NoReturn, TypeVar
 
 import attrs
 from twisted.python import usage
@@ -79,13 +79,11 @@ class DaemonOptions(usage.Options, Generic[C]):
 
     def opt_version(self) -> None:
         """Print the version and exit."""
-        print(f"pico_twisted {__version__}")
-        sys.exit(0)
+        _print_and_exit(f"pico_twisted {__version__}\n")
 
     def opt_help(self) -> None:
         """Print this and exit."""
-        print(self.getSynopsis() + "\n" + self.getUsage())
-        sys.exit(0)
+        _print_and_exit(f"{self.getSynopsis()}\n{self.getUsage()}\n")
 
     # What twistd calls.
 
@@ -114,8 +112,7 @@ class DaemonOptions(usage.Options, Generic[C]):
         if self.config_file is not None:
             self.config_file = os.path.join(self._directory, self.config_file)
         if self._check_only:
-            print("configuration is valid")
-            raise SystemExit(0)
+            _print_and_exit("configuration is valid\n")
         twistd: dict[str, Any] = {} if self.parent is None else self.parent
         self.logging = log_under_twistd(self._log_settings(), twistd)
         if twistd.get("nodaemon") and twistd.get("pidfile") == _TWISTD_PIDFILE:
@@ -203,6 +200,17 @@ class DaemonOptions(usage.Options, Generic[C]):
         self._faults.append(Fault(path=flag, found=found, expected=expected))
 
 
+def _print_and_exit(text: str) -> NoReturn:
+    """Print what was asked for, and end with status 0: also when the reader has seen enough, as `head` may have."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more when it ends, and would complain then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(0)
+
+
 def _names(word: str, name: str) -> bool:
     if len(name) == 1 and not word.startswith("--"):
         return word.startswith("-") and name in word
@@ -255,7 +263,8 @@ class NodeOptions(DaemonOptions[NodeConfig]):
     about = (
         "Runs a Pico node. Proxy clients send HTTP requests to its proxy port; it passes each on to an agent that "
         "registered the endpoint and that has connected to its upstream port; operators watch it on its admin port. "
-        "It needs no file and no flags to start.",
+        "Nodes that know of each other are a cluster: each serves the endpoints of all. A node alone needs no file and "
+        "no flags to start.",
         "Every key of the configuration file is a flag too. A list is given by repeating its flag or with commas. "
         "Flags beat the file, and the file beats the defaults. With -n before pico the node stays in the foreground.",
     )
@@ -266,6 +275,11 @@ class NodeOptions(DaemonOptions[NodeConfig]):
         (
             "Trusts two load balancers",
             "twistd -n --pidfile= pico --proxy.trusted-proxies=10.0.0.1,10.0.0.2",
+        ),
+        (
+            "A node of a cluster: the same line on each, with the names of two or three of them",
+            "twistd -n --pidfile= pico --cluster.join=node1.example.com,node2.example.com \\\n"
+            "      --cluster.secret-files=/etc/pico/cluster-secret",
         ),
     )
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import functools
+import ipaddress
 import socket
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet import task
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
+from pico_twisted.app.own_address import own_ip
 from pico_twisted.config.values import Address
+from pico_twisted.net.flow import plain_ip
 
 log = Logger()
 
@@ -19,6 +25,8 @@ BACKLOG = 1024
 """Connections that the kernel queues for us; a burst of clients must not meet a full queue."""
 SETTLE_S = 0.1
 """What connections that are half made get to be made, when no new ones are begun."""
+PAIR_ATTEMPTS = 50
+"""How many free numbers are tried for a port of both TCP and UDP. Each fails only when a stranger has its UDP half."""
 
 
 class CannotStart(Exception):
@@ -44,9 +52,7 @@ class BoundPort:
         try:
             self._port = _listen(reactor, address, factory)
         except (CannotListenError, OSError) as error:
-            reason = getattr(error, "socketError", error)
-            text = getattr(reason, "strerror", None) or str(reason)
-            raise CannotStart(f"cannot listen on {address} ({key}): {text}") from error
+            raise CannotStart(f"cannot listen on {address} ({key}): {_reason(error)}") from error
 
     @property
     def bound(self) -> Address:
@@ -59,12 +65,23 @@ class BoundPort:
         """Bound to every interface."""
         return self._all
 
-    def advertised(self, configured: Address | None) -> str:
-        """The address under which others reach it: what is configured, else the bound IP, else the host's own."""
-        port = self.bound.port
+    @property
+    def is_loopback(self) -> bool:
+        """Only this machine reaches it."""
+        return ipaddress.ip_address(plain_ip(self.bound.host)).is_loopback
+
+    def advertised(self, configured: Address | None, towards: Sequence[str] = ()) -> str:
+        """The address under which others reach it: what is configured, else the bound IP, else the host's own.
+
+        Args:
+            configured: by the operator, if at all.
+            towards: hosts from which it is to be reached, names or IPs, when it is bound to every interface.
+        """
         if configured is not None:
-            return str(Address(host=configured.host or own_ip(), port=configured.port or port))
-        return str(Address(host=own_ip() if self._all else self.bound.host, port=port))
+            return str(configured)
+        bound = self.bound
+        host = _own_ip(tuple(towards), bound.host == "0.0.0.0") if self._all else bound.host
+        return str(Address(host=host, port=bound.port))
 
     async def stop(self) -> None:
         """Listen no longer, and lose nobody: closing a listening socket resets the connections in its queue.
@@ -81,6 +98,64 @@ class BoundPort:
         port.numberAccepts = BACKLOG
         port.doRead()
         await port.stopListening()
+
+
+class GossipPort(BoundPort):
+    """A port with one number for TCP and UDP.
+
+    Args:
+        reactor: listens.
+        key: the key of its address in the configuration, for messages.
+        address: where; with port 0 on a number that is free for both.
+        factory: makes the protocols of TCP connections.
+        protocol: gets the packets. On a port of both IP families its transport takes and gives IPv4 addresses in
+            their IPv6 form, `::ffff:192.0.2.1`.
+        max_packet_bytes: the largest packet that is read whole; a larger one is cut.
+
+    Raises:
+        CannotStart: nothing can listen there.
+    """
+
+    def __init__(
+        self, reactor: Any, key: str, address: Address, factory: Any, protocol: Any, max_packet_bytes: int
+    ) -> None:
+        attempts = 1 if address.port else PAIR_ATTEMPTS
+        while True:
+            attempts -= 1
+            super().__init__(reactor, key, address, factory)
+            bound = self.bound
+            try:
+                self._udp: Any = reactor.listenUDP(
+                    bound.port, protocol, interface=bound.host, maxPacketSize=max_packet_bytes
+                )
+                return
+            except CannotListenError as error:
+                self._port.stopListening()
+                if not attempts or getattr(error.socketError, "errno", None) != errno.EADDRINUSE:
+                    raise CannotStart(f"cannot listen on {address} ({key}, UDP): {_reason(error)}") from error
+
+    async def stop_tcp(self) -> None:
+        """Accept no more connections, as `BoundPort.stop` does; packets come and go as before. Idempotent."""
+        await super().stop()
+
+    async def stop(self) -> None:
+        """Accept no more connections, and then no more packets either. Idempotent."""
+        await super().stop()
+        udp, self._udp = self._udp, None
+        if udp is not None:
+            await udp.stopListening()
+
+
+@functools.cache
+def _own_ip(towards: tuple[str, ...], ipv4_only: bool) -> str:
+    """Found out once for the process: all ports tell the same, and a slow name server is waited for once."""
+    return own_ip(towards, ipv4_only=ipv4_only)
+
+
+def _reason(error: Exception) -> str:
+    """Why nothing can listen, in the system's words."""
+    reason = getattr(error, "socketError", error)
+    return getattr(reason, "strerror", None) or str(reason)
 
 
 def _drop_new_connections(sock: socket.socket) -> None:
@@ -121,20 +196,8 @@ def _listen(reactor: Any, address: Address, factory: Any) -> Any:
         try:
             return reactor.listenTCP(address.port, factory, backlog=BACKLOG, interface=address.host or "::")
         except CannotListenError as error:
-            if address.host or getattr(error.socketError, "errno", None) == 98:
+            if address.host or getattr(error.socketError, "errno", None) == errno.EADDRINUSE:
                 raise
             return reactor.listenTCP(address.port, factory, backlog=BACKLOG, interface="0.0.0.0")
     found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     return reactor.listenTCP(address.port, factory, backlog=BACKLOG, interface=found[0][4][0])
-
-
-def own_ip() -> str:
-    """The IP that this host's traffic to the outside comes from; loopback when it has none. Nothing is sent."""
-    for family, target in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
-        try:
-            with socket.socket(family, socket.SOCK_DGRAM) as sock:
-                sock.connect((target, 9))
-                return str(sock.getsockname()[0])
-        except OSError:
-            continue
-    return "127.0.0.1"

@@ -13,7 +13,16 @@ from .agent import (
 from .common import LogConfig, ServerTlsConfig
 from .faults import ConfigFaults, Fault
 from .load import load_agent, load_node
-from .node import AdminConfig, ClusterConfig, NodeConfig, NodeLimitsConfig, ProxyConfig, UpstreamConfig
+from .node import (
+    AdminConfig,
+    ClusterConfig,
+    ClusterTlsConfig,
+    GossipConfig,
+    NodeConfig,
+    NodeLimitsConfig,
+    ProxyConfig,
+    UpstreamConfig,
+)
 from .values import Address, Network, ServiceAddress, in_networks
 
 __all__ = [
@@ -24,9 +33,11 @@ __all__ = [
     "AgentLimitsConfig",
     "ClientTlsConfig",
     "ClusterConfig",
+    "ClusterTlsConfig",
     "ConfigFaults",
     "ConnectConfig",
     "Fault",
+    "GossipConfig",
     "ListenerConfig",
     "LogConfig",
     "Network",

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import attrs
+
 from .agent import AgentConfig
 from .common import ServerTlsConfig
+from .document import child
 from .faults import MAX_FILE_NAME_SHOWN, Fault, shown
-from .kinds import SECRET
-from .node import NodeConfig, NodeLimitsConfig
+from .kinds import CLUSTER_SECRET, SECRET, Kind
+from .node import ClusterConfig, ClusterTlsConfig, NodeConfig, NodeLimitsConfig
 from .values import Address
 
 _MAX_FILE_BYTES = 1 << 20
@@ -30,8 +33,10 @@ def node_faults(config: NodeConfig) -> Iterator[Contradiction]:
             "proxy.bind_addr": config.proxy.bind_addr,
             "upstream.bind_addr": config.upstream.bind_addr,
             "admin.bind_addr": config.admin.bind_addr,
+            "cluster.gossip.bind_addr": config.cluster.gossip_bind_addr,
         }
     )
+    yield from _cluster_faults(config.cluster)
     yield from _limit_faults(config.limits)
 
 
@@ -52,23 +57,56 @@ def agent_faults(config: AgentConfig) -> Iterator[Contradiction]:
         yield Fault(path="listeners", found="none", expected=expected), ()
 
 
-def read_secret(file_name: str) -> str | None:
+def read_cluster_secrets(cluster: ClusterConfig) -> tuple[tuple[str, ...], tuple[Fault, ...]]:
+    """All secrets of a cluster, each once: those that stand in the configuration, then those of the files.
+
+    Returns:
+        The secrets, and a fault for each file that gives none.
+    """
+    found = list(cluster.secrets)
+    faults: list[Fault] = []
+    for index, file_name in enumerate(cluster.secret_files):
+        path = child("cluster.secret_files", index)
+        secret = read_secret(file_name, CLUSTER_SECRET)
+        if secret is not None:
+            found.append(secret)
+        else:
+            expected = f"a file with one line of {CLUSTER_SECRET.expected}"
+            faults.append(Fault(path=path, found="a file that holds no secret", expected=expected))
+    return tuple(dict.fromkeys(found)), tuple(faults)
+
+
+def read_secret(file_name: str, kind: Kind[str] = SECRET) -> str | None:
     """The secret in a file, without the line end behind it; None when there is none that could be used."""
     try:
         with open(file_name, encoding="ascii") as file:
             text = file.read(_MAX_FILE_BYTES).strip()
     except (OSError, ValueError):
         return None
-    return text if text and SECRET.fits(text) else None
+    return text if text and kind.fits(text) else None
 
 
-def _certificate_faults(tls: ServerTlsConfig, path: str) -> Iterator[Contradiction]:
-    if bool(tls.cert) != bool(tls.key):
-        missing, given = ("key", "cert") if tls.cert else ("cert", "key")
-        other = f"{path}.{given}"
-        yield Fault(path=f"{path}.{missing}", found="nothing", expected=f"a file, because {other} is set"), (other,)
-    yield from _file_faults(tls.cert, f"{path}.cert")
-    yield from _file_faults(tls.key, f"{path}.key")
+def _cluster_faults(cluster: ClusterConfig) -> Iterator[Contradiction]:
+    _, faults = read_cluster_secrets(cluster)
+    without_secret = {fault.path: fault for fault in faults}
+    for index, file_name in enumerate(cluster.secret_files):
+        path = child("cluster.secret_files", index)
+        unreadable = list(_file_faults(file_name, path))
+        if unreadable:
+            yield from unreadable
+        elif path in without_secret:
+            yield without_secret[path], ()
+    yield from _certificate_faults(cluster.tls, "cluster.tls")
+
+
+def _certificate_faults(tls: ServerTlsConfig | ClusterTlsConfig, path: str) -> Iterator[Contradiction]:
+    """The files of a `tls` section: all of them or none, and all of them readable."""
+    files: dict[str, str] = {child(path, name): value for name, value in attrs.asdict(tls).items()}
+    given = [name for name, value in files.items() if value]
+    for name, value in files.items():
+        if given and not value:
+            yield Fault(path=name, found="nothing", expected=f"a file, because {given[0]} is set"), tuple(given)
+        yield from _file_faults(value, name)
 
 
 def _file_faults(file_name: str, path: str) -> Iterator[Contradiction]:

@@ -83,8 +83,9 @@ characters they hold; names of keys and comments are left alone. Within other br
 
 ## Secrets
 
-A key that holds a secret has a second one with `_file` behind its name, which names a file that holds it. Prefer that:
-the flags of a process are seen by every user of the machine. Secrets are never shown in messages and logs.
+A key that holds a secret has another one beside it that names a file which holds it: `token` has `token_file`, and
+`secrets` has `secret_files`. Prefer those: the flags of a process are seen by every user of the machine. Blanks and
+line ends around the secret in a file do not count. Secrets are never shown in messages and logs.
 
 ## When something is wrong
 

@@ -22,6 +22,7 @@ _PREFIX = re.compile(r"[A-Za-z0-9._-]{1,48}", re.ASCII)  # leaves room for what 
 _ENDPOINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _SUBSYSTEM = re.compile(r"[a-z][a-z0-9_.-]{0,63}", re.ASCII)
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}", re.ASCII)  # goes into a header line as it is
+_CLUSTER_SECRET = re.compile(r"[\x21-\x2b\x2d-\x7e]{16,4096}", re.ASCII)  # a comma would be two secrets in a flag
 
 
 @attrs.frozen(kw_only=True)
@@ -130,7 +131,8 @@ class Many(Generic[T]):
     def check(self, value: Any) -> None:
         """Raise `ValueError` for values that code gave and that no file could."""
         if not isinstance(value, tuple) or len(value) < self.at_least:
-            raise ValueError(f"{value!r} is not a tuple of {self.at_least} items or more")
+            words = "a value that is not shown" if self.secret else repr(value)
+            raise ValueError(f"{words} is not a tuple of {self.at_least} items or more")
         for item in value:
             self.item.check(item)
 
@@ -200,11 +202,19 @@ BIND_ADDRESS: Kind[values.Address] = Kind(name="address", expected=_BIND_EXPECTE
 BIND_ADDRESS_OR_OFF: Kind[values.Address] = Kind(
     name="address", expected=_BIND_EXPECTED + ', or "" for none', read=values.read_bind_address, empty_fits=True
 )
+BIND_ADDRESS_OR_DEFAULT: Kind[values.Address] = Kind(
+    name="address", expected=_BIND_EXPECTED + ', or "" for the default', read=values.read_bind_address, empty_fits=True
+)
 ADVERTISE_ADDRESS: Kind[values.Address] = Kind(
     name="address",
     expected='an address to connect to such as 10.1.2.3:8000 or node1.example.com:8000, or "" for the bound one',
     read=values.read_reachable_address,
     empty_fits=True,
+)
+JOIN_ADDRESS: Kind[values.Address] = Kind(
+    name="address",
+    expected="a node's gossip port as host or host:port, such as node1.example.com, 10.1.2.3:8003 or [2001:db8::1]",
+    read=values.read_join_address,
 )
 SERVICE_ADDRESS: Kind[values.ServiceAddress] = Kind(
     name="service address",
@@ -256,6 +266,13 @@ SUBSYSTEM: Kind[str] = Kind(
 FILE: Kind[str] = Kind(
     name="file", expected="the name of a file", read=str, fits=str.isprintable, empty_fits=True, empty="", file=True
 )
+FILE_NAME: Kind[str] = Kind(
+    name="file",
+    expected="the name of a file",
+    read=str,
+    fits=lambda text: text != "" and text.isprintable(),
+    file=True,
+)
 SECRET: Kind[str] = Kind(
     name="secret",
     expected="1 to 4096 visible ASCII characters without blanks",
@@ -263,5 +280,12 @@ SECRET: Kind[str] = Kind(
     fits=_matching(_TOKEN),
     empty_fits=True,
     empty="",
+    secret=True,
+)
+CLUSTER_SECRET: Kind[str] = Kind(
+    name="secret",
+    expected="16 to 4096 visible ASCII characters without blanks and commas",
+    read=str,
+    fits=_matching(_CLUSTER_SECRET),
     secret=True,
 )

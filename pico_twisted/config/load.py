@@ -9,12 +9,12 @@ from typing import Any, Generic, TypeVar
 import attrs
 
 from .agent import AgentConfig, ConnectConfig
-from .checks import Contradiction, agent_faults, node_faults, read_secret
+from .checks import Contradiction, agent_faults, node_faults, read_cluster_secrets, read_secret
 from .document import Document, child, parse_document
 from .faults import MAX_FILE_NAME_SHOWN, ConfigFaults, Fault, shown
 from .fields import all_keys
-from .kinds import split_commas
-from .node import NodeConfig
+from .kinds import Many, split_commas
+from .node import ClusterConfig, NodeConfig
 from .structure import structure
 
 C = TypeVar("C")
@@ -32,7 +32,7 @@ def load_node(
     *,
     directory: str | None = None,
 ) -> NodeConfig:
-    """The configuration of a node.
+    """The configuration of a node; `cluster.secrets` holds those of `cluster.secret_files` too.
 
     Args:
         path: the YAML file; None for none.
@@ -44,7 +44,13 @@ def load_node(
     Raises:
         ConfigFaults: with everything that is wrong.
     """
-    return _Load(NodeConfig, path, overrides or {}, directory).run(environ if expand_env else None, node_faults)
+    load = _Load(NodeConfig, path, overrides or {}, directory)
+    config = load.run(environ if expand_env else None, node_faults)
+    secrets, faults = read_cluster_secrets(config.cluster)
+    if faults:  # a file has changed since it was checked
+        raise ConfigFaults(load.placed(faults))
+    cluster: ClusterConfig = attrs.evolve(config.cluster, secrets=secrets)
+    return attrs.evolve(config, cluster=cluster)
 
 
 def load_agent(
@@ -192,9 +198,17 @@ class _Load(Generic[C]):
             holder: Any = data
             for name in key.path[:-1]:
                 holder = holder.get(name) if isinstance(holder, dict) else None
-            text = holder.get(key.path[-1]) if isinstance(holder, dict) else None
-            if isinstance(holder, dict) and isinstance(text, str) and text:
-                holder[key.path[-1]] = os.path.join(self.directory, text)
+            if not isinstance(holder, dict) or key.path[-1] not in holder:
+                continue
+            raw = holder[key.path[-1]]
+            if isinstance(key.kind, Many) and isinstance(raw, str):
+                raw = split_commas(raw)
+            holder[key.path[-1]] = (
+                [self._anchored(item) for item in raw] if isinstance(raw, list) else self._anchored(raw)
+            )
+
+    def _anchored(self, raw: Any) -> Any:
+        return os.path.join(self.directory, raw) if isinstance(raw, str) and raw else raw
 
 
 def _touches(path: str, other: str) -> bool:

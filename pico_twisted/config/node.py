@@ -7,7 +7,7 @@ import attrs
 from . import kinds
 from .common import LogConfig, ServerTlsConfig
 from .fields import section, setting
-from .values import Address, Network
+from .values import GOSSIP_PORT, Address, Network
 
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -95,10 +95,65 @@ class AdminConfig:
 
 
 @attrs.frozen(kw_only=True)
+class ClusterTlsConfig:
+    """Mutual TLS between nodes; without it node links are plain text."""
+
+    cert: str = setting(
+        kinds.FILE,
+        "",
+        "Certificate chain of this node, a PEM file with the node's own certificate first. The node shows it on links "
+        "in both directions. Set together with `key` and `ca`.",
+    )
+    key: str = setting(kinds.FILE, "", "Private key of the certificate, a PEM file.")
+    ca: str = setting(
+        kinds.FILE,
+        "",
+        "Authority of the cluster, a PEM file. Whoever shows a certificate that it signed is taken for a node, so let "
+        "it sign nothing else.",
+    )
+
+    @property
+    def enabled(self) -> bool:
+        """Whether node links use TLS."""
+        return bool(self.cert and self.key and self.ca)
+
+
+@attrs.frozen(kw_only=True)
+class GossipConfig:
+    """The port of the nodes, and how they talk there."""
+
+    bind_addr: Address | None = setting(
+        kinds.BIND_ADDRESS_OR_DEFAULT,
+        "",
+        "Address of the gossip port, for packets (UDP) and for node links (TCP). Empty: `:8003` when `cluster.join`, "
+        "secrets or `cluster.gossip.advertise_addr` are set, else `127.0.0.1:8003`. Port 0 takes a free one.",
+    )
+    advertise_addr: Address | None = setting(
+        kinds.ADVERTISE_ADDRESS,
+        "",
+        "Address under which other nodes reach the gossip port, over UDP and TCP. Empty: the bound IP, or the host's "
+        "own address towards `cluster.join` when bound to all interfaces.",
+    )
+    interval: float = setting(
+        kinds.duration(least_s=0.1, most_s=60.0),
+        "500ms",
+        "How often this node talks to another one. Let it be about the same on all nodes. A node that is silent for "
+        "several intervals counts as unreachable.",
+    )
+    max_packet_size: int = setting(
+        kinds.size(least=576, most=65000),
+        "1400",
+        "Bytes of the largest packet that is sent. Above what the network carries whole, packets are lost more easily.",
+    )
+
+
+@attrs.frozen(kw_only=True)
 class ClusterConfig:
     """Which cluster the node is in, and who it is there."""
 
-    name: str = setting(kinds.CLUSTER_NAME, "pico", "Name of the cluster.")
+    name: str = setting(
+        kinds.CLUSTER_NAME, "pico", "Name of the cluster. Nodes whose clusters have other names are not talked to."
+    )
     node_id: str = setting(
         kinds.OPTIONAL_ID,
         "",
@@ -108,6 +163,42 @@ class ClusterConfig:
     node_id_prefix: str = setting(
         kinds.ID_PREFIX, "", "What a made node ID begins with. Not used with `cluster.node_id`."
     )
+    join: tuple[Address, ...] = setting(
+        kinds.Many(item=kinds.JOIN_ADDRESS),
+        "",
+        "Nodes to join: names or IPs, with the gossip port if it is not 8003. One that is up is enough. A name may "
+        "have several addresses. This node's own does no harm. Empty: a cluster of one, until others join.",
+    )
+    join_timeout: float = setting(
+        kinds.duration(), "1m", "How long the node tries to join before `cluster.abort_if_join_fails` decides."
+    )
+    abort_if_join_fails: bool = setting(
+        kinds.BOOLEAN,
+        "true",
+        "Whether a node that could not join in time ends with status 1. Else it serves alone, and goes on trying.",
+    )
+    secrets: tuple[str, ...] = setting(
+        kinds.Many(item=kinds.CLUSTER_SECRET),
+        "",
+        "What the nodes of a cluster know and nobody else: with it packets are encrypted and links are authenticated. "
+        "The first is used, all are accepted, so that it can be replaced without a stop. Read again on SIGHUP. Better "
+        "in `cluster.secret_files`: a flag is seen by every user of the machine.",
+    )
+    secret_files: tuple[str, ...] = setting(
+        kinds.Many(item=kinds.FILE_NAME),
+        "",
+        "Files that each hold one secret. They come behind those of `cluster.secrets`. Read again on SIGHUP.",
+    )
+    tls: ClusterTlsConfig = section(ClusterTlsConfig, "Mutual TLS on node links. On all nodes or on none.")
+    gossip: GossipConfig = section(GossipConfig, "The gossip port: nodes only, never the Internet.")
+
+    @property
+    def gossip_bind_addr(self) -> Address:
+        """Where the gossip port listens: this machine alone, unless something says that there are other nodes."""
+        if self.gossip.bind_addr is not None:
+            return self.gossip.bind_addr
+        others = self.join or self.secrets or self.secret_files or self.gossip.advertise_addr is not None
+        return Address("" if others else "127.0.0.1", GOSSIP_PORT)
 
 
 @attrs.frozen(kw_only=True)
@@ -121,6 +212,9 @@ class NodeLimitsConfig:
         "Requests in progress at once on one agent's session. One more goes elsewhere, or is 503.",
     )
     sessions: int = setting(kinds.count(), "20000", "Agent sessions at once. One more is refused.")
+    links: int = setting(
+        kinds.count(), "2048", "Links that other nodes have opened to this one, at once. One more is refused."
+    )
     connections: int = setting(kinds.count(), "20000", "Connections of proxy clients at once. One more is closed.")
     buffered_bytes: int = setting(
         kinds.size(least=_MIB, most=64 * _GIB),
@@ -152,7 +246,9 @@ class NodeConfig:
     proxy: ProxyConfig = section(ProxyConfig, "The proxy port: clients send their requests here.")
     upstream: UpstreamConfig = section(UpstreamConfig, "The upstream port: agents connect here.")
     admin: AdminConfig = section(AdminConfig, "The admin port: operators and Prometheus only, never the Internet.")
-    cluster: ClusterConfig = section(ClusterConfig, "Which cluster this node is in, and who it is there.")
+    cluster: ClusterConfig = section(
+        ClusterConfig, "Which cluster this node is in, who it is there, and how it reaches the others."
+    )
     limits: NodeLimitsConfig = section(NodeLimitsConfig, "How much the node takes on before it refuses more.")
     log: LogConfig = section(LogConfig, "What is logged on stderr. Read again on SIGHUP.")
     grace_period: float = setting(

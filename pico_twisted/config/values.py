@@ -29,6 +29,8 @@ _HOST_NAME = re.compile(r"(?=.{1,253}\.?\Z)(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}
 _DOTTED_NUMBERS = re.compile(r"[0-9.]+", re.ASCII)
 
 ALL_INTERFACES = frozenset({"", "0.0.0.0", "::"})
+GOSSIP_PORT = 8003
+"""The gossip port unless something else is configured, of this node and of those that it joins."""
 
 
 @attrs.frozen
@@ -170,6 +172,15 @@ def read_reachable_address(text: str) -> Address:
     if address.is_all:
         raise ValueError("nobody can connect to all interfaces")
     return address
+
+
+def read_join_address(text: str) -> Address:
+    """A node to join: `node1.example.com`, `10.1.2.3:8003`, `[2001:db8::1]`; without a port, the gossip port."""
+    if text.startswith("[") and text.endswith("]") and ":" in text:
+        text = f"{text}:{GOSSIP_PORT}"
+    elif ":" not in text:
+        text = join_host_port(text, GOSSIP_PORT)
+    return read_reachable_address(text)
 
 
 def _split_plain_url(text: str, schemes: Iterable[str]) -> SplitResult:

@@ -102,6 +102,32 @@ def new_context() -> SSL.Context:
     return context
 
 
+def use_own(context: SSL.Context, cert_file: str, key_file: str) -> None:
+    """Let a context show a certificate.
+
+    Args:
+        context: of a server, or of a client that proves who it is.
+        cert_file: PEM, our own certificate first, then its chain.
+        key_file: PEM, not encrypted.
+
+    Raises:
+        UnusableCertificateError: one of them cannot be used.
+    """
+    own, *above = load_certificates(cert_file)
+    key = load_key(key_file)
+    try:
+        context.use_certificate(own)
+        for certificate in above:
+            context.add_extra_chain_cert(certificate)
+    except SSL.Error as error:
+        raise UnusableCertificateError(cert_file, "; ".join(openssl_reasons(error)) or "OpenSSL refuses it") from None
+    try:
+        context.use_privatekey(key)
+        context.check_privatekey()
+    except SSL.Error:
+        raise UnusableCertificateError(key_file, f"is not the key of the certificate in {cert_file}") from None
+
+
 def openssl_reasons(error: SSL.Error) -> list[str]:
     """What OpenSSL's error queue says, in lower case."""
     queue: Iterable[object] = error.args[0] if error.args and isinstance(error.args[0], list) else error.args

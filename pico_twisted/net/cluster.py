@@ -1,11 +1,17 @@
 """ClusterService: what all ports of a node share.
 
-It holds the registrations of this node's agents and the pending calls to them, each with the Deferred of its response,
-and it answers who gets the next request. The ports are given it through `net.interfaces` and never import it.
+It holds the registrations of this node's agents, the table of the other nodes, and the pending calls to both, each with
+the Deferred of its response, and it answers who gets the next request. The ports are given it through `net.interfaces`
+and never import it.
+
+A request goes to a registration of this node if there is one that does not drain; else to another node that holds the
+endpoint, by its registrations and our calls in flight to it; what drains is the last choice. A request that came from
+another node goes to registrations of this node only (`LocalRouter`), so it hops once.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -15,10 +21,11 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from pico_twisted.core.cluster.registry import Registry
+from pico_twisted.core.cluster.table import ACTIVE, DRAINING, ClusterTable
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.net.calls import PendingCall, ResponseSink
-from pico_twisted.net.interfaces import IRegistry, IRouter
+from pico_twisted.net.interfaces import ILinks, IRegistry, IRouter
 from pico_twisted.net.metrics import Metrics
 from pico_twisted.net.periodic import Sweep
 
@@ -38,8 +45,13 @@ class ClusterService(Service):
         max_calls: pending calls at once.
         max_calls_per_session: and on one registration.
         v1_body_bytes: what the body of a v1 agent's response may hold.
+        chance: gives numbers from 0 up to 1, to choose among nodes.
 
     Attributes:
+        registry: the registrations of this node.
+        table: the other nodes.
+        links: the ways to them; None in a node that has none.
+        announce: called with an endpoint and how many registrations it has here, whenever that changed.
         pending: the calls in flight.
         draining: the node is shutting down.
     """
@@ -57,9 +69,13 @@ class ClusterService(Service):
         max_calls: int,
         max_calls_per_session: int,
         v1_body_bytes: int,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self.node_id = node_id
         self.registry: Registry[Any] = Registry()
+        self.table = ClusterTable(chance)
+        self.links: ILinks | None = None
+        self.announce: Callable[[str, int], object] = lambda endpoint, count: None
         self.pending: set[PendingCall] = set()
         self.draining = False
         self._metrics = metrics
@@ -80,6 +96,8 @@ class ClusterService(Service):
     def register(self, tunnel: Any) -> None:
         """An agent's session is open: route to it."""
         replaced = self.registry.add(tunnel)
+        if replaced is None:
+            self.announce(tunnel.endpoint, self.registry.count(tunnel.endpoint))
         log.info(
             "Endpoint {endpoint} registered by {agent_id}",
             endpoint=tunnel.endpoint,
@@ -94,21 +112,39 @@ class ClusterService(Service):
 
     def deregister(self, tunnel: Any) -> None:
         """The session is gone."""
-        self.registry.remove(tunnel)
+        if self.registry.remove(tunnel):
+            self.announce(tunnel.endpoint, self.registry.count(tunnel.endpoint))
 
     # IRouter
 
     def choose(self, endpoint: str, excluded: Collection[Any]) -> Any:
-        """The registration for a call, or None."""
-        return self.registry.choose(endpoint, excluded)
+        """The registration of this node, or the link to another, for a call; or None."""
+        local = self.registry.choose(endpoint, excluded)
+        if self.links is None or (local is not None and not local.draining):
+            return local
+        return self._elsewhere(endpoint, ACTIVE, excluded) or local or self._elsewhere(endpoint, DRAINING, excluded)
+
+    def _elsewhere(self, endpoint: str, status: str, excluded: Collection[Any]) -> Any:
+        links = self.links
+        assert links is not None
+        tried = [one.node_id for one in excluded]  # None for a registration of this node
+        node_id = self.table.choose(endpoint, status, tried, links.load)
+        if node_id is None:
+            return None
+        return links.link(node_id)
 
     def holds(self, endpoint: str) -> bool:
-        """Whether anybody holds the endpoint."""
+        """Whether an agent of this node holds the endpoint."""
         return self.registry.holds(endpoint)
 
+    def not_here(self, node_id: str, endpoint: str) -> None:
+        """The other node that was called says that it does not hold the endpoint."""
+        self.table.not_here(endpoint, node_id)
+
     def full(self, registration: Any) -> bool:
-        """Whether the registration has as many calls as one session may."""
-        return bool(registration.call_count >= self._max_calls_per_session)
+        """Whether the registration has as many calls as one session may; a link may have all that there may be."""
+        most = self._max_calls_per_session if registration.node_id is None else self._max_calls
+        return bool(registration.call_count >= most)
 
     def busy(self) -> bool:
         """Whether the node takes on no more calls."""
@@ -138,7 +174,12 @@ class ClusterService(Service):
             sink,
         )
         self.pending.add(pending)
-        self._metrics.call_started()
+        node_id = registration.node_id
+        if node_id is None:
+            self._metrics.call_started("agent")
+        else:
+            node = self.table.nodes.get(node_id)
+            self._metrics.call_started("node" if node is not None and node.status == ACTIVE else "draining node")
         return pending
 
     # Draining
@@ -169,3 +210,31 @@ class ClusterService(Service):
 
     def _count_endpoints(self) -> int:
         return len(self.registry.counts())
+
+
+@implementer(IRouter)
+class LocalRouter:
+    """The ClusterService as other nodes' requests see it: registrations of this node, and nothing else.
+
+    Args:
+        cluster: of this node.
+    """
+
+    def __init__(self, cluster: ClusterService) -> None:
+        self._cluster = cluster
+        self.node_id = cluster.node_id
+        self.full = cluster.full
+        self.busy = cluster.busy
+        self.call = cluster.call
+
+    @property
+    def draining(self) -> bool:
+        """Whether this node is shutting down."""
+        return self._cluster.draining
+
+    def choose(self, endpoint: str, excluded: Collection[Any]) -> Any:
+        """The registration of this node for a call, or None."""
+        return self._cluster.registry.choose(endpoint, excluded)
+
+    def not_here(self, node_id: str, endpoint: str) -> None:
+        """No other node is ever asked."""

@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import KEEP, Keep, RequestHead, ResponseHead
 from pico_twisted.core.http1.target import IDEMPOTENT
-from pico_twisted.core.rpc.frames import CANCELLED, REFUSALS, TIMEOUT, UNSUPPORTED
+from pico_twisted.core.rpc.frames import CANCELLED, REFUSALS, REFUSED_NOT_HERE, TIMEOUT, UNSUPPORTED
 from pico_twisted.core.rpc.session import SEND_HIGH_BYTES
 from pico_twisted.net.calls import CallFailed, PendingCall
 from pico_twisted.net.metrics import Metrics
@@ -47,14 +47,17 @@ FIRST_FRAME_BYTES: Final = 60 * 1024
 
 MAX_CODE_BYTES: Final = 64
 """What is kept of an agent's error code for the log."""
+NO_UPSTREAMS: Final = "no-upstreams"
+"""The code of our 502 that says: nobody holds the endpoint."""
 SERVICE_UNREACHABLE: Final = "service-unreachable"
 """The code of an agent's 502 that says: nothing of the request reached the service."""
 
 
 class WriteHead(Protocol):
-    """Writes the request's head as it goes on, with a Content-Length if one is given."""
+    """Writes the request's head as it goes on, with a Content-Length if one is given, to an agent or to another
+    node."""
 
-    def __call__(self, head: RequestHead, length: int | Keep | None) -> bytes: ...
+    def __call__(self, head: RequestHead, length: int | Keep | None, to_node: bool) -> bytes: ...
 
 
 @attrs.frozen(kw_only=True)
@@ -83,6 +86,7 @@ class Forward:
         upstream: the agent that was tried last, for the log.
         error: the code of what went wrong; "" when nothing did.
         begun: the response's head was given to the downstream.
+        reached: a service may have seen something of the request.
         upgraded: both directions are raw bytes.
         response_ended: nothing more of the response comes.
     """
@@ -110,6 +114,7 @@ class Forward:
         "deadline",
         "endpoint",
         "error",
+        "reached",
         "response_ended",
         "upgraded",
         "upstream",
@@ -131,6 +136,7 @@ class Forward:
         self.upstream = ""
         self.error = ""
         self.begun = False
+        self.reached = False
         self.upgraded = False
         self.response_ended = False
         self.deadline = NEVER
@@ -263,7 +269,7 @@ class Forward:
                 length = len(body)
         else:
             more = not self._body_ended
-        payload = self._write_head(head, length)
+        payload = self._write_head(head, length, registration.node_id is not None)
         rest = b""
         if body:
             if registration.version == 1 or len(payload) + len(body) <= FIRST_FRAME_BYTES:
@@ -300,11 +306,11 @@ class Forward:
             self._downstream.flush()
 
     def _nowhere(self) -> None:
-        if not self._tried:
+        if not self._tried or self.error == NO_UPSTREAMS:
             if self._settings.router.draining:
                 self._refuse(503, "node is shutting down", "draining")
             else:
-                self._refuse(502, "no available upstreams", "no-upstreams")
+                self._refuse(502, "no available upstreams", NO_UPSTREAMS)
         elif self.error == "busy":
             self._refuse(503, "too many requests in progress", "busy")
         elif self.error == TIMEOUT:
@@ -369,7 +375,12 @@ class Forward:
         self._call = None
         if self._over:
             return
+        self.reached = self.reached or not error.safe
         self.error = _ERROR_CODES.get(error.code, "upstream-unreachable")
+        node_id = self._tried[-1].node_id
+        if error.code == REFUSED_NOT_HERE and node_id is not None:
+            self._settings.router.not_here(node_id, self.endpoint)
+            self.error = NO_UPSTREAMS
         if self._can_retry(error.safe):
             self._retry(error.code)
             return
@@ -379,6 +390,7 @@ class Forward:
     def call_interim(self, head: ResponseHead) -> None:
         """A 1xx head: the wait begins anew. A service was reached, so the request is not made again."""
         self._interim_sent = True
+        self.reached = True
         self._keeps = False
         self._kept = []
         self._downstream.interim(head)

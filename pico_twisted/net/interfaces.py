@@ -79,6 +79,9 @@ class IRouter(Interface):
     def choose(endpoint: str, excluded: Any) -> Any:
         """The registration that a call for the endpoint goes to, or None."""
 
+    def not_here(node_id: str, endpoint: str) -> None:
+        """The other node refused a call since it does not hold the endpoint."""
+
     def full(registration: Any) -> bool:
         """Whether the registration has as many calls as one session may."""
 
@@ -87,6 +90,29 @@ class IRouter(Interface):
 
     def call(registration: Any, payload: bytes, more: bool, *, method: bytes, upgrade_asked: bool, sink: Any) -> Any:
         """Open an http call. Returns a PendingCall, whose `response` is a Deferred of the final head."""
+
+
+class ILinks(Interface):
+    """What the ClusterService asks of the node links."""
+
+    def link(node_id: str) -> Any:
+        """The link to another node: something like an `ITunnel`, to make calls on at once, and asked for again for each
+        call. It is opened on demand; the calls wait for that, and are lost, not started, if it fails."""
+
+    def load(node_id: str) -> int | None:
+        """Our calls in flight to the node; None when calls are not likely to get there."""
+
+    def usable(node_id: str) -> bool:
+        """Whether calls to the node are likely to get there: it does not drain, and no attempt failed just now."""
+
+    def heard(node_id: str) -> None:
+        """The node was heard of and lives: try it again soon."""
+
+    def doubt(node_id: str) -> None:
+        """The node seems dead: drop the link unless it answers soon."""
+
+    def fetch(node_id: str, request: bytes) -> Any:
+        """Ask the node for the maps of all nodes. Returns a Deferred of its answer; see `NodeLinks.fetch`."""
 
 
 class IRegistry(Interface):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -50,6 +50,10 @@ RESET_CODES: Final = frozenset(
 )
 """The codes that a reset of the tunnel's protocol may carry."""
 
+ROUTES: Final = ("agent", "node", "draining node", "service")
+"""Where an http call goes: from a node to an agent of its own, to another node, to one that drains since nobody else
+holds the endpoint; from an agent to its service."""
+
 RETRY_REASONS: Final = RESET_CODES | {"lost", "unsupported", "service-unreachable", "stale"}
 """Why a request was tried again: the call was refused or reset; its session ended (`lost`); the peer does not know such
 calls (`unsupported`); the agent could not reach its service; a pooled connection to the service turned out dead
@@ -58,6 +62,13 @@ calls (`unsupported`); the agent could not reach its service; a pooled connectio
 CONNECT_FAILURES: Final = frozenset(("refused", "connect", "dns", "tls", "timeout", "handshake", "protocol"))
 """Why an agent's attempt to reach a node failed: the node answered no (`refused`), no TCP connection, no address, a
 certificate or TLS fault, too slow, a broken WebSocket handshake, a peer that speaks something else."""
+
+LINK_FAILURES: Final = frozenset(
+    ("address", "connect", "dns", "tls", "timeout", "refused", "handshake", "wrong-node", "proof", "lost")
+)
+"""Why a link to another node failed: its address is not known, no TCP connection, no IP for its name, a certificate or
+TLS fault, too slow, it answered no, a broken WebSocket handshake, another node answered, one of both could not prove
+itself; an open link broke (`lost`)."""
 
 REQUEST_BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 HEARTBEAT_BOUNDS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -124,15 +135,19 @@ class Metrics(Collector):
         self._observe_request = self._request_s.observe
         self._bytes_in = 0
         self._bytes_out = 0
-        self._calls = 0
+        self._calls = dict.fromkeys(ROUTES, 0)
         self._resets: dict[tuple[str, str], int] = {}
         self._retries: dict[str, int] = {}
         self._heartbeat_s = Distribution(HEARTBEAT_BOUNDS_S)
         self._lag_s = Distribution(LAG_BOUNDS_S)
+        self._link_calls = {False: 0, True: 0}
+        self._link_round_trip_s = Distribution(HEARTBEAT_BOUNDS_S)
+        self._link_failures: dict[str, int] = {}
         self._connects = {False: 0, True: 0}
         self._connect_failures: dict[str, int] = {}
         self._refusals: dict[str, int] = {}
         self._readings: dict[str, _Reading] = {}
+        self._sources: list[Callable[[], Iterable[Metric]]] = []
         self._registry = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
@@ -159,9 +174,13 @@ class Metrics(Collector):
         self._bytes_in += bytes_in
         self._bytes_out += bytes_out
 
-    def call_started(self) -> None:
-        """Count a call, of any kind, that was opened on a tunnel by either side."""
-        self._calls += 1
+    def call_started(self, to: str) -> None:
+        """Count an http call.
+
+        Args:
+            to: where it goes, one of `ROUTES`.
+        """
+        self._calls[to] += 1
 
     def reset(self, sent: bool, code: str) -> None:
         """Count a call that ended by a reset.
@@ -185,6 +204,21 @@ class Metrics(Collector):
     def lag(self, seconds: float) -> None:
         """Count how much later than asked for a timer came: how long the reactor was busy with something else."""
         self._lag_s.observe(max(0.0, seconds))
+
+    # Links between nodes.
+
+    def link_call(self, sent: bool) -> None:
+        """Count a request that went to another node (`sent`), or came from one."""
+        self._link_calls[sent] += 1
+
+    def link_round_trip(self, seconds: float) -> None:
+        """Count the round trip of one heartbeat on a link."""
+        self._link_round_trip_s.observe(seconds)
+
+    def link_failed(self, reason: str) -> None:
+        """Count a link that could not be opened, or broke; the reasons are `LINK_FAILURES`."""
+        label = reason if reason in LINK_FAILURES else OTHER
+        self._link_failures[label] = self._link_failures.get(label, 0) + 1
 
     # The agent's connections.
 
@@ -222,6 +256,10 @@ class Metrics(Collector):
             raise ValueError(f"the metric {name} is there already")
         self._readings[name] = _Reading(name=name, help=help, read=read)
 
+    def families(self, read: Callable[[], Iterable[Metric]]) -> None:
+        """Add metrics that somebody else counts: `read` gives them at each scrape."""
+        self._sources.append(read)
+
     def exposition(self) -> bytes:
         """Everything in the text format 0.0.4, for `/metrics`; see `CONTENT_TYPE`."""
         return generate_latest(self._registry)
@@ -236,6 +274,11 @@ class Metrics(Collector):
                 log.failure("could not read a metric", metric=reading.name)
                 continue
             yield GaugeMetricFamily(reading.name, reading.help, value=value)
+        for source in self._sources:
+            try:
+                yield from source()
+            except Exception:
+                log.failure("could not read metrics")
 
     def _counted(self) -> Iterator[Metric]:
         info = GaugeMetricFamily("pico_build_info", "Which program this is; always 1.", labels=("component", "version"))
@@ -256,8 +299,15 @@ class Metrics(Collector):
         yield CounterMetricFamily("pico_response_bytes", "Bytes of response bodies.", value=self._bytes_out)
 
         yield CounterMetricFamily(
-            "pico_calls", "HTTP calls: opened by this node, or served by this agent.", value=self._calls
+            "pico_calls", "HTTP calls: opened by this node, or served by this agent.", value=sum(self._calls.values())
         )
+        if self.component == "node":
+            routed = CounterMetricFamily(
+                "pico_routed", "HTTP calls by where they went: an agent of this node, or another node.", labels=("to",)
+            )
+            for to in ("agent", "node", "draining node"):
+                routed.add_metric((to,), self._calls[to])
+            yield routed
         resets = CounterMetricFamily(
             "pico_resets", "Calls that ended by a reset, by who sent it and its code.", labels=("direction", "code")
         )
@@ -268,6 +318,22 @@ class Metrics(Collector):
         yield self._heartbeat_s.family("pico_heartbeat_seconds", "Round trips of heartbeats on tunnels.")
         yield self._lag_s.family("pico_reactor_lag_seconds", "How much later than asked for a timer came.")
 
+        if self.component == "node":
+            link_calls = CounterMetricFamily(
+                "pico_link_calls",
+                "Requests over node links: sent to other nodes, and received from them.",
+                labels=("direction",),
+            )
+            link_calls.add_metric(("sent",), self._link_calls[True])
+            link_calls.add_metric(("received",), self._link_calls[False])
+            yield link_calls
+            yield self._link_round_trip_s.family("pico_link_round_trip_seconds", "Round trips of heartbeats on links.")
+            yield _labelled(
+                "pico_link_failures",
+                "Links to other nodes that could not be opened, or broke, by reason.",
+                "reason",
+                self._link_failures,
+            )
         if self.component == "agent":
             yield CounterMetricFamily(
                 "pico_agent_connects",

@@ -28,13 +28,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pico_twisted.core.http1.answers import error_response
-from pico_twisted.net.certificates import (
-    UnusableCertificateError,
-    load_certificates,
-    load_key,
-    new_context,
-    openssl_reasons,
-)
+from pico_twisted.net.certificates import UnusableCertificateError, new_context, use_own
 from pico_twisted.net.periodic import NEVER, Sweep
 from pico_twisted.net.tls_client import ClientTls, RefusedCertificateError, client_tls, explain_tls
 from pico_twisted.net.tls_transport import TlsFactory, TlsTransport
@@ -111,21 +105,9 @@ def server_context(cert_file: str, key_file: str) -> ServerContext:
 
 
 def _load_context(cert_file: str, key_file: str) -> SSL.Context:
-    own, *above = load_certificates(cert_file)
-    key = load_key(key_file)
     context = new_context()
     context.set_alpn_select_callback(_select_protocol)
-    try:
-        context.use_certificate(own)
-        for certificate in above:
-            context.add_extra_chain_cert(certificate)
-    except SSL.Error as error:
-        raise UnusableCertificateError(cert_file, "; ".join(openssl_reasons(error)) or "OpenSSL refuses it") from None
-    try:
-        context.use_privatekey(key)
-        context.check_privatekey()
-    except SSL.Error:
-        raise UnusableCertificateError(key_file, f"is not the key of the certificate in {cert_file}") from None
+    use_own(context, cert_file, key_file)
     return context
 
 

@@ -69,7 +69,7 @@ class ClientTls:
 
     def _check(self, certificate: x509.Certificate, error: int, depth: int, ok: bool) -> None:
         if not ok:
-            raise RefusedCertificateError(_refusal(certificate, error, depth))
+            raise RefusedCertificateError(refusal_words(certificate, error, depth))
         if depth > 0:
             return
         try:
@@ -146,7 +146,14 @@ _OTHER_FAULTS = {
 }
 
 
-def _refusal(certificate: x509.Certificate, error: int, depth: int) -> str:
+def refusal_words(certificate: x509.Certificate, error: int, depth: int) -> str:
+    """Why OpenSSL refuses a certificate, in words.
+
+    Args:
+        certificate: the one that is refused.
+        error: OpenSSL's number for it.
+        depth: its place in the chain; 0 is the peer's own.
+    """
     subject, issuer = _common_name(certificate.subject), _common_name(certificate.issuer)
     which = f"the certificate ({subject})" if depth == 0 else f"a certificate of its chain ({subject})"
     if error == _EXPIRED:

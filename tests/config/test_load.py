@@ -12,6 +12,7 @@ import pytest
 from pico_twisted.config import (
     Address,
     AgentConfig,
+    ClusterConfig,
     ConfigFaults,
     ListenerConfig,
     NodeConfig,
@@ -214,6 +215,19 @@ def test_a_file_that_is_not_yaml_is_one_fault(write: Write) -> None:
         ({"cluster.node_id": "a b"}, "cluster.node_id"),
         ({"cluster.node_id": "é"}, "cluster.node_id"),
         ({"cluster.node_id_prefix": "a" * 49}, "cluster.node_id_prefix"),
+        ({"cluster.join": "node-1,:8003"}, "cluster.join[1]"),
+        ({"cluster.join_timeout": "0s"}, "cluster.join_timeout"),
+        ({"cluster.secrets": "fifteen-letters"}, "cluster.secrets[0]"),
+        ({"cluster.secret_files": "/nowhere/secret"}, "cluster.secret_files[0]"),
+        ({"cluster.gossip.bind_addr": "8003"}, "cluster.gossip.bind_addr"),
+        ({"cluster.gossip.bind_addr": ":8001"}, "cluster.gossip.bind_addr"),
+        ({"proxy.bind_addr": ":8003"}, "cluster.gossip.bind_addr"),
+        ({"cluster.gossip.advertise_addr": "node-1"}, "cluster.gossip.advertise_addr"),
+        ({"cluster.gossip.interval": "99ms"}, "cluster.gossip.interval"),
+        ({"cluster.gossip.interval": "61s"}, "cluster.gossip.interval"),
+        ({"cluster.gossip.max_packet_size": "575"}, "cluster.gossip.max_packet_size"),
+        ({"cluster.gossip.max_packet_size": "65001"}, "cluster.gossip.max_packet_size"),
+        ({"limits.links": "0"}, "limits.links"),
         ({"log.format": "xml"}, "log.format"),
         ({"admin.bind_addr": ":8000"}, "admin.bind_addr"),
         ({"admin.bind_addr": "127.0.0.1:8000"}, "admin.bind_addr"),
@@ -236,6 +250,9 @@ def test_impossible_values_of_a_node(given: dict[str, str], path: str) -> None:
         {"limits.v1_body_bytes": "0"},
         {"cluster.node_id": "a" * 64},
         {"grace_period": "0s"},
+        {"cluster.secrets": "sixteen-letters-"},
+        {"cluster.gossip.interval": "100ms", "cluster.gossip.max_packet_size": "576"},
+        {"cluster.gossip.interval": "1m", "cluster.gossip.max_packet_size": "65000"},
     ],
 )
 def test_values_at_the_edge_of_the_possible(given: dict[str, str]) -> None:
@@ -413,6 +430,18 @@ def test_the_names_of_keys_are_those_of_the_design() -> None:
         "limits",
         "log",
         "grace_period",
+    ]
+    assert [key.path[-1] for key in own_keys(ClusterConfig)] == [
+        "name",
+        "node_id",
+        "node_id_prefix",
+        "join",
+        "join_timeout",
+        "abort_if_join_fails",
+        "secrets",
+        "secret_files",
+        "tls",
+        "gossip",
     ]
     assert [key.dotted for key in own_keys(AgentConfig)] == [
         "connect",

@@ -15,6 +15,7 @@ from pico_twisted.config.values import (
     read_boolean,
     read_duration,
     read_integer,
+    read_join_address,
     read_network,
     read_node_url,
     read_reachable_address,
@@ -130,6 +131,34 @@ def test_an_advertised_address_can_be_connected_to(text: str) -> None:
     """All interfaces and port 0 are for listening; nobody can connect there."""
     with pytest.raises(ValueError):
         read_reachable_address(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("node1", "node1", 8003),
+        ("node1.example.com:9000", "node1.example.com", 9000),
+        ("10.1.2.3", "10.1.2.3", 8003),
+        ("10.1.2.3:9000", "10.1.2.3", 9000),
+        ("[2001:db8::1]", "2001:db8::1", 8003),
+        ("[2001:db8::1]:9000", "2001:db8::1", 9000),
+        ("[fe80::1%eth0]", "fe80::1%eth0", 8003),
+    ],
+)
+def test_addresses_to_join(text: str, host: str, port: int) -> None:
+    """Names and IPs, with the gossip port of its own or the default one."""
+    assert read_join_address(text) == Address(host, port)
+    assert read_join_address(str(Address(host, port))) == Address(host, port)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ":8003", "[]", "[node1]", "[::1", "::1", "0.0.0.0", "[::]", "node1:0", "node1:", "a b", "1.2.3", "http://a"],
+)
+def test_other_texts_cannot_be_joined(text: str) -> None:
+    """Neither what is no address nor what nobody can connect to."""
+    with pytest.raises(ValueError):
+        read_join_address(text)
 
 
 def test_which_addresses_are_all_interfaces() -> None:

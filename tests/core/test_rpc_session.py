@@ -190,8 +190,28 @@ class TestFairness:
         session.receive(frame(HEARTBEAT, 3, 0, b"?"), 0.0)
         session.tick(0.0)
         kinds = [(kind, flags) for kind, _, flags, _ in sent(session)]
-        assert kinds[:3] == [(HEARTBEAT, RESPONSE), (HEARTBEAT, 0), (HTTP, RESPONSE | CREDIT)]
+        assert kinds[:3] == [(HEARTBEAT, 0), (HEARTBEAT, RESPONSE), (HTTP, RESPONSE | CREDIT)]
         assert sorted(kinds[3:]) == [(HTTP, 0), (HTTP, RESPONSE | MORE)]
+
+    def test_a_call_ahead(self) -> None:
+        """A call that is made ahead leaves before calls that were queued earlier, before a heartbeat, and before the
+        echo of the peer's; its ID is the lowest, and it is answered like any other."""
+        session = make(asks=True)
+        queued = session.call(HTTP, b"queued", False)
+        session.receive(frame(HEARTBEAT, 1, 0, b"?"), 0.0)
+        ahead = session.call_ahead(SYNC, b"ahead")
+        session.tick(0.0)
+        assert session.call_count() == 2
+        assert [(kind, call_id) for kind, call_id, _, _ in sent(session)] == [
+            (SYNC, ahead.id),
+            (HEARTBEAT, ahead.id + 1),
+            (HEARTBEAT, 1),
+            (HTTP, ahead.id + 2),
+        ]
+        assert queued.id == ahead.id + 2
+        assert session.receive(frame(SYNC, ahead.id, RESPONSE), 0.0) == (rpc.FRAME, ahead, b"", False)
+        assert ahead.closed and session.call_count() == 1
+        session._check_invariants()
 
 
 class TestCredit:

@@ -35,7 +35,7 @@ def request_head(
 UPGRADE_FIELDS = (b"Connection: Upgrade", b"Upgrade: x")
 
 
-def write_head(head: RequestHead, length: int | Keep | None) -> bytes:
+def write_head(head: RequestHead, length: int | Keep | None, to_node: bool) -> bytes:
     """The head as the reverse resource writes it."""
     return request_to_tunnel(
         head,

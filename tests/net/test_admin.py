@@ -2,133 +2,48 @@
 
 from __future__ import annotations
 
-import functools
 import http.client
 import json
 import re
-import socket
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any
 
-import cattrs
+import attrs
 import pytest
-import pytest_twisted
-import treq
 from prometheus_client.parser import text_string_to_metric_families
-from twisted.internet import reactor as installed_reactor
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
-from twisted.web.client import Agent
-from twisted.web.resource import IResource
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from pico_twisted.net.admin.app import AdminApp, AgentAdminApp
-from pico_twisted.net.admin.shapes import NodeDetail, NodeRow, node_detail, node_rows, to_json
+from pico_twisted.net.admin.shapes import (
+    MAX_SUSPICION,
+    NodeRow,
+    ShapeError,
+    endpoint_counts,
+    gossip_detail,
+    gossip_rows,
+    node_detail,
+    node_rows,
+    to_json,
+)
 from pico_twisted.net.admin.site import KEEPALIVE_S, MAX_BODY_BYTES, MAX_CONNECTIONS, admin_site
 from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.metrics import Metrics
 from pico_twisted.net.periodic import Sweep
 from pico_twisted.net.tls import server_context, tls_sniffing
 from tests.conftest import LoggedFailures
+from tests.net.admin_fakes import DEADLINE_S, DETAIL, GOSSIP, Served, Status, in_reactor, node_app, reactor
 from tests.system.certificates import Authority
 
-DEADLINE_S = 10.0
 LOST = Failure(ConnectionDone())
 ADDRESS = IPv4Address("TCP", "127.0.0.1", 4321)
-
-reactor: Any = installed_reactor
-P = ParamSpec("P")
-
-
-def in_reactor(test: Callable[P, Coroutine[Deferred[Any], Any, None]]) -> Callable[P, None]:
-    """Run an `async def` test in the reactor, and fail it when it takes too long."""
-
-    @pytest_twisted.inlineCallbacks
-    @functools.wraps(test)
-    def run(*args: P.args, **kwargs: P.kwargs) -> Iterator[Deferred[None]]:
-        yield Deferred.fromCoroutine(test(*args, **kwargs)).addTimeout(DEADLINE_S, reactor)
-
-    return run
-
-
-DETAIL = NodeDetail(
-    id="n1",
-    status="active",
-    proxy_addr="10.0.0.1:8000",
-    admin_addr="10.0.0.1:8001",
-    version="0.1.0",
-    endpoints={"web": 2, "api": 1},
-)
-
-
-@implementer(INodeStatus)
-class Status:
-    """A node with two endpoints."""
-
-    def __init__(self) -> None:
-        self.why_not = ""
-
-    def ready(self) -> tuple[bool, str]:
-        return not self.why_not, self.why_not
-
-    def nodes(self) -> Sequence[NodeRow]:
-        return [DETAIL.row()]
-
-    def node(self, id: str) -> NodeDetail | None:
-        if id == "broken":
-            raise RuntimeError("a fault of ours")
-        return DETAIL if id in ("local", "n1", "nœud") else None
-
-    def endpoints(self) -> Mapping[str, int]:
-        return DETAIL.endpoints
-
-
-def node_app(status: Status | None = None) -> IResource:
-    return AdminApp(status or Status(), Metrics("node")).resource()
-
-
-class Served:
-    """An admin port on 127.0.0.1 with the app of a node, or another one."""
-
-    def __init__(self, resource: IResource | None = None) -> None:
-        self.site = admin_site(resource if resource is not None else node_app())
-        self.listening = reactor.listenTCP(0, self.site, interface="127.0.0.1")
-        self.number: int = self.listening.getHost().port
-
-    async def close(self) -> None:
-        await self.listening.stopListening()
-        for channel in list(self.site.open):
-            channel.transport.abortConnection()
-
-    async def ask(self, path: str, method: str = "GET", **more: Any) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body of an answer."""
-        answer = await treq.request(
-            method, f"http://127.0.0.1:{self.number}{path}", agent=Agent(reactor), timeout=DEADLINE_S, **more
-        )
-        body = await treq.content(answer)
-        headers = {name.decode().lower(): values[0].decode() for name, values in answer.headers.getAllRawHeaders()}
-        return answer.code, headers, body
-
-    async def say(self, data: bytes, *, end: bool = False) -> bytes:
-        """All that comes back for bytes sent as they are, until the port closes or, when told to, we do."""
-
-        def client() -> bytes:
-            with socket.create_connection(("127.0.0.1", self.number), timeout=DEADLINE_S) as plain:
-                plain.sendall(data)
-                if end:
-                    plain.shutdown(socket.SHUT_WR)
-                return b"".join(iter(lambda: plain.recv(65536), b""))
-
-        return await deferToThread(client)
 
 
 class TestRoutes:
@@ -151,7 +66,10 @@ class TestRoutes:
                 "/status/cluster/nodes",
                 "/status/cluster/nodes/<id>",
                 "/status/upstream/endpoints",
+                "/status/gossip/nodes",
+                "/status/gossip/nodes/<id>",
             }
+            assert set(found["parameters"]) == {"forward"}
             for route in found["routes"]:
                 code, _, _ = await served.ask(route.replace("<id>", "local"))
                 assert code == 200
@@ -190,6 +108,22 @@ class TestRoutes:
         }
         detail = {**row, "endpoints": {"web": 2, "api": 1}}
         del detail["upstreams"]
+        keys = {"status": {"value": "active", "version": 2}, "endpoint:web": {"value": 2, "version": 6}}
+        gossip_row = {
+            "id": "n1",
+            "generation": 1790000000000,
+            "status": "active",
+            "local": True,
+            "heartbeat": 42,
+            "version": 7,
+            "floor": 3,
+            "entries": 2,
+            "tombstones": 1,
+            "suspicion": 0.0,
+            "heard_s": 0.0,
+        }
+        gossip = {**gossip_row, "keys": keys}
+        del gossip["entries"]
         try:
             for path, expected in (
                 ("/status/cluster/nodes", [row]),
@@ -198,6 +132,9 @@ class TestRoutes:
                 ("/status/cluster/nodes/n%C5%93ud", detail),
                 ("/status/upstream/endpoints", {"api": 1, "web": 2}),
                 ("/status/upstream/endpoints?sort=no&x", {"api": 1, "web": 2}),
+                ("/status/gossip/nodes", [gossip_row]),
+                ("/status/gossip/nodes/local", gossip),
+                ("/status/gossip/nodes/n1", gossip),
             ):
                 code, headers, body = await served.ask(path)
                 assert (code, json.loads(body)) == (200, expected)
@@ -210,7 +147,7 @@ class TestRoutes:
         """`/metrics` is what Prometheus can read."""
         metrics = Metrics("node")
         metrics.request_done(b"GET", 200, 0.01, 0, 5)
-        served = Served(AdminApp(Status(), metrics).resource())
+        served = Served(AdminApp(Status(), metrics, reactor=reactor).resource())
         try:
             code, headers, body = await served.ask("/metrics")
             assert code == 200
@@ -229,6 +166,8 @@ class TestRoutes:
             assert code == 200
             assert json.loads(body)["component"] == "agent"
             assert set(json.loads(body)["routes"]) == {"/", "/health", "/metrics"}
+            assert json.loads(body)["parameters"] == {}
+            assert (await served.ask("/health?forward=n2"))[0] == 200
             assert (await served.ask("/health"))[0] == 200
             assert b"pico_agent_connects_total 0.0" in (await served.ask("/metrics"))[2]
             for path in ("/ready", "/status/cluster/nodes"):
@@ -262,6 +201,9 @@ class TestRoutes:
                 ("GET", "/status/cluster/nodes/", 404),
                 ("GET", "/status/cluster/nodes/other", 404),
                 ("GET", "/status/cluster/nodes/%00", 404),
+                ("GET", "/status/gossip", 404),
+                ("GET", "/status/gossip/nodes/other", 404),
+                ("POST", "/status/gossip/nodes", 405),
                 ("GET", "/status/cluster/nodes/%FF", 400),
                 ("GET", "/%C3%28", 400),
                 ("POST", "/health", 405),
@@ -460,15 +402,60 @@ class TestShapes:
     def test_there_and_back(self) -> None:
         """What the port writes can be read back, also when a newer node adds keys."""
         assert node_detail(json.loads(json.dumps(to_json(DETAIL)))) == DETAIL
+        assert gossip_detail(json.loads(json.dumps(to_json(GOSSIP)))) == GOSSIP
+        assert endpoint_counts(json.loads(json.dumps(DETAIL.endpoints))) == DETAIL.endpoints
         rows = [DETAIL.row(), NodeRow(id="n2", status="draining", proxy_addr="a:1", admin_addr="b:2")]
         written = to_json(rows)
         written[0]["something new"] = 1
         assert node_rows(written) == rows
+        others = [GOSSIP.row(), attrs.evolve(GOSSIP.row(), id="n2", local=False, suspicion=2.5, heard_s=None)]
+        written = to_json(others)
+        written[1]["something new"] = 1
+        assert gossip_rows(written) == others
 
     def test_wrong(self) -> None:
-        """What is no list of nodes is refused."""
-        with pytest.raises(cattrs.BaseValidationError):
-            node_rows([{"id": "n1"}])
+        """What is something else is refused, whatever it is, and nothing is made to fit."""
+        row, gossip = to_json(DETAIL.row()), to_json(GOSSIP)
+        data: Any
+        for data in (
+            None,
+            1,
+            "x",
+            b"x",
+            {},
+            [{}],
+            [[]],
+            [{"id": "n1"}],
+            [{**row, "id": None}],
+            [{**row, "endpoints": "2"}],
+        ):
+            with pytest.raises(ShapeError):
+                node_rows(data)
+        for data in (
+            None,
+            [],
+            "x",
+            {},
+            {**gossip, "keys": []},
+            {**gossip, "keys": {"a": 1}},
+            {**gossip, "keys": {"a": {"value": None, "version": 1}}},
+            {**gossip, "keys": {"a": {"value": True, "version": 1}}},
+            {**gossip, "generation": "1"},
+            {**gossip, "local": 1},
+            {**gossip, "heard_s": "now"},
+        ):
+            with pytest.raises(ShapeError):
+                gossip_detail(data)
+        counts: Any
+        for counts in (None, [], {"a": "1"}, {"a": None}):
+            with pytest.raises(ShapeError):
+                endpoint_counts(counts)
+
+    def test_suspicion(self) -> None:
+        """Suspicion is a number that JSON knows, however long a node has been silent."""
+        told = to_json(attrs.evolve(GOSSIP.row(), suspicion=float("inf")))
+        assert told["suspicion"] == MAX_SUSPICION
+        assert json.loads(json.dumps(told, allow_nan=False))["suspicion"] == MAX_SUSPICION
 
     def test_interface(self) -> None:
         """The tests' own status is one."""

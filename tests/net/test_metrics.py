@@ -115,8 +115,8 @@ class TestOthers:
     def test_tunnels(self) -> None:
         """Calls, heartbeats and the reactor's lag."""
         metrics = Metrics("node")
-        metrics.call_started()
-        metrics.call_started()
+        metrics.call_started("agent")
+        metrics.call_started("agent")
         metrics.heartbeat(0.003)
         metrics.lag(0.2)
         metrics.lag(-0.1)

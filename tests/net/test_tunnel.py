@@ -840,7 +840,7 @@ class TestServerHandshake:
             (b"HEAD / HTTP/1.1\r\nHost: node\r\n\r\n", 400, "bad-request"),
             (b"GET / HTTP/1.1\r\n\r\n", 400, "bad-request"),
             (b"nonsense\r\n\r\n", 400, "bad-request"),
-            (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400, "bad-request"),
+            (b"\x16\x03\x01\x02\x00\x01\x00", 400, "bad-request"),  # without waiting for the end of a head
             (b"GET / HTTP/2.0\r\nHost: node\r\n\r\n", 505, "version"),
             (b"CONNECT node:1 HTTP/1.1\r\nHost: node\r\n\r\n", 501, "not-implemented"),
             (b"GET / HTTP/1.1\r\nHost: node\r\nX: " + b"y" * 40_000 + b"\r\n\r\n", 431, "head-too-large"),

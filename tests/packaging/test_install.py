@@ -1,4 +1,4 @@
-"""Both commands are found however the project is installed: from its wheel, editable, and from a bare checkout.
+"""All commands are found however the project is installed: from its wheel, editable, and from a bare checkout.
 
 Each way gets a fresh virtual environment. The dependencies in it are those of the environment that runs the tests,
 linked, and Twisted is a copy, because a wheel's plugin lands in its directory. Nothing is downloaded.
@@ -19,6 +19,8 @@ from email.parser import Parser
 from pathlib import Path
 
 import pytest
+
+import pico_twisted
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = (
@@ -63,6 +65,10 @@ class Environment:
     def install(self, *arguments: str) -> None:
         pip = [sys.executable, "-m", "pip", "--python", str(self.python), "install", *OFFLINE]
         run([*pip, *arguments], cwd=self.empty)
+
+    def picoctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The console script, as it was installed."""
+        return run([str(self.directory / "bin" / "picoctl"), *arguments], cwd=self.empty)
 
     def twistd(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         program = "from twisted.scripts.twistd import run; run()"
@@ -118,6 +124,13 @@ def assert_both_commands_work(environment: Environment, **variables: str) -> Non
     run([str(environment.python), "-c", program], cwd=environment.empty, **variables)
 
 
+def assert_picoctl_works(environment: Environment) -> None:
+    """The script is on the path, and its subcommands find what they import."""
+    assert environment.picoctl("--version").stdout == f"picoctl {pico_twisted.__version__}\n"
+    (environment.empty / "pico.yaml").write_text("proxy: {timeout: 5s}\n", encoding="utf-8")
+    assert environment.picoctl("check", "pico.yaml").stdout == "configuration is valid\n"
+
+
 def test_without_an_installation_there_are_no_commands(environment: Environment) -> None:
     """The fresh environment is what it says: otherwise the other tests would prove nothing."""
     assert "pico" not in environment.twistd("--help").stdout
@@ -142,12 +155,14 @@ def test_from_the_wheel(source: Path, environment: Environment) -> None:
 
     environment.install(str(wheel))
     assert_both_commands_work(environment)
+    assert_picoctl_works(environment)
 
 
 def test_editable(source: Path, environment: Environment) -> None:
     """`pip install -e .`, where the plugin is easily lost."""
     environment.install("--editable", str(source))
     assert_both_commands_work(environment)
+    assert_picoctl_works(environment)
 
 
 def test_a_bare_checkout(source: Path, environment: Environment) -> None:

@@ -1,4 +1,4 @@
-"""Fixtures of the end-to-end tests: one running node and agent for many tests, plain and over TLS."""
+"""Fixtures of the end-to-end tests: running nodes and an agent for many tests, on one node and across two."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if ROOT not in sys.path:
     sys.path.insert(0, ROOT)
 
 from tests.system.harness import Bench, Tls  # noqa: E402
-from tests.system.stack import Stack  # noqa: E402
+from tests.system.stack import SHAPES, Stack  # noqa: E402
 
 
 @pytest.hookimpl(wrapper=True)
@@ -38,15 +38,15 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Tls:
     return Tls.make(tmp_path_factory.mktemp("certificates"))
 
 
-@pytest.fixture(scope="session", params=["plain", "tls"])
+@pytest.fixture(scope="session", params=SHAPES)
 def running_stack(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, certificates: Tls
 ) -> Iterator[Stack]:
-    """The node, the agent and the services that most tests share; every test runs without and with TLS."""
-    tls = certificates if request.param == "tls" else None
-    stack = Stack(tmp_path_factory.mktemp(f"stack-{request.param}"), tls)
+    """The nodes, the agent and the services that most tests share; every test runs in every shape."""
+    stack = Stack(tmp_path_factory.mktemp(f"stack-{request.param}"), request.param, certificates)
     try:
         yield stack
+        stack.check_idle()
     finally:
         stack.close()
 
@@ -55,7 +55,7 @@ def running_stack(
 def stack(running_stack: Stack) -> Iterator[Stack]:
     """The shared stack, running, with a recording service of this test's own at `stack.service`.
 
-    Afterwards the test fails if node or agent logged an exception that nobody handled, or ended.
+    Afterwards the test fails if a node or the agent logged an exception that nobody handled, or ended.
     """
     running_stack.begin()
     yield running_stack

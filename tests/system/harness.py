@@ -31,9 +31,11 @@ _POLL_S = 0.02
 _PORTS = range(12000, 32000)
 # twistd itself, but dying with the process that started it, so that a killed test run leaves nothing behind.
 _LAUNCH = (
-    "import ctypes, sys; ctypes.CDLL(None).prctl(1, 9); sys.argv[0] = 'twistd'; "
+    "import ctypes, sys; ctypes.CDLL(None).prctl(1, 9); sys.argv[0] = 'twistd'; {prelude}"
     "from twisted.scripts.twistd import run; run()"
 )
+CLOCK_BACK = "import time; now = time.time; time.time = lambda: now() - 3600; "
+"""A prelude: for this process the wall clock is an hour slow, from the start on."""
 
 Json = Any
 Settings = Mapping[str, Any]
@@ -57,13 +59,14 @@ def wait_until(condition: Callable[[], Value | None], what: str, timeout: float 
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody uses now. Who starts a server on it retries if that has changed."""
+    """A port of 127.0.0.1 that nobody uses now, TCP and UDP. Who starts a server on it retries if that has changed."""
     for _ in range(200):
         port = random.choice(_PORTS)
-        with contextlib.closing(socket.socket()) as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                sock.bind(("127.0.0.1", port))
+                tcp.bind(("127.0.0.1", port))
+                udp.bind(("127.0.0.1", port))
             except OSError:
                 continue
             return port
@@ -109,6 +112,7 @@ class Process:
         directory: where it runs and where its output goes.
         env: more for its environment.
         terminal: a descriptor for its output, instead of the log file.
+        prelude: Python that the process runs before anything else.
     """
 
     def __init__(
@@ -118,12 +122,13 @@ class Process:
         directory: Path,
         env: Mapping[str, str] | None = None,
         terminal: int | None = None,
+        prelude: str = "",
     ) -> None:
         self.name = name
         self.log_path = directory / f"{name}-{time.monotonic_ns()}.log"
         self._log = self.log_path.open("wb")
         self._popen = subprocess.Popen(
-            [sys.executable, "-c", _LAUNCH, "-n", "--pidfile=", *arguments],
+            [sys.executable, "-c", _LAUNCH.format(prelude=prelude), "-n", "--pidfile=", *arguments],
             cwd=directory,
             env=environment() | dict(env or {}),
             stdin=subprocess.DEVNULL,
@@ -277,19 +282,29 @@ class Admin:
 
 @dataclass(frozen=True)
 class Ports:
-    """The three ports of a node."""
+    """The four ports of a node."""
 
     proxy: int
     admin: int
     upstream: int
+    gossip: int
 
     @classmethod
     def pick(cls) -> Ports:
-        """Three free ones."""
+        """Four free ones."""
         found: set[int] = set()
-        while len(found) < 3:
+        while len(found) < 4:
             found.add(free_port())
         return cls(*found)
+
+    def flags(self) -> list[str]:
+        """The flags that give a node these ports on 127.0.0.1; 0 stands for any free one."""
+        return [
+            f"--proxy.bind-addr=127.0.0.1:{self.proxy}",
+            f"--admin.bind-addr=127.0.0.1:{self.admin}",
+            f"--upstream.bind-addr=127.0.0.1:{self.upstream}",
+            f"--cluster.gossip.bind-addr=127.0.0.1:{self.gossip}",
+        ]
 
 
 @dataclass(frozen=True)
@@ -315,13 +330,15 @@ class Tls:
 class Node(Process):
     """A running node."""
 
-    def __init__(self, ports: Ports, tls: Tls | None, settings: Settings, directory: Path, name: str) -> None:
+    def __init__(
+        self, ports: Ports, tls: Tls | None, settings: Settings, directory: Path, name: str, prelude: str = ""
+    ) -> None:
         self.ports = ports
         self.tls = tls
         self.config_path = directory / f"{name}-{time.monotonic_ns()}.yaml"
         self.settings = merged(self._defaults(name), settings)
         self.write_settings()
-        super().__init__(name, ["pico", "--config", str(self.config_path)], directory)
+        super().__init__(name, ["pico", "--config", str(self.config_path)], directory, prelude=prelude)
         self.admin = Admin(ports.admin, tls.context if tls else None)
 
     def _defaults(self, name: str) -> Settings:
@@ -336,7 +353,7 @@ class Node(Process):
         if self.tls is not None:
             for section in settings.values():
                 section["tls"] = self.tls.section
-        settings["cluster"] = {"node_id": name}
+        settings["cluster"] = {"node_id": name, "gossip": {"bind_addr": f"127.0.0.1:{self.ports.gossip}"}}
         return settings
 
     def write_settings(self, extra: Settings | None = None) -> None:
@@ -477,9 +494,11 @@ class Bench:
             wait_until(registered, f"the registrations of {name}; its output: {agent.output[-3000:]}")
         return agent
 
-    def command(self, name: str, *arguments: str, terminal: int | None = None) -> Process:
+    def command(
+        self, name: str, *arguments: str, terminal: int | None = None, env: Mapping[str, str] | None = None
+    ) -> Process:
         """Start twistd with any arguments, its output in a file or on a terminal."""
-        process = Process(name, arguments, self.directory, terminal=terminal)
+        process = Process(name, arguments, self.directory, env, terminal)
         self.processes.append(process)
         return process
 

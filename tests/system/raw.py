@@ -32,4 +32,4 @@ def calls_of(one: v2.Peer, other: v2.Peer, count: int) -> None:
 
 def gone(stack: Stack, endpoint: str) -> None:
     """Wait until nobody holds the endpoint."""
-    wait_until(lambda: endpoint not in stack.node.admin.endpoints(), f"{endpoint} to go")
+    stack.wait_gone(endpoint)

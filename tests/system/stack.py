@@ -1,34 +1,79 @@
-"""One node, one agent and a row of recording services, shared by many tests."""
+"""One node or two, one agent and a row of recording services, shared by many tests.
+
+A proxy client, a service and an agent must not be able to tell whether a request crossed from one node to another. So
+the same tests run in four shapes: clients and agents at one node, without and with TLS; and clients at one node, agents
+at another, without any secret, and with TLS on every port, a cluster secret and mutual TLS between the nodes.
+"""
 
 from __future__ import annotations
 
 import itertools
+import json
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.peers import v1, v2
 from tests.peers.pipe import PATIENCE_S
 from tests.system import wire
-from tests.system.harness import Bench, CurlAnswer, Settings, Tls, curl
+from tests.system.harness import Bench, CurlAnswer, Node, Process, Settings, Tls, curl, merged, wait_until
 from tests.system.service import Service
 
 # Each test gets the next service in turn: what a test left in the agent's pool of connections is long gone when its
 # service is lent again.
 SERVICES = 12
 
+SHAPES = ("plain", "tls", "two", "two-tls")
+"""One node without and with TLS, two nodes without and with."""
+
+PLAIN = pytest.mark.parametrize("running_stack", ["plain", "two"], indirect=True)
+"""For tests of what TLS cannot do."""
+
+ONE_NODE = pytest.mark.parametrize("running_stack", ["plain", "tls"], indirect=True)
+"""For tests that no second node has a part in. Each says why."""
+
+SECRET = "the-tests-own-cluster-secret"
+
+
+def has_tls(shape: str) -> bool:
+    """Whether all ports of a shape use TLS."""
+    return shape in ("tls", "two-tls")
+
 
 class Stack:
-    """A running node and agent.
+    """A running node and agent, or two nodes, of which one has the clients and the other the agent.
+
+    Args:
+        directory: for configuration and output.
+        shape: one of `SHAPES`.
+        certificates: for the shapes with TLS.
+        node, agent: settings of every node, and of the agent.
 
     Attributes:
+        tls: what is needed for TLS, in a shape that uses it.
+        node: the one that clients connect to.
+        agents_node: the one that agents connect to; the same one in a shape of one node.
         service: the recording service of the current test, reached as `endpoint`.
     """
 
+    node: Node
+    agents_node: Node
+
     def __init__(
-        self, directory: Path, tls: Tls | None, node: Settings | None = None, agent: Settings | None = None
+        self,
+        directory: Path,
+        shape: str,
+        certificates: Tls,
+        node: Settings | None = None,
+        agent: Settings | None = None,
     ) -> None:
         self.directory = directory
-        self.tls = tls
-        self.bench = Bench(directory, tls)
+        self.tls = certificates if has_tls(shape) else None
+        self.two_nodes = shape.startswith("two")
+        self.bench = Bench(directory, self.tls)
         self._settings = (node or {}, agent or {})
         self._services = [Service(endpoint=f"svc-{number}") for number in range(SERVICES)]
         self._turn = itertools.cycle(self._services)
@@ -39,19 +84,36 @@ class Stack:
         self._start()
 
     def _start(self) -> None:
-        self.node = self.bench.node(settings=self._settings[0])
+        cluster: dict[str, Any] = {}
+        if self.two_nodes and self.tls is not None:
+            cluster = {"secrets": [SECRET], "tls": {**self.tls.section, "ca": str(self.tls.authority.ca)}}
+        settings = merged(self._settings[0], {"cluster": cluster})
+        self.node = self.agents_node = self.bench.node("node-1", settings)
+        if self.two_nodes:
+            join = {"cluster": {"join": [f"127.0.0.1:{self.node.ports.gossip}"]}}
+            self.agents_node = self.bench.node("node-2", merged(settings, join))
         listeners = {service.endpoint: service.address for service in self._services}
-        self.agent = self.bench.agent(self.node, listeners, self._settings[1])
+        self.agent = self.bench.agent(self.agents_node, listeners, self._settings[1])
+
+    @property
+    def processes(self) -> list[Process]:
+        """The nodes and the agent."""
+        return list(dict.fromkeys((self.node, self.agents_node, self.agent)))
+
+    @property
+    def upstream(self) -> str:
+        """What the access log names as the upstream of the current test's service."""
+        return self.agents_node.name if self.two_nodes else self.agent.name
 
     # -- one test after the other
 
     def begin(self) -> None:
         """Before a test: a fresh service, and living processes even if the last test killed one."""
-        if not (self.node.running and self.agent.running):
+        if not all(process.running for process in self.processes):
             self.bench.close()
             self.bench = Bench(self.directory, self.tls)
             self._start()
-        self.node.wait_endpoints([service.endpoint for service in self._services])
+        self.wait_endpoints([service.endpoint for service in self._services])
         self.bench.new_faults()
         self.service = next(self._turn)
         self.service.reset()
@@ -66,8 +128,18 @@ class Stack:
         errors = self.service.errors()
         self.service.reset()
         assert errors == [], errors
-        assert self.node.running and self.agent.running, self.bench.tail()
+        assert all(process.running for process in self.processes), self.bench.tail()
         assert (faults := self.bench.new_faults()) == [], faults
+
+    def check_idle(self) -> None:
+        """Wait until no node has a call in progress or bytes in its hands, when all tests are over."""
+        for node in {self.node, self.agents_node}:
+            for gauge in ("pico_calls_pending", "pico_buffered_bytes"):
+                wait_until(partial(self._is_zero, node, gauge), f"{gauge} of {node.name} to be 0")
+
+    @staticmethod
+    def _is_zero(node: Node, gauge: str) -> bool:
+        return not node.admin.metric(gauge)
 
     def close(self) -> None:
         """The end."""
@@ -123,6 +195,31 @@ class Stack:
         """curl for the current test's service, named by the header."""
         return self.curl(path, "-H", f"x-pico-endpoint: {self.endpoint}", *arguments, data=data)
 
+    # -- what the clients' node knows
+
+    def registrations(self) -> dict[str, int]:
+        """The registrations of the agents' node, by endpoint, as the clients' node knows them."""
+        if not self.two_nodes:
+            return self.node.admin.endpoints()
+        status, _, body = self.node.admin.get(f"/status/cluster/nodes/{self.agents_node.name}")
+        counts: dict[str, int] = json.loads(body)["endpoints"] if status == 200 else {}
+        return counts
+
+    def wait_endpoint(self, endpoint: str, count: int = 1) -> None:
+        """Wait until an endpoint has exactly so many registrations, and the clients' node knows it."""
+        self.agents_node.wait_endpoint(endpoint, count)
+        if self.two_nodes:
+            what = f"{self.node.name} to know of {count} registrations of {endpoint}"
+            wait_until(lambda: self.registrations().get(endpoint, 0) == count, what)
+
+    def wait_endpoints(self, endpoints: Sequence[str]) -> None:
+        """Wait until the clients' node knows that each of these is registered."""
+        wait_until(lambda: set(endpoints) <= set(self.registrations()), f"registrations of {endpoints}")
+
+    def wait_gone(self, endpoint: str) -> None:
+        """Wait until nobody holds the endpoint, and the clients' node knows it."""
+        self.wait_endpoint(endpoint, 0)
+
     # -- peers
 
     def fresh_endpoint(self) -> str:
@@ -135,9 +232,9 @@ class Stack:
         """A v1 test agent, registered; and its endpoint."""
         name = endpoint or self.fresh_endpoint()
         context = self.tls.context if self.tls else None
-        agent = v1.Agent(self.node.upstream, name, serve, tls=context, fragment=fragment)
+        agent = v1.Agent(self.agents_node.upstream, name, serve, tls=context, fragment=fragment)
         self._peers.append(agent)
-        self.node.wait_endpoints([name])
+        self.wait_endpoints([name])
         return agent, name
 
     def v2_agent(
@@ -154,7 +251,7 @@ class Stack:
         name = endpoint or self.fresh_endpoint()
         context = self.tls.context if self.tls else None
         agent = v2.Agent(
-            self.node.upstream,
+            self.agents_node.upstream,
             name,
             tls=context,
             agent_id=agent_id,
@@ -164,11 +261,11 @@ class Stack:
             offers=offers,
         )
         self._peers.append(agent)
-        self.node.wait_endpoints([name])
+        self.wait_endpoints([name])
         return agent, name
 
     def still_serves(self) -> None:
-        """Prove that node and agent go on serving others."""
+        """Prove that nodes and agent go on serving others."""
         other = next(service for service in self._services if service is not self.service)
         response = self.request("GET /still HTTP/1.1", endpoint=other.endpoint)
         assert (response.status, response.body) == (200, b"hello from the service\n")

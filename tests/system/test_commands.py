@@ -108,15 +108,17 @@ def test_bad_flags(bench: Bench, arguments: tuple[str, ...], word: str) -> None:
     assert len(lines(output)) == 1, output
 
 
-@pytest.mark.parametrize("port", ["proxy", "admin", "upstream"])
+@pytest.mark.parametrize("port", ["proxy", "admin", "upstream", "gossip", "gossip over UDP"])
 def test_a_port_in_use(bench: Bench, port: str) -> None:
     """One clear message that names the port, status 1, and nothing is left running."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    port, _, over_udp = port.partition(" ")
+    with socket.socket(type=socket.SOCK_DGRAM if over_udp else socket.SOCK_STREAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        if not over_udp:
+            taken.listen()
         number = taken.getsockname()[1]
-        flags = []
-        for section in ("proxy", "admin", "upstream"):
-            flags += [f"--{section}.bind-addr", f"127.0.0.1:{number if section == port else 0}"]
-        status, output = run(bench, "pico", *flags)
+        ports = dict.fromkeys(("proxy", "admin", "upstream", "gossip"), 0)
+        status, output = run(bench, "pico", *Ports(**ports | {port: number}).flags())
     assert status == 1
     said = [line for line in lines(output) if str(number) in line and "in use" in line.lower()]
     assert len(said) == 1 and port in said[0], output
@@ -137,8 +139,7 @@ def test_bad_certificates(bench: Bench, tmp_path: Path) -> None:
     junk = tmp_path / "junk.pem"
     junk.write_text("junk")
     for cert in (junk, tmp_path / "missing.pem"):
-        flags = ["--proxy.tls.cert", str(cert), "--proxy.tls.key", str(cert), "--proxy.bind-addr", "127.0.0.1:0"]
-        flags += ["--admin.bind-addr", "127.0.0.1:0", "--upstream.bind-addr", "127.0.0.1:0"]
+        flags = ["--proxy.tls.cert", str(cert), "--proxy.tls.key", str(cert), *Ports(0, 0, 0, 0).flags()]
         status, output = run(bench, "pico", *flags)
         assert status == 1
         assert cert.name in output and "proxy.tls" in output and "Traceback" not in output, output
@@ -147,10 +148,7 @@ def test_bad_certificates(bench: Bench, tmp_path: Path) -> None:
 def test_flags_alone(bench: Bench, service: Service) -> None:
     """Without any file, by flags alone: node and agent work together, --listen included."""
     ports = Ports.pick()
-    flags = []
-    for section in ("proxy", "admin", "upstream"):
-        flags += [f"--{section}.bind-addr=127.0.0.1:{getattr(ports, section)}"]
-    node = bench.command("pico", "pico", *flags, "--cluster.node-id", "by-flags")
+    node = bench.command("pico", "pico", *ports.flags(), "--cluster.node-id", "by-flags")
     bench.command(
         "pico-agent",
         "pico-agent",
@@ -184,7 +182,10 @@ def test_flags_beat_the_file_and_the_environment_is_expanded(bench: Bench, tmp_p
     config.write_text(
         yaml.safe_dump(
             {
-                "cluster": {"node_id": "${PICO_TEST_UNSET_NAME:from-default}"},
+                "cluster": {
+                    "node_id": "${PICO_TEST_UNSET_NAME:from-default}",
+                    "gossip": {"bind_addr": f"127.0.0.1:{ports.gossip}"},
+                },
                 "proxy": {"bind_addr": "127.0.0.1:1"},
                 "admin": {"bind_addr": f"127.0.0.1:{ports.admin}"},
                 "upstream": {"bind_addr": f"127.0.0.1:{ports.upstream}"},
@@ -211,11 +212,7 @@ def test_flags_beat_the_file_and_the_environment_is_expanded(bench: Bench, tmp_p
 
 def test_port_0(bench: Bench) -> None:
     """Port 0 takes free ports; the log tells them as JSON, and the node's own status too."""
-    process: Process = bench.command(
-        "pico",
-        "pico",
-        *(f"--{section}.bind-addr=127.0.0.1:0" for section in ("proxy", "admin", "upstream")),
-    )
+    process: Process = bench.command("pico", "pico", *Ports(0, 0, 0, 0).flags())
 
     def up() -> dict[str, object] | None:
         return next((record for record in process.records if {"proxy", "admin", "upstream"} <= set(record)), None)
@@ -285,7 +282,7 @@ def test_an_agent_without_a_node(bench: Bench) -> None:
     agent = bench.agent(f"http://127.0.0.1:{port}", {"web": "3000"})
     agent.wait_output(str(port))
     assert agent.running
-    ports = Ports(free_port(), free_port(), port)
+    ports = Ports(free_port(), free_port(), port, free_port())
     node = bench.node(ports=ports)
     node.wait_endpoint("web")
 
@@ -296,8 +293,7 @@ def test_the_block_on_a_terminal(bench: Bench, service: Service) -> None:
     master, slave = pty.openpty()
     shown = bytearray()
     try:
-        flags = [f"--{name}.bind-addr=127.0.0.1:{getattr(ports, name)}" for name in ("proxy", "admin", "upstream")]
-        node = bench.command("pico", "pico", *flags, terminal=slave)
+        node = bench.command("pico", "pico", *ports.flags(), terminal=slave)
 
         def text() -> str:
             while select.select([master], [], [], 0)[0]:

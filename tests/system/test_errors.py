@@ -13,7 +13,7 @@ from tests.peers import v2, websocket
 from tests.peers.pipe import PATIENCE_S, Ended
 from tests.system.harness import Bench, CurlAnswer, Settings, Tls, free_port, wait_until
 from tests.system.service import Connection, Service, answer
-from tests.system.stack import Stack
+from tests.system.stack import SHAPES, Stack
 from tests.system.wire import Broken, Response, Stream, connect
 
 UNREACHABLE = "upstream unreachable"
@@ -164,8 +164,9 @@ def test_a_v1_body_that_is_too_large(stack: Stack) -> None:
     _, endpoint = stack.v1_agent(lambda request: answer(b"small"))
     big = bytes(17 * 1024 * 1024)
     header = ("-H", f"x-pico-endpoint: {endpoint}")
-    check(stack.curl("/", *header, "-H", "Expect:", "--data-binary", "@-", data=big), 413, None)
-    check(stack.curl("/", *header, "-H", "Expect:", "-T", "-", data=big), 413, None)
+    hop = stack.agents_node.name
+    check(stack.curl("/", *header, "-H", "Expect:", "--data-binary", "@-", data=big), 413, None, hop)
+    check(stack.curl("/", *header, "-H", "Expect:", "-T", "-", data=big), 413, None, hop)
     assert stack.curl("/", *header).body == b"small"
 
 
@@ -176,22 +177,22 @@ SHORT: Settings = {
 }
 
 
-@pytest.fixture(scope="module", params=["plain", "tls"])
+@pytest.fixture(scope="module", params=SHAPES)
 def running_short_stack(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, certificates: Tls
 ) -> Iterator[Stack]:
-    """A node with short timeouts and few calls, and an agent."""
-    tls = certificates if request.param == "tls" else None
-    stack = Stack(tmp_path_factory.mktemp(f"short-{request.param}"), tls, SHORT)
+    """Nodes with short timeouts and few calls, and an agent."""
+    stack = Stack(tmp_path_factory.mktemp(f"short-{request.param}"), request.param, certificates, SHORT)
     try:
         yield stack
+        stack.check_idle()
     finally:
         stack.close()
 
 
 @pytest.fixture
 def short_stack(running_short_stack: Stack) -> Iterator[Stack]:
-    """That node and agent, with a recording service of this test's own."""
+    """Those nodes and that agent, with a recording service of this test's own."""
     running_short_stack.begin()
     yield running_short_stack
     running_short_stack.end()

@@ -19,7 +19,7 @@ from tests.system.wire import Malformed
 
 def raw(stack: Stack) -> wire.Stream:
     """A raw connection to the upstream port."""
-    return stack.keep(wire.connect(stack.node.upstream, tls=stack.tls.context if stack.tls else None))
+    return stack.keep(wire.connect(stack.agents_node.upstream, tls=stack.tls.context if stack.tls else None))
 
 
 def handshake(path: str = "/pico/v1/listener/x", *fields: str, drop: tuple[str, ...] = ()) -> bytes:
@@ -114,16 +114,16 @@ def test_a_body_in_the_handshake(stack: Stack) -> None:
     [b"\x00" * 100, b"\xff" * 70_000, b"\x16\x03\x01\x00\x05hello", os.urandom(5000)],
     ids=["zeros", "ones", "half a TLS handshake", "random"],
 )
-@pytest.mark.parametrize("port", ["proxy", "upstream", "admin"])
+@pytest.mark.parametrize("port", ["proxy", "upstream", "admin", "gossip"])
 def test_junk_on_every_port(stack: Stack, port: str, junk: bytes) -> None:
     """Bytes that are nothing at all end their own connection and nobody else's."""
-    address = ("127.0.0.1", getattr(stack.node.ports, port))
-    for tls in {None, stack.tls.context if stack.tls else None}:
-        try:
-            client = wire.Stream(dial(address, tls=tls))
-            client.send(junk)
-            client.send(b"\r\n\r\n")
-            client.wait_gone()
-        except (Ended, Malformed):
-            pass
+    for node in {stack.node, stack.agents_node}:
+        for tls in {None, stack.tls.context if stack.tls else None}:
+            try:
+                client = wire.Stream(dial(("127.0.0.1", getattr(node.ports, port)), tls=tls))
+                client.send(junk)
+                client.send(b"\r\n\r\n")
+                client.wait_gone()
+            except (Ended, Malformed):
+                pass
     stack.still_serves()

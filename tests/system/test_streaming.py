@@ -291,7 +291,7 @@ def test_two_hundred_calls_on_one_tunnel(stack: Stack) -> None:
         return answer(b"answer %d " % number + request.body)
 
     stack.service.handler = handler
-    assert stack.node.admin.endpoints()[stack.endpoint] == 1
+    assert stack.registrations()[stack.endpoint] == 1
     clients = [stack.connect() for _ in range(count)]
     for number, client in enumerate(clients):
         body = b"question %d" % number

@@ -11,10 +11,9 @@ import websockets.sync.client
 from tests.peers import websocket
 from tests.peers.pipe import PATIENCE_S, Ended
 from tests.system.service import Connection, answer
-from tests.system.stack import Stack
+from tests.system.stack import PLAIN, Stack
 from tests.system.wire import Request
 
-PLAIN = pytest.mark.parametrize("running_stack", ["plain"], indirect=True)
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n"
 UPGRADE = ("Connection: Upgrade", "Upgrade: raw")
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.peers import frames, v1
 from tests.peers.pipe import PATIENCE_S, Ended
-from tests.system.harness import Agent, Bench, Process, short, wait_until
+from tests.system.harness import Agent, Bench, Process, short
 from tests.system.service import Connection, Service, answer, chunk
 from tests.system.stack import Stack
 from tests.system.wire import Request, parse_head, parse_requests
@@ -31,7 +31,7 @@ def test_a_v1_agent_serves(stack: Stack) -> None:
 
     agent, endpoint = stack.v1_agent(serve)
     assert agent.answer.get("sec-websocket-protocol") is None
-    assert agent.answer.get("x-pico-node-id") == "node-1"
+    assert agent.answer.get("x-pico-node-id") == stack.agents_node.name
     got = stack.curl("/v1?x", "-H", f"x-pico-endpoint: {endpoint}", "--data", "a=1")
     assert (got.code, got.status, got.body) == (0, 200, b"from a v1 agent")
     (request,) = parse_requests(seen[0])
@@ -261,7 +261,7 @@ def test_a_v1_message_that_is_too_large(stack: Stack) -> None:
         pass
     ended = agent.wait_ended()
     assert ended.code in (1009, None)
-    wait_until(lambda: endpoint not in stack.node.admin.endpoints(), "the registration to go")
+    stack.wait_gone(endpoint)
 
 
 def test_a_v1_agent_that_vanishes(stack: Stack) -> None:
@@ -278,14 +278,14 @@ def test_a_v1_agent_that_vanishes(stack: Stack) -> None:
     agent.vanish()
     response = client.read_response()
     assert (response.status, json.loads(response.body)) == (502, {"error": "upstream unreachable"})
-    wait_until(lambda: endpoint not in stack.node.admin.endpoints(), "the registration to go")
+    stack.wait_gone(endpoint)
 
 
 def test_v1_and_v2_agents_share_an_endpoint(stack: Stack) -> None:
     """Registrations of both versions serve one endpoint in turn."""
     _, endpoint = stack.v1_agent(lambda request: answer(b"old"))
     new, _ = stack.v2_agent(endpoint)
-    stack.node.wait_endpoint(endpoint, 2)
+    stack.wait_endpoint(endpoint, 2)
 
     def serve_new() -> None:
         try:

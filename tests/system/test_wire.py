@@ -27,7 +27,7 @@ def test_v2_is_negotiated(stack: Stack) -> None:
     peer, endpoint = stack.v2_agent(offers=("pico.v9", "pico.v2", "other"))
     assert peer.answer.get("sec-websocket-protocol") == "pico.v2"
     assert peer.answer.get("sec-websocket-extensions") is None
-    assert peer.answer.get("x-pico-node-id") == "node-1"
+    assert peer.answer.get("x-pico-node-id") == stack.agents_node.name
     serves(stack, peer, endpoint)
     peer, _ = stack.v2_agent(offers=("pico.v9",))
     assert peer.answer.get("sec-websocket-protocol") is None
@@ -38,7 +38,7 @@ def test_compression_is_never_negotiated(stack: Stack) -> None:
     context = stack.tls.context if stack.tls else None
     offer = [("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits")]
     socket, reply = websocket.connect(
-        stack.node.upstream, "/pico/v1/listener/x", subprotocols=["pico.v2"], headers=offer, tls=context
+        stack.agents_node.upstream, "/pico/v1/listener/x", subprotocols=["pico.v2"], headers=offer, tls=context
     )
     assert reply.get("sec-websocket-extensions") is None
     socket.drop()
@@ -106,12 +106,12 @@ def test_replacement_by_agent_id_and_slot(stack: Stack) -> None:
     """The same agent ID, endpoint and slot replace the session; another slot stands beside it."""
     old, endpoint = stack.v2_agent(agent_id="a1", slot="0")
     second, _ = stack.v2_agent(endpoint, agent_id="a1", slot="1")
-    stack.node.wait_endpoint(endpoint, 2)
+    stack.wait_endpoint(endpoint, 2)
     new, _ = stack.v2_agent(endpoint, agent_id="a1", slot="0")
     old.wait_ended()
-    stack.node.wait_endpoint(endpoint, 2)
+    stack.wait_endpoint(endpoint, 2)
     second.close()
-    stack.node.wait_endpoint(endpoint, 1)
+    stack.wait_endpoint(endpoint, 1)
     serves(stack, new, endpoint)
 
 
@@ -121,7 +121,7 @@ def test_fewest_calls_in_flight_go_first(stack: Stack) -> None:
     client = ask(stack, endpoint)
     call = busy.next_call().call
     idle, _ = stack.v2_agent(endpoint)
-    stack.node.wait_endpoint(endpoint, 2)
+    stack.wait_endpoint(endpoint, 2)
     for _ in range(3):
         serves(stack, idle, endpoint)
     busy.answer_call(call, OK)
@@ -145,14 +145,14 @@ def test_a_refusal_is_tried_elsewhere(stack: Stack, code: str) -> None:
     client = ask(stack, endpoint, "POST / HTTP/1.1", "Content-Length: 4", body=b"body")
     call = first.next_call().call
     second, _ = stack.v2_agent(endpoint)
-    stack.node.wait_endpoint(endpoint, 2)
+    stack.wait_endpoint(endpoint, 2)
     first.reset(call, code, response=True)
     retried = second.next_call()
     assert second.wait_stream(retried.call, response=False).endswith(b"\r\n\r\nbody")
     second.answer_call(retried.call, OK)
     assert client.read_response().body == b"ok"
     second.close()
-    stack.node.wait_endpoint(endpoint, 1)
+    stack.wait_endpoint(endpoint, 1)
     client = ask(stack, endpoint, "POST / HTTP/1.1", "Content-Length: 0")
     for _ in range(3):
         try:
@@ -171,7 +171,7 @@ def test_an_idempotent_call_is_tried_elsewhere(stack: Stack) -> None:
         client = ask(stack, endpoint, line, "Content-Length: 0")
         first.next_call()
         second, _ = stack.v2_agent(endpoint)
-        stack.node.wait_endpoint(endpoint, 2)
+        stack.wait_endpoint(endpoint, 2)
         first.vanish()
         if retried:
             second.answer_call(second.next_call().call, OK)
@@ -360,14 +360,14 @@ def test_a_peer_that_never_reads(stack: Stack) -> None:
     """Echoes that nobody takes do not pile up without bound: ten thousand heartbeats later the node serves on."""
     peer, _ = stack.v2_agent(echo=False)
     message = frames.packed(frames.HEARTBEAT, 0, 0, bytes(125))
-    before = stack.node.memory_mib()
+    before = stack.agents_node.memory_mib()
     try:
         for number in range(1, 10_001):
             peer.socket.send(message[:2] + struct.pack("!Q", number) + message[10:])
     except (Ended, TimeoutError):
         pass
     stack.still_serves()
-    assert stack.node.memory_mib() - before < 40
+    assert stack.agents_node.memory_mib() - before < 40
 
 
 def test_a_flood_of_calls_from_an_agent(stack: Stack) -> None:

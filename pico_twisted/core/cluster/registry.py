@@ -93,6 +93,10 @@ class Registry(Generic[R]):
         """Whether there is a registration of the endpoint."""
         return endpoint in self._by_endpoint
 
+    def count(self, endpoint: str) -> int:
+        """How many registrations an endpoint has."""
+        return len(self._by_endpoint.get(endpoint, ()))
+
     def counts(self) -> dict[str, int]:
         """Registrations by endpoint ID."""
         return {endpoint: len(held) for endpoint, held in self._by_endpoint.items()}

@@ -80,6 +80,7 @@ class _GoesOn(dict[bytes, bool]):
 
 
 _TO_TUNNEL: Final = _GoesOn(_OURS, _OURS)
+_FROM_LINK: Final = _GoesOn(_HOP_BY_HOP | _FRAMING | _HOST_FIELD)
 _TO_SERVICE: Final = _GoesOn(_HOP_BY_HOP | _FRAMING | _HOST_FIELD, _OURS)
 _RESPONSE: Final = _GoesOn(_HOP_BY_HOP | _FRAMING)
 
@@ -209,6 +210,28 @@ def request_to_tunnel(
     return b"\r\n".join(lines)
 
 
+def request_from_link(head: RequestHead, length: int | Keep | None = KEEP) -> bytes:
+    """A request that came over a node link, as it goes to an agent.
+
+    The node that took it from the client has set all fields that a hop sets, Via too: what the agent gets must not tell
+    whether the request crossed a link.
+
+    Args:
+        head: as it came over the link.
+        length: the Content-Length to give; None for none.
+    """
+    lines = [head.method + b" " + head.target + b" HTTP/1.1\r\nHost: " + (head.host or NO_HOST)]
+    lines += _lines(head, _FROM_LINK)
+    if length is KEEP:
+        length = head.length
+    if length is not None:
+        lines.append(b"Content-Length: %d" % length)
+    if head.upgrade is not None:
+        lines.append(b"Connection: Upgrade\r\nUpgrade: " + head.upgrade)
+    lines += (b"", b"")
+    return b"\r\n".join(lines)
+
+
 def request_to_service(
     head: RequestHead,
     *,
@@ -260,19 +283,41 @@ def response_to_tunnel(head: ResponseHead, *, via: bytes, length: int | Keep | N
     Raises:
         ValueError: `via` may not stand in a head.
     """
+    if length is KEEP:
+        length = head.length
+    lines = _response_lines(head, length)
+    lines.append(_via_line(via, head.version_11))
+    lines.append(b"")
+    return b"\r\n".join(lines)
+
+
+def response_onto_link(head: ResponseHead) -> bytes:
+    """An agent's response as it goes over a node link, interim responses too.
+
+    The head goes as it came where that is possible. The node at the other end reads it as it would read the agent's,
+    and is the hop that passes it on: no Via is added here, and what only a hop may say or hear stays in.
+
+    Args:
+        head: as it came through the tunnel, or one of our own.
+    """
+    if head.raw:
+        return head.raw
+    lines = _response_lines(head, head.length)
+    lines += (b"", b"")
+    return b"\r\n".join(lines)
+
+
+def _response_lines(head: ResponseHead, length: int | None) -> list[bytes]:
+    """The lines of a response between hops of ours, without the last, empty one."""
     status = head.status
     lines = [b"HTTP/1.1 %d %b" % (status, head.reason)]
     lines += _lines(head, _RESPONSE)
     if status >= 200 and status != 204:
-        if length is KEEP:
-            length = head.length
         if length is not None:
             lines.append(b"Content-Length: %d" % length)
     elif status == 101 and head.upgrade is not None:
         lines.append(b"Connection: Upgrade\r\nUpgrade: " + head.upgrade)
-    lines.append(_via_line(via, head.version_11))
-    lines.append(b"")
-    return b"\r\n".join(lines)
+    return lines
 
 
 _PICO_ERROR: Final = frozenset((b"x-pico-error",))
@@ -338,8 +383,10 @@ __all__ = [
     "NO_HOST",
     "count_via",
     "error_response",
+    "request_from_link",
     "request_to_service",
     "request_to_tunnel",
+    "response_onto_link",
     "response_to_client",
     "response_to_tunnel",
     "sane_request_id",

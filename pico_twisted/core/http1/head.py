@@ -144,6 +144,7 @@ class ResponseHead:
         upgrade: for a 101 the protocol that begins; for others what the service could change to, or None.
         connection: the lower-case tokens that Connection names.
         index: the first value of each field by lower-case name; made from `fields`.
+        raw: the head as it was read, if it may go on over a node link as it is; else empty.
     """
 
     status: int
@@ -156,6 +157,7 @@ class ResponseHead:
     upgrade: bytes | None = None
     connection: frozenset[bytes] = NO_TOKENS
     index: Index = attrs.field(default=attrs.Factory(_make_index, takes_self=True), eq=False, repr=False)
+    raw: bytes = attrs.field(default=b"", eq=False, repr=False)
 
     def get(self, lower_name: bytes) -> bytes | None:
         """The first value of a field, by its lower-case name."""

@@ -183,6 +183,7 @@ class ResponseStream(_BodyCount):
             events.append(head)
             if head.chunked:
                 raise CallProtocolError("a Transfer-Encoding in a v2 head")
+            head.raw = first
             if head.status < 200 and head.status != 101:
                 self._interim += 1
                 if payload or not more or self._interim > MAX_INTERIM_HEADS:

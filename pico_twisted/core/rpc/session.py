@@ -239,10 +239,11 @@ class SessionBase:
         if quiet > SILENCE_S:
             return f"no byte for {SILENCE_S:.0f} s"
         if now >= self._ask_at and (self._asks_always or quiet >= QUIET_S):
-            self._ask(now)
+            self.ask(now)
         return None
 
-    def _ask(self, now: float) -> None:
+    def ask(self, now: float) -> None:
+        """Queue a heartbeat."""
         self._ask_at = now + HEARTBEAT_S
         self._last_id += 1
         self.asked_id = self._last_id
@@ -253,6 +254,15 @@ class SessionBase:
         return (ECHO, None, b"", False)
 
     # What we send
+
+    def call_ahead(self, kind: int, payload: bytes) -> Call:
+        """Open a call whose only frame leaves before all that is queued, and before any later heartbeat."""
+        self._last_id += 1
+        call = Call(self._last_id, kind, True, self._first_credit())
+        call.started = call.send_ended = call.send_closed = True
+        self._ours[call.id] = call
+        self._control.append(frames.encode(kind, call.id, 0, payload))
+        return call
 
     def call(self, kind: int, payload: bytes, more: bool) -> Call:
         """Open a call. Its first frame is queued; `call.started` says when it was taken.
@@ -300,12 +310,12 @@ class SessionBase:
         Control frames go first, then one frame for each call in turn.
         """
         taken: list[bytes] = []
-        if self._echo is not None:
-            taken.append(self._echo)
-            self._echo = None
         if self._control:
             taken.extend(self._control)
             self._control.clear()
+        if self._echo is not None:
+            taken.append(self._echo)
+            self._echo = None
         if self._credit_due:
             self._take_credit(taken)
         turn = self.turn

@@ -1,51 +1,32 @@
 """The routes of the admin port.
 
 An app has one table of routes, from which both Klein's rules and the index at `/` are made. All are for GET and HEAD,
-and all answers are JSON, errors included; only the metrics are not. Query parameters are ignored.
+and all answers are JSON, errors included; only the metrics are not. Of query parameters only a node's `forward` means
+anything; see `forward`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from klein import Klein
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.iweb import IRequest
+from twisted.web.iweb import IPolicyForHTTPS, IRequest
 from twisted.web.resource import IResource, Resource
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from pico_twisted.net.admin.shapes import to_json
+from pico_twisted.net.admin.answers import answer, answer_json, fail, refuse_method
+from pico_twisted.net.admin.forward import AdminTls, Fetcher, ForwardResource
+from pico_twisted.net.admin.shapes import NO_SUCH_NODE, to_json
 from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.metrics import CONTENT_TYPE, Metrics
 
 log = Logger()
 
-JSON: Final = "application/json"
-
 Routes = Mapping[str, tuple[str, Callable[..., bytes]]]
 """Path -> (what is there, for the index; what answers)."""
-
-
-def answer(request: IRequest, body: bytes, content_type: str, status: int = 200) -> bytes:
-    """Set code and headers of a request's answer. Returns the body."""
-    request.setResponseCode(status)
-    request.setHeader(b"content-type", content_type.encode("ascii"))
-    request.setHeader(b"content-length", b"%d" % len(body))
-    request.setHeader(b"cache-control", b"no-store")
-    return body
-
-
-def answer_json(request: IRequest, value: object, status: int = 200) -> bytes:
-    """Answer a request with what JSON can hold. Returns the body."""
-    return answer(request, json.dumps(value, indent=2).encode("ascii") + b"\n", JSON, status)
-
-
-def fail(request: IRequest, status: int, message: str) -> bytes:
-    """Answer a request with an error. Returns the body."""
-    return answer_json(request, {"error": message}, status)
 
 
 class AgentAdminApp:
@@ -66,7 +47,11 @@ class AgentAdminApp:
             app.route(path, methods=["GET"])(respond)
         app.handle_errors(HTTPException)(refuse)
         app.handle_errors(Exception)(break_down)
-        return CheckedResource(app.resource())
+        return CheckedResource(self._around(app.resource()))
+
+    def _around(self, routes: Resource) -> Resource:
+        """What stands in front of the routes."""
+        return routes
 
     def _routes(self) -> Routes:
         return {
@@ -75,9 +60,14 @@ class AgentAdminApp:
             "/metrics": ("metrics for Prometheus", self._exposition),
         }
 
+    def _parameters(self) -> Mapping[str, str]:
+        """The query parameters that every route takes, and what each is for."""
+        return {}
+
     def _index(self, request: IRequest) -> bytes:
         listed = {path: what for path, (what, _) in self._routes().items()}
-        return answer_json(request, {"component": self._metrics.component, "routes": listed})
+        parameters = dict(self._parameters())
+        return answer_json(request, {"component": self._metrics.component, "routes": listed, "parameters": parameters})
 
     def _health(self, request: IRequest) -> bytes:
         return answer_json(request, {"status": "ok"})
@@ -92,11 +82,22 @@ class AdminApp(AgentAdminApp):
     Args:
         status: what the node says of itself and of others.
         metrics: of this process.
+        reactor: asks the admin ports of other nodes.
+        tls: how those that speak https are trusted; by the system's roots when None.
     """
 
-    def __init__(self, status: INodeStatus, metrics: Metrics) -> None:
+    def __init__(
+        self, status: INodeStatus, metrics: Metrics, *, reactor: Any, tls: IPolicyForHTTPS | None = None
+    ) -> None:
         super().__init__(metrics)
         self._status = status
+        self._fetcher = Fetcher(reactor, AdminTls() if tls is None else tls)
+
+    def _around(self, routes: Resource) -> Resource:
+        return ForwardResource(routes, self._status, self._fetcher)
+
+    def _parameters(self) -> Mapping[str, str]:
+        return {"forward": "the ID of the node that is to answer; every route takes it"}
 
     def _routes(self) -> Routes:
         return {
@@ -107,6 +108,11 @@ class AdminApp(AgentAdminApp):
             "/status/upstream/endpoints": (
                 "the endpoints that agents registered at this node, with the number of registrations",
                 self._endpoints,
+            ),
+            "/status/gossip/nodes": ("what gossip knows of each node", self._gossip_nodes),
+            "/status/gossip/nodes/<id>": (
+                "the same of one node, with its keys and their versions; the id may be local",
+                self._gossip_node,
             ),
         }
 
@@ -119,19 +125,24 @@ class AdminApp(AgentAdminApp):
 
     def _node(self, request: IRequest, id: str) -> bytes:
         found = self._status.node(id)
-        return fail(request, 404, "no such node") if found is None else answer_json(request, to_json(found))
+        return fail(request, 404, NO_SUCH_NODE) if found is None else answer_json(request, to_json(found))
 
     def _endpoints(self, request: IRequest) -> bytes:
         return answer_json(request, dict(sorted(self._status.endpoints().items())))
+
+    def _gossip_nodes(self, request: IRequest) -> bytes:
+        return answer_json(request, to_json(list(self._status.gossip_nodes())))
+
+    def _gossip_node(self, request: IRequest, id: str) -> bytes:
+        found = self._status.gossip_node(id)
+        return fail(request, 404, NO_SUCH_NODE) if found is None else answer_json(request, to_json(found))
 
 
 def refuse(request: IRequest, failure: Failure) -> bytes:
     """Answer a request that no route is for."""
     error = failure.value
     if isinstance(error, MethodNotAllowed):
-        allowed = ", ".join(sorted(error.valid_methods or ()))
-        request.setHeader(b"allow", allowed.encode("ascii"))
-        return fail(request, 405, f"only {allowed} here")
+        return refuse_method(request, ", ".join(sorted(error.valid_methods or ())))
     if isinstance(error, NotFound):
         return fail(request, 404, "no such path; GET / lists what is here")
     assert isinstance(error, HTTPException)
@@ -145,7 +156,11 @@ def break_down(request: IRequest, failure: Failure) -> bytes:
 
 
 class CheckedResource(Resource):
-    """Refuses paths that are no text before Klein sees them, which would log each one as a fault of ours."""
+    """The outermost resource: it answers what nothing inside would answer well.
+
+    Those are paths that are no text, each of which Klein would log as a fault of ours, and faults of ours in front of
+    Klein, for which twisted.web has a page in HTML.
+    """
 
     isLeaf = True
 
@@ -160,4 +175,7 @@ class CheckedResource(Resource):
             b"/".join(request.postpath).decode("utf-8")
         except UnicodeDecodeError:
             return fail(request, 400, "the path is not UTF-8")
-        return self._routes.render(request)
+        try:
+            return self._routes.render(request)
+        except Exception:
+            return break_down(request, Failure())

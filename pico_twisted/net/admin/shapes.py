@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import attrs
 import cattrs
+
+S = TypeVar("S")
+
+GossipValue = str | int
+"""What a key of a node may hold."""
+
+NO_SUCH_NODE: Final = "no such node"
+"""What the error of a 404 begins with when a node is unknown: so its clients tell that from a path that is."""
+
+MAX_SUSPICION: Final = 1000.0
+"""Where suspicion ends as far as it is told: JSON knows no infinity, and by then a node is long unreachable."""
+
+
+def _told_suspicion(value: float) -> float:
+    return min(value, MAX_SUSPICION) if value >= 0 else 0.0  # neither comparison holds for what is no number
 
 
 @attrs.frozen(kw_only=True)
@@ -15,7 +30,8 @@ class NodeRow:
 
     Attributes:
         id: its node ID.
-        status: `active`, or `draining` while it shuts down.
+        status: `active`, `draining` while it shuts down, `unreachable` when it has been silent for too long, `left`
+            when it said that it ends.
         proxy_addr: where proxy clients reach it, `host:port`.
         admin_addr: where operators reach it.
         gossip_addr: where nodes reach it; empty when it takes part in no cluster.
@@ -64,7 +80,102 @@ class NodeDetail:
         )
 
 
+@attrs.frozen(kw_only=True)
+class GossipRow:
+    """What gossip knows of a node, in the list of nodes.
+
+    Attributes:
+        id: its node ID.
+        generation: of its start; a later start has a higher one.
+        status: as in `NodeRow`.
+        local: whether it is the node that was asked.
+        heartbeat: the newest one that is known.
+        version: of its keys: how far the changes are known that it made to them.
+        floor: deletes up to this version are forgotten; who knows less needs all of its keys anew.
+        entries: how many keys it has.
+        tombstones: how many deleted keys are still remembered.
+        suspicion: how unlikely its silence is, from 0 on; see `MAX_SUSPICION`.
+        heard_s: seconds since it was last known to be alive, 0 for the node that was asked; None when it never was.
+    """
+
+    id: str
+    generation: int
+    status: str
+    local: bool
+    heartbeat: int
+    version: int
+    floor: int
+    entries: int
+    tombstones: int
+    suspicion: float = attrs.field(converter=_told_suspicion)
+    heard_s: float | None
+
+
+@attrs.frozen(kw_only=True)
+class GossipEntry:
+    """A key's value, and the version in which it was written."""
+
+    value: GossipValue
+    version: int
+
+
+@attrs.frozen(kw_only=True)
+class GossipDetail:
+    """What gossip knows of one node: as `GossipRow`, but with the entries themselves.
+
+    Attributes:
+        keys: its keys.
+    """
+
+    id: str
+    generation: int
+    status: str
+    local: bool
+    heartbeat: int
+    version: int
+    floor: int
+    tombstones: int
+    suspicion: float = attrs.field(converter=_told_suspicion)
+    heard_s: float | None
+    keys: Mapping[str, GossipEntry] = attrs.field(factory=dict)
+
+    def row(self) -> GossipRow:
+        """The same node for the list."""
+        return GossipRow(
+            id=self.id,
+            generation=self.generation,
+            status=self.status,
+            local=self.local,
+            heartbeat=self.heartbeat,
+            version=self.version,
+            floor=self.floor,
+            entries=len(self.keys),
+            tombstones=self.tombstones,
+            suspicion=self.suspicion,
+            heard_s=self.heard_s,
+        )
+
+
+def _checked(value: Any, kind: type[Any]) -> Any:
+    """A plain value as it is: cattrs would make a text out of a null, and a number out of a text."""
+    fits = isinstance(value, (int, float) if kind is float else kind)
+    if not fits or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"not a {kind.__name__}")
+    return value
+
+
+def _gossip_value(value: Any, _: object) -> GossipValue:
+    return value if isinstance(value, str) else _checked(value, int)
+
+
 _converter = cattrs.Converter()
+for _kind in (str, int, float, bool):
+    _converter.register_structure_hook(_kind, _checked)
+_converter.register_structure_hook_func(lambda kind: kind == GossipValue, _gossip_value)
+
+
+class ShapeError(ValueError):
+    """What a server said is not what the route is for."""
 
 
 def to_json(value: object) -> Any:
@@ -73,18 +184,60 @@ def to_json(value: object) -> Any:
 
 
 def node_rows(data: object) -> list[NodeRow]:
-    """The list of nodes out of decoded JSON. Keys that a newer node added are ignored.
+    """The list of nodes out of decoded JSON. Here and in the other readers, keys that a newer node added are ignored.
 
     Raises:
-        cattrs.BaseValidationError: it is no such list.
+        ShapeError: it is no such list.
     """
-    return _converter.structure(data, list[NodeRow])
+    return _read_list(data, NodeRow)
 
 
 def node_detail(data: object) -> NodeDetail:
-    """One node out of decoded JSON. Keys that a newer node added are ignored.
+    """One node out of decoded JSON.
 
     Raises:
-        cattrs.BaseValidationError: it is no such node.
+        ShapeError: it is no such node.
     """
-    return _converter.structure(data, NodeDetail)
+    return _read(data, NodeDetail)
+
+
+def gossip_rows(data: object) -> list[GossipRow]:
+    """What gossip knows of all nodes, out of decoded JSON.
+
+    Raises:
+        ShapeError: it is no such list.
+    """
+    return _read_list(data, GossipRow)
+
+
+def gossip_detail(data: object) -> GossipDetail:
+    """What gossip knows of one node, out of decoded JSON.
+
+    Raises:
+        ShapeError: it is no such node.
+    """
+    return _read(data, GossipDetail)
+
+
+def endpoint_counts(data: object) -> dict[str, int]:
+    """The registrations of each endpoint ID, out of decoded JSON.
+
+    Raises:
+        ShapeError: it is no such map.
+    """
+    return _read(data, dict[str, int])
+
+
+def _read_list(data: object, kind: type[S]) -> list[S]:
+    if not isinstance(data, list):
+        raise ShapeError("not a list")
+    return [_read(item, kind) for item in data]
+
+
+def _read(data: object, kind: type[S]) -> S:
+    if not isinstance(data, dict):
+        raise ShapeError("not a mapping")
+    try:
+        return _converter.structure(data, kind)
+    except (cattrs.BaseValidationError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ShapeError("not what was asked for") from error  # cattrs raises what its code stumbles over

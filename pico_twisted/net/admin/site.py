@@ -20,7 +20,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 from zope.interface import implementer
 
-from pico_twisted.net.admin.app import fail
+from pico_twisted.net.admin.answers import fail
 
 KEEPALIVE_S: Final = 120.0
 """From one answer to the end of the next request: two scrapes of Prometheus at its default interval."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from zope.interface import Interface
+from zope.interface import Attribute, Interface
 
-from pico_twisted.net.admin.shapes import NodeDetail, NodeRow
+from pico_twisted.net.admin.shapes import GossipDetail, GossipRow, NodeDetail, NodeRow
 
 
 class INodeStatus(Interface):
     """A node's own view of itself and of the other nodes. Each answer is a value that does not change afterwards."""
+
+    node_id: str = Attribute("The ID of this node.")
 
     def ready() -> tuple[bool, str]:
         """Whether the node is to be sent requests, and if it is not, why."""
@@ -23,3 +25,12 @@ class INodeStatus(Interface):
 
     def endpoints() -> Mapping[str, int]:
         """The endpoint IDs that agents registered at this node, with the number of registrations of each."""
+
+    def gossip_nodes() -> Sequence[GossipRow]:
+        """What gossip knows of each node, this one included."""
+
+    def gossip_node(id: str) -> GossipDetail | None:
+        """The same of one node with its keys, of this one by `local`; None when there is no such node."""
+
+    def admin_url(id: str) -> str | None:
+        """Where another node's admin port is reached: `http://host:port` or https. None when there is no such node."""

@@ -78,7 +78,7 @@ class Forwarder:
 
     def call_opened(self, tunnel: Any, call: Any, kind: int, payload: bytes, more: bool) -> Exchange:
         """Serve an http call (ICallAcceptor). Other kinds are answered by the session itself."""
-        self.metrics.call_started()
+        self.metrics.call_started("service")
         exchange = Exchange(self, tunnel, call)
         call.receiver = exchange
         self.exchanges.add(exchange)

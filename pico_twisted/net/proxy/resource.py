@@ -45,8 +45,9 @@ class ReverseResource(Resource):
             return NOT_DONE_YET
         channel = request.channel
         via = self._via
+        endpoint = request.endpoint
 
-        def write_head(head: RequestHead, length: int | Keep | None) -> bytes:
+        def write_head(head: RequestHead, length: int | Keep | None, to_node: bool) -> bytes:
             return request_to_tunnel(
                 head,
                 client_ip=channel.client_ip,
@@ -54,9 +55,10 @@ class ReverseResource(Resource):
                 trusted=channel.trusted,
                 via=via,
                 request_id=request_id,
+                endpoint=endpoint.encode("ascii") if to_node else None,
                 length=length,
             )
 
-        forward = request.forward = Forward(self._settings, request, head, request.endpoint, write_head)
+        forward = request.forward = Forward(self._settings, request, head, endpoint, write_head)
         forward.start(request.body, request.body_complete)
         return NOT_DONE_YET

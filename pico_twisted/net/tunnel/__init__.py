@@ -1,6 +1,7 @@
 """RPC over WebSocket: the only package that imports Autobahn.
 
-`base` drives a session over an open WebSocket, `server` and `client` are the two roles with their handshakes.
+`base` drives a session over an open WebSocket, `server` and `client` are the two roles between an agent and its node,
+with their handshakes; `link` has both roles between nodes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,14 @@ from pico_twisted.net.tunnel.client import (
     TunnelClientFactory,
     TunnelClientProtocol,
     connect_tunnel,
+)
+from pico_twisted.net.tunnel.link import (
+    PROOF_TIMEOUT_S,
+    LinkClientFactory,
+    LinkClientProtocol,
+    LinkServerFactory,
+    LinkServerProtocol,
+    connect_link,
 )
 from pico_twisted.net.tunnel.server import (
     HANDSHAKE_TIMEOUT_S,
@@ -29,12 +38,17 @@ __all__ = [
     "HANDSHAKE_TIMEOUT_S",
     "LISTENER_PATH",
     "MAX_REFUSAL_BODY_BYTES",
+    "PROOF_TIMEOUT_S",
     "SEND_HIGH_BYTES",
     "STALL_S",
     "Admission",
     "Closed",
     "HandshakeRefused",
     "HandshakeTimeout",
+    "LinkClientFactory",
+    "LinkClientProtocol",
+    "LinkServerFactory",
+    "LinkServerProtocol",
     "Refusal",
     "Tunnel",
     "TunnelClientFactory",
@@ -42,6 +56,7 @@ __all__ = [
     "TunnelParts",
     "TunnelServerFactory",
     "TunnelServerProtocol",
+    "connect_link",
     "connect_tunnel",
     "token_of",
 ]

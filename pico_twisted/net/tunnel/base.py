@@ -144,7 +144,16 @@ class Tunnel:
 
     # Autobahn's hooks, server and client
 
-    def _start_session(self, version: int, *, asks_always: bool, serves: Iterable[int]) -> None:
+    def _start_session(
+        self, version: int, *, asks_always: bool, serves: Iterable[int], prepared: SessionV2 | None = None
+    ) -> None:
+        """Begin to exchange frames.
+
+        Args:
+            version: 1 or 2.
+            asks_always, serves: as of a session.
+            prepared: a session that was made before the connection, with calls queued in it.
+        """
         parts = self.parts
         make = SessionV2 if version == 2 else SessionV1
         self.version = version
@@ -152,13 +161,14 @@ class Tunnel:
         self.gone: Deferred[None] = Deferred()
         self.maxMessagePayloadSize = MAX_MESSAGE_V2 if version == 2 else MAX_MESSAGE_V1
         self.maxFramePayloadSize = self.maxMessagePayloadSize
-        self.session = make(
+        self.session = prepared or make(
             asks_always=asks_always,
             serves=serves,
             max_calls=parts.max_calls,
             budget=parts.budget,
             now=parts.sweep.now,
         )
+        self.session.last_received = parts.sweep.now
         self._alive = True
         self._drain_waiters: list[Deferred[None]] = []
         tune(self.transport, tunnel=True)
@@ -311,11 +321,14 @@ class Tunnel:
                     call.receiver.reset(payload, extra)
         elif what == rpc.ECHO:
             self.session.rtt_s = max(0.0, self.parts.clock.seconds() - self._asked_at)
-            self.parts.metrics.heartbeat(self.session.rtt_s)
+            self._count_round_trip(self.session.rtt_s)
         elif what == rpc.DRAINED:
             self._drain_answered()
         else:
             self.acceptor.drain_requested(self)
+
+    def _count_round_trip(self, seconds: float) -> None:
+        self.parts.metrics.heartbeat(seconds)
 
     def _opened(self, call: Call, payload: bytes, more: bool) -> None:
         receiver = self.acceptor.call_opened(self, call, call.kind, payload, more)
@@ -473,6 +486,13 @@ class Tunnel:
         """Payload was taken by our consumer."""
         self.session.consumed(call, count, self.parts.sweep.now)
         if not self._due and self.session.has_output():
+            self._output()
+
+    def ask(self) -> None:
+        """Ask the peer for a sign of life, now."""
+        if self._alive:
+            self.session.ask(self.parts.sweep.now)
+            self._asked_at = self.parts.clock.seconds()
             self._output()
 
     def drain(self) -> Deferred[None]:

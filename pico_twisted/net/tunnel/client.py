@@ -19,8 +19,9 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from pico_twisted.core.cluster.link_handshake import NotThePeer
 from pico_twisted.core.http1.errors import Http1Error
-from pico_twisted.core.http1.head import parse_response_head
+from pico_twisted.core.http1.head import ResponseHead, parse_response_head
 from pico_twisted.core.rpc.frames import (
     HTTP,
     SUBPROTOCOL_V2,
@@ -101,9 +102,11 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
                 self._give_up(HandshakeRefused(502, f"not an answer to a WebSocket handshake: {error.message}"))
                 return
             if head.status == 101:
-                node_id = head.get(b"x-pico-node-id")
-                if node_id is not None:
-                    self.node_id = printable(node_id[:64].decode("ascii", "replace"))
+                try:
+                    self._take_answer(head)
+                except NotThePeer as error:
+                    self._give_up(error)
+                    return
                 whole, self._head = self._head, b""
                 self._dataReceived(whole)
                 return
@@ -113,6 +116,16 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
         enough = MAX_REFUSAL_BODY_BYTES if wanted is None else min(wanted, MAX_REFUSAL_BODY_BYTES)
         if len(self._head) >= enough:
             self._refused()
+
+    def _take_answer(self, head: ResponseHead) -> None:
+        """Look at the head of a 101, before anything more is sent.
+
+        Raises:
+            NotThePeer: nothing more will be sent.
+        """
+        node_id = head.get(b"x-pico-node-id")
+        if node_id is not None:
+            self.node_id = printable(node_id[:64].decode("ascii", "replace"))
 
     def _refused(self) -> None:
         head, self._answer_head = self._answer_head, None
@@ -151,6 +164,7 @@ class TunnelClientFactory(WebSocketClientFactory):
 
     log = autobahn_log
     noisy = False
+    protocol = TunnelClientProtocol
 
     def __init__(
         self,
@@ -183,7 +197,7 @@ class TunnelClientFactory(WebSocketClientFactory):
 
     def buildProtocol(self, addr: Any) -> TunnelClientProtocol:
         """The protocol of the attempt."""
-        protocol = TunnelClientProtocol()
+        protocol = self.protocol()
         protocol.factory = self
         return protocol
 
@@ -248,7 +262,20 @@ def connect_tunnel(
     )
     if secure:
         endpoint = wrapClientTLS(client_tls(host, root_cas), endpoint)
+    return open_tunnel(factory, endpoint, timeout_s)
 
+
+def open_tunnel(factory: TunnelClientFactory, endpoint: IStreamClientEndpoint, timeout_s: float) -> Deferred[Any]:
+    """Make one attempt.
+
+    Args:
+        factory: of this attempt alone.
+        endpoint: where to connect.
+        timeout_s: for everything up to the open session.
+
+    Returns:
+        As `connect_tunnel`. Cancelling it gives the attempt up.
+    """
     protocols: list[TunnelClientProtocol] = []
     connecting = endpoint.connect(factory)
     connecting.addCallbacks(protocols.append, factory.failed)
@@ -260,7 +287,7 @@ def connect_tunnel(
             protocol.transport.abortConnection()
 
     result: Deferred[TunnelClientProtocol] = Deferred(lambda _: give_up(HandshakeTimeout("cancelled")))
-    timer = parts.clock.callLater(timeout_s, give_up, HandshakeTimeout(f"no session after {timeout_s:g} s"))
+    timer = factory.parts.clock.callLater(timeout_s, give_up, HandshakeTimeout(f"no session after {timeout_s:g} s"))
 
     def done(outcome: Any) -> None:
         if timer.active():

@@ -28,6 +28,9 @@ log = Logger(namespace="pico_twisted.net.tunnel")
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 """From the connection to the end of the WebSocket handshake; bytes do not extend it."""
 
+_TLS_HANDSHAKE: Final = b"\x16"
+"""The first byte of a peer that speaks TLS."""
+
 _TOKEN = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _WS_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==\Z")
 
@@ -55,7 +58,7 @@ class Admission:
 class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[misc]
     """A peer that connected to us."""
 
-    admission: Admission
+    admission: Any
     _deaf = False
 
     def connectionMade(self) -> None:
@@ -86,6 +89,9 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
     def _handshake(self, data: bytes) -> None:
         limits = self.parts.head_limits
         self._head += data
+        if self._head[:1] == _TLS_HANDSHAKE:  # it would wait for an answer in TLS until it gives up
+            self._refuse(Refusal(status=400, message="this port does not speak TLS", code="bad-request"))
+            return
         end = self._head.find(b"\r\n\r\n", 0, limits.head_bytes)
         if end < 0:
             if len(self._head) >= limits.head_bytes:
@@ -104,15 +110,14 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
         self.admission = answer
         self._dataReceived(whole)
 
-    @staticmethod
-    def _check_websocket(head: RequestHead) -> Refusal | None:
+    def _check_websocket(self, head: RequestHead) -> Refusal | None:
         if head.method != b"GET" or head.has_body:
             return Refusal(status=400, message="a WebSocket handshake is a GET without a body", code="bad-request")
         offers = [] if head.upgrade is None else [offer.strip() for offer in head.upgrade.lower().split(b",")]
         if not head.version_11 or b"websocket" not in offers:
             return Refusal(
                 status=426,
-                message="this is for agents: a WebSocket handshake is expected",
+                message=f"this is for {self.factory.peers}: a WebSocket handshake is expected",
                 code="upgrade-required",
                 headers=((b"upgrade", b"websocket"), (b"connection", b"upgrade")),
             )
@@ -154,11 +159,15 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
 
     def onConnect(self, request: Any) -> tuple[str | None, dict[str, str]]:
         chosen = SUBPROTOCOL_V2 if SUBPROTOCOL_V2 in request.protocols else None
-        return chosen, {"x-pico-node-id": self.factory.node_id}
+        return chosen, self._answer_headers()
+
+    def _answer_headers(self) -> dict[str, str]:
+        """What stands in the 101 besides WebSocket's own."""
+        return {"x-pico-node-id": self.factory.node_id}
 
     def onOpen(self) -> None:
         self.peer = peer_text(self.transport)
-        admission = self.admission
+        admission: Admission = self.admission
         self.endpoint = admission.endpoint
         self.slot = admission.slot
         self.agent_id = admission.agent_id or f"v1-{self.peer}"
@@ -170,7 +179,7 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
 
 
 class TunnelServerFactory(WebSocketServerFactory):
-    """Accepts tunnels. A subclass says whom (`admit`) and what follows (`opened`).
+    """Accepts tunnels. A subclass says whom (`peers` in words, `admit`) and what follows (`opened`).
 
     Args:
         parts: what all tunnels share.
@@ -179,6 +188,8 @@ class TunnelServerFactory(WebSocketServerFactory):
     """
 
     log = autobahn_log
+    protocol = TunnelServerProtocol
+    peers = "agents"
     acceptor: Any = None
     serves: tuple[int, ...] = ()
 
@@ -198,14 +209,14 @@ class TunnelServerFactory(WebSocketServerFactory):
             tcpNoDelay=False,
         )
 
-    def buildProtocol(self, addr: Any) -> TunnelServerProtocol:
+    def buildProtocol(self, addr: Any) -> Any:
         """A protocol for a new connection."""
-        protocol = TunnelServerProtocol()
+        protocol = self.protocol()
         protocol.factory = self
         return protocol
 
-    def admit(self, head: RequestHead, peer: Any) -> Admission | Refusal:
-        """Decide on a well-formed WebSocket handshake."""
+    def admit(self, head: RequestHead, peer: Any) -> Any:
+        """Decide on a well-formed WebSocket handshake. Returns a `Refusal`, or what the protocol is to know."""
         return Refusal(status=404, message="nothing is here", code="not-found")
 
     def opened(self, tunnel: TunnelServerProtocol) -> None:

@@ -1,0 +1,158 @@
+"""The table of the other nodes: who is there, and which of them holds an endpoint. Fed with the events of the gossip.
+
+A node that was asked and said that it does not hold the endpoint is believed over the gossip, which may be late: it is
+not asked again until it says something new of that endpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
+
+import attrs
+
+from pico_twisted.core.gossip.events import KeysChanged, StatusChanged, Value
+
+ENDPOINT: Final = "endpoint:"
+"""What a key begins with that says how many registrations of an endpoint a node holds."""
+ACTIVE: Final = "active"
+DRAINING: Final = "draining"
+
+
+def endpoint_key(endpoint: str) -> str:
+    """The key of an endpoint."""
+    return ENDPOINT + endpoint
+
+
+@attrs.define(slots=True)
+class Node:
+    """What is known of one other node.
+
+    Attributes:
+        status: `active`, `draining`, `unreachable` or `left`.
+        keys: what it says of itself, but for its endpoints.
+        endpoints: the registrations of each endpoint that it holds.
+    """
+
+    status: str
+    keys: dict[str, Value] = attrs.field(factory=dict)
+    endpoints: dict[str, int] = attrs.field(factory=dict)
+
+    def text(self, key: str) -> str:
+        """The text of a key; "" when there is none."""
+        value = self.keys.get(key)
+        return value if isinstance(value, str) else ""
+
+
+class ClusterTable:
+    """The other nodes and what they hold.
+
+    Args:
+        random: gives numbers from 0 up to 1.
+
+    Attributes:
+        nodes: by node ID.
+    """
+
+    def __init__(self, random: Callable[[], float]) -> None:
+        self.nodes: dict[str, Node] = {}
+        self._holders: dict[str, dict[str, int]] = {}  # endpoint -> node ID -> registrations
+        self._random = random
+
+    def status_changed(self, event: StatusChanged) -> None:
+        """A node came, stands differently, or is forgotten."""
+        if event.status is None:
+            node = self.nodes.pop(event.node_id, None)
+            for endpoint in node.endpoints if node is not None else ():
+                self._drop(endpoint, event.node_id)
+        elif event.node_id in self.nodes:
+            self.nodes[event.node_id].status = event.status
+        else:
+            self.nodes[event.node_id] = Node(event.status)
+
+    def keys_changed(self, event: KeysChanged) -> None:
+        """A node says something new of itself."""
+        node = self.nodes.get(event.node_id)
+        if node is None:
+            return
+        for key, value in event.changes.items():
+            if not key.startswith(ENDPOINT):
+                if value is None:
+                    node.keys.pop(key, None)
+                else:
+                    node.keys[key] = value
+                continue
+            endpoint = key[len(ENDPOINT) :]
+            if isinstance(value, int) and value > 0:
+                node.endpoints[endpoint] = value
+                self._holders.setdefault(endpoint, {})[event.node_id] = value
+            else:
+                node.endpoints.pop(endpoint, None)
+                self._drop(endpoint, event.node_id)
+
+    def not_here(self, endpoint: str, node_id: str) -> None:
+        """The node was asked and does not hold the endpoint."""
+        self._drop(endpoint, node_id)
+
+    def _drop(self, endpoint: str, node_id: str) -> None:
+        holders = self._holders.get(endpoint)
+        if holders is not None and holders.pop(node_id, None) is not None and not holders:
+            del self._holders[endpoint]
+
+    def choose(
+        self,
+        endpoint: str,
+        status: str,
+        excluded: Collection[str | None],
+        in_flight: Callable[[str], int | None],
+    ) -> str | None:
+        """The node that a call for an endpoint goes to.
+
+        By chance, so that nodes do not choose alike, and by weight: with r registrations and f calls of ours in flight
+        a node weighs r / (1 + f / r). Without load each registration gets the same; a node that is slow to answer gets
+        less.
+
+        Args:
+            endpoint: in lower case.
+            status: only nodes with this one.
+            excluded: not these nodes.
+            in_flight: the calls in flight to a node; None when it cannot be called now.
+        """
+        holders = self._holders.get(endpoint)
+        if not holders:
+            return None
+        weights: list[tuple[float, str]] = []
+        total = 0.0
+        for node_id, registrations in holders.items():
+            if self.nodes[node_id].status != status or node_id in excluded:
+                continue
+            calls = in_flight(node_id)
+            if calls is None:
+                continue
+            weight = registrations / (1 + calls / registrations)
+            total += weight
+            weights.append((weight, node_id))
+        if not weights:
+            return None
+        if len(weights) == 1:
+            return weights[0][1]
+        mark = self._random() * total
+        for weight, node_id in weights:
+            mark -= weight
+            if mark < 0:
+                return node_id
+        return weights[-1][1]
+
+    def count_by_status(self) -> Mapping[str, int]:
+        """How many nodes there are of each status."""
+        counts: dict[str, int] = {}
+        for node in self.nodes.values():
+            counts[node.status] = counts.get(node.status, 0) + 1
+        return counts
+
+    def _check_invariants(self) -> None:
+        """For tests."""
+        for endpoint, holders in self._holders.items():
+            assert holders, "an endpoint without holders is forgotten"
+            for node_id, registrations in holders.items():
+                assert self.nodes[node_id].endpoints[endpoint] == registrations > 0

@@ -1,0 +1,182 @@
+"""What is known of one other node, and how it stands.
+
+Two clocks matter, both monotonic and both ours. `alive_at` is when the node's newest heartbeat was made, as far as we
+know: news say how old they are, so it is honest however many hands they went through. `watched_from` is where our own
+patience begins: it is moved when we were paused, since silence that we slept through is no fault of others.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Mapping
+
+from pico_twisted.core.gossip.events import Value
+from pico_twisted.core.gossip.packets import Digest
+from pico_twisted.core.gossip.state import VersionedMap
+from pico_twisted.core.gossip.suspicion import Accrual
+
+STATUS = "status"
+GOSSIP_ADDR = "gossip_addr"
+LEFT = "left"
+
+
+class Standing(enum.Enum):
+    """How a node stands with us."""
+
+    UNCONFIRMED = "unconfirmed"  # known by hearsay only: it may be long dead
+    LIVE = "live"
+    UNREACHABLE = "unreachable"  # silent for too long; may come back
+    LEFT = "left"  # said so; final
+
+
+class Member:
+    """One generation of another node.
+
+    Attributes:
+        map: the replica of what it says of itself.
+        previous: keys of its last generation, which stand until it has told us all of the new ones.
+        heartbeat: the newest: its own milliseconds.
+        reported: the highest version of its map that anybody spoke of.
+        reporter: who did.
+        floor_reported: the highest floor that anybody spoke of.
+        behind_since: since when we have less than was reported; None when we do not.
+        source: where its last proven packet came from.
+        challenge: the last that it gave us, to be echoed.
+        told: the status that was told last.
+        knows: generation and version of what it has of our own map.
+        offset_s: our clock minus its heartbeat, on the fastest way that its news took.
+    """
+
+    __slots__ = (
+        "accrual",
+        "alive_at",
+        "behind_since",
+        "challenge",
+        "cut",
+        "first_heard_at",
+        "first_heartbeat",
+        "floor_reported",
+        "generation",
+        "heartbeat",
+        "knows",
+        "map",
+        "node_id",
+        "offset_s",
+        "previous",
+        "previous_until",
+        "probed_at",
+        "reported",
+        "reporter",
+        "source",
+        "standing",
+        "sync_at",
+        "told",
+        "watched_from",
+    )
+
+    def __init__(self, node_id: str, generation: int, interval_s: float, now: float) -> None:
+        self.node_id = node_id
+        self.generation = generation
+        self.standing = Standing.UNCONFIRMED
+        self.map = VersionedMap()
+        self.previous: dict[str, Value] = {}
+        self.previous_until = now
+        self.heartbeat = 0
+        self.alive_at = now
+        self.watched_from = now
+        self.first_heard_at = now
+        self.first_heartbeat = 0
+        self.accrual = Accrual(interval_s)
+        self.reported = 0
+        self.reporter = ""
+        self.floor_reported = 0
+        self.behind_since: float | None = None
+        self.cut = False
+        self.sync_at = 0.0
+        self.source = ""
+        self.challenge = b""
+        self.told = ""
+        self.probed_at = -1.0
+        self.knows = (0, 0)
+        self.offset_s = math.inf
+
+    def __repr__(self) -> str:
+        return f"<Member {self.node_id} {self.generation} {self.standing.value}>"
+
+    @property
+    def address(self) -> str:
+        """Where to send packets; "" when that is not known yet."""
+        value = self.get(GOSSIP_ADDR)
+        return value if isinstance(value, str) and value else self.source
+
+    @property
+    def status(self) -> str:
+        """As operators see it."""
+        if self.standing is Standing.LIVE:
+            return "draining" if self.get(STATUS) == "draining" else "active"
+        return str(self.standing.value)
+
+    def get(self, key: str) -> Value | None:
+        """The value of a key, of the last generation's where this one did not say yet."""
+        value = self.map.get(key)
+        return self.previous.get(key) if value is None else value
+
+    def keys(self) -> Mapping[str, Value]:
+        """All keys, as they count now."""
+        return {**self.previous, **self.map.values()} if self.previous else self.map.values()
+
+    def silence_s(self, now: float) -> float:
+        """How long we have waited for news."""
+        since = self.alive_at
+        return now - (max(self.watched_from, since))
+
+    def suspicion(self, now: float) -> float:
+        """See `suspicion`."""
+        return self.accrual.value(self.silence_s(now)) if self.standing is Standing.LIVE else 0.0
+
+    def too_silent(self, now: float) -> bool:
+        """Whether it is to count as unreachable."""
+        return self.silence_s(now) >= self.accrual.unreachable_s
+
+    def suspect(self, now: float) -> bool:
+        """Whether it is to be asked directly."""
+        return self.silence_s(now) >= self.accrual.suspect_s
+
+    def digest(self, now: float) -> Digest:
+        """What we say of it in a digest."""
+        age_ms = max(0, int((now - self.alive_at) * 1000))
+        return (self.node_id, self.generation, self.heartbeat, self.map.version, self.map.floor, age_ms)
+
+    def knows_already(self, item: Digest) -> bool:
+        """Whether an item of a digest about this generation says nothing new: nearly all of them do not."""
+        return (
+            item[2] <= self.heartbeat
+            and item[1] == self.generation
+            and item[3] <= self.reported
+            and item[4] <= self.floor_reported
+        )
+
+    def hear_version(self, version: int, floor: int, reporter: str, now: float) -> None:
+        """Somebody said how far the node's map goes."""
+        if version > self.reported:
+            self.reported = version
+            self.reporter = reporter
+        if floor > self.floor_reported:
+            self.floor_reported = floor
+        if self.map.version >= floor:
+            self.map.raise_floor(floor)
+        self.note_progress(now)
+
+    def note_progress(self, now: float) -> None:
+        """Keep account of whether we lack anything."""
+        if self.map.version >= self.reported and self.map.version >= self.floor_reported:
+            self.behind_since = None
+            self.cut = False
+        elif self.behind_since is None:
+            self.behind_since = now
+
+    @property
+    def below_floor(self) -> bool:
+        """We may have missed deletes: entries are of no use, only the whole map is."""
+        return self.map.version < self.floor_reported

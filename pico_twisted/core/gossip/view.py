@@ -1,0 +1,394 @@
+"""What one node believes of the others, and why: the deciding half of the gossip. It says nothing to anybody.
+
+Hearsay is worth what it is worth. A digest says how old a heartbeat is, so what is heard only moves the time at which a
+node was last known alive, and never makes an old heartbeat young, however many hands it went through. A node that is
+known by hearsay alone is *unconfirmed*, and nobody is told of it, until it echoed a challenge of ours or a heartbeat of
+it came that was made after we first heard of it. What is dead is not spoken of any more half-way to being forgotten, so
+the last who speaks of it has stopped long before the first forgets it: nothing dead comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from pico_twisted.core.gossip.events import Conflict, Event, KeysChanged, StatusChanged, Value
+from pico_twisted.core.gossip.identity import OwnName
+from pico_twisted.core.gossip.members import LEFT, STATUS, Member, Standing
+from pico_twisted.core.gossip.packets import Body, Delta, Digest, Want
+from pico_twisted.core.gossip.sealing import Header
+from pico_twisted.core.gossip.state import VersionedMap
+from pico_twisted.core.gossip.sync import Whole
+
+PREVIOUS_S: Final = 1.0
+"""How long keys of a node's last life stand while it tells those of the new one."""
+FRESH: Final = 10.0
+"""In intervals: older hearsay does not make a node known."""
+UNCONFIRMED_S: Final = 30.0
+"""Hearsay that did not come true in this time is forgotten."""
+SYNC_AGAIN_S: Final = 2.0
+"""After a sync was wanted it is wanted again, if it still is."""
+MAX_MEMBERS: Final = 2048
+"""Nodes that are known or heard of."""
+MAX_GENERATION: Final = (1 << 48) - 1
+"""A wall clock shows that in the year 10889: nobody needs to be superseded beyond it, and all read what is below it."""
+MAX_KEYS: Final = 500_000
+"""Of one node: more can only be a fault or an attack."""
+
+
+class View:
+    """The other nodes as one node sees them.
+
+    Args:
+        node_id: ours.
+        generation: ours.
+        interval_s: between two rounds.
+        forget_s: after this long a dead node is forgotten.
+
+    Attributes:
+        generation: ours.
+        own: what we say of ourselves.
+        heartbeat: ours: milliseconds.
+        members: the nodes that are confirmed, by ID.
+        unconfirmed: nodes, or new generations of nodes, that we only heard of.
+        own_name: watches for others with our ID.
+        events: what happened since they were taken.
+        delays: seconds that entries took from their owner to us, since they were taken.
+        entries: how many were taken from others so far.
+        to_probe: somebody was heard of who can be asked directly.
+        synced: whole maps were taken once.
+    """
+
+    def __init__(self, node_id: str, generation: int, interval_s: float, forget_s: float) -> None:
+        self.node_id = node_id
+        self.generation = generation
+        self.own = VersionedMap()
+        self.heartbeat = 1
+        self.members: dict[str, Member] = {}
+        self.unconfirmed: dict[str, Member] = {}
+        self.own_name = OwnName()
+        self.events: list[Event] = []
+        self.delays: list[float] = []
+        self.entries = 0
+        self.to_probe = False
+        self.synced = False
+        self._interval_s = interval_s
+        self._forget_s = forget_s
+
+    def live(self) -> Iterator[Member]:
+        """The nodes that are there."""
+        return (member for member in self.members.values() if member.standing is Standing.LIVE)
+
+    def spoken_of(self, member: Member, now: float) -> bool:
+        """Whether a node is in digests: a dead one is until half-way to being forgotten."""
+        return member.standing is Standing.LIVE or now - member.alive_at < self._forget_s / 2
+
+    def own_digest(self) -> Digest:
+        """What we say of ourselves in a digest."""
+        return (self.node_id, self.generation, self.heartbeat, self.own.version, self.own.floor, 0)
+
+    def holds(self, node_id: str, generation: int) -> bool:
+        """Whether we can give entries of that generation of a node."""
+        if node_id == self.node_id:
+            return generation == self.generation
+        member = self.members.get(node_id)
+        return member is not None and member.generation == generation
+
+    def of(self, node_id: str, generation: int) -> Member | None:
+        """What is known of that generation of a node, confirmed or not."""
+        member = self.members.get(node_id)
+        if member is None or member.generation != generation:
+            member = self.unconfirmed.get(node_id)
+        return member if member is not None and member.generation == generation else None
+
+    # Time
+
+    def woke(self, now: float) -> None:
+        """We did not run for a while: nobody is judged by the silence that we slept through."""
+        for member in self.members.values():
+            member.watched_from = now
+
+    def judge(self, now: float) -> None:
+        """Who is silent for too long is unreachable, and who was that for long is forgotten."""
+        for member in list(self.members.values()):
+            if member.previous and now >= member.previous_until:
+                self._drop_previous(member)
+            if member.standing is Standing.LIVE:
+                if member.too_silent(now):
+                    self._stand(member, Standing.UNREACHABLE)
+            elif member.silence_s(now) > self._forget_s:
+                del self.members[member.node_id]
+                self.events.append(StatusChanged(member.node_id, None))
+
+    def drop_rumours(self, now: float) -> None:
+        """Forget hearsay that did not come true."""
+        for member in [one for one in self.unconfirmed.values() if now - one.first_heard_at > UNCONFIRMED_S]:
+            del self.unconfirmed[member.node_id]
+
+    def syncs_wanted(self, now: float) -> list[str]:
+        """The nodes to be asked for whole maps now, since packets do not suffice."""
+        wanted: dict[str, None] = {}
+        if not self.synced:
+            first = next(self.live(), None)
+            if first is not None and now >= first.sync_at:
+                first.sync_at = now + SYNC_AGAIN_S
+                wanted[first.node_id] = None
+        for member in [*self.members.values(), *self.unconfirmed.values()]:
+            if member.behind_since is None or now < member.sync_at or member.standing is Standing.LEFT:
+                continue
+            behind_s = now - member.behind_since
+            needed = member.below_floor or behind_s > 1.5 * self._interval_s
+            if not needed and not (member.cut and behind_s > 0.2 * self._interval_s):
+                continue
+            source = member.node_id if member.standing is Standing.LIVE else member.reporter
+            if source in self.members and self.members[source].standing is Standing.LIVE:
+                member.sync_at = now + SYNC_AGAIN_S
+                wanted[source] = None
+        return list(wanted)
+
+    def _stand(self, member: Member, standing: Standing) -> None:
+        member.standing = standing
+        self._tell(member)
+
+    def _tell(self, member: Member) -> None:
+        member.told = member.status
+        self.events.append(StatusChanged(member.node_id, member.told))
+
+    # Who sent a packet
+
+    def sender(
+        self, header: Header, body: Body, proven: bool, source: str, said_at: float, now: float
+    ) -> Member | None:
+        """Who sent a packet; None: a life that is over, or nobody whom we know and who proved its address.
+
+        Args:
+            proven: it echoed a challenge of ours.
+            source: the address that it came from.
+            said_at: when it was sent, at the earliest: before now if it may have waited for us.
+        """
+        known = self.members.get(header.node_id)
+        if known is not None and known.generation > header.generation:
+            return None
+        member = self.of(header.node_id, header.generation)
+        fresh = proven and self._is_fresh(said_at, now)
+        if member is None and fresh:
+            member = self._meet(header.node_id, header.generation, now)
+        if member is None:
+            return None
+        member.challenge = body.challenge
+        member.knows = body.have
+        if proven:
+            heartbeat = body.digest[0][2] if body.digest else 0
+            member.source = source
+            if member.standing is Standing.UNCONFIRMED and fresh:
+                member.heartbeat = max(member.heartbeat, heartbeat)
+                self._confirm(member, now)
+            if member.standing is not Standing.UNCONFIRMED:
+                self._alive(member, heartbeat, said_at, now)
+        return member
+
+    def _meet(self, node_id: str, generation: int, now: float) -> Member | None:
+        """Make a note of a node that we heard of."""
+        other = self.unconfirmed.pop(node_id, None)
+        if other is not None and other.generation >= generation:
+            self.unconfirmed[node_id] = other
+            return None
+        if len(self.unconfirmed) + len(self.members) >= MAX_MEMBERS:
+            if not self.unconfirmed:
+                return None
+            del self.unconfirmed[next(iter(self.unconfirmed))]  # who waits for longest
+        member = self.unconfirmed[node_id] = Member(node_id, generation, self._interval_s, now)
+        return member
+
+    def _confirm(self, member: Member, now: float) -> None:
+        """A node is certainly there: others may be told, and its last life is over."""
+        self.unconfirmed.pop(member.node_id, None)
+        before = self.members.get(member.node_id)
+        left = member.map.get(STATUS) == LEFT
+        member.standing = Standing.LEFT if left else Standing.LIVE
+        member.watched_from = now
+        if before is not None and before.standing is not Standing.LEFT:
+            member.previous = {key: value for key, value in before.keys().items() if key != STATUS}
+            member.previous_until = now + PREVIOUS_S
+        elif before is not None:
+            self.events.append(StatusChanged(member.node_id, None))
+        self.members[member.node_id] = member
+        self._tell(member)
+        self.events.append(KeysChanged(member.node_id, dict(member.keys())))
+        self._whole_so_far(member)
+
+    # What is heard
+
+    def _is_fresh(self, at: float, now: float) -> bool:
+        """Whether news of that time are young enough to make a node known."""
+        return now - at < FRESH * self._interval_s
+
+    def hear(self, item: Digest, reporter: str, said_at: float, now: float) -> None:
+        """Somebody speaks of a node: how far it is, and when it was alive.
+
+        Args:
+            said_at: when that was said, at the earliest.
+        """
+        node_id, generation, heartbeat, version, floor, age_ms = item
+        known = self.members.get(node_id)
+        if known is not None and known.knows_already(item):
+            return
+        alive_at = said_at - age_ms / 1000
+        if node_id == self.node_id:
+            if generation > self.generation or (generation == self.generation and heartbeat > self.heartbeat):
+                self.hear_of_ourselves(generation, heartbeat, alive_at, now)
+            return
+        if known is not None and generation < known.generation:
+            return
+        member = self.of(node_id, generation)
+        if member is None:
+            if not self._is_fresh(alive_at, now):
+                return
+            member = self._meet(node_id, generation, now)
+            if member is None:
+                return
+            member.first_heartbeat = member.heartbeat = heartbeat
+            member.alive_at = alive_at
+        member.hear_version(version, floor, reporter, now)
+        if heartbeat <= member.heartbeat:
+            return
+        if member.standing is not Standing.UNCONFIRMED:
+            self._alive(member, heartbeat, alive_at, now)
+            return
+        member.heartbeat = heartbeat
+        member.alive_at = max(member.alive_at, alive_at)
+        lived_on = heartbeat > member.first_heartbeat and alive_at > member.first_heard_at
+        if lived_on and self._is_fresh(alive_at, now):
+            self._confirm(member, now)
+
+    def hear_of_ourselves(self, generation: int, heartbeat: int, alive_at: float, now: float) -> None:
+        """Somebody speaks of a process with our ID that is not us."""
+        if self.generation <= generation < MAX_GENERATION and self.own_name.heard(generation, heartbeat, alive_at, now):
+            self.events.append(
+                Conflict(f"another live process has the node ID {self.node_id}: give each node an ID of its own")
+            )
+
+    def _alive(self, member: Member, heartbeat: int, alive_at: float, now: float) -> None:
+        """A confirmed node was alive at that time."""
+        member.heartbeat = max(member.heartbeat, heartbeat)
+        if member.standing is Standing.LEFT or alive_at <= member.alive_at:
+            return
+        silence_s = max(0.0, member.silence_s(now))
+        if member.standing is Standing.LIVE:
+            member.accrual.observe(silence_s)
+        member.alive_at = alive_at
+        if heartbeat:
+            member.offset_s = min(alive_at - heartbeat / 1000, member.offset_s + silence_s / 1000)
+        if member.standing is Standing.UNREACHABLE:
+            # The age of the news decides, not our patience, which begins anew when we were paused.
+            if now - alive_at < member.accrual.suspect_s:
+                self._stand(member, Standing.LIVE)
+            else:
+                member.accrual.observe(silence_s)  # on a long way round news may always be that old: get used to it
+
+    # Entries
+
+    def apply(self, delta: Delta, reporter: str, now: float) -> tuple[bool, int | None]:
+        """Take entries.
+
+        Returns:
+            Whether some before them are missing, so that they are of no use; and the version from which on the node's
+            map is new to us, or None when nothing was.
+        """
+        member = self.of(delta.node_id, delta.generation)
+        if member is None or delta.node_id == self.node_id or not delta.entries:
+            return False, None
+        version = member.map.version
+        member.hear_version(delta.entries[-1][2], delta.floor, reporter, now)
+        if version < delta.after:
+            return True, None
+        if member.below_floor or member.map.keys + len(delta.entries) > MAX_KEYS:
+            return False, None
+        changes: dict[str, Value | None] = {}
+        for key, value, at in delta.entries:
+            if at > version:
+                member.map.write(key, value, at)
+                changes[key] = value
+                written_at = at / 1000 + member.offset_s
+                if member.first_heard_at < written_at < now + 1:
+                    self.delays.append(max(0.0, now - written_at))
+        member.map.raise_floor(min(delta.floor, member.map.version))
+        member.note_progress(now)
+        member.cut = member.behind_since is not None
+        if not changes:
+            return False, None
+        self.entries += len(changes)
+        self._changed(member, changes)
+        return False, version
+
+    def take_whole(self, whole: Whole, reporter: str, said_at: float, now: float) -> bool:
+        """Take a node's whole map, as one change. Returns whether anything of it was new."""
+        node_id, generation, _, version, floor, _ = whole.digest
+        self.hear(whole.digest, reporter, said_at, now)
+        member = self.of(node_id, generation)
+        if member is None or version <= member.map.version or len(whole.entries) > MAX_KEYS:
+            return False
+        later = VersionedMap.whole(whole.entries, version, floor)
+        changes = member.map.changes_to(later)
+        member.map = later
+        member.note_progress(now)
+        self.entries += len(changes)
+        self._changed(member, changes)
+        return True
+
+    def behind(self) -> tuple[list[Want], list[tuple[str, int]]]:
+        """The nodes whose maps we know less of than somebody, and the others that we know, ourselves included."""
+        members = [*self.members.values(), *self.unconfirmed.values()]
+        less = [(one.node_id, one.generation, one.map.version) for one in members if one.behind_since is not None]
+        known = [(one.node_id, one.generation) for one in members if one.behind_since is None]
+        return less, [*known, (self.node_id, self.generation)]
+
+    def wholes(self, behind: dict[str, tuple[int, int]], known: dict[str, int], now: float) -> list[Whole]:
+        """The maps that we know better than somebody who is behind with some and knows others."""
+        ours = [(self.own_digest(), self.own)]
+        ours += [(one.digest(now), one.map) for one in self.members.values() if self.spoken_of(one, now)]
+        found: list[Whole] = []
+        for digest, held in ours:
+            node_id, generation, _, version, _, _ = digest
+            has = behind.get(node_id)
+            if (version > has[1]) if has is not None and has[0] == generation else known.get(node_id, -1) < generation:
+                found.append(Whole(digest, held.since(0)))
+        return found
+
+    def _changed(self, member: Member, changes: dict[str, Value | None]) -> None:
+        if member.standing is Standing.UNCONFIRMED:
+            if member.probed_at < 0 and member.address:
+                self.to_probe = True
+            return
+        for key in changes:
+            member.previous.pop(key, None)
+        self.events.append(KeysChanged(member.node_id, changes))
+        if changes.get(STATUS) == LEFT:
+            member.standing = Standing.LEFT
+        if member.status != member.told:
+            self._tell(member)
+        self._whole_so_far(member)
+
+    def _whole_so_far(self, member: Member) -> None:
+        if member.previous and member.reported and member.behind_since is None:
+            self._drop_previous(member)
+
+    def _drop_previous(self, member: Member) -> None:
+        """The keys of its last life that the new one does not have are gone."""
+        gone = {key: None for key in member.previous if member.map.get(key) is None}
+        member.previous = {}
+        if gone:
+            self.events.append(KeysChanged(member.node_id, gone))
+
+    def _check_invariants(self) -> None:
+        """For tests."""
+        self.own._check_invariants()
+        for node_id, member in self.members.items():
+            assert member.node_id == node_id != self.node_id
+            assert member.standing is not Standing.UNCONFIRMED
+            member.map._check_invariants()
+        for node_id, member in self.unconfirmed.items():
+            assert member.node_id == node_id and member.standing is Standing.UNCONFIRMED
+            known = self.members.get(node_id)
+            assert known is None or known.generation < member.generation
+        assert len(self.members) + len(self.unconfirmed) <= MAX_MEMBERS

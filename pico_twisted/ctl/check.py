@@ -1,0 +1,61 @@
+"""`picoctl check`: whether a daemon would start with a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from pico_twisted.ctl.ends import SaidNo, emit
+
+
+@click.command(short_help="Check a configuration file.")
+@click.argument("file")
+@click.option("--agent", is_flag=True, help="The file is for pico-agent, not for pico.")
+@click.option("--expand-env", is_flag=True, help="Replace ${VAR} and ${VAR:default}, as --config.expand-env does.")
+def check(file: str, agent: bool, expand_env: bool) -> None:
+    """Check a configuration file as `twistd pico --check` does, without starting anything.
+
+    Each fault is one line on stderr, with its line in the file, what was found and what was expected.
+    """
+    import attrs
+
+    from pico_twisted.config import AgentConfig, ConfigFaults, NodeConfig, load_agent, load_node
+
+    load: Any = load_agent if agent else load_node
+    try:
+        load(file, environ=os.environ, expand_env=expand_env)
+    except ConfigFaults as error:
+        kinds = (AgentConfig, NodeConfig) if agent else (NodeConfig, AgentConfig)
+        if foreign := _only_the_others(file, *kinds):
+            raise SaidNo(_wrong_daemon(file, foreign, agent)) from None
+        # A daemon's words for a file that it cannot read name its own flag.
+        faults = [attrs.evolve(fault, where="") if fault.where == "--config" else fault for fault in error.faults]
+        raise SaidNo("\n".join(map(str, faults))) from None
+    emit("configuration is valid")
+
+
+def _only_the_others(file: str, kind: type[Any], other: type[Any]) -> list[str]:
+    """The keys of the other daemon's configuration in a file that has none of this one's own; else nothing."""
+    from pico_twisted.config.document import parse_document
+    from pico_twisted.config.fields import all_keys
+
+    def sections(of: type[Any]) -> set[str]:
+        return {key.path[0] for key in all_keys(of)}
+
+    try:
+        with open(file, "rb") as opened:
+            lines = parse_document(opened.read(), file_name=file, environ=None).lines
+    except (OSError, ValueError):
+        return []
+    own, others = sections(kind), sections(other)
+    if lines.keys() & (own - others):
+        return []
+    return sorted(lines.keys() & (others - own))
+
+
+def _wrong_daemon(file: str, foreign: Iterable[str], agent: bool) -> str:
+    of, flag = ("pico", "") if agent else ("pico-agent", "--agent ")
+    return f"{file} is a file of {of} (it has {', '.join(foreign)}): picoctl check {flag}{file}"

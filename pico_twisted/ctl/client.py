@@ -1,0 +1,218 @@
+"""Asks an admin port over HTTP, and says in words why there is no answer.
+
+The answer may come from anything: another program's port, a proxy's error page, a node that hangs. So it is bounded in
+size; the whole exchange, with the look-up of the name and every byte, has one deadline; and JSON is demanded.
+A deadline for everything is kept by a thread that is left behind when the time is over: `http.client` has one only
+for each read, and looking up a name has none at all. Proxies of the environment are not used, redirects not followed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import ssl
+import threading
+from typing import Any, Final
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
+
+import attrs
+import click
+
+from pico_twisted import __version__
+from pico_twisted.ctl.ends import Ended, NoAnswer, SaidNo
+from pico_twisted.net.admin.shapes import NO_SUCH_NODE
+
+MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+"""As much as a node passes on from another one."""
+
+_CHUNK_BYTES: Final = 64 * 1024
+_JSON_ERRORS: Final = (ValueError, RecursionError)  # no JSON; nested without end
+
+
+@attrs.frozen
+class Answer:
+    """What the admin port said.
+
+    Attributes:
+        status: of HTTP.
+        data: the decoded JSON.
+    """
+
+    status: int
+    data: Any
+
+    @property
+    def error(self) -> str:
+        """The words of an error; empty when there are none."""
+        words = self.data.get("error") if isinstance(self.data, dict) else None
+        return words if isinstance(words, str) else ""
+
+
+class _NotJsonError(Exception):
+    """The answer is not JSON, or too long. Carries its status."""
+
+
+class _CutShortError(Exception):
+    """The connection ended before the whole answer had come."""
+
+
+@attrs.frozen(kw_only=True)
+class AdminPort:
+    """The admin port that is asked.
+
+    Attributes:
+        url: its base URL, without a slash at the end.
+        forward: ID of the node that is to answer through it; empty for its own.
+        timeout_s: for one question and its answer.
+        tls: for https, else None.
+    """
+
+    url: str
+    forward: str = ""
+    timeout_s: float
+    tls: ssl.SSLContext | None = None
+
+    def ask(self, path: str) -> Answer:
+        """Ask for a path.
+
+        Args:
+            path: of a route, quoted.
+
+        Raises:
+            NoAnswer: nothing answers, or what answers is no admin port.
+        """
+        outcome: list[Answer | Exception] = []
+
+        def exchange() -> None:
+            try:
+                outcome.append(self._exchange(path))
+            except Exception as error:
+                outcome.append(error)
+
+        thread = threading.Thread(target=exchange, daemon=True)
+        thread.start()
+        thread.join(self.timeout_s)
+        result = outcome[0] if outcome else TimeoutError()
+        if isinstance(result, Answer):
+            return result
+        raise NoAnswer(self._why(result)) from result
+
+    def refusal(self, answer: Answer) -> Ended:
+        """How to end with an answer that is none of those that were hoped for."""
+        if answer.status == http.HTTPStatus.NOT_FOUND and answer.error.startswith(NO_SUCH_NODE):
+            return SaidNo(answer.error)
+        if answer.error:
+            return NoAnswer(f"{self.url} answers with {answer.status}: {answer.error}")
+        return self.no_admin_port(f"it answers with {answer.status}")
+
+    def no_admin_port(self, why: str) -> NoAnswer:
+        """How to end when something else seems to listen there."""
+        return NoAnswer(f"{self.url} is not the admin port of a node: {why}")
+
+    def _exchange(self, path: str) -> Answer:
+        where = urlsplit(self.url)
+        connection = _connection(where, self.timeout_s, self.tls)
+        with contextlib.closing(connection):
+            query = "?" + urlencode({"forward": self.forward}) if self.forward else ""
+            headers = {"accept": "application/json", "connection": "close", "user-agent": f"picoctl/{__version__}"}
+            connection.request("GET", where.path + path + query, headers=headers)
+            response = connection.getresponse()
+            body = _read(response)
+        try:
+            return Answer(response.status, json.loads(body, parse_constant=_refuse_constant))
+        except _JSON_ERRORS:
+            raise _NotJsonError(f"it answers with {response.status}, and not in JSON") from None
+
+    def _why(self, error: Exception) -> str:
+        """Why there is no answer, and what may help."""
+        url = self.url
+        match error:
+            case ConnectionRefusedError():
+                return f"nothing answers at {url}: is the node running? Another address: --admin URL or PICO_ADMIN"
+            case socket.gaierror():
+                return f"no address for the name in {url}. Another address: --admin URL or PICO_ADMIN"
+            case TimeoutError():
+                return (
+                    f"no answer from {url} within {self.timeout_s:g} s: is it the admin port, and http or https? "
+                    "A longer wait: --timeout"
+                )
+            case ssl.SSLCertVerificationError():
+                return f"the certificate of {url} is refused: {error.verify_message}. The authority to trust: --ca FILE"
+            case ssl.SSLError():
+                return f"no TLS with {url} ({error.reason or error.strerror}): should it be http://?"
+            case _NotJsonError():
+                return self.no_admin_port(str(error)).message
+            case ConnectionError() | http.client.IncompleteRead() | _CutShortError():
+                return f"{url} closed the connection before the whole answer had come"
+            case http.client.HTTPException():
+                return self.no_admin_port("what it says is not HTTP").message
+            case OSError():
+                return f"{url} cannot be reached: {error.strerror or error}"
+        raise error
+
+
+def _connection(where: SplitResult, timeout_s: float, tls: ssl.SSLContext | None) -> http.client.HTTPConnection:
+    assert where.hostname is not None
+    if tls is None:
+        return http.client.HTTPConnection(where.hostname, where.port, timeout=timeout_s)
+    return http.client.HTTPSConnection(where.hostname, where.port, timeout=timeout_s, context=tls)
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    """The body, whole and bounded."""
+    pieces: list[bytes] = []
+    room = MAX_ANSWER_BYTES
+    while piece := response.read(_CHUNK_BYTES):
+        room -= len(piece)
+        if room < 0:
+            raise _NotJsonError(f"its answer is longer than {MAX_ANSWER_BYTES >> 20} MiB")
+        pieces.append(piece)
+    if response.length:
+        raise _CutShortError
+    return b"".join(pieces)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def read_url(text: str, hint: str) -> str:
+    """The base URL of an admin port as it was given, checked.
+
+    Args:
+        text: what was given.
+        hint: where.
+
+    Raises:
+        click.BadParameter: it is no such URL.
+    """
+    try:
+        where = urlsplit(text)
+        fits = where.scheme in ("http", "https") and where.hostname and where.port != 0 and text.isprintable()
+        fits = fits and not where.query and not where.fragment and where.username is None and " " not in text
+        (where.hostname or "").encode("idna")
+    except ValueError:
+        fits = False
+    if not fits:
+        raise click.BadParameter(f"found {text!r}, expected a URL such as http://localhost:8001", param_hint=hint)
+    return f"{where.scheme}://{where.netloc}{quote(where.path.rstrip('/'), safe='/%')}"
+
+
+def read_trust(url: str, ca: str | None) -> ssl.SSLContext | None:
+    """How the server of a URL is checked: by an authority of one's own, or by the system's. None for http.
+
+    Raises:
+        click.BadParameter: the file cannot be used, or the URL has no use for it.
+    """
+    if not url.startswith("https:"):
+        if ca is not None:
+            raise click.BadParameter(f"is for https, and the admin port is {url}", param_hint="--ca")
+        return None
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except ssl.SSLError:
+        raise click.BadParameter(f"{ca} holds no certificate in PEM form", param_hint="--ca") from None
+    except OSError as error:
+        raise click.BadParameter(f"{ca} cannot be read: {error.strerror}", param_hint="--ca") from None

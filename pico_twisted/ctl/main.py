@@ -1,0 +1,70 @@
+"""The command line of picoctl."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from io import TextIOWrapper
+
+import click
+
+from pico_twisted import __version__
+from pico_twisted.ctl.check import check
+from pico_twisted.ctl.ends import INTERRUPTED, OK
+from pico_twisted.ctl.options import admin_options
+from pico_twisted.ctl.status import status
+
+_WIDTH = 100  # of help on wide terminals
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": _WIDTH})
+@click.version_option(__version__, message="picoctl %(version)s")
+@admin_options(hidden=True)
+def cli() -> None:
+    """Ask a Pico node about itself and its cluster, and check configuration files.
+
+    \b
+    Exit status, for scripts:
+      0  all is well
+      1  the answer is no: no such node, not ready, an invalid configuration
+      2  the command line does not make sense
+      3  no answer: the admin port cannot be reached or does not answer properly
+
+    \b
+    Examples:
+      picoctl status
+      picoctl status node n2 --admin https://10.0.0.1:8001 --ca ca.pem
+      picoctl status endpoints --forward n2 --json
+      picoctl check /etc/pico/pico.yaml
+    """
+
+
+cli.add_command(status)
+cli.add_command(check)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run picoctl.
+
+    Args:
+        arguments: those behind its name.
+
+    Returns:
+        The exit status.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # an ID that the terminal's encoding does not have
+    try:
+        result = cli.main(args=list(arguments), prog_name="picoctl", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return INTERRUPTED
+    return result if isinstance(result, int) else OK
+
+
+def main() -> None:
+    """Run picoctl with the arguments of the process, and end it."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,163 @@
+"""`picoctl status`: what a node knows of itself, of the cluster and of the endpoints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from http import HTTPStatus
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import quote
+
+import click
+
+from pico_twisted.ctl.ends import NO, emit, end, printable
+from pico_twisted.ctl.options import admin_options, admin_port, wants_json
+
+if TYPE_CHECKING:
+    from pico_twisted.ctl.client import AdminPort
+
+T = TypeVar("T")
+
+MAX_LISTED: Final = 20
+"""Endpoints in the overview; the rest is only counted."""
+
+_NO_ENDPOINTS: Final = "no agent has registered an endpoint at this node"
+
+
+@click.group(invoke_without_command=True, short_help="Show nodes, endpoints and gossip.")
+@admin_options()
+@click.pass_context
+def status(context: click.Context) -> None:
+    """Show what a node knows. Without a subcommand: whether it is ready, the nodes, and its endpoints.
+
+    That overview ends with status 1 when the node is not ready.
+    """
+    if context.invoked_subcommand is None:
+        _overview(context)
+
+
+def _overview(context: click.Context) -> None:
+    from pico_twisted.ctl import tables
+    from pico_twisted.net.admin.shapes import node_detail, node_rows
+
+    port = admin_port(context)
+    ready, reason = _readiness(port)
+    nodes_data, nodes_known = _get(port, "/status/cluster/nodes", node_rows)
+    _, local = _get(port, "/status/cluster/nodes/local", node_detail)
+    if wants_json(context):
+        own = dict(local.endpoints)
+        _emit_json({"id": local.id, "ready": ready, "reason": reason, "nodes": nodes_data, "endpoints": own})
+    else:
+        state = "ready" if ready else f"not ready: {printable(reason)}"
+        count = len(local.endpoints)
+        parts = [
+            f"node {printable(local.id)} is {state}",
+            f"{tables.count_of(node.status for node in nodes_known)}\n\n{tables.nodes_table(nodes_known)}",
+            tables.endpoints_table(dict(islice(sorted(local.endpoints.items()), MAX_LISTED)))
+            if count
+            else _NO_ENDPOINTS,
+        ]
+        if count > MAX_LISTED:
+            parts.append(f"and {count - MAX_LISTED} more endpoints: picoctl status endpoints")
+        emit("\n\n".join(parts))
+    if not ready:
+        end(NO)
+
+
+def _readiness(port: AdminPort) -> tuple[bool, str]:
+    answer = port.ask("/ready")
+    if answer.status == HTTPStatus.OK:
+        return True, ""
+    if answer.status == HTTPStatus.SERVICE_UNAVAILABLE and answer.error:
+        return False, answer.error
+    raise port.refusal(answer)
+
+
+@status.command()
+@admin_options()
+@click.pass_context
+def nodes(context: click.Context) -> None:
+    """The nodes of the cluster, as the node asked sees them."""
+    from pico_twisted.ctl import tables
+    from pico_twisted.net.admin.shapes import node_rows
+
+    _show(context, "/status/cluster/nodes", node_rows, tables.nodes_table)
+
+
+@status.command()
+@click.argument("id", callback=lambda context, argument, value: _node_id(value))
+@admin_options()
+@click.pass_context
+def node(context: click.Context, id: str) -> None:
+    """One node with its endpoints. ID may be local: the node asked."""
+    from pico_twisted.ctl import tables
+    from pico_twisted.net.admin.shapes import node_detail
+
+    _show(context, f"/status/cluster/nodes/{quote(id, safe='')}", node_detail, tables.node_page)
+
+
+@status.command()
+@admin_options()
+@click.pass_context
+def endpoints(context: click.Context) -> None:
+    """The endpoints that agents registered at the node asked."""
+    from pico_twisted.ctl import tables
+    from pico_twisted.net.admin.shapes import endpoint_counts
+
+    def table(counts: dict[str, int]) -> str:
+        return tables.endpoints_table(counts) if counts else _NO_ENDPOINTS
+
+    _show(context, "/status/upstream/endpoints", endpoint_counts, table)
+
+
+@status.command(short_help="What gossip knows, of each node or of one.")
+@click.argument("id", required=False, callback=lambda context, argument, value: _node_id(value))
+@admin_options()
+@click.pass_context
+def gossip(context: click.Context, id: str | None) -> None:
+    """What gossip knows of each node; with ID, or local, all keys of that one."""
+    from pico_twisted.ctl import tables
+    from pico_twisted.net.admin.shapes import gossip_detail, gossip_rows
+
+    if id is None:
+        _show(context, "/status/gossip/nodes", gossip_rows, tables.gossip_table)
+    else:
+        _show(context, f"/status/gossip/nodes/{quote(id, safe='')}", gossip_detail, tables.gossip_page)
+
+
+def _node_id(value: str | None) -> str | None:
+    if value is not None and (not value or "/" in value):
+        raise click.BadParameter(f"found {value!r}, expected the ID of a node, or local")
+    return value
+
+
+def _show(context: click.Context, path: str, read: Callable[[object], T], render: Callable[[T], str]) -> None:
+    """Ask for a path, and print the answer as it is wanted."""
+    data, value = _get(admin_port(context), path, read)
+    if wants_json(context):
+        _emit_json(data)
+    else:
+        emit(render(value))
+
+
+def _get(port: AdminPort, path: str, read: Callable[[object], T]) -> tuple[Any, T]:
+    """The answer for a path: as JSON has it, and as a shape.
+
+    Raises:
+        Ended: there is no such answer.
+    """
+    from pico_twisted.net.admin.shapes import ShapeError
+
+    answer = port.ask(path)
+    if answer.status != HTTPStatus.OK:
+        raise port.refusal(answer)
+    try:
+        return answer.data, read(answer.data)
+    except ShapeError:
+        raise port.no_admin_port("it answers with something else than was asked for") from None
+
+
+def _emit_json(data: object) -> None:
+    # Of the control characters JSON escapes all but this one.
+    emit(json.dumps(data, indent=2).replace("\x7f", "\\u007f"))

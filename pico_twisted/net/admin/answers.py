@@ -1,0 +1,35 @@
+"""How the routes of the admin port answer: in JSON, errors included, and never to be cached."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from twisted.web.iweb import IRequest
+
+JSON: Final = "application/json"
+
+
+def answer(request: IRequest, body: bytes, content_type: str, status: int = 200) -> bytes:
+    """Set code and headers of a request's answer. Returns the body."""
+    request.setResponseCode(status)
+    request.setHeader(b"content-type", content_type.encode("latin-1", "replace"))
+    request.setHeader(b"content-length", b"%d" % len(body))
+    request.setHeader(b"cache-control", b"no-store")
+    return body
+
+
+def answer_json(request: IRequest, value: object, status: int = 200) -> bytes:
+    """Answer a request with what JSON can hold. Returns the body."""
+    return answer(request, json.dumps(value, indent=2).encode("ascii") + b"\n", JSON, status)
+
+
+def fail(request: IRequest, status: int, message: str) -> bytes:
+    """Answer a request with an error. Returns the body."""
+    return answer_json(request, {"error": message}, status)
+
+
+def refuse_method(request: IRequest, allowed: str) -> bytes:
+    """Answer a request whose method is none of those that are allowed here. Returns the body."""
+    request.setHeader(b"allow", allowed.encode("ascii"))
+    return fail(request, 405, f"only {allowed} here")

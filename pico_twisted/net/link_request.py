@@ -1,0 +1,329 @@
+"""A request that came over a node link: the callee of its call, and the downstream of the `Forward` to an agent.
+
+What is needed. The client, the agent and its service must not be able to tell whether a request crossed a link. So what
+an agent can do to a call, the link does to its own: interim heads, upgrades, half-closes, credit both ways, *stop*, a
+response that is cut. The node that took the request has decided its endpoint, set all fields and holds the timers; here
+nothing of that is done again.
+
+What can go wrong. The agent's call fails. Was a service reached? If it certainly was not, the call is refused, and the
+other node may send the request elsewhere, a POST too. If one may have been, the call fails. Errors that are about the
+request itself, such as a body that is too large for an agent of version 1, are answered as a response, for no other
+node would say anything else.
+
+A response's head goes on as the bytes that it came as (`head.raw`), together with the body bytes that came with it: one
+frame in, one frame out.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Final
+
+from zope.interface import implementer
+
+from pico_twisted.core.cluster.endpoint import HEADER, normal_endpoint_id
+from pico_twisted.core.http1.errors import Http1Error
+from pico_twisted.core.http1.forwarding import error_response, request_from_link, response_onto_link
+from pico_twisted.core.http1.head import HeadLimits, Keep, RequestHead, ResponseHead
+from pico_twisted.core.rpc.frames import (
+    FAILED,
+    PROTOCOL,
+    REFUSED_BUSY,
+    REFUSED_DRAINING,
+    REFUSED_NOT_HERE,
+    STOP,
+    TIMEOUT,
+)
+from pico_twisted.core.rpc.http import CallProtocolError, RequestStream
+from pico_twisted.core.rpc.session import SEND_HIGH_BYTES, Call
+from pico_twisted.net.forward import Forward, ForwardSettings
+from pico_twisted.net.interfaces import ICallReceiver, IDownstream
+from pico_twisted.net.periodic import NEVER
+
+if TYPE_CHECKING:
+    from pico_twisted.net.tunnel import Tunnel
+
+REQUEST_LIMITS: Final = HeadLimits(head_bytes=48 * 1024, fields=1200, target_bytes=40 * 1024)
+"""Of the heads that another node sends. It has held its client to its own limits and added fields since; what is left
+to us is that one head fits one frame."""
+
+INTERIM_BYTES: Final = 16 * 1024
+"""Of 1xx heads that are passed on. Further ones are dropped: they must leave room for the final head in the window."""
+
+LINGER_S: Final = 10.0
+"""How long a caller whose upgrade was declined may take to end its stream."""
+
+_REFUSALS: Final = {
+    "no-upstreams": REFUSED_NOT_HERE,
+    "busy": REFUSED_BUSY,
+    "draining": REFUSED_DRAINING,
+}
+"""Codes of errors of our own that say: nothing was done."""
+
+
+class _Stage(enum.Enum):
+    """Where in its life a request is."""
+
+    OPEN = enum.auto()  # the forward lives
+    LINGERING = enum.auto()  # the response is queued, the request has not ended, and goes nowhere
+    OVER = enum.auto()
+
+
+_OPEN = _Stage.OPEN
+_LINGERING = _Stage.LINGERING
+_OVER = _Stage.OVER
+
+
+@implementer(ICallReceiver, IDownstream)
+class LinkRequest:
+    """Serves one http call of another node.
+
+    Args:
+        settings: for its `Forward`: the router knows the registrations of this node alone, and no wait has an end.
+        tunnel: the link that the call is on.
+        call: the call.
+        node_id: of this node, named in answers of our own.
+    """
+
+    __slots__ = (
+        "_call",
+        "_forward",
+        "_head_only",
+        "_interim_bytes",
+        "_linger_until",
+        "_node_id",
+        "_out",
+        "_owed",
+        "_pauses_request",
+        "_request_ended",
+        "_settings",
+        "_stage",
+        "_stream",
+        "_unwanted",
+        "_tunnel",
+        "deadline",
+    )
+
+    def __init__(self, settings: ForwardSettings, tunnel: Tunnel, call: Call, node_id: str) -> None:
+        self._settings = settings
+        self._tunnel = tunnel
+        self._call = call
+        self._node_id = node_id
+        self._stage = _OPEN
+        self._forward: Forward | None = None
+        # the request
+        self._stream = RequestStream(2, REQUEST_LIMITS)
+        self._head_only = False
+        self._request_ended = False
+        self._pauses_request = False
+        self._owed = 0  # payload that came while the request is paused
+        # the response
+        self._out = b""  # what came with one frame, to leave with one
+        self._interim_bytes = 0
+        self._unwanted = False  # the rest of the request
+        self._linger_until = 0.0
+        self.deadline = NEVER
+
+    @property
+    def over(self) -> bool:
+        """Nothing more comes of it."""
+        return self._stage is _OVER
+
+    # The request (ICallReceiver)
+
+    def start(self, payload: bytes, more: bool) -> None:
+        """Take the call's first frame."""
+        try:
+            events = self._stream.feed(payload, more)
+        except (Http1Error, CallProtocolError) as error:
+            self._give_up(PROTOCOL, str(error))
+            return
+        head = events[0]
+        assert isinstance(head, RequestHead)
+        endpoint = normal_endpoint_id(head.index.get(HEADER) or b"")
+        if endpoint is None:
+            self._give_up(PROTOCOL, "no valid endpoint id")
+            return
+        body = events[1] if len(events) > 1 and type(events[1]) is bytes else b""
+        self._request_ended = not more
+        self._head_only = head.method == b"HEAD"
+        forward = self._forward = Forward(self._settings, self, head, endpoint, _write_head)
+        forward.start(body, not more)
+        self._took(len(payload))
+
+    def frame(self, payload: bytes, more: bool) -> None:
+        """A further frame of the request."""
+        forward = self._forward
+        if forward is None:
+            if self._stage is _LINGERING and not more:
+                self._over()
+            return
+        try:
+            self._stream.feed(payload, more)
+        except (Http1Error, CallProtocolError) as error:
+            self._give_up(PROTOCOL, str(error))
+            return
+        if payload:
+            forward.body(payload)
+        if not more:
+            self._request_ended = True
+            forward.body_ended()
+        self._took(len(payload))
+
+    def _took(self, count: int) -> None:
+        """The forward took payload, or has it lying with the agent's call, and said that this is enough for now."""
+        if self._pauses_request:
+            self._owed += count
+        else:
+            self._tunnel.consumed(self._call, count)
+
+    def reset(self, code: str, text: str) -> None:
+        """The other node gave up, for its client left, or broke the protocol."""
+        self._drop()
+
+    def lost(self) -> None:
+        """The link is gone."""
+        self._drop()
+
+    def drained(self) -> None:
+        """The response's queue is short again."""
+        if self._forward is not None:
+            self._forward.resume()
+
+    # The response (IDownstream)
+
+    def interim(self, head: ResponseHead) -> None:
+        """Pass a 1xx on."""
+        data = response_onto_link(head)
+        self._interim_bytes += len(data)
+        if self._interim_bytes <= INTERIM_BYTES:
+            self._tunnel.send(self._call, data, True)
+
+    def begin(self, head: ResponseHead) -> None:
+        """Send the final head, or a 101, with what comes behind it in the same frame."""
+        if head.status == 101:
+            self._stream.upgraded()
+        self._out = response_onto_link(head)
+
+    def write(self, data: bytes) -> None:
+        """Send body bytes."""
+        self._out += data
+
+    def flush(self) -> None:
+        """Let what came with one frame leave."""
+        if self._out:
+            self._send(True)
+
+    def finish(self) -> None:
+        """The response is complete, or the agent closed its direction of the upgraded protocol."""
+        self._send(False)
+
+    def _send(self, more: bool) -> None:
+        out, self._out = self._out, b""
+        call = self._call
+        self._tunnel.send(call, out, more)
+        if call.queued > SEND_HIGH_BYTES and more and self._forward is not None:
+            self._forward.pause()
+
+    def cut(self) -> None:
+        """The response cannot be completed."""
+        forward = self._forward
+        self._tunnel.reset(self._call, TIMEOUT if forward is not None and forward.error == TIMEOUT else FAILED)
+
+    def fail(self, status: int, message: str, code: str) -> None:
+        """No response will come from here: say whether one could come from elsewhere."""
+        forward = self._forward
+        assert forward is not None
+        if status < 500:
+            self._unwanted = True
+            answer = error_response(
+                status, message, hop=self._node_id, code=code, close=False, head_only=self._head_only
+            )
+            self._tunnel.send(self._call, answer, False)
+            return
+        if status == 504:
+            reset = TIMEOUT
+        elif forward.reached:
+            reset = FAILED
+        else:
+            reset = _REFUSALS.get(code) or self._why_refused(forward)
+        self._tunnel.reset(self._call, reset, message)
+
+    def _why_refused(self, forward: Forward) -> str:
+        """The registrations that were tried took nothing of the request: are there any left?"""
+        left = self._settings.router.choose(forward.endpoint, ())
+        return REFUSED_NOT_HERE if left is None else REFUSED_DRAINING
+
+    def pause_request(self) -> None:
+        """Grant no credit for what comes."""
+        self._pauses_request = True
+
+    def resume_request(self) -> None:
+        """Grant it, and that which was kept back."""
+        self._pauses_request = False
+        owed, self._owed = self._owed, 0
+        if owed:
+            self._tunnel.consumed(self._call, owed)
+
+    def stop_request(self) -> None:
+        """The rest of the body is not wanted."""
+        self._unwanted = True
+
+    def done(self) -> None:
+        """The forwarding is over."""
+        if self._forward is None:
+            return
+        self._forward = None
+        if self._request_ended or self._call.closed:
+            self._over()
+        else:
+            self._linger(0.0 if self._unwanted else LINGER_S)
+
+    # Endings
+
+    def _linger(self, patience_s: float) -> None:
+        """Tell the caller to stop once the response has left; a reset before that would overtake it.
+
+        Args:
+            patience_s: how long the caller may take to end its stream by itself.
+        """
+        self._stage = _LINGERING
+        sweep = self._settings.sweep
+        self._linger_until = sweep.now + patience_s
+        if patience_s == 0.0 and self._call.send_closed:
+            self._stop()
+        else:
+            self.deadline = sweep.now
+            sweep.add(self)
+
+    def deadline_passed(self, now: float) -> None:
+        """Called by the sweep while we linger."""
+        if self._call.closed:
+            self._over()
+        elif self._call.send_closed and now >= self._linger_until:
+            self._stop()
+
+    def _stop(self) -> None:
+        self._tunnel.reset(self._call, STOP)
+        self._over()
+
+    def _give_up(self, code: str, text: str) -> None:
+        self._tunnel.reset(self._call, code, text)
+        self._drop()
+
+    def _drop(self) -> None:
+        """Nobody wants the response any more: let the agent know."""
+        forward, self._forward = self._forward, None
+        self._over()
+        if forward is not None:
+            forward.gone()
+
+    def _over(self) -> None:
+        if self._stage is _LINGERING:
+            self._settings.sweep.discard(self)
+        self._stage = _OVER
+        self._call.receiver = None  # no cycle is left for the collector
+
+
+def _write_head(head: RequestHead, length: int | Keep | None, to_node: bool) -> bytes:
+    return request_from_link(head, length)

@@ -1,0 +1,105 @@
+"""picoctl as a process of its own, and servers for it to ask."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = [sys.executable, "-c", "from pico_twisted.ctl.main import main; main()"]
+PATIENCE_S = 60.0
+
+Done = subprocess.CompletedProcess[str]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """What picoctl inherits: no address to ask, and proxies that nobody may use."""
+    kept = {name: value for name, value in os.environ.items() if name != "PICO_ADMIN"}
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "all_proxy"), "http://127.0.0.1:1")
+    return {**kept, **proxies, "PYTHONPATH": str(ROOT), "COLUMNS": "80", **variables}
+
+
+def picoctl(*arguments: str, cwd: Path | None = None, **variables: str) -> Done:
+    """Run picoctl to its end. It never shows a traceback."""
+    done = subprocess.run(
+        [*PROGRAM, *arguments],
+        env=environment(**variables),
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=PATIENCE_S,
+        check=False,
+        encoding="utf-8",
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    assert "Exception" not in done.stderr, done.stderr
+    return done
+
+
+Handle = Callable[[socket.socket, bytes], None]
+"""Is given a connection and the head of its request; the connection is closed afterwards."""
+
+
+@contextlib.contextmanager
+def serving(handle: Handle, context: ssl.SSLContext | None = None, *, head_ends: bytes = b"\r\n\r\n") -> Iterator[str]:
+    """A server on 127.0.0.1.
+
+    Args:
+        handle: for each connection, once what it waits for has come.
+        context: for TLS.
+        head_ends: what it waits for.
+
+    Yields:
+        The server's URL.
+    """
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=serve_one, args=(connection,), daemon=True).start()
+
+    def serve_one(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), connection:
+            connection.settimeout(PATIENCE_S)
+            with context.wrap_socket(connection, server_side=True) if context else connection as plain:
+                head = b""
+                while head_ends not in head:
+                    if not (piece := plain.recv(65536)):
+                        return
+                    head += piece
+                handle(plain, head)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"http{'s' if context else ''}://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+        thread.join(PATIENCE_S)
+
+
+def saying(answer: bytes) -> Handle:
+    """For `serving`: these bytes, then the end of the connection."""
+
+    def handle(connection: socket.socket, head: bytes) -> None:
+        connection.sendall(answer)
+
+    return handle
+
+
+def http_answer(body: bytes, status: str = "200 OK", content_type: str = "application/json") -> bytes:
+    """A whole HTTP answer."""
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body

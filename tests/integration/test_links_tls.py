@@ -1,0 +1,176 @@
+"""Links with mutual TLS: only who shows a certificate of the cluster's authority talks, in either role."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from twisted.internet.threads import deferToThread
+
+from pico_twisted.net.certificates import UnusableCertificateError
+from pico_twisted.net.link_sync import FetchFailed
+from pico_twisted.net.tls_link import LinkTls
+from pico_twisted.testing.service import echo
+from tests.integration.cluster import LinkedNodes
+from tests.integration.harness import GET, eventually, outcome
+from tests.integration.test_links_failing import metric
+from tests.system.certificates import Authority, Pair
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """The cluster's own."""
+    return Authority(tmp_path, "cluster")
+
+
+def link_tls(authority: Authority, pair: Pair) -> LinkTls:
+    """The TLS of one node."""
+    return LinkTls(str(pair.cert), str(pair.key), str(authority.ca))
+
+
+@pytest_twisted.ensureDeferred
+async def test_nodes_of_one_authority(authority: Authority) -> None:
+    """Requests cross, whatever names stand in the certificates, and whatever they were issued for."""
+    tls = {
+        name: link_tls(authority, authority.issue(name, (f"{name}.not-where-it-is.example",))) for name in ("n1", "n2")
+    }
+    nodes = LinkedNodes(tls=tls, secrets=[b"and a secret"])
+    try:
+        await nodes.holder.agent(echo)
+        client = await nodes.entry.client(GET)
+        assert b" 200 OK" in await client.until(b"\r\n\r\n")
+        body = bytes(range(256)) * 8000
+        request = b"POST / HTTP/1.1\r\nHost: my-ep.example.com\r\nContent-Length: %d\r\n\r\n" % len(body)
+        client.send(request + body)
+        await client.until(b"\r\n\r\n")
+        await eventually(lambda: len(client.data) == len(body))
+        assert client.data == body
+        await nodes.links["n1"].drain()
+        assert not nodes.links["n2"].open_links()
+    finally:
+        await nodes.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_another_authority(authority: Authority, tmp_path: Path) -> None:
+    """A node does not talk to one whose certificate another authority signed, and says so; not one byte is sent."""
+    other = Authority(tmp_path, "other")
+    tls = {"n1": link_tls(other, other.issue("n1")), "n2": link_tls(authority, authority.issue("n2"))}
+    nodes = LinkedNodes(tls=tls)
+    try:
+        assert isinstance(await outcome(nodes.links["n2"].fetch("n1", b"?")), FetchFailed)
+        assert metric(nodes, 'pico_link_failures_total{reason="tls"}') == 1
+        assert not nodes.links["n1"].port.tunnels
+    finally:
+        await nodes.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_client_of_another_authority(authority: Authority, tmp_path: Path) -> None:
+    """A client that trusts us but whose own certificate another authority signed is refused by TLS."""
+    other = Authority(tmp_path, "other")
+    stranger = other.issue("n2")
+    tls = {
+        "n1": link_tls(authority, authority.issue("n1")),
+        "n2": LinkTls(str(stranger.cert), str(stranger.key), str(authority.ca)),
+    }
+    nodes = LinkedNodes(tls=tls)
+    try:
+        assert isinstance(await outcome(nodes.links["n2"].fetch("n1", b"?")), FetchFailed)
+        assert metric(nodes, 'pico_link_failures_total{reason="tls"}') == 1
+        assert not nodes.links["n1"].port.connections
+    finally:
+        await nodes.close()
+
+
+def _talk(address: tuple[str, int], context: ssl.SSLContext | None) -> bytes:
+    """What the port says to a GET."""
+    with socket.create_connection(address, 10.0) as plain:
+        try:
+            with context.wrap_socket(plain) if context is not None else plain as sock:
+                sock.sendall(b"GET /pico/v1/node HTTP/1.1\r\nHost: n1\r\n\r\n")
+                return sock.recv(65536)
+        except (ssl.SSLError, ConnectionError) as error:
+            return str(error).encode()
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_certificate(authority: Authority) -> None:
+    """Who shows no certificate gets no answer; who speaks plain HTTP is told to use TLS; one with a certificate is
+    heard."""
+    pair = authority.issue("n1")
+    nodes = LinkedNodes(("n1",), tls={"n1": link_tls(authority, pair)})
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.load_verify_locations(authority.ca)
+        address = nodes.addresses["n1"]
+        assert b"certificate required" in (await deferToThread(_talk, address, context)).lower().replace(b"_", b" ")
+        assert b"tls-required" in await deferToThread(_talk, address, None)
+        context.load_cert_chain(pair.cert, pair.key)
+        assert (await deferToThread(_talk, address, context)).startswith(b"HTTP/1.1 426 ")
+        await eventually(lambda: not nodes.links["n1"].port.connections)
+    finally:
+        await nodes.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_tls_on_one_side_only(authority: Authority) -> None:
+    """A node with TLS and one without do not talk, whoever dials."""
+    nodes = LinkedNodes(tls={"n1": link_tls(authority, authority.issue("n1"))})
+    try:
+        for one, other in (("n1", "n2"), ("n2", "n1")):
+            assert isinstance(await outcome(nodes.links[one].fetch(other, b"?")), FetchFailed)
+        assert metric(nodes, 'pico_link_failures_total{reason="tls"}', "n1") == 1
+        assert metric(nodes, 'pico_link_failures_total{reason="refused"}', "n2") == 1
+    finally:
+        await nodes.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_reload(authority: Authority, tmp_path: Path) -> None:
+    """New certificates count from the next link on, in both roles; broken files leave the old ones in use."""
+    pairs = {name: authority.issue(name) for name in ("n1", "n2")}
+    tls = {name: link_tls(authority, pair) for name, pair in pairs.items()}
+    nodes = LinkedNodes(tls=tls)
+    try:
+        await nodes.links["n2"].fetch("n1", b"?")
+        authority.ca.rename(tmp_path / "old.pem")
+        Authority(tmp_path, "cluster")
+        pairs["n1"].key.write_text("garbage")
+        with pytest.raises(UnusableCertificateError):
+            tls["n1"].reload()
+        await nodes.links["n1"].fetch("n2", b"the old one is in use")
+        again = Authority(tmp_path, "cluster")
+        again.issue("n1")
+        tls["n1"].reload()
+        for link in nodes.links["n2"].open_links():
+            link.end(politely=True)
+        await eventually(lambda: not nodes.links["n2"].open_links())
+        assert isinstance(await outcome(nodes.links["n2"].fetch("n1", b"?")), FetchFailed)
+        again.issue("n2")
+        tls["n2"].reload()
+        await eventually(lambda: nodes.links["n2"].usable("n1"))
+        assert await nodes.links["n2"].fetch("n1", b"?") == b"n2 asks ?: the maps"
+    finally:
+        await nodes.close()
+
+
+def test_unusable_files(authority: Authority, tmp_path: Path) -> None:
+    """A file that cannot be used is named, whichever of the three it is."""
+    one, two = authority.issue("one"), authority.issue("two")
+    missing = str(tmp_path / "missing.pem")
+    ca = str(authority.ca)
+    for cert, key, root, path in (
+        (missing, str(one.key), ca, missing),
+        (str(one.cert), missing, ca, missing),
+        (str(one.cert), str(one.key), missing, missing),
+        (str(one.cert), str(two.key), ca, str(two.key)),
+        (str(one.cert), str(one.key), str(one.key), str(one.key)),
+    ):
+        with pytest.raises(UnusableCertificateError) as caught:
+            LinkTls(cert, key, root)
+        assert caught.value.path == path

@@ -1,0 +1,277 @@
+"""Ports of TCP and UDP under one number, and the addresses that they are told by."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from typing import Any
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
+
+from pico_twisted.app.ports import BoundPort, CannotStart, GossipPort
+from pico_twisted.config import Address
+from tests.integration.harness import eventually, reactor
+
+KEY = "cluster.gossip.bind_addr"
+
+
+class Greeting(Protocol):
+    """Says one word to whoever connects."""
+
+    transport: Any
+
+    def connectionMade(self) -> None:
+        self.transport.write(b"hello")
+        self.transport.loseConnection()
+
+
+class Echo(DatagramProtocol):
+    """Sends packets back, and counts how often it was started and stopped."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.stopped = 0
+        self.senders: list[str] = []
+
+    def startProtocol(self) -> None:
+        self.started += 1
+
+    def stopProtocol(self) -> None:
+        self.stopped += 1
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        self.senders.append(addr[0])
+        self.transport.write(datagram, addr)
+
+
+@asynccontextmanager
+async def gossip_port(
+    address: Address, max_packet_bytes: int = 65_000, using: Any = None
+) -> AsyncIterator[tuple[GossipPort, Echo]]:
+    """A port that is stopped at the end."""
+    protocol = Echo()
+    port = GossipPort(using or reactor, KEY, address, Factory.forProtocol(Greeting), protocol, max_packet_bytes)
+    try:
+        yield port, protocol
+    finally:
+        await port.stop()
+
+
+def dial(host: str, port: int) -> socket.socket:
+    """A TCP connection to a port of this machine; the kernel makes it without the reactor's help."""
+    sock = socket.create_connection((host, port), timeout=5)
+    sock.setblocking(False)
+    return sock
+
+
+async def greeted(host: str, port: int) -> bool:
+    """Whether somebody says hello there."""
+    with closing(dial(host, port)) as sock:
+        return await received(sock) == b"hello"
+
+
+async def echoed(host: str, port: int, datagram: bytes) -> bytes:
+    """What comes back for a packet."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        sock.sendto(datagram, (host, port))
+        return await received(sock)
+
+
+async def received(sock: socket.socket) -> bytes:
+    """What a socket has received, as soon as that is anything."""
+    got = bytearray()
+
+    def look() -> bool:
+        with suppress(BlockingIOError):
+            got.extend(sock.recv(70_000))
+        return bool(got)
+
+    await eventually(look)
+    return bytes(got)
+
+
+@contextmanager
+def taken_udp(port: int = 0) -> Iterator[int]:
+    """A number whose UDP half of 127.0.0.1 is somebody else's."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", port))
+        yield sock.getsockname()[1]
+
+
+class Unlucky:
+    """A reactor on which somebody else has the UDP half of the first numbers that the system picks.
+
+    Args:
+        failures: how many.
+    """
+
+    def __init__(self, failures: int) -> None:
+        self.left = failures
+        self.picked: list[int] = []
+        self.holders: list[socket.socket] = []
+
+    def listenTCP(self, port: int, *args: Any, **kwargs: Any) -> Any:
+        listening = reactor.listenTCP(port, *args, **kwargs)
+        number = listening.getHost().port
+        self.picked.append(number)
+        if self.left:
+            self.left -= 1
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sock.bind(("127.0.0.1", number))
+            self.holders.append(sock)
+        return listening
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(reactor, name)
+
+    def close(self) -> None:
+        """Let the numbers go."""
+        for sock in self.holders:
+            sock.close()
+
+
+@ensureDeferred
+@pytest.mark.parametrize(
+    ("address", "hosts"),
+    [
+        (Address("127.0.0.1", 0), ["127.0.0.1"]),
+        (Address("::1", 0), ["::1"]),
+        (Address("localhost", 0), []),
+        (Address("0.0.0.0", 0), ["127.0.0.1"]),
+        (Address("", 0), ["127.0.0.1", "::1"]),
+        (Address("::", 0), ["127.0.0.1", "::1"]),
+    ],
+)
+async def test_tcp_and_udp_under_one_number(address: Address, hosts: list[str]) -> None:
+    """Port 0 gives one number to both; all interfaces are those of both families."""
+    async with gossip_port(address) as (port, protocol):
+        number = port.bound.port
+        assert number and protocol.transport.getHost().port == number
+        assert port.open_to_all == address.is_all
+        for host in hosts or [port.bound.host]:
+            assert await greeted(host, number)
+            assert await echoed(host, number, b"packet") == b"packet"
+    assert (protocol.started, protocol.stopped) == (1, 1)
+
+
+@ensureDeferred
+async def test_senders_on_a_port_of_both_families() -> None:
+    """What the docstring says of the addresses: an IPv4 sender shows up in its IPv6 form, and can be answered there."""
+    async with gossip_port(Address("", 0)) as (port, protocol):
+        await echoed("127.0.0.1", port.bound.port, b"four")
+        await echoed("::1", port.bound.port, b"six")
+        assert protocol.senders == ["::ffff:127.0.0.1", "::1"]
+
+
+@ensureDeferred
+async def test_packets_up_to_the_limit_are_whole() -> None:
+    """Twisted's own limit of 8192 bytes does not cut them; those above ours are cut."""
+    async with gossip_port(Address("127.0.0.1", 0), 60_000) as (port, _):
+        for size, expected in ((60_000, 60_000), (60_001, 60_000)):
+            assert len(await echoed("127.0.0.1", port.bound.port, bytes(size))) == expected
+
+
+@ensureDeferred
+async def test_a_number_whose_udp_half_is_taken() -> None:
+    """With port 0 the next number is tried; the protocols do not notice."""
+    unlucky = Unlucky(3)
+    try:
+        async with gossip_port(Address("127.0.0.1", 0), using=unlucky) as (port, protocol):
+            assert len(set(unlucky.picked)) == 4
+            assert port.bound.port == unlucky.picked[-1] == protocol.transport.getHost().port
+            assert await greeted("127.0.0.1", port.bound.port)
+            for number in unlucky.picked[:-1]:
+                with pytest.raises(ConnectionRefusedError):
+                    dial("127.0.0.1", number)
+        assert (protocol.started, protocol.stopped) == (1, 1)
+    finally:
+        unlucky.close()
+
+
+@ensureDeferred
+async def test_when_every_number_is_taken() -> None:
+    """The attempts end, with a message."""
+    unlucky = Unlucky(1000)
+    try:
+        with pytest.raises(CannotStart, match=r"^cannot listen on 127.0.0.1:0 \(.*, UDP\): Address already in use$"):
+            async with gossip_port(Address("127.0.0.1", 0), using=unlucky):
+                pass
+        assert len(unlucky.picked) == 50
+    finally:
+        unlucky.close()
+
+
+@ensureDeferred
+async def test_a_port_in_use_stops_the_start() -> None:
+    """One line with the address, its key and the reason, whichever half is taken; the other half is let go."""
+    with taken_udp() as number, pytest.raises(CannotStart) as raised:
+        async with gossip_port(Address("127.0.0.1", number)):
+            pass
+    assert str(raised.value) == f"cannot listen on 127.0.0.1:{number} ({KEY}, UDP): Address already in use"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        number = server.getsockname()[1]
+        with pytest.raises(CannotStart) as raised:
+            async with gossip_port(Address("127.0.0.1", number)):
+                pass
+        assert str(raised.value) == f"cannot listen on 127.0.0.1:{number} ({KEY}): Address already in use"
+        with taken_udp(number):
+            pass
+    async with gossip_port(Address("127.0.0.1", number)) as (port, _):
+        assert port.bound == Address("127.0.0.1", number)
+
+
+@ensureDeferred
+async def test_an_address_that_is_not_here_stops_the_start() -> None:
+    """Of another machine, or of nobody."""
+    for host in ("192.0.2.99", "no-such-host.invalid"):
+        with pytest.raises(CannotStart, match=rf"^cannot listen on {host}:0 \({KEY}\): ."):
+            async with gossip_port(Address(host, 0)):
+                pass
+
+
+@ensureDeferred
+async def test_stopping_in_two_steps() -> None:
+    """Without TCP packets still come and go; both steps may be repeated; the address stays known."""
+    async with gossip_port(Address("127.0.0.1", 0)) as (port, protocol):
+        bound = port.bound
+        for _ in range(2):
+            await port.stop_tcp()
+            with pytest.raises(ConnectionRefusedError):
+                dial("127.0.0.1", bound.port)
+            assert await echoed("127.0.0.1", bound.port, b"still here") == b"still here"
+        for _ in range(2):
+            await port.stop()
+        assert protocol.stopped == 1
+        assert port.bound == bound
+        with taken_udp(bound.port):
+            pass
+
+
+@ensureDeferred
+async def test_the_address_that_others_are_told() -> None:
+    """What is configured; else the IP that it is bound to; else one towards those who are to reach it."""
+    async with gossip_port(Address("127.0.0.1", 0)) as (port, _):
+        assert port.advertised(Address("node-1.example.com", 9003), ["192.0.2.1"]) == "node-1.example.com:9003"
+        assert port.advertised(None, ["192.0.2.1"]) == str(port.bound)
+    async with gossip_port(Address("", 0)) as (port, _):
+        number = port.bound.port
+        assert port.advertised(None, ["127.0.0.1"]) == f"127.0.0.1:{number}"
+        assert port.advertised(None, ["::1"]) == f"[::1]:{number}"
+        assert port.advertised(None, ["127.0.0.1"]) == f"127.0.0.1:{number}"
+        assert port.advertised(None).rpartition(":")[0] not in ("", "[::]", "0.0.0.0")
+
+
+@ensureDeferred
+async def test_a_port_of_ipv4_is_not_told_by_an_ipv6_address() -> None:
+    """Bound to all IPv4 interfaces, it would not answer there."""
+    port = BoundPort(reactor, "proxy.bind_addr", Address("0.0.0.0", 0), Factory.forProtocol(Greeting))
+    try:
+        assert ":" not in port.advertised(None, ["::1"]).rpartition(":")[0]
+    finally:
+        await port.stop()
