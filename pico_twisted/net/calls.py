@@ -15,6 +15,7 @@ from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import END, HeadLimits, ResponseHead
 from pico_twisted.core.rpc.frames import CANCELLED, FAILED, HTTP, PROTOCOL, REFUSALS, STOP, UNSUPPORTED
 from pico_twisted.core.rpc.http import CallProtocolError, ResponseStream
+from pico_twisted.core.rpc.relay import RelayedResponse
 from pico_twisted.net.interfaces import ICallReceiver
 
 if TYPE_CHECKING:
@@ -99,10 +100,15 @@ class PendingCall:
         method: bytes,
         upgrade_asked: bool,
         sink: ResponseSink,
+        relays: bool = False,
     ) -> None:
         self._cluster = cluster
         self._sink = sink
-        self._stream = ResponseStream(registration.version, limits, method, upgrade_asked, v1_body_bytes)
+        self._stream: ResponseStream | RelayedResponse
+        if relays and registration.version == 2:
+            self._stream = RelayedResponse(limits, method, upgrade_asked)
+        else:
+            self._stream = ResponseStream(registration.version, limits, method, upgrade_asked, v1_body_bytes)
         self._held = 0
         self._paused = False
         self._ended = False

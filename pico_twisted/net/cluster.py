@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
@@ -127,11 +128,10 @@ class ClusterService(Service):
     def _elsewhere(self, endpoint: str, status: str, excluded: Collection[Any]) -> Any:
         links = self.links
         assert links is not None
-        tried = [one.node_id for one in excluded]  # None for a registration of this node
+        # None for a registration of this node
+        tried = [one.node_id for one in excluded] if excluded else ()
         node_id = self.table.choose(endpoint, status, tried, links.load)
-        if node_id is None:
-            return None
-        return links.link(node_id)
+        return None if node_id is None else links.link(node_id)
 
     def holds(self, endpoint: str) -> bool:
         """Whether an agent of this node holds the endpoint."""
@@ -151,7 +151,15 @@ class ClusterService(Service):
         return self._budget.full or len(self.pending) >= self._max_calls
 
     def call(
-        self, registration: Any, payload: bytes, more: bool, *, method: bytes, upgrade_asked: bool, sink: ResponseSink
+        self,
+        registration: Any,
+        payload: bytes,
+        more: bool,
+        *,
+        method: bytes,
+        upgrade_asked: bool,
+        sink: ResponseSink,
+        relays: bool = False,
     ) -> PendingCall:
         """Open an http call on a registration.
 
@@ -161,6 +169,7 @@ class ClusterService(Service):
             more: whether the request's body goes on.
             method, upgrade_asked: of the request: what its response may be depends on them.
             sink: who takes the response's body.
+            relays: an ordinary response is passed on as it came, and read in full by another node.
         """
         pending = PendingCall(
             self,
@@ -172,6 +181,7 @@ class ClusterService(Service):
             method,
             upgrade_asked,
             sink,
+            relays,
         )
         self.pending.add(pending)
         node_id = registration.node_id
@@ -225,7 +235,7 @@ class LocalRouter:
         self.node_id = cluster.node_id
         self.full = cluster.full
         self.busy = cluster.busy
-        self.call = cluster.call
+        self.call = partial(cluster.call, relays=True)
 
     @property
     def draining(self) -> bool:

@@ -27,6 +27,7 @@ from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import KEEP, Keep, RequestHead, ResponseHead
 from pico_twisted.core.http1.target import IDEMPOTENT
 from pico_twisted.core.rpc.frames import CANCELLED, REFUSALS, REFUSED_NOT_HERE, TIMEOUT, UNSUPPORTED
+from pico_twisted.core.rpc.relay import RelayedRequest
 from pico_twisted.core.rpc.session import SEND_HIGH_BYTES
 from pico_twisted.net.calls import CallFailed, PendingCall
 from pico_twisted.net.metrics import Metrics
@@ -54,10 +55,10 @@ SERVICE_UNREACHABLE: Final = "service-unreachable"
 
 
 class WriteHead(Protocol):
-    """Writes the request's head as it goes on, with a Content-Length if one is given, to an agent or to another
-    node."""
+    """Writes the head that the `Forward` was given as it goes on, with a Content-Length if one is given, to an agent or
+    to another node."""
 
-    def __call__(self, head: RequestHead, length: int | Keep | None, to_node: bool) -> bytes: ...
+    def __call__(self, head: Any, length: int | Keep | None, to_node: bool) -> bytes: ...
 
 
 @attrs.frozen(kw_only=True)
@@ -95,7 +96,6 @@ class Forward:
         "_body_ended",
         "_call",
         "_downstream",
-        "_expects_continue",
         "_head",
         "_interim_sent",
         "_kept",
@@ -124,7 +124,7 @@ class Forward:
         self,
         settings: ForwardSettings,
         downstream: IDownstream,
-        head: RequestHead,
+        head: RequestHead | RelayedRequest,
         endpoint: str,
         write_head: WriteHead,
     ) -> None:
@@ -149,7 +149,6 @@ class Forward:
         self._body_ended = False
         self._waits_whole = False  # a v1 agent gets the body in one piece
         self._interim_sent = False
-        self._expects_continue = head.expect_continue
         self._paused = False  # the downstream takes no response for now
         self._pausing_request = False
         self._queued = 0  # of the request, when it was last seen to move
@@ -226,6 +225,12 @@ class Forward:
     # Choosing and calling
 
     def _attempt(self) -> None:
+        try:
+            self._choose_and_call()
+        except Http1Error as error:
+            self._refuse(error.status, error.message, error.code)
+
+    def _choose_and_call(self) -> None:
         router = self._settings.router
         if router.busy():
             self._refuse(503, "too many requests in progress", "busy")
@@ -248,10 +253,7 @@ class Forward:
         self._tried.append(registration)
         self.upstream = registration.agent_id
         self.error = ""
-        try:
-            self._call_through(registration)
-        except Http1Error as error:
-            self._refuse(error.status, error.message, error.code)
+        self._call_through(registration)
 
     def _call_through(self, registration: Any) -> None:
         head = self._head
@@ -300,7 +302,7 @@ class Forward:
 
     def _answer_expectation(self) -> None:
         """Nobody behind us can answer the client's Expect any more: do it here."""
-        if self._expects_continue and not self._interim_sent:
+        if self._head.expect_continue and not self._interim_sent:
             self._interim_sent = True
             self._downstream.interim(ResponseHead(100, b"Continue"))
             self._downstream.flush()

@@ -10,8 +10,8 @@ other node may send the request elsewhere, a POST too. If one may have been, the
 request itself, such as a body that is too large for an agent of version 1, are answered as a response, for no other
 node would say anything else.
 
-A response's head goes on as the bytes that it came as (`head.raw`), together with the body bytes that came with it: one
-frame in, one frame out.
+Heads go on as the bytes that they came as where that is possible (see `core.rpc.relay`), a response's together with the
+body bytes that came with it: one frame in, one frame out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from zope.interface import implementer
 from pico_twisted.core.cluster.endpoint import HEADER, normal_endpoint_id
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import error_response, request_from_link, response_onto_link
-from pico_twisted.core.http1.head import HeadLimits, Keep, RequestHead, ResponseHead
+from pico_twisted.core.http1.head import KEEP, HeadLimits, Keep, RequestHead, ResponseHead
 from pico_twisted.core.rpc.frames import (
     FAILED,
     PROTOCOL,
@@ -35,6 +35,7 @@ from pico_twisted.core.rpc.frames import (
     TIMEOUT,
 )
 from pico_twisted.core.rpc.http import CallProtocolError, RequestStream
+from pico_twisted.core.rpc.relay import RelayedRequest, relayed_request
 from pico_twisted.core.rpc.session import SEND_HIGH_BYTES, Call
 from pico_twisted.net.forward import Forward, ForwardSettings
 from pico_twisted.net.interfaces import ICallReceiver, IDownstream
@@ -112,7 +113,7 @@ class LinkRequest:
         self._stage = _OPEN
         self._forward: Forward | None = None
         # the request
-        self._stream = RequestStream(2, REQUEST_LIMITS)
+        self._stream: RequestStream | None = None  # of a request that is read in full
         self._head_only = False
         self._request_ended = False
         self._pauses_request = False
@@ -133,18 +134,25 @@ class LinkRequest:
 
     def start(self, payload: bytes, more: bool) -> None:
         """Take the call's first frame."""
-        try:
-            events = self._stream.feed(payload, more)
-        except (Http1Error, CallProtocolError) as error:
-            self._give_up(PROTOCOL, str(error))
-            return
-        head = events[0]
-        assert isinstance(head, RequestHead)
-        endpoint = normal_endpoint_id(head.index.get(HEADER) or b"")
+        relayed = relayed_request(payload, REQUEST_LIMITS)
+        head: RequestHead | RelayedRequest
+        if relayed is not None:
+            head, body = relayed
+            endpoint = normal_endpoint_id(head.endpoint)
+        else:
+            self._stream = RequestStream(2, REQUEST_LIMITS)
+            try:
+                events = self._stream.feed(payload, more)
+            except (Http1Error, CallProtocolError) as error:
+                self._give_up(PROTOCOL, str(error))
+                return
+            assert isinstance(events[0], RequestHead)
+            head = events[0]
+            endpoint = normal_endpoint_id(head.index.get(HEADER) or b"")
+            body = events[1] if len(events) > 1 and type(events[1]) is bytes else b""
         if endpoint is None:
             self._give_up(PROTOCOL, "no valid endpoint id")
             return
-        body = events[1] if len(events) > 1 and type(events[1]) is bytes else b""
         self._request_ended = not more
         self._head_only = head.method == b"HEAD"
         forward = self._forward = Forward(self._settings, self, head, endpoint, _write_head)
@@ -158,11 +166,12 @@ class LinkRequest:
             if self._stage is _LINGERING and not more:
                 self._over()
             return
-        try:
-            self._stream.feed(payload, more)
-        except (Http1Error, CallProtocolError) as error:
-            self._give_up(PROTOCOL, str(error))
-            return
+        if self._stream is not None:
+            try:
+                self._stream.feed(payload, more)
+            except (Http1Error, CallProtocolError) as error:
+                self._give_up(PROTOCOL, str(error))
+                return
         if payload:
             forward.body(payload)
         if not more:
@@ -201,7 +210,7 @@ class LinkRequest:
 
     def begin(self, head: ResponseHead) -> None:
         """Send the final head, or a 101, with what comes behind it in the same frame."""
-        if head.status == 101:
+        if head.status == 101 and self._stream is not None:
             self._stream.upgraded()
         self._out = response_onto_link(head)
 
@@ -325,5 +334,9 @@ class LinkRequest:
         self._call.receiver = None  # no cycle is left for the collector
 
 
-def _write_head(head: RequestHead, length: int | Keep | None, to_node: bool) -> bytes:
+def _write_head(head: RequestHead | RelayedRequest, length: int | Keep | None, to_node: bool) -> bytes:
+    if isinstance(head, RelayedRequest):
+        if length is KEEP:
+            return head.raw
+        head = head.whole
     return request_from_link(head, length)

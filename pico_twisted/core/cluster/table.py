@@ -121,6 +121,10 @@ class ClusterTable:
         holders = self._holders.get(endpoint)
         if not holders:
             return None
+        if len(holders) == 1:
+            (node_id,) = holders
+            there = self.nodes[node_id].status == status and node_id not in excluded and in_flight(node_id) is not None
+            return node_id if there else None
         weights: list[tuple[float, str]] = []
         total = 0.0
         for node_id, registrations in holders.items():

@@ -158,7 +158,7 @@ def request_to_tunnel(
         trusted: the client is a proxy whose forwarding fields are believed: they are appended to, not replaced.
         via: our pseudonym, `pico-` and the node's ID.
         request_id: what `sane_request_id` accepts.
-        endpoint: for a node link the endpoint ID that was chosen; None for an agent.
+        endpoint: for a node link the endpoint ID that was chosen, which becomes the first field; None for an agent.
         length: the Content-Length to give; None for none.
 
     Raises:
@@ -183,7 +183,12 @@ def request_to_tunnel(
             element = before + b", " + element
         forwarded_proto = index.get(b"x-forwarded-proto") or forwarded_proto
         forwarded_host = index.get(b"x-forwarded-host") or forwarded_host
-    lines = [head.method + b" " + head.target + b" HTTP/1.1\r\nHost: " + (host or NO_HOST)]
+    first = head.method + b" " + head.target + b" HTTP/1.1\r\n"
+    if endpoint is not None:
+        if not _ENDPOINT.fullmatch(endpoint):
+            raise ValueError("bad endpoint ID")
+        first += b"x-pico-endpoint: " + endpoint + b"\r\n"
+    lines = [first + b"Host: " + (host or NO_HOST)]
     lines += _lines(head, _TO_TUNNEL)
     if not head.version_11 and b"expect" in index:
         lines = [line for line in lines if line[:7].lower() != b"expect:"]
@@ -195,10 +200,6 @@ def request_to_tunnel(
         lines.append(b"Connection: Upgrade\r\nUpgrade: " + head.upgrade)
     if forwarded_host is not None:
         lines.append(b"X-Forwarded-Host: " + forwarded_host)
-    if endpoint is not None:
-        if not _ENDPOINT.fullmatch(endpoint):
-            raise ValueError("bad endpoint ID")
-        lines.append(b"x-pico-endpoint: " + endpoint)
     lines += (
         b"X-Forwarded-For: " + address,
         b"X-Forwarded-Proto: " + forwarded_proto,
