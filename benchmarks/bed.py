@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.nginx import SMALL_BODY, ReverseProxy, Service
@@ -115,14 +116,32 @@ class Bed:
         process.wait_until(lambda: fetch(admin, "/ready")[0] == 200, f"{name} to be ready")
         return RunningNode(process, proxy=proxy, admin=admin, upstream=upstream, gossip=gossip)
 
-    def _agent(self, name: str, node: RunningNode, profile: Path | None = None) -> Process:
+    def idle_cluster(self, nodes: int, endpoints: int) -> list[RunningNode]:
+        """Start a cluster, and at each node an agent with its share of the endpoints. Nobody sends requests."""
+        cluster: list[RunningNode] = []
+        share = endpoints // nodes
+        for number in range(nodes):
+            node = self._node(f"idle-node-{number}", join=cluster[0].gossip if cluster else None)
+            cluster.append(node)
+            self._agent(f"idle-agent-{number}", node, endpoints=[f"idle-{number}-{place}" for place in range(share)])
+        for node in cluster:
+            node.process.wait_until(
+                partial(_knows, node, nodes, share * nodes), f"{node.process.name} to know the whole cluster"
+            )
+        return cluster
+
+    def _agent(
+        self, name: str, node: RunningNode, profile: Path | None = None, endpoints: Sequence[str] = (ENDPOINT,)
+    ) -> Process:
         return self._daemon(
             name,
             "pico-agent",
             {
                 "agent_id": name,
                 "connect": {"url": f"http://127.0.0.1:{node.upstream}"},
-                "listeners": [{"endpoint": ENDPOINT, "addr": f"127.0.0.1:{self.service.port}"}],
+                "listeners": [
+                    {"endpoint": endpoint, "addr": f"127.0.0.1:{self.service.port}"} for endpoint in endpoints
+                ],
             },
             profile,
         )
@@ -152,6 +171,16 @@ class Bed:
             return fetch(port, "/small", {"x-pico-endpoint": ENDPOINT}) == (200, SMALL_BODY)
 
         process.wait_until(answers, f"the small answer through {name}")
+
+
+def _knows(node: RunningNode, nodes: int, endpoints: int) -> bool:
+    status, body = fetch(node.admin, "/status/cluster/nodes")
+    if status != 200:
+        return False
+    rows = json.loads(body)
+    return (
+        sum(row["status"] == "active" for row in rows) == nodes and sum(row["endpoints"] for row in rows) == endpoints
+    )
 
 
 @contextlib.contextmanager

@@ -5,10 +5,14 @@ from __future__ import annotations
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from pico_twisted.core.cluster.table import endpoint_key
+from pico_twisted.core.gossip.events import KeysChanged, StatusChanged
 from pico_twisted.net.calls import CallFailed
-from pico_twisted.net.interfaces import IRegistry, IRouter, ITunnel
+from pico_twisted.net.cluster import LocalRouter
+from pico_twisted.net.interfaces import ILinks, IRegistry, IRouter, ITunnel
 from pico_twisted.testing.node import NodeParts, pass_time
 from pico_twisted.testing.tunnel import FakeTunnel
 from tests.net.doubles import register
@@ -140,3 +144,142 @@ def test_gauges(parts: NodeParts) -> None:
     assert "pico_upstream_sessions 3.0" in text
     assert "pico_calls_pending 0.0" in text
     assert "pico_buffered_bytes 123.0" in text
+
+
+@implementer(ILinks)
+class FakeLinks:
+    """Ways to other nodes: a tunnel for each.
+
+    Attributes:
+        unusable: nodes that no call gets to now.
+    """
+
+    def __init__(self) -> None:
+        self._links: dict[str, FakeTunnel] = {}
+        self.unusable: set[str] = set()
+
+    def link(self, node_id: str) -> FakeTunnel:
+        link = self._links.get(node_id)
+        if link is None:
+            link = self._links[node_id] = FakeTunnel("", agent_id=node_id, node_id=node_id)
+        return link
+
+    def load(self, node_id: str) -> int | None:
+        return None if node_id in self.unusable else self.link(node_id).call_count
+
+    def usable(self, node_id: str) -> bool:
+        return node_id not in self.unusable
+
+    def heard(self, node_id: str) -> None:
+        pass
+
+    def doubt(self, node_id: str) -> None:
+        pass
+
+    def fetch(self, node_id: str, request: bytes) -> Deferred[bytes]:
+        return Deferred()
+
+
+@pytest.fixture
+def links(parts: NodeParts) -> FakeLinks:
+    """The node has ways to others."""
+    links = FakeLinks()
+    assert verifyObject(ILinks, links)
+    parts.cluster.links = links
+    return links
+
+
+def tell(parts: NodeParts, node_id: str, status: str | None, **endpoints: int | None) -> None:
+    """Gossip tells of another node."""
+    parts.cluster.table.status_changed(StatusChanged(node_id, status))
+    changes = {endpoint_key(endpoint.replace("_", "-")): count for endpoint, count in endpoints.items()}
+    parts.cluster.table.keys_changed(KeysChanged(node_id, changes))
+
+
+def test_order_of_choice(parts: NodeParts, links: FakeLinks) -> None:
+    """A registration of this node first, then an active node, then what drains: here, and at last elsewhere."""
+    cluster = parts.cluster
+    local = register(parts, FakeTunnel())
+    tell(parts, "n2", "active", my_ep=1)
+    tell(parts, "n3", "draining", my_ep=1)
+    assert cluster.choose("my-ep", []) is local
+    local.draining = True
+    assert cluster.choose("my-ep", []) is links.link("n2")
+    assert cluster.choose("my-ep", [links.link("n2")]) is local
+    assert cluster.choose("my-ep", [links.link("n2"), local]) is links.link("n3")
+    assert cluster.choose("my-ep", [links.link("n2"), links.link("n3"), local]) is None
+    tell(parts, "n2", "unreachable")
+    tell(parts, "n3", "left")
+    local.lose()
+    assert cluster.choose("my-ep", []) is None
+
+
+def test_without_links(parts: NodeParts) -> None:
+    """A node that has no ways to others chooses among its own registrations, draining ones too."""
+    tell(parts, "n2", "active", my_ep=1)
+    assert parts.cluster.choose("my-ep", []) is None
+    local = register(parts, FakeTunnel())
+    local.draining = True
+    assert parts.cluster.choose("my-ep", []) is local
+
+
+def test_a_node_that_cannot_be_called(parts: NodeParts, links: FakeLinks) -> None:
+    """A node whose link failed a moment ago is passed over, and so is one that said `not here`."""
+    tell(parts, "n2", "active", my_ep=1)
+    links.unusable.add("n2")
+    assert parts.cluster.choose("my-ep", []) is None
+    links.unusable.clear()
+    assert parts.cluster.choose("my-ep", []) is links.link("n2")
+    parts.cluster.not_here("n2", "my-ep")
+    assert parts.cluster.choose("my-ep", []) is None
+
+
+def test_requests_of_other_nodes(parts: NodeParts, links: FakeLinks) -> None:
+    """They hop once: only registrations of this node serve them."""
+    router = LocalRouter(parts.cluster)
+    assert verifyObject(IRouter, router)
+    tell(parts, "n2", "active", my_ep=1)
+    assert router.choose("my-ep", []) is None
+    local = register(parts, FakeTunnel())
+    assert router.choose("my-ep", []) is local
+    assert router.choose("my-ep", [local]) is None
+    router.not_here("n2", "my-ep")
+    assert parts.cluster.choose("my-ep", [local]) is links.link("n2")
+
+
+def test_a_link_may_have_all_calls(parts: NodeParts, links: FakeLinks) -> None:
+    """The limit of one registration is not that of a link, behind which there may be many."""
+    tell(parts, "n2", "active", my_ep=1)
+    link = links.link("n2")
+    for _ in range(2):
+        assert not parts.cluster.full(link)
+        parts.cluster.call(link, b"head", False, method=b"GET", upgrade_asked=False, sink=Sink())
+    assert not parts.cluster.full(link)
+    parts.cluster.call(link, b"head", False, method=b"GET", upgrade_asked=False, sink=Sink())
+    assert parts.cluster.full(link)
+
+
+def test_routing_is_counted(parts: NodeParts, links: FakeLinks) -> None:
+    """Where calls go is told to Prometheus."""
+    local = register(parts, FakeTunnel())
+    tell(parts, "n2", "active", my_ep=1)
+    tell(parts, "n3", "draining", my_ep=1)
+    for target in (local, links.link("n2"), links.link("n3")):
+        parts.cluster.call(target, b"head", False, method=b"GET", upgrade_asked=False, sink=Sink())
+    text = parts.metrics.exposition().decode()
+    for to in ("agent", "node", "draining node"):
+        assert f'pico_routed_total{{to="{to}"}} 1.0' in text
+
+
+def test_what_is_announced(parts: NodeParts) -> None:
+    """Other nodes are told how many registrations an endpoint has, whenever that changes and only then."""
+    told: list[tuple[str, int]] = []
+    parts.cluster.announce = lambda endpoint, count: told.append((endpoint, count))
+    first, second = register(parts, FakeTunnel()), register(parts, FakeTunnel(slot="1"))
+    again = register(parts, FakeTunnel())
+    assert first.over
+    assert told == [("my-ep", 1), ("my-ep", 2)]
+    again.lose()
+    second.lose()
+    parts.cluster.deregister(second)
+    assert told[2:] == [("my-ep", 1), ("my-ep", 0)]
