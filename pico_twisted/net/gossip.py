@@ -29,6 +29,8 @@ LOOK_UP_JOINING_S: Final = 1.0
 NAME_S: Final = 30.0
 """How long the address of a node that advertises a name is used."""
 MAX_NAMES: Final = 4096
+AFTER_FAULT_S: Final = 0.5
+"""A core that failed and wants to be woken at once waits for that long: it must not take all of our time."""
 SAY_AGAIN_S: Final = 1.0
 """Dropped packets are logged at most that often."""
 
@@ -182,8 +184,8 @@ class GossipProtocol(DatagramProtocol):
             self.joined.callback(None)
         at = core.next_tick()
         wake = self._wake
-        if wake is None or not wake.active() or wake.getTime() > at:
-            if wake is not None and wake.active():
+        if wake is None or wake.getTime() > at:
+            if wake is not None:
                 wake.cancel()
             self._wake = self._parts.clock.callLater(max(0.0, at - self._parts.clock.seconds()), self._tick)
 
@@ -193,6 +195,8 @@ class GossipProtocol(DatagramProtocol):
             self._core.tick(self._parts.clock.seconds())
         except Exception:
             log.failure("A gossip round failed by a fault of ours")
+            self._wake = self._parts.clock.callLater(AFTER_FAULT_S, self._tick)
+            return
         self._step()
 
     def _send(self, packet: bytes, address: str) -> None:
