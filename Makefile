@@ -1,12 +1,15 @@
 # Everything sets itself up: a virtual environment in .venv, made with $(PY), with this checkout installed in it.
 #
-#   make demo         a node, an agent and a web service, and a request through all of them
+#   make demo         a cluster of three nodes with agents and services, and requests while a node is killed
 #   make test         the whole test suite
 #   make lint         ruff, mypy, import contracts
 #   make config-docs  docs/configuration.md and the samples in etc/, from the classes
 #   make fuzz         malformed traffic for FUZZ_SECONDS (600)
 #   make soak         long transfers and many idle connections, with an eye on memory
 #   make bench        load through node and agent, beside nginx doing the same
+#   make cluster-figures  how quickly five nodes notice what happens to one of them
+#   make simulate     the gossip of SIMULATE_NODES (100) on a virtual clock, for SIMULATE_MINUTES (60) of its time
+#   make netns        nodes in network namespaces: loss, partitions, a machine that dies; needs root, iproute2, nftables
 #   make clean        remove what the above have made
 
 PY ?= python3
@@ -15,7 +18,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 METADATA := setup.cfg setup.py pyproject.toml
 
-.PHONY: demo test lint format config-docs fuzz soak bench clean
+.PHONY: demo test lint format config-docs fuzz soak bench cluster-figures simulate netns clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/python demo/run.py
@@ -44,6 +47,17 @@ soak: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/run.py
+
+cluster-figures: $(VENV)/.installed-test
+	$(BIN)/python tests/cluster_figures/run.py
+
+simulate: $(VENV)/.installed
+	$(BIN)/python -m pico_twisted.testing.simulator \
+	  --nodes $${SIMULATE_NODES:-100} --endpoints $${SIMULATE_ENDPOINTS:-10000} --loss $${SIMULATE_LOSS:-0.1} \
+	  --minutes $${SIMULATE_MINUTES:-60} --seed $${SIMULATE_SEED:-1}
+
+netns: $(VENV)/.installed-test
+	$(BIN)/python tests/netns/run.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

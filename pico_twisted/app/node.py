@@ -265,7 +265,8 @@ class Node(Daemon):
         if config.abort_if_join_fails:
             self.fail(
                 f"could not join within {duration_text(config.join_timeout)}: no node of cluster {config.name} answers "
-                f"at {nodes} (cluster.join). Do they run, with the same cluster.name and cluster.secrets?"
+                f"at {nodes} (cluster.join). Do they run, with the same cluster.name and cluster.secrets, and is the "
+                "gossip port open between the nodes, for UDP and for TCP?"
             )
         else:
             log.warn("Could not join: serving alone, and trying on", join=nodes)

@@ -6,6 +6,7 @@ and again: a seed whose address changed is found, and a healed partition rejoins
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
@@ -32,7 +33,7 @@ MAX_NAMES: Final = 4096
 AFTER_FAULT_S: Final = 0.5
 """A core that failed and wants to be woken at once waits for that long: it must not take all of our time."""
 SAY_AGAIN_S: Final = 1.0
-"""Dropped packets are logged at most that often."""
+"""Packets that are dropped for one reason are logged at most that often."""
 
 
 class Table(Protocol):
@@ -93,8 +94,8 @@ class GossipProtocol(DatagramProtocol):
         self._looked_up: set[str] = set()
         self._ours: set[str] = set()
         self._fetches: set[Deferred[Any]] = set()
-        self._said_at = -SAY_AGAIN_S
-        self._unsaid = 0
+        self._said_at: dict[str, float] = {}  # by reason, so that one stranger does not hide another
+        self._unsaid: Counter[str] = Counter()
         self._mapped = False
 
     # What the node calls
@@ -161,11 +162,11 @@ class GossipProtocol(DatagramProtocol):
 
     def _say_dropped(self, reason: str, source: str) -> None:
         now = self._parts.clock.seconds()
-        if now - self._said_at < SAY_AGAIN_S:
-            self._unsaid += 1
+        if now - self._said_at.get(reason, -SAY_AGAIN_S) < SAY_AGAIN_S:
+            self._unsaid[reason] += 1
             return
-        unsaid, self._unsaid = self._unsaid, 0
-        self._said_at = now
+        self._said_at[reason] = now
+        unsaid = self._unsaid.pop(reason, 0)
         log.warn("Gossip packet dropped: {reason}", reason=DROPPED[reason], source=source, unsaid=unsaid)
 
     def _step(self) -> None:

@@ -157,7 +157,9 @@ class Membership:
         self.gossip.set(STATUS, DRAINING)
 
     def abort(self) -> None:
-        """Drop everything."""
+        """Drop everything. The others are told once that we leave, so that who hears it need not wait for our
+        silence."""
+        self.gossip.leave()
         self.gossip.stop()
         self.links.abort()
 

@@ -124,6 +124,15 @@ async def test_urls(node: RunningNode, scheme: str, path: str) -> None:
         assert caught.value.status == 404
 
 
+@ensureDeferred
+async def test_an_ipv6_address(node: RunningNode) -> None:
+    """The Host of the handshake has its brackets, or the node would refuse it."""
+    port = reactor.listenTCP(0, node.parts.upstream, interface="::1")
+    tunnel, _ = await node.agent(url=f"http://[::1]:{port.getHost().port}")
+    assert tunnel.node_id == "n1"
+    await port.stopListening()
+
+
 def attempt(node: RunningNode, port: int, *, timeout_s: float = 5.0, endpoint_id: str = "my-ep") -> Any:
     """An agent's attempt to connect."""
     return connect_tunnel(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pico_twisted.net.agent.backoff import (
     BASE_S,
     CLOSED_PORT_MAX_S,
+    HELD_S,
     HOPE_S,
     MAX_S,
     STABLE_S,
@@ -73,6 +74,23 @@ def test_a_session_that_ended_in_order_is_replaced_at_once_elsewhere() -> None:
             dial = plan.after_session(url, Ended.IN_ORDER, 10.0, 0.0)
             assert dial.url != url
             url = dial.url
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_session_that_broke_is_replaced_elsewhere_soon(seed: int) -> None:
+    """The other address comes first, and soon however often nodes have died; then the common rule holds again."""
+    plan = DialPlan([A, B], random.Random(seed), 0.0)
+    url = plan.first(0.0).url
+    for _ in range(20):
+        dial = plan.after_session(url, Ended.BROKEN, HELD_S, 0.0)
+        assert dial.url != url
+        assert dial.delay_s <= CLOSED_PORT_MAX_S
+        url = dial.url
+    plan = DialPlan([A, B], Highest(), 0.0)
+    delays = [plan.after_session(A, Ended.BROKEN, HELD_S - 1, 0.0).delay_s for _ in range(10)]
+    assert delays[-1] == MAX_S
+    delays = [plan.after_failure(B, Failed.OTHER, 0.0).delay_s for _ in range(10)]
+    assert delays[-1] == MAX_S
 
 
 def test_a_node_that_greets_and_closes_is_not_dialled_in_a_tight_loop() -> None:

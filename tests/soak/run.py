@@ -15,12 +15,11 @@ import contextlib
 import hashlib
 import resource
 import shutil
-import statistics
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +28,7 @@ if str(ROOT) not in sys.path:
 
 from tests.peers import websocket  # noqa: E402
 from tests.peers.pipe import Ended  # noqa: E402
+from tests.soak.report import Report  # noqa: E402
 from tests.soak.sockets import Sockets  # noqa: E402
 from tests.system import wire  # noqa: E402
 from tests.system.harness import Bench, Node, Process, Tls  # noqa: E402
@@ -44,32 +44,6 @@ MAX_TIMEOUT_MS = 2500.0  # for a timeout of 1 s: a hop may wait a second longer 
 
 BLOCK = bytes(range(256)) * 256  # 64 KiB
 PAUSE = threading.Event()  # never set: its `wait` is a pause
-
-
-class Report:
-    """Prints measurements and remembers the broken bounds."""
-
-    def __init__(self) -> None:
-        self.broken: list[str] = []
-
-    def line(self, what: str, value: float, bound: float | None = None, unit: str = "ms") -> None:
-        """One measurement; beyond its bound it is a failure."""
-        good = bound is None or value <= bound
-        limit = "" if bound is None else f"   bound {bound:g} {unit}   {'ok' if good else 'BROKEN'}"
-        print(f"  {what:<58} {value:>10.1f} {unit}{limit}", flush=True)
-        if not good:
-            self.broken.append(f"{what}: {value:.1f} {unit}, bound {bound:g}")
-
-    def times(self, what: str, seconds: Sequence[float], bound_ms: float | None) -> None:
-        """Median and maximum of some times."""
-        self.line(f"{what}, median of {len(seconds)}", statistics.median(seconds) * 1000)
-        self.line(f"{what}, max", max(seconds) * 1000, bound_ms)
-
-    def check(self, what: str, good: bool, detail: str = "") -> None:
-        """Something that is right or wrong."""
-        print(f"  {what:<58} {'ok' if good else 'BROKEN ' + detail}", flush=True)
-        if not good:
-            self.broken.append(f"{what}: {detail}")
 
 
 class Rig:

@@ -13,7 +13,9 @@ ROOT = str(Path(__file__).resolve().parents[2])
 if ROOT not in sys.path:
     sys.path.insert(0, ROOT)
 
+from tests.system.cluster import Cluster, running_cluster  # noqa: E402
 from tests.system.harness import Bench, Tls  # noqa: E402
+from tests.system.service import Service, answer  # noqa: E402
 from tests.system.stack import SHAPES, Stack  # noqa: E402
 
 
@@ -25,7 +27,7 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed:
         bench = getattr(item, "funcargs", {}).get("bench")
-        rigs = [getattr(item, "funcargs", {}).get(name) for name in ("stack", "short_stack", "rig")]
+        rigs = [getattr(item, "funcargs", {}).get(name) for name in ("stack", "short_stack", "rig", "cluster")]
         for holder in (bench, *(rig.bench for rig in rigs if rig is not None)):
             if holder is not None:
                 report.sections.append(("output of the processes", holder.tail()))
@@ -71,3 +73,28 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path, certificates: Tls) -> 
         assert result.new_faults() == []
     finally:
         result.close()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """For tests of several nodes, none of which is started yet."""
+    with running_cluster(tmp_path) as result:
+        yield result
+
+
+@pytest.fixture
+def one() -> Iterator[Service]:
+    """A service that answers `one`."""
+    service = Service()
+    service.handler = lambda request: answer(b"one")
+    yield service
+    service.close()
+
+
+@pytest.fixture
+def two() -> Iterator[Service]:
+    """A service that answers `two`."""
+    service = Service()
+    service.handler = lambda request: answer(b"two")
+    yield service
+    service.close()

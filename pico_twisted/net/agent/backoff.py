@@ -22,6 +22,10 @@ A session that the node closes in good order, or asks us to replace, is replaced
 is one, unless it lasted less than a second: a node that greets and closes must not be dialled in a tight loop. What a
 stopping node refused meanwhile (503, while its old sessions ended) does not delay us beyond what closed ports may.
 
+A session that broke is followed by one at another address first, if there is one: the node may be dead, and an attempt
+there may cost a whole time-out. If the session had held for a few seconds, that first attempt elsewhere waits no longer
+than one at a closed port: what that node did says nothing against the other.
+
 Addresses are taken in random order, each once before any is taken again.
 
 What was rejected. Decorrelated jitter: it cannot promise an upper limit for the first tries. A delay of its own for
@@ -47,6 +51,8 @@ CLOSED_PORT_MAX_S: Final = 0.7
 """Ceiling while the port is closed and there is hope: with the handshake the agent is back within a second."""
 HOPE_S: Final = 300.0
 """How long a closed port is taken for a node that restarts."""
+HELD_S: Final = 5.0
+"""A session that lasted this long and broke does not delay the first attempt at another address."""
 BRIEF_S: Final = 1.0
 """A session shorter than this is not replaced at once, however well it was closed."""
 
@@ -132,7 +138,10 @@ class DialPlan:
         if ended is Ended.IN_ORDER and lasted_s >= BRIEF_S:
             self._failures = min(self._failures, _CLOSED_PORT_DOUBLINGS)
             return self._next(0.0, now, avoid=url)
-        return self._next(self._draw(MAX_S), now, avoid=url if ended is Ended.IN_ORDER else None)
+        elsewhere = len(self._urls) > 1 and lasted_s >= HELD_S
+        if elsewhere:
+            self._failures = min(self._failures, _CLOSED_PORT_DOUBLINGS)
+        return self._next(self._draw(CLOSED_PORT_MAX_S if elsewhere else MAX_S), now, avoid=url)
 
     def _draw(self, max_s: float) -> float:
         ceiling = min(max_s, BASE_S * 2**self._failures)

@@ -181,6 +181,8 @@ class TunnelClientFactory(WebSocketClientFactory):
         super().__init__(
             url, headers=dict(headers), protocols=[SUBPROTOCOL_V2], useragent=f"pico/{parts.version}", reactor=reactor
         )
+        if ":" in self.host:
+            self.host = f"[{self.host}]"  # Autobahn takes the brackets off, and then sends a Host without them
         self.parts = parts
         self.acceptor = acceptor
         self.endpoint = endpoint

@@ -1,0 +1,1 @@
+"""Measures how quickly a cluster of real nodes notices what happens to it."""

@@ -1,0 +1,261 @@
+"""Measures what the test suite must not assert: how quickly five nodes notice what happens to one of them.
+
+    python tests/cluster_figures/run.py                 every part
+    python tests/cluster_figures/run.py spread stop     some of them
+
+Run by `make cluster-figures`. Nodes and agents are real processes on 127.0.0.1. Each part starts a cluster of its own,
+and prints what it measured beside what is promised; the exit status is 1 when a promise was broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from tests.peers import v2  # noqa: E402
+from tests.peers.pipe import Ended  # noqa: E402
+from tests.soak.report import Report  # noqa: E402
+from tests.system import wire  # noqa: E402
+from tests.system.asking import Asking  # noqa: E402
+from tests.system.cluster import FIVE, Cluster, Watch, running_cluster  # noqa: E402
+from tests.system.harness import CLOCK_BACK, Node, wait_until  # noqa: E402
+from tests.system.load import Balancer, Wrk  # noqa: E402
+from tests.system.service import Service, answer  # noqa: E402
+
+SERVED_MEDIAN_MS = 100.0
+SERVED_WORST_MS = 500.0
+UNREACHABLE_MS = 3000.0
+BACK_ELSEWHERE_MS = 2000.0
+DRAINING_MS = 500.0
+LEFT_MS = 500.0
+RESTARTED_MS = 5000.0
+
+_POLL_S = 0.002
+
+
+def log_time(record: dict[str, str]) -> float:
+    """When a line was logged, as `time.time` has it."""
+    return datetime.datetime.fromisoformat(record["time"]).timestamp()
+
+
+def noticed(node: Node, id: str, status: str, since: float) -> float:
+    """Wait until a node has logged that another one has a status; the seconds since then (`time.time`)."""
+
+    def found() -> list[float]:
+        records = [one for one in node.records if one.get("node") == id and one.get("status") == status]
+        return [at for at in map(log_time, records) if at > since - 0.001]
+
+    return wait_until(found, f"{node.name} to log that {id} is {status}")[0] - since
+
+
+@contextmanager
+def served(port: tuple[str, int], endpoint: str) -> Iterator[None]:
+    """A test's agent, registered, whose service answers at once."""
+    peer = v2.Agent(port, endpoint)
+
+    def serve() -> None:
+        try:
+            while True:
+                peer.answer_call(peer.next_call(3600).call, answer(b"ok"))
+        except Ended:
+            pass
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield
+    finally:
+        peer.close()
+
+
+def asked_until_served(clients: dict[str, wire.Stream], endpoint: str) -> float:
+    """Ask all nodes until each has served; when the last did (`time.monotonic`)."""
+    request = f"GET / HTTP/1.1\r\nHost: a.example\r\nx-pico-endpoint: {endpoint}\r\n\r\n".encode()
+    pause = threading.Event()
+    for client in clients.values():
+        while True:
+            client.send(request)
+            if client.read_response().status == 200:
+                break
+            pause.wait(_POLL_S)
+    return time.monotonic()
+
+
+def spread(cluster: Cluster, options: argparse.Namespace, report: Report) -> None:
+    """An endpoint registered at one node, served through all five."""
+    cluster.start(*FIVE)
+    clients = {id: wire.connect(cluster[id].proxy) for id in FIVE}
+    times = []
+    for number in range(options.tries):
+        endpoint = f"fresh-{number}"
+        with served(cluster[FIVE[number % 5]].upstream, endpoint):
+            registered = time.monotonic()
+            times.append(asked_until_served(clients, endpoint) - registered)
+    report.times("registered to served by all", times, SERVED_WORST_MS, SERVED_MEDIAN_MS)
+    for client in clients.values():
+        client.close()
+
+
+def crash(cluster: Cluster, options: argparse.Namespace, report: Report) -> None:
+    """kill -9 of the node that an endpoint's only agent is connected to."""
+    service = Service()
+    cluster.start(*FIVE)
+    unreachable, outages, elsewhere, false = [], [], [], 0
+    for number in range(options.crashes):
+        # a new one each time: an agent that loses a session every few seconds takes its time
+        agent = cluster.agent(["n1", "n2"], {"web": service.address}, name=f"agent-{number}")
+        (holder,) = cluster.holders("web")
+        (other,) = {"n1", "n2"} - {holder}
+        cluster.wait_endpoint(holder, "web")
+        cluster.wait_endpoint(other, "web", 0)
+        askings = [Asking([cluster[id].proxy], "web", clients=1) for id in (other, "n3", "n4", "n5")]
+        for asking in askings:
+            asking.wait_more(20)
+        watched = cluster.running(but=[holder])
+        since = time.time()
+        cluster[holder].kill()
+        unreachable.append(max(noticed(node, holder, "unreachable", since) for node in watched))
+        cluster[other].wait_endpoint("web")
+        registered = [one for one in cluster[other].records if one.get("endpoint") == "web" and "slot" in one]
+        elsewhere.append(log_time(registered[-1]) - since)
+        for asking in askings:
+            asking.wait_more(20)
+            asking.stop()
+        outages.append(max(asking.outage_s for asking in askings))
+        agent.terminate()
+        agent.wait_exit()
+        cluster.again(holder)
+        cluster.wait_all(FIVE)
+    for node in cluster.running():
+        blamed = {one["node"] for one in node.records if one.get("status") == "unreachable"}
+        false += len(blamed - {"n1", "n2"})
+    report.times("kill -9 to unreachable at all others", unreachable, UNREACHABLE_MS)
+    report.times("its agent serves at another node", elsewhere, BACK_ELSEWHERE_MS)
+    report.times("longest outage of any client", outages, UNREACHABLE_MS)
+    report.check("nobody else was unreachable", not false, str(false))
+    service.close()
+
+
+def stop(cluster: Cluster, options: argparse.Namespace, report: Report) -> None:
+    """SIGTERM, under load, of the node that an endpoint's only agent is connected to."""
+    service = Service()
+    cluster.start(*FIVE)
+    cluster.agent(["n1", "n2"], {"web": service.address})
+    draining, left, requests, failures = [], [], 0, []
+    for _ in range(options.stops):
+        (leaver,) = cluster.holders("web")
+        (other,) = {"n1", "n2"} - {leaver}
+        cluster.wait_endpoint(leaver, "web")
+        cluster.wait_endpoint(other, "web", 0)
+        balancer = Balancer([cluster[leaver].proxy, cluster["n5"].proxy])
+        urls = [f"http://127.0.0.1:{balancer.port}/", cluster["n3"].url()]
+        wrks = [Wrk(url, "web", seconds=4, connections=4) for url in urls]
+        places = [[cluster[leaver].proxy, cluster["n4"].proxy], [cluster[other].proxy], [cluster["n3"].proxy]]
+        askings = [Asking(place, "web", method=method, clients=1) for place in places for method in ("GET", "POST")]
+        for asking in askings:
+            asking.wait_more(20)
+        watched = cluster.running(but=[leaver])
+        since = time.time()
+        cluster[leaver].terminate()
+        draining.append(max(noticed(node, leaver, "draining", since) for node in watched))
+        report.check("exit status 0", cluster[leaver].wait_exit() == 0)
+        gone = time.time()
+        left.append(max(noticed(node, leaver, "left", since) for node in watched) - (gone - since))
+        for asking in askings:
+            asking.wait_more(20)
+            asking.stop()
+            requests += len(asking.outcomes)
+            failures += [f"{asking.name}: {failed.problem}" for failed in asking.failures]
+        for wrk in wrks:
+            result = wrk.result()
+            requests += result.requests
+            failures += [f"wrk: {result.failed}: {result.output}"] if result.failed else []
+        balancer.close()
+        cluster.again(leaver)
+        cluster.wait_all(FIVE)
+    report.times("SIGTERM to draining at all others", draining, DRAINING_MS)
+    report.times("left at all others, after its exit", left, LEFT_MS)
+    report.check(f"none of {requests} requests failed", not failures, f"{len(failures)}: {failures[:3]}")
+    service.close()
+
+
+def restart(cluster: Cluster, options: argparse.Namespace, report: Report) -> None:
+    """A node that is started again with the same ID."""
+    cluster.start(*FIVE)
+    watch = Watch(list(cluster.nodes.values()))
+    for end in ("killed", "stopped"):
+        for prelude, clock in (("", "its clock is right"), (CLOCK_BACK, "its clock is an hour back")):
+            times = []
+            for _ in range(options.restarts):
+                if end == "killed":
+                    cluster["n1"].kill()
+                else:
+                    cluster.stop("n1")
+                since = time.monotonic()
+                cluster.again("n1", prelude=prelude)
+                for id in FIVE[1:]:
+                    wait_until(lambda id=id: knows_new_life(cluster, id), f"{id} to know the new life")  # type: ignore[misc]
+                times.append(time.monotonic() - since)
+                cluster.wait_all(FIVE)
+            report.times(f"{end}, {clock}: start to active everywhere", times, RESTARTED_MS)
+    watch.stop()
+    try:
+        watch.check_unique()
+    except AssertionError as error:
+        report.check("no node was listed twice", False, str(error))
+    else:
+        report.check("no node was listed twice", True)
+
+
+def knows_new_life(cluster: Cluster, id: str) -> bool:
+    """Whether a node lists the life of the first node that runs now, as active."""
+    generation = cluster["n1"].admin.json("/status/gossip/nodes/local")["generation"]
+    seen = cluster[id].admin.json("/status/gossip/nodes/n1")
+    return bool(seen["generation"] == generation and seen["status"] == "active")
+
+
+Part = Callable[[Cluster, argparse.Namespace, Report], None]
+PARTS: dict[str, Part] = {"spread": spread, "crash": crash, "stop": stop, "restart": restart}
+
+
+def main() -> int:
+    """Run the parts that were asked for; the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; none: all of them")
+    parser.add_argument("--tries", type=int, default=100, help="registrations (100)")
+    parser.add_argument("--crashes", type=int, default=10, help="nodes killed (10)")
+    parser.add_argument("--stops", type=int, default=5, help="nodes stopped (5)")
+    parser.add_argument("--restarts", type=int, default=3, help="restarts of each kind (3)")
+    options = parser.parse_args()
+    unknown = set(options.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    report = Report()
+    for part in options.parts or PARTS:
+        print(f"{part}: {(PARTS[part].__doc__ or '').splitlines()[0]}", flush=True)
+        with tempfile.TemporaryDirectory(prefix="pico-figures-") as name, running_cluster(Path(name)) as cluster:
+            try:
+                PARTS[part](cluster, options, report)
+                faults = cluster.bench.new_faults()
+                report.check("no exception in the logs", not faults, "; ".join(faults[:3]))
+            except Exception as error:
+                report.check(f"{part} ran to its end", False, repr(error))
+                print(cluster.bench.tail(), file=sys.stderr)
+    for line in report.broken:
+        print(f"broken: {line}", file=sys.stderr)
+    print("cluster figures: " + ("broken" if report.broken else "all within bounds"))
+    return 1 if report.broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

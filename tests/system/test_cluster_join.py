@@ -1,0 +1,90 @@
+"""How a node finds its cluster, or does not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.system.cluster import Cluster, detail, statuses, unused_address
+from tests.system.harness import Node, Settings, curl, wait_until
+from tests.system.service import Service
+
+
+def joining(*addresses: str, **more: object) -> Settings:
+    """The settings of a node that joins these."""
+    return {"cluster": {"join": list(addresses), **more}}
+
+
+def asked(cluster: Cluster, node: Node, endpoint: str = "web") -> int:
+    """The status of a request to a node."""
+    return curl(node.url("/"), "-H", f"x-pico-endpoint: {endpoint}", directory=cluster.bench.directory).status
+
+
+def test_names_dead_seeds_and_its_own_address(cluster: Cluster, one: Service) -> None:
+    """One node that is up is enough; a node whose only seed is itself is a cluster of one, and ready at once."""
+    cluster.launch("n1", joining(cluster.gossip_address("n1"), join_timeout="10m")).wait_ready()
+    seeds = [unused_address(), "no-such-name.invalid", cluster.gossip_address("n2")]
+    seeds.append(f"localhost:{cluster.ports('n1').gossip}")
+    cluster.launch("n2", joining(*seeds)).wait_ready()
+    assert statuses(cluster["n2"]) == {"n1": "active", "n2": "active"}
+    cluster.wait_all(("n1", "n2"))
+    cluster.agent(["n1"], {"web": one.address})
+    cluster.wait_endpoint("n1", "web")
+    assert asked(cluster, cluster["n2"]) == 200
+
+
+def test_a_seed_that_comes_up_later(cluster: Cluster) -> None:
+    """Until then the node is not ready, and says that it joins; then it is."""
+    late = cluster.launch("n2", joining(cluster.gossip_address("n1")))
+    wait_until(lambda: late.admin.status("/ready") == 503, "the admin port")
+    status, _, body = late.admin.get("/ready")
+    assert (status, json.loads(body)["error"]) == (503, "joining")
+    assert late.admin.status("/health") == 200
+    cluster.launch("n1").wait_ready()
+    late.wait_ready()
+    cluster.wait_all(("n1", "n2"))
+
+
+def test_a_join_that_fails(cluster: Cluster) -> None:
+    """The node ends with status 1 and one line that says where it asked and what may be wrong."""
+    seed = unused_address()
+    node = cluster.launch("n1", joining(seed, join_timeout="1s"))
+    assert node.wait_exit() == 1
+    assert f"could not join within 1s: no node of cluster pico answers at {seed} (cluster.join)" in node.output
+    assert "for UDP and for TCP" in node.output
+
+
+def test_a_join_that_fails_and_may(cluster: Cluster, one: Service) -> None:
+    """With `abort_if_join_fails: false` the node serves alone, and joins when somebody answers after all."""
+    seed = cluster.gossip_address("n1")
+    node = cluster.launch("n2", joining(seed, join_timeout="1s", abort_if_join_fails=False))
+    node.wait_ready()
+    assert "Could not join: serving alone, and trying on" in node.output
+    cluster.agent(["n2"], {"web": one.address})
+    assert asked(cluster, node) == 200
+    cluster.launch("n1").wait_ready()
+    cluster.wait_all(("n1", "n2"))
+    cluster.wait_endpoint("n2", "web")
+    assert asked(cluster, cluster["n1"]) == 200
+
+
+@pytest.mark.parametrize(
+    ("bind", "host"),
+    [("[::1]:0", "[::1]"), (":0", "127.0.0.1"), ("0.0.0.0:0", "127.0.0.1")],
+)
+def test_addresses_that_work(cluster: Cluster, one: Service, bind: str, host: str) -> None:
+    """Port 0, IPv6 and every interface: the real number is advertised, and the others reach it, over UDP and TCP."""
+    gossip = {"gossip": {"bind_addr": bind, "advertise_addr": ""}}
+    first = cluster.launch("n1", joining(unused_address(), abort_if_join_fails=False, join_timeout="1ms", **gossip))
+    first.wait_ready()
+    address = detail(first, "local")["gossip_addr"]
+    advertised, _, port = address.rpartition(":")
+    assert advertised == host
+    assert int(port) > 0
+    cluster.launch("n2", joining(address, **gossip)).wait_ready()
+    cluster.launch("n3", joining(detail(cluster["n2"], "local")["gossip_addr"], **gossip)).wait_ready()
+    cluster.wait_all(("n1", "n2", "n3"))
+    cluster.agent(["n1"], {"web": one.address})
+    cluster.wait_endpoint("n1", "web")
+    assert asked(cluster, cluster["n3"]) == 200
