@@ -58,11 +58,18 @@ class Signals:
             raise Interrupted
 
 
+def environment() -> dict[str, str]:
+    """The environment of every process: this checkout, and no proxy on the way to 127.0.0.1."""
+    return {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")} | {
+        "PYTHONPATH": str(ROOT)
+    }
+
+
 class Child:
     """A process of the demo.
 
     Args:
-        name: `web service`, `node` or `agent`.
+        name: what it is called in what is printed.
         command: `twistd` or a file of Python, and its arguments.
         signals: of the demo.
         said: gets each line that the process writes, with its name.
@@ -75,11 +82,9 @@ class Child:
         self.lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._signals = signals
         self._said = said
-        env = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
-        env["PYTHONPATH"] = str(ROOT)
         self._popen = subprocess.Popen(
             [sys.executable, "-c", _LAUNCH, *command],
-            env=env,
+            env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -113,17 +118,26 @@ class Child:
         while not ready():
             if self.status is not None:
                 self._reader.join(STOP_S)
-                raise DemoFailed(f"the {self.name} ended with status {self.status} before it was ready")
+                raise DemoFailed(f"{self.name} ended with status {self.status} before it was ready")
             if time.monotonic() - begin > START_S:
                 raise DemoFailed(f"waited {START_S:.0f} s in vain for {what}")
             self._signals.stop.wait(_POLL_S)
             self._signals.check()
         return time.monotonic() - begin
 
-    def stop(self) -> int | None:
-        """End it with SIGTERM and wait. Its status; None when it had to be killed."""
+    def kill(self) -> None:
+        """End it with SIGKILL, as a crash would, and wait until it is gone."""
+        self._popen.kill()
+        self._popen.wait()
+        self._reader.join(STOP_S)
+
+    def terminate(self) -> None:
+        """Ask it to end, with SIGTERM."""
         if self.status is None:
             self._popen.send_signal(signal.SIGTERM)
+
+    def wait_end(self) -> int | None:
+        """Wait for the end that was asked for. Its status; None when it had to be killed."""
         deadline = time.monotonic() + STOP_S
         while self.status is None and time.monotonic() < deadline and not self._signals.hurry.wait(_POLL_S):
             pass

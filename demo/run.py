@@ -1,105 +1,37 @@
-"""The demo: a web service, a Pico node and an agent as real processes, and requests through all of them.
+"""The demo: a cluster of three nodes, three agents and their web services as real processes, and requests through them.
 
     make demo
 
-On a terminal it then shows what the three log, until Ctrl-C. Without a terminal it ends by itself. The exit status is 0
-only if the answers were right and every process ended in order.
+One of the nodes is killed while requests go on. On a terminal the demo then shows what the others log, until Ctrl-C.
+Without a terminal it ends by itself. The exit status is 0 only if all answers were right and every process, but for
+the one that was killed, ended in order.
 """
 
 from __future__ import annotations
 
 import http.client
-import json
-import queue
-import shlex
-import shutil
-import socket
+import subprocess
 import sys
-import textwrap
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)
 
-from demo.children import Child, DemoFailed, Interrupted, Signals  # noqa: E402
-from demo.service import GREETING, HOST  # noqa: E402
+from demo.asking import Traffic, field, get, try_get  # noqa: E402
+from demo.children import START_S, DemoFailed, Interrupted, Signals, environment  # noqa: E402
+from demo.service import HOST, greeting  # noqa: E402
+from demo.stage import Agent, Node, Stage  # noqa: E402
+from demo.telling import indented, listed, say, show_command  # noqa: E402
 
 ENDPOINT = "my-endpoint"
+OTHER_ENDPOINT = "other-endpoint"
 DOMAIN = "example.com"
-DEFAULT_PORTS = {"proxy": 8000, "admin": 8001, "upstream": 8002, "service": 3000}
-PORT_STEP = 10
-ATTEMPTS = 5
-"""A port can be taken by somebody else between our look at it and its use."""
-REQUEST_S = 10.0
-_FOLLOW_POLL_S = 0.2
-_WIDTH = 96
-
-
-def say(text: str = "") -> None:
-    """Print a line at once."""
-    print(text, flush=True)
-
-
-def is_free(port: int) -> bool:
-    """Could somebody listen on this port of 127.0.0.1 now?"""
-    with closing(socket.socket()) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind((HOST, port))
-            sock.listen()
-        except OSError:
-            return False
-        return True
-
-
-def pick_port(name: str) -> int:
-    """The default port of this name, or the next free one in steps of ten."""
-    default = DEFAULT_PORTS[name]
-    for port in range(default, default + 100 * PORT_STEP, PORT_STEP):
-        if is_free(port):
-            return port
-    raise DemoFailed(f"found no free port for {name}")
-
-
-def get(port: int, path: str, headers: Mapping[str, str], timeout: float = REQUEST_S) -> tuple[int, str, str]:
-    """Status, reason and body of a GET.
-
-    Raises:
-        OSError, http.client.HTTPException: there was no answer.
-    """
-    with closing(http.client.HTTPConnection(HOST, port, timeout=timeout)) as connection:
-        connection.request("GET", path, headers={"User-Agent": "pico-demo", **headers})
-        response = connection.getresponse()
-        return response.status, response.reason, response.read().decode("utf-8", "replace")
-
-
-def try_get(port: int, path: str) -> tuple[int, str]:
-    """Status and body, status 0 when nobody answers."""
-    try:
-        status, _, body = get(port, path, {}, timeout=2)
-    except (OSError, http.client.HTTPException):
-        return 0, ""
-    return status, body
-
-
-def show_command(words: Sequence[str]) -> None:
-    """Print a command line that can be pasted, a flag and its value never apart."""
-    groups: list[str] = []
-    for word in words:
-        starts = word.startswith("-") or not groups or not groups[-1].startswith("--") or " " in groups[-1]
-        quoted = shlex.quote(word)
-        groups = [*groups, quoted] if starts else [*groups[:-1], f"{groups[-1]} {quoted}"]
-    lines = [groups[0]]
-    for group in groups[1:]:
-        if len(lines[-1]) + len(group) < _WIDTH - 10:
-            lines[-1] += f" {group}"
-        else:
-            lines.append(f"  {group}")
-    say("     " + " \\\n     ".join(lines))
+SOME_REQUESTS = 20
+"""That are sent before the kill, and again when the others have noticed."""
+_POLL_S = 0.02
+_PICOCTL = "from pico_twisted.ctl.main import main; main()"
 
 
 class Demo:
@@ -110,83 +42,127 @@ class Demo:
     """
 
     def __init__(self, signals: Signals) -> None:
+        self.stage = Stage(signals)
         self._signals = signals
-        self._said: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
-        self._children: list[Child] = []
-        self._ports: dict[str, int] = {}
+        self._serves: dict[str, list[Agent]] = {}
         self._number = 0
 
-    # What happens
-
-    def serve_requests(self) -> None:
-        """Start everything and send the requests."""
-        say("A request to a web service that opened no port to where the request arrives.")
+    def show_cluster(self) -> None:
+        """Start everything, and send requests."""
+        say("A cluster: a request may come to any of its nodes, whichever holds the service's tunnel.")
         say("Everything listens on 127.0.0.1 only and is gone when the demo ends.")
-        self._start_service()
-        self._start_node()
-        self._start_agent()
-        proxy = f"http://{HOST}:{self._ports['proxy']}"
-        self._step("A request to the node. The header x-pico-endpoint says for whom it is:")
-        self._request(f"{proxy}/by-header", "x-pico-endpoint", ENDPOINT)
-        self._step("Another. The first label of the host name says for whom it is:")
-        self._request(f"{proxy}/by-host", "Host", f"{ENDPOINT}.{DOMAIN}")
+        self._step("Three web services. They know nothing of Pico.")
+        for number in (1, 2, 3):
+            self.stage.start_service(f"service-{number}")
+        self._step("Three nodes. Each has four ports: for clients, operators, agents, and other nodes.")
+        for number in (1, 2, 3):
+            self.stage.start_node(f"n{number}")
+        self._wait(
+            lambda: all(set(node.view().values()) == {"active"} and len(node.view()) == 3 for node in self.stage.nodes),
+            "the nodes to know each other",
+        )
+        say("   Each of them knows the other two.")
+        self._start_agents()
+        holders = [agent.node for agent in self._serves[ENDPOINT]]
+        (asked,) = [node for node in self.stage.nodes if node not in holders]
+        self._step(f"A request to {asked.name}, where no agent is registered for {ENDPOINT}:")
+        self._request(asked, ENDPOINT, "/by-header", "x-pico-endpoint", ENDPOINT)
+        (holder,) = [agent.node for agent in self._serves[OTHER_ENDPOINT]]
+        asked = next(node for node in self.stage.nodes if node is not holder)
+        self._step(f"One for {OTHER_ENDPOINT}, to {asked.name}. The first label of the host name says for whom it is:")
+        self._request(asked, OTHER_ENDPOINT, "/by-host", "Host", f"{OTHER_ENDPOINT}.{DOMAIN}")
+        self._step(f"The cluster, as {self.stage.nodes[0].name} sees it:")
+        self._picoctl("status", self.stage.nodes[0])
+
+    def _start_agents(self) -> None:
+        nodes, services = self.stage.nodes, self.stage.services
+        self._step(
+            f"Two agents for {ENDPOINT}, one for {OTHER_ENDPOINT}. An agent takes one node of those it is given:"
+        )
+        first = self.stage.start_agent("agent-1", ENDPOINT, services[0], nodes)
+        others = [node for node in nodes if node is not first.node]
+        second = self.stage.start_agent("agent-2", ENDPOINT, services[1], others)
+        third = self.stage.start_agent("agent-3", OTHER_ENDPOINT, services[2], nodes)
+        self._serves = {ENDPOINT: [first, second], OTHER_ENDPOINT: [third]}
+        self._wait(
+            lambda: all(self._known(node, endpoint) for node in nodes for endpoint in self._serves),
+            "the nodes to know of the endpoints",
+        )
+
+    def lose_node(self) -> None:
+        """Kill a node while requests go on."""
+        lost = self._serves[ENDPOINT][0].node
+        left = [node for node in self.stage.nodes if node is not lost]
+        names = listed([node.name for node in left])
+        self._step(f"kill -9 for {lost.name}, while requests for {ENDPOINT} go on through {names}.")
+        greetings = self._greetings(ENDPOINT)
+        traffic = Traffic(
+            [node.proxy for node in left], {"x-pico-endpoint": ENDPOINT}, lambda body: body.startswith(greetings)
+        )
+        traffic.start()
+        try:
+            self._wait(lambda: traffic.sent >= SOME_REQUESTS, "requests")
+            before = traffic.sent
+            self.stage.kill(lost)
+            begin = time.monotonic()
+            say(f"   Killed process {lost.child.pid} after {before} requests.")
+            self._watch(lost, left, begin)
+            seen = traffic.sent
+            self._wait(lambda: traffic.sent >= seen + SOME_REQUESTS, "requests")
+        finally:
+            traffic.stop()
+        failed = len(traffic.failures)
+        say(
+            f"   {traffic.sent} requests in all: {failed or 'none'} failed, "
+            f"and the slowest took {traffic.slowest_s * 1000:.0f} ms."
+        )
+        if failed:
+            raise DemoFailed(f"{failed} of {traffic.sent} requests failed, the first with {traffic.failures[0]}")
+        self._step(f"The cluster, as {left[0].name} sees it now:")
+        self._picoctl("status", left[0])
+
+    def _watch(self, lost: Node, left: Sequence[Node], begin: float) -> None:
+        """Say when the others know of it, and when its agents are back."""
+        moved = [agent.name for agents in self._serves.values() for agent in agents if agent.node is lost]
+        waits: dict[str, Callable[[], bool]] = {
+            f"{listed(moved)} registered elsewhere": lambda: all(
+                sum(node.registrations(endpoint) for node in left) == len(agents)
+                for endpoint, agents in self._serves.items()
+            ),
+            f"{listed([node.name for node in left])} call {lost.name} unreachable": lambda: all(
+                node.view().get(lost.name) == "unreachable" for node in left
+            ),
+        }
+
+        def look() -> bool:
+            for what, seen in list(waits.items()):
+                if seen():
+                    del waits[what]
+                    say(f"   After {time.monotonic() - begin:.1f} s: {what}.")
+            return not waits
+
+        self._wait(look, f"the others to do without {lost.name}")
 
     def show_what_to_try(self) -> None:
         """Print commands and addresses."""
-        proxy, admin = self._ports["proxy"], self._ports["admin"]
+        node = self.stage.nodes[0]
+        proxy, admin = node.proxy, node.admin
         named = f"{ENDPOINT}.{DOMAIN}"
         say()
         say("Now you:")
-        say(f"  curl -H 'x-pico-endpoint: {ENDPOINT}' http://{HOST}:{proxy}/")
+        for one in self.stage.nodes:
+            say(f"  curl -H 'x-pico-endpoint: {ENDPOINT}' http://{HOST}:{one.proxy}/")
         say(f"  curl -H 'Host: {named}' http://{HOST}:{proxy}/")
         say(f"  curl --resolve {named}:{proxy}:{HOST} http://{named}:{proxy}/")
         say(f"  curl -N -H 'x-pico-endpoint: {ENDPOINT}' http://{HOST}:{proxy}/clock     an answer of ten seconds")
         say(f"  http://{ENDPOINT}.localhost:{proxy}/     in a browser")
         say("For operators:")
+        say(f"  picoctl status gossip --admin http://{HOST}:{admin}     what the nodes know of each other")
         say(f"  http://{HOST}:{admin}/     what there is")
-        say(f"  http://{HOST}:{admin}/status/upstream/endpoints     who is registered")
+        say(f"  http://{HOST}:{admin}/status/cluster/nodes     the cluster as JSON")
         say(f"  http://{HOST}:{admin}/metrics     for Prometheus")
 
-    def follow(self) -> None:
-        """Show what the processes log until a signal comes.
-
-        Raises:
-            DemoFailed: one of them ended by itself.
-        """
-        say()
-        say("Their logs from here on. Ctrl-C ends everything.")
-        say()
-        while not self._said.empty():
-            self._said.get()
-        while not self._signals.stop.is_set():
-            try:
-                show_log_line(*self._said.get(timeout=_FOLLOW_POLL_S))
-            except queue.Empty:
-                pass
-            for child in self._children:
-                if child.status is not None and not self._signals.stop.is_set():
-                    raise DemoFailed(f"the {child.name} ended by itself with status {child.status}")
-
-    def stop(self) -> bool:
-        """End everything, the agent first. Returns whether all ended in order. Idempotent."""
-        children, self._children = self._children, []
-        if not children:
-            return True
-        ends = [(child.name, child.stop()) for child in reversed(children)]
-        words = [f"{name} {'killed' if status is None else f'status {status}'}" for name, status in ends]
-        say()
-        say("Ended: " + ", ".join(words) + ".")
-        return all(status == 0 for _, status in ends)
-
-    def show_logs(self) -> None:
-        """Print the last lines of every process, for a demo that failed."""
-        for child in self._children:
-            say()
-            say(f"The {child.name} (process {child.pid}) wrote:")
-            for line in list(child.lines)[-40:] or ["nothing"]:
-                say(f"  {line}")
-
-    # Steps
+    # Parts of the above
 
     def _step(self, text: str) -> None:
         self._signals.check()
@@ -194,143 +170,54 @@ class Demo:
         say()
         say(f"{self._number}  {text}")
 
-    def _start_service(self) -> None:
-        def begin() -> tuple[Child, float]:
-            port = self._pick("service")
-            child = self._child("web service", [str(Path(__file__).with_name("service.py")), str(port)])
+    def _wait(self, done: Callable[[], bool], what: str) -> None:
+        begin = time.monotonic()
+        while not done():
+            if time.monotonic() - begin > START_S:
+                raise DemoFailed(f"waited {START_S:.0f} s in vain for {what}")
+            self._signals.stop.wait(_POLL_S)
+            self._signals.check()
 
-            def ready() -> bool:
-                return any(line.startswith("listening") for line in child.lines)
+    def _greetings(self, endpoint: str) -> tuple[str, ...]:
+        """What the answers for an endpoint begin with."""
+        return tuple(greeting(agent.service.name) for agent in self._serves[endpoint])
 
-            return child, child.wait_until(ready, "the web service")
+    def _known(self, node: Node, endpoint: str) -> bool:
+        """Whether a request for this endpoint at this node finds its way."""
+        return try_get(node.proxy, "/known", {"x-pico-endpoint": endpoint})[0] == 200
 
-        self._step("A web service. It knows nothing of Pico.")
-        child, _ = self._until_ports_are_ours(begin)
-        self._tell_ports("service")
-        say(f"   Listens on {HOST}:{self._ports['service']}, process {child.pid}.")
-
-    def _start_node(self) -> None:
-        command: list[str] = []
-
-        def begin() -> tuple[Child, float]:
-            command[:] = ["twistd", "-n", "--pidfile=", "pico", "--cluster.node-id", "demo-node"]
-            for name in ("proxy", "admin", "upstream"):
-                command.extend((f"--{name}.bind-addr", f"{HOST}:{self._pick(name)}"))
-            command.extend(("--cluster.gossip.bind-addr", f"{HOST}:0"))  # a node alone: nobody needs to know it
-            child = self._child("node", [*command, "--grace-period", "10s"])
-            admin = self._ports["admin"]
-
-            def ready() -> bool:
-                # Its own word first: on a port that it did not get, somebody else's node may answer.
-                return any("demo-node is up" in line for line in child.lines) and try_get(admin, "/ready")[0] == 200
-
-            return child, child.wait_until(ready, "the node to be ready")
-
-        self._step("A node, for clients, agents and operators, each on a port of their own:")
-        child, took_s = self._until_ports_are_ours(begin)
-        show_command(command)
-        self._tell_ports("proxy", "admin", "upstream")
-        say(f"   Ready after {took_s:.1f} s, process {child.pid}.")
-
-    def _start_agent(self) -> None:
-        self._step("An agent beside the web service. It connects to the node and registers an endpoint:")
-        command = ["twistd", "-n", "--pidfile=", "pico-agent", "--agent-id", "demo-agent"]
-        command += ["--connect.url", f"http://{HOST}:{self._ports['upstream']}"]
-        command += ["--listen", f"{ENDPOINT}={HOST}:{self._ports['service']}"]
-        show_command(command)
-        child = self._child("agent", [*command, "--grace-period", "10s"])
-
-        def registered() -> bool:
-            status, body = try_get(self._ports["admin"], "/status/upstream/endpoints")
-            return status == 200 and ENDPOINT in json.loads(body)
-
-        took_s = child.wait_until(registered, "the agent to register")
-        say(f"   Registered {ENDPOINT} after {took_s:.1f} s, process {child.pid}.")
-
-    def _request(self, url: str, field: str, value: str) -> None:
-        """Send one request and check that the service got this one and answered."""
-        path = f"/{url.rpartition('/')[2]}"
-        show_command(["curl", "-H", f"{field}: {value}", url])
+    def _request(self, node: Node, endpoint: str, path: str, header: str, value: str) -> None:
+        """Send one request, and check that the right service got it on the right way."""
+        show_command(["curl", "-H", f"{header}: {value}", f"http://{HOST}:{node.proxy}{path}"])
         begin = time.monotonic()
         try:
-            status, reason, body = get(self._ports["proxy"], path, {field: value})
+            status, reason, body = get(node.proxy, path, {header: value})
         except (OSError, http.client.HTTPException) as error:
             raise DemoFailed(f"there was no answer: {error!r}") from None
         say(f"   {status} {reason} in {(time.monotonic() - begin) * 1000:.1f} ms:")
-        for line in body.splitlines():
-            say(f"     | {line}".rstrip())
-        if status != 200 or not body.startswith(GREETING) or f"GET {path}\n" not in body:
+        indented(body)
+        if status != 200 or not body.startswith(self._greetings(endpoint)) or f"GET {path}\n" not in body:
             raise DemoFailed("this is not the web service's answer to that request")
+        passed = [via.removeprefix("1.1 pico-") for via in field(body, "via")]
+        agent = next((one for one in self._serves[endpoint] if passed == [node.name, one.name]), None)
+        if agent is None or agent.node is node:
+            raise DemoFailed(f"the request did not come through {node.name} and an agent at another node")
+        say(f"   {node.name} took the request, {agent.node.name} holds the tunnel of {agent.name}.")
 
-    def _child(self, name: str, command: Sequence[str]) -> Child:
-        self._signals.check()
-        child = Child(name, command, self._signals, self._said)
-        self._children.append(child)
-        return child
-
-    # Ports
-
-    def _pick(self, name: str) -> int:
-        self._ports[name] = pick_port(name)
-        return self._ports[name]
-
-    def _tell_ports(self, *names: str) -> None:
-        for name in names:
-            port, default = self._ports[name], DEFAULT_PORTS[name]
-            if port != default:
-                say(f"   Port {default} is taken, so this demo uses {port} as the {name} port.")
-
-    def _until_ports_are_ours(self, begin: Callable[[], tuple[Child, float]]) -> tuple[Child, float]:
-        for left in reversed(range(ATTEMPTS)):
-            try:
-                return begin()
-            except DemoFailed:
-                child = self._children[-1]
-                if not left or child.status is None or not any("in use" in line for line in child.lines):
-                    raise
-                self._children.remove(child)
-        raise AssertionError("the last attempt returns or raises")
-
-
-def show_log_line(name: str, line: str) -> None:
-    """Print a line of a log for a person: local time, who, what."""
-    try:
-        record = json.loads(line)
-    except ValueError:
-        record = None
-    if not isinstance(record, dict) or "message" not in record:
-        stamp, text = time.strftime("%H:%M:%S"), line
-    else:
-        stamp, text = _local_time(str(record.get("time", ""))), _words(record)
-    width = min(shutil.get_terminal_size().columns, 120)
-    intro = f"{stamp}  {name:<11}  "
-    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, width - len(intro)) or [""]]
-    for part in lines:
-        say(f"{intro}{part}".rstrip())
-        intro = " " * len(intro)
-
-
-def _local_time(stamp: str) -> str:
-    try:
-        return datetime.fromisoformat(stamp).astimezone().strftime("%H:%M:%S")
-    except ValueError:
-        return time.strftime("%H:%M:%S")
-
-
-def _words(record: dict[str, Any]) -> str:
-    if record.get("subsystem") == "access":
-        took = f"{float(record['duration_s']) * 1000:.1f} ms"
-        text = f"{record['method']} {record['target']} -> {record['status']} in {took}, {record['bytes_out']} bytes"
-        text += f", for {record['endpoint']}" if record.get("endpoint") else ""
-        text += f", by {record['upstream']}" if record.get("upstream") else ""
-        return text + (f", error {record['error']}" if record.get("error") else "")
-    level = record.get("level", "info")
-    text = str(record["message"])
-    if level != "info":
-        text = f"{level}: {text}"
-    if record.get("reason") and str(record["reason"]) not in text:
-        text += f" ({record['reason']})"
-    return f"{text}\n{record['traceback']}" if record.get("traceback") else text
+    def _picoctl(self, command: str, node: Node) -> None:
+        words = [command, "--admin", f"http://{HOST}:{node.admin}"]
+        show_command(["picoctl", *words])
+        run = subprocess.run(
+            [sys.executable, "-c", _PICOCTL, *words],
+            capture_output=True,
+            text=True,
+            timeout=START_S,
+            check=False,
+            env=environment(),
+        )
+        indented(run.stdout + run.stderr)
+        if run.returncode:
+            raise DemoFailed(f"picoctl ended with status {run.returncode}")
 
 
 def main() -> int:
@@ -339,20 +226,21 @@ def main() -> int:
     demo = Demo(signals)
     on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     try:
-        demo.serve_requests()
+        demo.show_cluster()
+        demo.lose_node()
         demo.show_what_to_try()
         if on_terminal:
-            demo.follow()
-        in_order = demo.stop()
+            demo.stage.follow()
+        in_order = demo.stage.stop()
     except Interrupted:
         say("\nInterrupted.")
         return 130
     except DemoFailed as error:
         say(f"\nThe demo failed: {error}.")
-        demo.show_logs()
+        demo.stage.show_logs()
         return 1
     finally:
-        demo.stop()
+        demo.stage.stop()
     return 0 if in_order else 1
 
 

@@ -1,6 +1,6 @@
 """The demo's web service: says what it got. It stands for any program that listens on a port of its own machine.
 
-    demo/service.py PORT
+    demo/service.py PORT NAME
 
 It is plain Python and knows nothing of Pico. `/` and every other path are answered with a few words about the request,
 `/clock` with a line each second.
@@ -16,7 +16,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import FrameType
 
 HOST = "127.0.0.1"
-GREETING = "Hello from the web service."
 TICKS = 10
 # Of a browser's many only those that tell something here.
 _SHOWN = frozenset(
@@ -34,9 +33,15 @@ _SHOWN = frozenset(
 _LARGEST_LINE = 1024
 
 
+def greeting(name: str) -> str:
+    """The first line of each answer."""
+    return f"Hello from {name}."
+
+
 class Answer(BaseHTTPRequestHandler):
     """One client's connection, which is the agent's."""
 
+    server: Service
     protocol_version = "HTTP/1.1"
     server_version = "demo-service"
     timeout = 60
@@ -49,14 +54,14 @@ class Answer(BaseHTTPRequestHandler):
             self._tell_time()
             return
         here = f"{HOST}:{self.connection.getsockname()[1]}"
-        lines = [GREETING, "", f"  {self.command} {self.path}"]
+        lines = [greeting(self.server.name), "", f"  {self.command} {self.path}"]
         lines += [f"  {name}: {value}" for name, value in self.headers.items() if name.lower() in _SHOWN]
         if body_bytes:
             lines.append(f"  and a body of {body_bytes} bytes")
         lines += [
             "",
-            f"I listen on {here}, for this machine only, and opened no port to the node.",
-            "The agent beside me got this request over the connection that it made to the node.",
+            f"I listen on {here}, for this machine only, and opened no port to any node.",
+            "The agent beside me got this request over the connection that it made to a node.",
         ]
         text = ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
         self.send_response(200)
@@ -112,16 +117,25 @@ class Answer(BaseHTTPRequestHandler):
 
 
 class Service(ThreadingHTTPServer):
-    """Serves each connection in a thread of its own."""
+    """Serves each connection in a thread of its own.
+
+    Args:
+        port: to listen on.
+        name: that it goes by in its answers.
+    """
 
     daemon_threads = True
     block_on_close = False
+
+    def __init__(self, port: int, name: str) -> None:
+        super().__init__((HOST, port), Answer)
+        self.name = name
 
 
 def main() -> int:
     """Serve until SIGTERM; the exit status."""
     try:
-        service = Service((HOST, int(sys.argv[1])), Answer)
+        service = Service(int(sys.argv[1]), sys.argv[2])
     except OSError as error:
         print(f"cannot listen on {HOST}:{sys.argv[1]}: {error.strerror}", flush=True)
         return 1

@@ -37,37 +37,61 @@ def wait_ended(pids: list[int]) -> None:
     wait_until(lambda: all(ended(pid) for pid in pids), f"the end of {pids}")
 
 
-def test_without_a_terminal_it_ends_by_itself() -> None:
-    """Both requests are answered by the service, the commands to try are printed, and all processes end with 0."""
+def run_demo() -> str:
+    """Run the whole demo without a terminal; what it printed, which must be a success."""
     run = subprocess.run(
-        COMMAND, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=2 * PATIENCE_S, check=False
+        COMMAND, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=4 * PATIENCE_S, check=False
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stderr == ""
-    assert run.stdout.count("200 OK") == 2
-    assert "| Hello from the web service." in run.stdout
-    assert "GET /by-header" in run.stdout and "GET /by-host" in run.stdout
-    assert re.search(r"curl -H 'x-pico-endpoint: my-endpoint' http://127\.0\.0\.1:\d+/$", run.stdout, re.MULTILINE)
-    assert re.search(r"curl --resolve my-endpoint\.example\.com:\d+:127\.0\.0\.1 ", run.stdout)
-    assert run.stdout.endswith("Ended: agent status 0, node status 0, web service status 0.\n")
-    assert all(len(line) <= 100 for line in run.stdout.splitlines())
-    pids = processes_of(run.stdout)
-    assert len(pids) == 3 and all(ended(pid) for pid in pids)
+    return run.stdout
+
+
+def test_without_a_terminal_it_ends_by_itself() -> None:
+    """Requests cross two nodes and are answered by the right service; while a node is killed none fails; the cluster is
+    shown before and after; the commands to try are printed, and all other processes end with 0."""
+    output = run_demo()
+    assert output.count("200 OK") == 2
+    assert "| Hello from service-3." in output
+    assert "GET /by-header" in output and "GET /by-host" in output
+    ways = re.findall(r"^   (n\d) took the request, (n\d) holds the tunnel of (agent-\d)\.$", output, re.MULTILINE)
+    assert len(ways) == 2
+    for asked, holder, agent in ways:
+        assert asked != holder
+        assert f"{agent} is registered at {holder} after" in output
+        assert re.search(rf"Via: 1\.1 pico-{asked}\n +\| +Via: 1\.1 pico-{agent}\n", output)
+    assert "| 3 active nodes\n" in output and "| 3 nodes: 2 active, 1 unreachable\n" in output
+
+    killed = re.search(r"^\d  kill -9 for (n\d), while requests for my-endpoint go on through", output, re.MULTILINE)
+    assert killed is not None, output
+    assert re.search(rf"^   After \d+\.\d s: n\d and n\d call {killed[1]} unreachable\.$", output, re.MULTILINE)
+    assert re.search(r"^   After \d+\.\d s: agent-1.* registered elsewhere\.$", output, re.MULTILINE)
+    assert re.search(rf"\| {killed[1]} +unreachable ", output)
+    sent = re.search(r"^   (\d+) requests in all: none failed, and the slowest took \d+ ms\.$", output, re.MULTILINE)
+    assert sent is not None and int(sent[1]) >= 40, output
+
+    curls = re.findall(r"curl -H 'x-pico-endpoint: my-endpoint' http://127\.0\.0\.1:\d+/$", output, re.MULTILINE)
+    assert len(curls) == 2
+    assert re.search(r"curl --resolve my-endpoint\.example\.com:\d+:127\.0\.0\.1 ", output)
+    last_words = output.rpartition("Ended: ")[2].split()
+    left = [name for name in ("n1", "n2", "n3") if name != killed[1]]
+    names = [*(f"agent-{number}" for number in (1, 2, 3)), *left, *(f"service-{number}" for number in (1, 2, 3))]
+    assert " ".join(last_words) == ", ".join(f"{name} status 0" for name in names) + "."
+    assert all(len(line) <= 100 for line in output.splitlines())
+    pids = processes_of(output)
+    assert len(set(pids)) == 9 and all(ended(pid) for pid in pids)
 
 
 def test_ports_that_are_taken() -> None:
-    """With a default port in use the demo takes another one, and says so."""
+    """With a default port in use the demo takes others, says so, and works."""
     with socket.socket() as holder:
         with contextlib.suppress(OSError):  # then somebody else holds it, which is as good
             holder.bind(("127.0.0.1", 8000))
             holder.listen()
-        run = subprocess.run(
-            COMMAND, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=2 * PATIENCE_S, check=False
-        )
-    assert run.returncode == 0, run.stdout + run.stderr
-    used = re.search(r"Port 8000 is taken, so this demo uses (\d+) as the proxy port\.", run.stdout)
-    assert used is not None, run.stdout
-    assert f"http://127.0.0.1:{used[1]}/by-header" in run.stdout
+        output = run_demo()
+    used = re.search(r"Port 8000 is taken, so n1 begins at port (\d+)\.", output)
+    assert used is not None and int(used[1]) != 8000, output
+    assert f"--proxy.bind-addr 127.0.0.1:{used[1]} " in output
 
 
 def test_interrupted_while_it_starts() -> None:
@@ -91,18 +115,18 @@ def test_killed() -> None:
     with subprocess.Popen(COMMAND, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as demo:
         assert demo.stdout is not None
         output = ""
-        while "Registered" not in output:
+        while "agent-3 is registered" not in output:
             line = demo.stdout.readline()
             assert line, output
             output += line
         demo.kill()
     pids = processes_of(output)
-    assert len(pids) == 3
+    assert len(pids) == 9
     wait_ended(pids)
 
 
 def test_on_a_terminal_it_follows_the_logs() -> None:
-    """On a terminal the logs of all three are shown as lines for people until Ctrl-C, which is a success."""
+    """On a terminal the logs of all are shown as lines for people until Ctrl-C, which is a success."""
     ours, its = pty.openpty()
     output = ""
 
@@ -117,12 +141,12 @@ def test_on_a_terminal_it_follows_the_logs() -> None:
     try:
         os.close(its)
         read_until("Ctrl-C ends everything")
-        port = re.search(r"http://127\.0\.0\.1:(\d+)/by-header", output)
+        port = re.search(r"curl -H 'x-pico-endpoint: my-endpoint' http://127\.0\.0\.1:(\d+)/$", output, re.MULTILINE)
         assert port is not None
         with socket.create_connection(("127.0.0.1", int(port[1])), PATIENCE_S) as client:
             client.sendall(b"GET /seen-in-logs HTTP/1.1\r\nHost: my-endpoint.test\r\nConnection: close\r\n\r\n")
-            read_until(r"^\d\d:\d\d:\d\d  node +GET /seen-in-logs -> 200 in ")
-            read_until(r'^\d\d:\d\d:\d\d  web service +"GET /seen-in-logs ')
+            read_until(r"^\d\d:\d\d:\d\d  n\d +GET /seen-in-logs -> 200 in ")
+            read_until(r'^\d\d:\d\d:\d\d  service-[12] +"GET /seen-in-logs ')
         demo.send_signal(signal.SIGINT)
         read_until("Ended: .*$")
         assert demo.wait(PATIENCE_S) == 0, output
