@@ -143,5 +143,5 @@ def _detail(node_id: str, node: Node) -> NodeDetail:
         admin_addr=node.text(ADMIN_ADDR),
         gossip_addr=node.text(GOSSIP_ADDR),
         version=node.text(VERSION),
-        endpoints=dict(node.endpoints),
+        endpoints=dict(node.endpoints) if node.status in (ACTIVE, DRAINING) else {},
     )

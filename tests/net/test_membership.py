@@ -117,6 +117,24 @@ def test_what_is_shown(pair: Pair) -> None:
     assert pair.b.status.endpoints() == {"my-ep": 1}
 
 
+def test_endpoints_of_who_is_not_there(pair: Pair) -> None:
+    """A node that cannot be reached holds no endpoint that could be counted; gossip still shows what it said last."""
+    register(pair.b.parts, FakeTunnel())
+    pair.net.pass_time(0.1)
+    assert [row.endpoints for row in pair.a.status.nodes()] == [0, 1]
+    pair.net.cut.add(("10.0.0.2", PORT))
+    pair.net.pass_time(8)
+    (_, row), detail, said = pair.a.status.nodes(), pair.a.status.node("b"), pair.a.status.gossip_node("b")
+    assert (row.status, row.endpoints, row.upstreams) == ("unreachable", 0, 0)
+    assert detail is not None
+    assert detail.endpoints == {}
+    assert said is not None
+    assert "endpoint:my-ep" in said.keys
+    pair.net.cut.clear()
+    pair.net.pass_time(5)
+    assert [row.endpoints for row in pair.a.status.nodes()] == [0, 1]
+
+
 def test_what_gossip_shows(pair: Pair) -> None:
     """The keys of a node have the same versions at both; the other one was heard of just now."""
     theirs, ours = pair.a.status.gossip_node("b"), pair.b.status.gossip_node("local")
