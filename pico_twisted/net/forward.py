@@ -202,11 +202,11 @@ class Forward:
         if self.response_ended:
             self._finish()
 
-    def gone(self) -> None:
-        """The client left."""
+    def gone(self, code: str = CANCELLED) -> None:
+        """The client left, or another node gave up; `code` is the reset code that says why."""
         if not self._over:
             self.error = self.error or "client-gone"
-            self._cancel(CANCELLED)
+            self._cancel(code)
             self._finish()
 
     def pause(self) -> None:
@@ -267,7 +267,7 @@ class Forward:
                 head.upgrade = None
                 upgrade_asked = False
                 self._body_ended = True
-            if head.has_body:
+            if body or self._waits_whole or head.has_body:  # a head from a link says nothing of an unknown length
                 length = len(body)
         else:
             more = not self._body_ended

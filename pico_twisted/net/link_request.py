@@ -17,6 +17,7 @@ body bytes that came with it: one frame in, one frame out.
 from __future__ import annotations
 
 import enum
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from zope.interface import implementer
@@ -26,6 +27,7 @@ from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import error_response, request_from_link, response_onto_link
 from pico_twisted.core.http1.head import KEEP, HeadLimits, Keep, RequestHead, ResponseHead
 from pico_twisted.core.rpc.frames import (
+    CANCELLED,
     FAILED,
     PROTOCOL,
     REFUSED_BUSY,
@@ -187,8 +189,11 @@ class LinkRequest:
             self._tunnel.consumed(self._call, count)
 
     def reset(self, code: str, text: str) -> None:
-        """The other node gave up, for its client left, or broke the protocol."""
-        self._drop()
+        """The other node gave up: its client left, its time was up, or the agent's answer was against the rules.
+
+        The agent is told the same.
+        """
+        self._drop(code if code in (TIMEOUT, PROTOCOL) else CANCELLED)
 
     def lost(self) -> None:
         """The link is gone."""
@@ -236,8 +241,19 @@ class LinkRequest:
 
     def cut(self) -> None:
         """The response cannot be completed."""
+        self.flush()
         forward = self._forward
-        self._tunnel.reset(self._call, TIMEOUT if forward is not None and forward.error == TIMEOUT else FAILED)
+        self._reset(TIMEOUT if forward is not None and forward.error == TIMEOUT else FAILED)
+
+    def _reset(self, code: str, text: str = "") -> None:
+        """Reset the call, behind what came of the response in this turn: the client may still see that, and a reset
+        would overtake it. What then waits for credit is lost, as it would be with an agent."""
+        tunnel, call = self._tunnel, self._call
+        end_of_turn = tunnel.parts.end_of_turn
+        if end_of_turn is None or not call.queued:
+            tunnel.reset(call, code, text)
+        else:
+            end_of_turn.add(partial(tunnel.reset, call, code, text))
 
     def fail(self, status: int, message: str, code: str) -> None:
         """No response will come from here: say whether one could come from elsewhere."""
@@ -256,7 +272,7 @@ class LinkRequest:
             reset = FAILED
         else:
             reset = _REFUSALS.get(code) or self._why_refused(forward)
-        self._tunnel.reset(self._call, reset, message)
+        self._reset(reset, message)
 
     def _why_refused(self, forward: Forward) -> str:
         """The registrations that were tried took nothing of the request: are there any left?"""
@@ -320,12 +336,12 @@ class LinkRequest:
         self._tunnel.reset(self._call, code, text)
         self._drop()
 
-    def _drop(self) -> None:
-        """Nobody wants the response any more: let the agent know."""
+    def _drop(self, code: str = CANCELLED) -> None:
+        """Nobody wants the response any more: let the agent know why."""
         forward, self._forward = self._forward, None
         self._over()
         if forward is not None:
-            forward.gone()
+            forward.gone(code)
 
     def _over(self) -> None:
         if self._stage is _LINGERING:

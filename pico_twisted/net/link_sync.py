@@ -19,6 +19,7 @@ from pico_twisted.core.cluster.sync_frames import (
     encode_maps,
     longest_request,
 )
+from pico_twisted.core.gossip.sync import SyncError
 from pico_twisted.core.rpc.frames import CANCELLED, FAILED, PROTOCOL, SYNC, TIMEOUT
 from pico_twisted.net.interfaces import ICallReceiver
 from pico_twisted.net.periodic import Sweep
@@ -110,7 +111,8 @@ class SyncRequest:
     Args:
         tunnel: the link that the call is on.
         call: the call.
-        answer_sync: called with the other node's ID and its question; gives the answer.
+        answer_sync: called with the other node's ID and its question; gives the answer, or raises `SyncError` when the
+            question is none.
     """
 
     def __init__(self, tunnel: Tunnel, call: Call, answer_sync: Callable[[str, bytes], bytes]) -> None:
@@ -138,7 +140,12 @@ class SyncRequest:
             return
         node_id = self._tunnel.node_id
         assert node_id is not None
-        self._tunnel.send(self._call, self._answer_sync(node_id, request), False)
+        try:
+            answer = self._answer_sync(node_id, request)
+        except SyncError as error:
+            self._tunnel.reset(self._call, PROTOCOL, str(error))
+            return
+        self._tunnel.send(self._call, answer, False)
 
     def reset(self, code: str, text: str) -> None:
         """The other node wants no answer any more."""

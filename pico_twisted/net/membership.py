@@ -18,6 +18,7 @@ from pico_twisted.core.cluster.table import ACTIVE, DRAINING, endpoint_key
 from pico_twisted.core.gossip import Gossip, GossipSettings
 from pico_twisted.core.gossip.members import GOSSIP_ADDR, STATUS
 from pico_twisted.core.gossip.sync import SyncError
+from pico_twisted.net.agent.weather import Weather
 from pico_twisted.net.cluster import ClusterService, LocalRouter
 from pico_twisted.net.gossip import GossipParts, GossipProtocol
 from pico_twisted.net.gossip_metrics import GossipMetrics
@@ -77,6 +78,7 @@ class Membership:
     ) -> None:
         self._cluster = cluster
         self._reactor = reactor
+        self._malformed = Weather()
         self.conflict: Deferred[str] = Deferred()
         self.core = Gossip(
             GossipSettings(
@@ -180,7 +182,11 @@ class Membership:
         try:
             return self.core.sync_answer(request, self._reactor.seconds())
         except SyncError as error:
-            log.warn("A question for maps is not well made: {reason}", node=node_id, reason=str(error))
+            unsaid = self._malformed.news("malformed", self._reactor.seconds())
+            if unsaid is not None:
+                log.warn(
+                    "A question for maps is not well made: {reason}", node=node_id, reason=str(error), unsaid=unsaid
+                )
             raise
 
     def _conflict(self, message: str) -> None:

@@ -307,6 +307,35 @@ async def test_client_that_leaves(pair: LinkedNodes) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_agent_that_answers_too_late() -> None:
+    """The node that has the client gives up: the agent is told `timeout`, as by its own node."""
+    nodes = LinkedNodes(timeout_s=0.1)
+    try:
+        _, acceptor = await nodes.holder.agent()
+        client = await nodes.entry.client(GET)
+        assert (await client.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 504 ")
+        await eventually(lambda: acceptor.accepted[0].reset_code == "timeout")
+    finally:
+        await nodes.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_agent_that_breaks_its_promise(pair: LinkedNodes) -> None:
+    """A body that is longer than its Content-Length: only the node that has the client sees it, and the agent hears of
+    it."""
+
+    def answer(receiver: Receiver) -> None:
+        receiver.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", True)
+        receiver.send(b"too much", True)
+
+    _, acceptor = await pair.holder.agent(answer)
+    client = await pair.entry.client(GET)
+    await client.until_end()
+    assert b"too much" not in client.data
+    await eventually(lambda: acceptor.accepted[0].reset_code == "protocol")
+
+
+@pytest_twisted.ensureDeferred
 async def test_interim_responses(pair: LinkedNodes) -> None:
     """A service's 100 comes back to a client that waits for it with its body, and so does a 103."""
     _, acceptor = await pair.holder.agent()

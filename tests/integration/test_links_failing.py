@@ -8,13 +8,18 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.protocol import Factory
 
 from pico_twisted.core.cluster.sync_frames import MAX_ANSWER_BYTES, MAX_REQUEST_BYTES
 from pico_twisted.net.link_sync import FetchFailed
+from pico_twisted.net.tunnel.link import PROOF_TIMEOUT_S
 from pico_twisted.testing.links import join
 from pico_twisted.testing.service import Receiver, echo
 from tests.integration.cluster import SECRET, LinkedNodes
-from tests.integration.harness import GET, Client, eventually, outcome
+from tests.integration.harness import GET, Client, eventually, outcome, reactor
+from tests.peers.link import PATH, Claim
+from tests.peers.websocket import handshake_request
 
 POST = b"POST /p HTTP/1.1\r\nHost: my-ep.example.com\r\nContent-Length: 4\r\n\r\nbody"
 
@@ -266,7 +271,7 @@ async def test_fetch(nodes: LinkedNodes) -> None:
 @pytest_twisted.ensureDeferred
 async def test_fetch_of_too_much(nodes: LinkedNodes) -> None:
     """An answer over its limit is given up, and the link goes on."""
-    from tests.integration.harness import RunningNode, reactor
+    from tests.integration.harness import RunningNode
 
     big = RunningNode(node_id="big")
     links = join(big.parts, {}, secrets=[SECRET], maps=bytes(MAX_ANSWER_BYTES + 1))
@@ -316,6 +321,21 @@ async def test_secrets_that_differ(secrets: dict[str, list[bytes]], reason: str)
         assert not acceptor.accepted
     finally:
         await nodes.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_proof_in_time(nodes: LinkedNodes) -> None:
+    """Who opens a WebSocket and proves nothing is closed with 1008 after ten seconds, and was never a link."""
+    host, port = nodes.addresses["n1"]
+    claim = Claim(node_id="n9", to="n1", secret=SECRET)
+    head = handshake_request(PATH, f"{host}:{port}", b"dGhlIHNhbXBsZSBub25jZQ==", ["pico.v2"], claim.headers())
+    client: Any = await HostnameEndpoint(reactor, host, port).connect(Factory.forProtocol(Client))
+    client.send(head)
+    assert (await client.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    assert not nodes.links["n1"].port.tunnels and len(nodes.links["n1"].port.connections) == 1
+    nodes.holder.parts.sweep.now += PROOF_TIMEOUT_S
+    assert (1008).to_bytes(2, "big") + b"no proof in time" in await client.until_end()
+    await eventually(lambda: not nodes.links["n1"].port.connections)
 
 
 @pytest_twisted.ensureDeferred

@@ -488,6 +488,18 @@ class TestVersion1:
         assert here.down.head is not None and here.down.head.length == 2
         assert here.down.told == ["begin 200", "write", "finish", "done"]
 
+    @pytest.mark.parametrize(("first", "rest"), [(b"", b"abc"), (b"abc", b"def"), (b"abc", None), (b"", b"")])
+    def test_a_body_that_its_head_does_not_speak_of(self, first: bytes, rest: bytes | None) -> None:
+        """Over a node link a head says nothing of an unknown length; to a v1 agent it has to, or the body would be
+        taken for the next request."""
+        here = self.v1()
+        forward = here.start(request_head(b"POST"), first, rest is None)
+        if rest is not None:
+            forward.body(rest)
+            forward.body_ended()
+        head, body = head_and_body(here.call)
+        assert body == first + (rest or b"") and head.length == len(body)
+
     def test_without_a_body(self) -> None:
         """A request without a body goes at once."""
         here = self.v1()

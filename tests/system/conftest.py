@@ -13,8 +13,9 @@ ROOT = str(Path(__file__).resolve().parents[2])
 if ROOT not in sys.path:
     sys.path.insert(0, ROOT)
 
-from tests.system.cluster import Cluster, running_cluster  # noqa: E402
+from tests.system.cluster import SECRET, Cluster, running_cluster  # noqa: E402
 from tests.system.harness import Bench, Tls  # noqa: E402
+from tests.system.hostile import Target  # noqa: E402
 from tests.system.service import Service, answer  # noqa: E402
 from tests.system.stack import SHAPES, Stack  # noqa: E402
 
@@ -27,7 +28,9 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed:
         bench = getattr(item, "funcargs", {}).get("bench")
-        rigs = [getattr(item, "funcargs", {}).get(name) for name in ("stack", "short_stack", "rig", "cluster")]
+        rigs = [
+            getattr(item, "funcargs", {}).get(name) for name in ("stack", "short_stack", "rig", "cluster", "target")
+        ]
         for holder in (bench, *(rig.bench for rig in rigs if rig is not None)):
             if holder is not None:
                 report.sections.append(("output of the processes", holder.tail()))
@@ -98,3 +101,27 @@ def two() -> Iterator[Service]:
     service.handler = lambda request: answer(b"two")
     yield service
     service.close()
+
+
+@pytest.fixture(scope="module", params=["open", "secret"])
+def running_target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """Two nodes, without and with a secret, and an agent at the first."""
+    secret = SECRET if request.param == "secret" else None
+    service = Service()
+    settings = {"cluster": {"secrets": [secret] if secret else []}}
+    try:
+        with running_cluster(tmp_path_factory.mktemp(f"hostile-{request.param}"), settings=settings) as cluster:
+            cluster.start("n1", "n2")
+            cluster.agent(["n1"], {"web": service.address})
+            cluster.wait_endpoint("n1", "web")
+            yield Target(cluster, secret, service)
+    finally:
+        service.close()
+
+
+@pytest.fixture
+def target(running_target: Target) -> Iterator[Target]:
+    """Those nodes, for a test that tries to disturb them, and fails if it can."""
+    running_target.begin()
+    yield running_target
+    running_target.end()

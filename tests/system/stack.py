@@ -19,6 +19,7 @@ import pytest
 from tests.peers import v1, v2
 from tests.peers.pipe import PATIENCE_S
 from tests.system import wire
+from tests.system.cluster import SECRET
 from tests.system.harness import Bench, CurlAnswer, Node, Process, Settings, Tls, curl, merged, wait_until
 from tests.system.service import Service
 
@@ -31,11 +32,6 @@ SHAPES = ("plain", "tls", "two", "two-tls")
 
 PLAIN = pytest.mark.parametrize("running_stack", ["plain", "two"], indirect=True)
 """For tests of what TLS cannot do."""
-
-ONE_NODE = pytest.mark.parametrize("running_stack", ["plain", "tls"], indirect=True)
-"""For tests that no second node has a part in. Each says why."""
-
-SECRET = "the-tests-own-cluster-secret"
 
 
 def has_tls(shape: str) -> bool:

@@ -1,8 +1,8 @@
 """What is said in the sync calls of a node link: a client's proof, and the question for the maps of all nodes.
 
 The request of a call is a msgpack array of a word and bytes: `["proof", bytes]`, answered empty, or `["maps", bytes]`,
-whose bytes and answer mean something to gossip only. Reading is strict and bounded: there is one way to write each
-request, and nothing is allocated before its size is known to fit.
+whose bytes and answer mean something to gossip only. Reading is strict and bounded: whatever else comes is refused, and
+nothing is allocated before its size is known to fit.
 """
 
 from __future__ import annotations
