@@ -1,12 +1,14 @@
 """What the gossip promises, checked all the time by the simulator against the truth that it knows.
 
 The truth is which processes there are, what each says of itself, and who could talk to whom. A pair of processes is
-*calm* since a time when both ran without a stop since then and were together (see `virtual_network.Reach`).
+*calm* since a time when both ran without a stop since then, were together (see `virtual_network.Reach`), and knew
+somebody or could have found a seed.
 
-- *No ghost.* Nobody shows a process as active or draining that ended longer ago than `Bounds.ghost_s`; an observer that
+- *No ghost.* Nobody shows a process as active or draining that ended longer ago than `ghost_bound_s`; an observer that
   was stopped has that time from when it went on. Nobody begins to show it so after that time, stopped or not: what was
   unreachable, left or forgotten stays that, and who joins never hears of it.
-- *No false unreachable.* Nobody shows a process as unreachable that was calm with the observer for `CALM_S`.
+- *No false unreachable.* Nobody shows a process as unreachable that ran without a stop and was together with the
+  observer for `CALM_S`; that the observer itself was stopped is no excuse.
 - *One cluster.* A pair that was calm for `CALM_S` shows each other: after a start, a stop, a partition of any length. A
   process that started is shown within `ACTIVE_S` of its start by all that were calm with it since.
 - *Views equal the truth.* Such a pair knows of each other all that was written longer than `CALM_S` ago, deletes
@@ -23,11 +25,10 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Final
 
-import attrs
-
 from pico_twisted.core.cluster.table import ClusterTable
 from pico_twisted.core.gossip import Conflict, Event, KeysChanged, Member, Standing, StatusChanged, SyncWanted
 from pico_twisted.core.gossip.sealing import MAX_SENDERS
+from pico_twisted.core.gossip.suspicion import MOST_PATIENT
 from pico_twisted.testing.simulated_node import Process
 from pico_twisted.testing.virtual_network import Reach, VirtualTime
 
@@ -35,37 +36,25 @@ CALM_S: Final = 10.0
 """So long after the last disturbance everything is as it should be."""
 ACTIVE_S: Final = 5.0
 """So long after its start a process is shown by all."""
+HOPS_S: Final = 1.2
+"""Packets may take this long on the few ways that news go at last: it makes them seem younger."""
 SYNC_WINDOW_S: Final = 10.0
-MAX_SYNCS: Final = 40
-"""Syncs that one process may want in `SYNC_WINDOW_S`: two a round are the most that the core lets through."""
+MAX_SYNCS: Final = 24
+"""Syncs that one process may want in `SYNC_WINDOW_S`: the core lets one through in each round."""
 TWINS_S: Final = 15.0
-"""So long two processes may have the same ID."""
+"""So long two processes that could talk may have the same ID."""
 MOST_BROKEN: Final = 50
 """Broken promises that are kept; further ones are counted."""
 
 
-@attrs.frozen(kw_only=True)
-class Bounds:
-    """What is promised in seconds, for a cluster of that size and a network that bad.
+def ghost_bound_s(interval_s: float) -> float:
+    """How long a process may be shown after its end, at most.
 
-    Attributes:
-        ghost_s: so long a process may be shown after its end.
+    Nobody suffers a silence for longer than `MOST_PATIENT`, counted from when the last heartbeat was made that is known
+    of the silent one, and that is not after its end. Ages of news leave out how long packets take, so that is added for
+    a few hops of the slowest; and everybody is looked at a few times in an interval only.
     """
-
-    ghost_s: float
-
-    @classmethod
-    def of(cls, *, nodes: int, loss: float, interval_s: float) -> Bounds:
-        """Derive them.
-
-        The newest heartbeat that an observer knows was made a while ago: half a round until it is told at all, and the
-        rounds that it takes to reach everybody, which are few for a digest that fits a packet and more for one that
-        takes turns. Loss stretches both. Suspicion is that mean and eight deviations, which are of the order of the
-        mean; and a node that was unreachable may be taken back once by news that are just young enough.
-        """
-        spread = 1.0 + math.log(max(nodes, 2)) / math.log(4.0) * (1.0 + nodes / 100)
-        mean_s = interval_s * (0.5 + spread / 2) / (1.0 - loss) ** 2
-        return cls(ghost_s=max(4.0, 8.0 * mean_s))
+    return MOST_PATIENT * interval_s + HOPS_S + interval_s / 2
 
 
 class Promises:
@@ -74,34 +63,37 @@ class Promises:
     Args:
         time: the clock.
         reach: who can talk to whom.
-        bounds: see there.
+        ghost_s: how long a process may be shown after its end.
         processes: gives all processes that ever were.
-        max_packet_bytes: of a packet.
-        forget_s: after this long a dead node is forgotten.
+        shows: is told who shows whom how: observer, observed, status or None, version.
+        finds_a_seed: says whether a process and a running seed hear each other.
 
     Attributes:
         broken: what was broken: a line for each.
         more_broken: how many lines there would be further.
-        shows: is told who shows whom how: observer, observed, status or None, version.
+        most: the most that there was of each thing that is bounded.
     """
 
     def __init__(
         self,
         time: VirtualTime,
         reach: Reach,
-        bounds: Bounds,
+        ghost_s: float,
         processes: Callable[[], list[Process]],
         shows: Callable[[Process, Process, str | None, int], None],
+        finds_a_seed: Callable[[Process], bool],
     ) -> None:
         self._time = time
         self._reach = reach
-        self._bounds = bounds
+        self._ghost_s = ghost_s
         self._processes = processes
         self._shows = shows
+        self._finds_a_seed = finds_a_seed
         self._owners: dict[tuple[str, int], Process] = {}
-        self._shown: dict[tuple[int, str], int] = {}  # observer and node ID -> the newest generation shown
+        # observer and node ID -> the newest generation shown, and whether as there
+        self._shown: dict[tuple[int, str], tuple[int, bool]] = {}
         self._tables: dict[int, ClusterTable] = {}
-        self._twins: dict[str, float] = {}  # node ID -> since when two processes have it, or had it
+        self._twins: dict[str, float] = {}  # node ID -> when two processes had it last
         self._late: set[tuple[int, int]] = set()  # pairs told of already
         self.broken: list[str] = []
         self.more_broken = 0
@@ -121,7 +113,9 @@ class Promises:
 
     def calm(self, one: Process, other: Process, since: float) -> bool:
         """Whether a pair is calm since then, but for the other's end."""
-        if one.calm_since > since or (other.ended_at is None and other.calm_since > since):
+        if max(one.calm_since, one.found_since) > since:
+            return False
+        if other.ended_at is None and max(other.calm_since, other.found_since) > since:
             return False
         return self._reach.together_since(one.machine, other.machine) <= since
 
@@ -166,23 +160,31 @@ class Promises:
         if member is None:
             return
         generation = member.generation
-        if generation < self._shown.get(place, 0):
+        before, was_there = self._shown.get(place, (0, False))
+        if generation < before:
             self._break("one row", f"{observer} went back to generation {generation} of {event.node_id}")
-        self._shown[place] = generation
+        is_there = event.status in ("active", "draining")
+        self._shown[place] = generation, is_there
         process = self._owners.get((event.node_id, generation))
         if process is None:
             self._break("one row", f"{observer} shows {event.node_id}/{generation}, which never was")
             return
         self._shows(observer, process, event.status, member.map.version)
-        if event.status in ("active", "draining"):
-            if process.ended_at is not None and now - process.ended_at > self._bounds.ghost_s:
+        if is_there:
+            begins = not was_there or generation > before
+            if begins and process.ended_at is not None and now - process.ended_at > self._ghost_s:
                 ago_s = now - process.ended_at
                 self._break("ghost", f"{observer} begins to show {process} as {event.status}, dead for {ago_s:.1f} s")
         elif event.status == "unreachable":
-            if process.running and observer.left_at is None and self.calm(observer, process, now - CALM_S):
+            if observer.left_at is None and self._was_to_be_heard(process, observer, now - CALM_S):
                 self._break("false unreachable", f"{observer} marks {process}")
         elif process.left_at is None:
             self._break("one row", f"{observer} shows {process} as left, which it did not say")
+
+    def _was_to_be_heard(self, process: Process, observer: Process, since: float) -> bool:
+        """Whether a process ran since then and was together with an observer, which may have been stopped."""
+        together_since = self._reach.together_since(observer.machine, process.machine)
+        return process.running and max(process.calm_since, process.found_since, together_since) <= since
 
     def _keys(self, observer: Process, event: KeysChanged) -> None:
         member = observer.gossip.view.members.get(event.node_id)
@@ -204,12 +206,20 @@ class Promises:
         running = [process for process in self._processes() if process.running and process.left_at is None]
         for process in running:
             process.settle(now - CALM_S)
-        self._look_at_twins(running)
+            self._look_for_others(process)
+        self._look_at_twins()
         for observer in running:
             self._look_at(observer, running)
 
+    def _look_for_others(self, process: Process) -> None:
+        """A process finds others by those whom it knows, and when it knows nobody, by a seed."""
+        if next(process.gossip.view.live(), None) is None and not self._finds_a_seed(process):
+            process.found_since = math.inf
+        elif process.found_since == math.inf:
+            process.found_since = self._time.now
+
     def _look_at(self, observer: Process, running: list[Process]) -> None:
-        now, owners, bounds = self._time.now, self._owners, self._bounds
+        now, owners = self._time.now, self._owners
         calm_from = now - CALM_S
         complete = 0
         for node_id, member in observer.gossip.view.members.items():
@@ -219,7 +229,7 @@ class Promises:
                 continue
             ended_at = process.ended_at
             if member.standing is Standing.LIVE:
-                if ended_at is not None and now - max(ended_at, observer.resumed_at) > bounds.ghost_s:
+                if ended_at is not None and now - max(ended_at, observer.resumed_at) > self._ghost_s:
                     if self._first_time(observer, process):
                         self._break("ghost", f"{observer} shows {process} as live, dead for {now - ended_at:.1f} s")
                 elif ended_at is None and process.left_at is None and not process.stopped:
@@ -265,15 +275,15 @@ class Promises:
         self._late.add(pair)
         return True
 
-    def _look_at_twins(self, running: list[Process]) -> None:
+    def _look_at_twins(self) -> None:
         now = self._time.now
-        for node_id, since in list(self._twins.items()):
-            twins = [process for process in running if process.node_id == node_id]
-            if len(twins) == 2 and now - since > TWINS_S:
-                del self._twins[node_id]
-                if self.calm(twins[0], twins[1], since):
-                    self._break("twins", f"{twins[0]} and {twins[1]} both run")
-            elif len(twins) < 2 and now - since > TWINS_S + CALM_S:
+        for node_id, lately in list(self._twins.items()):
+            twins = [one for one in self._processes() if one.node_id == node_id and one.ended_at is None]
+            if len(twins) == 2:
+                self._twins[node_id] = now
+                if self.calm(twins[0], twins[1], now - TWINS_S) and self._first_time(*twins):
+                    self._break("twins", f"{twins[0]} and {twins[1]} both run, though they could talk")
+            elif now - lately > CALM_S:
                 del self._twins[node_id]
 
     # What it takes

@@ -14,14 +14,14 @@ import attrs
 
 from pico_twisted.core.gossip import Event, Gossip, GossipSettings, KeysChanged
 from pico_twisted.core.gossip.events import Value
-from pico_twisted.testing.promises import CALM_S, Bounds, Promises
+from pico_twisted.testing.promises import ACTIVE_S, CALM_S, Promises, ghost_bound_s
 from pico_twisted.testing.simulated_node import Process, Surroundings
 from pico_twisted.testing.spreads import Spreads
 from pico_twisted.testing.virtual_network import Cut, NetworkSettings, Reach, VirtualNetwork, VirtualTime
 
 LOOK_S = 0.25
 """Between two looks at what everybody shows."""
-LOOK_CLOSELY = 20
+LOOK_CLOSELY = 40
 """Each so manyth look is a close one."""
 EPOCH_MS = 1_700_000_000_000
 """What wall clocks say at the beginning."""
@@ -96,6 +96,7 @@ class SimulatedCluster:
         promises: what was broken.
         spreads: how long news took.
         network: counts packets.
+        ghost_s: how long a process may be shown after its end.
         counts: what happened, by name.
         started: processes so far.
     """
@@ -111,8 +112,10 @@ class SimulatedCluster:
         self.processes: list[Process] = []
         self.reach = Reach(self.time, machines)
         self.network = VirtualNetwork(self.time, self.reach, settings.network, random.Random(self.rng.getrandbits(64)))
-        self.bounds = Bounds.of(nodes=settings.nodes, loss=settings.network.loss, interval_s=settings.interval_s)
-        self.promises = Promises(self.time, self.reach, self.bounds, lambda: self.processes, self._shows)
+        self.ghost_s = ghost_bound_s(settings.interval_s)
+        self.promises = Promises(
+            self.time, self.reach, self.ghost_s, lambda: self.processes, self._shows, self._finds_a_seed
+        )
         self.spreads = Spreads(self.promises.calm)
         self.counts: dict[str, int] = {}
         self.started = 0
@@ -264,11 +267,14 @@ class SimulatedCluster:
         if what == "started":
             self.processes.append(process)
             self.promises.owns(process)
+            self.spreads.superseded(process.node_id, now)
             if process.machine % max(1, self.settings.nodes // 10) == 0:
                 self.promises.witness(process)
             self.spreads.begin("start", process, self.running(), now, status="active")
         elif what == "took another generation":
             self.promises.owns(process)
+            if now - process.started_at > ACTIVE_S:
+                process.calm_since = now  # others learn of it as of a start
         elif what == "leaves":
             self.spreads.begin("left", process, self._showing(process), now, status="left")
         elif what == "ended":
@@ -287,6 +293,15 @@ class SimulatedCluster:
         machine = self._by_address.get(address)
         process = machine.process if machine is not None else None
         return process if process is not None and process.ended_at is None else None
+
+    def _finds_a_seed(self, process: Process) -> bool:
+        hears, own = self.reach.hears, process.machine
+        is_seed = own < self.settings.seeds
+        return any(
+            one.machine != own and hears(own, one.machine) and hears(one.machine, own)
+            for one in self.running()
+            if is_seed or one.machine < self.settings.seeds
+        )
 
     def _shows(self, observer: Process, process: Process, status: str | None, version: int) -> None:
         self.spreads.shown(process, observer, status, version, self.time.now)

@@ -82,7 +82,9 @@ class Process:
         ended_at: when it ended; None while it has not.
         left_at: when it said that it leaves.
         stopped: it is stopped, by SIGSTOP.
-        calm_since: since when it ran without a stop; infinite while it is stopped or has ended.
+        calm_since: since when it ran without a stop, and as one generation if that changed late; infinite while it is
+        stopped or has ended.
+        found_since: since when it knows somebody, or could find a seed; infinite while it does not and cannot.
         resumed_at: when it went on after its last stop.
         settled: the version of its map at the time that `settle` was called with.
         synced_at: when the last syncs were wanted.
@@ -111,7 +113,7 @@ class Process:
             settings, rng=random.Random(around.rng.getrandbits(64)), now=time.now, wall_ms=wall_ms
         )
         self.generations = [wall_ms]
-        self.started_at = self.calm_since = time.now
+        self.started_at = self.calm_since = self.found_since = time.now
         self.resumed_at = -math.inf
         self.ended_at: float | None = None
         self.left_at: float | None = None
@@ -124,7 +126,6 @@ class Process:
         self.settled = 0
         self._tick_at = math.inf
         self._inbox: list[Callable[[], None]] = []
-        self._asking: set[str] = set()
         around.network.listen(address, machine, self._receive)
         self.gossip.seed(seeds)
         around.watch.changed(self, "started")
@@ -154,12 +155,14 @@ class Process:
 
     def write(self, key: str, value: Value | None) -> None:
         """Say something of itself, or say it no longer."""
-        now = self._around.time.now
+        now, own = self._around.time.now, self.own
+        before = own.version
         if value is None:
             self.gossip.delete(key, now)
         else:
             self.gossip.set(key, value, now)
-        own = self.own
+        if own.version == before:
+            return
         self._written.append((now, own.version))
         self.most_keys = max(self.most_keys, own.keys)
         self.most_tombstones = max(self.most_tombstones, own.tombstones)
@@ -246,6 +249,7 @@ class Process:
         if at == self._tick_at and self.running:
             self._tick_at = math.inf
             self.gossip.tick(self._around.time.now)
+            self.gossip.delays()  # nobody counts them here
             self._step()
 
     def _receive(self, packet: bytes, source: str) -> None:
@@ -263,33 +267,26 @@ class Process:
         member = self.gossip.view.members.get(node_id)
         other = self._around.find(member.address) if member is not None else None
         request = self.gossip.sync_request()
-        if other is None or other.node_id != node_id or node_id in self._asking or rng.random() < LINK_FAILS:
-            return
-        self._asking.add(node_id)
-        time.after(LINK_S * rng.random(), other._asked, request, self)
-        time.after(LINK_GIVES_UP_S, self._give_up, node_id)
+        if other is not None and other.node_id == node_id and rng.random() >= LINK_FAILS:
+            time.after(LINK_S * rng.random(), other._asked, request, self, time.now)
 
-    def _give_up(self, node_id: str) -> None:
-        if self.stopped:
-            self._inbox.append(lambda: self._give_up(node_id))
-        else:
-            self._asking.discard(node_id)
-
-    def _asked(self, request: bytes, asker: Process) -> None:
+    def _asked(self, request: bytes, asker: Process, asked_at: float) -> None:
         around = self._around
         if self.stopped:
-            self._inbox.append(lambda: self._asked(request, asker))
+            self._inbox.append(lambda: self._asked(request, asker, asked_at))
         elif self.ended_at is None and self._linked(asker):
             answer = self.gossip.sync_answer(request, around.time.now)
-            around.time.after(LINK_S * around.rng.random(), asker._answered, answer, self)
+            around.time.after(LINK_S * around.rng.random(), asker._answered, answer, self, asked_at)
 
-    def _answered(self, answer: bytes, other: Process) -> None:
+    def _answered(self, answer: bytes, other: Process, asked_at: float) -> None:
+        now = self._around.time.now
         if self.stopped:
-            self._inbox.append(lambda: self._answered(answer, other))
-        elif self.ended_at is None and other.node_id in self._asking and self._linked(other):
-            self._asking.discard(other.node_id)
-            self.gossip.sync_apply(answer, other.node_id, self._around.time.now)
-            self._step()
+            self._inbox.append(lambda: self._answered(answer, other, asked_at))
+        elif self.ended_at is None and self._linked(other):
+            # who was stopped meanwhile may read the answer before he finds that he waited for too long
+            if now - asked_at < LINK_GIVES_UP_S or self.resumed_at > asked_at:
+                self.gossip.sync_apply(answer, other.node_id, now)
+                self._step()
 
     def _linked(self, other: Process) -> bool:
         """Whether a link between the two works: packets must go both ways."""

@@ -83,7 +83,7 @@ def report(cluster: SimulatedCluster) -> list[str]:
     lines.append("at most: " + "; ".join(f"{count} {what}" for what, count in sorted(promises.most.items())))
     lines.append("happened: " + "; ".join(f"{count} {what}" for what, count in sorted(cluster.counts.items())))
     lines.append(
-        f"promised: no process shown as there {cluster.bounds.ghost_s:.1f} s after its end; shown by all "
+        f"promised: no process shown as there {cluster.ghost_s:.1f} s after its end; shown by all "
         f"{ACTIVE_S:.0f} s after its start; everything as it should be {CALM_S:.0f} s after what disturbed it"
     )
     lines.append(f"digest of all that happened: {cluster.digest()}")

@@ -85,12 +85,23 @@ class Spreads:
                     spread.worst_s = max(spread.worst_s, took_s)
         self._finish(about.number, now)
 
+    def superseded(self, node_id: str, now: float) -> None:
+        """A process with an ID started, so nobody will show any more how an earlier one of it ended."""
+        for number, spreads in list(self._about.items()):
+            if spreads[0].about.node_id == node_id and spreads[0].about.ended_at is not None:
+                for spread in spreads:
+                    spread.waiting.clear()
+                    spread.worst_s = math.inf
+                self._finish(number, now)
+
     def look(self, now: float) -> None:
         """Leave out who cannot show it any more, and give up what takes for ever. To be called now and then."""
         for number in list(self._about):
             for spread in self._about[number]:
-                for other in [other for other in spread.waiting.values() if not self._could(spread, other)]:
-                    del spread.waiting[other.number]
+                ended = spread.about.ended_at is not None and spread.status not in ("unreachable", "left")
+                for other in list(spread.waiting.values()):
+                    if ended or not self._could(spread, other):
+                        del spread.waiting[other.number]
                 if now - spread.began_at > GIVEN_UP_S and spread.waiting:
                     self.missing[spread.kind] = self.missing.get(spread.kind, 0) + len(spread.waiting)
                     spread.waiting.clear()

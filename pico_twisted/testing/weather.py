@@ -72,6 +72,7 @@ class Weather:
         self._nodes = cluster.settings.nodes
         self._next_id = 0
         self._cutting = False
+        self._over = False
         self._endpoints: list[dict[str, int]] = [{} for _ in cluster.machines]
         for number in range(settings.endpoints):
             self._endpoints[number % self._nodes][f"endpoint:service-{number}"] = self._rng.randrange(1, 4)
@@ -96,12 +97,17 @@ class Weather:
             if mean_s > 0:
                 self._again(mean_s, do)
 
+    def end(self) -> None:
+        """Let nothing further begin. What has begun goes on: a cut heals, who is stopped goes on."""
+        self._over = True
+
     def _again(self, mean_s: float, do: Callable[[], None]) -> None:
         self._cluster.time.after(self._rng.expovariate(1.0 / mean_s), self._do, mean_s, do)
 
     def _do(self, mean_s: float, do: Callable[[], None]) -> None:
-        do()
-        self._again(mean_s, do)
+        if not self._over:
+            do()
+            self._again(mean_s, do)
 
     def _between(self, low: float, high: float) -> float:
         """A number, as likely between 1 and 2 as between 10 and 20."""
@@ -161,6 +167,8 @@ class Weather:
         self._cluster.time.after(down_s, self._start, machine, node_id)
 
     def _start(self, machine: Machine, node_id: str | None) -> None:
+        if machine.process is not None and machine.process.ended_at is None:
+            return  # one that left while it was told of a twin would be started twice
         process = self._cluster.start(machine.number, node_id=node_id)
         keys = self.keys(machine.number)
         for key in [key for key in keys if not key.startswith("endpoint:")]:

@@ -33,20 +33,18 @@ from pico_twisted.core.gossip import packets
 from pico_twisted.core.gossip.challenge import Challenger
 from pico_twisted.core.gossip.events import Event, SyncWanted, Value
 from pico_twisted.core.gossip.members import GOSSIP_ADDR, LEFT, STATUS, Member, Standing
-from pico_twisted.core.gossip.packets import CHALLENGE, DELTA, FIXED_BYTES, REPLY, SYN, Body, Digest
-from pico_twisted.core.gossip.sealing import RANDOM_BYTES, PacketError, Sealer
-from pico_twisted.core.gossip.state import VersionedMap
+from pico_twisted.core.gossip.packets import CHALLENGE, DELTA, FIXED_BYTES, REPLY, SYN, Body
+from pico_twisted.core.gossip.sealing import MAX_GENERATION, RANDOM_BYTES, PacketError, Sealer
 from pico_twisted.core.gossip.sync import pack_answer, pack_request, read_answer, read_request
+from pico_twisted.core.gossip.telling import OWN_ITEM_BYTES, Telling
 from pico_twisted.core.gossip.view import View
 
 FANOUT: Final = 4
 """Live nodes that each round exchanges digests with."""
+SEEDS_ALONE: Final = 3
+"""Seeds that are tried in each round while we know nobody; else one is that is no live node, in turn."""
 PUSH_TO: Final = 8
 """Nodes that news go to at once."""
-PUSH_PACKETS: Final = 4
-"""Packets of news for each of them; who needs more asks for it."""
-PUSH_AGAIN_MS: Final = 1000
-"""News of the last second are pushed again with newer ones, for those who missed them."""
 GATHER_S: Final = 0.02
 """How long changes wait for further ones."""
 JITTER: Final = 0.1
@@ -55,8 +53,8 @@ PAUSED: Final = 2.0
 """In intervals: a tick that late means that we did not run."""
 FAREWELL_S: Final = 0.1
 """After this long without an answer a node is told again that we leave."""
-_OWN_ITEM_BYTES: Final = 128
-"""Our own item in a digest, with the longest ID."""
+GENERATIONS: Final = 1000
+"""From so many the next generation is chosen when a later one of our ID turns out to be dead. They are milliseconds."""
 MAX_TOMBSTONES: Final = 20_000
 """Of our own map: beyond it the floor rises early, and who is below it takes the whole map."""
 
@@ -110,10 +108,12 @@ class Gossip:
     """
 
     def __init__(self, settings: GossipSettings, *, rng: Random, now: float, wall_ms: int) -> None:
+        wall_ms = min(max(wall_ms, 0), MAX_GENERATION)  # a clock may be that wrong
         self.node_id = settings.node_id
         self.view = View(settings.node_id, wall_ms, settings.interval_s, settings.forget_s)
         self.counts: dict[str, int] = {}
         self._own = self.view.own
+        self._telling = Telling(self.view)
         self._settings = settings
         self._interval_s = settings.interval_s
         self._rng = rng
@@ -122,8 +122,8 @@ class Gossip:
         self._sealer = Sealer(settings.cluster, settings.secrets, settings.node_id, wall_ms, random)
         self._challenger = Challenger(rng.randbytes(32))
         self._seeds: tuple[str, ...] = ()
+        self._seeds_tried = 0
         self._out: list[tuple[bytes, str]] = []
-        self._cursor = 0
         self._round_at = now
         self._judge_at = now + settings.interval_s
         self._news_at = math.inf
@@ -170,8 +170,8 @@ class Gossip:
 
     @property
     def told(self) -> bool:
-        """Whether every live node knows that we left."""
-        return all(self._knows(member) >= self._left_version for member in self.view.live())
+        """Whether we left and every live node knows that."""
+        return self._left_version > 0 and all(self._knows(member) >= self._left_version for member in self.view.live())
 
     @property
     def joined(self) -> bool:
@@ -264,29 +264,29 @@ class Gossip:
             kept_ms = int(2000 * self._settings.forget_s)
             self._own.raise_floor(self._own.old_tombstones(self._uptime_ms(now) - kept_ms, MAX_TOMBSTONES))
         self.view.drop_rumours(now)
-        self.view.events.extend(SyncWanted(node_id) for node_id in self.view.syncs_wanted(now))
+        source = self.view.sync_wanted(now)
+        if source is not None:
+            self.view.events.append(SyncWanted(source))
         for member in self._partners(now):
             self._send_syn(member.address, member, now)
         known = {member.address for member in self.view.live()}
         known.add(str(self._own.get(GOSSIP_ADDR)))
         strangers = [seed for seed in self._seeds if seed not in known]
-        if strangers and (len(known) == 1 or self._rng.random() < 0.5):
-            for _ in range(min(3, len(strangers)) if len(known) == 1 else 1):
-                self._send_syn(strangers.pop(self._rng.randrange(len(strangers))), None, now)
+        for _ in range(min(SEEDS_ALONE if len(known) == 1 else 1, len(strangers))):
+            self._seeds_tried += 1
+            self._send_syn(strangers[self._seeds_tried % len(strangers)], None, now)
 
     def _partners(self, now: float) -> list[Member]:
         """Whom this round exchanges digests with."""
         live = [member for member in self.view.live() if member.address]
         partners = live
         if len(live) > FANOUT:
-            partners = self._rng.sample(live, FANOUT)
-            suspects = [one for one in live if one.suspect(now) and one not in partners]
+            suspects = [one for one in live if one.suspect(now)]
+            doubts = any(one.doubtful(now) for one in suspects)
+            partners = self._rng.sample(live, min(2 * FANOUT if doubts else FANOUT, len(live)))
+            suspects = [one for one in suspects if one not in partners]
             partners += suspects if len(suspects) <= FANOUT else self._rng.sample(suspects, FANOUT)
-        lost = [
-            member
-            for member in self.view.members.values()
-            if member.standing is Standing.UNREACHABLE and member.address
-        ]
+        lost = [one for one in self.view.members.values() if one.standing is Standing.UNREACHABLE and one.address]
         if lost and self._rng.random() < 0.5:
             partners = [*partners, lost[self._rng.randrange(len(lost))]]
         return [*partners, *self._probes(now, again=True)]
@@ -312,6 +312,8 @@ class Gossip:
         return now - self._slept_s if now < self._awake_at else now
 
     def _take_generation(self, generation: int, now: float) -> None:
+        # by chance, since in the other half of a parted cluster another one of our ID may take one at the same time
+        generation = min(generation + self._rng.randrange(GENERATIONS), MAX_GENERATION)
         self._count("generations")
         self.view.generation = generation
         self._sealer.set_generation(generation)
@@ -349,95 +351,19 @@ class Gossip:
         self._out.append((packet, address))
 
     def _send_syn(self, address: str, member: Member | None, now: float, deltas: list[bytes] | None = None) -> None:
-        """Begin an exchange: our own item, and of the others as many as fit, in turn."""
-        room = self._room() - sum(map(len, deltas or ()))
-        digest = [packets.pack_digest(self.view.own_digest())]
-        room -= len(digest[0])
-        others = list(self.view.members.values())
-        count = len(others)
-        start = self._cursor % count if count else 0
-        for position in range(count):
-            other = others[(start + position) % count]
-            if self.view.spoken_of(other, now):
-                item = packets.pack_digest(other.digest(now))
-                room -= len(item)
-                if room < 0:
-                    self._cursor = start + position
-                    break
-                digest.append(item)
+        """Begin an exchange."""
+        digest = self._telling.digest(self._room() - sum(map(len, deltas or ())), now)
         self._send(SYN, address, member, now, digest=digest, deltas=deltas)
-
-    def _reply(self, address: str, member: Member, body: Body, now: float) -> None:
-        """Answer a digest: what we want, what we know better, and as much of it as fits."""
-        theirs = {item[0]: item for item in body.digest}
-        room = self._room()
-        wants = self._wants(body.digest, room // 4)
-        room -= sum(map(len, wants))
-        digest = [packets.pack_digest(self.view.own_digest())]
-        room -= len(digest[0])
-        newer: list[tuple[str, int]] = [(self.node_id, body.have[1] if body.have[0] == self.generation else 0)]
-        fresher: list[Member] = []
-        for other in self.view.members.values():
-            said = theirs.get(other.node_id)
-            if said is not None and said[1] == other.generation:
-                if other.map.version > said[3]:
-                    newer.append((other.node_id, said[3]))
-                elif other.heartbeat <= said[2]:
-                    continue
-            elif said is not None:
-                if said[1] > other.generation:
-                    continue
-                newer.append((other.node_id, 0))
-            if other is not member and self.view.spoken_of(other, now):
-                fresher.append(other)
-        deltas = self._deltas(newer, room // 2 if fresher else room)
-        room -= sum(map(len, deltas))
-        for other in fresher:
-            item = packets.pack_digest(other.digest(now))
-            room -= len(item)
-            if room < 0:
-                break
-            digest.append(item)
-        self._send(REPLY, address, member, now, digest=digest, deltas=deltas, wants=wants)
-
-    def _wants(self, digest: list[Digest], room: int) -> list[bytes]:
-        """Of what others know better, the nodes of which we want entries."""
-        wants: list[bytes] = []
-        for node_id, generation, _, version, _, _ in digest:
-            member = self.view.of(node_id, generation)
-            if member is not None and version > member.map.version and not member.below_floor:
-                item = packets.pack_want((node_id, generation, member.map.version))
-                room -= len(item)
-                if room < 0:
-                    break
-                wants.append(item)
-        return wants
-
-    def _deltas(self, newer: Sequence[tuple[str, int]], room: int) -> list[bytes]:
-        """Entries of these nodes above these versions, as many as fit; ours are always first."""
-        deltas: list[bytes] = []
-        for node_id, after in newer:
-            if room < 64:
-                break
-            own = node_id == self.node_id
-            known = self._own if own else self.view.members[node_id].map
-            if after < known.floor or after >= known.version:
-                continue
-            generation = self.generation if own else self.view.members[node_id].generation
-            packed, _ = packets.pack_delta(node_id, generation, after, known.floor, known.since(after), room)
-            if packed:
-                room -= len(packed)
-                deltas.append(packed)
-        return deltas
 
     # News
 
     def _push(self, now: float) -> None:
         """Tell what is new: of ourselves, and once what others pushed to us; and probe who was just heard of."""
+        room = self._room() - 2 * OWN_ITEM_BYTES
         live = [member for member in self.view.live() if member.address]
         if self._own.version > self._pushed and live:
             targets = live if len(live) <= PUSH_TO else self._rng.sample(live, PUSH_TO)
-            news = self._news(self.node_id, self.generation, self._own, self._pushed)
+            news = self._telling.news(self.node_id, self.generation, self._own, self._pushed, room)
             self._push_to(targets, news, now, hops=0 if len(live) > PUSH_TO else 1)
         self._pushed = self._own.version
         relays, self._relays = self._relays, {}
@@ -446,33 +372,15 @@ class Gossip:
             others = [one for one in live if one is not member]
             if member is not None and others:
                 targets = others if len(others) <= PUSH_TO else self._rng.sample(others, PUSH_TO)
-                news = self._news(node_id, member.generation, member.map, after)
+                news = self._telling.news(node_id, member.generation, member.map, after, room)
                 self._push_to(targets, news, now, hops=1, about=member)
         for member in self._probes(now, again=False):
             self._send_syn(member.address, member, now)
 
-    def _news(self, node_id: str, generation: int, known: VersionedMap, pushed: int) -> list[bytes]:
-        """The packets' worth of entries that were not pushed yet; with those of the last second if all fit into one."""
-        room = self._room() - 2 * _OWN_ITEM_BYTES
-        after = known.before(min(pushed, known.version - PUSH_AGAIN_MS))
-        if after >= known.floor:
-            packed, version = packets.pack_delta(node_id, generation, after, known.floor, known.since(after), room)
-            if packed and version == known.version:
-                return [packed]
-        after = known.before(pushed)
-        news: list[bytes] = []
-        while after < known.version and len(news) < PUSH_PACKETS and after >= known.floor:
-            packed, version = packets.pack_delta(node_id, generation, after, known.floor, known.since(after), room)
-            if not packed:
-                break
-            news.append(packed)
-            after = version
-        return news
-
     def _push_to(
         self, targets: Sequence[Member], news: list[bytes], now: float, *, hops: int, about: Member | None = None
     ) -> None:
-        digest = [packets.pack_digest(self.view.own_digest())]
+        digest = self._telling.own_digest()
         if about is not None:
             digest.append(packets.pack_digest(about.digest(now)))
         for target in targets:
@@ -485,7 +393,7 @@ class Gossip:
             known = self._knows(member)
             if known < self._left_version and member.address:
                 after = self._own.before(self._left_version - 1)
-                deltas = self._deltas([(self.node_id, known), (self.node_id, after)], self._room() // 2)
+                deltas = self._telling.deltas([(self.node_id, known), (self.node_id, after)], self._room() // 2)
                 self._send_syn(member.address, member, now, deltas)
 
     # Packets in
@@ -513,21 +421,24 @@ class Gossip:
         self._count(f"received {packets.KINDS[body.kind]}")
         self._now = now
         said_at = self._said_at(now)
-        if header.node_id == self.node_id:
-            if body.digest:
-                self.view.hear(body.digest[0], header.node_id, said_at, now)
-            return None
         view = self.view
         proven = self._challenger.check(body.echo, source, now)
-        member = view.sender(header, body, proven, source, said_at, now)
+        member = None
+        if header.node_id != self.node_id:
+            member = view.sender(header, body, proven, source, said_at, now)
+        elif proven and body.digest:
+            view.hear(body.digest[0], header.node_id, said_at, now)
         if member is None:
-            # Nobody whom we know and who proved its address; or a life that is over, which may have to hear of that.
+            # Nobody whom we know and who proved its address; a life that is over, which may have to hear of that; or
+            # another process with our ID, which has to hear of us.
             stranger = Member(header.node_id, header.generation, self._interval_s, now)
             stranger.challenge = body.challenge
             self._answer(stranger, body, False, proven, source, now)
             return None
-        for item in body.digest:
-            view.hear(item, header.node_id, said_at, now)
+        if proven:
+            view.hear_all(body.digest, header.node_id, said_at, now)
+        else:
+            view.hear_versions(body.digest, header.node_id, now)
         gap = False
         for delta in body.deltas:
             missing, after = view.apply(delta, header.node_id, now)
@@ -548,29 +459,18 @@ class Gossip:
             if body.kind == SYN:
                 self._send(CHALLENGE, source, member, now)
         elif body.kind == SYN:
-            self._reply(source, member, body, now)
+            digest, deltas, wants = self._telling.answer(member, body, self._room(), now)
+            self._send(REPLY, source, member, now, digest=digest, deltas=deltas, wants=wants)
         elif body.kind == CHALLENGE:
             self._send_syn(source, member, now)
         elif body.kind == REPLY:
-            deltas = self._deltas(self._newer_than(body), self._room() - _OWN_ITEM_BYTES)
+            deltas = self._telling.deltas(self._telling.wanted(body), self._room() - OWN_ITEM_BYTES)
             if deltas:
-                digest = [packets.pack_digest(self.view.own_digest())]
-                self._send(DELTA, source, member, now, digest=digest, deltas=deltas)
+                self._send(DELTA, source, member, now, digest=self._telling.own_digest(), deltas=deltas)
         elif gap:
-            wants = self._wants(body.digest, self._room() // 2)
+            wants = self._telling.wants(body.digest, self._room() // 2)
             if wants:
-                digest = [packets.pack_digest(self.view.own_digest())]
-                self._send(REPLY, source, member, now, digest=digest, wants=wants)
-
-    def _newer_than(self, body: Body) -> list[tuple[str, int]]:
-        """What a reply wants of us, and what we know better than it does."""
-        newer = {
-            node_id: version for node_id, generation, version in body.wants if self.view.holds(node_id, generation)
-        }
-        for node_id, generation, _, version, _, _ in body.digest:
-            if node_id != self.node_id and self.view.holds(node_id, generation):
-                newer.setdefault(node_id, version)
-        return list(newer.items())
+                self._send(REPLY, source, member, now, digest=self._telling.own_digest(), wants=wants)
 
     # Whole maps, over node links
 

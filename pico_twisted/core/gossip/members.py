@@ -40,7 +40,11 @@ class Member:
         reported: the highest version of its map that anybody spoke of.
         reporter: who did.
         floor_reported: the highest floor that anybody spoke of.
-        behind_since: since when we have less than was reported; None when we do not.
+        behind_since: since when we lack something that was reported; None when we do not.
+        behind_until: the version that was reported then.
+        syncs: how often a sync was wanted meanwhile.
+        address: where to send packets; "" when that is not known yet.
+        asked_at: when it was asked for whole maps last.
         source: where its last proven packet came from.
         challenge: the last that it gave us, to be echoed.
         told: the status that was told last.
@@ -50,8 +54,11 @@ class Member:
 
     __slots__ = (
         "accrual",
+        "address",
         "alive_at",
+        "asked_at",
         "behind_since",
+        "behind_until",
         "challenge",
         "cut",
         "first_heard_at",
@@ -71,6 +78,7 @@ class Member:
         "source",
         "standing",
         "sync_at",
+        "syncs",
         "told",
         "watched_from",
     )
@@ -92,9 +100,13 @@ class Member:
         self.reporter = ""
         self.floor_reported = 0
         self.behind_since: float | None = None
+        self.behind_until = 0
         self.cut = False
         self.sync_at = 0.0
+        self.syncs = 0
+        self.asked_at = -1.0
         self.source = ""
+        self.address = ""
         self.challenge = b""
         self.told = ""
         self.probed_at = -1.0
@@ -104,11 +116,10 @@ class Member:
     def __repr__(self) -> str:
         return f"<Member {self.node_id} {self.generation} {self.standing.value}>"
 
-    @property
-    def address(self) -> str:
-        """Where to send packets; "" when that is not known yet."""
+    def find_address(self) -> None:
+        """Note the address anew. To be called when its key or the source may have changed."""
         value = self.get(GOSSIP_ADDR)
-        return value if isinstance(value, str) and value else self.source
+        self.address = value if isinstance(value, str) and value else self.source
 
     @property
     def status(self) -> str:
@@ -118,9 +129,9 @@ class Member:
         return str(self.standing.value)
 
     def get(self, key: str) -> Value | None:
-        """The value of a key, of the last generation's where this one did not say yet."""
+        """The value of a key, of the last generation's where this one did not say yet; but its status is its own."""
         value = self.map.get(key)
-        return self.previous.get(key) if value is None else value
+        return self.previous.get(key) if value is None and key != STATUS else value
 
     def keys(self) -> Mapping[str, Value]:
         """All keys, as they count now."""
@@ -142,6 +153,10 @@ class Member:
     def suspect(self, now: float) -> bool:
         """Whether it is to be asked directly."""
         return self.silence_s(now) >= self.accrual.suspect_s
+
+    def doubtful(self, now: float) -> bool:
+        """Whether others are to be asked for it."""
+        return self.silence_s(now) >= self.accrual.doubtful_s
 
     def digest(self, now: float) -> Digest:
         """What we say of it in a digest."""
@@ -173,8 +188,11 @@ class Member:
         if self.map.version >= self.reported and self.map.version >= self.floor_reported:
             self.behind_since = None
             self.cut = False
-        elif self.behind_since is None:
+            self.syncs = 0
+        elif self.behind_since is None or (self.map.version >= self.behind_until and not self.below_floor):
+            # behind with what was reported since, not any more with what was at first
             self.behind_since = now
+            self.behind_until = self.reported
 
     @property
     def below_floor(self) -> bool:

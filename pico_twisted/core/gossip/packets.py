@@ -8,13 +8,14 @@ checked; whatever is odd makes the whole packet `garbage`.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Final
 
 import attrs
 import msgpack
 
 from pico_twisted.core.gossip.events import Value
-from pico_twisted.core.gossip.sealing import MAX_ID_BYTES, PacketError
+from pico_twisted.core.gossip.sealing import MAX_GENERATION, MAX_ID_BYTES, PacketError
 from pico_twisted.core.gossip.state import Entry
 
 SYN: Final = 1
@@ -171,7 +172,7 @@ def read_body(data: bytes) -> Body:
             deltas=[_read_delta(item) for item in deltas],
             wants=[(name(node), number(generation), number(version)) for node, generation, version in wants],
         )
-    except (ValueError, TypeError, IndexError, AttributeError):
+    except (ValueError, TypeError, LookupError):
         raise PacketError("garbage") from None
 
 
@@ -183,6 +184,11 @@ def unpack(data: bytes, most_items: int) -> Any:
     """
     size = len(data)
     try:
+        # Once through without making anything: an array whose items are not there would be made all the same, and
+        # arrays in arrays would make far more than there is data.
+        all_there = msgpack.Unpacker(max_buffer_size=max(size, 1))
+        all_there.feed(data)
+        all_there.skip()
         return msgpack.unpackb(
             data,
             raw=False,
@@ -197,8 +203,9 @@ def unpack(data: bytes, most_items: int) -> Any:
         raise ValueError(str(error)) from None
 
 
+@lru_cache(maxsize=4096)
 def name(value: Any) -> str:
-    """A node ID."""
+    """A node ID. The same few come again and again, so they are checked once, and kept once."""
     if type(value) is not str or not 0 < len(value) <= MAX_ID_BYTES or not (value.isascii() and value.isprintable()):
         raise ValueError("not a node ID")
     return value
@@ -222,7 +229,7 @@ def read_digest(item: Any) -> Digest:
     node_id, generation, heartbeat, version, floor, age_ms = item
     if not (
         type(generation) is type(heartbeat) is type(version) is type(floor) is type(age_ms) is int
-        and 0 <= generation < _TOP
+        and 0 <= generation <= MAX_GENERATION
         and 0 <= heartbeat < _TOP
         and 0 <= floor <= version < _TOP
         and 0 <= age_ms < _TOP
@@ -238,13 +245,18 @@ def read_entries(flat: list[Any], after: int) -> list[Entry]:
     entries: list[Entry] = []
     for position in range(0, len(flat), 3):
         key, value, version = flat[position : position + 3]
-        if type(key) is not str or not 0 < len(key) <= MAX_KEY_BYTES or not (key.isascii() and key.isprintable()):
-            raise ValueError("not a key")
         if number(version) <= after:
             raise ValueError("versions out of order")
         after = version
-        entries.append((key, _value(value), version))
+        entries.append((_key(key), _value(value), version))
     return entries
+
+
+@lru_cache(maxsize=16384)
+def _key(value: Any) -> str:
+    if type(value) is not str or not 0 < len(value) <= MAX_KEY_BYTES or not (value.isascii() and value.isprintable()):
+        raise ValueError("not a key")
+    return value
 
 
 def _value(value: Any) -> Value | None:

@@ -31,6 +31,8 @@ FORMAT: Final = 1
 SEAL_BYTES: Final = 16
 RANDOM_BYTES: Final = 8
 MAX_ID_BYTES: Final = 64
+MAX_GENERATION: Final = (1 << 48) - 1
+"""A wall clock shows that in the year 10889. Bounded so that none can claim one that no restart would supersede."""
 WINDOW: Final = 64
 MAX_SENDERS: Final = 4096
 """Windows and keys that are kept; one takes about half a kilobyte."""
@@ -83,8 +85,10 @@ class _Sender:
             self.seen = ((self.seen << ahead) | 1) & ((1 << WINDOW) - 1) if ahead < WINDOW else 1
             self.highest = sequence
             return True
+        if -ahead >= WINDOW:
+            return False
         bit = 1 << -ahead
-        if -ahead >= WINDOW or self.seen & bit:
+        if self.seen & bit:
             return False
         self.seen |= bit
         return True
@@ -171,7 +175,9 @@ class Sealer:
             raise PacketError("garbage")
         _, id_bytes, cluster_tag, key_tag, random, generation, sequence = _HEADER.unpack_from(packet)
         end = HEADER_BYTES + id_bytes
-        if not 0 < id_bytes <= MAX_ID_BYTES or len(packet) < end or generation >= _TOP or not 0 < sequence < _TOP:
+        if not 0 < id_bytes <= MAX_ID_BYTES or len(packet) < end:
+            raise PacketError("garbage")
+        if generation > MAX_GENERATION or not 0 < sequence < _TOP:
             raise PacketError("garbage")
         if cluster_tag != self._cluster_tag:
             raise PacketError("cluster")

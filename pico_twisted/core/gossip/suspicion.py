@@ -19,6 +19,10 @@ UNREACHABLE: Final = 8.0
 """Deviations beyond the mean from which on a node counts as unreachable: 2.1 s at the default interval, when calm."""
 SUSPECT: Final = 3.0
 """From here on a node is asked directly, before it is judged."""
+DOUBTFUL: Final = 5.0
+"""And from here on more of the others are asked: it may be that only the way to us is bad."""
+MOST_PATIENT: Final = 16.0
+"""In intervals: no silence is suffered for longer, whatever was seen. So a dead node is found in bounded time."""
 LEAST_DEVIATION: Final = 0.4
 """Of the interval: what a process that waits for its turn on a busy machine is late by."""
 WEIGHT: Final = 1 / 16
@@ -35,20 +39,33 @@ class Accrual:
 
     Attributes:
         suspect_s: a silence that long makes the node suspect.
+        doubtful_s: and that long, doubtful.
         unreachable_s: and that long, unreachable.
     """
 
-    __slots__ = ("_deviation_s", "_interval_s", "_mean_s", "_variance", "suspect_s", "unreachable_s")
+    __slots__ = (
+        "_deviation_s",
+        "_least_s",
+        "_longest_s",
+        "_mean_s",
+        "_most_s",
+        "_variance",
+        "doubtful_s",
+        "suspect_s",
+        "unreachable_s",
+    )
 
     def __init__(self, interval_s: float) -> None:
-        self._interval_s = interval_s
+        self._least_s = LEAST_DEVIATION * interval_s
+        self._longest_s = LONGEST * interval_s
+        self._most_s = MOST_PATIENT * interval_s
         self._mean_s = interval_s
-        self._variance = (interval_s / 2) ** 2
+        self._variance = self._least_s**2
         self._set_limits()
 
     def observe(self, silence_s: float) -> None:
         """Newer news came, that much later than the news before."""
-        silence_s = min(silence_s, LONGEST * self._interval_s)
+        silence_s = min(silence_s, self._longest_s)
         off = silence_s - self._mean_s
         self._mean_s += WEIGHT * off
         self._variance = (1 - WEIGHT) * (self._variance + WEIGHT * off * off)
@@ -60,6 +77,7 @@ class Accrual:
 
     def _set_limits(self) -> None:
         # kept, since they are compared with far more often than they change
-        deviation_s = self._deviation_s = max(math.sqrt(self._variance), LEAST_DEVIATION * self._interval_s)
-        self.suspect_s = self._mean_s + SUSPECT * deviation_s
-        self.unreachable_s = self._mean_s + UNREACHABLE * deviation_s
+        deviation_s = self._deviation_s = max(math.sqrt(self._variance), self._least_s)
+        self.unreachable_s = min(self._mean_s + UNREACHABLE * deviation_s, self._most_s)
+        self.doubtful_s = min(self._mean_s + DOUBTFUL * deviation_s, self.unreachable_s)
+        self.suspect_s = min(self._mean_s + SUSPECT * deviation_s, self.unreachable_s)

@@ -14,9 +14,9 @@ from typing import Final
 
 from pico_twisted.core.gossip.events import Conflict, Event, KeysChanged, StatusChanged, Value
 from pico_twisted.core.gossip.identity import OwnName
-from pico_twisted.core.gossip.members import LEFT, STATUS, Member, Standing
+from pico_twisted.core.gossip.members import GOSSIP_ADDR, LEFT, STATUS, Member, Standing
 from pico_twisted.core.gossip.packets import Body, Delta, Digest, Want
-from pico_twisted.core.gossip.sealing import Header
+from pico_twisted.core.gossip.sealing import MAX_GENERATION, Header
 from pico_twisted.core.gossip.state import VersionedMap
 from pico_twisted.core.gossip.sync import Whole
 
@@ -30,10 +30,11 @@ SYNC_AGAIN_S: Final = 2.0
 """After a sync was wanted it is wanted again, if it still is."""
 MAX_MEMBERS: Final = 2048
 """Nodes that are known or heard of."""
-MAX_GENERATION: Final = (1 << 48) - 1
-"""A wall clock shows that in the year 10889: nobody needs to be superseded beyond it, and all read what is below it."""
 MAX_KEYS: Final = 500_000
 """Of one node: more can only be a fault or an attack."""
+
+MAX_DELAYS: Final = 10_000
+"""That are kept until somebody takes them."""
 
 
 class View:
@@ -72,6 +73,8 @@ class View:
         self.entries = 0
         self.to_probe = False
         self.synced = False
+        self._spoken_of_s = forget_s / 2
+        self._first_sync_at = 0.0
         self._interval_s = interval_s
         self._forget_s = forget_s
 
@@ -81,7 +84,7 @@ class View:
 
     def spoken_of(self, member: Member, now: float) -> bool:
         """Whether a node is in digests: a dead one is until half-way to being forgotten."""
-        return member.standing is Standing.LIVE or now - member.alive_at < self._forget_s / 2
+        return member.standing is Standing.LIVE or now - member.alive_at < self._spoken_of_s
 
     def own_digest(self) -> Digest:
         """What we say of ourselves in a digest."""
@@ -114,7 +117,7 @@ class View:
             if member.previous and now >= member.previous_until:
                 self._drop_previous(member)
             if member.standing is Standing.LIVE:
-                if member.too_silent(now):
+                if now - member.alive_at >= member.accrual.unreachable_s and member.too_silent(now):
                     self._stand(member, Standing.UNREACHABLE)
             elif member.silence_s(now) > self._forget_s:
                 del self.members[member.node_id]
@@ -125,26 +128,51 @@ class View:
         for member in [one for one in self.unconfirmed.values() if now - one.first_heard_at > UNCONFIRMED_S]:
             del self.unconfirmed[member.node_id]
 
-    def syncs_wanted(self, now: float) -> list[str]:
-        """The nodes to be asked for whole maps now, since packets do not suffice."""
-        wanted: dict[str, None] = {}
-        if not self.synced:
-            first = next(self.live(), None)
-            if first is not None and now >= first.sync_at:
-                first.sync_at = now + SYNC_AGAIN_S
-                wanted[first.node_id] = None
+    def sync_wanted(self, now: float) -> str | None:
+        """The node to be asked for whole maps now, since packets do not suffice; None: nobody. To be called once a
+        round: one answer brings all that its giver knows better, so one question a round is enough for any trouble."""
+        if not self.synced and now >= self._first_sync_at:
+            first = min(self.live(), key=lambda member: member.asked_at, default=None)
+            if first is not None:
+                self._first_sync_at = now + SYNC_AGAIN_S
+                first.asked_at = now
+                return first.node_id
+        waiting: dict[str, list[Member]] = {}
         for member in [*self.members.values(), *self.unconfirmed.values()]:
-            if member.behind_since is None or now < member.sync_at or member.standing is Standing.LEFT:
-                continue
-            behind_s = now - member.behind_since
-            needed = member.below_floor or behind_s > 1.5 * self._interval_s
-            if not needed and not (member.cut and behind_s > 0.2 * self._interval_s):
-                continue
-            source = member.node_id if member.standing is Standing.LIVE else member.reporter
-            if source in self.members and self.members[source].standing is Standing.LIVE:
-                member.sync_at = now + SYNC_AGAIN_S
-                wanted[source] = None
-        return list(wanted)
+            if now >= member.sync_at and self._needs_sync(member, now):
+                source = self._sync_source(member)
+                if source is not None:
+                    waiting.setdefault(source, []).append(member)
+        if not waiting:
+            return None
+        # who was not asked for longest, so that some who cannot be reached do not keep us from one who can
+        chosen = min(waiting, key=lambda source: (self.members[source].asked_at, -len(waiting[source])))
+        self.members[chosen].asked_at = now
+        for member in waiting[chosen]:
+            member.sync_at = now + SYNC_AGAIN_S
+            member.syncs += 1
+        return chosen
+
+    def _needs_sync(self, member: Member, now: float) -> bool:
+        if member.behind_since is None or member.standing is Standing.LEFT:
+            return False
+        behind_s = now - member.behind_since
+        return (
+            member.below_floor
+            or behind_s > 1.5 * self._interval_s
+            or (member.cut and behind_s > 0.2 * self._interval_s)
+        )
+
+    def _sync_source(self, member: Member) -> str | None:
+        """Who has what we lack of a node: who spoke of it last, and itself, in turn, since one may be out of reach."""
+        sources = [member.reporter, member.node_id]
+        if member.syncs % 2:
+            sources.reverse()
+        for node_id in sources:
+            source = self.members.get(node_id)
+            if source is not None and source.standing is Standing.LIVE:
+                return node_id
+        return None
 
     def _stand(self, member: Member, standing: Standing) -> None:
         member.standing = standing
@@ -177,14 +205,20 @@ class View:
             return None
         member.challenge = body.challenge
         member.knows = body.have
+        heartbeat = 0
+        if body.digest:
+            _, _, heartbeat, version, floor, _ = body.digest[0]
+            member.hear_version(version, floor, header.node_id, now)
         if proven:
-            heartbeat = body.digest[0][2] if body.digest else 0
-            member.source = source
-            if member.standing is Standing.UNCONFIRMED and fresh:
-                member.heartbeat = max(member.heartbeat, heartbeat)
-                self._confirm(member, now)
+            if member.source != source:
+                member.source = source
+                member.find_address()
             if member.standing is not Standing.UNCONFIRMED:
-                self._alive(member, heartbeat, said_at, now)
+                self._alive(member, heartbeat, said_at, said_at, now)
+            elif fresh:
+                member.heartbeat = max(member.heartbeat, heartbeat)
+                member.alive_at = max(member.alive_at, said_at)
+                self._confirm(member, now)
         return member
 
     def _meet(self, node_id: str, generation: int, now: float) -> Member | None:
@@ -208,11 +242,12 @@ class View:
         member.standing = Standing.LEFT if left else Standing.LIVE
         member.watched_from = now
         if before is not None and before.standing is not Standing.LEFT:
-            member.previous = {key: value for key, value in before.keys().items() if key != STATUS}
+            member.previous = dict(before.keys())
             member.previous_until = now + PREVIOUS_S
         elif before is not None:
             self.events.append(StatusChanged(member.node_id, None))
         self.members[member.node_id] = member
+        member.find_address()
         self._tell(member)
         self.events.append(KeysChanged(member.node_id, dict(member.keys())))
         self._whole_so_far(member)
@@ -249,17 +284,34 @@ class View:
                 return
             member.first_heartbeat = member.heartbeat = heartbeat
             member.alive_at = alive_at
-        member.hear_version(version, floor, reporter, now)
+        if version > member.reported or floor > member.floor_reported:
+            member.hear_version(version, floor, reporter, now)
         if heartbeat <= member.heartbeat:
             return
         if member.standing is not Standing.UNCONFIRMED:
-            self._alive(member, heartbeat, alive_at, now)
+            self._alive(member, heartbeat, alive_at, said_at, now)
             return
         member.heartbeat = heartbeat
         member.alive_at = max(member.alive_at, alive_at)
         lived_on = heartbeat > member.first_heartbeat and alive_at > member.first_heard_at
         if lived_on and self._is_fresh(alive_at, now):
             self._confirm(member, now)
+
+    def hear_all(self, digest: list[Digest], reporter: str, said_at: float, now: float) -> None:
+        """Somebody speaks of nodes: see `hear`."""
+        members = self.members
+        for item in digest:
+            known = members.get(item[0])
+            if known is None or not known.knows_already(item):
+                self.hear(item, reporter, said_at, now)
+
+    def hear_versions(self, digest: list[Digest], reporter: str, now: float) -> None:
+        """Somebody speaks of nodes who did not prove to be speaking now. It may be an old packet that is sent again, so
+        it says nothing of who is alive; how far maps go can only ever have become more."""
+        for node_id, generation, _, version, floor, _ in digest:
+            member = self.of(node_id, generation)
+            if member is not None:
+                member.hear_version(version, floor, reporter, now)
 
     def hear_of_ourselves(self, generation: int, heartbeat: int, alive_at: float, now: float) -> None:
         """Somebody speaks of a process with our ID that is not us."""
@@ -268,22 +320,28 @@ class View:
                 Conflict(f"another live process has the node ID {self.node_id}: give each node an ID of its own")
             )
 
-    def _alive(self, member: Member, heartbeat: int, alive_at: float, now: float) -> None:
-        """A confirmed node was alive at that time."""
-        member.heartbeat = max(member.heartbeat, heartbeat)
-        if member.standing is Standing.LEFT or alive_at <= member.alive_at:
+    def _alive(self, member: Member, heartbeat: int, alive_at: float, said_at: float, now: float) -> None:
+        """Of a confirmed node a newer heartbeat is known, which was made at that time, at the earliest.
+
+        Whoever was paused knows of what he reads afterwards only that it was not said before the pause, and tells us no
+        better. Where that is nothing new, the heartbeat counts as not heard of: somebody else will say how young it is.
+        """
+        if heartbeat <= member.heartbeat or alive_at <= member.alive_at:
+            return
+        member.heartbeat = heartbeat
+        if member.standing is Standing.LEFT:
             return
         silence_s = max(0.0, member.silence_s(now))
-        if member.standing is Standing.LIVE:
+        waited = said_at < now  # while we were paused: then the silence was ours
+        if member.standing is Standing.LIVE and not waited:
             member.accrual.observe(silence_s)
         member.alive_at = alive_at
-        if heartbeat:
-            member.offset_s = min(alive_at - heartbeat / 1000, member.offset_s + silence_s / 1000)
+        member.offset_s = min(alive_at - heartbeat / 1000, member.offset_s + silence_s / 1000)
         if member.standing is Standing.UNREACHABLE:
             # The age of the news decides, not our patience, which begins anew when we were paused.
             if now - alive_at < member.accrual.suspect_s:
                 self._stand(member, Standing.LIVE)
-            else:
+            elif not waited:
                 member.accrual.observe(silence_s)  # on a long way round news may always be that old: get used to it
 
     # Entries
@@ -310,7 +368,7 @@ class View:
                 member.map.write(key, value, at)
                 changes[key] = value
                 written_at = at / 1000 + member.offset_s
-                if member.first_heard_at < written_at < now + 1:
+                if member.first_heard_at < written_at < now + 1 and len(self.delays) < MAX_DELAYS:
                     self.delays.append(max(0.0, now - written_at))
         member.map.raise_floor(min(delta.floor, member.map.version))
         member.note_progress(now)
@@ -356,6 +414,8 @@ class View:
         return found
 
     def _changed(self, member: Member, changes: dict[str, Value | None]) -> None:
+        if GOSSIP_ADDR in changes:
+            member.find_address()
         if member.standing is Standing.UNCONFIRMED:
             if member.probed_at < 0 and member.address:
                 self.to_probe = True
@@ -377,6 +437,7 @@ class View:
         """The keys of its last life that the new one does not have are gone."""
         gone = {key: None for key in member.previous if member.map.get(key) is None}
         member.previous = {}
+        member.find_address()
         if gone:
             self.events.append(KeysChanged(member.node_id, gone))
 

@@ -1,0 +1,163 @@
+"""What one node tells another, cut to the room that a packet has: digests, deltas, wants and news.
+
+Packets are cut at whole entries, in the order of their versions, so that a receiver always has a whole prefix of each
+map. What does not fit comes later: digests take turns, and who lacks entries asks for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Final
+
+from pico_twisted.core.gossip import packets
+from pico_twisted.core.gossip.members import Member, Standing
+from pico_twisted.core.gossip.packets import Body, Digest
+from pico_twisted.core.gossip.state import VersionedMap
+from pico_twisted.core.gossip.view import View
+
+OWN_ITEM_BYTES: Final = 128
+"""Our own item in a digest, with the longest ID."""
+LEAST_DELTA_BYTES: Final = 64
+"""In less room no delta is tried."""
+PUSH_PACKETS: Final = 4
+"""Packets of news for each node that they are pushed to; who needs more asks for it."""
+PUSH_AGAIN_MS: Final = 1000
+"""News of the last second are pushed again with newer ones, for those who missed them."""
+
+
+class Telling:
+    """Packs what a node knows.
+
+    Args:
+        view: what it knows.
+    """
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._own = view.own
+        # where the next digest of each kind goes on, so that nobody is left out for long
+        self._begun = 0
+        self._answered = 0
+
+    def own_digest(self) -> list[bytes]:
+        """A digest of our own item alone."""
+        return [packets.pack_digest(self._view.own_digest())]
+
+    def digest(self, room: int, now: float) -> list[bytes]:
+        """Our own item, and of the others as many as fit, in turn."""
+        digest = self.own_digest()
+        room -= len(digest[0])
+        for position, other in self._in_turn(self._begun):
+            if other.standing is Standing.LIVE or self._view.spoken_of(other, now):
+                item = packets.pack_digest(other.digest(now))
+                room -= len(item)
+                if room < 0:
+                    self._begun = position
+                    break
+                digest.append(item)
+        return digest
+
+    def _in_turn(self, start: int) -> Iterator[tuple[int, Member]]:
+        """All others with their positions, from one position on."""
+        others = list(enumerate(self._view.members.values()))
+        start %= len(others) or 1
+        return chain(others[start:], others[:start])
+
+    def answer(self, member: Member, body: Body, room: int, now: float) -> tuple[list[bytes], list[bytes], list[bytes]]:
+        """The answer to a digest: what we know better, as much of it as fits, and what we want. A digest, deltas and
+        wants."""
+        view = self._view
+        theirs = {item[0]: item for item in body.digest}
+        wants = self.wants(body.digest, room // 4)
+        room -= sum(map(len, wants))
+        digest = self.own_digest()
+        room -= len(digest[0])
+        newer: list[tuple[str, int]] = [(view.node_id, body.have[1] if body.have[0] == view.generation else 0)]
+        fresher: list[tuple[int, Member]] = []
+        for position, other in self._in_turn(self._answered):
+            said = theirs.get(other.node_id)
+            superseded = False
+            if said is not None:
+                if said[1] == other.generation:
+                    if other.map.version > said[3]:
+                        newer.append((other.node_id, said[3]))
+                    elif other.heartbeat <= said[2]:
+                        continue
+                elif said[1] > other.generation:
+                    continue
+                else:
+                    superseded = True  # it may be that node itself, which must hear of it to take a later generation
+                    newer.append((other.node_id, 0))
+            if (other.standing is Standing.LIVE or superseded or view.spoken_of(other, now)) and other is not member:
+                fresher.append((position, other))
+        deltas = self.deltas(newer, room // 2 if fresher else room)
+        room -= sum(map(len, deltas))
+        for position, other in fresher:
+            item = packets.pack_digest(other.digest(now))
+            room -= len(item)
+            if room < 0:
+                self._answered = position
+                break
+            digest.append(item)
+        return digest, deltas, wants
+
+    def wants(self, digest: list[Digest], room: int) -> list[bytes]:
+        """Of what others know better, the nodes of which we want entries."""
+        wants: list[bytes] = []
+        members = self._view.members
+        for node_id, generation, _, version, _, _ in digest:
+            member = members.get(node_id)
+            if member is None or member.generation != generation:
+                member = self._view.of(node_id, generation)
+            if member is not None and version > member.map.version and not member.below_floor:
+                item = packets.pack_want((node_id, generation, member.map.version))
+                room -= len(item)
+                if room < 0:
+                    break
+                wants.append(item)
+        return wants
+
+    def wanted(self, body: Body) -> list[tuple[str, int]]:
+        """What somebody wants of us, and what we know better; for `deltas`."""
+        view = self._view
+        newer = {node_id: version for node_id, generation, version in body.wants if view.holds(node_id, generation)}
+        for node_id, generation, _, version, _, _ in body.digest:
+            if node_id != view.node_id and view.holds(node_id, generation):
+                newer.setdefault(node_id, version)
+        return list(newer.items())
+
+    def deltas(self, newer: Sequence[tuple[str, int]], room: int) -> list[bytes]:
+        """Entries of these nodes above these versions, as many as fit."""
+        view = self._view
+        deltas: list[bytes] = []
+        for node_id, after in newer:
+            if room < LEAST_DELTA_BYTES:
+                break
+            own = node_id == view.node_id
+            known = self._own if own else view.members[node_id].map
+            if after < known.floor or after >= known.version:
+                continue
+            generation = view.generation if own else view.members[node_id].generation
+            packed, _ = packets.pack_delta(node_id, generation, after, known.floor, known.since(after), room)
+            if packed:
+                room -= len(packed)
+                deltas.append(packed)
+        return deltas
+
+    def news(self, node_id: str, generation: int, known: VersionedMap, pushed: int, room: int) -> list[bytes]:
+        """The packets' worth of entries that were not pushed yet; with those of the last second if all fit into one."""
+        after = known.before(min(pushed, known.version - PUSH_AGAIN_MS))
+        if after >= known.floor:
+            packed, version = packets.pack_delta(node_id, generation, after, known.floor, known.since(after), room)
+            if packed and version == known.version:
+                return [packed]
+        after = known.before(pushed)
+        news: list[bytes] = []
+        while after < known.version and len(news) < PUSH_PACKETS and after >= known.floor:
+            packed, version = packets.pack_delta(node_id, generation, after, known.floor, known.since(after), room)
+            if not packed:
+                break
+            news.append(packed)
+            after = version
+        return news

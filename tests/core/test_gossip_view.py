@@ -1,0 +1,421 @@
+"""What a node believes of others, given what it hears."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pico_twisted.core.gossip import KeysChanged, StatusChanged
+from pico_twisted.core.gossip.events import Event, Value
+from pico_twisted.core.gossip.packets import DELTA, Body, Delta, Digest
+from pico_twisted.core.gossip.sealing import Header
+from pico_twisted.core.gossip.sync import Whole
+from pico_twisted.core.gossip.view import FRESH, MAX_MEMBERS, PREVIOUS_S, SYNC_AGAIN_S, UNCONFIRMED_S, View
+
+INTERVAL_S = 0.5
+FORGET_S = 300.0
+T = 1000.0
+
+
+def view_of(*members: str) -> View:
+    """A view that holds live nodes of generation 5."""
+    view = View("me", 7, INTERVAL_S, FORGET_S)
+    for name in members:
+        speak(view, name, 5, 100, T)
+    view.events.clear()
+    return view
+
+
+def speak(
+    view: View, name: str, generation: int, heartbeat: int, now: float, *, version: int = 0, proven: bool = True
+) -> None:
+    """A node sends a packet."""
+    body = Body(
+        kind=DELTA,
+        challenge=b"c" * 8,
+        echo=b"",
+        have=(0, 0),
+        hops=1,
+        digest=[(name, generation, heartbeat, version, 0, 0)],
+        deltas=[],
+        wants=[],
+    )
+    view.sender(Header(name, generation, b"r" * 8, 1), body, proven, f"{name}:1", now, now)
+
+
+def hear(view: View, *item: int, name: str = "x", at: float = T, by: str = "a") -> None:
+    """A live node speaks of another: generation, heartbeat, version, floor, age in ms."""
+    generation, heartbeat, version, floor, age_ms = item
+    view.hear_all([(name, generation, heartbeat, version, floor, age_ms)], by, at, at)
+
+
+def told(view: View) -> list[Event]:
+    """The events since the last call."""
+    events, view.events = view.events, []
+    view._check_invariants()
+    return events
+
+
+# Hearsay
+
+
+def test_hearsay_alone_is_not_shown() -> None:
+    """A node that was only heard of is neither told, nor listed, nor spoken of, however often it is repeated."""
+    view = view_of("a", "b")
+    for _ in range(10):
+        hear(view, 1, 50, 3, 0, 100)
+        hear(view, 1, 50, 3, 0, 200, by="b", at=T + 0.5)
+    assert told(view) == [] and "x" not in view.members and "x" in view.unconfirmed
+    assert not view.holds("x", 1) and all(whole.digest[0] != "x" for whole in view.wholes({}, {}, T))
+
+
+def test_a_later_heartbeat_confirms() -> None:
+    """A heartbeat that was made after we first heard of the node confirms it: first its status is told, then its
+    keys."""
+    view = view_of("a")
+    hear(view, 1, 50, 3, 0, 400)
+    view.apply(Delta("x", 1, 0, 0, [("proxy_addr", "h:1", 3)]), "a", T)
+    hear(view, 1, 90, 3, 0, 1500, at=T + 1)  # newer than what we knew, but made before we heard of the node
+    assert told(view) == []
+    hear(view, 1, 600, 3, 0, 100, at=T + 1)
+    assert told(view) == [StatusChanged("x", "active"), KeysChanged("x", {"proxy_addr": "h:1"})]
+
+
+def test_an_echo_confirms() -> None:
+    """A node that echoes our challenge is there."""
+    view = view_of()
+    speak(view, "x", 1, 50, T, proven=False)
+    assert told(view) == [] and not view.unconfirmed
+    speak(view, "x", 1, 50, T)
+    assert told(view)[0] == StatusChanged("x", "active")
+
+
+def test_old_hearsay_is_not_even_noted() -> None:
+    """What was alive long ago does not become known."""
+    view = view_of("a")
+    hear(view, 1, 50, 3, 0, int(FRESH * INTERVAL_S * 1000) + 1)
+    assert not view.unconfirmed
+
+
+def test_hearsay_that_does_not_come_true_is_forgotten() -> None:
+    """An unconfirmed node is forgotten after a while."""
+    view = view_of("a")
+    hear(view, 1, 50, 3, 0, 100)
+    view.drop_rumours(T + UNCONFIRMED_S - 1)
+    assert view.unconfirmed
+    view.drop_rumours(T + UNCONFIRMED_S + 1)
+    assert not view.unconfirmed
+
+
+def test_hearsay_does_not_get_younger() -> None:
+    """What goes round between nodes stays as old as it is: however often a dead node's last heartbeat is repeated, it
+    is judged by when it was made."""
+    views = [View(name, 7, INTERVAL_S, FORGET_S) for name in "pqr"]
+    for view in views:
+        for name in "pqr":
+            if name != view.node_id:
+                speak(view, name, 5, 100, T)
+        speak(view, "x", 5, 100 if view.node_id != "p" else 400, T)
+    now = T
+    while now < T + 10:
+        now += 0.1
+        for one in views:
+            for two in views:
+                if one is not two:
+                    said = [one.members["x"].digest(now)] if one.spoken_of(one.members["x"], now) else []
+                    two.hear_all(said, one.node_id, now, now)
+                    two.hear_all([(one.node_id, 5, int(now * 1000), 0, 0, 0)], one.node_id, now, now)
+        for view in views:
+            view.judge(now)
+        if now > T + 3:
+            assert {view.members["x"].status for view in views} == {"unreachable"}
+
+
+def test_unproven_packets_say_nothing_of_who_lives() -> None:
+    """Of a packet that does not prove to be new only versions are taken."""
+    view = view_of("a", "x")
+    before = view.members["x"].alive_at
+    view.hear_versions([("x", 5, 900, 77, 0, 0), ("y", 1, 1, 1, 0, 0), ("me", 9, 1, 1, 0, 0)], "a", T + 1)
+    speak(view, "a", 5, 900, T + 1, proven=False)
+    assert view.members["x"].reported == 77 and view.members["x"].behind_since == T + 1
+    assert view.members["x"].alive_at == view.members["a"].alive_at == before
+    assert not view.unconfirmed and view.own_name.generation is None
+
+
+def test_older_generations_are_ignored() -> None:
+    """What belongs to a life that is over changes nothing."""
+    view = view_of("a", "x")
+    hear(view, 4, 9999, 9, 0, 0, at=T + 1)
+    speak(view, "x", 4, 9999, T + 1)
+    assert view.apply(Delta("x", 4, 0, 0, [("k", 1, 9)]), "a", T + 1) == (False, None)
+    assert told(view) == [] and view.members["x"].generation == 5 and not view.unconfirmed
+
+
+def test_bounded() -> None:
+    """However many nodes are spoken of, a bounded number is kept, and the confirmed ones stay."""
+    view = view_of("a", "b")
+    for number in range(MAX_MEMBERS + 100):
+        hear(view, 1, 50, 3, 0, 100, name=f"x{number}")
+    assert len(view.members) + len(view.unconfirmed) == MAX_MEMBERS and set(view.members) == {"a", "b"}
+    view._check_invariants()
+
+
+# Time
+
+
+def test_silence_makes_unreachable_and_then_forgotten() -> None:
+    """A silent node is shown as unreachable, is spoken of for half of the time until it is forgotten, and then it is
+    forgotten; hearsay of it does not bring it back."""
+    view = view_of("a", "x")
+    view.judge(T + 1.9)
+    assert told(view) == []
+    view.judge(T + 2.2)
+    assert StatusChanged("x", "unreachable") in told(view)
+    assert view.spoken_of(view.members["x"], T + FORGET_S / 2 - 1)
+    assert not view.spoken_of(view.members["x"], T + FORGET_S / 2 + 1)
+    view.judge(T + FORGET_S - 1)
+    assert told(view) == []
+    view.judge(T + FORGET_S + 1)
+    assert StatusChanged("x", None) in told(view) and "x" not in view.members
+    hear(view, 5, 100, 0, 0, int(FORGET_S * 1000), at=T + FORGET_S + 2)
+    assert "x" not in view.unconfirmed
+
+
+def test_news_bring_an_unreachable_node_back() -> None:
+    """A newer heartbeat brings it back if it is young; an old one, of before it fell silent, does not."""
+    view = view_of("a", "x")
+    view.judge(T + 5)
+    told(view)
+    hear(view, 5, 400, 0, 0, 4500, at=T + 5)
+    assert told(view) == [] and view.members["x"].status == "unreachable"
+    hear(view, 5, 5400, 0, 0, 300, at=T + 5.7)
+    assert told(view) == [StatusChanged("x", "active")]
+
+
+def test_our_own_pause_is_nobodys_silence() -> None:
+    """After a pause nobody is judged by it, and what had waited meanwhile does not teach patience."""
+    view = view_of("a", "x")
+    limit_s = view.members["x"].accrual.unreachable_s
+    now = T + 60.0
+    for heartbeat in range(400, 4000, 400):  # what waited in the socket: said when the pause began, at the earliest
+        view.hear_all([("x", 5, heartbeat, 0, 0, 0)], "a", T + 0.5, now)
+    view.woke(now)
+    view.judge(now)
+    assert told(view) == [] and view.members["x"].accrual.unreachable_s == limit_s
+    view.judge(now + 1.9)
+    assert told(view) == []
+    view.judge(now + 2.2)
+    assert StatusChanged("x", "unreachable") in told(view)
+
+
+def test_the_pause_of_another_hides_nobody() -> None:
+    """A node that was paused knows heartbeats that it read afterwards as older than they are. When it speaks of them,
+    others still hear from the next one how young they are."""
+    view = view_of("a", "b", "x")
+    hear(view, 5, 600, 0, 0, 9000, name="x", by="a", at=T + 0.5)
+    assert view.members["x"].alive_at == T
+    hear(view, 5, 600, 0, 0, 20, name="x", by="b", at=T + 0.52)
+    assert view.members["x"].alive_at == T + 0.5
+
+
+def test_many_packets_teach_no_impatience() -> None:
+    """A node that has much to say sends many packets with one heartbeat. When it has no more to say, it is not missed
+    sooner than others."""
+    view = view_of("x")
+    now = T
+    for heartbeat in range(600, 60_000, 500):
+        for _ in range(10):
+            now += 0.05
+            speak(view, "x", 5, heartbeat, now)
+    assert view.members["x"].accrual.unreachable_s > 2.0
+
+
+# Generations
+
+
+def start_again(view: View, *entries: tuple[str, Value | None, int]) -> None:
+    """Node x, which held keys at generation 5, starts again as 6."""
+    view.apply(Delta("x", 5, 0, 0, [("status", "draining", 1), ("endpoint:a", 1, 2), ("endpoint:b", 2, 3)]), "x", T)
+    told(view)
+    speak(view, "x", 6, 10, T + 1, version=9)
+
+
+def test_old_keys_stand_until_the_first_whole_map() -> None:
+    """At a restart the keys of the last life stay until all of the new ones are there: what both have never goes, what
+    only the last had goes then, and is told."""
+    view = view_of("x")
+    start_again(view)
+    assert view.members["x"].status == "active"  # the status of the last life is not that of the new one
+    assert told(view)[-1] == KeysChanged("x", {"status": "draining", "endpoint:a": 1, "endpoint:b": 2})
+    view.apply(Delta("x", 6, 0, 0, [("status", "active", 4), ("endpoint:a", 3, 5)]), "x", T + 1.1)
+    assert told(view) == [KeysChanged("x", {"status": "active", "endpoint:a": 3})]
+    assert view.members["x"].keys() == {"status": "active", "endpoint:a": 3, "endpoint:b": 2}
+    view.apply(Delta("x", 6, 5, 0, [("proxy_addr", "h:1", 9)]), "x", T + 1.2)
+    assert told(view) == [KeysChanged("x", {"proxy_addr": "h:1"}), KeysChanged("x", {"endpoint:b": None})]
+    assert view.members["x"].keys() == {"status": "active", "endpoint:a": 3, "proxy_addr": "h:1"}
+
+
+def test_old_keys_stand_no_longer_than_a_second() -> None:
+    """Where the whole map does not come, the keys of the last life go after a second."""
+    view = view_of("x")
+    start_again(view)
+    told(view)
+    view.judge(T + 1 + PREVIOUS_S - 0.1)
+    assert told(view) == [] and view.members["x"].keys()["endpoint:a"] == 1
+    view.judge(T + 1 + PREVIOUS_S)
+    assert KeysChanged("x", {"status": None, "endpoint:a": None, "endpoint:b": None}) in told(view)
+
+
+def test_a_node_that_left_starts_afresh() -> None:
+    """`left` is final for a generation; the next one is another row, told from nothing."""
+    view = view_of("x")
+    view.apply(Delta("x", 5, 0, 0, [("endpoint:a", 1, 2), ("status", "left", 3)]), "x", T)
+    assert told(view)[-1] == StatusChanged("x", "left")
+    speak(view, "x", 5, 9000, T + 9)
+    hear(view, 5, 9500, 4, 0, 0, at=T + 9.5)
+    view.apply(Delta("x", 5, 3, 0, [("status", "active", 4)]), "x", T + 9.6)
+    assert view.members["x"].status == "left"
+    told(view)
+    speak(view, "x", 6, 10, T + 10)
+    assert told(view) == [StatusChanged("x", None), StatusChanged("x", "active"), KeysChanged("x", {})]
+
+
+# Entries
+
+
+def test_entries_with_something_missing_before_them() -> None:
+    """Entries are taken only where all before them are known; else they are asked for."""
+    view = view_of("x")
+    assert view.apply(Delta("x", 5, 4, 0, [("k", 1, 6)]), "a", T) == (True, None)
+    assert view.members["x"].map.version == 0 and view.members["x"].reported == 6
+    assert view.apply(Delta("x", 5, 0, 0, [("j", 1, 4)]), "a", T) == (False, 0)
+    assert view.apply(Delta("x", 5, 4, 0, [("k", 1, 6)]), "a", T) == (False, 4)
+    assert view.members["x"].behind_since is None
+
+
+def test_below_the_floor() -> None:
+    """Whoever may have missed a delete takes no entries, and asks for the whole map, which is one change: what is gone
+    is told as gone, what stayed is not told at all."""
+    view = view_of("x")
+    view.synced = True
+    view.apply(Delta("x", 5, 0, 0, [("a", 1, 1), ("b", 1, 2), ("c", 1, 3)]), "x", T)
+    told(view)
+    hear(view, 5, 100, 90, 50, 0, name="x", by="x")
+    assert view.apply(Delta("x", 5, 0, 50, [("d", 1, 80), ("e", 1, 90)]), "x", T) == (False, None)
+    assert told(view) == [] and view.sync_wanted(T) == "x"
+    whole = Whole(("x", 5, 100, 90, 50, 0), [("a", 1, 1), ("c", 5, 60), ("d", 1, 80), ("e", 1, 90)])
+    assert view.take_whole(whole, "x", T, T)
+    assert told(view) == [KeysChanged("x", {"c": 5, "d": 1, "e": 1, "b": None})]
+    assert not view.take_whole(whole, "x", T, T) and told(view) == []
+
+
+def test_syncs_are_asked_for_in_turn_and_seldom() -> None:
+    """A sync is wanted from who spoke of the newest version, and when that did not help, from the node itself; not
+    more often than every two seconds for one node."""
+    view = view_of("a", "x")
+    view.synced = True
+    assert view.sync_wanted(T) is None
+    hear(view, 5, 100, 90, 0, 0, name="x", by="a")
+    assert view.sync_wanted(T) is None  # packets may still bring it
+    assert [view.sync_wanted(T + 1 + step) for step in (0, 0.5, SYNC_AGAIN_S, SYNC_AGAIN_S + 0.5)] == [
+        "a",
+        None,
+        "x",
+        None,
+    ]
+    view.apply(Delta("x", 5, 0, 0, [("k", 1, 90)]), "a", T + 4)
+    assert view.sync_wanted(T + 9) is None
+
+
+def test_steady_news_want_no_sync() -> None:
+    """Who takes entries all the time, each of them soon, is not behind, though there always are newer ones."""
+    view = view_of("x")
+    view.synced = True
+    for version in range(1, 200):
+        now = T + version * 0.1
+        hear(view, 5, 100 + version, version + 1, 0, 0, name="x", at=now, by="x")
+        view.apply(Delta("x", 5, version - 1, 0, [(f"k{version}", 1, version)]), "x", now)
+        assert view.sync_wanted(now) is None
+
+
+def test_one_question_a_round() -> None:
+    """Who is behind with many nodes asks one of them at a time, and the one first that spoke of most."""
+    view = view_of("a", *(f"x{number}" for number in range(20)))
+    view.synced = True
+    for number in range(20):
+        hear(view, 5, 100, 90, 0, 0, name=f"x{number}", by="a" if number < 15 else f"x{number}")
+    asked = [view.sync_wanted(T + 1 + 0.01 * step) for step in range(10)]
+    assert asked[0] == "a" and len({one for one in asked if one}) == 6 and asked[6:] == [None] * 4
+
+
+def test_who_cannot_be_reached_does_not_keep_us_from_others() -> None:
+    """Who asks many in vain asks each of the others too, within a round for each."""
+    names = [f"x{number}" for number in range(8)]
+    view = view_of(*names)
+    view.synced = True
+    for name in names[:7]:
+        hear(view, 5, 100, 90, 0, 0, name=name, by=name)
+        hear(view, 5, 100, 95, 0, 0, name="y", by=name)
+    asked = []
+    for step in range(40):
+        if step == 20:
+            hear(view, 5, 100, 90, 50, 0, name=names[7], by=names[7], at=T + 10)
+        asked.append(view.sync_wanted(T + 1 + 0.5 * step))
+    assert names[7] in asked[20:24]
+
+
+def test_first_sync() -> None:
+    """A node asks the first node that it meets for everything, and after two seconds another one, until it was answered
+    once."""
+    view = view_of("a", "b")
+    assert view.sync_wanted(T) == "a" and view.sync_wanted(T + 1) is None and view.sync_wanted(T + 3) == "b"
+    assert view.sync_wanted(T + 6) == "a"
+    view.synced = True
+    assert view.sync_wanted(T + 9) is None
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a", "x", "y", "me"]),
+            st.integers(4, 8),
+            st.integers(0, 5000),
+            st.integers(0, 9),
+            st.integers(0, 9),
+            st.integers(0, 9000),
+        ),
+        max_size=60,
+    )
+)
+@settings(max_examples=200, derandomize=True)
+def test_whatever_is_said(items: list[Digest]) -> None:
+    """Whatever is said of whom, generations never go back, statuses are told as they are held, and nothing is
+    raised."""
+    view = view_of("a")
+    shown: dict[str, str | None] = {"a": "active"}
+    generations: dict[str, int] = {}
+    now = T
+    for name, generation, heartbeat, version, floor, age_ms in items:
+        now += 0.3
+        view.hear_all([(name, generation, heartbeat, max(version, floor), floor, age_ms)], "a", now, now)
+        view.apply(Delta(name, generation, floor, floor, [("k", 1, floor + 1 + version)]), "a", now)
+        view.sync_wanted(now)
+        view.judge(now)
+        for event in told(view):
+            if isinstance(event, StatusChanged):
+                shown[event.node_id] = event.status
+        for node_id, member in view.members.items():
+            assert member.generation >= generations.get(node_id, 0) and shown[node_id] == member.status
+            generations[node_id] = member.generation
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_what_is_given_to_whom(count: int) -> None:
+    """Of whole maps those are given that are further than the asker's, and those of nodes that it does not know."""
+    view = view_of("a", "b")
+    for version in range(1, count + 1):
+        view.apply(Delta("a", 5, version - 1, 0, [(f"k{version}", 1, version)]), "a", T)
+    given_ids = [one.digest[0] for one in view.wholes({"a": (5, 1)}, {"me": 7}, T)]
+    assert given_ids == (["a", "b"] if count > 1 else ["b"])
+    assert [one.digest[0] for one in view.wholes({}, {"me": 6, "a": 5, "b": 5}, T)] == ["me"]
