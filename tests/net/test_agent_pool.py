@@ -261,7 +261,10 @@ async def test_a_kept_connection_that_was_closed_a_moment_ago_is_never_used_for_
 
 
 @in_reactor
-async def test_a_kept_connection_with_bytes_waiting_is_never_used_for_a_post(bench: Bench, service: Service) -> None:
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+async def test_a_kept_connection_with_bytes_waiting_is_never_used(
+    bench: Bench, service: Service, method: bytes
+) -> None:
     """They would be taken for its answer."""
     warm = bench.request(b"GET /")
     client = await service.accept()
@@ -269,7 +272,7 @@ async def test_a_kept_connection_with_bytes_waiting_is_never_used_for_a_post(ben
     await client.send(OK)
     await answered(warm)
     client.sock.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstale")
-    request = bench.request(b"POST /once", b"Content-Length: 0\r\n")
+    request = bench.request(method + b" /once", b"Content-Length: 0\r\n")
     fresh = await service.accept()
     await fresh.request()
     await fresh.send(OK)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import socket
+import termios
 from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred
@@ -23,6 +25,7 @@ CLOSE_S: Final = 10.0
 """What a service gets to take our last bytes before the connection is cut."""
 
 _PEEK: Final = socket.MSG_PEEK | socket.MSG_DONTWAIT
+_NO_BYTES: Final = bytes(4)
 
 
 class User(Protocol):
@@ -155,6 +158,14 @@ class ServiceConnection(TwistedProtocol):
             self.close()
 
     # From its user and the pool
+
+    def has_unasked(self) -> bool:
+        """Whether bytes came that the reactor has not read: of an idle connection they answer nobody."""
+        sock = self._socket
+        try:
+            return sock is not None and fcntl.ioctl(sock, termios.FIONREAD, _NO_BYTES) != _NO_BYTES
+        except OSError:
+            return True
 
     def seems_alive(self) -> bool:
         """Look whether the service closed it, or sent bytes, since the reactor last looked."""

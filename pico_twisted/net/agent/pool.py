@@ -66,7 +66,8 @@ class ServicePool:
         self._closed = False
 
     def take(self, *, surely: bool) -> ServiceConnection | None:
-        """Take an idle connection, the one that was used last.
+        """Take an idle connection, the one that was used last, and on which no bytes wait: those would be taken for the
+        answer to the next request.
 
         Args:
             surely: look whether the service has closed it. For requests that cannot be sent twice.
@@ -77,7 +78,7 @@ class ServicePool:
         idle = self._idle
         while idle:
             connection, _ = idle.popitem()
-            if not surely or connection.seems_alive():
+            if not connection.has_unasked() and (not surely or connection.seems_alive()):
                 return connection
             connection.abort()
         return None
