@@ -146,10 +146,6 @@ class Member:
         """See `suspicion`."""
         return self.accrual.value(self.silence_s(now)) if self.standing is Standing.LIVE else 0.0
 
-    def too_silent(self, now: float) -> bool:
-        """Whether it is to count as unreachable."""
-        return self.silence_s(now) >= self.accrual.unreachable_s
-
     def suspect(self, now: float) -> bool:
         """Whether it is to be asked directly."""
         return self.silence_s(now) >= self.accrual.suspect_s

@@ -18,6 +18,7 @@ from pico_twisted.core.gossip.members import GOSSIP_ADDR, LEFT, STATUS, Member, 
 from pico_twisted.core.gossip.packets import Body, Delta, Digest, Want
 from pico_twisted.core.gossip.sealing import MAX_GENERATION, Header
 from pico_twisted.core.gossip.state import VersionedMap
+from pico_twisted.core.gossip.suspicion import MOST_PATIENT
 from pico_twisted.core.gossip.sync import Whole
 
 PREVIOUS_S: Final = 1.0
@@ -26,6 +27,8 @@ FRESH: Final = 10.0
 """In intervals: older hearsay does not make a node known."""
 UNCONFIRMED_S: Final = 30.0
 """Hearsay that did not come true in this time is forgotten."""
+LEARNING_S: Final = 20.0
+"""How long after we met a node its silences are still being learnt."""
 SYNC_AGAIN_S: Final = 2.0
 """After a sync was wanted it is wanted again, if it still is."""
 MAX_MEMBERS: Final = 2048
@@ -112,12 +115,21 @@ class View:
             member.watched_from = now
 
     def judge(self, now: float) -> None:
-        """Who is silent for too long is unreachable, and who was that for long is forgotten."""
+        """Who is silent for too long is unreachable, and who was that for long is forgotten.
+
+        Of a node that we have only just met we do not know yet how old its news usually are. In a large cluster they
+        are older, since news take turns in packets, so we wait longer then.
+        """
+        patience = 1.0 + len(self.members) / 100
+        most_s = MOST_PATIENT * self._interval_s
         for member in list(self.members.values()):
             if member.previous and now >= member.previous_until:
                 self._drop_previous(member)
             if member.standing is Standing.LIVE:
-                if now - member.alive_at >= member.accrual.unreachable_s and member.too_silent(now):
+                limit_s = member.accrual.unreachable_s
+                if now - member.first_heard_at < LEARNING_S:
+                    limit_s = min(limit_s * patience, most_s)
+                if now - member.alive_at >= limit_s and member.silence_s(now) >= limit_s:
                     self._stand(member, Standing.UNREACHABLE)
             elif member.silence_s(now) > self._forget_s:
                 del self.members[member.node_id]
