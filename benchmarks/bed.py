@@ -94,10 +94,32 @@ class Bed:
         self._wait_for_small(name, agent, asked.proxy)
         return Target(name, asked.proxy, {"asked": asked.process, "holder": holder.process, "agent": agent})
 
+    def node(self, name: str, ports: RunningNode | None = None) -> RunningNode:
+        """Start a node alone, for nobody yet.
+
+        Args:
+            name: its ID.
+            ports: of another node, which has ended, to take its place; None for free ones.
+        """
+        return self._node(name, ports=ports)
+
+    def agent(self, name: str, node: RunningNode, endpoints: Sequence[str]) -> Process:
+        """Start an agent that serves these endpoints at a node. It may not be registered yet."""
+        return self._agent(name, node, endpoints=endpoints)
+
     def _node(
-        self, name: str, *, access_log: bool = False, join: int | None = None, profile: Path | None = None
+        self,
+        name: str,
+        *,
+        access_log: bool = False,
+        join: int | None = None,
+        profile: Path | None = None,
+        ports: RunningNode | None = None,
     ) -> RunningNode:
-        proxy, admin, upstream, gossip = (free_port() for _ in range(4))
+        if ports is None:
+            proxy, admin, upstream, gossip = (free_port() for _ in range(4))
+        else:
+            proxy, admin, upstream, gossip = ports.proxy, ports.admin, ports.upstream, ports.gossip
         process = self._daemon(
             name,
             "pico",
@@ -145,6 +167,11 @@ class Bed:
             },
             profile,
         )
+
+    def kill_one(self, process: Process) -> None:
+        """End one process at once, and miss it no more."""
+        process.kill()
+        self._processes.remove(process)
 
     def stop(self) -> list[str]:
         """End everything in order, agents before nodes before nginx; what went wrong."""

@@ -142,7 +142,7 @@ class Stage:
         command = ["twistd", "-n", "--pidfile=", "pico-agent", "--agent-id", name]
         for node in nodes:
             command += ["--connect.url", f"http://{HOST}:{node.upstream}"]
-        command += ["--listen", f"{endpoint}={HOST}:{service.port}"]
+        command += ["--connect.connections", "1", "--listen", f"{endpoint}={HOST}:{service.port}"]
         show_command(command)
         before = [node.registrations(endpoint) for node in nodes]
         child = self._child(name, [*command, "--grace-period", "10s"])

@@ -33,6 +33,12 @@ class ConnectConfig:
         "http://localhost:8002",
         "URL of a node's upstream port, or a list of them, tried in random order: http, https, ws or wss.",
     )
+    connections: int = setting(
+        kinds.count_or_auto(most=16),
+        "auto",
+        "Sessions of each listener, on different nodes as far as there are that many, so that the loss of a node "
+        "interrupts nothing: 1 to 16, or auto: one, and a second as soon as the cluster has more than one node.",
+    )
     token: str = setting(
         kinds.SECRET,
         "",

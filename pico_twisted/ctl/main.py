@@ -9,6 +9,7 @@ from io import TextIOWrapper
 import click
 
 from pico_twisted import __version__
+from pico_twisted.ctl.bench.command import bench
 from pico_twisted.ctl.check import check
 from pico_twisted.ctl.ends import INTERRUPTED, OK
 from pico_twisted.ctl.options import admin_options
@@ -21,14 +22,15 @@ _WIDTH = 100  # of help on wide terminals
 @click.version_option(__version__, message="picoctl %(version)s")
 @admin_options(hidden=True)
 def cli() -> None:
-    """Ask a Pico node about itself and its cluster, and check configuration files.
+    """Ask a Pico node about itself and its cluster, check configuration files, and measure.
 
     \b
     Exit status, for scripts:
       0  all is well
-      1  the answer is no: no such node, not ready, an invalid configuration
+      1  the answer is no: no such node, not ready, an invalid configuration,
+         requests of a bench that failed
       2  the command line does not make sense
-      3  no answer: the admin port cannot be reached or does not answer properly
+      3  no answer: a port cannot be reached or does not answer properly
 
     \b
     Examples:
@@ -36,11 +38,13 @@ def cli() -> None:
       picoctl status node n2 --admin https://10.0.0.1:8001 --ca ca.pem
       picoctl status endpoints --forward n2 --json
       picoctl check /etc/pico/pico.yaml
+      picoctl bench --connections 64 --duration 30s
     """
 
 
 cli.add_command(status)
 cli.add_command(check)
+cli.add_command(bench)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -19,7 +19,7 @@ from pico_twisted.core.rpc.relay import RelayedResponse
 from pico_twisted.net.interfaces import ICallReceiver
 
 if TYPE_CHECKING:
-    from pico_twisted.core.rpc.session import Call
+    from pico_twisted.core.rpc.call import Call
 
 LOST = "lost"
 """The code of a call whose session ended."""

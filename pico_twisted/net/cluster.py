@@ -94,6 +94,10 @@ class ClusterService(Service):
 
     # IRegistry
 
+    def others(self) -> Collection[str]:
+        """The IDs of the other nodes that are active."""
+        return [node_id for node_id, node in self.table.nodes.items() if node.status == ACTIVE]
+
     def register(self, tunnel: Any) -> None:
         """An agent's session is open: route to it."""
         replaced = self.registry.add(tunnel)

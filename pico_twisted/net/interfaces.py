@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from zope.interface import Attribute, Interface
@@ -120,6 +121,9 @@ class IRegistry(Interface):
 
     node_id = Attribute("this node's ID")
     draining = Attribute("whether this node is shutting down")
+
+    def others() -> Collection[str]:
+        """The IDs of the other nodes that take agents."""
 
     def register(tunnel: Any) -> None:
         """A session is open: its endpoint can be served. Replaces one of the same agent, endpoint and slot."""

@@ -22,8 +22,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import CANCELLED, HTTP, REFUSED_NOT_HERE
-from pico_twisted.core.rpc.session import Call, SessionV2
+from pico_twisted.core.rpc.session import SessionV2
 from pico_twisted.net.interfaces import ICallAcceptor
 from pico_twisted.net.tunnel import Closed, LinkClientProtocol
 

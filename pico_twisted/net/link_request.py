@@ -26,6 +26,7 @@ from pico_twisted.core.cluster.endpoint import HEADER, normal_endpoint_id
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import error_response, request_from_link, response_onto_link
 from pico_twisted.core.http1.head import KEEP, HeadLimits, Keep, RequestHead, ResponseHead
+from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import (
     CANCELLED,
     FAILED,
@@ -38,7 +39,7 @@ from pico_twisted.core.rpc.frames import (
 )
 from pico_twisted.core.rpc.http import CallProtocolError, RequestStream
 from pico_twisted.core.rpc.relay import RelayedRequest, relayed_request
-from pico_twisted.core.rpc.session import SEND_HIGH_BYTES, Call
+from pico_twisted.core.rpc.session import SEND_HIGH_BYTES
 from pico_twisted.net.forward import Forward, ForwardSettings
 from pico_twisted.net.interfaces import ICallReceiver, IDownstream
 from pico_twisted.net.periodic import NEVER

@@ -25,7 +25,7 @@ from pico_twisted.net.interfaces import ICallReceiver
 from pico_twisted.net.periodic import Sweep
 
 if TYPE_CHECKING:
-    from pico_twisted.core.rpc.session import Call
+    from pico_twisted.core.rpc.call import Call
     from pico_twisted.net.tunnel import Tunnel
 
 FETCH_IDLE_S: Final = 10.0

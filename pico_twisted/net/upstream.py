@@ -9,9 +9,12 @@ from zope.interface import implementer
 
 from pico_twisted.core.cluster.endpoint import normal_endpoint_id
 from pico_twisted.core.http1.head import RequestHead
+from pico_twisted.core.rpc.frames import encode_nodes
 from pico_twisted.net.interfaces import ICallAcceptor
 from pico_twisted.net.tunnel import (
+    ELSEWHERE,
     LISTENER_PATH,
+    MAX_ELSEWHERE,
     Admission,
     Closed,
     Refusal,
@@ -19,6 +22,7 @@ from pico_twisted.net.tunnel import (
     TunnelServerFactory,
     TunnelServerProtocol,
     token_of,
+    tokens_of,
 )
 
 log = Logger()
@@ -40,6 +44,18 @@ class UpstreamFactory(TunnelServerFactory):
         self._registry = registry
         self._max_sessions = max_sessions
         self.acceptor = self
+        parts.sweep.each(lambda _: self._count_nodes())
+
+    def _count_nodes(self) -> None:
+        self.says = encode_nodes(self._nodes())
+
+    def _nodes(self) -> int:
+        """How many nodes take agents, this one included: its agents are here."""
+        return 1 + len(self._registry.others())
+
+    def answer_headers(self) -> dict[str, str]:
+        """What stands in a 101 besides WebSocket's own."""
+        return {**super().answer_headers(), "x-pico-nodes": str(self._nodes())}
 
     def admit(self, head: RequestHead, peer: Any) -> Admission | Refusal:
         """Decide on an agent's handshake."""
@@ -67,6 +83,15 @@ class UpstreamFactory(TunnelServerFactory):
             )
         if len(self.connections) > self._max_sessions:
             return Refusal(status=503, message="too many sessions", code="busy", headers=((b"retry-after", b"10"),))
+        elsewhere = tokens_of(head, b"x-pico-elsewhere", MAX_ELSEWHERE)
+        if elsewhere is None:
+            return Refusal(
+                status=400,
+                message=f"x-pico-elsewhere is up to {MAX_ELSEWHERE} node IDs with commas between",
+                code="bad-request",
+            )
+        if self.node_id in elsewhere and not set(self._registry.others()) <= set(elsewhere):
+            return Refusal(status=409, message="another node can take this session", code=ELSEWHERE)
         return Admission(endpoint=endpoint, agent_id=agent_id, slot=slot, agent_version=agent_version)
 
     def opened(self, tunnel: TunnelServerProtocol) -> None:
@@ -90,11 +115,7 @@ class UpstreamFactory(TunnelServerFactory):
 
     def held_bytes(self) -> int:
         """Bytes that the sessions make the process hold."""
-        return sum(
-            tunnel.held_bytes()
-            for tunnel in self.connections
-            if tunnel.session is not None and (tunnel.version == 1 or tunnel.call_count)
-        )
+        return sum(tunnel.held_bytes() for tunnel in self.awake)
 
     # ICallAcceptor: agents open no http calls (`serves` is empty), so only drains come here
 

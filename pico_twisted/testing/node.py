@@ -114,6 +114,7 @@ class NodeParts:
         self.cluster.holds_bytes(self.site.held_bytes)
         self.tunnel_parts = self.make_tunnel_parts()
         self.upstream = UpstreamFactory(self.tunnel_parts, self.cluster, max_sessions=max_sessions, reactor=clock)
+        self.upstream.chance = lambda: 0.0
         self.cluster.holds_bytes(self.upstream.held_bytes)
         self.sweep.start()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.session import (
     DRAINED,
     DRAINING,
@@ -17,7 +18,6 @@ from pico_twisted.core.rpc.session import (
     FRAME,
     OPENED,
     WAS_RESET,
-    Call,
     Event,
     Session,
     SessionError,

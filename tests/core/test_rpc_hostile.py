@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from pico_twisted.core.rpc import frames
 from pico_twisted.core.rpc import session as rpc
 from pico_twisted.core.rpc.budget import Budget
+from pico_twisted.core.rpc.call import MAX_WINDOW_BYTES, Call
 from pico_twisted.core.rpc.frames import CREDIT, DRAIN, HEARTBEAT, HTTP, MORE, NOT_SUPPORTED, RESET, RESPONSE, TCP
-from pico_twisted.core.rpc.session import Call, SessionV2
+from pico_twisted.core.rpc.session import SessionV2
 from pico_twisted.core.rpc.session_v1 import SessionV1
 from pico_twisted.testing.pump import End, Link, Pump
 from tests.fuzz import mutations
@@ -46,7 +47,7 @@ def feed(session: SessionV1 | SessionV2, messages: list[bytes], *, read: bool = 
         if read:
             sent += session.frames_to_send()
     assert session.call_count() <= 2 * MAX_CALLS + rpc.MAX_OWED_FRAMES
-    assert session.held_bytes() <= 3 * MAX_CALLS * rpc.MAX_WINDOW_BYTES
+    assert session.held_bytes() <= 3 * MAX_CALLS * MAX_WINDOW_BYTES
     return end, sent
 
 

@@ -10,8 +10,9 @@ import pytest
 from pico_twisted.core.rpc import frames
 from pico_twisted.core.rpc import session as rpc
 from pico_twisted.core.rpc.budget import Budget
+from pico_twisted.core.rpc.call import MAX_WINDOW_BYTES, NEAR_WINDOW_BYTES, WINDOW_BYTES
 from pico_twisted.core.rpc.frames import CREDIT, DRAIN, HEARTBEAT, HTTP, MORE, NOT_SUPPORTED, RESET, RESPONSE, SYNC, TCP
-from pico_twisted.core.rpc.session import WINDOW_BYTES, SessionError, SessionV2
+from pico_twisted.core.rpc.session import SessionError, SessionV2
 from pico_twisted.testing.pump import Pump
 
 WINDOW = WINDOW_BYTES
@@ -236,6 +237,34 @@ class TestCredit:
         assert sent(session) == [(HTTP, other.id, 0, b"goes")]
         assert stuck.queued == 5
 
+    def test_small_streams_begin_before_large_ones_go_on(self) -> None:
+        """A small call does not wait behind a turn of all large ones; nor do the large ones wait for all small ones."""
+        session = make()
+        large = [session.call(HTTP, b"head" * 8192, True) for _ in range(20)]
+        for call in large:
+            session.send(call, bytes(30_000), True)
+        assert len(session.frames_to_send()) == 2, "a batch"
+        small = session.call(HTTP, b"small", False)
+        taken = [frames.HEADER.unpack_from(one)[1] for one in session.frames_to_send()]
+        assert taken[0] == small.id and len(taken) > 1
+        session._check_invariants()
+        for _ in range(100):
+            session.call(HTTP, bytes(8192), False)
+        sizes = [len(one) for one in session.frames_to_send()]
+        assert 8192 + 12 in sizes and max(sizes) > 8192 + 12, "each kind has its share of a batch"
+
+    def test_a_drain_overtakes_no_small_call(self) -> None:
+        """What was opened before the peer's drain came has begun before its answer."""
+        session = make()
+        session.call(HTTP, b"head" * 8192, True)
+        small = [session.call(HTTP, bytes(8192), False) for _ in range(40)]
+        session.receive(frame(DRAIN, 1), 0.0)
+        kinds: list[int] = []
+        while session.has_output():
+            kinds += [frames.HEADER.unpack_from(one)[0] for one in session.frames_to_send()]
+        assert kinds[-1] == DRAIN and kinds.count(HTTP) == 41
+        assert all(call.started for call in small)
+
     def test_granted_at_half_a_window(self) -> None:
         """The receiver grants what its consumer took, in one sum once half a window came together."""
         session = make(now=100.0)
@@ -246,13 +275,13 @@ class TestCredit:
         assert sent(session) == [(HTTP, 1, RESPONSE | CREDIT, credit(WINDOW // 2))]
 
     def test_window_grows_on_a_fast_stream(self) -> None:
-        """A stream that uses its window up within a few round trips gets a larger one, up to 256 KiB."""
+        """A stream that uses its window up within a few round trips gets a larger one, up to 256 KiB nearby."""
         pump = joined()
         call = pump.left.call(HTTP, b"head", True)
         pump.left.session.send(call, bytes(4 * 1024 * 1024), False)
         pump.settle()
         (theirs,) = pump.right.accepted
-        assert theirs.window == rpc.MAX_WINDOW_BYTES
+        assert theirs.window == NEAR_WINDOW_BYTES
         assert len(pump.right.inbound[theirs].data) == 4 * 1024 * 1024 + 4
 
     def test_window_stays_on_a_slow_stream(self) -> None:
@@ -263,6 +292,47 @@ class TestCredit:
             session.consumed(call, WINDOW // 2, float(second))
             session.receive(frame(HTTP, 1, MORE, bytes(WINDOW // 2)), float(second))
         assert call.window == WINDOW
+
+    @pytest.mark.parametrize(
+        ("rtt_s", "calls", "most"),
+        [
+            (0.05, 1, MAX_WINDOW_BYTES),
+            (0.001, 1, NEAR_WINDOW_BYTES),
+            (0.05, 4, MAX_WINDOW_BYTES),
+            (0.05, 8, 2 * NEAR_WINDOW_BYTES),
+            (0.05, 16, NEAR_WINDOW_BYTES),
+            (0.05, 64, WINDOW),
+        ],
+    )
+    def test_window_grows_with_the_round_trip(self, rtt_s: float, calls: int, most: int) -> None:
+        """Up to 1 MiB for a stream that a long round trip holds up; less where many streams would need that much."""
+        session = make()
+        session.rtt_s = rtt_s
+        for number in range(2, calls + 1):
+            session.receive(frame(HTTP, number - 1, MORE, b"x"), 0.0)
+        _, call, _, _ = session.receive(frame(HTTP, calls, MORE, b"x"), 0.0) or pytest.fail()
+        for turn in range(1, 40):  # each a round trip of 50 ms: what there is credit for arrives, and is taken
+            now = turn // 4 * 0.2
+            while call.receive_left:
+                size = min(call.receive_left, rpc.MAX_DATA_BYTES)
+                session.receive(frame(HTTP, calls, MORE, bytes(size)), now)
+            session.consumed(call, call.unconsumed, now)
+        assert call.window == most
+        assert call.receive_left <= most
+        session._check_invariants()
+
+    def test_the_round_trip_is_asked_for_when_it_matters(self) -> None:
+        """An agent, which asks for no signs of life while there are any, asks once when a window may be too small."""
+        session = make()
+        assert session.tick(0.0) is None and not session.has_output()
+        _, call, _, _ = session.receive(frame(HTTP, 1, MORE, bytes(WINDOW)), 0.0) or pytest.fail()
+        for turn in range(1, 20):
+            session.consumed(call, call.unconsumed, turn * 0.01)
+            session.receive(frame(HTTP, 1, MORE, bytes(WINDOW // 2)), turn * 0.01)
+        sent(session)
+        session.tick(1.0)
+        session.tick(2.0)
+        assert [kind for kind, _, _, _ in sent(session)] == [HEARTBEAT]
 
     def test_no_growth_without_memory(self) -> None:
         """While the process holds as much as it may, no window grows."""

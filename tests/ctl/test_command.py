@@ -22,11 +22,12 @@ def test_version() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), ("Exit status", "status", "check", "Examples")),
+        ((), ("Exit status", "status", "check", "bench", "Examples")),
         (("status",), ("--admin", "PICO_ADMIN", "--forward", "--json", "--ca", "--timeout", "nodes", "gossip")),
         (("status", "nodes"), ("--admin", "--json")),
         (("status", "node"), ("ID", "local")),
         (("check",), ("--agent", "--expand-env", "FILE")),
+        (("bench",), ("--proxy", "--upstream", "--rate", "--churn", "--websocket", "--json", "--plot", "stall")),
     ],
 )
 def test_help(arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
@@ -44,6 +45,8 @@ def test_help(arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
         (["--version"], {"twisted", "zope", "cattrs", "yaml", "http.client", "ssl"}),
         (["status", "--admin", "http://127.0.0.1:1"], {"twisted", "zope", "yaml"}),
         (["check", "/dev/null"], {"twisted", "zope", "http.client"}),
+        (["bench", "--duration", "soon"], {"twisted", "zope", "matplotlib"}),
+        (["bench", "--help"], {"twisted", "zope", "yaml", "http.client", "ssl"}),
     ],
 )
 def test_what_is_imported(arguments: list[str], banned: set[str]) -> None:

@@ -15,9 +15,10 @@ from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc import frames as rpc
 from pico_twisted.core.rpc import session as core
 from pico_twisted.core.rpc.budget import Budget
+from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import CREDIT, HTTP, MORE, RESET, RESPONSE, TCP
 from pico_twisted.core.rpc.http import CallProtocolError, Http1Error, RequestStream, ResponseStream
-from pico_twisted.core.rpc.session import Call, SessionV2
+from pico_twisted.core.rpc.session import SessionV2
 from pico_twisted.core.rpc.session_v1 import SessionV1
 from pico_twisted.testing.pump import End, Pump
 from tests.fuzz import mutations

@@ -17,8 +17,9 @@ from pico_twisted.config import ServiceAddress
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc import session as rpc
 from pico_twisted.core.rpc.budget import Budget
+from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import HTTP
-from pico_twisted.core.rpc.session import Call, SessionV2
+from pico_twisted.core.rpc.session import SessionV2
 from pico_twisted.core.rpc.session_v1 import SessionV1
 from pico_twisted.net.agent.forwarder import Forwarder
 from pico_twisted.net.agent.pool import ServicePool

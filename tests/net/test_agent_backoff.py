@@ -15,6 +15,8 @@ from pico_twisted.net.agent.backoff import (
     HELD_S,
     HOPE_S,
     MAX_S,
+    SENT_ELSEWHERE_MAX_S,
+    SENT_ELSEWHERE_S,
     STABLE_S,
     DialPlan,
     Ended,
@@ -196,4 +198,22 @@ def test_whatever_happens_there_is_a_next_attempt_in_time(count: int, seed: int,
         else:
             dial = plan.after_session(dial.url, what, lasted_s, now)
         assert dial.url in urls
-        assert 0.0 <= dial.delay_s <= MAX_S
+        assert 0.0 <= dial.delay_s <= (SENT_ELSEWHERE_MAX_S if what is Failed.SENT_ELSEWHERE else MAX_S)
+
+
+def test_sent_elsewhere_in_vain_is_asked_again_ever_more_rarely() -> None:
+    """Up to a quarter of an hour; a session takes that back. It says nothing against the address."""
+    plan = DialPlan([A], Highest(), 0.0)
+    delays = [plan.after_failure(A, Failed.SENT_ELSEWHERE, 0.0).delay_s for _ in range(8)]
+    assert delays == [min(SENT_ELSEWHERE_S * 2**n, SENT_ELSEWHERE_MAX_S) for n in range(8)]
+    plan.after_session(A, Ended.IN_ORDER, 60.0, 0.0)
+    assert plan.after_failure(A, Failed.SENT_ELSEWHERE, 0.0).delay_s == SENT_ELSEWHERE_S
+
+
+def test_addresses_of_siblings_come_last() -> None:
+    """And still each comes once before any comes again."""
+    for seed in range(20):
+        plan = DialPlan([A, B, C], random.Random(seed), 0.0)
+        urls = [plan.first(0.0, [B]).url]
+        urls += [plan.elsewhere(urls[-1], 0.0, [B]).url for _ in range(2)]
+        assert urls[-1] == B and set(urls) == {A, B, C}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -68,7 +68,7 @@ class Cluster:
         self.raising: Exception | None = None
         self.connector = Connector(
             endpoint="web",
-            index=2,
+            slot="2",
             urls=urls or (A,),
             connect=self._connect,
             clock=self.clock,
@@ -80,7 +80,7 @@ class Cluster:
     def _changed(self) -> None:
         self.changes += 1
 
-    def _connect(self, url: str, slot: str) -> Deferred[Any]:
+    def _connect(self, url: str, slot: str, elsewhere: Sequence[str]) -> Deferred[Any]:
         self.attempts.append((url, slot))
         if self.raising is not None:
             raise self.raising

@@ -9,8 +9,9 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
+from pico_twisted.core.gossip.events import StatusChanged
 from pico_twisted.core.http1.head import HeadLimits, RequestHead, parse_request_head
-from pico_twisted.core.rpc.frames import DRAIN, HTTP, RESPONSE
+from pico_twisted.core.rpc.frames import DRAIN, HEARTBEAT, HTTP, RESPONSE
 from pico_twisted.net.interfaces import ICallAcceptor
 from pico_twisted.net.tunnel import Admission, Refusal
 from pico_twisted.testing.node import NodeParts
@@ -134,3 +135,50 @@ def test_held_bytes() -> None:
     receiver.take()
     receiver.reset_it("cancelled")
     assert pair.parts.upstream.held_bytes() == 0
+
+
+# Spreading
+
+
+def know(parts: NodeParts, node_id: str, status: str = "active") -> None:
+    """Let the node hear of another."""
+    parts.cluster.table.status_changed(StatusChanged(node_id=node_id, status=status))
+
+
+def test_elsewhere(parts: NodeParts) -> None:
+    """A session that is here already is sent elsewhere exactly while another node could take it."""
+    own = parts.cluster.node_id.encode()
+
+    def code(elsewhere: bytes) -> tuple[int, str] | None:
+        answer = parts.upstream.admit(head(b"/pico/v1/listener/x", b"X-Pico-Elsewhere: " + elsewhere), PEER)
+        return (answer.status, answer.code) if isinstance(answer, Refusal) else None
+
+    assert code(own) is None, "alone"
+    know(parts, "n2", "draining")
+    know(parts, "n3", "unreachable")
+    assert code(own) is None, "nobody else takes agents"
+    know(parts, "n2")
+    assert code(own) == (409, "elsewhere")
+    assert code(b"n7, " + own) == (409, "elsewhere")
+    assert code(b"n7") is None
+    assert code(b"n2," + own) is None, "it is at all of them"
+    know(parts, "n3")
+    assert code(b"n2," + own) == (409, "elsewhere")
+    assert code(b",".join([b"x"] * 16)) is None
+    for bad in (b"", b"a b", b"a,,b", b"a" * 65, b",".join([b"x"] * 17)):
+        assert code(bad) == (400, "bad-request"), bad
+
+
+def test_the_number_of_nodes(parts: NodeParts) -> None:
+    """An agent hears how many nodes take agents: in the answer to its handshake, and with every heartbeat."""
+    parts.sweep.start()
+    assert b"x-pico-nodes: 1\r\n" in RawPeer(parts).answer
+    know(parts, "n2")
+    know(parts, "n3", "left")
+    peer = RawPeer(parts)
+    assert b"x-pico-nodes: 2\r\n" in peer.answer
+    peer.received()
+    for _ in range(60):
+        parts.clock.advance(0.2)
+    heartbeats = [payload for kind, _, _, payload in peer.received_rpc() if kind == HEARTBEAT]
+    assert heartbeats and heartbeats[-1] == b"pico nodes=2"

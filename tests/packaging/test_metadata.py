@@ -76,7 +76,9 @@ def test_every_directory_of_modules_is_a_package() -> None:
 
 def test_the_dependencies_are_what_is_imported() -> None:
     """What comes along with another dependency may be gone with its next version, and what is not used goes."""
-    assert imported("pico_twisted", "twisted") == declared(setup_cfg()["options"]["install_requires"])
+    options = setup_cfg()
+    wanted = declared(options["options"]["install_requires"], options["options.extras_require"]["plot"])
+    assert imported("pico_twisted", "twisted") == wanted
 
 
 def test_the_tests_have_what_they_import() -> None:

@@ -468,7 +468,8 @@ class Bench:
         """
         some = [nodes] if isinstance(nodes, Node | str) else list(nodes)
         urls = [node if isinstance(node, str) else node.upstream_url for node in some]
-        connect: dict[str, Any] = {"url": urls[0] if len(urls) == 1 else urls}
+        # One session each, so that it is known where requests go; test_spread.py is about more.
+        connect: dict[str, Any] = {"url": urls[0] if len(urls) == 1 else urls, "connections": "1"}
         if self.tls is not None:
             connect["tls"] = {"root_cas": str(self.tls.authority.ca)}
         rows = [

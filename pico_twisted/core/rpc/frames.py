@@ -6,6 +6,7 @@ module is its only codec. Everything here is a constant or a pure function.
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import Final
 
@@ -27,6 +28,8 @@ RESET: Final = 0x1000
 CREDIT: Final = 0x0800
 
 SUBPROTOCOL_V2: Final = "pico.v2"
+HEARTBEAT_PAYLOAD: Final = b"pico"
+"""What a heartbeat carries when there is nothing to say."""
 
 MAX_PAYLOAD_V2: Final = 64 * 1024
 MAX_MESSAGE_V2: Final = HEADER_BYTES + MAX_PAYLOAD_V2
@@ -49,6 +52,20 @@ UNSUPPORTED: Final = "unsupported"
 
 REFUSALS: Final = frozenset({REFUSED_NOT_HERE, REFUSED_DRAINING, REFUSED_BUSY})
 RESET_CODES: Final = REFUSALS | {CANCELLED, TIMEOUT, STOP, FAILED, PROTOCOL}
+
+
+_NODES = re.compile(rb"pico nodes=([0-9]{1,5})")
+
+
+def encode_nodes(count: int) -> bytes:
+    """Return the payload of a node's heartbeat to an agent: how many nodes take agents."""
+    return b"pico nodes=%d" % min(count, 99_999)
+
+
+def nodes_of(payload: bytes) -> int:
+    """Return how many nodes the payload of a heartbeat tells of; 0 when it does not say."""
+    match = _NODES.fullmatch(payload)
+    return int(match.group(1)) if match is not None else 0
 
 
 def encode(kind: int, call_id: int, flags: int, payload: bytes = b"") -> bytes:

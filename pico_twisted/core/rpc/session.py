@@ -12,7 +12,8 @@ frames for a call that is no longer open are dropped silently, which needs IDs t
 calls that are queued but not written: so its answer waits its turn behind their first frames.
 
 What was chosen. `receive()` takes one message and gives at most one event, a plain tuple, and plain calls queue output;
-`frames_to_send()` takes what may leave now: heartbeats, credit and resets first, then one frame per call in turn.
+`frames_to_send()` takes what may leave now: heartbeats, credit and resets first, then small streams that begin, up to
+half of a batch while others wait, then one frame per call in turn: behind 64 large bodies a turn is 4 MB.
 Nothing here keeps received payload: it is handed out at once, and `consumed()` says when the consumer took it. That is
 how held bytes are counted and credit is granted, batched at half a window.
 
@@ -29,12 +30,20 @@ from typing import Any, Final, Protocol
 
 from pico_twisted.core.rpc import frames
 from pico_twisted.core.rpc.budget import Budget
+from pico_twisted.core.rpc.call import (
+    GRANT_BYTES,
+    MAX_WINDOW_BYTES,
+    NEAR_WINDOW_BYTES,
+    WINDOW_BYTES,
+    Call,
+)
 from pico_twisted.core.rpc.frames import (
     CREDIT,
     DRAIN,
     HEADER,
     HEADER_BYTES,
     HEARTBEAT,
+    HEARTBEAT_PAYLOAD,
     MORE,
     NOT_SUPPORTED,
     PROTOCOL,
@@ -44,14 +53,12 @@ from pico_twisted.core.rpc.frames import (
     TCP,
 )
 
-WINDOW_BYTES: Final = 64 * 1024
-"""Credit that every stream starts with: one full read of a fast socket."""
-MAX_WINDOW_BYTES: Final = 256 * 1024
-"""What a fast stream's window grows to: 256 KiB in 10 ms is 25 MB/s for each call."""
 MAX_DATA_BYTES: Final = 60 * 1024
 """Payload of one data frame: header, masking key and payload together must fit the 64 KiB of the peer's one read."""
 BATCH_BYTES: Final = 64 * 1024
 """What `frames_to_send` gives at a time; more would only wait in the transport, in front of a small call."""
+SMALL_BYTES: Final = 16 * 1024
+"""A stream that begins with at most this is given its first frame before those that have begun."""
 SEND_HIGH_BYTES: Final = 128 * 1024
 """A writer pauses when a call has more than this queued: two reads of its source."""
 SEND_LOW_BYTES: Final = 32 * 1024
@@ -76,7 +83,6 @@ ECHO: Final = 6  # (ECHO, None, b"", False): the answer to our last heartbeat
 
 _U32 = struct.Struct(">I")
 ENDLESS = 2**62
-_HEARTBEAT_PAYLOAD = b"pico"
 
 
 class SessionError(Exception):
@@ -86,61 +92,6 @@ class SessionError(Exception):
         super().__init__(reason)
         self.code = code
         self.reason = reason
-
-
-class Call:
-    """One call: what either side knows of its two streams. Made by a `Session` only.
-
-    `receiver` belongs to the glue: whoever gets the events of this call.
-    """
-
-    __slots__ = (
-        "closed",
-        "credit",
-        "granted_at",
-        "id",
-        "kind",
-        "ours",
-        "queue",
-        "queued",
-        "ready",
-        "receiver",
-        "receive_ended",
-        "receive_left",
-        "returned",
-        "send_closed",
-        "send_ended",
-        "started",
-        "unconsumed",
-        "waiting",
-        "window",
-    )
-
-    def __init__(self, call_id: int, kind: int, ours: bool, credit: int) -> None:
-        self.id = call_id  # of a call of ours: 0 until its first frame is taken
-        self.kind = kind
-        self.ours = ours  # we are its caller
-        self.receiver: object = None
-        self.closed = False
-        # our stream
-        self.queue: deque[bytes | memoryview] = deque()
-        self.queued = 0
-        self.credit = credit
-        self.send_ended = False  # nothing more will be queued
-        self.send_closed = False  # its last frame was taken
-        self.started = False  # its first frame was taken
-        self.ready = False  # in the session's turn
-        self.waiting = False  # its writer was told to pause
-        # the peer's stream
-        self.receive_ended = False
-        self.window = WINDOW_BYTES
-        self.receive_left = credit  # what the peer may still send
-        self.unconsumed = 0
-        self.returned = 0  # consumed, not granted anew yet
-        self.granted_at = 0.0
-
-    def __repr__(self) -> str:
-        return f"<Call {frames.KIND_NAMES.get(self.kind, self.kind)} {self.id} {'ours' if self.ours else 'theirs'}>"
 
 
 Event = tuple[int, Any, Any, Any]
@@ -164,6 +115,7 @@ class Session(Protocol):
     def frames_to_send(self) -> list[bytes]: ...
     def take_drained(self) -> list[Call]: ...
     def tick(self, now: float) -> str | None: ...
+    def due_at(self) -> float: ...
     def calls(self) -> Iterator[Call]: ...
     def call_count(self) -> int: ...
     def held_bytes(self) -> int: ...
@@ -188,6 +140,8 @@ class SessionBase:
         self.last_received = now
         self.rtt_s = 0.0
         self.draining = False  # the peer said that it drains
+        self.says = HEARTBEAT_PAYLOAD  # what our heartbeats carry
+        self.note: bytes | None = None  # what the peer's last heartbeat carried, if that was anything special
         self._asks_always = asks_always
         self._serves = frozenset(serves)
         self._max_calls = max_calls
@@ -197,12 +151,14 @@ class SessionBase:
         self._theirs: dict[int, Call] = {}
         self._last_id = 0
         self.turn: deque[Call] = deque()  # calls that have something to send, in turn
+        self.first: deque[Call] = deque()  # the same, whose stream begins, with little
         self._control: deque[bytes] = deque()
         self._echo: bytes | None = None
         self._drained: list[Call] = []
         self._credit_due: dict[Call, int] = {}  # credit that we grant with the next frames (v2)
         self.asked_id = 0  # of our heartbeat that was not answered yet
         self._ask_at = now if asks_always else now + QUIET_S
+        self._asks_once = False  # the round trip needs to be known
         self._told_drain = False
 
     # What the glue asks
@@ -238,16 +194,28 @@ class SessionBase:
         quiet = now - self.last_received
         if quiet > SILENCE_S:
             return f"no byte for {SILENCE_S:.0f} s"
-        if now >= self._ask_at and (self._asks_always or quiet >= QUIET_S):
+        if now >= self._ask_at and (self._asks_always or self._asks_once or quiet >= QUIET_S):
             self.ask(now)
         return None
+
+    def due_at(self) -> float:
+        """Return when `tick` is to be called next, if no byte comes until then."""
+        ask_at = self._ask_at
+        if not (self._asks_always or self._asks_once):
+            ask_at = max(ask_at, self.last_received + QUIET_S)
+        return min(ask_at, self.last_received + SILENCE_S)
 
     def ask(self, now: float) -> None:
         """Queue a heartbeat."""
         self._ask_at = now + HEARTBEAT_S
+        self._asks_once = False
         self._last_id += 1
         self.asked_id = self._last_id
-        self._control.append(frames.encode(HEARTBEAT, self.asked_id, 0, _HEARTBEAT_PAYLOAD))
+        self._control.append(frames.encode(HEARTBEAT, self.asked_id, 0, self.says))
+
+    def ask_sooner(self, seconds: float) -> None:
+        """Ask again sooner than usual, once: sessions that began together should not be asked together for ever."""
+        self._ask_at -= seconds
 
     def _answered(self) -> Event:
         self.asked_id = 0
@@ -280,7 +248,7 @@ class SessionBase:
         call.queued = len(payload)
         call.send_ended = not more
         call.ready = True
-        self.turn.append(call)
+        (self.first if call.queued <= SMALL_BYTES and kind != DRAIN else self.turn).append(call)
         return call
 
     def send(self, call: Call, data: bytes, more: bool) -> None:
@@ -298,16 +266,16 @@ class SessionBase:
             call.send_ended = True
         if not call.ready and (call.credit > 0 or not call.queue):
             call.ready = True
-            self.turn.append(call)
+            (self.turn if call.started or call.queued > SMALL_BYTES else self.first).append(call)
 
     def has_output(self) -> bool:
         """Whether `frames_to_send` would give any."""
-        return bool(self.turn or self._control or self._echo is not None)
+        return bool(self.first or self.turn or self._control or self._echo is not None)
 
     def frames_to_send(self) -> list[bytes]:
         """Take the frames that may leave now, about 64 KiB of them; an empty list when there are none.
 
-        Control frames go first, then one frame for each call in turn.
+        Control frames go first, then small streams that begin, then one frame for each call in turn.
         """
         taken: list[bytes] = []
         if self._control:
@@ -318,17 +286,26 @@ class SessionBase:
             self._echo = None
         if self._credit_due:
             self._take_credit(taken)
-        turn = self.turn
         size = 0
-        while turn and size < BATCH_BYTES:
-            call = turn.popleft()
+        if self.first:
+            # A drain, or its answer, is in the other row, and must not overtake a call that was there before it.
+            shares = self.turn and not self._told_drain and not self.draining
+            size = self._take_data(self.first, BATCH_BYTES // 2 if shares else BATCH_BYTES, taken)
+        if self.turn and size < BATCH_BYTES:
+            self._take_data(self.turn, BATCH_BYTES - size, taken)
+        return taken
+
+    def _take_data(self, row: deque[Call], most: int, taken: list[bytes]) -> int:
+        size = 0
+        while row and size < most:
+            call = row.popleft()
             call.ready = False
             if call.closed:
                 continue
             frame = self._next_frame(call)
             size += len(frame)
             taken.append(frame)
-        return taken
+        return size
 
     def _next_frame(self, call: Call) -> bytes:
         queue = call.queue
@@ -401,9 +378,10 @@ class SessionBase:
             assert not (call.send_closed and call.receive_ended), "a finished call is forgotten"
             can_go = bool(call.queue and call.credit) or (call.send_ended and not call.queue and not call.send_closed)
             assert not can_go or call.ready, "a call that can send has its turn"
-            assert (not call.ready) or call in self.turn
+            assert (not call.ready) or call in self.turn or call in self.first
         assert len(self._control) <= MAX_OWED_FRAMES + 2 * self._max_calls
-        assert len(self.turn) == len({id(call) for call in self.turn}), "one turn a call"
+        rows = [*self.turn, *self.first]
+        assert len(rows) == len({id(call) for call in rows}), "one turn a call"
 
 
 class SessionV2(SessionBase):
@@ -419,7 +397,7 @@ class SessionV2(SessionBase):
 
     def has_output(self) -> bool:
         """Whether `frames_to_send` would give any."""
-        return bool(self.turn or self._credit_due or self._control or self._echo is not None)
+        return bool(self.first or self.turn or self._credit_due or self._control or self._echo is not None)
 
     def receive(self, message: bytes, now: float) -> Event | None:
         """Take one message of the peer.
@@ -478,6 +456,8 @@ class SessionV2(SessionBase):
             if len(payload) > frames.MAX_HEARTBEAT_BYTES or more:
                 raise SessionError(1002, "a heartbeat of more than 125 bytes or one frame")
             self._echo = frames.encode(HEARTBEAT, call_id, RESPONSE, payload)
+            if payload != HEARTBEAT_PAYLOAD:
+                self.note = payload
             return None
         if kind == DRAIN:
             if len(message) > HEADER_BYTES or more:
@@ -552,21 +532,22 @@ class SessionV2(SessionBase):
             self.turn.append(call)
 
     def consumed(self, call: Call, count: int, now: float) -> None:
-        """Our consumer took payload of the peer's stream: grant credit once half a window came together.
-
-        A window that was used up within a few round trips is too small for the link, and doubles.
-        """
+        """Our consumer took payload of the peer's stream: grant credit once half a window came together."""
         call.unconsumed -= count
         if call.receive_ended or call.closed:
             return
         call.returned += count
         window = call.window
-        if call.returned * 2 < window:
+        if call.returned < GRANT_BYTES and call.returned * 2 < window:
             return
         grant = call.returned
-        if window < MAX_WINDOW_BYTES and not self._budget.full and now - call.granted_at < 4 * self.rtt_s + 0.1:
-            call.window = window * 2
-            grant += window
+        if window < MAX_WINDOW_BYTES:
+            if call.is_held_up(grant, now, self.rtt_s, self.call_count()) and not self._budget.full:
+                call.grow(now)
+                grant += window
+            elif window >= NEAR_WINDOW_BYTES and self.rtt_s == 0.0 and not self.asked_id and not self._asks_once:
+                self._asks_once = True
+                self._ask_at = now
         call.granted_at = now
         call.returned = 0
         call.receive_left += grant

@@ -7,6 +7,7 @@ the turn of calls and the heartbeats.
 from __future__ import annotations
 
 from pico_twisted.core.rpc import frames
+from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import HEADER, HEADER_BYTES, HEARTBEAT, HTTP, NOT_SUPPORTED, RESPONSE
 from pico_twisted.core.rpc.session import (
     ENDLESS,
@@ -14,7 +15,6 @@ from pico_twisted.core.rpc.session import (
     MAX_OWED_FRAMES,
     OPENED,
     WAS_RESET,
-    Call,
     Event,
     SessionBase,
     SessionError,

@@ -26,7 +26,11 @@ A session that broke is followed by one at another address first, if there is on
 there may cost a whole time-out. If the session had held for a few seconds, that first attempt elsewhere waits no longer
 than one at a closed port: what that node did says nothing against the other.
 
-Addresses are taken in random order, each once before any is taken again.
+Addresses are taken in random order, each once before any is taken again; those that another session of the same
+listener is at (`shun`) come last. A node that said that the session is wanted elsewhere is no failure: the next address
+is tried at once, or the same one, behind which may be several nodes. When that came to nothing for a session that is
+there only to be at another node, it is tried again after half a minute, and twice as long each time, up to a quarter of
+an hour: the cluster has nodes that this agent cannot reach.
 
 What was rejected. Decorrelated jitter: it cannot promise an upper limit for the first tries. A delay of its own for
 each address: with several nodes down it would dial in bursts. Racing all addresses: it costs every node a handshake.
@@ -36,7 +40,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, Protocol
 
 import attrs
@@ -55,6 +59,10 @@ HELD_S: Final = 5.0
 """A session that lasted this long and broke does not delay the first attempt at another address."""
 BRIEF_S: Final = 1.0
 """A session shorter than this is not replaced at once, however well it was closed."""
+ELSEWHERE_S: Final = 0.05
+"""About how long before another node is looked for: the next connection that a load balancer makes."""
+SENT_ELSEWHERE_S: Final = 30.0
+SENT_ELSEWHERE_MAX_S: Final = 960.0
 
 _MAX_DOUBLINGS: Final = math.ceil(math.log2(MAX_S / BASE_S))
 _CLOSED_PORT_DOUBLINGS: Final = math.ceil(math.log2(CLOSED_PORT_MAX_S / BASE_S))
@@ -72,6 +80,7 @@ class Failed(enum.Enum):
 
     CLOSED_PORT = "closed port"
     TURNED_AWAY = "turned away"
+    SENT_ELSEWHERE = "sent elsewhere"
     OTHER = "other"
 
 
@@ -110,47 +119,58 @@ class DialPlan:
         self._urls = list(dict.fromkeys(urls))
         self._rng = rng
         self._failures = 0
+        self._sent_elsewhere_s = SENT_ELSEWHERE_S
         self._round: list[str] = []
         self._left_alone_until = dict.fromkeys(self._urls, -math.inf)
         self._hoping_since = now
 
-    def first(self, now: float) -> Dial:
+    def first(self, now: float, shun: Collection[str] = ()) -> Dial:
         """The first attempt: at once."""
-        return self._next(0.0, now, avoid=None)
+        return self._next(0.0, now, None, shun)
 
-    def after_failure(self, url: str, failed: Failed, now: float) -> Dial:
+    def elsewhere(self, url: str, now: float, shun: Collection[str] = ()) -> Dial:
+        """The attempt after one at `url` whose node wants the session to be at another."""
+        return self._next(self._rng.uniform(ELSEWHERE_S / 2, ELSEWHERE_S * 1.5), now, url, shun)
+
+    def after_failure(self, url: str, failed: Failed, now: float, shun: Collection[str] = ()) -> Dial:
         """The attempt after one at `url` that gave no session."""
         if failed is Failed.TURNED_AWAY:
             self._left_alone_until[url] = now + self._rng.uniform(MAX_S / 2, MAX_S)
+        if failed is Failed.SENT_ELSEWHERE:
+            delay_s = self._rng.uniform(self._sent_elsewhere_s / 2, self._sent_elsewhere_s)
+            self._sent_elsewhere_s = min(2 * self._sent_elsewhere_s, SENT_ELSEWHERE_MAX_S)
+            return self._next(delay_s, now, url, shun)
         hopeful = failed is Failed.CLOSED_PORT and now - self._hoping_since < HOPE_S
         if hopeful:
             self._failures = min(self._failures, _CLOSED_PORT_DOUBLINGS)
         delay_s = self._draw(CLOSED_PORT_MAX_S if hopeful else MAX_S)
         if hopeful:
             self._failures = min(self._failures, _CLOSED_PORT_DOUBLINGS)
-        return self._next(delay_s, now, avoid=url)
+        return self._next(delay_s, now, url, shun)
 
-    def after_session(self, url: str, ended: Ended, lasted_s: float, now: float) -> Dial:
+    def after_session(self, url: str, ended: Ended, lasted_s: float, now: float, shun: Collection[str] = ()) -> Dial:
         """The attempt after a session at `url`, which lasted so long."""
         self._hoping_since = now
+        self._sent_elsewhere_s = SENT_ELSEWHERE_S
         if lasted_s >= STABLE_S:
             self._failures = 0
         if ended is Ended.IN_ORDER and lasted_s >= BRIEF_S:
             self._failures = min(self._failures, _CLOSED_PORT_DOUBLINGS)
-            return self._next(0.0, now, avoid=url)
+            return self._next(0.0, now, url, shun)
         elsewhere = len(self._urls) > 1 and lasted_s >= HELD_S
         if elsewhere:
             self._failures = min(self._failures, _CLOSED_PORT_DOUBLINGS)
-        return self._next(self._draw(CLOSED_PORT_MAX_S if elsewhere else MAX_S), now, avoid=url)
+        return self._next(self._draw(CLOSED_PORT_MAX_S if elsewhere else MAX_S), now, url, shun)
 
     def _draw(self, max_s: float) -> float:
         ceiling = min(max_s, BASE_S * 2**self._failures)
         self._failures = min(self._failures + 1, _MAX_DOUBLINGS)
         return self._rng.uniform(0.0, ceiling)
 
-    def _next(self, delay_s: float, now: float, avoid: str | None) -> Dial:
+    def _next(self, delay_s: float, now: float, avoid: str | None, shun: Collection[str]) -> Dial:
         at = now + delay_s
         for _ in range(2):
+            self._round.sort(key=shun.__contains__)
             while self._round:
                 url = self._round.pop(0)
                 if self._left_alone_until[url] <= at:

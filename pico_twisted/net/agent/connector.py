@@ -1,6 +1,6 @@
-"""Keeps one listener registered: dials, waits, dials again, and sees old sessions off.
+"""Keeps one session of a listener up: dials, waits, dials again, and sees old sessions off.
 
-What is needed. At any time one session of the listener should take new calls. Beside it there may be older ones, which
+What is needed. At any time one session should take new calls. Beside it there may be older ones, which
 a node asked us to replace and which still serve; they end when the node closes them. When we stop, each session is
 drained and closed after its last call.
 
@@ -10,9 +10,15 @@ node until its silence is noticed. And a replacement must not throw out the sess
 
 What was chosen. A machine of five states for the one thing that waits, the next session; a plain list for the sessions
 that exist. Whether a lost session is followed by another depends on what we want (the machine's state), never on why it
-ended: only how *soon* does (`backoff`). The slot that a session registers under is `<listener>.<number>`: a successor
+ended: only how *soon* does (`backoff`). The slot that a session registers under is `<slot>.<number>`: a successor
 of a lost session takes the same number, so that the node throws out its half-open remains; a replacement takes a number
 that no living session has.
+
+A listener may have several connectors (`spread`). Each says in its handshakes which nodes the others are on, and a node
+among them may send it elsewhere, if it knows of another. That is a wish: after `MAX_SENT_ELSEWHERE` such answers it is
+dropped, so that no session is missing for it. A session that *moves* keeps the wish, and stays what it is until its
+successor is there; if none is to be had, nothing has happened. A connector that *insists* never drops the wish: a
+session of it beside a sibling's would be of no use.
 
 What was rejected. `ClientService`: it takes a TCP connection for success, and cannot be prepared for a loss while it
 waits. A number that only rises: half-open sessions would be counted twice for as long as the node believes in them.
@@ -26,7 +32,7 @@ from typing import Any, Final, Protocol
 
 import attrs
 from automat import TypeMachineBuilder
-from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
@@ -37,7 +43,14 @@ from pico_twisted.net.agent.backoff import Dial, DialPlan, Ended, Failed, Random
 from pico_twisted.net.agent.weather import TIMED_OUT, Weather, why_not_connected
 from pico_twisted.net.metrics import Metrics
 from pico_twisted.net.tls import explain_tls
-from pico_twisted.net.tunnel import Closed, HandshakeRefused, HandshakeTimeout, Tunnel
+from pico_twisted.net.tunnel import (
+    ELSEWHERE,
+    MAX_ELSEWHERE,
+    Closed,
+    HandshakeRefused,
+    HandshakeTimeout,
+    TunnelClientProtocol,
+)
 
 log = Logger()
 
@@ -49,8 +62,13 @@ CLOSE_S: Final = 3.0
 """How long a session that we closed may take to be gone: a close frame that waits in a transport dies with the process.
 The tunnel itself cuts a peer that does not answer after two seconds."""
 
-Connect = Callable[[str, str], "Deferred[Tunnel]"]
-"""Given a URL and a slot, opens a session; cancelling the Deferred gives the attempt up."""
+MAX_SENT_ELSEWHERE: Final = 8
+"""How often a session lets nodes send it elsewhere: behind a load balancer that draws one of two it then misses the
+other once in 256 times."""
+
+Connect = Callable[[str, str, Sequence[str]], "Deferred[TunnelClientProtocol]"]
+"""Given a URL, a slot and the IDs of nodes that may refuse us, opens a session; cancelling the Deferred gives the
+attempt up."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -65,7 +83,7 @@ class Session:
         handshake_s: what it took to open it.
     """
 
-    tunnel: Tunnel
+    tunnel: TunnelClientProtocol
     url: str
     number: int
     opened_at: float
@@ -77,54 +95,62 @@ class _Life(Protocol):
 
     def start(self) -> None: ...
     def due(self) -> None: ...
-    def opened(self, tunnel: Tunnel) -> None: ...
+    def opened(self, tunnel: TunnelClientProtocol) -> None: ...
     def failed(self, failure: Failure) -> None: ...
     def wanted(self, dial: Dial) -> None: ...
+    def move(self) -> None: ...
     def stop(self) -> None: ...
 
 
 class Connector:
-    """One listener's connection to the cluster.
+    """One of a listener's connections to the cluster.
 
     Args:
         endpoint: the endpoint ID, for logs.
-        index: the listener's place in the configuration; the first half of its slots.
+        slot: the first half of its slots.
         urls: addresses of nodes.
         connect: opens a session.
         clock: tells the time and wakes.
         rng: the source of chance.
         metrics: counts what happens.
         changed: called whenever a session came or went.
+        siblings: the listener's other sessions, which this one should not share a node with.
+        insists: rather no session than one that shares.
     """
 
     def __init__(
         self,
         *,
         endpoint: str,
-        index: int,
+        slot: str,
         urls: Sequence[str],
         connect: Connect,
         clock: IReactorTime,
         rng: Random,
         metrics: Metrics,
         changed: Callable[[], None],
+        siblings: Callable[[], Sequence[Session]] = tuple,
+        insists: bool = False,
     ) -> None:
         self.endpoint = endpoint
         self.sessions: list[Session] = []
         self.current: Session | None = None
         """The session that takes new calls."""
-        self._index = index
+        self._slot = slot
         self._connect = connect
         self._clock = clock
         self._metrics = metrics
         self._changed = changed
+        self._siblings = siblings
+        self._insists = insists
+        self._sent_elsewhere = 0
         self._plan = DialPlan(urls, rng, clock.seconds())
         self._number = 0
         self._registered_before = False
         self._said_v1 = False
         self._weather = Weather()
         self._wait: IDelayedCall | None = None
-        self._attempt: Deferred[Tunnel] | None = None
+        self._attempt: Deferred[TunnelClientProtocol] | None = None
         self._dialled = ""
         self._dialled_at = 0.0
         self._life: _Life = _new_life(self)
@@ -133,6 +159,10 @@ class Connector:
         """Begin to dial."""
         self._life.start()
 
+    def move(self) -> None:
+        """Try to be on a node that no sibling is on. Does nothing unless there is a session for new calls."""
+        self._life.move()
+
     def drain_requested(self, tunnel: object) -> None:
         """The node will close this session: open its replacement now, and let the old one serve on."""
         session = self.current
@@ -140,15 +170,19 @@ class Connector:
             return
         log.info("The node asks for a replacement", endpoint=self.endpoint, url=session.url)
         self.current = None
-        taken = {other.number for other in self.sessions}
-        self._number = next(number for number in range(len(taken) + 1) if number not in taken)
+        if self._attempt is None:  # else a move is under way, and becomes the replacement
+            self._take_free_number()
         self._life.wanted(self._after(session, Ended.IN_ORDER))
         self._changed()
+
+    def _take_free_number(self) -> None:
+        taken = {other.number for other in self.sessions}
+        self._number = next(number for number in range(len(taken) + 1) if number not in taken)
 
     def drain(self) -> Deferred[None]:
         """Dial no more; drain each session and close it after its last call. Fires when all are gone."""
         self._life.stop()
-        retiring = [Deferred.fromCoroutine(self._retire(one)) for one in self.sessions]
+        retiring = [Deferred.fromCoroutine(self._retire(one, "the agent stops")) for one in self.sessions]
         done: Deferred[Any] = gatherResults(retiring, consumeErrors=True)
         return done.addCallback(lambda _: None)
 
@@ -158,7 +192,7 @@ class Connector:
         for session in list(self.sessions):
             session.tunnel.abort()
 
-    async def _retire(self, session: Session) -> None:
+    async def _retire(self, session: Session, why: str) -> None:
         try:
             await session.tunnel.drain()
         except CancelledError:
@@ -169,7 +203,7 @@ class Connector:
             await deferLater(self._clock, DRAIN_LOOK_S)
         tunnel = session.tunnel
         if session in self.sessions:
-            tunnel.close(GOING_AWAY, "the agent stops")
+            tunnel.close(GOING_AWAY, why)
         until = self._clock.seconds() + CLOSE_S
         while not tunnel.gone.called and self._clock.seconds() < until:
             await deferLater(self._clock, DRAIN_LOOK_S)
@@ -193,13 +227,42 @@ class Connector:
             self._wait.cancel()
             self._wait = None
 
-    def _dial(self) -> None:
-        self._dialled_at = self._clock.seconds()
-        self._attempt = attempt = maybeDeferred(self._connect, self._dialled, f"{self._index}.{self._number}")
+    def _shun(self) -> list[str]:
+        return [session.url for session in self._siblings()]
+
+    async def _open(self, leaving: Sequence[str]) -> TunnelClientProtocol:
+        """Open a session, on a node that no sibling is on if the nodes know of one.
+
+        Args:
+            leaving: the node that the session leaves, when that is all that it is opened for.
+        """
+        slot = f"{self._slot}.{self._number}"
+        keeps_wish = bool(leaving) or self._insists
+        while True:
+            wish: Sequence[str] = ()
+            if keeps_wish or self._sent_elsewhere < MAX_SENT_ELSEWHERE:
+                places = [session.tunnel.node_id for session in self._siblings()]
+                wish = list(dict.fromkeys([*filter(None, places), *leaving]))[:MAX_ELSEWHERE]
+            self._dialled_at = self._clock.seconds()
+            try:
+                return await self._connect(self._dialled, slot, wish)
+            except HandshakeRefused as error:
+                if error.code != ELSEWHERE or not wish:
+                    raise
+                self._sent_elsewhere += 1
+                if keeps_wish and self._sent_elsewhere >= MAX_SENT_ELSEWHERE:
+                    self._sent_elsewhere = 0
+                    raise
+            dial = self._plan.elsewhere(self._dialled, self._clock.seconds(), self._shun())
+            await deferLater(self._clock, dial.delay_s)
+            self._dialled = dial.url
+
+    def _dial(self, leaving: Sequence[str] = ()) -> None:
+        self._attempt = attempt = Deferred.fromCoroutine(self._open(leaving))
         attempt.addCallbacks(self._attempt_succeeded, self._attempt_failed)
         attempt.addErrback(lambda failure: log.failure("The connector failed", failure))
 
-    def _attempt_succeeded(self, tunnel: Tunnel) -> None:
+    def _attempt_succeeded(self, tunnel: TunnelClientProtocol) -> None:
         self._attempt = None
         self._life.opened(tunnel)
 
@@ -211,7 +274,27 @@ class Connector:
         if self._attempt is not None:
             self._attempt.cancel()
 
-    def _register(self, tunnel: Tunnel) -> None:
+    def _begin_move(self) -> None:
+        session = self.current
+        assert session is not None and session.tunnel.node_id is not None
+        self._sent_elsewhere = 0
+        self._take_free_number()
+        self._dialled = self._plan.elsewhere(session.url, self._clock.seconds(), self._shun()).url
+        self._dial([session.tunnel.node_id])
+
+    def _moved(self, tunnel: TunnelClientProtocol) -> None:
+        old = self.current
+        assert old is not None
+        self._register(tunnel)
+        retiring = Deferred.fromCoroutine(self._retire(old, "moved to another node"))
+        retiring.addErrback(lambda failure: log.failure("The connector failed", failure))
+
+    def _not_moved(self, failure: Failure) -> None:
+        assert self.current is not None
+        self._number = self.current.number
+        log.debug("Could not move: {reason}", endpoint=self.endpoint, url=self._dialled, reason=judge(failure)[2])
+
+    def _register(self, tunnel: TunnelClientProtocol) -> None:
         now = self._clock.seconds()
         session = Session(
             tunnel=tunnel,
@@ -222,6 +305,7 @@ class Connector:
         )
         self.sessions.append(session)
         self.current = session
+        self._sent_elsewhere = 0
         again, self._registered_before = self._registered_before, True
         self._metrics.connected(again)
         self._weather.cleared()
@@ -230,7 +314,7 @@ class Connector:
             endpoint=self.endpoint,
             url=session.url,
             node=tunnel.node_id,
-            slot=f"{self._index}.{session.number}",
+            slot=f"{self._slot}.{session.number}",
             again=again,
         )
         if tunnel.version == 1 and not self._said_v1:
@@ -260,7 +344,7 @@ class Connector:
 
     def _after(self, session: Session, ended: Ended) -> Dial:
         now = self._clock.seconds()
-        return self._plan.after_session(session.url, ended, now - session.opened_at, now)
+        return self._plan.after_session(session.url, ended, now - session.opened_at, now, self._shun())
 
     def _after_failure(self, failure: Failure) -> Dial:
         now = self._clock.seconds()
@@ -269,7 +353,15 @@ class Connector:
             self._metrics.refused(failure.value.status)
         else:
             self._metrics.connect_failed(reason)
-        dial = self._plan.after_failure(self._dialled, failed, now)
+        dial = self._plan.after_failure(self._dialled, failed, now, self._shun())
+        if failed is Failed.SENT_ELSEWHERE:
+            log.info(
+                "The cluster has other nodes, but none of them is reached",
+                endpoint=self.endpoint,
+                url=self._dialled,
+                retry_s=round(dial.delay_s, 1),
+            )
+            return dial
         unsaid = self._weather.news(f"{self._dialled} {words}", now)
         if unsaid is not None:
             log.warn(
@@ -291,7 +383,10 @@ def judge(failure: Failure) -> tuple[Failed, str, str]:
     """
     error = failure.value
     if isinstance(error, HandshakeRefused):
-        failed = Failed.TURNED_AWAY if 400 <= error.status < 500 else Failed.OTHER
+        if error.code == ELSEWHERE:
+            failed = Failed.SENT_ELSEWHERE
+        else:
+            failed = Failed.TURNED_AWAY if 400 <= error.status < 500 else Failed.OTHER
         return failed, "refused", f"the node refused ({error.status}): {error.message}"
     words = why_not_connected(failure)
     if isinstance(error, ConnectionRefusedError):
@@ -315,18 +410,19 @@ def _build_life() -> Callable[[Connector], _Life]:
     waiting = builder.state("waiting")
     dialling = builder.state("dialling")
     registered = builder.state("registered")
+    moving = builder.state("moving")
     stopped = builder.state("stopped")
 
     @new.upon(_Life.start).to(waiting)
     def begin(life: _Life, work: Connector) -> None:
-        work._wait_for(work._plan.first(work._clock.seconds()))
+        work._wait_for(work._plan.first(work._clock.seconds(), work._shun()))
 
     @waiting.upon(_Life.due).to(dialling)
     def dial(life: _Life, work: Connector) -> None:
         work._dial()
 
     @dialling.upon(_Life.opened).to(registered)
-    def register(life: _Life, work: Connector, tunnel: Tunnel) -> None:
+    def register(life: _Life, work: Connector, tunnel: TunnelClientProtocol) -> None:
         work._register(tunnel)
 
     @dialling.upon(_Life.failed).to(waiting)
@@ -343,6 +439,10 @@ def _build_life() -> Callable[[Connector], _Life]:
             work._wait_for(dial)
 
     dialling.upon(_Life.wanted).loop().returns(None)
+
+    _build_moves(registered, moving, dialling, stopped)
+    for state in (new, waiting, dialling, moving, stopped):
+        state.upon(_Life.move).loop().returns(None)
 
     @new.upon(_Life.stop).to(stopped)
     def never_began(life: _Life, work: Connector) -> None:
@@ -361,13 +461,37 @@ def _build_life() -> Callable[[Connector], _Life]:
         """What is done with the sessions is said by `drain` and `abort`."""
 
     @stopped.upon(_Life.opened).loop()
-    def give_back(life: _Life, work: Connector, tunnel: Tunnel) -> None:
+    def give_back(life: _Life, work: Connector, tunnel: TunnelClientProtocol) -> None:
         tunnel.close(GOING_AWAY, "the agent stops")
 
     stopped.upon(_Life.failed).loop().returns(None)
     stopped.upon(_Life.wanted).loop().returns(None)
     stopped.upon(_Life.stop).loop().returns(None)
     return builder.build()
+
+
+def _build_moves(registered: Any, moving: Any, dialling: Any, stopped: Any) -> None:
+    """The part of the machine that moves a session while it serves."""
+
+    @registered.upon(_Life.move).to(moving)
+    def begin_move(life: _Life, work: Connector) -> None:
+        work._begin_move()
+
+    @moving.upon(_Life.opened).to(registered)
+    def moved(life: _Life, work: Connector, tunnel: TunnelClientProtocol) -> None:
+        work._moved(tunnel)
+
+    @moving.upon(_Life.failed).to(registered)
+    def not_moved(life: _Life, work: Connector, failure: Failure) -> None:
+        work._not_moved(failure)
+
+    @moving.upon(_Life.wanted).to(dialling)
+    def replace_by_move(life: _Life, work: Connector, dial: Dial) -> None:
+        """The attempt that is under way is the next session's."""
+
+    @moving.upon(_Life.stop).to(stopped)
+    def stop_moving(life: _Life, work: Connector) -> None:
+        work._stop_dialling()
 
 
 _new_life = _build_life()

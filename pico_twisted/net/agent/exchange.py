@@ -37,9 +37,10 @@ from pico_twisted.core.http1.errors import Http1Error, bad_request
 from pico_twisted.core.http1.forwarding import error_response, request_to_service, response_to_tunnel
 from pico_twisted.core.http1.head import END, RequestHead, ResponseHead
 from pico_twisted.core.http1.target import IDEMPOTENT
+from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import FAILED, PROTOCOL, STOP, TIMEOUT
 from pico_twisted.core.rpc.http import CallProtocolError, RequestStream
-from pico_twisted.core.rpc.session import SEND_HIGH_BYTES, Call
+from pico_twisted.core.rpc.session import SEND_HIGH_BYTES
 from pico_twisted.net.agent.connection import ServiceConnection
 from pico_twisted.net.interfaces import ICallReceiver
 from pico_twisted.net.periodic import NEVER

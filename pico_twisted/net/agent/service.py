@@ -1,13 +1,14 @@
-"""The agent as one service: its listeners, each with a connector and a forwarder, from the start to an ordered end."""
+"""The agent as one service: its listeners, each with its sessions and a forwarder, from the start to an ordered end."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, TimeoutError
+from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -15,15 +16,18 @@ from pico_twisted.config import AgentConfig, ListenerConfig
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.net.agent.backoff import Random
-from pico_twisted.net.agent.connector import Connector
 from pico_twisted.net.agent.forwarder import Forwarder
 from pico_twisted.net.agent.pool import ServicePool
+from pico_twisted.net.agent.spread import Spread
 from pico_twisted.net.metrics import Metrics
 from pico_twisted.net.periodic import EndOfTurn, Sweep
-from pico_twisted.net.tunnel import Tunnel, TunnelParts, connect_tunnel
+from pico_twisted.net.tunnel import TunnelClientProtocol, TunnelParts, connect_tunnel
 
 log = Logger()
 
+MAX_DIALS: Final = 256
+"""Attempts of this process to open a session, at once. Of thousands at once each would take longer than it may, in this
+process alone, and all would begin again."""
 MAX_CALLS_PER_SESSION: Final = 20_000
 """Calls of a node open at once on one session. The node has its own limit; this one keeps a broken node from taking all
 of our memory."""
@@ -65,7 +69,7 @@ class Listener:
     """One endpoint and what serves it."""
 
     config: ListenerConfig
-    connector: Connector
+    spread: Spread
     forwarder: Forwarder
     pool: ServicePool
 
@@ -115,6 +119,7 @@ class AgentService(Service):
         self._sweep = sweep
         self._metrics = metrics
         self._rng = rng
+        self._dials = DeferredSemaphore(MAX_DIALS)
         self._budget = Budget(config.limits.buffered_bytes)
         self._limits = HeadLimits(head_bytes=config.limits.head_bytes, fields=config.limits.head_fields)
         self._parts = TunnelParts(
@@ -130,6 +135,7 @@ class AgentService(Service):
         self._stopping: Deferred[None] | None = None
         self._waiters: list[Deferred[None]] = []
         self.listeners = tuple(self._listener(index, one) for index, one in enumerate(config.listeners))
+        self._missing = list(self.listeners)  # those of which no session was seen yet
         self._add_gauges()
         sweep.each(self._measure)
 
@@ -145,7 +151,7 @@ class AgentService(Service):
         )
 
         def drain_requested(tunnel: object) -> None:
-            connector.drain_requested(tunnel)
+            spread.drain_requested(tunnel)
 
         forwarder = Forwarder(
             endpoint=config.endpoint,
@@ -160,9 +166,10 @@ class AgentService(Service):
             metrics=self._metrics,
             drain_requested=drain_requested,
         )
-        connector = Connector(
+        spread = Spread(
             endpoint=config.endpoint,
             index=index,
+            connections=self._config.connect.connections,
             urls=self._config.connect.url,
             connect=functools.partial(self._connect, config, forwarder),
             clock=self._clock,
@@ -170,17 +177,21 @@ class AgentService(Service):
             metrics=self._metrics,
             changed=self._changed,
         )
-        return Listener(config=config, connector=connector, forwarder=forwarder, pool=pool)
+        return Listener(config=config, spread=spread, forwarder=forwarder, pool=pool)
 
-    def _connect(self, config: ListenerConfig, forwarder: Forwarder, url: str, slot: str) -> Deferred[Tunnel]:
+    def _connect(
+        self, config: ListenerConfig, forwarder: Forwarder, url: str, slot: str, elsewhere: Sequence[str]
+    ) -> Deferred[TunnelClientProtocol]:
         connect = self._config.connect
-        opening: Deferred[Any] = connect_tunnel(
+        opening: Deferred[Any] = self._dials.run(
+            connect_tunnel,
             self._reactor,
             self._parts,
             url,
             endpoint_id=config.endpoint,
             agent_id=self.agent_id,
             slot=slot,
+            elsewhere=elsewhere,
             token=self.token,
             root_cas=connect.tls.root_cas,
             acceptor=forwarder,
@@ -204,7 +215,7 @@ class AgentService(Service):
         super().startService()
         self._sweep.start()
         for listener in self.listeners:
-            listener.connector.start()
+            listener.spread.start()
 
     def stopService(self) -> Deferred[None]:
         """End in order: no new calls, those in flight finish, sessions close; what is left at the end of the grace
@@ -228,13 +239,13 @@ class AgentService(Service):
     def abort(self) -> None:
         """Cut everything at once: a second signal."""
         for listener in self.listeners:
-            listener.connector.abort()
+            listener.spread.abort()
             listener.pool.close()
 
     async def _stop(self) -> None:
         if self.calls_in_flight():
             log.info("Waiting for calls in flight", calls=self.calls_in_flight(), grace_s=self._config.grace_period)
-        draining = DeferredList([one.connector.drain() for one in self.listeners], consumeErrors=True)
+        draining = DeferredList([one.spread.drain() for one in self.listeners], consumeErrors=True)
         try:
             await draining.addTimeout(self._config.grace_period, self._clock)
         except TimeoutError:
@@ -265,10 +276,11 @@ class AgentService(Service):
                 version=session.tunnel.version,
                 rtt_s=session.tunnel.rtt_s or None,
                 handshake_s=session.handshake_s,
-                current=session is listener.connector.current,
+                current=session in current,
             )
             for listener in self.listeners
-            for session in listener.connector.sessions
+            for current in [listener.spread.current]
+            for session in listener.spread.sessions
         ]
 
     def calls_in_flight(self) -> int:
@@ -276,10 +288,10 @@ class AgentService(Service):
         return sum(len(listener.forwarder.exchanges) for listener in self.listeners)
 
     def _registered_count(self) -> int:
-        return sum(listener.connector.current is not None for listener in self.listeners)
+        return sum(bool(listener.spread.current) for listener in self.listeners)
 
     def _session_count(self) -> int:
-        return sum(len(listener.connector.sessions) for listener in self.listeners)
+        return sum(len(listener.spread.sessions) for listener in self.listeners)
 
     def _connection_count(self) -> int:
         return sum(len(listener.pool.connections) for listener in self.listeners)
@@ -287,14 +299,22 @@ class AgentService(Service):
     def _changed(self) -> None:
         if not self.first_session.called and self._session_count():
             self.first_session.callback(None)
-        if not self.all_registered.called and self.ready:
-            self.all_registered.callback(None)
+        if self.all_registered.called:
+            return
+        missing = self._missing
+        while missing and missing[-1].spread.current:
+            missing.pop()  # so that all listeners are looked at once, not once for each session
+        if not missing:
+            if self.ready:
+                self.all_registered.callback(None)
+            self._missing = [listener for listener in self.listeners if not listener.spread.current]
 
     def _measure(self, now: float) -> None:
         held = 0
         for listener in self.listeners:
             held += listener.forwarder.held_bytes()
-            for session in listener.connector.sessions:
+            listener.spread.look(now)
+            for session in listener.spread.sessions:
                 held += session.tunnel.held_bytes()
         self._budget.measure(held)
         self._metrics.lag(self._sweep.lag_s)

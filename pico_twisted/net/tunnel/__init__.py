@@ -7,7 +7,16 @@ with their handshakes; `link` has both roles between nodes.
 from __future__ import annotations
 
 from pico_twisted.core.rpc.session import SEND_HIGH_BYTES
-from pico_twisted.net.tunnel.base import CLOSE_TIMEOUT_S, LISTENER_PATH, STALL_S, Closed, Tunnel, TunnelParts
+from pico_twisted.net.tunnel.base import (
+    CLOSE_TIMEOUT_S,
+    ELSEWHERE,
+    LISTENER_PATH,
+    MAX_ELSEWHERE,
+    STALL_S,
+    Closed,
+    Tunnel,
+    TunnelParts,
+)
 from pico_twisted.net.tunnel.client import (
     MAX_REFUSAL_BODY_BYTES,
     HandshakeRefused,
@@ -31,12 +40,15 @@ from pico_twisted.net.tunnel.server import (
     TunnelServerFactory,
     TunnelServerProtocol,
     token_of,
+    tokens_of,
 )
 
 __all__ = [
     "CLOSE_TIMEOUT_S",
+    "ELSEWHERE",
     "HANDSHAKE_TIMEOUT_S",
     "LISTENER_PATH",
+    "MAX_ELSEWHERE",
     "MAX_REFUSAL_BODY_BYTES",
     "PROOF_TIMEOUT_S",
     "SEND_HIGH_BYTES",
@@ -59,4 +71,5 @@ __all__ = [
     "connect_link",
     "connect_tunnel",
     "token_of",
+    "tokens_of",
 ]

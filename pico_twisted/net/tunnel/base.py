@@ -19,7 +19,6 @@ from typing import Any, Final
 
 import attrs
 import txaio
-from autobahn.websocket.xormasker import create_xor_masker  # type: ignore[attr-defined]
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
@@ -28,30 +27,34 @@ from zope.interface import implementer
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc import session as rpc
 from pico_twisted.core.rpc.budget import Budget
+from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import (
     DRAIN,
     FAILED,
     MAX_MESSAGE_V1,
     MAX_MESSAGE_V2,
 )
-from pico_twisted.core.rpc.session import Call, SessionError, SessionV2
+from pico_twisted.core.rpc.session import SessionError, SessionV2
 from pico_twisted.core.rpc.session_v1 import SessionV1
 from pico_twisted.net.flow import acknowledged_bytes, half_close, plain_ip, tune, writer
 from pico_twisted.net.interfaces import ITunnel
 from pico_twisted.net.metrics import Metrics
 from pico_twisted.net.periodic import NEVER, EndOfTurn, Sweep
+from pico_twisted.net.tunnel.masking import lay_mask
 
 log = Logger(namespace="pico_twisted.net.tunnel")
 
 LISTENER_PATH: Final = b"/pico/v1/listener/"
+ELSEWHERE: Final = "elsewhere"
+"""Code of a refusal: another node can take this session, so that the listener is at more than one."""
+MAX_ELSEWHERE: Final = 16
+"""Nodes that an agent may name which it would rather not register with: as many as a listener may have sessions."""
 CLOSE_TIMEOUT_S: Final = 2.0
 """What a peer gets to take our close frame and close its end."""
 STALL_S: Final = 20.0
 """A peer that takes no byte of our output for this long is closed."""
 TICK_S: Final = 1.0
-"""How often a session looks at the time."""
-
-MAX_SMALL_MASK_BYTES: Final = 768
+"""How often a session looks at the time while it has calls or output; one that rests looks when it has a reason."""
 
 _U16 = struct.Struct(">H")
 _U64 = struct.Struct(">Q")
@@ -141,6 +144,7 @@ class Tunnel:
     _reason = ""
     _abort_at = NEVER
     _told_drain = False
+    _rests = False  # there are no calls
 
     # Autobahn's hooks, server and client
 
@@ -186,6 +190,8 @@ class Tunnel:
 
     def onMessageFrameData(self, payload: bytes) -> None:
         self._partial_bytes += len(payload)
+        if self._rests:
+            self._stir()
         super().onMessageFrameData(payload)  # type: ignore[misc]
         if self._partial_bytes > MAX_MESSAGE_V2 and self.parts.budget.full:
             self.fail(1013, "no memory for a message of this size now")
@@ -211,7 +217,7 @@ class Tunnel:
             self._code = self.remoteCloseCode
             self._reason = printable(self.remoteCloseReason or "")
         self._end(clean=True)
-        self._abort_at = self.parts.sweep.now + CLOSE_TIMEOUT_S
+        self._abort_at = self.deadline = self.parts.sweep.now + CLOSE_TIMEOUT_S
         if not self.factory.isServer:
             self.transport.loseConnection()
         return stop
@@ -268,7 +274,7 @@ class Tunnel:
                 return
             message = data[start:end]
             if masked:
-                message = _masked(mask, message)
+                message = lay_mask(mask, message)
             position = end
             self._message(message)
             if not self._alive:
@@ -331,6 +337,8 @@ class Tunnel:
         self.parts.metrics.heartbeat(seconds)
 
     def _opened(self, call: Call, payload: bytes, more: bool) -> None:
+        if self._rests:
+            self._stir()
         receiver = self.acceptor.call_opened(self, call, call.kind, payload, more)
         if call.receiver is None:
             call.receiver = receiver
@@ -378,7 +386,7 @@ class Tunnel:
             if self._masks:
                 bit = 0x80
                 mask = random.getrandbits(32).to_bytes(4, "big")
-                frame = mask + _masked(mask, frame)
+                frame = mask + lay_mask(mask, frame)
             else:
                 bit = 0
             if size < 126:
@@ -393,6 +401,7 @@ class Tunnel:
     def pauseProducing(self) -> None:
         """The transport holds enough (IPushProducer)."""
         self._paused = True
+        self._stir()
         self._stalled_since = self.parts.sweep.now
         self._acknowledged = acknowledged_bytes(self.transport)
 
@@ -438,6 +447,18 @@ class Tunnel:
                 self.transport.abortConnection()
         else:
             self._pump()
+            if not self.session.call_count() and not self._partial_bytes:
+                self._lie_down()
+
+    def _lie_down(self) -> None:
+        """There are no calls: nothing is to be looked at before a heartbeat is due, or the peer was silent too long."""
+        self._rests = True
+        self.deadline = self.session.due_at()
+
+    def _stir(self) -> None:
+        """Something happens on a session that rested: look at it again."""
+        self._rests = False
+        self.deadline = min(self.deadline, self.parts.sweep.now + TICK_S)
 
     # What its users call (ITunnel)
 
@@ -464,6 +485,8 @@ class Tunnel:
         """Open a call; its events go to `receiver`."""
         call: Call = self.session.call(kind, payload, more)
         call.receiver = receiver
+        if self._rests:
+            self._stir()
         if not self._due:
             self._output()
         return call
@@ -530,7 +553,7 @@ class Tunnel:
         self.failedByMe = True
         self.sendCloseFrame(code=code, reasonUtf8=reason.encode("utf-8")[:120] or None)
         self._end(clean=self._by_us)
-        self._abort_at = self.parts.sweep.now + CLOSE_TIMEOUT_S
+        self._abort_at = self.deadline = self.parts.sweep.now + CLOSE_TIMEOUT_S
         self.transport.unregisterProducer()
         half_close(self.transport)
 
@@ -560,20 +583,6 @@ class Tunnel:
                 receiver.lost()
             except Exception:
                 log.failure("A call could not be ended", peer=self.peer)
-
-
-def _masked(mask: bytes, data: bytes) -> bytes:
-    """The data with the mask laid on it, or taken off (RFC 6455 5.3).
-
-    Autobahn's masker is fast for each byte and slow to set up; up to about a kilobyte one big integer is faster.
-    """
-    size = len(data)
-    if size > MAX_SMALL_MASK_BYTES:
-        masked: bytes = create_xor_masker(mask, size).process(data)
-        return masked
-    pattern = mask * (size // 4 + 1)
-    number = int.from_bytes(data, "little") ^ int.from_bytes(pattern[:size], "little")
-    return number.to_bytes(size, "little")
 
 
 def printable(text: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -11,8 +12,9 @@ from autobahn.twisted.websocket import (
     WebSocketClientFactory,
     WebSocketClientProtocol,
 )
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import connectionDone
@@ -25,15 +27,20 @@ from pico_twisted.core.http1.head import ResponseHead, parse_response_head
 from pico_twisted.core.rpc.frames import (
     HTTP,
     SUBPROTOCOL_V2,
+    nodes_of,
 )
 from pico_twisted.net.flow import NEXT_ADDRESS_S, tune
 from pico_twisted.net.tls import client_tls
 from pico_twisted.net.tunnel.base import LISTENER_PATH, Tunnel, TunnelParts, autobahn_log, peer_text, printable
+from pico_twisted.net.tunnel.resting import class_at_rest, rest
 
 log = Logger(namespace="pico_twisted.net.tunnel")
 
 MAX_REFUSAL_BODY_BYTES: Final = 8 * 1024
 """How much of a refusal's body an agent reads."""
+
+_made: dict[Any, Any] = {}
+_COUNT = re.compile(rb"[0-9]{1,5}")
 
 
 class HandshakeRefused(Exception):
@@ -42,12 +49,14 @@ class HandshakeRefused(Exception):
     Attributes:
         status: the HTTP status.
         message: the server's own words, cut and made printable.
+        code: of `x-pico-error`; "" when the server gave none.
     """
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, code: str = "") -> None:
         super().__init__(f"{status} {message}")
         self.status = status
         self.message = message
+        self.code = code
 
 
 class HandshakeTimeout(Exception):
@@ -59,6 +68,7 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
 
     _masks = True
     _answer_head: Any = None
+    _nodes = 1
 
     def connectionMade(self) -> None:
         self.parts = self.factory.parts
@@ -109,6 +119,8 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
                     return
                 whole, self._head = self._head, b""
                 self._dataReceived(whole)
+                if self._alive:
+                    rest(self)
                 return
             self._answer_head = head
             self._head = self._head[end + 4 :]
@@ -126,10 +138,20 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
         node_id = head.get(b"x-pico-node-id")
         if node_id is not None:
             self.node_id = printable(node_id[:64].decode("ascii", "replace"))
+        nodes = _COUNT.fullmatch(head.get(b"x-pico-nodes") or b"")
+        if nodes is not None:
+            self._nodes = int(nodes.group())
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes take agents, as the node said last: in its answer, or since then with a heartbeat."""
+        note = self.session.note
+        return self._nodes if note is None else nodes_of(note) or self._nodes
 
     def _refused(self) -> None:
         head, self._answer_head = self._answer_head, None
-        self._give_up(HandshakeRefused(head.status, _refusal_words(head.reason, self._head)))
+        code = (head.get(b"x-pico-error") or b"").partition(b"; ")[2].decode("latin-1")
+        self._give_up(HandshakeRefused(head.status, _refusal_words(head.reason, self._head), code))
 
     def _give_up(self, error: Exception) -> None:
         self.factory.failed(Failure(error))
@@ -199,7 +221,10 @@ class TunnelClientFactory(WebSocketClientFactory):
 
     def buildProtocol(self, addr: Any) -> TunnelClientProtocol:
         """The protocol of the attempt."""
-        protocol = self.protocol()
+        made = _made.get(self.protocol)
+        if made is None:  # all factories of a protocol have the same options
+            made = _made[self.protocol] = class_at_rest(self.protocol, self)
+        protocol: TunnelClientProtocol = made()
         protocol.factory = self
         return protocol
 
@@ -222,6 +247,7 @@ def connect_tunnel(
     endpoint_id: str,
     agent_id: str,
     slot: str,
+    elsewhere: Sequence[str] = (),
     token: str = "",
     root_cas: str = "",
     acceptor: Any,
@@ -231,6 +257,7 @@ def connect_tunnel(
 
     Args:
         url: http, https, ws or wss; a path in it comes before ours.
+        elsewhere: IDs of nodes that may refuse us, if another node would take us.
         token: sent as a Bearer token when not empty.
         root_cas: a PEM file to check the node's certificate with instead of the system's roots.
         acceptor: an `ICallAcceptor`, for the requests.
@@ -247,6 +274,8 @@ def connect_tunnel(
     shown = f"[{host}]" if ":" in host else host
     path = parsed.path.rstrip("/") + LISTENER_PATH.decode("ascii") + endpoint_id
     headers = {"x-pico-agent-id": agent_id, "x-pico-agent-version": parts.version, "x-pico-slot": slot}
+    if elsewhere:
+        headers["x-pico-elsewhere"] = ",".join(elsewhere)
     if token:
         headers["Authorization"] = f"Bearer {token}"
     factory = TunnelClientFactory(
@@ -259,12 +288,19 @@ def connect_tunnel(
         slot=slot,
         reactor=reactor,
     )
-    endpoint: IStreamClientEndpoint = HostnameEndpoint(
-        reactor, host, port, timeout=timeout_s, attemptDelay=NEXT_ADDRESS_S
-    )
+    endpoint = tcp_endpoint(reactor, host, port, timeout_s)
     if secure:
         endpoint = wrapClientTLS(client_tls(host, root_cas), endpoint)
     return open_tunnel(factory, endpoint, timeout_s)
+
+
+def tcp_endpoint(reactor: Any, host: str, port: int, timeout_s: float) -> IStreamClientEndpoint:
+    """Return how to connect to a host. An IP is not resolved: that would cost a thread's turn and several objects."""
+    if isIPAddress(host):
+        return TCP4ClientEndpoint(reactor, host, port, timeout_s)
+    if isIPv6Address(host):
+        return TCP6ClientEndpoint(reactor, host, port, timeout_s)
+    return HostnameEndpoint(reactor, host, port, timeout=timeout_s, attemptDelay=NEXT_ADDRESS_S)
 
 
 def open_tunnel(factory: TunnelClientFactory, endpoint: IStreamClientEndpoint, timeout_s: float) -> Deferred[Any]:

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
+from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -26,6 +25,7 @@ from pico_twisted.core.cluster.link_handshake import (
 )
 from pico_twisted.core.cluster.sync_frames import SyncFormatError, decode_proof, encode_proof
 from pico_twisted.core.http1.head import RequestHead, ResponseHead
+from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import (
     CREDIT,
     HEADER,
@@ -38,11 +38,10 @@ from pico_twisted.core.rpc.frames import (
     SUBPROTOCOL_V2,
     SYNC,
 )
-from pico_twisted.core.rpc.session import Call, SessionV2
-from pico_twisted.net.flow import NEXT_ADDRESS_S
+from pico_twisted.core.rpc.session import SessionV2
 from pico_twisted.net.interfaces import ICallReceiver
 from pico_twisted.net.tunnel.base import TunnelParts, peer_text
-from pico_twisted.net.tunnel.client import TunnelClientFactory, TunnelClientProtocol, open_tunnel
+from pico_twisted.net.tunnel.client import TunnelClientFactory, TunnelClientProtocol, open_tunnel, tcp_endpoint
 from pico_twisted.net.tunnel.server import Refusal, TunnelServerFactory, TunnelServerProtocol
 
 log = Logger(namespace="pico_twisted.net.tunnel")
@@ -143,6 +142,8 @@ class LinkServerProtocol(TunnelServerProtocol):
         if self._awaits_proof and self._alive and now >= self._prove_by:
             self.fail(1008, "no proof in time")
         super().deadline_passed(now)
+        if self._awaits_proof and self._alive:
+            self.deadline = min(self.deadline, self._prove_by)
 
 
 class LinkServerFactory(TunnelServerFactory):
@@ -342,13 +343,7 @@ def connect_link(
         proven=proven,
         reactor=reactor,
     )
-    endpoint: IStreamClientEndpoint
-    if isIPAddress(host):
-        endpoint = TCP4ClientEndpoint(reactor, host, port, timeout_s)
-    elif isIPv6Address(host):
-        endpoint = TCP6ClientEndpoint(reactor, host, port, timeout_s)
-    else:
-        endpoint = HostnameEndpoint(reactor, host, port, timeout=timeout_s, attemptDelay=NEXT_ADDRESS_S)
+    endpoint = tcp_endpoint(reactor, host, port, timeout_s)
     if tls is not None:
         endpoint = wrapClientTLS(tls, endpoint)
     return open_tunnel(factory, endpoint, timeout_s)

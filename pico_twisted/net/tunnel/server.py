@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 import attrs
@@ -18,10 +20,21 @@ from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import error_response
 from pico_twisted.core.http1.head import RequestHead, parse_request_head
 from pico_twisted.core.rpc.frames import (
+    HEARTBEAT_PAYLOAD,
     SUBPROTOCOL_V2,
 )
+from pico_twisted.core.rpc.session import HEARTBEAT_S
 from pico_twisted.net.flow import half_close
-from pico_twisted.net.tunnel.base import CLOSE_TIMEOUT_S, Tunnel, TunnelParts, autobahn_log, peer_text, printable
+from pico_twisted.net.tunnel.base import (
+    CLOSE_TIMEOUT_S,
+    TICK_S,
+    Tunnel,
+    TunnelParts,
+    autobahn_log,
+    peer_text,
+    printable,
+)
+from pico_twisted.net.tunnel.resting import class_at_rest, rest
 
 log = Logger(namespace="pico_twisted.net.tunnel")
 
@@ -71,6 +84,7 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.factory.connections.discard(self)
+        self.factory.awake.discard(self)
         self.parts.sweep.discard(self)
         super().connectionLost(reason)
 
@@ -78,7 +92,21 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
         if self.session is None:
             self.transport.abortConnection()
         else:
+            if self.version == 2:
+                self.session.says = self.factory.says
             super().deadline_passed(now)
+
+    def _lie_down(self) -> None:
+        super()._lie_down()
+        self.factory.awake.discard(self)
+
+    def _stir(self) -> None:
+        super()._stir()
+        self.factory.awake.add(self)
+
+    def _start_session(self, version: int, **options: Any) -> None:
+        super()._start_session(version, **options)
+        self.factory.awake.add(self)
 
     def dataReceived(self, data: bytes) -> None:
         if self.session is not None:
@@ -109,6 +137,8 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
             return
         self.admission = answer
         self._dataReceived(whole)
+        if self._alive:
+            rest(self)
 
     def _check_websocket(self, head: RequestHead) -> Refusal | None:
         if head.method != b"GET" or head.has_body:
@@ -163,7 +193,8 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
 
     def _answer_headers(self) -> dict[str, str]:
         """What stands in the 101 besides WebSocket's own."""
-        return {"x-pico-node-id": self.factory.node_id}
+        headers: dict[str, str] = self.factory.answer_headers()
+        return headers
 
     def onOpen(self) -> None:
         self.peer = peer_text(self.transport)
@@ -174,6 +205,7 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
         version = 2 if self.websocket_protocol_in_use == SUBPROTOCOL_V2 else 1
         self.acceptor = self.factory.acceptor
         self._start_session(version, asks_always=True, serves=self.factory.serves)
+        self.session.ask_sooner(self.factory.chance() * (HEARTBEAT_S - TICK_S))
         self.factory.opened(self)
         self._pump()
 
@@ -185,6 +217,10 @@ class TunnelServerFactory(WebSocketServerFactory):
         parts: what all tunnels share.
         node_id: told to the peer, and the hop in refusals.
         reactor: Autobahn's timers; never the global one by accident.
+
+    Attributes:
+        connections: all that are open, those in their handshake included.
+        awake: those with a session that has calls, or had some a moment ago. The others hold no bytes.
     """
 
     log = autobahn_log
@@ -192,12 +228,16 @@ class TunnelServerFactory(WebSocketServerFactory):
     peers = "agents"
     acceptor: Any = None
     serves: tuple[int, ...] = ()
+    says = HEARTBEAT_PAYLOAD  # what our heartbeats carry
+    chance: Callable[[], float] = staticmethod(random.random)  # from 0 up to 1; spreads the heartbeats of many sessions
 
     def __init__(self, parts: TunnelParts, *, node_id: str, reactor: Any) -> None:
         super().__init__(reactor=reactor, server="")
         self.parts = parts
         self.node_id = node_id
         self.connections: set[TunnelServerProtocol] = set()
+        self.awake: set[TunnelServerProtocol] = set()
+        self._made: Any = None
         self.setProtocolOptions(
             openHandshakeTimeout=0,
             closeHandshakeTimeout=0,
@@ -211,13 +251,19 @@ class TunnelServerFactory(WebSocketServerFactory):
 
     def buildProtocol(self, addr: Any) -> Any:
         """A protocol for a new connection."""
-        protocol = self.protocol()
+        if self._made is None:
+            self._made = class_at_rest(self.protocol, self)
+        protocol = self._made()
         protocol.factory = self
         return protocol
 
     def admit(self, head: RequestHead, peer: Any) -> Any:
         """Decide on a well-formed WebSocket handshake. Returns a `Refusal`, or what the protocol is to know."""
         return Refusal(status=404, message="nothing is here", code="not-found")
+
+    def answer_headers(self) -> dict[str, str]:
+        """What stands in a 101 besides WebSocket's own."""
+        return {"x-pico-node-id": self.node_id}
 
     def opened(self, tunnel: TunnelServerProtocol) -> None:
         """A session is open."""
@@ -233,3 +279,12 @@ def token_of(head: RequestHead, name: bytes) -> str | None:
         return ""
     text = value.decode("ascii", "replace")
     return text if _TOKEN.match(text) else None
+
+
+def tokens_of(head: RequestHead, name: bytes, most: int) -> list[str] | None:
+    """A header that holds safe tokens with commas between: [] when absent, None when it is not that, or too many."""
+    value = head.get(name)
+    if value is None:
+        return []
+    texts = [text.strip() for text in value.decode("ascii", "replace").split(",", most)]
+    return texts if len(texts) <= most and all(map(_TOKEN.match, texts)) else None

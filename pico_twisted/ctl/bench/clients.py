@@ -1,0 +1,403 @@
+"""The clients of a bench: each has one connection at a time and one request under way, in HTTP/1.1."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
+
+import attrs
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.internet.tcp import Connection
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pico_twisted import __version__
+from pico_twisted.core.http1.client import END, ClientConnection, Http1Error, ResponseHead
+from pico_twisted.core.http1.head import HeadLimits
+from pico_twisted.ctl.bench.echo import SERVER
+from pico_twisted.ctl.bench.plan import BenchPlan
+from pico_twisted.ctl.bench.record import Record
+from pico_twisted.net.agent.weather import why_not_connected
+from pico_twisted.net.flow import NEXT_ADDRESS_S, tune, writer
+from pico_twisted.net.periodic import NEVER, Sweep
+from pico_twisted.net.tls import client_tls, explain_tls
+
+log = Logger()
+
+TIMEOUT: Final = "no answer in time"
+CLOSED: Final = "closed before the answer"
+PAUSE_S: Final = 0.1
+"""What a client waits after a connection that failed: a port that is closed must not be dialled in a loop."""
+MAX_ERROR_BYTES: Final = 2048
+"""Of the body of an answer that is an error: enough for what a node says."""
+COPIED_BYTES: Final = 32 * 1024
+"""A body that is sent in one piece with its head."""
+LIMITS: Final = HeadLimits()
+
+
+@attrs.frozen(kw_only=True)
+class Place:
+    """A proxy port.
+
+    Attributes:
+        url: as given.
+        host: for the Host of requests.
+        target: the path of requests.
+        endpoint: how to connect.
+    """
+
+    url: str
+    host: bytes
+    target: bytes
+    endpoint: IStreamClientEndpoint
+
+
+def place_of(reactor: Any, url: str, ca: str, timeout_s: float) -> Place:
+    """The proxy port of a URL.
+
+    Raises:
+        UnusableCertificateError: `ca` cannot be used.
+    """
+    parsed = urlsplit(url)
+    secure = parsed.scheme == "https"
+    host = parsed.hostname or ""
+    port = parsed.port or (443 if secure else 80)
+    endpoint: IStreamClientEndpoint = HostnameEndpoint(
+        reactor, host, port, timeout=timeout_s, attemptDelay=NEXT_ADDRESS_S
+    )
+    if secure:
+        endpoint = wrapClientTLS(client_tls(host, ca), endpoint)
+    return Place(
+        url=url,
+        host=parsed.netloc.encode("idna" if not parsed.netloc.isascii() else "ascii"),
+        target=(parsed.path or "/").encode("ascii"),
+        endpoint=endpoint,
+    )
+
+
+def request_of(plan: BenchPlan, place: Place, endpoint: str, fields: Sequence[tuple[str, str]] = ()) -> bytes:
+    """The head of a request for an endpoint."""
+    method = "GET" if plan.websocket else plan.method
+    lines = [f"{method} {place.target.decode()} HTTP/1.1", f"Host: {place.host.decode()}"]
+    lines += [f"x-pico-endpoint: {endpoint}", f"User-Agent: picoctl/{__version__}"]
+    lines += [f"{name}: {value}" for name, value in fields]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
+
+
+class Free(Protocol):
+    """Who decides what a client does next."""
+
+    def __call__(self, client: Client) -> None: ...
+
+
+class Wire(TwistedProtocol):
+    """One connection of a client. What is spoken on it is said by its kinds.
+
+    Attributes:
+        received_bytes: since this was last set to 0.
+    """
+
+    transport: Any
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.received_bytes = 0
+        self.gone = False
+
+    def logPrefix(self) -> str:
+        return "client"
+
+    def connectionMade(self) -> None:
+        if isinstance(self.transport, Connection):
+            self.transport.protocol = self  # endpoints leave one of theirs between
+        tune(self.transport, tunnel=False)
+        self.write = writer(self.transport)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.gone = True
+        self.ended()
+        self.client.lost(self, explain_tls(reason))
+
+    def ended(self) -> None:
+        """The connection is at its end; an answer that goes up to there is whole now."""
+
+    def ask(self) -> int:
+        """Send the next request; how many bytes that were."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close it."""
+        self.gone = True
+        self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """Cut it."""
+        self.gone = True
+        self.transport.abortConnection()
+
+
+class Client:
+    """Makes one request after the other, when it is told to.
+
+    Args:
+        place: where it connects.
+        make: its kind of connection.
+        sweep: watches the time-outs.
+        later: the reactor's callLater.
+        timeout_s: for one request.
+        free: called whenever it has nothing to do.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        make: Callable[[Client], Wire],
+        *,
+        sweep: Sweep,
+        later: Callable[..., Any],
+        timeout_s: float,
+        free: Free,
+    ) -> None:
+        self.place = place
+        self.deadline = NEVER
+        self._factory = Factory.forProtocol(lambda: make(self))
+        self._factory.noisy = False
+        self._sweep = sweep
+        self._later = later
+        self._timeout_s = timeout_s
+        self._free = free
+        self._wire: Wire | None = None
+        self._connecting: Deferred[Any] | None = None
+        self._record: Record | None = None
+        self._due_at = 0.0
+        self._ready = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is under way."""
+        return self._record is not None
+
+    def go(self, record: Record, due_at: float) -> None:
+        """Make a request.
+
+        Args:
+            record: where it is counted.
+            due_at: when it should have begun, as `time.perf_counter` has it: its latency is counted from then.
+        """
+        record.begun += 1
+        self._record = record
+        self._due_at = due_at
+        self.deadline = self._sweep.now + self._timeout_s
+        self._sweep.add(self)
+        wire = self._wire
+        if wire is None or wire.gone:
+            self._connect()
+        elif self._ready:
+            self._ask(wire)
+
+    def _connect(self) -> None:
+        self._ready = False
+        connecting = self._connecting = self.place.endpoint.connect(self._factory)
+        connecting.addCallbacks(self._connected, self._not_connected)
+        connecting.addErrback(lambda failure: log.failure("A client failed", failure))
+
+    def _connected(self, wire: Any) -> None:
+        self._connecting = None
+        if self._record is None:
+            wire.abort()
+        else:
+            self._wire = wire
+
+    def _not_connected(self, failure: Failure) -> None:
+        self._connecting = None
+        if not failure.check(CancelledError) or self._record is not None:
+            self.failed(f"no connection: {why_not_connected(failure)}")
+
+    def ready(self, wire: Wire) -> None:
+        """The connection can take requests."""
+        self._wire = wire
+        self._ready = True
+        if self._record is not None:
+            self._ask(wire)
+        else:
+            self._drop()
+
+    def _ask(self, wire: Wire) -> None:
+        record = self._record
+        assert record is not None
+        record.sent_bytes += wire.ask()
+
+    def answered(self, wire: Wire, *, keep: bool) -> None:
+        """The whole answer is here, and right."""
+        record, at = self._record, time.perf_counter()
+        if record is None or wire is not self._wire:
+            return
+        record.received_bytes += wire.received_bytes
+        wire.received_bytes = 0
+        record.succeeded(at - self._due_at, at)
+        if not keep:
+            self.close()
+        self._over(0.0)
+
+    def failed(self, kind: str, *, keep: bool = False) -> None:
+        """There will be no right answer to the request.
+
+        Args:
+            kind: why, in few words.
+            keep: the connection can be used further.
+        """
+        record = self._record
+        if record is None:
+            self._drop()
+            return
+        record.failed(kind, time.perf_counter())
+        if self._wire is not None:
+            record.received_bytes += self._wire.received_bytes
+            self._wire.received_bytes = 0
+        if not keep:
+            self._drop()
+        self._over(0.0 if keep else PAUSE_S)
+
+    def lost(self, wire: Wire, why: str | None) -> None:
+        """The connection is gone. Idle ones may go at any time.
+
+        Args:
+            why: what TLS has to say about it.
+        """
+        if wire is self._wire:
+            self._wire = None
+            if self._record is not None:
+                self.failed(f"no connection: {why}" if why else CLOSED)
+
+    def deadline_passed(self, now: float) -> None:
+        """Called by the sweep: the request took too long."""
+        self.deadline = NEVER
+        self.failed(TIMEOUT)
+
+    def abort(self) -> None:
+        """Give everything up; a request under way stays without an end."""
+        self._record = None
+        self._sweep.discard(self)
+        self._drop()
+
+    def close(self) -> None:
+        """Close the connection, on which nothing is under way."""
+        wire, self._wire = self._wire, None
+        if wire is not None and not wire.gone:
+            wire.close()
+
+    def _drop(self) -> None:
+        wire, self._wire = self._wire, None
+        if wire is not None and not wire.gone:
+            wire.abort()
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            connecting.cancel()
+
+    def _over(self, pause_s: float) -> None:
+        self._record = None
+        self._sweep.discard(self)
+        if pause_s:
+            self._later(pause_s, self._free, self)
+        else:
+            self._free(self)
+
+
+class HttpWire(Wire):
+    """A kept connection with one request after the other.
+
+    Args:
+        client: whose it is.
+        heads: of requests, taken in turn; shared by all connections to a proxy port.
+        body: of each request.
+        plan: what is expected of the answers.
+        first: which of them is first.
+    """
+
+    def __init__(self, client: Client, heads: Sequence[bytes], body: bytes, plan: BenchPlan, first: int) -> None:
+        super().__init__(client)
+        self._heads = heads
+        self._body = body
+        self._turn = first
+        self._method = plan.method.encode("ascii")
+        self._expected_bytes = plan.answer_bytes
+        self._http = ClientConnection(LIMITS)
+        self._head: ResponseHead | None = None
+        self._body_bytes = 0
+        self._error_body = b""
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self.client.ready(self)
+
+    def ask(self) -> int:
+        head = self._heads[self._turn % len(self._heads)]
+        self._turn += 1
+        self._head = None
+        self._body_bytes = 0
+        self._http.expect(self._method, upgrade=False)
+        body = self._body
+        if len(body) <= COPIED_BYTES:
+            self.write(head + body)
+        else:
+            self.write(head)
+            self.write(body)
+        return len(head) + len(body)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received_bytes += len(data)
+        self._http.receive(data)
+        self._read()
+
+    def ended(self) -> None:
+        if self._head is not None:
+            self._http.receive_eof()
+            self._read()
+
+    def _read(self) -> None:
+        try:
+            while (event := self._http.next_event()) is not None:
+                if isinstance(event, bytes):
+                    self._body_bytes += len(event)
+                    if self._head is not None and self._head.status != 200:
+                        self._error_body = (self._error_body + event)[:MAX_ERROR_BYTES]
+                elif event is END:
+                    self._judge()
+                    return
+                elif isinstance(event, ResponseHead) and event.status >= 200:
+                    self._head = event
+                    self._error_body = b""
+        except Http1Error as error:
+            self.client.failed(f"not HTTP: {error}")
+
+    def _judge(self) -> None:
+        head, self._head = self._head, None
+        assert head is not None
+        keep = self._http.reusable and not self.gone
+        if head.status != 200:
+            self.client.failed(error_of(head, self._error_body), keep=keep)
+        elif head.get(b"server") != SERVER:
+            self.client.failed("an answer of another service", keep=keep)
+        elif self._body_bytes != self._expected_bytes:
+            self.client.failed("an answer of another length", keep=keep)
+        else:
+            self.client.answered(self, keep=keep)
+
+
+def error_of(head: ResponseHead, body: bytes) -> str:
+    """An answer that is an error, in few words: its status, and what a node says."""
+    try:
+        words = json.loads(body).get("error")
+    except (ValueError, AttributeError, RecursionError):
+        words = None
+    return f"{head.status} {words}" if isinstance(words, str) and len(words) < 100 else str(head.status)
+
+
+__all__ = ["CLOSED", "TIMEOUT", "Client", "HttpWire", "Place", "Wire", "error_of", "place_of", "request_of"]

@@ -1,0 +1,115 @@
+"""What was measured, as text for people and as JSON."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pico_twisted.ctl.bench.latencies import Latencies
+from pico_twisted.ctl.bench.plan import BenchPlan
+from pico_twisted.ctl.bench.record import Outcome
+from pico_twisted.ctl.ends import printable
+
+PERCENTS: Final = (50.0, 75.0, 90.0, 99.0, 99.9, 99.99)
+BUSY: Final = 0.9
+"""Of a core: a bench that needs more measures itself."""
+_KIB: Final = 1024
+
+
+def as_text(outcome: Outcome) -> str:
+    """The report."""
+    record, elapsed_s = outcome.record, max(outcome.elapsed_s, 1e-9)
+    things = "messages" if outcome.plan.websocket else "requests"
+    done = record.latencies.count
+    lines = [
+        title(outcome.plan) + (", interrupted" if outcome.interrupted else ""),
+        "",
+        f"{things:<10}{done:,} in {outcome.elapsed_s:.1f} s, {done / elapsed_s:,.0f} a second",
+        f"{'failed':<10}{record.errors.total():,}",
+    ]
+    lines += [f"{'':<10}{count:>8,}  {printable(kind)}" for kind, count in record.errors.most_common()]
+    if record.unfinished:
+        lines.append(f"{'unfinished':<10}{record.unfinished:>,}")
+    if outcome.plan.rate is not None and outcome.plan.duration_s is not None:
+        lines.append(f"{'not sent':<10}{outcome.unsent:,} that were due at {outcome.plan.rate:g} a second")
+    lines += [
+        f"{'sent':<10}{_bytes(record.sent_bytes)}, {_bytes(record.sent_bytes / elapsed_s)} a second",
+        f"{'received':<10}{_bytes(record.received_bytes)}, {_bytes(record.received_bytes / elapsed_s)} a second",
+    ]
+    if done:
+        lines += ["", *_latency_lines(outcome)]
+    if outcome.plan.churn:
+        lines += ["", _churn_line(outcome)]
+    lines += ["", f"The bench itself used {outcome.cpu * 100:.0f} % of a core."]
+    if outcome.cpu >= BUSY:
+        lines.append("That is as much as it can: the cluster may be faster. Run several of it at once.")
+    return "\n".join(lines)
+
+
+def as_json(outcome: Outcome) -> dict[str, Any]:
+    """The report for programs. Times are in seconds, sizes in bytes."""
+    record, churn = outcome.record, outcome.churn
+    done = record.latencies.count
+    elapsed_s = max(outcome.elapsed_s, 1e-9)
+    return {
+        "setting": outcome.plan.setting(),
+        "interrupted": outcome.interrupted,
+        "elapsed_s": outcome.elapsed_s,
+        "begun": record.begun,
+        "succeeded": done,
+        "failed": record.errors.total(),
+        "unfinished": record.unfinished,
+        "unsent": outcome.unsent,
+        "per_second": done / elapsed_s,
+        "sent_bytes": record.sent_bytes,
+        "received_bytes": record.received_bytes,
+        "errors": dict(record.errors.most_common()),
+        "latency_s": _latencies(record.latencies),
+        "curve": [{"percent": percent, "latency_s": latency_s} for percent, latency_s in record.latencies.curve()],
+        "churn": {"left": churn.left, "came_back": churn.away.count, "away_s": _latencies(churn.away)},
+        "bench_cpu": outcome.cpu,
+    }
+
+
+def title(plan: BenchPlan) -> str:
+    """What was measured, in one line."""
+    what = "WebSocket" if plan.websocket else f"HTTP {plan.method}"
+    sizes = f"{plan.request_bytes} bytes there, {plan.answer_bytes} back"
+    ends = f"{_count(plan.endpoints, 'endpoint')}, {_count(plan.agents, 'agent')} each"
+    pace = f" at {plan.rate:g} a second" if plan.rate is not None else ""
+    return f"{what}, {sizes}; {_count(plan.connections, 'connection')}{pace}; {ends}"
+
+
+def _latency_lines(outcome: Outcome) -> list[str]:
+    latencies = outcome.record.latencies
+    since = "from when it was due" if outcome.plan.rate is not None else "from its begin"
+    rows = [("mean", latencies.mean_s)]
+    shown = latencies.known(PERCENTS)
+    rows += [(f"{percent:g} %", value) for percent, value in zip(shown, latencies.percentiles(shown), strict=True)]
+    rows.append(("longest", latencies.max_s))
+    return [f"latency, {since}:", *(f"  {name:<8}{value * 1000:>12,.2f} ms" for name, value in rows)]
+
+
+def _churn_line(outcome: Outcome) -> str:
+    churn = outcome.churn
+    line = f"{'agents':<10}left {churn.left:,} times, came back {churn.away.count:,} times"
+    if not churn.away.count:
+        return line
+    (median_s,) = churn.away.percentiles([50])
+    return f"{line}, after {median_s * 1000:.0f} ms (median), {churn.away.max_s * 1000:.0f} ms (longest)"
+
+
+def _latencies(latencies: Latencies) -> dict[str, float]:
+    named = {f"p{percent:g}": value for percent, value in zip(PERCENTS, latencies.percentiles(PERCENTS), strict=True)}
+    return {"mean": latencies.mean_s, "min": latencies.min_s, **named, "max": latencies.max_s}
+
+
+def _count(number: int, of: str) -> str:
+    return f"{number} {of}" if number == 1 else f"{number} {of}s"
+
+
+def _bytes(count: float) -> str:
+    for unit in ("bytes", "KiB", "MiB"):
+        if count < 10 * _KIB:
+            return f"{count:,.0f} {unit}"
+        count /= _KIB
+    return f"{count:,.1f} GiB"

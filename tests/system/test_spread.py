@@ -1,0 +1,118 @@
+"""Agents whose sessions are spread over nodes: what happens to a node does not happen to requests."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from tests.system.asking import Asking
+from tests.system.cluster import Cluster
+from tests.system.harness import wait_until
+from tests.system.service import Service
+
+AUTO = {"connect": {"connections": "auto"}}
+
+
+class Balancer:
+    """One address for several ports of 127.0.0.1, which get its connections in turn.
+
+    A port where nobody listens gets its turn too: the connection is closed.
+    """
+
+    def __init__(self, ports: Sequence[int]) -> None:
+        self._turn = itertools.cycle(ports)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                node = socket.create_connection(("127.0.0.1", next(self._turn)))
+            except OSError:
+                client.close()
+                continue
+            for source, sink in ((client, node), (node, client)):
+                threading.Thread(target=self._copy, args=(source, sink), daemon=True).start()
+
+    @staticmethod
+    def _copy(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(64 * 1024):
+                sink.sendall(data)
+        for one in (source, sink):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Accept no more."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+@pytest.fixture
+def balancer(cluster: Cluster) -> Iterator[Balancer]:
+    """Two nodes that run, behind one address."""
+    cluster.start("n1", "n2")
+    result = Balancer([cluster.ports(id).upstream for id in ("n1", "n2")])
+    yield result
+    result.close()
+
+
+def wait_sessions(cluster: Cluster, **wanted: int) -> None:
+    """Wait until the nodes hold so many sessions of the endpoint."""
+    wait_until(
+        lambda: {id: cluster[id].admin.endpoints().get("web", 0) for id in wanted} == wanted, f"sessions: {wanted}"
+    )
+
+
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_the_loss_of_a_node_interrupts_nothing(cluster: Cluster, balancer: Balancer, one: Service, how: str) -> None:
+    """The agent is on both nodes. When one goes no request to the other fails, and it is on both again once it is
+    back."""
+    agent = cluster.bench.agent(balancer.url, {"web": one.address}, AUTO)
+    wait_sessions(cluster, n1=1, n2=1)
+    asking = Asking([cluster["n2"].proxy], "web")
+    asking.wait_more(20)
+    if how == "kill":
+        cluster["n1"].kill()
+    else:
+        cluster.stop("n1")
+    cluster.wait_status("n1", "unreachable", "left")
+    asking.wait_more(20)
+    wait_sessions(cluster, n2=2)
+    cluster.again("n1")
+    wait_sessions(cluster, n1=1, n2=1)
+    asking.wait_more(20)
+    asking.check()
+    assert agent.running
+
+
+def test_a_second_node_gets_a_session(cluster: Cluster, one: Service) -> None:
+    """An agent of one node hears of another that joined, and is on both, without a restart."""
+    cluster.start("n1")
+    urls = [f"http://127.0.0.1:{cluster.ports(id).upstream}" for id in ("n1", "n2")]
+    settings = {"connect": {"url": urls, "connections": "auto"}}
+    cluster.bench.agent(cluster["n1"], {"web": one.address}, settings)
+    wait_sessions(cluster, n1=1)
+    cluster.launch("n2", {"cluster": {"join": [cluster.gossip_address("n1")]}}).wait_ready()
+    wait_sessions(cluster, n1=1, n2=1)
+
+
+def test_an_agent_that_reaches_one_node_only(cluster: Cluster, one: Service, two: Service) -> None:
+    """It has one session, however many nodes there are; unless a number was asked for."""
+    cluster.start("n1", "n2")
+    auto = cluster.bench.agent(cluster["n1"], {"web": one.address}, AUTO)
+    auto.wait_output("The cluster has other nodes, but none of them is reached")
+    wait_sessions(cluster, n1=1, n2=0)
+    cluster.bench.agent(cluster["n1"], {"web": two.address}, {"connect": {"connections": "3"}}, name="agent-2")
+    wait_sessions(cluster, n1=4, n2=0)
