@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import os
 import random
 import secrets
 import time
@@ -16,7 +18,9 @@ from twisted.logger import Logger
 from pico_twisted import __version__
 from pico_twisted.app.banner import node_banner
 from pico_twisted.app.daemon import Daemon, counted
+from pico_twisted.app.host import Host, usable_cores
 from pico_twisted.app.ports import BoundPort, CannotStart, GossipPort
+from pico_twisted.app.worker import Worker, worker_from
 from pico_twisted.config import ConfigFaults, NodeConfig
 from pico_twisted.config.common import ServerTlsConfig
 from pico_twisted.config.values import duration_text
@@ -75,12 +79,16 @@ class Node(Daemon):
         config: what it is told.
         options: where the configuration is read again on SIGHUP.
         logging: of the process.
+        worker: what the parent gave, when this is one of several processes that share the ports.
     """
 
-    def __init__(self, reactor: Any, config: NodeConfig, options: NodeOptions, logging: Logging) -> None:
+    def __init__(
+        self, reactor: Any, config: NodeConfig, options: NodeOptions, logging: Logging, worker: Worker | None = None
+    ) -> None:
         super().__init__(reactor, options.command, config.grace_period, logging)
         self._config = config
         self._options = options
+        self._worker = worker
         self._reloadable: dict[str, ServerContext | LinkTls] = {}
         self._ports: dict[str, BoundPort] = {}
         self._gossip_port: GossipPort | None = None
@@ -180,7 +188,14 @@ class Node(Daemon):
         )
         self.status = NodeStatus(self.cluster, self.membership, self.reactor, self.ready)
         admin_tls = AdminTls(cluster.tls.ca) if cluster.tls.enabled else None
-        admin = AdminApp(self.status, self.metrics, reactor=self.reactor, tls=admin_tls)
+        worker = self._worker
+        siblings = None if worker is None else worker.siblings()
+        admin = AdminApp(self.status, self.metrics, reactor=self.reactor, tls=admin_tls, siblings=siblings)
+        if worker is not None:
+            alone = AdminApp(self.status, self.metrics, reactor=self.reactor, tls=admin_tls)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(worker.sockets[worker.number])  # of a process that was killed
+            self.reactor.listenUNIX(worker.sockets[worker.number], admin_site(alone.resource(), self.reactor))
         self._bind("proxy", config.proxy, self.proxy)
         self._bind("upstream", config.upstream, self.upstream)
         self._bind("admin", config.admin, admin_site(admin.resource(), self.reactor))
@@ -211,13 +226,20 @@ class Node(Daemon):
             except UnusableCertificateError as error:
                 raise CannotStart(f"{name}.tls: {error}") from error
             factory = tls_sniffing(factory, context, self.cluster.node_id, timer=self.sweep, clock=self.reactor)
-        self._ports[name] = BoundPort(self.reactor, f"{name}.bind_addr", section.bind_addr, factory)
+        self._ports[name] = BoundPort(
+            self.reactor, f"{name}.bind_addr", section.bind_addr, factory, self._descriptor(name)
+        )
+
+    def _descriptor(self, name: str) -> int | None:
+        return None if self._worker is None else self._worker.descriptors[name]
 
     def serve(self) -> None:
         """Everything is bound: begin, and join the others."""
         self.sweep.start()
         self.cluster.startService()
         self._stage = Stage.JOINING
+        if self._worker is not None:
+            self._worker.watch_parent(self.reactor, self._end)
         self.membership.conflict.addCallback(self.fail)
         self.membership.start(
             self.address("gossip"),
@@ -236,7 +258,7 @@ class Node(Daemon):
         if self._stage is not Stage.JOINING:
             return
         self._stage = Stage.SERVING
-        if self.on_terminal(self._banner):
+        if self._worker is None and self.on_terminal(self._banner):
             return
         log.info(
             "Node {node_id} is up",
@@ -347,6 +369,11 @@ class Node(Daemon):
         self.membership.set_secrets(config.cluster.secrets)
         log.info("Configuration reloaded")
 
+    def _end(self) -> None:
+        """A worker hears a signal to its whole group from the sender and from its parent. Only the parent cuts it."""
+        if self._worker is None or not self.stopping:
+            super()._end()
+
     def ready_state(self) -> bool:
         """As `/ready` says."""
         return self.ready()[0]
@@ -368,4 +395,11 @@ def make_node_service(options: NodeOptions) -> IService:
     """The service of a node, for twistd."""
     from twisted.internet import reactor
 
+    worker = worker_from(os.environ)
+    if worker is not None:
+        return Node(reactor, worker.configured(options.config), options, options.logging, worker)
+    workers = options.config.cluster.workers
+    count = usable_cores() if workers is None else workers
+    if count > 1:
+        return Host(reactor, options.config, options, options.logging, count)
     return Node(reactor, options.config, options, options.logging)

@@ -140,6 +140,18 @@ class DaemonOptions(usage.Options, Generic[C]):
         )
         return config
 
+    @property
+    def directory(self) -> str:
+        """Where relative names of files begin."""
+        return self._directory
+
+    def arguments(self) -> list[str]:
+        """Flags that say the same as those that were given."""
+        flags = [] if self.config_file is None else [f"--config={self.config_file}"]
+        if self.expand_env:
+            flags.append("--config.expand-env")
+        return flags + [f"--{path.replace('_', '-')}={text}" for path, texts in self.given.items() for text in texts]
+
     def getUsage(self, width: int | None = None) -> str:
         """What `--help` prints behind the synopsis."""
         return render(self.about, self._groups(), self.examples, width or terminal_width())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import functools
@@ -33,6 +34,74 @@ class CannotStart(Exception):
     """What stops a daemon before it serves anything: one clear line for the operator."""
 
 
+def shared_sockets(key: str, address: Address, count: int) -> list[socket.socket]:
+    """Listening sockets of one address, for as many processes. The kernel spreads connections evenly over them.
+
+    Each has a queue of its own, which lives as long as any process holds the socket: whoever holds it too can give it
+    to the next process, and no connection in it is lost.
+
+    Args:
+        key: the key of the address in the configuration, for messages.
+        address: where; with port 0 on a free one.
+        count: how many.
+
+    Raises:
+        CannotStart: nothing can listen there.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        sockets.append(_shared(address, None))
+        while len(sockets) < count:
+            sockets.append(_shared(address, sockets[0].getsockname()))
+    except OSError as error:
+        for sock in sockets:
+            sock.close()
+        raise CannotStart(f"cannot listen on {address} ({key}): {_reason(error)}") from error
+    return sockets
+
+
+def _shared(address: Address, beside: tuple[Any, ...] | None) -> socket.socket:
+    """The first such socket of an address, which must be free, or one beside it."""
+    if beside is not None:
+        return _bind_shared(socket.AF_INET6 if ":" in beside[0] else socket.AF_INET, beside)
+    if address.is_all:
+        try:
+            return _bind_first(
+                socket.AF_INET6 if ":" in (address.host or "::") else socket.AF_INET, address.host or "::", address.port
+            )
+        except OSError as error:
+            if address.host or error.errno == errno.EADDRINUSE:
+                raise
+            return _bind_first(socket.AF_INET, "0.0.0.0", address.port)
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return _bind_first(found[0][0], str(found[0][4][0]), address.port)
+
+
+def _bind_first(family: int, host: str, port: int) -> socket.socket:
+    """Only alone is a socket refused an address at which another process of ours shares already."""
+    with socket.socket(family) as alone:
+        alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        alone.bind((host, port))
+        where = alone.getsockname()
+        if port:
+            alone.listen(1)  # bound is not yet refused
+    return _bind_shared(family, where)
+
+
+def _bind_shared(family: int, where: tuple[Any, ...]) -> socket.socket:
+    sock = socket.socket(family)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(where)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 class BoundPort:
     """One listening TCP port.
 
@@ -41,16 +110,20 @@ class BoundPort:
         key: the key of its address in the configuration, for messages.
         address: where.
         factory: makes its protocols.
+        descriptor: of a socket that listens there already, which is taken over; None to bind one.
 
     Raises:
         CannotStart: nothing can listen there.
     """
 
-    def __init__(self, reactor: Any, key: str, address: Address, factory: Any) -> None:
+    def __init__(self, reactor: Any, key: str, address: Address, factory: Any, descriptor: int | None = None) -> None:
         self._reactor = reactor
         self._all = address.is_all
         try:
-            self._port = _listen(reactor, address, factory)
+            if descriptor is None:
+                self._port = _listen(reactor, address, factory)
+            else:
+                self._port = _adopt(reactor, descriptor, factory)
         except (CannotListenError, OSError) as error:
             raise CannotStart(f"cannot listen on {address} ({key}): {_reason(error)}") from error
 
@@ -170,7 +243,16 @@ def _drop_new_connections(sock: socket.socket) -> None:
         log.debug("No filter on the listening socket")
 
 
+def _adopt(reactor: Any, descriptor: int, factory: Any) -> Any:
+    """Listen on a socket of the parent. The process that had it before may have stopped taking connections."""
+    with socket.socket(fileno=descriptor) as sock:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+        return reactor.adoptStreamPort(sock.fileno(), sock.family, factory)
+
+
 _SO_ATTACH_FILTER = 26
+_SO_DETACH_FILTER = 27
 # Classic BPF over the TCP header: load the flags, keep SYN and ACK, drop what has SYN alone.
 _DROP_SYN = (
     (0x30, 0, 0, 13),  # ldb [13]

@@ -169,6 +169,19 @@ def size(*, least: int, most: int) -> Kind[int]:
     )
 
 
+def _workers(raw: str) -> int | None:
+    return None if raw == "auto" else int(raw)
+
+
+WORKERS: Kind[int | None] = Kind(
+    name="number",
+    expected="auto or a whole number from 1 to 64",
+    read=_workers,
+    fits=lambda workers: workers is None or 1 <= workers <= 64,
+    text=lambda workers: "auto" if workers is None else str(workers),
+)
+
+
 def count(*, least: int = 1, most: int = 10_000_000) -> Kind[int]:
     """A whole number of things."""
     return Kind(
@@ -176,6 +189,18 @@ def count(*, least: int = 1, most: int = 10_000_000) -> Kind[int]:
         expected=f"a whole number from {least} to {most}",
         read=values.read_integer,
         fits=lambda number: least <= number <= most,
+    )
+
+
+def count_or_auto(*, least: int = 1, most: int) -> Kind[int]:
+    """A whole number of things, or `auto`, whose value is 0."""
+    number = count(least=least, most=most)
+    return Kind(
+        name="number or auto",
+        expected=f"{number.expected}, or auto",
+        read=lambda text: 0 if text.lower() == "auto" else number.read(text) or -1,
+        fits=lambda value: value == 0 or number.fits(value),
+        text=lambda value: "auto" if value == 0 else str(value),
     )
 
 

@@ -189,6 +189,13 @@ class ClusterConfig:
         "",
         "Files that each hold one secret. They come behind those of `cluster.secrets`. Read again on SIGHUP.",
     )
+    workers: int | None = setting(
+        kinds.WORKERS,
+        "1",
+        "How many processes share the ports of this host, each a node of the cluster with an ID of its own, "
+        "`<node_id>-w0` and so on, and the gossip port behind the one before. `auto`: one for each core that the "
+        "process may use. Everything under `limits` is for each of them.",
+    )
     tls: ClusterTlsConfig = section(ClusterTlsConfig, "Mutual TLS on node links. On all nodes or on none.")
     gossip: GossipConfig = section(GossipConfig, "The gossip port: nodes only, never the Internet.")
 
@@ -249,7 +256,9 @@ class NodeConfig:
     cluster: ClusterConfig = section(
         ClusterConfig, "Which cluster this node is in, who it is there, and how it reaches the others."
     )
-    limits: NodeLimitsConfig = section(NodeLimitsConfig, "How much the node takes on before it refuses more.")
+    limits: NodeLimitsConfig = section(
+        NodeLimitsConfig, "How much the node takes on before it refuses more. Each of `cluster.workers` has these."
+    )
     log: LogConfig = section(LogConfig, "What is logged on stderr. Read again on SIGHUP.")
     grace_period: float = setting(
         kinds.duration(least_s=0.0),

@@ -440,6 +440,7 @@ def test_the_names_of_keys_are_those_of_the_design() -> None:
         "abort_if_join_fails",
         "secrets",
         "secret_files",
+        "workers",
         "tls",
         "gossip",
     ]

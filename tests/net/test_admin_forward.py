@@ -195,7 +195,7 @@ async def test_refused() -> None:
 
 @in_reactor
 async def test_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same path and query without `forward`, so that nothing loops; no header of the client; through no proxy."""
+    """The same path and query, marked so that nothing loops; no header of the client; through no proxy."""
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     server = Server(b"HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nSet-Cookie: c=d\r\nContent-Length: 2\r\n\r\nok")
@@ -207,7 +207,7 @@ async def test_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (code, headers["content-type"], body) == (200, "a/b", b"ok")
     assert "set-cookie" not in headers
     line, _, fields = server.received.partition(b"\r\n")
-    assert line == b"GET /a%2Fb/n%C5%93ud?x=1&y=a+b%26%23 HTTP/1.1"
+    assert line == b"GET /a%2Fb/n%C5%93ud?x=1&y=a+b%26%23&forward=n2&forwarded=1 HTTP/1.1"
     for word in (b"forward", b"cookie", b"secret", b"example.com"):
         assert word not in fields.lower()
 

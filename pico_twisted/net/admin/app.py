@@ -19,6 +19,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from pico_twisted.net.admin.answers import answer, answer_json, fail, refuse_method
 from pico_twisted.net.admin.forward import AdminTls, Fetcher, ForwardResource
+from pico_twisted.net.admin.host import HostResource, Siblings
 from pico_twisted.net.admin.shapes import NO_SUCH_NODE, to_json
 from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.metrics import CONTENT_TYPE, Metrics
@@ -84,17 +85,29 @@ class AdminApp(AgentAdminApp):
         metrics: of this process.
         reactor: asks the admin ports of other nodes.
         tls: how those that speak https are trusted; by the system's roots when None.
+        siblings: the other workers that share the port; None when this node has it for itself.
     """
 
     def __init__(
-        self, status: INodeStatus, metrics: Metrics, *, reactor: Any, tls: IPolicyForHTTPS | None = None
+        self,
+        status: INodeStatus,
+        metrics: Metrics,
+        *,
+        reactor: Any,
+        tls: IPolicyForHTTPS | None = None,
+        siblings: Siblings | None = None,
     ) -> None:
         super().__init__(metrics)
         self._status = status
         self._fetcher = Fetcher(reactor, AdminTls() if tls is None else tls)
+        self._siblings = siblings
 
     def _around(self, routes: Resource) -> Resource:
-        return ForwardResource(routes, self._status, self._fetcher)
+        siblings = self._siblings
+        if siblings is None:
+            return ForwardResource(routes, self._status, self._fetcher)
+        host = HostResource(routes, siblings, self._status, self._metrics, self._fetcher)
+        return ForwardResource(routes, self._status, self._fetcher, host, siblings.sockets)
 
     def _parameters(self) -> Mapping[str, str]:
         return {"forward": "the ID of the node that is to answer; every route takes it"}

@@ -1,8 +1,8 @@
 """`?forward=<node ID>`: any route of the admin port, answered by another node.
 
 An operator often reaches one node only. This one then asks the other node's admin port for the same path, and passes
-status, content type and body on. The question goes out without `forward`, so it goes one node far and cannot loop;
-no header of the client goes with it.
+status, content type and body on. The question names the node again, since several may share that port, and is marked
+as forwarded: so marked it is passed on within a host at most, and cannot loop. No header of the client goes with it.
 
 The answer is taken whole before any of it goes on, so whatever fails becomes a readable 502 or 504, and none ends
 half-way as if it were whole. What all answers in the making hold together is bounded.
@@ -10,6 +10,7 @@ half-way as if it were whole. What all answers in the making hold together is bo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes
 
@@ -18,14 +19,15 @@ import treq
 from OpenSSL import SSL
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool, RequestTransmissionFailed, ResponseFailed
+from twisted.web.client import URI, Agent, HTTPConnectionPool, RequestTransmissionFailed, ResponseFailed
 from twisted.web.http import BAD_GATEWAY, GATEWAY_TIMEOUT
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer, IPolicyForHTTPS
+from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IPolicyForHTTPS
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
@@ -41,6 +43,8 @@ log = Logger()
 
 PARAMETER: Final = b"forward"
 LOCAL: Final = "local"
+ARRIVED: Final = "forwarded=1"
+"""In the query of a question that another node passed on: it is not passed to a third one."""
 
 TIMEOUT_S: Final = 5.0
 """From the question to the last byte of the answer. A node that needs longer to tell its state is in trouble."""
@@ -112,19 +116,27 @@ class Fetcher:
         """Of the answers that are being fetched."""
         return sum(body.size for body in self._bodies)
 
-    def fetch(self, url: str) -> Deferred[Fetched]:
+    def fetch(self, url: str, socket_path: str = "", timeout_s: float = TIMEOUT_S) -> Deferred[Fetched]:
         """GET a URL. No redirect is followed, no proxy of the environment is used, no cookie is kept.
 
+        Args:
+            url: what is asked for.
+            socket_path: of a Unix socket at which it is asked for, whatever host the URL names.
+            timeout_s: from the question to the last byte of the answer.
+
         Returns:
-            The answer, whatever its status. It fails with `defer.TimeoutError` after `TIMEOUT_S`, with
+            The answer, whatever its status. It fails with `defer.TimeoutError` after `timeout_s`, with
             `AnswerTooLargeError`, or with one of the errors that `why_unreachable` puts into words. Once it fired the
             connection is closed.
         """
-        return Deferred.fromCoroutine(self._fetch(url)).addTimeout(TIMEOUT_S, self._reactor)
+        return Deferred.fromCoroutine(self._fetch(url, socket_path)).addTimeout(timeout_s, self._reactor)
 
-    async def _fetch(self, url: str) -> Fetched:
+    async def _fetch(self, url: str, socket_path: str) -> Fetched:
         connections = _Connections(self._reactor)
-        agent = Agent(self._reactor, self._tls, connectTimeout=TIMEOUT_S, pool=connections)
+        if socket_path:
+            agent = Agent.usingEndpointFactory(self._reactor, _OneSocket(self._reactor, socket_path), connections)
+        else:
+            agent = Agent(self._reactor, self._tls, connectTimeout=TIMEOUT_S, pool=connections)
         body = _Body(self)
         self._bodies.add(body)
         try:
@@ -141,6 +153,18 @@ class Fetcher:
         finally:
             self._bodies.discard(body)
             connections.abort()
+
+
+@implementer(IAgentEndpointFactory)
+class _OneSocket:
+    """Connects to one Unix socket, whatever the URL."""
+
+    def __init__(self, reactor: Any, path: str) -> None:
+        self._reactor = reactor
+        self._path = path
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        return UNIXClientEndpoint(self._reactor, self._path, timeout=TIMEOUT_S)
 
 
 @implementer(IAgent)
@@ -231,36 +255,55 @@ class ForwardResource(Resource):
         routes: of this node.
         status: knows this node's ID, and the admin ports of the others.
         fetcher: asks them.
+        host: answers what has no `forward`, when this node is one of several on its port; else the routes do.
+        sockets: paths of Unix sockets of the others on this port, by node ID.
     """
 
     isLeaf = True
 
-    def __init__(self, routes: Resource, status: INodeStatus, fetcher: Fetcher) -> None:
+    def __init__(
+        self,
+        routes: Resource,
+        status: INodeStatus,
+        fetcher: Fetcher,
+        host: Resource | None = None,
+        sockets: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__()
         self._routes = routes
         self._status = status
         self._fetcher = fetcher
+        self._host = routes if host is None else host
+        self._sockets = sockets or {}
 
     def render(self, request: Any) -> Any:
         ids, rest = split_query(request.uri.partition(b"?")[2])
         if len(ids) > 1 or ids == [""]:
             return fail(request, 400, "forward takes the ID of one node")
-        if not ids or ids[0] in (LOCAL, self._status.node_id):
+        if not ids:
+            return self._host.render(request)
+        if ids[0] in (LOCAL, self._status.node_id):
             return self._routes.render(request)
         if request.method not in (b"GET", b"HEAD"):
             return refuse_method(request, "GET, HEAD")
         (node_id,) = ids
-        base = self._status.admin_url(node_id)
+        beside = self._sockets.get(node_id, "")
+        marked = [pair for pair in rest.split("&") if pair != ARRIVED]
+        arrived = ARRIVED in rest.split("&")
+        base = "http://node" if beside else None if arrived else self._status.admin_url(node_id)
         if base is None:
             return fail(request, 404, f"{NO_SUCH_NODE} to forward to: {node_id[:MAX_ID_SHOWN]}")
         # The path anew from its decoded parts: the same one, and nothing in it can be more than a path.
         path = "/".join(quote(part, safe="") for part in request.postpath)
-        self._ask(request, node_id, f"{base}/{path}?{rest}" if rest else f"{base}/{path}")
+        if not beside:  # several nodes may share that port: say which one is meant, and that it goes no further
+            marked += [f"forward={quote(node_id, safe='')}", ARRIVED]
+        query = "&".join(filter(None, marked))
+        self._ask(request, node_id, f"{base}/{path}?{query}" if query else f"{base}/{path}", beside)
         return NOT_DONE_YET
 
-    def _ask(self, request: Any, node_id: str, url: str) -> None:
+    def _ask(self, request: Any, node_id: str, url: str, socket_path: str) -> None:
         """Answer the request with what is at the URL. HEAD asks with GET as well, to tell the length."""
-        asking = self._fetcher.fetch(url)
+        asking = self._fetcher.fetch(url, socket_path)
 
         def done(result: Fetched | Failure) -> None:
             if isinstance(result, Fetched):

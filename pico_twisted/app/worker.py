@@ -1,0 +1,123 @@
+"""What a worker is given by its parent: one of several processes that share the ports of a host.
+
+It comes in one variable of the environment, as JSON, and holds no secret: who the worker is, where its siblings are,
+and the numbers of descriptors that it has inherited. The last of them is a pipe on which nothing is ever sent: it ends
+with the parent, however that ends, and then the worker drains.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any
+
+import attrs
+
+from pico_twisted.config import NodeConfig
+from pico_twisted.config.values import Address
+from pico_twisted.net.admin.host import Siblings
+
+VARIABLE = "PICO_WORKER"
+
+
+@attrs.frozen(kw_only=True)
+class Worker:
+    """One worker.
+
+    Attributes:
+        node_id: its ID in the cluster.
+        gossip: host and port on which its gossip port listens.
+        advertised: host and port that gossip tells, if the operator set them.
+        seeds: host and gossip port of each other worker.
+        descriptors: listening sockets, by the name of the port.
+        pipe: ends when the parent ends.
+        number: its own, from 0.
+        sockets: paths of the workers' Unix sockets for the admin port, by number; its own is among them.
+    """
+
+    node_id: str
+    gossip: tuple[str, int]
+    advertised: tuple[str, int] | None
+    seeds: tuple[tuple[str, int], ...]
+    descriptors: Mapping[str, int]
+    pipe: int
+    number: int
+    sockets: tuple[str, ...]
+
+    def to_json(self) -> str:
+        """The text that `worker_from` reads."""
+        return json.dumps(attrs.asdict(self))
+
+    def configured(self, config: NodeConfig) -> NodeConfig:
+        """The host's configuration, as this worker is to understand it."""
+        cluster = config.cluster
+        advertised = None if self.advertised is None else Address(*self.advertised)
+        return attrs.evolve(
+            config,
+            cluster=attrs.evolve(
+                cluster,
+                node_id=self.node_id,
+                join=(*cluster.join, *(Address(*sibling) for sibling in self.seeds)),
+                gossip=attrs.evolve(cluster.gossip, bind_addr=Address(*self.gossip), advertise_addr=advertised),
+            ),
+        )
+
+    def siblings(self) -> Siblings:
+        """Whom the admin port asks."""
+        host = self.node_id.removesuffix(f"-w{self.number}")
+        others = {f"{host}-w{at}": at for at in range(len(self.sockets)) if at != self.number}
+        return Siblings(
+            label=str(self.number),
+            labels={node_id: str(at) for node_id, at in others.items()},
+            sockets={node_id: self.sockets[at] for node_id, at in others.items()},
+        )
+
+    def watch_parent(self, reactor: Any, ended: Callable[[], None]) -> None:
+        """Have `ended` called once, when the parent is gone."""
+        reactor.addReader(_ParentPipe(reactor, self.pipe, ended))
+
+
+class _ParentPipe:
+    """Reads the pipe. It is never readable but at its end."""
+
+    def __init__(self, reactor: Any, descriptor: int, ended: Callable[[], None]) -> None:
+        self._reactor = reactor
+        self._descriptor = descriptor
+        self._ended = ended
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def logPrefix(self) -> str:
+        return "parent"
+
+    def doRead(self) -> None:
+        self._reactor.removeReader(self)
+        self.connectionLost(None)
+
+    def connectionLost(self, reason: Any) -> None:
+        """The pipe ended, which epoll tells as a hang-up, or the reactor ends."""
+        os.close(self._descriptor)
+        self._descriptor = -1
+        if self._reactor.running:
+            self._ended()
+
+
+def worker_from(environ: MutableMapping[str, str]) -> Worker | None:
+    """The worker that the environment makes of this process, if any. The variable is taken out."""
+    text = environ.pop(VARIABLE, "")
+    if not text:
+        return None
+    given = json.loads(text)
+    advertised = given["advertised"]
+    return Worker(
+        node_id=given["node_id"],
+        gossip=tuple(given["gossip"]),
+        advertised=None if advertised is None else tuple(advertised),
+        seeds=tuple((host, port) for host, port in given["seeds"]),
+        descriptors=given["descriptors"],
+        pipe=given["pipe"],
+        number=given["number"],
+        sockets=tuple(given["sockets"]),
+    )

@@ -1,0 +1,151 @@
+"""The admin port that several workers share: whichever takes a request answers for the host.
+
+Each worker also answers on a Unix socket, for itself alone and only to its siblings. Metrics and endpoints are asked
+of all of them; who does not answer in time is left out, and the metrics say how many did. What is asked there never
+goes further.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Final
+
+import attrs
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from pico_twisted.net.admin.answers import answer, answer_json
+from pico_twisted.net.admin.forward import Fetched, Fetcher
+from pico_twisted.net.admin.status import INodeStatus
+from pico_twisted.net.metrics import CONTENT_TYPE, Metrics
+
+log = Logger()
+
+METRICS: Final = [b"metrics"]
+ENDPOINTS: Final = [b"status", b"upstream", b"endpoints"]
+SIBLING_TIMEOUT_S: Final = 2.0
+"""A sibling on the same host that needs longer is stuck."""
+
+
+@attrs.frozen(kw_only=True)
+class Siblings:
+    """The other workers of the host.
+
+    Attributes:
+        label: of this worker, in metrics.
+        labels: of the others, by node ID.
+        sockets: paths of their Unix sockets, by node ID.
+    """
+
+    label: str
+    labels: Mapping[str, str]
+    sockets: Mapping[str, str]
+
+
+class HostResource(Resource):
+    """Answers for the host what is a sum over its workers; the rest is for the routes.
+
+    Args:
+        routes: of this worker.
+        siblings: who else is to be asked.
+        status: of this worker.
+        metrics: of this worker.
+        fetcher: asks.
+    """
+
+    isLeaf = True
+
+    def __init__(
+        self, routes: Resource, siblings: Siblings, status: INodeStatus, metrics: Metrics, fetcher: Fetcher
+    ) -> None:
+        super().__init__()
+        self._routes = routes
+        self._siblings = siblings
+        self._status = status
+        self._metrics = metrics
+        self._fetcher = fetcher
+
+    def render(self, request: Any) -> Any:
+        if request.method not in (b"GET", b"HEAD") or request.postpath not in (METRICS, ENDPOINTS):
+            return self._routes.render(request)
+        path = b"/".join(request.postpath).decode("ascii")
+        asking = Deferred.fromCoroutine(self._answer(request, path))
+        request.notifyFinish().addErrback(lambda _: asking.cancel())
+        asking.addErrback(lambda failure: None if request._disconnected else self._broken(request, failure))
+        return NOT_DONE_YET
+
+    async def _answer(self, request: Any, path: str) -> None:
+        found = await self._ask_all(path)
+        if request.postpath == METRICS:
+            texts = {self._siblings.label: self._metrics.exposition()}
+            texts.update((self._siblings.labels[node_id], body) for node_id, body in found.items())
+            body = answer(request, merged(texts), CONTENT_TYPE)
+        else:
+            counts = Counter(self._status.endpoints())
+            for answered in found.values():
+                counts.update(json.loads(answered))
+            body = answer_json(request, dict(sorted(counts.items())))
+        request.write(body)
+        request.finish()
+
+    async def _ask_all(self, path: str) -> dict[str, bytes]:
+        """What each sibling answers, by its node ID."""
+        ids = list(self._siblings.sockets)
+        results = await DeferredList(
+            [self._fetcher.fetch(f"http://node/{path}", self._siblings.sockets[id], SIBLING_TIMEOUT_S) for id in ids],
+            consumeErrors=True,
+        )
+        return {
+            id: result.body
+            for id, (_, result) in zip(ids, results, strict=True)
+            if isinstance(result, Fetched) and result.status == 200
+        }
+
+    def _broken(self, request: Any, failure: Any) -> None:
+        log.failure("an admin request failed", failure)
+        request.setResponseCode(500)
+        request.finish()
+
+
+def merged(texts: Mapping[str, bytes]) -> bytes:
+    """One exposition of several, each sample with a label `worker` in front.
+
+    Args:
+        texts: expositions in the text format 0.0.4, by the value of the label.
+
+    Returns:
+        The same families, each with its HELP and TYPE once, and one more: how many workers answered.
+    """
+    families: dict[str, tuple[list[str], list[str]]] = {}
+    for label, text in texts.items():
+        heads: list[str] = []
+        samples: list[str] = []
+        for line in text.decode("utf-8").split("\n"):
+            if line.startswith("# HELP "):
+                name = line.split(" ", 3)[2]
+                heads, samples = families.setdefault(name, ([], []))
+            if line.startswith("#"):
+                if line not in heads:
+                    heads.append(line)
+            elif line:
+                samples.append(_labelled(line, label))
+    lines = [line for heads, samples in families.values() for line in (*heads, *samples)]
+    lines += [
+        "# HELP pico_workers_answering Workers of this host whose metrics these are.",
+        "# TYPE pico_workers_answering gauge",
+        f"pico_workers_answering {len(texts)}",
+    ]
+    return "\n".join(lines).encode("utf-8") + b"\n"
+
+
+def _labelled(sample: str, label: str) -> str:
+    """A sample with one label more. No name holds a brace or a space, so the first of either ends the name."""
+    end = min(at for at in (sample.find("{"), sample.find(" ")) if at >= 0)
+    rest = sample[end:]
+    if rest.startswith("{"):
+        return f'{sample[:end]}{{worker="{label}",{rest[1:]}'
+    return f'{sample[:end]}{{worker="{label}"}}{rest}'
