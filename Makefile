@@ -24,7 +24,7 @@ demo: $(VENV)/.installed
 	@$(BIN)/python demo/run.py
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -26,16 +27,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """It begins with the first test."""
-    if not session.config.option.collectonly and any(item.name == LONG_TEST for item in session.items):
+    """It begins with the first test, in one process of those that share the tests."""
+    first = os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0"
+    if first and not session.config.option.collectonly and any(item.name == LONG_TEST for item in session.items):
         _simulation.append(Simulation())
 
 
 @pytest.fixture
 def long_simulation() -> Simulation:
     """The run that began with the first test."""
-    (simulation,) = _simulation
-    return simulation
+    if not _simulation:
+        _simulation.append(Simulation())
+    return _simulation[0]
 
 
 def pytest_unconfigure() -> None:
