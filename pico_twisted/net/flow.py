@@ -13,10 +13,6 @@ from twisted.internet.tcp import Connection
 NOTSENT_LOWAT_BYTES: Final = 128 * 1024
 """Unsent bytes that the kernel may queue: enough for a fast link, little enough that a small call soon follows."""
 
-NEXT_ADDRESS_S: Final = 0.03
-"""How long a connection to a name waits before it tries the name's next address too. Twisted's 0.3 s are paid in full
-by every connection to a service that listens on 127.0.0.1 and is called localhost."""
-
 _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
 _TCP_INFO = getattr(socket, "TCP_INFO", 11)
 _BYTES_ACKED_AT = 120  # in struct tcp_info of linux/tcp.h, since Linux 4.1

@@ -6,7 +6,6 @@ and again: a seed whose address changed is found, and a healed partition rejoins
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
@@ -20,6 +19,7 @@ from twisted.python.failure import Failure
 from pico_twisted.core.gossip import Conflict, Event, Gossip, KeysChanged, StatusChanged, SyncError, SyncWanted
 from pico_twisted.net.gossip_metrics import GossipMetrics
 from pico_twisted.net.names import address_text, is_ip, resolve, split_address
+from pico_twisted.net.weather import Weather
 
 log = Logger()
 
@@ -94,8 +94,8 @@ class GossipProtocol(DatagramProtocol):
         self._looked_up: set[str] = set()
         self._ours: set[str] = set()
         self._fetches: set[Deferred[Any]] = set()
-        self._said_at: dict[str, float] = {}  # by reason, so that one stranger does not hide another
-        self._unsaid: Counter[str] = Counter()
+        # by reason, so that one stranger does not hide another
+        self._weather = {reason: Weather(SAY_AGAIN_S) for reason in DROPPED}
         self._mapped = False
 
     # What the node calls
@@ -161,12 +161,9 @@ class GossipProtocol(DatagramProtocol):
         self._step()
 
     def _say_dropped(self, reason: str, source: str) -> None:
-        now = self._parts.clock.seconds()
-        if now - self._said_at.get(reason, -SAY_AGAIN_S) < SAY_AGAIN_S:
-            self._unsaid[reason] += 1
+        unsaid = self._weather[reason].news(reason, self._parts.clock.seconds())
+        if unsaid is None:
             return
-        self._said_at[reason] = now
-        unsaid = self._unsaid.pop(reason, 0)
         log.warn("Gossip packet dropped: {reason}", reason=DROPPED[reason], source=source, unsaid=unsaid)
 
     def _step(self) -> None:

@@ -34,15 +34,14 @@ from pico_twisted.core.rpc.frames import (
     REFUSED_BUSY,
     REFUSED_DRAINING,
     REFUSED_NOT_HERE,
-    STOP,
     TIMEOUT,
 )
-from pico_twisted.core.rpc.http import CallProtocolError, RequestStream
+from pico_twisted.core.rpc.http import INTERIM_BYTES, CallProtocolError, RequestStream
 from pico_twisted.core.rpc.relay import RelayedRequest, relayed_request
 from pico_twisted.core.rpc.session import SEND_HIGH_BYTES
 from pico_twisted.net.forward import Forward, ForwardSettings
 from pico_twisted.net.interfaces import ICallReceiver, IDownstream
-from pico_twisted.net.periodic import NEVER
+from pico_twisted.net.linger import LINGER_S, Linger
 
 if TYPE_CHECKING:
     from pico_twisted.net.tunnel import Tunnel
@@ -51,11 +50,6 @@ REQUEST_LIMITS: Final = HeadLimits(head_bytes=48 * 1024, fields=1200, target_byt
 """Of the heads that another node sends. It has held its client to its own limits and added fields since; what is left
 to us is that one head fits one frame."""
 
-INTERIM_BYTES: Final = 16 * 1024
-"""Of 1xx heads that are passed on. Further ones are dropped: they must leave room for the final head in the window."""
-
-LINGER_S: Final = 10.0
-"""How long a caller whose upgrade was declined may take to end its stream."""
 
 _REFUSALS: Final = {
     "no-upstreams": REFUSED_NOT_HERE,
@@ -94,7 +88,7 @@ class LinkRequest:
         "_forward",
         "_head_only",
         "_interim_bytes",
-        "_linger_until",
+        "_lingering",
         "_node_id",
         "_out",
         "_owed",
@@ -105,7 +99,6 @@ class LinkRequest:
         "_stream",
         "_unwanted",
         "_tunnel",
-        "deadline",
     )
 
     def __init__(self, settings: ForwardSettings, tunnel: Tunnel, call: Call, node_id: str) -> None:
@@ -125,8 +118,7 @@ class LinkRequest:
         self._out = b""  # what came with one frame, to leave with one
         self._interim_bytes = 0
         self._unwanted = False  # the rest of the request
-        self._linger_until = 0.0
-        self.deadline = NEVER
+        self._lingering: Linger | None = None
 
     @property
     def over(self) -> bool:
@@ -308,30 +300,9 @@ class LinkRequest:
     # Endings
 
     def _linger(self, patience_s: float) -> None:
-        """Tell the caller to stop once the response has left; a reset before that would overtake it.
-
-        Args:
-            patience_s: how long the caller may take to end its stream by itself.
-        """
         self._stage = _LINGERING
-        sweep = self._settings.sweep
-        self._linger_until = sweep.now + patience_s
-        if patience_s == 0.0 and self._call.send_closed:
-            self._stop()
-        else:
-            self.deadline = sweep.now
-            sweep.add(self)
-
-    def deadline_passed(self, now: float) -> None:
-        """Called by the sweep while we linger."""
-        if self._call.closed:
-            self._over()
-        elif self._call.send_closed and now >= self._linger_until:
-            self._stop()
-
-    def _stop(self) -> None:
-        self._tunnel.reset(self._call, STOP)
-        self._over()
+        self._lingering = Linger(self._settings.sweep, self._tunnel, self._call, patience_s, self._over)
+        self._lingering.begin()
 
     def _give_up(self, code: str, text: str) -> None:
         self._tunnel.reset(self._call, code, text)
@@ -345,8 +316,8 @@ class LinkRequest:
             forward.gone(code)
 
     def _over(self) -> None:
-        if self._stage is _LINGERING:
-            self._settings.sweep.discard(self)
+        if self._lingering is not None:
+            self._lingering.end()
         self._stage = _OVER
         self._call.receiver = None  # no cycle is left for the collector
 

@@ -27,7 +27,6 @@ from pico_twisted.core.cluster.link_handshake import ClientHandshake, LinkIdenti
 from pico_twisted.core.cluster.proof import NONCE_BYTES
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc.session import SessionV2
-from pico_twisted.net.agent.weather import TIMED_OUT, Weather, why_not_connected
 from pico_twisted.net.interfaces import ILinks, IRouter
 from pico_twisted.net.link import GOING_AWAY, Link
 from pico_twisted.net.link_port import LinkPort
@@ -41,6 +40,7 @@ from pico_twisted.net.tunnel import (
     TunnelParts,
     connect_link,
 )
+from pico_twisted.net.weather import TIMED_OUT, Weather, why_not_connected
 
 log = Logger()
 

@@ -18,7 +18,6 @@ from pico_twisted.core.cluster.table import ACTIVE, DRAINING, endpoint_key
 from pico_twisted.core.gossip import Gossip, GossipSettings
 from pico_twisted.core.gossip.members import GOSSIP_ADDR, STATUS
 from pico_twisted.core.gossip.sync import SyncError
-from pico_twisted.net.agent.weather import Weather
 from pico_twisted.net.cluster import ClusterService, LocalRouter
 from pico_twisted.net.gossip import GossipParts, GossipProtocol
 from pico_twisted.net.gossip_metrics import GossipMetrics
@@ -26,6 +25,7 @@ from pico_twisted.net.links import LinkSettings, NodeLinks
 from pico_twisted.net.names import split_address
 from pico_twisted.net.tls_link import LinkTls
 from pico_twisted.net.tunnel import TunnelParts
+from pico_twisted.net.weather import Weather
 
 log = Logger()
 

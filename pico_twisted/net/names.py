@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IAddress, IHostResolution, IResolutionRe
 from zope.interface import implementer
 
 from pico_twisted.config.values import join_host_port
+from pico_twisted.net.flow import plain_ip
 
 
 @implementer(IResolutionReceiver)
@@ -63,4 +64,4 @@ def split_address(text: str) -> tuple[str, int]:
 
 def address_text(host: str, port: int) -> str:
     """`host:port`, the same text for the same address."""
-    return join_host_port(host.partition("%")[0].removeprefix("::ffff:") if "." in host else host, port)
+    return join_host_port(plain_ip(host), port)

@@ -25,7 +25,7 @@ if str(ROOT) not in sys.path:
 
 from tests.peers import v2  # noqa: E402
 from tests.peers.pipe import Ended  # noqa: E402
-from tests.soak.report import Report  # noqa: E402
+from tests.soak.report import Report, chosen, parts_parser  # noqa: E402
 from tests.system import wire  # noqa: E402
 from tests.system.asking import Asking  # noqa: E402
 from tests.system.cluster import FIVE, Cluster, Watch, running_cluster  # noqa: E402
@@ -230,31 +230,22 @@ PARTS: dict[str, Part] = {"spread": spread, "crash": crash, "stop": stop, "resta
 
 def main() -> int:
     """Run the parts that were asked for; the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; none: all of them")
+    parser = parts_parser(__doc__, PARTS)
     parser.add_argument("--tries", type=int, default=100, help="registrations (100)")
     parser.add_argument("--crashes", type=int, default=10, help="nodes killed (10)")
     parser.add_argument("--stops", type=int, default=5, help="nodes stopped (5)")
     parser.add_argument("--restarts", type=int, default=3, help="restarts of each kind (3)")
-    options = parser.parse_args()
-    unknown = set(options.parts) - set(PARTS)
-    if unknown:
-        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    options = chosen(parser, PARTS)
     report = Report()
-    for part in options.parts or PARTS:
-        print(f"{part}: {(PARTS[part].__doc__ or '').splitlines()[0]}", flush=True)
-        with tempfile.TemporaryDirectory(prefix="pico-figures-") as name, running_cluster(Path(name)) as cluster:
-            try:
-                PARTS[part](cluster, options, report)
-                faults = cluster.bench.new_faults()
-                report.check("no exception in the logs", not faults, "; ".join(faults[:3]))
-            except Exception as error:
-                report.check(f"{part} ran to its end", False, repr(error))
-                print(cluster.bench.tail(), file=sys.stderr)
-    for line in report.broken:
-        print(f"broken: {line}", file=sys.stderr)
-    print("cluster figures: " + ("broken" if report.broken else "all within bounds"))
-    return 1 if report.broken else 0
+    for part in options.parts:
+        report.begin(part, PARTS[part])
+        with (
+            tempfile.TemporaryDirectory(prefix="pico-figures-") as name,
+            running_cluster(Path(name)) as cluster,
+            report.judged(part, cluster.bench),
+        ):
+            PARTS[part](cluster, options, report)
+    return report.end("cluster figures")
 
 
 if __name__ == "__main__":

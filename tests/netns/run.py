@@ -26,7 +26,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tests.netns.machines import HALVES, Network, missing, network  # noqa: E402
-from tests.soak.report import Report  # noqa: E402
+from tests.soak.report import Report, chosen, parts_parser  # noqa: E402
 from tests.system.asking import Asking, came_twice  # noqa: E402
 from tests.system.cluster import FIVE, SECRET, detail, registrations, rows, statuses  # noqa: E402
 from tests.system.harness import Agent, Bench, Node, Ports, wait_until  # noqa: E402
@@ -326,37 +326,26 @@ PARTS: dict[str, Part] = {
 
 def main() -> int:
     """Run the parts that were asked for; the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; none: all of them")
+    parser = parts_parser(__doc__, PARTS)
     parser.add_argument("--loss", type=int, default=20, help="percent of the packets that are lost (20)")
     parser.add_argument("--loss-seconds", type=int, default=150, help="for how long (150)")
     parser.add_argument("--partition-seconds", type=int, default=180, help="of each partition (180)")
-    options = parser.parse_args()
-    unknown = set(options.parts) - set(PARTS)
-    if unknown:
-        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    options = chosen(parser, PARTS)
     if lack := missing():
         print(f"netns: {lack}", file=sys.stderr)
         return 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the namespaces are removed
     report = Report()
-    for part in options.parts or PARTS:
-        print(f"{part}: {(PARTS[part].__doc__ or '').splitlines()[0]}", flush=True)
+    for part in options.parts:
+        report.begin(part, PARTS[part])
         with tempfile.TemporaryDirectory(prefix="pico-netns-") as name, network() as net:
             rig = Rig(net, Path(name))
             try:
-                PARTS[part](rig, options, report)
-                faults = rig.bench.new_faults()
-                report.check("no exception in the logs", not faults, "; ".join(faults[:3]))
-            except Exception as error:
-                report.check(f"{part} ran to its end", False, repr(error))
-                print(rig.bench.tail(), file=sys.stderr)
+                with report.judged(part, rig.bench):
+                    PARTS[part](rig, options, report)
             finally:
                 rig.close()
-    for line in report.broken:
-        print(f"broken: {line}", file=sys.stderr)
-    print("netns: " + ("broken" if report.broken else "all within bounds"))
-    return 1 if report.broken else 0
+    return report.end("netns")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ if str(ROOT) not in sys.path:
 
 from tests.peers import websocket  # noqa: E402
 from tests.peers.pipe import Ended  # noqa: E402
-from tests.soak.report import Report  # noqa: E402
+from tests.soak.report import Report, chosen, parts_parser  # noqa: E402
 from tests.soak.sockets import Sockets  # noqa: E402
 from tests.system import wire  # noqa: E402
 from tests.system.harness import Bench, Node, Process, Tls  # noqa: E402
@@ -489,18 +489,14 @@ PARTS = {
 
 def main() -> int:
     """Run the parts that were asked for; the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; none: all of them")
+    parser = parts_parser(__doc__, PARTS)
     parser.add_argument("--size", type=int, default=2000, help="megabytes of each long transfer (2000)")
     parser.add_argument("--rate", type=float, default=40.0, help="megabytes a second of the slow ends (40)")
     parser.add_argument("--websockets", type=int, default=1000, help="idle WebSockets (1000)")
     parser.add_argument("--seconds", type=int, default=10, help="of a run of wrk, and of single bytes (10)")
     parser.add_argument("--tls", action="store_true", help="TLS on all ports")
-    options = parser.parse_args()
-    unknown = set(options.parts) - set(PARTS)
-    if unknown:
-        parser.error(f"no such part: {', '.join(sorted(unknown))}")
-    if shutil.which("wrk") is None and (not options.parts or "load" in options.parts):
+    options = chosen(parser, PARTS)
+    if shutil.which("wrk") is None and "load" in options.parts:
         parser.error("wrk is not installed")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # Each WebSocket takes two descriptors here, and two in node and agent, who inherit this.
@@ -509,22 +505,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="pico-soak-") as name:
         directory = Path(name)
         tls = Tls.make(directory) if options.tls else None
-        for part in options.parts or PARTS:
-            print(f"{part}: {(PARTS[part].__doc__ or '').splitlines()[0]}", flush=True)
+        for part in options.parts:
+            report.begin(part, PARTS[part])
             bench = Bench(directory, tls)
             try:
-                PARTS[part](bench, options, report)
-                faults = bench.new_faults()
-                report.check("no exception in the logs", not faults, "; ".join(faults[:3]))
-            except Exception as error:
-                report.check(f"{part} ran to its end", False, repr(error))
-                print(bench.tail(), file=sys.stderr)
+                with report.judged(part, bench):
+                    PARTS[part](bench, options, report)
             finally:
                 bench.close()
-    for line in report.broken:
-        print(f"broken: {line}", file=sys.stderr)
-    print("soak: " + ("broken" if report.broken else "all within bounds"))
-    return 1 if report.broken else 0
+    return report.end("soak")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,10 @@ from pico_twisted.core.rpc.frames import MAX_BODY_V1
 MAX_INTERIM_HEADS: Final = 16
 """1xx heads before the final one; a service that sends more is broken."""
 
+INTERIM_BYTES: Final = 16 * 1024
+"""Of 1xx heads that a callee passes on. Further ones are dropped: they must leave room for the final head in the
+window."""
+
 _V1_ERROR = b"HTTP/0.0 "
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.protocol import Protocol as TwistedProtocol
@@ -24,10 +25,11 @@ from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.ctl.bench.echo import SERVER
 from pico_twisted.ctl.bench.plan import BenchPlan
 from pico_twisted.ctl.bench.record import Record
-from pico_twisted.net.agent.weather import why_not_connected
-from pico_twisted.net.flow import NEXT_ADDRESS_S, tune, writer
+from pico_twisted.net.dialling import tcp_endpoint
+from pico_twisted.net.flow import tune, writer
 from pico_twisted.net.periodic import NEVER, Sweep
 from pico_twisted.net.tls import client_tls, explain_tls
+from pico_twisted.net.weather import why_not_connected
 
 log = Logger()
 
@@ -69,9 +71,7 @@ def place_of(reactor: Any, url: str, ca: str, timeout_s: float) -> Place:
     secure = parsed.scheme == "https"
     host = parsed.hostname or ""
     port = parsed.port or (443 if secure else 80)
-    endpoint: IStreamClientEndpoint = HostnameEndpoint(
-        reactor, host, port, timeout=timeout_s, attemptDelay=NEXT_ADDRESS_S
-    )
+    endpoint = tcp_endpoint(reactor, host, port, timeout_s)
     if secure:
         endpoint = wrapClientTLS(client_tls(host, ca), endpoint)
     return Place(
@@ -97,7 +97,7 @@ class Free(Protocol):
     def __call__(self, client: Client) -> None: ...
 
 
-class Wire(TwistedProtocol):
+class Wire(TwistedProtocol, ABC):
     """One connection of a client. What is spoken on it is said by its kinds.
 
     Attributes:
@@ -128,9 +128,9 @@ class Wire(TwistedProtocol):
     def ended(self) -> None:
         """The connection is at its end; an answer that goes up to there is whole now."""
 
+    @abstractmethod
     def ask(self) -> int:
         """Send the next request; how many bytes that were."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Close it."""

@@ -40,7 +40,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pico_twisted.net.agent.backoff import Dial, DialPlan, Ended, Failed, Random
-from pico_twisted.net.agent.weather import TIMED_OUT, Weather, why_not_connected
 from pico_twisted.net.metrics import Metrics
 from pico_twisted.net.tls import explain_tls
 from pico_twisted.net.tunnel import (
@@ -51,6 +50,7 @@ from pico_twisted.net.tunnel import (
     HandshakeTimeout,
     TunnelClientProtocol,
 )
+from pico_twisted.net.weather import TIMED_OUT, Weather, why_not_connected
 
 log = Logger()
 

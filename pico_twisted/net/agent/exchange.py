@@ -38,11 +38,12 @@ from pico_twisted.core.http1.forwarding import error_response, request_to_servic
 from pico_twisted.core.http1.head import END, RequestHead, ResponseHead
 from pico_twisted.core.http1.target import IDEMPOTENT
 from pico_twisted.core.rpc.call import Call
-from pico_twisted.core.rpc.frames import FAILED, PROTOCOL, STOP, TIMEOUT
-from pico_twisted.core.rpc.http import CallProtocolError, RequestStream
+from pico_twisted.core.rpc.frames import FAILED, PROTOCOL, TIMEOUT
+from pico_twisted.core.rpc.http import INTERIM_BYTES, CallProtocolError, RequestStream
 from pico_twisted.core.rpc.session import SEND_HIGH_BYTES
 from pico_twisted.net.agent.connection import ServiceConnection
 from pico_twisted.net.interfaces import ICallReceiver
+from pico_twisted.net.linger import LINGER_S, Linger
 from pico_twisted.net.periodic import NEVER
 
 if TYPE_CHECKING:
@@ -55,10 +56,6 @@ IDLE_S: Final = 300.0
 """A stream in which no byte moved for this long, either way, is given up."""
 KEPT_BYTES: Final = 64 * 1024
 """How much of a request is kept, to be sent again on a fresh connection."""
-INTERIM_BYTES: Final = 16 * 1024
-"""Of 1xx heads that are passed on. Further ones are dropped: they must leave room for the final head in the window."""
-LINGER_S: Final = 10.0
-"""How long a caller whose upgrade was declined may take to end its stream."""
 
 CLIENT_LEFT: Final = 499
 """Counted as the status of a call that its caller gave up."""
@@ -106,7 +103,7 @@ class Exchange:
         "_head",
         "_held",
         "_interim_bytes",
-        "_linger_until",
+        "_lingering",
         "_method",
         "_opening",
         "_owed",
@@ -121,7 +118,6 @@ class Exchange:
         "_stream",
         "_tunnel",
         "_v2",
-        "deadline",
     )
 
     def __init__(self, forwarder: Forwarder, tunnel: Tunnel, call: Call) -> None:
@@ -153,8 +149,7 @@ class Exchange:
         self._interim_bytes = 0
         self._gathered: list[bytes] = []  # over v1, the body so far
         self._response_ended = False  # after an upgrade: the service closed its half
-        self._linger_until = 0.0
-        self.deadline = NEVER
+        self._lingering: Linger | None = None
 
     @property
     def held_bytes(self) -> int:
@@ -560,36 +555,15 @@ class Exchange:
             connection.abort()
 
     def _linger(self, patience_s: float) -> None:
-        """The response is queued, the request has not ended: tell the caller to stop, once the response has left.
-
-        Args:
-            patience_s: how long the caller may take to end its stream by itself.
-        """
         self._stage = _LINGERING
-        sweep = self._forwarder.sweep
-        self._linger_until = sweep.now + patience_s
-        if patience_s == 0.0 and self._call.send_closed:
-            self._stop()
-        else:
-            self.deadline = sweep.now
-            sweep.add(self)
-
-    def deadline_passed(self, now: float) -> None:
-        """Called by the sweep while we linger."""
-        if self._call.closed:
-            self._over()
-        elif self._call.send_closed and now >= self._linger_until:
-            self._stop()
-
-    def _stop(self) -> None:
-        self._tunnel.reset(self._call, STOP)
-        self._over()
+        self._lingering = Linger(self._forwarder.sweep, self._tunnel, self._call, patience_s, self._over)
+        self._lingering.begin()
 
     def _over(self) -> None:
         if self._stage is _OVER:
             return
-        if self._stage is _LINGERING:
-            self._forwarder.sweep.discard(self)
+        if self._lingering is not None:
+            self._lingering.end()
         self._stage = _OVER
         self._call.receiver = None  # no cycle is left for the collector
         forwarder = self._forwarder

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
+from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
@@ -15,7 +14,7 @@ from twisted.internet.protocol import Factory
 from pico_twisted.config.values import ServiceAddress
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.net.agent.connection import SecureServiceConnection, ServiceConnection
-from pico_twisted.net.flow import NEXT_ADDRESS_S
+from pico_twisted.net.dialling import tcp_endpoint
 from pico_twisted.net.periodic import Sweep
 from pico_twisted.net.tls import client_tls
 
@@ -136,14 +135,7 @@ def _idle_s(hint: bytes) -> float:
 
 
 def _endpoint(reactor: Any, address: ServiceAddress, timeout_s: float) -> IStreamClientEndpoint:
-    host, port = address.host, address.port
-    endpoint: IStreamClientEndpoint
-    if isIPAddress(host):
-        endpoint = TCP4ClientEndpoint(reactor, host, port, timeout=timeout_s)
-    elif isIPv6Address(host):
-        endpoint = TCP6ClientEndpoint(reactor, host, port, timeout=timeout_s)
-    else:
-        endpoint = HostnameEndpoint(reactor, host, port, timeout=timeout_s, attemptDelay=NEXT_ADDRESS_S)
+    endpoint = tcp_endpoint(reactor, address.host, address.port, timeout_s)
     if address.https:
-        endpoint = wrapClientTLS(client_tls(host), endpoint)
+        endpoint = wrapClientTLS(client_tls(address.host), endpoint)
     return endpoint

@@ -12,9 +12,8 @@ from autobahn.twisted.websocket import (
     WebSocketClientFactory,
     WebSocketClientProtocol,
 )
-from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
+from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import connectionDone
@@ -29,7 +28,8 @@ from pico_twisted.core.rpc.frames import (
     SUBPROTOCOL_V2,
     nodes_of,
 )
-from pico_twisted.net.flow import NEXT_ADDRESS_S, tune
+from pico_twisted.net.dialling import tcp_endpoint
+from pico_twisted.net.flow import tune
 from pico_twisted.net.tls import client_tls
 from pico_twisted.net.tunnel.base import LISTENER_PATH, Tunnel, TunnelParts, autobahn_log, peer_text, printable
 from pico_twisted.net.tunnel.resting import class_at_rest, rest
@@ -292,15 +292,6 @@ def connect_tunnel(
     if secure:
         endpoint = wrapClientTLS(client_tls(host, root_cas), endpoint)
     return open_tunnel(factory, endpoint, timeout_s)
-
-
-def tcp_endpoint(reactor: Any, host: str, port: int, timeout_s: float) -> IStreamClientEndpoint:
-    """Return how to connect to a host. An IP is not resolved: that would cost a thread's turn and several objects."""
-    if isIPAddress(host):
-        return TCP4ClientEndpoint(reactor, host, port, timeout_s)
-    if isIPv6Address(host):
-        return TCP6ClientEndpoint(reactor, host, port, timeout_s)
-    return HostnameEndpoint(reactor, host, port, timeout=timeout_s, attemptDelay=NEXT_ADDRESS_S)
 
 
 def open_tunnel(factory: TunnelClientFactory, endpoint: IStreamClientEndpoint, timeout_s: float) -> Deferred[Any]:

@@ -39,9 +39,10 @@ from pico_twisted.core.rpc.frames import (
     SYNC,
 )
 from pico_twisted.core.rpc.session import SessionV2
+from pico_twisted.net.dialling import tcp_endpoint
 from pico_twisted.net.interfaces import ICallReceiver
 from pico_twisted.net.tunnel.base import TunnelParts, peer_text
-from pico_twisted.net.tunnel.client import TunnelClientFactory, TunnelClientProtocol, open_tunnel, tcp_endpoint
+from pico_twisted.net.tunnel.client import TunnelClientFactory, TunnelClientProtocol, open_tunnel
 from pico_twisted.net.tunnel.server import Refusal, TunnelServerFactory, TunnelServerProtocol
 
 log = Logger(namespace="pico_twisted.net.tunnel")

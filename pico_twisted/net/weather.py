@@ -24,12 +24,16 @@ SAY_AGAIN_S: Final = 30.0
 class Weather:
     """Decides whether trouble is news.
 
-    It is when it differs from what was said last, when that is `SAY_AGAIN_S` ago, or when things were fine in between.
+    It is when it differs from what was said last, when that is long ago, or when things were fine in between.
+
+    Args:
+        say_again_s: how long ago that is.
     """
 
-    __slots__ = ("_said", "_said_at", "_unsaid")
+    __slots__ = ("_said", "_said_at", "_say_again_s", "_unsaid")
 
-    def __init__(self) -> None:
+    def __init__(self, say_again_s: float = SAY_AGAIN_S) -> None:
+        self._say_again_s = say_again_s
         self._said = ""
         self._said_at = -math.inf
         self._unsaid = 0
@@ -42,7 +46,7 @@ class Weather:
         """
         if trouble != self._said:
             self._unsaid = 0
-        elif now - self._said_at < SAY_AGAIN_S:
+        elif now - self._said_at < self._say_again_s:
             self._unsaid += 1
             return None
         unsaid, self._unsaid = self._unsaid, 0
