@@ -207,10 +207,6 @@ class GossipPort(BoundPort):
                 if not attempts or getattr(error.socketError, "errno", None) != errno.EADDRINUSE:
                     raise CannotStart(f"cannot listen on {address} ({key}, UDP): {_reason(error)}") from error
 
-    async def stop_tcp(self) -> None:
-        """Accept no more connections, as `BoundPort.stop` does; packets come and go as before. Idempotent."""
-        await super().stop()
-
     async def stop(self) -> None:
         """Accept no more connections, and then no more packets either. Idempotent."""
         await super().stop()

@@ -241,7 +241,7 @@ async def test_stopping_in_two_steps() -> None:
     async with gossip_port(Address("127.0.0.1", 0)) as (port, protocol):
         bound = port.bound
         for _ in range(2):
-            await port.stop_tcp()
+            await BoundPort.stop(port)
             with pytest.raises(ConnectionRefusedError):
                 dial("127.0.0.1", bound.port)
             assert await echoed("127.0.0.1", bound.port, b"still here") == b"still here"

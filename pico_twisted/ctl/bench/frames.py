@@ -14,7 +14,6 @@ from typing import Final
 
 BINARY: Final = 0x2
 CLOSE: Final = 0x8
-MAX_CONTROL_BYTES: Final = 125
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _FIN: Final = 0x80
