@@ -119,7 +119,7 @@ class Daemon(Service):
             self._notifier.status(str(error))
             print(f"{self.command}: {error}", file=sys.__stderr__)
             raise SystemExit(1) from error
-        self._catch(signal.SIGHUP)
+        self._catch_signals()
         self.reactor.callWhenRunning(self._catch_signals)
         self.reactor.callWhenRunning(self._notifier.start)
         self.serve()
@@ -174,12 +174,11 @@ class Daemon(Service):
     # Signals
 
     def _catch_signals(self) -> None:
-        """The reactor sets its own handlers when it starts; ours come after them."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._catch(number)
-
-    def _catch(self, number: int) -> None:
-        self._old_handlers[number] = signal.signal(number, self._signalled)
+        """From before anybody is told that we are up; and again when the reactor, as it starts, has set its own."""
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+            handler = signal.signal(number, self._signalled)
+            if handler != self._signalled:
+                self._old_handlers[number] = handler
 
     def _release_signals(self) -> None:
         for number, handler in self._old_handlers.items():
