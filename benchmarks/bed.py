@@ -17,6 +17,7 @@ from benchmarks.processes import Process, RunFailed, fetch, free_port
 
 ENDPOINT = "bench"
 _TWISTD = "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"
+_ORDINARY = "from benchmarks.ordinary import use; use({name!r}); "
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Bed:
         self.directory = directory
         self._large_bytes = large_bytes
         self._processes: list[Process] = []
+        self._ordinary = ""
 
     def start_service(self) -> None:
         """Start what everything else leads to."""
@@ -70,6 +72,13 @@ class Bed:
         self._processes.append(proxy)
         self._wait_for_small("nginx", proxy, proxy.port)
         return Target("nginx", proxy.port, {"nginx": proxy})
+
+    @contextlib.contextmanager
+    def ordinary(self, name: str) -> Iterator[None]:
+        """Daemons that are started in this block do one thing in the ordinary way: see `benchmarks.ordinary`."""
+        self._ordinary = name
+        yield
+        self._ordinary = ""
 
     def pico(self, name: str, *, access_log: bool = False, profiles: dict[str, Path] | None = None) -> Target:
         """Start a node and its agent.
@@ -189,7 +198,8 @@ class Bed:
         flags: Sequence[str] = ("-n", "--pidfile=")
         if profile is not None:
             flags = (*flags, "--profile", str(profile), "--profiler", "cprofile", "--savestats")
-        daemon = Process(name, [sys.executable, "-c", _TWISTD, *flags, plugin, "--config", str(path)], self.directory)
+        code = (_ORDINARY.format(name=self._ordinary) if self._ordinary else "") + _TWISTD
+        daemon = Process(name, [sys.executable, "-c", code, *flags, plugin, "--config", str(path)], self.directory)
         self._processes.append(daemon)
         return daemon
 

@@ -12,7 +12,7 @@ from benchmarks.processes import Process, find_program, free_port
 
 SMALL_BODY = b"small " * 25
 """150 bytes, the answer to most requests."""
-KEPT_CONNECTIONS = 256
+KEPT_CONNECTIONS = 512
 """More than any load here opens, so that the yardstick never connects to the service anew."""
 
 _FRAME = """\

@@ -1,6 +1,6 @@
 """How much a node and an agent cost, beside nginx's own reverse proxy doing the same in the same run.
 
-    benchmarks/run.py [--connections 32] [--seconds 8] [--repeat 3] [--json] [PART...]
+    benchmarks/run.py [--connections 32] [--seconds 8] [--repeat 3] [--megabytes 100] [--json] [PART...]
 
 README.md beside this file says what is measured and how to read it.
 """
@@ -29,12 +29,14 @@ from benchmarks.bed import Bed, Target, bed  # noqa: E402
 from benchmarks.load import Bodies, Requests, large_bodies, small_requests  # noqa: E402
 from benchmarks.processes import RunFailed, find_program  # noqa: E402
 
-PARTS = ("small", "logged", "two", "single", "download", "upload")
+PARTS = ("small", "logged", "many", "two", "single", "download", "upload")
 LARGE_BYTES = 100_000_000
-TRANSFERS = 4
-"""Large bodies in a round: nginx needs so little CPU for one that it would be hard to read."""
+TRANSFERS_BYTES = 400_000_000
+"""Of the large bodies of a round together, at least: nginx needs so little CPU that less would be hard to read."""
+MANY = 256
 WARM_UP_S = 1.0
 RATIO = "x nginx"
+LATENCY = "p50 x nginx"
 L = TypeVar("L", Requests, Bodies)
 
 
@@ -81,6 +83,7 @@ def requests_table(title: str, rounds: Sequence[dict[str, Requests]]) -> Table:
             "requests/s": median(result.per_second for result in results),
             "p50 ms": median(result.p50_ms for result in results),
             "p99 ms": median(result.p99_ms for result in results),
+            LATENCY: median(result[name].p50_ms / result["nginx"].p50_ms for result in rounds),
         }
         if len(first.cpu_s) > 1:
             rows.append(Row(name, seen, []))
@@ -140,6 +143,8 @@ class Run:
                 self._small(target, connections, WARM_UP_S)
             rounds = self._rounds(title, loaded, lambda target: self._small(target, connections))
             tables.append(requests_table(title, rounds))
+        if "many" in parts:
+            tables.append(self._many(targets))
         if "two" in parts:
             tables.append(self._two_nodes(targets))
         if "single" in parts:
@@ -147,11 +152,28 @@ class Run:
             tables.append(requests_table(title, self._rounds(title, targets, lambda target: self._small(target, 1))))
         for direction in ("download", "upload"):
             if direction in parts:
-                title = f"{direction} of {LARGE_BYTES // 1_000_000} MB"
+                title = f"{direction} of {self._arguments.megabytes} MB"
                 load = partial(self._bodies, direction=direction)
                 tables.append(bodies_table(title, self._rounds(title, targets, load)))
         self._progress("")
         return tables
+
+    def _many(self, targets: Sequence[Target]) -> Table:
+        """Many connections beside the usual number: the rate must not fall."""
+        few = self._arguments.connections
+        title = f"small responses, {MANY} connections"
+        rates: dict[str, list[float]] = {target.name: [] for target in targets}
+
+        def load(target: Target) -> Requests:
+            usual = self._small(target, few).per_second
+            result = self._small(target, MANY)
+            rates[target.name].append(result.per_second / usual)
+            return result
+
+        table = requests_table(title, self._rounds(title, targets, load))
+        column = f"rate x {few}"
+        rows = [Row(f"{name}: {MANY} / {few}", {column: median(ratios)}, []) for name, ratios in rates.items()]
+        return Table(title, [*table.rows, *rows])
 
     def _two_nodes(self, targets: Sequence[Target]) -> Table:
         """Requests that one node takes and another holds, beside those that one node does both for."""
@@ -182,7 +204,8 @@ class Run:
 
     def _bodies(self, target: Target, direction: str) -> Bodies:
         service = self._bed.service
-        return large_bodies(target, direction, service.large, service.uploaded, TRANSFERS)
+        transfers = -(-TRANSFERS_BYTES // (self._arguments.megabytes * 1_000_000))
+        return large_bodies(target, direction, service.large, service.uploaded, transfers)
 
     def _small(self, target: Target, connections: int, seconds: float | None = None) -> Requests:
         return small_requests(
@@ -216,7 +239,7 @@ def _padded(text: str, behind: str) -> str:
 def _figure(value: float | None) -> str:
     if value is None:
         return ""
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.2f}"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.2f}" if value >= 1 else f"{value:.3f}"
 
 
 def as_json(tables: Sequence[Table], setting: dict[str, object]) -> str:
@@ -266,6 +289,9 @@ def parse(command_line: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=positive, default=1, help="of wrk [1]")
     parser.add_argument("--seconds", type=positive, default=8, help="of one load [8]")
     parser.add_argument("--repeat", type=positive, default=3, help="rounds; figures are medians [3]")
+    parser.add_argument(
+        "--megabytes", type=positive, default=LARGE_BYTES // 1_000_000, help="of a large body [%(default)s]"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args(command_line)
     if unknown := [part for part in arguments.parts if part not in PARTS]:
@@ -287,7 +313,7 @@ def main() -> int:
         setting = setting_of(arguments)
         for program in ("wrk", "curl"):
             find_program(program, program)
-        with bed(LARGE_BYTES) as test_bed:
+        with bed(arguments.megabytes * 1_000_000) as test_bed:
             tables = Run(test_bed, arguments).tables()
     except RunFailed as error:
         print(f"\nbenchmark failed: {error}", file=sys.stderr)

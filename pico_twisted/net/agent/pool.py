@@ -19,9 +19,14 @@ from pico_twisted.net.periodic import Sweep
 from pico_twisted.net.tls import client_tls
 
 MAX_IDLE: Final = 64
-"""Idle connections kept for one service: more than a burst leaves behind, few beside its own limit of open files."""
+"""Idle connections kept for one service while it has little to do: few beside its own limit of open files."""
 MAX_IDLE_S: Final = 55.0
 """How long one is kept: below the 60 s or more after which most services close it, so that we are the first."""
+MAX_BUSY: Final = 1024
+"""Idle connections kept between two bursts. What a turn of the reactor brings is answered together, so of hundreds of
+connections in use all may be idle for a moment; to open them anew costs more than the requests do."""
+MAX_BUSY_S: Final = 3.0
+"""How long those beyond `MAX_IDLE` are kept. The one used last is taken first, so they are what is not needed."""
 CONNECT_TIMEOUT_S: Final = 10.0
 """For name, connection and TLS: a service beside the agent answers in milliseconds or not at all."""
 
@@ -90,9 +95,11 @@ class ServicePool:
             hint: the response's Keep-Alive field. Where it says how long the service waits, we wait a second less.
         """
         idle_s = MAX_IDLE_S if hint is None else _idle_s(hint)
-        if self._closed or len(self._idle) >= MAX_IDLE or idle_s <= 0:
+        if self._closed or len(self._idle) >= MAX_BUSY or idle_s <= 0:
             connection.close()
             return
+        if len(self._idle) >= MAX_IDLE:
+            idle_s = min(idle_s, MAX_BUSY_S)
         connection.served += 1
         connection.deadline = self._sweep.now + idle_s
         self._idle[connection] = None

@@ -1,0 +1,183 @@
+"""The ordinary way of doing what the data path does in a special one, to be measured beside it.
+
+`use(name)` puts an ordinary way in the place of one of ours, in a process that has not begun to import the daemons.
+Nothing but `special_paths.py` uses this.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import Any, Final
+
+
+def _reactor() -> None:
+    from pico_twisted.app import reactor
+
+    reactor.install_reactor = lambda: None  # twistd installs Twisted's epoll reactor
+
+
+def _writes() -> None:
+    from pico_twisted.net import flow
+
+    flow.writer = lambda transport: transport.write
+
+
+def _turns() -> None:
+    from pico_twisted.net.tunnel.base import Tunnel
+
+    def output(self: Any) -> None:
+        if not self._paused:
+            self._pump()
+
+    Tunnel._output = output  # type: ignore[method-assign]
+
+
+def _frames() -> None:
+    from pico_twisted.net.tunnel.base import Tunnel
+
+    def receive(self: Any, data: bytes) -> None:
+        if self._closing:
+            self._discard(data)
+            return
+        self.session.last_received = self.parts.sweep.now
+        self.data = self.data + data
+        self.consumeData()
+
+    Tunnel._receive = receive  # type: ignore[method-assign]
+
+
+def _masks() -> None:
+    from pico_twisted.net.tunnel import masking
+
+    masking.MAX_SMALL_BYTES = -1  # type: ignore[misc]
+
+
+def _collector() -> None:
+    gc.freeze = lambda: None  # type: ignore[assignment]
+    gc.set_threshold = lambda *thresholds: None
+
+
+def _timers() -> None:
+    from pico_twisted.net.agent.exchange import Exchange
+    from pico_twisted.net.forward import Forward
+
+    _timed(Forward, "start", "_finish")
+    _timed(Exchange, "begin", "_over")
+
+
+def _timed(kind: Any, begins: str, ends: str) -> None:
+    """A timer of the reactor for each request, in addition to what there is."""
+    begin, end = getattr(kind, begins), getattr(kind, ends)
+    timers: dict[int, Any] = {}
+
+    def begun(self: Any, *arguments: Any, **options: Any) -> Any:
+        from twisted.internet import reactor
+
+        timers[id(self)] = reactor.callLater(30.0, int)  # type: ignore[attr-defined]
+        return begin(self, *arguments, **options)
+
+    def ended(self: Any, *arguments: Any, **options: Any) -> Any:
+        timer = timers.pop(id(self), None)
+        if timer is not None:
+            timer.cancel()
+        return end(self, *arguments, **options)
+
+    setattr(kind, begins, begun)
+    setattr(kind, ends, ended)
+
+
+def _requests() -> None:
+    from twisted.web.http import Request
+
+    from pico_twisted.net.proxy.request import ProxyRequest
+
+    make = ProxyRequest.__init__
+
+    class Channel:
+        """As far as a Request asks."""
+
+        def __init__(self, transport: Any) -> None:
+            self.transport = transport
+            self.getPeer = transport.getPeer
+            self.getHost = transport.getHost
+
+    def made(self: Any, channel: Any, head: Any, body: bytes, body_complete: bool) -> None:
+        make(self, channel, head, body, body_complete)
+        request = Request(Channel(channel.transport))
+        for _, name, value in head.fields:
+            request.requestHeaders.addRawHeader(name, value)
+        request.parseCookies()
+
+    ProxyRequest.__init__ = made  # type: ignore[method-assign]
+
+
+def _counters() -> None:
+    from prometheus_client import Counter, Histogram
+
+    from pico_twisted.net.metrics import REQUEST_BOUNDS_S, Metrics
+
+    requests = Counter("ordinary_requests", "Requests.", ("method", "status"))
+    seconds = Histogram("ordinary_seconds", "Durations.", buckets=REQUEST_BOUNDS_S)
+    received = Counter("ordinary_received", "Bytes in.")
+    sent = Counter("ordinary_sent", "Bytes out.")
+
+    def done(self: Any, method: bytes, status: int, duration_s: float, bytes_in: int, bytes_out: int) -> None:
+        requests.labels(method.decode("ascii", "replace"), str(status)).inc()
+        seconds.observe(duration_s)
+        received.inc(bytes_in)
+        sent.inc(bytes_out)
+
+    Metrics.request_done = done  # type: ignore[method-assign]
+
+
+def _access_log() -> None:
+    from twisted.logger import Logger
+
+    from pico_twisted.net.logs import AccessLog
+
+    log = Logger(namespace="pico_twisted.net.access")
+
+    def request(self: Any, **fields: Any) -> None:
+        shown = {
+            name: value.decode("ascii", "replace") if isinstance(value, bytes) else value
+            for name, value in fields.items()
+        }
+        log.info("request", **shown)
+
+    AccessLog.request = request  # type: ignore[method-assign]
+
+
+def _relay() -> None:
+    from pico_twisted.core.rpc.http import ResponseStream
+    from pico_twisted.net import calls, link_request
+
+    link_request.relayed_request = lambda payload, limits: None
+    calls.RelayedResponse = lambda limits, method, upgrade_asked: ResponseStream(  # type: ignore[assignment,misc]
+        2, limits, method, upgrade_asked
+    )
+
+
+WAYS: Final[dict[str, tuple[str, Callable[[], None]]]] = {
+    "reactor": ("Twisted's epoll reactor", _reactor),
+    "writes": ("transport.write, which waits for the reactor's next turn", _writes),
+    "turns": ("each frame leaves with a write of its own", _turns),
+    "frames": ("Autobahn takes the messages out of what was read", _frames),
+    "masks": ("Autobahn masks the small frames too", _masks),
+    "timers": ("a timer of the reactor for each request", _timers),
+    "requests": ("a twisted.web Request for each request", _requests),
+    "counters": ("prometheus_client counts the requests", _counters),
+    "collector": ("the garbage collector as Python sets it", _collector),
+    "access log": ("each request is an event of Twisted's log", _access_log),
+    "relay": ("the holder reads the heads that it passes on", _relay),
+}
+"""What may be used: by name, in words, and how."""
+
+
+def use(name: str) -> None:
+    """Use an ordinary way from here on."""
+    if name != "reactor":
+        from pico_twisted.app.reactor import install_reactor
+
+        install_reactor()  # what is imported now may import the global one
+    WAYS[name][1]()
