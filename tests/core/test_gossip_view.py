@@ -11,7 +11,16 @@ from pico_twisted.core.gossip.events import Event, Value
 from pico_twisted.core.gossip.packets import DELTA, Body, Delta, Digest
 from pico_twisted.core.gossip.sealing import Header
 from pico_twisted.core.gossip.sync import Whole
-from pico_twisted.core.gossip.view import FRESH, MAX_MEMBERS, PREVIOUS_S, SYNC_AGAIN_S, UNCONFIRMED_S, View
+from pico_twisted.core.gossip.view import (
+    FRESH,
+    MAX_MEMBERS,
+    OUTLIVED,
+    PREVIOUS_S,
+    SYNC_AGAIN_S,
+    UNCONFIRMED_S,
+    UNHEEDED,
+    View,
+)
 
 INTERVAL_S = 0.5
 FORGET_S = 300.0
@@ -150,6 +159,43 @@ def test_older_generations_are_ignored() -> None:
     speak(view, "x", 4, 9999, T + 1)
     assert view.apply(Delta("x", 4, 0, 0, [("k", 1, 9)]), "a", T + 1) == (False, None)
     assert told(view) == [] and view.members["x"].generation == 5 and not view.unconfirmed
+
+
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("by_itself", [False, True])
+def test_an_older_generation_is_believed_when_the_last_life_is_over_for_long(left: bool, by_itself: bool) -> None:
+    """A clock was set back, and others have forgotten the last life by now: whether we have makes no difference. It is
+    one row still, with nothing of the last life."""
+    view = view_of("a", "x")
+    view.apply(Delta("x", 5, 0, 0, [("status", "left" if left else "active", 9), ("old", 1, 10)]), "x", T)
+    view.judge(T + 20)
+    assert view.members["x"].status == ("left" if left else "unreachable")
+    outlived = T + OUTLIVED * FORGET_S
+
+    def live(at: float) -> None:
+        if by_itself:
+            speak(view, "x", 4, int((at - T) * 1000), at)
+        else:
+            speak(view, "a", 5, 1000 + int((at - T) * 1000), at)
+            hear(view, 4, int((at - T) * 1000), 0, 0, 0, at=at)
+
+    for at in (outlived - 4, outlived - 1):
+        live(at)
+    assert view.members["x"].generation == 5 and not view.unconfirmed
+    told(view)
+    for at in (outlived + 1, outlived + 2):
+        live(at)
+    about_x = [event for event in told(view) if event.node_id == "x"]  # type: ignore[union-attr]
+    assert view.members["x"].generation == 4 and view.members["x"].status == "active"
+    assert about_x == [StatusChanged("x", None), StatusChanged("x", "active"), KeysChanged("x", {})]
+
+
+def test_an_own_life_that_all_have_outlived_is_not_heeded() -> None:
+    """We need no higher generation than it had, and take none late, when everybody knows us by now."""
+    for age_s, heeded in ((UNHEEDED * FORGET_S - 1, True), (UNHEEDED * FORGET_S + 1, False)):
+        view = view_of("a")
+        view.hear_all([("me", 9, 5000, 3, 0, int(age_s * 1000))], "a", T, T)
+        assert (view.own_name.generation is not None) is heeded
 
 
 def test_bounded() -> None:

@@ -84,7 +84,7 @@ class Telling:
                         newer.append((other.node_id, said[3]))
                     elif other.heartbeat <= said[2]:
                         continue
-                elif said[1] > other.generation:
+                elif said[1] > other.generation or view.outlived(other, now):
                     continue
                 else:
                     superseded = True  # it may be that node itself, which must hear of it to take a later generation

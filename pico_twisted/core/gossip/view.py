@@ -5,6 +5,11 @@ node was last known alive, and never makes an old heartbeat young, however many 
 known by hearsay alone is *unconfirmed*, and nobody is told of it, until it echoed a challenge of ours or a heartbeat of
 it came that was made after we first heard of it. What is dead is not spoken of any more half-way to being forgotten, so
 the last who speaks of it has stopped long before the first forgets it: nothing dead comes back.
+
+A generation is a wall clock's time, and clocks are set back: a node may come back with a lower one than its last life
+had. While that is remembered by all, the node hears of it and takes a higher one. Since not all forget at the same
+moment, a life that is over for long (`outlived`) stands in nobody's way already while it is remembered; and by the time
+that some have forgotten it, a node gives nothing on it any more.
 """
 
 from __future__ import annotations
@@ -31,6 +36,10 @@ LEARNING_S: Final = 20.0
 """How long after we met a node its silences are still being learnt."""
 SYNC_AGAIN_S: Final = 2.0
 """After a sync was wanted it is wanted again, if it still is."""
+OUTLIVED: Final = 1 / 4
+"""Of the time until a dead life is forgotten: after that a lower generation of its node may take its place."""
+UNHEEDED: Final = 3 / 8
+"""Of the same: a node that hears of an own life so long ago takes no higher generation. All have outlived it by then."""
 MAX_MEMBERS: Final = 2048
 """Nodes that are known or heard of."""
 MAX_KEYS: Final = 500_000
@@ -88,6 +97,10 @@ class View:
     def spoken_of(self, member: Member, now: float) -> bool:
         """Whether a node is in digests: a dead one is until half-way to being forgotten."""
         return member.standing is Standing.LIVE or now - member.alive_at < self._spoken_of_s
+
+    def outlived(self, member: Member, now: float) -> bool:
+        """Whether a dead life is over for so long that a lower generation of its node is believed."""
+        return member.standing is not Standing.LIVE and now - member.alive_at >= OUTLIVED * self._forget_s
 
     def own_digest(self) -> Digest:
         """What we say of ourselves in a digest."""
@@ -207,7 +220,7 @@ class View:
             said_at: when it was sent, at the earliest: before now if it may have waited for us.
         """
         known = self.members.get(header.node_id)
-        if known is not None and known.generation > header.generation:
+        if known is not None and known.generation > header.generation and not self.outlived(known, now):
             return None
         member = self.of(header.node_id, header.generation)
         fresh = proven and self._is_fresh(said_at, now)
@@ -253,11 +266,12 @@ class View:
         left = member.map.get(STATUS) == LEFT
         member.standing = Standing.LEFT if left else Standing.LIVE
         member.watched_from = now
-        if before is not None and before.standing is not Standing.LEFT:
-            member.previous = dict(before.keys())
-            member.previous_until = now + PREVIOUS_S
-        elif before is not None:
-            self.events.append(StatusChanged(member.node_id, None))
+        if before is not None:
+            if before.standing is Standing.LEFT or before.generation > member.generation:
+                self.events.append(StatusChanged(member.node_id, None))
+            else:
+                member.previous = dict(before.keys())
+                member.previous_until = now + PREVIOUS_S
         self.members[member.node_id] = member
         member.find_address()
         self._tell(member)
@@ -282,10 +296,11 @@ class View:
             return
         alive_at = said_at - age_ms / 1000
         if node_id == self.node_id:
-            if generation > self.generation or (generation == self.generation and heartbeat > self.heartbeat):
+            other = generation > self.generation or (generation == self.generation and heartbeat > self.heartbeat)
+            if other and now - alive_at < UNHEEDED * self._forget_s:
                 self.hear_of_ourselves(generation, heartbeat, alive_at, now)
             return
-        if known is not None and generation < known.generation:
+        if known is not None and generation < known.generation and not self.outlived(known, now):
             return
         member = self.of(node_id, generation)
         if member is None:
@@ -463,5 +478,5 @@ class View:
         for node_id, member in self.unconfirmed.items():
             assert member.node_id == node_id and member.standing is Standing.UNCONFIRMED
             known = self.members.get(node_id)
-            assert known is None or known.generation < member.generation
+            assert known is None or known.generation != member.generation
         assert len(self.members) + len(self.unconfirmed) <= MAX_MEMBERS
