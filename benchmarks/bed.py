@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.nginx import SMALL_BODY, ReverseProxy, Service
-from benchmarks.processes import Process, RunFailed, fetch, free_port
+from benchmarks.processes import Family, Process, RunFailed, fetch, free_port
 
 ENDPOINT = "bench"
 _TWISTD = "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"
@@ -103,6 +103,14 @@ class Bed:
         self._wait_for_small(name, agent, asked.proxy)
         return Target(name, asked.proxy, {"asked": asked.process, "holder": holder.process, "agent": agent})
 
+    def workers(self, name: str, count: int) -> tuple[Target, RunningNode]:
+        """Start a node of so many workers, and an agent that has two sessions there: on different workers if it can."""
+        word = f"workers-{count}"
+        node = self._node(f"{word}-node", workers=count)
+        agent = self._agent(f"{word}-agent", node, connections=2)
+        self._wait_for_small(name, agent, node.proxy)
+        return Target(name, node.proxy, {"node": node.process, "agent": agent}), node
+
     def node(self, name: str, ports: RunningNode | None = None) -> RunningNode:
         """Start a node alone, for nobody yet.
 
@@ -124,6 +132,7 @@ class Bed:
         join: int | None = None,
         profile: Path | None = None,
         ports: RunningNode | None = None,
+        workers: int = 1,
     ) -> RunningNode:
         if ports is None:
             proxy, admin, upstream, gossip = (free_port() for _ in range(4))
@@ -138,6 +147,7 @@ class Bed:
                 "upstream": {"bind_addr": f"127.0.0.1:{upstream}"},
                 "cluster": {
                     "node_id": name,
+                    "workers": workers,
                     "gossip": {"bind_addr": f"127.0.0.1:{gossip}"},
                     "join": [] if join is None else [f"127.0.0.1:{join}"],
                 },
@@ -162,14 +172,22 @@ class Bed:
         return cluster
 
     def _agent(
-        self, name: str, node: RunningNode, profile: Path | None = None, endpoints: Sequence[str] = (ENDPOINT,)
+        self,
+        name: str,
+        node: RunningNode,
+        profile: Path | None = None,
+        endpoints: Sequence[str] = (ENDPOINT,),
+        connections: int | None = None,
     ) -> Process:
         return self._daemon(
             name,
             "pico-agent",
             {
                 "agent_id": name,
-                "connect": {"url": f"http://127.0.0.1:{node.upstream}"},
+                "connect": {
+                    "url": f"http://127.0.0.1:{node.upstream}",
+                    "connections": "auto" if connections is None else str(connections),
+                },
                 "listeners": [
                     {"endpoint": endpoint, "addr": f"127.0.0.1:{self.service.port}"} for endpoint in endpoints
                 ],
@@ -199,7 +217,7 @@ class Bed:
         if profile is not None:
             flags = (*flags, "--profile", str(profile), "--profiler", "cprofile", "--savestats")
         code = (_ORDINARY.format(name=self._ordinary) if self._ordinary else "") + _TWISTD
-        daemon = Process(name, [sys.executable, "-c", code, *flags, plugin, "--config", str(path)], self.directory)
+        daemon = Family(name, [sys.executable, "-c", code, *flags, plugin, "--config", str(path)], self.directory)
         self._processes.append(daemon)
         return daemon
 

@@ -5,16 +5,21 @@
 
 The first has light agents, which register an endpoint each, over a connection each, and answer heartbeats. The second
 has real pico-agent processes with many listeners each, kills the node, starts it again on the same ports, and looks
-at how its sessions come back.
+at how its sessions come back, and at how long a client's request takes meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import os
+import random
 import re
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -27,6 +32,8 @@ SETTLE_S = 12.0
 """After the last agent came: each was asked for a sign of life once more, and what only adding them needed is gone."""
 RETURN_S = 120.0
 """The run fails when the agents are not back by then."""
+PAUSE_S = 0.02
+"""Between two requests of the client that is served meanwhile."""
 _CLIENTS = Path(__file__).with_name("idle_clients.py")
 _SESSIONS = re.compile(rb"^pico_upstream_sessions ([0-9.e+]+)$", re.MULTILINE)
 
@@ -77,26 +84,77 @@ def _light(test_bed: Bed, agents: int, processes: int, seconds: float) -> None:
     print(f"heartbeats: {share_percent:8.2f} % of a core")
 
 
+class _Client(threading.Thread):
+    """Sends one request after the other while the agents come back, through one that is back already.
+
+    Args:
+        node: that the agents come back to.
+        endpoints: that may be asked for.
+    """
+
+    def __init__(self, node: RunningNode, endpoints: Sequence[str]) -> None:
+        super().__init__(daemon=True)
+        self.took_s: list[float] = []
+        self.failed = 0
+        self._node = node
+        self._endpoints = endpoints
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        """Look for an endpoint that is there, and stay with it."""
+        endpoint = ""
+        while not self._ended.wait(PAUSE_S):
+            asked = endpoint or random.choice(self._endpoints)
+            began = time.monotonic()
+            status, _ = fetch(self._node.proxy, "/small", {"x-pico-endpoint": asked})
+            if status == 200:
+                endpoint = asked
+                self.took_s.append(time.monotonic() - began)
+            elif endpoint:
+                self.failed += 1
+
+    def end(self) -> None:
+        """No more."""
+        self._ended.set()
+        self.join()
+
+
 def _restart(test_bed: Bed, agents: int, processes: int) -> None:
     node = test_bed.node("node")
     share = agents // processes
-    fleet = [
-        test_bed.agent(f"agent-{number}", node, [f"idle-{number}-{place}" for place in range(share)])
-        for number in range(processes)
-    ]
+    endpoints = [[f"idle-{number}-{place}" for place in range(share)] for number in range(processes)]
+    fleet = [test_bed.agent(f"agent-{number}", node, endpoints[number]) for number in range(processes)]
+    began = time.monotonic()
     _wait(node, share * processes)
+    first_s = time.monotonic() - began
+    before_s = sum(agent.cpu_s() for agent in fleet)
     test_bed.kill_one(node.process)
     time.sleep(5.0)  # long enough for every agent to have failed and to have begun to wait longer
     began = time.monotonic()
     node = test_bed.node("node-again", ports=node)
     ready_s = time.monotonic() - began
+    away_s = sum(agent.cpu_s() for agent in fleet) - before_s
+    node_s = node.process.cpu_s()
+    client = _Client(node, [endpoint for each in endpoints for endpoint in each])
+    client.start()
     steps = _wait(node, share * processes)
-    cpu_s = node.process.cpu_s()
+    back_s = time.monotonic() - began
+    client.end()
+    node_s = node.process.cpu_s() - node_s
+    agents_s = sum(agent.cpu_s() for agent in fleet) - before_s - away_s
     for agent in fleet:
         test_bed.kill_one(agent)
-    print(f"{share * processes} sessions of {processes} real agents; the node was away for 5 s")
-    print(f"ready after {ready_s:.1f} s, all back after {time.monotonic() - began:.1f} s of the start")
-    print(f"most in one second: {max(steps)}; the node used {1000 * cpu_s / (share * processes):.2f} ms of CPU each")
+    each = 1000 / (share * processes)
+    took_ms = sorted(1000 * took_s for took_s in client.took_s) or [math.nan]
+    print(f"{share * processes} sessions of {processes} real agents, first registered after {first_s:.1f} s")
+    print(f"away for 5 s:  the agents used {away_s:.1f} s of CPU until the node was back")
+    print(f"return:        ready after {ready_s:.1f} s, all back after {back_s:.1f} s of the start")
+    print(f"               most in one second: {max(steps)}; load of the machine {os.getloadavg()[0]:.1f}")
+    print(f"CPU each:      node {each * node_s:.2f} ms, agents {each * agents_s:.2f} ms")
+    print(
+        f"a client then: {len(took_ms)} requests, {took_ms[len(took_ms) // 2]:.0f} ms in the middle,"
+        f" {took_ms[-1]:.0f} ms at most, {client.failed} failed"
+    )
 
 
 def _wait(node: RunningNode, wanted: int) -> list[int]:

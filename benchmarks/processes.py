@@ -124,12 +124,7 @@ class Process:
 
     def cpu_s(self) -> float:
         """CPU seconds that it used so far, in user and system mode, all threads."""
-        try:
-            return time.clock_gettime(~self.pid << 3 | 2)  # what clock_getcpuclockid() makes of a process ID
-        except OSError:
-            # Some sandboxes have no such clock: the same sum, in ticks.
-            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-            return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+        return _cpu_s(self.pid)
 
     def memory_mib(self, field: str = "VmRSS") -> float:
         """A figure of /proc/PID/status; `VmHWM` is the peak of `VmRSS`."""
@@ -158,6 +153,27 @@ class Process:
         if self.running:
             self._popen.kill()
         self._popen.wait()
+
+
+class Family(Process):
+    """A process that starts others, which share its work."""
+
+    def cpu_s(self) -> float:
+        """What it and the processes that it has now used so far."""
+        return super().cpu_s() + sum(_cpu_s(pid) for pid in self.children())
+
+    def children(self) -> list[int]:
+        """The IDs of the processes that it has now."""
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+
+
+def _cpu_s(pid: int) -> float:
+    try:
+        return time.clock_gettime(~pid << 3 | 2)  # what clock_getcpuclockid() makes of a process ID
+    except OSError:
+        # Some sandboxes have no such clock: the same sum, in ticks.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
 
 def _die_with_parent() -> None:

@@ -37,7 +37,7 @@ class Agent(Daemon):
     """
 
     def __init__(self, reactor: Any, config: AgentConfig, options: AgentOptions, logging: Logging) -> None:
-        super().__init__(reactor, options.command, config.grace_period, logging)
+        super().__init__(reactor, options, config.grace_period, logging)
         self._config = config
         self._options = options
         self._admin: BoundPort | None = None

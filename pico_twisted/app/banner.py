@@ -19,9 +19,10 @@ def node_banner(
     admin_url: str,
     upstream_url: str,
     *,
+    workers: int = 1,
     open_to_all: Iterable[str] = (),
 ) -> str:
-    """The block of a node.
+    """The block of a node, or of several that share the ports of a host.
 
     Args:
         version: the version that runs.
@@ -29,6 +30,7 @@ def node_banner(
         proxy_url: URL at which clients of this machine, or of the bound address, reach the proxy port.
         admin_url: the same for the admin port.
         upstream_url: the same for the upstream port.
+        workers: how many processes share the ports.
         open_to_all: which of `proxy`, `admin` and `upstream` are bound to all interfaces.
     """
     everywhere = set(open_to_all)
@@ -38,7 +40,8 @@ def node_banner(
         ("admin", admin_url, "operators only: never the Internet"),
     ]
     url_width = max(len(url) for _, url, _ in rows)
-    lines = [f"Pico node {node_id} is up (pico_twisted {version})", ""]
+    several = f" with {workers} workers" if workers > 1 else ""
+    lines = [f"Pico node {node_id} is up{several} (pico_twisted {version})", ""]
     for port, url, whom in rows:
         reach = _reach(url, everywhere=port in everywhere)
         lines.append(f"  {port:<9} {url:<{url_width}}  {whom}")

@@ -15,7 +15,7 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet import task
@@ -27,6 +27,9 @@ from twisted.python.components import Componentized
 from pico_twisted.app.notify import Notifier, notifier_from
 from pico_twisted.app.ports import CannotStart
 from pico_twisted.net.logs import Logging
+
+if TYPE_CHECKING:
+    from pico_twisted.app.options import DaemonOptions
 
 log = Logger()
 
@@ -47,15 +50,16 @@ class Daemon(Service):
 
     Args:
         reactor: of the process.
-        command: how messages on stderr begin.
+        options: how twistd was called.
         grace_s: from the first signal to the end.
         logging: of the process.
     """
 
-    def __init__(self, reactor: Any, command: str, grace_s: float, logging: Logging) -> None:
+    def __init__(self, reactor: Any, options: DaemonOptions[Any], grace_s: float, logging: Logging) -> None:
         self.reactor = reactor
         self.logging = logging
-        self.command = command
+        self.command = options.command
+        self.background = options.background
         self.grace_s = grace_s
         self.stopping = False
         self._cut = False
@@ -117,6 +121,11 @@ class Daemon(Service):
         except CannotStart as error:
             self.cut()
             self._notifier.status(str(error))
+            if self.background:  # nobody reads stderr any more; twistd tells its caller of an exception
+                log.critical("The daemon cannot start: {reason}", reason=str(error))
+                self.logging.flush()
+                sys.excepthook = lambda *details: None  # nor of the stack, which would go to the log line by line
+                raise
             print(f"{self.command}: {error}", file=sys.__stderr__)
             raise SystemExit(1) from error
         self._catch_signals()

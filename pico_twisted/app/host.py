@@ -6,8 +6,9 @@ service.
 
 Each worker has a listening socket of its own for every shared port, with SO_REUSEPORT, so the kernel spreads
 connections evenly; workers that accept from one socket get shares as uneven as 94 to 6. The parent holds all of these
-sockets open. When a worker dies, the connections in its queues wait there for the next process with its number.
-The gossip port is not inherited: what waited in it would look younger than it is.
+sockets open. When a worker dies or hangs, the kernel is told to give it no new connections (`steering`); those that
+were in its queues before that wait there for the next process with its number, which takes clients once it knows what
+the others know. The gossip port is not inherited: what waited in it would look younger than it is.
 
 A worker that ends is started again, later each time until it stayed up for a while. One that ends before all were
 ever ready ends everything: the configuration is bad, or the host lacks something.
@@ -15,24 +16,31 @@ ever ready ends everything: the configuration is bad, or the host lacks somethin
 
 from __future__ import annotations
 
+import functools
+import ipaddress
 import os
 import secrets
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.protocol import DatagramProtocol, ProcessProtocol
+from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
+from pico_twisted import __version__
+from pico_twisted.app.banner import node_banner
 from pico_twisted.app.daemon import Daemon, counted
-from pico_twisted.app.ports import PAIR_ATTEMPTS, CannotStart, shared_sockets
-from pico_twisted.app.worker import VARIABLE, Worker
+from pico_twisted.app.exposure import warn_of_exposure
+from pico_twisted.app.own_address import is_this_machine
+from pico_twisted.app.ports import PAIR_ATTEMPTS, CannotStart, advertised, shared_sockets
+from pico_twisted.app.scratch import Scratch
+from pico_twisted.app.steering import steer
+from pico_twisted.app.worker import NOTIFY, VARIABLE, Worker
+from pico_twisted.app.worker_process import LOOK_S, WorkerProcess
 from pico_twisted.config import NodeConfig
 from pico_twisted.config.values import Address
+from pico_twisted.net.flow import plain_ip
 from pico_twisted.net.logs import Logging
 
 if TYPE_CHECKING:
@@ -43,14 +51,10 @@ log = Logger()
 SHARED = ("proxy", "upstream", "admin")
 FIRST_DESCRIPTOR = 3
 """Of those that a worker inherits; below it are the standard ones."""
-BACKOFF_S = (0.1, 5.0)
-"""The first and the longest wait before a worker is started again. It doubles."""
-HEALTHY_S = 60.0
-"""After so long a life the wait begins anew."""
-WATCHDOG_S = 30.0
-"""A worker that shows no sign of life for so long is killed."""
 MARGIN_S = 5.0
 """What workers get to end by themselves, beyond their grace period."""
+MAX_SOCKET_PATH = 100
+"""Of the bytes that systems have for the path of a Unix socket, 104 to 108 with the zero at the end."""
 RUN = "from twisted.scripts.twistd import run; run()"
 
 
@@ -71,15 +75,17 @@ class Host(Daemon):
     """
 
     def __init__(self, reactor: Any, config: NodeConfig, options: NodeOptions, logging: Logging, count: int) -> None:
-        super().__init__(reactor, options.command, config.grace_period + MARGIN_S, logging)
+        super().__init__(reactor, options, config.grace_period + MARGIN_S, logging)
         self._config = config
         self._options = options
         self._node_id = config.cluster.node_id or config.cluster.node_id_prefix + secrets.token_hex(4)
         self._count = count
         self._sockets: dict[str, list[socket.socket]] = {}
+        self._bound: dict[str, Address] = {}
         self._pipe: tuple[int, int] = (-1, -1)
-        self._directory = ""
+        self._scratch: Scratch | None = None
         self._gossip_port = 0
+        self._joins_others = False
         self._was_ready = False
         self.workers: list[WorkerProcess] = []
 
@@ -87,12 +93,21 @@ class Host(Daemon):
 
     def bind(self) -> None:
         """Bind the shared ports, and find numbers for the gossip ports."""
+        cluster = self._config.cluster
         for name in SHARED:
             address = getattr(self._config, name).bind_addr
             self._sockets[name] = shared_sockets(f"{name}.bind_addr", address, self._count)
-        self._gossip_port = _free_row(self._config.cluster.gossip_bind_addr, self._count)
+            self._bound[name] = Address(*self._sockets[name][0].getsockname()[:2])
+        self._gossip_port = _free_row(cluster.gossip_bind_addr, self._count)
+        self._bound["gossip"] = Address(_bound_ip(cluster.gossip_bind_addr), self._gossip_port)
+        self._joins_others = not all(map(self._is_ours, cluster.join))
         self._pipe = os.pipe()
-        self._directory = tempfile.mkdtemp(prefix="pico-")  # 0700
+        try:
+            self._scratch = Scratch()
+        except OSError as error:
+            raise CannotStart(f"cannot make a directory for the workers' sockets: {error}") from error
+        if len(self.socket_path(self._count)) > MAX_SOCKET_PATH:
+            raise CannotStart(f"the path of the directory for temporary files is too long: {self._scratch.path}")
 
     def serve(self) -> None:
         """Start the workers."""
@@ -115,8 +130,8 @@ class Host(Daemon):
         for worker in self.workers:
             worker.cut()
         self._close_sockets()
-        if self._directory:
-            shutil.rmtree(self._directory, ignore_errors=True)
+        if self._scratch is not None:
+            self._scratch.remove()
 
     def reload(self) -> None:
         """Pass it on: each worker reads the configuration again, and says what is wrong with it."""
@@ -138,32 +153,41 @@ class Host(Daemon):
         for sockets in self._sockets.values():
             for sock in sockets:
                 sock.close()
+        self._sockets.clear()
 
     # What a WorkerProcess asks and tells
 
-    def worker_ready(self) -> None:
-        """One more worker serves."""
-        if not self._was_ready and self.ready_state():
+    def worker_changed(self) -> None:
+        """New connections go where they are taken. Once all are ready the host is up."""
+        numbers = [worker.number for worker in self.workers if worker.takes]
+        for sockets in self._sockets.values():
+            steer(sockets[0], numbers, self._count)
+        if not self._was_ready and not self.stopping and self.ready_state():
             self._was_ready = True
-            log.info("Node {node_id} is up with {workers} workers", node_id=self._node_id, workers=self._count)
+            self._say_up()
 
-    def worker_ended(self, worker: WorkerProcess, status: str) -> bool:
+    def worker_ended(self, number: int, status: str) -> bool:
         """A worker ended. Returns whether it is to be started again."""
         if self.stopping:
             return False
         if not self._was_ready:
-            self.fail(f"worker {worker.number} ended before all were ready: {status}")
+            self.fail(f"worker {number} ended before all were ready: {status}")
             return False
-        log.warn("Worker {worker} ended and is started again", worker=worker.number, status=status)
+        log.warn("Worker {number} ended and is started again", number=number, status=status)
         return True
 
     def socket_path(self, number: int) -> str:
         """Where a worker tells that it is ready and alive."""
-        return os.path.join(self._directory, f"notify-{number}")
+        return self._path(f"{NOTIFY}{number}")
+
+    def _path(self, name: str) -> str:
+        assert self._scratch is not None
+        return os.path.join(self._scratch.path, name)
 
     def spawn(self, protocol: ProcessProtocol, number: int) -> Any:
         """Start the process of a worker."""
-        given = [self._sockets[name][number].fileno() for name in SHARED] + [self._pipe[0]]
+        assert self._scratch is not None
+        given = [self._sockets[name][number].fileno() for name in SHARED] + [self._pipe[0], self._scratch.descriptor]
         descriptors = {FIRST_DESCRIPTOR + at: descriptor for at, descriptor in enumerate(given)}
         bind = self._config.cluster.gossip_bind_addr
         near = "127.0.0.1" if bind.is_all else bind.host
@@ -176,13 +200,15 @@ class Host(Daemon):
             descriptors={name: FIRST_DESCRIPTOR + at for at, name in enumerate(SHARED)},
             pipe=FIRST_DESCRIPTOR + len(SHARED),
             number=number,
-            sockets=tuple(os.path.join(self._directory, f"admin-{at}") for at in range(self._count)),
+            sockets=tuple(self._path(f"admin-{at}") for at in range(self._count)),
+            # Those that were there before know what the cluster knows; new ones know nothing but each other.
+            joins_others=self._joins_others and not self._was_ready,
         )
         environment = {
             **os.environ,
             VARIABLE: worker.to_json(),
             "NOTIFY_SOCKET": self.socket_path(number),
-            "WATCHDOG_USEC": str(int(WATCHDOG_S * 1_000_000)),
+            "WATCHDOG_USEC": str(int(2 * LOOK_S * 1_000_000)),  # signs of life come twice within this time
         }
         return self.reactor.spawnProcess(
             protocol,
@@ -190,99 +216,77 @@ class Host(Daemon):
             [sys.executable, "-c", RUN, "-n", "--pidfile=", "pico", *self._options.arguments()],
             env=environment,
             path=self._options.directory,
-            childFDs={0: 0, 1: 1, 2: 2, **descriptors},
+            childFDs={0: 0, **self._outputs(), **descriptors},
         )
 
+    def _outputs(self) -> dict[int, Any]:
+        """What a worker has as stdout and stderr: where our own log goes, through us if that is a file of twistd's."""
+        twistd: Any = self._options.parent or {}
+        path = twistd.get("logfile") or ""
+        if path == "-":
+            return {1: 1, 2: 1}
+        return {1: "r", 2: "r"} if path or self.background else {1: 1, 2: 2}
 
-class WorkerProcess(ProcessProtocol):
-    """One worker, over all of its processes.
+    def worker_wrote(self, text: str) -> None:
+        """Lines of a worker's log, which has no file of its own."""
+        self.logging.write(text)
 
-    Args:
-        host: its parent.
-        number: its own, from 0.
-    """
+    # What is said at the start
 
-    def __init__(self, host: Host, number: int) -> None:
-        self.number = number
-        self.ready = False
-        self.running = False
-        self._host = host
-        self._reactor = host.reactor
-        self._transport: Any = None
-        self._listener: Any = None
-        self._wait_s = BACKOFF_S[0]
-        self._started_s = 0.0
-        self._watchdog: Any = None
-        self._again: Any = None
-
-    def start(self) -> None:
-        """Start the process."""
-        self._again = None
-        if self._host.stopping:
+    def _say_up(self) -> None:
+        if self.on_terminal(self._banner):
             return
-        if self._listener is None:
-            self._listener = self._reactor.listenUNIXDatagram(self._host.socket_path(self.number), _Notices(self))
-        self._started_s = self._reactor.seconds()
-        self.running = True
-        self._watchdog = self._reactor.callLater(WATCHDOG_S, self._silent)
-        self._transport = self._host.spawn(self, self.number)
+        log.info(
+            "Node {node_id} is up with {workers} workers",
+            node_id=self._node_id,
+            workers=self._count,
+            version=__version__,
+            cluster=self._config.cluster.name,
+            **{name: self._url(name) for name in self._bound},
+        )
+        loopback = ipaddress.ip_address(plain_ip(self._bound["gossip"].host)).is_loopback
+        warn_of_exposure(self._url("upstream"), self._url("gossip"), bool(self._config.cluster.secrets) or loopback)
 
-    def signal(self, number: int) -> None:
-        """Send a signal, if there is a process."""
-        if self.running:
-            self._transport.signalProcess(number)
+    def _banner(self) -> str:
+        return node_banner(
+            __version__,
+            self._node_id,
+            self._url("proxy"),
+            self._url("admin"),
+            self._url("upstream"),
+            workers=self._count,
+            open_to_all=[name for name in SHARED if getattr(self._config, name).bind_addr.is_all],
+        )
 
-    def cut(self) -> None:
-        """Kill the process, and start none."""
-        if self._again is not None:
-            self._again.cancel()
-            self._again = None
-        self.signal(signal.SIGKILL)
-        if self._listener is not None:
-            self._listener.stopListening()
-            self._listener = None
+    def _url(self, name: str) -> str:
+        """As `Node.url`; of the gossip ports the first address."""
+        cluster = self._config.cluster
+        section: Any = cluster.gossip if name == "gossip" else getattr(self._config, name)
+        bind = cluster.gossip_bind_addr if name == "gossip" else section.bind_addr
+        towards = [address.host for address in cluster.join] if bind.is_all else None
+        address = advertised(self._bound[name], section.advertise_addr, towards)
+        if name == "gossip":
+            return address
+        return f"{'https' if section.tls.enabled else 'http'}://{address}"
 
-    def noticed(self, line: str) -> None:
-        """It tells something, as it would systemd."""
-        if not self.running:
-            return
-        if self._watchdog.active():
-            self._watchdog.reset(WATCHDOG_S)
-        if line == "READY=1" and not self.ready:
-            self.ready = True
-            self._host.worker_ready()
-        elif line == "STOPPING=1":
-            self.ready = False
-
-    def _silent(self) -> None:
-        log.error("Worker {worker} shows no sign of life and is killed", worker=self.number)
-        self.signal(signal.SIGKILL)
-
-    def processEnded(self, reason: Failure) -> None:
-        """Start it again, if it is to go on."""
-        self.running = self.ready = False
-        if self._watchdog.active():
-            self._watchdog.cancel()
-        error: Any = reason.value
-        status = f"signal {error.signal}" if error.signal else f"status {error.exitCode}"
-        if not self._host.worker_ended(self, status):
-            return
-        if self._reactor.seconds() - self._started_s >= HEALTHY_S:
-            self._wait_s = BACKOFF_S[0]
-        self._again = self._reactor.callLater(self._wait_s, self.start)
-        self._wait_s = min(2 * self._wait_s, BACKOFF_S[1])
+    def _is_ours(self, address: Address) -> bool:
+        """Whether an address in `cluster.join` is a gossip port of this host."""
+        advertise = self._config.cluster.gossip.advertise_addr
+        rows = [(self._config.cluster.gossip_bind_addr.host, self._gossip_port)]
+        rows += [] if advertise is None else [(advertise.host, advertise.port)]
+        if not any(port <= address.port < port + self._count for _, port in rows):
+            return False
+        return any(address.host == host for host, _ in rows) or _is_this_machine(address.host)
 
 
-class _Notices(DatagramProtocol):
-    """Where a worker speaks as to systemd."""
+_is_this_machine = functools.cache(is_this_machine)
 
-    def __init__(self, worker: WorkerProcess) -> None:
-        self._worker = worker
 
-    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
-        """Lines of NAME=value."""
-        for line in datagram.decode("utf-8", "replace").splitlines():
-            self._worker.noticed(line)
+def _bound_ip(address: Address) -> str:
+    """The IP that a host name is bound as."""
+    if address.is_all:
+        return address.host or "::"
+    return str(socket.getaddrinfo(address.host, None)[0][4][0])
 
 
 def _free_row(address: Address, count: int) -> int:

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.application.service import IService
+from twisted.internet import defer
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from pico_twisted import __version__
 from pico_twisted.app.banner import node_banner
 from pico_twisted.app.daemon import Daemon, counted
+from pico_twisted.app.exposure import warn_of_exposure
 from pico_twisted.app.host import Host, usable_cores
 from pico_twisted.app.ports import BoundPort, CannotStart, GossipPort
 from pico_twisted.app.worker import Worker, worker_from
@@ -58,6 +61,8 @@ CLOSE_S = 2.0
 """What sessions get to close in order at the end."""
 FAREWELL_S = 0.5
 """What other nodes get to hear that this one leaves; who did not hear waits for its silence."""
+BESIDE_S = 3.0
+"""What a worker gets to find another one of its host. All of them may have been started anew, or none can start."""
 MAX_DATAGRAM_BYTES = 64 * 1024
 """Of a packet that is read: nodes may have another `max_packet_size`."""
 
@@ -85,15 +90,19 @@ class Node(Daemon):
     def __init__(
         self, reactor: Any, config: NodeConfig, options: NodeOptions, logging: Logging, worker: Worker | None = None
     ) -> None:
-        super().__init__(reactor, options.command, config.grace_period, logging)
+        super().__init__(reactor, options, config.grace_period, logging)
         self._config = config
         self._options = options
         self._worker = worker
+        beside = 0 if worker is None else len(worker.seeds)
+        self._others = config.cluster.join[: len(config.cluster.join) - beside]  # whom the operator wants to join
         self._reloadable: dict[str, ServerContext | LinkTls] = {}
         self._ports: dict[str, BoundPort] = {}
         self._gossip_port: GossipPort | None = None
         self._join_timer: IDelayedCall | None = None
         self._stage = Stage.STARTING
+        self._beside: Any = None
+        self._orphan = False
         node_id = config.cluster.node_id or config.cluster.node_id_prefix + secrets.token_hex(4)
         limits = config.limits
         head_limits = HeadLimits(head_bytes=limits.head_bytes, fields=limits.head_fields, target_bytes=limits.uri_bytes)
@@ -195,8 +204,13 @@ class Node(Daemon):
             alone = AdminApp(self.status, self.metrics, reactor=self.reactor, tls=admin_tls)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(worker.sockets[worker.number])  # of a process that was killed
-            self.reactor.listenUNIX(worker.sockets[worker.number], admin_site(alone.resource(), self.reactor))
+            self._beside = self.reactor.listenUNIX(
+                worker.sockets[worker.number], admin_site(alone.resource(), self.reactor)
+            )
         self._bind("proxy", config.proxy, self.proxy)
+        if worker is not None:
+            # Clients wait in its queue, for this process or for the one before: until we know who holds what.
+            self._ports["proxy"].pause()
         self._bind("upstream", config.upstream, self.upstream)
         self._bind("admin", config.admin, admin_site(admin.resource(), self.reactor))
         self._ports["gossip"] = self._gossip_port = GossipPort(
@@ -239,7 +253,7 @@ class Node(Daemon):
         self.cluster.startService()
         self._stage = Stage.JOINING
         if self._worker is not None:
-            self._worker.watch_parent(self.reactor, self._end)
+            self._worker.watch_parent(self.reactor, self._parent_ended)
         self.membership.conflict.addCallback(self.fail)
         self.membership.start(
             self.address("gossip"),
@@ -250,15 +264,36 @@ class Node(Daemon):
                 VERSION: __version__,
             },
         )
-        self._join_timer = self.reactor.callLater(self._config.cluster.join_timeout, self._join_failed)
-        self.membership.joined.addCallback(self._joined)
+        self._join_timer = self.reactor.callLater(self._join_timeout_s(), self._join_failed)
+        self.membership.joined.addCallback(self._met)
 
-    def _joined(self, _: None) -> None:
+    def _join_timeout_s(self) -> float:
+        """A worker that only has to find the others of its host does not wait for one that cannot start."""
+        timeout_s = self._config.cluster.join_timeout
+        return timeout_s if self._worker is None or self._worker.joins_others else min(timeout_s, BESIDE_S)
+
+    def _met(self, _: None) -> None:
+        """We know what the nodes that we met know."""
+        if self._worker is None or not self._worker.joins_others:
+            self._joined()
+        else:
+            Deferred.fromCoroutine(self._meet_others(self._worker))
+
+    async def _meet_others(self, worker: Worker) -> None:
+        def met() -> bool:
+            return self.membership.core.joined and not all(map(worker.is_beside, self.cluster.table.nodes))
+
+        await self.until(lambda: met() or self._stage is not Stage.JOINING)
+        self._joined()
+
+    def _joined(self) -> None:
         self._stop_joining()
         if self._stage is not Stage.JOINING:
             return
         self._stage = Stage.SERVING
-        if self._worker is None and self.on_terminal(self._banner):
+        if self._worker is not None:
+            self._ports["proxy"].resume()
+        if self.on_terminal(self._banner):
             return
         log.info(
             "Node {node_id} is up",
@@ -268,12 +303,9 @@ class Node(Daemon):
             nodes=1 + len(self.cluster.table.nodes),
             **{name: self.url(name) for name in self._ports},
         )
-        log.warn("Agents are not authenticated: keep the upstream port off the Internet", upstream=self.url("upstream"))
-        if not self._config.cluster.secrets and not self._ports["gossip"].is_loopback:
-            log.warn(
-                "No cluster.secrets: whoever reaches the gossip port can join this cluster and take its requests",
-                gossip=self.url("gossip"),
-            )
+        if self._worker is None:
+            secret = bool(self._config.cluster.secrets)
+            warn_of_exposure(self.url("upstream"), self.url("gossip"), secret or self._ports["gossip"].is_loopback)
 
     def _stop_joining(self) -> None:
         if self._join_timer is not None and self._join_timer.active():
@@ -283,7 +315,11 @@ class Node(Daemon):
         if self._stage is not Stage.JOINING:
             return
         config = self._config.cluster
-        nodes = ", ".join(map(str, config.join))
+        if self._worker is not None and not self._worker.joins_others:
+            log.warn("No node was found: serving alone, and trying on")
+            self._joined()
+            return
+        nodes = ", ".join(map(str, self._others))
         if config.abort_if_join_fails:
             self.fail(
                 f"could not join within {duration_text(config.join_timeout)}: no node of cluster {config.name} answers "
@@ -292,9 +328,11 @@ class Node(Daemon):
             )
         else:
             log.warn("Could not join: serving alone, and trying on", join=nodes)
-            self._joined(None)
+            self._joined()
 
     def _banner(self) -> str:
+        if self._worker is not None:
+            return ""  # the parent prints one for all
         everywhere = [name for name, port in self._ports.items() if port.open_to_all]
         return node_banner(
             __version__,
@@ -316,7 +354,7 @@ class Node(Daemon):
         """The advertised address of a port."""
         cluster = self._config.cluster
         section: Any = cluster.gossip if name == "gossip" else getattr(self._config, name)
-        return self._ports[name].advertised(section.advertise_addr, [address.host for address in cluster.join])
+        return self._ports[name].advertised(section.advertise_addr, [address.host for address in self._others])
 
     async def drain(self) -> None:
         """Say it, wait for what is in progress, close, leave."""
@@ -339,6 +377,10 @@ class Node(Daemon):
         self.membership.links.stop()
         await self._ports["gossip"].stop()
         self.sweep.stop()
+        if self._worker is not None:
+            await defer.maybeDeferred(self._beside.stopListening)
+            if self._orphan:
+                self._worker.clean_up()
 
     def cut(self) -> None:
         """Drop every connection."""
@@ -369,6 +411,12 @@ class Node(Daemon):
         self.membership.set_secrets(config.cluster.secrets)
         log.info("Configuration reloaded")
 
+    def _parent_ended(self) -> None:
+        """Nobody looks after us, nor removes what the parent made."""
+        assert self._worker is not None
+        self._orphan = True
+        self._end()
+
     def _end(self) -> None:
         """A worker hears a signal to its whole group from the sender and from its parent. Only the parent cuts it."""
         if self._worker is None or not self.stopping:
@@ -397,6 +445,7 @@ def make_node_service(options: NodeOptions) -> IService:
 
     worker = worker_from(os.environ)
     if worker is not None:
+        options.logging.observer = worker.speaking(options.logging.observer)
         return Node(reactor, worker.configured(options.config), options, options.logging, worker)
     workers = options.config.cluster.workers
     count = usable_cores() if workers is None else workers

@@ -23,7 +23,7 @@ from ..config.common import LogConfig
 from ..config.faults import shown
 from ..config.fields import Key, all_keys
 from ..config.kinds import Many
-from ..net.logs import Logging, log_under_twistd
+from ..net.logs import Logging, in_background, log_under_twistd
 from .usage_text import Entry, Group, render, terminal_width
 
 C = TypeVar("C", bound="NodeConfig | AgentConfig")
@@ -44,6 +44,7 @@ class DaemonOptions(usage.Options, Generic[C]):
         expand_env: whether ${VAR} in the file is replaced.
         given: the texts of the flags for keys, by the path of the key.
         logging: of the process; twistd starts it instead of its own.
+        background: twistd leaves the terminal.
     """
 
     synopsis = "[--config FILE] [--KEY VALUE]..."
@@ -57,6 +58,7 @@ class DaemonOptions(usage.Options, Generic[C]):
 
     config: C
     logging: Logging
+    background: bool
 
     def __init__(self) -> None:
         self.config_file: str | None = None
@@ -114,6 +116,7 @@ class DaemonOptions(usage.Options, Generic[C]):
         if self._check_only:
             _print_and_exit("configuration is valid\n")
         twistd: dict[str, Any] = {} if self.parent is None else self.parent
+        self.background = in_background(twistd)
         self.logging = log_under_twistd(self._log_settings(), twistd)
         if twistd.get("nodaemon") and twistd.get("pidfile") == _TWISTD_PIDFILE:
             twistd["pidfile"] = ""  # two daemons in the foreground of one directory would be in each other's way

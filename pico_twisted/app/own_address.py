@@ -61,6 +61,23 @@ def own_ip(towards: Sequence[str] = (), *, ipv4_only: bool = False) -> str:
     return next(_interface_ips(ipv4_only), "127.0.0.1")
 
 
+def is_this_machine(host: str) -> bool:
+    """Whether a name or an IP stands for this machine alone. False for a name that cannot be looked up."""
+    ips = list(_resolved([host]))
+    return bool(ips) and all(map(_is_local, ips))
+
+
+def _is_local(ip: str) -> bool:
+    """Whether it is an address of this machine: only such a one can be bound."""
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.bind((ip, 0))
+    except OSError:
+        return False
+    return True
+
+
 def _local_ip(target: str, ipv4_only: bool) -> str:
     """The source address of packets to an IP; empty when there is no route, or when the address is of no use."""
     family = socket.AF_INET6 if ":" in target else socket.AF_INET

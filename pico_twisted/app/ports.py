@@ -22,8 +22,9 @@ from pico_twisted.net.flow import plain_ip
 
 log = Logger()
 
-BACKLOG = 1024
-"""Connections that the kernel queues for us; a burst of clients must not meet a full queue."""
+BACKLOG = 4096
+"""Connections that the kernel queues for us, if net.core.somaxconn allows that many: a burst of clients, or a fleet of
+agents whose node restarts, must not meet a full queue."""
 SETTLE_S = 0.1
 """What connections that are half made get to be made, when no new ones are begun."""
 PAIR_ATTEMPTS = 50
@@ -102,6 +103,20 @@ def _bind_shared(family: int, where: tuple[Any, ...]) -> socket.socket:
     return sock
 
 
+def advertised(bound: Address, configured: Address | None, towards: Sequence[str] | None) -> str:
+    """The address under which others reach a port: what is configured, else the bound IP, else the host's own.
+
+    Args:
+        bound: its real address.
+        configured: by the operator, if at all.
+        towards: hosts from which it is to be reached, names or IPs; None when it is bound to one interface.
+    """
+    if configured is not None:
+        return str(configured)
+    host = bound.host if towards is None else _own_ip(tuple(towards), bound.host == "0.0.0.0")
+    return str(Address(host=host, port=bound.port))
+
+
 class BoundPort:
     """One listening TCP port.
 
@@ -150,11 +165,15 @@ class BoundPort:
             configured: by the operator, if at all.
             towards: hosts from which it is to be reached, names or IPs, when it is bound to every interface.
         """
-        if configured is not None:
-            return str(configured)
-        bound = self.bound
-        host = _own_ip(tuple(towards), bound.host == "0.0.0.0") if self._all else bound.host
-        return str(Address(host=host, port=bound.port))
+        return advertised(self.bound, configured, towards if self._all else None)
+
+    def pause(self) -> None:
+        """Accept nobody for now: who connects waits in the queue."""
+        self._port.stopReading()
+
+    def resume(self) -> None:
+        """Accept again, those first who waited."""
+        self._port.startReading()
 
     async def stop(self) -> None:
         """Listen no longer, and lose nobody: closing a listening socket resets the connections in its queue.

@@ -7,18 +7,23 @@ with the parent, however that ends, and then the worker drains.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 import attrs
+from twisted.logger import ILogObserver, LogEvent
+from zope.interface import implementer
 
 from pico_twisted.config import NodeConfig
 from pico_twisted.config.values import Address
 from pico_twisted.net.admin.host import Siblings
 
 VARIABLE = "PICO_WORKER"
+NOTIFY = "notify-"
+"""How the names of the sockets begin at which workers speak as to systemd."""
 
 
 @attrs.frozen(kw_only=True)
@@ -34,6 +39,7 @@ class Worker:
         pipe: ends when the parent ends.
         number: its own, from 0.
         sockets: paths of the workers' Unix sockets for the admin port, by number; its own is among them.
+        joins_others: whether it has joined only once it knows a node of another host.
     """
 
     node_id: str
@@ -44,6 +50,16 @@ class Worker:
     pipe: int
     number: int
     sockets: tuple[str, ...]
+    joins_others: bool
+
+    @property
+    def host_id(self) -> str:
+        """What the IDs of all workers of the host begin with."""
+        return self.node_id.removesuffix(f"-w{self.number}")
+
+    def is_beside(self, node_id: str) -> bool:
+        """Whether a node is another worker of the host."""
+        return node_id in (f"{self.host_id}-w{at}" for at in range(len(self.sockets)))
 
     def to_json(self) -> str:
         """The text that `worker_from` reads."""
@@ -65,17 +81,41 @@ class Worker:
 
     def siblings(self) -> Siblings:
         """Whom the admin port asks."""
-        host = self.node_id.removesuffix(f"-w{self.number}")
-        others = {f"{host}-w{at}": at for at in range(len(self.sockets)) if at != self.number}
+        others = {f"{self.host_id}-w{at}": at for at in range(len(self.sockets)) if at != self.number}
         return Siblings(
             label=str(self.number),
             labels={node_id: str(at) for node_id, at in others.items()},
             sockets={node_id: self.sockets[at] for node_id, at in others.items()},
         )
 
+    def speaking(self, observer: ILogObserver) -> ILogObserver:
+        """An observer of the log whose lines say which worker they are of."""
+        return _Speaking(observer, self.number)
+
+    def clean_up(self) -> None:
+        """Remove what is left of the host's directory, when the parent that made it is gone. The last worker does."""
+        directory, own = os.path.split(self.sockets[self.number])
+        for name in (own, f"{NOTIFY}{self.number}"):
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(directory, name))
+        with contextlib.suppress(OSError):
+            os.rmdir(directory)
+
     def watch_parent(self, reactor: Any, ended: Callable[[], None]) -> None:
         """Have `ended` called once, when the parent is gone."""
         reactor.addReader(_ParentPipe(reactor, self.pipe, ended))
+
+
+@implementer(ILogObserver)
+class _Speaking:
+    """Gives each event the number of a worker."""
+
+    def __init__(self, observer: ILogObserver, number: int) -> None:
+        self._observer = observer
+        self._number = number
+
+    def __call__(self, event: LogEvent) -> None:
+        self._observer({**event, "worker": self._number})
 
 
 class _ParentPipe:
@@ -120,4 +160,5 @@ def worker_from(environ: MutableMapping[str, str]) -> Worker | None:
         pipe=given["pipe"],
         number=given["number"],
         sockets=tuple(given["sockets"]),
+        joins_others=given["joins_others"],
     )

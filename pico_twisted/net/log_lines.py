@@ -11,6 +11,7 @@ import math
 import os
 import re
 import select
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -81,7 +82,8 @@ class LineWriter:
 
     A reader that went away (EPIPE) or a full disk must not stop a proxy. What cannot be written is lost; once lines can
     be written again, one says how many were. A line that was written in part is ended, so that the next stays whole.
-    What a non-blocking stream does not take at once waits for the next call.
+    What a non-blocking stream does not take at once waits for the next call. Into a pipe lines go in pieces that the
+    kernel takes whole, so that those of several processes do not end up in each other.
 
     Args:
         stream: where lines go.
@@ -99,6 +101,8 @@ class LineWriter:
             self._descriptor: int | None = stream.fileno()  # type: ignore[attr-defined]
         except (AttributeError, OSError, ValueError):
             self._descriptor = None
+        # Several processes may write to one pipe, as the workers of a host do. A file takes any write whole.
+        self._shared = not _is_file(self._descriptor)
 
     @property
     def lost(self) -> int:
@@ -154,21 +158,37 @@ class LineWriter:
 
     def _drain(self, descriptor: int) -> int:
         """Write what is pending, as far as that goes. Returns how many lines were lost: all the rest, or none."""
+        data, at = self._pending, 0
         try:
-            if self._torn and self._pending:
+            if self._torn and data:
                 os.write(descriptor, b"\n")
                 self._torn = False
-            while self._pending:
-                self._pending = self._pending[os.write(descriptor, self._pending) :]
+            while at < len(data):
+                at += os.write(descriptor, data[at : self._end_of_piece(data, at)])
         except BlockingIOError:
-            return 0
+            pass
         except OSError:
-            lost = self._pending.count(b"\n")
+            lost = data.count(b"\n", at)
             # A part of the first of these lines may have been written.
             self._torn = True
-            self._pending = b""
+            at = len(data)
             return lost
+        finally:
+            self._pending = data[at:]
         return 0
+
+    def _end_of_piece(self, data: bytes, at: int) -> int:
+        """Where the next write ends: as many whole lines as a pipe takes in one piece, or one line that is longer."""
+        if not self._shared or len(data) - at <= select.PIPE_BUF:
+            return len(data)
+        return data.rfind(b"\n", at, at + select.PIPE_BUF) + 1 or data.find(b"\n", at) + 1 or len(data)
+
+
+def _is_file(descriptor: int | None) -> bool:
+    try:
+        return descriptor is not None and stat.S_ISREG(os.fstat(descriptor).st_mode)
+    except OSError:
+        return False
 
 
 def subsystem_of(namespace: str) -> str:

@@ -176,13 +176,17 @@ def log_under_twistd(settings: LogSettings, options: Mapping[str, Any]) -> Loggi
         options: twistd's own options, parsed.
     """
     path = options.get("logfile") or ""
-    background = "nodaemon" in options and not (options.get("nodaemon") or options.get("debug"))
     stream: Stream = real_stderr()
     if path == "-":
         stream = sys.__stdout__ or stream
-    elif path or background:
+    elif path or in_background(options):
         stream = LogFile.fromFullPath(path or "twistd.log")
     return Logging(settings, stream)
+
+
+def in_background(options: Mapping[str, Any]) -> bool:
+    """Whether twistd leaves the terminal; given its own options, parsed."""
+    return "nodaemon" in options and not (options.get("nodaemon") or options.get("debug"))
 
 
 def real_stderr() -> Stream:

@@ -36,8 +36,16 @@ def test_two_nodes_find_each_other() -> None:
     a.gossip.set("endpoint:e", 2, wire.now)
     assert wire.until(lambda: views_are_equal([a, b])) < 0.2
     assert a.statuses("b") == b.statuses("a") == ["active"]
-    assert not a.gossip.joined
-    wire.until(lambda: a.gossip.joined and b.gossip.joined, 1.0)
+    wire.until(lambda: a.gossip.joined and b.gossip.joined, 0.1)
+
+
+def test_who_has_no_whole_maps_has_not_joined() -> None:
+    """Where no link can be opened, they are asked for again and again, and the node does not take itself for joined."""
+    wire = Wire(links=False)
+    a, b = wire.add("a"), wire.add("b", seeds=("a:1",))
+    wire.until(lambda: views_are_equal([a, b]))
+    wire.run(5.0)
+    assert not b.gossip.joined and 2 <= len(b.syncs()) <= 4
 
 
 def test_a_status_is_told_before_keys() -> None:

@@ -415,6 +415,9 @@ def test_first_sync() -> None:
     """A node asks the first node that it meets for everything, and after two seconds another one, until it was answered
     once."""
     view = view_of("a", "b")
+    assert view.sync_wanted(T) is None  # nobody knows where it could be asked
+    for name in ("a", "b"):
+        view.apply(Delta(name, 5, 0, 0, [("gossip_addr", f"{name}:1", 9)]), name, T)
     assert view.sync_wanted(T) == "a" and view.sync_wanted(T + 1) is None and view.sync_wanted(T + 3) == "b"
     assert view.sync_wanted(T + 6) == "a"
     view.synced = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from pico_twisted.config import AgentConfig, ConnectConfig, ListenerConfig, Serv
 from pico_twisted.core.http1.head import HeadLimits, RequestHead
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.frames import HTTP
+from pico_twisted.net.agent.gate import FIRST_DIALS, KNOCK_S, OPEN_S
 from pico_twisted.net.agent.service import AgentService
 from pico_twisted.net.metrics import Metrics
 from pico_twisted.net.periodic import Sweep
@@ -278,6 +280,30 @@ async def test_a_node_that_was_killed_has_its_agent_back_within_a_second(world: 
         start = reactor.seconds()
         await until(lambda: agent.ready)
         assert reactor.seconds() - start < 1.0
+
+
+@in_reactor
+async def test_many_listeners_find_their_node_again_and_knock_for_each_other(world: World) -> None:
+    """While it is away they knock ten times a second, however many they are; then all come back."""
+    node = world.node()
+    agent = world.agent(node.address, endpoints=tuple(f"web-{number}" for number in range(200)))
+    await agent.all_registered
+    await until(lambda: len(node.tunnels) == 200)
+    await deferLater(reactor, OPEN_S)
+    world.nodes.remove(node)
+    lost_at = reactor.seconds()
+    await node.stop()
+    await until(lambda: not any(one.spread.sessions for one in agent.listeners))
+    await deferLater(reactor, 1.0)
+    node = world.node(node.port)
+    await until(lambda: agent.ready)
+    knocks = re.search(
+        rb'pico_agent_connection_failures_total{reason="connect"} ([0-9.]+)', agent._metrics.exposition()
+    )
+    assert knocks is not None
+    # Who knocked last may do so again when its back-off says so, which is not often sooner than the next.
+    assert 1 <= float(knocks.group(1)) <= FIRST_DIALS + 2 + 2 * (reactor.seconds() - lost_at) / KNOCK_S
+    assert len(node.tunnels) == 200
 
 
 @in_reactor

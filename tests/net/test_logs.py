@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -535,6 +536,26 @@ class TestBrokenStreams:
             assert [line.split()[0] for line in lines[:-4]] == [str(n) for n in range(count - 1)][: len(lines) - 4]
             assert lines[-3:] == ["lost 1", "last", ""]
             assert {len(line) for line in lines[:-3]} <= {1002, 1003, 1004, 1005}
+
+    def test_lines_of_two_processes(self) -> None:
+        """In a pipe that is full again and again lines of several writers stay whole, long ones apart."""
+        reading, writing = os.pipe()
+        fcntl.fcntl(writing, 1031, 8192)  # F_SETPIPE_SZ
+        text = "".join(f"{number} {'x' * 300}\n" for number in range(2000))
+        streams = [os.fdopen(os.dup(writing), "w") for _ in range(2)]
+        threads = [threading.Thread(target=self.writer(stream).write, args=(text,)) for stream in streams]
+        for thread in threads:
+            thread.start()
+        found = b""
+        while found.count(b"\n") < 4000:
+            found += os.read(reading, 1000)
+        for thread in threads:
+            thread.join()
+        for stream in streams:
+            stream.close()
+        os.close(reading)
+        os.close(writing)
+        assert sorted(found.decode().splitlines()) == sorted(2 * text.splitlines())
 
     def test_torn_line(self, tmp_path: Path) -> None:
         """A line of which only a part could be written is ended before the next one."""

@@ -61,7 +61,7 @@ class Pair:
     def __init__(self) -> None:
         self.net = Net()
         self.a, self.b = Node(self.net, "a", "10.0.0.1"), Node(self.net, "b", "10.0.0.2", "10.0.0.1")
-        self.net.pass_time(2)
+        self.net.pass_time(3)
 
     def stop(self) -> None:
         """Nothing is left."""

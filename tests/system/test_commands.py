@@ -7,6 +7,8 @@ import pty
 import re
 import select
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 import yaml
 
 from tests.system.certificates import Authority
-from tests.system.harness import Bench, Ports, Process, free_port, wait_until
+from tests.system.harness import PATIENCE_S, Bench, Ports, Process, free_port, wait_until
 from tests.system.service import Service, answer
 from tests.system.wire import connect
 
@@ -123,6 +125,24 @@ def test_a_port_in_use(bench: Bench, port: str) -> None:
     said = [line for line in lines(output) if str(number) in line and "in use" in line.lower()]
     assert len(said) == 1 and port in said[0], output
     assert "Traceback" not in output
+
+
+def test_a_port_in_use_in_the_background(bench: Bench, tmp_path: Path) -> None:
+    """twistd that leaves the terminal tells why it could not start, with status 1; so does the log, without a stack."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        flags = Ports(proxy=number, admin=0, upstream=0, gossip=0).flags()
+        done = subprocess.run(
+            [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "--pidfile=", "pico", *flags],
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+    assert done.returncode == 1 and f"127.0.0.1:{number}".encode() in done.stderr
+    wait_until(lambda: "in use" in (tmp_path / "twistd.log").read_text(), "the reason in the log")
+    assert "Traceback" not in (tmp_path / "twistd.log").read_text()
 
 
 def test_the_agents_admin_port_in_use(bench: Bench) -> None:

@@ -10,35 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.harness import Admin, Ports, Process, free_port, wait_until
-
-
-class Host(Process):
-    """A parent with two workers.
-
-    Args:
-        directory: for its output.
-        extra: more flags.
-    """
-
-    def __init__(self, directory: Path, *extra: str) -> None:
-        self.ports = Ports.pick()
-        gossip = "--cluster.gossip.bind-addr=127.0.0.1:0"
-        flags = [*self.ports.flags()[:3], gossip, "--cluster.workers=2", "--cluster.node-id=host", *extra]
-        super().__init__("host", ["pico", *flags], directory)
-        self.admin = Admin(self.ports.admin, None)
-
-    def workers(self) -> list[int]:
-        """Process IDs of its workers, the older first."""
-        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
-
-    def up(self, times: int = 1) -> None:
-        """Wait until all workers serve."""
-        self.wait_count("is up with 2 workers", times)
-
-    def nodes(self) -> dict[str, str]:
-        """The cluster's nodes with their status, as one of the workers sees it."""
-        return {row["id"]: row["status"] for row in self.admin.json("/status/cluster/nodes")}
+from tests.system.harness import Process, free_port, wait_until
+from tests.system.workers import Host, runs
 
 
 @pytest.fixture
@@ -90,7 +63,7 @@ def test_workers_end_with_their_parent(host: Host) -> None:
     workers = host.workers()
     host.kill()
     host.wait_count('"Stopped"', 2)
-    wait_until(lambda: not any(_runs(pid) for pid in workers), "the end of the workers")
+    wait_until(lambda: not any(runs(pid) for pid in workers), "the end of the workers")
 
 
 def test_a_reload_reaches_all(host: Host) -> None:
@@ -118,10 +91,3 @@ def test_a_second_host_on_the_same_ports_is_refused(host: Host, tmp_path: Path) 
         assert "cannot listen on" in other.output
     finally:
         other.close()
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False

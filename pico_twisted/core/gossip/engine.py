@@ -264,9 +264,7 @@ class Gossip:
             kept_ms = int(2000 * self._settings.forget_s)
             self._own.raise_floor(self._own.old_tombstones(self._uptime_ms(now) - kept_ms, MAX_TOMBSTONES))
         self.view.drop_rumours(now)
-        source = self.view.sync_wanted(now)
-        if source is not None:
-            self.view.events.append(SyncWanted(source))
+        self._want_sync(self.view.sync_wanted(now))
         for member in self._partners(now):
             self._send_syn(member.address, member, now)
         known = {member.address for member in self.view.live()}
@@ -275,6 +273,10 @@ class Gossip:
         for _ in range(min(SEEDS_ALONE if len(known) == 1 else 1, len(strangers))):
             self._seeds_tried += 1
             self._send_syn(strangers[self._seeds_tried % len(strangers)], None, now)
+
+    def _want_sync(self, source: str | None) -> None:
+        if source is not None:
+            self.view.events.append(SyncWanted(source))
 
     def _partners(self, now: float) -> list[Member]:
         """Whom this round exchanges digests with."""
@@ -446,6 +448,8 @@ class Gossip:
             if after is not None and body.kind == DELTA and not body.hops and delta.node_id == header.node_id:
                 self._relays.setdefault(delta.node_id, after)
                 self._hurry(now + GATHER_S)
+        if not view.synced:
+            self._want_sync(view.first_sync_wanted(now))
         if view.to_probe:
             view.to_probe = False
             self._hurry(now + GATHER_S)

@@ -39,7 +39,7 @@ SYNC_AGAIN_S: Final = 2.0
 OUTLIVED: Final = 1 / 4
 """Of the time until a dead life is forgotten: after that a lower generation of its node may take its place."""
 UNHEEDED: Final = 3 / 8
-"""Of the same: a node that hears of an own life so long ago takes no higher generation. All have outlived it by then."""
+"""Of the same: a node that hears of an own life so long ago takes no higher generation: all have outlived it."""
 MAX_MEMBERS: Final = 2048
 """Nodes that are known or heard of."""
 MAX_KEYS: Final = 500_000
@@ -156,12 +156,9 @@ class View:
     def sync_wanted(self, now: float) -> str | None:
         """The node to be asked for whole maps now, since packets do not suffice; None: nobody. To be called once a
         round: one answer brings all that its giver knows better, so one question a round is enough for any trouble."""
-        if not self.synced and now >= self._first_sync_at:
-            first = min(self.live(), key=lambda member: member.asked_at, default=None)
-            if first is not None:
-                self._first_sync_at = now + SYNC_AGAIN_S
-                first.asked_at = now
-                return first.node_id
+        first = self.first_sync_wanted(now)
+        if first is not None:
+            return first
         waiting: dict[str, list[Member]] = {}
         for member in [*self.members.values(), *self.unconfirmed.values()]:
             if now >= member.sync_at and self._needs_sync(member, now):
@@ -177,6 +174,19 @@ class View:
             member.sync_at = now + SYNC_AGAIN_S
             member.syncs += 1
         return chosen
+
+    def first_sync_wanted(self, now: float) -> str | None:
+        """The node to be asked, as long as we know nobody's whole maps; None: nobody. To be called at any time: who has
+        just come waits for this."""
+        if self.synced or now < self._first_sync_at:
+            return None
+        known = (member for member in self.live() if member.get(GOSSIP_ADDR) is not None)
+        first = min(known, key=lambda member: member.asked_at, default=None)
+        if first is None:
+            return None
+        self._first_sync_at = now + SYNC_AGAIN_S
+        first.asked_at = now
+        return first.node_id
 
     def _needs_sync(self, member: Member, now: float) -> bool:
         if member.behind_since is None or member.standing is Standing.LEFT:

@@ -2,7 +2,7 @@
 
 Each worker also answers on a Unix socket, for itself alone and only to its siblings. Metrics and endpoints are asked
 of all of them; who does not answer in time is left out, and the metrics say how many did. What is asked there never
-goes further.
+goes further. The host is ready when any worker is: the kernel sends connections to those that are.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from pico_twisted.net.admin.answers import answer, answer_json
+from pico_twisted.net.admin.answers import JSON, answer, answer_json, fail
 from pico_twisted.net.admin.forward import Fetched, Fetcher
 from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.metrics import CONTENT_TYPE, Metrics
@@ -26,6 +26,7 @@ from pico_twisted.net.metrics import CONTENT_TYPE, Metrics
 log = Logger()
 
 METRICS: Final = [b"metrics"]
+READY: Final = [b"ready"]
 ENDPOINTS: Final = [b"status", b"upstream", b"endpoints"]
 SIBLING_TIMEOUT_S: Final = 2.0
 """A sibling on the same host that needs longer is stuck."""
@@ -70,7 +71,9 @@ class HostResource(Resource):
         self._fetcher = fetcher
 
     def render(self, request: Any) -> Any:
-        if request.method not in (b"GET", b"HEAD") or request.postpath not in (METRICS, ENDPOINTS):
+        if request.method not in (b"GET", b"HEAD") or request.postpath not in (METRICS, ENDPOINTS, READY):
+            return self._routes.render(request)
+        if request.postpath == READY and self._status.ready()[0]:
             return self._routes.render(request)
         path = b"/".join(request.postpath).decode("ascii")
         asking = Deferred.fromCoroutine(self._answer(request, path))
@@ -84,6 +87,9 @@ class HostResource(Resource):
             texts = {self._siblings.label: self._metrics.exposition()}
             texts.update((self._siblings.labels[node_id], body) for node_id, body in found.items())
             body = answer(request, merged(texts), CONTENT_TYPE)
+        elif request.postpath == READY:
+            ready = next(iter(found.values()), b"")  # only who is ready answers with 200
+            body = answer(request, ready, JSON) if ready else fail(request, 503, self._status.ready()[1])
         else:
             counts = Counter(self._status.endpoints())
             for answered in found.values():

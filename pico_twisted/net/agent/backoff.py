@@ -32,6 +32,8 @@ is tried at once, or the same one, behind which may be several nodes. When that 
 there only to be at another node, it is tried again after half a minute, and twice as long each time, up to a quarter of
 an hour: the cluster has nodes that this agent cannot reach.
 
+All this is about one session. What the many of one process do to a node together is the matter of `gate`.
+
 What was rejected. Decorrelated jitter: it cannot promise an upper limit for the first tries. A delay of its own for
 each address: with several nodes down it would dial in bursts. Racing all addresses: it costs every node a handshake.
 """

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 
 import attrs
@@ -40,6 +41,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pico_twisted.net.agent.backoff import Dial, DialPlan, Ended, Failed, Random
+from pico_twisted.net.agent.gate import Gate
 from pico_twisted.net.metrics import Metrics
 from pico_twisted.net.tls import explain_tls
 from pico_twisted.net.tunnel import (
@@ -116,6 +118,7 @@ class Connector:
         changed: called whenever a session came or went.
         siblings: the listener's other sessions, which this one should not share a node with.
         insists: rather no session than one that shares.
+        gate: says when a dial begins; None for at once.
     """
 
     def __init__(
@@ -131,6 +134,7 @@ class Connector:
         changed: Callable[[], None],
         siblings: Callable[[], Sequence[Session]] = tuple,
         insists: bool = False,
+        gate: Gate | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.sessions: list[Session] = []
@@ -143,6 +147,7 @@ class Connector:
         self._changed = changed
         self._siblings = siblings
         self._insists = insists
+        self._gate = gate
         self._sent_elsewhere = 0
         self._plan = DialPlan(urls, rng, clock.seconds())
         self._number = 0
@@ -243,9 +248,8 @@ class Connector:
             if keeps_wish or self._sent_elsewhere < MAX_SENT_ELSEWHERE:
                 places = [session.tunnel.node_id for session in self._siblings()]
                 wish = list(dict.fromkeys([*filter(None, places), *leaving]))[:MAX_ELSEWHERE]
-            self._dialled_at = self._clock.seconds()
             try:
-                return await self._connect(self._dialled, slot, wish)
+                return await self._attempt_when_due(partial(self._connect_now, self._dialled, slot, wish))
             except HandshakeRefused as error:
                 if error.code != ELSEWHERE or not wish:
                     raise
@@ -261,6 +265,13 @@ class Connector:
         self._attempt = attempt = Deferred.fromCoroutine(self._open(leaving))
         attempt.addCallbacks(self._attempt_succeeded, self._attempt_failed)
         attempt.addErrback(lambda failure: log.failure("The connector failed", failure))
+
+    def _attempt_when_due(self, dial: Callable[[], Deferred[TunnelClientProtocol]]) -> Deferred[TunnelClientProtocol]:
+        return dial() if self._gate is None else self._gate.run(self._dialled, self._slot, dial)
+
+    def _connect_now(self, url: str, slot: str, wish: Sequence[str]) -> Deferred[TunnelClientProtocol]:
+        self._dialled_at = self._clock.seconds()
+        return self._connect(url, slot, wish)
 
     def _attempt_succeeded(self, tunnel: TunnelClientProtocol) -> None:
         self._attempt = None

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore, TimeoutError
+from twisted.internet.defer import Deferred, DeferredList, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -17,6 +17,7 @@ from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.net.agent.backoff import Random
 from pico_twisted.net.agent.forwarder import Forwarder
+from pico_twisted.net.agent.gate import Gate
 from pico_twisted.net.agent.pool import ServicePool
 from pico_twisted.net.agent.spread import Spread
 from pico_twisted.net.metrics import Metrics
@@ -25,9 +26,9 @@ from pico_twisted.net.tunnel import TunnelClientProtocol, TunnelParts, connect_t
 
 log = Logger()
 
-MAX_DIALS: Final = 256
-"""Attempts of this process to open a session, at once. Of thousands at once each would take longer than it may, in this
-process alone, and all would begin again."""
+LOOK_TURNS: Final = 5
+"""Each spread is looked at in one of so many turns of the sweep, which is about once a second: what it does then takes
+seconds anyway. Thousands in every turn would take a tenth of a core, and take it from those that are coming back."""
 MAX_CALLS_PER_SESSION: Final = 20_000
 """Calls of a node open at once on one session. The node has its own limit; this one keeps a broken node from taking all
 of our memory."""
@@ -119,7 +120,7 @@ class AgentService(Service):
         self._sweep = sweep
         self._metrics = metrics
         self._rng = rng
-        self._dials = DeferredSemaphore(MAX_DIALS)
+        self._gate = Gate(config.connect.url, clock)
         self._budget = Budget(config.limits.buffered_bytes)
         self._limits = HeadLimits(head_bytes=config.limits.head_bytes, fields=config.limits.head_fields)
         self._parts = TunnelParts(
@@ -135,6 +136,7 @@ class AgentService(Service):
         self._stopping: Deferred[None] | None = None
         self._waiters: list[Deferred[None]] = []
         self.listeners = tuple(self._listener(index, one) for index, one in enumerate(config.listeners))
+        self._turn = 0
         self._missing = list(self.listeners)  # those of which no session was seen yet
         self._add_gauges()
         sweep.each(self._measure)
@@ -176,6 +178,7 @@ class AgentService(Service):
             rng=self._rng,
             metrics=self._metrics,
             changed=self._changed,
+            gate=self._gate,
         )
         return Listener(config=config, spread=spread, forwarder=forwarder, pool=pool)
 
@@ -183,8 +186,7 @@ class AgentService(Service):
         self, config: ListenerConfig, forwarder: Forwarder, url: str, slot: str, elsewhere: Sequence[str]
     ) -> Deferred[TunnelClientProtocol]:
         connect = self._config.connect
-        opening: Deferred[Any] = self._dials.run(
-            connect_tunnel,
+        return connect_tunnel(
             self._reactor,
             self._parts,
             url,
@@ -197,7 +199,6 @@ class AgentService(Service):
             acceptor=forwarder,
             timeout_s=connect.timeout,
         )
-        return opening
 
     def _add_gauges(self) -> None:
         gauge = self._metrics.gauge
@@ -312,9 +313,11 @@ class AgentService(Service):
     def _measure(self, now: float) -> None:
         held = 0
         for listener in self.listeners:
-            held += listener.forwarder.held_bytes()
-            listener.spread.look(now)
-            for session in listener.spread.sessions:
-                held += session.tunnel.held_bytes()
+            if listener.forwarder.exchanges:
+                held += listener.forwarder.held_bytes()
+            held += listener.spread.held_bytes()
         self._budget.measure(held)
+        for listener in self.listeners[self._turn :: LOOK_TURNS]:
+            listener.spread.look(now)
+        self._turn = (self._turn + 1) % LOOK_TURNS
         self._metrics.lag(self._sweep.lag_s)

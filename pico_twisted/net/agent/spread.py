@@ -29,6 +29,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from pico_twisted.net.agent.backoff import Random
 from pico_twisted.net.agent.connector import Connect, Connector, Session
+from pico_twisted.net.agent.gate import Gate
 from pico_twisted.net.metrics import Metrics
 
 AUTO: Final = 0
@@ -56,6 +57,7 @@ class Spread:
         rng: the source of chance.
         metrics: counts what happens.
         changed: called whenever a session came or went.
+        gate: says when a dial begins; None for at once.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Spread:
         rng: Random,
         metrics: Metrics,
         changed: Callable[[], None],
+        gate: Gate | None = None,
     ) -> None:
         self.connectors: list[Connector] = []
         self._endpoint = endpoint
@@ -81,6 +84,7 @@ class Spread:
         self._rng = rng
         self._metrics = metrics
         self._changed = changed
+        self._gate = gate
         self._stopped = False
         self._grow_at: float | None = None
         self._move_at: float | None = None
@@ -110,7 +114,7 @@ class Spread:
             connector.abort()
 
     def look(self, now: float) -> None:
-        """Called a few times a second: more sessions, or a better place for one?"""
+        """Called about once a second: more sessions, or a better place for one?"""
         if self._stopped or not self._complete():
             return
         self._look_for_growth(now)
@@ -136,6 +140,14 @@ class Spread:
         several = max((session.tunnel.nodes for session in self.current), default=1) > 1
         return max(len(self.connectors), AUTO_SESSIONS if several else 1)
 
+    def held_bytes(self) -> int:
+        """Bytes that the sessions make the process hold. Asked a few times a second of thousands."""
+        held = 0
+        for connector in self.connectors:
+            for session in connector.sessions:
+                held += session.tunnel.held_bytes()
+        return held
+
     def _complete(self) -> bool:
         return all(connector.current is not None for connector in self.connectors)
 
@@ -154,6 +166,7 @@ class Spread:
             changed=self._session_changed,
             siblings=partial(self._siblings, number),
             insists=self._connections == AUTO and number > 0,
+            gate=self._gate,
         )
         self.connectors.append(connector)
         connector.start()

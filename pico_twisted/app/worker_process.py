@@ -1,0 +1,220 @@
+"""One worker as its parent sees it: a place that a process has, and another after it.
+
+A worker tells its parent what a daemon tells systemd: that it is ready, that it is alive, that it stops. A worker that
+does not say that it is alive gets no new connections, and when that goes on it is killed: a hanging process holds
+whatever was sent to it. Whether a sign of life is missing is found out by looking once a second, not by the clock: a
+parent that stood still itself looks once when it goes on, and judges nobody by the time that it slept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import signal
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.protocol import DatagramProtocol, ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+log = Logger()
+
+BACKOFF_S: Final = (0.1, 5.0)
+"""The first and the longest wait before a worker is started again. It doubles."""
+HEALTHY_S: Final = 60.0
+"""After so long a life the wait begins anew."""
+LOOK_S: Final = 1.0
+"""How often it is looked at, and told to show signs of life."""
+QUIET_LOOKS: Final = 3
+"""After so many looks without a sign it gets no new connections."""
+HANGING_LOOKS: Final = 10
+"""And after so many it is killed."""
+STARTING_LOOKS: Final = 60
+"""Before its first sign it may be busy with much: a slow disk, a name server that does not answer."""
+MAX_LINE_BYTES: Final = 1024 * 1024
+"""Of a line that is kept until its end comes. Those of our log are far shorter."""
+KILL_S: Final = 1.0
+"""What a hanging process gets to say where it hangs, between SIGABRT and SIGKILL."""
+
+
+class Stage(enum.Enum):
+    """What the process is up to."""
+
+    ABSENT = "absent"
+    STARTING = "starting"
+    READY = "ready"
+    STOPPING = "stopping"
+
+
+class Parent(Protocol):
+    """What a worker needs of its parent."""
+
+    reactor: Any
+    stopping: bool
+
+    def socket_path(self, number: int) -> str:
+        """Where the worker tells how it is."""
+
+    def spawn(self, protocol: ProcessProtocol, number: int) -> Any:
+        """Start a process; its transport."""
+
+    def worker_changed(self) -> None:
+        """A worker began or ceased to take connections."""
+
+    def worker_ended(self, number: int, status: str) -> bool:
+        """A process ended. Whether another one is to be started."""
+
+    def worker_wrote(self, text: str) -> None:
+        """A process wrote whole lines to a pipe of ours."""
+
+
+class WorkerProcess(ProcessProtocol):
+    """One worker, over all of its processes.
+
+    Args:
+        parent: of all workers.
+        number: its own, from 0.
+    """
+
+    def __init__(self, parent: Parent, number: int) -> None:
+        self.number = number
+        self.stage = Stage.ABSENT
+        self._parent = parent
+        self._reactor = parent.reactor
+        self._transport: Any = None
+        self._listener: Any = None
+        self._wait_s = BACKOFF_S[0]
+        self._started_s = 0.0
+        self._spoke = False
+        self._missed = 0
+        self._line = b""
+        self._timers: dict[Callable[[], None], Any] = {}
+
+    @property
+    def running(self) -> bool:
+        """Whether it has a process."""
+        return self.stage is not Stage.ABSENT
+
+    @property
+    def ready(self) -> bool:
+        """Whether it serves, as far as it has told."""
+        return self.stage is Stage.READY
+
+    @property
+    def takes(self) -> bool:
+        """Whether new connections are worth to be given to it."""
+        return self.ready and self._missed < QUIET_LOOKS
+
+    def start(self) -> None:
+        """Start a process, unless all end."""
+        self._timers.pop(self.start, None)
+        if self._parent.stopping:
+            return
+        if self._listener is None:
+            self._listener = self._reactor.listenUNIXDatagram(self._parent.socket_path(self.number), _Notices(self))
+        self._started_s = self._reactor.seconds()
+        self._spoke = False
+        self._missed = 0
+        try:
+            self._transport = self._parent.spawn(self, self.number)
+        except OSError as error:  # no memory, too many processes
+            self._ended(f"it cannot be started: {error}")
+            return
+        self.stage = Stage.STARTING
+        self._later(LOOK_S, self._look)
+
+    def signal(self, number: int) -> None:
+        """Send a signal, if there is a process."""
+        if self.running:
+            with contextlib.suppress(ProcessExitedAlready):
+                self._transport.signalProcess(number)
+
+    def cut(self) -> None:
+        """Kill the process, and start none. Idempotent."""
+        self._cancel()
+        self._kill()
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.stopListening()
+
+    def told(self, line: str) -> None:
+        """It tells something, as it would systemd."""
+        if not self.running:
+            return
+        took = self.takes
+        self._spoke = True
+        self._missed = 0
+        if line == "READY=1" and self.stage is Stage.STARTING:
+            self.stage = Stage.READY
+        elif line == "STOPPING=1":
+            self.stage = Stage.STOPPING
+        if self.takes is not took:
+            self._parent.worker_changed()
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        """It wrote something, where it has no stderr of ours."""
+        whole, newline, rest = (self._line + data).rpartition(b"\n")
+        if len(rest) > MAX_LINE_BYTES:
+            whole, rest = whole + newline + rest, b""
+            newline = b"\n"
+        self._line = rest
+        if newline:
+            self._parent.worker_wrote((whole + newline).decode("utf-8", "backslashreplace"))
+
+    def processEnded(self, reason: Failure) -> None:
+        """Start another one, if it is to go on."""
+        error: Any = reason.value
+        self._ended(f"signal {error.signal}" if error.signal else f"status {error.exitCode}")
+
+    def _ended(self, status: str) -> None:
+        self._cancel()
+        self.stage = Stage.ABSENT
+        self._parent.worker_changed()
+        if not self._parent.worker_ended(self.number, status):
+            return
+        if self._reactor.seconds() - self._started_s >= HEALTHY_S:
+            self._wait_s = BACKOFF_S[0]
+        self._later(self._wait_s, self.start)
+        self._wait_s = min(2 * self._wait_s, BACKOFF_S[1])
+
+    # Signs of life
+
+    def _look(self) -> None:
+        took = self.takes
+        self._missed += 1
+        if self._missed >= (HANGING_LOOKS if self._spoke else STARTING_LOOKS):
+            log.error("Worker {worker} shows no sign of life and is killed", worker=self.number)
+            self.signal(signal.SIGABRT)
+            self._later(KILL_S, self._kill)
+            return
+        self._later(LOOK_S, self._look)
+        if self.takes is not took:
+            log.warn("Worker {worker} is silent and gets no new connections", worker=self.number)
+            self._parent.worker_changed()
+
+    def _kill(self) -> None:
+        self._timers.pop(self._kill, None)
+        self.signal(signal.SIGKILL)
+
+    def _later(self, after_s: float, work: Callable[[], None]) -> None:
+        self._timers[work] = self._reactor.callLater(after_s, work)
+
+    def _cancel(self) -> None:
+        timers, self._timers = self._timers, {}
+        for timer in timers.values():
+            if timer.active():
+                timer.cancel()
+
+
+class _Notices(DatagramProtocol):
+    """Where a worker speaks as to systemd."""
+
+    def __init__(self, worker: WorkerProcess) -> None:
+        self._worker = worker
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        """Lines of NAME=value."""
+        for line in datagram.decode("utf-8", "replace").splitlines():
+            self._worker.told(line)
