@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pico_twisted.core.gossip import REASONS, Gossip, GossipSettings, KeysChanged, StatusChanged
 from pico_twisted.core.gossip.engine import GATHER_S, MAX_TOMBSTONES, PUSH_TO
 from pico_twisted.core.gossip.packets import DELTA, SYN
-from tests.core.gossips import DELAY_S, WALL_MS, Core, Wire
+from pico_twisted.core.gossip.suspicion import MOST_PATIENT
+from tests.core.gossips import DELAY_S, WALL_MS, Core, Wire, arrives
 from tests.core.test_gossip_challenge import body_of
 
 
@@ -37,6 +38,25 @@ def test_two_nodes_find_each_other() -> None:
     assert wire.until(lambda: views_are_equal([a, b])) < 0.2
     assert a.statuses("b") == b.statuses("a") == ["active"]
     wire.until(lambda: a.gossip.joined and b.gossip.joined, 0.1)
+
+
+def test_behind_a_cut_those_who_are_left_find_each_other() -> None:
+    """Of 40 nodes four are cut off. Each of them asks whom it has heard of lately, more than those who may be gone: so
+    nobody takes one for dead that is on its side."""
+    wire = Wire()
+    cores = wire.some(40)
+    small = {core.address for core in cores[:4]}
+    wire.fate = lambda packet, source, address: (
+        arrives(packet, source, address) if (source in small) == (address in small) else []
+    )
+    near: list[tuple[Core, str]] = []
+    far: list[tuple[Core, str]] = []
+    for one in cores:
+        for other in cores:
+            if one is not other:
+                (near if (one.address in small) == (other.address in small) else far).append((one, other.node_id))
+    wire.until(lambda: all(one.status(name) == "unreachable" for one, name in far), MOST_PATIENT * 0.5 + 1.0)
+    assert not [name for one, name in near if "unreachable" in one.statuses(name)]
 
 
 def test_who_has_no_whole_maps_has_not_joined() -> None:

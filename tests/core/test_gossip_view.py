@@ -12,7 +12,9 @@ from pico_twisted.core.gossip.packets import DELTA, Body, Delta, Digest
 from pico_twisted.core.gossip.sealing import Header
 from pico_twisted.core.gossip.sync import Whole
 from pico_twisted.core.gossip.view import (
+    COMMOTION_PATIENCE,
     FRESH,
+    LEARNING_S,
     MAX_MEMBERS,
     OUTLIVED,
     PREVIOUS_S,
@@ -237,6 +239,29 @@ def test_news_bring_an_unreachable_node_back() -> None:
     assert told(view) == [] and view.members["x"].status == "unreachable"
     hear(view, 5, 5400, 0, 0, 300, at=T + 5.7)
     assert told(view) == [StatusChanged("x", "active")]
+
+
+@pytest.mark.parametrize(
+    ("silent", "patience"), [(1, 1.0), (3, 1.0), (4, COMMOTION_PATIENCE), (11, COMMOTION_PATIENCE)]
+)
+def test_many_that_fall_silent_at_once_are_judged_later(silent: int, patience: float) -> None:
+    """Most of them are behind a cut, but those who are not have not been asked for a while. One that dies is judged as
+    soon as ever."""
+    names = [f"n{number}" for number in range(12)]
+    view = view_of(*names)
+    view.judge(T)
+    for member in view.members.values():
+        member.first_heard_at = T - 2 * LEARNING_S
+    limit_s = view.members["n0"].accrual.unreachable_s
+
+    def silent_for(seconds: float) -> list[str]:
+        for name in names[silent:]:
+            view.members[name].alive_at = T + seconds
+        view.judge(T + seconds)
+        return [name for name in names if view.members[name].status == "unreachable"]
+
+    assert silent_for(patience * limit_s - 0.01) == []
+    assert silent_for(patience * limit_s + 0.01) == names[:silent]
 
 
 def test_our_own_pause_is_nobodys_silence() -> None:

@@ -283,11 +283,13 @@ class Gossip:
         live = [member for member in self.view.live() if member.address]
         partners = live
         if len(live) > FANOUT:
+            # Behind a cut most may be out of reach: those who are not must find each other among them, and soon.
             suspects = [one for one in live if one.suspect(now)]
+            others = [one for one in live if not one.suspect(now)] if suspects else live
             doubts = any(one.doubtful(now) for one in suspects)
-            partners = self._rng.sample(live, min(2 * FANOUT if doubts else FANOUT, len(live)))
-            suspects = [one for one in suspects if one not in partners]
-            partners += suspects if len(suspects) <= FANOUT else self._rng.sample(suspects, FANOUT)
+            wished = 2 * FANOUT if doubts else FANOUT
+            partners = self._rng.sample(others, min(wished, len(others)))
+            partners += self._rng.sample(suspects, min(wished - len(partners) + FANOUT, len(suspects)))
         lost = [one for one in self.view.members.values() if one.standing is Standing.UNREACHABLE and one.address]
         if lost and self._rng.random() < 0.5:
             partners = [*partners, lost[self._rng.randrange(len(lost))]]

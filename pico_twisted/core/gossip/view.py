@@ -34,6 +34,9 @@ UNCONFIRMED_S: Final = 30.0
 """Hearsay that did not come true in this time is forgotten."""
 LEARNING_S: Final = 20.0
 """How long after we met a node its silences are still being learnt."""
+COMMOTION_NODES: Final = 8
+"""With more live nodes a quarter of them may be suspect before it changes anything."""
+COMMOTION_PATIENCE: Final = 1.5
 SYNC_AGAIN_S: Final = 2.0
 """After a sync was wanted it is wanted again, if it still is."""
 OUTLIVED: Final = 1 / 4
@@ -131,15 +134,17 @@ class View:
         """Who is silent for too long is unreachable, and who was that for long is forgotten.
 
         Of a node that we have only just met we do not know yet how old its news usually are. In a large cluster they
-        are older, since news take turns in packets, so we wait longer then.
+        are older, since news take turns in packets, so we wait longer then. And so we do when many fall silent at once:
+        those of us who are left on this side of a cut have asked the others for a while, and not each other.
         """
         patience = 1.0 + len(self.members) / 100
+        commotion = COMMOTION_PATIENCE if self._commotion(now) else 1.0
         most_s = MOST_PATIENT * self._interval_s
         for member in list(self.members.values()):
             if member.previous and now >= member.previous_until:
                 self._drop_previous(member)
             if member.standing is Standing.LIVE:
-                limit_s = member.accrual.unreachable_s
+                limit_s = min(commotion * member.accrual.unreachable_s, most_s)
                 if now - member.first_heard_at < LEARNING_S:
                     limit_s = min(limit_s * patience, most_s)
                 if now - member.alive_at >= limit_s and member.silence_s(now) >= limit_s:
@@ -147,6 +152,11 @@ class View:
             elif member.silence_s(now) > self._forget_s:
                 del self.members[member.node_id]
                 self.events.append(StatusChanged(member.node_id, None))
+
+    def _commotion(self, now: float) -> bool:
+        """Whether many are suspect at once, in a cluster that is too large for everybody to be asked in each round."""
+        live = list(self.live())
+        return len(live) > COMMOTION_NODES and 4 * sum(member.suspect(now) for member in live) > len(live)
 
     def drop_rumours(self, now: float) -> None:
         """Forget hearsay that did not come true."""
