@@ -121,7 +121,7 @@ class Node(Daemon):
             v1_body_bytes=limits.v1_body_bytes,
         )
         via = b"pico-" + node_id.encode("ascii")
-        self._access_log = logging.access_log(config.proxy.access_log)
+        self._access_log = logging.access_log(config.proxy.access_log, None if worker is None else worker.number)
         self.sweep.each(lambda _: logging.flush())
         self.proxy = ProxySite(
             ProxySettings(

@@ -119,9 +119,9 @@ class Logging:
             for namespace in (name, f"{OURS}.{name}", f"{OURS}.net.{name}"):
                 self._levels.setLogLevelForNamespace(namespace, LogLevel.debug)
 
-    def access_log(self, enabled: bool = True) -> AccessLog:
+    def access_log(self, enabled: bool = True, worker: int | None = None) -> AccessLog:
         """An access log that is written here, and flushed by `flush` and `stop`."""
-        access = AccessLog(self.write, self._format, enabled, self._wall_clock)
+        access = AccessLog(self.write, self._format, enabled, self._wall_clock, worker)
         self._access.append(access)
         return access
 
@@ -217,6 +217,7 @@ class AccessLog:
         format: `json` or `text`.
         enabled: whether lines are made at all; may be changed later.
         wall_clock: seconds of the Unix epoch.
+        worker: the number of the worker that speaks, on a host with several.
     """
 
     def __init__(
@@ -225,7 +226,12 @@ class AccessLog:
         format: str = "json",
         enabled: bool = True,
         wall_clock: Callable[[], float] = time.time,
+        worker: int | None = None,
     ) -> None:
+        if worker is None:
+            self._end = "}\n" if format == "json" else "\n"
+        else:
+            self._end = f',"worker":{worker}}}\n' if format == "json" else f" worker={worker}\n"
         self.enabled = enabled
         self._write = stream_write
         self._json = format == "json"
@@ -282,7 +288,7 @@ class AccessLog:
                 f'"method":{_quote(method_text)},"target":{_quote(target_text)},"endpoint":{_quote(endpoint)},'
                 f'"upstream":{_quote(upstream)},"status":{status},"bytes_in":{bytes_in},"bytes_out":{bytes_out},'
                 f'"first_byte_s":{first},"duration_s":{duration_s:.6f},"request_id":{_quote(request_id)},'
-                f'"error":{_quote(error)}}}\n'
+                f'"error":{_quote(error)}{self._end}'
             )
             if "\x7f" in line:
                 line = line.replace("\x7f", "\\u007f")
@@ -292,7 +298,7 @@ class AccessLog:
                 f"{stamp} info     access: {text_value(method_text)} {text_value(target_text)} status={status} "
                 f"client={text_value(client)} endpoint={text_value(endpoint)} upstream={text_value(upstream)} "
                 f"bytes_in={bytes_in} bytes_out={bytes_out} first_byte_s={first} duration_s={duration_s:.6f} "
-                f"request_id={text_value(request_id)} error={text_value(error)}\n"
+                f"request_id={text_value(request_id)} error={text_value(error)}{self._end}"
             )
         self._lines.append(line)
         self._chars += len(line)

@@ -413,6 +413,15 @@ class TestAccessLog:
             "request_id=r-1 error=not-here\n"
         )
 
+    @pytest.mark.parametrize(("format", "end"), [("json", ',"worker":3}\n'), ("text", " worker=3\n")])
+    def test_of_a_worker(self, format: str, end: str) -> None:
+        """On a host with several workers a line ends with the number of the one that took the request."""
+        written: list[str] = []
+        access = AccessLog(written.append, format, True, lambda: 1_700_000_000.25, 3)
+        access.request(**REQUEST)
+        access.flush()
+        assert written == [self.written(format).rstrip("}\n") + end]
+
     def test_failed_early(self) -> None:
         """A request without a head, an answer or an endpoint is a line as well."""
         found = json.loads(
