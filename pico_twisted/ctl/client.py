@@ -14,7 +14,6 @@ import json
 import socket
 import ssl
 import threading
-import time
 from typing import Any, Final
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
@@ -29,8 +28,6 @@ MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 """As much as a node passes on from another one."""
 
 _CHUNK_BYTES: Final = 64 * 1024
-_LOOK_S: Final = 0.2
-"""A signal that comes right before a wait begins is seen only at its end: so no wait is longer."""
 _JSON_ERRORS: Final = (ValueError, RecursionError)  # no JSON; nested without end
 
 
@@ -96,9 +93,7 @@ class AdminPort:
 
         thread = threading.Thread(target=exchange, daemon=True)
         thread.start()
-        end = time.monotonic() + self.timeout_s
-        while thread.is_alive() and (left_s := end - time.monotonic()) > 0:
-            thread.join(min(left_s, _LOOK_S))
+        thread.join(self.timeout_s)
         result = outcome[0] if outcome else TimeoutError()
         if isinstance(result, Answer):
             return result

@@ -161,6 +161,8 @@ def test_interrupt() -> None:
             env=environment(),
             stderr=subprocess.PIPE,
             encoding="utf-8",
+            # what a shell starts in the background ignores SIGINT, and so would all that it starts
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         assert asked.wait(PATIENCE_S)
         process.send_signal(signal.SIGINT)
