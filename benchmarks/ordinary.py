@@ -6,7 +6,6 @@ Nothing but `special_paths.py` uses this.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -51,11 +50,6 @@ def _masks() -> None:
     from pico_twisted.net.tunnel import masking
 
     masking.MAX_SMALL_BYTES = -1  # type: ignore[misc]
-
-
-def _collector() -> None:
-    gc.freeze = lambda: None  # type: ignore[assignment]
-    gc.set_threshold = lambda *thresholds: None
 
 
 def _timers() -> None:
@@ -167,7 +161,6 @@ WAYS: Final[dict[str, tuple[str, Callable[[], None]]]] = {
     "timers": ("a timer of the reactor for each request", _timers),
     "requests": ("a twisted.web Request for each request", _requests),
     "counters": ("prometheus_client counts the requests", _counters),
-    "collector": ("the garbage collector as Python sets it", _collector),
     "access log": ("each request is an event of Twisted's log", _access_log),
     "relay": ("the holder reads the heads that it passes on", _relay),
 }

@@ -9,7 +9,6 @@ systemd is told of all that, if it listens.
 from __future__ import annotations
 
 import atexit
-import gc
 import os
 import signal
 import sys
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-GC_OBJECTS = 10_000
-"""New objects between two looks for garbage cycles. A request makes dozens of objects and hardly ever a cycle; with
-Python's 700, looking takes a few percent of the processor."""
 POLL_S = 0.05
 """How often a drain looks whether it may go on."""
 
@@ -132,8 +128,6 @@ class Daemon(Service):
         self.reactor.callWhenRunning(self._catch_signals)
         self.reactor.callWhenRunning(self._notifier.start)
         self.serve()
-        gc.freeze()
-        gc.set_threshold(GC_OBJECTS, 20, 50)
 
     def stopService(self) -> Deferred[None]:
         """Drain. The reactor waits for the result."""

@@ -60,6 +60,11 @@ ACCESS_BUFFER_CHARS: Final = 64 * 1024
 LAST_FLUSH_S: Final = 1.0
 """What a slow reader of stderr gets at the end of the process."""
 
+LINE_CHARS: Final = 320
+"""What a line is taken to be long beside its target."""
+
+_Request = tuple[float, str, bytes, bytes, str, str, int, int, int, float | None, float, str, str]
+
 _quote: Callable[[str], str] = json.encoder.encode_basestring_ascii
 
 
@@ -208,9 +213,10 @@ class _Nowhere:
 class AccessLog:
     """A line for each request, of the subsystem `access`.
 
-    Requests are many and their lines all alike, so they do not pass through the logger: a line is put together from
-    quoted values, kept, and written with others by `flush`. `proxy.access_log` alone decides whether they are written;
-    `log.level` does not.
+    Requests are many and their lines all alike, so they do not pass through the logger: what is known of each is kept,
+    and `flush` puts the lines together from quoted values and writes them with one call. Many lines in a row cost half
+    of what they do one by one, between all else that a request is. `proxy.access_log` alone decides whether they are
+    written; `log.level` does not.
 
     Args:
         stream_write: takes whole lines; `Logging.write`.
@@ -237,7 +243,7 @@ class AccessLog:
         self._json = format == "json"
         self._wall_clock = wall_clock
         self._timestamps = Timestamps()
-        self._lines: list[str] = []
+        self._waiting: list[_Request] = []
         self._chars = 0
 
     def request(
@@ -274,12 +280,49 @@ class AccessLog:
         """
         if not self.enabled:
             return
+        self._waiting.append(
+            (
+                self._wall_clock(),
+                client,
+                method,
+                target,
+                endpoint,
+                upstream,
+                status,
+                bytes_in,
+                bytes_out,
+                first_byte_s,
+                duration_s,
+                request_id,
+                error,
+            )
+        )
+        self._chars += LINE_CHARS + len(target)
+        if self._chars >= ACCESS_BUFFER_CHARS:
+            self.flush()
+
+    def _line(self, request: _Request) -> str:
+        (
+            now,
+            client,
+            method,
+            target,
+            endpoint,
+            upstream,
+            status,
+            bytes_in,
+            bytes_out,
+            first_byte_s,
+            duration_s,
+            request_id,
+            error,
+        ) = request
         target_text = target.decode("ascii", "backslashreplace")
         if len(target_text) > MAX_FIELD_CHARS:
             target_text = bounded(target_text)
         if "?" in target_text:
             target_text = hide_query_secrets(target_text)
-        stamp = self._timestamps.text(self._wall_clock())
+        stamp = self._timestamps.text(now)
         method_text = method.decode("ascii", "backslashreplace")
         if self._json:
             first = "null" if first_byte_s is None else f"{first_byte_s:.6f}"
@@ -300,15 +343,11 @@ class AccessLog:
                 f"bytes_in={bytes_in} bytes_out={bytes_out} first_byte_s={first} duration_s={duration_s:.6f} "
                 f"request_id={text_value(request_id)} error={text_value(error)}{self._end}"
             )
-        self._lines.append(line)
-        self._chars += len(line)
-        if self._chars >= ACCESS_BUFFER_CHARS:
-            self.flush()
+        return line
 
     def flush(self) -> None:
         """Write what is kept. Called by the sweep several times a second, and at the end."""
-        if self._lines:
-            text = "".join(self._lines)
-            self._lines.clear()
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
             self._chars = 0
-            self._write(text)
+            self._write("".join(map(self._line, waiting)))
