@@ -25,6 +25,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import starmap
 from typing import Any, Final, Protocol
 
 from twisted.logger import (
@@ -62,8 +63,6 @@ LAST_FLUSH_S: Final = 1.0
 
 LINE_CHARS: Final = 320
 """What a line is taken to be long beside its target."""
-
-_Request = tuple[float, str, bytes, bytes, str, str, int, int, int, float | None, float, str, str]
 
 _quote: Callable[[str], str] = json.encoder.encode_basestring_ascii
 
@@ -243,7 +242,7 @@ class AccessLog:
         self._json = format == "json"
         self._wall_clock = wall_clock
         self._timestamps = Timestamps()
-        self._waiting: list[_Request] = []
+        self._waiting: list[tuple[Any, ...]] = []  # the arguments of `_line`
         self._chars = 0
 
     def request(
@@ -301,22 +300,22 @@ class AccessLog:
         if self._chars >= ACCESS_BUFFER_CHARS:
             self.flush()
 
-    def _line(self, request: _Request) -> str:
-        (
-            now,
-            client,
-            method,
-            target,
-            endpoint,
-            upstream,
-            status,
-            bytes_in,
-            bytes_out,
-            first_byte_s,
-            duration_s,
-            request_id,
-            error,
-        ) = request
+    def _line(
+        self,
+        now: float,
+        client: str,
+        method: bytes,
+        target: bytes,
+        endpoint: str,
+        upstream: str,
+        status: int,
+        bytes_in: int,
+        bytes_out: int,
+        first_byte_s: float | None,
+        duration_s: float,
+        request_id: str,
+        error: str,
+    ) -> str:
         target_text = target.decode("ascii", "backslashreplace")
         if len(target_text) > MAX_FIELD_CHARS:
             target_text = bounded(target_text)
@@ -350,4 +349,4 @@ class AccessLog:
         if self._waiting:
             waiting, self._waiting = self._waiting, []
             self._chars = 0
-            self._write("".join(map(self._line, waiting)))
+            self._write("".join(starmap(self._line, waiting)))

@@ -100,11 +100,7 @@ def test_the_host_is_ready_while_any_worker_is(bench: Bench, tmp_path: Path) -> 
     host = Host(tmp_path)
     bench.processes.append(host)
     try:
-        host.up()
-        host.wait_nodes()
-        url = f"http://127.0.0.1:{host.ports.upstream}"
-        bench.agent(url, {ENDPOINT: service.address}, {"connect": {"connections": "2"}})
-        host.wait_agents()
+        host.serve(bench, service)
         slow = [Clients(host.ports.proxy, 1, path="/slow") for _ in range(12)]
         wait_until(lambda: len(service.requests) >= 12, "the slow requests")
         clients = Clients(host.ports.proxy, 3, kept=1)
@@ -234,11 +230,7 @@ def test_a_stop_under_load(bench: Bench, tmp_path: Path) -> None:
     host = Host(tmp_path)
     bench.processes.append(host)
     try:
-        host.up()
-        host.wait_nodes()
-        url = f"http://127.0.0.1:{host.ports.upstream}"
-        agent = bench.agent(url, {ENDPOINT: service.address}, {"connect": {"connections": "2"}})
-        host.wait_agents()
+        agent = host.serve(bench, service)
         assert host.admin.endpoints() == {ENDPOINT: 2}
         clients = [Clients(host.ports.proxy, 8), Clients(host.ports.proxy, 8, kept=1, pause_s=0)]
         for some in clients:

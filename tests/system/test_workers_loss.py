@@ -12,7 +12,7 @@ import pytest
 
 from tests.system.harness import Bench
 from tests.system.service import Service
-from tests.system.workers import ENDPOINT, Clients, Host, saying_who_asked
+from tests.system.workers import Clients, Host, saying_who_asked
 
 pytestmark = pytest.mark.parametrize("bench", ["plain"], indirect=True)
 BACK_S = 15.0
@@ -32,23 +32,30 @@ def host(bench: Bench, tmp_path: Path, asked_service: Service) -> Iterator[Host]
     """A host that is up, with an agent that is registered at both workers."""
     host = Host(tmp_path)
     bench.processes.append(host)
-    host.up()
-    host.wait_nodes()
-    url = f"http://127.0.0.1:{host.ports.upstream}"
-    bench.agent(url, {ENDPOINT: asked_service.address}, {"connect": {"connections": "2"}})
-    host.wait_agents()
+    host.serve(bench, asked_service)
     yield host
 
 
-def test_the_loss_of_a_worker_under_load(host: Host, bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def load(host: Host) -> Iterator[tuple[Clients, Clients]]:
+    """Clients that keep their connections, and clients with a new one for each request; both workers serve both."""
+    load = Clients(host.ports.proxy, 12), Clients(host.ports.proxy, 3, kept=1)
+    for clients in load:
+        clients.wait_good(20, "host-w0")
+        clients.wait_good(20, "host-w1")
+    yield load
+    for clients in load:
+        clients.stop()
+
+
+def test_the_loss_of_a_worker_under_load(
+    host: Host, load: tuple[Clients, Clients], capsys: pytest.CaptureFixture[str]
+) -> None:
     """No request fails on a connection of the other worker, nor on one that is begun while it is away; and it is back
     with its ID, a new generation, and its share of the connections."""
     before = host.told_by("host-w0", "/status/gossip/nodes/host-w1")
     assert isinstance(before, dict)
-    kept, fresh = Clients(host.ports.proxy, 12), Clients(host.ports.proxy, 3, kept=1)
-    for clients in (kept, fresh):
-        clients.wait_good(20, "host-w0")
-        clients.wait_good(20, "host-w1")
+    kept, fresh = load
     killed_at = time.monotonic()
     os.kill(host.workers()[1], signal.SIGKILL)
     dead_at = time.monotonic()
@@ -57,7 +64,7 @@ def test_the_loss_of_a_worker_under_load(host: Host, bench: Bench, capsys: pytes
     kept.wait_good(100)
     fresh.wait_good(100)
     host.wait_agents()
-    for clients in (kept, fresh):
+    for clients in load:
         clients.stop()
     after = host.told_by("host-w0", "/status/gossip/nodes/host-w1")
     assert isinstance(after, dict)
@@ -70,12 +77,9 @@ def test_the_loss_of_a_worker_under_load(host: Host, bench: Bench, capsys: pytes
     assert back_s < BACK_S
 
 
-def test_a_worker_that_hangs(host: Host, bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_worker_that_hangs(host: Host, load: tuple[Clients, Clients], capsys: pytest.CaptureFixture[str]) -> None:
     """It gets no new connections, and is replaced in the end. Meanwhile no request to the other one fails."""
-    kept, fresh = Clients(host.ports.proxy, 12), Clients(host.ports.proxy, 3, kept=1)
-    for clients in (kept, fresh):
-        clients.wait_good(20, "host-w0")
-        clients.wait_good(20, "host-w1")
+    kept, fresh = load
     stopped_at = time.monotonic()
     os.kill(host.workers()[1], signal.SIGSTOP)
     host.wait_output("shows no sign of life and is killed", 60)
@@ -85,7 +89,7 @@ def test_a_worker_that_hangs(host: Host, bench: Bench, capsys: pytest.CaptureFix
     host.wait_agents()
     kept.wait_good(100)
     fresh.wait_good(100)
-    for clients in (kept, fresh):
+    for clients in load:
         clients.stop()
     slow = sorted(one.ended - one.started for one in (*kept.asked, *fresh.asked))[-9:]
     with capsys.disabled():

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.peers.pipe import PATIENCE_S, Ended
 from tests.system import wire
-from tests.system.harness import Admin, Ports, Process, free_port, wait_until
+from tests.system.harness import Admin, Bench, Ports, Process, free_port, wait_until
 from tests.system.service import Service, answer
 
 ENDPOINT = "web"
@@ -68,6 +68,15 @@ class Host(Process):
     def up(self) -> None:
         """Wait until all workers serve."""
         self.wait_output("is up with 2 workers")
+
+    def serve(self, bench: Bench, service: Service) -> Process:
+        """Wait until all workers serve, with an agent at both of them, which is returned."""
+        self.up()
+        self.wait_nodes()
+        url = f"http://127.0.0.1:{self.ports.upstream}"
+        agent = bench.agent(url, {ENDPOINT: service.address}, {"connect": {"connections": "2"}})
+        self.wait_agents()
+        return agent
 
     def nodes(self) -> dict[str, str]:
         """The cluster's nodes with their status, as one of the workers sees it."""

@@ -144,9 +144,8 @@ class View:
             if member.previous and now >= member.previous_until:
                 self._drop_previous(member)
             if member.standing is Standing.LIVE:
-                limit_s = min(commotion * member.accrual.unreachable_s, most_s)
-                if now - member.first_heard_at < LEARNING_S:
-                    limit_s = min(limit_s * patience, most_s)
+                learning = patience if now - member.first_heard_at < LEARNING_S else 1.0
+                limit_s = min(member.accrual.unreachable_s * commotion * learning, most_s)
                 if now - member.alive_at >= limit_s and member.silence_s(now) >= limit_s:
                     self._stand(member, Standing.UNREACHABLE)
             elif member.silence_s(now) > self._forget_s:
