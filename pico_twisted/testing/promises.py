@@ -11,7 +11,7 @@ somebody or could have found a seed.
   observer for `CALM_S`; that the observer itself was stopped is no excuse.
 - *One cluster.* A pair that was calm for `CALM_S` shows each other: after a start, a stop, a partition of any length. A
   process that started is shown within `ACTIVE_S` of its start by all that were calm with it since; when it has to take
-  another generation first, which takes a watch of three seconds, within `CALM_S` of that.
+  another generation first, which takes a watch of three seconds, within `ACTIVE_S` of that.
 - *Views equal the truth.* Such a pair knows of each other all that was written longer than `CALM_S` ago, deletes
   included, and where the versions are the same the maps are the same. No key is told as gone that is there.
 - *One row.* An observer never goes back to an older generation of a node; never shows what never was; and what it tells

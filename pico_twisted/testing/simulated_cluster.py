@@ -14,7 +14,7 @@ import attrs
 
 from pico_twisted.core.gossip import Event, Gossip, GossipSettings, KeysChanged
 from pico_twisted.core.gossip.events import Value
-from pico_twisted.testing.promises import CALM_S, Promises, ghost_bound_s
+from pico_twisted.testing.promises import ACTIVE_S, CALM_S, Promises, ghost_bound_s
 from pico_twisted.testing.simulated_node import Process, Surroundings
 from pico_twisted.testing.spreads import Spreads
 from pico_twisted.testing.virtual_network import Cut, NetworkSettings, Reach, VirtualNetwork, VirtualTime
@@ -273,7 +273,9 @@ class SimulatedCluster:
             self.spreads.begin("start", process, self.running(), now, status="active")
         elif what == "took another generation":
             self.promises.owns(process)
-            process.calm_since = now  # others learn of it as of a start, and of the watch before it nothing
+            if now - process.started_at <= ACTIVE_S:
+                process.started_at = now  # the watch is over that a start with a clock set back begins with
+            process.calm_since = now  # others learn of it as of a start
         elif what == "leaves":
             self.spreads.begin("left", process, self._showing(process), now, status="left")
         elif what == "ended":

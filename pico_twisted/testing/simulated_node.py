@@ -78,7 +78,7 @@ class Process:
     Attributes:
         gossip: its core.
         generations: all that it had; more than one when its clock was set back.
-        started_at: when it started.
+        started_at: when it started, or soon after that took a generation which others believe.
         ended_at: when it ended; None while it has not.
         left_at: when it said that it leaves.
         stopped: it is stopped, by SIGSTOP.
