@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
@@ -14,6 +15,7 @@ from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from pico_twisted.app.ports import BoundPort, CannotStart, GossipPort
 from pico_twisted.config import Address
 from tests.integration.harness import eventually, reactor
+from tests.system.harness import free_port
 
 KEY = "cluster.gossip.bind_addr"
 
@@ -96,12 +98,18 @@ async def received(sock: socket.socket) -> bytes:
     return bytes(got)
 
 
+def is_refused(port: int) -> bool:
+    """Whether nobody listens on this TCP port of 127.0.0.1."""
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+
+
 @contextmanager
-def taken_udp(port: int = 0) -> Iterator[int]:
-    """A number whose UDP half of 127.0.0.1 is somebody else's."""
+def taken_udp(port: int) -> Iterator[None]:
+    """While the UDP half of this port of 127.0.0.1 is somebody else's."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", port))
-        yield sock.getsockname()[1]
+        yield
 
 
 class Unlucky:
@@ -123,8 +131,9 @@ class Unlucky:
         if self.left:
             self.left -= 1
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            sock.bind(("127.0.0.1", number))
             self.holders.append(sock)
+            with suppress(OSError):  # it is somebody else's indeed
+                sock.bind(("127.0.0.1", number))
         return listening
 
     def __getattr__(self, name: str) -> Any:
@@ -210,12 +219,13 @@ async def test_when_every_number_is_taken() -> None:
 @ensureDeferred
 async def test_a_port_in_use_stops_the_start() -> None:
     """One line with the address, its key and the reason, whichever half is taken; the other half is let go."""
-    with taken_udp() as number, pytest.raises(CannotStart) as raised:
+    number = free_port()
+    with taken_udp(number), pytest.raises(CannotStart) as raised:
         async with gossip_port(Address("127.0.0.1", number)):
             pass
     assert str(raised.value) == f"cannot listen on 127.0.0.1:{number} ({KEY}, UDP): Address already in use"
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        number = server.getsockname()[1]
+    await eventually(lambda: is_refused(number))
+    with socket.create_server(("127.0.0.1", number)):
         with pytest.raises(CannotStart) as raised:
             async with gossip_port(Address("127.0.0.1", number)):
                 pass
@@ -238,7 +248,7 @@ async def test_an_address_that_is_not_here_stops_the_start() -> None:
 @ensureDeferred
 async def test_stopping_in_two_steps() -> None:
     """Without TCP packets still come and go; both steps may be repeated; the address stays known."""
-    async with gossip_port(Address("127.0.0.1", 0)) as (port, protocol):
+    async with gossip_port(Address("127.0.0.1", free_port())) as (port, protocol):
         bound = port.bound
         for _ in range(2):
             await BoundPort.stop(port)
