@@ -36,6 +36,16 @@ def test_both_workers_are_nodes_and_all_end_in_order(host: Host) -> None:
     assert host.faults() == []
 
 
+def test_gossip_ports_that_are_left_to_the_host(tmp_path: Path) -> None:
+    """Port 0 finds a row of free ones, by which the workers meet."""
+    host = Host(tmp_path, gossip=0)
+    try:
+        host.up()
+        host.wait_nodes()
+    finally:
+        host.close()
+
+
 def test_the_admin_port_answers_for_the_host_whichever_worker_takes_the_request(host: Host) -> None:
     """Metrics are of both workers, and `forward` always reaches the one that is named."""
     for _ in range(8):

@@ -31,7 +31,8 @@ class Host(Process):
         extra: more flags.
         terminal: a descriptor for its output, instead of the log file.
         env: more for its environment.
-        gossip: its gossip port; any row of free ones when 0.
+        gossip: its gossip port; 0 leaves it to the host, and then somebody's outgoing connection may take the number
+            while its worker is away.
     """
 
     def __init__(
@@ -40,9 +41,11 @@ class Host(Process):
         *extra: str,
         terminal: int | None = None,
         env: Mapping[str, str] | None = None,
-        gossip: int = 0,
+        gossip: int | None = None,
     ) -> None:
         self.ports = Ports.pick()
+        if gossip is None:
+            gossip = free_row(2)
         flags = [*self.ports.flags()[:3], f"--cluster.gossip.bind-addr=127.0.0.1:{gossip}"]
         flags += ["--cluster.workers=2", "--cluster.node-id=host", *extra]
         self._temporary = tempfile.TemporaryDirectory(prefix="pico-test-")  # the path of pytest's is too long
