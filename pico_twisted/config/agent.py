@@ -95,7 +95,7 @@ class AgentLimitsConfig:
         kinds.size(least=_MIB, most=64 * _GIB),
         "256MiB",
         "Bytes held in memory for all calls together. Beyond it no stream gets a larger window, and new calls are "
-        "refused.",
+        "refused. Windows above 256 KiB, for far links, share half of it.",
     )
     head_bytes: int = setting(
         kinds.size(least=_KIB, most=32 * _KIB),

@@ -227,7 +227,7 @@ class NodeLimitsConfig:
         kinds.size(least=_MIB, most=64 * _GIB),
         "256MiB",
         "Bytes held in memory for all calls together. Beyond it no stream gets a larger window, and new calls are "
-        "answered 503.",
+        "answered 503. Windows above 256 KiB, for far links, share half of it.",
     )
     head_bytes: int = setting(
         kinds.size(least=_KIB, most=32 * _KIB), "32KiB", "Bytes of one HTTP head. A longer one is answered 431."

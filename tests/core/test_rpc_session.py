@@ -10,7 +10,7 @@ import pytest
 from pico_twisted.core.rpc import frames
 from pico_twisted.core.rpc import session as rpc
 from pico_twisted.core.rpc.budget import Budget
-from pico_twisted.core.rpc.call import MAX_WINDOW_BYTES, NEAR_WINDOW_BYTES, WINDOW_BYTES
+from pico_twisted.core.rpc.call import MAX_WINDOW_BYTES, NEAR_WINDOW_BYTES, WINDOW_BYTES, Call
 from pico_twisted.core.rpc.frames import CREDIT, DRAIN, HEARTBEAT, HTTP, MORE, NOT_SUPPORTED, RESET, RESPONSE, SYNC, TCP
 from pico_twisted.core.rpc.session import SessionError, SessionV2
 from pico_twisted.testing.pump import Pump
@@ -215,6 +215,19 @@ class TestFairness:
         session._check_invariants()
 
 
+def hurry(session: SessionV2, number: int, call: Call | None = None, start: float = 0.0) -> Call:
+    """A call whose stream brings all that it may in each of 40 round trips of 50 ms, of a clock that is coarser."""
+    if call is None:
+        _, call, _, _ = session.receive(frame(HTTP, number, MORE, b"x"), start) or pytest.fail()
+    for turn in range(1, 41):
+        now = start + turn // 4 * 0.2
+        while call.receive_left:
+            size = min(call.receive_left, rpc.MAX_DATA_BYTES)
+            session.receive(frame(HTTP, number, MORE, bytes(size)), now)
+        session.consumed(call, call.unconsumed, now)
+    return call
+
+
 class TestCredit:
     """Credit is the only backpressure, and a promise both ways."""
 
@@ -298,28 +311,36 @@ class TestCredit:
         [
             (0.05, 1, MAX_WINDOW_BYTES),
             (0.001, 1, NEAR_WINDOW_BYTES),
-            (0.05, 4, MAX_WINDOW_BYTES),
-            (0.05, 8, 2 * NEAR_WINDOW_BYTES),
-            (0.05, 16, NEAR_WINDOW_BYTES),
+            (0.05, 4, MAX_WINDOW_BYTES // 4),
+            (0.05, 16, MAX_WINDOW_BYTES // 16),
+            (0.05, 32, 2 * WINDOW),
             (0.05, 64, WINDOW),
         ],
     )
     def test_window_grows_with_the_round_trip(self, rtt_s: float, calls: int, most: int) -> None:
-        """Up to 1 MiB for a stream that a long round trip holds up; less where many streams would need that much."""
+        """Up to 16 MiB for a stream that a long round trip holds up; less where many streams would need that much."""
         session = make()
         session.rtt_s = rtt_s
         for number in range(2, calls + 1):
             session.receive(frame(HTTP, number - 1, MORE, b"x"), 0.0)
-        _, call, _, _ = session.receive(frame(HTTP, calls, MORE, b"x"), 0.0) or pytest.fail()
-        for turn in range(1, 40):  # each a round trip of 50 ms: what there is credit for arrives, and is taken
-            now = turn // 4 * 0.2
-            while call.receive_left:
-                size = min(call.receive_left, rpc.MAX_DATA_BYTES)
-                session.receive(frame(HTTP, calls, MORE, bytes(size)), now)
-            session.consumed(call, call.unconsumed, now)
+        call = hurry(session, calls)
         assert call.window == most
         assert call.receive_left <= most
         session._check_invariants()
+
+    def test_large_windows_are_promised_from_half_of_the_limit(self) -> None:
+        """Of all sessions together: consumers that stop cannot make the process hold more. What ended gives way."""
+        budget = Budget(2 * MAX_WINDOW_BYTES)
+        calls = []
+        for _ in range(3):
+            session = make(budget=budget)
+            session.rtt_s = 0.05
+            calls.append((session, hurry(session, 1)))
+        assert [call.window for _, call in calls] == [MAX_WINDOW_BYTES, NEAR_WINDOW_BYTES, NEAR_WINDOW_BYTES]
+        session, first = calls[0]
+        session.reset(first, "cancelled")
+        session, last = calls[2]
+        assert hurry(session, 1, last, start=10.0).window == MAX_WINDOW_BYTES
 
     def test_the_round_trip_is_asked_for_when_it_matters(self) -> None:
         """An agent, which asks for no signs of life while there are any, asks once when a window may be too small."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pico_twisted.core.rpc.budget import Budget
-from pico_twisted.core.rpc.call import MAX_WINDOW_BYTES, Call
+from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import CANCELLED, DRAIN, FAILED, HTTP, STOP, TCP, TIMEOUT
 from pico_twisted.core.rpc.session import SessionV2
 from pico_twisted.testing.pump import End, Pump
@@ -209,7 +209,7 @@ class TwoSessions(RuleBasedStateMachine):
             end.session._check_invariants()  # type: ignore[attr-defined]
             assert end.error is None, end.error
             for call, inbound in end.inbound.items():
-                assert inbound.untaken <= MAX_WINDOW_BYTES, "nobody holds more than a window of a stream"
+                assert inbound.untaken <= call.window, "nobody holds more than a window of a stream"
                 if not call.closed:
                     assert call.unconsumed == inbound.untaken
 

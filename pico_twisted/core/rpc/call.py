@@ -11,14 +11,16 @@ WINDOW_BYTES: Final = 64 * 1024
 """Credit that every stream starts with: one full read of a fast socket."""
 NEAR_WINDOW_BYTES: Final = 256 * 1024
 """What any fast stream's window grows to: 256 KiB in 10 ms is 25 MB/s for each call."""
-MAX_WINDOW_BYTES: Final = 1024 * 1024
-"""What it grows to where round trips are long: 1 MiB in 50 ms is 20 MB/s for each call."""
+MAX_WINDOW_BYTES: Final = 16 * 1024 * 1024
+"""What it grows to where round trips are long: 16 MiB in 50 ms is 320 MB/s for each call."""
 GRANT_BYTES: Final = 128 * 1024
 """Credit is granted once half a window was taken, or this much: what is taken and not granted is no part of a window
 that is on its way."""
-SESSION_WINDOW_BYTES: Final = 4 * 1024 * 1024
-"""A window grows only while such windows for all open calls would be at most this: more would only fill the buffers of
-the kernel, in front of small calls."""
+SESSION_NEAR_BYTES: Final = 4 * 1024 * 1024
+"""A window grows to `NEAR_WINDOW_BYTES` only while such windows for all open calls would be at most this: more would
+only fill the buffers of the kernel, in front of small calls."""
+SESSION_FAR_BYTES: Final = 16 * 1024 * 1024
+"""The same for larger ones, whose bytes are on their way."""
 
 
 class Call:
@@ -28,6 +30,7 @@ class Call:
     """
 
     __slots__ = (
+        "__weakref__",
         "closed",
         "credit",
         "granted_at",
@@ -94,9 +97,10 @@ class Call:
             rtt_s: of the session; 0.0 while it is not known.
             calls: how many the session has.
         """
-        if 2 * self.window * calls > SESSION_WINDOW_BYTES:
+        near = self.window < NEAR_WINDOW_BYTES
+        if 2 * self.window * calls > (SESSION_NEAR_BYTES if near else SESSION_FAR_BYTES):
             return False
-        if self.window < NEAR_WINDOW_BYTES:
+        if near:
             return now - self.granted_at < 4 * rtt_s + 0.1
         self.measured += granted
         passed_s = now - self.measured_at

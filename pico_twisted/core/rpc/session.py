@@ -542,7 +542,7 @@ class SessionV2(SessionBase):
             return
         grant = call.returned
         if window < MAX_WINDOW_BYTES:
-            if call.is_held_up(grant, now, self.rtt_s, self.call_count()) and not self._budget.full:
+            if call.is_held_up(grant, now, self.rtt_s, self.call_count()) and self._budget.allows_growth(call):
                 call.grow(now)
                 grant += window
             elif window >= NEAR_WINDOW_BYTES and self.rtt_s == 0.0 and not self.asked_id and not self._asks_once:
