@@ -30,6 +30,7 @@ from twisted.logger import Logger
 
 from pico_twisted import __version__
 from pico_twisted.app.banner import node_banner
+from pico_twisted.app.cores import settle, usable_cores
 from pico_twisted.app.daemon import Daemon, counted
 from pico_twisted.app.exposure import warn_of_exposure
 from pico_twisted.app.own_address import is_this_machine
@@ -58,11 +59,6 @@ MAX_SOCKET_PATH = 100
 RUN = "from twisted.scripts.twistd import run; run()"
 
 
-def usable_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class Host(Daemon):
     """The parent.
 
@@ -80,6 +76,8 @@ class Host(Daemon):
         self._options = options
         self._node_id = config.cluster.node_id or config.cluster.node_id_prefix + secrets.token_hex(4)
         self._count = count
+        cores = usable_cores()
+        self._cores = cores if len(cores) == count else []
         self._sockets: dict[str, list[socket.socket]] = {}
         self._bound: dict[str, Address] = {}
         self._pipe: tuple[int, int] = (-1, -1)
@@ -156,6 +154,11 @@ class Host(Daemon):
         self._sockets.clear()
 
     # What a WorkerProcess asks and tells
+
+    def worker_is_ready(self, number: int, pid: int) -> None:
+        """A worker has started, for which it had all cores."""
+        if self._cores:
+            settle(pid, self._cores[number])
 
     def worker_changed(self) -> None:
         """New connections go where they are taken. Once all are ready the host is up."""

@@ -19,9 +19,10 @@ from twisted.logger import Logger
 
 from pico_twisted import __version__
 from pico_twisted.app.banner import node_banner
+from pico_twisted.app.cores import usable_cores
 from pico_twisted.app.daemon import Daemon, counted
 from pico_twisted.app.exposure import warn_of_exposure
-from pico_twisted.app.host import Host, usable_cores
+from pico_twisted.app.host import Host
 from pico_twisted.app.ports import BoundPort, CannotStart, GossipPort
 from pico_twisted.app.worker import Worker, worker_from
 from pico_twisted.config import ConfigFaults, NodeConfig
@@ -448,7 +449,7 @@ def make_node_service(options: NodeOptions) -> IService:
         options.logging.observer = worker.speaking(options.logging.observer)
         return Node(reactor, worker.configured(options.config), options, options.logging, worker)
     workers = options.config.cluster.workers
-    count = usable_cores() if workers is None else workers
+    count = len(usable_cores()) if workers is None else workers
     if count > 1:
         return Host(reactor, options.config, options, options.logging, count)
     return Node(reactor, options.config, options, options.logging)

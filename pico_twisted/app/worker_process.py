@@ -60,6 +60,9 @@ class Parent(Protocol):
     def spawn(self, protocol: ProcessProtocol, number: int) -> Any:
         """Start a process; its transport."""
 
+    def worker_is_ready(self, number: int, pid: int) -> None:
+        """A worker has started."""
+
     def worker_changed(self) -> None:
         """A worker began or ceased to take connections."""
 
@@ -148,6 +151,7 @@ class WorkerProcess(ProcessProtocol):
         self._missed = 0
         if line == "READY=1" and self.stage is Stage.STARTING:
             self.stage = Stage.READY
+            self._parent.worker_is_ready(self.number, self._transport.pid)
         elif line == "STOPPING=1":
             self.stage = Stage.STOPPING
         if self.takes is not took:

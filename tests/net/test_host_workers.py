@@ -49,7 +49,10 @@ class Parent:
         self.spawned.append(self.reactor.seconds())
         if self.no_process is not None:
             raise self.no_process
-        return SimpleNamespace(signalProcess=self.signals.append)
+        return SimpleNamespace(signalProcess=self.signals.append, pid=1234)
+
+    def worker_is_ready(self, number: int, pid: int) -> None:
+        assert (number, pid) == (0, 1234)
 
     def worker_changed(self) -> None:
         self.changes.append(self.worker.takes)

@@ -20,7 +20,7 @@ from tests.system.cluster import Cluster, unused_address
 from tests.system.harness import Bench, Ports, Process, wait_until
 from tests.system.service import answer
 from tests.system.test_systemd import Listener
-from tests.system.workers import ENDPOINT, WORKERS, Clients, Host, free_row, runs, saying_who_asked
+from tests.system.workers import ENDPOINT, WORKERS, Clients, Host, children, free_row, runs, saying_who_asked
 
 pytestmark = pytest.mark.parametrize("bench", ["plain"], indirect=True)
 JOINING = "--cluster.join={}"
@@ -195,14 +195,34 @@ def test_each_line_says_whose_it_is(bench: Bench, tmp_path: Path) -> None:
 
 
 def test_one_worker_for_each_core(bench: Bench, tmp_path: Path) -> None:
-    """`auto` counts the cores that the process may use."""
+    """`auto` counts the cores that the process may use, and each worker gets one of them."""
     cores = sorted(os.sched_getaffinity(0))[:2]
     ports = Ports.pick()
     flags = [*ports.flags()[:3], "--cluster.gossip.bind-addr=127.0.0.1:0", "--cluster.workers=auto"]
-    prelude = f"import os; os.sched_setaffinity(0, {cores}); "
-    node = Process("node", ["pico", *flags], tmp_path, prelude=prelude)
+    node = Process("node", ["pico", *flags], tmp_path, prelude=_allowed(cores))
     bench.processes.append(node)
-    node.wait_output("is up with 2 workers" if len(cores) == 2 else "is up")
+    if len(cores) < 2:
+        node.wait_output("is up")
+        return
+    node.wait_output("is up with 2 workers")
+    assert [os.sched_getaffinity(pid) for pid in children(node.pid)] == [{core} for core in cores]
+    assert {os.sched_getscheduler(pid) for pid in children(node.pid)} == {os.SCHED_BATCH}
+
+
+def test_workers_that_are_not_as_many_as_cores(bench: Bench, tmp_path: Path) -> None:
+    """They are where the kernel puts them."""
+    cores = sorted(os.sched_getaffinity(0))[:1]
+    ports = Ports.pick()
+    flags = [*ports.flags()[:3], "--cluster.gossip.bind-addr=127.0.0.1:0", "--cluster.workers=2"]
+    node = Process("node", ["pico", *flags], tmp_path, prelude=_allowed(cores))
+    bench.processes.append(node)
+    node.wait_output("is up with 2 workers")
+    assert [os.sched_getaffinity(pid) for pid in children(node.pid)] == [set(cores)] * 2
+    assert {os.sched_getscheduler(pid) for pid in children(node.pid)} == {os.SCHED_OTHER}
+
+
+def _allowed(cores: list[int]) -> str:
+    return f"import os; os.sched_setaffinity(0, {cores}); "
 
 
 def test_a_log_file_of_twistd_gets_all_lines(bench: Bench, tmp_path: Path) -> None:

@@ -23,6 +23,14 @@ ENDPOINT = "web"
 WORKERS = ("host-w0", "host-w1")
 
 
+def children(pid: int) -> list[int]:
+    """Process IDs of the children of a process, the older first; none when it is gone."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
 class Host(Process):
     """A parent with two workers, `host-w0` and `host-w1`.
 
@@ -63,10 +71,7 @@ class Host(Process):
 
     def workers(self) -> list[int]:
         """Process IDs of its workers, the older first."""
-        try:
-            return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
-        except OSError:
-            return []
+        return children(self.pid)
 
     def up(self) -> None:
         """Wait until all workers serve."""
