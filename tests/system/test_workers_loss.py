@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.harness import Bench
+from tests.system.harness import Bench, wait_until
 from tests.system.service import Service
-from tests.system.workers import Clients, Host, saying_who_asked
+from tests.system.workers import Clients, Host, saying_who_asked, state
 
 pytestmark = pytest.mark.parametrize("bench", ["plain"], indirect=True)
 BACK_S = 15.0
@@ -80,8 +80,10 @@ def test_the_loss_of_a_worker_under_load(
 def test_a_worker_that_hangs(host: Host, load: tuple[Clients, Clients], capsys: pytest.CaptureFixture[str]) -> None:
     """It gets no new connections, and is replaced in the end. Meanwhile no request to the other one fails."""
     kept, fresh = load
+    hanging = host.workers()[1]
+    os.kill(hanging, signal.SIGSTOP)
+    wait_until(lambda: state(hanging) == "T", "the worker to stand still")
     stopped_at = time.monotonic()
-    os.kill(host.workers()[1], signal.SIGSTOP)
     host.wait_output("shows no sign of life and is killed", 60)
     killed_s = time.monotonic() - stopped_at
     fresh.wait_good(5, "host-w1", since=time.monotonic())
