@@ -141,7 +141,7 @@ class End:
             return None
         self.session.last_received = now
         try:
-            event = self.session.receive(message, now)
+            event = self.session.receive(message)
         except SessionError as error:
             self.error = error
             return None

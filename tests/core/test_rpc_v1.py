@@ -37,7 +37,7 @@ def sent(session: SessionV1) -> list[tuple[int, int, int, bytes]]:
 
 def opened(session: SessionV1, call_id: int, payload: bytes = b"request", flags: int = 0) -> Call:
     """A call of the peer."""
-    event = session.receive(frames.encode(HTTP, call_id, flags, payload), 0.0)
+    event = session.receive(frames.encode(HTTP, call_id, flags, payload))
     assert event is not None and event[0] == rpc.OPENED and event[3] is False
     assert event[2] == payload
     call: Call = event[1]
@@ -53,7 +53,7 @@ def test_one_frame_each_way() -> None:
     theirs = opened(callee, call_id, payload)
     callee.send(theirs, bytes(BIG), False)
     assert [(flags, len(payload)) for _, _, flags, payload in sent(callee)] == [(RESPONSE, BIG)]
-    assert caller.receive(frames.encode(HTTP, call_id, RESPONSE, b"answer"), 0.0) == (
+    assert caller.receive(frames.encode(HTTP, call_id, RESPONSE, b"answer")) == (
         rpc.FRAME,
         call,
         b"answer",
@@ -77,7 +77,7 @@ def test_an_id_twice_at_once() -> None:
     """A second call under an ID that is in use is dropped: two answers could not be told apart."""
     session = make()
     opened(session, 1)
-    assert session.receive(frames.encode(HTTP, 1, 0, b"again"), 0.0) is None
+    assert session.receive(frames.encode(HTTP, 1, 0, b"again")) is None
     assert session.call_count() == 1
 
 
@@ -88,7 +88,7 @@ def test_unknown_flags(flags: int) -> None:
     session = make()
     call = session.call(HTTP, b"x", False)
     sent(session)
-    event = session.receive(frames.encode(HTTP, 1, RESPONSE | (flags & ~NOT_SUPPORTED), b"answer"), 0.0)
+    event = session.receive(frames.encode(HTTP, 1, RESPONSE | (flags & ~NOT_SUPPORTED), b"answer"))
     assert event == (rpc.FRAME, call, b"answer", False)
 
 
@@ -96,7 +96,7 @@ def test_unknown_flags(flags: int) -> None:
 def test_unknown_type(kind: int) -> None:
     """An unknown type is answered with flags 0xC000 and no payload, and the session goes on."""
     session = make()
-    assert session.receive(frames.encode(kind, 9, 0, b"whatever"), 0.0) is None
+    assert session.receive(frames.encode(kind, 9, 0, b"whatever")) is None
     assert sent(session) == [(kind, 9, RESPONSE | NOT_SUPPORTED, b"")]
     opened(session, 1)
 
@@ -106,7 +106,7 @@ def test_not_supported() -> None:
     session = make()
     call = session.call(HTTP, b"x", False)
     sent(session)
-    event = session.receive(frames.encode(HTTP, 1, RESPONSE | NOT_SUPPORTED), 0.0)
+    event = session.receive(frames.encode(HTTP, 1, RESPONSE | NOT_SUPPORTED))
     assert event == (rpc.WAS_RESET, call, frames.UNSUPPORTED, "")
 
 
@@ -118,9 +118,9 @@ def test_late_answers() -> None:
     session.reset(given_up, frames.CANCELLED)
     answered = session.call(HTTP, b"x", False)
     sent(session)
-    assert session.receive(frames.encode(HTTP, answered.id, RESPONSE, b"x"), 0.0) is not None
+    assert session.receive(frames.encode(HTTP, answered.id, RESPONSE, b"x")) is not None
     for call_id in (given_up.id, answered.id, 77, 0):
-        assert session.receive(frames.encode(HTTP, call_id, RESPONSE, b"late"), 0.0) is None
+        assert session.receive(frames.encode(HTTP, call_id, RESPONSE, b"late")) is None
     assert sent(session) == []
 
 
@@ -160,16 +160,16 @@ def test_heartbeats_of_both() -> None:
     session.tick(0.0)
     ((kind, asked, flags, payload),) = sent(session)
     assert (kind, flags) == (HEARTBEAT, 0)
-    assert session.receive(frames.encode(HEARTBEAT, 0, 0, b"yours"), 0.0) is None
+    assert session.receive(frames.encode(HEARTBEAT, 0, 0, b"yours")) is None
     assert sent(session) == [(HEARTBEAT, 0, RESPONSE, b"yours")]
-    event = session.receive(frames.encode(HEARTBEAT, asked, RESPONSE, payload), 0.0)
+    event = session.receive(frames.encode(HEARTBEAT, asked, RESPONSE, payload))
     assert event is not None and event[0] == rpc.ECHO
 
 
 def test_a_long_heartbeat() -> None:
     """A heartbeat of any length is forgiven; at most 125 bytes of it are echoed."""
     session = make()
-    session.receive(frames.encode(HEARTBEAT, 1, 0, bytes(10_000)), 0.0)
+    session.receive(frames.encode(HEARTBEAT, 1, 0, bytes(10_000)))
     assert [len(payload) for *_, payload in sent(session)] == [125]
 
 
@@ -182,7 +182,7 @@ def test_too_many_calls() -> None:
     """A call beyond the limit is answered 0xC000, which is all that v1 can say."""
     session = make(max_calls=1)
     opened(session, 1)
-    assert session.receive(frames.encode(HTTP, 2, 0, b"x"), 0.0) is None
+    assert session.receive(frames.encode(HTTP, 2, 0, b"x")) is None
     assert sent(session) == [(HTTP, 2, RESPONSE | NOT_SUPPORTED, b"")]
 
 
@@ -190,11 +190,11 @@ def test_answers_that_nobody_takes() -> None:
     """A peer that makes us owe answers and reads none is closed; heartbeats alone make us owe one."""
     session = make()
     for call_id in range(100_000):
-        session.receive(frames.encode(HEARTBEAT, call_id, 0, b"x"), 0.0)
+        session.receive(frames.encode(HEARTBEAT, call_id, 0, b"x"))
     assert len(sent(session)) == 1
     with pytest.raises(SessionError) as caught:
         for call_id in range(100_000):
-            session.receive(frames.encode(TCP, call_id, 0, b"x"), 0.0)
+            session.receive(frames.encode(TCP, call_id, 0, b"x"))
     assert caught.value.code == 1008
     assert len(sent(session)) <= rpc.MAX_OWED_FRAMES
 
@@ -203,5 +203,5 @@ def test_short_frames() -> None:
     """A message under 12 bytes is no frame in v1 either."""
     for size in range(12):
         with pytest.raises(SessionError) as caught:
-            make().receive(bytes(size), 0.0)
+            make().receive(bytes(size))
         assert caught.value.code == 1002

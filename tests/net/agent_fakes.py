@@ -95,11 +95,11 @@ class FakeTunnel:
             moved = False
             for frame in self.theirs.frames_to_send():
                 moved = True
-                self._to_agent(self.ours.receive(frame, 0.0))
+                self._to_agent(self.ours.receive(frame))
             if not self.blocked:
                 for frame in self.ours.frames_to_send():
                     moved = True
-                    self._to_caller(self.theirs.receive(frame, 0.0))
+                    self._to_caller(self.theirs.receive(frame))
             for call in self.ours.take_drained():
                 moved = True
                 if not call.closed and call.receiver is not None:

@@ -26,10 +26,10 @@ def longer_path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """Every received frame costs some calls more."""
     receive = SessionV2.receive
 
-    def slower(self: SessionV2, message: bytes, now: float) -> Any:
+    def slower(self: SessionV2, message: bytes) -> Any:
         for _ in range(request.param - 1):
             _more()
-        return receive(self, message, now)
+        return receive(self, message)
 
     monkeypatch.setattr(SessionV2, "receive", slower)
     yield request.param

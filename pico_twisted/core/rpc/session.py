@@ -33,7 +33,6 @@ from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.call import (
     GRANT_BYTES,
     MAX_WINDOW_BYTES,
-    NEAR_WINDOW_BYTES,
     WINDOW_BYTES,
     Call,
 )
@@ -105,11 +104,12 @@ class Session(Protocol):
     rtt_s: float
     draining: bool
 
-    def receive(self, message: bytes, now: float) -> Event | None: ...
+    def receive(self, message: bytes) -> Event | None: ...
     def call(self, kind: int, payload: bytes, more: bool) -> Call: ...
     def send(self, call: Call, data: bytes, more: bool) -> None: ...
     def reset(self, call: Call, code: str, text: str = "") -> None: ...
     def consumed(self, call: Call, count: int, now: float) -> None: ...
+    def took(self, rtt_s: float) -> None: ...
     def drain(self) -> bool: ...
     def has_output(self) -> bool: ...
     def frames_to_send(self) -> list[bytes]: ...
@@ -139,6 +139,7 @@ class SessionBase:
         """
         self.last_received = now
         self.rtt_s = 0.0
+        self.near_rtt_s = 0.0  # without what the round trips under load took longer
         self.draining = False  # the peer said that it drains
         self.says = HEARTBEAT_PAYLOAD  # what our heartbeats carry
         self.note: bytes | None = None  # what the peer's last heartbeat carried, if that was anything special
@@ -160,6 +161,14 @@ class SessionBase:
         self._ask_at = now if asks_always else now + QUIET_S
         self._asks_once = False  # the round trip needs to be known
         self._told_drain = False
+
+    def took(self, rtt_s: float) -> None:
+        """Take a measured round trip. Windows follow the shortest ones: a queue on the way is no reason to grow."""
+        self.rtt_s = rtt_s
+        if self.near_rtt_s == 0.0 or rtt_s < self.near_rtt_s:
+            self.near_rtt_s = rtt_s
+        else:
+            self.near_rtt_s += (rtt_s - self.near_rtt_s) / 8
 
     # What the glue asks
 
@@ -399,7 +408,7 @@ class SessionV2(SessionBase):
         """Whether `frames_to_send` would give any."""
         return bool(self.first or self.turn or self._credit_due or self._control or self._echo is not None)
 
-    def receive(self, message: bytes, now: float) -> Event | None:
+    def receive(self, message: bytes) -> Event | None:
         """Take one message of the peer.
 
         Returns:
@@ -425,7 +434,7 @@ class SessionV2(SessionBase):
             if call is None:
                 if call_id <= self._highest or flags & (RESET | CREDIT):
                     return None  # late
-                return self._open(kind, call_id, flags, message, now)
+                return self._open(kind, call_id, flags, message)
             if kind != call.kind:
                 raise SessionError(1002, "the type of a call changed")
         if not flags & (RESET | CREDIT):
@@ -446,7 +455,7 @@ class SessionV2(SessionBase):
             return self._answered()
         return None
 
-    def _open(self, kind: int, call_id: int, flags: int, message: bytes, now: float) -> Event | None:
+    def _open(self, kind: int, call_id: int, flags: int, message: bytes) -> Event | None:
         if len(self._control) >= MAX_OWED_FRAMES or len(self._theirs) >= self._max_calls + MAX_OWED_FRAMES:
             raise SessionError(1008, "too many answers owed to a peer that does not read")
         self._highest = call_id
@@ -478,7 +487,6 @@ class SessionV2(SessionBase):
         call = Call(call_id, kind, False, WINDOW_BYTES)
         call.receive_left -= size
         call.unconsumed = size
-        call.granted_at = now
         call.receive_ended = not more
         self._theirs[call_id] = call
         return (OPENED, call, message[HEADER_BYTES:], more)
@@ -532,7 +540,10 @@ class SessionV2(SessionBase):
             self.turn.append(call)
 
     def consumed(self, call: Call, count: int, now: float) -> None:
-        """Our consumer took payload of the peer's stream: grant credit once half a window came together."""
+        """Our consumer took payload of the peer's stream: grant credit once half a window came together.
+
+        `now` is to be finer than a round trip; it is compared with nothing else.
+        """
         call.unconsumed -= count
         if call.receive_ended or call.closed:
             return
@@ -542,12 +553,13 @@ class SessionV2(SessionBase):
             return
         grant = call.returned
         if window < MAX_WINDOW_BYTES:
-            if call.is_held_up(grant, now, self.rtt_s, self.call_count()) and self._budget.allows_growth(call):
-                call.grow(now)
+            rtt_s = self.near_rtt_s
+            if call.is_held_up(grant, now, rtt_s, self.call_count()) and self._budget.allows_growth(call):
+                call.grow(now, rtt_s)
                 grant += window
-            elif window >= NEAR_WINDOW_BYTES and self.rtt_s == 0.0 and not self.asked_id and not self._asks_once:
+            if rtt_s == 0.0 and not self.asked_id and not self._asks_once:
                 self._asks_once = True
-                self._ask_at = now
+                self._ask_at = self.last_received
         call.granted_at = now
         call.returned = 0
         call.receive_left += grant

@@ -31,7 +31,7 @@ class SessionV1(SessionBase):
     def _first_credit(self) -> int:
         return ENDLESS
 
-    def receive(self, message: bytes, now: float) -> Event | None:
+    def receive(self, message: bytes) -> Event | None:
         """As `SessionV2.receive`."""
         if len(message) < HEADER_BYTES:
             raise SessionError(1002, "frame shorter than its header")

@@ -293,7 +293,7 @@ class Tunnel:
             return
         session = self.session
         try:
-            event = session.receive(message, self.parts.sweep.now)
+            event = session.receive(message)
         except SessionError as error:
             self.fail(error.code, error.reason)
             return
@@ -326,7 +326,7 @@ class Tunnel:
                 if call.receiver is not None:
                     call.receiver.reset(payload, extra)
         elif what == rpc.ECHO:
-            self.session.rtt_s = max(0.0, self.parts.clock.seconds() - self._asked_at)
+            self.session.took(max(0.0, self.parts.clock.seconds() - self._asked_at))
             self._count_round_trip(self.session.rtt_s)
         elif what == rpc.DRAINED:
             self._drain_answered()
@@ -507,7 +507,7 @@ class Tunnel:
 
     def consumed(self, call: Call, count: int) -> None:
         """Payload was taken by our consumer."""
-        self.session.consumed(call, count, self.parts.sweep.now)
+        self.session.consumed(call, count, self.parts.clock.seconds())
         if not self._due and self.session.has_output():
             self._output()
 

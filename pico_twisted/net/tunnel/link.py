@@ -131,7 +131,7 @@ class LinkServerProtocol(TunnelServerProtocol):
 
     def _opened(self, call: Call, payload: bytes, more: bool) -> None:
         if self._owes_answer:
-            self.session.consumed(call, len(payload), self.parts.sweep.now)
+            self.session.consumed(call, len(payload), self.parts.clock.seconds())
             self.send(call, b"", False)
         else:
             super()._opened(call, payload, more)
