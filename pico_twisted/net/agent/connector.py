@@ -255,7 +255,8 @@ class Connector:
                     raise
                 self._sent_elsewhere += 1
                 if keeps_wish and self._sent_elsewhere >= MAX_SENT_ELSEWHERE:
-                    self._sent_elsewhere = 0
+                    # There is one node behind the address, in all likelihood: from now on each attempt is one dial.
+                    self._sent_elsewhere = MAX_SENT_ELSEWHERE - 1
                     raise
             dial = self._plan.elsewhere(self._dialled, self._clock.seconds(), self._shun())
             await deferLater(self._clock, dial.delay_s)
