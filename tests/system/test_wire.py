@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from tests.peers import frames, v2, websocket
-from tests.peers.frames import CREDIT, HTTP, MORE, RESPONSE, WINDOW_BYTES
+from tests.peers.frames import CREDIT, HTTP, MAX_WINDOW_BYTES, MORE, RESPONSE, WINDOW_BYTES
 from tests.peers.pipe import PATIENCE_S, Ended
 from tests.system.raw import OK, ask, calls_of, gone, serves
 from tests.system.service import answer
@@ -277,7 +277,7 @@ def test_more_than_the_credit_resets_the_call(stack: Stack) -> None:
 
 
 def test_a_download_flows_within_the_credit(stack: Stack) -> None:
-    """A peer that keeps to its credit gets as much as it needs: 8 MiB pass, and no window is over 256 KiB."""
+    """A peer that keeps to its credit gets as much as it needs: 8 MiB pass, and nothing is granted beyond a window."""
     peer, endpoint = stack.v2_agent()
     client = ask(stack, endpoint)
     call = peer.next_call().call
@@ -288,8 +288,8 @@ def test_a_download_flows_within_the_credit(stack: Stack) -> None:
     assert len(client.read_response().body) == size
     sender.join(PATIENCE_S)
     granted = [struct.unpack("!I", frame.payload)[0] for frame in peer.seen if frame.call == call and frame.credit]
-    assert granted and max(granted) <= 4 * WINDOW_BYTES
-    assert WINDOW_BYTES + sum(granted) >= size
+    # How large the window gets depends on the round trip, and so on who else uses the machine.
+    assert granted and size <= WINDOW_BYTES + sum(granted) <= size + MAX_WINDOW_BYTES
     assert len(granted) <= size // (WINDOW_BYTES // 2) + 8, "credit is batched at half a window"
 
 
