@@ -11,6 +11,7 @@ from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import CREDIT, DRAIN, HEARTBEAT, HTTP, MORE, NOT_SUPPORTED, RESET, RESPONSE, TCP
 from pico_twisted.core.rpc.session import SessionError
 from pico_twisted.core.rpc.session_v1 import SessionV1
+from tests.core.sessions import sent
 
 BIG = 5 * 1024 * 1024
 
@@ -22,17 +23,6 @@ def make(*, asks: bool = False, max_calls: int = 10, budget: Budget | None = Non
     )
     session._check_invariants()
     return session
-
-
-def sent(session: SessionV1) -> list[tuple[int, int, int, bytes]]:
-    """All that the session wants to send now."""
-    out = []
-    while batch := session.frames_to_send():
-        for message in batch:
-            kind, call_id, flags = frames.HEADER.unpack_from(message)
-            out.append((kind, call_id, flags, bytes(message[12:])))
-    session._check_invariants()
-    return out
 
 
 def opened(session: SessionV1, call_id: int, payload: bytes = b"request", flags: int = 0) -> Call:

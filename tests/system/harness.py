@@ -73,6 +73,19 @@ def free_port() -> int:
     raise RuntimeError("no free port was found")
 
 
+def runs(pid: int) -> bool:
+    """Is it a process, and not one that has ended and is not yet looked at?"""
+    return state(pid) not in ("", "Z")
+
+
+def state(pid: int) -> str:
+    """The letter that Linux has for what a process does (proc(5)); empty when there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
 def short(value: object) -> str:
     """A table's value as part of a test's name."""
     if isinstance(value, str):

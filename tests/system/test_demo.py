@@ -11,9 +11,8 @@ import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
-from tests.system.harness import PATIENCE_S, ROOT, wait_until
+from tests.system.harness import PATIENCE_S, ROOT, runs, wait_until
 
 COMMAND = [sys.executable, str(ROOT / "demo" / "run.py")]
 
@@ -23,18 +22,9 @@ def processes_of(output: str) -> list[int]:
     return [int(number) for number in re.findall(r"process (\d+)", output)]
 
 
-def ended(pid: int) -> bool:
-    """Has this process gone? One that is left as a zombie, because nobody here reaps orphans, has."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return stat.rpartition(")")[2].split()[0] == "Z"
-
-
 def wait_ended(pids: list[int]) -> None:
-    """Wait until all of these have gone."""
-    wait_until(lambda: all(ended(pid) for pid in pids), f"the end of {pids}")
+    """Wait until all of these have gone. One that is left as a zombie, because nobody here reaps orphans, has."""
+    wait_until(lambda: not any(map(runs, pids)), f"the end of {pids}")
 
 
 def run_demo() -> str:
@@ -79,7 +69,7 @@ def test_without_a_terminal_it_ends_by_itself() -> None:
     assert " ".join(last_words) == ", ".join(f"{name} status 0" for name in names) + "."
     assert all(len(line) <= 100 for line in output.splitlines())
     pids = processes_of(output)
-    assert len(set(pids)) == 9 and all(ended(pid) for pid in pids)
+    assert len(set(pids)) == 9 and not any(map(runs, pids))
 
 
 def test_ports_that_are_taken() -> None:
@@ -107,7 +97,7 @@ def test_interrupted_while_it_starts() -> None:
         output += demo.stdout.read()
         assert demo.wait(PATIENCE_S) == 130, output
     pids = processes_of(output)
-    assert pids and all(ended(pid) for pid in pids)
+    assert pids and not any(map(runs, pids))
 
 
 def test_killed() -> None:
@@ -155,4 +145,4 @@ def test_on_a_terminal_it_follows_the_logs() -> None:
             demo.kill()
             demo.wait()
         os.close(ours)
-    assert all(ended(pid) for pid in processes_of(output))
+    assert not any(map(runs, processes_of(output)))

@@ -14,7 +14,7 @@ import pytest
 
 from pico_twisted.config import AgentConfig, NodeConfig
 from pico_twisted.config.values import read_duration
-from tests.system.harness import PATIENCE_S, ROOT, Admin, Bench, Ports, free_port, wait_until
+from tests.system.harness import PATIENCE_S, ROOT, Admin, Bench, Ports, free_port, state, wait_until
 from tests.system.service import Service
 
 pytestmark = pytest.mark.parametrize("bench", ["plain"], indirect=True)
@@ -123,8 +123,7 @@ def test_a_process_that_is_stuck_gives_no_signs_of_life(bench: Bench, systemd: L
     node = bench.command("node", "pico", *Ports.pick().flags(), env=systemd.env)
     systemd.wait("WATCHDOG=1", 2)
     node.signal(signal.SIGSTOP)
-    stat = Path(f"/proc/{node.pid}/stat")
-    wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "the node to stand still")
+    wait_until(lambda: state(node.pid) == "T", "the node to stand still")
     beats = systemd.beats()
     with pytest.raises(TimeoutError):
         wait_until(lambda: systemd.beats() > beats, "a sign of life", 4 * WATCHDOG_S)

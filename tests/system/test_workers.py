@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.harness import Process, free_port, wait_until
-from tests.system.workers import Host, runs
+from tests.system.harness import Process, free_port, runs, wait_until
+from tests.system.workers import Host
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ import pytest
 
 from pico_twisted.app.own_address import own_ip
 from tests.system.cluster import Cluster, unused_address
-from tests.system.harness import Bench, Ports, Process, wait_until
+from tests.system.harness import Bench, Ports, Process, runs, wait_until
 from tests.system.service import answer
 from tests.system.test_systemd import Listener
-from tests.system.workers import ENDPOINT, WORKERS, Clients, Host, children, free_row, runs, saying_who_asked
+from tests.system.workers import ENDPOINT, WORKERS, Clients, Host, children, free_row, saying_who_asked
 
 pytestmark = pytest.mark.parametrize("bench", ["plain"], indirect=True)
 JOINING = "--cluster.join={}"
@@ -197,10 +197,7 @@ def test_each_line_says_whose_it_is(bench: Bench, tmp_path: Path) -> None:
 def test_one_worker_for_each_core(bench: Bench, tmp_path: Path) -> None:
     """`auto` counts the cores that the process may use, and each worker gets one of them."""
     cores = sorted(os.sched_getaffinity(0))[:2]
-    ports = Ports.pick()
-    flags = [*ports.flags()[:3], "--cluster.gossip.bind-addr=127.0.0.1:0", "--cluster.workers=auto"]
-    node = Process("node", ["pico", *flags], tmp_path, prelude=_allowed(cores))
-    bench.processes.append(node)
+    node = on_cores(cores, bench, tmp_path, workers="auto")
     if len(cores) < 2:
         node.wait_output("is up")
         return
@@ -212,17 +209,19 @@ def test_one_worker_for_each_core(bench: Bench, tmp_path: Path) -> None:
 def test_workers_that_are_not_as_many_as_cores(bench: Bench, tmp_path: Path) -> None:
     """They are where the kernel puts them."""
     cores = sorted(os.sched_getaffinity(0))[:1]
-    ports = Ports.pick()
-    flags = [*ports.flags()[:3], "--cluster.gossip.bind-addr=127.0.0.1:0", "--cluster.workers=2"]
-    node = Process("node", ["pico", *flags], tmp_path, prelude=_allowed(cores))
-    bench.processes.append(node)
+    node = on_cores(cores, bench, tmp_path, workers="2")
     node.wait_output("is up with 2 workers")
     assert [os.sched_getaffinity(pid) for pid in children(node.pid)] == [set(cores)] * 2
     assert {os.sched_getscheduler(pid) for pid in children(node.pid)} == {os.SCHED_OTHER}
 
 
-def _allowed(cores: list[int]) -> str:
-    return f"import os; os.sched_setaffinity(0, {cores}); "
+def on_cores(cores: list[int], bench: Bench, directory: Path, *, workers: str) -> Process:
+    """A host that may use these cores only."""
+    flags = [*Ports.pick().flags()[:3], "--cluster.gossip.bind-addr=127.0.0.1:0", f"--cluster.workers={workers}"]
+    prelude = f"import os; os.sched_setaffinity(0, {cores}); "
+    node = Process("node", ["pico", *flags], directory, prelude=prelude)
+    bench.processes.append(node)
+    return node
 
 
 def test_a_log_file_of_twistd_gets_all_lines(bench: Bench, tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.harness import Bench, wait_until
+from tests.system.harness import Bench, state, wait_until
 from tests.system.service import Service
-from tests.system.workers import Clients, Host, saying_who_asked, state
+from tests.system.workers import Clients, Host, saying_who_asked
 
 pytestmark = pytest.mark.parametrize("bench", ["plain"], indirect=True)
 BACK_S = 15.0

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.peers.pipe import PATIENCE_S, Ended
 from tests.system import wire
-from tests.system.harness import Admin, Bench, Ports, Process, free_port, wait_until
+from tests.system.harness import Admin, Bench, Ports, Process, free_port, runs, wait_until
 from tests.system.service import Service, answer
 
 ENDPOINT = "web"
@@ -127,19 +127,6 @@ def saying_who_asked() -> Service:
     service = Service()
     service.handler = say
     return service
-
-
-def runs(pid: int) -> bool:
-    """Is it a process, and not one that has ended and is not yet looked at?"""
-    return state(pid) not in ("", "Z")
-
-
-def state(pid: int) -> str:
-    """The letter that Linux has for what a process does (proc(5)); empty when there is none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return ""
 
 
 @dataclass(frozen=True)
