@@ -559,7 +559,7 @@ class SessionV2(SessionBase):
                 grant += window
             if rtt_s == 0.0 and not self.asked_id and not self._asks_once:
                 self._asks_once = True
-                self._ask_at = self.last_received
+                self._ask_at = self.last_received  # due at once, by the clock of `tick`
         call.granted_at = now
         call.returned = 0
         call.receive_left += grant

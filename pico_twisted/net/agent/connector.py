@@ -255,7 +255,7 @@ class Connector:
                     raise
                 self._sent_elsewhere += 1
                 if keeps_wish and self._sent_elsewhere >= MAX_SENT_ELSEWHERE:
-                    # There is one node behind the address, in all likelihood: from now on each attempt is one dial.
+                    # There is one node behind the address, in all likelihood: one that insists dials once from now on.
                     self._sent_elsewhere = MAX_SENT_ELSEWHERE - 1
                     raise
             dial = self._plan.elsewhere(self._dialled, self._clock.seconds(), self._shun())
