@@ -16,6 +16,18 @@ def _reactor() -> None:
     reactor.install_reactor = lambda: None  # twistd installs Twisted's epoll reactor
 
 
+def _long_turns() -> None:
+    from pico_twisted.app import reactor
+
+    reactor.EVENTS_OF_A_TURN = 10_000  # type: ignore[misc]
+
+
+def _garbage() -> None:
+    from pico_twisted.app import daemon
+
+    daemon.spare_what_stays = lambda: None
+
+
 def _writes() -> None:
     from pico_twisted.net import flow
 
@@ -154,6 +166,8 @@ def _relay() -> None:
 
 WAYS: Final[dict[str, tuple[str, Callable[[], None]]]] = {
     "reactor": ("Twisted's epoll reactor", _reactor),
+    "long turns": ("a turn of the reactor is all that is ready", _long_turns),
+    "garbage": ("the garbage collector as Python sets it up", _garbage),
     "writes": ("transport.write, which waits for the reactor's next turn", _writes),
     "turns": ("each frame leaves with a write of its own", _turns),
     "frames": ("Autobahn takes the messages out of what was read", _frames),

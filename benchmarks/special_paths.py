@@ -2,7 +2,7 @@
 
     python benchmarks/special_paths.py [--connections 32] [--seconds 4] [--repeat 5] [WAY...]
 
-A path that is worth less than a twentieth of a daemon's CPU is not worth its lines.
+A path that is worth less than a twentieth of a daemon's CPU, or of the requests in a second, is not worth its lines.
 """
 
 from __future__ import annotations
@@ -19,16 +19,22 @@ from benchmarks.bed import Bed, Target, bed  # noqa: E402
 from benchmarks.load import Requests, small_requests  # noqa: E402
 from benchmarks.ordinary import WAYS  # noqa: E402
 from benchmarks.processes import RunFailed  # noqa: E402
-from benchmarks.run import WARM_UP_S, Progress, positive  # noqa: E402
+from benchmarks.run import MANY, WARM_UP_S, Progress, positive  # noqa: E402
 
 _ACROSS = frozenset({"relay"})
 """Ways that only requests across two nodes take."""
 _LOGGED = frozenset({"access log"})
 """Ways that only requests take that are logged."""
+_CROWDED = frozenset({"long turns", "garbage"})
+"""Ways that matter with many connections."""
 
 
 def _kind(way: str) -> str:
-    return "two nodes" if way in _ACROSS else "access log" if way in _LOGGED else "one node"
+    if way in _ACROSS:
+        return "two nodes"
+    if way in _LOGGED:
+        return "access log"
+    return f"{MANY} connections" if way in _CROWDED else "one node"
 
 
 def _start(test_bed: Bed, kind: str, name: str) -> Target:
@@ -66,28 +72,31 @@ class Run:
             with self._bed.ordinary(way):
                 targets[way] = _start(self._bed, kind, f"ordinary {way}")
         for target in targets.values():
-            self._load(target, WARM_UP_S)
+            self._load(kind, target, WARM_UP_S)
         rounds: list[dict[str, Requests]] = []
         for number in range(self._arguments.repeat):
             result = {}
             for way, target in targets.items():
                 self._progress(f"{kind}: round {number + 1} of {self._arguments.repeat}, {way or 'ours'}")
-                result[way] = self._load(target, self._arguments.seconds)
+                result[way] = self._load(kind, target, self._arguments.seconds)
             rounds.append(result)
         ours = ", ".join(f"{hop} {median(result[''].cpu_us(hop) for result in rounds):.1f}" for hop in targets[""].hops)
         return [f"ours, {kind}: {ours} us a request", *(self._row(way, targets[way], rounds) for way in ways), ""]
 
     def _row(self, way: str, target: Target, rounds: Sequence[dict[str, Requests]]) -> str:
-        cells = []
-        for hop in target.hops:
-            ratios = [result[way].cpu_us(hop) / result[""].cpu_us(hop) - 1.0 for result in rounds]
-            cells.append(f"{hop} {median(ratios):+6.1%} ({min(ratios):+.1%} to {max(ratios):+.1%})")
+        changes = {
+            hop: [result[way].cpu_us(hop) / result[""].cpu_us(hop) - 1.0 for result in rounds] for hop in target.hops
+        }
+        changes["requests/s"] = [result[way].per_second / result[""].per_second - 1.0 for result in rounds]
+        cells = [
+            f"{name} {median(ratios):+6.1%} ({min(ratios):+.1%} to {max(ratios):+.1%})"
+            for name, ratios in changes.items()
+        ]
         return f"  {WAYS[way][0]}:\n    {', '.join(cells)}"
 
-    def _load(self, target: Target, seconds: float) -> Requests:
-        return small_requests(
-            target, self._bed.directory, connections=self._arguments.connections, threads=1, seconds=seconds
-        )
+    def _load(self, kind: str, target: Target, seconds: float) -> Requests:
+        connections = MANY if kind == _kind("garbage") else self._arguments.connections
+        return small_requests(target, self._bed.directory, connections=connections, threads=1, seconds=seconds)
 
 
 def main() -> int:
@@ -107,7 +116,7 @@ def main() -> int:
     except RunFailed as error:
         print(f"\nthe run failed: {error}", file=sys.stderr)
         return 1
-    print("CPU that the ordinary way needs more than ours\n")
+    print("CPU that the ordinary way needs more than ours, and requests that it serves more in a second\n")
     print("\n".join(rows).rstrip())
     return 0
 

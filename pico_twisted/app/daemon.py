@@ -23,6 +23,7 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
+from pico_twisted.app.garbage import spare_what_stays
 from pico_twisted.app.notify import Notifier, notifier_from
 from pico_twisted.app.ports import CannotStart
 from pico_twisted.net.logs import Logging
@@ -127,6 +128,7 @@ class Daemon(Service):
         self._catch_signals()
         self.reactor.callWhenRunning(self._catch_signals)
         self.reactor.callWhenRunning(self._notifier.start)
+        self.reactor.callWhenRunning(spare_what_stays)
         self.serve()
 
     def stopService(self) -> Deferred[None]:

@@ -99,10 +99,10 @@ class Sweep:
 
 
 class EndOfTurn:
-    """Gathers what is to be done once the reactor has dispatched what it found ready.
+    """Gathers what is to be done once the reactor has dispatched the events of a turn.
 
     Args:
-        clock: the reactor. One that knows when it has dispatched all (`at_end_of_turn`) is asked to tell; another one
+        clock: the reactor. One that knows when it has dispatched them (`at_end_of_turn`) is asked to tell; another one
             gets a timer of no delay.
     """
 
