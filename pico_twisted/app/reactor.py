@@ -22,7 +22,7 @@ from twisted.logger import Logger
 
 log = Logger()
 
-EVENTS_OF_A_TURN: Final = 8
+EVENTS_OF_A_TURN: Final = 16
 """Events that are dispatched before what they brought leaves. The kernel has those that wait take their turn."""
 
 
