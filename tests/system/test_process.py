@@ -1,0 +1,124 @@
+"""What the daemons make of their process: the reactor's turns, and the garbage collector."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+from tests.system.harness import PATIENCE_S, ROOT, environment
+
+# Three readers for each event of a turn are ready at once, and have three times one byte to read.
+TURNS = """
+import json, socket
+from pico_twisted.app.reactor import EVENTS_OF_A_TURN, install_reactor
+
+install_reactor()
+from twisted.internet import reactor
+from twisted.internet.interfaces import IReadDescriptor
+from zope.interface import implementer
+
+order, turns = [], []
+count = 3 * EVENTS_OF_A_TURN
+
+
+@implementer(IReadDescriptor)
+class Reader:
+    def __init__(self, number):
+        self.number = number
+        self.ours, self.theirs = socket.socketpair()
+        self.theirs.send(b"123")
+
+    def fileno(self):
+        return self.ours.fileno()
+
+    def logPrefix(self):
+        return "reader"
+
+    def connectionLost(self, reason):
+        pass
+
+    def doRead(self):
+        self.ours.recv(1)
+        if not turns or turns[-1][1]:
+            turns.append([0, False])
+            reactor.at_end_of_turn(end)
+        turns[-1][0] += 1
+        order.append(self.number)
+        if len(order) == 3 * count:
+            reactor.callLater(0, reactor.stop)
+
+
+def end():
+    turns[-1][1] = True
+
+
+def begin():
+    for number in range(count):
+        reactor.addReader(Reader(number))
+
+
+reactor.callWhenRunning(begin)
+reactor.callLater(30, reactor.stop)
+reactor.run()
+print(json.dumps({"limit": EVENTS_OF_A_TURN, "order": order, "turns": [size for size, _ in turns]}))
+"""
+
+GARBAGE = """
+import gc, json, weakref
+from pico_twisted.app.garbage import OLDER, YOUNG_OBJECTS, spare_what_stays
+
+found = len(gc.get_objects())
+spare_what_stays()
+left = len(gc.get_objects())
+
+
+class Round:
+    def __init__(self):
+        self.me = self
+
+
+lost = weakref.ref(Round())
+gc.collect()
+now = gc.get_threshold()
+print(json.dumps({"found": found, "left": left, "lost": lost() is None, "now": now,
+                  "wanted": [YOUNG_OBJECTS, *OLDER]}))
+"""
+
+
+def run(program: str) -> Any:
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return json.loads(done.stdout)
+
+
+def test_turns_are_short() -> None:
+    """However many are ready, what a few events brought leaves before the next few are looked at."""
+    seen = run(TURNS)
+    assert sum(seen["turns"]) == 9 * seen["limit"]
+    assert max(seen["turns"]) == seen["limit"]
+
+
+def test_turns_are_fair() -> None:
+    """Nobody is served again while others wait that are ready."""
+    seen = run(TURNS)
+    everybody = list(range(3 * seen["limit"]))
+    for number in range(3):
+        served = seen["order"][number * len(everybody) :][: len(everybody)]
+        assert sorted(served) == everybody
+
+
+def test_garbage() -> None:
+    """What is there at the start is looked at no more; cycles that are made later are still found."""
+    seen = run(GARBAGE)
+    assert seen["found"] > 5000 and seen["left"] < seen["found"] / 20
+    assert seen["lost"]
+    assert seen["now"] == seen["wanted"]
