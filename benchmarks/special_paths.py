@@ -27,6 +27,7 @@ _LOGGED = frozenset({"access log"})
 """Ways that only requests take that are logged."""
 _CROWDED = frozenset({"long turns", "garbage"})
 """Ways that matter with many connections."""
+_MANY = f"{MANY} connections"
 
 
 def _kind(way: str) -> str:
@@ -34,7 +35,7 @@ def _kind(way: str) -> str:
         return "two nodes"
     if way in _LOGGED:
         return "access log"
-    return f"{MANY} connections" if way in _CROWDED else "one node"
+    return _MANY if way in _CROWDED else "one node"
 
 
 def _start(test_bed: Bed, kind: str, name: str) -> Target:
@@ -95,7 +96,7 @@ class Run:
         return f"  {WAYS[way][0]}:\n    {', '.join(cells)}"
 
     def _load(self, kind: str, target: Target, seconds: float) -> Requests:
-        connections = MANY if kind == _kind("garbage") else self._arguments.connections
+        connections = MANY if kind == _MANY else self._arguments.connections
         return small_requests(target, self._bed.directory, connections=connections, threads=1, seconds=seconds)
 
 

@@ -41,6 +41,10 @@ ATTACKERS = {"upstream": 40, "proxy": 40}
 MAX_FINDINGS = 10
 SETTLE_S = 8.0
 """When all attackers have left, the node's own deadlines pass within this time."""
+ASK_PAUSE_S = 0.02
+"""Between two requests of the honest client."""
+STACKS_S = 5.0
+"""A node that is not stopped has written its stacks by then, however it hangs."""
 
 
 class Findings:
@@ -86,6 +90,7 @@ class Node:
         self.proxy = ("127.0.0.1", int(ports["proxy"]))
         self.upstream = ("127.0.0.1", int(ports["upstream"]))
         self.log: list[str] = []
+        self._stacks = threading.Event()
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
 
@@ -97,6 +102,8 @@ class Node:
         assert self._process.stderr is not None
         for line in self._process.stderr:
             self.log.append(line)
+            if "(most recent call first)" in line:
+                self._stacks.set()
             if line.startswith("FAILURE"):
                 self._findings.add(f"the node logged a failure: {line.strip()}")
 
@@ -120,8 +127,9 @@ class Node:
 
     def show_stacks(self) -> None:
         """Let a node that hangs say where."""
+        self._stacks.clear()
         self._process.send_signal(signal.SIGUSR1)
-        time.sleep(0.5)
+        self._stacks.wait(STACKS_S)
 
     def stop(self) -> None:
         """End it."""
@@ -208,7 +216,7 @@ class Honest:
                 if not self._stopped.is_set():
                     self._node.show_stacks()
                     return
-            time.sleep(0.02)
+            self._stopped.wait(ASK_PAUSE_S)
 
     def ask(self) -> None:
         """One request, and a close look at its answer."""

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 from tests.system.harness import PATIENCE_S, ROOT, environment
 
 # Three readers for each event of a turn are ready at once, and have three times one byte to read.
@@ -100,19 +102,23 @@ def run(program: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_turns_are_short() -> None:
+@pytest.fixture(scope="module")
+def turns() -> Any:
+    """What `TURNS` saw."""
+    return run(TURNS)
+
+
+def test_turns_are_short(turns: Any) -> None:
     """However many are ready, what a few events brought leaves before the next few are looked at."""
-    seen = run(TURNS)
-    assert sum(seen["turns"]) == 9 * seen["limit"]
-    assert max(seen["turns"]) == seen["limit"]
+    assert sum(turns["turns"]) == 9 * turns["limit"]
+    assert max(turns["turns"]) == turns["limit"]
 
 
-def test_turns_are_fair() -> None:
+def test_turns_are_fair(turns: Any) -> None:
     """Nobody is served again while others wait that are ready."""
-    seen = run(TURNS)
-    everybody = list(range(3 * seen["limit"]))
+    everybody = list(range(3 * turns["limit"]))
     for number in range(3):
-        served = seen["order"][number * len(everybody) :][: len(everybody)]
+        served = turns["order"][number * len(everybody) :][: len(everybody)]
         assert sorted(served) == everybody
 
 
