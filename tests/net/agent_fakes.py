@@ -27,6 +27,9 @@ from pico_twisted.net.metrics import Metrics
 from pico_twisted.net.periodic import Sweep
 from pico_twisted.net.tunnel import Closed
 
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+UPGRADE = b"Connection: Upgrade\r\nUpgrade: echo\r\n"
+
 
 class FakeTunnel:
     """A tunnel whose other end is another session in the same process, pumped at once."""

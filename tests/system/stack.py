@@ -20,7 +20,8 @@ from tests.peers import v1, v2
 from tests.peers.pipe import PATIENCE_S
 from tests.system import wire
 from tests.system.cluster import SECRET
-from tests.system.harness import Bench, CurlAnswer, Node, Process, Settings, Tls, curl, merged, wait_until
+from tests.system.curl import CurlAnswer, curl
+from tests.system.harness import Bench, Node, Process, Settings, Tls, merged, wait_until
 from tests.system.service import Service
 
 # Each test gets the next service in turn: what a test left in the agent's pool of connections is long gone when its

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.system.harness import Admin, Bench, curl, free_port, wait_until
+from tests.system.curl import curl
+from tests.system.harness import Admin, Bench, free_port, wait_until
 from tests.system.service import Service, answer
 from tests.system.stack import Stack
 from tests.system.wire import connect

@@ -7,7 +7,8 @@ import re
 import pytest
 
 from tests.system.cluster import Cluster, Watch, rows
-from tests.system.harness import CLOCK_BACK, curl, wait_until
+from tests.system.curl import curl
+from tests.system.harness import CLOCK_BACK, wait_until
 from tests.system.service import Service
 
 THREE = ("n1", "n2", "n3")

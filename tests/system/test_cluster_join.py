@@ -7,7 +7,8 @@ import json
 import pytest
 
 from tests.system.cluster import Cluster, detail, statuses, unused_address
-from tests.system.harness import Node, Settings, curl, wait_until
+from tests.system.curl import curl
+from tests.system.harness import Node, Settings, wait_until
 from tests.system.service import Service
 
 

@@ -11,7 +11,8 @@ import pytest
 from tests.ctl.harness import picoctl
 from tests.system.asking import Asking
 from tests.system.cluster import FIVE, Cluster, rows, running_cluster, statuses
-from tests.system.harness import CurlAnswer, Node, curl, wait_until
+from tests.system.curl import CurlAnswer, curl
+from tests.system.harness import Node, wait_until
 from tests.system.service import Service
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from tests.system.asking import Asking
 from tests.system.cluster import SECRET, Cluster, running_cluster, statuses
-from tests.system.harness import Settings, Tls, curl
+from tests.system.curl import curl
+from tests.system.harness import Settings, Tls
 from tests.system.service import Service
 
 THREE = ("n1", "n2", "n3")

@@ -11,7 +11,8 @@ import pytest
 
 from tests.peers import v2, websocket
 from tests.peers.pipe import PATIENCE_S, Ended
-from tests.system.harness import Bench, CurlAnswer, Settings, Tls, free_port, wait_until
+from tests.system.curl import CurlAnswer
+from tests.system.harness import Bench, Settings, Tls, free_port, wait_until
 from tests.system.service import Connection, Service, answer
 from tests.system.stack import SHAPES, Stack
 from tests.system.wire import Broken, Response, Stream, connect

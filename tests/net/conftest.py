@@ -1,0 +1,23 @@
+"""Certificates for the tests of TLS."""
+
+from __future__ import annotations
+
+import pytest
+
+from pico_twisted.net.tls import ServerContext, server_context
+from tests.net.tls_port import Made, make
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make(tmp_path_factory.mktemp("authority"), "test authority", names=(), authority=True)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, authority: Made) -> Made:
+    return make(tmp_path_factory.mktemp("server"), "server", issuer=authority)
+
+
+@pytest.fixture
+def context(made: Made) -> ServerContext:
+    return server_context(made.cert_file, made.key_file)

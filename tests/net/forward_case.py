@@ -1,0 +1,27 @@
+"""What the tests of forwarded requests share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.task import Clock
+
+from pico_twisted.core.http1.head import HeadLimits, RequestHead, parse_request_head
+from pico_twisted.testing.node import NodeParts
+from pico_twisted.testing.tunnel import FakeCall, FakeTunnel
+from tests.net.doubles import Case
+
+TIMEOUT_S = 5.0
+IDLE_S = 8.0
+
+
+def case(*tunnels: FakeTunnel, **limits: Any) -> Case:
+    """A node with these tunnels."""
+    parts = NodeParts(Clock(), timeout_s=TIMEOUT_S, idle_timeout_s=IDLE_S, **limits)
+    return Case(parts, *tunnels)
+
+
+def head_and_body(call: FakeCall) -> tuple[RequestHead, bytes]:
+    """What was sent on a call."""
+    head, _, body = bytes(call.sent).partition(b"\r\n\r\n")
+    return parse_request_head(head + b"\r\n\r\n", HeadLimits()), body
