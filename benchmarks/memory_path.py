@@ -23,9 +23,9 @@ from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.net.agent.forwarder import Forwarder
 from pico_twisted.net.agent.pool import ServicePool
-from pico_twisted.net.metrics import Metrics
-from pico_twisted.net.periodic import EndOfTurn, Sweep
+from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tunnel import TunnelClientFactory, TunnelParts
+from pico_twisted.net.turn import EndOfTurn, Sweep
 from pico_twisted.testing.links import join, tell
 from pico_twisted.testing.node import NodeParts
 from pico_twisted.testing.transport import MemoryTransport

@@ -11,25 +11,25 @@ from typing import Any, Final
 
 
 def _reactor() -> None:
-    from pico_twisted.app import reactor
+    from pico_twisted.app.process import reactor
 
     reactor.install_reactor = lambda: None  # twistd installs Twisted's epoll reactor
 
 
 def _long_turns() -> None:
-    from pico_twisted.app import reactor
+    from pico_twisted.app.process import reactor
 
     reactor.EVENTS_OF_A_TURN = 10_000  # type: ignore[misc]
 
 
 def _garbage() -> None:
-    from pico_twisted.app import daemon
+    from pico_twisted.app.process import daemon
 
     daemon.spare_what_stays = lambda: None
 
 
 def _writes() -> None:
-    from pico_twisted.net import flow
+    from pico_twisted.net.socket import options as flow
 
     flow.writer = lambda transport: transport.write
 
@@ -66,7 +66,7 @@ def _masks() -> None:
 
 def _timers() -> None:
     from pico_twisted.net.agent.exchange import Exchange
-    from pico_twisted.net.forward import Forward
+    from pico_twisted.net.routing.forward import Forward
 
     _timed(Forward, "start", "_finish")
     _timed(Exchange, "begin", "_over")
@@ -121,7 +121,7 @@ def _requests() -> None:
 def _counters() -> None:
     from prometheus_client import Counter, Histogram
 
-    from pico_twisted.net.metrics import REQUEST_BOUNDS_S, Metrics
+    from pico_twisted.net.observe.metrics import REQUEST_BOUNDS_S, Metrics
 
     requests = Counter("ordinary_requests", "Requests.", ("method", "status"))
     seconds = Histogram("ordinary_seconds", "Durations.", buckets=REQUEST_BOUNDS_S)
@@ -140,7 +140,7 @@ def _counters() -> None:
 def _access_log() -> None:
     from twisted.logger import Logger
 
-    from pico_twisted.net.logs import AccessLog
+    from pico_twisted.net.observe.logs import AccessLog
 
     log = Logger(namespace="pico_twisted.net.access")
 
@@ -156,7 +156,8 @@ def _access_log() -> None:
 
 def _relay() -> None:
     from pico_twisted.core.rpc.http import ResponseStream
-    from pico_twisted.net import calls, link_request
+    from pico_twisted.net.links import request as link_request
+    from pico_twisted.net.routing import pending_call as calls
 
     link_request.relayed_request = lambda payload, limits: None
     calls.RelayedResponse = lambda limits, method, upgrade_asked: ResponseStream(  # type: ignore[assignment,misc]
@@ -184,7 +185,7 @@ WAYS: Final[dict[str, tuple[str, Callable[[], None]]]] = {
 def use(name: str) -> None:
     """Use an ordinary way from here on."""
     if name != "reactor":
-        from pico_twisted.app.reactor import install_reactor
+        from pico_twisted.app.process.reactor import install_reactor
 
         install_reactor()  # what is imported now may import the global one
     WAYS[name][1]()

@@ -9,19 +9,19 @@ from twisted.application.service import IService
 from twisted.logger import Logger
 
 from pico_twisted import __version__
-from pico_twisted.app.banner import agent_banner, guess_proxy_url
-from pico_twisted.app.daemon import Daemon, counted
-from pico_twisted.app.ports import BoundPort
+from pico_twisted.app.cli.banner import agent_banner, guess_proxy_url
+from pico_twisted.app.process.daemon import Daemon, counted
+from pico_twisted.app.process.ports import BoundPort
 from pico_twisted.config import AgentConfig, ConfigFaults
 from pico_twisted.net.admin.app import AgentAdminApp
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.agent.service import AgentService
-from pico_twisted.net.logs import Logging
-from pico_twisted.net.metrics import Metrics
-from pico_twisted.net.periodic import EndOfTurn, Sweep
+from pico_twisted.net.observe.logs import Logging
+from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.turn import EndOfTurn, Sweep
 
 if TYPE_CHECKING:
-    from pico_twisted.app.options import AgentOptions
+    from pico_twisted.app.cli.options import AgentOptions
 
 log = Logger()
 

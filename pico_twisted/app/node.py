@@ -18,38 +18,38 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from pico_twisted import __version__
-from pico_twisted.app.banner import node_banner
-from pico_twisted.app.cores import usable_cores
-from pico_twisted.app.daemon import Daemon, counted
-from pico_twisted.app.exposure import warn_of_exposure
-from pico_twisted.app.host import Host
-from pico_twisted.app.ports import BoundPort, CannotStart, GossipPort
-from pico_twisted.app.worker import Worker, worker_from
+from pico_twisted.app.cli.banner import node_banner
+from pico_twisted.app.cli.exposure import warn_of_exposure
+from pico_twisted.app.membership import Membership, MembershipSettings
+from pico_twisted.app.process.daemon import Daemon, counted
+from pico_twisted.app.process.ports import BoundPort, CannotStart, GossipPort
+from pico_twisted.app.workers.cpu_affinity import usable_cores
+from pico_twisted.app.workers.host import Host
+from pico_twisted.app.workers.worker import Worker, worker_from
 from pico_twisted.config import ConfigFaults, NodeConfig
 from pico_twisted.config.common import ServerTlsConfig
 from pico_twisted.config.values import duration_text
-from pico_twisted.core.cluster.table import ACTIVE, DRAINING
 from pico_twisted.core.http1.head import HeadLimits
+from pico_twisted.core.routing.table import ACTIVE, DRAINING
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.net.admin.app import AdminApp
 from pico_twisted.net.admin.forward import AdminTls
+from pico_twisted.net.admin.node_status import ADMIN_ADDR, ADMIN_SCHEME, PROXY_ADDR, VERSION, NodeStatus
 from pico_twisted.net.admin.site import admin_site
-from pico_twisted.net.cluster import ClusterService
-from pico_twisted.net.forward import ForwardSettings
-from pico_twisted.net.logs import Logging
-from pico_twisted.net.membership import Membership, MembershipSettings
-from pico_twisted.net.metrics import Metrics
-from pico_twisted.net.node_status import ADMIN_ADDR, ADMIN_SCHEME, PROXY_ADDR, VERSION, NodeStatus
-from pico_twisted.net.periodic import EndOfTurn, Sweep
+from pico_twisted.net.links.tls import LinkTls
+from pico_twisted.net.observe.logs import Logging
+from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.proxy.resource import ReverseResource
 from pico_twisted.net.proxy.site import ProxySettings, ProxySite
-from pico_twisted.net.tls import ServerContext, UnusableCertificateError, server_context, tls_sniffing
-from pico_twisted.net.tls_link import LinkTls
+from pico_twisted.net.routing.cluster_service import ClusterService
+from pico_twisted.net.routing.forward import ForwardSettings
+from pico_twisted.net.tls.server import ServerContext, UnusableCertificateError, server_context, tls_sniffing
 from pico_twisted.net.tunnel import TunnelParts
-from pico_twisted.net.upstream import UpstreamFactory
+from pico_twisted.net.tunnel.upstream import UpstreamFactory
+from pico_twisted.net.turn import EndOfTurn, Sweep
 
 if TYPE_CHECKING:
-    from pico_twisted.app.options import NodeOptions
+    from pico_twisted.app.cli.options import NodeOptions
 
 log = Logger()
 
@@ -196,7 +196,7 @@ class Node(Daemon):
             reactor=self.reactor,
             rng=random.SystemRandom(),
         )
-        self.status = NodeStatus(self.cluster, self.membership, self.reactor, self.ready)
+        self.status = NodeStatus(self.cluster, self.membership.core.view, self.reactor, self.ready)
         admin_tls = AdminTls(cluster.tls.ca) if cluster.tls.enabled else None
         worker = self._worker
         siblings = None if worker is None else worker.siblings()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from twisted.application.service import IService
 
-from .options import NodeOptions as Options
+from pico_twisted.app.cli.options import NodeOptions as Options
 
 __all__ = ["Options", "makeService"]
 
 
 def makeService(options: Options) -> IService:
     """The service of a node. Called by twistd once the options are read."""
-    from .reactor import install_reactor
+    from pico_twisted.app.process.reactor import install_reactor
 
     install_reactor()
-    from .node import make_node_service
+    from pico_twisted.app.node import make_node_service
 
     return make_node_service(options)

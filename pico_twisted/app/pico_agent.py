@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from twisted.application.service import IService
 
-from .options import AgentOptions as Options
+from pico_twisted.app.cli.options import AgentOptions as Options
 
 __all__ = ["Options", "makeService"]
 
 
 def makeService(options: Options) -> IService:
     """The service of an agent. Called by twistd once the options are read."""
-    from .reactor import install_reactor
+    from pico_twisted.app.process.reactor import install_reactor
 
     install_reactor()
-    from .agent import make_agent_service
+    from pico_twisted.app.agent import make_agent_service
 
     return make_agent_service(options)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pico_twisted.core.cluster.table import ClusterTable, endpoint_key
 from pico_twisted.core.gossip.events import KeysChanged, StatusChanged
-from pico_twisted.net.cluster import LocalRouter
-from pico_twisted.net.links import LinkSettings, NodeLinks
-from pico_twisted.net.tls_link import LinkTls
+from pico_twisted.core.routing.table import ClusterTable, endpoint_key
+from pico_twisted.net.links.links import LinkSettings, NodeLinks
+from pico_twisted.net.links.tls import LinkTls
+from pico_twisted.net.routing.cluster_service import LocalRouter
 from pico_twisted.testing.node import NodeParts
 
 

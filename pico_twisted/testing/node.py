@@ -9,15 +9,15 @@ from twisted.internet.task import Clock
 
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc.budget import Budget
-from pico_twisted.net.cluster import ClusterService
-from pico_twisted.net.forward import ForwardSettings
-from pico_twisted.net.logs import AccessLog
-from pico_twisted.net.metrics import Metrics
-from pico_twisted.net.periodic import EndOfTurn, Sweep
+from pico_twisted.net.observe.logs import AccessLog
+from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.proxy.resource import ReverseResource
 from pico_twisted.net.proxy.site import ProxySettings, ProxySite
+from pico_twisted.net.routing.cluster_service import ClusterService
+from pico_twisted.net.routing.forward import ForwardSettings
 from pico_twisted.net.tunnel import TunnelParts
-from pico_twisted.net.upstream import UpstreamFactory
+from pico_twisted.net.tunnel.upstream import UpstreamFactory
+from pico_twisted.net.turn import EndOfTurn, Sweep
 
 STEP_S = 0.05
 """How `pass_time` moves a clock: a sweep advances at most a second for each of its turns."""

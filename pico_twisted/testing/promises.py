@@ -26,10 +26,10 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from pico_twisted.core.cluster.table import ClusterTable
 from pico_twisted.core.gossip import Conflict, Event, KeysChanged, Member, Standing, StatusChanged, SyncWanted
 from pico_twisted.core.gossip.sealing import MAX_SENDERS
 from pico_twisted.core.gossip.suspicion import MOST_PATIENT
+from pico_twisted.core.routing.table import ClusterTable
 from pico_twisted.testing.simulated_node import Process
 from pico_twisted.testing.virtual_network import Reach, VirtualTime
 

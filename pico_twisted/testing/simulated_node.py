@@ -1,4 +1,4 @@
-"""One start of a node in the gossip simulator: a gossip core, driven on virtual time as `net/gossip` drives a real one.
+"""One start of a node in the gossip simulator: a gossip core on virtual time, driven as the UDP port drives a real one.
 
 A process can crash, leave in order, and be stopped for a while, as SIGSTOP does it. While it is stopped, what comes for
 it waits in a socket's buffer, and when it goes on it reads all of that at once, either before or after its overdue

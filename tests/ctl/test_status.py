@@ -19,11 +19,11 @@ from twisted.internet.threads import deferToThread
 from pico_twisted.net.admin.app import AgentAdminApp
 from pico_twisted.net.admin.shapes import GossipRow, NodeRow, to_json
 from pico_twisted.net.admin.site import admin_site
-from pico_twisted.net.metrics import Metrics
-from pico_twisted.net.periodic import Sweep
-from pico_twisted.net.tls import server_context, tls_sniffing
+from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.tls.server import server_context, tls_sniffing
+from pico_twisted.net.turn import Sweep
 from tests.ctl.harness import PATIENCE_S, PROGRAM, Done, environment, picoctl
-from tests.net.admin_fakes import Served, Status, in_reactor, node_app, reactor
+from tests.net.admin.admin_fakes import Served, Status, in_reactor, node_app, reactor
 from tests.system.certificates import Authority
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from pico_twisted.app.reactor import install_reactor
+from pico_twisted.app.process.reactor import install_reactor
 
 install_reactor()
 

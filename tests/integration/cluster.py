@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pico_twisted.net.links import NodeLinks
-from pico_twisted.net.tls_link import LinkTls
+from pico_twisted.net.links.links import NodeLinks
+from pico_twisted.net.links.tls import LinkTls
 from pico_twisted.testing.links import join, tell
 from tests.integration.harness import RunningNode, eventually, reactor
 

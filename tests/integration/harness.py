@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pico_twisted.core.rpc.budget import Budget
-from pico_twisted.net.metrics import Metrics
+from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tunnel import TunnelClientProtocol, connect_tunnel
 from pico_twisted.testing.node import NodeParts
 from pico_twisted.testing.service import Acceptor, Receiver

@@ -11,9 +11,9 @@ import pytest_twisted
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.protocol import Factory
 
-from pico_twisted.core.cluster.sync_frames import MAX_ANSWER_BYTES, MAX_REQUEST_BYTES
-from pico_twisted.net.link_sync import FetchFailed
-from pico_twisted.net.tunnel.link import PROOF_TIMEOUT_S
+from pico_twisted.core.links.sync_frames import MAX_ANSWER_BYTES, MAX_REQUEST_BYTES
+from pico_twisted.net.links.handshake import PROOF_TIMEOUT_S
+from pico_twisted.net.links.sync import FetchFailed
 from pico_twisted.testing.links import join
 from pico_twisted.testing.service import Receiver, echo
 from tests.integration.cluster import SECRET, LinkedNodes

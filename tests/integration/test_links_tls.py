@@ -10,9 +10,9 @@ import pytest
 import pytest_twisted
 from twisted.internet.threads import deferToThread
 
-from pico_twisted.net.certificates import UnusableCertificateError
-from pico_twisted.net.link_sync import FetchFailed
-from pico_twisted.net.tls_link import LinkTls
+from pico_twisted.net.links.sync import FetchFailed
+from pico_twisted.net.links.tls import LinkTls
+from pico_twisted.net.tls.certificates import UnusableCertificateError
 from pico_twisted.testing.service import echo
 from tests.integration.cluster import LinkedNodes
 from tests.integration.harness import GET, eventually, outcome

@@ -12,7 +12,7 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 
-from pico_twisted.app.ports import BoundPort, CannotStart, GossipPort
+from pico_twisted.app.process.ports import BoundPort, CannotStart, GossipPort
 from pico_twisted.config import Address
 from tests.integration.harness import eventually, reactor
 from tests.system.harness import free_port

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pico_twisted.net.tls import ServerContext, server_context
-from tests.net.tls_port import Made, make
+from pico_twisted.net.tls.server import ServerContext, server_context
+from tests.net.tls.tls_port import Made, make
 
 
 @pytest.fixture(scope="module")

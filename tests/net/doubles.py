@@ -9,8 +9,8 @@ from zope.interface.verify import verifyObject
 
 from pico_twisted.core.http1.forwarding import request_to_tunnel
 from pico_twisted.core.http1.head import HeadLimits, Keep, RequestHead, ResponseHead, parse_request_head
-from pico_twisted.net.forward import Forward
 from pico_twisted.net.interfaces import IDownstream
+from pico_twisted.net.routing.forward import Forward
 from pico_twisted.testing.node import NodeParts
 from pico_twisted.testing.tunnel import FakeCall, FakeTunnel
 

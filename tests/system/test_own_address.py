@@ -14,7 +14,7 @@ from tests.system.harness import PATIENCE_S, ROOT, environment
 
 _ASK = (
     "import json, sys\n"
-    "from pico_twisted.app.own_address import own_ip\n"
+    "from pico_twisted.app.process.own_address import own_ip\n"
     "towards, ipv4_only = json.loads(sys.argv[1])\n"
     "print(own_ip(towards, ipv4_only=ipv4_only))\n"
 )

@@ -14,7 +14,7 @@ from tests.system.harness import PATIENCE_S, ROOT, environment
 # Three readers for each event of a turn are ready at once, and have three times one byte to read.
 TURNS = """
 import json, socket
-from pico_twisted.app.reactor import EVENTS_OF_A_TURN, install_reactor
+from pico_twisted.app.process.reactor import EVENTS_OF_A_TURN, install_reactor
 
 install_reactor()
 from twisted.internet import reactor
@@ -69,7 +69,7 @@ print(json.dumps({"limit": EVENTS_OF_A_TURN, "order": order, "turns": [size for 
 
 GARBAGE = """
 import gc, json, weakref
-from pico_twisted.app.garbage import OLDER, YOUNG_OBJECTS, spare_what_stays
+from pico_twisted.app.process.garbage import OLDER, YOUNG_OBJECTS, spare_what_stays
 
 found = len(gc.get_objects())
 spare_what_stays()

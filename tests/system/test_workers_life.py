@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from pico_twisted.app.own_address import own_ip
+from pico_twisted.app.process.own_address import own_ip
 from tests.system.cluster import Cluster, unused_address
 from tests.system.harness import Bench, Ports, Process, runs, wait_until
 from tests.system.service import answer

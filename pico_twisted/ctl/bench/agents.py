@@ -25,9 +25,9 @@ from pico_twisted.ctl.bench.plan import BenchPlan
 from pico_twisted.ctl.bench.record import Churn
 from pico_twisted.ctl.ends import NoAnswer
 from pico_twisted.net.agent.connector import Connector, judge
-from pico_twisted.net.metrics import Metrics
-from pico_twisted.net.periodic import EndOfTurn, Sweep
+from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tunnel import TunnelClientProtocol, TunnelParts, connect_tunnel
+from pico_twisted.net.turn import EndOfTurn, Sweep
 
 log = Logger()
 

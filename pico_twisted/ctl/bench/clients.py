@@ -25,11 +25,11 @@ from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.ctl.bench.echo import SERVER
 from pico_twisted.ctl.bench.plan import BenchPlan
 from pico_twisted.ctl.bench.record import Record
-from pico_twisted.net.dialling import tcp_endpoint
-from pico_twisted.net.flow import tune, writer
-from pico_twisted.net.periodic import NEVER, Sweep
-from pico_twisted.net.tls import client_tls, explain_tls
-from pico_twisted.net.weather import why_not_connected
+from pico_twisted.net.observe.weather import why_not_connected
+from pico_twisted.net.socket.dialling import tcp_endpoint
+from pico_twisted.net.socket.options import tune, writer
+from pico_twisted.net.tls.client import client_tls, explain_tls
+from pico_twisted.net.turn import NEVER, Sweep
 
 log = Logger()
 

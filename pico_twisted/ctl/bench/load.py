@@ -22,7 +22,7 @@ from pico_twisted.ctl.bench.echo import body_of
 from pico_twisted.ctl.bench.plan import BenchPlan
 from pico_twisted.ctl.bench.record import Record
 from pico_twisted.ctl.bench.websocket import WebSocketWire
-from pico_twisted.net.periodic import Sweep
+from pico_twisted.net.turn import Sweep
 
 ENDLESS: Final = math.inf
 

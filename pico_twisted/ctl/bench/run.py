@@ -26,7 +26,7 @@ from pico_twisted.ctl.bench.load import Load
 from pico_twisted.ctl.bench.plan import BenchPlan
 from pico_twisted.ctl.bench.record import Outcome, Record
 from pico_twisted.ctl.ends import INTERRUPTED, NoAnswer
-from pico_twisted.net.tls import UnusableCertificateError
+from pico_twisted.net.tls.server import UnusableCertificateError
 
 PROGRESS_S: Final = 0.5
 INTERRUPTED_WAIT_S: Final = 2.0

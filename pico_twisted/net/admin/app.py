@@ -22,7 +22,7 @@ from pico_twisted.net.admin.forward import AdminTls, Fetcher, ForwardResource
 from pico_twisted.net.admin.host import HostResource, Siblings
 from pico_twisted.net.admin.shapes import NO_SUCH_NODE, to_json
 from pico_twisted.net.admin.status import INodeStatus
-from pico_twisted.net.metrics import CONTENT_TYPE, Metrics
+from pico_twisted.net.observe.metrics import CONTENT_TYPE, Metrics
 
 log = Logger()
 

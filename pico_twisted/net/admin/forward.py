@@ -35,9 +35,9 @@ from zope.interface import implementer
 from pico_twisted.net.admin.answers import answer, fail, refuse_method
 from pico_twisted.net.admin.shapes import NO_SUCH_NODE
 from pico_twisted.net.admin.status import INodeStatus
-from pico_twisted.net.tls import UnusableCertificateError, explain_tls
-from pico_twisted.net.tls_client import client_tls
-from pico_twisted.net.weather import why_not_connected
+from pico_twisted.net.observe.weather import why_not_connected
+from pico_twisted.net.tls.client import client_tls, explain_tls
+from pico_twisted.net.tls.server import UnusableCertificateError
 
 log = Logger()
 

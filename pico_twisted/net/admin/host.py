@@ -21,7 +21,7 @@ from twisted.web.server import NOT_DONE_YET
 from pico_twisted.net.admin.answers import JSON, answer, answer_json, fail
 from pico_twisted.net.admin.forward import Fetched, Fetcher
 from pico_twisted.net.admin.status import INodeStatus
-from pico_twisted.net.metrics import CONTENT_TYPE, Metrics
+from pico_twisted.net.observe.metrics import CONTENT_TYPE, Metrics
 
 log = Logger()
 

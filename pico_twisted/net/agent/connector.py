@@ -40,10 +40,11 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from pico_twisted.net.agent.backoff import Dial, DialPlan, Ended, Failed, Random
+from pico_twisted.core.agent.backoff import Dial, DialPlan, Ended, Failed, Random
 from pico_twisted.net.agent.gate import Gate
-from pico_twisted.net.metrics import Metrics
-from pico_twisted.net.tls import explain_tls
+from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.observe.weather import TIMED_OUT, Weather, why_not_connected
+from pico_twisted.net.tls.client import explain_tls
 from pico_twisted.net.tunnel import (
     ELSEWHERE,
     MAX_ELSEWHERE,
@@ -52,7 +53,6 @@ from pico_twisted.net.tunnel import (
     HandshakeTimeout,
     TunnelClientProtocol,
 )
-from pico_twisted.net.weather import TIMED_OUT, Weather, why_not_connected
 
 log = Logger()
 

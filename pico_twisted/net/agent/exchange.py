@@ -43,8 +43,8 @@ from pico_twisted.core.rpc.http import INTERIM_BYTES, CallProtocolError, Request
 from pico_twisted.core.rpc.session import SEND_HIGH_BYTES
 from pico_twisted.net.agent.connection import ServiceConnection
 from pico_twisted.net.interfaces import ICallReceiver
-from pico_twisted.net.linger import LINGER_S, Linger
-from pico_twisted.net.periodic import NEVER
+from pico_twisted.net.routing.linger import LINGER_S, Linger
+from pico_twisted.net.turn import NEVER
 
 if TYPE_CHECKING:
     from pico_twisted.net.agent.forwarder import Forwarder

@@ -14,9 +14,9 @@ from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.net.agent.exchange import Exchange
 from pico_twisted.net.agent.pool import ServicePool
 from pico_twisted.net.interfaces import ICallAcceptor
-from pico_twisted.net.metrics import Metrics
-from pico_twisted.net.periodic import Sweep
-from pico_twisted.net.weather import Weather, why_not_connected
+from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.observe.weather import Weather, why_not_connected
+from pico_twisted.net.turn import Sweep
 
 log = Logger()
 

@@ -14,9 +14,9 @@ from twisted.internet.protocol import Factory
 from pico_twisted.config.values import ServiceAddress
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.net.agent.connection import SecureServiceConnection, ServiceConnection
-from pico_twisted.net.dialling import tcp_endpoint
-from pico_twisted.net.periodic import Sweep
-from pico_twisted.net.tls import client_tls
+from pico_twisted.net.socket.dialling import tcp_endpoint
+from pico_twisted.net.tls.client import client_tls
+from pico_twisted.net.turn import Sweep
 
 MAX_IDLE: Final = 64
 """Idle connections kept for one service while it has little to do: few beside its own limit of open files."""

@@ -13,16 +13,16 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from pico_twisted.config import AgentConfig, ListenerConfig
+from pico_twisted.core.agent.backoff import Random
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc.budget import Budget
-from pico_twisted.net.agent.backoff import Random
 from pico_twisted.net.agent.forwarder import Forwarder
 from pico_twisted.net.agent.gate import Gate
 from pico_twisted.net.agent.pool import ServicePool
 from pico_twisted.net.agent.spread import Spread
-from pico_twisted.net.metrics import Metrics
-from pico_twisted.net.periodic import EndOfTurn, Sweep
+from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tunnel import TunnelClientProtocol, TunnelParts, connect_tunnel
+from pico_twisted.net.turn import EndOfTurn, Sweep
 
 log = Logger()
 

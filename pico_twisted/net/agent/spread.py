@@ -27,10 +27,10 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 
-from pico_twisted.net.agent.backoff import Random
+from pico_twisted.core.agent.backoff import Random
 from pico_twisted.net.agent.connector import Connect, Connector, Session
 from pico_twisted.net.agent.gate import Gate
-from pico_twisted.net.metrics import Metrics
+from pico_twisted.net.observe.metrics import Metrics
 
 AUTO: Final = 0
 """As many sessions as the cluster is worth: one, or two when it has more than one node."""

@@ -35,9 +35,9 @@ from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import error_response
 from pico_twisted.core.http1.head import END, RequestHead
 from pico_twisted.core.http1.server import ServerConnection
-from pico_twisted.net.flow import half_close, is_dead, plain_ip, tune, writer
-from pico_twisted.net.periodic import NEVER
 from pico_twisted.net.proxy.request import ProxyRequest
+from pico_twisted.net.socket.options import half_close, is_dead, plain_ip, tune, writer
+from pico_twisted.net.turn import NEVER
 
 if TYPE_CHECKING:
     from pico_twisted.net.proxy.site import ProxySite

@@ -20,8 +20,8 @@ from pico_twisted.core.http1.head import KEEP, RequestHead, ResponseHead
 from pico_twisted.net.interfaces import IDownstream
 
 if TYPE_CHECKING:
-    from pico_twisted.net.forward import Forward
     from pico_twisted.net.proxy.channel import ProxyChannel
+    from pico_twisted.net.routing.forward import Forward
 
 
 @implementer(IDownstream)

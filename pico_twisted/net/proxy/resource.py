@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from pico_twisted.core.cluster.endpoint import EndpointError, endpoint_of
 from pico_twisted.core.http1.forwarding import request_to_tunnel, sane_request_id
 from pico_twisted.core.http1.head import Keep, RequestHead
-from pico_twisted.net.forward import Forward, ForwardSettings
+from pico_twisted.core.routing.endpoint import EndpointError, endpoint_of
+from pico_twisted.net.routing.forward import Forward, ForwardSettings
 
 if TYPE_CHECKING:
     from pico_twisted.net.proxy.request import ProxyRequest

@@ -1,7 +1,7 @@
 """RPC over WebSocket: the only package that imports Autobahn.
 
 `base` drives a session over an open WebSocket, `server` and `client` are the two roles between an agent and its node,
-with their handshakes; `link` has both roles between nodes.
+with their handshakes. Both roles between nodes are in `net.links.handshake`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,6 @@ from pico_twisted.net.tunnel.client import (
     TunnelClientProtocol,
     connect_tunnel,
 )
-from pico_twisted.net.tunnel.link import (
-    PROOF_TIMEOUT_S,
-    LinkClientFactory,
-    LinkClientProtocol,
-    LinkServerFactory,
-    LinkServerProtocol,
-    connect_link,
-)
 from pico_twisted.net.tunnel.server import (
     HANDSHAKE_TIMEOUT_S,
     Admission,
@@ -50,17 +42,12 @@ __all__ = [
     "LISTENER_PATH",
     "MAX_ELSEWHERE",
     "MAX_REFUSAL_BODY_BYTES",
-    "PROOF_TIMEOUT_S",
     "SEND_HIGH_BYTES",
     "STALL_S",
     "Admission",
     "Closed",
     "HandshakeRefused",
     "HandshakeTimeout",
-    "LinkClientFactory",
-    "LinkClientProtocol",
-    "LinkServerFactory",
-    "LinkServerProtocol",
     "Refusal",
     "Tunnel",
     "TunnelClientFactory",
@@ -68,7 +55,6 @@ __all__ = [
     "TunnelParts",
     "TunnelServerFactory",
     "TunnelServerProtocol",
-    "connect_link",
     "connect_tunnel",
     "token_of",
     "tokens_of",

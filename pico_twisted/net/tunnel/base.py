@@ -36,11 +36,11 @@ from pico_twisted.core.rpc.frames import (
 )
 from pico_twisted.core.rpc.session import SessionError, SessionV2
 from pico_twisted.core.rpc.session_v1 import SessionV1
-from pico_twisted.net.flow import acknowledged_bytes, half_close, plain_ip, tune, writer
 from pico_twisted.net.interfaces import ITunnel
-from pico_twisted.net.metrics import Metrics
-from pico_twisted.net.periodic import NEVER, EndOfTurn, Sweep
+from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.socket.options import acknowledged_bytes, half_close, plain_ip, tune, writer
 from pico_twisted.net.tunnel.masking import lay_mask
+from pico_twisted.net.turn import NEVER, EndOfTurn, Sweep
 
 log = Logger(namespace="pico_twisted.net.tunnel")
 

@@ -20,17 +20,17 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from pico_twisted.core.cluster.link_handshake import NotThePeer
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import ResponseHead, parse_response_head
+from pico_twisted.core.links.handshake import NotThePeer
 from pico_twisted.core.rpc.frames import (
     HTTP,
     SUBPROTOCOL_V2,
     nodes_of,
 )
-from pico_twisted.net.dialling import tcp_endpoint
-from pico_twisted.net.flow import tune
-from pico_twisted.net.tls import client_tls
+from pico_twisted.net.socket.dialling import tcp_endpoint
+from pico_twisted.net.socket.options import tune
+from pico_twisted.net.tls.client import client_tls
 from pico_twisted.net.tunnel.base import LISTENER_PATH, Tunnel, TunnelParts, autobahn_log, peer_text, printable
 from pico_twisted.net.tunnel.resting import class_at_rest, rest
 

@@ -24,7 +24,7 @@ from pico_twisted.core.rpc.frames import (
     SUBPROTOCOL_V2,
 )
 from pico_twisted.core.rpc.session import HEARTBEAT_S
-from pico_twisted.net.flow import half_close
+from pico_twisted.net.socket.options import half_close
 from pico_twisted.net.tunnel.base import (
     CLOSE_TIMEOUT_S,
     TICK_S,

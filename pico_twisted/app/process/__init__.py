@@ -1,0 +1,1 @@
+"""A daemon as a process: signals, systemd, the reactor, ports."""

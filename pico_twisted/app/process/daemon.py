@@ -1,0 +1,218 @@
+"""What both daemons do with their process: signals, ordered stop, exit status.
+
+twistd stops its services together and waits for none of them in turn, and a second signal does nothing to it. So a
+daemon here is one service. The first SIGTERM or SIGINT stops the reactor, which waits for `stopService`: that runs
+the drain, with `grace_period` as its deadline. A second signal, or the deadline, cuts what is left. SIGHUP reloads.
+systemd is told of all that, if it listens.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import Service
+from twisted.internet import task
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
+from twisted.logger import ILogObserver, Logger
+from twisted.python.components import Componentized
+
+from pico_twisted.app.process.garbage import spare_what_stays
+from pico_twisted.app.process.ports import CannotStart
+from pico_twisted.app.process.systemd import Notifier, notifier_from
+from pico_twisted.net.observe.logs import Logging
+
+if TYPE_CHECKING:
+    from pico_twisted.app.cli.options import DaemonOptions
+
+log = Logger()
+
+POLL_S = 0.05
+"""How often a drain looks whether it may go on."""
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 node`, `3 nodes`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+class Daemon(Service):
+    """A service that owns its process. Subclasses bind, serve, drain, cut and reload.
+
+    Args:
+        reactor: of the process.
+        options: how twistd was called.
+        grace_s: from the first signal to the end.
+        logging: of the process.
+    """
+
+    def __init__(self, reactor: Any, options: DaemonOptions[Any], grace_s: float, logging: Logging) -> None:
+        self.reactor = reactor
+        self.logging = logging
+        self.command = options.command
+        self.background = options.background
+        self.grace_s = grace_s
+        self.stopping = False
+        self._cut = False
+        self._status = 0
+        self._notifier = Notifier(reactor, self.ready_state, self.status_line)
+        self._old_handlers: dict[int, Any] = {}
+
+    # What subclasses do
+
+    def bind(self) -> None:
+        """Take what may be taken only once: ports. Raises `CannotStart`."""
+
+    def serve(self) -> None:
+        """Everything is bound: begin."""
+
+    async def drain(self) -> None:
+        """Finish in order. Ends by itself; what it waits for ends it early when `cut_now` was called."""
+
+    def cut(self) -> None:
+        """Drop everything that is still open."""
+
+    def reload(self) -> None:
+        """SIGHUP."""
+
+    def ready_state(self) -> bool:
+        """Whether systemd may take the start for done. Asked until it is true, from the reactor."""
+        return True
+
+    def status_line(self) -> str:
+        """What the daemon does, in one line for people: systemd shows it."""
+        return ""
+
+    def fail(self, message: str) -> None:
+        """The daemon cannot go on: say why, stop in order, and end with status 1."""
+        if self._status:
+            return
+        self._status = 1
+        log.critical("The daemon ends: {reason}", reason=message)
+        self._notifier.status(message)
+        print(f"{self.command}: {message}", file=sys.__stderr__)
+        # twistd ends with status 0 however its reactor ends, so the status is given when all else is done
+        atexit.register(_end, self._status)
+        self._end()
+
+    # IService
+
+    def setServiceParent(self, parent: Any) -> None:
+        """twistd gives us our application: our log takes the place of its own."""
+        super().setServiceParent(parent)
+        if isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self.logging.observer)
+
+    def startService(self) -> None:
+        """Bind and serve, or end with one message and status 1."""
+        super().startService()
+        self._notifier = notifier_from(os.environ, os.getpid(), self.reactor, self.ready_state, self.status_line)
+        try:
+            self.bind()
+        except CannotStart as error:
+            self.cut()
+            self._notifier.status(str(error))
+            if self.background:  # nobody reads stderr any more; twistd tells its caller of an exception
+                log.critical("The daemon cannot start: {reason}", reason=str(error))
+                self.logging.flush()
+                sys.excepthook = lambda *details: None  # nor of the stack, which would go to the log line by line
+                raise
+            print(f"{self.command}: {error}", file=sys.__stderr__)
+            raise SystemExit(1) from error
+        self._catch_signals()
+        self.reactor.callWhenRunning(self._catch_signals)
+        self.reactor.callWhenRunning(self._notifier.start)
+        self.reactor.callWhenRunning(spare_what_stays)
+        self.serve()
+
+    def stopService(self) -> Deferred[None]:
+        """Drain. The reactor waits for the result."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self.stopping = True
+        self._notifier.stopping()
+        log.info("Stopping: requests in progress have {grace_s} s", grace_s=self.grace_s)
+        timer = self.reactor.callLater(self.grace_s, self._cut_now, "the grace period is over")
+        try:
+            await self.drain()
+        except Exception:
+            log.failure("The ordered stop failed")
+        if timer.active():
+            timer.cancel()
+        self.cut()
+        self._release_signals()
+        self._notifier.stop()
+        log.info("Stopped")
+        self.logging.flush()
+
+    async def until(self, reached: Callable[[], bool], within_s: float | None = None) -> bool:
+        """Wait for a condition, until everything is cut, or for `within_s`. Returns whether it was reached."""
+        end = None if within_s is None else self.reactor.seconds() + within_s
+        while not reached():
+            if self._cut or (end is not None and self.reactor.seconds() >= end):
+                return False
+            await task.deferLater(self.reactor, POLL_S)
+        return True
+
+    def _cut_now(self, why: str) -> None:
+        if not self._cut:
+            log.warn("Cutting what is left: {reason}", reason=why)
+            self._cut = True
+            self.cut()
+
+    def on_terminal(self, banner: Callable[[], str]) -> bool:
+        """Print the one block for a person who started us on a terminal. Returns whether there is one."""
+        stream = sys.__stderr__
+        if stream is None or not stream.isatty():
+            return False
+        stream.write(banner())
+        return True
+
+    # Signals
+
+    def _catch_signals(self) -> None:
+        """From before anybody is told that we are up; and again when the reactor, as it starts, has set its own."""
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+            handler = signal.signal(number, self._signalled)
+            if handler != self._signalled:
+                self._old_handlers[number] = handler
+
+    def _release_signals(self) -> None:
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+        self._old_handlers.clear()
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        self.reactor.callFromThread(self._hup if number == signal.SIGHUP else self._end)
+
+    def _end(self) -> None:
+        if self.stopping:
+            self._cut_now("second signal")
+            return
+        try:
+            self.reactor.stop()
+        except ReactorNotRunning:
+            self._cut_now("second signal")
+
+    def _hup(self) -> None:
+        if self.stopping:
+            return
+        with self._notifier.reloading():
+            try:
+                self.reload()
+            except Exception:
+                log.failure("The configuration could not be reloaded")
+
+
+def _end(status: int) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)

@@ -1,0 +1,300 @@
+"""Listening: bind, tell the real address, and stop without losing who is already in the queue."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import functools
+import ipaddress
+import socket
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet import task
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+
+from pico_twisted.app.process.own_address import own_ip
+from pico_twisted.config.values import Address
+from pico_twisted.net.socket.options import plain_ip
+
+log = Logger()
+
+BACKLOG = 4096
+"""Connections that the kernel queues for us, if net.core.somaxconn allows that many: a burst of clients, or a fleet of
+agents whose node restarts, must not meet a full queue."""
+SETTLE_S = 0.1
+"""What connections that are half made get to be made, when no new ones are begun."""
+PAIR_ATTEMPTS = 50
+"""How many free numbers are tried for a port of both TCP and UDP. Each fails only when a stranger has its UDP half."""
+
+
+class CannotStart(Exception):
+    """What stops a daemon before it serves anything: one clear line for the operator."""
+
+
+def shared_sockets(key: str, address: Address, count: int) -> list[socket.socket]:
+    """Listening sockets of one address, for as many processes. The kernel spreads connections evenly over them.
+
+    Each has a queue of its own, which lives as long as any process holds the socket: whoever holds it too can give it
+    to the next process, and no connection in it is lost.
+
+    Args:
+        key: the key of the address in the configuration, for messages.
+        address: where; with port 0 on a free one.
+        count: how many.
+
+    Raises:
+        CannotStart: nothing can listen there.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        sockets.append(_shared(address, None))
+        while len(sockets) < count:
+            sockets.append(_shared(address, sockets[0].getsockname()))
+    except OSError as error:
+        for sock in sockets:
+            sock.close()
+        raise CannotStart(f"cannot listen on {address} ({key}): {_reason(error)}") from error
+    return sockets
+
+
+def _shared(address: Address, beside: tuple[Any, ...] | None) -> socket.socket:
+    """The first such socket of an address, which must be free, or one beside it."""
+    if beside is not None:
+        return _bind_shared(socket.AF_INET6 if ":" in beside[0] else socket.AF_INET, beside)
+    if address.is_all:
+        try:
+            return _bind_first(
+                socket.AF_INET6 if ":" in (address.host or "::") else socket.AF_INET, address.host or "::", address.port
+            )
+        except OSError as error:
+            if address.host or error.errno == errno.EADDRINUSE:
+                raise
+            return _bind_first(socket.AF_INET, "0.0.0.0", address.port)
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return _bind_first(found[0][0], str(found[0][4][0]), address.port)
+
+
+def _bind_first(family: int, host: str, port: int) -> socket.socket:
+    """Only alone is a socket refused an address at which another process of ours shares already."""
+    with socket.socket(family) as alone:
+        alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        alone.bind((host, port))
+        where = alone.getsockname()
+        if port:
+            alone.listen(1)  # bound is not yet refused
+    return _bind_shared(family, where)
+
+
+def _bind_shared(family: int, where: tuple[Any, ...]) -> socket.socket:
+    sock = socket.socket(family)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(where)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def advertised(bound: Address, configured: Address | None, towards: Sequence[str] | None) -> str:
+    """The address under which others reach a port: what is configured, else the bound IP, else the host's own.
+
+    Args:
+        bound: its real address.
+        configured: by the operator, if at all.
+        towards: hosts from which it is to be reached, names or IPs; None when it is bound to one interface.
+    """
+    if configured is not None:
+        return str(configured)
+    host = bound.host if towards is None else _own_ip(tuple(towards), bound.host == "0.0.0.0")
+    return str(Address(host=host, port=bound.port))
+
+
+class BoundPort:
+    """One listening TCP port.
+
+    Args:
+        reactor: listens.
+        key: the key of its address in the configuration, for messages.
+        address: where.
+        factory: makes its protocols.
+        descriptor: of a socket that listens there already, which is taken over; None to bind one.
+
+    Raises:
+        CannotStart: nothing can listen there.
+    """
+
+    def __init__(self, reactor: Any, key: str, address: Address, factory: Any, descriptor: int | None = None) -> None:
+        self._reactor = reactor
+        self._all = address.is_all
+        try:
+            if descriptor is None:
+                self._port = _listen(reactor, address, factory)
+            else:
+                self._port = _adopt(reactor, descriptor, factory)
+        except (CannotListenError, OSError) as error:
+            raise CannotStart(f"cannot listen on {address} ({key}): {_reason(error)}") from error
+
+    @property
+    def bound(self) -> Address:
+        """The address that it listens on, with the real port."""
+        here = self._port.getHost()
+        return Address(host=here.host, port=here.port)
+
+    @property
+    def open_to_all(self) -> bool:
+        """Bound to every interface."""
+        return self._all
+
+    @property
+    def is_loopback(self) -> bool:
+        """Only this machine reaches it."""
+        return ipaddress.ip_address(plain_ip(self.bound.host)).is_loopback
+
+    def advertised(self, configured: Address | None, towards: Sequence[str] = ()) -> str:
+        """The address under which others reach it: what is configured, else the bound IP, else the host's own.
+
+        Args:
+            configured: by the operator, if at all.
+            towards: hosts from which it is to be reached, names or IPs, when it is bound to every interface.
+        """
+        return advertised(self.bound, configured, towards if self._all else None)
+
+    def pause(self) -> None:
+        """Accept nobody for now: who connects waits in the queue."""
+        self._port.stopReading()
+
+    def resume(self) -> None:
+        """Accept again, those first who waited."""
+        self._port.startReading()
+
+    async def stop(self) -> None:
+        """Listen no longer, and lose nobody: closing a listening socket resets the connections in its queue.
+        Idempotent.
+
+        So first no new connection is begun (its client tries again after a second, and is then refused cleanly), then
+        those that were on their way are accepted, and then the socket is closed.
+        """
+        port, self._port = self._port, _Stopped(self._port)
+        if isinstance(port, _Stopped):
+            return
+        _drop_new_connections(port.socket)
+        await task.deferLater(self._reactor, SETTLE_S)
+        port.numberAccepts = BACKLOG
+        port.doRead()
+        await port.stopListening()
+
+
+class GossipPort(BoundPort):
+    """A port with one number for TCP and UDP.
+
+    Args:
+        reactor: listens.
+        key: the key of its address in the configuration, for messages.
+        address: where; with port 0 on a number that is free for both.
+        factory: makes the protocols of TCP connections.
+        protocol: gets the packets. On a port of both IP families its transport takes and gives IPv4 addresses in
+            their IPv6 form, `::ffff:192.0.2.1`.
+        max_packet_bytes: the largest packet that is read whole; a larger one is cut.
+
+    Raises:
+        CannotStart: nothing can listen there.
+    """
+
+    def __init__(
+        self, reactor: Any, key: str, address: Address, factory: Any, protocol: Any, max_packet_bytes: int
+    ) -> None:
+        attempts = 1 if address.port else PAIR_ATTEMPTS
+        while True:
+            attempts -= 1
+            super().__init__(reactor, key, address, factory)
+            bound = self.bound
+            try:
+                self._udp: Any = reactor.listenUDP(
+                    bound.port, protocol, interface=bound.host, maxPacketSize=max_packet_bytes
+                )
+                return
+            except CannotListenError as error:
+                self._port.stopListening()
+                if not attempts or getattr(error.socketError, "errno", None) != errno.EADDRINUSE:
+                    raise CannotStart(f"cannot listen on {address} ({key}, UDP): {_reason(error)}") from error
+
+    async def stop(self) -> None:
+        """Accept no more connections, and then no more packets either. Idempotent."""
+        await super().stop()
+        udp, self._udp = self._udp, None
+        if udp is not None:
+            await udp.stopListening()
+
+
+@functools.cache
+def _own_ip(towards: tuple[str, ...], ipv4_only: bool) -> str:
+    """Found out once for the process: all ports tell the same, and a slow name server is waited for once."""
+    return own_ip(towards, ipv4_only=ipv4_only)
+
+
+def _reason(error: Exception) -> str:
+    """Why nothing can listen, in the system's words."""
+    reason = getattr(error, "socketError", error)
+    return getattr(reason, "strerror", None) or str(reason)
+
+
+def _drop_new_connections(sock: socket.socket) -> None:
+    """Have the kernel drop every SYN to a listening socket, as if it were lost on the way (Linux; else nothing)."""
+    program = b"".join(struct.pack("=HBBI", *line) for line in _DROP_SYN)
+    code = ctypes.create_string_buffer(program)
+    try:
+        sock.setsockopt(
+            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(_DROP_SYN), ctypes.addressof(code))
+        )
+    except OSError:
+        log.debug("No filter on the listening socket")
+
+
+def _adopt(reactor: Any, descriptor: int, factory: Any) -> Any:
+    """Listen on a socket of the parent. The process that had it before may have stopped taking connections."""
+    with socket.socket(fileno=descriptor) as sock:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+        return reactor.adoptStreamPort(sock.fileno(), sock.family, factory)
+
+
+_SO_ATTACH_FILTER = 26
+_SO_DETACH_FILTER = 27
+# Classic BPF over the TCP header: load the flags, keep SYN and ACK, drop what has SYN alone.
+_DROP_SYN = (
+    (0x30, 0, 0, 13),  # ldb [13]
+    (0x54, 0, 0, 0x12),  # and #0x12
+    (0x15, 0, 1, 0x02),  # jeq #0x02, next, skip one
+    (0x06, 0, 0, 0),  # ret #0
+    (0x06, 0, 0, 0xFFFFFFFF),  # ret #-1
+)
+
+
+class _Stopped:
+    """Remembers the address of a port that listens no longer."""
+
+    def __init__(self, port: Any) -> None:
+        self._host = port.getHost()
+
+    def getHost(self) -> Any:
+        return self._host
+
+
+def _listen(reactor: Any, address: Address, factory: Any) -> Any:
+    if address.is_all:
+        try:
+            return reactor.listenTCP(address.port, factory, backlog=BACKLOG, interface=address.host or "::")
+        except CannotListenError as error:
+            if address.host or getattr(error.socketError, "errno", None) == errno.EADDRINUSE:
+                raise
+            return reactor.listenTCP(address.port, factory, backlog=BACKLOG, interface="0.0.0.0")
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return reactor.listenTCP(address.port, factory, backlog=BACKLOG, interface=found[0][4][0])

@@ -1,1 +1,0 @@
-"""Who holds which endpoint, and who gets the next request. Pure."""

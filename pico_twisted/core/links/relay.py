@@ -1,0 +1,135 @@
+"""An http call between a node link and an agent: the node in the middle reads only what it has to know.
+
+What is needed. A request that crosses a link is read in full by the node that took it from its client, and by the
+agent; its response by the agent, and by the node that the client waits at. The node between them has to find a
+registration, to know whether it may try another one, and to see what else than an ordinary response comes. Reading both
+heads in full once more would be a quarter of all that it does.
+
+What was chosen. A head goes on as the bytes that it came as. The caller writes `x-pico-endpoint` as the first field, so
+that it can be read and taken out without a look at the others. Of a response the status is enough.
+
+What can go wrong. Whatever is not written as a node or an agent of this kind writes it is read in full, by
+`core.rpc.http`: upgrades, interim responses, a 502 that may say that another agent should be tried. What else may be
+wrong with a head or a body is found by whoever reads it at the end, as it would be if nobody stood between.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pico_twisted.core.http1.head import END, End, HeadLimits, RequestHead, ResponseHead, parse_request_head
+from pico_twisted.core.rpc.http import ResponseStream
+
+_ENDPOINT_LINE: Final = b"x-pico-endpoint: "
+_CONNECTION_LINE: Final = b"\r\nConnection:"
+_VERSION: Final = b"HTTP/1.1 "
+_ORDINARY: Final = {b"%d " % status: status for status in range(200, 600) if status != 502}
+
+
+class RelayedRequest:
+    """The head of a request without an upgrade, as far as it was read. Looks like a `RequestHead` to `Forward`.
+
+    Attributes:
+        raw: the head as it goes on to an agent.
+        method: of the request.
+        endpoint: the value of the `x-pico-endpoint` that was taken out.
+    """
+
+    __slots__ = ("_limits", "_whole", "endpoint", "method", "raw", "upgrade")
+
+    def __init__(self, raw: bytes, endpoint: bytes, limits: HeadLimits) -> None:
+        self.raw = raw
+        self.method = raw[: raw.find(b" ")]
+        self.endpoint = endpoint
+        self.upgrade: bytes | None = None
+        self._limits = limits
+        self._whole: RequestHead | None = None
+
+    @property
+    def whole(self) -> RequestHead:
+        """The head, read in full, for an agent of version 1.
+
+        Raises:
+            Http1Error: it is not valid HTTP. So do the properties below.
+        """
+        if self._whole is None:
+            self._whole = parse_request_head(self.raw, self._limits)
+        return self._whole
+
+    @property
+    def length(self) -> int | None:
+        """Content-Length."""
+        return self.whole.length
+
+    @property
+    def has_body(self) -> bool:
+        """Whether bytes of a body follow the head."""
+        return self.whole.has_body
+
+    @property
+    def expect_continue(self) -> bool:
+        """The client waits for a 100."""
+        return self.whole.expect_continue
+
+
+def relayed_request(payload: bytes, limits: HeadLimits) -> tuple[RelayedRequest, bytes] | None:
+    """Take a request out of the first frame of its call.
+
+    Args:
+        payload: of the frame.
+        limits: what its head is held to.
+
+    Returns:
+        The head, and the body bytes behind it; None when it has to be read in full.
+    """
+    line = payload.find(b"\r\n") + 2
+    value = line + len(_ENDPOINT_LINE)
+    if payload[line:value] != _ENDPOINT_LINE:
+        return None
+    value_end = payload.find(b"\r\n", value)
+    end = payload.find(b"\r\n\r\n", value_end, limits.head_bytes) + 4
+    if end < 4 or payload.find(_CONNECTION_LINE, value_end, end) >= 0:
+        return None
+    raw = payload[:line] + payload[value_end + 2 : end]
+    return RelayedRequest(raw, payload[value:value_end], limits), payload[end:]
+
+
+class RelayedResponse:
+    """The response of one http call to an agent of version 2, for a link. Used like a `ResponseStream`.
+
+    The `raw` of a head that it gives may have body bytes behind it.
+
+    Args:
+        limits, method, upgrade_asked: as of `ResponseStream`, which reads what is not ordinary.
+    """
+
+    __slots__ = ("_begun", "_limits", "_method", "_upgrade_asked", "_whole")
+
+    def __init__(self, limits: HeadLimits, method: bytes, upgrade_asked: bool) -> None:
+        self._limits = limits
+        self._method = method
+        self._upgrade_asked = upgrade_asked
+        self._begun = False
+        self._whole: ResponseStream | None = None
+
+    def feed(self, payload: bytes, more: bool) -> list[ResponseHead | bytes | End]:
+        """Take the payload of one frame. What it returns ends with `END` when the response is complete.
+
+        Raises:
+            Http1Error, CallProtocolError: as `ResponseStream.feed`.
+        """
+        if self._whole is not None:
+            return self._whole.feed(payload, more)
+        events: list[ResponseHead | bytes | End] = []
+        if not self._begun:
+            status = _ORDINARY.get(payload[9:13]) if payload[:9] == _VERSION else None
+            if status is None:
+                self._whole = ResponseStream(2, self._limits, self._method, self._upgrade_asked)
+                return self._whole.feed(payload, more)
+            self._begun = True
+            events.append(ResponseHead(status, fields=[], index={}, raw=payload))
+        elif payload:
+            events.append(payload)
+        if not more:
+            events.append(END)
+        return events

@@ -1,0 +1,147 @@
+"""What a node says of itself and of the others on its admin port."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from pico_twisted.core.gossip import Member
+from pico_twisted.core.gossip.members import GOSSIP_ADDR
+from pico_twisted.core.gossip.state import VersionedMap
+from pico_twisted.core.gossip.view import View
+from pico_twisted.core.routing.table import ACTIVE, DRAINING, Node
+from pico_twisted.net.admin.shapes import GossipDetail, GossipEntry, GossipRow, NodeDetail, NodeRow
+from pico_twisted.net.admin.status import INodeStatus
+from pico_twisted.net.routing.cluster_service import ClusterService
+
+LOCAL = "local"
+PROXY_ADDR = "proxy_addr"
+ADMIN_ADDR = "admin_addr"
+ADMIN_SCHEME = "admin_scheme"
+VERSION = "version"
+
+
+@implementer(INodeStatus)
+class NodeStatus:
+    """A node's view.
+
+    Args:
+        cluster: of this node.
+        view: what this node believes of the others.
+        clock: tells the time.
+        ready: whether requests may come, and if not, why.
+    """
+
+    def __init__(
+        self,
+        cluster: ClusterService,
+        view: View,
+        clock: IReactorTime,
+        ready: Callable[[], tuple[bool, str]],
+    ) -> None:
+        self.node_id = cluster.node_id
+        self.ready = ready
+        self._cluster = cluster
+        self._view = view
+        self._clock = clock
+
+    # INodeStatus
+
+    def nodes(self) -> list[NodeRow]:
+        """All nodes that this one knows, itself first."""
+        others = sorted(self._cluster.table.nodes.items())
+        return [self._own().row(), *(_detail(node_id, node).row() for node_id, node in others)]
+
+    def node(self, id: str) -> NodeDetail | None:
+        """One node by its ID, this one by `local`."""
+        if id in (LOCAL, self.node_id):
+            return self._own()
+        node = self._cluster.table.nodes.get(id)
+        return None if node is None else _detail(id, node)
+
+    def endpoints(self) -> Mapping[str, int]:
+        """The registrations of this node."""
+        return self._cluster.registry.counts()
+
+    def gossip_nodes(self) -> list[GossipRow]:
+        """What gossip knows of each node, this one first."""
+        members = sorted(self._view.members.items())
+        return [self._own_gossip().row(), *(self._gossip(member).row() for _, member in members)]
+
+    def gossip_node(self, id: str) -> GossipDetail | None:
+        """The same of one node with its keys."""
+        if id in (LOCAL, self.node_id):
+            return self._own_gossip()
+        member = self._view.members.get(id)
+        return None if member is None else self._gossip(member)
+
+    def admin_url(self, id: str) -> str | None:
+        """Where another node's admin port is reached."""
+        node = self._cluster.table.nodes.get(id)
+        if node is None or not node.text(ADMIN_ADDR):
+            return None
+        return f"{node.text(ADMIN_SCHEME) or 'http'}://{node.text(ADMIN_ADDR)}"
+
+    # What they are made of
+
+    def _own(self) -> NodeDetail:
+        said = self._view.own.get
+        return NodeDetail(
+            id=self.node_id,
+            status=DRAINING if self._cluster.draining else ACTIVE,
+            proxy_addr=str(said(PROXY_ADDR) or ""),
+            admin_addr=str(said(ADMIN_ADDR) or ""),
+            gossip_addr=str(said(GOSSIP_ADDR) or ""),
+            version=str(said(VERSION) or ""),
+            endpoints=self._cluster.registry.counts(),
+        )
+
+    def _own_gossip(self) -> GossipDetail:
+        view = self._view
+        return GossipDetail(
+            id=self.node_id,
+            generation=view.generation,
+            status=DRAINING if self._cluster.draining else ACTIVE,
+            local=True,
+            heartbeat=view.heartbeat,
+            version=view.own.version,
+            floor=view.own.floor,
+            tombstones=view.own.tombstones,
+            suspicion=0.0,
+            heard_s=0.0,
+            keys=_entries(view.own),
+        )
+
+    def _gossip(self, member: Member) -> GossipDetail:
+        now = self._clock.seconds()
+        return GossipDetail(
+            id=member.node_id,
+            generation=member.generation,
+            status=member.status,
+            local=False,
+            heartbeat=member.heartbeat,
+            version=member.map.version,
+            floor=member.map.floor,
+            tombstones=member.map.tombstones,
+            suspicion=round(member.accrual.value(member.silence_s(now)), 2),
+            heard_s=round(max(0.0, now - member.alive_at), 3),
+            keys=_entries(member.map),
+        )
+
+
+def _entries(held: VersionedMap) -> dict[str, GossipEntry]:
+    return {key: GossipEntry(value=value, version=version) for key, (value, version) in held.versions().items()}
+
+
+def _detail(node_id: str, node: Node) -> NodeDetail:
+    return NodeDetail(
+        id=node_id,
+        status=node.status,
+        proxy_addr=node.text(PROXY_ADDR),
+        admin_addr=node.text(ADMIN_ADDR),
+        gossip_addr=node.text(GOSSIP_ADDR),
+        version=node.text(VERSION),
+        endpoints=dict(node.endpoints) if node.status in (ACTIVE, DRAINING) else {},
+    )

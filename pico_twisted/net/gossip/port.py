@@ -1,0 +1,330 @@
+"""The gossip port's UDP side: feeds one `core.gossip.Gossip`, sends what it says, dispatches its events.
+
+One timer wakes the core when it asks for it. Names, in `cluster.join` and in advertised addresses, are looked up again
+and again: a seed whose address changed is found, and a healed partition rejoins however long it lasted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+import attrs
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pico_twisted.core.gossip import Conflict, Event, Gossip, KeysChanged, StatusChanged, SyncError, SyncWanted
+from pico_twisted.net.gossip.metrics import GossipMetrics
+from pico_twisted.net.gossip.resolver import address_text, is_ip, resolve, split_address
+from pico_twisted.net.observe.weather import Weather
+
+log = Logger()
+
+LOOK_UP_S: Final = 10.0
+"""How often names of seeds are looked up."""
+LOOK_UP_JOINING_S: Final = 1.0
+"""And while no node was found."""
+NAME_S: Final = 30.0
+"""How long the address of a node that advertises a name is used."""
+MAX_NAMES: Final = 4096
+AFTER_FAULT_S: Final = 0.5
+"""A core that failed and wants to be woken at once waits for that long: it must not take all of our time."""
+SAY_AGAIN_S: Final = 1.0
+"""Packets that are dropped for one reason are logged at most that often."""
+
+
+class Table(Protocol):
+    """Who keeps what the gossip tells of other nodes."""
+
+    def status_changed(self, event: StatusChanged) -> None: ...
+    def keys_changed(self, event: KeysChanged) -> None: ...
+
+
+@attrs.frozen(kw_only=True)
+class GossipParts:
+    """What a gossip port works with.
+
+    Attributes:
+        clock: the reactor; it also looks names up.
+        core: the engine.
+        table: is told what changes.
+        metrics: counts.
+        seeds: hosts and ports of nodes to join; names or IPs.
+        fetch: asks a node for whole maps; a Deferred of its answer.
+        heard: called with the ID of a node that was just found alive.
+        doubted: called with the ID of a node that just became unreachable.
+        conflict: called with a message when another process has our ID.
+    """
+
+    clock: Any
+    core: Gossip
+    table: Table
+    metrics: GossipMetrics
+    seeds: Sequence[tuple[str, int]]
+    fetch: Callable[[str, bytes], Deferred[bytes]]
+    heard: Callable[[str], object]
+    doubted: Callable[[str], object]
+    conflict: Callable[[str], object]
+
+
+class GossipProtocol(DatagramProtocol):
+    """The packets of one node.
+
+    Args:
+        parts: see there.
+
+    Attributes:
+        joined: fires once with None, when we know what the cluster knows, or know that we are alone.
+    """
+
+    transport: Any
+
+    def __init__(self, parts: GossipParts) -> None:
+        self._parts = parts
+        self._core = parts.core
+        self.joined: Deferred[None] = Deferred()
+        self._wake: IDelayedCall | None = None
+        self._look_up: IDelayedCall | None = None
+        self._running = False
+        self._seeds: dict[tuple[str, int], list[str]] = {}
+        self._names: dict[str, tuple[float, str]] = {}
+        self._looked_up: set[str] = set()
+        self._ours: set[str] = set()
+        self._fetches: set[Deferred[Any]] = set()
+        # by reason, so that one stranger does not hide another
+        self._weather = {reason: Weather(SAY_AGAIN_S) for reason in DROPPED}
+        self._mapped = False
+
+    # What the node calls
+
+    def start(self) -> None:
+        """Begin: look for others, and tell them of us. The port is bound and our keys are set."""
+        self._running = True
+        self._mapped = ":" in self.transport.getHost().host
+        self._look_up_seeds()
+        self._step()
+
+    def set(self, key: str, value: str | int) -> None:
+        """Say something of this node."""
+        self._core.set(key, value, self._parts.clock.seconds())
+        self._step()
+
+    def delete(self, key: str) -> None:
+        """Say it no longer."""
+        self._core.delete(key, self._parts.clock.seconds())
+        self._step()
+
+    def leave(self) -> None:
+        """Say that this node leaves; `told` says when all know."""
+        if self._running:
+            self._core.leave(self._parts.clock.seconds())
+            self._step()
+
+    @property
+    def told(self) -> bool:
+        """Whether all live nodes know that we left."""
+        return not self._running or self._core.told
+
+    def stop(self) -> None:
+        """Say and hear nothing more. Idempotent."""
+        self._running = False
+        for timer in (self._wake, self._look_up):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._wake = self._look_up = None
+        for fetch in list(self._fetches):
+            fetch.cancel()
+
+    def set_secrets(self, secrets: tuple[str, ...]) -> None:
+        """Use other secrets from now on."""
+        self._core.set_secrets(secrets)
+
+    # Packets
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        """A packet came."""
+        if not self._running:
+            return
+        source = address_text(addr[0], addr[1])
+        try:
+            dropped = self._core.receive(datagram, source, self._parts.clock.seconds())
+        except Exception:
+            log.failure("A gossip packet failed by a fault of ours", source=source)
+            dropped = None
+        if dropped == "own":
+            self._ours.add(source)
+        elif dropped is not None:
+            self._say_dropped(dropped, source)
+        self._step()
+
+    def _say_dropped(self, reason: str, source: str) -> None:
+        unsaid = self._weather[reason].news(reason, self._parts.clock.seconds())
+        if unsaid is None:
+            return
+        log.warn("Gossip packet dropped: {reason}", reason=DROPPED[reason], source=source, unsaid=unsaid)
+
+    def _step(self) -> None:
+        """Send, dispatch, and be woken again: after whatever happened to the core."""
+        if not self._running:
+            return
+        core = self._core
+        for packet, address in core.packets():
+            self._send(packet, address)
+        for event in core.events():
+            try:
+                self._dispatch(event)
+            except Exception:
+                log.failure("A gossip event failed by a fault of ours")
+        if not self.joined.called and (core.joined or self._alone()):
+            self.joined.callback(None)
+        at = core.next_tick()
+        wake = self._wake
+        if wake is None or wake.getTime() > at:
+            if wake is not None:
+                wake.cancel()
+            self._wake = self._parts.clock.callLater(max(0.0, at - self._parts.clock.seconds()), self._tick)
+
+    def _tick(self) -> None:
+        self._wake = None
+        try:
+            self._core.tick(self._parts.clock.seconds())
+        except Exception:
+            log.failure("A gossip round failed by a fault of ours")
+            self._wake = self._parts.clock.callLater(AFTER_FAULT_S, self._tick)
+            return
+        self._step()
+
+    def _send(self, packet: bytes, address: str) -> None:
+        place = self._place(address)
+        if place is None:
+            return
+        try:
+            self.transport.write(packet, place)
+        except Exception as error:  # no route, a full buffer, no such family: the next round tries again
+            self._parts.metrics.not_sent()
+            log.debug("A gossip packet was not sent: {reason}", reason=str(error), to=address)
+
+    def _place(self, address: str) -> tuple[str, int] | None:
+        """Where to send, as the socket wants it; None while a name is being looked up."""
+        try:
+            host, port = split_address(address)
+        except ValueError:
+            return None
+        if not is_ip(host):
+            host = self._ip_of(host)
+            if not host:
+                return None
+        if self._mapped and ":" not in host:
+            host = "::ffff:" + host
+        elif not self._mapped and ":" in host:
+            self._parts.metrics.not_sent()
+            return None
+        return host, port
+
+    def _ip_of(self, name: str) -> str:
+        now = self._parts.clock.seconds()
+        at, ip = self._names.get(name, (0.0, ""))
+        if (not ip or now - at > NAME_S) and name not in self._looked_up and len(self._names) < MAX_NAMES:
+            self._looked_up.add(name)
+            resolve(self._parts.clock, name).addCallback(self._name_found, name)
+        return ip
+
+    def _name_found(self, ips: list[str], name: str) -> None:
+        self._looked_up.discard(name)
+        usable = [ip for ip in ips if self._mapped or ":" not in ip]
+        if usable:
+            self._names[name] = (self._parts.clock.seconds(), usable[0])
+
+    # Seeds
+
+    def _look_up_seeds(self) -> None:
+        self._look_up = None
+        for host, port in self._parts.seeds:
+            if is_ip(host):
+                self._seeds[host, port] = [address_text(host, port)]
+            elif host not in self._looked_up:
+                self._looked_up.add(host)
+                resolve(self._parts.clock, host).addCallback(self._seed_found, host, port)
+        self._tell_seeds()
+        if any(not is_ip(host) for host, _ in self._parts.seeds):
+            wait_s = LOOK_UP_S if self._core.joined else LOOK_UP_JOINING_S
+            self._look_up = self._parts.clock.callLater(wait_s, self._look_up_seeds)
+
+    def _seed_found(self, ips: list[str], host: str, port: int) -> None:
+        self._looked_up.discard(host)
+        if not ips:
+            log.debug("No address for a node to join", host=host)
+            return
+        self._seeds[host, port] = [address_text(ip, port) for ip in ips]
+        if self._running:
+            self._tell_seeds()
+
+    def _tell_seeds(self) -> None:
+        addresses = [address for found in self._seeds.values() for address in found]
+        self._core.seed(list(dict.fromkeys(addresses)))
+
+    def _alone(self) -> bool:
+        """Whether there is nobody to join: no seeds, or all of them are us."""
+        if len(self._seeds) < len(self._parts.seeds):
+            return False
+        own = self._core.view.own.get("gossip_addr")
+        return all(address == own or address in self._ours for found in self._seeds.values() for address in found)
+
+    # Events
+
+    def _dispatch(self, event: Event) -> None:
+        parts = self._parts
+        if isinstance(event, KeysChanged):
+            parts.table.keys_changed(event)
+        elif isinstance(event, StatusChanged):
+            parts.table.status_changed(event)
+            if event.status == "active":
+                parts.heard(event.node_id)
+            elif event.status == "unreachable":
+                parts.doubted(event.node_id)
+            say = log.warn if event.status == "unreachable" else log.info
+            say(
+                "Node {node} is {status}",
+                node=event.node_id,
+                status="forgotten" if event.status is None else event.status,
+            )
+        elif isinstance(event, SyncWanted):
+            self._fetch(event.node_id)
+        elif isinstance(event, Conflict):
+            parts.conflict(event.message)
+
+    def _fetch(self, node_id: str) -> None:
+        fetch = self._parts.fetch(node_id, self._core.sync_request())
+        self._fetches.add(fetch)
+        fetch.addCallback(self._fetched, node_id)
+        fetch.addErrback(self._not_fetched, node_id)
+        fetch.addBoth(lambda _: self._fetches.discard(fetch))
+
+    def _fetched(self, answer: bytes, node_id: str) -> None:
+        if self._running:
+            self._core.sync_apply(answer, node_id, self._parts.clock.seconds())
+            self._step()
+
+    def _not_fetched(self, failure: Failure, node_id: str) -> None:
+        if failure.check(CancelledError):
+            return
+        if failure.check(SyncError):
+            log.warn("The maps of {node} are not well made: {reason}", node=node_id, reason=str(failure.value))
+        else:
+            log.debug("The maps of {node} were not fetched: {reason}", node=node_id, reason=failure.getErrorMessage())
+        self._parts.metrics.sync_failed()
+
+
+DROPPED: Final = {
+    "garbage": "it is no packet of a node",
+    "format": "it has another format: is that node of another version?",
+    "cluster": "it is of another cluster",
+    "secret": "it is sealed with a secret that this node does not have, or not sealed though it must be",
+    "seal": "its seal does not fit",
+    "replay": "it came before",
+    "own": "it is our own",
+}
+"""The reasons of `core.gossip.REASONS` in words."""

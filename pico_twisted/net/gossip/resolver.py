@@ -1,0 +1,67 @@
+"""Host names into IPs, with the reactor's resolver, for what is sent without a connection."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IHostResolution, IResolutionReceiver
+from zope.interface import implementer
+
+from pico_twisted.config.values import join_host_port
+from pico_twisted.net.socket.options import plain_ip
+
+
+@implementer(IResolutionReceiver)
+class _Resolution:
+    """Gathers the addresses of one name."""
+
+    def __init__(self, found: Deferred[list[str]]) -> None:
+        self._found = found
+        self._ips: list[str] = []
+
+    def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
+        pass
+
+    def addressResolved(self, address: IAddress) -> None:
+        ip = str(address.host)  # type: ignore[attr-defined]
+        if ip not in self._ips:
+            self._ips.append(ip)
+
+    def resolutionComplete(self) -> None:
+        self._found.callback(self._ips)
+
+
+def resolve(reactor: Any, host: str) -> Deferred[list[str]]:
+    """The IPs of a host, in the resolver's order; empty when it has none. Never fails."""
+    found: Deferred[list[str]] = Deferred()
+    reactor.nameResolver.resolveHostName(_Resolution(found), host)
+    return found
+
+
+def is_ip(host: str) -> bool:
+    """Whether a host is an IP address already."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Host without brackets, and port, of `host:port`.
+
+    Raises:
+        ValueError: it is no such text.
+    """
+    host, _, port = text.rpartition(":")
+    number = int(port)
+    if not host or not 0 < number < 65536:
+        raise ValueError(f"not host:port: {text!r}")
+    return host.removeprefix("[").removesuffix("]"), number
+
+
+def address_text(host: str, port: int) -> str:
+    """`host:port`, the same text for the same address."""
+    return join_host_port(plain_ip(host), port)

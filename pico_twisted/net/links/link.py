@@ -1,0 +1,244 @@
+"""One link to another node, from the moment that somebody wants to call it.
+
+What is needed. A request for an endpoint that another node holds goes there over one connection that is opened when it
+is first needed. The first request must not wait for more than it has to, and none may be lost or doubled because the
+connection could not be made.
+
+What was chosen. A link can be called at once, whether or not it is open: it has a session of its own, in which calls
+queue, and which the connection takes over when the handshake is done. If that fails, the calls are told that they are
+lost; none of them has started, so they may be made elsewhere, whatever their method. They are told in a turn of their
+own: whoever makes a call is never called back before the call is made.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pico_twisted.core.rpc.call import Call
+from pico_twisted.core.rpc.frames import CANCELLED, HTTP, REFUSED_NOT_HERE
+from pico_twisted.core.rpc.session import SessionV2
+from pico_twisted.net.interfaces import ICallAcceptor
+from pico_twisted.net.links.handshake import LinkClientProtocol
+from pico_twisted.net.tunnel import Closed
+
+if TYPE_CHECKING:
+    from pico_twisted.net.links.links import NodeLinks
+
+log = Logger()
+
+GOING_AWAY: Final = 1001
+
+
+class _State(enum.Enum):
+    """Where in its life a link is."""
+
+    DIALLING = enum.auto()  # calls wait for the connection
+    OPEN = enum.auto()
+    DOOMED = enum.auto()  # what is called is lost in the next turn
+
+
+@implementer(ICallAcceptor)
+class Link:
+    """What can be called on another node. Made by `NodeLinks` only, which is asked for it again for each call.
+
+    It looks like a registration to the data path; see `ITunnel` for what is not documented here.
+
+    Args:
+        links: of the node.
+        node_id: of the other node.
+
+    Attributes:
+        node_id: of the other node.
+        agent_id: the same, for logs.
+    """
+
+    version = 2
+    endpoint = ""
+    slot = ""
+
+    def __init__(self, links: NodeLinks, node_id: str) -> None:
+        self.node_id = self.agent_id = node_id
+        self._links = links
+        self._session = links.new_session()
+        self._state = _State.DIALLING
+        self._attempt: Deferred[LinkClientProtocol] | None = None
+        self._tunnel: LinkClientProtocol | None = None
+        self._proven = False
+        self._losing: IDelayedCall | None = None
+
+    def __repr__(self) -> str:
+        return f"<Link to {self.node_id}, {self._state.name.lower()}>"
+
+    # As of ITunnel
+
+    @property
+    def is_open(self) -> bool:
+        """Calls leave at once."""
+        return self._state is _State.OPEN
+
+    @property
+    def call_count(self) -> int:
+        """Calls open now, or waiting."""
+        return self._session.call_count()
+
+    @property
+    def draining(self) -> bool:
+        """The other node will close this link."""
+        return self._tunnel is not None and self._tunnel.draining
+
+    @property
+    def rtt_s(self) -> float:
+        """Seconds of the last heartbeat's round trip; 0.0 before the first."""
+        return self._session.rtt_s
+
+    @property
+    def peer(self) -> str:
+        """host:port of the other end; empty before the link is open."""
+        return self._tunnel.peer if self._tunnel is not None else ""
+
+    def held_bytes(self) -> int:
+        """Bytes that this link makes the process hold."""
+        return self._tunnel.held_bytes() if self._tunnel is not None else self._session.held_bytes()
+
+    def call(self, kind: int, payload: bytes, more: bool, receiver: Any) -> Call:
+        """Open a call; its events go to `receiver`, the first of them never before this returns."""
+        if kind == HTTP:
+            self._links.parts.metrics.link_call(True)
+        tunnel = self._tunnel
+        if tunnel is not None:
+            return tunnel.call(kind, payload, more, receiver)
+        call = self._session.call(kind, payload, more)
+        call.receiver = receiver
+        if self._state is _State.DOOMED:
+            self._lose_soon()
+        return call
+
+    def send(self, call: Call, data: bytes, more: bool) -> None:
+        """Queue bytes of our stream."""
+        tunnel = self._tunnel
+        if tunnel is not None:
+            tunnel.send(call, data, more)
+        else:
+            self._session.send(call, data, more)
+
+    def reset(self, call: Call, code: str, text: str = "") -> None:
+        """Give the call up."""
+        tunnel = self._tunnel
+        if tunnel is not None:
+            tunnel.reset(call, code, text)
+        else:
+            self._session.reset(call, code, text)
+
+    def consumed(self, call: Call, count: int) -> None:
+        """Our consumer took payload."""
+        tunnel = self._tunnel
+        if tunnel is not None:
+            tunnel.consumed(call, count)
+
+    # What NodeLinks does
+
+    def dial(self, attempt: Callable[[SessionV2, Link], Deferred[LinkClientProtocol]]) -> None:
+        """Make the one attempt of this link."""
+        opening = attempt(self._session, self)
+        if self._state is _State.DIALLING:
+            self._attempt = opening
+        opening.addCallbacks(self._opened, self._failed)
+        opening.addErrback(lambda failure: log.failure("A link failed by a fault of ours", failure))
+
+    def _opened(self, tunnel: LinkClientProtocol) -> None:
+        self._attempt = None
+        if self._state is not _State.DIALLING:
+            tunnel.abort()
+            return
+        self._state = _State.OPEN
+        self._tunnel = tunnel
+        tunnel.closed.addCallback(self._closed)
+
+    def _failed(self, failure: Failure) -> None:
+        self._attempt = None
+        if self._state is _State.DIALLING:
+            self.doom()
+            self._links.link_failed(self, failure)
+
+    def proven(self) -> None:
+        """The other node believes us."""
+        self._proven = True
+        self._links.link_proven(self)
+
+    def _closed(self, closed: Closed) -> Closed:
+        """The session ended; its calls are told right after this."""
+        self._state = _State.DOOMED
+        self._tunnel = None
+        self._session = self._links.new_session()
+        self._links.link_closed(self, closed, self._proven)
+        return closed
+
+    def doom(self) -> None:
+        """Lose what is called, in the next turn of the reactor."""
+        self._state = _State.DOOMED
+        self._lose_soon()
+
+    def _lose_soon(self) -> None:
+        if self._losing is None:
+            self._losing = self._links.parts.clock.callLater(0, self._lose)
+
+    def _lose(self) -> None:
+        self._losing = None
+        session = self._session
+        for call in session.calls():
+            receiver: Any = call.receiver
+            session.reset(call, CANCELLED)
+            try:
+                receiver.lost()
+            except Exception:
+                log.failure("A call could not be ended", node=self.node_id)
+
+    def doubt(self) -> None:
+        """Ask for a sign of life now."""
+        if self._tunnel is not None:
+            self._tunnel.ask()
+
+    def silent_since(self, then: float) -> bool:
+        """Whether the connection is open and nothing came over it since then (in the sweep's seconds)."""
+        return self._tunnel is not None and self._session.last_received < then
+
+    def close_if_idle(self) -> None:
+        """Close a link whose calls are done."""
+        if self._tunnel is not None and not self._tunnel.call_count:
+            self._tunnel.close(GOING_AWAY, "no calls are left")
+
+    def end(self, *, politely: bool) -> Deferred[None] | None:
+        """Give everything up. Returns what fires when the connection is gone, if there is one."""
+        attempt, self._attempt = self._attempt, None
+        tunnel = self._tunnel
+        if tunnel is not None:
+            if politely:
+                tunnel.close(GOING_AWAY, "node is shutting down")
+            else:
+                tunnel.abort()
+            return tunnel.gone
+        self._state = _State.DOOMED
+        if attempt is not None:
+            attempt.cancel()
+        if self._losing is not None:
+            self._losing.cancel()
+        self._lose()
+        return None
+
+    # ICallAcceptor
+
+    def call_opened(self, tunnel: Any, call: Any, kind: int, payload: bytes, more: bool) -> None:
+        """Nothing is served to the node that we called; its own calls come over its own link."""
+        tunnel.reset(call, REFUSED_NOT_HERE)
+
+    def drain_requested(self, tunnel: Any) -> None:
+        """The other node will close this link."""
+        self._links.link_drains(self)

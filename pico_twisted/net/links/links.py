@@ -1,0 +1,410 @@
+"""Node links: how a node sends requests to other nodes, and serves theirs.
+
+A `Link` is dialled when it is first asked for, kept, and made anew when it is gone. One that must not be dialled now,
+because that was tried in vain a moment ago or its node drains, is given out too; it loses its calls, none of which has
+started, so whoever makes a call need not know of any of this.
+
+After a failed attempt a node is not dialled for a moment: 0.2 s, doubling up to 2 s. A word of gossip that it lives
+shortens that to the 0.2 s, so a node that came back is not waited for, and one that gossips but cannot be reached over
+TCP is dialled no more than five times a second.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import attrs
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pico_twisted.core.http1.head import HeadLimits
+from pico_twisted.core.links.handshake import ClientHandshake, LinkIdentity, NotThePeer, link_keys
+from pico_twisted.core.links.proof import NONCE_BYTES
+from pico_twisted.core.rpc.session import SessionV2
+from pico_twisted.net.interfaces import ILinks, IRouter
+from pico_twisted.net.links.handshake import connect_link
+from pico_twisted.net.links.link import GOING_AWAY, Link
+from pico_twisted.net.links.port import LinkPort
+from pico_twisted.net.links.sync import Fetch
+from pico_twisted.net.links.tls import LinkTls
+from pico_twisted.net.observe.weather import TIMED_OUT, Weather, why_not_connected
+from pico_twisted.net.tls.client import explain_tls
+from pico_twisted.net.tls.server import tls_sniffing
+from pico_twisted.net.tunnel import Closed, HandshakeRefused, HandshakeTimeout, TunnelParts
+
+log = Logger()
+
+DIAL_TIMEOUT_S: Final = 3.0
+"""For an attempt in all. Requests wait for it, and may have another node to go to."""
+FIRST_WAIT_S: Final = 0.2
+MAX_WAIT_S: Final = 2.0
+"""How long a node is not dialled after an attempt in vain: at first, and at most."""
+DOUBT_S: Final = 2.0
+"""How long a node that gossip believes dead may take to answer over its link, before the link is dropped."""
+FORGET_S: Final = 60.0
+"""What is remembered of a node that was not dialled for so long is forgotten."""
+HANDSHAKE_LIMITS: Final = HeadLimits(head_bytes=8 * 1024)
+"""Of the heads of handshakes: whoever has not proven himself costs little."""
+
+
+@attrs.frozen(kw_only=True)
+class LinkSettings:
+    """What a node's links are made of.
+
+    Attributes:
+        cluster: the cluster's name.
+        node_id: of this node.
+        generation: asked for at each handshake; of this node's start.
+        secrets: of the cluster; the first is used, all are accepted. `NodeLinks.set_secrets` changes them.
+        router: an `IRouter` that knows the registrations of this node alone: other nodes' requests are served by it.
+        address_of: gives host and port of another node's gossip port, or None when it is not known.
+        answer_sync: called with another node's ID and its question for the maps; gives the answer.
+        tls: for a cluster whose links use TLS.
+        max_links: of other nodes to this one, at once.
+        v1_body_bytes: of a request towards a v1 agent.
+        random: gives so many random bytes.
+    """
+
+    cluster: str
+    node_id: str
+    generation: Callable[[], int]
+    secrets: Sequence[bytes] = attrs.field(default=(), repr=False)
+    router: IRouter
+    address_of: Callable[[str], tuple[str, int] | None]
+    answer_sync: Callable[[str, bytes], bytes]
+    tls: LinkTls | None = None
+    max_links: int = 2048
+    v1_body_bytes: int = 16 * 1024 * 1024
+    random: Callable[[int], bytes] = os.urandom
+
+
+class _Trouble:
+    """What is remembered of a node that could not be reached."""
+
+    __slots__ = ("failed_at", "until", "wait_s", "weather")
+
+    def __init__(self) -> None:
+        self.wait_s = 0.0
+        self.failed_at = 0.0
+        self.until = 0.0
+        self.weather = Weather()
+
+    def failed(self, now: float) -> None:
+        """One more attempt was in vain."""
+        self.wait_s = min(2 * self.wait_s, MAX_WAIT_S) or FIRST_WAIT_S
+        self.failed_at = now
+        self.until = now + self.wait_s
+
+    def heard(self) -> None:
+        """The node lives."""
+        self.wait_s = FIRST_WAIT_S
+        self.until = min(self.until, self.failed_at + FIRST_WAIT_S)
+
+
+@implementer(ILinks)
+class NodeLinks:
+    """Both roles of a node's links.
+
+    Args:
+        parts: what all tunnels share. `max_calls` bounds the calls of one link.
+        settings: see there.
+        reactor: dials.
+
+    Attributes:
+        port: serves the links of other nodes, for a port without TLS; see `port_factory`.
+    """
+
+    def __init__(self, parts: TunnelParts, settings: LinkSettings, *, reactor: Any) -> None:
+        self.parts = attrs.evolve(parts, head_limits=HANDSHAKE_LIMITS)
+        self._settings = settings
+        self._reactor = reactor
+        self._keys = link_keys(settings.secrets, settings.cluster)
+        self._links: dict[str, Link] = {}
+        self._retiring: dict[Link, None] = {}
+        self._troubles: dict[str, _Trouble] = {}
+        self._doubted: dict[Link, float] = {}  # until when each may answer
+        self._stopped = False
+        self.port = LinkPort(
+            self.parts,
+            identity=self._identity,
+            nonce=self._nonce,
+            max_links=settings.max_links,
+            router=settings.router,
+            answer_sync=settings.answer_sync,
+            v1_body_bytes=settings.v1_body_bytes,
+            reactor=reactor,
+        )
+        metrics = parts.metrics
+        metrics.gauge("pico_links_outbound", "Open links to other nodes.", self._count_open)
+        metrics.gauge("pico_links_inbound", "Links of other nodes to this one.", lambda: len(self.port.tunnels))
+        parts.sweep.each(self._look)
+
+    @property
+    def port_factory(self) -> IProtocolFactory:
+        """What listens on the TCP side of the gossip port."""
+        settings = self._settings
+        if settings.tls is None:
+            return self.port
+        return tls_sniffing(self.port, settings.tls, settings.node_id, timer=self.parts.sweep, clock=self.parts.clock)
+
+    def set_secrets(self, secrets: Sequence[bytes]) -> None:
+        """Use other secrets from the next handshake on; open links stay."""
+        self._keys = link_keys(secrets, self._settings.cluster)
+
+    def _identity(self) -> LinkIdentity:
+        settings = self._settings
+        return LinkIdentity(
+            cluster=settings.cluster, node_id=settings.node_id, generation=settings.generation(), keys=self._keys
+        )
+
+    def _nonce(self) -> bytes:
+        return self._settings.random(NONCE_BYTES)
+
+    def new_session(self) -> SessionV2:
+        """A session for a link to another node (called by its `Link`)."""
+        parts = self.parts
+        return SessionV2(asks_always=True, max_calls=parts.max_calls, budget=parts.budget, now=parts.sweep.now)
+
+    # ILinks
+
+    def link(self, node_id: str) -> Link:
+        """The link to another node, dialled if there is none."""
+        link = self._links.get(node_id)
+        if link is not None:
+            return link
+        link = Link(self, node_id)
+        address = self._settings.address_of(node_id)
+        if self._stopped or not self.usable(node_id):
+            link.doom()
+        elif address is None:
+            link.doom()
+            self._count_failure(node_id, "address", "its address is not known")
+        else:
+            self._links[node_id] = link
+            host, port = address
+            handshake = ClientHandshake(self._identity(), node_id, self._nonce())
+            link.dial(
+                lambda session, acceptor: connect_link(
+                    self._reactor,
+                    self.parts,
+                    host,
+                    port,
+                    server_id=node_id,
+                    handshake=handshake,
+                    session=session,
+                    acceptor=acceptor,
+                    proven=acceptor.proven,
+                    tls=self._settings.tls,
+                    timeout_s=DIAL_TIMEOUT_S,
+                )
+            )
+        return link
+
+    def load(self, node_id: str) -> int | None:
+        """Our calls in flight to a node; None when calls are not likely to get there."""
+        link = self._links.get(node_id)
+        if link is not None:
+            return link.call_count
+        return 0 if self.usable(node_id) else None
+
+    def usable(self, node_id: str) -> bool:
+        """Whether calls to the node are likely to get there."""
+        link = self._links.get(node_id)
+        if link is not None and link.is_open:
+            return True
+        if self._troubles:
+            trouble = self._troubles.get(node_id)
+            if trouble is not None and self.parts.clock.seconds() < trouble.until:
+                return False
+        return not self._retiring or all(link.node_id != node_id for link in self._retiring)
+
+    def heard(self, node_id: str) -> None:
+        """The node was heard of and lives: try it again soon."""
+        if self._troubles:
+            trouble = self._troubles.get(node_id)
+            if trouble is not None:
+                trouble.heard()
+
+    def doubt(self, node_id: str) -> None:
+        """The node may be dead: drop the link to it unless it says something soon.
+
+        The kernel of a machine that lost its power, or of one behind a broken wire, resets nothing, and the calls that
+        wait for it could be made elsewhere. A node that lives answers the heartbeat that is sent now.
+        """
+        link = self._links.get(node_id)
+        if link is not None:
+            link.doubt()
+            self._doubted[link] = self.parts.sweep.now + DOUBT_S
+
+    def fetch(self, node_id: str, request: bytes) -> Deferred[bytes]:
+        """Ask another node for the maps of all nodes.
+
+        Args:
+            node_id: the node.
+            request: the question, as gossip puts it.
+
+        Returns:
+            A Deferred of the answer. It fails with `FetchFailed` when the node cannot be reached or gives none, 10 s
+            pass without a byte, or the answer is over 32 MiB. Cancelling it gives the call up.
+
+        Raises:
+            ValueError: the question is over 1 MiB.
+        """
+        return Fetch(self.link(node_id), request, self.parts.sweep).answer
+
+    # What links tell
+
+    def link_proven(self, link: Link) -> None:
+        """The other node takes our calls."""
+        troubled = self._troubles.pop(link.node_id, None) is not None
+        log.info("Link to {node} opened", node=link.node_id, peer=link.peer, after_trouble=troubled)
+
+    def link_failed(self, link: Link, failure: Failure) -> None:
+        """It could not be opened; its calls are lost in the next turn."""
+        self._forget(link)
+        self._count_failure(link.node_id, *_judge(failure))
+
+    def link_closed(self, link: Link, closed: Closed, proven: bool) -> None:
+        """It was open, and is not any more; its calls are lost right after this."""
+        self._forget(link)
+        if not proven:
+            self._count_failure(link.node_id, "proof", closed.reason)
+            return
+        in_order = closed.by_us or (closed.clean and closed.code in (1000, GOING_AWAY))
+        if not in_order:
+            self.parts.metrics.link_failed("lost")
+        log.info(
+            "Link to {node} ended: {reason}",
+            node=link.node_id,
+            code=closed.code,
+            by_us=closed.by_us,
+            clean=closed.clean,
+            reason=closed.reason,
+        )
+
+    def link_drains(self, link: Link) -> None:
+        """Its node will close it: it gets no new calls, and is closed when it has none left."""
+        if self._links.get(link.node_id) is link:
+            del self._links[link.node_id]
+            self._retiring[link] = None
+
+    def _forget(self, link: Link) -> None:
+        self._retiring.pop(link, None)
+        if self._links.get(link.node_id) is link:
+            del self._links[link.node_id]
+
+    def _count_failure(self, node_id: str, reason: str, words: str) -> None:
+        self.parts.metrics.link_failed(reason)
+        now = self.parts.clock.seconds()
+        trouble = self._troubles.setdefault(node_id, _Trouble())
+        trouble.failed(now)
+        unsaid = trouble.weather.news(words, now)
+        if unsaid is not None:
+            log.warn("No link to {node}: {reason}", node=node_id, reason=words, unsaid=unsaid)
+
+    def _look(self, now: float) -> None:
+        """Called by the sweep: close the links that are done, forget old troubles."""
+        for link in list(self._retiring):
+            link.close_if_idle()
+        for link, until in list(self._doubted.items()):
+            if not link.silent_since(until - DOUBT_S):
+                del self._doubted[link]
+            elif now >= until:
+                del self._doubted[link]
+                self.parts.metrics.link_failed("lost")
+                log.warn("Link to {node} dropped: it does not answer, and gossip believes it dead", node=link.node_id)
+                link.end(politely=False)
+        if self._troubles:
+            seconds = self.parts.clock.seconds()
+            old = [node_id for node_id, trouble in self._troubles.items() if seconds - trouble.failed_at > FORGET_S]
+            for node_id in old:
+                del self._troubles[node_id]
+
+    # The end
+
+    def drain(self) -> Deferred[None]:
+        """Other nodes open no new calls here, and their links are closed when they have none left.
+
+        Returns:
+            A Deferred that fires when no link of another node is left; how long to wait is for the caller to decide.
+            Links to other nodes go on.
+        """
+        return self.port.drain()
+
+    def stop(self) -> Deferred[None]:
+        """Close every link in order (1001), dial no more. Fires when all connections are gone."""
+        return self._end(politely=True)
+
+    def abort(self) -> Deferred[None]:
+        """Drop every link, dial no more. Fires when all connections are gone."""
+        return self._end(politely=False)
+
+    def _end(self, *, politely: bool) -> Deferred[None]:
+        self._stopped = True
+        self.port.draining = True
+        waiting = []
+        for link in (*self._links.values(), *self._retiring):
+            gone = link.end(politely=politely)
+            if gone is not None:
+                waiting.append(_after(gone))
+        for connection in list(self.port.connections):
+            if connection.session is None:
+                connection.transport.abortConnection()
+                continue
+            waiting.append(_after(connection.gone))
+            if politely:
+                connection.close(GOING_AWAY, "node is shutting down")
+            else:
+                connection.abort()
+        return DeferredList(waiting).addCallback(lambda _: None)
+
+    # Measuring
+
+    def open_links(self) -> list[Link]:
+        """The links to other nodes that are open, those that drain included."""
+        return [link for link in (*self._links.values(), *self._retiring) if link.is_open]
+
+    def held_bytes(self) -> int:
+        """Bytes that links of both roles make the process hold."""
+        ours = sum(link.held_bytes() for link in (*self._links.values(), *self._retiring) if link.call_count)
+        return ours + self.port.held_bytes()
+
+    def _count_open(self) -> int:
+        return len(self.open_links())
+
+
+def _after(gone: Deferred[None]) -> Deferred[None]:
+    """A Deferred that fires with another one, which others may wait for too."""
+    waiter: Deferred[None] = Deferred()
+
+    def fire(result: None) -> None:
+        waiter.callback(None)
+
+    gone.addCallback(fire)
+    return waiter
+
+
+def _judge(failure: Failure) -> tuple[str, str]:
+    """What a failed attempt is called in the metrics, and words for people."""
+    error = failure.value
+    if isinstance(error, NotThePeer):
+        return error.reason, str(error)
+    if isinstance(error, HandshakeRefused):
+        return "refused", f"the node refused ({error.status}): {error.message}"
+    words = why_not_connected(failure)
+    if isinstance(error, (HandshakeTimeout, *TIMED_OUT)):
+        return "timeout", words
+    if isinstance(error, DNSLookupError):
+        return "dns", words
+    if explain_tls(failure) is not None:
+        return "tls", words
+    return ("connect" if isinstance(error, ConnectError) else "handshake"), words
+
+
+__all__ = ["Link", "LinkSettings", "NodeLinks"]

@@ -1,0 +1,151 @@
+"""The TCP side of the gossip port: accepts links of other nodes, and serves what they ask from this node alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from pico_twisted.core.links.handshake import LinkIdentity
+from pico_twisted.core.rpc.frames import HTTP, REFUSED_BUSY, SYNC
+from pico_twisted.net.interfaces import ICallAcceptor, IRouter
+from pico_twisted.net.links.handshake import LinkServerFactory, LinkServerProtocol
+from pico_twisted.net.links.request import LinkRequest
+from pico_twisted.net.links.sync import SyncRequest
+from pico_twisted.net.routing.forward import ForwardSettings
+from pico_twisted.net.tunnel import Closed, TunnelParts
+
+log = Logger()
+
+MAX_SYNC_CALLS: Final = 2
+"""Of one link at once. Each may make us hold a whole question or a whole answer."""
+
+
+@implementer(ICallAcceptor)
+class LinkPort(LinkServerFactory):
+    """The Autobahn server factory of the gossip port.
+
+    Args:
+        parts: what all tunnels share.
+        identity, nonce, max_links, reactor: as of `LinkServerFactory`.
+        router: an `IRouter` that knows the registrations of this node alone.
+        answer_sync: called with another node's ID and its question for the maps; gives the answer.
+        v1_body_bytes: of a request towards a v1 agent.
+
+    Attributes:
+        tunnels: the links whose peers have proven themselves.
+    """
+
+    def __init__(
+        self,
+        parts: TunnelParts,
+        *,
+        identity: Callable[[], LinkIdentity],
+        nonce: Callable[[], bytes],
+        max_links: int,
+        router: IRouter,
+        answer_sync: Callable[[str, bytes], bytes],
+        v1_body_bytes: int,
+        reactor: Any,
+    ) -> None:
+        super().__init__(parts, identity=identity, nonce=nonce, max_links=max_links, reactor=reactor)
+        # The node that took the request from its client holds the timers; it resets the call when it has waited enough.
+        self._settings = ForwardSettings(
+            router=router,
+            sweep=parts.sweep,
+            metrics=parts.metrics,
+            timeout_s=math.inf,
+            idle_timeout_s=math.inf,
+            v1_body_bytes=v1_body_bytes,
+        )
+        self._answer_sync = answer_sync
+        self.acceptor = self
+        self.tunnels: dict[LinkServerProtocol, None] = {}
+        self._told: set[LinkServerProtocol] = set()  # those that answered our drain: no call can start on them
+        self._drained: Deferred[None] | None = None
+        parts.sweep.each(self._look)
+
+    def opened(self, tunnel: Any) -> None:
+        """A node has proven itself."""
+        self.tunnels[tunnel] = None
+        tunnel.closed.addCallback(self._closed, tunnel)
+        log.info("Link from {node} opened", node=tunnel.node_id, peer=tunnel.peer, generation=tunnel.generation)
+        if self.draining:
+            self._drain(tunnel)
+
+    def _closed(self, closed: Closed, tunnel: LinkServerProtocol) -> Closed:
+        self.tunnels.pop(tunnel, None)
+        self._told.discard(tunnel)
+        log.info(
+            "Link from {node} ended: {reason}",
+            node=tunnel.node_id,
+            peer=tunnel.peer,
+            code=closed.code,
+            clean=closed.clean,
+            reason=closed.reason,
+        )
+        return closed
+
+    # ICallAcceptor
+
+    def call_opened(self, tunnel: Any, call: Any, kind: int, payload: bytes, more: bool) -> Any:
+        """Serve a call of another node."""
+        if kind == HTTP:
+            self.parts.metrics.link_call(False)
+            request = LinkRequest(self._settings, tunnel, call, self.node_id)
+            call.receiver = request
+            request.start(payload, more)
+            return None if request.over else request
+        if sum(other.kind == SYNC and not other.ours for other in tunnel.session.calls()) > MAX_SYNC_CALLS:
+            tunnel.reset(call, REFUSED_BUSY, "too many questions at once")
+            return None
+        question = SyncRequest(tunnel, call, self._answer_sync)
+        question.frame(payload, more)
+        return question
+
+    def drain_requested(self, tunnel: Any) -> None:
+        """The other node opens no calls on this link any more; it closes the link itself."""
+
+    # The end
+
+    def drain(self) -> Deferred[None]:
+        """Take no new links, tell the other nodes to open no new calls, and close each link when its calls are done.
+
+        Returns:
+            A Deferred that fires when no link is left. How long that may take is for the caller to decide.
+        """
+        if self._drained is not None:
+            waiter: Deferred[None] = Deferred()
+            self._drained.chainDeferred(waiter)
+            return waiter
+        self.draining = True
+        for connection in list(self.connections):
+            if connection not in self.tunnels:
+                connection.transport.abortConnection()
+        for tunnel in list(self.tunnels):
+            self._drain(tunnel)
+        if not self.connections:
+            return succeed(None)
+        self._drained = Deferred()
+        return self._drained
+
+    def _drain(self, tunnel: LinkServerProtocol) -> None:
+        tunnel.drain().addCallback(lambda _: self._told.add(tunnel))
+
+    def _look(self, now: float) -> None:
+        """Called by the sweep: close the links that are done."""
+        for tunnel in list(self._told):
+            if not tunnel.call_count:
+                self._told.discard(tunnel)
+                tunnel.close(1001, "node is shutting down")
+        if self._drained is not None and not self.connections:
+            drained, self._drained = self._drained, None
+            drained.callback(None)
+
+    def held_bytes(self) -> int:
+        """Bytes that the links make the process hold."""
+        return sum(tunnel.held_bytes() for tunnel in self.tunnels if tunnel.call_count)

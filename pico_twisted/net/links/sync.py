@@ -1,0 +1,159 @@
+"""Sync calls over node links: one node asks another for the maps of all nodes, which may be many megabytes.
+
+What the question and the answer mean is gossip's business. Here they are gathered, bounded, and given up when nothing
+moves. An answer is queued in one piece, and leaves as credit allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from pico_twisted.core.gossip.sync import SyncError
+from pico_twisted.core.links.sync_frames import (
+    MAX_ANSWER_BYTES,
+    SyncFormatError,
+    decode_maps,
+    encode_maps,
+    longest_request,
+)
+from pico_twisted.core.rpc.frames import CANCELLED, FAILED, PROTOCOL, SYNC, TIMEOUT
+from pico_twisted.net.interfaces import ICallReceiver
+from pico_twisted.net.turn import Sweep
+
+if TYPE_CHECKING:
+    from pico_twisted.core.rpc.call import Call
+    from pico_twisted.net.tunnel import Tunnel
+
+FETCH_IDLE_S: Final = 10.0
+"""A question is given up when this long no byte of its answer came."""
+
+
+class FetchFailed(Exception):
+    """There is no answer to a sync call. The text says why."""
+
+
+@implementer(ICallReceiver)
+class Fetch:
+    """Asks the question, and gathers the answer.
+
+    Args:
+        link: to the node that is asked.
+        request: the question, for gossip.
+        sweep: the coarse timer.
+
+    Attributes:
+        answer: a Deferred of the answer's bytes. It fails with `FetchFailed`. Cancelling it gives the call up.
+    """
+
+    def __init__(self, link: Any, request: bytes, sweep: Sweep) -> None:
+        self._link = link
+        self._sweep = sweep
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._waits = True
+        self.answer: Deferred[bytes] = Deferred(lambda _: self._give_up(CANCELLED, "it was cancelled"))
+        self.deadline = sweep.now + FETCH_IDLE_S
+        self._call: Call = link.call(SYNC, encode_maps(request), False, self)
+        sweep.add(self)
+
+    def frame(self, payload: bytes, more: bool) -> None:
+        """A piece of the answer (ICallReceiver)."""
+        if not self._waits:
+            return
+        self.deadline = self._sweep.now + FETCH_IDLE_S
+        self._size += len(payload)
+        if self._size > MAX_ANSWER_BYTES:
+            self._give_up(FAILED, "the answer is too large")
+            return
+        self._pieces.append(payload)
+        self._link.consumed(self._call, len(payload))
+        if not more:
+            self._end()
+            self.answer.callback(b"".join(self._pieces))
+
+    def reset(self, code: str, text: str) -> None:
+        """The node gives no answer."""
+        self._fail(f"the node gave up: {code} {text}".rstrip())
+
+    def lost(self) -> None:
+        """The link is gone, or could not be opened."""
+        self._fail("the link failed")
+
+    def drained(self) -> None:
+        """The question is queued whole."""
+
+    def deadline_passed(self, now: float) -> None:
+        """Nothing moved for too long (called by the sweep)."""
+        self._give_up(TIMEOUT, f"no byte for {FETCH_IDLE_S:.0f} s")
+
+    def _give_up(self, code: str, why: str) -> None:
+        self._link.reset(self._call, code)
+        self._fail(why)
+
+    def _fail(self, why: str) -> None:
+        if self._waits:
+            self._end()
+            self.answer.errback(FetchFailed(why))
+
+    def _end(self) -> None:
+        self._waits = False
+        self._sweep.discard(self)
+
+
+@implementer(ICallReceiver)
+class SyncRequest:
+    """Takes a question of another node, and answers it.
+
+    Args:
+        tunnel: the link that the call is on.
+        call: the call.
+        answer_sync: called with the other node's ID and its question; gives the answer, or raises `SyncError` when the
+            question is none.
+    """
+
+    def __init__(self, tunnel: Tunnel, call: Call, answer_sync: Callable[[str, bytes], bytes]) -> None:
+        self._tunnel = tunnel
+        self._call = call
+        self._answer_sync = answer_sync
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def frame(self, payload: bytes, more: bool) -> None:
+        """A piece of the question (ICallReceiver)."""
+        self._size += len(payload)
+        if self._size > longest_request():
+            self._tunnel.reset(self._call, PROTOCOL, "a question that is too long")
+            return
+        self._pieces.append(payload)
+        self._tunnel.consumed(self._call, len(payload))
+        if more:
+            return
+        pieces, self._pieces = self._pieces, []
+        try:
+            request = decode_maps(b"".join(pieces))
+        except SyncFormatError as error:
+            self._tunnel.reset(self._call, PROTOCOL, str(error))
+            return
+        node_id = self._tunnel.node_id
+        assert node_id is not None
+        try:
+            answer = self._answer_sync(node_id, request)
+        except SyncError as error:
+            self._tunnel.reset(self._call, PROTOCOL, str(error))
+            return
+        self._tunnel.send(self._call, answer, False)
+
+    def reset(self, code: str, text: str) -> None:
+        """The other node wants no answer any more."""
+        self._pieces.clear()
+
+    def lost(self) -> None:
+        """The link is gone."""
+        self._pieces.clear()
+
+    def drained(self) -> None:
+        """The answer is queued whole."""

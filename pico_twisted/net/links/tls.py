@@ -1,0 +1,99 @@
+"""Mutual TLS of node links: a certificate of the cluster's own authority means a node of the cluster.
+
+Both ends show a certificate, and both check that the authority of `cluster.tls.ca` signed the other's. Names in
+certificates are not checked: nodes are dialled by whatever address gossip has for them, and which node answers is said,
+and with a secret proven, in the handshake of the link. Nor is a certificate's purpose: one that was issued for servers
+alone does for both roles. So the authority must sign nothing but nodes of this cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from OpenSSL import SSL, crypto
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLContextFactory,
+    IOpenSSLServerConnectionCreator,
+)
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pico_twisted.net.tls.certificates import load_certificates, new_context, use_own
+from pico_twisted.net.tls.client import RefusedCertificateError, refusal_words
+
+log = Logger()
+
+_WRONG_PURPOSE: Final = 26
+"""X509_V_ERR_INVALID_PURPOSE of OpenSSL."""
+
+
+@implementer(IOpenSSLContextFactory, IOpenSSLServerConnectionCreator, IOpenSSLClientConnectionCreator)
+class LinkTls:
+    """The TLS of a node's links, in both roles. `reload` changes it for the links that come after.
+
+    Args:
+        cert_file: PEM, the node's own certificate first, then its chain.
+        key_file: PEM, not encrypted.
+        ca_file: PEM; whatever is in it is trusted.
+
+    Raises:
+        UnusableCertificateError: one of them cannot be used.
+    """
+
+    def __init__(self, cert_file: str, key_file: str, ca_file: str) -> None:
+        self._cert_file = cert_file
+        self._key_file = key_file
+        self._ca_file = ca_file
+        self._context = self._load()
+
+    def reload(self) -> None:
+        """Read all files again. When that fails the old ones stay in use.
+
+        Raises:
+            UnusableCertificateError: one of them cannot be used.
+        """
+        self._context = self._load()
+
+    def _load(self) -> SSL.Context:
+        context = new_context()
+        use_own(context, self._cert_file, self._key_file)
+        store = context.get_cert_store()
+        assert store is not None
+        store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+        for certificate in load_certificates(self._ca_file):
+            store.add_cert(crypto.X509.from_cryptography(certificate))
+        # Without an ID of its own OpenSSL refuses to resume a session in which the client showed a certificate.
+        context.set_session_id(b"pico node link")
+        return context
+
+    def getContext(self) -> SSL.Context:
+        return self._context
+
+    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        def refuse(words: str) -> None:
+            # OpenSSL tells the peer, who has more use for it: with TLS 1.3 he believes that all went well.
+            log.info("A node's certificate is refused: {reason}", reason=words, peer=str(tlsProtocol.getPeer()))
+
+        return self._connection(refuse)
+
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        def refuse(words: str) -> None:
+            tlsProtocol.failVerification(Failure(RefusedCertificateError(words)))
+
+        return self._connection(refuse)
+
+    def _connection(self, refuse: Callable[[str], None]) -> SSL.Connection:
+        connection = SSL.Connection(self._context, None)
+
+        def verify(_: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int) -> bool:
+            if ok or (depth == 0 and error == _WRONG_PURPOSE):
+                return True
+            refuse(refusal_words(certificate.to_cryptography(), error, depth))
+            return False
+
+        connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, verify)
+        return connection

@@ -1,0 +1,62 @@
+"""The last moments of a call that was answered before its request had ended: its caller is told to stop.
+
+That must wait until the response has left, for a reset would overtake it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from pico_twisted.core.rpc.frames import STOP
+
+if TYPE_CHECKING:
+    from pico_twisted.core.rpc.call import Call
+    from pico_twisted.net.tunnel import Tunnel
+    from pico_twisted.net.turn import Sweep
+
+LINGER_S: Final = 10.0
+"""How long a caller whose stream is of no use any more, but who may not know that, may take to end it by itself."""
+
+
+class Linger:
+    """Stops the caller of one call, unless it ends its stream by itself.
+
+    Args:
+        sweep: the process's coarse timer.
+        tunnel, call: of which we are the callee, and have queued all of the response.
+        patience_s: how long the caller may take.
+        over: called when nothing more comes of the call; it calls `end`.
+    """
+
+    __slots__ = ("_call", "_over", "_sweep", "_tunnel", "_until", "deadline")
+
+    def __init__(self, sweep: Sweep, tunnel: Tunnel, call: Call, patience_s: float, over: Callable[[], None]) -> None:
+        self._sweep = sweep
+        self._tunnel = tunnel
+        self._call = call
+        self._until = sweep.now + patience_s
+        self._over = over
+        self.deadline = sweep.now
+
+    def begin(self) -> None:
+        """Stop the caller now if that can be, else watch."""
+        if self._until <= self._sweep.now and self._call.send_closed:
+            self._stop()
+        else:
+            self._sweep.add(self)
+
+    def deadline_passed(self, now: float) -> None:
+        """Called by the sweep while we linger."""
+        if self._call.closed:
+            self._over()
+        elif self._call.send_closed and now >= self._until:
+            self._stop()
+
+    def end(self) -> None:
+        """Watch no longer. Idempotent."""
+        self._sweep.discard(self)
+
+    def _stop(self) -> None:
+        self._tunnel.reset(self._call, STOP)
+        self._over()

@@ -1,0 +1,1 @@
+"""What is asked of sockets beyond Twisted: options, connecting."""

@@ -1,0 +1,252 @@
+"""TLS for the connections that an agent makes, and why it failed.
+
+The server's certificate and name are checked as OpenSSL and `service_identity` do it. OpenSSL's own error says only
+"certificate verify failed". But it asks a callback about each certificate of the chain, and there it is known which one
+is refused and why: the reason is put into words and ends the connection. `explain_tls` finds the words in a failure.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+from cryptography import x509
+from cryptography.x509.oid import ExtensionOID, NameOID
+from OpenSSL import SSL, crypto
+from service_identity import CertificateError, VerificationError
+from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+)
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pico_twisted.net.tls.certificates import UnusableCertificateError, load_certificates, new_context, openssl_reasons
+
+log = Logger()
+
+
+class RefusedCertificateError(Exception):
+    """We refuse a server's certificate. The text says why."""
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class ClientTls:
+    """TLS to one server. See `client_tls`."""
+
+    def __init__(self, hostname: str, context: SSL.Context) -> None:
+        self.hostname = hostname
+        self._context = context
+        self._is_address = isIPAddress(hostname) or isIPv6Address(hostname)
+
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        connection = SSL.Connection(self._context, None)
+        connection.set_alpn_protos([b"http/1.1"])
+        if not self._is_address:
+            connection.set_tlsext_host_name(_idna(self.hostname))
+
+        def verify(_: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int) -> bool:
+            try:
+                self._check(certificate.to_cryptography(), error, depth, bool(ok))
+            except RefusedCertificateError:
+                tlsProtocol.failVerification(Failure())
+                return False
+            except Exception:
+                # Raised in here it would be lost inside OpenSSL.
+                log.failure("a certificate could not be checked", host=self.hostname)
+                tlsProtocol.failVerification(Failure())
+                return False
+            return True
+
+        connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, verify)
+        return connection
+
+    def _check(self, certificate: x509.Certificate, error: int, depth: int, ok: bool) -> None:
+        if not ok:
+            raise RefusedCertificateError(refusal_words(certificate, error, depth))
+        if depth > 0:
+            return
+        try:
+            if self._is_address:
+                verify_certificate_ip_address(certificate, self.hostname)
+            else:
+                verify_certificate_hostname(certificate, _idna(self.hostname).decode("ascii"))
+        except (VerificationError, CertificateError):
+            names = _names(certificate)
+            held = f"for {', '.join(names)}" if names else "without any name"
+            raise RefusedCertificateError(f"the certificate is {held}, not for {self.hostname}") from None
+
+
+def client_tls(hostname: str, root_cas: str = "") -> ClientTls:
+    """How to speak TLS to a server: TLS 1.2 or 1.3, its certificate and name checked.
+
+    Args:
+        hostname: a name or an IP address, as in the URL and without brackets.
+        root_cas: a PEM file with the certificates to trust; the system's when empty. A changed file is read again.
+
+    Raises:
+        UnusableCertificateError: the bundle cannot be used.
+    """
+    return ClientTls(hostname, _context(root_cas, _stamp(root_cas) if root_cas else (0, 0)))
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise UnusableCertificateError(path, f"cannot be read: {error.strerror}") from None
+    return found.st_mtime_ns, found.st_size
+
+
+@functools.lru_cache(maxsize=8)
+def _context(root_cas: str, stamp: tuple[int, int]) -> SSL.Context:
+    """The settings for one set of roots. They are kept, since reading a system's hundred roots takes milliseconds."""
+    context = new_context()
+    if not root_cas:
+        context.set_default_verify_paths()
+        return context
+    store = context.get_cert_store()
+    assert store is not None
+    # Whatever is in the bundle is trusted, an intermediate authority too.
+    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+    for certificate in load_certificates(root_cas):
+        store.add_cert(crypto.X509.from_cryptography(certificate))
+    return context
+
+
+def _idna(hostname: str) -> bytes:
+    name = hostname.rstrip(".")
+    try:
+        return name.encode("ascii")
+    except UnicodeEncodeError:
+        return name.encode("idna")
+
+
+_NOT_YET_VALID, _EXPIRED = 9, 10
+_SELF_SIGNED, _SELF_SIGNED_IN_CHAIN = 18, 19
+_UNKNOWN_ISSUER = frozenset((2, 20, 21))
+_OTHER_FAULTS = {
+    7: "its signature is wrong",
+    22: "its chain is too long",
+    23: "it was revoked",
+    24: "one that signed it is no certificate authority",
+    25: "its chain is longer than one of its issuers allows",
+    26: "it is not meant for a server",
+    28: "one of its issuers is not trusted for this",
+    47: "one of its issuers may not sign for this name",
+    66: "its key is too weak",
+    67: "the key of one that signed it is too weak",
+    68: "its signature uses a weak digest",
+}
+
+
+def refusal_words(certificate: x509.Certificate, error: int, depth: int) -> str:
+    """Why OpenSSL refuses a certificate, in words.
+
+    Args:
+        certificate: the one that is refused.
+        error: OpenSSL's number for it.
+        depth: its place in the chain; 0 is the peer's own.
+    """
+    subject, issuer = _common_name(certificate.subject), _common_name(certificate.issuer)
+    which = f"the certificate ({subject})" if depth == 0 else f"a certificate of its chain ({subject})"
+    if error == _EXPIRED:
+        return f"{which} has expired on {_day(certificate.not_valid_after_utc)}"
+    if error == _NOT_YET_VALID:
+        return f"{which} is not valid before {_day(certificate.not_valid_before_utc)}; is this machine's clock right?"
+    if error == _SELF_SIGNED:
+        return f"{which} is self-signed and not among the trusted ones"
+    if error == _SELF_SIGNED_IN_CHAIN:
+        return f"the certificate was issued by an authority that is not trusted here ({subject})"
+    if error in _UNKNOWN_ISSUER:
+        return f"{which} was issued by an authority that is not known here ({issuer}), or its chain is incomplete"
+    return f"{which} is refused: {_OTHER_FAULTS.get(error, f'OpenSSL error {error}')}"
+
+
+def _day(when: datetime) -> str:
+    return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _common_name(name: x509.Name) -> str:
+    for kind in (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME):
+        found = name.get_attributes_for_oid(kind)
+        if found:
+            return _clean(str(found[0].value))
+    return _clean(name.rfc4514_string()) or "no name"
+
+
+def _names(certificate: x509.Certificate) -> list[str]:
+    try:
+        names = certificate.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME).value
+    except x509.ExtensionNotFound:
+        return []
+    assert isinstance(names, x509.SubjectAlternativeName)
+    found = [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
+    return [_clean(name) for name in found[:10]]
+
+
+def _clean(text: str) -> str:
+    """What a peer's certificate says, fit for a line of text."""
+    return re.sub(r"[^\x20-\x7e]", "?", text)[:100]
+
+
+_EXPLAINED: Final = {
+    "the server does not speak TLS on this port (plain HTTP?)": (
+        "http request",
+        "wrong version number",
+        "packet length too long",
+        "record layer failure",
+    ),
+    "no common TLS version: 1.2 or 1.3 is needed": (
+        "unsupported protocol",
+        "alert protocol version",
+        "no protocols available",
+        "version too low",
+    ),
+    "no common ground in the TLS handshake (ciphers or certificates)": (
+        "handshake failure",
+        "no shared cipher",
+        "no ciphers available",
+    ),
+    "the server does not offer HTTP/1.1": ("no application protocol",),
+    "the server wants a client certificate": ("alert certificate required", "alert bad certificate"),
+    "the server has no certificate for this name": ("unrecognized name",),
+    "the server closed the connection during the TLS handshake": ("unexpected eof",),
+    "the server's certificate was refused": ("certificate verify failed",),
+}
+"""Our words, and what OpenSSL says in those cases."""
+
+
+def explain_tls(failure: Failure) -> str | None:
+    """Why TLS failed, in words for a log line; None when the failure is not about TLS.
+
+    Args:
+        failure: of a connection, or of a request whose failure holds the connection's in `reasons`.
+    """
+    return _explain(failure.value)
+
+
+def _explain(error: BaseException | None) -> str | None:
+    if isinstance(error, RefusedCertificateError | UnusableCertificateError):
+        return str(error)
+    if isinstance(error, VerificationError):
+        return "the certificate is for another name"
+    if isinstance(error, SSL.Error):
+        reasons = openssl_reasons(error)
+        for words, signs in _EXPLAINED.items():
+            if any(sign in reason for reason in reasons for sign in signs):
+                return words
+        return f"TLS failed: {'; '.join(reasons)}" if reasons else "TLS failed"
+    reasons_inside = getattr(error, "reasons", None)
+    if isinstance(reasons_inside, list | tuple):
+        for reason in reasons_inside:
+            words_inside = _explain(reason.value if isinstance(reason, Failure) else reason)
+            if words_inside is not None:
+                return words_inside
+    return None

@@ -1,0 +1,295 @@
+"""TLS for the ports that serve it.
+
+Whoever speaks plain HTTP to a TLS port should read why that fails, so a plain protocol looks at the first byte of each
+connection. 0x16 begins a TLS handshake: then a `TlsTransport` is put on the connection and given everything. Anything
+else is taken for HTTP and answered 400. Until the handshake is complete a connection costs a little memory and no more.
+
+The other side, connections that an agent makes, is in `tls_client`; its names can be had from here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from OpenSSL import SSL
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableProtocol,
+    IOpenSSLContextFactory,
+    IOpenSSLServerConnectionCreator,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pico_twisted.core.http1.answers import error_response
+from pico_twisted.net.tls.certificates import UnusableCertificateError, new_context, use_own
+from pico_twisted.net.tls.client import ClientTls, RefusedCertificateError, client_tls, explain_tls
+from pico_twisted.net.tls.transport import TlsFactory, TlsTransport
+from pico_twisted.net.turn import NEVER, Sweep
+
+__all__ = (
+    "ClientTls",
+    "RefusedCertificateError",
+    "ServerContext",
+    "SniffingFactory",
+    "UnusableCertificateError",
+    "client_tls",
+    "explain_tls",
+    "server_context",
+    "tls_sniffing",
+)
+
+HANDSHAKE_S: Final = 10.0
+"""From the connection to the end of the handshake; as long as a request's head may take."""
+
+LINGER_S: Final = 5.0
+"""How long a refused plain client may take to read its answer and close."""
+
+MAX_PLAIN_BYTES: Final = 32 * 1024
+"""Of a plain request that are read before it is answered: as much as a head may have."""
+
+MAX_LINGER_BYTES: Final = 1024 * 1024
+"""Of a refused plain client that are read and dropped, so that it sees its answer instead of a reset."""
+
+MAX_HANDSHAKES: Final = 2048
+"""Connections of a port that have not completed their handshake. Each costs up to 55 KiB; more are closed at once."""
+
+_TLS_HANDSHAKE = 0x16
+
+
+@implementer(IOpenSSLContextFactory, IOpenSSLServerConnectionCreator)
+class ServerContext:
+    """The certificate of a port. `reload` changes it for the connections that come after.
+
+    Args:
+        cert_file: PEM, the port's own certificate first, then its chain.
+        key_file: PEM, not encrypted.
+
+    Raises:
+        UnusableCertificateError: one of them cannot be used.
+    """
+
+    def __init__(self, cert_file: str, key_file: str) -> None:
+        self.cert_file = cert_file
+        self.key_file = key_file
+        self._context = _load_context(cert_file, key_file)
+
+    def reload(self) -> None:
+        """Read both files again. When that fails the old certificate stays in use.
+
+        Raises:
+            UnusableCertificateError: one of them cannot be used.
+        """
+        self._context = _load_context(self.cert_file, self.key_file)
+
+    def getContext(self) -> SSL.Context:
+        return self._context
+
+    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        return SSL.Connection(self._context, None)
+
+
+def server_context(cert_file: str, key_file: str) -> ServerContext:
+    """The TLS settings of a port: TLS 1.2 or 1.3, HTTP/1.1 by ALPN, the certificate and key of these files.
+
+    Raises:
+        UnusableCertificateError: one of them cannot be used.
+    """
+    return ServerContext(cert_file, key_file)
+
+
+def _load_context(cert_file: str, key_file: str) -> SSL.Context:
+    context = new_context()
+    context.set_alpn_select_callback(_select_protocol)
+    use_own(context, cert_file, key_file)
+    return context
+
+
+def _select_protocol(_: SSL.Connection, offered: list[bytes]) -> bytes:
+    return b"http/1.1" if b"http/1.1" in offered else b""
+
+
+def tls_sniffing(
+    factory: IProtocolFactory,
+    context: IOpenSSLContextFactory,
+    hop: str,
+    *,
+    timer: Sweep,
+    clock: IReactorTime | None = None,
+) -> IProtocolFactory:
+    """A factory for a TLS port.
+
+    Args:
+        factory: makes the protocols that are served. Their transport behaves as a TLS transport.
+        context: the certificate; see `server_context`.
+        hop: the node's ID, named in the answer to plain HTTP.
+        timer: watches the deadlines of handshakes.
+        clock: for Twisted's gathering of small writes; its own reactor when None.
+    """
+    return SniffingFactory(factory, context, hop, timer, clock)
+
+
+class SniffingFactory(Factory):
+    """Makes a `FirstByte` for each connection. See `tls_sniffing`."""
+
+    noisy = False
+
+    def __init__(
+        self,
+        factory: IProtocolFactory,
+        context: IOpenSSLContextFactory,
+        hop: str,
+        timer: Sweep,
+        clock: IReactorTime | None,
+    ) -> None:
+        self.hop = hop
+        self.timer = timer
+        self.waiting: set[FirstByte] = set()
+        self._factory = factory
+        self._tls = TlsFactory(context, False, factory, clock)
+
+    def doStart(self) -> None:
+        super().doStart()
+        self._factory.doStart()
+
+    def doStop(self) -> None:
+        self._factory.doStop()
+        super().doStop()
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        assert addr is not None
+        if len(self.waiting) >= MAX_HANDSHAKES:
+            return None
+        served = self._factory.buildProtocol(addr)
+        if served is None:
+            return None
+        return FirstByte(self, served)
+
+    def tls(self, first: FirstByte, served: IProtocol) -> TlsTransport:
+        """The TLS side of a connection that began a handshake."""
+        return TlsTransport(self._tls, served, first.settled)
+
+
+@implementer(IHalfCloseableProtocol)
+class FirstByte(Protocol):
+    """Looks at how a connection begins, and hands all of it to the protocol that it is for."""
+
+    transport: ITCPTransport
+
+    def __init__(self, owner: SniffingFactory, served: IProtocol) -> None:
+        self.deadline = NEVER
+        self._owner = owner
+        self._served: IProtocol | None = served
+        self._inner: TlsTransport | PlainClient | None = None
+
+    def connectionMade(self) -> None:
+        timer = self._owner.timer
+        self.deadline = timer.now + HANDSHAKE_S
+        self._owner.waiting.add(self)
+        timer.add(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._inner is None:
+            served, self._served = self._served, None
+            assert served is not None
+            if data[0] == _TLS_HANDSHAKE:
+                self._inner = self._owner.tls(self, served)
+            else:
+                self._inner = PlainClient(self, self._owner.hop)
+            # From now on the transport calls the inner protocol without a detour.
+            self.dataReceived = self._inner.dataReceived  # type: ignore[method-assign]
+            self._inner.makeConnection(self.transport)
+        self._inner.dataReceived(data)
+
+    def extend(self, seconds: float) -> None:
+        """Allow that many seconds from now."""
+        self.deadline = self._owner.timer.now + seconds
+
+    def settled(self) -> None:
+        """The handshake is complete, or there will be none: no deadline any more."""
+        self.deadline = NEVER
+        self._owner.waiting.discard(self)
+        self._owner.timer.discard(self)
+
+    def deadline_passed(self, now: float) -> None:
+        if isinstance(self._inner, PlainClient) and self._inner.answer():
+            return
+        self.settled()
+        self.transport.abortConnection()
+
+    def readConnectionLost(self) -> None:
+        if self._inner is None:
+            self.transport.loseConnection()
+        else:
+            self._inner.readConnectionLost()
+
+    def writeConnectionLost(self) -> None:
+        if self._inner is not None:
+            self._inner.writeConnectionLost()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.settled()
+        inner, self._inner, self._served = self._inner, None, None
+        self.__dict__.pop("dataReceived", None)
+        if inner is not None:
+            inner.connectionLost(reason)
+
+
+class PlainClient(Protocol):
+    """Tells a client that speaks plain HTTP what this port speaks.
+
+    The request is read first, as far as its head goes, and after the answer everything is read and dropped for a while:
+    closing with unread bytes would make the kernel send a reset, and the client might never see the answer.
+    """
+
+    transport: ITCPTransport
+
+    def __init__(self, first: FirstByte, hop: str) -> None:
+        self._first = first
+        self._hop = hop
+        self._head = b""
+        self._answered = False
+        self._dropped = 0
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._answered:
+            self._dropped += len(data)
+            if self._dropped > MAX_LINGER_BYTES:
+                self.transport.abortConnection()
+            return
+        self._head += data
+        if b"\r\n\r\n" in self._head or b"\n\n" in self._head or len(self._head) > MAX_PLAIN_BYTES:
+            self.answer()
+
+    def answer(self) -> bool:
+        """Answer, unless that was done. Returns whether it was done now."""
+        if self._answered:
+            return False
+        self._answered = True
+        self.transport.write(
+            error_response(
+                400,
+                "this port speaks TLS: use https",
+                hop=self._hop,
+                code="tls-required",
+                close=True,
+                head_only=self._head.startswith(b"HEAD "),
+            )
+        )
+        self._head = b""
+        self._first.extend(LINGER_S)
+        self.transport.loseWriteConnection()
+        return True
+
+    def readConnectionLost(self) -> None:
+        self.answer()
+        self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        pass

@@ -1,0 +1,129 @@
+"""The upstream port: accepts agents, each with one endpoint, at `/pico/v1/listener/<endpoint ID>`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from pico_twisted.core.http1.head import RequestHead
+from pico_twisted.core.routing.endpoint import normal_endpoint_id
+from pico_twisted.core.rpc.frames import encode_nodes
+from pico_twisted.net.interfaces import ICallAcceptor
+from pico_twisted.net.tunnel import (
+    ELSEWHERE,
+    LISTENER_PATH,
+    MAX_ELSEWHERE,
+    Admission,
+    Closed,
+    Refusal,
+    TunnelParts,
+    TunnelServerFactory,
+    TunnelServerProtocol,
+    token_of,
+    tokens_of,
+)
+
+log = Logger()
+
+
+@implementer(ICallAcceptor)
+class UpstreamFactory(TunnelServerFactory):
+    """The Autobahn server factory of the upstream port.
+
+    Args:
+        parts: what all tunnels share.
+        registry: an `IRegistry`: sessions are registered there.
+        max_sessions: agents connected at once, those in their handshake included.
+        reactor: for Autobahn.
+    """
+
+    def __init__(self, parts: TunnelParts, registry: Any, *, max_sessions: int, reactor: Any) -> None:
+        super().__init__(parts, node_id=registry.node_id, reactor=reactor)
+        self._registry = registry
+        self._max_sessions = max_sessions
+        self.acceptor = self
+        parts.sweep.each(lambda _: self._count_nodes())
+
+    def _count_nodes(self) -> None:
+        self.says = encode_nodes(self._nodes())
+
+    def _nodes(self) -> int:
+        """How many nodes take agents, this one included: its agents are here."""
+        return 1 + len(self._registry.others())
+
+    def answer_headers(self) -> dict[str, str]:
+        """What stands in a 101 besides WebSocket's own."""
+        return {**super().answer_headers(), "x-pico-nodes": str(self._nodes())}
+
+    def admit(self, head: RequestHead, peer: Any) -> Admission | Refusal:
+        """Decide on an agent's handshake."""
+        path = head.target.partition(b"?")[0]
+        if not path.startswith(LISTENER_PATH):
+            return Refusal(status=404, message="nothing is here: agents connect to a listener", code="not-found")
+        endpoint = normal_endpoint_id(path[len(LISTENER_PATH) :])
+        if endpoint is None:
+            return Refusal(status=400, message="invalid endpoint id", code="invalid-endpoint")
+        agent_id = token_of(head, b"x-pico-agent-id")
+        slot = token_of(head, b"x-pico-slot")
+        agent_version = token_of(head, b"x-pico-agent-version")
+        if agent_id is None or slot is None or agent_version is None:
+            return Refusal(
+                status=400,
+                message="x-pico-agent-id, x-pico-agent-version and x-pico-slot are 1 to 64 of A-Z a-z 0-9 . _ -",
+                code="bad-request",
+            )
+        if self._registry.draining:
+            return Refusal(
+                status=503,
+                message="node is shutting down",
+                code="draining",
+                headers=((b"retry-after", b"1"),),
+            )
+        if len(self.connections) > self._max_sessions:
+            return Refusal(status=503, message="too many sessions", code="busy", headers=((b"retry-after", b"10"),))
+        elsewhere = tokens_of(head, b"x-pico-elsewhere", MAX_ELSEWHERE)
+        if elsewhere is None:
+            return Refusal(
+                status=400,
+                message=f"x-pico-elsewhere is up to {MAX_ELSEWHERE} node IDs with commas between",
+                code="bad-request",
+            )
+        if self.node_id in elsewhere and not set(self._registry.others()) <= set(elsewhere):
+            return Refusal(status=409, message="another node can take this session", code=ELSEWHERE)
+        return Admission(endpoint=endpoint, agent_id=agent_id, slot=slot, agent_version=agent_version)
+
+    def opened(self, tunnel: TunnelServerProtocol) -> None:
+        """A session is open: register it, until it closes."""
+        tunnel.closed.addCallback(self._closed, tunnel)
+        self._registry.register(tunnel)
+
+    def _closed(self, closed: Closed, tunnel: TunnelServerProtocol) -> Closed:
+        self._registry.deregister(tunnel)
+        log.info(
+            "Session of {agent_id} for {endpoint} ended: {reason}",
+            endpoint=tunnel.endpoint,
+            agent_id=tunnel.agent_id,
+            slot=tunnel.slot,
+            peer=tunnel.peer,
+            code=closed.code,
+            clean=closed.clean,
+            reason=closed.reason,
+        )
+        return closed
+
+    def held_bytes(self) -> int:
+        """Bytes that the sessions make the process hold."""
+        return sum(tunnel.held_bytes() for tunnel in self.awake)
+
+    # ICallAcceptor: agents open no http calls (`serves` is empty), so only drains come here
+
+    def call_opened(self, tunnel: Any, call: Any, kind: int, payload: bytes, more: bool) -> None:
+        """No type of call is served here."""
+        tunnel.reset(call, "refused not-here")
+
+    def drain_requested(self, tunnel: Any) -> None:
+        """The agent drains: no call may start on its session from here on, so it is no registration any more."""
+        self._registry.deregister(tunnel)
+        log.info("Agent {agent_id} drains {endpoint}", endpoint=tunnel.endpoint, agent_id=tunnel.agent_id)

@@ -1,0 +1,61 @@
+"""What the daemons print on a terminal."""
+
+from __future__ import annotations
+
+from pico_twisted.app.cli.banner import agent_banner, guess_proxy_url, node_banner
+
+
+def test_a_node_tells_its_addresses_and_what_is_open_to_whom() -> None:
+    """An operator sees at once which port faces which network, and how to go on."""
+    text = node_banner(
+        "1.2.3",
+        "node-1",
+        "http://localhost:8000",
+        "http://127.0.0.1:8001",
+        "https://10.0.0.1:8002",
+        open_to_all=["proxy"],
+    )
+    lines = text.splitlines()
+    assert "node-1" in lines[0] and "1.2.3" in lines[0]
+    proxy, upstream, admin = (next(at for at, line in enumerate(lines) if name in line) for name in _PORTS)
+    assert "http://localhost:8000" in lines[proxy] and "clients" in lines[proxy]
+    assert "bound to all interfaces" in lines[proxy + 1]
+    assert "https://10.0.0.1:8002" in lines[upstream] and "agents" in lines[upstream]
+    assert "whoever reaches 10.0.0.1" in lines[upstream + 1]
+    assert "http://127.0.0.1:8001" in lines[admin] and "operators only" in lines[admin]
+    assert "this machine only" in lines[admin + 1]
+    assert "--connect.url https://10.0.0.1:8002 --listen my-endpoint=localhost:3000" in text
+    assert text.isascii() and text.endswith("\n")
+
+
+_PORTS = ("  proxy ", "  upstream ", "  admin ")
+
+
+def test_an_agent_tells_its_session_and_a_line_to_paste() -> None:
+    """One line for each node, one for each endpoint, and a curl line that works."""
+    text = agent_banner(
+        "1.2.3",
+        "agent-1",
+        [("http://localhost:8002", "node-1", 0.0021), ("http://localhost:8002", "node-1", None)],
+        [("my-endpoint", "localhost:3000"), ("b", "https://web:443")],
+        "http://localhost:8000",
+    )
+    assert text.count("http://localhost:8002") == 1
+    assert "node node-1, latency 2.1 ms" in text
+    assert "  my-endpoint -> localhost:3000\n" in text
+    assert "  b           -> https://web:443\n" in text
+    assert "  curl -H 'x-pico-endpoint: my-endpoint' http://localhost:8000/\n" in text
+
+
+def test_an_agent_that_does_not_know_everything_yet() -> None:
+    """No round trip measured, a node of the first version that tells no ID, and no idea where the proxy port is."""
+    text = agent_banner("1.2.3", "agent-1", [("http://node:8002", None, None)], [("a", "localhost:1")])
+    assert "node unknown, latency not measured yet" in text
+    assert "http://NODE:8000/" in text
+    assert "none yet" in agent_banner("1.2.3", "agent-1", [], [])
+
+
+def test_where_the_proxy_port_may_be() -> None:
+    """On the host of the upstream port, at the default port; encrypted if the other is."""
+    assert guess_proxy_url("ws://pico.example.com:8002") == "http://pico.example.com:8000"
+    assert guess_proxy_url("wss://[::1]:8002") == "https://[::1]:8000"

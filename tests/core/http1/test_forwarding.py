@@ -1,0 +1,414 @@
+"""Heads of requests as they go on: what is dropped, what is added, and that nothing can be smuggled through them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pico_twisted.core.http1.errors import Http1Error
+from pico_twisted.core.http1.forwarding import (
+    KEEP,
+    MAX_OWN_VIAS,
+    count_via,
+    request_to_service,
+    request_to_tunnel,
+    response_to_tunnel,
+    sane_request_id,
+)
+from pico_twisted.core.http1.head import HeadLimits, Keep, RequestHead, parse_request_head
+from tests.core.http1.forwarded import FRAMINGS, HOP_BY_HOP, LENGTHS, LIMITS, LINES, ROOMY, names, response, values
+
+
+def request(*lines: bytes, line: bytes = b"GET /a?b HTTP/1.1", host: bytes | None = b"a.example") -> RequestHead:
+    head = [line]
+    if host is not None:
+        head.append(b"Host: " + host)
+    return parse_request_head(b"\r\n".join([*head, *lines, b"", b""]), LIMITS)
+
+
+def to_tunnel(
+    head: RequestHead,
+    *,
+    client_ip: bytes = b"192.0.2.7",
+    https: bool = False,
+    trusted: bool = False,
+    request_id: bytes = b"id-1",
+    endpoint: bytes | None = None,
+    length: int | Keep | None = KEEP,
+) -> RequestHead:
+    """The head as the agent reads it."""
+    data = request_to_tunnel(
+        head,
+        client_ip=client_ip,
+        https=https,
+        trusted=trusted,
+        via=b"pico-n1",
+        request_id=request_id,
+        endpoint=endpoint,
+        length=length,
+    )
+    return parse_request_head(data, ROOMY)
+
+
+def to_service(head: RequestHead, *, host: bytes | None = None, chunked: bool = False) -> RequestHead:
+    return parse_request_head(request_to_service(head, host=host, via=b"pico-a1", chunked=chunked), ROOMY)
+
+
+# Requests
+
+
+def test_a_request_to_the_tunnel() -> None:
+    """What goes to an agent: the client's fields as they were, and ours behind them, byte for byte."""
+    head = request(b"User-Agent: x", b"aCCept: */*", b"Content-Length: 05", b"X-Empty:", line=b"POST /a?b HTTP/1.1")
+    assert request_to_tunnel(
+        head, client_ip=b"192.0.2.7", https=False, trusted=False, via=b"pico-n1", request_id=b"id-1"
+    ) == (
+        b"POST /a?b HTTP/1.1\r\nHost: a.example\r\nUser-Agent: x\r\naCCept: */*\r\nX-Empty: \r\nContent-Length: 5\r\n"
+        b"X-Forwarded-Host: a.example\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\n"
+        b"Forwarded: for=192.0.2.7;proto=http;host=a.example\r\nx-request-id: id-1\r\nVia: 1.1 pico-n1\r\n\r\n"
+    )
+
+
+def test_a_request_to_the_service() -> None:
+    """What the agent sends on keeps what the node set, and adds the agent's Via alone."""
+    head = to_tunnel(request(b"Cookie: a"))
+    assert request_to_service(head, host=None, via=b"pico-a1", chunked=False) == (
+        b"GET /a?b HTTP/1.1\r\nHost: a.example\r\nCookie: a\r\n"
+        b"X-Forwarded-Host: a.example\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\n"
+        b"Forwarded: for=192.0.2.7;proto=http;host=a.example\r\nx-request-id: id-1\r\nVia: 1.1 pico-n1\r\n"
+        b"Via: 1.1 pico-a1\r\n\r\n"
+    )
+
+
+def test_the_length_of_a_request() -> None:
+    """Content-Length is the head's own, another, or none; a tunnel never sees Transfer-Encoding."""
+    head = request(b"Content-Length: 3")
+    assert to_tunnel(head).length == 3
+    assert to_tunnel(head, length=7).length == 7
+    assert to_tunnel(head, length=None).length is None
+    chunked = request(b"Transfer-Encoding: chunked")
+    assert b"transfer-encoding" not in names(to_tunnel(chunked))
+    assert to_tunnel(chunked).length is None
+    assert to_tunnel(chunked, length=0).length == 0
+
+
+def test_the_framing_towards_a_service() -> None:
+    """Towards a service the body has a length or comes in chunks, never both."""
+    head = request(b"Content-Length: 3")
+    assert to_service(head).length == 3
+    assert to_service(head, chunked=True).chunked
+    assert b"content-length" not in names(to_service(head, chunked=True))
+    assert request_to_service(head, host=None, via=b"v", chunked=False, length=9).count(b"Content-Length: 9\r\n") == 1
+    assert b"ontent-" not in request_to_service(head, host=None, via=b"v", chunked=False, length=None)
+
+
+@pytest.mark.parametrize("line", HOP_BY_HOP)
+def test_hop_by_hop_fields_of_a_request(line: bytes) -> None:
+    """Fields of one hop end there, whether Connection names them or not (RFC 9110 7.6.1)."""
+    name = line.partition(b":")[0].lower()
+    for head in (request(line, b"X: y"), request(b"Connection: " + name, line, b"X: y", line=b"GET / HTTP/1.0")):
+        for onward in (to_tunnel(head), to_service(head)):
+            assert name not in names(onward)
+            assert b"connection" not in names(onward)
+            assert onward.get(b"x") == b"y"
+
+
+def test_what_connection_names() -> None:
+    """Fields that Connection names are dropped, over several lines too."""
+    head = request(
+        b"Connection: close, X-One", b"connection: x-TWO", b"X-One: 1", b"X-Two: 2", b"X-Two: 2", b"X-Three: 3"
+    )
+    for onward in (to_tunnel(head), to_service(head)):
+        assert not {b"x-one", b"x-two"} & set(names(onward))
+        assert onward.get(b"x-three") == b"3"
+
+
+def test_what_connection_cannot_name() -> None:
+    """Connection removes neither Host, Content-Length and Authorization nor what we set ourselves."""
+    head = request(
+        b"Connection: host, content-length, authorization, x-request-id, x-forwarded-for, forwarded, via",
+        b"Connection: x-pico-endpoint",
+        b"Authorization: Bearer x",
+        b"Content-Length: 3",
+        b"X-Request-Id: mine",
+        b"Via: 1.1 other",
+    )
+    for onward in (to_tunnel(head, endpoint=b"e"), to_service(to_tunnel(head, request_id=b"mine"))):
+        assert onward.host == b"a.example"
+        assert onward.length == 3
+        assert onward.get(b"authorization") == b"Bearer x"
+        assert b"x-forwarded-for" in names(onward)
+        assert b"forwarded" in names(onward)
+        assert b"x-request-id" in names(onward)
+        assert values(onward, b"via")[0] == b"1.1 other"
+    assert to_tunnel(head, endpoint=b"e").get(b"x-pico-endpoint") == b"e"
+    onward = to_service(head)
+    assert (onward.get(b"authorization"), onward.get(b"x-request-id"), onward.length) == (b"Bearer x", b"mine", 3)
+
+
+def test_our_own_fields_never_reach_a_service() -> None:
+    """No `x-pico-*` of a client goes on, in any spelling; a node link gets the endpoint that was chosen."""
+    head = request(b"x-pico-endpoint: e", b"X-Pico-Authorization: t", b"x-pico-new: n", b"X_Pico_Endpoint: f")
+    for onward in (to_tunnel(head), to_service(head)):
+        assert not [name for name in names(onward) if b"pico" in name]
+    assert values(to_tunnel(head, endpoint=b"chosen"), b"x-pico-endpoint") == [b"chosen"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"X_Forwarded_For",
+        b"x-forwarded_proto",
+        b"x_forwarded_host",
+        b"X_Request_Id",
+        b"CONTENT_LENGTH",
+        b"Transfer_Encoding",
+    ],
+)
+def test_names_with_underscores(name: bytes) -> None:
+    """A service that turns names into CGI variables cannot be shown one of ours that we did not set."""
+    head = request(name + b": 1", b"x_other: 2")
+    for onward in (to_tunnel(head), to_tunnel(head, trusted=True), to_service(head)):
+        assert name.lower() not in names(onward)
+        assert onward.get(b"x_other") == b"2"
+
+
+FORGED = (
+    b"X-Forwarded-For: 198.51.100.1, 198.51.100.2",
+    b"x-forwarded-for: 198.51.100.3",
+    b"X-Forwarded-Proto: https",
+    b"X-Forwarded-Host: shop.example",
+    b"Forwarded: for=198.51.100.1;proto=https",
+    b"Forwarded: for=198.51.100.3",
+)
+
+
+def test_forwarding_fields_of_a_stranger() -> None:
+    """What a client says about where it comes from is replaced by what we know."""
+    onward = to_tunnel(request(*FORGED), https=True)
+    assert values(onward, b"x-forwarded-for") == [b"192.0.2.7"]
+    assert values(onward, b"x-forwarded-proto") == [b"https"]
+    assert values(onward, b"x-forwarded-host") == [b"a.example"]
+    assert values(onward, b"forwarded") == [b"for=192.0.2.7;proto=https;host=a.example"]
+
+
+def test_forwarding_fields_of_a_trusted_proxy() -> None:
+    """What a trusted proxy says is kept and appended to."""
+    onward = to_tunnel(request(*FORGED), trusted=True)
+    assert values(onward, b"x-forwarded-for") == [b"198.51.100.1, 198.51.100.2, 198.51.100.3, 192.0.2.7"]
+    assert values(onward, b"x-forwarded-proto") == [b"https"]
+    assert values(onward, b"x-forwarded-host") == [b"shop.example"]
+    assert values(onward, b"forwarded") == [
+        b"for=198.51.100.1;proto=https, for=198.51.100.3, for=192.0.2.7;proto=http;host=a.example"
+    ]
+
+
+def test_a_trusted_proxy_that_says_nothing() -> None:
+    """Where a trusted proxy says nothing, or an empty value, ours is set."""
+    for head in (request(), request(b"X-Forwarded-For:", b"X-Forwarded-Proto:", b"X-Forwarded-Host: ", b"Forwarded:")):
+        onward = to_tunnel(head, trusted=True)
+        assert values(onward, b"x-forwarded-for") == [b"192.0.2.7"]
+        assert values(onward, b"x-forwarded-proto") == [b"http"]
+        assert values(onward, b"x-forwarded-host") == [b"a.example"]
+        assert values(onward, b"forwarded") == [b"for=192.0.2.7;proto=http;host=a.example"]
+
+
+@pytest.mark.parametrize(
+    ("client_ip", "host", "plain", "element"),
+    [
+        (b"2001:db8::1", b"a", b"2001:db8::1", b'for="[2001:db8::1]";proto=http;host=a'),
+        (b"fe80::1%eth0", b"a", b"fe80::1", b'for="[fe80::1]";proto=http;host=a'),
+        (b"::ffff:192.0.2.1", b"a", b"::ffff:192.0.2.1", b'for="[::ffff:192.0.2.1]";proto=http;host=a'),
+        (b"192.0.2.1", b"a.b:80", b"192.0.2.1", b'for=192.0.2.1;proto=http;host="a.b:80"'),
+        (b"192.0.2.1", b"[::1]:80", b"192.0.2.1", b'for=192.0.2.1;proto=http;host="[::1]:80"'),
+        (b"", b"a", b"unknown", b"for=unknown;proto=http;host=a"),
+        (b"/run/x.sock", b"a", b"unknown", b"for=unknown;proto=http;host=a"),
+        (b"1.2.3.4\r\nX: y", b"a", b"unknown", b"for=unknown;proto=http;host=a"),
+        (b'1";x="', b"a", b"unknown", b"for=unknown;proto=http;host=a"),
+    ],
+)
+def test_addresses(client_ip: bytes, host: bytes, plain: bytes, element: bytes) -> None:
+    """IPv6 is quoted and bracketed in Forwarded (RFC 7239 6), and what is no address is unknown."""
+    onward = to_tunnel(request(host=host), client_ip=client_ip)
+    assert values(onward, b"x-forwarded-for") == [plain]
+    assert values(onward, b"forwarded") == [element]
+
+
+def test_a_request_without_a_host() -> None:
+    """An HTTP/1.0 request without Host goes on as HTTP/1.1 with one, and no Host is claimed to be the client's."""
+    onward = to_tunnel(request(line=b"GET / HTTP/1.0", host=None))
+    assert (onward.version_11, onward.host) == (True, b"localhost")
+    assert b"x-forwarded-host" not in names(onward)
+    assert values(onward, b"forwarded") == [b"for=192.0.2.7;proto=http"]
+    assert values(onward, b"via") == [b"1.0 pico-n1"]
+    assert to_service(request(line=b"GET / HTTP/1.0", host=None)).host == b"localhost"
+
+
+def test_the_authority_replaces_host() -> None:
+    """An absolute-form target goes on in origin-form, with its authority as the only Host."""
+    for head in (
+        request(line=b"GET http://b.example:81/x HTTP/1.1"),
+        request(line=b"GET http://b.example:81/x HTTP/1.0"),
+    ):
+        for onward in (to_tunnel(head), to_service(head)):
+            assert (onward.target, values(onward, b"host")) == (b"/x", [b"b.example:81"])
+
+
+def test_a_service_with_a_host_of_its_own() -> None:
+    """The agent can give its service another Host; what is no host is our own mistake."""
+    onward = to_service(request(), host=b"localhost:3000")
+    assert values(onward, b"host") == [b"localhost:3000"]
+    for bad in (b"", b"a b", b"a\r\nX: y", b"a/b"):
+        with pytest.raises(ValueError, match="Host"):
+            to_service(request(), host=bad)
+
+
+def test_expect_goes_on() -> None:
+    """Expect goes to the service, but not the one of an HTTP/1.0 client, which counts for nothing."""
+    head = request(b"Expect: 100-continue", b"Content-Length: 1", line=b"POST / HTTP/1.1")
+    assert to_service(to_tunnel(head)).expect_continue
+    old = request(b"eXpect: 100-continue", b"X: y", b"Content-Length: 1", line=b"POST / HTTP/1.0")
+    assert b"expect" not in names(to_tunnel(old))
+    assert to_tunnel(old).get(b"x") == b"y"
+
+
+def test_an_upgrade_is_made_again_at_each_hop() -> None:
+    """An upgrade goes on with a Connection of our own; h2c and what else Connection named do not."""
+    head = request(
+        b"Connection: keep-alive, Upgrade, X-Hop", b"Upgrade: h2c, WebSocket", b"X-Hop: 1", b"Sec-WebSocket-Key: k"
+    )
+    onward = to_tunnel(head)
+    for hop in (onward, to_service(onward)):
+        assert values(hop, b"connection") == [b"Upgrade"]
+        assert values(hop, b"upgrade") == [b"WebSocket"]
+        assert hop.upgrade == b"WebSocket"
+        assert hop.get(b"sec-websocket-key") == b"k"
+        assert hop.get(b"x-forwarded-for") == b"192.0.2.7"
+        assert b"x-hop" not in names(hop)
+
+
+def test_request_ids() -> None:
+    """A client's request ID is kept if it is short and plain; the one that goes on is the one given."""
+    assert sane_request_id(request(b"X-Request-ID: abc-1.2_3")) == b"abc-1.2_3"
+    assert sane_request_id(request()) is None
+    for bad in (b"", b"a b", b"a,b", b"a\tb", b"a/b", b'"a"', b"a" * 129):
+        assert sane_request_id(request(b"X-Request-ID: " + bad)) is None
+    assert values(to_tunnel(request(b"X-Request-ID: theirs"), request_id=b"ours"), b"x-request-id") == [b"ours"]
+
+
+def test_values_of_ours_that_may_not_stand_in_a_head() -> None:
+    """What the caller gives is checked before it is written."""
+    head = request()
+    for bad in (b"", b"a b", b"a\r\nX: y", b"a" * 129):
+        with pytest.raises(ValueError, match="request ID"):
+            to_tunnel(head, request_id=bad)
+        with pytest.raises(ValueError, match="endpoint"):
+            to_tunnel(head, endpoint=bad)
+    for bad in (b"", b"a b", b"a\r\nX: y", b"a(", b"a" * 200):
+        with pytest.raises(ValueError, match="Via"):
+            request_to_service(head, host=None, via=bad, chunked=False)
+        with pytest.raises(ValueError, match="Via"):
+            response_to_tunnel(response(), via=bad)
+
+
+def test_many_pseudonyms() -> None:
+    """What is kept of pseudonyms is bounded, and what is not kept is written as well."""
+    for number in range(1500):
+        assert b"Via: 1.1 p%d\r\n" % number in response_to_tunnel(response(), via=b"p%d" % number)
+
+
+def test_via_is_appended() -> None:
+    """Via says every hop in order, with the version that the message came in (RFC 9110 7.6.3)."""
+    onward = to_service(to_tunnel(request(b"Via: 1.0 first, HTTP/1.1 second (x, y)", line=b"GET / HTTP/1.0")))
+    assert values(onward, b"via") == [b"1.0 first, HTTP/1.1 second (x, y)", b"1.0 pico-n1", b"1.1 pico-a1"]
+
+
+def test_what_we_add_stays_within_the_limits_of_the_next_hop() -> None:
+    """A head that is just within its limits grows as it goes on, and no further than `HeadLimits.onward` says."""
+    limits = HeadLimits(head_bytes=2000, fields=10)
+    host = b"a" * 255
+    start = b"POST / HTTP/1.1\r\nHost: " + host + b"\r\nContent-Length: 1\r\nX: "
+    lines = b"\r\nY: " * 7
+    data = start + lines + b"x" * (2000 - len(start + lines) - 4) + b"\r\n\r\n"
+    head = parse_request_head(data, limits)
+    assert (len(data), len(head.fields)) == (2000, 10)
+    address = b"ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255"
+    for trusted in (False, True):
+        onward = request_to_tunnel(
+            head,
+            client_ip=address,
+            https=True,
+            trusted=trusted,
+            via=b"pico-" + b"n" * 64,
+            request_id=b"r" * 128,
+            endpoint=b"e" * 128,
+        )
+        with pytest.raises(Http1Error):
+            parse_request_head(onward, limits)
+        parse_request_head(onward, limits.onward())
+
+
+def test_a_request_that_goes_in_circles() -> None:
+    """A request that carries our pseudonyms ten times is 508; others do not count."""
+    assert count_via(request()) == 0
+    assert count_via(request(b"Via: 1.1 pico-a, 1.0 other,HTTP/1.1 pico-b (c)", b"Via: 1.1 pico-a, 1.1 xpico-c")) == 3
+    head = request(b"Via: 1.1 other")
+    for hop in range(MAX_OWN_VIAS):
+        assert count_via(head) == hop
+        head = to_tunnel(head)
+    with pytest.raises(Http1Error) as caught:
+        to_tunnel(head)
+    assert (caught.value.status, caught.value.code) == (508, "loop")
+
+
+HOSTS = st.sampled_from([b"a", b"a.b:1", b"[::1]:2", b"127.0.0.1"]) | st.binary(max_size=10)
+STARTS = st.sampled_from(
+    [b"GET / HTTP/1.1", b"GET http://b:1?c HTTP/1.1", b"OPTIONS * HTTP/1.0", b"OPTIONS http://c HTTP/1.1"]
+) | st.binary(max_size=20).map(lambda target: b"POST /" + target + b" HTTP/1.1")
+
+
+@given(
+    line=STARTS,
+    host=HOSTS,
+    framing=FRAMINGS,
+    lines=LINES,
+    client_ip=st.binary(max_size=20) | st.ip_addresses().map(lambda address: str(address).encode()),
+    flags=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    length=LENGTHS,
+)
+def test_whatever_is_taken_goes_on_well_formed(
+    line: bytes,
+    host: bytes,
+    framing: bytes,
+    lines: list[bytes],
+    client_ip: bytes,
+    flags: tuple[bool, bool, bool],
+    length: int | Keep | None,
+) -> None:
+    """A request that we take is one that the next hops take, with the meaning that it had here; none of its bytes
+    ends a line there, and none of it frames or addresses another message."""
+    try:
+        head = request(framing, *lines, line=line, host=host)
+    except Http1Error:
+        return
+    https, trusted, chunked = flags
+    if head.upgrade is not None and isinstance(length, int):
+        length = KEEP  # an upgrade has no body, so nobody gives it a length
+    try:
+        onward = to_tunnel(head, client_ip=client_ip, https=https, trusted=trusted, endpoint=b"e", length=length)
+    except Http1Error as error:
+        assert error.status == 508
+        return
+    assert (onward.method, onward.target, onward.upgrade) == (head.method, head.target, head.upgrade)
+    assert onward.host == head.host
+    assert onward.length == (head.length if length is KEEP else length)
+    assert not onward.chunked
+    assert len(values(onward, b"x-forwarded-for")) == len(values(onward, b"forwarded")) == 1
+    assert values(onward, b"x-pico-endpoint") == [b"e"]
+    assert len(onward.fields) <= len(head.fields) + 9
+    final = to_service(onward, chunked=chunked and onward.upgrade is None)
+    assert (final.method, final.target, final.host, final.upgrade) == (
+        head.method, head.target, head.host, head.upgrade
+    )  # fmt: skip
+    assert not [name for name in names(final) if name.replace(b"_", b"-").startswith(b"x-pico-")]

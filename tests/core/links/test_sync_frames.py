@@ -1,0 +1,130 @@
+"""What is said in sync calls: two requests, and nothing else, whatever comes."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pico_twisted.core.links.proof import PROOF_BYTES
+from pico_twisted.core.links.sync_frames import (
+    MAX_REQUEST_BYTES,
+    SyncFormatError,
+    decode_maps,
+    decode_proof,
+    encode_maps,
+    encode_proof,
+    longest_request,
+)
+
+PROOF = bytes(range(PROOF_BYTES))
+
+
+@given(st.binary(max_size=300))
+def test_questions_come_back(question: bytes) -> None:
+    """What gossip says arrives as it was, empty or not."""
+    assert decode_maps(encode_maps(question)) == question
+
+
+def test_the_longest_question() -> None:
+    """It passes; one byte more is our own fault when we send it, and the peer's when it does."""
+    longest = bytes(MAX_REQUEST_BYTES)
+    encoded = encode_maps(longest)
+    assert len(encoded) <= longest_request()
+    assert decode_maps(encoded) == longest
+    with pytest.raises(ValueError, match="too long"):
+        encode_maps(longest + b"x")
+    for too_long in (msgpack.packb(["maps", longest + b"x"]), encoded + bytes(longest_request())):
+        with pytest.raises(SyncFormatError):
+            decode_maps(too_long)
+
+
+@given(st.binary(min_size=PROOF_BYTES, max_size=PROOF_BYTES))
+def test_proofs_come_back(proof: bytes) -> None:
+    """A proof arrives as it was, in a frame that is small enough for a peer that nobody believes yet."""
+    encoded = encode_proof(proof)
+    assert decode_proof(encoded) == proof
+    assert len(encoded) < 125 - 12
+
+
+@given(st.binary(max_size=80).filter(lambda proof: len(proof) != PROOF_BYTES))
+def test_proofs_of_another_length(proof: bytes) -> None:
+    """A proof has one length."""
+    with pytest.raises(SyncFormatError):
+        decode_proof(encode_proof(proof))
+
+
+def test_one_is_not_the_other() -> None:
+    """A question is no proof, and a proof is no question."""
+    with pytest.raises(SyncFormatError):
+        decode_proof(encode_maps(PROOF))
+    with pytest.raises(SyncFormatError):
+        decode_maps(encode_proof(PROOF))
+
+
+scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=9)
+anything = st.recursive(
+    scalars | st.binary(max_size=40) | st.builds(msgpack.ExtType, st.integers(0, 127), st.binary(max_size=9)),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+def _is_ours(value: Any, word: str) -> bool:
+    return type(value) is list and len(value) == 2 and value[0] == word and type(value[1]) is bytes
+
+
+@given(anything)
+def test_any_value(value: Any) -> None:
+    """Of all that msgpack can say, two things are understood."""
+    packed = msgpack.packb(value, use_bin_type=True)
+    if not _is_ours(value, "maps"):
+        with pytest.raises(SyncFormatError):
+            decode_maps(packed)
+    if not _is_ours(value, "proof"):
+        with pytest.raises(SyncFormatError):
+            decode_proof(packed)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes(payload: bytes) -> None:
+    """Whatever bytes come, they are a request or are refused with the one error that callers know."""
+    for decode in (decode_maps, decode_proof):
+        with contextlib.suppress(SyncFormatError):
+            assert type(decode(payload)) is bytes
+
+
+@given(st.data())
+def test_requests_that_are_cut_or_lengthened(data: st.DataObject) -> None:
+    """A cut request, and one with something behind it, are refused."""
+    for encode, decode in ((encode_maps, decode_maps), (encode_proof, decode_proof)):
+        whole = encode(PROOF)
+        cut = data.draw(st.integers(0, len(whole) - 1))
+        with pytest.raises(SyncFormatError):
+            decode(whole[:cut])
+        with pytest.raises(SyncFormatError):
+            decode(whole + data.draw(st.binary(min_size=1, max_size=20)))
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        b"\x92\xa4maps\xc6\xff\xff\xff\xff",
+        b"\x92\xa5proof\xc6\x7f\xff\xff\xff",
+        b"\xdd\xff\xff\xff\xff",
+        b"\x92\xdb\xff\xff\xff\xff",
+        b"\xdf\xff\xff\xff\xff",
+        b"\x92\xa4maps\xc9\xff\xff\xff\xff\x01",
+        b"\x91" * 2000,
+    ],
+    ids=["bytes", "proof", "array", "text", "map", "extension", "nested"],
+)
+def test_lengths_that_are_only_claimed(claim: bytes) -> None:
+    """A few bytes that announce gigabytes, or a thousand levels, are refused before anything is made of them."""
+    for decode in (decode_maps, decode_proof):
+        with pytest.raises(SyncFormatError):
+            decode(claim)

@@ -1,0 +1,131 @@
+"""Who gets the next call."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pico_twisted.core.routing.registry import Registry
+
+
+class Session:
+    """A registration, as the registry sees it."""
+
+    def __init__(self, agent_id: str, endpoint: str = "ep", slot: str = "0") -> None:
+        self.endpoint = endpoint
+        self.agent_id = agent_id
+        self.slot = slot
+        self.call_count = 0
+        self.draining = False
+
+    def __repr__(self) -> str:
+        return f"<{self.agent_id} {self.call_count}{' draining' if self.draining else ''}>"
+
+
+def registry_of(*sessions: Session) -> Registry[Session]:
+    """A registry that holds them."""
+    registry: Registry[Session] = Registry()
+    for session in sessions:
+        registry.add(session)
+    return registry
+
+
+def test_nobody() -> None:
+    """Where nobody holds an endpoint nobody is chosen, and no trace of the question stays."""
+    registry = registry_of()
+    assert registry.choose("ep") is None
+    assert not registry.holds("ep") and len(registry) == 0 and registry.counts() == {}
+
+
+def test_ties_in_turn() -> None:
+    """Equally busy sessions get calls in turn."""
+    sessions = [Session(name) for name in "abc"]
+    registry = registry_of(*sessions)
+    chosen = [registry.choose("ep") for _ in range(9)]
+    assert chosen == sessions * 3
+
+
+def test_fewest_calls_first() -> None:
+    """A session with fewer calls in flight comes before its turn."""
+    a, b, c = sessions = [Session(name) for name in "abc"]
+    registry = registry_of(*sessions)
+    a.call_count, b.call_count, c.call_count = 2, 1, 3
+    assert [registry.choose("ep") for _ in range(3)] == [b, b, b]
+    b.call_count = 5
+    assert registry.choose("ep") is a
+
+
+def test_draining_ones_last() -> None:
+    """A draining session is chosen only when there is no other, however busy the others are."""
+    a, b = Session("a"), Session("b")
+    registry = registry_of(a, b)
+    a.draining, b.call_count = True, 1000
+    assert registry.choose("ep") is b
+    b.draining = True
+    assert registry.choose("ep") is a
+    assert registry.choose("ep", [a]) is b
+
+
+def test_excluded() -> None:
+    """What was tried already is not chosen again."""
+    a, b = Session("a"), Session("b")
+    registry = registry_of(a, b)
+    assert registry.choose("ep", [a]) is b
+    assert registry.choose("ep", [a, b]) is None
+    assert registry_of(a).choose("ep", [a]) is None
+
+
+def test_replacement() -> None:
+    """The same agent, endpoint and slot again replaces the session before; anything else stands beside it."""
+    old = Session("a")
+    registry = registry_of(old)
+    new = Session("a")
+    assert registry.add(new) is old
+    assert list(registry) == [new]
+    assert registry.add(new) is None
+    assert registry.add(Session("a", slot="1")) is None
+    assert registry.add(Session("b")) is None
+    assert registry.add(Session("a", endpoint="other")) is None
+    assert registry.counts() == {"ep": 3, "other": 1}
+    assert registry.remove(old) is False
+    assert len(registry) == 4
+
+
+def test_gone_at_once() -> None:
+    """A removed session is chosen no more; removing again does nothing."""
+    a, b = Session("a"), Session("b")
+    registry = registry_of(a, b)
+    assert registry.remove(a) is True
+    assert registry.remove(a) is False
+    assert [registry.choose("ep") for _ in range(3)] == [b, b, b]
+    registry.remove(b)
+    assert not registry.holds("ep") and registry.counts() == {}
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=8),
+    st.sets(st.integers(0, 7)),
+)
+def test_the_best_is_chosen(shapes: list[tuple[int, bool]], excluded: set[int]) -> None:
+    """Whoever is chosen is not excluded, and nobody else is better."""
+    sessions = [Session(str(number)) for number in range(len(shapes))]
+    for session, (calls, draining) in zip(sessions, shapes, strict=True):
+        session.call_count, session.draining = calls, draining
+    out = [session for number, session in enumerate(sessions) if number in excluded]
+    allowed = [session for session in sessions if session not in out]
+    chosen = registry_of(*sessions).choose("ep", out)
+    if not allowed:
+        assert chosen is None
+    else:
+        assert chosen in allowed
+        assert (chosen.draining, chosen.call_count) == min((one.draining, one.call_count) for one in allowed)
+
+
+@given(st.integers(1, 6), st.integers(1, 60))
+def test_turns_are_even(sessions: int, calls: int) -> None:
+    """Calls that end at once are spread evenly."""
+    registry = registry_of(*[Session(str(number)) for number in range(sessions)])
+    counts = Counter(repr(registry.choose("ep")) for _ in range(calls))
+    assert max(counts.values()) - min([*counts.values(), *([0] if len(counts) < sessions else [])]) <= 1

@@ -1,0 +1,218 @@
+"""Who holds an endpoint elsewhere, and which of them gets the next call."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pico_twisted.core.gossip.events import KeysChanged, StatusChanged
+from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable, endpoint_key
+
+
+class Nodes:
+    """A table, fed as gossip does.
+
+    Attributes:
+        load: calls in flight by node ID; None where no call gets to.
+    """
+
+    def __init__(self, chance: float | None = None) -> None:
+        rng = random.Random(7)
+        self.table = ClusterTable(rng.random if chance is None else lambda: chance)
+        self.load: dict[str, int | None] = {}
+
+    def status(self, node_id: str, status: str | None) -> None:
+        """A node stands differently."""
+        self.table.status_changed(StatusChanged(node_id, status))
+        self.table._check_invariants()
+
+    def keys(self, node_id: str, **changes: str | int | None) -> None:
+        """A node says something of itself."""
+        self.table.keys_changed(KeysChanged(node_id, changes))
+        self.table._check_invariants()
+
+    def holds(self, node_id: str, registrations: int | str | None, endpoint: str = "ep") -> None:
+        """A node says how many registrations it holds."""
+        self.keys(node_id, **{endpoint_key(endpoint): registrations})
+
+    def there(self, node_id: str, registrations: int) -> None:
+        """An active node that holds the endpoint."""
+        self.status(node_id, ACTIVE)
+        self.holds(node_id, registrations)
+
+    def choose(self, *excluded: str | None, status: str = ACTIVE, endpoint: str = "ep") -> str | None:
+        """The node for the next call."""
+        return self.table.choose(endpoint, status, excluded, lambda node_id: self.load.get(node_id, 0))
+
+    def shares(self, calls: int = 4000) -> dict[str | None, float]:
+        """What share of the calls each node gets."""
+        counts = Counter(self.choose() for _ in range(calls))
+        return {node_id: count / calls for node_id, count in counts.items()}
+
+
+@pytest.fixture
+def nodes() -> Nodes:
+    """No node yet."""
+    return Nodes()
+
+
+def test_nobody(nodes: Nodes) -> None:
+    """Where nobody holds the endpoint nobody is chosen."""
+    nodes.status("a", ACTIVE)
+    assert nodes.choose() is None
+    nodes.holds("a", 1)
+    assert nodes.choose(endpoint="other") is None
+
+
+@pytest.mark.parametrize("others", [0, 1], ids=["alone", "of two"])
+@pytest.mark.parametrize("status", ["draining", "unreachable", "left", None])
+def test_only_who_is_there(nodes: Nodes, status: str | None, others: int) -> None:
+    """A node that is not active any more gets no call as an active one, and one that is forgotten leaves no trace."""
+    if others:
+        nodes.there("b", 1)
+    nodes.there("a", 1)
+    nodes.status("a", status)
+    assert {nodes.choose() for _ in range(20)} == ({"b"} if others else {None})
+    assert nodes.choose(status=DRAINING) == ("a" if status == DRAINING else None)
+    assert ("a" in nodes.table.nodes) == (status is not None)
+
+
+def test_back_again(nodes: Nodes) -> None:
+    """A node that comes back from being unreachable holds what it held."""
+    nodes.there("a", 2)
+    nodes.status("a", "unreachable")
+    nodes.status("a", ACTIVE)
+    assert nodes.choose() == "a"
+
+
+def test_by_registrations(nodes: Nodes) -> None:
+    """Nodes get calls by how many registrations they hold."""
+    nodes.there("a", 1)
+    nodes.there("b", 3)
+    shares = nodes.shares()
+    assert shares["a"] == pytest.approx(0.25, abs=0.03)
+    assert shares["b"] == pytest.approx(0.75, abs=0.03)
+
+
+def test_by_calls_in_flight(nodes: Nodes) -> None:
+    """A node that has our calls in flight gets fewer, a loaded registration half of an idle one."""
+    nodes.there("a", 2)
+    nodes.there("b", 2)
+    nodes.load["a"] = 2
+    shares = nodes.shares()
+    assert shares["a"] == pytest.approx(1 / 3, abs=0.03)
+    assert shares["b"] == pytest.approx(2 / 3, abs=0.03)
+
+
+@pytest.mark.parametrize("others", [0, 1], ids=["alone", "of two"])
+def test_who_cannot_be_called(nodes: Nodes, others: int) -> None:
+    """A node that was tried, or that no link gets to, is passed over."""
+    if others:
+        nodes.there("b", 1)
+    nodes.there("a", 1)
+    rest = {"b"} if others else {None}
+    assert {nodes.choose("a", None) for _ in range(20)} == rest
+    nodes.load["a"] = None
+    assert {nodes.choose() for _ in range(20)} == rest
+
+
+def test_the_ends_of_chance() -> None:
+    """Whatever number chance gives, somebody is chosen."""
+    for chance in (0.0, 0.5, 1.0 - 2**-53):
+        nodes = Nodes(chance)
+        nodes.there("a", 1)
+        nodes.there("b", 3)
+        assert nodes.choose() in ("a", "b")
+
+
+def test_not_here(nodes: Nodes) -> None:
+    """A node that says that it does not hold the endpoint is believed, until it says that it does."""
+    nodes.there("a", 1)
+    nodes.table.not_here("ep", "a")
+    nodes.table.not_here("ep", "a")
+    nodes.table.not_here("ep", "stranger")
+    assert nodes.choose() is None
+    nodes.keys("a", version="1")
+    nodes.status("a", DRAINING)
+    nodes.status("a", ACTIVE)
+    assert nodes.choose() is None
+    nodes.holds("a", 1)
+    assert nodes.choose() == "a"
+
+
+@pytest.mark.parametrize("nonsense", [0, -1, None, "3", ""])
+def test_no_count(nodes: Nodes, nonsense: int | str | None) -> None:
+    """What is no count of registrations, from whoever, is none."""
+    nodes.there("a", 1)
+    nodes.holds("a", nonsense)
+    assert nodes.choose() is None
+    assert nodes.table.nodes["a"].endpoints == {}
+
+
+def test_what_else_is_said(nodes: Nodes) -> None:
+    """Other keys are kept as they are, and gone when they are taken back."""
+    nodes.status("a", ACTIVE)
+    nodes.keys("a", proxy_addr="10.0.0.1:8000", number=7)
+    a = nodes.table.nodes["a"]
+    assert (a.text("proxy_addr"), a.text("number"), a.text("none")) == ("10.0.0.1:8000", "", "")
+    nodes.keys("a", proxy_addr=None, none=None)
+    assert a.keys == {"number": 7}
+
+
+def test_keys_of_a_stranger(nodes: Nodes) -> None:
+    """Who was not told as a node holds nothing."""
+    nodes.holds("stranger", 5)
+    assert nodes.choose() is None
+    assert nodes.table.nodes == {}
+
+
+def test_counts(nodes: Nodes) -> None:
+    """Nodes are counted by status."""
+    for node_id, status in (("a", ACTIVE), ("b", ACTIVE), ("c", "left")):
+        nodes.status(node_id, status)
+    assert nodes.table.count_by_status() == {ACTIVE: 2, "left": 1}
+
+
+ids = st.sampled_from(["a", "b", "c"])
+endpoints = st.sampled_from(["x", "y"])
+steps = st.one_of(
+    st.tuples(st.just("status"), ids, st.sampled_from([ACTIVE, DRAINING, "unreachable", "left", None])),
+    st.tuples(st.just("holds"), ids, endpoints, st.none() | st.integers(-1, 3)),
+    st.tuples(st.just("not here"), ids, endpoints),
+)
+
+
+@given(st.lists(steps, max_size=40))
+def test_any_order(happened: list[tuple[str, ...]]) -> None:
+    """Whatever happens in whatever order, who is chosen is who is there and said so last."""
+    nodes = Nodes()
+    status: dict[str, str] = {}
+    held: dict[tuple[str, str], int] = {}
+    for what, node_id, *rest in happened:
+        if what == "status":
+            (new,) = rest
+            nodes.status(node_id, new)
+            if new is not None:
+                status[node_id] = new
+            else:
+                status.pop(node_id, None)
+                held = {key: count for key, count in held.items() if key[0] != node_id}
+        elif what == "holds":
+            endpoint, count = rest
+            nodes.holds(node_id, count, endpoint)
+            if node_id in status:
+                held[node_id, endpoint] = count or 0  # type: ignore[assignment]
+        else:
+            nodes.table.not_here(rest[0], node_id)
+            held.pop((node_id, rest[0]), None)
+        nodes.table._check_invariants()
+    for endpoint in ("x", "y"):
+        there = {one for (one, held_endpoint), count in held.items() if held_endpoint == endpoint and count > 0} & {
+            one for one, standing in status.items() if standing == ACTIVE
+        }
+        chosen = {nodes.choose(endpoint=endpoint) for _ in range(200)}
+        assert chosen == (set[str | None](there) or {None})

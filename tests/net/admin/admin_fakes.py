@@ -1,0 +1,151 @@
+"""A node for the tests of the admin port: a status of two nodes, and the port itself on 127.0.0.1."""
+
+from __future__ import annotations
+
+import functools
+import socket
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from typing import Any, ParamSpec
+
+import attrs
+import pytest_twisted
+import treq
+from twisted.internet import reactor as installed_reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+from twisted.web.client import Agent
+from twisted.web.resource import IResource
+from zope.interface import implementer
+
+from pico_twisted.net.admin.app import AdminApp
+from pico_twisted.net.admin.shapes import GossipDetail, GossipEntry, GossipRow, NodeDetail, NodeRow
+from pico_twisted.net.admin.site import admin_site
+from pico_twisted.net.admin.status import INodeStatus
+from pico_twisted.net.observe.metrics import Metrics
+
+DEADLINE_S = 10.0
+
+reactor: Any = installed_reactor
+P = ParamSpec("P")
+
+
+def in_reactor(test: Callable[P, Coroutine[Deferred[Any], Any, None]]) -> Callable[P, None]:
+    """Run an `async def` test in the reactor, and fail it when it takes too long."""
+
+    @pytest_twisted.inlineCallbacks
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> Iterator[Deferred[None]]:
+        yield Deferred.fromCoroutine(test(*args, **kwargs)).addTimeout(3 * DEADLINE_S, reactor)
+
+    return run
+
+
+DETAIL = NodeDetail(
+    id="n1",
+    status="active",
+    proxy_addr="10.0.0.1:8000",
+    admin_addr="10.0.0.1:8001",
+    version="0.1.0",
+    endpoints={"web": 2, "api": 1},
+)
+
+GOSSIP = GossipDetail(
+    id="n1",
+    generation=1790000000000,
+    status="active",
+    local=True,
+    heartbeat=42,
+    version=7,
+    floor=3,
+    tombstones=1,
+    suspicion=0.0,
+    heard_s=0.0,
+    keys={
+        "status": GossipEntry(value="active", version=2),
+        "endpoint:web": GossipEntry(value=2, version=6),
+    },
+)
+
+
+@implementer(INodeStatus)
+class Status:
+    """A node with two endpoints.
+
+    Args:
+        node_id: its ID.
+
+    Attributes:
+        why_not: why it is not ready; empty when it is.
+        urls: the admin ports of the other nodes.
+    """
+
+    def __init__(self, node_id: str = "n1") -> None:
+        self.node_id = node_id
+        self.why_not = ""
+        self.urls: dict[str, str] = {}
+        self.detail = attrs.evolve(DETAIL, id=node_id)
+        self.gossip = attrs.evolve(GOSSIP, id=node_id)
+
+    def ready(self) -> tuple[bool, str]:
+        return not self.why_not, self.why_not
+
+    def nodes(self) -> Sequence[NodeRow]:
+        return [self.detail.row()]
+
+    def node(self, id: str) -> NodeDetail | None:
+        if id == "broken":
+            raise RuntimeError("a fault of ours")
+        return self.detail if id in ("local", self.node_id, "nœud") else None
+
+    def endpoints(self) -> Mapping[str, int]:
+        return self.detail.endpoints
+
+    def gossip_nodes(self) -> Sequence[GossipRow]:
+        return [self.gossip.row()]
+
+    def gossip_node(self, id: str) -> GossipDetail | None:
+        return self.gossip if id in ("local", self.node_id) else None
+
+    def admin_url(self, id: str) -> str | None:
+        if id == "broken":
+            raise RuntimeError("a fault of ours")
+        return self.urls.get(id)
+
+
+def node_app(status: Status | None = None) -> IResource:
+    """The app of a node."""
+    return AdminApp(status or Status(), Metrics("node"), reactor=reactor).resource()
+
+
+class Served:
+    """An admin port on 127.0.0.1 with the app of a node, or another one."""
+
+    def __init__(self, resource: IResource | None = None, *, interface: str = "127.0.0.1") -> None:
+        self.site = admin_site(resource if resource is not None else node_app())
+        self.listening = reactor.listenTCP(0, self.site, interface=interface)
+        self.number: int = self.listening.getHost().port
+        self.url = f"http://{f'[{interface}]' if ':' in interface else interface}:{self.number}"
+
+    async def close(self) -> None:
+        await self.listening.stopListening()
+        for channel in list(self.site.open):
+            channel.transport.abortConnection()
+
+    async def ask(self, path: str, method: str = "GET", **more: Any) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and body of an answer."""
+        answer = await treq.request(method, self.url + path, agent=Agent(reactor), timeout=DEADLINE_S, **more)
+        body = await treq.content(answer)
+        headers = {name.decode().lower(): values[0].decode() for name, values in answer.headers.getAllRawHeaders()}
+        return answer.code, headers, body
+
+    async def say(self, data: bytes, *, end: bool = False) -> bytes:
+        """All that comes back for bytes sent as they are, until the port closes or, when told to, we do."""
+
+        def client() -> bytes:
+            with socket.create_connection(("127.0.0.1", self.number), timeout=DEADLINE_S) as plain:
+                plain.sendall(data)
+                if end:
+                    plain.shutdown(socket.SHUT_WR)
+                return b"".join(iter(lambda: plain.recv(65536), b""))
+
+        return await deferToThread(client)

@@ -1,0 +1,173 @@
+"""The agent between a tunnel and a local service: connections that are kept, and those that died meanwhile."""
+
+from __future__ import annotations
+
+import pytest
+
+from pico_twisted.net.agent.exchange import KEPT_BYTES
+from tests.net.agent.agent_fakes import OK, Bench
+
+# Kept connections that died
+
+
+@pytest.mark.parametrize("how", ["finish", "lose"])
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"])
+def test_an_idempotent_request_on_a_dead_kept_connection_is_sent_again(how: str, method: bytes) -> None:
+    """Once, on a fresh connection, and the caller notices nothing."""
+    bench = Bench()
+    kept = bench.warm_up()
+    request = bench.get(method=method)
+    sent = kept.taken()
+    getattr(kept, how)()
+    assert len(bench.service.transports) == 2
+    assert bench.service.last.taken() == sent
+    bench.service.last.answer(b"HTTP/1.1 204 No Content\r\n\r\n")
+    assert request.status == 204
+    bench.service.last.lose()
+    assert bench.nothing_is_left()
+
+
+def test_it_is_sent_again_only_once() -> None:
+    """A fresh connection that dies too is a 502."""
+    bench = Bench()
+    kept = bench.warm_up()
+    request = bench.get()
+    kept.lose()
+    bench.service.last.lose()
+    assert len(bench.service.transports) == 2
+    assert request.error == "agent-1; service-failed"
+
+
+def test_a_kept_body_is_sent_again_and_goes_on() -> None:
+    """A body that is still coming is sent again as far as it came, and the rest follows."""
+    bench = Bench()
+    kept = bench.warm_up()
+    request = bench.tunnel.request(b"PUT / HTTP/1.1\r\nHost: web\r\n\r\nabc", True)
+    request.send(b"def")
+    sent = kept.taken()
+    bench.service.waiting = []
+    kept.lose()
+    request.send(b"ghi")
+    bench.service.proceed()
+    assert bench.service.last.taken() == sent + b"3\r\nghi\r\n"
+    request.send(b"", more=False)
+    assert bench.service.last.taken() == b"0\r\n\r\n"
+    bench.service.last.answer(OK)
+    assert request.body == b"ok"
+    assert bench.nothing_is_left()
+
+
+def test_a_body_that_is_not_kept_is_not_sent_again() -> None:
+    """Beyond what is kept, a dead connection is a 502."""
+    bench = Bench()
+    kept = bench.warm_up()
+    request = bench.tunnel.request(b"PUT / HTTP/1.1\r\nHost: web\r\n\r\n", True)
+    for _ in range(KEPT_BYTES // 1000 + 1):
+        request.send(b"x" * 1000)
+    kept.lose()
+    assert len(bench.service.transports) == 1
+    assert request.error == "agent-1; service-failed"
+
+
+def test_what_is_not_idempotent_is_never_sent_twice() -> None:
+    """A POST on a connection that dies is a 502."""
+    bench = Bench()
+    kept = bench.warm_up()
+    request = bench.post(b"x", more=False)
+    kept.lose()
+    assert len(bench.service.transports) == 1
+    assert request.error == "agent-1; service-failed"
+
+
+def test_a_response_byte_ends_the_right_to_try_again() -> None:
+    """Half a head is a byte: the service was at work."""
+    bench = Bench()
+    kept = bench.warm_up()
+    request = bench.get()
+    kept.answer(b"HTTP/1.1")
+    kept.lose()
+    assert len(bench.service.transports) == 1
+    assert request.error == "agent-1; service-failed"
+
+
+# The pool
+
+
+def test_idle_connections_are_bounded_in_number_and_age() -> None:
+    """A burst leaves no more than a bound after a moment, and those go after a while."""
+    bench = Bench()
+    requests = [bench.get() for _ in range(100)]
+    for transport in list(bench.service.transports):
+        transport.answer(OK)
+    assert all(request.ended for request in requests)
+    bench.pass_time(4)
+    assert len(bench.pool.connections) == 64
+    bench.pass_time(50)
+    assert len(bench.pool.connections) == 64
+    bench.pass_time(2)
+    assert not bench.pool.connections
+
+
+@pytest.mark.parametrize(
+    ("hint", "idle_s"),
+    [
+        (b"timeout=5", 4),
+        (b"max=100, timeout=5", 4),
+        (b"timeout=5, max=9", 4),
+        (b"timeout=600", 55),
+        (b"xtimeout=5", 55),
+    ],
+)
+def test_a_service_may_say_how_long_it_keeps_a_connection(hint: bytes, idle_s: int) -> None:
+    """We are the first to close it: a request that is sent while the service closes is lost."""
+    bench = Bench()
+    bench.get()
+    bench.service.last.answer(b"HTTP/1.1 200 OK\r\nKeep-Alive: " + hint + b"\r\nContent-Length: 0\r\n\r\n")
+    bench.pass_time(idle_s - 1)
+    assert len(bench.pool.connections) == 1
+    bench.pass_time(1.4)
+    assert not bench.pool.connections
+
+
+def test_a_connection_that_is_kept_for_no_time_is_not_kept() -> None:
+    """Nor one for less than a second."""
+    bench = Bench()
+    for seconds in (0, 1):
+        bench.get()
+        bench.service.last.answer(b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=%d\r\nContent-Length: 0\r\n\r\n" % seconds)
+        assert not bench.pool.connections
+
+
+def test_a_service_that_closes_an_idle_connection_costs_nothing() -> None:
+    """The next request opens another."""
+    bench = Bench()
+    kept = bench.warm_up()
+    kept.finish()
+    assert not bench.pool.connections
+    request = bench.post(b"", more=False)
+    bench.service.last.answer(OK)
+    assert request.body == b"ok" and len(bench.service.transports) == 2
+
+
+def test_a_connection_that_says_close_is_not_kept() -> None:
+    """`Connection: close` is believed, whatever else the response says."""
+    bench = Bench()
+    request = bench.get()
+    bench.service.last.answer(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
+    assert request.body == b"ok" and request.ended and b"Connection" not in request.head
+    assert not bench.pool.connections
+
+
+def test_calls_are_counted() -> None:
+    """Every call is counted once, with the status that its caller saw."""
+    bench = Bench()
+    bench.get()
+    bench.service.last.answer(OK)
+    bench.post(b"abc", more=False).cancel()
+    bench.get()
+    bench.service.last.lose()
+    text = bench.metrics.exposition().decode()
+    assert 'pico_requests_total{method="GET",status="200"} 1.0' in text
+    assert 'pico_requests_total{method="POST",status="499"} 1.0' in text
+    assert 'pico_requests_total{method="GET",status="502"} 1.0' in text
+    assert "pico_calls_total 3.0" in text

@@ -1,0 +1,462 @@
+"""When the dials of one process begin: a herd knocks once, and comes back in a stream."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from pico_twisted.core.agent.backoff import CLOSED_PORT_MAX_S
+from pico_twisted.net.agent.connector import Connector
+from pico_twisted.net.agent.gate import (
+    FAILED_AT_ONCE,
+    FIRST_DIALS,
+    HUNG_S,
+    KNOCK_S,
+    MAX_DIALS,
+    OPEN_S,
+    QUICK_S,
+    Gate,
+)
+from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.tunnel import HandshakeTimeout
+from tests.net.agent.test_connector import Session
+
+A, B = "http://a", "http://b"
+STEP_S = 1 / 128  # such sums are exact
+
+
+class Herd:
+    """Many who dial through one gate.
+
+    Attributes:
+        dials: who began, in order, and the Deferred that says how it goes; those that ended are gone.
+        began: who began, in order.
+        began_at: and when.
+        came: who has a session.
+        failed: who has none, and why.
+    """
+
+    def __init__(self, *urls: str) -> None:
+        self.clock = Clock()
+        self.gate = Gate(urls or (A,), self.clock)
+        self.dials: dict[str, Deferred[Any]] = {}
+        self.began: list[str] = []
+        self.began_at: dict[str, float] = {}
+        self.came: list[str] = []
+        self.failed: dict[str, BaseException | None] = {}
+
+    def join(self, count: int, url: str = A, name: str = "") -> list[Deferred[Any]]:
+        """So many want to dial."""
+        return [self.want(f"{name or url}-{number}", url) for number in range(count)]
+
+    def want(self, who: str, url: str = A) -> Deferred[Any]:
+        """One wants to dial."""
+        result = self.gate.run(url, who, lambda: self._dial(who))
+        result.addCallbacks(lambda _: self.came.append(who), lambda failure: self._fail(who, failure))
+        return result
+
+    def _dial(self, who: str) -> Deferred[Any]:
+        self.began.append(who)
+        self.began_at[who] = self.clock.seconds()
+        self.dials[who] = Deferred(lambda _: self._cancelled(who))
+        return self.dials[who]
+
+    def _cancelled(self, who: str) -> None:
+        del self.dials[who]
+
+    def _fail(self, who: str, failure: Failure) -> None:
+        self.failed[who] = failure.value
+
+    def refuse(self, who: str = "", error: Exception | None = None) -> None:
+        """The first dial, or one's dial, comes to nothing."""
+        self.dials.pop(who or next(iter(self.dials))).errback(error or ConnectionRefusedError())
+
+    def accept(self, who: str = "") -> None:
+        """The first dial, or one's dial, opens a session."""
+        self.dials.pop(who or next(iter(self.dials))).callback("session")
+
+    def refuse_all(self) -> None:
+        """The port is closed for those who are dialling now."""
+        for who in list(self.dials):
+            self.refuse(who)
+
+    def pass_time(self, seconds: float, each: Callable[[], None] = lambda: None) -> None:
+        """Let time pass in small steps, and do something after each."""
+        for _ in range(round(seconds / STEP_S)):
+            self.clock.advance(STEP_S)
+            each()
+
+    def serve(self, takes_s: float, until_s: float) -> int:
+        """Accept each dial when it is so old, and say how many were under way at most."""
+        most = 0
+
+        def look() -> None:
+            nonlocal most
+            most = max(most, len(self.dials))
+            while self.dials and self.began_at[next(iter(self.dials))] + takes_s <= self.clock.seconds():
+                self.accept()
+
+        self.pass_time(until_s, look)
+        return most
+
+
+class TestClosed:
+    """Nothing listens there."""
+
+    def test_one_knocks_for_all(self) -> None:
+        """However many wait: after the first few, one knock every tenth of a second, and the others only wait."""
+        herd = Herd()
+        herd.join(2000)
+        assert len(herd.began) == FIRST_DIALS
+        herd.refuse_all()
+        assert len(herd.began) == FIRST_DIALS
+        herd.pass_time(10.0, herd.refuse_all)
+        assert 0.9 * 10.0 / KNOCK_S <= len(herd.began) - FIRST_DIALS <= 10.0 / KNOCK_S
+        assert len(herd.failed) == len(herd.began)
+        assert herd.gate.waiting == 2000 - len(herd.began)
+
+    def test_each_knocks_in_turn(self) -> None:
+        """Those who knocked in vain and come back stand behind the others."""
+        herd = Herd()
+        herd.join(FIRST_DIALS + 3)
+        herd.refuse_all()
+        herd.want("again")
+        herd.pass_time(6 * KNOCK_S, herd.refuse_all)
+        assert herd.began[FIRST_DIALS:] == [*(f"{A}-{FIRST_DIALS + number}" for number in range(3)), "again"]
+
+    def test_open_again(self) -> None:
+        """The knock that is answered lets all others begin, in their order, a few at a time."""
+        herd = Herd()
+        herd.join(500)
+        herd.refuse_all()
+        herd.pass_time(1.0, herd.refuse_all)
+        herd.pass_time(KNOCK_S + STEP_S)
+        assert len(herd.dials) == 1
+        herd.accept()
+        assert len(herd.dials) == FIRST_DIALS + 1
+        assert herd.serve(0.05, 10.0) <= MAX_DIALS
+        assert herd.gate.waiting == herd.gate.under_way == 0
+        assert herd.came == [f"{A}-{number}" for number in range(500 - len(herd.came), 500)]
+        assert len(herd.came) + len(herd.failed) == 500
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_alone(self, seed: int) -> None:
+        """A listener that has its process to itself dials when its back-off says so, with a gate as without."""
+
+        def times(gated: bool) -> list[float]:
+            clock = Clock()
+            found: list[float] = []
+
+            def refused(url: str, slot: str, elsewhere: object) -> Deferred[Any]:
+                found.append(clock.seconds())
+                return fail(ConnectionRefusedError())
+
+            connector = Connector(
+                endpoint="web",
+                slot="0",
+                urls=(A,),
+                connect=refused,
+                clock=clock,
+                rng=random.Random(seed),
+                metrics=Metrics("agent"),
+                changed=lambda: None,
+                gate=Gate((A,), clock) if gated else None,
+            )
+            connector.start()
+            for _ in range(2000):
+                clock.advance(0.005)
+            connector.abort()
+            return found
+
+        assert times(True) == times(False)
+        gaps = [after - before for before, after in zip(times(True), times(True)[1:], strict=False)]
+        assert len(gaps) > 20 and min(gaps) < KNOCK_S < max(gaps) <= CLOSED_PORT_MAX_S + 0.01
+
+    def test_waiting_is_no_part_of_the_handshake(self) -> None:
+        """What a session says of its handshake begins with its dial."""
+        herd = Herd()
+        herd.want("other")
+        herd.refuse()
+        connector = Connector(
+            endpoint="web",
+            slot="0",
+            urls=(A,),
+            connect=lambda url, slot, elsewhere: herd._dial(slot),
+            clock=herd.clock,
+            rng=random.Random(1),
+            metrics=Metrics("agent"),
+            changed=lambda: None,
+            gate=herd.gate,
+        )
+        connector.start()
+        herd.clock.advance(0)
+        assert herd.gate.waiting == 1
+        herd.pass_time(KNOCK_S + STEP_S)
+        herd.pass_time(2 * STEP_S)
+        herd.dials.pop("0.0").callback(Session())
+        (session,) = connector.sessions
+        assert 2 * STEP_S <= session.handshake_s <= 3 * STEP_S
+
+    def test_a_knock_that_hangs_stops_nobody(self) -> None:
+        """The next knocks in its time all the same."""
+        herd = Herd()
+        herd.join(100)
+        herd.refuse_all()
+        before = len(herd.began)
+        herd.pass_time(9.5 * KNOCK_S)
+        assert 7 <= len(herd.began) - before <= 9
+
+    def test_what_is_no_closed_port_is_no_reason_to_wait(self) -> None:
+        """A node that answers with trouble is left to the back-off of each."""
+        herd = Herd()
+        herd.join(100)
+        for _ in range(100):
+            herd.refuse(error=HandshakeTimeout("late"))
+        assert len(herd.failed) == 100
+
+    def test_one_of_several_nodes_behind_the_address(self) -> None:
+        """A refusal means nothing while others get through, and means it again when nobody did for a while."""
+        herd = Herd()
+        herd.join(200)
+        for _ in range(50):
+            herd.accept()
+            herd.refuse()
+        assert len(herd.dials) >= FIRST_DIALS
+        herd.pass_time(OPEN_S)
+        herd.refuse_all()
+        assert len(herd.dials) <= 1
+
+
+class TestElsewhere:
+    """There are two addresses."""
+
+    def test_nobody_waits_for_a_closed_one(self) -> None:
+        """Those whose turn it is not fail, not all in one turn of the reactor, and knocks stay as rare as ever."""
+        herd = Herd(A, B)
+        herd.join(1000)
+        herd.refuse()
+        assert len(herd.failed) == 1 + FAILED_AT_ONCE
+        herd.clock.advance(0)
+        assert herd.gate.waiting == 0
+        assert len(herd.failed) + len(herd.dials) == 1000
+        assert all(isinstance(error, ConnectionRefusedError) for error in herd.failed.values())
+        herd.refuse_all()
+        before = len(herd.began)
+        for number in range(100):
+            herd.want(f"late-{number}")
+            herd.pass_time(STEP_S, herd.refuse_all)
+        assert len(herd.began) - before <= 1.0 / KNOCK_S + 1
+        assert herd.gate.waiting == 0
+
+    def test_both_are_closed(self) -> None:
+        """All wait at one or the other; when one opens, those at the other are sent on."""
+        herd = Herd(A, B)
+        herd.join(100, B)
+        herd.refuse_all()
+        herd.pass_time(STEP_S)
+        assert herd.gate.waiting == 0
+        herd.failed.clear()
+        herd.want("knocker")
+        herd.refuse("knocker")
+        herd.failed.clear()
+        herd.join(40, A)
+        herd.join(40, B)
+        herd.pass_time(1.0, herd.refuse_all)
+        assert herd.gate.waiting > 50
+        herd.failed.clear()
+        herd.pass_time(KNOCK_S + STEP_S)
+        knocking = next(who for who in herd.dials if who.startswith(A))
+        herd.accept(knocking)
+        herd.pass_time(STEP_S)
+        assert all(who.startswith(B) for who in herd.failed)
+        assert len(herd.failed) > 20
+        assert sum(who.startswith(B) for who in herd.dials) <= 2
+        herd.serve(0.05, 5.0)
+        assert herd.gate.waiting == herd.gate.under_way == 0
+
+    def test_a_host_that_is_gone_does_not_hold_up_another(self) -> None:
+        """Dials that hang at one address take nothing from those at the other."""
+        herd = Herd(A, B)
+        herd.join(1000, A)
+        herd.join(10, B)
+        assert sum(who.startswith(B) for who in herd.dials) == 10
+
+
+class TestOpen:
+    """How many dial at once."""
+
+    def test_a_near_node(self) -> None:
+        """As long as sessions are opened quickly there are more at once, up to the limit."""
+        herd = Herd()
+        herd.join(3000)
+        assert len(herd.dials) == FIRST_DIALS
+        most = herd.serve(0.02, 5.0)
+        assert FIRST_DIALS < most <= MAX_DIALS
+        assert len(herd.came) == 3000
+
+    def test_a_far_node(self) -> None:
+        """A long way is no trouble: the dials fill it."""
+        herd = Herd()
+        herd.join(3000)
+        assert herd.serve(0.8, 20.0) == MAX_DIALS
+        assert len(herd.came) == 3000
+
+    def test_a_busy_node(self) -> None:
+        """One that opens 200 a second, whoever comes, is not given a queue of seconds."""
+        herd = Herd()
+        herd.join(3000)
+        most = 0
+        for _ in range(500):
+            herd.pass_time(STEP_S)
+            for _ in range(2):
+                if herd.dials:
+                    herd.accept()
+            most = max(most, len(herd.dials))
+        assert len(herd.came) == 1000
+        assert most <= FIRST_DIALS + 200 * 4 * QUICK_S
+
+    def test_slower_than_before(self) -> None:
+        """When sessions take much longer there are fewer at once, never fewer than at the beginning."""
+        herd = Herd()
+        herd.join(10_000)
+        herd.serve(0.02, 0.5)
+        wide = len(herd.dials)
+        herd.serve(0.6, 6.0)
+        assert len(herd.dials) == FIRST_DIALS < wide
+        assert herd.gate.waiting
+
+    def test_each_burst_learns_anew(self) -> None:
+        """What one burst met says nothing about the next."""
+        herd = Herd()
+        herd.join(1000)
+        assert herd.serve(0.02, 5.0) > FIRST_DIALS
+        herd.dials.clear()
+        herd.join(1000, name="again")
+        assert len(herd.dials) == FIRST_DIALS
+
+    def test_a_host_that_is_gone(self) -> None:
+        """Dials that bring nothing do not count for long, but there is a limit."""
+        herd = Herd()
+        herd.join(1000)
+        herd.pass_time(HUNG_S - STEP_S)
+        assert len(herd.dials) == FIRST_DIALS
+        herd.pass_time(2 * STEP_S)
+        assert len(herd.dials) == 2 * FIRST_DIALS
+        herd.pass_time(60.0)
+        assert len(herd.dials) == MAX_DIALS
+        herd.refuse(error=HandshakeTimeout("late"))
+        assert len(herd.dials) == MAX_DIALS
+
+    def test_dials_that_end_at_once(self) -> None:
+        """However many, one after the other."""
+        clock = Clock()
+        gate = Gate((A,), clock)
+        outcomes: list[Any] = []
+        for number in range(FIRST_DIALS):
+            gate.run(A, f"slow-{number}", Deferred).addBoth(outcomes.append)
+        for number in range(5000):
+            gate.run(A, str(number), lambda: succeed("session")).addBoth(outcomes.append)
+        clock.advance(HUNG_S)
+        assert outcomes == ["session"] * 5000
+
+    def test_a_dial_that_raises(self) -> None:
+        """It failed, and holds no place."""
+        gate = Gate((A,), Clock())
+
+        def raises() -> Deferred[Any]:
+            raise RuntimeError("broken")
+
+        failures: list[Failure] = []
+        for number in range(100):
+            gate.run(A, str(number), raises).addErrback(failures.append)
+        assert [failure.type for failure in failures] == [RuntimeError] * 100
+        assert gate.under_way == 0
+
+
+class TestCancel:
+    """Whoever waits may leave."""
+
+    def test_in_the_line(self) -> None:
+        """It is out of it, and never dials."""
+        herd = Herd()
+        results = herd.join(FIRST_DIALS + 2)
+        results[-2].cancel()
+        assert isinstance(herd.failed[f"{A}-{FIRST_DIALS}"], CancelledError)
+        herd.accept()
+        assert herd.began[-1] == f"{A}-{FIRST_DIALS + 1}"
+
+    def test_under_way(self) -> None:
+        """The attempt is given up. That says nothing about the port."""
+        herd = Herd()
+        results = herd.join(100)
+        herd.refuse_all()
+        herd.pass_time(KNOCK_S + STEP_S)
+        (knocking,) = herd.dials
+        results[FIRST_DIALS].cancel()
+        assert isinstance(herd.failed[knocking], CancelledError) and not herd.dials
+        before = len(herd.began)
+        herd.pass_time(1.0, herd.refuse_all)
+        assert len(herd.began) - before <= 1.0 / KNOCK_S + 1
+
+    def test_the_end(self) -> None:
+        """When all are given up, none begins meanwhile, and no timer is left."""
+        for closed in (True, False):
+            herd = Herd()
+            results = herd.join(300)
+            if closed:
+                herd.refuse_all()
+                herd.pass_time(KNOCK_S + STEP_S)
+            began = len(herd.began)
+            for result in results:
+                result.cancel()
+            assert len(herd.began) == began
+            assert herd.gate.waiting == herd.gate.under_way == 0
+            assert not herd.clock.getDelayedCalls()
+
+
+_EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["join", "accept", "refuse", "trouble", "cancel", "pass"]),
+        st.integers(0, 60),
+        st.sampled_from([A, B]),
+    ),
+    max_size=80,
+)
+
+
+@given(st.sampled_from([(A,), (A, B)]), _EVENTS)
+def test_whatever_happens_everyone_gets_a_turn(urls: tuple[str, ...], events: list[tuple[str, int, str]]) -> None:
+    """Whoever did not leave dials in the end, or is sent on; at no time are there too many, and no timer is left."""
+    herd = Herd(*urls)
+    results: list[Deferred[Any]] = []
+    for what, count, url in events:
+        if what == "join":
+            results += herd.join(count, url if url in urls else A, f"{len(results)}")
+        elif what == "cancel" and results:
+            results[count % len(results)].cancel()
+        elif what == "pass":
+            herd.clock.advance(count / 20)
+        for _ in range(min(count, len(herd.dials))):
+            if what == "accept":
+                herd.accept()
+            elif what == "refuse":
+                herd.refuse()
+            elif what == "trouble":
+                herd.refuse(error=HandshakeTimeout("late"))
+        assert herd.gate.under_way == len(herd.dials) <= len(urls) * MAX_DIALS
+    for _ in range(10):
+        herd.clock.advance(KNOCK_S)
+        while herd.dials:
+            herd.accept()
+    assert herd.gate.waiting == herd.gate.under_way == 0
+    assert len(herd.came) + len(herd.failed) == len(results)
+    assert not herd.clock.getDelayedCalls()

@@ -1,0 +1,572 @@
+"""The agent's connections to a real service, on real sockets, plain and over TLS."""
+
+from __future__ import annotations
+
+import functools
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor as installed_reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
+from twisted.internet.task import deferLater
+
+from pico_twisted.config import ServiceAddress
+from pico_twisted.core.http1.head import HeadLimits
+from pico_twisted.net.agent.forwarder import Forwarder
+from pico_twisted.net.agent.pool import ServicePool
+from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.tls.client import client_tls
+from pico_twisted.net.turn import Sweep
+from tests.net.agent.agent_fakes import FakeTunnel, Request
+from tests.system.certificates import Authority
+
+reactor: Any = installed_reactor
+
+DEADLINE_S = 10.0
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+UPGRADE = b"Connection: Upgrade\r\nUpgrade: echo\r\n"
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+
+
+def in_reactor(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Any]:
+    """Run an `async def` test in the reactor, and fail it when it takes too long."""
+
+    @functools.wraps(test)
+    async def run(*args: Any, **kwargs: Any) -> None:
+        await Deferred.fromCoroutine(test(*args, **kwargs)).addTimeout(3 * DEADLINE_S, reactor)
+
+    timed: Callable[..., Any] = pytest_twisted.ensureDeferred(run)
+    return timed
+
+
+async def until(true: Callable[[], Any], what: str = "") -> Any:
+    """Turn the reactor until it is true; returns what it was."""
+    end = reactor.seconds() + DEADLINE_S
+    while not (found := true()):
+        assert reactor.seconds() < end, f"never came true: {what or true}"
+        await deferLater(reactor, 0.002)
+    return found
+
+
+async def answered(request: Request) -> None:
+    """Until the call is over, in whichever way."""
+    await until(lambda: request.ended or request.reset_code, "the answer")
+
+
+async def begun(request: Request) -> None:
+    """Until something of the answer has come."""
+    await until(lambda: request.frames, "the beginning of an answer")
+
+
+class Service:
+    """A listening socket; the test accepts and speaks by itself, without blocking."""
+
+    def __init__(self, host: str = "127.0.0.1", context: ssl.SSLContext | None = None) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.listening = socket.create_server((host, 0), family=family)
+        self.listening.setblocking(False)
+        self.port: int = self.listening.getsockname()[1]
+        self._context = context
+        self._open: list[socket.socket] = []
+
+    def close(self) -> None:
+        for sock in [self.listening, *self._open]:
+            sock.close()
+
+    async def accept(self) -> Client:
+        """The next connection."""
+
+        def accepted() -> socket.socket | None:
+            try:
+                return self.listening.accept()[0]
+            except BlockingIOError:
+                return None
+
+        sock = await until(accepted, "a connection")
+        if self._context is not None:
+            sock = await self._handshake(sock, self._context)
+        sock.setblocking(False)
+        self._open.append(sock)
+        return Client(sock)
+
+    async def _handshake(self, sock: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
+        sock.setblocking(True)
+        sock.settimeout(DEADLINE_S)
+        done: list[Any] = []
+
+        def shake() -> None:
+            try:
+                done.append(context.wrap_socket(sock, server_side=True, suppress_ragged_eofs=False))
+            except (OSError, ssl.SSLError) as error:
+                done.append(error)
+
+        threading.Thread(target=shake, daemon=True).start()
+        outcome = await until(lambda: done, "a handshake")
+        if isinstance(outcome[0], Exception):
+            raise outcome[0]
+        wrapped: ssl.SSLSocket = outcome[0]
+        return wrapped
+
+
+class Client:
+    """One accepted connection."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.received = b""
+        self.ended = False
+        self.broken = False
+
+    def look(self) -> None:
+        """Read what there is."""
+        while not self.ended and not self.broken:
+            try:
+                data = self.sock.recv(1 << 20)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                return
+            except (ConnectionResetError, ssl.SSLError):
+                self.broken = True
+                return
+            if not data:
+                self.ended = True
+            self.received += data
+
+    async def request(self) -> bytes:
+        """Read until the next head is complete; returns what came."""
+
+        def whole() -> bool:
+            self.look()
+            return b"\r\n\r\n" in self.received
+
+        await until(whole, "a request")
+        received, self.received = self.received, b""
+        return received
+
+    async def gone(self) -> None:
+        """Until the agent has closed it."""
+
+        def over() -> bool:
+            self.look()
+            return self.ended or self.broken
+
+        await until(over, "the end of the connection")
+
+    async def send(self, data: bytes) -> None:
+        """Send all of it."""
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self.sock.send(view) :]
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                await deferLater(reactor, 0.002)
+
+
+class Bench:
+    """A forwarder between a fake tunnel and a real service."""
+
+    def __init__(self, address: ServiceAddress, endpoint: Any = None, timeout_s: float = 5.0) -> None:
+        self.sweep = Sweep(reactor, 0.02)
+        self.sweep.start()
+        self.metrics = Metrics("agent")
+        self.pool = ServicePool(
+            reactor=reactor,
+            clock=reactor,
+            sweep=self.sweep,
+            address=address,
+            limits=HeadLimits(),
+            timeout_s=timeout_s,
+            endpoint=endpoint,
+        )
+        self.forwarder = Forwarder(
+            endpoint="web",
+            service=str(address),
+            agent_id="agent-1",
+            pool=self.pool,
+            host=None,
+            timeout_s=timeout_s,
+            v1_body_bytes=1 << 20,
+            sweep=self.sweep,
+            clock=reactor,
+            metrics=self.metrics,
+            drain_requested=lambda tunnel: None,
+        )
+        self.tunnel = FakeTunnel(self.forwarder)
+
+    def request(self, line: bytes, extra: bytes = b"", more: bool = False, *, greedy: bool = True) -> Request:
+        """A request without body bytes."""
+        return self.tunnel.request(line + b" HTTP/1.1\r\nHost: web\r\n" + extra + b"\r\n", more, greedy=greedy)
+
+    async def close(self) -> None:
+        """Leave nothing behind."""
+        self.tunnel.end()
+        self.pool.close()
+        await until(lambda: not self.pool.connections, "all connections closed")
+        self.sweep.stop()
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    """A service on 127.0.0.1."""
+    found = Service()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def bench(service: Service) -> Iterator[Bench]:
+    """A forwarder to that service."""
+    found = Bench(ServiceAddress(False, "127.0.0.1", service.port))
+    yield found
+    pytest_twisted.blockon(Deferred.fromCoroutine(found.close()))
+
+
+@in_reactor
+async def test_a_request_and_its_answer(bench: Bench, service: Service) -> None:
+    """Over a real connection, which is used again."""
+    client = None
+    for number in (1, 2, 3):
+        request = bench.request(b"GET /%d" % number)
+        client = client or await service.accept()
+        assert (await client.request()).startswith(b"GET /%d " % number)
+        await client.send(OK)
+        await answered(request)
+        assert request.body == b"ok"
+
+
+@in_reactor
+async def test_a_kept_connection_that_was_closed_a_moment_ago_is_never_used_for_a_post(
+    bench: Bench, service: Service
+) -> None:
+    """The socket itself is asked: the reactor has not noticed yet, and a POST cannot be sent twice."""
+    warm = bench.request(b"GET /")
+    client = await service.accept()
+    await client.request()
+    await client.send(OK)
+    await answered(warm)
+    client.sock.close()
+    request = bench.request(b"POST /once", b"Content-Length: 0\r\n")
+    fresh = await service.accept()
+    assert (await fresh.request()).startswith(b"POST /once ")
+    await fresh.send(OK)
+    await answered(request)
+    assert request.body == b"ok"
+
+
+@in_reactor
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+async def test_a_kept_connection_with_bytes_waiting_is_never_used(
+    bench: Bench, service: Service, method: bytes
+) -> None:
+    """They would be taken for its answer."""
+    warm = bench.request(b"GET /")
+    client = await service.accept()
+    await client.request()
+    await client.send(OK)
+    await answered(warm)
+    client.sock.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstale")
+    request = bench.request(method + b" /once", b"Content-Length: 0\r\n")
+    fresh = await service.accept()
+    await fresh.request()
+    await fresh.send(OK)
+    await answered(request)
+    assert request.body == b"ok"
+
+
+@in_reactor
+async def test_a_get_on_a_kept_connection_that_was_closed_is_sent_again(bench: Bench, service: Service) -> None:
+    """The caller notices nothing."""
+    warm = bench.request(b"GET /")
+    client = await service.accept()
+    await client.request()
+    await client.send(OK)
+    await answered(warm)
+    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.sock.close()
+    request = bench.request(b"GET /again")
+    fresh = await service.accept()
+    assert (await fresh.request()).startswith(b"GET /again ")
+    await fresh.send(OK)
+    await answered(request)
+    assert request.body == b"ok"
+
+
+@in_reactor
+async def test_the_service_sees_at_once_that_the_caller_left(bench: Bench, service: Service) -> None:
+    """Within a second, while it works on the answer and while it writes it."""
+    for answer in (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"):
+        request = bench.request(b"GET /")
+        client = await service.accept()
+        await client.request()
+        if answer:
+            await client.send(answer)
+            await begun(request)
+        start = reactor.seconds()
+        request.cancel()
+        await client.gone()
+        assert reactor.seconds() - start < 1.0
+
+
+@in_reactor
+async def test_a_closed_port_is_unreachable_at_once(service: Service) -> None:
+    """502, without waiting for anything."""
+    port = service.port
+    service.close()
+    bench = Bench(ServiceAddress(False, "127.0.0.1", port))
+    request = bench.request(b"GET /")
+    await answered(request)
+    assert request.status == 502 and request.error == "agent-1; service-unreachable"
+    await bench.close()
+
+
+@pytest.mark.parametrize(("host", "bound"), [("localhost", "127.0.0.1"), ("::1", "::1"), ("127.0.0.1", "127.0.0.1")])
+@in_reactor
+async def test_names_and_both_kinds_of_addresses(host: str, bound: str) -> None:
+    """A service is found by name, by IPv4 and by IPv6."""
+    service = Service(bound)
+    bench = Bench(ServiceAddress(False, host, service.port))
+    request = bench.request(b"GET /")
+    client = await service.accept()
+    await client.request()
+    await client.send(OK)
+    await answered(request)
+    assert request.body == b"ok"
+    assert client.sock.getpeername()[0] == bound
+    await bench.close()
+    service.close()
+
+
+@in_reactor
+async def test_a_service_that_does_not_read_stops_the_caller(bench: Bench, service: Service) -> None:
+    """The kernel's buffers, the transport's and one window: no more is taken from the caller, and all arrives."""
+    size = 40_000_000
+    request = bench.request(b"PUT /", b"Content-Length: %d\r\n" % size, more=True)
+    client = await service.accept()
+    sent = 0
+    still = 0
+    while still < 50:
+        await deferLater(reactor, 0.002)
+        still += 1
+        while request.call.credit > 0 and request.call.queued == 0 and sent < size:
+            piece = b"x" * min(60_000, size - sent)
+            sent += len(piece)
+            still = 0
+            request.send(piece, more=sent < size)
+    assert sent < size / 2
+    assert bench.tunnel.held_bytes() <= 2 * 256 * 1024
+    received = 0
+
+    def read() -> bool:
+        nonlocal received, sent
+        client.look()
+        received += len(client.received)
+        client.received = b""
+        while request.call.credit > 0 and request.call.queued == 0 and sent < size:
+            piece = b"x" * min(60_000, size - sent)
+            sent += len(piece)
+            request.send(piece, more=sent < size)
+        return received >= size
+
+    await until(read, "the whole body")
+    await client.send(OK)
+    await answered(request)
+    assert request.body == b"ok"
+
+
+@in_reactor
+async def test_a_caller_that_does_not_read_stops_the_service(bench: Bench, service: Service) -> None:
+    """What the agent holds is bounded, and all arrives in the end."""
+    size = 20_000_000
+    request = bench.request(b"GET /", greedy=False)
+    client = await service.accept()
+    await client.request()
+    client.sock.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+    sent = 0
+    still = 0
+    piece = memoryview(b"y" * 65536)
+    while still < 50:
+        try:
+            sent += client.sock.send(piece[: size - sent])
+            still = 0
+        except BlockingIOError:
+            still += 1
+            await deferLater(reactor, 0.002)
+    assert sent < size
+    assert bench.tunnel.held_bytes() <= 128 * 1024 + 65536
+    request.greedy = True
+    request.take(len(request.received))
+    await client.send(b"y" * (size - sent))
+    await answered(request)
+    assert len(request.body) == size
+
+
+@in_reactor
+async def test_half_closed_and_paused_loses_nothing(bench: Bench, service: Service) -> None:
+    """The caller ended its stream and reads slowly; the service sends much and closes: every byte arrives, then the
+    end."""
+    request = bench.request(b"GET /", UPGRADE, more=True, greedy=False)
+    client = await service.accept()
+    await client.request()
+    await client.send(SWITCHED)
+    await begun(request)
+    request.send(b"that was all", more=False)
+
+    def ended() -> bool:
+        client.look()
+        return client.ended
+
+    await until(ended, "the caller's end")
+    assert client.received == b"that was all"
+    size = 3_000_000
+    sending = Deferred.fromCoroutine(client.send(b"z" * size))
+    await deferLater(reactor, 0.2)
+    taken = 0
+    while not sending.called:
+        request.take(len(request.received) - taken)
+        taken = len(request.received)
+        await deferLater(reactor, 0.002)
+    client.sock.close()
+    await deferLater(reactor, 0.2)
+    assert not request.ended, "the test is about what is still to be read"
+    request.greedy = True
+    request.take(len(request.received) - taken)
+    await answered(request)
+    assert request.reset_code is None
+    assert len(request.body) == size
+
+
+@in_reactor
+async def test_a_hundred_upgraded_calls_and_requests_beside_them(bench: Bench, service: Service) -> None:
+    """Each has its own connection, and none holds up the others."""
+    calls = []
+    for number in range(100):
+        request = bench.request(b"GET /%d" % number, UPGRADE, more=True)
+        client = await service.accept()
+        await client.request()
+        await client.send(SWITCHED)
+        calls.append((request, client))
+    await until(lambda: all(request.frames for request, _ in calls))
+    small = bench.request(b"GET /small")
+    client = await service.accept()
+    await client.request()
+    await client.send(OK)
+    await answered(small)
+    for number, (_, client) in enumerate(calls):
+        await client.send(b"%d" % number)
+    await until(lambda: all(request.body for request, _ in calls))
+    assert [request.body for request, _ in calls] == [b"%d" % number for number in range(100)]
+    for request, client in calls:
+        request.send(b"", more=False)
+        client.sock.close()
+    await until(lambda: not bench.forwarder.exchanges)
+
+
+# TLS
+
+
+class Secure:
+    """An https service and a forwarder that trusts its authority."""
+
+    def __init__(self, directory: Path, names: tuple[str, ...] = ("127.0.0.1",), *, trusted: bool = True) -> None:
+        authority = Authority(directory)
+        pair = authority.issue("service", names)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pair.cert, pair.key)
+        self.service = Service(context=context)
+        address = ServiceAddress(True, "127.0.0.1", self.service.port)
+        endpoint = None
+        if trusted:
+            inner = TCP4ClientEndpoint(reactor, "127.0.0.1", self.service.port)
+            endpoint = wrapClientTLS(client_tls("127.0.0.1", str(authority.ca)), inner)
+        self.bench = Bench(address, endpoint)
+
+    async def close(self) -> None:
+        await self.bench.close()
+        self.service.close()
+
+
+@in_reactor
+async def test_https_to_the_service(tmp_path: Path) -> None:
+    """Requests and answers over one kept TLS connection, a large one too."""
+    secure = Secure(tmp_path)
+    client = None
+    for size in (2, 2_000_000, 3):
+        request = secure.bench.request(b"POST /", b"Content-Length: 0\r\n")
+        client = client or await secure.service.accept()
+        await client.request()
+        await client.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"s" * size)
+        await answered(request)
+        assert request.body == b"s" * size
+    await secure.close()
+
+
+@pytest.mark.parametrize(("names", "trusted"), [(("127.0.0.1",), False), (("other.example",), True)])
+@in_reactor
+async def test_a_certificate_that_is_not_good_reaches_nothing(
+    tmp_path: Path, names: tuple[str, ...], trusted: bool
+) -> None:
+    """502 unreachable: not a byte of the request was sent, and the reason is logged."""
+    secure = Secure(tmp_path, names, trusted=trusted)
+    request = secure.bench.request(b"GET /")
+    with pytest.raises((OSError, ssl.SSLError)):
+        await (await secure.service.accept()).request()
+    await answered(request)
+    assert request.error == "agent-1; service-unreachable"
+    await secure.close()
+
+
+@in_reactor
+async def test_a_body_over_tls_that_is_cut_is_no_whole_body(tmp_path: Path) -> None:
+    """Only close_notify ends it: anybody on the way can make a FIN."""
+    secure = Secure(tmp_path)
+    for graceful in (True, False):
+        request = secure.bench.request(b"GET /")
+        client = await secure.service.accept()
+        await client.request()
+        await client.send(b"HTTP/1.1 200 OK\r\n\r\nall of it")
+        await begun(request)
+        if graceful:
+            sock = client.sock
+            assert isinstance(sock, ssl.SSLSocket)
+            with pytest.raises((ssl.SSLWantReadError, OSError)):
+                sock.unwrap()
+        client.sock.close()
+        await answered(request)
+        assert request.reset_code == (None if graceful else "failed")
+    await secure.close()
+
+
+@in_reactor
+async def test_the_caller_half_closes_an_upgraded_call_over_tls(tmp_path: Path) -> None:
+    """The service reads the end, and what it still says arrives."""
+    secure = Secure(tmp_path)
+    request = secure.bench.request(b"GET /", UPGRADE, more=True)
+    client = await secure.service.accept()
+    await client.request()
+    await client.send(SWITCHED)
+    await begun(request)
+    request.send(b"question", more=False)
+
+    def ended() -> bool:
+        client.look()
+        return client.ended
+
+    await until(ended, "the caller's end")
+    assert client.received == b"question"
+    await client.send(b"answer")
+    sock = client.sock
+    assert isinstance(sock, ssl.SSLSocket)
+    try:
+        sock.unwrap()
+    except (ssl.SSLWantReadError, OSError):
+        pass
+    await answered(request)
+    assert request.body == b"answer" and request.reset_code is None
+    await secure.close()

@@ -1,0 +1,115 @@
+"""How many idle connections to a service an agent keeps, and for how long."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.task import Clock
+from zope.interface import implementer
+
+from pico_twisted.config import ServiceAddress
+from pico_twisted.core.http1.head import HeadLimits
+from pico_twisted.net.agent.connection import ServiceConnection
+from pico_twisted.net.agent.pool import MAX_BUSY, MAX_BUSY_S, MAX_IDLE, MAX_IDLE_S, ServicePool
+from pico_twisted.net.turn import INTERVAL_S, Sweep
+from pico_twisted.testing.transport import MemoryTransport
+
+
+@implementer(IStreamClientEndpoint)
+class Service:
+    """Takes every connection, and closes none."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        connection = factory.buildProtocol(None)
+        MemoryTransport(self._clock).connect(connection)
+        return succeed(connection)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Of the agent."""
+    return Clock()
+
+
+@pytest.fixture
+def pool(clock: Clock) -> ServicePool:
+    """Of a service that takes every connection."""
+    sweep = Sweep(clock)
+    sweep.start()
+    return ServicePool(
+        reactor=None,
+        clock=clock,
+        sweep=sweep,
+        address=ServiceAddress(False, "127.0.0.1", 3000),
+        limits=HeadLimits(),
+        timeout_s=30.0,
+        endpoint=Service(clock),
+    )
+
+
+def opened(pool: ServicePool, count: int) -> list[ServiceConnection]:
+    """So many connections, all in use."""
+    connections: list[ServiceConnection] = []
+    for _ in range(count):
+        pool.open().addCallback(connections.append)
+    return connections
+
+
+def taken(pool: ServicePool) -> list[ServiceConnection]:
+    """All that are kept."""
+    kept = []
+    while (connection := pool.take(surely=False)) is not None:
+        kept.append(connection)
+    return kept
+
+
+def advance(clock: Clock, seconds: float) -> None:
+    """Let time pass, with a turn of the sweep in each interval."""
+    clock.pump([INTERVAL_S] * round(seconds / INTERVAL_S))
+
+
+@pytest.mark.parametrize("count", [1, MAX_IDLE, 4 * MAX_IDLE, MAX_BUSY])
+def test_none_of_those_in_use_is_opened_again(pool: ServicePool, clock: Clock, count: int) -> None:
+    """Though all of them are idle for a moment, time and again."""
+    connections = opened(pool, count)
+    for _ in range(3):
+        for connection in connections:
+            pool.give(connection, None)
+        advance(clock, MAX_BUSY_S / 3)
+        assert set(taken(pool)) == set(connections)
+
+
+def test_there_is_a_bound(pool: ServicePool) -> None:
+    """Of those beyond it none is kept."""
+    for connection in opened(pool, MAX_BUSY + 10):
+        pool.give(connection, None)
+    assert len(taken(pool)) == MAX_BUSY
+
+
+def test_what_is_not_needed_goes_soon(pool: ServicePool, clock: Clock) -> None:
+    """After a burst a few stay, among them the one that is used on; in the end none stays that nobody uses."""
+    connections = opened(pool, 4 * MAX_IDLE)
+    for connection in connections:
+        pool.give(connection, None)
+    for _ in range(10):
+        used = pool.take(surely=False)
+        assert used is not None
+        pool.give(used, None)
+        advance(clock, MAX_BUSY_S / 5)
+    assert len(pool.connections) == MAX_IDLE + 1
+    advance(clock, MAX_IDLE_S)
+    assert not taken(pool)
+
+
+def test_a_service_that_waits_less_is_heeded(pool: ServicePool, clock: Clock) -> None:
+    """In a burst too."""
+    for connection in opened(pool, 2 * MAX_IDLE):
+        pool.give(connection, b"timeout=2")
+    advance(clock, 1.0 + 2 * INTERVAL_S)
+    assert not taken(pool)

@@ -1,0 +1,472 @@
+"""The whole agent against the tunnel's real server side, with a real local service, from the start to its end."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+import pytest
+import pytest_twisted
+from twisted.internet import reactor as installed_reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
+from twisted.logger import LogEvent, globalLogPublisher
+
+from pico_twisted.config import AgentConfig, ConnectConfig, ListenerConfig, ServiceAddress
+from pico_twisted.core.http1.head import HeadLimits, RequestHead
+from pico_twisted.core.rpc.budget import Budget
+from pico_twisted.core.rpc.frames import HTTP
+from pico_twisted.net.agent.gate import FIRST_DIALS, KNOCK_S, OPEN_S
+from pico_twisted.net.agent.service import AgentService
+from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.tunnel import Admission, Closed, Refusal, TunnelParts, TunnelServerFactory
+from pico_twisted.net.turn import Sweep
+from tests.net.agent.test_pool import in_reactor, until
+
+reactor: Any = installed_reactor
+
+GET = b"GET /%b HTTP/1.1\r\nHost: web\r\n\r\n"
+
+
+class Answer:
+    """What a call of the test's node got."""
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.ended = False
+        self.code: str | None = None
+
+    @property
+    def over(self) -> bool:
+        """Nothing more will come."""
+        return self.ended or self.code is not None
+
+    def frame(self, payload: bytes, more: bool) -> None:
+        self.received += payload
+        self.ended = not more
+
+    def reset(self, code: str, text: str) -> None:
+        self.code = code
+
+    def lost(self) -> None:
+        self.code = self.code or "lost"
+
+    def drained(self) -> None:
+        pass
+
+
+class Node(TunnelServerFactory):
+    """A node's upstream port, and nothing behind it."""
+
+    def __init__(self, number: int = 1, port: int = 0) -> None:
+        self.sweep = Sweep(reactor, 0.02)
+        parts = TunnelParts(
+            clock=reactor,
+            sweep=self.sweep,
+            metrics=Metrics("node"),
+            budget=Budget(2**30),
+            head_limits=HeadLimits(),
+            max_calls=1000,
+            version="1",
+        )
+        super().__init__(parts, node_id=f"n{number}", reactor=reactor)
+        self.acceptor = self
+        self.tunnels: list[Any] = []
+        self.tokens: list[bytes | None] = []
+        self.drained: list[Any] = []
+        self.refusal: Refusal | None = None
+        self.sweep.start()
+        self._listening = reactor.listenTCP(port, self, interface="127.0.0.1")
+        self.port: int = self._listening.getHost().port
+
+    @property
+    def address(self) -> str:
+        """Where agents connect."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def admit(self, head: RequestHead, peer: Any) -> Admission | Refusal:
+        self.tokens.append(head.get(b"authorization"))
+        if self.refusal is not None:
+            return self.refusal
+        slot = head.get(b"x-pico-slot") or b""
+        agent_id = head.get(b"x-pico-agent-id") or b""
+        return Admission(
+            endpoint=head.target.rpartition(b"/")[2].decode(),
+            agent_id=agent_id.decode(),
+            slot=slot.decode(),
+            agent_version="1",
+        )
+
+    def opened(self, tunnel: Any) -> None:
+        self.tunnels.append(tunnel)
+        tunnel.closed.addCallback(self._closed, tunnel)
+
+    def _closed(self, closed: Closed, tunnel: Any) -> Closed:
+        self.tunnels.remove(tunnel)
+        return closed
+
+    def drain_requested(self, tunnel: Any) -> None:
+        self.drained.append(tunnel)
+
+    def call(self, name: bytes, tunnel: Any = None, more: bool = False) -> Answer:
+        """Send a request down a tunnel."""
+        answer = Answer()
+        (tunnel or self.tunnels[0]).call(HTTP, GET % name, more, answer)
+        return answer
+
+    async def stop(self) -> None:
+        """As a kill would: no word to anybody."""
+        await self._listening.stopListening()
+        for tunnel in list(self.tunnels):
+            tunnel.abort()
+        await until(lambda: not self.connections, "the node's connections closed")
+        self.sweep.stop()
+
+
+class Echo(Protocol):
+    """A service that answers each request with its target, when it is told to."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.waiting: list[bytes] = []
+
+    def dataReceived(self, data: bytes) -> None:
+        self.waiting.append(data.split(b" ")[1])
+        factory: Any = self.factory
+        if factory.at_once:
+            self.answer()
+
+    def answer(self) -> None:
+        """Answer the oldest request."""
+        target = self.waiting.pop(0)
+        self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(target), target))
+
+
+class EchoFactory(Factory):
+    """Makes and remembers them."""
+
+    noisy = False
+    at_once = True
+
+    def __init__(self) -> None:
+        self.made: list[Echo] = []
+
+    def buildProtocol(self, addr: Any) -> Echo:
+        protocol = Echo()
+        protocol.factory = self
+        self.made.append(protocol)
+        return protocol
+
+
+class World:
+    """Nodes, a service, an agent; all of it is taken down at the end."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.echo = EchoFactory()
+        self.echo_port = reactor.listenTCP(0, self.echo, interface="127.0.0.1")
+        self.agents: list[AgentService] = []
+
+    def node(self, port: int = 0) -> Node:
+        """Start a node."""
+        node = Node(len(self.nodes) + 1, port)
+        self.nodes.append(node)
+        return node
+
+    def agent(self, *urls: str, endpoints: tuple[str, ...] = ("web",), **changes: Any) -> AgentService:
+        """Start an agent."""
+        address = ServiceAddress(False, "127.0.0.1", self.echo_port.getHost().port)
+        listeners = tuple(ListenerConfig(endpoint=endpoint, addr=address, timeout=5.0) for endpoint in endpoints)
+        config = attrs.evolve(
+            AgentConfig(connect=ConnectConfig(url=urls, timeout=2.0, token="sesame"), listeners=listeners), **changes
+        )
+        agent = AgentService(
+            config,
+            reactor=reactor,
+            clock=reactor,
+            sweep=Sweep(reactor, 0.02),
+            metrics=Metrics("agent"),
+            rng=random.Random(3),
+            version="9.9",
+        )
+        self.agents.append(agent)
+        agent.startService()
+        return agent
+
+    async def close(self) -> None:
+        """Leave nothing behind."""
+        for agent in self.agents:
+            agent.abort()
+            await agent.stopService()
+            await until(lambda agent=agent: not any(one.pool.connections for one in agent.listeners))  # type: ignore[misc]
+        for node in self.nodes:
+            await node.stop()
+        await self.echo_port.stopListening()
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """Everything that a test needs."""
+    found = World()
+    yield found
+    pytest_twisted.blockon(Deferred.fromCoroutine(found.close()))
+
+
+@in_reactor
+async def test_it_registers_every_listener_and_serves(world: World) -> None:
+    """Each under its endpoint, with the agent's ID, a slot of its own and the token."""
+    node = world.node()
+    agent = world.agent(node.address, endpoints=("web", "api", "web"))
+    await agent.all_registered
+    await until(lambda: len(node.tunnels) == 3)
+    assert agent.first_session.called and agent.ready
+    assert {(tunnel.endpoint, tunnel.slot) for tunnel in node.tunnels} == {
+        ("web", "0.0"),
+        ("api", "1.0"),
+        ("web", "2.0"),
+    }
+    assert {tunnel.agent_id for tunnel in node.tunnels} == {agent.agent_id}
+    assert agent.agent_id.startswith("agent-") and len(agent.agent_id) == 14
+    assert node.tokens == [b"Bearer sesame"] * 3
+    answers = [node.call(b"%d" % number, tunnel) for number, tunnel in enumerate(node.tunnels)]
+    await until(lambda: all(answer.ended for answer in answers))
+    assert [answer.received[-2:] for answer in answers] == [b"/0", b"/1", b"/2"]
+    sessions = agent.sessions()
+    assert [(one.endpoint, one.url, one.node_id, one.version, one.current) for one in sessions] == [
+        ("web", node.address, "n1", 2, True),
+        ("api", node.address, "n1", 2, True),
+        ("web", node.address, "n1", 2, True),
+    ]
+    assert all(0 < one.handshake_s < 2 for one in sessions)
+    assert b"pico_agent_registered 3.0" in agent._metrics.exposition()
+
+
+@in_reactor
+async def test_calls_of_one_tunnel_are_answered_in_any_order(world: World) -> None:
+    """200 at once, answered last first, each to its own caller."""
+    world.echo.at_once = False
+    node = world.node()
+    agent = world.agent(node.address)
+    await agent.all_registered
+    await until(lambda: node.tunnels)
+    answers = [node.call(b"%d" % number) for number in range(200)]
+    await until(lambda: sum(len(one.waiting) for one in world.echo.made) == 200)
+    for service in reversed(world.echo.made):
+        service.answer()
+    await until(lambda: all(answer.ended for answer in answers))
+    for number, answer in enumerate(answers):
+        assert answer.received.endswith(b"\r\n\r\n/%d" % number)
+    assert agent.calls_in_flight() == 0
+
+
+@in_reactor
+async def test_a_node_that_was_killed_has_its_agent_back_within_a_second(world: World) -> None:
+    """Counted from the moment at which it listens again."""
+    node = world.node()
+    agent = world.agent(node.address)
+    await agent.all_registered
+    for away_s in (0.0, 0.5, 2.5):
+        await until(lambda: node.tunnels)  # noqa: B023
+        world.nodes.remove(node)
+        await node.stop()
+        await until(lambda: not agent.ready)
+        await deferLater(reactor, away_s)
+        node = world.node(node.port)
+        start = reactor.seconds()
+        await until(lambda: agent.ready)
+        assert reactor.seconds() - start < 1.0
+
+
+@in_reactor
+async def test_many_listeners_find_their_node_again_and_knock_for_each_other(world: World) -> None:
+    """While it is away they knock ten times a second, however many they are; then all come back."""
+    node = world.node()
+    agent = world.agent(node.address, endpoints=tuple(f"web-{number}" for number in range(200)))
+    await agent.all_registered
+    await until(lambda: len(node.tunnels) == 200)
+    await deferLater(reactor, OPEN_S)
+    world.nodes.remove(node)
+    lost_at = reactor.seconds()
+    await node.stop()
+    await until(lambda: not any(one.spread.sessions for one in agent.listeners))
+    await deferLater(reactor, 1.0)
+    node = world.node(node.port)
+    await until(lambda: agent.ready)
+    knocks = re.search(
+        rb'pico_agent_connection_failures_total{reason="connect"} ([0-9.]+)', agent._metrics.exposition()
+    )
+    assert knocks is not None
+    # Who knocked last may do so again when its back-off says so, which is not often sooner than the next.
+    assert 1 <= float(knocks.group(1)) <= FIRST_DIALS + 2 + 2 * (reactor.seconds() - lost_at) / KNOCK_S
+    assert len(node.tunnels) == 200
+
+
+@in_reactor
+async def test_a_second_address_takes_over(world: World) -> None:
+    """An agent that knows two nodes goes to the other one when its own dies."""
+    one, two = world.node(), world.node()
+    agent = world.agent(one.address, two.address)
+    await agent.all_registered
+    await until(lambda: one.tunnels or two.tunnels)
+    lost, left = (one, two) if one.tunnels else (two, one)
+    world.nodes.remove(lost)
+    await lost.stop()
+    await until(lambda: left.tunnels)
+    answer = left.call(b"after")
+    await until(lambda: answer.over)
+    assert answer.received.endswith(b"/after")
+
+
+@in_reactor
+async def test_a_refusal_is_told_in_the_nodes_words(world: World) -> None:
+    """And the agent goes on trying, late."""
+    events: list[LogEvent] = []
+    observer: Any = events.append
+    globalLogPublisher.addObserver(observer)
+    node = world.node()
+    node.refusal = Refusal(status=403, message="this token may not register 'web'", code="forbidden")
+    agent = world.agent(node.address)
+
+    def said() -> list[LogEvent]:
+        return [event for event in events if str(event.get("log_format")).startswith("Could not register")]
+
+    await until(said)
+    globalLogPublisher.removeObserver(observer)
+    assert said()[0]["reason"] == "the node refused (403): this token may not register 'web'"
+    assert said()[0]["retry_s"] >= 7.5
+    assert not agent.ready and not agent.first_session.called
+
+
+@in_reactor
+async def test_a_new_token_is_shown_at_the_next_handshake(world: World) -> None:
+    """A reload changes what comes after it."""
+    node = world.node()
+    agent = world.agent(node.address)
+    await agent.all_registered
+    agent.token = "open"
+    await until(lambda: node.tunnels)
+    node.tunnels[0].abort()
+    await until(lambda: len(node.tokens) == 2)
+    assert node.tokens == [b"Bearer sesame", b"Bearer open"]
+    await until(lambda: agent.ready)
+
+
+@in_reactor
+async def test_a_draining_node_is_relieved_by_another_while_it_serves_on(world: World) -> None:
+    """The call in flight on the old session is answered there; the replacement has a slot of its own."""
+    world.echo.at_once = False
+    one, two = world.node(), world.node()
+    agent = world.agent(one.address, two.address)
+    await agent.all_registered
+    await until(lambda: one.tunnels or two.tunnels)
+    old, new = (one, two) if one.tunnels else (two, one)
+    answer = old.call(b"slow")
+    await until(lambda: world.echo.made and world.echo.made[0].waiting)
+    await deferLater(reactor, 1.05)
+    await old.tunnels[0].drain()
+    await until(lambda: new.tunnels and agent.ready)
+    assert (old.tunnels[0].slot, new.tunnels[0].slot) == ("0.0", "0.1")
+    assert [one.current for one in agent.sessions()] == [False, True]
+    world.echo.made[0].answer()
+    await until(lambda: answer.over)
+    assert answer.received.endswith(b"/slow")
+    old.tunnels[0].close(1001, "done")
+    await until(lambda: len(agent.sessions()) == 1)
+    assert agent.ready
+
+
+# The end
+
+
+@in_reactor
+async def test_it_drains_serves_what_is_in_flight_and_closes(world: World) -> None:
+    """The node is told first; the session closes with 1001 behind the last answer; then it is done."""
+    world.echo.at_once = False
+    node = world.node()
+    agent = world.agent(node.address)
+    await agent.all_registered
+    await until(lambda: node.tunnels)
+    tunnel = node.tunnels[0]
+    closed: list[Closed] = []
+    tunnel.closed.addCallback(_remember(closed))
+    answer = node.call(b"slow")
+    await until(lambda: world.echo.made and world.echo.made[0].waiting)
+    done = agent.stopService()
+    again = agent.stopService()
+    assert not agent.ready
+    await until(lambda: node.drained == [tunnel])
+    crossed = node.call(b"crossed")
+    await until(lambda: len(world.echo.made) == 2 and world.echo.made[1].waiting)
+    assert not done.called and not closed
+    world.echo.made[1].answer()
+    world.echo.made[0].answer()
+    await done
+    await again
+    await agent.stopService()
+    assert answer.received.endswith(b"/slow") and crossed.received.endswith(b"/crossed")
+    await until(lambda: closed)
+    assert (closed[0].clean, closed[0].code) == (True, 1001)
+    assert not agent.sessions()
+
+
+@in_reactor
+async def test_the_grace_period_ends_the_wait(world: World) -> None:
+    """What is left then is cut: the service and the node see it."""
+    world.echo.at_once = False
+    node = world.node()
+    agent = world.agent(node.address, grace_period=0.3)
+    await agent.all_registered
+    await until(lambda: node.tunnels)
+    answer = node.call(b"never")
+    await until(lambda: world.echo.made and world.echo.made[0].waiting)
+    start = reactor.seconds()
+    await agent.stopService()
+    assert 0.25 < reactor.seconds() - start < 2.0
+    await until(lambda: answer.over)
+    assert answer.code == "lost"
+    await until(lambda: not node.tunnels)
+
+
+@in_reactor
+async def test_a_second_signal_cuts_at_once(world: World) -> None:
+    """`abort` ends the drain, too."""
+    world.echo.at_once = False
+    node = world.node()
+    agent = world.agent(node.address)
+    await agent.all_registered
+    await until(lambda: node.tunnels)
+    node.call(b"never")
+    await until(lambda: world.echo.made and world.echo.made[0].waiting)
+    done = agent.stopService()
+    await deferLater(reactor, 0.1)
+    assert not done.called
+    start = reactor.seconds()
+    agent.abort()
+    await done
+    assert reactor.seconds() - start < 1.0
+
+
+@in_reactor
+async def test_an_agent_without_a_node_stops_at_once(world: World) -> None:
+    """While it waits to dial, and while it dials."""
+    node = world.node()
+    port = node.port
+    world.nodes.remove(node)
+    await node.stop()
+    for pause_s in (0.0, 0.2):
+        agent = world.agent(f"http://127.0.0.1:{port}")
+        await deferLater(reactor, pause_s)
+        await agent.stopService()
+
+
+def _remember(seen: list[Closed]) -> Callable[[Closed], Closed]:
+    def remember(closed: Closed) -> Closed:
+        seen.append(closed)
+        return closed
+
+    return remember

@@ -1,0 +1,285 @@
+"""ClusterService: registrations, pending calls, limits and draining, as all ports of a node see them."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from pico_twisted.core.gossip.events import KeysChanged, StatusChanged
+from pico_twisted.core.routing.table import endpoint_key
+from pico_twisted.net.interfaces import ILinks, IRegistry, IRouter, ITunnel
+from pico_twisted.net.routing.cluster_service import LocalRouter
+from pico_twisted.net.routing.pending_call import CallFailed
+from pico_twisted.testing.node import NodeParts, pass_time
+from pico_twisted.testing.tunnel import FakeTunnel
+from tests.net.doubles import register
+from tests.net.routing.test_pending_call import Sink
+
+
+@pytest.fixture
+def parts() -> NodeParts:
+    """A node with small limits."""
+    return NodeParts(Clock(), max_calls=3, max_calls_per_session=2, buffered_bytes=1000)
+
+
+def test_interfaces(parts: NodeParts) -> None:
+    """The service offers what the data path and the upstream port ask for; the fake tunnel is a tunnel."""
+    assert verifyObject(IRouter, parts.cluster)
+    assert verifyObject(IRegistry, parts.cluster)
+    assert verifyObject(ITunnel, FakeTunnel())
+
+
+def test_registration(parts: NodeParts) -> None:
+    """A session can be chosen from its registration until it is gone, by any case of its endpoint's ID."""
+    cluster = parts.cluster
+    assert cluster.choose("my-ep", []) is None and not cluster.holds("my-ep")
+    tunnel = register(parts, FakeTunnel())
+    assert cluster.choose("my-ep", []) is tunnel and cluster.holds("my-ep")
+    assert cluster.choose("other", []) is None
+    tunnel.lose()
+    assert cluster.choose("my-ep", []) is None
+    cluster.deregister(tunnel)
+
+
+def test_replacement(parts: NodeParts) -> None:
+    """A registration of the same agent, endpoint and slot closes the one before, whose calls may go elsewhere."""
+    old = register(parts, FakeTunnel())
+    register(parts, FakeTunnel(slot="1"))
+    new = register(parts, FakeTunnel())
+    assert old.over and not new.over
+    assert parts.cluster.registry.counts() == {"my-ep": 2}
+
+
+def test_a_call_on_a_session_that_ends(parts: NodeParts) -> None:
+    """When calls of a session fail, that session cannot be chosen any more."""
+    tunnel = register(parts, FakeTunnel())
+    chosen: list[object] = []
+
+    def failed(failure: object) -> None:
+        chosen.append(parts.cluster.choose("my-ep", []))
+
+    pending = parts.cluster.call(tunnel, b"head", False, method=b"GET", upgrade_asked=False, sink=Sink())
+    assert pending.response is not None
+    pending.response.addErrback(failed)
+    tunnel.lose()
+    assert chosen == [None]
+
+
+def test_limits(parts: NodeParts) -> None:
+    """A session is full at its limit of calls, the node busy at its own, and both are free again when calls end."""
+    cluster = parts.cluster
+    a, b = register(parts, FakeTunnel()), register(parts, FakeTunnel(slot="1"))
+    pending = []
+    errors: list[CallFailed] = []
+    for tunnel in (a, a, b):
+        assert not cluster.full(tunnel) and not cluster.busy()
+        call = cluster.call(tunnel, b"head", False, method=b"GET", upgrade_asked=False, sink=Sink())
+        assert call.response is not None
+        call.response.addErrback(lambda failure: errors.append(failure.value))  # type: ignore[call-overload]
+        pending.append(call)
+    assert cluster.full(a) and not cluster.full(b) and cluster.busy()
+    pending[0].cancel("cancelled")
+    assert not cluster.full(a) and not cluster.busy()
+    b.lose()
+    assert len(errors) == 1 and len(cluster.pending) == 1
+
+
+def test_memory(parts: NodeParts) -> None:
+    """What the ports hold is summed up in each turn; at the limit the node is busy, until it holds less."""
+    held = [900, 0]
+    parts.cluster.holds_bytes(lambda: held[0])
+    parts.cluster.holds_bytes(lambda: held[1])
+    pass_time(parts.clock, 0.2)
+    assert parts.budget.held == 900 and not parts.cluster.busy()
+    held[1] = 100
+    pass_time(parts.clock, 0.2)
+    assert parts.budget.held == 1000 and parts.cluster.busy()
+    held[0] = 0
+    pass_time(parts.clock, 0.2)
+    assert parts.budget.held == 100 and not parts.cluster.busy()
+
+
+def test_draining(parts: NodeParts) -> None:
+    """Draining tells every agent, waits for their answers, and closing the sessions waits until they are gone."""
+    waiting: list[Deferred[None]] = []
+
+    class Slow(FakeTunnel):
+        def drain(self) -> Deferred[None]:
+            super().drain()
+            waiting.append(Deferred())
+            return waiting[-1]
+
+    tunnels = [register(parts, FakeTunnel()), register(parts, Slow(slot="1"))]
+    told: list[str] = []
+    parts.cluster.start_draining().addCallback(lambda _: told.append("drained"))
+    assert parts.cluster.draining and all(tunnel.draining for tunnel in tunnels)
+    assert told == []
+    waiting[0].callback(None)
+    assert told == ["drained"]
+    parts.cluster.close_sessions().addCallback(lambda _: told.append("closed"))
+    assert told == ["drained", "closed"]
+    assert all(tunnel.over for tunnel in tunnels)
+    assert not parts.cluster.registry.counts()
+
+
+def test_draining_nobody(parts: NodeParts) -> None:
+    """A node without agents has drained at once."""
+    told: list[str] = []
+    parts.cluster.start_draining().addCallback(lambda _: told.append("drained"))
+    parts.cluster.close_sessions().addCallback(lambda _: told.append("closed"))
+    assert told == ["drained", "closed"]
+
+
+def test_gauges(parts: NodeParts) -> None:
+    """Endpoints, sessions, calls and held bytes are told to Prometheus."""
+    register(parts, FakeTunnel())
+    register(parts, FakeTunnel(slot="1"))
+    register(parts, FakeTunnel("other"))
+    parts.budget.measure(123)
+    text = parts.metrics.exposition().decode()
+    assert "pico_endpoints 2.0" in text
+    assert "pico_upstream_sessions 3.0" in text
+    assert "pico_calls_pending 0.0" in text
+    assert "pico_buffered_bytes 123.0" in text
+
+
+@implementer(ILinks)
+class FakeLinks:
+    """Ways to other nodes: a tunnel for each.
+
+    Attributes:
+        unusable: nodes that no call gets to now.
+    """
+
+    def __init__(self) -> None:
+        self._links: dict[str, FakeTunnel] = {}
+        self.unusable: set[str] = set()
+
+    def link(self, node_id: str) -> FakeTunnel:
+        link = self._links.get(node_id)
+        if link is None:
+            link = self._links[node_id] = FakeTunnel("", agent_id=node_id, node_id=node_id)
+        return link
+
+    def load(self, node_id: str) -> int | None:
+        return None if node_id in self.unusable else self.link(node_id).call_count
+
+    def usable(self, node_id: str) -> bool:
+        return node_id not in self.unusable
+
+    def heard(self, node_id: str) -> None:
+        pass
+
+    def doubt(self, node_id: str) -> None:
+        pass
+
+    def fetch(self, node_id: str, request: bytes) -> Deferred[bytes]:
+        return Deferred()
+
+
+@pytest.fixture
+def links(parts: NodeParts) -> FakeLinks:
+    """The node has ways to others."""
+    links = FakeLinks()
+    assert verifyObject(ILinks, links)
+    parts.cluster.links = links
+    return links
+
+
+def tell(parts: NodeParts, node_id: str, status: str | None, **endpoints: int | None) -> None:
+    """Gossip tells of another node."""
+    parts.cluster.table.status_changed(StatusChanged(node_id, status))
+    changes = {endpoint_key(endpoint.replace("_", "-")): count for endpoint, count in endpoints.items()}
+    parts.cluster.table.keys_changed(KeysChanged(node_id, changes))
+
+
+def test_order_of_choice(parts: NodeParts, links: FakeLinks) -> None:
+    """A registration of this node first, then an active node, then what drains: here, and at last elsewhere."""
+    cluster = parts.cluster
+    local = register(parts, FakeTunnel())
+    tell(parts, "n2", "active", my_ep=1)
+    tell(parts, "n3", "draining", my_ep=1)
+    assert cluster.choose("my-ep", []) is local
+    local.draining = True
+    assert cluster.choose("my-ep", []) is links.link("n2")
+    assert cluster.choose("my-ep", [links.link("n2")]) is local
+    assert cluster.choose("my-ep", [links.link("n2"), local]) is links.link("n3")
+    assert cluster.choose("my-ep", [links.link("n2"), links.link("n3"), local]) is None
+    tell(parts, "n2", "unreachable")
+    tell(parts, "n3", "left")
+    local.lose()
+    assert cluster.choose("my-ep", []) is None
+
+
+def test_without_links(parts: NodeParts) -> None:
+    """A node that has no ways to others chooses among its own registrations, draining ones too."""
+    tell(parts, "n2", "active", my_ep=1)
+    assert parts.cluster.choose("my-ep", []) is None
+    local = register(parts, FakeTunnel())
+    local.draining = True
+    assert parts.cluster.choose("my-ep", []) is local
+
+
+def test_a_node_that_cannot_be_called(parts: NodeParts, links: FakeLinks) -> None:
+    """A node whose link failed a moment ago is passed over, and so is one that said `not here`."""
+    tell(parts, "n2", "active", my_ep=1)
+    links.unusable.add("n2")
+    assert parts.cluster.choose("my-ep", []) is None
+    links.unusable.clear()
+    assert parts.cluster.choose("my-ep", []) is links.link("n2")
+    parts.cluster.not_here("n2", "my-ep")
+    assert parts.cluster.choose("my-ep", []) is None
+
+
+def test_requests_of_other_nodes(parts: NodeParts, links: FakeLinks) -> None:
+    """They hop once: only registrations of this node serve them."""
+    router = LocalRouter(parts.cluster)
+    assert verifyObject(IRouter, router)
+    tell(parts, "n2", "active", my_ep=1)
+    assert router.choose("my-ep", []) is None
+    local = register(parts, FakeTunnel())
+    assert router.choose("my-ep", []) is local
+    assert router.choose("my-ep", [local]) is None
+    router.not_here("n2", "my-ep")
+    assert parts.cluster.choose("my-ep", [local]) is links.link("n2")
+
+
+def test_a_link_may_have_all_calls(parts: NodeParts, links: FakeLinks) -> None:
+    """The limit of one registration is not that of a link, behind which there may be many."""
+    tell(parts, "n2", "active", my_ep=1)
+    link = links.link("n2")
+    for _ in range(2):
+        assert not parts.cluster.full(link)
+        parts.cluster.call(link, b"head", False, method=b"GET", upgrade_asked=False, sink=Sink())
+    assert not parts.cluster.full(link)
+    parts.cluster.call(link, b"head", False, method=b"GET", upgrade_asked=False, sink=Sink())
+    assert parts.cluster.full(link)
+
+
+def test_routing_is_counted(parts: NodeParts, links: FakeLinks) -> None:
+    """Where calls go is told to Prometheus."""
+    local = register(parts, FakeTunnel())
+    tell(parts, "n2", "active", my_ep=1)
+    tell(parts, "n3", "draining", my_ep=1)
+    for target in (local, links.link("n2"), links.link("n3")):
+        parts.cluster.call(target, b"head", False, method=b"GET", upgrade_asked=False, sink=Sink())
+    text = parts.metrics.exposition().decode()
+    for to in ("agent", "node", "draining node"):
+        assert f'pico_routed_total{{to="{to}"}} 1.0' in text
+
+
+def test_what_is_announced(parts: NodeParts) -> None:
+    """Other nodes are told how many registrations an endpoint has, whenever that changes and only then."""
+    told: list[tuple[str, int]] = []
+    parts.cluster.announce = lambda endpoint, count: told.append((endpoint, count))
+    first, second = register(parts, FakeTunnel()), register(parts, FakeTunnel(slot="1"))
+    again = register(parts, FakeTunnel())
+    assert first.over
+    assert told == [("my-ep", 1), ("my-ep", 2)]
+    again.lose()
+    second.lose()
+    parts.cluster.deregister(second)
+    assert told[2:] == [("my-ep", 1), ("my-ep", 0)]

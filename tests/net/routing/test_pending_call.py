@@ -1,0 +1,261 @@
+"""A pending call: the Deferred of its final head, and the body behind it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from pico_twisted.core.http1.head import ResponseHead
+from pico_twisted.core.rpc import frames
+from pico_twisted.net.routing.pending_call import LOST, CallFailed, PendingCall
+from pico_twisted.testing.node import NodeParts
+from pico_twisted.testing.tunnel import FakeCall, FakeTunnel
+from tests.net.doubles import CONTINUE, OK, OK2, SWITCH
+
+
+class Sink:
+    """Takes a response."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+        self.flushes = 0
+
+    def call_interim(self, head: ResponseHead) -> None:
+        self.told.append(head.status)
+
+    def call_data(self, data: bytes) -> None:
+        self.told.append(data)
+
+    def call_flush(self) -> None:
+        self.flushes += 1
+
+    def call_ended(self) -> None:
+        self.told.append("ended")
+
+    def call_stopped(self) -> None:
+        self.told.append("stopped")
+
+    def call_failed(self, error: CallFailed) -> None:
+        self.told.append(error)
+
+    def call_drained(self) -> None:
+        self.told.append("drained")
+
+
+class Made:
+    """One call, with everything that hears of it."""
+
+    def __init__(self, *, more: bool = False, version: int = 2, method: bytes = b"GET", upgrade: bool = False) -> None:
+        self.parts = NodeParts(Clock())
+        self.tunnel = FakeTunnel(version=version)
+        self.sink = Sink()
+        self.pending: PendingCall = self.parts.cluster.call(
+            self.tunnel, b"head", more, method=method, upgrade_asked=upgrade, sink=self.sink
+        )
+        self.call: FakeCall = self.tunnel.opened[0]
+        self.heads: list[ResponseHead] = []
+        self.errors: list[CallFailed] = []
+        assert self.pending.response is not None
+        self.pending.response.addCallbacks(self.heads.append, lambda failure: self.errors.append(failure.value))
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the cluster still counts it."""
+        return self.pending in self.parts.cluster.pending
+
+
+def test_response() -> None:
+    """The Deferred fires with the final head; body and end go to the sink; then the call is over."""
+    made = Made()
+    made.call.respond(CONTINUE, True)
+    assert made.heads == [] and made.is_pending
+    made.call.respond(OK2 + b"h", True)
+    assert [head.status for head in made.heads] == [200]
+    made.call.respond(b"i", False)
+    assert made.sink.told == [100, b"h", b"i", "ended"]
+    assert made.sink.flushes == 2, "one for each frame, but for the last, whose end says it"
+    assert made.pending.over and not made.is_pending
+
+
+def test_request_goes_on_after_the_response() -> None:
+    """A call whose response ended lives until its request has ended too."""
+    made = Made(more=True)
+    made.call.respond(OK2 + b"hi", False)
+    assert made.sink.told[-1] == "ended" and made.is_pending
+    made.pending.send(b"rest", True)
+    made.pending.send(b"", False)
+    assert bytes(made.call.sent) == b"headrest" and made.call.send_ended
+    assert not made.is_pending and made.call.closed
+
+
+def test_stop() -> None:
+    """A stop behind the whole response is told as such; before it, it is a failure."""
+    made = Made(more=True)
+    made.call.respond(OK2 + b"hi", False)
+    made.call.refuse(frames.STOP)
+    assert made.sink.told == [b"hi", "ended", "stopped"] and not made.is_pending
+    made = Made(more=True)
+    made.call.respond(OK2 + b"h", True)
+    made.call.refuse(frames.STOP)
+    assert isinstance(made.sink.told[-1], CallFailed) and made.sink.told[-1].code == frames.FAILED
+
+
+@pytest.mark.parametrize(
+    ("code", "safe"),
+    [
+        (frames.REFUSED_NOT_HERE, True),
+        (frames.REFUSED_DRAINING, True),
+        (frames.REFUSED_BUSY, True),
+        (frames.UNSUPPORTED, True),
+        (frames.FAILED, False),
+        (frames.TIMEOUT, False),
+        (frames.CANCELLED, False),
+        (frames.PROTOCOL, False),
+    ],
+)
+def test_reset_before_the_head(code: str, safe: bool) -> None:
+    """A reset fails the Deferred; only a refusal is surely safe to try again."""
+    made = Made()
+    made.call.refuse(code, "words")
+    (error,) = made.errors
+    assert (error.code, error.text, error.safe) == (code, "words", safe)
+    assert made.sink.told == [] and not made.is_pending
+
+
+def test_reset_behind_the_head() -> None:
+    """A response that is cut short behind its head is told to the sink."""
+    made = Made()
+    made.call.respond(OK + b"some", True)
+    made.call.refuse(frames.FAILED, "service died")
+    assert made.errors == []
+    error = made.sink.told[-1]
+    assert isinstance(error, CallFailed) and str(error) == "failed: service died"
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_session_ends_before_the_head(takes: bool) -> None:
+    """When the session ends, a call is safe to make again only if its first frame had not left."""
+    parts = NodeParts(Clock())
+    tunnel = FakeTunnel()
+    tunnel.takes = takes
+    pending = parts.cluster.call(tunnel, b"head", False, method=b"POST", upgrade_asked=False, sink=Sink())
+    errors: list[CallFailed] = []
+    assert pending.response is not None
+    pending.response.addErrback(lambda failure: errors.append(failure.value))  # type: ignore[call-overload]
+    tunnel.lose()
+    assert [(error.code, error.safe) for error in errors] == [(LOST, not takes)]
+    assert not parts.cluster.pending
+
+
+def test_session_ends_later() -> None:
+    """Behind the head it is a cut response; behind the end it only means that the request goes nowhere."""
+    made = Made()
+    made.call.respond(OK + b"some", True)
+    made.tunnel.lose()
+    assert isinstance(made.sink.told[-1], CallFailed)
+    made = Made(more=True)
+    made.call.respond(OK2 + b"hi", False)
+    made.tunnel.lose()
+    assert made.sink.told[-1] == "stopped" and not made.is_pending
+
+
+@pytest.mark.parametrize(
+    ("frame", "more"),
+    [
+        (b"nonsense", True),
+        (b"HTTP/1.1 999 X\r\n\r\n", True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", True),
+        (OK2 + b"too long", True),
+        (OK2 + b"s", False),
+        (SWITCH, True),
+        (CONTINUE, False),
+    ],
+)
+def test_broken_responses(frame: bytes, more: bool) -> None:
+    """A response that breaks HTTP or the protocol resets its call with `protocol`, and is not passed on as whole."""
+    made = Made(more=True)
+    made.call.respond(frame, more)
+    assert made.call.reset_code == frames.PROTOCOL
+    assert "ended" not in made.sink.told
+    assert made.errors and made.errors[0].code == frames.PROTOCOL
+    assert not made.is_pending
+
+
+def test_broken_later() -> None:
+    """A body that turns out too long cuts the response; what came before was delivered."""
+    made = Made()
+    made.call.respond(OK2 + b"h", True)
+    made.call.respond(b"i!", True)
+    assert made.sink.told[0] == b"h" and isinstance(made.sink.told[-1], CallFailed)
+    assert made.call.reset_code == frames.PROTOCOL
+
+
+def test_cancel() -> None:
+    """A call that is given up is reset once, tells nobody, and forgets what still comes."""
+    made = Made(more=True)
+    made.pending.cancel(frames.CANCELLED, "client left")
+    made.pending.cancel(frames.TIMEOUT)
+    assert (made.call.reset_code, made.call.reset_text) == (frames.CANCELLED, "client left")
+    made.pending.frame(OK2 + b"hi", False)
+    made.pending.reset(frames.FAILED, "")
+    made.pending.lost()
+    made.pending.drained()
+    assert made.heads == [] and made.errors == [] and made.sink.told == [] and not made.is_pending
+
+
+def test_cancelling_the_deferred() -> None:
+    """Who cancels the Deferred of the response gives the call up."""
+    made = Made()
+    assert made.pending.response is not None
+    made.pending.response.cancel()
+    assert made.call.reset_code == frames.CANCELLED and not made.is_pending
+
+
+def test_credit_follows_the_client() -> None:
+    """What came is granted again at once, or, while the client is slow, when it goes on."""
+    made = Made()
+    made.call.respond(OK + b"x" * 100, True)
+    assert made.call.consumed == len(OK) + 100
+    made.pending.pause()
+    made.call.respond(b"y" * 50, True)
+    made.call.respond(b"z" * 50, True)
+    assert made.call.consumed == len(OK) + 100
+    made.pending.resume()
+    assert made.call.consumed == len(OK) + 200
+    made.call.respond(b"end", True)
+    assert made.call.consumed == len(OK) + 203
+
+
+def test_queue_of_the_request() -> None:
+    """The owner sees what waits, and is told when it has gone."""
+    made = Made(more=True)
+    made.tunnel.takes = False
+    made.pending.send(bytes(200_000), True)
+    assert made.pending.queued == 200_000
+    made.call.take()
+    assert made.sink.told == ["drained"] and made.pending.queued == 0
+
+
+def test_upgrade() -> None:
+    """A 101 is the final head of a call that asked for an upgrade; raw bytes follow both ways."""
+    made = Made(more=True, upgrade=True)
+    made.call.respond(SWITCH + b"\x00", True)
+    assert [head.status for head in made.heads] == [101]
+    made.call.respond(b"HTTP/1.1 200 OK\r\n\r\n", True)
+    made.call.respond(b"", False)
+    assert made.sink.told == [b"\x00", b"HTTP/1.1 200 OK\r\n\r\n", "ended"] and made.is_pending
+    made.pending.send(b"", False)
+    assert not made.is_pending
+
+
+def test_v1() -> None:
+    """Over v1 the whole message comes at once."""
+    made = Made(version=1)
+    made.call.respond(OK2 + b"hi", False)
+    assert [head.status for head in made.heads] == [200] and made.sink.told == [b"hi", "ended"]
+    assert not made.is_pending
+    made = Made(version=1)
+    made.call.respond(OK2 + b"h", False)
+    assert made.errors[0].code == frames.PROTOCOL

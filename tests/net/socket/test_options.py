@@ -1,0 +1,129 @@
+"""What the data path asks of a socket."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from pico_twisted.net.socket import options as flow
+from pico_twisted.testing.transport import MemoryTransport
+
+
+class Holder:
+    """A transport, as far as its socket goes; or something that lies on one."""
+
+    def __init__(self, sock: socket.socket | None = None, transport: object = None) -> None:
+        if sock is not None:
+            self.socket = sock
+        self.transport = transport
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two sockets that are connected over loopback."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        accepted, _ = server.accept()
+    with client, accepted:
+        yield client, accepted
+
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+def test_raw_socket(pair: Pair) -> None:
+    """The socket is found under any number of layers; where there is none, None is."""
+    assert flow.raw_socket(Holder(pair[0])) is pair[0]
+    assert flow.raw_socket(Holder(transport=Holder(transport=Holder(pair[0])))) is pair[0]
+    assert flow.raw_socket(MemoryTransport(Clock())) is None
+    assert flow.raw_socket(None) is None
+
+
+def test_tune(pair: Pair) -> None:
+    """Small writes leave at once; a tunnel's kernel queue is short; other transports are left alone."""
+    flow.tune(Holder(pair[0]), tunnel=False)
+    assert pair[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert pair[0].getsockopt(socket.IPPROTO_TCP, flow._TCP_NOTSENT_LOWAT) != flow.NOTSENT_LOWAT_BYTES
+    flow.tune(Holder(pair[1]), tunnel=True)
+    assert pair[1].getsockopt(socket.IPPROTO_TCP, flow._TCP_NOTSENT_LOWAT) == flow.NOTSENT_LOWAT_BYTES
+    one, two = socket.socketpair()
+    with one, two:
+        flow.tune(Holder(one), tunnel=True)
+    flow.tune(Holder(one), tunnel=True)
+    pair[0].close()
+    flow.tune(Holder(pair[0]), tunnel=True)
+    flow.tune(MemoryTransport(Clock()), tunnel=True)
+
+
+def test_acknowledged_bytes(pair: Pair) -> None:
+    """What the peer's kernel took is counted, and nothing where the kernel cannot tell."""
+    before = flow.acknowledged_bytes(Holder(pair[0]))
+    assert before is not None
+    pair[0].sendall(bytes(1000))
+    assert pair[1].recv(1000, socket.MSG_WAITALL) == bytes(1000)
+    assert flow.acknowledged_bytes(Holder(pair[0])) == before + 1000
+    one, two = socket.socketpair()
+    with one, two:
+        assert flow.acknowledged_bytes(Holder(one)) is None
+    pair[0].close()
+    assert flow.acknowledged_bytes(Holder(pair[0])) is None
+    assert flow.acknowledged_bytes(MemoryTransport(Clock())) is None
+
+
+def test_is_dead(pair: Pair) -> None:
+    """A peer whose half is closed may live; one whose kernel answered with a reset is dead."""
+    client, server = pair
+    holder = Holder(server)
+    assert not flow.is_dead(holder)
+    client.shutdown(socket.SHUT_WR)
+    assert server.recv(1) == b""
+    assert not flow.is_dead(holder)
+    server.sendall(b"are you there?")
+    assert not flow.is_dead(holder)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+    deadline_checks = 1000
+    while not flow.is_dead(holder):
+        deadline_checks -= 1
+        assert deadline_checks, "the reset was not seen"
+        server.settimeout(0.01)
+        try:
+            server.recv(1)
+        except OSError:
+            continue
+    server.close()
+    assert flow.is_dead(holder)
+    assert not flow.is_dead(MemoryTransport(Clock()))
+
+
+class Recorder:
+    """What a transport without half-closing is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def unregisterProducer(self) -> None:
+        self.asked.append("unregister")
+
+    def loseConnection(self) -> None:
+        self.asked.append("lose")
+
+
+def test_half_close() -> None:
+    """The end of our stream goes out behind what is queued; a transport that cannot do that is closed."""
+    clock = Clock()
+    transport = MemoryTransport(clock)
+    transport.takes = False
+    transport.write(b"last words")
+    flow.half_close(transport)
+    assert not transport.half_closed
+    transport.take()
+    assert transport.half_closed and not transport.disconnecting
+    other: Any = Recorder()
+    flow.half_close(other)
+    assert other.asked == ["unregister", "lose"]

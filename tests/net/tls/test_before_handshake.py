@@ -1,0 +1,217 @@
+"""TLS on the ports, before the handshake."""
+
+from __future__ import annotations
+
+import json
+import socket
+
+import pytest
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
+
+from pico_twisted.net.tls.server import (
+    HANDSHAKE_S,
+    LINGER_S,
+    MAX_HANDSHAKES,
+    MAX_LINGER_BYTES,
+    FirstByte,
+    ServerContext,
+    tls_sniffing,
+)
+from pico_twisted.net.turn import Sweep
+from tests.net.tls.tls_port import Port, dial, in_reactor
+
+ADDRESS = IPv4Address("TCP", "127.0.0.1", 4321)
+
+
+class TestBeforeTheHandshake:
+    @in_reactor
+    @pytest.mark.parametrize("method", ["GET", "HEAD"])
+    async def test_plain_http(self, context: ServerContext, method: str) -> None:
+        """A plain HTTP client reads in JSON that the port speaks TLS, and the served protocol never sees it."""
+        port = Port(context)
+
+        def client() -> bytes:
+            with dial(port) as plain:
+                for piece in (method, " / HTTP/1.1\r\nHost: x\r\n", "\r\n"):
+                    plain.sendall(piece.encode())
+                return read_to_end(plain)
+
+        try:
+            answer = await deferToThread(client)
+            head, _, body = answer.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+            assert b"x-pico-error: n1; tls-required" in head
+            assert b"content-type: application/json" in head
+            if method == "GET":
+                assert json.loads(body) == {"error": "this port speaks TLS: use https"}
+                assert b"content-length: %d" % len(body) in head
+            else:
+                assert body == b""
+            assert port.served == []
+        finally:
+            await port.close()
+
+    @in_reactor
+    async def test_plain_http_with_a_body(self, context: ServerContext) -> None:
+        """A client that goes on sending a body still gets the answer: nothing is closed under unread bytes."""
+        port = Port(context)
+
+        def client() -> bytes:
+            with dial(port) as plain:
+                plain.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n")
+                plain.sendall(b"x" * 900_000)
+                return read_to_end(plain)
+
+        try:
+            assert (await deferToThread(client)).startswith(b"HTTP/1.1 400 ")
+        finally:
+            await port.close()
+
+    @in_reactor
+    async def test_half_closed_plain_request(self, context: ServerContext) -> None:
+        """A plain client that ends its side, even in the middle of its head, gets the answer."""
+        port = Port(context)
+
+        def client() -> bytes:
+            with dial(port) as plain:
+                plain.sendall(b"GET / HT")
+                plain.shutdown(socket.SHUT_WR)
+                return read_to_end(plain)
+
+        try:
+            assert (await deferToThread(client)).startswith(b"HTTP/1.1 400 ")
+        finally:
+            await port.close()
+
+    @in_reactor
+    async def test_nothing(self, context: ServerContext) -> None:
+        """A connection that is closed without a byte, or in the middle of the handshake, leaves nothing behind."""
+        port = Port(context)
+
+        def client(first: bytes) -> bytes:
+            with dial(port) as plain:
+                plain.sendall(first)
+                plain.shutdown(socket.SHUT_WR)
+                return plain.recv(100)
+
+        try:
+            assert await deferToThread(client, b"") == b""
+            try:
+                await deferToThread(client, b"\x16\x03\x01\x02\x00\x01")
+            except ConnectionResetError:
+                pass
+            assert port.served == []
+        finally:
+            await port.close()
+
+    @in_reactor
+    async def test_broken_handshake(self, context: ServerContext) -> None:
+        """Garbage that looks like TLS is answered with a TLS alert and closed."""
+        port = Port(context)
+
+        def client() -> bytes:
+            with dial(port) as plain:
+                plain.sendall(b"\x16\x03\x01\x00\x05hello")
+                return read_to_end(plain)
+
+        try:
+            assert (await deferToThread(client)).startswith(b"\x15\x03")
+            assert port.served == []
+        finally:
+            await port.close()
+
+    def sniffer(self, context: ServerContext) -> tuple[Clock, Sweep, FirstByte, StringTransport]:
+        clock = Clock()
+        timer = Sweep(clock)
+        timer.start()
+        factory = tls_sniffing(Factory.forProtocol(Protocol), context, "n1", timer=timer, clock=clock)
+        transport = HalfTransport()
+        protocol = factory.buildProtocol(transport.getPeer())
+        assert isinstance(protocol, FirstByte)
+        protocol.makeConnection(transport)
+        return clock, timer, protocol, transport
+
+    @pytest.mark.parametrize("first", [b"", b"\x16\x03\x01\x02\x00\x01\x00"])
+    def test_deadline(self, context: ServerContext, first: bytes) -> None:
+        """A connection whose handshake is not complete in ten seconds is dropped, however many bytes it sent."""
+        clock, timer, protocol, transport = self.sniffer(context)
+        if first:
+            protocol.dataReceived(first)
+        clock.pump([0.2] * int((HANDSHAKE_S - 1) / 0.2))
+        assert not transport.disconnecting
+        clock.pump([0.2] * 10)
+        assert transport.disconnected
+        timer.stop()
+
+    def test_deadline_of_a_plain_head(self, context: ServerContext) -> None:
+        """A plain client that does not finish its head is answered after ten seconds, and dropped soon after that."""
+        clock, timer, protocol, transport = self.sniffer(context)
+        protocol.dataReceived(b"GET / HTTP/1.1\r\n")
+        clock.pump([0.2] * int(HANDSHAKE_S / 0.2 + 2))
+        assert transport.value().startswith(b"HTTP/1.1 400 ")
+        assert not transport.disconnected
+        clock.pump([0.2] * int(LINGER_S / 0.2 + 2))
+        assert transport.disconnected
+        timer.stop()
+
+    def test_endless_plain_request(self, context: ServerContext) -> None:
+        """A plain head without end is answered once it is too long, and what follows is not read for ever."""
+        _, timer, protocol, transport = self.sniffer(context)
+        for _ in range(40):
+            protocol.dataReceived(b"x" * 1024)
+        assert transport.value().count(b"HTTP/1.1 400 ") == 1
+        for _ in range(MAX_LINGER_BYTES // 65536 + 1):
+            protocol.dataReceived(b"x" * 65536)
+        assert transport.disconnected
+        timer.stop()
+
+    def test_too_many(self, context: ServerContext) -> None:
+        """So many handshakes may be under way, and no more; one that ends makes room."""
+        clock = Clock()
+        timer = Sweep(clock)
+        factory = tls_sniffing(Factory.forProtocol(Protocol), context, "n1", timer=timer, clock=clock)
+        protocols = []
+        for _ in range(MAX_HANDSHAKES):
+            protocol = factory.buildProtocol(ADDRESS)
+            assert protocol is not None
+            protocol.makeConnection(HalfTransport())
+            protocols.append(protocol)
+        assert factory.buildProtocol(ADDRESS) is None
+        protocols[0].connectionLost(Failure(ConnectionDone()))
+        assert factory.buildProtocol(ADDRESS) is not None
+
+    def test_full(self, context: ServerContext) -> None:
+        """A factory that takes no more connections is asked before anything else."""
+
+        class Full(Factory):
+            def buildProtocol(self, addr: object) -> None:
+                return None
+
+        timer = Sweep(Clock())
+        factory = tls_sniffing(Full(), context, "n1", timer=timer, clock=Clock())
+        assert factory.buildProtocol(ADDRESS) is None
+
+
+class HalfTransport(StringTransport):
+    """A StringTransport that can be half-closed and aborted."""
+
+    disconnected = False
+
+    def loseWriteConnection(self) -> None:
+        pass
+
+    def abortConnection(self) -> None:
+        self.disconnected = True
+
+
+def read_to_end(plain: socket.socket) -> bytes:
+    found = b""
+    while data := plain.recv(65536):
+        found += data
+    return found

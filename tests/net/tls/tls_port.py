@@ -1,0 +1,191 @@
+"""Certificates, a TLS port and a client, for the tests of TLS."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import ipaddress
+import socket
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import attrs
+import pytest_twisted
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from twisted.internet import reactor as installed_reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pico_twisted.net.tls.server import ServerContext, tls_sniffing
+from pico_twisted.net.turn import Sweep
+
+DEADLINE_S = 10.0
+reactor: Any = installed_reactor
+P = ParamSpec("P")
+
+
+def in_reactor(test: Callable[P, Coroutine[Deferred[Any], Any, None]]) -> Callable[P, None]:
+    """Run an `async def` test in the reactor, and fail it when it takes too long."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> Deferred[None]:
+        return Deferred.fromCoroutine(test(*args, **kwargs)).addTimeout(3 * DEADLINE_S, reactor)
+
+    return pytest_twisted.inlineCallbacks(_generator(run))
+
+
+def _generator(run: Callable[P, Deferred[None]]) -> Callable[P, Iterator[Deferred[None]]]:
+    @functools.wraps(run)
+    def generator(*args: P.args, **kwargs: P.kwargs) -> Iterator[Deferred[None]]:
+        yield run(*args, **kwargs)
+
+    return generator
+
+
+# Certificates.
+
+
+@attrs.frozen(kw_only=True)
+class Made:
+    """A certificate with its key, in memory and as PEM files."""
+
+    cert: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+    cert_file: str
+    key_file: str
+
+    @property
+    def pem(self) -> bytes:
+        """The certificate alone."""
+        return self.cert.public_bytes(serialization.Encoding.PEM)
+
+
+def make(
+    directory: Path,
+    name: str,
+    *,
+    issuer: Made | None = None,
+    names: tuple[str, ...] = ("localhost", "127.0.0.1"),
+    authority: bool = False,
+    days: tuple[int, int] = (-1, 7),
+) -> Made:
+    """Make a certificate, self-signed unless it has an issuer, and write it with its issuer's chain behind it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.UTC)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.cert.subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now + datetime.timedelta(days=days[0]))
+        .not_valid_after(now + datetime.timedelta(days=days[1]))
+        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+    )
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName([_alternative(n) for n in names]), critical=False)
+    cert = builder.sign(issuer.key if issuer else key, hashes.SHA256())
+    above = Path(issuer.cert_file).read_bytes() if issuer else b""
+    cert_file, key_file = directory / f"{name}.crt", directory / f"{name}.key"
+    key_file.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    made = Made(cert=cert, key=key, cert_file=str(cert_file), key_file=str(key_file))
+    cert_file.write_bytes(made.pem + above)
+    return made
+
+
+def _alternative(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+# A port.
+
+
+class Served(Protocol):
+    """Records what happens to it and does what the test asks for."""
+
+    transport: Any
+
+    def __init__(self, port: Port) -> None:
+        self.port = port
+        self.received = b""
+        self.events: list[str] = []
+        self.lost: Deferred[object] = Deferred()
+
+    def connectionMade(self) -> None:
+        self.events.append("made")
+        self.port.served.append(self)
+        self.port.made(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+        self.port.received(self, data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.events.append("lost")
+        self.lost.callback(reason.value)
+
+
+@implementer(IHalfCloseableProtocol)
+class HalfServed(Served):
+    """One that may be half-closed."""
+
+    def readConnectionLost(self) -> None:
+        self.events.append("read lost")
+        self.port.read_lost(self)
+
+    def writeConnectionLost(self) -> None:
+        self.events.append("write lost")
+
+
+class Port(Factory):
+    """A TLS port on 127.0.0.1 whose protocols are `Served`; a test replaces what they do."""
+
+    noisy = False
+
+    def __init__(self, context: ServerContext, kind: type[Served] = HalfServed) -> None:
+        self.kind = kind
+        self.served: list[Served] = []
+        self.made: Callable[[Served], object] = lambda served: None
+        self.received: Callable[[Served, bytes], object] = lambda served, data: served.transport.write(data)
+        self.read_lost: Callable[[Served], object] = lambda served: served.transport.loseConnection()
+        self.timer = Sweep(reactor)
+        self.factory: Any = tls_sniffing(self, context, "n1", timer=self.timer)
+        self.listening = reactor.listenTCP(0, self.factory, interface="127.0.0.1")
+        self.number: int = self.listening.getHost().port
+
+    def buildProtocol(self, addr: object) -> Served:
+        return self.kind(self)
+
+    async def close(self) -> None:
+        await self.listening.stopListening()
+        for served in self.served:
+            if "lost" not in served.events:
+                served.transport.abortConnection()
+                await served.lost
+        await until(lambda: not self.factory.waiting)
+        assert not self.timer._items
+
+
+def dial(port: Port) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port.number), timeout=DEADLINE_S)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds; the test's own deadline is the limit."""
+    while not holds():
+        turn: Deferred[None] = Deferred()
+        reactor.callLater(0.005, turn.callback, None)
+        await turn

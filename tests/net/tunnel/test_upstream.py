@@ -1,0 +1,184 @@
+"""The upstream port: who may register, what is registered, and until when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.address import IPv4Address
+from twisted.internet.task import Clock
+from zope.interface.verify import verifyObject
+
+from pico_twisted.core.gossip.events import StatusChanged
+from pico_twisted.core.http1.head import HeadLimits, RequestHead, parse_request_head
+from pico_twisted.core.rpc.frames import DRAIN, HEARTBEAT, HTTP, RESPONSE
+from pico_twisted.net.interfaces import ICallAcceptor
+from pico_twisted.net.tunnel import Admission, Refusal
+from pico_twisted.testing.node import NodeParts
+from pico_twisted.testing.service import Receiver
+from tests.net.tunnel.websockets import RawPeer, TunnelPair
+
+PEER = IPv4Address("TCP", "192.0.2.7", 50007)
+GET = b"GET / HTTP/1.1\r\nHost: a.b\r\n\r\n"
+
+
+def head(path: bytes, *fields: bytes) -> RequestHead:
+    """A handshake's head, as far as admission looks at it."""
+    lines = [b"GET " + path + b" HTTP/1.1", b"Host: node", *fields]
+    return parse_request_head(b"\r\n".join(lines) + b"\r\n\r\n", HeadLimits())
+
+
+@pytest.fixture
+def parts() -> NodeParts:
+    """A node."""
+    return NodeParts(Clock())
+
+
+def test_interface(parts: NodeParts) -> None:
+    """The port itself is told of what agents do beside answering."""
+    assert verifyObject(ICallAcceptor, parts.upstream)
+
+
+def test_admission(parts: NodeParts) -> None:
+    """What an agent says of itself is taken over: endpoint in lower case, the rest as it is, or empty."""
+    answer = parts.upstream.admit(
+        head(
+            b"/pico/v1/listener/My-EP.1",
+            b"X-Pico-Agent-Id: Agent_1",
+            b"X-Pico-Slot: 0.1",
+            b"X-Pico-Agent-Version: 1.2.3-rc.1",
+        ),
+        PEER,
+    )
+    assert answer == Admission(endpoint="my-ep.1", agent_id="Agent_1", slot="0.1", agent_version="1.2.3-rc.1")
+    answer = parts.upstream.admit(head(b"/pico/v1/listener/x"), PEER)
+    assert answer == Admission(endpoint="x", agent_id="", slot="", agent_version="")
+
+
+@pytest.mark.parametrize("name", [b"X-Pico-Agent-Id", b"X-Pico-Slot", b"X-Pico-Agent-Version"])
+@pytest.mark.parametrize("value", [b"", b"a b", b"a/b", b"<script>", b"a" * 65, b"a,b"])
+def test_odd_names(parts: NodeParts, name: bytes, value: bytes) -> None:
+    """What would end up in logs and metrics is a short token, or refused."""
+    answer = parts.upstream.admit(head(b"/pico/v1/listener/x", name + b": " + value), PEER)
+    assert isinstance(answer, Refusal) and answer.status == 400 and answer.code == "bad-request"
+
+
+def test_many_registrations(parts: NodeParts) -> None:
+    """Any number of agents, and of slots of one agent, may serve an endpoint."""
+    for agent in ("a", "b"):
+        for slot in ("0", "1", "2"):
+            RawPeer(parts, headers=[("x-pico-agent-id", agent), ("x-pico-slot", slot)])
+    assert parts.cluster.registry.counts() == {"my-ep": 6}
+    assert len(parts.upstream.connections) == 6
+
+
+def test_unnamed_agents(parts: NodeParts) -> None:
+    """Agents that do not name themselves do not replace each other, when their addresses differ."""
+    peers: list[Any] = []
+    for port in (1, 2):
+        peer = RawPeer(parts, 1, shake=False)
+        peer.transport._peer = IPv4Address("TCP", "192.0.2.7", port)
+        peer.send_raw(
+            b"GET /pico/v1/listener/my-ep HTTP/1.1\r\nHost: node\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAECAwQFBgcICQoLDA0ODw==\r\n\r\n"
+        )
+        peers.append(peer)
+    assert parts.cluster.registry.counts() == {"my-ep": 2}
+    assert not any(peer.transport.over for peer in peers)
+
+
+def test_registered_until_gone(parts: NodeParts) -> None:
+    """A registration ends with its session, however that ends."""
+    ends = ("fin", "reset", "close", "violation", "abort")
+    for how in ends:
+        peer = RawPeer(parts)
+        assert parts.cluster.holds("my-ep")
+        if how == "fin":
+            peer.transport.receive_fin()
+        elif how == "reset":
+            peer.transport.receive_reset()
+        elif how == "close":
+            peer.send_ws(8, b"\x03\xe8")
+        elif how == "violation":
+            peer.send_ws(1, b"text")
+        else:
+            peer.tunnel.abort()
+        assert not parts.cluster.holds("my-ep"), how
+
+
+def test_draining_agent(parts: NodeParts) -> None:
+    """An agent that drains gets no call any more: none could start there."""
+    peer = RawPeer(parts)
+    peer.received()
+    call = Receiver().open(peer.tunnel, HTTP, GET)
+    peer.received()
+    peer.send(DRAIN, 1)
+    assert peer.received_rpc() == [(DRAIN, 1, RESPONSE, b"")]
+    assert not parts.cluster.holds("my-ep")
+    peer.send(HTTP, 2, RESPONSE, b"HTTP/1.1 204 No Content\r\n\r\n")
+    assert call.ended
+    peer.transport.receive_fin()
+
+
+def test_held_bytes() -> None:
+    """What sessions hold is summed up, queued and received."""
+    pair = TunnelPair()
+    receiver = Receiver().open(pair.node, HTTP, GET, True)
+    receiver.takes = False
+    pair.flush()
+    pair.acceptor.accepted[0].send(bytes(10_000), True)
+    pair.flush()
+    assert pair.parts.upstream.held_bytes() == 10_000
+    pair.node_end.takes = False
+    receiver.send(bytes(500_000), True)
+    assert pair.parts.upstream.held_bytes() > 400_000
+    receiver.take()
+    receiver.reset_it("cancelled")
+    assert pair.parts.upstream.held_bytes() == 0
+
+
+# Spreading
+
+
+def know(parts: NodeParts, node_id: str, status: str = "active") -> None:
+    """Let the node hear of another."""
+    parts.cluster.table.status_changed(StatusChanged(node_id=node_id, status=status))
+
+
+def test_elsewhere(parts: NodeParts) -> None:
+    """A session that is here already is sent elsewhere exactly while another node could take it."""
+    own = parts.cluster.node_id.encode()
+
+    def code(elsewhere: bytes) -> tuple[int, str] | None:
+        answer = parts.upstream.admit(head(b"/pico/v1/listener/x", b"X-Pico-Elsewhere: " + elsewhere), PEER)
+        return (answer.status, answer.code) if isinstance(answer, Refusal) else None
+
+    assert code(own) is None, "alone"
+    know(parts, "n2", "draining")
+    know(parts, "n3", "unreachable")
+    assert code(own) is None, "nobody else takes agents"
+    know(parts, "n2")
+    assert code(own) == (409, "elsewhere")
+    assert code(b"n7, " + own) == (409, "elsewhere")
+    assert code(b"n7") is None
+    assert code(b"n2," + own) is None, "it is at all of them"
+    know(parts, "n3")
+    assert code(b"n2," + own) == (409, "elsewhere")
+    assert code(b",".join([b"x"] * 16)) is None
+    for bad in (b"", b"a b", b"a,,b", b"a" * 65, b",".join([b"x"] * 17)):
+        assert code(bad) == (400, "bad-request"), bad
+
+
+def test_the_number_of_nodes(parts: NodeParts) -> None:
+    """An agent hears how many nodes take agents: in the answer to its handshake, and with every heartbeat."""
+    parts.sweep.start()
+    assert b"x-pico-nodes: 1\r\n" in RawPeer(parts).answer
+    know(parts, "n2")
+    know(parts, "n3", "left")
+    peer = RawPeer(parts)
+    assert b"x-pico-nodes: 2\r\n" in peer.answer
+    peer.received()
+    for _ in range(60):
+        parts.clock.advance(0.2)
+    heartbeats = [payload for kind, _, _, payload in peer.received_rpc() if kind == HEARTBEAT]
+    assert heartbeats and heartbeats[-1] == b"pico nodes=2"
