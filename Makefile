@@ -51,8 +51,8 @@ bench: $(VENV)/.installed-test
 cluster-figures: $(VENV)/.installed-test
 	$(BIN)/python tests/cluster_figures/run.py
 
-simulate: $(VENV)/.installed
-	$(BIN)/python -m pico_twisted.testing.simulator \
+simulate: $(VENV)/.installed-test
+	$(BIN)/python -m tests.simulator.run \
 	  --nodes $${SIMULATE_NODES:-100} --endpoints $${SIMULATE_ENDPOINTS:-10000} --loss $${SIMULATE_LOSS:-0.1} \
 	  --minutes $${SIMULATE_MINUTES:-60} --seed $${SIMULATE_SEED:-1}
 

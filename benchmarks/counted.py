@@ -53,7 +53,7 @@ _WARM_UP = 4
 
 # Who stands for the client, the service, the sockets and the reactor is not counted. Neither are comprehensions, which
 # are calls in some versions of Python and in others are not.
-_NOT_COUNTED = (memory_path.__file__, __file__, "/pico_twisted/testing/", "/twisted/internet/task.py")
+_NOT_COUNTED = (memory_path.__file__, __file__, "/tests/doubles/", "/twisted/internet/task.py")
 _COMPREHENSIONS = frozenset({"<listcomp>", "<dictcomp>", "<setcomp>"})
 
 Figures = dict[str, dict[str, float]]

@@ -26,9 +26,9 @@ from pico_twisted.net.agent.pool import ServicePool
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tunnel import TunnelClientFactory, TunnelParts
 from pico_twisted.net.turn import EndOfTurn, Sweep
-from pico_twisted.testing.links import join, tell
-from pico_twisted.testing.node import NodeParts
-from pico_twisted.testing.transport import MemoryTransport
+from tests.doubles.links import join, tell
+from tests.doubles.node import NodeParts
+from tests.doubles.transport import MemoryTransport
 
 ENDPOINT = "bench"
 READ_BYTES = 64 * 1024

@@ -15,8 +15,8 @@ from pico_twisted.core.gossip import SyncError
 from pico_twisted.net.admin.node_status import NodeStatus
 from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.interfaces import ILinks
-from pico_twisted.testing.node import NodeParts
-from pico_twisted.testing.tunnel import FakeTunnel
+from tests.doubles.node import NodeParts
+from tests.doubles.tunnel import FakeTunnel
 from tests.net.doubles import register
 from tests.net.gossip.gossip_net import FLIGHT_S, PORT, Net, Transport
 

@@ -7,7 +7,7 @@ import pytest
 from pico_twisted.core.rpc.frames import HTTP, PROTOCOL
 from pico_twisted.ctl.bench.echo import EchoService, body_of
 from pico_twisted.ctl.bench.frames import BINARY, CLOSE, frame_header
-from pico_twisted.testing.tunnel import FakeCall, FakeTunnel
+from tests.doubles.tunnel import FakeCall, FakeTunnel
 
 UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"

@@ -20,7 +20,7 @@ from pico_twisted.core.rpc.frames import CREDIT, HTTP, MORE, RESET, RESPONSE, TC
 from pico_twisted.core.rpc.http import CallProtocolError, Http1Error, RequestStream, ResponseStream
 from pico_twisted.core.rpc.session import SessionV2
 from pico_twisted.core.rpc.session_v1 import SessionV1
-from pico_twisted.testing.pump import End, Pump
+from tests.doubles.pump import End, Pump
 from tests.fuzz import mutations
 from tests.peers.websocket import BINARY, CLOSE, CONTINUATION, PING, TEXT, close_payload, frame_bytes, handshake_request
 

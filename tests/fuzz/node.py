@@ -27,7 +27,7 @@ from twisted.logger import ILogObserver, LogEvent, globalLogBeginner  # noqa: E4
 from twisted.protocols.basic import LineReceiver  # noqa: E402
 from zope.interface import implementer  # noqa: E402
 
-from pico_twisted.testing.node import NodeParts  # noqa: E402
+from tests.doubles.node import NodeParts  # noqa: E402
 
 reactor: Any = installed_reactor
 

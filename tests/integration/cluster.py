@@ -7,7 +7,7 @@ from typing import Any
 
 from pico_twisted.net.links.links import NodeLinks
 from pico_twisted.net.links.tls import LinkTls
-from pico_twisted.testing.links import join, tell
+from tests.doubles.links import join, tell
 from tests.integration.harness import RunningNode, eventually, reactor
 
 SECRET = b"a secret of 16 bytes and more"

@@ -19,8 +19,8 @@ from zope.interface import implementer
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tunnel import TunnelClientProtocol, connect_tunnel
-from pico_twisted.testing.node import NodeParts
-from pico_twisted.testing.service import Acceptor, Receiver
+from tests.doubles.node import NodeParts
+from tests.doubles.service import Acceptor, Receiver
 
 reactor: Any = installed_reactor
 DEADLINE_S = 20.0

@@ -14,8 +14,8 @@ from twisted.internet.protocol import Factory
 from pico_twisted.core.links.sync_frames import MAX_ANSWER_BYTES, MAX_REQUEST_BYTES
 from pico_twisted.net.links.handshake import PROOF_TIMEOUT_S
 from pico_twisted.net.links.sync import FetchFailed
-from pico_twisted.testing.links import join
-from pico_twisted.testing.service import Receiver, echo
+from tests.doubles.links import join
+from tests.doubles.service import Receiver, echo
 from tests.integration.cluster import SECRET, LinkedNodes
 from tests.integration.harness import GET, Client, eventually, outcome, reactor
 from tests.peers.link import PATH, Claim

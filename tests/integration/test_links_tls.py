@@ -13,7 +13,7 @@ from twisted.internet.threads import deferToThread
 from pico_twisted.net.links.sync import FetchFailed
 from pico_twisted.net.links.tls import LinkTls
 from pico_twisted.net.tls.certificates import UnusableCertificateError
-from pico_twisted.testing.service import echo
+from tests.doubles.service import echo
 from tests.integration.cluster import LinkedNodes
 from tests.integration.harness import GET, eventually, outcome
 from tests.integration.test_links_failing import metric

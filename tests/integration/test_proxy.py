@@ -11,7 +11,7 @@ import pytest
 from pytest_twisted import ensureDeferred
 
 from pico_twisted.core.rpc import frames
-from pico_twisted.testing.service import Receiver, echo
+from tests.doubles.service import Receiver, echo
 from tests.integration.harness import GET, RunningNode, eventually, pause, reactor, reset
 
 POST = b"POST /a HTTP/1.1\r\nHost: my-ep.example.com\r\nContent-Length: %d\r\n\r\n"

@@ -15,7 +15,7 @@ from twisted.internet.protocol import Factory, Protocol
 from pico_twisted.core.rpc import frames
 from pico_twisted.core.rpc.frames import HTTP
 from pico_twisted.net.tunnel import HandshakeRefused, HandshakeTimeout, connect_tunnel
-from pico_twisted.testing.service import Acceptor, Receiver, echo
+from tests.doubles.service import Acceptor, Receiver, echo
 from tests.integration.harness import GET, RunningNode, eventually, outcome, pause, reactor
 
 

@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from pico_twisted.net.socket.options import writer
-from pico_twisted.testing.transport import MemoryTransport
+from tests.doubles.transport import MemoryTransport
 from tests.integration.harness import eventually, pause, reactor
 
 

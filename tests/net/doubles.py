@@ -11,8 +11,8 @@ from pico_twisted.core.http1.forwarding import request_to_tunnel
 from pico_twisted.core.http1.head import HeadLimits, Keep, RequestHead, ResponseHead, parse_request_head
 from pico_twisted.net.interfaces import IDownstream
 from pico_twisted.net.routing.forward import Forward
-from pico_twisted.testing.node import NodeParts
-from pico_twisted.testing.tunnel import FakeCall, FakeTunnel
+from tests.doubles.node import NodeParts
+from tests.doubles.tunnel import FakeCall, FakeTunnel
 
 OK = b"HTTP/1.1 200 OK\r\n\r\n"
 OK2 = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from twisted.internet.task import Clock
 
 from pico_twisted.net.turn import INTERVAL_S, MAX_STEP_S, NEVER, EndOfTurn, Sweep
-from pico_twisted.testing.node import pass_time
 from tests.conftest import LoggedFailures
+from tests.doubles.node import pass_time
 
 
 class Item:

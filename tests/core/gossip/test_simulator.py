@@ -13,10 +13,10 @@ import pytest
 from pico_twisted.core.gossip import Gossip
 from pico_twisted.core.gossip.packets import Digest
 from pico_twisted.core.gossip.view import View
-from pico_twisted.testing.simulated_cluster import ClusterSettings, SimulatedCluster
-from pico_twisted.testing.simulator import main, report, simulate
-from pico_twisted.testing.virtual_network import NetworkSettings
-from pico_twisted.testing.weather import Weather, WeatherSettings
+from tests.simulator.chaos import Weather, WeatherSettings
+from tests.simulator.cluster import ClusterSettings, SimulatedCluster
+from tests.simulator.network import NetworkSettings
+from tests.simulator.run import main, report, simulate
 
 LOSSY = NetworkSettings(loss=0.1)
 BUSY = WeatherSettings(crash_s=8, leave_s=15, stop_s=10, cut_s=30, long_cut_s=200, twin_s=40, endpoints=400)

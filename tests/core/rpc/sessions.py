@@ -10,7 +10,7 @@ from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.call import WINDOW_BYTES
 from pico_twisted.core.rpc.frames import HTTP, TCP
 from pico_twisted.core.rpc.session import SessionV2
-from pico_twisted.testing.pump import Pump
+from tests.doubles.pump import Pump
 
 WINDOW = WINDOW_BYTES
 

@@ -15,7 +15,7 @@ from pico_twisted.core.rpc.call import NEAR_WINDOW_BYTES, Call
 from pico_twisted.core.rpc.frames import CREDIT, DRAIN, HEARTBEAT, HTTP, MORE, NOT_SUPPORTED, RESET, RESPONSE, TCP
 from pico_twisted.core.rpc.session import SessionV2
 from pico_twisted.core.rpc.session_v1 import SessionV1
-from pico_twisted.testing.pump import End, Link, Pump
+from tests.doubles.pump import End, Link, Pump
 from tests.fuzz import mutations
 
 MAX_CALLS = 8

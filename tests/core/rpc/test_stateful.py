@@ -17,7 +17,7 @@ from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import CANCELLED, DRAIN, FAILED, HTTP, STOP, TCP, TIMEOUT
 from pico_twisted.core.rpc.session import SessionV2
-from pico_twisted.testing.pump import End, Pump
+from tests.doubles.pump import End, Pump
 
 MAX_CALLS = 20
 PATTERN = random.Random(7).randbytes(300_000)

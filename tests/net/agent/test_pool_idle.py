@@ -15,7 +15,7 @@ from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.net.agent.connection import ServiceConnection
 from pico_twisted.net.agent.pool import MAX_BUSY, MAX_BUSY_S, MAX_IDLE, MAX_IDLE_S, ServicePool
 from pico_twisted.net.turn import INTERVAL_S, Sweep
-from pico_twisted.testing.transport import MemoryTransport
+from tests.doubles.transport import MemoryTransport
 
 
 @implementer(IStreamClientEndpoint)

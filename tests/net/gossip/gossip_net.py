@@ -10,7 +10,7 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from pico_twisted.testing.node import pass_time
+from tests.doubles.node import pass_time
 
 FLIGHT_S = 0.002
 PORT = 8003

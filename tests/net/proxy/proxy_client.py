@@ -7,9 +7,9 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from pico_twisted.testing.node import NodeParts, pass_time
-from pico_twisted.testing.transport import MemoryTransport
-from pico_twisted.testing.tunnel import FakeCall, FakeTunnel
+from tests.doubles.node import NodeParts, pass_time
+from tests.doubles.transport import MemoryTransport
+from tests.doubles.tunnel import FakeCall, FakeTunnel
 from tests.net.doubles import register
 
 GET = b"GET /a HTTP/1.1\r\nHost: my-ep.example.com\r\n\r\n"

@@ -7,8 +7,8 @@ from typing import Any
 from twisted.internet.task import Clock
 
 from pico_twisted.core.http1.head import HeadLimits, RequestHead, parse_request_head
-from pico_twisted.testing.node import NodeParts
-from pico_twisted.testing.tunnel import FakeCall, FakeTunnel
+from tests.doubles.node import NodeParts
+from tests.doubles.tunnel import FakeCall, FakeTunnel
 from tests.net.doubles import Case
 
 TIMEOUT_S = 5.0

@@ -13,8 +13,8 @@ from pico_twisted.core.routing.table import endpoint_key
 from pico_twisted.net.interfaces import ILinks, IRegistry, IRouter, ITunnel
 from pico_twisted.net.routing.cluster_service import LocalRouter
 from pico_twisted.net.routing.pending_call import CallFailed
-from pico_twisted.testing.node import NodeParts, pass_time
-from pico_twisted.testing.tunnel import FakeTunnel
+from tests.doubles.node import NodeParts, pass_time
+from tests.doubles.tunnel import FakeTunnel
 from tests.net.doubles import register
 from tests.net.routing.test_pending_call import Sink
 

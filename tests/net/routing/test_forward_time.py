@@ -8,8 +8,8 @@ import pytest
 
 from pico_twisted.core.rpc import frames
 from pico_twisted.net.routing.forward import HOP_MARGIN_S
-from pico_twisted.testing.node import pass_time
-from pico_twisted.testing.tunnel import FakeTunnel
+from tests.doubles.node import pass_time
+from tests.doubles.tunnel import FakeTunnel
 from tests.net.doubles import CONTINUE, OK, OK2, UPGRADE_FIELDS, Case, request_head
 from tests.net.routing.forward_case import IDLE_S, TIMEOUT_S, case, head_and_body
 

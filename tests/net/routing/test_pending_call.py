@@ -10,8 +10,8 @@ from twisted.internet.task import Clock
 from pico_twisted.core.http1.head import ResponseHead
 from pico_twisted.core.rpc import frames
 from pico_twisted.net.routing.pending_call import LOST, CallFailed, PendingCall
-from pico_twisted.testing.node import NodeParts
-from pico_twisted.testing.tunnel import FakeCall, FakeTunnel
+from tests.doubles.node import NodeParts
+from tests.doubles.tunnel import FakeCall, FakeTunnel
 from tests.net.doubles import CONTINUE, OK, OK2, SWITCH
 
 

@@ -11,7 +11,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from pico_twisted.net.socket import options as flow
-from pico_twisted.testing.transport import MemoryTransport
+from tests.doubles.transport import MemoryTransport
 
 
 class Holder:

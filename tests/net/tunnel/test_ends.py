@@ -10,8 +10,8 @@ from twisted.internet.task import Clock
 from pico_twisted.core.rpc import frames as rpc
 from pico_twisted.core.rpc.frames import DRAIN, HEARTBEAT, HTTP, MORE, NOT_SUPPORTED, RESET, RESPONSE
 from pico_twisted.net.tunnel import CLOSE_TIMEOUT_S, STALL_S
-from pico_twisted.testing.node import NodeParts, pass_time
-from pico_twisted.testing.service import Acceptor, Receiver, echo
+from tests.doubles.node import NodeParts, pass_time
+from tests.doubles.service import Acceptor, Receiver, echo
 from tests.net.tunnel.tunnel_peers import GET, OK, raw
 from tests.net.tunnel.websockets import RawPeer, TunnelPair, frames_in
 from tests.peers.websocket import BINARY, CLOSE, close_payload, frame_bytes

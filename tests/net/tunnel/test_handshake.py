@@ -19,9 +19,9 @@ from pico_twisted.net.tunnel import (
     HandshakeRefused,
     TunnelClientFactory,
 )
-from pico_twisted.testing.node import NodeParts, pass_time
-from pico_twisted.testing.service import Acceptor
-from pico_twisted.testing.transport import MemoryTransport
+from tests.doubles.node import NodeParts, pass_time
+from tests.doubles.service import Acceptor
+from tests.doubles.transport import MemoryTransport
 from tests.net.tunnel.websockets import KEY, LISTENER, RawPeer, TunnelPair, frames_in
 from tests.peers.websocket import BINARY, frame_bytes, handshake_request
 

@@ -10,8 +10,8 @@ from twisted.internet.task import Clock
 from pico_twisted.core.rpc.frames import HEARTBEAT, HTTP, MORE, RESPONSE
 from pico_twisted.core.rpc.session import HEARTBEAT_S, SILENCE_S
 from pico_twisted.net.tunnel.base import TICK_S
-from pico_twisted.testing.node import NodeParts, pass_time
-from pico_twisted.testing.service import Receiver
+from tests.doubles.node import NodeParts, pass_time
+from tests.doubles.service import Receiver
 from tests.net.tunnel.websockets import RawPeer
 from tests.peers.websocket import CONTINUATION
 

@@ -10,8 +10,8 @@ import pytest
 from pico_twisted.core.rpc import frames as rpc
 from pico_twisted.core.rpc.frames import HEARTBEAT, HTTP, MORE, RESET, RESPONSE
 from pico_twisted.net.turn import EndOfTurn
-from pico_twisted.testing.service import Acceptor, Receiver, echo
 from tests.conftest import LoggedFailures
+from tests.doubles.service import Acceptor, Receiver, echo
 from tests.net.tunnel.tunnel_peers import GET, OK, raw
 from tests.net.tunnel.websockets import RawPeer, TunnelPair, frames_in
 from tests.peers.websocket import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_payload, frame_bytes

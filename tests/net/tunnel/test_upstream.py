@@ -14,8 +14,8 @@ from pico_twisted.core.http1.head import HeadLimits, RequestHead, parse_request_
 from pico_twisted.core.rpc.frames import DRAIN, HEARTBEAT, HTTP, RESPONSE
 from pico_twisted.net.interfaces import ICallAcceptor
 from pico_twisted.net.tunnel import Admission, Refusal
-from pico_twisted.testing.node import NodeParts
-from pico_twisted.testing.service import Receiver
+from tests.doubles.node import NodeParts
+from tests.doubles.service import Receiver
 from tests.net.tunnel.websockets import RawPeer, TunnelPair
 
 PEER = IPv4Address("TCP", "192.0.2.7", 50007)

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.task import Clock
 
 from pico_twisted.core.rpc.frames import HEARTBEAT
-from pico_twisted.testing.node import NodeParts
+from tests.doubles.node import NodeParts
 from tests.net.tunnel.websockets import RawPeer
 
 GET = b"GET / HTTP/1.1\r\nHost: a.b\r\n\r\n"

@@ -11,9 +11,9 @@ from twisted.internet.task import Clock
 
 from pico_twisted.core.rpc import frames as rpc
 from pico_twisted.net.tunnel import Closed, TunnelClientFactory, TunnelParts
-from pico_twisted.testing.node import NodeParts, pass_time
-from pico_twisted.testing.service import Acceptor
-from pico_twisted.testing.transport import MemoryTransport, Wire
+from tests.doubles.node import NodeParts, pass_time
+from tests.doubles.service import Acceptor
+from tests.doubles.transport import MemoryTransport, Wire
 from tests.peers.websocket import BINARY, CLOSE, frame_bytes, handshake_request, masked
 
 KEY = base64.b64encode(bytes(range(16)))

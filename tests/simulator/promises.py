@@ -30,8 +30,8 @@ from pico_twisted.core.gossip import Conflict, Event, KeysChanged, Member, Stand
 from pico_twisted.core.gossip.sealing import MAX_SENDERS
 from pico_twisted.core.gossip.suspicion import MOST_PATIENT
 from pico_twisted.core.routing.table import ClusterTable
-from pico_twisted.testing.simulated_node import Process
-from pico_twisted.testing.virtual_network import Reach, VirtualTime
+from tests.simulator.network import Reach, VirtualTime
+from tests.simulator.node import Process
 
 CALM_S: Final = 10.0
 """So long after the last disturbance everything is as it should be."""

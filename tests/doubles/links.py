@@ -10,7 +10,7 @@ from pico_twisted.core.routing.table import ClusterTable, endpoint_key
 from pico_twisted.net.links.links import LinkSettings, NodeLinks
 from pico_twisted.net.links.tls import LinkTls
 from pico_twisted.net.routing.cluster_service import LocalRouter
-from pico_twisted.testing.node import NodeParts
+from tests.doubles.node import NodeParts
 
 
 def join(

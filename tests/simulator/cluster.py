@@ -14,10 +14,10 @@ import attrs
 
 from pico_twisted.core.gossip import Event, Gossip, GossipSettings, KeysChanged
 from pico_twisted.core.gossip.events import Value
-from pico_twisted.testing.promises import ACTIVE_S, CALM_S, Promises, ghost_bound_s
-from pico_twisted.testing.simulated_node import Process, Surroundings
-from pico_twisted.testing.spreads import Spreads
-from pico_twisted.testing.virtual_network import Cut, NetworkSettings, Reach, VirtualNetwork, VirtualTime
+from tests.simulator.network import Cut, NetworkSettings, Reach, VirtualNetwork, VirtualTime
+from tests.simulator.node import Process, Surroundings
+from tests.simulator.promises import ACTIVE_S, CALM_S, Promises, ghost_bound_s
+from tests.simulator.spreads import Spreads
 
 LOOK_S = 0.25
 """Between two looks at what everybody shows."""

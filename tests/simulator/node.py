@@ -18,7 +18,7 @@ import attrs
 from pico_twisted.core.gossip import Conflict, Event, Gossip, GossipSettings, SyncWanted
 from pico_twisted.core.gossip.events import Value
 from pico_twisted.core.gossip.state import VersionedMap
-from pico_twisted.testing.virtual_network import Reach, VirtualNetwork, VirtualTime
+from tests.simulator.network import Reach, VirtualNetwork, VirtualTime
 
 SOCKET_PACKETS: Final = 150
 """What waits in the buffer of a stopped process; further packets are lost."""

@@ -16,9 +16,9 @@ from typing import Final
 import attrs
 
 from pico_twisted.core.gossip.events import Value
-from pico_twisted.testing.simulated_cluster import Machine, SimulatedCluster
-from pico_twisted.testing.simulated_node import Process
-from pico_twisted.testing.virtual_network import Cut
+from tests.simulator.cluster import Machine, SimulatedCluster
+from tests.simulator.network import Cut
+from tests.simulator.node import Process
 
 CLOCK_JUMPS_S: Final = (-3600.0, -5.0, 0.0, 5.0, 3600.0)
 """How far a wall clock may be ahead after it jumped."""

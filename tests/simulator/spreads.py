@@ -12,7 +12,7 @@ from typing import Final
 
 import attrs
 
-from pico_twisted.testing.simulated_node import Process
+from tests.simulator.node import Process
 
 GIVEN_UP_S: Final = 60.0
 """Who has not shown it by then is counted as missing."""

@@ -1,8 +1,8 @@
 """Runs the gossip of a whole cluster on a virtual clock, and checks what it promises.
 
-    python -m pico_twisted.testing.simulator --nodes 100 --endpoints 10000 --loss 0.1 --minutes 60 --seed 1
+    python -m tests.simulator.run --nodes 100 --endpoints 10000 --loss 0.1 --minutes 60 --seed 1
 
-Everything befalls the cluster while that runs (see `weather`): crashes, restarts, stops, partitions, leaves, clocks
+Everything befalls the cluster while that runs (see `chaos`): crashes, restarts, stops, partitions, leaves, clocks
 that jump, endpoints that move. `promises` has what is checked. In the end it prints how long what took, and what was
 broken. The exit status is 1 when a promise was broken. The same arguments give the same run, to the last packet.
 """
@@ -16,10 +16,10 @@ from collections.abc import Sequence
 
 import attrs
 
-from pico_twisted.testing.promises import ACTIVE_S, CALM_S
-from pico_twisted.testing.simulated_cluster import ClusterSettings, SimulatedCluster
-from pico_twisted.testing.virtual_network import NetworkSettings
-from pico_twisted.testing.weather import Weather, WeatherSettings
+from tests.simulator.chaos import Weather, WeatherSettings
+from tests.simulator.cluster import ClusterSettings, SimulatedCluster
+from tests.simulator.network import NetworkSettings
+from tests.simulator.promises import ACTIVE_S, CALM_S
 
 KINDS = {
     "start": "start, until shown as active",
@@ -104,7 +104,7 @@ def _three(values: list[float]) -> str:
 def main(arguments: Sequence[str]) -> int:
     """The command. Returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m pico_twisted.testing.simulator",
+        prog="python -m tests.simulator.run",
         description="Simulate the gossip of a cluster and check its promises.",
     )
     parser.add_argument("--nodes", type=int, default=100, help="how many (%(default)s)")
