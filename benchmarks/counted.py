@@ -41,8 +41,8 @@ def _answer(size: int) -> bytes:
     return b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n" % (_SERVICE_FIELDS, size) + b"x" * size
 
 
-_ANSWERS = {b"/small": _answer(150), b"/download": _answer(_LARGE_BYTES), b"/upload": _answer(2)}
-_REQUESTS = {
+ANSWERS = {b"/small": _answer(150), b"/download": _answer(_LARGE_BYTES), b"/upload": _answer(2)}
+REQUESTS = {
     "small": b"GET /small HTTP/1.1\r\n%b\r\n" % _CLIENT_FIELDS,
     "download 1 MiB": b"GET /download HTTP/1.1\r\n%b\r\n" % _CLIENT_FIELDS,
     "upload 1 MiB": b"POST /upload HTTP/1.1\r\n%bContent-Length: %d\r\n\r\n" % (_CLIENT_FIELDS, _LARGE_BYTES)
@@ -123,16 +123,16 @@ class CallCounter:
 
 def count() -> Figures:
     """Send all loads through one node, and the small one through two."""
-    figures = {name: _count(name, two_nodes=False) for name in _REQUESTS}
+    figures = {name: _count(name, two_nodes=False) for name in REQUESTS}
     figures["small, two nodes"] = _count("small", two_nodes=True)
     return figures
 
 
 def _count(load: str, *, two_nodes: bool) -> dict[str, float]:
     counter = CallCounter()
-    path = MemoryPath(_ANSWERS, two_nodes=two_nodes, scope=counter.scope)
+    path = MemoryPath(ANSWERS, two_nodes=two_nodes, scope=counter.scope)
     times = _TIMES[load]
-    request = _REQUESTS[load]
+    request = REQUESTS[load]
     for _ in range(_WARM_UP):
         path.request(request)
     path.finish()
