@@ -19,12 +19,16 @@ from twisted.internet.protocol import DatagramProtocol, ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from pico_twisted.core.backoff import Backoff
+
 log = Logger()
 
-BACKOFF_S: Final = (0.1, 5.0)
-"""The first and the longest wait before a worker is started again. It doubles."""
+FIRST_WAIT_S: Final = 0.1
+"""How long a worker is away after its first end; the wait doubles with each further one."""
+MAX_WAIT_S: Final = 5.0
+"""Longest wait before a worker is started again."""
 HEALTHY_S: Final = 60.0
-"""After so long a life the wait begins anew."""
+"""A process that lived this long is followed after the first, short wait."""
 LOOK_S: Final = 1.0
 """How often it is looked at, and told to show signs of life."""
 QUIET_LOOKS: Final = 3
@@ -88,7 +92,7 @@ class WorkerProcess(ProcessProtocol):
         self._reactor = parent.reactor
         self._transport: Any = None
         self._listener: Any = None
-        self._wait_s = BACKOFF_S[0]
+        self._backoff = Backoff(FIRST_WAIT_S, MAX_WAIT_S)
         self._started_s = 0.0
         self._spoke = False
         self._missed = 0
@@ -179,9 +183,8 @@ class WorkerProcess(ProcessProtocol):
         if not self._parent.worker_ended(self.number, status):
             return
         if self._reactor.seconds() - self._started_s >= HEALTHY_S:
-            self._wait_s = BACKOFF_S[0]
-        self._later(self._wait_s, self.start)
-        self._wait_s = min(2 * self._wait_s, BACKOFF_S[1])
+            self._backoff.reset()
+        self._later(self._backoff.next_s(), self.start)
 
     # Signs of life
 

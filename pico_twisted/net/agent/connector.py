@@ -40,7 +40,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from pico_twisted.core.agent.backoff import Dial, DialPlan, Ended, Failed, Random
+from pico_twisted.core.agent.dial_plan import AgentRandom, Dial, DialPlan, Ended, Failed
 from pico_twisted.net.agent.gate import Gate
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.weather import TIMED_OUT, Weather, why_not_connected
@@ -129,7 +129,7 @@ class Connector:
         urls: Sequence[str],
         connect: Connect,
         clock: IReactorTime,
-        rng: Random,
+        rng: AgentRandom,
         metrics: Metrics,
         changed: Callable[[], None],
         siblings: Callable[[], Sequence[Session]] = tuple,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import attrs
 from twisted.application.service import Service
@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from pico_twisted.config import AgentConfig, ListenerConfig
-from pico_twisted.core.agent.backoff import Random
+from pico_twisted.core.agent.dial_plan import AgentRandom
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.net.agent.forwarder import Forwarder
@@ -32,12 +32,6 @@ seconds anyway. Thousands in every turn would take a tenth of a core, and take i
 MAX_CALLS_PER_SESSION: Final = 20_000
 """Calls of a node open at once on one session. The node has its own limit; this one keeps a broken node from taking all
 of our memory."""
-
-
-class AgentRandom(Random, Protocol):
-    """The source of chance; `random.Random` will do."""
-
-    def getrandbits(self, k: int, /) -> int: ...
 
 
 @attrs.frozen(kw_only=True)

@@ -27,7 +27,8 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 
-from pico_twisted.core.agent.backoff import Random
+from pico_twisted.core.agent.dial_plan import AgentRandom
+from pico_twisted.core.backoff import Backoff
 from pico_twisted.net.agent.connector import Connect, Connector, Session
 from pico_twisted.net.agent.gate import Gate
 from pico_twisted.net.observe.metrics import Metrics
@@ -69,7 +70,7 @@ class Spread:
         urls: Sequence[str],
         connect: Connect,
         clock: IReactorTime,
-        rng: Random,
+        rng: AgentRandom,
         metrics: Metrics,
         changed: Callable[[], None],
         gate: Gate | None = None,
@@ -88,7 +89,7 @@ class Spread:
         self._stopped = False
         self._grow_at: float | None = None
         self._move_at: float | None = None
-        self._move_again_s = MOVE_AGAIN_S
+        self._move_again = Backoff(MOVE_AGAIN_S, MOVE_AGAIN_MAX_S, rng, jitter=0.5)
 
     # Its life
 
@@ -195,12 +196,11 @@ class Spread:
         doubled = len(set(known)) < len(known)
         if not doubled or max(session.tunnel.nodes for session in self.current) <= len(set(known)):
             self._move_at = None
-            self._move_again_s = MOVE_AGAIN_S
+            self._move_again.reset()
         elif self._move_at is None:
             self._move_at = now + self._rng.uniform(0.0, MOVE_WITHIN_S)
         elif now >= self._move_at:
-            self._move_at = now + self._rng.uniform(self._move_again_s / 2, self._move_again_s)
-            self._move_again_s = min(2 * self._move_again_s, MOVE_AGAIN_MAX_S)
+            self._move_at = now + self._move_again.next_s()
             # The last of those that share a place.
             at = max(at for at, place in enumerate(places) if place is not None and places.count(place) > 1)
             self.connectors[at].move()

@@ -23,6 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pico_twisted.core.backoff import Backoff
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.links.handshake import ClientHandshake, LinkIdentity, NotThePeer, link_keys
 from pico_twisted.core.links.proof import NONCE_BYTES
@@ -43,8 +44,9 @@ log = Logger()
 DIAL_TIMEOUT_S: Final = 3.0
 """For an attempt in all. Requests wait for it, and may have another node to go to."""
 FIRST_WAIT_S: Final = 0.2
+"""How long a node is not dialled after a first attempt that failed; the wait doubles with each further one."""
 MAX_WAIT_S: Final = 2.0
-"""How long a node is not dialled after an attempt in vain: at first, and at most."""
+"""Longest time for which a node is not dialled after an attempt that failed."""
 DOUBT_S: Final = 2.0
 """How long a node that gossip believes dead may take to answer over its link, before the link is dropped."""
 FORGET_S: Final = 60.0
@@ -87,23 +89,22 @@ class LinkSettings:
 class _Trouble:
     """What is remembered of a node that could not be reached."""
 
-    __slots__ = ("failed_at", "until", "wait_s", "weather")
+    __slots__ = ("_backoff", "failed_at", "until", "weather")
 
     def __init__(self) -> None:
-        self.wait_s = 0.0
+        self._backoff = Backoff(FIRST_WAIT_S, MAX_WAIT_S)
         self.failed_at = 0.0
         self.until = 0.0
         self.weather = Weather()
 
     def failed(self, now: float) -> None:
         """One more attempt was in vain."""
-        self.wait_s = min(2 * self.wait_s, MAX_WAIT_S) or FIRST_WAIT_S
         self.failed_at = now
-        self.until = now + self.wait_s
+        self.until = now + self._backoff.next_s()
 
     def heard(self) -> None:
         """The node lives."""
-        self.wait_s = FIRST_WAIT_S
+        self._backoff.hold(2 * FIRST_WAIT_S)
         self.until = min(self.until, self.failed_at + FIRST_WAIT_S)
 
 

@@ -14,7 +14,7 @@ from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from pico_twisted.core.agent.backoff import CLOSED_PORT_MAX_S
+from pico_twisted.core.agent.dial_plan import CLOSED_PORT_MAX_S
 from pico_twisted.net.agent.connector import Connector
 from pico_twisted.net.agent.gate import (
     FAILED_AT_ONCE,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pico_twisted.core.agent.backoff import (
+from pico_twisted.core.agent.dial_plan import (
     BASE_S,
     CLOSED_PORT_MAX_S,
     HELD_S,

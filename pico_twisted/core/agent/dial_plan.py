@@ -11,7 +11,8 @@ What was chosen. Failures are told apart by what they cost the other side:
 
 - *The port is closed* (TCP refuses). Nobody is there to be hurt, and the answer costs the host one packet. For five
   minutes after we last had a session (or after our start: agents are often up before their node) the ceiling stays at
-  0.7 s, which leaves 0.3 s for the handshake of a busy machine. The count of failures is held at that height too, so
+  0.7 s, which leaves 0.3 s for the handshake of a busy machine. The ceiling that other failures have grown is
+  lowered to that too, so
   that the session lost next does not draw from a ceiling that closed ports have grown. Later the common rule holds.
 - *Turned away* (the node answered the handshake with 4xx: our configuration, not its health). That address is left
   alone for 7.5 to 15 s; others may be tried meanwhile. An answer of 5xx speaks of the node's state, or of a load
@@ -32,7 +33,8 @@ is tried at once, or the same one, behind which may be several nodes. When that 
 there only to be at another node, it is tried again after half a minute, and twice as long each time, up to a quarter of
 an hour: the cluster has nodes that this agent cannot reach.
 
-All this is about one session. What the many of one process do to a node together is the matter of `gate`.
+All this is about one session. What the many of one process do to a node together is the matter of the throttle that
+their dials go through (`net.agent.dial_throttle`).
 
 What was rejected. Decorrelated jitter: it cannot promise an upper limit for the first tries. A delay of its own for
 each address: with several nodes down it would dial in bursts. Racing all addresses: it costs every node a handshake.
@@ -46,6 +48,8 @@ from collections.abc import Collection, Sequence
 from typing import Final, Protocol
 
 import attrs
+
+from pico_twisted.core.backoff import Backoff, Random
 
 BASE_S: Final = 0.1
 """Ceiling of the first wait: a blip costs next to nothing."""
@@ -64,17 +68,16 @@ BRIEF_S: Final = 1.0
 ELSEWHERE_S: Final = 0.05
 """About how long before another node is looked for: the next connection that a load balancer makes."""
 SENT_ELSEWHERE_S: Final = 30.0
+"""Ceiling of the first wait of a session that found no other node."""
 SENT_ELSEWHERE_MAX_S: Final = 960.0
-
-_MAX_DOUBLINGS: Final = math.ceil(math.log2(MAX_S / BASE_S))
-_CLOSED_PORT_DOUBLINGS: Final = math.ceil(math.log2(CLOSED_PORT_MAX_S / BASE_S))
+"""Ceiling of its longest wait."""
 
 
-class Random(Protocol):
-    """What is asked of the source of chance; `random.Random` has it."""
+class AgentRandom(Random, Protocol):
+    """The source of chance of an agent; `random.Random` will do."""
 
-    def uniform(self, a: float, b: float) -> float: ...
-    def shuffle(self, x: list[str]) -> None: ...
+    def shuffle(self, x: list[str], /) -> None: ...
+    def getrandbits(self, k: int, /) -> int: ...
 
 
 class Failed(enum.Enum):
@@ -115,13 +118,13 @@ class DialPlan:
         now: monotonic seconds, as in every method.
     """
 
-    def __init__(self, urls: Sequence[str], rng: Random, now: float) -> None:
+    def __init__(self, urls: Sequence[str], rng: AgentRandom, now: float) -> None:
         if not urls:
             raise ValueError("no address to dial")
         self._urls = list(dict.fromkeys(urls))
         self._rng = rng
-        self._failures = 0
-        self._sent_elsewhere_s = SENT_ELSEWHERE_S
+        self._backoff = Backoff(BASE_S, MAX_S, rng)
+        self._sent_elsewhere = Backoff(SENT_ELSEWHERE_S, SENT_ELSEWHERE_MAX_S, rng, jitter=0.5)
         self._round: list[str] = []
         self._left_alone_until = dict.fromkeys(self._urls, -math.inf)
         self._hoping_since = now
@@ -139,35 +142,27 @@ class DialPlan:
         if failed is Failed.TURNED_AWAY:
             self._left_alone_until[url] = now + self._rng.uniform(MAX_S / 2, MAX_S)
         if failed is Failed.SENT_ELSEWHERE:
-            delay_s = self._rng.uniform(self._sent_elsewhere_s / 2, self._sent_elsewhere_s)
-            self._sent_elsewhere_s = min(2 * self._sent_elsewhere_s, SENT_ELSEWHERE_MAX_S)
-            return self._next(delay_s, now, url, shun)
+            return self._next(self._sent_elsewhere.next_s(), now, url, shun)
         hopeful = failed is Failed.CLOSED_PORT and now - self._hoping_since < HOPE_S
         if hopeful:
-            self._failures = min(self._failures, _CLOSED_PORT_DOUBLINGS)
-        delay_s = self._draw(CLOSED_PORT_MAX_S if hopeful else MAX_S)
+            self._backoff.hold(CLOSED_PORT_MAX_S)
+        delay_s = self._backoff.next_s()
         if hopeful:
-            self._failures = min(self._failures, _CLOSED_PORT_DOUBLINGS)
+            self._backoff.hold(CLOSED_PORT_MAX_S)
         return self._next(delay_s, now, url, shun)
 
     def after_session(self, url: str, ended: Ended, lasted_s: float, now: float, shun: Collection[str] = ()) -> Dial:
         """The attempt after a session at `url`, which lasted so long."""
         self._hoping_since = now
-        self._sent_elsewhere_s = SENT_ELSEWHERE_S
+        self._sent_elsewhere.reset()
         if lasted_s >= STABLE_S:
-            self._failures = 0
+            self._backoff.reset()
         if ended is Ended.IN_ORDER and lasted_s >= BRIEF_S:
-            self._failures = min(self._failures, _CLOSED_PORT_DOUBLINGS)
+            self._backoff.hold(CLOSED_PORT_MAX_S)
             return self._next(0.0, now, url, shun)
-        elsewhere = len(self._urls) > 1 and lasted_s >= HELD_S
-        if elsewhere:
-            self._failures = min(self._failures, _CLOSED_PORT_DOUBLINGS)
-        return self._next(self._draw(CLOSED_PORT_MAX_S if elsewhere else MAX_S), now, url, shun)
-
-    def _draw(self, max_s: float) -> float:
-        ceiling = min(max_s, BASE_S * 2**self._failures)
-        self._failures = min(self._failures + 1, _MAX_DOUBLINGS)
-        return self._rng.uniform(0.0, ceiling)
+        if len(self._urls) > 1 and lasted_s >= HELD_S:
+            self._backoff.hold(CLOSED_PORT_MAX_S)
+        return self._next(self._backoff.next_s(), now, url, shun)
 
     def _next(self, delay_s: float, now: float, avoid: str | None, shun: Collection[str]) -> Dial:
         at = now + delay_s
