@@ -14,10 +14,10 @@ from zope.interface import implementer
 
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import End, RequestHead
+from pico_twisted.core.protocol_limits import REQUEST_LIMITS
 from pico_twisted.core.rpc.frames import PROTOCOL
 from pico_twisted.core.rpc.http import CallProtocolError, RequestStream
 from pico_twisted.ctl.bench.frames import CLOSE, FrameError, FrameReader, accept_of, frame_header
-from pico_twisted.net.agent.forwarder import REQUEST_LIMITS
 from pico_twisted.net.interfaces import ICallAcceptor, ICallReceiver
 from pico_twisted.net.tunnel import SEND_HIGH_BYTES
 

@@ -41,6 +41,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pico_twisted.core.agent.dial_plan import AgentRandom, Dial, DialPlan, Ended, Failed
+from pico_twisted.core.protocol_limits import GOING_AWAY
 from pico_twisted.net.agent.gate import Gate
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.weather import TIMED_OUT, Weather, why_not_connected
@@ -56,8 +57,6 @@ from pico_twisted.net.tunnel import (
 
 log = Logger()
 
-GOING_AWAY: Final = 1001
-"""The WebSocket close code of an end in good order."""
 DRAIN_LOOK_S: Final = 0.05
 """How often a draining session is looked at for its last call: far below what anybody notices at a shutdown."""
 CLOSE_S: Final = 3.0

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pico_twisted.core.http1.head import HeadLimits
+from pico_twisted.core.protocol_limits import REQUEST_LIMITS
 from pico_twisted.net.agent.exchange import Exchange
 from pico_twisted.net.agent.pool import ServicePool
 from pico_twisted.net.interfaces import ICallAcceptor
@@ -19,10 +19,6 @@ from pico_twisted.net.observe.weather import Weather, why_not_connected
 from pico_twisted.net.turn import Sweep
 
 log = Logger()
-
-REQUEST_LIMITS: Final = HeadLimits(head_bytes=48 * 1024, fields=1200, target_bytes=40 * 1024)
-"""Of the heads that a node sends. It has held its client to its own limits and added fields since; what is left to us
-is that one head fits one frame."""
 
 
 @implementer(ICallAcceptor)

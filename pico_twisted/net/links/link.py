@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pico_twisted.core.protocol_limits import GOING_AWAY
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import CANCELLED, HTTP, REFUSED_NOT_HERE
 from pico_twisted.core.rpc.session import SessionV2
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from pico_twisted.net.links.links import NodeLinks
 
 log = Logger()
-
-GOING_AWAY: Final = 1001
 
 
 class _State(enum.Enum):

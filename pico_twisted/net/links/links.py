@@ -27,10 +27,11 @@ from pico_twisted.core.backoff import Backoff
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.links.handshake import ClientHandshake, LinkIdentity, NotThePeer, link_keys
 from pico_twisted.core.links.proof import NONCE_BYTES
+from pico_twisted.core.protocol_limits import GOING_AWAY
 from pico_twisted.core.rpc.session import SessionV2
 from pico_twisted.net.interfaces import ILinks, IRouter
 from pico_twisted.net.links.handshake import connect_link
-from pico_twisted.net.links.link import GOING_AWAY, Link
+from pico_twisted.net.links.link import Link
 from pico_twisted.net.links.port import LinkPort
 from pico_twisted.net.links.sync import Fetch
 from pico_twisted.net.links.tls import LinkTls

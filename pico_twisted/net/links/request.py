@@ -24,8 +24,9 @@ from zope.interface import implementer
 
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import error_response, request_from_link, response_onto_link
-from pico_twisted.core.http1.head import KEEP, HeadLimits, Keep, RequestHead, ResponseHead
+from pico_twisted.core.http1.head import KEEP, Keep, RequestHead, ResponseHead
 from pico_twisted.core.links.relay import RelayedRequest, relayed_request
+from pico_twisted.core.protocol_limits import REQUEST_LIMITS
 from pico_twisted.core.routing.endpoint import HEADER, normal_endpoint_id
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import (
@@ -45,11 +46,6 @@ from pico_twisted.net.routing.linger import LINGER_S, Linger
 
 if TYPE_CHECKING:
     from pico_twisted.net.tunnel import Tunnel
-
-REQUEST_LIMITS: Final = HeadLimits(head_bytes=48 * 1024, fields=1200, target_bytes=40 * 1024)
-"""Of the heads that another node sends. It has held its client to its own limits and added fields since; what is left
-to us is that one head fits one frame."""
-
 
 _REFUSALS: Final = {
     "no-upstreams": REFUSED_NOT_HERE,
