@@ -3,9 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
+import attrs
+from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
+
+from pico_twisted.core.http1.head import ResponseHead
+from pico_twisted.core.rpc.call import Call
+
+
+@attrs.frozen(kw_only=True)
+class Closed:
+    """How a session ended. `by_us` decides whether an agent reconnects; `clean` says that a close frame came."""
+
+    by_us: bool
+    clean: bool
+    code: int | None
+    reason: str
+
+
+class CallFailed(Exception):
+    """A call ended before its response did.
+
+    Attributes:
+        code: a reset code of `core.rpc.frames`, or `lost`.
+        text: what else is known, for the log.
+        safe: the call certainly never reached a service: it may be made again elsewhere, whatever its method.
+    """
+
+    def __init__(self, code: str, text: str, *, safe: bool) -> None:
+        super().__init__(f"{code}: {text}" if text else code)
+        self.code = code
+        self.text = text
+        self.safe = safe
 
 
 class ICallReceiver(Interface):
@@ -27,41 +57,49 @@ class ICallReceiver(Interface):
 class ICallAcceptor(Interface):
     """Serves the calls that the peer of a tunnel opens."""
 
-    def call_opened(tunnel: Any, call: Any, kind: int, payload: bytes, more: bool) -> Any:
+    def call_opened(tunnel: ITunnel, call: Call, kind: int, payload: bytes, more: bool) -> ICallReceiver | None:
         """A call was opened with its first frame. Returns its `ICallReceiver`, or None when it was reset."""
 
-    def drain_requested(tunnel: Any) -> None:
+    def drain_requested(tunnel: ITunnel) -> None:
         """The peer drains: it opens no calls any more (an agent), or will close this session (a node)."""
 
 
-class ITunnel(Interface):
-    """One session over one WebSocket, as its users see it."""
+class ICallee(Interface):
+    """A peer on which calls can be made: the other end of a tunnel, or of a link that may not be open yet."""
 
-    version = Attribute("1 or 2")
-    node_id = Attribute("of the node at the other end, when it said so")
-    agent_id = Attribute("who registered")
-    endpoint = Attribute("the endpoint ID that is registered, in lower case")
-    slot = Attribute("which of the agent's registrations of that endpoint this is")
-    peer = Attribute("host:port of the other end, as text")
-    rtt_s = Attribute("the last heartbeat's round trip; 0.0 before the first")
-    draining = Attribute("the peer drains, or is told that we do")
-    closed = Attribute("a Deferred that fires once with a Closed, when the session ended")
-    gone = Attribute("a Deferred that fires once with None, when the connection is closed too")
-    call_count = Attribute("calls open now, both ways")
+    version: int = Attribute("1 or 2")
+    node_id: str | None = Attribute("the ID of the node at the other end, when it said so")
+    agent_id: str = Attribute("who registered; of a link the node's ID")
+    peer: str = Attribute("host:port of the other end, as text")
+    rtt_s: float = Attribute("the last heartbeat's round trip; 0.0 before the first")
+    draining: bool = Attribute("the peer drains, or is told that we do")
+    call_count: int = Attribute("calls open now, both ways")
 
-    def call(kind: int, payload: bytes, more: bool, receiver: Any) -> Any:
-        """Open a call whose events go to `receiver`. Returns the Call."""
+    def held_bytes() -> int:
+        """Bytes that it makes the process hold."""
 
-    def send(call: Any, data: bytes, more: bool) -> None:
+    def call(kind: int, payload: bytes, more: bool, receiver: ICallReceiver) -> Call:
+        """Open a call whose events go to `receiver`, none of them before this returns."""
+
+    def send(call: Call, data: bytes, more: bool) -> None:
         """Queue bytes of our stream; more=False ends it. Nothing happens on a call that is over."""
 
-    def reset(call: Any, code: str, text: str = "") -> None:
+    def reset(call: Call, code: str, text: str = "") -> None:
         """Give the call up. Nothing happens on a call that is over."""
 
-    def consumed(call: Any, count: int) -> None:
+    def consumed(call: Call, count: int) -> None:
         """Our consumer took that many payload bytes."""
 
-    def drain() -> Any:
+
+class ITunnel(ICallee):
+    """One session over one WebSocket, as its users see it."""
+
+    endpoint: str = Attribute("the endpoint ID that is registered, in lower case")
+    slot: str = Attribute("which of the agent's registrations of that endpoint this is")
+    closed: Deferred[Closed] = Attribute("fires once, when the session ended")
+    gone: Deferred[None] = Attribute("fires once, when the connection is closed too")
+
+    def drain() -> Deferred[None]:
         """Tell the peer that we drain. A Deferred that fires when it answered (or cannot be told)."""
 
     def close(code: int = 1000, reason: str = "") -> None:
@@ -71,34 +109,82 @@ class ITunnel(Interface):
         """Drop the connection."""
 
 
+class IResponseSink(Interface):
+    """Who takes the response of a pending call, besides its Deferred."""
+
+    def call_interim(head: ResponseHead) -> None:
+        """A 1xx head came."""
+
+    def call_data(data: bytes) -> None:
+        """A piece of the body came."""
+
+    def call_flush() -> None:
+        """All that came with one frame was given."""
+
+    def call_ended() -> None:
+        """The response is complete."""
+
+    def call_stopped() -> None:
+        """The response is complete, and the callee wants no more of the request."""
+
+    def call_failed(error: CallFailed) -> None:
+        """The response was cut short behind its head."""
+
+    def call_drained() -> None:
+        """What was queued of the request has gone: go on writing."""
+
+
+class IPendingCall(Interface):
+    """One http call that we made, until both of its streams have ended."""
+
+    response: Deferred[ResponseHead] | None = Attribute("fires with the final head, or fails with `CallFailed`")
+    queued: int = Attribute("bytes of the request that wait for credit or for the connection")
+
+    def send(data: bytes, more: bool) -> None:
+        """Send body bytes of the request; `more=False` ends it."""
+
+    def cancel(code: str, text: str = "") -> None:
+        """Give the call up. Nothing more comes of it. Idempotent."""
+
+    def pause() -> None:
+        """The client's transport holds enough: grant no credit for what comes."""
+
+    def resume() -> None:
+        """The client's transport took what it held."""
+
+
 class IRouter(Interface):
     """What the data path asks of the ClusterService."""
 
-    node_id = Attribute("this node's ID")
-    draining = Attribute("whether this node is shutting down")
+    node_id: str = Attribute("this node's ID")
+    draining: bool = Attribute("whether this node is shutting down")
 
-    def choose(endpoint: str, excluded: Any) -> Any:
+    def choose(endpoint: str, excluded: Collection[ICallee]) -> ICallee | None:
         """The registration that a call for the endpoint goes to, or None."""
 
     def not_here(node_id: str, endpoint: str) -> None:
         """The other node refused a call since it does not hold the endpoint."""
 
-    def full(registration: Any) -> bool:
+    def full(registration: ICallee) -> bool:
         """Whether the registration has as many calls as one session may."""
 
     def busy() -> bool:
         """Whether a limit of calls or memory is reached."""
 
-    def call(registration: Any, payload: bytes, more: bool, *, method: bytes, upgrade_asked: bool, sink: Any) -> Any:
+    def call(
+        registration: ICallee, payload: bytes, more: bool, *, method: bytes, upgrade_asked: bool, sink: IResponseSink
+    ) -> IPendingCall:
         """Open an http call. Returns a PendingCall, whose `response` is a Deferred of the final head."""
 
 
 class ILinks(Interface):
     """What the ClusterService asks of the node links."""
 
-    def link(node_id: str) -> Any:
-        """The link to another node: something like an `ITunnel`, to make calls on at once, and asked for again for each
-        call. It is opened on demand; the calls wait for that, and are lost, not started, if it fails."""
+    def link(node_id: str) -> ICallee:
+        """The link to another node, to make calls on at once, and asked for again for each call.
+
+        It is opened on demand; the calls wait for that, and are lost, not started, if it fails.
+        """
 
     def load(node_id: str) -> int | None:
         """Our calls in flight to the node; None when calls are not likely to get there."""
@@ -112,33 +198,33 @@ class ILinks(Interface):
     def doubt(node_id: str) -> None:
         """The node seems dead: drop the link unless it answers soon."""
 
-    def fetch(node_id: str, request: bytes) -> Any:
+    def fetch(node_id: str, request: bytes) -> Deferred[bytes]:
         """Ask the node for the maps of all nodes. Returns a Deferred of its answer; see `NodeLinks.fetch`."""
 
 
 class IRegistry(Interface):
     """What the upstream port asks of the ClusterService."""
 
-    node_id = Attribute("this node's ID")
-    draining = Attribute("whether this node is shutting down")
+    node_id: str = Attribute("this node's ID")
+    draining: bool = Attribute("whether this node is shutting down")
 
     def others() -> Collection[str]:
         """The IDs of the other nodes that take agents."""
 
-    def register(tunnel: Any) -> None:
+    def register(tunnel: ITunnel) -> None:
         """A session is open: its endpoint can be served. Replaces one of the same agent, endpoint and slot."""
 
-    def deregister(tunnel: Any) -> None:
+    def deregister(tunnel: ITunnel) -> None:
         """The session is gone. Idempotent."""
 
 
 class IDownstream(Interface):
     """Where a forwarded request came from, and its answer goes. It is told `done` when nothing more will come."""
 
-    def interim(head: Any) -> None:
+    def interim(head: ResponseHead) -> None:
         """Send a 1xx head."""
 
-    def begin(head: Any) -> None:
+    def begin(head: ResponseHead) -> None:
         """Send the final head, or a 101, behind which both directions are raw bytes."""
 
     def write(data: bytes) -> None:

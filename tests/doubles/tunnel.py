@@ -113,14 +113,14 @@ class FakeTunnel:
         """What waits in its calls."""
         return sum(call.queued for call in self.calls)
 
-    def call(self, kind: int, payload: bytes, more: bool, receiver: Any) -> FakeCall:
-        """Open a call."""
+    def call(self, kind: int, payload: bytes, more: bool, receiver: Any) -> Any:
+        """Open a call: a `FakeCall`."""
         call = FakeCall(self, len(self.opened) + 1, kind, payload, more, receiver)
         self.calls.append(call)
         self.opened.append(call)
         return call
 
-    def send(self, call: FakeCall, data: bytes, more: bool) -> None:
+    def send(self, call: Any, data: bytes, more: bool) -> None:
         """Send bytes of the user's stream."""
         if call.closed or call.send_ended:
             return
@@ -133,7 +133,7 @@ class FakeTunnel:
             if call.receive_ended:
                 call._close()
 
-    def reset(self, call: FakeCall, code: str, text: str = "") -> None:
+    def reset(self, call: Any, code: str, text: str = "") -> None:
         """The user gives the call up."""
         assert code in RESET_CODES, code
         if not call.closed:
@@ -141,7 +141,7 @@ class FakeTunnel:
             call.reset_code = code
             call.reset_text = text
 
-    def consumed(self, call: FakeCall, count: int) -> None:
+    def consumed(self, call: Any, count: int) -> None:
         """The user's consumer took payload."""
         call.consumed += count
 

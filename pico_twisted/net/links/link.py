@@ -26,7 +26,7 @@ from pico_twisted.core.protocol_limits import GOING_AWAY
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import CANCELLED, HTTP, REFUSED_NOT_HERE
 from pico_twisted.core.rpc.session import SessionV2
-from pico_twisted.net.interfaces import ICallAcceptor
+from pico_twisted.net.interfaces import ICallAcceptor, ICallee, ICallReceiver
 from pico_twisted.net.links.handshake import LinkClientProtocol
 from pico_twisted.net.tunnel import Closed
 
@@ -44,11 +44,11 @@ class _State(enum.Enum):
     DOOMED = enum.auto()  # what is called is lost in the next turn
 
 
-@implementer(ICallAcceptor)
+@implementer(ICallee, ICallAcceptor)
 class Link:
     """What can be called on another node. Made by `NodeLinks` only, which is asked for it again for each call.
 
-    It looks like a registration to the data path; see `ITunnel` for what is not documented here.
+    See `ICallee` for what is not documented here.
 
     Args:
         links: of the node.
@@ -76,7 +76,7 @@ class Link:
     def __repr__(self) -> str:
         return f"<Link to {self.node_id}, {self._state.name.lower()}>"
 
-    # As of ITunnel
+    # ICallee
 
     @property
     def is_open(self) -> bool:
@@ -107,7 +107,7 @@ class Link:
         """Bytes that this link makes the process hold."""
         return self._tunnel.held_bytes() if self._tunnel is not None else self._session.held_bytes()
 
-    def call(self, kind: int, payload: bytes, more: bool, receiver: Any) -> Call:
+    def call(self, kind: int, payload: bytes, more: bool, receiver: ICallReceiver) -> Call:
         """Open a call; its events go to `receiver`, the first of them never before this returns."""
         if kind == HTTP:
             self._links.parts.metrics.link_call(True)

@@ -26,9 +26,9 @@ from pico_twisted.core.protocol_limits import GOING_AWAY
 from pico_twisted.core.routing.registry import Registry
 from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable
 from pico_twisted.core.rpc.budget import Budget
-from pico_twisted.net.interfaces import ILinks, IRegistry, IRouter
+from pico_twisted.net.interfaces import ILinks, IRegistry, IResponseSink, IRouter
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.routing.pending_call import PendingCall, ResponseSink
+from pico_twisted.net.routing.pending_call import PendingCall
 from pico_twisted.net.turn import Sweep
 
 log = Logger()
@@ -163,7 +163,7 @@ class ClusterService(Service):
         *,
         method: bytes,
         upgrade_asked: bool,
-        sink: ResponseSink,
+        sink: IResponseSink,
         relays: bool = False,
     ) -> PendingCall:
         """Open an http call on a registration.

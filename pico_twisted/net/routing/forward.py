@@ -17,11 +17,12 @@ longer than the hop behind it, so that the one who knows most answers.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 import attrs
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import KEEP, Keep, RequestHead, ResponseHead
@@ -29,12 +30,9 @@ from pico_twisted.core.http1.target import IDEMPOTENT
 from pico_twisted.core.links.relay import RelayedRequest
 from pico_twisted.core.rpc.frames import CANCELLED, REFUSALS, REFUSED_NOT_HERE, TIMEOUT, UNSUPPORTED
 from pico_twisted.core.rpc.session import SEND_HIGH_BYTES
+from pico_twisted.net.interfaces import CallFailed, IDownstream, IPendingCall, IResponseSink, IRouter
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.routing.pending_call import CallFailed, PendingCall
 from pico_twisted.net.turn import NEVER, Sweep
-
-if TYPE_CHECKING:
-    from pico_twisted.net.interfaces import IDownstream, IRouter
 
 log = Logger()
 
@@ -73,6 +71,7 @@ class ForwardSettings:
     v1_body_bytes: int
 
 
+@implementer(IResponseSink)
 class Forward:
     """One request on its way, from `start` until the downstream is told `done`.
 
@@ -140,7 +139,7 @@ class Forward:
         self.upgraded = False
         self.response_ended = False
         self.deadline = NEVER
-        self._call: PendingCall | None = None
+        self._call: IPendingCall | None = None
         self._tried: list[Any] = []
         self._retries = 0
         self._kept: list[bytes] = []
@@ -284,6 +283,7 @@ class Forward:
         self._call = call
         if self._paused:
             call.pause()
+        assert call.response is not None  # it was made just now
         call.response.addCallbacks(self._response, self._failed)
         if rest:
             call.send(rest, more)
@@ -477,7 +477,7 @@ class Forward:
         else:
             self._refuse(408, "request timeout", "request-timeout")
 
-    def _takes_request(self, call: PendingCall) -> bool:
+    def _takes_request(self, call: IPendingCall) -> bool:
         """Whether more than one window of the request was queued, or still is some, and it became less."""
         return call.queued < self._queued and (call.queued > 0 or self._queued > REPLAY_BYTES)
 

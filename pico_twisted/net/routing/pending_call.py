@@ -6,7 +6,7 @@ failure is decided by whoever made the call (`net.routing.forward`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -16,7 +16,7 @@ from pico_twisted.core.http1.head import END, HeadLimits, ResponseHead
 from pico_twisted.core.links.relay import RelayedResponse
 from pico_twisted.core.rpc.frames import CANCELLED, FAILED, HTTP, PROTOCOL, REFUSALS, STOP, UNSUPPORTED
 from pico_twisted.core.rpc.http import CallProtocolError, ResponseStream
-from pico_twisted.net.interfaces import ICallReceiver
+from pico_twisted.net.interfaces import CallFailed, ICallReceiver, IPendingCall, IResponseSink
 
 if TYPE_CHECKING:
     from pico_twisted.core.rpc.call import Call
@@ -25,48 +25,7 @@ LOST = "lost"
 """The code of a call whose session ended."""
 
 
-class CallFailed(Exception):
-    """A call ended before its response did.
-
-    Attributes:
-        code: a reset code of `core.rpc.frames`, or `lost`.
-        text: what else is known, for the log.
-        safe: the call certainly never reached a service: it may be made again elsewhere, whatever its method.
-    """
-
-    def __init__(self, code: str, text: str, *, safe: bool) -> None:
-        super().__init__(f"{code}: {text}" if text else code)
-        self.code = code
-        self.text = text
-        self.safe = safe
-
-
-class ResponseSink(Protocol):
-    """Who takes the response of a pending call, besides its Deferred."""
-
-    def call_interim(self, head: ResponseHead) -> None:
-        """A 1xx head came."""
-
-    def call_data(self, data: bytes) -> None:
-        """A piece of the body came."""
-
-    def call_flush(self) -> None:
-        """All that came with one frame was given."""
-
-    def call_ended(self) -> None:
-        """The response is complete."""
-
-    def call_stopped(self) -> None:
-        """The response is complete, and the callee wants no more of the request."""
-
-    def call_failed(self, error: CallFailed) -> None:
-        """The response was cut short behind its head."""
-
-    def call_drained(self) -> None:
-        """What was queued of the request has gone: go on writing."""
-
-
-@implementer(ICallReceiver)
+@implementer(ICallReceiver, IPendingCall)
 class PendingCall:
     """One http call that we made, until both of its streams have ended.
 
@@ -99,7 +58,7 @@ class PendingCall:
         v1_body_bytes: int,
         method: bytes,
         upgrade_asked: bool,
-        sink: ResponseSink,
+        sink: IResponseSink,
         relays: bool = False,
     ) -> None:
         self._cluster = cluster

@@ -36,7 +36,7 @@ from pico_twisted.core.rpc.frames import (
 )
 from pico_twisted.core.rpc.session import SessionError, SessionV2
 from pico_twisted.core.rpc.session_v1 import SessionV1
-from pico_twisted.net.interfaces import ITunnel
+from pico_twisted.net.interfaces import Closed, ITunnel
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.socket.options import acknowledged_bytes, half_close, plain_ip, tune, writer
 from pico_twisted.net.tunnel.masking import lay_mask
@@ -64,16 +64,6 @@ _BINARY_FINAL = 0x82
 txaio.use_twisted()
 autobahn_log = txaio.make_logger()  # type: ignore[attr-defined]
 autobahn_log.set_log_level("critical")
-
-
-@attrs.frozen(kw_only=True)
-class Closed:
-    """How a session ended. `by_us` decides whether an agent reconnects; `clean` says that a close frame came."""
-
-    by_us: bool
-    clean: bool
-    code: int | None
-    reason: str
 
 
 @attrs.frozen(kw_only=True)

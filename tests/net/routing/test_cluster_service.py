@@ -10,9 +10,8 @@ from zope.interface.verify import verifyObject
 
 from pico_twisted.core.gossip.events import KeysChanged, StatusChanged
 from pico_twisted.core.routing.table import endpoint_key
-from pico_twisted.net.interfaces import ILinks, IRegistry, IRouter, ITunnel
+from pico_twisted.net.interfaces import CallFailed, ILinks, IRegistry, IRouter, ITunnel
 from pico_twisted.net.routing.cluster_service import LocalRouter
-from pico_twisted.net.routing.pending_call import CallFailed
 from tests.doubles.node import NodeParts, pass_time
 from tests.doubles.tunnel import FakeTunnel
 from tests.net.doubles import register

@@ -6,15 +6,18 @@ from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
+from zope.interface import implementer
 
 from pico_twisted.core.http1.head import ResponseHead
 from pico_twisted.core.rpc import frames
-from pico_twisted.net.routing.pending_call import LOST, CallFailed, PendingCall
+from pico_twisted.net.interfaces import CallFailed, IResponseSink
+from pico_twisted.net.routing.pending_call import LOST, PendingCall
 from tests.doubles.node import NodeParts
 from tests.doubles.tunnel import FakeCall, FakeTunnel
 from tests.net.doubles import CONTINUE, OK, OK2, SWITCH
 
 
+@implementer(IResponseSink)
 class Sink:
     """Takes a response."""
 
