@@ -9,6 +9,8 @@ from typing import Any, Generic, TypeVar
 import attrs
 from cattrs import IterableValidationError, IterableValidationNote
 
+from pico_twisted.core.text import ENDPOINT_ID_PATTERN, NAME_PATTERN
+
 from . import values
 from .faults import Unfit, shown
 
@@ -17,9 +19,7 @@ T = TypeVar("T")
 DAY_S = 24 * 3600.0
 SHORTEST_WAIT_S = 0.001  # what the timers can tell apart
 
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _PREFIX = re.compile(r"[A-Za-z0-9._-]{1,48}", re.ASCII)  # leaves room for what is drawn behind it
-_ENDPOINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _SUBSYSTEM = re.compile(r"[a-z][a-z0-9_.-]{0,63}", re.ASCII)
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}", re.ASCII)  # goes into a header line as it is
 _CLUSTER_SECRET = re.compile(r"[\x21-\x2b\x2d-\x7e]{16,4096}", re.ASCII)  # a comma would be two secrets in a flag
@@ -258,13 +258,13 @@ NETWORK: Kind[values.Network] = Kind(
     read=values.read_network,
 )
 CLUSTER_NAME: Kind[str] = Kind(
-    name="name", expected="1 to 64 letters, digits, dots, dashes or underscores", read=str, fits=_matching(_NAME)
+    name="name", expected="1 to 64 letters, digits, dots, dashes or underscores", read=str, fits=_matching(NAME_PATTERN)
 )
 OPTIONAL_ID: Kind[str] = Kind(
     name="ID",
     expected='1 to 64 letters, digits, dots, dashes or underscores, or "" to have one made',
     read=str,
-    fits=_matching(_NAME),
+    fits=_matching(NAME_PATTERN),
     empty_fits=True,
     empty="",
 )
@@ -280,7 +280,7 @@ ENDPOINT_ID: Kind[str] = Kind(
     name="endpoint ID",
     expected="an endpoint ID: 1 to 128 letters, digits, dots, dashes or underscores, the first a letter or a digit",
     read=str,
-    fits=_matching(_ENDPOINT),
+    fits=_matching(ENDPOINT_ID_PATTERN),
 )
 SUBSYSTEM: Kind[str] = Kind(
     name="subsystem",

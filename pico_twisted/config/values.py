@@ -16,6 +16,8 @@ from urllib.parse import SplitResult, urlsplit
 
 import attrs
 
+from pico_twisted.core.text import bracketed, host_port
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ms|s|m|h))+", re.ASCII)
@@ -41,7 +43,7 @@ class Address:
     port: int
 
     def __str__(self) -> str:
-        return join_host_port(self.host, self.port)
+        return host_port(self.host, self.port)
 
     @property
     def is_all(self) -> bool:
@@ -58,19 +60,15 @@ class ServiceAddress:
     port: int
 
     def __str__(self) -> str:
-        address = join_host_port(self.host, self.port)
+        address = host_port(self.host, self.port)
         return f"https://{address}" if self.https else address
 
     @property
     def host_header(self) -> str:
         """The `Host` that the service knows itself by: the port only when it is not the scheme's own."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == (443 if self.https else 80) else f"{host}:{self.port}"
-
-
-def join_host_port(host: str, port: int) -> str:
-    """`host:port`, with the brackets that an IPv6 address needs."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        if self.port == (443 if self.https else 80):
+            return bracketed(self.host)
+        return host_port(self.host, self.port)
 
 
 def read_duration(text: str) -> float:
@@ -179,7 +177,7 @@ def read_join_address(text: str) -> Address:
     if text.startswith("[") and text.endswith("]") and ":" in text:
         text = f"{text}:{GOSSIP_PORT}"
     elif ":" not in text:
-        text = join_host_port(text, GOSSIP_PORT)
+        text = host_port(text, GOSSIP_PORT)
     return read_reachable_address(text)
 
 
@@ -205,7 +203,7 @@ def read_node_url(text: str) -> str:
     """The URL of a node's upstream port: http, https, ws or wss, a host, a port. Returned without a final slash."""
     url = _split_plain_url(text, ("http", "https", "ws", "wss"))
     host, port = _host_and_port(url, 443 if url.scheme in ("https", "wss") else 80)
-    return f"{url.scheme}://{join_host_port(host, port)}"
+    return f"{url.scheme}://{host_port(host, port)}"
 
 
 def read_service_address(text: str) -> ServiceAddress:

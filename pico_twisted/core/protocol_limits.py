@@ -1,4 +1,4 @@
-"""Values of the protocol that more than one part keeps to: see docs/protocol.md."""
+"""Numbers of the protocol that more than one part acts upon. docs/protocol.md tells each of them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,32 @@ from typing import Final
 
 from pico_twisted.core.http1.head import HeadLimits
 
-GOING_AWAY: Final = 1001
-"""WebSocket close code of a session or a link that ends in good order; its peer may dial again at once."""
-
 REQUEST_LIMITS: Final = HeadLimits(head_bytes=48 * 1024, fields=1200, target_bytes=40 * 1024)
-"""Limits of a request's head behind the node that took it from its client. That node has held the client to its own
-limits and added fields since; what is left to check is that one head fits one frame."""
+"""Limits of a request's head that a node sends to an agent or to another node. The node has held its client to its own
+limits and added fields since; what is left to the receiver is that one head fits one frame."""
+
+MAX_INTERIM_HEADS: Final = 16
+"""Most 1xx heads before the final head of a response. Services send one or two; a broken one could
+send them for ever."""
+
+MAX_GENERATION: Final = 2**48 - 1
+"""Highest generation of a node, in milliseconds since 1970: the year 10889. No node can claim one that none of its
+restarts would supersede."""
+
+MAX_LINK_GENERATION: Final = 2**63 - 1
+"""Highest generation that can stand in a node link's handshake, where nothing depends on how high it is."""
+
+CLOSE_NORMAL: Final = 1000
+"""WebSocket close code of a session whose place another one took."""
+
+CLOSE_GOING_AWAY: Final = 1001
+"""WebSocket close code of a process that ends in good order."""
+
+CLOSE_PROTOCOL: Final = 1002
+"""WebSocket close code for a peer that breaks the protocol."""
+
+CLOSE_POLICY: Final = 1008
+"""WebSocket close code for a peer that asks for more than it may, or does not prove who it is."""
+
+CLOSE_BUSY: Final = 1013
+"""WebSocket close code for a peer whose message there is no memory for; it may come again."""

@@ -8,6 +8,8 @@ from typing import Final, NoReturn
 
 import click
 
+from pico_twisted.core.text import escaped
+
 OK: Final = 0
 NO: Final = 1
 USAGE: Final = 2
@@ -23,7 +25,7 @@ class Ended(click.ClickException):
 
     def show(self, file: object = None) -> None:
         for line in self.message.splitlines():
-            click.echo(f"picoctl: {printable(line)}", err=True)
+            click.echo(f"picoctl: {escaped(line)}", err=True)
 
 
 class SaidNo(Ended):
@@ -38,18 +40,11 @@ class NoAnswer(Ended):
     exit_code = NO_ANSWER
 
 
-def printable(text: str) -> str:
-    """A text in which control characters, and others that a terminal acts upon, are written as escapes."""
-    if text.isprintable():
-        return text
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
-
-
 def emit(text: str) -> None:
     """Print the result, which ends without a line break.
 
     Args:
-        text: what is to be seen; whatever came from a server has been through `printable`.
+        text: what is to be seen; whatever came from a server has been through `escaped`.
 
     Raises:
         click.exceptions.Exit: nobody reads it.

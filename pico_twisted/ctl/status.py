@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 import click
 
-from pico_twisted.ctl.ends import NO, emit, end, printable
+from pico_twisted.core.text import escaped
+from pico_twisted.ctl.ends import NO, emit, end
 from pico_twisted.ctl.options import admin_options, admin_port, wants_json
 
 if TYPE_CHECKING:
@@ -49,10 +50,10 @@ def _overview(context: click.Context) -> None:
         own = dict(local.endpoints)
         _emit_json({"id": local.id, "ready": ready, "reason": reason, "nodes": nodes_data, "endpoints": own})
     else:
-        state = "ready" if ready else f"not ready: {printable(reason)}"
+        state = "ready" if ready else f"not ready: {escaped(reason)}"
         count = len(local.endpoints)
         parts = [
-            f"node {printable(local.id)} is {state}",
+            f"node {escaped(local.id)} is {state}",
             f"{tables.count_of(node.status for node in nodes_known)}\n\n{tables.nodes_table(nodes_known)}",
             tables.endpoints_table(dict(islice(sorted(local.endpoints.items()), MAX_LISTED)))
             if count

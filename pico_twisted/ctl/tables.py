@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from pico_twisted.ctl.ends import printable
+from pico_twisted.core.text import escaped
 from pico_twisted.net.admin.shapes import GossipDetail, GossipRow, NodeDetail, NodeRow
 
 NOTHING: Final = "-"
@@ -101,7 +101,7 @@ def gossip_page(node: GossipDetail) -> str:
 
 def count_of(statuses: Iterable[str]) -> str:
     """How many nodes there are, and how they are: `3 active nodes`, or `3 nodes: 2 active, 1 draining`."""
-    counts = Counter(map(printable, statuses))
+    counts = Counter(map(escaped, statuses))
     total = counts.total()
     nodes = "node" if total == 1 else "nodes"
     if len(counts) == 1:
@@ -147,4 +147,4 @@ def _table(headings: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequ
 
 
 def _cell(value: str) -> str:
-    return printable(value) or NOTHING
+    return escaped(value) or NOTHING

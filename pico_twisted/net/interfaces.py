@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from pico_twisted.core.http1.head import ResponseHead
+from pico_twisted.core.protocol_limits import CLOSE_NORMAL
 from pico_twisted.core.rpc.call import Call
 
 
@@ -102,7 +103,7 @@ class ITunnel(ICallee):
     def drain() -> Deferred[None]:
         """Tell the peer that we drain. A Deferred that fires when it answered (or cannot be told)."""
 
-    def close(code: int = 1000, reason: str = "") -> None:
+    def close(code: int = CLOSE_NORMAL, reason: str = "") -> None:
         """Close the WebSocket."""
 
     def abort() -> None:

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 import pico_twisted
+from pico_twisted.core.text import escaped
 from pico_twisted.ctl import tables
-from pico_twisted.ctl.ends import printable
 from tests.ctl.harness import PATIENCE_S, environment, picoctl
 
 
@@ -66,11 +66,11 @@ def test_what_is_imported(arguments: list[str], banned: set[str]) -> None:
     assert done.stdout.splitlines()[-1] == "loaded:", done
 
 
-def test_printable() -> None:
+def test_escaped() -> None:
     """Texts stay as they are, but for what a terminal acts upon."""
-    assert printable("nœud 1") == "nœud 1"
-    assert printable("a\x1b[31m\r\n\t\x7f\x9b") == r"a\x1b[31m\r\n\t\x7f\x9b"
-    assert printable("\u202eevil\u2028\ud800") == r"\u202eevil\u2028\ud800"
+    assert escaped("nœud 1") == "nœud 1"
+    assert escaped("a\x1b[31m\r\n\t\x7f\x9b") == r"a\x1b[31m\r\n\t\x7f\x9b"
+    assert escaped("\u202eevil\u2028\ud800") == r"\u202eevil\u2028\ud800"
 
 
 @pytest.mark.parametrize(

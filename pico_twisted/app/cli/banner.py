@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
+from pico_twisted.core.text import host_port
+
 _LOOPBACK = ("localhost", "127.", "::1")
 
 
@@ -99,7 +101,7 @@ def guess_proxy_url(upstream_url: str, port: int = 8000) -> str:
     url = urlsplit(upstream_url)
     host = url.hostname or "localhost"
     scheme = "https" if url.scheme in ("https", "wss") else "http"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"{scheme}://{host_port(host, port)}"
 
 
 def _reach(url: str, *, everywhere: bool) -> str:

@@ -18,6 +18,8 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from pico_twisted.core.text import printable
+
 log = Logger()
 
 LOOK_S = 0.25
@@ -88,7 +90,7 @@ class Notifier:
 
     def status(self, text: str) -> None:
         """Tell one line for people, if it is another one than before."""
-        line = "".join(letter if letter.isprintable() else " " for letter in text)[:MAX_STATUS_CHARACTERS]
+        line = printable(text, " ")[:MAX_STATUS_CHARACTERS]
         if line != self._status and self._send(f"STATUS={line}"):
             self._status = line
 

@@ -34,10 +34,11 @@ from pico_twisted.core.gossip.challenge import Challenger
 from pico_twisted.core.gossip.events import Event, SyncWanted, Value
 from pico_twisted.core.gossip.members import GOSSIP_ADDR, LEFT, STATUS, Member, Standing
 from pico_twisted.core.gossip.packets import CHALLENGE, DELTA, FIXED_BYTES, REPLY, SYN, Body
-from pico_twisted.core.gossip.sealing import MAX_GENERATION, RANDOM_BYTES, PacketError, Sealer
+from pico_twisted.core.gossip.sealing import RANDOM_BYTES, PacketError, Sealer
 from pico_twisted.core.gossip.sync import pack_answer, pack_request, read_answer, read_request
 from pico_twisted.core.gossip.telling import OWN_ITEM_BYTES, Telling
 from pico_twisted.core.gossip.view import View
+from pico_twisted.core.protocol_limits import MAX_GENERATION
 
 FANOUT: Final = 4
 """Live nodes that each round exchanges digests with."""

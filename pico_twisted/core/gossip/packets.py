@@ -15,8 +15,9 @@ import attrs
 import msgpack
 
 from pico_twisted.core.gossip.events import Value
-from pico_twisted.core.gossip.sealing import MAX_GENERATION, MAX_ID_BYTES, PacketError
+from pico_twisted.core.gossip.sealing import MAX_ID_BYTES, PacketError
 from pico_twisted.core.gossip.state import Entry
+from pico_twisted.core.protocol_limits import MAX_GENERATION
 
 SYN: Final = 1
 """A digest; draws a reply."""

@@ -26,13 +26,13 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from pico_twisted.core.protocol_limits import MAX_GENERATION
+
 FORMAT: Final = 1
 """The version of the packet format, the first byte of each packet."""
 SEAL_BYTES: Final = 16
 RANDOM_BYTES: Final = 8
 MAX_ID_BYTES: Final = 64
-MAX_GENERATION: Final = (1 << 48) - 1
-"""A wall clock shows that in the year 10889. Bounded so that none can claim one that no restart would supersede."""
 WINDOW: Final = 64
 MAX_SENDERS: Final = 4096
 """Windows and keys that are kept; one takes about half a kilobyte."""

@@ -21,10 +21,11 @@ from pico_twisted.core.gossip.events import Conflict, Event, KeysChanged, Status
 from pico_twisted.core.gossip.identity import OwnName
 from pico_twisted.core.gossip.members import GOSSIP_ADDR, LEFT, STATUS, Member, Standing
 from pico_twisted.core.gossip.packets import Body, Delta, Digest, Want
-from pico_twisted.core.gossip.sealing import MAX_GENERATION, Header
+from pico_twisted.core.gossip.sealing import Header
 from pico_twisted.core.gossip.state import VersionedMap
 from pico_twisted.core.gossip.suspicion import MOST_PATIENT
 from pico_twisted.core.gossip.sync import Whole
+from pico_twisted.core.protocol_limits import MAX_GENERATION
 
 PREVIOUS_S: Final = 1.0
 """How long keys of a node's last life stand while it tells those of the new one."""

@@ -19,9 +19,7 @@ from pico_twisted.core.http1.messages import (
     UPGRADED,
     Messages,
 )
-
-MAX_INTERIM_HEADS: Final = 16
-"""1xx heads before a final one. Services send one or two; without a bound one could send them for ever."""
+from pico_twisted.core.protocol_limits import MAX_INTERIM_HEADS
 
 _STATUS_START: Final = b"HTTP/1."
 
@@ -156,4 +154,4 @@ class ClientConnection(Messages):
         return None
 
 
-__all__ = ["END", "MAX_INTERIM_HEADS", "ClientConnection", "End", "Http1Error", "ResponseHead"]
+__all__ = ["END", "ClientConnection", "End", "Http1Error", "ResponseHead"]

@@ -21,6 +21,7 @@ from pico_twisted.core.http1.answers import error_response
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.fields import all_values
 from pico_twisted.core.http1.head import KEEP, Keep, RequestHead, ResponseHead, valid_host
+from pico_twisted.core.text import ENDPOINT_ID_BYTES_PATTERN
 
 MAX_OWN_VIAS: Final = 10
 """A request that has passed this many hops of ours goes in circles."""
@@ -49,7 +50,6 @@ _MAX_VERDICTS: Final = 1024
 _MAX_NAME_BYTES: Final = 64
 
 _SANE_REQUEST_ID: Final = re.compile(rb"[0-9A-Za-z._-]{1,128}")
-_ENDPOINT: Final = re.compile(rb"[0-9A-Za-z][0-9A-Za-z._-]{0,127}")
 _ADDRESS: Final = re.compile(rb"([0-9A-Fa-f:.]{2,45})(?:%[0-9A-Za-z._-]{1,32})?")
 _PSEUDONYM: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,160}")
 _OWN_VIA: Final = re.compile(rb"(?:^|,)[ \t]*[^ \t,]+[ \t]+pico-")
@@ -185,7 +185,7 @@ def request_to_tunnel(
         forwarded_host = index.get(b"x-forwarded-host") or forwarded_host
     first = head.method + b" " + head.target + b" HTTP/1.1\r\n"
     if endpoint is not None:
-        if not _ENDPOINT.fullmatch(endpoint):
+        if not ENDPOINT_ID_BYTES_PATTERN.fullmatch(endpoint):
             raise ValueError("bad endpoint ID")
         first += b"x-pico-endpoint: " + endpoint + b"\r\n"
     lines = [first + b"Host: " + (host or NO_HOST)]

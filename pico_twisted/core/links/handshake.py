@@ -34,12 +34,12 @@ from pico_twisted.core.links.proof import (
     link_key,
     prove,
 )
+from pico_twisted.core.protocol_limits import MAX_LINK_GENERATION
 from pico_twisted.core.rpc.frames import SUBPROTOCOL_V2
+from pico_twisted.core.text import NAME_PATTERN
 
 LINK_PATH: Final = b"/pico/v1/node"
-MAX_GENERATION: Final = 2**63 - 1
 
-_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _GENERATION: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 _HEX: Final = re.compile(r"[0-9a-f]*")
 
@@ -91,12 +91,12 @@ class LinkIdentity:
     @cluster.validator
     @node_id.validator
     def _check_name(self, _: object, value: str) -> None:
-        if not _NAME.fullmatch(value):
+        if not NAME_PATTERN.fullmatch(value):
             raise ValueError("a name is 1 to 64 of A-Z a-z 0-9 . _ -")
 
     @generation.validator
     def _check_generation(self, _: object, value: int) -> None:
-        if not 0 <= value <= MAX_GENERATION:
+        if not 0 <= value <= MAX_LINK_GENERATION:
             raise ValueError("a generation is between 0 and 2^63 - 1")
 
 
@@ -248,14 +248,14 @@ def _one(head: RequestHead | ResponseHead, name: bytes) -> str | None:
 
 def _name(head: RequestHead, name: bytes) -> str:
     value = _one(head, name)
-    if value is None or not _NAME.fullmatch(value):
+    if value is None or not NAME_PATTERN.fullmatch(value):
         raise HandshakeFault(400, f"{name.decode('ascii')} is 1 to 64 of A-Z a-z 0-9 . _ -", "bad-request")
     return value
 
 
 def _generation(head: RequestHead) -> int:
     value = _one(head, b"x-pico-generation")
-    if value is None or not _GENERATION.fullmatch(value) or int(value) > MAX_GENERATION:
+    if value is None or not _GENERATION.fullmatch(value) or int(value) > MAX_LINK_GENERATION:
         raise HandshakeFault(400, "x-pico-generation is a number below 2^63", "bad-request")
     return int(value)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 from pico_twisted.core.http1.head import RequestHead
+from pico_twisted.core.text import ENDPOINT_ID_BYTES_PATTERN
 
 HEADER = b"x-pico-endpoint"
 
-_ENDPOINT_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 _DECIMAL = re.compile(rb"[0-9]+\Z")
 
 
@@ -28,7 +28,7 @@ class EndpointError(Exception):
 
 def normal_endpoint_id(value: bytes) -> str | None:
     """The ID in the form that is compared (lower case), or None when it is not an endpoint ID."""
-    if not _ENDPOINT_ID.match(value):
+    if not ENDPOINT_ID_BYTES_PATTERN.fullmatch(value):
         return None
     return value.decode("ascii").lower()
 

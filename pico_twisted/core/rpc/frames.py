@@ -10,6 +10,8 @@ import re
 import struct
 from typing import Final
 
+from pico_twisted.core.text import printable
+
 HEADER: Final = struct.Struct(">HQH")
 HEADER_BYTES: Final = 12
 
@@ -83,7 +85,7 @@ def encode_reset(code: str, text: str = "") -> bytes:
         raise ValueError(f"no such reset code: {code!r}")
     if not text:
         return code.encode("ascii")
-    clean = "".join(character if character.isprintable() else "?" for character in text)
+    clean = printable(text)
     whole = f"{code} {clean}".encode("utf-8", "replace")[:MAX_RESET_BYTES]
     return whole.decode("utf-8", "ignore").encode("utf-8")
 
@@ -101,4 +103,4 @@ def decode_reset(payload: bytes) -> tuple[str, str]:
         code = first
     else:
         code = FAILED
-    return code, "".join(character if character.isprintable() else "?" for character in rest)
+    return code, printable(rest)

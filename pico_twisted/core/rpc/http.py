@@ -23,10 +23,8 @@ from pico_twisted.core.http1.head import (
     parse_response_head,
 )
 from pico_twisted.core.http1.server import ServerConnection
+from pico_twisted.core.protocol_limits import MAX_INTERIM_HEADS
 from pico_twisted.core.rpc.frames import MAX_BODY_V1
-
-MAX_INTERIM_HEADS: Final = 16
-"""1xx heads before the final one; a service that sends more is broken."""
 
 INTERIM_BYTES: Final = 16 * 1024
 """Of 1xx heads that a callee passes on. Further ones are dropped: they must leave room for the final head in the
@@ -260,4 +258,4 @@ class ResponseStream(_BodyCount):
         return [final, body, END] if body else [final, END]
 
 
-__all__ = ["END", "MAX_INTERIM_HEADS", "CallProtocolError", "Http1Error", "RequestStream", "ResponseStream"]
+__all__ = ["END", "CallProtocolError", "Http1Error", "RequestStream", "ResponseStream"]

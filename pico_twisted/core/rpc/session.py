@@ -28,6 +28,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, Protocol
 
+from pico_twisted.core.protocol_limits import CLOSE_POLICY, CLOSE_PROTOCOL
 from pico_twisted.core.rpc import frames
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.call import (
@@ -418,14 +419,14 @@ class SessionV2(SessionBase):
             SessionError: the session cannot go on.
         """
         if len(message) < HEADER_BYTES:
-            raise SessionError(1002, "frame shorter than its header")
+            raise SessionError(CLOSE_PROTOCOL, "frame shorter than its header")
         kind, call_id, flags = HEADER.unpack_from(message)
         if flags & RESPONSE:
             call = self._ours.get(call_id)
             if call is None:
                 return self._late_response(kind, call_id, message)
             if kind != call.kind:
-                raise SessionError(1002, "the type of a call changed")
+                raise SessionError(CLOSE_PROTOCOL, "the type of a call changed")
             if flags & NOT_SUPPORTED:
                 self._close(call)
                 return (WAS_RESET, call, frames.UNSUPPORTED, "")
@@ -436,7 +437,7 @@ class SessionV2(SessionBase):
                     return None  # late
                 return self._open(kind, call_id, flags, message)
             if kind != call.kind:
-                raise SessionError(1002, "the type of a call changed")
+                raise SessionError(CLOSE_PROTOCOL, "the type of a call changed")
         if not flags & (RESET | CREDIT):
             return self._data(call, message, flags & MORE != 0)
         if flags & RESET:
@@ -448,29 +449,29 @@ class SessionV2(SessionBase):
 
     def _late_response(self, kind: int, call_id: int, message: bytes) -> Event | None:
         if call_id == 0 or call_id > self._last_id:
-            raise SessionError(1002, "a response to an ID that was not used")
+            raise SessionError(CLOSE_PROTOCOL, "a response to an ID that was not used")
         if call_id == self.asked_id:
             if kind != HEARTBEAT:
-                raise SessionError(1002, "the type of a call changed")
+                raise SessionError(CLOSE_PROTOCOL, "the type of a call changed")
             return self._answered()
         return None
 
     def _open(self, kind: int, call_id: int, flags: int, message: bytes) -> Event | None:
         if len(self._control) >= MAX_OWED_FRAMES or len(self._theirs) >= self._max_calls + MAX_OWED_FRAMES:
-            raise SessionError(1008, "too many answers owed to a peer that does not read")
+            raise SessionError(CLOSE_POLICY, "too many answers owed to a peer that does not read")
         self._highest = call_id
         more = flags & MORE != 0
         if kind == HEARTBEAT:
             payload = message[HEADER_BYTES:]
             if len(payload) > frames.MAX_HEARTBEAT_BYTES or more:
-                raise SessionError(1002, "a heartbeat of more than 125 bytes or one frame")
+                raise SessionError(CLOSE_PROTOCOL, "a heartbeat of more than 125 bytes or one frame")
             self._echo = frames.encode(HEARTBEAT, call_id, RESPONSE, payload)
             if payload != HEARTBEAT_PAYLOAD:
                 self.note = payload
             return None
         if kind == DRAIN:
             if len(message) > HEADER_BYTES or more:
-                raise SessionError(1002, "a drain with a payload")
+                raise SessionError(CLOSE_PROTOCOL, "a drain with a payload")
             self._answer_drain(call_id)
             return (DRAINING, None, b"", False)
         if kind not in self._serves:
@@ -528,10 +529,10 @@ class SessionV2(SessionBase):
 
     def _take_grant(self, call: Call, message: bytes) -> None:
         if len(message) != HEADER_BYTES + 4:
-            raise SessionError(1002, "a credit frame without its four bytes")
+            raise SessionError(CLOSE_PROTOCOL, "a credit frame without its four bytes")
         (count,) = _U32.unpack_from(message, HEADER_BYTES)
         if not 0 < count <= frames.MAX_CREDIT:
-            raise SessionError(1002, "credit outside 1 to 2^31-1")
+            raise SessionError(CLOSE_PROTOCOL, "credit outside 1 to 2^31-1")
         if call.send_closed:
             return  # late
         call.credit = min(call.credit + count, frames.MAX_CREDIT)

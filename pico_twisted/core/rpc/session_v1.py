@@ -6,6 +6,7 @@ the turn of calls and the heartbeats.
 
 from __future__ import annotations
 
+from pico_twisted.core.protocol_limits import CLOSE_POLICY, CLOSE_PROTOCOL
 from pico_twisted.core.rpc import frames
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import HEADER, HEADER_BYTES, HEARTBEAT, HTTP, NOT_SUPPORTED, RESPONSE
@@ -34,7 +35,7 @@ class SessionV1(SessionBase):
     def receive(self, message: bytes) -> Event | None:
         """As `SessionV2.receive`."""
         if len(message) < HEADER_BYTES:
-            raise SessionError(1002, "frame shorter than its header")
+            raise SessionError(CLOSE_PROTOCOL, "frame shorter than its header")
         kind, call_id, flags = HEADER.unpack_from(message)
         if flags & RESPONSE:
             if call_id == self.asked_id and call_id:
@@ -54,7 +55,7 @@ class SessionV1(SessionBase):
             self._echo = frames.encode(HEARTBEAT, call_id, RESPONSE, payload)
             return None
         if len(self._control) >= MAX_OWED_FRAMES:
-            raise SessionError(1008, "too many answers owed to a peer that does not read")
+            raise SessionError(CLOSE_POLICY, "too many answers owed to a peer that does not read")
         if kind != HTTP or HTTP not in self._serves:
             self._control.append(HEADER.pack(kind, call_id, RESPONSE | NOT_SUPPORTED))
             return None

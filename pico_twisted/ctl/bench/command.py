@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from pico_twisted.core.text import escaped
 from pico_twisted.ctl.bench.plan import (
     MAX_BODY_BYTES,
     MAX_CHURN,
@@ -19,7 +20,7 @@ from pico_twisted.ctl.bench.plan import (
     SMALL_BYTES,
     BenchPlan,
 )
-from pico_twisted.ctl.ends import NO, SaidNo, emit, end, printable
+from pico_twisted.ctl.ends import NO, SaidNo, emit, end
 from pico_twisted.ctl.options import wants_json
 
 MAX_REQUESTS: Final = 1_000_000_000
@@ -194,7 +195,7 @@ def _progress() -> Callable[[str], None] | None:
         return None
 
     def show(text: str) -> None:
-        stream.write("\r\x1b[K" + printable(text))
+        stream.write("\r\x1b[K" + escaped(text))
         stream.flush()
 
     return show

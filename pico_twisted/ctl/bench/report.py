@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from pico_twisted.core.text import escaped
 from pico_twisted.ctl.bench.latencies import Latencies
 from pico_twisted.ctl.bench.plan import BenchPlan
 from pico_twisted.ctl.bench.record import Outcome
-from pico_twisted.ctl.ends import printable
 
 PERCENTS: Final = (50.0, 75.0, 90.0, 99.0, 99.9, 99.99)
 BUSY: Final = 0.9
@@ -26,7 +26,7 @@ def as_text(outcome: Outcome) -> str:
         f"{things:<10}{done:,} in {outcome.elapsed_s:.1f} s, {done / elapsed_s:,.0f} a second",
         f"{'failed':<10}{record.errors.total():,}",
     ]
-    lines += [f"{'':<10}{count:>8,}  {printable(kind)}" for kind, count in record.errors.most_common()]
+    lines += [f"{'':<10}{count:>8,}  {escaped(kind)}" for kind, count in record.errors.most_common()]
     if record.unfinished:
         lines.append(f"{'unfinished':<10}{record.unfinished:>,}")
     if outcome.plan.rate is not None and outcome.plan.duration_s is not None:

@@ -41,7 +41,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pico_twisted.core.agent.dial_plan import AgentRandom, Dial, DialPlan, Ended, Failed
-from pico_twisted.core.protocol_limits import GOING_AWAY
+from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL
 from pico_twisted.net.agent.gate import Gate
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.weather import TIMED_OUT, Weather, why_not_connected
@@ -207,7 +207,7 @@ class Connector:
             await deferLater(self._clock, DRAIN_LOOK_S)
         tunnel = session.tunnel
         if session in self.sessions:
-            tunnel.close(GOING_AWAY, why)
+            tunnel.close(CLOSE_GOING_AWAY, why)
         until = self._clock.seconds() + CLOSE_S
         while not tunnel.gone.called and self._clock.seconds() < until:
             await deferLater(self._clock, DRAIN_LOOK_S)
@@ -337,7 +337,7 @@ class Connector:
 
     def _session_ended(self, closed: Closed, session: Session) -> Closed:
         self.sessions.remove(session)
-        in_order = closed.clean and not closed.by_us and closed.code in (1000, GOING_AWAY)
+        in_order = closed.clean and not closed.by_us and closed.code in (CLOSE_NORMAL, CLOSE_GOING_AWAY)
         log.info(
             "A session ended",
             endpoint=self.endpoint,
@@ -473,7 +473,7 @@ def _build_life() -> Callable[[Connector], _Life]:
 
     @stopped.upon(_Life.opened).loop()
     def give_back(life: _Life, work: Connector, tunnel: TunnelClientProtocol) -> None:
-        tunnel.close(GOING_AWAY, "the agent stops")
+        tunnel.close(CLOSE_GOING_AWAY, "the agent stops")
 
     stopped.upon(_Life.failed).loop().returns(None)
     stopped.upon(_Life.wanted).loop().returns(None)

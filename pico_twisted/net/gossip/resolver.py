@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IHostResolution, IResolutionReceiver
 from zope.interface import implementer
 
-from pico_twisted.config.values import join_host_port
+from pico_twisted.core.text import host_port
 from pico_twisted.net.socket.options import plain_ip
 
 
@@ -64,4 +64,4 @@ def split_address(text: str) -> tuple[str, int]:
 
 def address_text(host: str, port: int) -> str:
     """`host:port`, the same text for the same address."""
-    return join_host_port(plain_ip(host), port)
+    return host_port(plain_ip(host), port)

@@ -25,6 +25,7 @@ from pico_twisted.core.links.handshake import (
     ServerHandshake,
 )
 from pico_twisted.core.links.sync_frames import SyncFormatError, decode_proof, encode_proof
+from pico_twisted.core.protocol_limits import CLOSE_POLICY
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import (
     CREDIT,
@@ -39,6 +40,7 @@ from pico_twisted.core.rpc.frames import (
     SYNC,
 )
 from pico_twisted.core.rpc.session import SessionV2
+from pico_twisted.core.text import host_port
 from pico_twisted.net.interfaces import ICallReceiver
 from pico_twisted.net.socket.dialling import tcp_endpoint
 from pico_twisted.net.tunnel.base import TunnelParts, peer_text
@@ -105,7 +107,7 @@ class LinkServerProtocol(TunnelServerProtocol):
         if self._awaits_proof and self._alive:
             fault = self._judge(message)
             if fault:
-                self.fail(1008, fault)
+                self.fail(CLOSE_POLICY, fault)
                 return
             self._awaits_proof = False
             self._limit_messages(MAX_MESSAGE_V2)
@@ -141,7 +143,7 @@ class LinkServerProtocol(TunnelServerProtocol):
 
     def deadline_passed(self, now: float) -> None:
         if self._awaits_proof and self._alive and now >= self._prove_by:
-            self.fail(1008, "no proof in time")
+            self.fail(CLOSE_POLICY, "no proof in time")
         super().deadline_passed(now)
         if self._awaits_proof and self._alive:
             self.deadline = min(self.deadline, self._prove_by)
@@ -333,10 +335,9 @@ def connect_link(
         `NotThePeer` when another node answers or cannot prove itself, and as that of `connect_tunnel`. Cancelling it
         gives the attempt up.
     """
-    shown = f"[{host.partition('%')[0]}]" if ":" in host else host
     factory = LinkClientFactory(
         parts,
-        url=f"ws://{shown}:{port}{LINK_PATH.decode('ascii')}",
+        url=f"ws://{host_port(host.partition('%')[0], port)}{LINK_PATH.decode('ascii')}",
         server_id=server_id,
         handshake=handshake,
         session=session,

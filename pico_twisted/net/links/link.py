@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pico_twisted.core.protocol_limits import GOING_AWAY
+from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import CANCELLED, HTTP, REFUSED_NOT_HERE
 from pico_twisted.core.rpc.session import SessionV2
@@ -212,7 +212,7 @@ class Link:
     def close_if_idle(self) -> None:
         """Close a link whose calls are done."""
         if self._tunnel is not None and not self._tunnel.call_count:
-            self._tunnel.close(GOING_AWAY, "no calls are left")
+            self._tunnel.close(CLOSE_GOING_AWAY, "no calls are left")
 
     def end(self, *, politely: bool) -> Deferred[None] | None:
         """Give everything up. Returns what fires when the connection is gone, if there is one."""
@@ -220,7 +220,7 @@ class Link:
         tunnel = self._tunnel
         if tunnel is not None:
             if politely:
-                tunnel.close(GOING_AWAY, "node is shutting down")
+                tunnel.close(CLOSE_GOING_AWAY, "node is shutting down")
             else:
                 tunnel.abort()
             return tunnel.gone

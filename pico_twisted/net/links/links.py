@@ -23,11 +23,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pico_twisted.core.backoff import Backoff
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.links.handshake import ClientHandshake, LinkIdentity, NotThePeer, link_keys
 from pico_twisted.core.links.proof import NONCE_BYTES
-from pico_twisted.core.protocol_limits import GOING_AWAY
+from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL
 from pico_twisted.core.rpc.session import SessionV2
 from pico_twisted.net.interfaces import ILinks, IRouter
 from pico_twisted.net.links.handshake import connect_link
@@ -45,9 +44,8 @@ log = Logger()
 DIAL_TIMEOUT_S: Final = 3.0
 """For an attempt in all. Requests wait for it, and may have another node to go to."""
 FIRST_WAIT_S: Final = 0.2
-"""How long a node is not dialled after a first attempt that failed; the wait doubles with each further one."""
 MAX_WAIT_S: Final = 2.0
-"""Longest time for which a node is not dialled after an attempt that failed."""
+"""How long a node is not dialled after an attempt in vain: at first, and at most."""
 DOUBT_S: Final = 2.0
 """How long a node that gossip believes dead may take to answer over its link, before the link is dropped."""
 FORGET_S: Final = 60.0
@@ -90,22 +88,23 @@ class LinkSettings:
 class _Trouble:
     """What is remembered of a node that could not be reached."""
 
-    __slots__ = ("_backoff", "failed_at", "until", "weather")
+    __slots__ = ("failed_at", "until", "wait_s", "weather")
 
     def __init__(self) -> None:
-        self._backoff = Backoff(FIRST_WAIT_S, MAX_WAIT_S)
+        self.wait_s = 0.0
         self.failed_at = 0.0
         self.until = 0.0
         self.weather = Weather()
 
     def failed(self, now: float) -> None:
         """One more attempt was in vain."""
+        self.wait_s = min(2 * self.wait_s, MAX_WAIT_S) or FIRST_WAIT_S
         self.failed_at = now
-        self.until = now + self._backoff.next_s()
+        self.until = now + self.wait_s
 
     def heard(self) -> None:
         """The node lives."""
-        self._backoff.hold(2 * FIRST_WAIT_S)
+        self.wait_s = FIRST_WAIT_S
         self.until = min(self.until, self.failed_at + FIRST_WAIT_S)
 
 
@@ -278,7 +277,7 @@ class NodeLinks:
         if not proven:
             self._count_failure(link.node_id, "proof", closed.reason)
             return
-        in_order = closed.by_us or (closed.clean and closed.code in (1000, GOING_AWAY))
+        in_order = closed.by_us or (closed.clean and closed.code in (CLOSE_NORMAL, CLOSE_GOING_AWAY))
         if not in_order:
             self.parts.metrics.link_failed("lost")
         log.info(
@@ -361,7 +360,7 @@ class NodeLinks:
                 continue
             waiting.append(_after(connection.gone))
             if politely:
-                connection.close(GOING_AWAY, "node is shutting down")
+                connection.close(CLOSE_GOING_AWAY, "node is shutting down")
             else:
                 connection.abort()
         return DeferredList(waiting).addCallback(lambda _: None)

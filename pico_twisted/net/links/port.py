@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from pico_twisted.core.links.handshake import LinkIdentity
-from pico_twisted.core.protocol_limits import GOING_AWAY
+from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY
 from pico_twisted.core.rpc.frames import HTTP, REFUSED_BUSY, SYNC
 from pico_twisted.net.interfaces import ICallAcceptor, IRouter
 from pico_twisted.net.links.handshake import LinkServerFactory, LinkServerProtocol
@@ -142,7 +142,7 @@ class LinkPort(LinkServerFactory):
         for tunnel in list(self._told):
             if not tunnel.call_count:
                 self._told.discard(tunnel)
-                tunnel.close(GOING_AWAY, "node is shutting down")
+                tunnel.close(CLOSE_GOING_AWAY, "node is shutting down")
         if self._drained is not None and not self.connections:
             drained, self._drained = self._drained, None
             drained.callback(None)

@@ -21,6 +21,8 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pico_twisted.core.text import escaped
+
 HIDDEN: Final = "(hidden)"
 
 MAX_FIELD_CHARS: Final = 8 * 1024
@@ -221,13 +223,6 @@ def bounded(text: str, limit: int = MAX_FIELD_CHARS) -> str:
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
 
 
-def printable(text: str) -> str:
-    """The text with everything that moves a cursor or hides escaped."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
-
-
 def text_value(value: object) -> str:
     """A value as it stands behind `name=`: quoted when it would not be seen as one word."""
     if value is None or isinstance(value, bool):
@@ -235,7 +230,7 @@ def text_value(value: object) -> str:
     text = str(value)
     if text and text.isprintable() and not any(char in text for char in ' "='):
         return text
-    return '"' + printable(text.replace("\\", "\\\\")).replace('"', '\\"') + '"'
+    return '"' + escaped(text.replace("\\", "\\\\")).replace('"', '\\"') + '"'
 
 
 def json_line(fields: dict[str, object]) -> str:
@@ -246,9 +241,9 @@ def json_line(fields: dict[str, object]) -> str:
 def text_line(fields: dict[str, object]) -> str:
     """One line for people: time, level, subsystem, message, then `name=value` for the rest."""
     named = ((name, value) for name, value in fields.items() if name not in _SHOWN_BARE)
-    rest = "".join(f" {printable(name)}={text_value(value)}" for name, value in named)
-    message = printable(str(fields["message"]))
-    return f"{fields['time']} {fields['level']:<8} {printable(str(fields['subsystem']))}: {message}{rest}\n"
+    rest = "".join(f" {escaped(name)}={text_value(value)}" for name, value in named)
+    message = escaped(str(fields["message"]))
+    return f"{fields['time']} {fields['level']:<8} {escaped(str(fields['subsystem']))}: {message}{rest}\n"
 
 
 @implementer(ILogObserver)

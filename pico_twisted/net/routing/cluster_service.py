@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from pico_twisted.core.http1.head import HeadLimits
-from pico_twisted.core.protocol_limits import GOING_AWAY
+from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL
 from pico_twisted.core.routing.registry import Registry
 from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable
 from pico_twisted.core.rpc.budget import Budget
@@ -114,7 +114,7 @@ class ClusterService(Service):
             replaces=replaced is not None,
         )
         if replaced is not None:
-            replaced.close(1000, "replaced by a newer session")
+            replaced.close(CLOSE_NORMAL, "replaced by a newer session")
 
     def deregister(self, tunnel: Any) -> None:
         """The session is gone."""
@@ -211,7 +211,7 @@ class ClusterService(Service):
         """Close every session (1001). Fires when all are closed."""
         tunnels = list(self.registry)
         for tunnel in tunnels:
-            tunnel.close(GOING_AWAY, "node is shutting down")
+            tunnel.close(CLOSE_GOING_AWAY, "node is shutting down")
         return DeferredList([tunnel.gone for tunnel in tunnels]).addCallback(lambda _: None)
 
     # Measuring

@@ -25,6 +25,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from pico_twisted.core.http1.head import HeadLimits
+from pico_twisted.core.protocol_limits import CLOSE_BUSY, CLOSE_GOING_AWAY, CLOSE_NORMAL, CLOSE_PROTOCOL
 from pico_twisted.core.rpc import session as rpc
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.call import Call
@@ -36,6 +37,7 @@ from pico_twisted.core.rpc.frames import (
 )
 from pico_twisted.core.rpc.session import SessionError, SessionV2
 from pico_twisted.core.rpc.session_v1 import SessionV1
+from pico_twisted.core.text import host_port, printable
 from pico_twisted.net.interfaces import Closed, ITunnel
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.socket.options import acknowledged_bytes, half_close, plain_ip, tune, writer
@@ -176,7 +178,7 @@ class Tunnel:
     def onMessageBegin(self, isBinary: bool) -> None:
         super().onMessageBegin(isBinary)  # type: ignore[misc]
         if not isBinary:
-            self.fail(1002, "a text message")
+            self.fail(CLOSE_PROTOCOL, "a text message")
 
     def onMessageFrameData(self, payload: bytes) -> None:
         self._partial_bytes += len(payload)
@@ -184,7 +186,7 @@ class Tunnel:
             self._stir()
         super().onMessageFrameData(payload)  # type: ignore[misc]
         if self._partial_bytes > MAX_MESSAGE_V2 and self.parts.budget.full:
-            self.fail(1013, "no memory for a message of this size now")
+            self.fail(CLOSE_BUSY, "no memory for a message of this size now")
 
     def onMessageEnd(self) -> None:
         self._partial_bytes = 0
@@ -221,7 +223,7 @@ class Tunnel:
     def _onOpen(self) -> None:
         self.onOpen()
 
-    def _fail_connection(self, code: int = 1001, reason: str = "going away") -> None:
+    def _fail_connection(self, code: int = CLOSE_GOING_AWAY, reason: str = "going away") -> None:
         self.fail(code, reason)
 
     # Input
@@ -523,7 +525,7 @@ class Tunnel:
         for waiter in waiters:
             waiter.callback(None)
 
-    def close(self, code: int = 1000, reason: str = "") -> None:
+    def close(self, code: int = CLOSE_NORMAL, reason: str = "") -> None:
         """Close the WebSocket: a close frame, and the connection once the peer answered or `CLOSE_TIMEOUT_S` passed."""
         if self._closing or self.session is None:
             return
@@ -575,11 +577,7 @@ class Tunnel:
                 log.failure("A call could not be ended", peer=self.peer)
 
 
-def printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
 def peer_text(transport: Any) -> str:
     peer = transport.getPeer()
     host, port = plain_ip(str(getattr(peer, "host", ""))), getattr(peer, "port", "")
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return host_port(host, port)

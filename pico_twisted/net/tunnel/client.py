@@ -28,10 +28,11 @@ from pico_twisted.core.rpc.frames import (
     SUBPROTOCOL_V2,
     nodes_of,
 )
+from pico_twisted.core.text import bracketed, host_port, printable
 from pico_twisted.net.socket.dialling import tcp_endpoint
 from pico_twisted.net.socket.options import tune
 from pico_twisted.net.tls.client import client_tls
-from pico_twisted.net.tunnel.base import LISTENER_PATH, Tunnel, TunnelParts, autobahn_log, peer_text, printable
+from pico_twisted.net.tunnel.base import LISTENER_PATH, Tunnel, TunnelParts, autobahn_log, peer_text
 from pico_twisted.net.tunnel.resting import class_at_rest, rest
 
 log = Logger(namespace="pico_twisted.net.tunnel")
@@ -203,8 +204,7 @@ class TunnelClientFactory(WebSocketClientFactory):
         super().__init__(
             url, headers=dict(headers), protocols=[SUBPROTOCOL_V2], useragent=f"pico/{parts.version}", reactor=reactor
         )
-        if ":" in self.host:
-            self.host = f"[{self.host}]"  # Autobahn takes the brackets off, and then sends a Host without them
+        self.host = bracketed(self.host)  # Autobahn takes the brackets off, and then sends a Host without them
         self.parts = parts
         self.acceptor = acceptor
         self.endpoint = endpoint
@@ -271,7 +271,6 @@ def connect_tunnel(
     secure = parsed.scheme in ("https", "wss")
     host = parsed.hostname or ""
     port = parsed.port or (443 if secure else 80)
-    shown = f"[{host}]" if ":" in host else host
     path = parsed.path.rstrip("/") + LISTENER_PATH.decode("ascii") + endpoint_id
     headers = {"x-pico-agent-id": agent_id, "x-pico-agent-version": parts.version, "x-pico-slot": slot}
     if elsewhere:
@@ -280,7 +279,7 @@ def connect_tunnel(
         headers["Authorization"] = f"Bearer {token}"
     factory = TunnelClientFactory(
         parts,
-        url=f"{'wss' if secure else 'ws'}://{shown}:{port}{path}",
+        url=f"{'wss' if secure else 'ws'}://{host_port(host, port)}{path}",
         headers=headers,
         acceptor=acceptor,
         endpoint=endpoint_id.lower(),

@@ -24,6 +24,7 @@ from pico_twisted.core.rpc.frames import (
     SUBPROTOCOL_V2,
 )
 from pico_twisted.core.rpc.session import HEARTBEAT_S
+from pico_twisted.core.text import NAME_PATTERN, printable
 from pico_twisted.net.socket.options import half_close
 from pico_twisted.net.tunnel.base import (
     CLOSE_TIMEOUT_S,
@@ -32,7 +33,6 @@ from pico_twisted.net.tunnel.base import (
     TunnelParts,
     autobahn_log,
     peer_text,
-    printable,
 )
 from pico_twisted.net.tunnel.resting import class_at_rest, rest
 
@@ -44,7 +44,6 @@ HANDSHAKE_TIMEOUT_S: Final = 10.0
 _TLS_HANDSHAKE: Final = b"\x16"
 """The first byte of a peer that speaks TLS."""
 
-_TOKEN = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _WS_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==\Z")
 
 
@@ -278,7 +277,7 @@ def token_of(head: RequestHead, name: bytes) -> str | None:
     if value is None:
         return ""
     text = value.decode("ascii", "replace")
-    return text if _TOKEN.match(text) else None
+    return text if NAME_PATTERN.fullmatch(text) else None
 
 
 def tokens_of(head: RequestHead, name: bytes, most: int) -> list[str] | None:
@@ -287,4 +286,4 @@ def tokens_of(head: RequestHead, name: bytes, most: int) -> list[str] | None:
     if value is None:
         return []
     texts = [text.strip() for text in value.decode("ascii", "replace").split(",", most)]
-    return texts if len(texts) <= most and all(map(_TOKEN.match, texts)) else None
+    return texts if len(texts) <= most and all(map(NAME_PATTERN.fullmatch, texts)) else None

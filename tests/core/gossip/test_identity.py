@@ -9,7 +9,7 @@ import pytest
 from pico_twisted.core.gossip import Gossip, GossipSettings
 from pico_twisted.core.gossip.engine import GENERATIONS
 from pico_twisted.core.gossip.identity import PROOF_S, WATCH_S, OwnName
-from pico_twisted.core.gossip.sealing import MAX_GENERATION
+from pico_twisted.core.protocol_limits import MAX_GENERATION
 from tests.core.gossip.gossips import WALL_MS, Core, Wire
 
 

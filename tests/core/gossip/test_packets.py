@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from pico_twisted.core.gossip import packets, sync
 from pico_twisted.core.gossip.packets import CHALLENGE, DELTA, FIXED_BYTES, KINDS, REPLY, SYN, Body, Delta, read_body
-from pico_twisted.core.gossip.sealing import MAX_GENERATION, PacketError
+from pico_twisted.core.gossip.sealing import PacketError
 from pico_twisted.core.gossip.state import Entry
 from pico_twisted.core.gossip.sync import SyncError, Whole
+from pico_twisted.core.protocol_limits import MAX_GENERATION
 
 TOP = (1 << 63) - 1
 NAMES = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=64)

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from pico_twisted.core.gossip.sealing import (
     HEADER_BYTES,
-    MAX_GENERATION,
     MAX_ID_BYTES,
     MAX_SENDERS,
     WINDOW,
     PacketError,
     Sealer,
 )
+from pico_twisted.core.protocol_limits import MAX_GENERATION
 
 SECRETS = ("correct horse",)
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from pico_twisted.core.http1.head import RequestHead, ResponseHead
 from pico_twisted.core.links.handshake import (
     LINK_PATH,
-    MAX_GENERATION,
     ClientHandshake,
     HandshakeFault,
     LinkIdentity,
@@ -21,13 +20,14 @@ from pico_twisted.core.links.handshake import (
     link_keys,
 )
 from pico_twisted.core.links.proof import NONCE_BYTES, PROOF_BYTES
+from pico_twisted.core.protocol_limits import MAX_LINK_GENERATION
 
 SECRET, OTHER = b"the secret of this cluster", b"a secret of another cluster"
 NAMES = "AZaz09._-"
 Headers = dict[str, str]
 
 names = st.text(NAMES, min_size=1, max_size=64)
-generations = st.integers(0, MAX_GENERATION)
+generations = st.integers(0, MAX_LINK_GENERATION)
 nonces = st.binary(min_size=NONCE_BYTES, max_size=NONCE_BYTES)
 secrets = st.lists(st.sampled_from([SECRET, OTHER, b"a third one"]), max_size=3, unique=True)
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pico_twisted.core.http1.head import END, HeadLimits, RequestHead, ResponseHead
+from pico_twisted.core.protocol_limits import MAX_INTERIM_HEADS
 from pico_twisted.core.rpc.http import (
-    MAX_INTERIM_HEADS,
     CallProtocolError,
     Http1Error,
     RequestStream,

@@ -1,0 +1,37 @@
+"""Texts that several parts read and write in the same way: names, addresses, and what strangers sent."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""Matches the whole of a name that goes into headers and log lines: a cluster, a node, an agent, a slot."""
+
+ENDPOINT_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""Matches the whole of an endpoint ID, in any case."""
+
+ENDPOINT_ID_BYTES_PATTERN: Final = re.compile(ENDPOINT_ID_PATTERN.pattern.encode("ascii"))
+"""Matches the whole of an endpoint ID that stands in a head."""
+
+
+def printable(text: str, instead: str = "?") -> str:
+    """Return a stranger's text with one character in place of each that moves a cursor or hides."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else instead for char in text)
+
+
+def escaped(text: str) -> str:
+    """Return a text for a terminal or a log line, with escapes for the characters that move a cursor or hide."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def bracketed(host: str) -> str:
+    """Return a host as URLs and `Host` have it: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def host_port(host: str, port: int | str) -> str:
+    """Return `host:port`, with the brackets that an IPv6 address needs."""
+    return f"{bracketed(host)}:{port}"
