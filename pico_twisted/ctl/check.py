@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pico_twisted.ctl.ends import SaidNo, emit
+from pico_twisted.ctl.exits import SaidNo, emit
 
 
 @click.command(short_help="Check a configuration file.")
@@ -24,9 +24,11 @@ def check(file: str, agent: bool, expand_env: bool) -> None:
 
     from pico_twisted.config import AgentConfig, ConfigFaults, NodeConfig, load_agent, load_node
 
-    load: Any = load_agent if agent else load_node
     try:
-        load(file, environ=os.environ, expand_env=expand_env)
+        if agent:
+            load_agent(file, environ=os.environ, expand_env=expand_env)
+        else:
+            load_node(file, environ=os.environ, expand_env=expand_env)
     except ConfigFaults as error:
         kinds = (AgentConfig, NodeConfig) if agent else (NodeConfig, AgentConfig)
         if foreign := _only_the_others(file, *kinds):

@@ -21,7 +21,7 @@ import attrs
 import click
 
 from pico_twisted import __version__
-from pico_twisted.ctl.ends import Ended, NoAnswer, SaidNo
+from pico_twisted.ctl.exits import ExitWithMessage, NoAnswer, SaidNo
 from pico_twisted.net.admin.shapes import NO_SUCH_NODE
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
@@ -99,7 +99,7 @@ class AdminPort:
             return result
         raise NoAnswer(self._why(result)) from result
 
-    def refusal(self, answer: Answer) -> Ended:
+    def refusal(self, answer: Answer) -> ExitWithMessage:
         """How to end with an answer that is none of those that were hoped for."""
         if answer.status == http.HTTPStatus.NOT_FOUND and answer.error.startswith(NO_SUCH_NODE):
             return SaidNo(answer.error)

@@ -11,7 +11,7 @@ import click
 from pico_twisted import __version__
 from pico_twisted.ctl.bench.command import bench
 from pico_twisted.ctl.check import check
-from pico_twisted.ctl.ends import INTERRUPTED, OK
+from pico_twisted.ctl.exits import INTERRUPTED, OK
 from pico_twisted.ctl.options import admin_options
 from pico_twisted.ctl.status import status
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -12,17 +12,70 @@ from click.core import ParameterSource
 if TYPE_CHECKING:
     from pico_twisted.ctl.client import AdminPort
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., Any])  # a command, whatever its parameters
+T = TypeVar("T")
 
 ADMIN: Final = "PICO_ADMIN"
+"""The name of the environment's variable for the admin port's URL."""
 DEFAULT_URL: Final = "http://localhost:8001"
-DEFAULT_TIMEOUT: Final = "10s"
-"""Longer than a node waits for another one, so that its words about that one are seen."""
+"""The admin port of a node on this machine with its default ports."""
+DEFAULT_TIMEOUT_S: Final = 10.0
+"""The seconds for an answer: longer than a node waits for another one, so that its words about that one are seen."""
 
 _KEY: Final = "pico_twisted.ctl."
 
 
-def _keep(context: click.Context, option: click.Parameter, value: Any) -> None:
+class Text(click.ParamType, Generic[T]):  # type: ignore[type-arg]  # generic only in newer versions of click
+    """An option whose text is read as the configuration reads such a value, once it is given.
+
+    Args:
+        read: the value of a text, or raises `Unfit`; it imports what it needs.
+    """
+
+    name = "text"
+
+    def __init__(self, read: Callable[[str], T]) -> None:
+        self._read = read
+
+    def convert(self, value: str | T, param: click.Parameter | None, ctx: click.Context | None) -> T:
+        """The value of what was given (called by click)."""
+        if not isinstance(value, str):
+            return value
+        from pico_twisted.config.faults import Unfit
+
+        try:
+            return self._read(value)
+        except Unfit as misfit:
+            self.fail(str(misfit), param, ctx)
+
+
+def duration(least_s: float, most_s: float) -> Text[float]:
+    """An option that is a time, within these bounds in seconds."""
+
+    def read(text: str) -> float:
+        from pico_twisted.config import kinds
+
+        seconds = kinds.duration(least_s=least_s, most_s=most_s).parse(text)
+        assert seconds is not None
+        return seconds
+
+    return Text(read)
+
+
+def size(most_bytes: int) -> Text[int]:
+    """An option that is a number of bytes, and at most so many."""
+
+    def read(text: str) -> int:
+        from pico_twisted.config import kinds
+
+        count = kinds.size(least=0, most=most_bytes).parse(text)
+        assert count is not None
+        return count
+
+    return Text(read)
+
+
+def _keep(context: click.Context, option: click.Parameter, value: object) -> None:
     """Remember what was given; the innermost subcommand is read last, and so it wins."""
     assert option.name is not None
     if context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
@@ -35,23 +88,20 @@ def admin_options(*, hidden: bool = False) -> Callable[[F], F]:
     Args:
         hidden: leave them out of its help.
     """
+
+    def option(name: str, text: str, **details: Any) -> Callable[[F], F]:  # details are as click.option takes them
+        return click.option(name, help=text, expose_value=False, callback=_keep, hidden=hidden, **details)
+
     options = (
-        click.option(
-            "--admin",
-            metavar="URL",
-            help=f"The admin port to ask; also from {ADMIN}.  [default: {DEFAULT_URL}]",
-            **_common(hidden),
-        ),
-        click.option("--forward", metavar="ID", help="Let this node answer, through the one asked.", **_common(hidden)),
-        click.option("--json", is_flag=True, help="Print the answer as JSON.", **_common(hidden)),
-        click.option(
-            "--ca", metavar="FILE", help="Trust the authorities in this PEM file, for https.", **_common(hidden)
-        ),
-        click.option(
+        option("--admin", f"The admin port to ask; also from {ADMIN}.  [default: {DEFAULT_URL}]", metavar="URL"),
+        option("--forward", "Let this node answer, through the one asked.", metavar="ID"),
+        option("--json", "Print the answer as JSON.", is_flag=True),
+        option("--ca", "Trust the authorities in this PEM file, for https.", metavar="FILE"),
+        option(
             "--timeout",
+            f"How long to wait for an answer, such as 500ms or 1m.  [default: {DEFAULT_TIMEOUT_S:g}s]",
+            type=duration(0.1, 3600.0),
             metavar="DURATION",
-            help=f"How long to wait for an answer, such as 500ms or 1m.  [default: {DEFAULT_TIMEOUT}]",
-            **_common(hidden),
         ),
     )
 
@@ -61,10 +111,6 @@ def admin_options(*, hidden: bool = False) -> Callable[[F], F]:
         return command
 
     return decorate
-
-
-def _common(hidden: bool) -> dict[str, Any]:
-    return {"expose_value": False, "callback": _keep, "hidden": hidden}
 
 
 def wants_json(context: click.Context) -> bool:
@@ -90,20 +136,6 @@ def admin_port(context: click.Context) -> AdminPort:
     return AdminPort(
         url=url,
         forward=given["forward"] or "",
-        timeout_s=_read_timeout(given["timeout"] or DEFAULT_TIMEOUT),
+        timeout_s=given["timeout"] or DEFAULT_TIMEOUT_S,
         tls=read_trust(url, given["ca"]),
     )
-
-
-def _read_timeout(text: str) -> float:
-    if text == DEFAULT_TIMEOUT:
-        return 10.0  # without the imports
-    from pico_twisted.config.faults import Unfit
-    from pico_twisted.config.kinds import duration
-
-    try:
-        seconds = duration(least_s=0.1, most_s=3600.0).parse(text)
-    except Unfit as misfit:
-        raise click.BadParameter(str(misfit), param_hint="--timeout") from None
-    assert seconds is not None
-    return seconds

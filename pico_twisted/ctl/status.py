@@ -12,7 +12,7 @@ from urllib.parse import quote
 import click
 
 from pico_twisted.core.text import escaped
-from pico_twisted.ctl.ends import NO, emit, end
+from pico_twisted.ctl.exits import NO, emit, end
 from pico_twisted.ctl.options import admin_options, admin_port, wants_json
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _get(port: AdminPort, path: str, read: Callable[[object], T]) -> tuple[Any, 
     """The answer for a path: as JSON has it, and as a shape.
 
     Raises:
-        Ended: there is no such answer.
+        ExitWithMessage: there is no such answer.
     """
     from pico_twisted.net.admin.shapes import ShapeError
 

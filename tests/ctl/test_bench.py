@@ -6,7 +6,6 @@ import json
 import signal
 import socket
 import subprocess
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -159,17 +158,6 @@ def test_text(node: Node) -> None:
     assert "50 %" in done.stdout and "longest" in done.stdout
 
 
-@pytest.mark.parametrize("kind", ["png", "svg"])
-def test_plot(node: Node, tmp_path: Path, kind: str) -> None:
-    """--plot writes a picture of the kind that its name says."""
-    file = tmp_path / f"latency.{kind}"
-    measured(*ports(node), *SHORT, "--requests", "200", "--plot", str(file))
-    if kind == "png":
-        assert file.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
-    else:
-        assert ET.parse(file).getroot().tag.endswith("svg")
-
-
 def test_interrupt(node: Node) -> None:
     """Ctrl-C ends it in order, with the figures up to then."""
     process = begin(*ports(node), *SHORT, "--duration", "1h")
@@ -284,7 +272,6 @@ def test_not_reached(node: Node) -> None:
         (["--ca", "/nowhere", "--proxy", "https://localhost"], "cannot be read"),
         (["--token-file", "/nowhere"], "cannot be read"),
         (["--token-file", "/dev/null"], "no token"),
-        (["--plot", "some.pdf"], ".png or .svg"),
         (["more"], "unexpected extra argument"),
     ],
 )
@@ -293,11 +280,3 @@ def test_usage(arguments: list[str], words: str) -> None:
     done = picoctl("bench", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr
-
-
-def test_no_matplotlib(tmp_path: Path) -> None:
-    """Without matplotlib --plot says what to install, before anything is measured."""
-    (tmp_path / "matplotlib.py").write_text("raise ImportError")
-    done = picoctl("bench", "--plot", "x.png", cwd=tmp_path, PYTHONPATH=f"{tmp_path}:{environment()['PYTHONPATH']}")
-    assert done.returncode == 2
-    assert "pip install 'pico-twisted[plot]'" in done.stderr

@@ -6,13 +6,15 @@ import pytest
 
 from pico_twisted.core.rpc.frames import HTTP, PROTOCOL
 from pico_twisted.ctl.bench.echo import EchoService, body_of
-from pico_twisted.ctl.bench.frames import BINARY, CLOSE, frame_header
+from pico_twisted.ctl.bench.messages import message_of
 from tests.doubles.tunnel import FakeCall, FakeTunnel
 
 UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
+
+MESSAGE = message_of(b"x" * 300)
 
 
 def opened(payload: bytes, *, more: bool = False, version: int = 2, body: bytes | None = None) -> FakeCall:
@@ -21,7 +23,7 @@ def opened(payload: bytes, *, more: bool = False, version: int = 2, body: bytes 
     call = FakeCall(tunnel, 1, HTTP, b"", True, None)
     tunnel.calls.append(call)
     call.receive_ended = not more
-    EchoService(body, lambda tunnel: None).call_opened(tunnel, call, HTTP, payload, more)
+    EchoService(body, MESSAGE, lambda tunnel: None).call_opened(tunnel, call, HTTP, payload, more)
     return call
 
 
@@ -82,7 +84,7 @@ def test_large_answers_wait() -> None:
     tunnel = FakeTunnel()
     tunnel.takes = False
     call = FakeCall(tunnel, 1, HTTP, b"", True, None)
-    EchoService(body, lambda tunnel: None).call_opened(tunnel, call, HTTP, request("GET"), False)
+    EchoService(body, MESSAGE, lambda tunnel: None).call_opened(tunnel, call, HTTP, request("GET"), False)
     while not call.send_ended:
         assert call.queued <= 256 * 1024
         call.take()
@@ -90,18 +92,16 @@ def test_large_answers_wait() -> None:
 
 
 def test_websockets() -> None:
-    """Messages come back unmasked, however they are cut, and a close is answered."""
+    """Messages come back unmasked, however they are cut, and the end of the client's stream is answered."""
     call = opened(UPGRADE, more=True)
     assert call.sent.startswith(b"HTTP/1.1 101 ")
     assert b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in call.sent
     call.sent.clear()
-    message = frame_header(BINARY, 300, masked=True) + b"x" * 300
-    for at in range(0, len(message), 7):
-        call.receiver.frame(message[at : at + 7], True)
-    assert call.sent == frame_header(BINARY, 300, masked=False) + b"x" * 300
-    call.sent.clear()
-    call.receiver.frame(frame_header(CLOSE, 0, masked=True), True)
-    assert call.sent == frame_header(CLOSE, 0, masked=False)
+    for at in range(0, len(MESSAGE.sent), 7):
+        call.receiver.frame(MESSAGE.sent[at : at + 7], True)
+    assert call.sent == MESSAGE.returned
+    call.receiver.frame(b"", False)
+    assert call.sent == MESSAGE.returned
     assert call.send_ended
 
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pico_twisted.ctl.bench import report
-from pico_twisted.ctl.bench.frames import BINARY, CLOSE, FrameError, FrameReader, accept_of, frame_header
 from pico_twisted.ctl.bench.latencies import Latencies
+from pico_twisted.ctl.bench.messages import FrameCount, OtherMessage, accept_of, message_of
 from pico_twisted.ctl.bench.plan import BenchPlan
-from pico_twisted.ctl.bench.plot import find_fault
 from pico_twisted.ctl.bench.record import MAX_KINDS, OTHER, Churn, Outcome, Record
 
 
@@ -67,54 +65,54 @@ def test_percentiles(times: list[float], percents: list[float]) -> None:
 def test_no_latencies() -> None:
     """Of nothing every figure is 0, and there is no curve."""
     none = Latencies()
-    assert list(none.percentiles([50, 99])) == [0.0, 0.0]
+    assert none.percentiles([50, 99]) == [0.0, 0.0]
     assert (none.count, none.mean_s, none.min_s, none.max_s, none.curve()) == (0, 0.0, 0.0, 0.0, [])
 
 
 @given(
-    st.lists(st.integers(0, 300) | st.sampled_from([65_535, 65_536, 70_000]), max_size=6),
-    st.booleans(),
+    st.sampled_from([0, 1, 125, 126, 300, 65_535, 65_536, 70_000]),
+    st.integers(0, 4),
     st.lists(st.integers(1, 40) | st.integers(1000, 100_000), min_size=1, max_size=10),
 )
-def test_frames(lengths: list[int], masked: bool, cuts: list[int]) -> None:
-    """Frames are read as they were written, however their bytes are cut."""
-    stream = b"".join(frame_header(BINARY, length, masked=masked) + b"x" * length for length in lengths)
-    reader = FrameReader(masked=masked)
-    found: list[int] = []
-    at = left = 0
-    sizes = itertools.cycle([*cuts, 5000])
-    while at < len(stream):
-        size = next(sizes)
-        for opcode, length, piece, whole in reader.feed(stream[at : at + size]):
-            if length >= 0:
-                found.append(length)
-                left = length
-            left -= len(piece)
-            assert (opcode, whole) == (BINARY, left == 0)
-        at += size
-    assert found == lengths
+def test_frames(length: int, count: int, cuts: list[int]) -> None:
+    """Frames are counted as they were written, however their bytes are cut."""
+    message = message_of(b"x" * length)
+    for frame in (message.sent, message.returned):
+        frames = FrameCount(frame)
+        stream = frame * count
+        found = at = 0
+        sizes = itertools.cycle([*cuts, 5000])
+        while at < len(stream):
+            size = next(sizes)
+            found += frames.feed(stream[at : at + size])
+            assert found == min(at + size, len(stream)) // len(frame)
+            at += size
+        assert found == count
 
 
 @pytest.mark.parametrize(
     "stream",
     [
-        b"\x81\x00",  # a text
-        b"\x02\x00",  # not the last of its message
-        b"\x82\x80\x00\x00\x00\x00",  # masked
-        b"\xff\x00",
+        b"\x81\x01",  # a text
+        b"\x02\x01",  # not the last of its message
+        b"\x82\x81\x00\x00\x00\x00",  # masked
+        b"\xff\x01",
+        b"\x82\x02xx",  # another length
+        b"\x82\x01y",  # another payload
+        b"\x82\x01x\x88\x00",  # a close behind a message
     ],
 )
 def test_other_frames(stream: bytes) -> None:
     """What no bench sends is told at once."""
-    with pytest.raises(FrameError):
-        list(FrameReader(masked=False).feed(stream))
+    with pytest.raises(OtherMessage):
+        FrameCount(message_of(b"x").returned).feed(stream)
 
 
 def test_masks() -> None:
     """A client's mask is one that leaves the payload as it is; another one is another client's."""
-    assert frame_header(CLOSE, 0, masked=True) == b"\x88\x80\0\0\0\0"
-    with pytest.raises(FrameError):
-        list(FrameReader(masked=True).feed(b"\x82\x81\0\0\0\x01x"))
+    assert message_of(b"x").sent == b"\x82\x81\0\0\0\0x"
+    with pytest.raises(OtherMessage):
+        FrameCount(message_of(b"x").sent).feed(b"\x82\x81\0\0\0\x01x")
 
 
 def test_accept() -> None:
@@ -179,11 +177,3 @@ def test_plans_are_bounded() -> None:
     assert plan().fault() == ""
     assert "--agents" in plan(endpoints=20_000, agents=2).fault()
     assert "GiB" in plan(connections=1000, response_bytes=64 << 20).fault()
-
-
-def test_plots_are_judged_first(tmp_path: Path) -> None:
-    """A plot that cannot be written is known before the measurement, and nothing is left of the question."""
-    assert ".png or .svg" in find_fault("some.pdf")
-    assert "cannot be written" in find_fault(f"{tmp_path}/nowhere/some.png")
-    assert find_fault(f"{tmp_path}/some.svg") == ""
-    assert list(tmp_path.iterdir()) == []

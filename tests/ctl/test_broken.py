@@ -14,7 +14,7 @@ import pytest
 
 from pico_twisted.ctl import client
 from pico_twisted.ctl.client import AdminPort
-from pico_twisted.ctl.ends import NoAnswer
+from pico_twisted.ctl.exits import NoAnswer
 from tests.ctl.harness import (
     PATIENCE_S,
     PROGRAM,

@@ -77,7 +77,7 @@ def test_every_directory_of_modules_is_a_package() -> None:
 def test_the_dependencies_are_what_is_imported() -> None:
     """What comes along with another dependency may be gone with its next version, and what is not used goes."""
     options = setup_cfg()
-    wanted = declared(options["options"]["install_requires"], options["options.extras_require"]["plot"])
+    wanted = declared(options["options"]["install_requires"])
     assert imported("pico_twisted", "twisted") == wanted
 
 

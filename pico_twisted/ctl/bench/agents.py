@@ -21,9 +21,10 @@ from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.ctl.bench.echo import EchoService, body_of
 from pico_twisted.ctl.bench.latencies import Latencies
+from pico_twisted.ctl.bench.messages import message_of
 from pico_twisted.ctl.bench.plan import BenchPlan
 from pico_twisted.ctl.bench.record import Churn
-from pico_twisted.ctl.ends import NoAnswer
+from pico_twisted.ctl.exits import NoAnswer
 from pico_twisted.net.agent.connector import Connector, judge
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tunnel import TunnelClientProtocol, TunnelParts, connect_tunnel
@@ -77,7 +78,7 @@ class Agent:
             metrics=agents.metrics,
             changed=self._changed,
         )
-        self._service = EchoService(agents.body, connector.drain_requested)
+        self._service = EchoService(agents.body, agents.message, connector.drain_requested)
         connector.start()
 
     def leave(self, grace_s: float) -> Deferred[None]:
@@ -163,6 +164,7 @@ class Agents:
             end_of_turn=EndOfTurn(reactor),
         )
         self.body = None if plan.response_bytes is None else body_of(plan.response_bytes)
+        self.message = message_of(body_of(plan.request_bytes))
         run = f"bench-{self.rng.getrandbits(32):08x}"
         self.endpoints = [f"{run}-{number}" for number in range(plan.endpoints)]
         self._agents = [
@@ -206,7 +208,7 @@ class Agents:
 
     def not_registered(self, url: str, failure: Failure) -> Failure:
         """An attempt failed: remember why, for whoever waits."""
-        if not failure.check(CancelledError):
+        if not isinstance(failure.value, CancelledError):
             self._trouble[url] = judge(failure)[2]
         return failure
 

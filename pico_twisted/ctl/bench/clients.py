@@ -1,146 +1,30 @@
-"""The clients of a bench: each has one connection at a time and one request under way, in HTTP/1.1."""
+"""The clients of a bench: each has one connection at a time, and one request or message under way."""
 
 from __future__ import annotations
 
-import json
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
-from urllib.parse import urlsplit
+from collections.abc import Callable
+from typing import Any, Final
 
-import attrs
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import wrapClientTLS
-from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.protocol import Factory, connectionDone
-from twisted.internet.protocol import Protocol as TwistedProtocol
-from twisted.internet.tcp import Connection
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from pico_twisted import __version__
-from pico_twisted.core.http1.client import END, ClientConnection, Http1Error, ResponseHead
-from pico_twisted.core.http1.head import HeadLimits
-from pico_twisted.ctl.bench.echo import SERVER
-from pico_twisted.ctl.bench.plan import BenchPlan
 from pico_twisted.ctl.bench.record import Record
+from pico_twisted.ctl.bench.wires import Place, Wire
 from pico_twisted.net.observe.weather import why_not_connected
-from pico_twisted.net.socket.dialling import tcp_endpoint
-from pico_twisted.net.socket.options import tune, writer
-from pico_twisted.net.tls.client import client_tls, explain_tls
 from pico_twisted.net.turn import NEVER, Sweep
 
 log = Logger()
 
 TIMEOUT: Final = "no answer in time"
+"""The kind of error that a request has which took too long."""
 CLOSED: Final = "closed before the answer"
+"""The kind of error that a request has whose connection ended."""
 PAUSE_S: Final = 0.1
-"""What a client waits after a connection that failed: a port that is closed must not be dialled in a loop."""
-MAX_ERROR_BYTES: Final = 2048
-"""Of the body of an answer that is an error: enough for what a node says."""
-COPIED_BYTES: Final = 32 * 1024
-"""A body that is sent in one piece with its head."""
-LIMITS: Final = HeadLimits()
-
-
-@attrs.frozen(kw_only=True)
-class Place:
-    """A proxy port.
-
-    Attributes:
-        url: as given.
-        host: for the Host of requests.
-        target: the path of requests.
-        endpoint: how to connect.
-    """
-
-    url: str
-    host: bytes
-    target: bytes
-    endpoint: IStreamClientEndpoint
-
-
-def place_of(reactor: Any, url: str, ca: str, timeout_s: float) -> Place:
-    """The proxy port of a URL.
-
-    Raises:
-        UnusableCertificateError: `ca` cannot be used.
-    """
-    parsed = urlsplit(url)
-    secure = parsed.scheme == "https"
-    host = parsed.hostname or ""
-    port = parsed.port or (443 if secure else 80)
-    endpoint = tcp_endpoint(reactor, host, port, timeout_s)
-    if secure:
-        endpoint = wrapClientTLS(client_tls(host, ca), endpoint)
-    return Place(
-        url=url,
-        host=parsed.netloc.encode("idna" if not parsed.netloc.isascii() else "ascii"),
-        target=(parsed.path or "/").encode("ascii"),
-        endpoint=endpoint,
-    )
-
-
-def request_of(plan: BenchPlan, place: Place, endpoint: str, fields: Sequence[tuple[str, str]] = ()) -> bytes:
-    """The head of a request for an endpoint."""
-    method = "GET" if plan.websocket else plan.method
-    lines = [f"{method} {place.target.decode()} HTTP/1.1", f"Host: {place.host.decode()}"]
-    lines += [f"x-pico-endpoint: {endpoint}", f"User-Agent: picoctl/{__version__}"]
-    lines += [f"{name}: {value}" for name, value in fields]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
-
-
-class Free(Protocol):
-    """Who decides what a client does next."""
-
-    def __call__(self, client: Client) -> None: ...
-
-
-class Wire(TwistedProtocol, ABC):
-    """One connection of a client. What is spoken on it is said by its kinds.
-
-    Attributes:
-        received_bytes: since this was last set to 0.
-    """
-
-    transport: Any
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-        self.received_bytes = 0
-        self.gone = False
-
-    def logPrefix(self) -> str:
-        return "client"
-
-    def connectionMade(self) -> None:
-        if isinstance(self.transport, Connection):
-            self.transport.protocol = self  # endpoints leave one of theirs between
-        tune(self.transport, tunnel=False)
-        self.write = writer(self.transport)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.gone = True
-        self.ended()
-        self.client.lost(self, explain_tls(reason))
-
-    def ended(self) -> None:
-        """The connection is at its end; an answer that goes up to there is whole now."""
-
-    @abstractmethod
-    def ask(self) -> int:
-        """Send the next request; how many bytes that were."""
-
-    def close(self) -> None:
-        """Close it."""
-        self.gone = True
-        self.transport.loseConnection()
-
-    def abort(self) -> None:
-        """Cut it."""
-        self.gone = True
-        self.transport.abortConnection()
+"""The seconds that a client waits after a connection that failed: a closed port must not be dialled in a loop."""
 
 
 class Client:
@@ -150,7 +34,7 @@ class Client:
         place: where it connects.
         make: its kind of connection.
         sweep: watches the time-outs.
-        later: the reactor's callLater.
+        reactor: wakes it after a connection that failed.
         timeout_s: for one request.
         free: called whenever it has nothing to do.
     """
@@ -161,16 +45,16 @@ class Client:
         make: Callable[[Client], Wire],
         *,
         sweep: Sweep,
-        later: Callable[..., Any],
+        reactor: IReactorTime,
         timeout_s: float,
-        free: Free,
+        free: Callable[[Client], None],
     ) -> None:
         self.place = place
         self.deadline = NEVER
         self._factory = Factory.forProtocol(lambda: make(self))
         self._factory.noisy = False
         self._sweep = sweep
-        self._later = later
+        self._reactor = reactor
         self._timeout_s = timeout_s
         self._free = free
         self._wire: Wire | None = None
@@ -217,7 +101,7 @@ class Client:
 
     def _not_connected(self, failure: Failure) -> None:
         self._connecting = None
-        if not failure.check(CancelledError) or self._record is not None:
+        if not isinstance(failure.value, CancelledError) or self._record is not None:
             self.failed(f"no connection: {why_not_connected(failure)}")
 
     def ready(self, wire: Wire) -> None:
@@ -305,99 +189,6 @@ class Client:
         self._record = None
         self._sweep.discard(self)
         if pause_s:
-            self._later(pause_s, self._free, self)
+            self._reactor.callLater(pause_s, self._free, self)
         else:
             self._free(self)
-
-
-class HttpWire(Wire):
-    """A kept connection with one request after the other.
-
-    Args:
-        client: whose it is.
-        heads: of requests, taken in turn; shared by all connections to a proxy port.
-        body: of each request.
-        plan: what is expected of the answers.
-        first: which of them is first.
-    """
-
-    def __init__(self, client: Client, heads: Sequence[bytes], body: bytes, plan: BenchPlan, first: int) -> None:
-        super().__init__(client)
-        self._heads = heads
-        self._body = body
-        self._turn = first
-        self._method = plan.method.encode("ascii")
-        self._expected_bytes = plan.answer_bytes
-        self._http = ClientConnection(LIMITS)
-        self._head: ResponseHead | None = None
-        self._body_bytes = 0
-        self._error_body = b""
-
-    def connectionMade(self) -> None:
-        super().connectionMade()
-        self.client.ready(self)
-
-    def ask(self) -> int:
-        head = self._heads[self._turn % len(self._heads)]
-        self._turn += 1
-        self._head = None
-        self._body_bytes = 0
-        self._http.expect(self._method, upgrade=False)
-        body = self._body
-        if len(body) <= COPIED_BYTES:
-            self.write(head + body)
-        else:
-            self.write(head)
-            self.write(body)
-        return len(head) + len(body)
-
-    def dataReceived(self, data: bytes) -> None:
-        self.received_bytes += len(data)
-        self._http.receive(data)
-        self._read()
-
-    def ended(self) -> None:
-        if self._head is not None:
-            self._http.receive_eof()
-            self._read()
-
-    def _read(self) -> None:
-        try:
-            while (event := self._http.next_event()) is not None:
-                if isinstance(event, bytes):
-                    self._body_bytes += len(event)
-                    if self._head is not None and self._head.status != 200:
-                        self._error_body = (self._error_body + event)[:MAX_ERROR_BYTES]
-                elif event is END:
-                    self._judge()
-                    return
-                elif isinstance(event, ResponseHead) and event.status >= 200:
-                    self._head = event
-                    self._error_body = b""
-        except Http1Error as error:
-            self.client.failed(f"not HTTP: {error}")
-
-    def _judge(self) -> None:
-        head, self._head = self._head, None
-        assert head is not None
-        keep = self._http.reusable and not self.gone
-        if head.status != 200:
-            self.client.failed(error_of(head, self._error_body), keep=keep)
-        elif head.get(b"server") != SERVER:
-            self.client.failed("an answer of another service", keep=keep)
-        elif self._body_bytes != self._expected_bytes:
-            self.client.failed("an answer of another length", keep=keep)
-        else:
-            self.client.answered(self, keep=keep)
-
-
-def error_of(head: ResponseHead, body: bytes) -> str:
-    """An answer that is an error, in few words: its status, and what a node says."""
-    try:
-        words = json.loads(body).get("error")
-    except (ValueError, AttributeError, RecursionError):
-        words = None
-    return f"{head.status} {words}" if isinstance(words, str) and len(words) < 100 else str(head.status)
-
-
-__all__ = ["CLOSED", "TIMEOUT", "Client", "HttpWire", "Place", "Wire", "error_of", "place_of", "request_of"]

@@ -1,13 +1,14 @@
 """The service behind a bench's endpoints. It answers calls inside the agent, without a connection to anything.
 
 So what is measured is the cluster, and as little as can be of this process. A request gets its own body back, or one of
-a size that was asked for; a WebSocket gets each message back. All of it in versions 1 and 2 of the protocol, streamed
-and with flow control, as a good service would.
+a size that was asked for; a WebSocket gets each message back when it is whole. All of it in versions 1 and 2 of the
+protocol, streamed and with flow control, as a good service would.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from zope.interface import implementer
@@ -17,7 +18,7 @@ from pico_twisted.core.http1.head import End, RequestHead
 from pico_twisted.core.protocol_limits import REQUEST_LIMITS
 from pico_twisted.core.rpc.frames import PROTOCOL
 from pico_twisted.core.rpc.http import CallProtocolError, RequestStream
-from pico_twisted.ctl.bench.frames import CLOSE, FrameError, FrameReader, accept_of, frame_header
+from pico_twisted.ctl.bench.messages import FrameCount, Message, OtherMessage, accept_of
 from pico_twisted.net.interfaces import ICallAcceptor, ICallReceiver
 from pico_twisted.net.tunnel import SEND_HIGH_BYTES
 
@@ -42,11 +43,13 @@ class EchoService:
 
     Args:
         body: what every request is answered with; None for its own body.
+        message: the only one that WebSockets get, and send back.
         drain_requested: called with a tunnel whose node asks for a replacement.
     """
 
-    def __init__(self, body: bytes | None, drain_requested: Any) -> None:
+    def __init__(self, body: bytes | None, message: Message, drain_requested: Callable[[object], None]) -> None:
         self.body = body
+        self.message = message
         self._drain_requested = drain_requested
 
     def call_opened(self, tunnel: Any, call: Any, kind: int, payload: bytes, more: bool) -> EchoCall:
@@ -72,7 +75,7 @@ class EchoCall:
         self._tunnel = tunnel
         self._call = call
         self._stream = RequestStream(tunnel.version, REQUEST_LIMITS)
-        self._frames: FrameReader | None = None  # after an upgrade
+        self._frames: FrameCount | None = None  # after an upgrade
         self._out: deque[bytes] = deque()
         self._owed = 0
         self._ended = False
@@ -84,7 +87,7 @@ class EchoCall:
         try:
             for event in self._stream.feed(payload, more):
                 self._take(event, more)
-        except (Http1Error, CallProtocolError, FrameError) as error:
+        except (Http1Error, CallProtocolError, OtherMessage) as error:
             self._tunnel.reset(self._call, PROTOCOL, str(error))
             return
         self._send()
@@ -105,7 +108,8 @@ class EchoCall:
         frames = self._frames
         if isinstance(event, bytes):
             if frames is not None:
-                self._echo_frames(frames, event)
+                for _ in range(frames.feed(event)):
+                    self._out.extend(_pieces(self._service.message.returned))
             elif self._service.body is None and not self._head_only:
                 self._out.append(event)
         elif isinstance(event, RequestHead):
@@ -114,12 +118,12 @@ class EchoCall:
             self._ended = True
             body = self._service.body
             if body and frames is None and not self._head_only:
-                self._out.extend(body[at : at + _PIECE_BYTES] for at in range(0, len(body), _PIECE_BYTES))
+                self._out.extend(_pieces(body))
 
     def _begin(self, head: RequestHead, more: bool) -> None:
         if head.upgrade is not None:
             self._stream.upgraded()
-            self._frames = FrameReader(masked=True)
+            self._frames = FrameCount(self._service.message.sent)
             self._out.append(_SWITCHING % accept_of(head.get(b"sec-websocket-key") or b""))
             return
         self._head_only = head.method == b"HEAD"
@@ -129,14 +133,6 @@ class EchoCall:
             length = 0
         fields = b"" if length is None else b"Content-Length: %d\r\n" % length
         self._out.append(b"HTTP/1.1 200 OK\r\nServer: %b\r\n%b\r\n" % (SERVER, fields))
-
-    def _echo_frames(self, frames: FrameReader, data: bytes) -> None:
-        for opcode, length, piece, _ in frames.feed(data):
-            if length >= 0:
-                self._out.append(frame_header(opcode, length, masked=False))
-            if piece:
-                self._out.append(piece)
-            self._ended = self._ended or opcode == CLOSE
 
     def _send(self) -> None:
         """Hand over what there is, as far as the tunnel wants it; then the request may go on as well."""
@@ -152,3 +148,7 @@ class EchoCall:
         if not out and not call.closed:
             owed, self._owed = self._owed, 0
             tunnel.consumed(call, owed)
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    return (data[at : at + _PIECE_BYTES] for at in range(0, len(data), _PIECE_BYTES))

@@ -1,48 +1,52 @@
 """A distribution of times, kept in little memory however many there are.
 
-Each time goes to a bucket whose width is at most a thousandth of it (11 significant bits of its nanoseconds), and a
-percentile is the upper edge of its bucket: so no figure is too small, and none is more than 0.1 % too large. The
-buckets are a dictionary, so only those that were hit cost anything. The package `hdrhistogram` does the same; it would
-bring setuptools and pbr to every machine with an agent.
+Each time is counted in a bucket that is a thousandth wide, and a percentile is the upper edge of its bucket: so no
+figure is too small, and none is more than 0.1 % too large. The buckets are those of a logarithmic scale, in a
+dictionary, so only those that were hit cost anything.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Final
 
-PRECISION_BITS: Final = 11
-_NS: Final = 1_000_000_000
+STEPS: Final = 1001
+"""The number of buckets in which times grow by the factor e; each is then a little less than a thousandth wide."""
+LEAST_S: Final = 1e-9
+"""The shortest time that is told apart, in seconds; the clock has no shorter one."""
 CURVE: Final = (
     *range(0, 90, 5),
     *(90, 92, 94, 95, 96, 97, 98, 99, 99.25, 99.5, 99.75, 99.9, 99.95, 99.99, 99.995, 99.999, 99.9999),
 )
-"""The percentiles of a curve, denser where it is looked at."""
+"""The percentages for which a curve has points, denser where people look."""
 
 
 class Latencies:
-    """Counts times, and tells how they are distributed."""
+    """Counts times, and tells how they are distributed.
 
-    __slots__ = ("_buckets", "_max_s", "_min_s", "_sum_s")
+    Attributes:
+        max_s: the longest time in seconds; 0 of none.
+    """
+
+    __slots__ = ("_buckets", "_min_s", "_sum_s", "max_s")
 
     def __init__(self) -> None:
         self._buckets: Counter[int] = Counter()
         self._sum_s = 0.0
         self._min_s = math.inf
-        self._max_s = 0.0
+        self.max_s = 0.0
 
     def add(self, seconds: float) -> None:
-        """Count one time; one below nothing counts as nothing."""
+        """Count one time; a negative one counts as 0."""
         seconds = max(seconds, 0.0)
-        ns = int(seconds * _NS)
-        shift = max(0, ns.bit_length() - PRECISION_BITS)
-        self._buckets[((ns >> shift) + 1) << shift] += 1
+        self._buckets[math.ceil(math.log(max(seconds, LEAST_S)) * STEPS)] += 1
         self._sum_s += seconds
         self._min_s = min(self._min_s, seconds)
-        self._max_s = max(self._max_s, seconds)
+        self.max_s = max(self.max_s, seconds)
 
     @property
     def count(self) -> int:
@@ -51,34 +55,22 @@ class Latencies:
 
     @property
     def mean_s(self) -> float:
-        """Their mean; 0 of none."""
-        count = self.count
-        return self._sum_s / count if count else 0.0
+        """Their mean in seconds; 0 of none."""
+        return self._sum_s / (self.count or 1)
 
     @property
     def min_s(self) -> float:
-        """The shortest; 0 of none."""
+        """The shortest in seconds; 0 of none."""
         return self._min_s if self._buckets else 0.0
 
-    @property
-    def max_s(self) -> float:
-        """The longest; 0 of none."""
-        return self._max_s
-
-    def percentiles(self, percents: Sequence[float]) -> Iterator[float]:
-        """For each percentage, in rising order, the time that so many per cent of all took at most; 0 of none."""
-        edges = sorted(self._buckets)
-        below = list(accumulate(self._buckets[edge] for edge in edges))
-        total = below[-1] if below else 0
-        at = 0
-        for percent in percents:
-            if not total:
-                yield 0.0
-                continue
-            rank = max(1, math.ceil(total * percent / 100 - 1e-9))
-            while below[at] < rank:
-                at += 1
-            yield min(edges[at] / _NS, self._max_s)
+    def percentiles(self, percents: Sequence[float]) -> list[float]:
+        """For each percentage, the time in seconds that so many per cent of all took at most; 0 of none."""
+        if not self._buckets:
+            return [0.0] * len(percents)
+        buckets = sorted(self._buckets)
+        below = list(accumulate(self._buckets[bucket] for bucket in buckets))
+        ranks = [max(1, math.ceil(below[-1] * percent / 100 - 1e-9)) for percent in percents]
+        return [min(math.exp(buckets[bisect_left(below, rank)] / STEPS), self.max_s) for rank in ranks]
 
     def known(self, percents: Sequence[float]) -> list[float]:
         """Those of the percentages that the count can tell: above each of them there is one time at least."""
@@ -86,6 +78,6 @@ class Latencies:
         return [percent for percent in percents if round(count * (100 - percent), 6) >= 100]
 
     def curve(self) -> list[tuple[float, float]]:
-        """Points of the distribution for a plot: per cent, seconds. None but the last beyond what the count tells."""
+        """Points of the distribution: per cent, seconds. Only the last one is beyond what the count tells."""
         percents = [*self.known(CURVE), 100.0]
         return list(zip(percents, self.percentiles(percents), strict=True)) if self._buckets else []

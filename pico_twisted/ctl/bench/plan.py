@@ -16,9 +16,12 @@ MAX_RATE: Final = 1_000_000.0
 MAX_CHURN: Final = 1_000.0
 SPARE_FILES: Final = 64
 """Open files beyond the connections."""
-METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+BODIES: Final = ("POST", "PUT", "PATCH")
+"""The methods whose requests have a body."""
+METHODS: Final = ("GET", "HEAD", *BODIES, "DELETE", "OPTIONS")
+"""The methods that a bench can use."""
 SMALL_BYTES: Final = 128
-"""A body whose size nobody gave."""
+"""The size in bytes of a body for which none was given."""
 
 
 @attrs.frozen(kw_only=True)
@@ -62,6 +65,11 @@ class BenchPlan:
     request_bytes: int
     response_bytes: int | None
     timeout_s: float
+
+    @property
+    def things(self) -> str:
+        """The word for what is sent."""
+        return "messages" if self.websocket else "requests"
 
     @property
     def answer_bytes(self) -> int:

@@ -10,20 +10,20 @@ from pico_twisted.ctl.bench.plan import BenchPlan
 from pico_twisted.ctl.bench.record import Outcome
 
 PERCENTS: Final = (50.0, 75.0, 90.0, 99.0, 99.9, 99.99)
+"""The percentages that are told of each distribution."""
 BUSY: Final = 0.9
-"""Of a core: a bench that needs more measures itself."""
+"""The part of a core from which on a bench measures itself."""
 _KIB: Final = 1024
 
 
 def as_text(outcome: Outcome) -> str:
     """The report."""
     record, elapsed_s = outcome.record, max(outcome.elapsed_s, 1e-9)
-    things = "messages" if outcome.plan.websocket else "requests"
     done = record.latencies.count
     lines = [
         title(outcome.plan) + (", interrupted" if outcome.interrupted else ""),
         "",
-        f"{things:<10}{done:,} in {outcome.elapsed_s:.1f} s, {done / elapsed_s:,.0f} a second",
+        f"{outcome.plan.things:<10}{done:,} in {outcome.elapsed_s:.1f} s, {done / elapsed_s:,.0f} a second",
         f"{'failed':<10}{record.errors.total():,}",
     ]
     lines += [f"{'':<10}{count:>8,}  {escaped(kind)}" for kind, count in record.errors.most_common()]

@@ -15,17 +15,18 @@ import click
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import ReactorNotRunning
-from twisted.internet.task import deferLater
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogBeginner
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pico_twisted.ctl.bench.agents import Agents
-from pico_twisted.ctl.bench.clients import TIMEOUT, Client, HttpWire, Place, place_of, request_of
-from pico_twisted.ctl.bench.load import Load
+from pico_twisted.ctl.bench.clients import TIMEOUT, Client
 from pico_twisted.ctl.bench.plan import BenchPlan
 from pico_twisted.ctl.bench.record import Outcome, Record
-from pico_twisted.ctl.ends import INTERRUPTED, NoAnswer
+from pico_twisted.ctl.bench.traffic import Traffic
+from pico_twisted.ctl.bench.wires import HttpWire, Place, place_of, request_of
+from pico_twisted.ctl.exits import INTERRUPTED, NoAnswer
 from pico_twisted.net.tls.server import UnusableCertificateError
 
 PROGRESS_S: Final = 0.5
@@ -53,7 +54,7 @@ class Bench:
         self._plan = plan
         self._progress = progress
         self._agents = Agents(reactor, plan)
-        self._load: Load | None = None
+        self._traffic: Traffic | None = None
         self._measured: Deferred[None] = Deferred()
         self._measuring = False
         self._interrupted = False
@@ -72,7 +73,7 @@ class Bench:
         result = self._result
         if isinstance(result, Outcome):
             return result
-        if result is not None and not result.check(CancelledError):
+        if result is not None and not isinstance(result.value, CancelledError):
             result.raiseException()
         raise click.exceptions.Exit(INTERRUPTED)
 
@@ -117,12 +118,12 @@ class Bench:
             for place in places:
                 self._show(f"asking {place.url}")
                 await self._reach(place)
-            self._load = Load(self._reactor, plan, places, agents.endpoints, agents.sweep)
-            return await self._measure(self._load)
+            self._traffic = Traffic(self._reactor, plan, places, agents.endpoints, agents.sweep)
+            return await self._measure(self._traffic)
         finally:
             self._show("ending")
-            if self._load is not None:
-                self._load.close()
+            if self._traffic is not None:
+                self._traffic.close()
             await agents.stop()
             self._show("")
 
@@ -152,12 +153,12 @@ class Bench:
         """Make one small request for an endpoint; what was wrong with its answer, or nothing."""
         plan = attrs.evolve(self._plan, method="HEAD", websocket=False)
         done: Deferred[None] = Deferred()
-        heads = [request_of(plan, place, endpoint)]
+        heads = [request_of(plan.method, place, endpoint)]
         client = Client(
             place,
             lambda client: HttpWire(client, heads, b"", plan, 0),
             sweep=self._agents.sweep,
-            later=lambda _, call, *arguments: call(*arguments),
+            reactor=self._reactor,
             timeout_s=plan.timeout_s,
             free=lambda _: done.callback(None),
         )
@@ -171,40 +172,40 @@ class Bench:
 
     # The load
 
-    async def _measure(self, load: Load) -> Outcome:
+    async def _measure(self, traffic: Traffic) -> Outcome:
         plan, agents = self._plan, self._agents
         gc.freeze()
         gc.set_threshold(GC_OBJECTS, 20, 50)
         self._measuring = True
         if plan.warm_up_s:
             self._show("warming up")
-            load.begin()
+            traffic.begin()
             await self._until_measured(plan.warm_up_s)
         begun_at, cpu_s = time.perf_counter(), time.process_time()
         if not self._interrupted:
             agents.start_churn()
-            all_begun = load.begin(plan.requests)
+            all_begun = traffic.begin(plan.requests)
             if plan.requests is not None:
                 all_begun.addCallback(lambda _: self._time_is_up())
-            watching = self._watch(load, begun_at)
+            watching = self._watch(traffic, begun_at)
             await self._until_measured(plan.duration_s)
-            watching.cancel()
+            watching.stop()
         else:
-            load.record = Record()
+            traffic.record = Record()
         ended_at = time.perf_counter()
         cpu_s = time.process_time() - cpu_s
         churn = agents.end_churn()
-        unsent = load.unsent(ended_at) if plan.requests is None else 0
+        unsent = traffic.unsent(ended_at) if plan.requests is None else 0
         self._show("waiting for the last answers")
         wait_s = INTERRUPTED_WAIT_S if self._interrupted else plan.timeout_s + 1.0
         try:
-            await load.end().addTimeout(wait_s, self._reactor)
+            await traffic.end().addTimeout(wait_s, self._reactor)
         except DeferredTimeout:
-            load.close()
+            traffic.close()
         return Outcome(
             plan=plan,
-            record=load.record,
-            elapsed_s=max(load.record.last_at, ended_at) - begun_at,
+            record=traffic.record,
+            elapsed_s=max(traffic.record.last_at, ended_at) - begun_at,
             unsent=unsent,
             churn=churn,
             cpu=cpu_s / max(ended_at - begun_at, 1e-9),
@@ -224,25 +225,25 @@ class Bench:
         if not self._measured.called:
             self._measured.callback(None)
 
-    def _watch(self, load: Load, begun_at: float) -> Deferred[None]:
-        """Show how far it is, again and again; cancel it when it is over."""
+    def _watch(self, traffic: Traffic, begun_at: float) -> LoopingCall:
+        """Show how far it is, again and again, until this is stopped."""
+        before, before_at = 0, begun_at
 
-        async def watch() -> None:
-            before, before_at = 0, begun_at
-            while True:
-                await deferLater(self._reactor, PROGRESS_S)
-                record, at = load.record, time.perf_counter()
-                count = record.latencies.count
-                p99_s = next(record.latencies.percentiles([99]))
-                self._show(
-                    f"{at - begun_at:.1f} s: {count:,} {'messages' if self._plan.websocket else 'requests'}, "
-                    f"{(count - before) / (at - before_at):,.0f} a second, p99 {p99_s * 1000:.1f} ms, "
-                    f"{record.errors.total():,} failed"
-                )
-                before, before_at = count, at
+        def look() -> None:
+            nonlocal before, before_at
+            record, at = traffic.record, time.perf_counter()
+            count = record.latencies.count
+            (p99_s,) = record.latencies.percentiles([99])
+            self._show(
+                f"{at - begun_at:.1f} s: {count:,} {self._plan.things}, "
+                f"{(count - before) / (at - before_at):,.0f} a second, p99 {p99_s * 1000:.1f} ms, "
+                f"{record.errors.total():,} failed"
+            )
+            before, before_at = count, at
 
-        watching = Deferred.fromCoroutine(watch())
-        watching.addErrback(lambda failure: failure.trap(CancelledError) and None)
+        watching = LoopingCall(look)
+        watching.clock = self._reactor
+        watching.start(PROGRESS_S, now=False)
         return watching
 
     def _show(self, text: str) -> None:

@@ -11,30 +11,32 @@ import click
 from pico_twisted.core.text import escaped
 
 OK: Final = 0
+"""The exit status when all is well."""
 NO: Final = 1
-USAGE: Final = 2
+"""The exit status when there is an answer, and it is no."""
 NO_ANSWER: Final = 3
+"""The exit status when there is no answer. (2 is click's, for a command line that does not make sense.)"""
 INTERRUPTED: Final = 130
-"""As a shell reports a process that SIGINT ended."""
+"""The exit status that a shell reports for a process that SIGINT ended."""
 CUT_OFF: Final = 141
-"""As a shell reports a process that SIGPIPE ended: whoever was to read our output wants no more of it."""
+"""The exit status that a shell reports for a process that SIGPIPE ended: the reader of our output wants no more."""
 
 
-class Ended(click.ClickException):
-    """picoctl ends with a message on stderr, of one line or several. See the two kinds below."""
+class ExitWithMessage(click.ClickException):
+    """picoctl ends with a message of one line or several on stderr. The exit status depends on the kind of the end."""
 
     def show(self, file: object = None) -> None:
         for line in self.message.splitlines():
             click.echo(f"picoctl: {escaped(line)}", err=True)
 
 
-class SaidNo(Ended):
+class SaidNo(ExitWithMessage):
     """There is an answer, and it is no."""
 
     exit_code = NO
 
 
-class NoAnswer(Ended):
+class NoAnswer(ExitWithMessage):
     """There is no answer, or it makes no sense."""
 
     exit_code = NO_ANSWER

@@ -17,17 +17,18 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
-from pico_twisted.ctl.bench.clients import Client, HttpWire, Place, request_of
+from pico_twisted.ctl.bench.clients import Client
 from pico_twisted.ctl.bench.echo import body_of
-from pico_twisted.ctl.bench.plan import BenchPlan
+from pico_twisted.ctl.bench.messages import message_of
+from pico_twisted.ctl.bench.plan import BODIES, BenchPlan
 from pico_twisted.ctl.bench.record import Record
-from pico_twisted.ctl.bench.websocket import WebSocketWire
+from pico_twisted.ctl.bench.wires import HttpWire, Place, WebSocketWire, Wire, request_of, upgrade_of
 from pico_twisted.net.turn import Sweep
 
 ENDLESS: Final = math.inf
 
 
-class Load:
+class Traffic:
     """The clients, and what they do.
 
     Args:
@@ -56,7 +57,7 @@ class Load:
                 places[number % len(places)],
                 make,
                 sweep=sweep,
-                later=reactor.callLater,
+                reactor=reactor,
                 timeout_s=plan.timeout_s,
                 free=self._free,
             )
@@ -153,19 +154,23 @@ class Load:
             ended.callback(None)
 
 
-def _makers(plan: BenchPlan, places: Sequence[Place], endpoints: Sequence[str]) -> list[Callable[[Client], Any]]:
+def _makers(plan: BenchPlan, places: Sequence[Place], endpoints: Sequence[str]) -> list[Callable[[Client], Wire]]:
     """For each client, what makes its connections. Those of one proxy port begin at different endpoints."""
     body = body_of(plan.request_bytes)
     if plan.websocket:
+        message = message_of(body)
 
-        def messages(endpoint: str) -> Callable[[Client], WebSocketWire]:
-            return lambda client: WebSocketWire(client, endpoint, plan, body)
+        def web_socket(number: int) -> Callable[[Client], Wire]:
+            endpoint = endpoints[number % len(endpoints)]
+            return lambda client: WebSocketWire(client, upgrade_of(client.place, endpoint), message)
 
-        return [messages(endpoints[number % len(endpoints)]) for number in range(plan.connections)]
-    length = [("Content-Length", str(len(body)))] if body or plan.method in ("POST", "PUT", "PATCH") else []
-    heads = {place.url: [request_of(plan, place, endpoint, length) for endpoint in endpoints] for place in places}
+        return [web_socket(number) for number in range(plan.connections)]
+    length = [("Content-Length", str(len(body)))] if body or plan.method in BODIES else []
+    heads = {
+        place.url: [request_of(plan.method, place, endpoint, length) for endpoint in endpoints] for place in places
+    }
 
-    def plain(number: int) -> Callable[[Client], HttpWire]:
+    def plain(number: int) -> Callable[[Client], Wire]:
         return lambda client: HttpWire(client, heads[client.place.url], body, plan, number)
 
     return [plain(number) for number in range(plan.connections)]
