@@ -160,9 +160,7 @@ def _relay() -> None:
     from pico_twisted.net.routing import pending_call as calls
 
     link_request.relayed_request = lambda payload, limits: None
-    calls.RelayedResponse = lambda limits, method, upgrade_asked: ResponseStream(  # type: ignore[assignment,misc]
-        2, limits, method, upgrade_asked
-    )
+    calls.RelayedResponse = ResponseStream  # type: ignore[assignment,misc]
 
 
 WAYS: Final[dict[str, tuple[str, Callable[[], None]]]] = {

@@ -32,6 +32,7 @@ from pico_twisted.config.values import duration_text
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.routing.table import ACTIVE, DRAINING
 from pico_twisted.core.rpc.budget import Budget
+from pico_twisted.core.rpc.v1 import dialect_v1
 from pico_twisted.net.admin.app import AdminApp
 from pico_twisted.net.admin.forward import AdminTls
 from pico_twisted.net.admin.node_status import ADMIN_ADDR, ADMIN_SCHEME, PROXY_ADDR, VERSION, NodeStatus
@@ -119,7 +120,6 @@ class Node(Daemon):
             head_limits=head_limits.onward(),
             max_calls=limits.calls,
             max_calls_per_session=limits.calls_per_session,
-            v1_body_bytes=limits.v1_body_bytes,
         )
         via = b"pico-" + node_id.encode("ascii")
         self._access_log = logging.access_log(config.proxy.access_log, None if worker is None else worker.number)
@@ -160,6 +160,7 @@ class Node(Daemon):
             max_calls=limits.calls_per_session,
             version=__version__,
             end_of_turn=EndOfTurn(reactor),
+            v1=dialect_v1(limits.v1_body_bytes),
         )
         self.upstream = UpstreamFactory(self._tunnel_parts, self.cluster, max_sessions=limits.sessions, reactor=reactor)
         self.cluster.holds_bytes(self.proxy.held_bytes)

@@ -11,6 +11,7 @@ from zope.interface import Attribute, Interface
 from pico_twisted.core.http1.head import ResponseHead
 from pico_twisted.core.protocol_limits import CLOSE_NORMAL
 from pico_twisted.core.rpc.call import Call
+from pico_twisted.core.rpc.dialect import Dialect
 
 
 @attrs.frozen(kw_only=True)
@@ -68,7 +69,8 @@ class ICallAcceptor(Interface):
 class ICallee(Interface):
     """A peer on which calls can be made: the other end of a tunnel, or of a link that may not be open yet."""
 
-    version: int = Attribute("1 or 2")
+    version: int = Attribute("of the protocol, for people")
+    dialect: Dialect = Attribute("the version of the protocol that the peer speaks")
     node_id: str | None = Attribute("the ID of the node at the other end, when it said so")
     agent_id: str = Attribute("who registered; of a link the node's ID")
     peer: str = Attribute("host:port of the other end, as text")

@@ -85,7 +85,6 @@ class NodeParts:
             head_limits=limits,
             max_calls=max_calls,
             max_calls_per_session=max_calls_per_session,
-            v1_body_bytes=v1_body_bytes,
         )
         self.forward_settings = ForwardSettings(
             router=self.cluster,

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from pico_twisted.core.rpc.call import Call
-from pico_twisted.core.rpc.session import (
+from pico_twisted.core.rpc.session_base import (
     DRAINED,
     DRAINING,
     ECHO,
@@ -19,7 +19,7 @@ from pico_twisted.core.rpc.session import (
     OPENED,
     WAS_RESET,
     Event,
-    Session,
+    SessionBase,
     SessionError,
 )
 
@@ -96,7 +96,7 @@ class End:
         error: what ended the session.
     """
 
-    def __init__(self, session: Session, link: Link) -> None:
+    def __init__(self, session: SessionBase, link: Link) -> None:
         self.session = session
         self.link = link
         self.writes = True
@@ -150,14 +150,14 @@ class End:
         return event
 
     def _note(self, event: Event, now: float) -> None:
-        what, call, payload, extra = event
-        if what in (DRAINING, DRAINED, ECHO):
-            self.told.append(what)
-        elif what == WAS_RESET:
-            inbound = self.inbound.get(call)
+        if event[0] == DRAINING or event[0] == DRAINED or event[0] == ECHO:
+            self.told.append(event[0])
+        elif event[0] == WAS_RESET:
+            inbound = self.inbound.get(event[1])
             if inbound is not None:
-                inbound.reset = payload
+                inbound.reset = event[2]
         else:
+            what, call, payload, extra = event
             assert what in (OPENED, FRAME)
             if what == OPENED:
                 self.accepted.append(call)
@@ -181,8 +181,8 @@ class Pump:
 
     def __init__(
         self,
-        left: Session,
-        right: Session,
+        left: SessionBase,
+        right: SessionBase,
         *,
         delay_turns: Callable[[], int] = lambda: 0,
         turn_s: float = 0.001,

@@ -7,8 +7,10 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from pico_twisted.core.rpc.frames import RESET_CODES
-from pico_twisted.core.rpc.session import SEND_HIGH_BYTES
+from pico_twisted.core.rpc.dialect import V2
+from pico_twisted.core.rpc.frames import MAX_BODY_V1, RESET_CODES
+from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
+from pico_twisted.core.rpc.v1 import dialect_v1
 from pico_twisted.net.interfaces import ITunnel
 from pico_twisted.net.tunnel import Closed
 
@@ -93,6 +95,7 @@ class FakeTunnel:
         self.agent_id = agent_id
         self.slot = slot
         self.version = version
+        self.dialect = V2 if version == 2 else dialect_v1(MAX_BODY_V1)
         self.node_id = node_id
         self.peer = "192.0.2.7:50007"
         self.rtt_s = 0.0

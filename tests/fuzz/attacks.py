@@ -11,15 +11,17 @@ import time
 from collections.abc import Callable
 from random import Random
 
+from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc import frames as rpc
-from pico_twisted.core.rpc import session as core
+from pico_twisted.core.rpc import session_base as core
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.call import Call
-from pico_twisted.core.rpc.frames import CREDIT, HTTP, MORE, RESET, RESPONSE, TCP
-from pico_twisted.core.rpc.http import CallProtocolError, Http1Error, RequestStream, ResponseStream
+from pico_twisted.core.rpc.dialect import V2
+from pico_twisted.core.rpc.frames import CREDIT, HTTP, MAX_BODY_V1, MORE, RESET, RESPONSE, TCP
+from pico_twisted.core.rpc.http import CallProtocolError, RequestReader, ResponseReader
 from pico_twisted.core.rpc.session import SessionV2
-from pico_twisted.core.rpc.session_v1 import SessionV1
+from pico_twisted.core.rpc.v1 import SessionV1, dialect_v1
 from tests.doubles.pump import End, Pump
 from tests.fuzz import mutations
 from tests.peers.websocket import BINARY, CLOSE, CONTINUATION, PING, TEXT, close_payload, frame_bytes, handshake_request
@@ -103,7 +105,7 @@ def _one_step(rng: Random, version: int, pump: Pump, calls: list[Call], served: 
 
 
 def _judge_session(end: End) -> None:
-    end.session._check_invariants()  # type: ignore[attr-defined]
+    end.session._check_invariants()
     if end.error is not None and end.error.code not in (1002, 1008):
         raise Finding(f"an odd close code: {end.error.code}")
     if end.session.call_count() > 4 * MAX_CALLS + core.MAX_OWED_FRAMES:
@@ -116,11 +118,12 @@ def attack_streams(rng: Random) -> None:
     version = rng.choice((1, 2))
     request = rng.random() < 0.5
     good = GET if request else rng.choice((OK, b"HTTP/1.1 200 OK\r\n\r\n", *mutations.HEADS[2:]))
-    stream: RequestStream | ResponseStream
+    dialect = V2 if version == 2 else dialect_v1(MAX_BODY_V1)
+    stream: RequestReader | ResponseReader
     if request:
-        stream = RequestStream(version, limits)
+        stream = dialect.read_request(limits)
     else:
-        stream = ResponseStream(version, limits, rng.choice((b"GET", b"HEAD")), rng.random() < 0.5)
+        stream = dialect.read_response(limits, rng.choice((b"GET", b"HEAD")), rng.random() < 0.5)
     payload = mutations.mutated_http(rng, good)
     cut = rng.randrange(len(payload) + 1)
     with contextlib.suppress(Http1Error, CallProtocolError):

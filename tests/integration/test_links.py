@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest_twisted
 
-from pico_twisted.core.rpc.session import SEND_HIGH_BYTES
+from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from tests.doubles.service import Receiver, echo
 from tests.integration.cluster import SECRET, LinkedNodes
 from tests.integration.harness import GET, eventually

@@ -144,7 +144,7 @@ class ResponseHead:
         upgrade: for a 101 the protocol that begins; for others what the service could change to, or None.
         connection: the lower-case tokens that Connection names.
         index: the first value of each field by lower-case name; made from `fields`.
-        raw: the head as it was read, if it may go on over a node link as it is; else empty.
+        raw: the head as it was read, to go on over a node link as it is; empty when it was made or changed by us.
     """
 
     status: int
@@ -285,7 +285,9 @@ def parse_response_head(data: bytes, limits: HeadLimits) -> ResponseHead:
         length, chunked = None, False
         if status == 101 and upgrade is None:
             raise bad_response("a 101 that names no protocol")
-    return ResponseHead(status, reason, version_11, fields, length, chunked, keep_alive, upgrade, connection, index)
+    return ResponseHead(
+        status, reason, version_11, fields, length, chunked, keep_alive, upgrade, connection, index, data
+    )
 
 
 def _read_status_line(line: bytes) -> tuple[int, bytes, bool]:

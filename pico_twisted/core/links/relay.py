@@ -124,7 +124,7 @@ class RelayedResponse:
         if not self._begun:
             status = _ORDINARY.get(payload[9:13]) if payload[:9] == _VERSION else None
             if status is None:
-                self._whole = ResponseStream(2, self._limits, self._method, self._upgrade_asked)
+                self._whole = ResponseStream(self._limits, self._method, self._upgrade_asked)
                 return self._whole.feed(payload, more)
             self._begun = True
             events.append(ResponseHead(status, fields=[], index={}, raw=payload))

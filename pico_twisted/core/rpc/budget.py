@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from weakref import WeakSet
 
-from pico_twisted.core.rpc.call import NEAR_WINDOW_BYTES, Call
+from pico_twisted.core.rpc.call import NEAR_WINDOW_BYTES, Call, Stream
 
 SHARE_OF_LARGE = 0.5
 """How much of the limit large windows may promise together. A consumer that stops leaves here all that its stream was
@@ -38,7 +38,7 @@ class Budget:
         grown = 2 * call.window
         if grown > NEAR_WINDOW_BYTES:
             others = (other for other in self._large if other is not call)
-            promised = sum(other.window for other in others if not (other.closed or other.receive_ended))
+            promised = sum(other.window for other in others if other.receiving is Stream.OPEN)
             if promised + grown > self.limit * SHARE_OF_LARGE:
                 return False
             self._large.add(call)

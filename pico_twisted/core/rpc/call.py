@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from collections import deque
-from typing import Final
+from typing import Final, Protocol
 
 from pico_twisted.core.rpc import frames
 
@@ -26,15 +27,51 @@ SESSION_FAR_BYTES: Final = 32 * 1024 * 1024
 """The same for larger ones, whose bytes are on their way."""
 
 
-class Call:
-    """One call: what either side knows of its two streams. Made by a `Session` only.
+class CallReceiver(Protocol):
+    """Who gets what arrives for one call. After `reset` or `lost` nothing follows."""
 
-    `receiver` belongs to the glue: whoever gets the events of this call.
+    def frame(self, payload: bytes, more: bool) -> None: ...
+    def reset(self, code: str, text: str) -> None: ...
+    def lost(self) -> None: ...
+    def drained(self) -> None: ...
+
+
+class Stream(enum.Enum):
+    """How far one of the two streams of a call is."""
+
+    OPEN = enum.auto()  # its writer may go on
+    ENDED = enum.auto()  # nothing more is written: ours may still have frames queued, of the peer's the last one came
+    CLOSED = enum.auto()  # nothing more leaves or is taken in: the last frame of ours was taken, or the call is over
+
+
+class Place(enum.Enum):
+    """Where a call stands in the rows of its session."""
+
+    NEW = enum.auto()  # it never had anything to send
+    IN_ROW = enum.auto()
+    IDLE = enum.auto()  # it sent something, and has nothing more to send or no credit
+
+
+class Call:
+    """One call: what either side knows of its two streams. Made by a session only.
+
+    Attributes:
+        id: of a call of ours 0 until its first frame is taken.
+        ours: we are its caller.
+        receiver: who gets the events of this call. It belongs to the glue.
+        queued: bytes of our stream that wait.
+        credit: how many more of them may leave.
+        sending: our stream.
+        receiving: the peer's stream; `CLOSED` once the call is over, and never before.
+        pausing: the writer of our stream was told to pause.
+        window: how much credit the peer's stream is held at.
+        receive_left: what the peer may still send.
+        unconsumed: what came and was not taken by its consumer yet.
+        returned: what was consumed and is not granted again yet.
     """
 
     __slots__ = (
         "__weakref__",
-        "closed",
         "credit",
         "granted_at",
         "id",
@@ -42,18 +79,16 @@ class Call:
         "measured",
         "measured_at",
         "ours",
+        "pausing",
+        "place",
         "queue",
         "queued",
-        "ready",
-        "receiver",
-        "receive_ended",
         "receive_left",
+        "receiver",
+        "receiving",
         "returned",
-        "send_closed",
-        "send_ended",
-        "started",
+        "sending",
         "unconsumed",
-        "waiting",
         "window",
     )
 
@@ -62,27 +97,42 @@ class Call:
     measured_at: float
 
     def __init__(self, call_id: int, kind: int, ours: bool, credit: int) -> None:
-        self.id = call_id  # of a call of ours: 0 until its first frame is taken
+        self.id = call_id
         self.kind = kind
-        self.ours = ours  # we are its caller
-        self.receiver: object = None
-        self.closed = False
-        # our stream
+        self.ours = ours
+        self.receiver: CallReceiver | None = None
         self.queue: deque[bytes | memoryview] = deque()
         self.queued = 0
         self.credit = credit
-        self.send_ended = False  # nothing more will be queued
-        self.send_closed = False  # its last frame was taken
-        self.started = False  # its first frame was taken
-        self.ready = False  # in the session's turn
-        self.waiting = False  # its writer was told to pause
-        # the peer's stream
-        self.receive_ended = False
+        self.sending = Stream.OPEN
+        self.place = Place.NEW
+        self.pausing = False
+        self.receiving = Stream.OPEN
         self.window = WINDOW_BYTES
-        self.receive_left = credit  # what the peer may still send
+        self.receive_left = credit
         self.unconsumed = 0
-        self.returned = 0  # consumed, not granted anew yet
+        self.returned = 0
         self.granted_at = -math.inf
+
+    @property
+    def closed(self) -> bool:
+        """The call is over."""
+        return self.receiving is Stream.CLOSED
+
+    @property
+    def started(self) -> bool:
+        """Of a call of ours: its first frame was taken, so it may have reached the peer."""
+        return self.id != 0
+
+    @property
+    def send_ended(self) -> bool:
+        """Nothing more will be queued."""
+        return self.sending is not Stream.OPEN
+
+    @property
+    def send_closed(self) -> bool:
+        """Nothing of our stream waits any more: its last frame was taken, or the call is over."""
+        return self.sending is Stream.CLOSED
 
     def __repr__(self) -> str:
         return f"<Call {frames.KIND_NAMES.get(self.kind, self.kind)} {self.id} {'ours' if self.ours else 'theirs'}>"

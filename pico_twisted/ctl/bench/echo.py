@@ -17,7 +17,7 @@ from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import End, RequestHead
 from pico_twisted.core.protocol_limits import REQUEST_LIMITS
 from pico_twisted.core.rpc.frames import PROTOCOL
-from pico_twisted.core.rpc.http import CallProtocolError, RequestStream
+from pico_twisted.core.rpc.http import CallProtocolError
 from pico_twisted.ctl.bench.messages import FrameCount, Message, OtherMessage, accept_of
 from pico_twisted.net.interfaces import ICallAcceptor, ICallReceiver
 from pico_twisted.net.tunnel import SEND_HIGH_BYTES
@@ -74,7 +74,7 @@ class EchoCall:
         self._service = service
         self._tunnel = tunnel
         self._call = call
-        self._stream = RequestStream(tunnel.version, REQUEST_LIMITS)
+        self._stream = tunnel.dialect.read_request(REQUEST_LIMITS)
         self._frames: FrameCount | None = None  # after an upgrade
         self._out: deque[bytes] = deque()
         self._owed = 0
@@ -138,7 +138,7 @@ class EchoCall:
         """Hand over what there is, as far as the tunnel wants it; then the request may go on as well."""
         tunnel, call, out = self._tunnel, self._call, self._out
         small = len(out) < 3 and sum(map(len, out)) <= _PIECE_BYTES and call.queued <= SEND_HIGH_BYTES
-        if small or tunnel.version == 1:
+        if small or tunnel.dialect.whole_body_bytes is not None:
             data = b"".join(out)
             out.clear()
             tunnel.send(call, data, not self._ended)

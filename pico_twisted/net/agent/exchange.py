@@ -39,8 +39,8 @@ from pico_twisted.core.http1.head import END, RequestHead, ResponseHead
 from pico_twisted.core.http1.target import IDEMPOTENT
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import FAILED, PROTOCOL, TIMEOUT
-from pico_twisted.core.rpc.http import INTERIM_BYTES, CallProtocolError, RequestStream
-from pico_twisted.core.rpc.session import SEND_HIGH_BYTES
+from pico_twisted.core.rpc.http import INTERIM_BYTES, CallProtocolError
+from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.agent.connection import ServiceConnection
 from pico_twisted.net.interfaces import ICallReceiver
 from pico_twisted.net.routing.linger import LINGER_S, Linger
@@ -124,13 +124,13 @@ class Exchange:
         self._forwarder = forwarder
         self._tunnel = tunnel
         self._call = call
-        self._v2 = tunnel.version == 2
+        self._v2 = tunnel.dialect.whole_body_bytes is None
         self._stage = _OPENING
         self._started = forwarder.seconds()
         self._connection: ServiceConnection | None = None
         self._opening: Deferred[ServiceConnection] | None = None
         # the request
-        self._stream = RequestStream(tunnel.version, forwarder.request_limits)
+        self._stream = tunnel.dialect.read_request(forwarder.request_limits)
         self._method = b""
         self._chunked = False
         self._asked_upgrade = False

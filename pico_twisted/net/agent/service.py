@@ -16,6 +16,7 @@ from pico_twisted.config import AgentConfig, ListenerConfig
 from pico_twisted.core.agent.dial_plan import AgentRandom
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc.budget import Budget
+from pico_twisted.core.rpc.v1 import dialect_v1
 from pico_twisted.net.agent.forwarder import Forwarder
 from pico_twisted.net.agent.gate import Gate
 from pico_twisted.net.agent.pool import ServicePool
@@ -126,6 +127,7 @@ class AgentService(Service):
             max_calls=MAX_CALLS_PER_SESSION,
             version=version,
             end_of_turn=end_of_turn,
+            v1=dialect_v1(config.limits.v1_body_bytes),
         )
         self._stopping: Deferred[None] | None = None
         self._waiters: list[Deferred[None]] = []

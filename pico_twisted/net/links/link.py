@@ -24,6 +24,7 @@ from zope.interface import implementer
 
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY
 from pico_twisted.core.rpc.call import Call
+from pico_twisted.core.rpc.dialect import V2
 from pico_twisted.core.rpc.frames import CANCELLED, HTTP, REFUSED_NOT_HERE
 from pico_twisted.core.rpc.session import SessionV2
 from pico_twisted.net.interfaces import ICallAcceptor, ICallee, ICallReceiver
@@ -60,6 +61,7 @@ class Link:
     """
 
     version = 2
+    dialect = V2
     endpoint = ""
     slot = ""
 

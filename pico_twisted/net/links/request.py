@@ -39,7 +39,7 @@ from pico_twisted.core.rpc.frames import (
     TIMEOUT,
 )
 from pico_twisted.core.rpc.http import INTERIM_BYTES, CallProtocolError, RequestStream
-from pico_twisted.core.rpc.session import SEND_HIGH_BYTES
+from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.interfaces import ICallReceiver, IDownstream
 from pico_twisted.net.routing.forward import Forward, ForwardSettings
 from pico_twisted.net.routing.linger import LINGER_S, Linger
@@ -131,7 +131,7 @@ class LinkRequest:
             head, body = relayed
             endpoint = normal_endpoint_id(head.endpoint)
         else:
-            self._stream = RequestStream(2, REQUEST_LIMITS)
+            self._stream = RequestStream(REQUEST_LIMITS)
             try:
                 events = self._stream.feed(payload, more)
             except (Http1Error, CallProtocolError) as error:

@@ -46,7 +46,6 @@ class ClusterService(Service):
         head_limits: for the heads of responses.
         max_calls: pending calls at once.
         max_calls_per_session: and on one registration.
-        v1_body_bytes: what the body of a v1 agent's response may hold.
         chance: gives numbers from 0 up to 1, to choose among nodes.
 
     Attributes:
@@ -70,7 +69,6 @@ class ClusterService(Service):
         head_limits: HeadLimits,
         max_calls: int,
         max_calls_per_session: int,
-        v1_body_bytes: int,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.node_id = node_id
@@ -85,7 +83,6 @@ class ClusterService(Service):
         self._head_limits = head_limits
         self._max_calls = max_calls
         self._max_calls_per_session = max_calls_per_session
-        self._v1_body_bytes = v1_body_bytes
         self._held: list[Callable[[], int]] = []
         sweep.each(self._measure)
         metrics.gauge("pico_endpoints", "Endpoints that agents of this node serve.", self._count_endpoints)
@@ -182,7 +179,6 @@ class ClusterService(Service):
             payload,
             more,
             self._head_limits,
-            self._v1_body_bytes,
             method,
             upgrade_asked,
             sink,

@@ -29,7 +29,7 @@ from pico_twisted.core.http1.head import KEEP, Keep, RequestHead, ResponseHead
 from pico_twisted.core.http1.target import IDEMPOTENT
 from pico_twisted.core.links.relay import RelayedRequest
 from pico_twisted.core.rpc.frames import CANCELLED, REFUSALS, REFUSED_NOT_HERE, TIMEOUT, UNSUPPORTED
-from pico_twisted.core.rpc.session import SEND_HIGH_BYTES
+from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.interfaces import CallFailed, IDownstream, IPendingCall, IResponseSink, IRouter
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.turn import NEVER, Sweep

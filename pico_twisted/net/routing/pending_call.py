@@ -15,11 +15,12 @@ from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import END, HeadLimits, ResponseHead
 from pico_twisted.core.links.relay import RelayedResponse
 from pico_twisted.core.rpc.frames import CANCELLED, FAILED, HTTP, PROTOCOL, REFUSALS, STOP, UNSUPPORTED
-from pico_twisted.core.rpc.http import CallProtocolError, ResponseStream
+from pico_twisted.core.rpc.http import CallProtocolError, ResponseReader
 from pico_twisted.net.interfaces import CallFailed, ICallReceiver, IPendingCall, IResponseSink
 
 if TYPE_CHECKING:
     from pico_twisted.core.rpc.call import Call
+    from pico_twisted.core.rpc.dialect import Dialect
 
 LOST = "lost"
 """The code of a call whose session ended."""
@@ -55,7 +56,6 @@ class PendingCall:
         payload: bytes,
         more: bool,
         limits: HeadLimits,
-        v1_body_bytes: int,
         method: bytes,
         upgrade_asked: bool,
         sink: IResponseSink,
@@ -63,11 +63,12 @@ class PendingCall:
     ) -> None:
         self._cluster = cluster
         self._sink = sink
-        self._stream: ResponseStream | RelayedResponse
-        if relays and registration.version == 2:
+        dialect: Dialect = registration.dialect
+        self._stream: ResponseReader
+        if relays and dialect.whole_body_bytes is None:
             self._stream = RelayedResponse(limits, method, upgrade_asked)
         else:
-            self._stream = ResponseStream(registration.version, limits, method, upgrade_asked, v1_body_bytes)
+            self._stream = dialect.read_response(limits, method, upgrade_asked)
         self._held = 0
         self._paused = False
         self._ended = False

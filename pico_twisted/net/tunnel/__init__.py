@@ -6,7 +6,7 @@ with their handshakes. Both roles between nodes are in `net.links.handshake`.
 
 from __future__ import annotations
 
-from pico_twisted.core.rpc.session import SEND_HIGH_BYTES
+from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.interfaces import Closed
 from pico_twisted.net.tunnel.base import (
     CLOSE_TIMEOUT_S,

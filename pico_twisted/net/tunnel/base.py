@@ -26,17 +26,19 @@ from zope.interface import implementer
 
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.protocol_limits import CLOSE_BUSY, CLOSE_GOING_AWAY, CLOSE_NORMAL, CLOSE_PROTOCOL
-from pico_twisted.core.rpc import session as rpc
+from pico_twisted.core.rpc import session_base as rpc
 from pico_twisted.core.rpc.budget import Budget
-from pico_twisted.core.rpc.call import Call
+from pico_twisted.core.rpc.call import Call, CallReceiver
+from pico_twisted.core.rpc.dialect import V2, Dialect
 from pico_twisted.core.rpc.frames import (
     DRAIN,
     FAILED,
-    MAX_MESSAGE_V1,
+    MAX_BODY_V1,
     MAX_MESSAGE_V2,
 )
-from pico_twisted.core.rpc.session import SessionError, SessionV2
-from pico_twisted.core.rpc.session_v1 import SessionV1
+from pico_twisted.core.rpc.session import SessionV2
+from pico_twisted.core.rpc.session_base import SessionError
+from pico_twisted.core.rpc.v1 import dialect_v1
 from pico_twisted.core.text import host_port, printable
 from pico_twisted.net.interfaces import Closed, ITunnel
 from pico_twisted.net.observe.metrics import Metrics
@@ -83,6 +85,7 @@ class TunnelParts:
     max_calls: int
     version: str
     end_of_turn: EndOfTurn | None = None
+    v1: Dialect = dialect_v1(MAX_BODY_V1)
 
 
 @implementer(ITunnel, IPushProducer)
@@ -96,6 +99,7 @@ class Tunnel:
 
     # `version` is set with the session: until then Autobahn's client keeps the WebSocket draft's number there
     version: int
+    dialect: Dialect
     node_id: str | None = None
     agent_id = ""
     endpoint = ""
@@ -151,13 +155,12 @@ class Tunnel:
             prepared: a session that was made before the connection, with calls queued in it.
         """
         parts = self.parts
-        make = SessionV2 if version == 2 else SessionV1
+        dialect = self.dialect = V2 if version == 2 else parts.v1
         self.version = version
         self.closed: Deferred[Closed] = Deferred()
         self.gone: Deferred[None] = Deferred()
-        self.maxMessagePayloadSize = MAX_MESSAGE_V2 if version == 2 else MAX_MESSAGE_V1
-        self.maxFramePayloadSize = self.maxMessagePayloadSize
-        self.session = prepared or make(
+        self.maxMessagePayloadSize = self.maxFramePayloadSize = dialect.max_message_bytes
+        self.session = prepared or dialect.session(
             asks_always=asks_always,
             serves=serves,
             max_calls=parts.max_calls,
@@ -318,7 +321,7 @@ class Tunnel:
                 if call.receiver is not None:
                     call.receiver.reset(payload, extra)
         elif what == rpc.ECHO:
-            self.session.took(max(0.0, self.parts.clock.seconds() - self._asked_at))
+            self.session.record_rtt(max(0.0, self.parts.clock.seconds() - self._asked_at))
             self._count_round_trip(self.session.rtt_s)
         elif what == rpc.DRAINED:
             self._drain_answered()
@@ -473,7 +476,7 @@ class Tunnel:
         """Bytes that this session makes the process hold."""
         return int(self.session.held_bytes()) + self._partial_bytes
 
-    def call(self, kind: int, payload: bytes, more: bool, receiver: object) -> Call:
+    def call(self, kind: int, payload: bytes, more: bool, receiver: CallReceiver) -> Call:
         """Open a call; its events go to `receiver`."""
         call: Call = self.session.call(kind, payload, more)
         call.receiver = receiver
@@ -499,8 +502,7 @@ class Tunnel:
 
     def consumed(self, call: Call, count: int) -> None:
         """Payload was taken by our consumer."""
-        self.session.consumed(call, count, self.parts.clock.seconds())
-        if not self._due and self.session.has_output():
+        if self.session.consumed(call, count, self.parts.clock.seconds()) and not self._due:
             self._output()
 
     def ask(self) -> None:

@@ -23,7 +23,7 @@ from pico_twisted.core.rpc.frames import (
     HEARTBEAT_PAYLOAD,
     SUBPROTOCOL_V2,
 )
-from pico_twisted.core.rpc.session import HEARTBEAT_S
+from pico_twisted.core.rpc.session_base import HEARTBEAT_S
 from pico_twisted.core.text import NAME_PATTERN, printable
 from pico_twisted.net.socket.options import half_close
 from pico_twisted.net.tunnel.base import (

@@ -154,7 +154,7 @@ class TestResponse:
     )
     def test_what_is_read_in_full(self, first: bytes) -> None:
         """A 502 may say that no service was reached, and other status lines are not those of our agents."""
-        whole = ResponseStream(2, LIMITS, b"GET", False)
+        whole = ResponseStream(LIMITS, b"GET", False)
         assert response().feed(first, False) == whole.feed(first, False)
 
     def test_interim_heads_and_upgrades(self) -> None:

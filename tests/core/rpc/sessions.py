@@ -7,9 +7,10 @@ from typing import Any
 
 from pico_twisted.core.rpc import frames
 from pico_twisted.core.rpc.budget import Budget
-from pico_twisted.core.rpc.call import WINDOW_BYTES
+from pico_twisted.core.rpc.call import WINDOW_BYTES, Call
 from pico_twisted.core.rpc.frames import HTTP, TCP
 from pico_twisted.core.rpc.session import SessionV2
+from pico_twisted.core.rpc.session_base import OPENED
 from tests.doubles.pump import Pump
 
 WINDOW = WINDOW_BYTES
@@ -39,6 +40,13 @@ def sent(session: Any) -> list[tuple[int, int, int, bytes]]:
         out += [parts(message) for message in batch]
     session._check_invariants()
     return out
+
+
+def opened(session: SessionV2, message: bytes) -> Call:
+    """The call that a message of the peer opens."""
+    event = session.receive(message)
+    assert event is not None and event[0] == OPENED
+    return event[1]
 
 
 def frame(kind: int, call_id: int, flags: int = 0, payload: bytes = b"") -> bytes:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pico_twisted.core.rpc import session as rpc
+from pico_twisted.core.rpc import session_base as rpc
 from pico_twisted.core.rpc.frames import CREDIT, DRAIN, HEARTBEAT, HTTP, MORE, NOT_SUPPORTED, RESET, RESPONSE
-from pico_twisted.core.rpc.session import SessionError
+from pico_twisted.core.rpc.session_base import SessionError
 from tests.core.rpc.sessions import credit, frame, joined, make, sent
 
 
@@ -115,7 +115,7 @@ class TestDrain:
         for theirs in pump.right.accepted:
             pump.right.session.send(theirs, b"served", False)
         pump.settle()
-        assert all(call.closed and call.receive_ended for call in calls)
+        assert all(call.closed and pump.left.inbound[call].ended for call in calls)
 
     def test_said_once(self) -> None:
         """Draining twice sends one drain."""

@@ -5,18 +5,19 @@ from __future__ import annotations
 import pytest
 
 from pico_twisted.core.rpc import frames
-from pico_twisted.core.rpc import session as rpc
+from pico_twisted.core.rpc import session_base as rpc
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.call import MAX_WINDOW_BYTES, NEAR_WINDOW_BYTES, Call
 from pico_twisted.core.rpc.frames import CREDIT, DRAIN, HEARTBEAT, HTTP, MORE, RESET, RESPONSE
-from pico_twisted.core.rpc.session import SessionError, SessionV2
-from tests.core.rpc.sessions import WINDOW, credit, frame, joined, make, sent
+from pico_twisted.core.rpc.session import SessionV2
+from pico_twisted.core.rpc.session_base import SessionError
+from tests.core.rpc.sessions import WINDOW, credit, frame, joined, make, opened, sent
 
 
 def hurry(session: SessionV2, number: int, call: Call | None = None, start: float = 0.0) -> Call:
     """A call whose stream brings all that it may in each of 40 round trips of 50 ms."""
     if call is None:
-        _, call, _, _ = session.receive(frame(HTTP, number, MORE, b"x")) or pytest.fail()
+        call = opened(session, frame(HTTP, number, MORE, b"x"))
     for turn in range(1, 41):
         now = start + turn * 0.05
         while call.receive_left:
@@ -79,7 +80,7 @@ class TestCredit:
     def test_granted_at_half_a_window(self) -> None:
         """The receiver grants what its consumer took, in one sum once half a window came together."""
         session = make(now=100.0)
-        _, call, _, _ = session.receive(frame(HTTP, 1, MORE, bytes(WINDOW))) or pytest.fail()
+        call = opened(session, frame(HTTP, 1, MORE, bytes(WINDOW)))
         session.consumed(call, WINDOW // 2 - 1, 200.0)
         assert sent(session) == []
         session.consumed(call, 1, 201.0)
@@ -98,7 +99,7 @@ class TestCredit:
     def test_window_stays_on_a_slow_stream(self) -> None:
         """A stream whose consumer takes half a window in a second keeps the window that it has."""
         session = make()
-        _, call, _, _ = session.receive(frame(HTTP, 1, MORE, bytes(WINDOW))) or pytest.fail()
+        call = opened(session, frame(HTTP, 1, MORE, bytes(WINDOW)))
         for second in range(1, 20):
             session.consumed(call, WINDOW // 2, float(second))
             session.receive(frame(HTTP, 1, MORE, bytes(WINDOW // 2)))
@@ -118,7 +119,7 @@ class TestCredit:
     def test_window_grows_with_the_round_trip(self, rtt_s: float, calls: int, most: int) -> None:
         """Up to 32 MiB for a stream that a long round trip holds up; less where many streams would need that much."""
         session = make()
-        session.took(rtt_s)
+        session.record_rtt(rtt_s)
         for number in range(2, calls + 1):
             session.receive(frame(HTTP, number - 1, MORE, b"x"))
         call = hurry(session, calls)
@@ -132,7 +133,7 @@ class TestCredit:
         calls = []
         for _ in range(3):
             session = make(budget=budget)
-            session.took(0.05)
+            session.record_rtt(0.05)
             calls.append((session, hurry(session, 1)))
         assert [call.window for _, call in calls] == [MAX_WINDOW_BYTES, NEAR_WINDOW_BYTES, NEAR_WINDOW_BYTES]
         session, first = calls[0]
@@ -144,7 +145,7 @@ class TestCredit:
         """An agent, which asks for no signs of life while there are any, asks once when a window may be too small."""
         session = make()
         assert session.tick(0.0) is None and not session.has_output()
-        _, call, _, _ = session.receive(frame(HTTP, 1, MORE, bytes(WINDOW))) or pytest.fail()
+        call = opened(session, frame(HTTP, 1, MORE, bytes(WINDOW)))
         for turn in range(1, 20):
             session.consumed(call, call.unconsumed, turn * 0.01)
             session.receive(frame(HTTP, 1, MORE, bytes(WINDOW // 2)))
@@ -157,7 +158,7 @@ class TestCredit:
         """While the process holds as much as it may, no window grows."""
         budget = Budget(1000)
         session = make(budget=budget)
-        _, call, _, _ = session.receive(frame(HTTP, 1, MORE, bytes(WINDOW))) or pytest.fail()
+        call = opened(session, frame(HTTP, 1, MORE, bytes(WINDOW)))
         budget.measure(1000)
         session.consumed(call, WINDOW, 0.0)
         assert call.window == WINDOW
@@ -178,7 +179,7 @@ class TestCredit:
     def test_exceeding_credit_resets_the_call(self) -> None:
         """A peer that sends more than it may loses that call, with `protocol`; the session goes on."""
         session = make()
-        _, call, _, _ = session.receive(frame(HTTP, 1, MORE, bytes(WINDOW))) or pytest.fail()
+        call = opened(session, frame(HTTP, 1, MORE, bytes(WINDOW)))
         event = session.receive(frame(HTTP, 1, MORE, b"x"))
         assert event is not None and event[:3] == (rpc.WAS_RESET, call, frames.PROTOCOL)
         assert [(flags, payload[:8]) for _, _, flags, payload in sent(session)] == [(RESPONSE | RESET, b"protocol")]
@@ -203,14 +204,14 @@ class TestCredit:
     def test_none_for_a_stream_that_ended(self) -> None:
         """Nothing is granted to a stream that has ended, or for a call that is over."""
         session = make()
-        _, call, _, _ = session.receive(frame(HTTP, 1, 0, bytes(WINDOW))) or pytest.fail()
+        call = opened(session, frame(HTTP, 1, 0, bytes(WINDOW)))
         session.consumed(call, WINDOW, 0.0)
         assert sent(session) == []
-        _, call, _, _ = session.receive(frame(HTTP, 3, MORE, bytes(WINDOW // 2))) or pytest.fail()
+        call = opened(session, frame(HTTP, 3, MORE, bytes(WINDOW // 2)))
         session.consumed(call, WINDOW // 2, 0.0)
         session.receive(frame(HTTP, 3, 0, b"end"))
         assert sent(session) == []
-        _, call, _, _ = session.receive(frame(HTTP, 4, MORE, bytes(WINDOW))) or pytest.fail()
+        call = opened(session, frame(HTTP, 4, MORE, bytes(WINDOW)))
         session.consumed(call, WINDOW, 0.0)
         session.reset(call, frames.FAILED)
         assert [flags for _, _, flags, _ in sent(session)] == [RESPONSE | RESET]

@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pico_twisted.core.rpc import frames
-from pico_twisted.core.rpc import session as rpc
+from pico_twisted.core.rpc import session_base as rpc
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.call import NEAR_WINDOW_BYTES, Call
 from pico_twisted.core.rpc.frames import CREDIT, DRAIN, HEARTBEAT, HTTP, MORE, NOT_SUPPORTED, RESET, RESPONSE, TCP
 from pico_twisted.core.rpc.session import SessionV2
-from pico_twisted.core.rpc.session_v1 import SessionV1
+from pico_twisted.core.rpc.v1 import SessionV1
 from tests.doubles.pump import End, Link, Pump
 from tests.fuzz import mutations
 
@@ -42,7 +42,7 @@ def feed(session: SessionV1 | SessionV2, messages: list[bytes], *, read: bool = 
         if end.error is not None:
             assert end.error.code in CODES
             break
-        if event is not None and event[0] == rpc.OPENED and session.version == 2:
+        if event is not None and event[0] == rpc.OPENED and isinstance(session, SessionV2):
             session.send(event[1], b"HTTP/1.1 200 OK\r\n\r\n", True)
         session._check_invariants()
         if read:

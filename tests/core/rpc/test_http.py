@@ -8,14 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import END, HeadLimits, RequestHead, ResponseHead
 from pico_twisted.core.protocol_limits import MAX_INTERIM_HEADS
+from pico_twisted.core.rpc.frames import MAX_BODY_V1
 from pico_twisted.core.rpc.http import (
     CallProtocolError,
-    Http1Error,
+    RequestReader,
     RequestStream,
+    ResponseReader,
     ResponseStream,
 )
+from pico_twisted.core.rpc.v1 import dialect_v1
 
 LIMITS = HeadLimits()
 GET = b"GET /a?b HTTP/1.1\r\nHost: a.b\r\n\r\n"
@@ -27,14 +31,17 @@ OK5 = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
 
 
-def request(version: int = 2) -> RequestStream:
+V1 = dialect_v1(MAX_BODY_V1)
+
+
+def request(version: int = 2) -> RequestReader:
     """A request as its callee reads it."""
-    return RequestStream(version, LIMITS)
+    return RequestStream(LIMITS) if version == 2 else V1.read_request(LIMITS)
 
 
-def response(version: int = 2, method: bytes = b"GET", upgrade: bool = False) -> ResponseStream:
+def response(version: int = 2, method: bytes = b"GET", upgrade: bool = False) -> ResponseReader:
     """A response as its caller reads it."""
-    return ResponseStream(version, LIMITS, method, upgrade)
+    return (ResponseStream if version == 2 else V1.read_response)(LIMITS, method, upgrade)
 
 
 def told(events: list[Any]) -> list[Any]:
@@ -289,7 +296,7 @@ class TestV1:
     @pytest.mark.parametrize("start", [b"HTTP/1.1 502 Bad Gateway", b"HTTP/0.0 502 Bad Gateway"])
     def test_service_cannot_speak_for_pico(self, start: bytes) -> None:
         """What a service behind a v1 agent says in `x-pico-*` is not believed, and does not reach a client."""
-        stream = ResponseStream(1, LIMITS, b"POST", False)
+        stream = response(1, b"POST")
         message = start + b"\r\nX-Pico-Error: a; service-unreachable\r\nA: b\r\nContent-Length: 2\r\n\r\nno"
         head = stream.feed(message, False)[0]
         assert isinstance(head, ResponseHead)

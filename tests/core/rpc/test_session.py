@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from pico_twisted.core.rpc import frames
-from pico_twisted.core.rpc import session as rpc
+from pico_twisted.core.rpc import session_base as rpc
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.frames import CREDIT, DRAIN, HEARTBEAT, HTTP, MORE, NOT_SUPPORTED, RESET, RESPONSE, SYNC, TCP
-from pico_twisted.core.rpc.session import SessionError
-from tests.core.rpc.sessions import WINDOW, credit, frame, joined, make, parts, sent
+from pico_twisted.core.rpc.session_base import SessionError
+from tests.core.rpc.sessions import WINDOW, credit, frame, joined, make, opened, parts, sent
 
 
 class TestStreams:
@@ -139,10 +139,8 @@ class TestFairness:
     def test_control_goes_first(self) -> None:
         """Heartbeats, their echoes, credit and resets leave before data that was queued earlier."""
         session = make(asks=True)
-        opened = session.receive(frame(HTTP, 1, MORE, bytes(WINDOW)))
-        assert opened is not None
+        theirs = opened(session, frame(HTTP, 1, MORE, bytes(WINDOW)))
         session.receive(frame(HTTP, 2, MORE, b"x"))
-        theirs = opened[1]
         session.call(HTTP, b"data", False)
         session.send(theirs, b"answer", True)
         session.consumed(theirs, WINDOW, 0.0)
@@ -291,7 +289,7 @@ class TestLate:
     def test_after_our_answer(self) -> None:
         """Frames for a call of the peer that is over are dropped, resets and credit too."""
         session = make()
-        _, call, _, _ = session.receive(frame(HTTP, 1, MORE, b"x")) or pytest.fail()
+        call = opened(session, frame(HTTP, 1, MORE, b"x"))
         session.reset(call, frames.FAILED)
         sent(session)
         for flags, payload in ((0, b"data"), (MORE, b"data"), (CREDIT, credit(5)), (RESET, b"cancelled")):
@@ -380,7 +378,7 @@ class TestLimits:
     def test_too_many_calls(self) -> None:
         """A call beyond the limit is refused as busy, which is safe to retry; a free place is given to the next."""
         session = make(max_calls=2)
-        _, first, _, _ = session.receive(frame(HTTP, 1, 0, b"x")) or pytest.fail()
+        first = opened(session, frame(HTTP, 1, 0, b"x"))
         session.receive(frame(HTTP, 2, 0, b"x"))
         assert session.receive(frame(HTTP, 3, 0, b"x")) is None
         assert sent(session) == [(HTTP, 3, RESPONSE | RESET, b"refused busy")]
@@ -436,7 +434,7 @@ class TestLimits:
 def test_held_bytes_follow_the_consumer() -> None:
     """What a session holds is what is queued for the peer and what its consumers have not taken."""
     session = make()
-    _, call, _, _ = session.receive(frame(HTTP, 1, MORE, bytes(1000))) or pytest.fail()
+    call = opened(session, frame(HTTP, 1, MORE, bytes(1000)))
     session.call(HTTP, bytes(500), True)
     assert session.held_bytes() == 1500
     session.consumed(call, 400, 0.0)

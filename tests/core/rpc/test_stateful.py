@@ -206,7 +206,7 @@ class TwoSessions(RuleBasedStateMachine):
         if not hasattr(self, "pump"):
             return
         for end in (self.left, self.right):
-            end.session._check_invariants()  # type: ignore[attr-defined]
+            end.session._check_invariants()
             assert end.error is None, end.error
             for call, inbound in end.inbound.items():
                 assert inbound.untaken <= call.window, "nobody holds more than a window of a stream"

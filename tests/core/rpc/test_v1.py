@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from pico_twisted.core.rpc import frames
-from pico_twisted.core.rpc import session as rpc
+from pico_twisted.core.rpc import session_base as rpc
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import CREDIT, DRAIN, HEARTBEAT, HTTP, MORE, NOT_SUPPORTED, RESET, RESPONSE, TCP
-from pico_twisted.core.rpc.session import SessionError
-from pico_twisted.core.rpc.session_v1 import SessionV1
+from pico_twisted.core.rpc.session_base import SessionError
+from pico_twisted.core.rpc.v1 import SessionV1
 from tests.core.rpc.sessions import sent
 
 BIG = 5 * 1024 * 1024

@@ -15,12 +15,12 @@ from zope.interface import implementer
 
 from pico_twisted.config import ServiceAddress
 from pico_twisted.core.http1.head import HeadLimits
-from pico_twisted.core.rpc import session as rpc
+from pico_twisted.core.rpc import session_base as rpc
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.call import Call
-from pico_twisted.core.rpc.frames import HTTP
-from pico_twisted.core.rpc.session import SessionV2
-from pico_twisted.core.rpc.session_v1 import SessionV1
+from pico_twisted.core.rpc.dialect import V2
+from pico_twisted.core.rpc.frames import HTTP, MAX_BODY_V1
+from pico_twisted.core.rpc.v1 import dialect_v1
 from pico_twisted.net.agent.forwarder import Forwarder
 from pico_twisted.net.agent.pool import ServicePool
 from pico_twisted.net.observe.metrics import Metrics
@@ -44,15 +44,15 @@ class FakeTunnel:
 
     def __init__(self, acceptor: Any, version: int = 2) -> None:
         self.version = version
+        self.dialect = V2 if version == 2 else dialect_v1(MAX_BODY_V1)
         self.acceptor = acceptor
         self.closed: Deferred[Closed] = Deferred()
         self.requests: dict[Call, Request] = {}
         self.blocked = False
         """Nothing leaves the agent's session while this is set, as if the transport was full."""
-        make: Any = SessionV2 if version == 2 else SessionV1
         options: dict[str, Any] = {"max_calls": 10_000, "now": 0.0}
-        self.ours = make(asks_always=False, serves=(HTTP,), budget=Budget(2**30), **options)
-        self.theirs = make(asks_always=False, budget=Budget(2**30), **options)
+        self.ours = self.dialect.session(asks_always=False, serves=(HTTP,), budget=Budget(2**30), **options)
+        self.theirs = self.dialect.session(asks_always=False, budget=Budget(2**30), **options)
         self.resets: list[tuple[str, str]] = []
         self.consumed_bytes = 0
         self._pumping = False

@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pico_twisted.core.http1.head import HeadLimits, ResponseHead
-from pico_twisted.core.rpc.http import END, ResponseStream
+from pico_twisted.core.http1.head import END, HeadLimits, ResponseHead
+from pico_twisted.core.rpc.http import ResponseStream
 from pico_twisted.net.agent.exchange import IDLE_S
 from tests.net.agent.agent_fakes import Bench, FakeTransport, Request
 
@@ -96,7 +96,7 @@ def act(bench: Bench, request: Request, step: tuple[Any, ...]) -> None:
 
 def check(request: Request, method: bytes, upgrade: bool) -> None:
     """What the caller got is a valid stream of the protocol, with at most one response."""
-    stream = ResponseStream(2, HeadLimits(), method, upgrade)
+    stream = ResponseStream(HeadLimits(), method, upgrade)
     finals = 0
     ended = False
     for payload, more in request.frames:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pico_twisted.core.rpc import frames
-from pico_twisted.core.rpc.session import SEND_HIGH_BYTES
+from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.routing.forward import HOP_MARGIN_S, MAX_RETRIES, REPLAY_BYTES
 from tests.doubles.node import pass_time
 from tests.doubles.tunnel import FakeTunnel

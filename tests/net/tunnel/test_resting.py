@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.task import Clock
 
 from pico_twisted.core.rpc.frames import HEARTBEAT, HTTP, MORE, RESPONSE
-from pico_twisted.core.rpc.session import HEARTBEAT_S, SILENCE_S
+from pico_twisted.core.rpc.session_base import HEARTBEAT_S, SILENCE_S
 from pico_twisted.net.tunnel.base import TICK_S
 from tests.doubles.node import NodeParts, pass_time
 from tests.doubles.service import Receiver

@@ -1,0 +1,397 @@
+"""What the sessions of both versions share: the tables of calls, the turn in which they send, heartbeats.
+
+See `session`, the one to read first, for what a session is and why it is made like this.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+import struct
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import ClassVar, Final, Literal
+
+from pico_twisted.core.rpc import frames
+from pico_twisted.core.rpc.budget import Budget
+from pico_twisted.core.rpc.call import WINDOW_BYTES, Call, Place, Stream
+from pico_twisted.core.rpc.frames import CREDIT, DRAIN, HEADER, HEARTBEAT, HEARTBEAT_PAYLOAD, MORE, RESPONSE
+
+MAX_DATA_BYTES: Final = 60 * 1024
+"""Most payload of one data frame, in bytes: header, masking key and payload together must fit the 64 KiB of the peer's
+one read."""
+BATCH_BYTES: Final = 64 * 1024
+"""Bytes that `frames_to_send` gives at a time; more would only wait in the transport, in front of a small call."""
+SMALL_BYTES: Final = 16 * 1024
+"""A stream that begins with at most this many bytes is given its first frame before those that have begun."""
+SEND_HIGH_BYTES: Final = 128 * 1024
+"""A writer pauses when a call has more bytes than this queued: two reads of its source."""
+SEND_LOW_BYTES: Final = 32 * 1024
+"""A paused writer goes on when a call has fewer bytes than this queued."""
+HEARTBEAT_S: Final = 10.0
+"""Seconds between two heartbeats of a node."""
+QUIET_S: Final = 15.0
+"""An agent sends a heartbeat only when no byte came for this many seconds."""
+SILENCE_S: Final = 20.0
+"""Without a byte for this many seconds the session is dead."""
+MAX_OWED_FRAMES: Final = 4096
+"""Most small answers (resets, "not supported", answers to drains) that wait for the peer to read. A peer that makes us
+owe more is closed."""
+
+# What `receive` tells: the first item of an event.
+OPENED: Final = 1  # the peer opened a call: its first payload, and whether more follows
+FRAME: Final = 2  # a piece of the peer's stream: the payload, and whether more follows
+WAS_RESET: Final = 3  # the call is over: code and text
+DRAINING: Final = 4  # the peer drains; its answer is queued
+DRAINED: Final = 5  # the peer answered our drain
+ECHO: Final = 6  # the answer to our last heartbeat
+
+Event = (
+    tuple[Literal[1, 2], Call, bytes, bool]
+    | tuple[Literal[3], Call, str, str]
+    | tuple[Literal[4, 5, 6], None, bytes, bool]
+)
+
+
+U32: Final = struct.Struct(">I")
+
+
+class SessionError(Exception):
+    """The peer broke the protocol of the whole session: close the WebSocket with `code`."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class _Asks(enum.Enum):
+    """When a session asks the peer for a sign of life."""
+
+    ALWAYS = enum.auto()  # every `HEARTBEAT_S`
+    WHEN_QUIET = enum.auto()
+    ONCE = enum.auto()  # now, since the round trip needs to be known; from then on when it is quiet
+
+
+# Names of this module: a member of an enum is looked up in two steps, too many for each frame.
+_OPEN = Stream.OPEN
+_ENDED = Stream.ENDED
+_CLOSED = Stream.CLOSED
+_NEW = Place.NEW
+_IN_ROW = Place.IN_ROW
+_IDLE = Place.IDLE
+
+
+class SessionBase(abc.ABC):
+    """What v1 and v2 share: the two tables of calls, the turn, heartbeats."""
+
+    # What a version decides
+    first_credit: ClassVar[int] = WINDOW_BYTES  # what each stream may send before the peer grants more
+    max_data_bytes: ClassVar[int] = MAX_DATA_BYTES
+    more_flag: ClassVar[int] = MORE  # marks each frame of a stream but the last
+
+    def __init__(
+        self, *, asks_always: bool, serves: Iterable[int] = (), max_calls: int, budget: Budget, now: float
+    ) -> None:
+        """A session of which nothing was sent or received yet.
+
+        Args:
+            asks_always: we are the node: a heartbeat at once and every 10 s. Else only after 15 s of silence.
+            serves: the types of calls that we accept from the peer, besides heartbeat and drain.
+            max_calls: calls of the peer open at once; further ones are refused.
+            budget: the process's limit on held bytes.
+            now: monotonic seconds, like every `now` here.
+        """
+        self.last_received = now
+        self.rtt_s = 0.0
+        self.near_rtt_s = 0.0  # without what the round trips under load took longer
+        self.draining = False  # the peer said that it drains
+        self.says = HEARTBEAT_PAYLOAD  # what our heartbeats carry
+        self.note: bytes | None = None  # what the peer's last heartbeat carried, if that was anything special
+        self._serves = frozenset(serves)
+        self._max_calls = max_calls
+        self._budget = budget
+        self._ours: dict[int, Call] = {}
+        self._unsent: dict[Call, None] = {}  # ours whose first frame waits: they have no ID yet
+        self._theirs: dict[int, Call] = {}
+        self._last_id = 0
+        self.turn: deque[Call] = deque()  # calls that have something to send, in turn
+        self.first: deque[Call] = deque()  # the same, whose stream begins, with little
+        self._control: deque[bytes] = deque()
+        self._echo: bytes | None = None
+        self.drained: list[Call] = []  # see `take_drained`
+        self._credit_due: dict[Call, int] = {}  # credit that we grant with the next frames (v2)
+        self.asked_id = 0  # of our heartbeat that was not answered yet
+        self._asks = _Asks.ALWAYS if asks_always else _Asks.WHEN_QUIET
+        self._ask_at = now if asks_always else now + QUIET_S
+        self._told_drain = False
+
+    def record_rtt(self, rtt_s: float) -> None:
+        """Take a measured round trip. Windows follow the shortest ones: a queue on the way is no reason to grow."""
+        self.rtt_s = rtt_s
+        if self.near_rtt_s == 0.0 or rtt_s < self.near_rtt_s:
+            self.near_rtt_s = rtt_s
+        else:
+            self.near_rtt_s += (rtt_s - self.near_rtt_s) / 8
+
+    # What the glue asks
+
+    def calls(self) -> Iterator[Call]:
+        """All open calls, ours and theirs (a copy: calls may end meanwhile)."""
+        return iter([*self._ours.values(), *self._unsent, *self._theirs.values()])
+
+    def call_count(self) -> int:
+        """How many calls are open."""
+        return len(self._ours) + len(self._unsent) + len(self._theirs)
+
+    def held_bytes(self) -> int:
+        """Payload that is queued for the peer, or was given out and not yet taken by its consumer."""
+        held = 0
+        for call in self._unsent:
+            held += call.queued
+        for call in self._ours.values():
+            held += call.queued + call.unconsumed
+        for call in self._theirs.values():
+            held += call.queued + call.unconsumed
+        return held
+
+    def take_drained(self) -> list[Call]:
+        """The calls whose paused writers may go on, since the last time this was asked."""
+        drained, self.drained = self.drained, []
+        return drained
+
+    def tick(self, now: float) -> str | None:
+        """Look at the time: queue a heartbeat when one is due. Returns why the session is dead, if it is."""
+        quiet = now - self.last_received
+        if quiet > SILENCE_S:
+            return f"no byte for {SILENCE_S:.0f} s"
+        if now >= self._ask_at and (self._asks is not _Asks.WHEN_QUIET or quiet >= QUIET_S):
+            self.ask(now)
+        return None
+
+    def due_at(self) -> float:
+        """Return when `tick` is to be called next, if no byte comes until then."""
+        ask_at = self._ask_at
+        if self._asks is _Asks.WHEN_QUIET:
+            ask_at = max(ask_at, self.last_received + QUIET_S)
+        return min(ask_at, self.last_received + SILENCE_S)
+
+    def ask(self, now: float) -> None:
+        """Queue a heartbeat."""
+        self._ask_at = now + HEARTBEAT_S
+        if self._asks is _Asks.ONCE:
+            self._asks = _Asks.WHEN_QUIET
+        self._last_id += 1
+        self.asked_id = self._last_id
+        self._control.append(frames.encode(HEARTBEAT, self.asked_id, 0, self.says))
+
+    def _ask_for_rtt(self) -> None:
+        """Ask at the next tick: the round trip needs to be known."""
+        self._ask_at = self.last_received  # the past, by the clock of `tick`
+        if self._asks is _Asks.WHEN_QUIET:
+            self._asks = _Asks.ONCE
+
+    def ask_sooner(self, seconds: float) -> None:
+        """Ask again sooner than usual, once: sessions that began together should not be asked together for ever."""
+        self._ask_at -= seconds
+
+    def _answered(self) -> Event:
+        self.asked_id = 0
+        return (ECHO, None, b"", False)
+
+    # What a version does in its own way
+
+    @abc.abstractmethod
+    def receive(self, message: bytes) -> Event | None:
+        """Take one message of the peer.
+
+        Returns:
+            An event, see the constants of this module; None when there is nothing to tell.
+
+        Raises:
+            SessionError: the session cannot go on.
+        """
+
+    @abc.abstractmethod
+    def consumed(self, call: Call, count: int, now: float) -> bool:
+        """Our consumer took payload of the peer's stream.
+
+        Args:
+            call: whose payload it was.
+            count: how many bytes.
+            now: seconds, finer than a round trip; compared with nothing else.
+
+        Returns:
+            Whether credit waits to be sent.
+        """
+
+    @abc.abstractmethod
+    def reset(self, call: Call, code: str, text: str = "") -> None:
+        """Give a call up. Does nothing on a closed call.
+
+        Args:
+            call: which one.
+            code: one of `RESET_CODES`.
+            text: what else the peer may know.
+        """
+
+    @abc.abstractmethod
+    def drain(self) -> bool:
+        """Tell the peer that we drain; `DRAINED` comes when it answered. Returns whether the peer can be told."""
+
+    # What we send
+
+    def call_ahead(self, kind: int, payload: bytes) -> Call:
+        """Open a call whose only frame leaves before all that is queued, and before any later heartbeat."""
+        self._last_id += 1
+        call = Call(self._last_id, kind, True, self.first_credit)
+        call.sending = _CLOSED
+        self._ours[call.id] = call
+        self._control.append(frames.encode(kind, call.id, 0, payload))
+        return call
+
+    def call(self, kind: int, payload: bytes, more: bool) -> Call:
+        """Open a call. Its first frame is queued; `call.started` says when it was taken.
+
+        It gets its ID only then: a heartbeat overtakes what is queued, and IDs may only rise on the wire.
+
+        Args:
+            kind: a frame type.
+            payload: what the first frame carries; of an http call the whole head, perhaps with body bytes.
+            more: whether our stream goes on after it.
+        """
+        call = Call(0, kind, True, self.first_credit)
+        self._unsent[call] = None
+        call.queue.append(payload)
+        call.queued = len(payload)
+        if not more:
+            call.sending = _ENDED
+        call.place = _IN_ROW
+        (self.first if call.queued <= SMALL_BYTES and kind != DRAIN else self.turn).append(call)
+        return call
+
+    def send(self, call: Call, data: bytes, more: bool) -> None:
+        """Queue bytes of our stream. `more=False` ends it. Does nothing on a call that is closed or ended."""
+        if call.sending is not _OPEN:
+            return
+        if data:
+            call.queue.append(data)
+            call.queued += len(data)
+            if call.queued > SEND_HIGH_BYTES:
+                call.pausing = True
+        elif more:
+            return
+        if not more:
+            call.sending = _ENDED
+        if call.place is not _IN_ROW and (call.credit > 0 or not call.queue):
+            (self.first if call.place is _NEW and call.queued <= SMALL_BYTES else self.turn).append(call)
+            call.place = _IN_ROW
+
+    def has_output(self) -> bool:
+        """Whether `frames_to_send` would give any."""
+        return bool(self.first or self.turn or self._credit_due or self._control or self._echo is not None)
+
+    def frames_to_send(self) -> list[bytes]:
+        """Take the frames that may leave now, about 64 KiB of them; an empty list when there are none.
+
+        Control frames go first, then small streams that begin, then one frame for each call in turn.
+        """
+        taken: list[bytes] = []
+        if self._control:
+            taken.extend(self._control)
+            self._control.clear()
+        if self._echo is not None:
+            taken.append(self._echo)
+            self._echo = None
+        if self._credit_due:
+            for call, grant in self._credit_due.items():
+                if call.receiving is _OPEN:
+                    flags = CREDIT if call.ours else CREDIT | RESPONSE
+                    taken.append(HEADER.pack(call.kind, call.id, flags) + U32.pack(grant))
+            self._credit_due.clear()
+        size = 0
+        if self.first:
+            # A drain, or its answer, is in the other row, and must not overtake a call that was there before it.
+            shares = self.turn and not self._told_drain and not self.draining
+            size = self._take_data(self.first, BATCH_BYTES // 2 if shares else BATCH_BYTES, taken)
+        if self.turn and size < BATCH_BYTES:
+            self._take_data(self.turn, BATCH_BYTES - size, taken)
+        return taken
+
+    def _take_data(self, row: deque[Call], most: int, taken: list[bytes]) -> int:
+        size = 0
+        while row and size < most:
+            call = row.popleft()
+            call.place = _IDLE
+            if call.receiving is _CLOSED:
+                continue
+            frame = self._next_frame(call)
+            size += len(frame)
+            taken.append(frame)
+        return size
+
+    def _next_frame(self, call: Call) -> bytes:
+        queue = call.queue
+        payload: bytes | memoryview = b""
+        if queue:
+            payload = queue.popleft()
+            most = min(self.max_data_bytes, call.credit)
+            if len(payload) > most:
+                view = memoryview(payload)
+                queue.appendleft(view[most:])
+                payload = view[:most]
+            size = len(payload)
+            call.credit -= size
+            call.queued -= size
+        flags = 0 if call.ours else RESPONSE
+        if call.id == 0 and call.ours:
+            del self._unsent[call]
+            call.id = self._last_id = self._last_id + 1
+            self._ours[call.id] = call
+        if queue or call.sending is _OPEN:
+            flags |= self.more_flag
+            if queue and call.credit > 0:
+                call.place = _IN_ROW
+                self.turn.append(call)
+            if call.pausing and call.queued < SEND_LOW_BYTES:
+                call.pausing = False
+                self.drained.append(call)
+        elif call.receiving is _OPEN:
+            call.sending = _CLOSED
+        else:
+            self._close(call)
+        header = HEADER.pack(call.kind, call.id, flags)
+        if type(payload) is bytes:
+            return header + payload
+        return b"".join((header, payload))
+
+    def _close(self, call: Call) -> None:
+        """Forget the call; nothing of it is sent any more."""
+        call.receiving = call.sending = _CLOSED
+        if call.ours and call.id == 0:
+            self._unsent.pop(call, None)
+        else:
+            (self._ours if call.ours else self._theirs).pop(call.id, None)
+        if call.queue:
+            call.queue.clear()
+            call.queued = 0
+
+    def _check_invariants(self) -> None:
+        """For tests: what must hold between any two calls of this object."""
+        assert all(call.ours and call.place is _IN_ROW for call in self._unsent)
+        open_calls = [(0, call, True) for call in self._unsent]
+        open_calls += [(call_id, call, True) for call_id, call in self._ours.items()]
+        open_calls += [(call_id, call, False) for call_id, call in self._theirs.items()]
+        for call_id, call, ours in open_calls:
+            assert call.id == call_id and call.ours is ours and call.receiving is not _CLOSED
+            assert call.queued == sum(len(piece) for piece in call.queue) >= 0
+            assert not (call.sending is _CLOSED and call.queue)
+            assert call.credit >= 0 and call.receive_left >= 0
+            assert call.unconsumed >= 0 and call.returned >= 0
+            assert call.sending is not _CLOSED or call.receiving is _OPEN, "a finished call is forgotten"
+            can_go = bool(call.queue and call.credit) or (call.sending is _ENDED and not call.queue)
+            assert not can_go or call.place is _IN_ROW, "a call that can send has its turn"
+            assert call.place is not _IN_ROW or call in self.turn or call in self.first
+        assert len(self._control) <= MAX_OWED_FRAMES + 2 * self._max_calls
+        rows = [*self.turn, *self.first]
+        assert len(rows) == len({id(call) for call in rows}), "one turn a call"
