@@ -449,8 +449,7 @@ def make_node_service(options: NodeOptions) -> IService:
     if worker is not None:
         options.logging.observer = worker.speaking(options.logging.observer)
         return Node(reactor, worker.configured(options.config), options, options.logging, worker)
-    workers = options.config.cluster.workers
-    count = len(usable_cores()) if workers is None else workers
+    count = options.config.cluster.workers or len(usable_cores())
     if count > 1:
         return Host(reactor, options.config, options, options.logging, count)
     return Node(reactor, options.config, options, options.logging)

@@ -35,7 +35,8 @@ class Kind(Generic[T]):
         read: turns the text of a file, a flag or a variable into the value, or raises `ValueError`.
         fits: whether a value is possible.
         text: turns a value back into its text.
-        optional: the value for an empty text, or None when an empty text does not fit.
+        empty_fits: whether an empty text fits, whatever `read` and `fits` say of it.
+        empty: the value of an empty text, if that fits.
         secret: its values are never shown.
         file: its text names a file, and a relative name is taken from the directory of the start.
     """
@@ -167,19 +168,6 @@ def size(*, least: int, most: int) -> Kind[int]:
         fits=lambda count: least <= count <= most,
         text=values.size_text,
     )
-
-
-def _workers(raw: str) -> int | None:
-    return None if raw == "auto" else int(raw)
-
-
-WORKERS: Kind[int | None] = Kind(
-    name="number",
-    expected="auto or a whole number from 1 to 64",
-    read=_workers,
-    fits=lambda workers: workers is None or 1 <= workers <= 64,
-    text=lambda workers: "auto" if workers is None else str(workers),
-)
 
 
 def count(*, least: int = 1, most: int = 10_000_000) -> Kind[int]:

@@ -189,8 +189,8 @@ class ClusterConfig:
         "",
         "Files that each hold one secret. They come behind those of `cluster.secrets`. Read again on SIGHUP.",
     )
-    workers: int | None = setting(
-        kinds.WORKERS,
+    workers: int = setting(
+        kinds.count_or_auto(most=64),
         "1",
         "How many processes share the ports of this host, each a node of the cluster with an ID of its own, "
         "`<node_id>-w0` and so on, and the gossip port behind the one before. `auto`: one for each core that the "

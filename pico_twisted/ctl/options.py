@@ -49,6 +49,17 @@ class Text(click.ParamType, Generic[T]):  # type: ignore[type-arg]  # generic on
             self.fail(str(misfit), param, ctx)
 
 
+def count(least: int, most: int) -> Text[int]:
+    """An option that is a whole number, within these bounds."""
+
+    def read(text: str) -> int:
+        from pico_twisted.config import kinds
+
+        return kinds.count(least=least, most=most).parse(text) or 0
+
+    return Text(read)
+
+
 def duration(least_s: float, most_s: float) -> Text[float]:
     """An option that is a time, within these bounds in seconds."""
 

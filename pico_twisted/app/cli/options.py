@@ -32,7 +32,13 @@ D = TypeVar("D", bound="DaemonOptions[Any]")
 _TWISTD_PIDFILE = "twistd.pid"
 """Where twistd writes a process ID unless it is told otherwise."""
 
-_VALUE_WORDS = {"boolean": "true|false", "number": "N", "endpoint ID": "ID", "service address": "ADDRESS"}
+_VALUE_WORDS = {
+    "boolean": "true|false",
+    "number": "N",
+    "number or auto": "N|auto",
+    "endpoint ID": "ID",
+    "service address": "ADDRESS",
+}
 
 
 class DaemonOptions(usage.Options, Generic[C]):

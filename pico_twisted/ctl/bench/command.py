@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, Final
@@ -22,7 +23,7 @@ from pico_twisted.ctl.bench.plan import (
     BenchPlan,
 )
 from pico_twisted.ctl.exits import NO, emit, end
-from pico_twisted.ctl.options import Text, duration, size, wants_json
+from pico_twisted.ctl.options import Text, count, duration, size, wants_json
 
 MAX_REQUESTS: Final = 1_000_000_000
 """The requests that one bench may make."""
@@ -57,6 +58,15 @@ def _token(file: str) -> str:
     return token
 
 
+class _Rate(click.FloatRange):
+    """A number in decimal digits, perhaps with a fraction: float() would take `nan` and `1_0` too."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,12})?", value):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @click.command(short_help="Measure a cluster under load.")
 @click.option(
     "--proxy", "proxies", type=Text(_proxy_url), metavar="URL", multiple=True, default=("http://localhost:8000",),
@@ -70,24 +80,24 @@ def _token(file: str) -> str:
 @click.option("--token-file", "token", type=Text(_token), metavar="FILE", help="Holds the token that the agents show.")
 @click.option("--ca", metavar="FILE", default="", help="Trust the authorities in this PEM file, for https.")
 @click.option(
-    "--endpoints", type=click.IntRange(1, MAX_REGISTRATIONS), default=1, show_default=True, metavar="N",
+    "--endpoints", type=count(1, MAX_REGISTRATIONS), default=1, show_default=True, metavar="N",
     help="Endpoints to register. Their IDs are new ones.",
 )  # fmt: skip
 @click.option(
-    "--agents", type=click.IntRange(1, 1000), default=2, show_default=True, metavar="N",
+    "--agents", type=count(1, 1000), default=2, show_default=True, metavar="N",
     help="Agents for each endpoint.",
 )  # fmt: skip
 @click.option(
-    "--connections", type=click.IntRange(1, MAX_CONNECTIONS), default=32, show_default=True, metavar="N",
+    "--connections", type=count(1, MAX_CONNECTIONS), default=32, show_default=True, metavar="N",
     help="Connections of clients.",
 )  # fmt: skip
 @click.option(
     "--duration", "duration_s", type=duration(0.1, DAY_S), metavar="DURATION",
     help="How long to measure.  [default: 10s]",
 )  # fmt: skip
-@click.option("--requests", type=click.IntRange(1, MAX_REQUESTS), metavar="N", help="How many, in place of --duration.")
+@click.option("--requests", type=count(1, MAX_REQUESTS), metavar="N", help="How many, in place of --duration.")
 @click.option(
-    "--rate", type=click.FloatRange(0.1, MAX_RATE), metavar="R",
+    "--rate", type=_Rate(0.1, MAX_RATE), metavar="R",
     help="Begin R requests a second, however slow the answers, and count latency from when each was due, so that a "
     "stall is seen in full. Without it each connection sends again when it has its answer.",
 )  # fmt: skip
@@ -96,7 +106,7 @@ def _token(file: str) -> str:
     help="Load before the measurement.",
 )  # fmt: skip
 @click.option(
-    "--churn", type=click.FloatRange(0.0, MAX_CHURN), default=0.0, metavar="R",
+    "--churn", type=_Rate(0.0, MAX_CHURN), default=0.0, metavar="R",
     help="Agents a second that leave and come back.",
 )  # fmt: skip
 @click.option("--websocket", is_flag=True, help="Send messages over WebSockets, and wait for each to come back.")
