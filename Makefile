@@ -1,70 +1,74 @@
 # Everything sets itself up: a virtual environment in .venv, made with $(PY), with this checkout installed in it.
-#
-#   make demo         a cluster of three nodes with agents and services, and requests while a node is killed
-#   make test         the whole test suite
-#   make lint         ruff, mypy, import contracts
-#   make config-docs  docs/configuration.md and the samples in etc/, from the classes
-#   make fuzz         malformed traffic for FUZZ_SECONDS (600)
-#   make soak         long transfers and many idle connections, with an eye on memory
-#   make bench        load through node and agent, beside nginx doing the same
-#   make cluster-figures  how quickly five nodes notice what happens to one of them
-#   make simulate     the gossip of SIMULATE_NODES (100) on a virtual clock, for SIMULATE_MINUTES (60) of its time
-#   make netns        nodes in network namespaces: loss, partitions, a machine that dies; needs root, iproute2, nftables
-#   make clean        remove what the above have made
+# `make help` lists the targets: those with a comment behind them.
 
 PY ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
-METADATA := setup.cfg setup.py pyproject.toml
+CONSTRAINTS ?= $(wildcard constraints.txt)
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %) --editable
+METADATA := setup.cfg setup.py pyproject.toml $(CONSTRAINTS)
 
-.PHONY: demo test lint format config-docs fuzz soak bench cluster-figures simulate netns clean
+# Tests that start processes mostly wait for them: two workers for each core. The others are busy all the time.
+CORES := $(shell nproc)
+PYTEST := $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder
 
-demo: $(VENV)/.installed
+.PHONY: help check demo test properties lint format config-docs fuzz soak bench cluster-figures simulate netns clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do \
+	  printf '  make %-16s %s\n' "$$name" "$$text"; done
+
+check: lint  ## lint, and all tests that start no process, with few examples: about a minute
+	$(PYTEST) -n $(CORES) -m "not processes" --hypothesis-profile=dev tests
+
+test: $(VENV)/.installed-test  ## the whole test suite
+	$(PYTEST) -n $$(($(CORES) * 2)) tests
+
+properties: $(VENV)/.installed-test  ## the tests of properties, with a thousand examples each, new ones every time
+	$(PYTEST) -n $(CORES) -m hypothesis --hypothesis-profile=nightly tests
+
+demo: $(VENV)/.installed  ## a cluster of three nodes with agents and services, and requests while a node is killed
 	@$(BIN)/python demo/run.py
 
-test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests
-
-lint: $(VENV)/.installed-dev
+lint: $(VENV)/.installed-dev  ## ruff, mypy, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(VENV)/.installed-dev
+format: $(VENV)/.installed-dev  ## what ruff can put right by itself
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-config-docs: $(VENV)/.installed
+config-docs: $(VENV)/.installed  ## docs/configuration.md and the samples in etc/, from the classes
 	$(BIN)/python -m pico_twisted.config.generate
 
-fuzz: $(VENV)/.installed-test
+fuzz: $(VENV)/.installed-test  ## malformed traffic for FUZZ_SECONDS (600)
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(BIN)/python tests/fuzz/run.py
 
-soak: $(VENV)/.installed-test
+soak: $(VENV)/.installed-test  ## long transfers and many idle connections, with an eye on memory
 	$(BIN)/python tests/soak/run.py
 
-bench: $(VENV)/.installed-test
+bench: $(VENV)/.installed-test  ## load through node and agent, beside nginx doing the same
 	$(BIN)/python benchmarks/run.py
 
-cluster-figures: $(VENV)/.installed-test
+cluster-figures: $(VENV)/.installed-test  ## how quickly five nodes notice what happens to one of them
 	$(BIN)/python tests/cluster_figures/run.py
 
-simulate: $(VENV)/.installed-test
+simulate: $(VENV)/.installed-test  ## gossip of SIMULATE_NODES (100) on a virtual clock for SIMULATE_MINUTES (60) of its time; fails on a broken promise
 	$(BIN)/python -m tests.simulator.run \
 	  --nodes $${SIMULATE_NODES:-100} --endpoints $${SIMULATE_ENDPOINTS:-10000} --loss $${SIMULATE_LOSS:-0.1} \
 	  --minutes $${SIMULATE_MINUTES:-60} --seed $${SIMULATE_SEED:-1}
 
-netns: $(VENV)/.installed-test
+netns: $(VENV)/.installed-test  ## nodes in network namespaces: loss, partitions, a machine that dies; needs root, iproute2, nftables
 	$(BIN)/python tests/netns/run.py
 
-clean:
+clean:  ## remove what the others have made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -f twisted/plugins/dropin.cache
 	find pico_twisted twisted tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Each stamp says what is installed; a change of the metadata installs anew.
+# Each stamp says what is installed; a change of the metadata installs it again.
 
 $(BIN)/python:
 	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

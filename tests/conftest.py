@@ -1,10 +1,14 @@
-"""A test that leaves something behind fails: a timer, a socket or pipe in the reactor, a failure in the log."""
+"""What holds for all tests: their groups and profiles, and that each of them leaves nothing behind.
+
+A test that leaves a timer, a socket or pipe in the reactor, or a failure in the log, fails. When somebody stops the
+reactor, with SIGTERM for example, the run ends: the tests that are left could only fail.
+"""
 
 from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
@@ -14,8 +18,13 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tests import examples, groups
+
 SETTLE_S = 0.5  # how long a connection that was closed may take to leave the reactor
 _TURN_S = 0.01
+_REACTOR_STOPPED = pytest.StashKey[bool]()
+
+examples.register()
 
 
 @implementer(ILogObserver)
@@ -37,6 +46,35 @@ class LoggedFailures:
         flushed = [failure for failure in self.unexpected if not types or failure.check(*types)]
         self.unexpected = [failure for failure in self.unexpected if failure not in flushed]
         return flushed
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Notice when the reactor stops."""
+    from twisted.internet import reactor
+
+    session.config.stash[_REACTOR_STOPPED] = False
+
+    def stopped() -> None:
+        session.config.stash[_REACTOR_STOPPED] = True
+
+    reactor.addSystemEventTrigger("during", "shutdown", stopped)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool | None, bool | None]:
+    """End the run when the reactor is gone."""
+    done = yield
+    if item.config.stash[_REACTOR_STOPPED]:
+        item.session.shouldstop = "the reactor was stopped, as SIGTERM does: no further test can run"
+    return done
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests that start processes, and put all into groups when they are to be shared out by groups."""
+    groups.mark_processes(items)
+    if config.getoption("dist", "no") == "loadgroup" or config.getoption("loadgroup", False):
+        groups.put_into_groups(items)
 
 
 def pytest_collection_finish() -> None:

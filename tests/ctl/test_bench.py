@@ -16,6 +16,7 @@ from tests.ctl.harness import PATIENCE_S, PROGRAM, Done, environment, http_answe
 from tests.system.cluster import Cluster, running_cluster
 from tests.system.harness import Bench, Node, Tls, bench, free_port, wait_until
 
+pytestmark = pytest.mark.processes
 SHORT = ("--warm-up", "0s", "--connections", "4")
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 
@@ -33,7 +33,11 @@ KINDS = {
 
 
 def simulate(
-    cluster: ClusterSettings, weather: WeatherSettings, minutes: float, show_progress: bool = False
+    cluster: ClusterSettings,
+    weather: WeatherSettings,
+    minutes: float,
+    show_progress: bool = False,
+    enough: Callable[[SimulatedCluster], bool] | None = None,
 ) -> SimulatedCluster:
     """Run one simulation: a start of all nodes, then the weather, then calm.
 
@@ -42,13 +46,14 @@ def simulate(
         weather: what befalls it.
         minutes: of virtual time, all in all.
         show_progress: write a line to stderr that is renewed each second.
+        enough: asked twice a second of virtual time; it ends when this is true.
     """
     simulated = SimulatedCluster(cluster)
     befalls = Weather(simulated, weather)
     simulated.start_all(within_s=2.0, keys=befalls.keys)
     befalls.begin()
     began_at, shown_at = time.monotonic(), 0.0
-    while simulated.time.now < minutes * 60:
+    while simulated.time.now < minutes * 60 and not (enough and enough(simulated)):
         simulated.run(min(0.5, max(minutes * 60 - simulated.time.now, 0.001)))
         took_s = time.monotonic() - began_at
         if show_progress and took_s > shown_at + 1.0:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
-# In a bare checkout nothing else puts the project's root on the path.
-ROOT = str(Path(__file__).resolve().parents[2])
-if ROOT not in sys.path:
-    sys.path.insert(0, ROOT)
-
-from tests.system.cluster import SECRET, Cluster, running_cluster  # noqa: E402
-from tests.system.harness import Bench, Tls  # noqa: E402
-from tests.system.hostile import Target  # noqa: E402
-from tests.system.service import Service, answer  # noqa: E402
-from tests.system.stack import SHAPES, Stack  # noqa: E402
+from tests.system.cluster import SECRET, Cluster, running_cluster
+from tests.system.harness import Bench, Tls
+from tests.system.hostile import Target
+from tests.system.service import Service, answer
+from tests.system.stack import SHAPES, Stack
 
 
 @pytest.hookimpl(wrapper=True)

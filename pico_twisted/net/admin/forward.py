@@ -116,12 +116,12 @@ class Fetcher:
         """Of the answers that are being fetched."""
         return sum(body.size for body in self._bodies)
 
-    def fetch(self, url: str, socket_path: str = "", timeout_s: float = TIMEOUT_S) -> Deferred[Fetched]:
+    def fetch(self, url: str, socket_path: str, timeout_s: float) -> Deferred[Fetched]:
         """GET a URL. No redirect is followed, no proxy of the environment is used, no cookie is kept.
 
         Args:
             url: what is asked for.
-            socket_path: of a Unix socket at which it is asked for, whatever host the URL names.
+            socket_path: of a Unix socket at which it is asked for, whatever host the URL names; none when empty.
             timeout_s: from the question to the last byte of the answer.
 
         Returns:
@@ -303,7 +303,7 @@ class ForwardResource(Resource):
 
     def _ask(self, request: Any, node_id: str, url: str, socket_path: str) -> None:
         """Answer the request with what is at the URL. HEAD asks with GET as well, to tell the length."""
-        asking = self._fetcher.fetch(url, socket_path)
+        asking = self._fetcher.fetch(url, socket_path, TIMEOUT_S)
 
         def done(result: Fetched | Failure) -> None:
             if isinstance(result, Fetched):

@@ -14,6 +14,7 @@ from pico_twisted.core.gossip.packets import DELTA, SYN
 from pico_twisted.core.gossip.suspicion import MOST_PATIENT
 from tests.core.gossip.gossips import DELAY_S, WALL_MS, Core, Wire, arrives
 from tests.core.gossip.test_challenge import body_of
+from tests.examples import examples
 
 
 def views_are_equal(cores: list[Core]) -> bool:
@@ -450,7 +451,7 @@ class Bad:
 
 
 @given(seed=st.integers(0, 1 << 32), count=st.sampled_from([2, 3]), sealed=st.booleans(), severity=st.floats(0, 0.6))
-@settings(max_examples=30, derandomize=True, deadline=None)
+@settings(max_examples=examples(30))
 def test_equal_again_after_anything(seed: int, count: int, sealed: bool, severity: float) -> None:
     """Cores whose packets are lost, repeated, late, cut and changed, while they write and delete, raise nothing; and
     when the network is well again each holds and has told of what the others say. Sealed packets that were changed
@@ -476,7 +477,7 @@ def test_equal_again_after_anything(seed: int, count: int, sealed: bool, severit
 
 
 @given(st.data())
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=examples(200))
 def test_any_packet(data: st.DataObject) -> None:
     """Whatever arrives, from wherever, is taken or dropped for a reason, and draws at most one packet."""
     wire = Wire()

@@ -16,6 +16,7 @@ from pico_twisted.core.gossip.sealing import PacketError
 from pico_twisted.core.gossip.state import Entry
 from pico_twisted.core.gossip.sync import SyncError, Whole
 from pico_twisted.core.protocol_limits import MAX_GENERATION
+from tests.examples import examples
 
 TOP = (1 << 63) - 1
 NAMES = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=64)
@@ -82,7 +83,7 @@ def pack(body: Body) -> bytes:
 
 
 @given(BODIES)
-@settings(max_examples=200, derandomize=True)
+@settings(max_examples=examples(200))
 def test_there_and_back(body: Body) -> None:
     """What is packed is read again, and takes no more room than was counted on."""
     data = pack(body)
@@ -98,7 +99,7 @@ def test_there_and_back(body: Body) -> None:
 
 
 @given(deltas(), st.integers(0, 2000))
-@settings(max_examples=300, derandomize=True)
+@settings(max_examples=examples(300))
 def test_whole_entries_in_the_room(delta: Delta, room: int) -> None:
     """A delta never takes more than its room, and holds whole entries from the first on."""
     packed, version = packets.pack_delta(delta.node_id, delta.generation, delta.after, delta.floor, delta.entries, room)
@@ -112,7 +113,7 @@ def test_whole_entries_in_the_room(delta: Delta, room: int) -> None:
 
 
 @given(st.binary(max_size=1400))
-@settings(max_examples=500, derandomize=True)
+@settings(max_examples=examples(500))
 def test_any_bytes(data: bytes) -> None:
     """Any bytes are a body, or garbage; nothing else is raised."""
     try:
@@ -122,7 +123,7 @@ def test_any_bytes(data: bytes) -> None:
 
 
 @given(BODIES, st.data())
-@settings(max_examples=300, derandomize=True)
+@settings(max_examples=examples(300))
 def test_any_mutation(body: Body, data: st.DataObject) -> None:
     """A body with bytes changed, cut out or put in is a body, or garbage."""
     packed = bytearray(pack(body))
@@ -148,7 +149,7 @@ NESTED = st.recursive(
 
 
 @given(st.lists(NESTED, min_size=8, max_size=8), st.integers(0, 255))
-@settings(max_examples=500, derandomize=True)
+@settings(max_examples=examples(500))
 def test_any_shape(parts: list[Any], ours: int) -> None:
     """Arrays of eight with anything in them, beside parts that are as they should be, are a body, or garbage."""
     well = [SYN, b"c" * 8, b"", [0, 0], 0, [["n", 1, 1, 1, 0, 0]], [["n", 1, 0, 0, ["k", "v", 1]]], [["n", 1, 0]]]
@@ -266,7 +267,7 @@ def wholes(draw: st.DrawFn) -> Whole:
 
 
 @given(NUMBERS, st.lists(WANTS, max_size=5), st.lists(st.tuples(NAMES, NUMBERS), max_size=5))
-@settings(max_examples=100, derandomize=True)
+@settings(max_examples=examples(100))
 def test_request_there_and_back(asked_ms: int, behind: list[Any], known: list[Any]) -> None:
     """A request for maps is read as it was asked."""
     read = sync.read_request(sync.pack_request(asked_ms, behind, known))
@@ -274,14 +275,14 @@ def test_request_there_and_back(asked_ms: int, behind: list[Any], known: list[An
 
 
 @given(NUMBERS, st.lists(wholes(), max_size=4))
-@settings(max_examples=100, derandomize=True)
+@settings(max_examples=examples(100))
 def test_answer_there_and_back(asked_ms: int, maps: list[Whole]) -> None:
     """An answer with maps is read as it was given."""
     assert sync.read_answer(sync.pack_answer(asked_ms, maps)) == (asked_ms, maps)
 
 
 @given(st.binary(max_size=2000) | NESTED.map(msgpack.packb))
-@settings(max_examples=500, derandomize=True)
+@settings(max_examples=examples(500))
 def test_any_bytes_over_a_link(data: bytes) -> None:
     """Any bytes are a request, or `SyncError`; the same for an answer."""
     for read in (sync.read_request, sync.read_answer):
@@ -292,7 +293,7 @@ def test_any_bytes_over_a_link(data: bytes) -> None:
 
 
 @given(st.lists(wholes(), min_size=1, max_size=3), st.data())
-@settings(max_examples=200, derandomize=True)
+@settings(max_examples=examples(200))
 def test_any_mutation_of_an_answer(maps: list[Whole], data: st.DataObject) -> None:
     """An answer with bytes changed is one, or `SyncError`."""
     packed = bytearray(sync.pack_answer(5, maps))

@@ -15,6 +15,7 @@ from pico_twisted.core.gossip.sealing import (
     Sealer,
 )
 from pico_twisted.core.protocol_limits import MAX_GENERATION
+from tests.examples import examples
 
 SECRETS = ("correct horse",)
 
@@ -34,7 +35,7 @@ def reason(receiver: Sealer, packet: bytes) -> str:
 
 
 @given(secrets=st.sampled_from([(), SECRETS]), body=st.binary(max_size=1400))
-@settings(max_examples=50, derandomize=True)
+@settings(max_examples=examples(50))
 def test_there_and_back(secrets: tuple[str, ...], body: bytes) -> None:
     """A packet opens to its sender and its body, and takes as much more as was said."""
     a, b = sealer("a", secrets), sealer("b", secrets)
@@ -70,7 +71,7 @@ def test_sealed_is_not_read_without_secrets() -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 255))
-@settings(max_examples=300, derandomize=True)
+@settings(max_examples=examples(300))
 def test_any_flipped_bit(position: int, flip: int) -> None:
     """A sealed packet with any of its bytes changed is dropped, and the true one is still taken after it."""
     a, b = sealer("a"), sealer("b")
@@ -82,7 +83,7 @@ def test_any_flipped_bit(position: int, flip: int) -> None:
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=100, derandomize=True)
+@settings(max_examples=examples(100))
 def test_cut_anywhere(length: int) -> None:
     """A sealed packet that was cut is dropped."""
     packet = sealer("a").seal(b"some body")
@@ -90,7 +91,7 @@ def test_cut_anywhere(length: int) -> None:
 
 
 @given(st.binary(max_size=200), st.booleans())
-@settings(max_examples=500, derandomize=True)
+@settings(max_examples=examples(500))
 def test_any_bytes(data: bytes, begins_well: bool) -> None:
     """Whatever comes, it opens or is dropped for one of the reasons; nothing else is raised."""
     for secrets in ((), SECRETS):
@@ -131,7 +132,7 @@ def test_numbers_far_apart() -> None:
 
 
 @given(st.lists(st.integers(0, 149), max_size=300))
-@settings(max_examples=100, derandomize=True)
+@settings(max_examples=examples(100))
 def test_nothing_is_taken_twice(order: list[int]) -> None:
     """In whatever order packets come, and how often, none is taken twice, and each that is new and near is taken."""
     a, b = sealer("a", ()), sealer("b", ())

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pico_twisted.core.gossip.events import Value
 from pico_twisted.core.gossip.state import VersionedMap
+from tests.examples import examples
 
 KEYS = st.sampled_from(["a", "b", "c", "d", "e"])
 WRITES = st.lists(st.tuples(KEYS, st.none() | st.integers(0, 9), st.integers(1, 5)), max_size=40)
@@ -44,7 +45,7 @@ def test_written_again_after_its_delete() -> None:
 
 
 @given(WRITES, st.data())
-@settings(max_examples=200, derandomize=True)
+@settings(max_examples=examples(200))
 def test_any_prefix_and_the_rest_make_the_whole(writes: list[tuple[str, int | None, int]], data: st.DataObject) -> None:
     """Whoever takes what stands above its version, at whatever moments, in pieces, ends with the owner's map, and has
     at each moment all that stands up to its version."""
@@ -65,7 +66,7 @@ def test_any_prefix_and_the_rest_make_the_whole(writes: list[tuple[str, int | No
 
 
 @given(WRITES, st.integers(0, 200))
-@settings(max_examples=100, derandomize=True)
+@settings(max_examples=examples(100))
 def test_before(writes: list[tuple[str, int | None, int]], version: int) -> None:
     """`before` is the version of the last entry that stands at a version or below it."""
     owner = VersionedMap()
@@ -101,7 +102,7 @@ def test_old_tombstones() -> None:
 
 
 @given(WRITES, WRITES)
-@settings(max_examples=200, derandomize=True)
+@settings(max_examples=examples(200))
 def test_a_later_map_as_one_change(
     before: list[tuple[str, int | None, int]], after: list[tuple[str, int | None, int]]
 ) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pico_twisted.core.gossip.suspicion import LEAST_DEVIATION, MOST_PATIENT, SUSPECT, UNREACHABLE, Accrual
+from tests.examples import examples
 
 INTERVAL_S = 0.5
 
@@ -40,7 +41,7 @@ def test_bad_network_teaches_patience() -> None:
 
 
 @given(st.lists(st.floats(0, 1e6), max_size=200))
-@settings(max_examples=100, derandomize=True)
+@settings(max_examples=examples(100))
 def test_bounded_patience(silences: list[float]) -> None:
     """Whatever was seen, a dead node is found in the end, and never sooner than the least deviation allows."""
     accrual = Accrual(INTERVAL_S)

@@ -23,6 +23,7 @@ from pico_twisted.core.gossip.view import (
     UNHEEDED,
     View,
 )
+from tests.examples import examples
 
 INTERVAL_S = 0.5
 FORGET_S = 300.0
@@ -462,7 +463,7 @@ def test_first_sync() -> None:
         max_size=60,
     )
 )
-@settings(max_examples=200, derandomize=True)
+@settings(max_examples=examples(200))
 def test_whatever_is_said(items: list[Digest]) -> None:
     """Whatever is said of whom, generations never go back, statuses are told as they are held, and nothing is
     raised."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pico_twisted.core.rpc import frames
@@ -16,13 +16,14 @@ from pico_twisted.core.rpc.frames import CREDIT, DRAIN, HEARTBEAT, HTTP, MORE, N
 from pico_twisted.core.rpc.session import SessionV2
 from pico_twisted.core.rpc.v1 import SessionV1
 from tests.doubles.pump import End, Link, Pump
+from tests.examples import examples
 from tests.fuzz import mutations
 
 MAX_CALLS = 8
 BUDGET_BYTES = 1 << 24
 CODES = (1002, 1008)
 
-RELAXED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+RELAXED = settings(max_examples=examples(150))
 
 
 def make(version: int = 2, *, asks: bool = True) -> SessionV1 | SessionV2:

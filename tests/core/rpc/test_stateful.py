@@ -18,6 +18,7 @@ from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import CANCELLED, DRAIN, FAILED, HTTP, STOP, TCP, TIMEOUT
 from pico_twisted.core.rpc.session import SessionV2
 from tests.doubles.pump import End, Pump
+from tests.examples import examples
 
 MAX_CALLS = 20
 PATTERN = random.Random(7).randbytes(300_000)
@@ -265,6 +266,6 @@ class TwoSessions(RuleBasedStateMachine):
 
 
 TwoSessions.TestCase.settings = settings(
-    max_examples=200, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(200), stateful_step_count=60, suppress_health_check=list(HealthCheck)
 )
 TestTwoSessions = TwoSessions.TestCase

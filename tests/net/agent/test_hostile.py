@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pico_twisted.core.http1.head import END, HeadLimits, ResponseHead
 from pico_twisted.core.rpc.http import ResponseStream
 from pico_twisted.net.agent.exchange import IDLE_S
+from tests.examples import examples
 from tests.net.agent.agent_fakes import Bench, FakeTransport, Request
 
 UPGRADE = b"Connection: Upgrade\r\nUpgrade: echo\r\n"
@@ -109,7 +110,7 @@ def check(request: Request, method: bytes, upgrade: bool) -> None:
     assert not ended or finals == 1
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400))
 @given(calls, st.booleans(), st.lists(acts, max_size=12))
 def test_every_call_ends_and_every_stream_is_valid(
     call: tuple[bytes, bytes, bool], warm: bool, steps: list[tuple[Any, ...]]
@@ -139,7 +140,7 @@ def test_every_call_ends_and_every_stream_is_valid(
         assert bench.nothing_is_left()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(st.lists(st.tuples(service_bytes, st.booleans()), min_size=1, max_size=6))
 def test_an_answer_belongs_to_one_caller(answers: list[tuple[bytes, bool]]) -> None:
     """After anything that a service said before, a request with a proper answer gets that and nothing else."""

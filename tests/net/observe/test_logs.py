@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.logger import LogBeginner, Logger, LogLevel, LogPublisher, globalLogPublisher
 from twisted.python import log as legacy_log
@@ -169,7 +169,6 @@ class TestLines:
             'reason="say \\"no\\"" none=null empty="" ok=true'
         ]
 
-    @settings(deadline=None)
     @given(
         st.dictionaries(
             st.text(min_size=1), st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
@@ -418,7 +417,6 @@ class TestAccessLog:
         )
         assert (found["method"], found["first_byte_s"], found["error"]) == ("", None, "bad-request")
 
-    @settings(deadline=None)
     @given(st.binary(), st.binary(), st.text(), st.sampled_from(["json", "text"]))
     def test_any_bytes(self, method: bytes, target: bytes, words: str, format: str) -> None:
         """Whatever bytes a client sends, its line is one line."""

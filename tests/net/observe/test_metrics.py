@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -64,7 +64,6 @@ class TestRequests:
         found = {sample.labels.get("le"): sample.value for sample in family.samples if sample.name == "x_bucket"}
         assert found == {"1.0": 1, "2.0": 2, "+Inf": 3}
 
-    @settings(deadline=None)
     @given(st.lists(st.floats(0, 100), max_size=50))
     def test_histogram(self, durations: list[float]) -> None:
         """Each bucket holds as many as a count by hand, whatever the durations."""
@@ -79,7 +78,6 @@ class TestRequests:
 
 
 class TestBounded:
-    @settings(deadline=None)
     @given(st.lists(st.tuples(st.binary(), st.integers())))
     def test_requests(self, requests: list[tuple[bytes, int]]) -> None:
         """No client can make a new series of its own: odd methods and statuses share one each."""

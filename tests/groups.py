@@ -1,0 +1,77 @@
+"""Which tests start processes, and which of them run in the same worker of pytest-xdist (`--dist loadgroup`).
+
+What several tests share has to be started once, and not once in each worker. So the tests of one fixture that lives
+longer than a test are a group: those of one shape of the stack, or those of one file. A test that starts processes of
+its own shares nothing and is a group by itself: such tests fill the gaps. All others go file by file.
+
+The largest groups begin first, and at the end come the tests that are over quickly, so that all workers stop at about
+the same time.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+
+PROCESSES = ("fuzz", "mixed_versions", "packaging", "system")
+"""Folders whose tests start processes, all of them. Elsewhere a file, or a test, says so with the marker."""
+
+CHEAP = {"certificates"}
+"""Fixtures that each worker may make for itself."""
+
+
+def folder_of(item: pytest.Item) -> str:
+    """The folder of `tests` that a test is in."""
+    return item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
+
+
+def mark_processes(items: list[pytest.Item]) -> None:
+    """Give the tests of some folders their marker."""
+    for item in items:
+        if folder_of(item) in PROCESSES:
+            item.add_marker(pytest.mark.processes)
+
+
+def put_into_groups(items: list[pytest.Item]) -> None:
+    """Name each test's group, and put the groups that take longest first; the tests of a group keep their order."""
+    groups: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        groups.setdefault(group_of(item), []).append(item)
+    for name, members in groups.items():
+        for item in members:
+            if name != item.nodeid:
+                item.add_marker(pytest.mark.xdist_group(name))
+    # sort() keeps the order of equals.
+    items.sort(key=lambda item: _rank(groups[group_of(item)]))
+
+
+def group_of(item: pytest.Item) -> str:
+    """The name of a test's group."""
+    file = item.path.relative_to(TESTS).as_posix() if item.path.is_relative_to(TESTS) else item.path.name
+    shared = _shared_fixtures(item)
+    if shared:
+        callspec = getattr(item, "callspec", None)
+        params = [f"{name}={callspec.params[name]}" for name in sorted(shared) if callspec and name in callspec.params]
+        if "module" in shared.values():
+            params.insert(0, file)
+        return " ".join(params) or file
+    return item.nodeid if item.get_closest_marker("processes") else file
+
+
+def _shared_fixtures(item: pytest.Item) -> dict[str, str]:
+    """Fixtures of these tests that a test uses together with others, and their scopes."""
+    definitions = getattr(item, "_fixtureinfo").name2fixturedefs  # noqa: B009 (pytest has no public name for it)
+    last = {name: found[-1] for name, found in definitions.items() if found}
+    return {
+        name: fixture.scope
+        for name, fixture in last.items()
+        if fixture.scope in ("module", "session") and fixture.baseid.startswith("tests") and name not in CHEAP
+    }
+
+
+def _rank(members: list[pytest.Item]) -> tuple[int, int]:
+    starts = members[0].get_closest_marker("processes") is not None
+    return (0 if starts and len(members) > 1 else 1 if starts else 2, -len(members) if starts else 0)
