@@ -115,7 +115,7 @@ class Agent(Daemon):
         if self.stopping:
             return f"draining, {counted(self.agent.calls_in_flight(), 'request')} in progress"
         listeners = self.agent.listeners
-        registered = sum(bool(one.spread.current) for one in listeners)
+        registered = sum(bool(one.connections.current) for one in listeners)
         return f"{registered} of {counted(len(listeners), 'listener')} registered"
 
 

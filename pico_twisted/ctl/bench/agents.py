@@ -25,7 +25,7 @@ from pico_twisted.ctl.bench.messages import message_of
 from pico_twisted.ctl.bench.plan import BenchPlan
 from pico_twisted.ctl.bench.record import Churn
 from pico_twisted.ctl.exits import NoAnswer
-from pico_twisted.net.agent.connector import Connector, judge
+from pico_twisted.net.agent.connector import Connector, DialParts, explain_failure
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tunnel import TunnelClientProtocol, TunnelParts, connect_tunnel
 from pico_twisted.net.turn import EndOfTurn, Sweep
@@ -69,13 +69,10 @@ class Agent:
         """Register, and stay registered."""
         agents = self._agents
         connector = self._connector = Connector(
+            DialParts(urls=[self.url], clock=agents.reactor, rng=agents.rng, metrics=agents.metrics),
             endpoint=self.endpoint,
             slot="0",
-            urls=[self.url],
             connect=self._connect,
-            clock=agents.reactor,
-            rng=agents.rng,
-            metrics=agents.metrics,
             changed=self._changed,
         )
         self._service = EchoService(agents.body, agents.message, connector.drain_requested)
@@ -209,7 +206,7 @@ class Agents:
     def not_registered(self, url: str, failure: Failure) -> Failure:
         """An attempt failed: remember why, for whoever waits."""
         if not isinstance(failure.value, CancelledError):
-            self._trouble[url] = judge(failure)[2]
+            self._trouble[url] = explain_failure(failure)[2]
         return failure
 
     # Churn

@@ -8,17 +8,14 @@ What can go wrong. A session may be lost at any moment: while we dial its replac
 attempt may succeed after we were told to stop. A connection that died without a word still counts as registered at the
 node until its silence is noticed. And a replacement must not throw out the session that it relieves.
 
-What was chosen. A machine of five states for the one thing that waits, the next session; a plain list for the sessions
-that exist. Whether a lost session is followed by another depends on what we want (the machine's state), never on why it
-ended: only how *soon* does (`backoff`). The slot that a session registers under is `<slot>.<number>`: a successor
-of a lost session takes the same number, so that the node throws out its half-open remains; a replacement takes a number
-that no living session has.
+What was chosen. A machine for the one thing that waits, the next session (`core.agent.life`), and a plain list for the
+sessions that exist; this file does what the machine says. Whether a lost session is followed by another depends on what
+we want (the machine's state), never on why it ended: only how *soon* does. The slot that a session registers under is
+`<slot>.<number>`: a successor of a lost session takes the same number, so that the node throws out its half-open
+remains; a replacement takes a number that no living session has.
 
-A listener may have several connectors (`spread`). Each says in its handshakes which nodes the others are on, and a node
-among them may send it elsewhere, if it knows of another. That is a wish: after `MAX_SENT_ELSEWHERE` such answers it is
-dropped, so that no session is missing for it. A session that *moves* keeps the wish, and stays what it is until its
-successor is there; if none is to be had, nothing has happened. A connector that *insists* never drops the wish: a
-session of it beside a sibling's would be of no use.
+A listener may have several connectors (`listener_connections`). Each says in its handshakes which nodes the others are
+on, and a node among them may send it elsewhere, if it knows of another.
 
 What was rejected. `ClientService`: it takes a TCP connection for success, and cannot be prepared for a loss while it
 waits. A number that only rises: half-open sessions would be counted twice for as long as the node believes in them.
@@ -26,23 +23,22 @@ waits. A number that only rises: half-open sessions would be counted twice for a
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import attrs
-from automat import TypeMachineBuilder
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from pico_twisted.core.agent.dial_plan import AgentRandom, Dial, DialPlan, Ended, Failed
+from pico_twisted.core.agent.dial_plan import AgentRandom, DialPlan, Ended, Failed
+from pico_twisted.core.agent.life import Command, Last, NextSession, new_life
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL
-from pico_twisted.net.agent.gate import Gate
+from pico_twisted.net.agent.dial_throttle import DialThrottle
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.weather import TIMED_OUT, Weather, why_not_connected
 from pico_twisted.net.tls.client import explain_tls
@@ -58,14 +54,10 @@ from pico_twisted.net.tunnel import (
 log = Logger()
 
 DRAIN_LOOK_S: Final = 0.05
-"""How often a draining session is looked at for its last call: far below what anybody notices at a shutdown."""
+"""Seconds between two looks for the last call of a draining session: far below what anybody notices at a shutdown."""
 CLOSE_S: Final = 3.0
-"""How long a session that we closed may take to be gone: a close frame that waits in a transport dies with the process.
-The tunnel itself cuts a peer that does not answer after two seconds."""
-
-MAX_SENT_ELSEWHERE: Final = 8
-"""How often a session lets nodes send it elsewhere: behind a load balancer that draws one of two it then misses the
-other once in 256 times."""
+"""Seconds that a session that we closed may take to be gone: a close frame that waits in a transport dies with the
+process. The tunnel itself cuts a peer that does not answer after two seconds."""
 
 Connect = Callable[[str, str, Sequence[str]], "Deferred[TunnelClientProtocol]"]
 """Given a URL, a slot and the IDs of nodes that may refuse us, opens a session; cancelling the Deferred gives the
@@ -73,7 +65,7 @@ attempt up."""
 
 
 @attrs.define(eq=False, kw_only=True)
-class Session:
+class ActiveConnection:
     """One registration that is alive.
 
     Attributes:
@@ -91,81 +83,83 @@ class Session:
     handshake_s: float
 
 
-class _Life(Protocol):
-    """What happens to the next session."""
+@attrs.frozen(kw_only=True)
+class DialParts:
+    """What all connectors of a process share.
 
-    def start(self) -> None: ...
-    def due(self) -> None: ...
-    def opened(self, tunnel: TunnelClientProtocol) -> None: ...
-    def failed(self, failure: Failure) -> None: ...
-    def wanted(self, dial: Dial) -> None: ...
-    def move(self) -> None: ...
-    def stop(self) -> None: ...
+    Attributes:
+        urls: addresses of nodes.
+        clock: tells the time and wakes.
+        rng: the source of chance.
+        metrics: counts what happens.
+        throttle: says when a dial begins; None for at once.
+    """
+
+    urls: Sequence[str]
+    clock: IReactorTime
+    rng: AgentRandom
+    metrics: Metrics
+    throttle: DialThrottle[TunnelClientProtocol] | None = None
+
+
+class _Cancellable(Protocol):
+    def cancel(self) -> object: ...
 
 
 class Connector:
     """One of a listener's connections to the cluster.
 
     Args:
+        parts: what it shares with others.
         endpoint: the endpoint ID, for logs.
         slot: the first half of its slots.
-        urls: addresses of nodes.
         connect: opens a session.
-        clock: tells the time and wakes.
-        rng: the source of chance.
-        metrics: counts what happens.
         changed: called whenever a session came or went.
         siblings: the listener's other sessions, which this one should not share a node with.
         insists: rather no session than one that shares.
-        gate: says when a dial begins; None for at once.
+
+    Attributes:
+        sessions: all that are alive.
+        current: the one that takes new calls.
     """
 
     def __init__(
         self,
+        parts: DialParts,
         *,
         endpoint: str,
         slot: str,
-        urls: Sequence[str],
         connect: Connect,
-        clock: IReactorTime,
-        rng: AgentRandom,
-        metrics: Metrics,
         changed: Callable[[], None],
-        siblings: Callable[[], Sequence[Session]] = tuple,
+        siblings: Callable[[], Sequence[ActiveConnection]] = tuple,
         insists: bool = False,
-        gate: Gate | None = None,
     ) -> None:
         self.endpoint = endpoint
-        self.sessions: list[Session] = []
-        self.current: Session | None = None
-        """The session that takes new calls."""
+        self.sessions: list[ActiveConnection] = []
+        self.current: ActiveConnection | None = None
         self._slot = slot
         self._connect = connect
-        self._clock = clock
-        self._metrics = metrics
+        self._clock = parts.clock
+        self._metrics = parts.metrics
+        self._throttle = parts.throttle
         self._changed = changed
         self._siblings = siblings
-        self._insists = insists
-        self._gate = gate
-        self._sent_elsewhere = 0
-        self._plan = DialPlan(urls, rng, clock.seconds())
-        self._number = 0
+        self._next = NextSession(DialPlan(parts.urls, parts.rng, parts.clock.seconds()), insists=insists)
+        self._life = new_life(self._next)
+        self._number = 0  # of the session that took new calls last
+        self._pending: _Cancellable | None = None  # what the machine waits for
+        self._warnings = Weather()
         self._registered_before = False
         self._said_v1 = False
-        self._weather = Weather()
-        self._wait: IDelayedCall | None = None
-        self._attempt: Deferred[TunnelClientProtocol] | None = None
-        self._dialled = ""
-        self._dialled_at = 0.0
-        self._life: _Life = _new_life(self)
 
     def start(self) -> None:
         """Begin to dial."""
-        self._life.start()
+        self._do(self._life.start(self._clock.seconds(), self._shun()))
 
     def move(self) -> None:
         """Try to be on a node that no sibling is on. Does nothing unless there is a session for new calls."""
-        self._life.move()
+        if self.current is not None:
+            self._do(self._life.move(self.current.url, self._clock.seconds(), self._shun()))
 
     def drain_requested(self, tunnel: object) -> None:
         """The node will close this session: open its replacement now, and let the old one serve on."""
@@ -174,29 +168,22 @@ class Connector:
             return
         log.info("The node asks for a replacement", endpoint=self.endpoint, url=session.url)
         self.current = None
-        if self._attempt is None:  # else a move is under way, and becomes the replacement
-            self._take_free_number()
-        self._life.wanted(self._after(session, Ended.IN_ORDER))
+        self._follow(session, Ended.IN_ORDER)
         self._changed()
-
-    def _take_free_number(self) -> None:
-        taken = {other.number for other in self.sessions}
-        self._number = next(number for number in range(len(taken) + 1) if number not in taken)
 
     def drain(self) -> Deferred[None]:
         """Dial no more; drain each session and close it after its last call. Fires when all are gone."""
-        self._life.stop()
+        self._do(self._life.stop())
         retiring = [Deferred.fromCoroutine(self._retire(one, "the agent stops")) for one in self.sessions]
-        done: Deferred[Any] = gatherResults(retiring, consumeErrors=True)
-        return done.addCallback(lambda _: None)
+        return gatherResults(retiring, consumeErrors=True).addCallback(lambda _: None)
 
     def abort(self) -> None:
         """Dial no more and cut what is there."""
-        self._life.stop()
+        self._do(self._life.stop())
         for session in list(self.sessions):
             session.tunnel.abort()
 
-    async def _retire(self, session: Session, why: str) -> None:
+    async def _retire(self, session: ActiveConnection, why: str) -> None:
         try:
             await session.tunnel.drain()
         except CancelledError:
@@ -212,114 +199,128 @@ class Connector:
         while not tunnel.gone.called and self._clock.seconds() < until:
             await deferLater(self._clock, DRAIN_LOOK_S)
 
-    # What the machine does
+    # What the machine says
 
-    def _wait_for(self, dial: Dial) -> None:
-        self._stop_waiting()
-        self._dialled = dial.url
-        self._wait = self._clock.callLater(dial.delay_s, self._due)
+    def _do(self, command: Command) -> None:
+        """Do what the machine says after an event that is not the end of an attempt."""
+        if command is Command.NOTHING:
+            return
+        if self._pending is not None:
+            self._pending.cancel()
+            self._pending = None
+        if command is Command.WAIT:
+            self._pending = self._clock.callLater(self._next.dial.delay_s, self._due)
+        elif command is Command.OPEN:
+            self._pending = attempt = Deferred.fromCoroutine(self._open(self.current))
+            attempt.addCallbacks(self._opened, self._failed)
+            attempt.addErrback(_log_fault)
 
     def _due(self) -> None:
-        self._wait = None
-        self._life.due()
+        self._pending = None
+        self._do(self._life.due())
 
-    def _due_at(self) -> float:
-        return math.inf if self._wait is None else self._wait.getTime()
+    def _opened(self, session: ActiveConnection) -> None:
+        self._pending = None
+        relieved = self.current
+        command = self._life.opened()
+        if command is Command.RETURN:
+            session.tunnel.close(CLOSE_GOING_AWAY, "the agent stops")
+            return
+        self._register(session)
+        if command is Command.MOVE and relieved is not None:
+            Deferred.fromCoroutine(self._retire(relieved, "moved to another node")).addErrback(_log_fault)
 
-    def _stop_waiting(self) -> None:
-        if self._wait is not None:
-            self._wait.cancel()
-            self._wait = None
+    def _failed(self, failure: Failure) -> None:
+        self._pending = None
+        failed, label, words = explain_failure(failure)
+        url = self._next.dial.url
+        command = self._life.failed(failed, self._clock.seconds(), self._shun())
+        if command is Command.STAY:
+            log.debug("Could not move: {reason}", endpoint=self.endpoint, url=url, reason=words)
+        elif command is Command.WAIT:
+            if isinstance(failure.value, HandshakeRefused):
+                self._metrics.refused(failure.value.status)
+            else:
+                self._metrics.connect_failed(label)
+            self._warn(url, failed, words)
+            self._do(command)
+
+    def _warn(self, url: str, failed: Failed, words: str) -> None:
+        retry_s = round(self._next.dial.delay_s, 1)
+        if failed is Failed.SENT_ELSEWHERE:
+            log.info(
+                "The cluster has other nodes, but none of them is reached",
+                endpoint=self.endpoint,
+                url=url,
+                retry_s=retry_s,
+            )
+            return
+        unsaid = self._warnings.news(f"{url} {words}", self._clock.seconds())
+        if unsaid is not None:
+            log.warn(
+                "Could not register: {reason}",
+                endpoint=self.endpoint,
+                url=url,
+                reason=words,
+                retry_s=retry_s,
+                unsaid=unsaid,
+            )
+
+    # An attempt
 
     def _shun(self) -> list[str]:
         return [session.url for session in self._siblings()]
 
-    async def _open(self, leaving: Sequence[str]) -> TunnelClientProtocol:
+    async def _open(self, relieved: ActiveConnection | None) -> ActiveConnection:
         """Open a session, on a node that no sibling is on if the nodes know of one.
 
         Args:
-            leaving: the node that the session leaves, when that is all that it is opened for.
+            relieved: the session that the new one relieves, if one still takes new calls.
         """
-        slot = f"{self._slot}.{self._number}"
-        keeps_wish = bool(leaving) or self._insists
+        following = self._next
+        number = self._free_number()
+        leaving = [] if relieved is None else [relieved.tunnel.node_id]
         while True:
             wish: Sequence[str] = ()
-            if keeps_wish or self._sent_elsewhere < MAX_SENT_ELSEWHERE:
-                places = [session.tunnel.node_id for session in self._siblings()]
-                wish = list(dict.fromkeys([*filter(None, places), *leaving]))[:MAX_ELSEWHERE]
+            if following.may_be_sent_elsewhere(bool(leaving)):
+                places = [*(session.tunnel.node_id for session in self._siblings()), *leaving]
+                wish = list(dict.fromkeys(filter(None, places)))[:MAX_ELSEWHERE]
             try:
-                return await self._attempt_when_due(partial(self._connect_now, self._dialled, slot, wish))
+                return await self._attempt(following.dial.url, number, wish)
             except HandshakeRefused as error:
                 if error.code != ELSEWHERE or not wish:
                     raise
-                self._sent_elsewhere += 1
-                if keeps_wish and self._sent_elsewhere >= MAX_SENT_ELSEWHERE:
-                    # There is one node behind the address, in all likelihood: one that insists dials once from now on.
-                    self._sent_elsewhere = MAX_SENT_ELSEWHERE - 1
+                if not following.sent_elsewhere(bool(leaving), self._clock.seconds(), self._shun()):
                     raise
-            dial = self._plan.elsewhere(self._dialled, self._clock.seconds(), self._shun())
-            await deferLater(self._clock, dial.delay_s)
-            self._dialled = dial.url
+            await deferLater(self._clock, following.dial.delay_s)
 
-    def _dial(self, leaving: Sequence[str] = ()) -> None:
-        self._attempt = attempt = Deferred.fromCoroutine(self._open(leaving))
-        attempt.addCallbacks(self._attempt_succeeded, self._attempt_failed)
-        attempt.addErrback(lambda failure: log.failure("The connector failed", failure))
+    async def _attempt(self, url: str, number: int, wish: Sequence[str]) -> ActiveConnection:
+        slot = f"{self._slot}.{number}"
+        began_at = 0.0
 
-    def _attempt_when_due(self, dial: Callable[[], Deferred[TunnelClientProtocol]]) -> Deferred[TunnelClientProtocol]:
-        return dial() if self._gate is None else self._gate.run(self._dialled, self._slot, dial)
+        def dial() -> Deferred[TunnelClientProtocol]:
+            nonlocal began_at
+            began_at = self._clock.seconds()
+            return self._connect(url, slot, wish)
 
-    def _connect_now(self, url: str, slot: str, wish: Sequence[str]) -> Deferred[TunnelClientProtocol]:
-        self._dialled_at = self._clock.seconds()
-        return self._connect(url, slot, wish)
-
-    def _attempt_succeeded(self, tunnel: TunnelClientProtocol) -> None:
-        self._attempt = None
-        self._life.opened(tunnel)
-
-    def _attempt_failed(self, failure: Failure) -> None:
-        self._attempt = None
-        self._life.failed(failure)
-
-    def _stop_dialling(self) -> None:
-        if self._attempt is not None:
-            self._attempt.cancel()
-
-    def _begin_move(self) -> None:
-        session = self.current
-        assert session is not None and session.tunnel.node_id is not None
-        self._sent_elsewhere = 0
-        self._take_free_number()
-        self._dialled = self._plan.elsewhere(session.url, self._clock.seconds(), self._shun()).url
-        self._dial([session.tunnel.node_id])
-
-    def _moved(self, tunnel: TunnelClientProtocol) -> None:
-        old = self.current
-        assert old is not None
-        self._register(tunnel)
-        retiring = Deferred.fromCoroutine(self._retire(old, "moved to another node"))
-        retiring.addErrback(lambda failure: log.failure("The connector failed", failure))
-
-    def _not_moved(self, failure: Failure) -> None:
-        assert self.current is not None
-        self._number = self.current.number
-        log.debug("Could not move: {reason}", endpoint=self.endpoint, url=self._dialled, reason=judge(failure)[2])
-
-    def _register(self, tunnel: TunnelClientProtocol) -> None:
+        tunnel = await (dial() if self._throttle is None else self._throttle.run(url, self._slot, dial))
         now = self._clock.seconds()
-        session = Session(
-            tunnel=tunnel,
-            url=self._dialled,
-            number=self._number,
-            opened_at=now,
-            handshake_s=now - self._dialled_at,
-        )
+        return ActiveConnection(tunnel=tunnel, url=url, number=number, opened_at=now, handshake_s=now - began_at)
+
+    def _free_number(self) -> int:
+        taken = {session.number for session in self.sessions}
+        return next(number for number in itertools.chain((self._number,), itertools.count()) if number not in taken)
+
+    # Its sessions
+
+    def _register(self, session: ActiveConnection) -> None:
+        tunnel = session.tunnel
         self.sessions.append(session)
         self.current = session
-        self._sent_elsewhere = 0
+        self._number = session.number
         again, self._registered_before = self._registered_before, True
         self._metrics.connected(again)
-        self._weather.cleared()
+        self._warnings.cleared()
         log.info(
             "Registered",
             endpoint=self.endpoint,
@@ -332,12 +333,11 @@ class Connector:
             self._said_v1 = True
             log.warn("The node speaks only version 1 of the protocol: bodies are buffered", endpoint=self.endpoint)
         tunnel.closed.addCallback(self._session_ended, session)
-        tunnel.closed.addErrback(lambda failure: log.failure("The connector failed", failure))
+        tunnel.closed.addErrback(_log_fault)
         self._changed()
 
-    def _session_ended(self, closed: Closed, session: Session) -> Closed:
+    def _session_ended(self, closed: Closed, session: ActiveConnection) -> Closed:
         self.sessions.remove(session)
-        in_order = closed.clean and not closed.by_us and closed.code in (CLOSE_NORMAL, CLOSE_GOING_AWAY)
         log.info(
             "A session ended",
             endpoint=self.endpoint,
@@ -349,44 +349,23 @@ class Connector:
         if session is self.current:
             self.current = None
         if self.current is None:
-            self._life.wanted(self._after(session, Ended.IN_ORDER if in_order else Ended.BROKEN))
+            in_order = closed.clean and not closed.by_us and closed.code in (CLOSE_NORMAL, CLOSE_GOING_AWAY)
+            self._follow(session, Ended.IN_ORDER if in_order else Ended.BROKEN)
         self._changed()
         return closed
 
-    def _after(self, session: Session, ended: Ended) -> Dial:
+    def _follow(self, session: ActiveConnection, ended: Ended) -> None:
+        """No session takes new calls, since this one ended or is to be replaced."""
         now = self._clock.seconds()
-        return self._plan.after_session(session.url, ended, now - session.opened_at, now, self._shun())
-
-    def _after_failure(self, failure: Failure) -> Dial:
-        now = self._clock.seconds()
-        failed, reason, words = judge(failure)
-        if isinstance(failure.value, HandshakeRefused):
-            self._metrics.refused(failure.value.status)
-        else:
-            self._metrics.connect_failed(reason)
-        dial = self._plan.after_failure(self._dialled, failed, now, self._shun())
-        if failed is Failed.SENT_ELSEWHERE:
-            log.info(
-                "The cluster has other nodes, but none of them is reached",
-                endpoint=self.endpoint,
-                url=self._dialled,
-                retry_s=round(dial.delay_s, 1),
-            )
-            return dial
-        unsaid = self._weather.news(f"{self._dialled} {words}", now)
-        if unsaid is not None:
-            log.warn(
-                "Could not register: {reason}",
-                endpoint=self.endpoint,
-                url=self._dialled,
-                reason=words,
-                retry_s=round(dial.delay_s, 1),
-                unsaid=unsaid,
-            )
-        return dial
+        last = Last(url=session.url, ended=ended, lasted_s=now - session.opened_at)
+        self._do(self._life.wanted(last, now, self._shun()))
 
 
-def judge(failure: Failure) -> tuple[Failed, str, str]:
+def _log_fault(failure: Failure) -> None:
+    log.failure("The connector failed", failure)
+
+
+def explain_failure(failure: Failure) -> tuple[Failed, str, str]:
     """Say what a failed attempt means.
 
     Returns:
@@ -413,96 +392,3 @@ def judge(failure: Failure) -> tuple[Failed, str, str]:
     else:
         label = "handshake"
     return Failed.OTHER, label, words
-
-
-def _build_life() -> Callable[[Connector], _Life]:
-    builder = TypeMachineBuilder(_Life, Connector)
-    new = builder.state("new")
-    waiting = builder.state("waiting")
-    dialling = builder.state("dialling")
-    registered = builder.state("registered")
-    moving = builder.state("moving")
-    stopped = builder.state("stopped")
-
-    @new.upon(_Life.start).to(waiting)
-    def begin(life: _Life, work: Connector) -> None:
-        work._wait_for(work._plan.first(work._clock.seconds(), work._shun()))
-
-    @waiting.upon(_Life.due).to(dialling)
-    def dial(life: _Life, work: Connector) -> None:
-        work._dial()
-
-    @dialling.upon(_Life.opened).to(registered)
-    def register(life: _Life, work: Connector, tunnel: TunnelClientProtocol) -> None:
-        work._register(tunnel)
-
-    @dialling.upon(_Life.failed).to(waiting)
-    def try_again(life: _Life, work: Connector, failure: Failure) -> None:
-        work._wait_for(work._after_failure(failure))
-
-    @registered.upon(_Life.wanted).to(waiting)
-    def succeed_it(life: _Life, work: Connector, dial: Dial) -> None:
-        work._wait_for(dial)
-
-    @waiting.upon(_Life.wanted).loop()
-    def hurry(life: _Life, work: Connector, dial: Dial) -> None:
-        if work._clock.seconds() + dial.delay_s < work._due_at():
-            work._wait_for(dial)
-
-    dialling.upon(_Life.wanted).loop().returns(None)
-
-    _build_moves(registered, moving, dialling, stopped)
-    for state in (new, waiting, dialling, moving, stopped):
-        state.upon(_Life.move).loop().returns(None)
-
-    @new.upon(_Life.stop).to(stopped)
-    def never_began(life: _Life, work: Connector) -> None:
-        """Nothing to give up."""
-
-    @waiting.upon(_Life.stop).to(stopped)
-    def stop_waiting(life: _Life, work: Connector) -> None:
-        work._stop_waiting()
-
-    @dialling.upon(_Life.stop).to(stopped)
-    def stop_dialling(life: _Life, work: Connector) -> None:
-        work._stop_dialling()
-
-    @registered.upon(_Life.stop).to(stopped)
-    def stop_registered(life: _Life, work: Connector) -> None:
-        """What is done with the sessions is said by `drain` and `abort`."""
-
-    @stopped.upon(_Life.opened).loop()
-    def give_back(life: _Life, work: Connector, tunnel: TunnelClientProtocol) -> None:
-        tunnel.close(CLOSE_GOING_AWAY, "the agent stops")
-
-    stopped.upon(_Life.failed).loop().returns(None)
-    stopped.upon(_Life.wanted).loop().returns(None)
-    stopped.upon(_Life.stop).loop().returns(None)
-    return builder.build()
-
-
-def _build_moves(registered: Any, moving: Any, dialling: Any, stopped: Any) -> None:
-    """The part of the machine that moves a session while it serves."""
-
-    @registered.upon(_Life.move).to(moving)
-    def begin_move(life: _Life, work: Connector) -> None:
-        work._begin_move()
-
-    @moving.upon(_Life.opened).to(registered)
-    def moved(life: _Life, work: Connector, tunnel: TunnelClientProtocol) -> None:
-        work._moved(tunnel)
-
-    @moving.upon(_Life.failed).to(registered)
-    def not_moved(life: _Life, work: Connector, failure: Failure) -> None:
-        work._not_moved(failure)
-
-    @moving.upon(_Life.wanted).to(dialling)
-    def replace_by_move(life: _Life, work: Connector, dial: Dial) -> None:
-        """The attempt that is under way is the next session's."""
-
-    @moving.upon(_Life.stop).to(stopped)
-    def stop_moving(life: _Life, work: Connector) -> None:
-        work._stop_dialling()
-
-
-_new_life = _build_life()

@@ -17,10 +17,11 @@ from pico_twisted.core.agent.dial_plan import AgentRandom
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.v1 import dialect_v1
+from pico_twisted.net.agent.connector import DialParts
+from pico_twisted.net.agent.dial_throttle import DialThrottle
 from pico_twisted.net.agent.forwarder import Forwarder
-from pico_twisted.net.agent.gate import Gate
+from pico_twisted.net.agent.listener_connections import ListenerConnections
 from pico_twisted.net.agent.pool import ServicePool
-from pico_twisted.net.agent.spread import Spread
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tunnel import TunnelClientProtocol, TunnelParts, connect_tunnel
 from pico_twisted.net.turn import EndOfTurn, Sweep
@@ -28,8 +29,9 @@ from pico_twisted.net.turn import EndOfTurn, Sweep
 log = Logger()
 
 LOOK_TURNS: Final = 5
-"""Each spread is looked at in one of so many turns of the sweep, which is about once a second: what it does then takes
-seconds anyway. Thousands in every turn would take a tenth of a core, and take it from those that are coming back."""
+"""Turns of the sweep in which each listener's connections are looked at once, which is about once a second: what they
+do then takes seconds anyway. Thousands in every turn would take a tenth of a core, and take it from those that are
+coming back."""
 MAX_CALLS_PER_SESSION: Final = 20_000
 """Calls of a node open at once on one session. The node has its own limit; this one keeps a broken node from taking all
 of our memory."""
@@ -65,7 +67,7 @@ class Listener:
     """One endpoint and what serves it."""
 
     config: ListenerConfig
-    spread: Spread
+    connections: ListenerConnections
     forwarder: Forwarder
     pool: ServicePool
 
@@ -114,8 +116,13 @@ class AgentService(Service):
         self._clock = clock
         self._sweep = sweep
         self._metrics = metrics
-        self._rng = rng
-        self._gate = Gate(config.connect.url, clock)
+        self._dialling = DialParts(
+            urls=config.connect.url,
+            clock=clock,
+            rng=rng,
+            metrics=metrics,
+            throttle=DialThrottle(config.connect.url, clock),
+        )
         self._budget = Budget(config.limits.buffered_bytes)
         self._limits = HeadLimits(head_bytes=config.limits.head_bytes, fields=config.limits.head_fields)
         self._parts = TunnelParts(
@@ -149,7 +156,7 @@ class AgentService(Service):
         )
 
         def drain_requested(tunnel: object) -> None:
-            spread.drain_requested(tunnel)
+            connections.drain_requested(tunnel)
 
         forwarder = Forwarder(
             endpoint=config.endpoint,
@@ -164,19 +171,15 @@ class AgentService(Service):
             metrics=self._metrics,
             drain_requested=drain_requested,
         )
-        spread = Spread(
+        connections = ListenerConnections(
+            self._dialling,
             endpoint=config.endpoint,
             index=index,
             connections=self._config.connect.connections,
-            urls=self._config.connect.url,
             connect=functools.partial(self._connect, config, forwarder),
-            clock=self._clock,
-            rng=self._rng,
-            metrics=self._metrics,
             changed=self._changed,
-            gate=self._gate,
         )
-        return Listener(config=config, spread=spread, forwarder=forwarder, pool=pool)
+        return Listener(config=config, connections=connections, forwarder=forwarder, pool=pool)
 
     def _connect(
         self, config: ListenerConfig, forwarder: Forwarder, url: str, slot: str, elsewhere: Sequence[str]
@@ -212,7 +215,7 @@ class AgentService(Service):
         super().startService()
         self._sweep.start()
         for listener in self.listeners:
-            listener.spread.start()
+            listener.connections.start()
 
     def stopService(self) -> Deferred[None]:
         """End in order: no new calls, those in flight finish, sessions close; what is left at the end of the grace
@@ -236,13 +239,13 @@ class AgentService(Service):
     def abort(self) -> None:
         """Cut everything at once: a second signal."""
         for listener in self.listeners:
-            listener.spread.abort()
+            listener.connections.abort()
             listener.pool.close()
 
     async def _stop(self) -> None:
         if self.calls_in_flight():
             log.info("Waiting for calls in flight", calls=self.calls_in_flight(), grace_s=self._config.grace_period)
-        draining = DeferredList([one.spread.drain() for one in self.listeners], consumeErrors=True)
+        draining = DeferredList([one.connections.drain() for one in self.listeners], consumeErrors=True)
         try:
             await draining.addTimeout(self._config.grace_period, self._clock)
         except TimeoutError:
@@ -276,8 +279,8 @@ class AgentService(Service):
                 current=session in current,
             )
             for listener in self.listeners
-            for current in [listener.spread.current]
-            for session in listener.spread.sessions
+            for current in [listener.connections.current]
+            for session in listener.connections.sessions
         ]
 
     def calls_in_flight(self) -> int:
@@ -285,10 +288,10 @@ class AgentService(Service):
         return sum(len(listener.forwarder.exchanges) for listener in self.listeners)
 
     def _registered_count(self) -> int:
-        return sum(bool(listener.spread.current) for listener in self.listeners)
+        return sum(bool(listener.connections.current) for listener in self.listeners)
 
     def _session_count(self) -> int:
-        return sum(len(listener.spread.sessions) for listener in self.listeners)
+        return sum(len(listener.connections.sessions) for listener in self.listeners)
 
     def _connection_count(self) -> int:
         return sum(len(listener.pool.connections) for listener in self.listeners)
@@ -299,21 +302,21 @@ class AgentService(Service):
         if self.all_registered.called:
             return
         missing = self._missing
-        while missing and missing[-1].spread.current:
+        while missing and missing[-1].connections.current:
             missing.pop()  # so that all listeners are looked at once, not once for each session
         if not missing:
             if self.ready:
                 self.all_registered.callback(None)
-            self._missing = [listener for listener in self.listeners if not listener.spread.current]
+            self._missing = [listener for listener in self.listeners if not listener.connections.current]
 
     def _measure(self, now: float) -> None:
         held = 0
         for listener in self.listeners:
             if listener.forwarder.exchanges:
                 held += listener.forwarder.held_bytes()
-            held += listener.spread.held_bytes()
+            held += listener.connections.held_bytes()
         self._budget.measure(held)
         for listener in self.listeners[self._turn :: LOOK_TURNS]:
-            listener.spread.look(now)
+            listener.connections.look(now)
         self._turn = (self._turn + 1) % LOOK_TURNS
         self._metrics.lag(self._sweep.lag_s)

@@ -12,7 +12,7 @@ from twisted.internet.error import ConnectionRefusedError, DNSLookupError, TCPTi
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 
-from pico_twisted.net.agent.connector import Connector
+from pico_twisted.net.agent.connector import Connector, DialParts
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tunnel import Closed, HandshakeRefused, HandshakeTimeout
 
@@ -66,14 +66,13 @@ class Cluster:
         self.changes = 0
         self.metrics = Metrics("agent")
         self.raising: Exception | None = None
+        self.stubborn: Callable[[Deferred[Any]], None] | None = None
+        """What an attempt does that is cancelled."""
         self.connector = Connector(
+            DialParts(urls=urls or (A,), clock=self.clock, rng=random.Random(7), metrics=self.metrics),
             endpoint="web",
             slot="2",
-            urls=urls or (A,),
             connect=self._connect,
-            clock=self.clock,
-            rng=random.Random(7),
-            metrics=self.metrics,
             changed=self._changed,
         )
 
@@ -84,7 +83,7 @@ class Cluster:
         self.attempts.append((url, slot))
         if self.raising is not None:
             raise self.raising
-        attempt: Deferred[Any] = Deferred(lambda _: self._cancel())
+        attempt: Deferred[Any] = Deferred(self.stubborn or (lambda _: self._cancel()))
         self.pending.append(attempt)
         return attempt
 
@@ -468,13 +467,8 @@ def test_stopping_leaves_nothing_behind(when: str, how: str) -> None:
 def test_an_attempt_that_succeeds_after_the_stop_is_given_back() -> None:
     """An attempt that cannot be cancelled any more must not leave a registration."""
     cluster = Cluster()
-    cluster.start()
-    attempt = cluster.pending.pop()
-    stubborn: Deferred[Any] = Deferred()
-    cluster.connector._attempt = stubborn
-    attempt.addErrback(lambda _: None)
-    cluster.connector.abort()
     late = Session()
-    cluster.connector._attempt_succeeded(late)  # type: ignore[arg-type]
+    cluster.stubborn = lambda attempt: attempt.callback(late)
+    cluster.start()
+    cluster.connector.abort()
     assert late.close_code == 1001 and not cluster.connector.sessions
-    stubborn.addErrback(lambda _: None)

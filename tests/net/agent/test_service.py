@@ -20,7 +20,7 @@ from pico_twisted.config import AgentConfig, ConnectConfig, ListenerConfig, Serv
 from pico_twisted.core.http1.head import HeadLimits, RequestHead
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.frames import HTTP
-from pico_twisted.net.agent.gate import FIRST_DIALS, KNOCK_S, OPEN_S
+from pico_twisted.net.agent.dial_throttle import FIRST_DIALS, OPEN_S, TRY_ONE_S
 from pico_twisted.net.agent.service import AgentService
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tunnel import Admission, Closed, Refusal, TunnelParts, TunnelServerFactory
@@ -283,7 +283,7 @@ async def test_a_node_that_was_killed_has_its_agent_back_within_a_second(world: 
 
 
 @in_reactor
-async def test_many_listeners_find_their_node_again_and_knock_for_each_other(world: World) -> None:
+async def test_many_listeners_find_their_node_again_and_try_for_each_other(world: World) -> None:
     """While it is away they knock ten times a second, however many they are; then all come back."""
     node = world.node()
     agent = world.agent(node.address, endpoints=tuple(f"web-{number}" for number in range(200)))
@@ -293,7 +293,7 @@ async def test_many_listeners_find_their_node_again_and_knock_for_each_other(wor
     world.nodes.remove(node)
     lost_at = reactor.seconds()
     await node.stop()
-    await until(lambda: not any(one.spread.sessions for one in agent.listeners))
+    await until(lambda: not any(one.connections.sessions for one in agent.listeners))
     await deferLater(reactor, 1.0)
     node = world.node(node.port)
     await until(lambda: agent.ready)
@@ -302,7 +302,7 @@ async def test_many_listeners_find_their_node_again_and_knock_for_each_other(wor
     )
     assert knocks is not None
     # Who knocked last may do so again when its back-off says so, which is not often sooner than the next.
-    assert 1 <= float(knocks.group(1)) <= FIRST_DIALS + 2 + 2 * (reactor.seconds() - lost_at) / KNOCK_S
+    assert 1 <= float(knocks.group(1)) <= FIRST_DIALS + 2 + 2 * (reactor.seconds() - lost_at) / TRY_ONE_S
     assert len(node.tunnels) == 200
 
 

@@ -1,4 +1,4 @@
-"""When the dials of one process begin: a herd knocks once, and comes back in a stream."""
+"""When the dials of one process begin: one of a herd tries for all, and comes back in a stream."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from pico_twisted.core.agent.dial_plan import CLOSED_PORT_MAX_S
-from pico_twisted.net.agent.connector import Connector
-from pico_twisted.net.agent.gate import (
+from pico_twisted.net.agent.connector import Connector, DialParts
+from pico_twisted.net.agent.dial_throttle import (
     FAILED_AT_ONCE,
     FIRST_DIALS,
     HUNG_S,
-    KNOCK_S,
     MAX_DIALS,
     OPEN_S,
     QUICK_S,
-    Gate,
+    TRY_ONE_S,
+    DialThrottle,
 )
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tunnel import HandshakeTimeout
@@ -35,7 +35,7 @@ STEP_S = 1 / 128  # such sums are exact
 
 
 class Herd:
-    """Many who dial through one gate.
+    """Many who dial through one throttle.
 
     Attributes:
         dials: who began, in order, and the Deferred that says how it goes; those that ended are gone.
@@ -47,7 +47,7 @@ class Herd:
 
     def __init__(self, *urls: str) -> None:
         self.clock = Clock()
-        self.gate = Gate(urls or (A,), self.clock)
+        self.throttle: DialThrottle[Any] = DialThrottle(urls or (A,), self.clock)
         self.dials: dict[str, Deferred[Any]] = {}
         self.began: list[str] = []
         self.began_at: dict[str, float] = {}
@@ -60,7 +60,7 @@ class Herd:
 
     def want(self, who: str, url: str = A) -> Deferred[Any]:
         """One wants to dial."""
-        result = self.gate.run(url, who, lambda: self._dial(who))
+        result = self.throttle.run(url, who, lambda: self._dial(who))
         result.addCallbacks(lambda _: self.came.append(who), lambda failure: self._fail(who, failure))
         return result
 
@@ -112,47 +112,47 @@ class Herd:
 class TestClosed:
     """Nothing listens there."""
 
-    def test_one_knocks_for_all(self) -> None:
-        """However many wait: after the first few, one knock every tenth of a second, and the others only wait."""
+    def test_one_tries_for_all(self) -> None:
+        """However many wait: after the first few, one dial every tenth of a second, and the others only wait."""
         herd = Herd()
         herd.join(2000)
         assert len(herd.began) == FIRST_DIALS
         herd.refuse_all()
         assert len(herd.began) == FIRST_DIALS
         herd.pass_time(10.0, herd.refuse_all)
-        assert 0.9 * 10.0 / KNOCK_S <= len(herd.began) - FIRST_DIALS <= 10.0 / KNOCK_S
+        assert 0.9 * 10.0 / TRY_ONE_S <= len(herd.began) - FIRST_DIALS <= 10.0 / TRY_ONE_S
         assert len(herd.failed) == len(herd.began)
-        assert herd.gate.waiting == 2000 - len(herd.began)
+        assert herd.throttle.waiting == 2000 - len(herd.began)
 
-    def test_each_knocks_in_turn(self) -> None:
-        """Those who knocked in vain and come back stand behind the others."""
+    def test_each_tries_in_turn(self) -> None:
+        """Those whose dial was refused and who come back stand behind the others."""
         herd = Herd()
         herd.join(FIRST_DIALS + 3)
         herd.refuse_all()
         herd.want("again")
-        herd.pass_time(6 * KNOCK_S, herd.refuse_all)
+        herd.pass_time(6 * TRY_ONE_S, herd.refuse_all)
         assert herd.began[FIRST_DIALS:] == [*(f"{A}-{FIRST_DIALS + number}" for number in range(3)), "again"]
 
     def test_open_again(self) -> None:
-        """The knock that is answered lets all others begin, in their order, a few at a time."""
+        """The dial that is answered lets all others begin, in their order, a few at a time."""
         herd = Herd()
         herd.join(500)
         herd.refuse_all()
         herd.pass_time(1.0, herd.refuse_all)
-        herd.pass_time(KNOCK_S + STEP_S)
+        herd.pass_time(TRY_ONE_S + STEP_S)
         assert len(herd.dials) == 1
         herd.accept()
         assert len(herd.dials) == FIRST_DIALS + 1
         assert herd.serve(0.05, 10.0) <= MAX_DIALS
-        assert herd.gate.waiting == herd.gate.under_way == 0
+        assert herd.throttle.waiting == herd.throttle.under_way == 0
         assert herd.came == [f"{A}-{number}" for number in range(500 - len(herd.came), 500)]
         assert len(herd.came) + len(herd.failed) == 500
 
     @pytest.mark.parametrize("seed", range(5))
     def test_alone(self, seed: int) -> None:
-        """A listener that has its process to itself dials when its back-off says so, with a gate as without."""
+        """A listener that has its process to itself dials when its back-off says so, with a throttle as without."""
 
-        def times(gated: bool) -> list[float]:
+        def times(throttled: bool) -> list[float]:
             clock = Clock()
             found: list[float] = []
 
@@ -161,15 +161,17 @@ class TestClosed:
                 return fail(ConnectionRefusedError())
 
             connector = Connector(
+                DialParts(
+                    urls=(A,),
+                    clock=clock,
+                    rng=random.Random(seed),
+                    metrics=Metrics("agent"),
+                    throttle=DialThrottle((A,), clock) if throttled else None,
+                ),
                 endpoint="web",
                 slot="0",
-                urls=(A,),
                 connect=refused,
-                clock=clock,
-                rng=random.Random(seed),
-                metrics=Metrics("agent"),
                 changed=lambda: None,
-                gate=Gate((A,), clock) if gated else None,
             )
             connector.start()
             for _ in range(2000):
@@ -179,7 +181,7 @@ class TestClosed:
 
         assert times(True) == times(False)
         gaps = [after - before for before, after in zip(times(True), times(True)[1:], strict=False)]
-        assert len(gaps) > 20 and min(gaps) < KNOCK_S < max(gaps) <= CLOSED_PORT_MAX_S + 0.01
+        assert len(gaps) > 20 and min(gaps) < TRY_ONE_S < max(gaps) <= CLOSED_PORT_MAX_S + 0.01
 
     def test_waiting_is_no_part_of_the_handshake(self) -> None:
         """What a session says of its handshake begins with its dial."""
@@ -187,32 +189,34 @@ class TestClosed:
         herd.want("other")
         herd.refuse()
         connector = Connector(
+            DialParts(
+                urls=(A,),
+                clock=herd.clock,
+                rng=random.Random(1),
+                metrics=Metrics("agent"),
+                throttle=herd.throttle,
+            ),
             endpoint="web",
             slot="0",
-            urls=(A,),
             connect=lambda url, slot, elsewhere: herd._dial(slot),
-            clock=herd.clock,
-            rng=random.Random(1),
-            metrics=Metrics("agent"),
             changed=lambda: None,
-            gate=herd.gate,
         )
         connector.start()
         herd.clock.advance(0)
-        assert herd.gate.waiting == 1
-        herd.pass_time(KNOCK_S + STEP_S)
+        assert herd.throttle.waiting == 1
+        herd.pass_time(TRY_ONE_S + STEP_S)
         herd.pass_time(2 * STEP_S)
         herd.dials.pop("0.0").callback(Session())
         (session,) = connector.sessions
         assert 2 * STEP_S <= session.handshake_s <= 3 * STEP_S
 
-    def test_a_knock_that_hangs_stops_nobody(self) -> None:
-        """The next knocks in its time all the same."""
+    def test_a_dial_that_hangs_stops_nobody(self) -> None:
+        """The next tries in its time all the same."""
         herd = Herd()
         herd.join(100)
         herd.refuse_all()
         before = len(herd.began)
-        herd.pass_time(9.5 * KNOCK_S)
+        herd.pass_time(9.5 * TRY_ONE_S)
         assert 7 <= len(herd.began) - before <= 9
 
     def test_what_is_no_closed_port_is_no_reason_to_wait(self) -> None:
@@ -240,13 +244,13 @@ class TestElsewhere:
     """There are two addresses."""
 
     def test_nobody_waits_for_a_closed_one(self) -> None:
-        """Those whose turn it is not fail, not all in one turn of the reactor, and knocks stay as rare as ever."""
+        """Those whose turn it is not fail, not all in one turn of the reactor, and dials stay as rare as ever."""
         herd = Herd(A, B)
         herd.join(1000)
         herd.refuse()
         assert len(herd.failed) == 1 + FAILED_AT_ONCE
         herd.clock.advance(0)
-        assert herd.gate.waiting == 0
+        assert herd.throttle.waiting == 0
         assert len(herd.failed) + len(herd.dials) == 1000
         assert all(isinstance(error, ConnectionRefusedError) for error in herd.failed.values())
         herd.refuse_all()
@@ -254,8 +258,8 @@ class TestElsewhere:
         for number in range(100):
             herd.want(f"late-{number}")
             herd.pass_time(STEP_S, herd.refuse_all)
-        assert len(herd.began) - before <= 1.0 / KNOCK_S + 1
-        assert herd.gate.waiting == 0
+        assert len(herd.began) - before <= 1.0 / TRY_ONE_S + 1
+        assert herd.throttle.waiting == 0
 
     def test_both_are_closed(self) -> None:
         """All wait at one or the other; when one opens, those at the other are sent on."""
@@ -263,25 +267,25 @@ class TestElsewhere:
         herd.join(100, B)
         herd.refuse_all()
         herd.pass_time(STEP_S)
-        assert herd.gate.waiting == 0
+        assert herd.throttle.waiting == 0
         herd.failed.clear()
-        herd.want("knocker")
-        herd.refuse("knocker")
+        herd.want("first")
+        herd.refuse("first")
         herd.failed.clear()
         herd.join(40, A)
         herd.join(40, B)
         herd.pass_time(1.0, herd.refuse_all)
-        assert herd.gate.waiting > 50
+        assert herd.throttle.waiting > 50
         herd.failed.clear()
-        herd.pass_time(KNOCK_S + STEP_S)
-        knocking = next(who for who in herd.dials if who.startswith(A))
-        herd.accept(knocking)
+        herd.pass_time(TRY_ONE_S + STEP_S)
+        trying = next(who for who in herd.dials if who.startswith(A))
+        herd.accept(trying)
         herd.pass_time(STEP_S)
         assert all(who.startswith(B) for who in herd.failed)
         assert len(herd.failed) > 20
         assert sum(who.startswith(B) for who in herd.dials) <= 2
         herd.serve(0.05, 5.0)
-        assert herd.gate.waiting == herd.gate.under_way == 0
+        assert herd.throttle.waiting == herd.throttle.under_way == 0
 
     def test_a_host_that_is_gone_does_not_hold_up_another(self) -> None:
         """Dials that hang at one address take nothing from those at the other."""
@@ -332,7 +336,7 @@ class TestOpen:
         wide = len(herd.dials)
         herd.serve(0.6, 6.0)
         assert len(herd.dials) == FIRST_DIALS < wide
-        assert herd.gate.waiting
+        assert herd.throttle.waiting
 
     def test_each_burst_learns_anew(self) -> None:
         """What one burst met says nothing about the next."""
@@ -359,27 +363,27 @@ class TestOpen:
     def test_dials_that_end_at_once(self) -> None:
         """However many, one after the other."""
         clock = Clock()
-        gate = Gate((A,), clock)
+        throttle: DialThrottle[Any] = DialThrottle((A,), clock)
         outcomes: list[Any] = []
         for number in range(FIRST_DIALS):
-            gate.run(A, f"slow-{number}", Deferred).addBoth(outcomes.append)
+            throttle.run(A, f"slow-{number}", Deferred).addBoth(outcomes.append)
         for number in range(5000):
-            gate.run(A, str(number), lambda: succeed("session")).addBoth(outcomes.append)
+            throttle.run(A, str(number), lambda: succeed("session")).addBoth(outcomes.append)
         clock.advance(HUNG_S)
         assert outcomes == ["session"] * 5000
 
     def test_a_dial_that_raises(self) -> None:
         """It failed, and holds no place."""
-        gate = Gate((A,), Clock())
+        throttle: DialThrottle[Any] = DialThrottle((A,), Clock())
 
         def raises() -> Deferred[Any]:
             raise RuntimeError("broken")
 
         failures: list[Failure] = []
         for number in range(100):
-            gate.run(A, str(number), raises).addErrback(failures.append)
+            throttle.run(A, str(number), raises).addErrback(failures.append)
         assert [failure.type for failure in failures] == [RuntimeError] * 100
-        assert gate.under_way == 0
+        assert throttle.under_way == 0
 
 
 class TestCancel:
@@ -399,13 +403,13 @@ class TestCancel:
         herd = Herd()
         results = herd.join(100)
         herd.refuse_all()
-        herd.pass_time(KNOCK_S + STEP_S)
-        (knocking,) = herd.dials
+        herd.pass_time(TRY_ONE_S + STEP_S)
+        (trying,) = herd.dials
         results[FIRST_DIALS].cancel()
-        assert isinstance(herd.failed[knocking], CancelledError) and not herd.dials
+        assert isinstance(herd.failed[trying], CancelledError) and not herd.dials
         before = len(herd.began)
         herd.pass_time(1.0, herd.refuse_all)
-        assert len(herd.began) - before <= 1.0 / KNOCK_S + 1
+        assert len(herd.began) - before <= 1.0 / TRY_ONE_S + 1
 
     def test_the_end(self) -> None:
         """When all are given up, none begins meanwhile, and no timer is left."""
@@ -414,12 +418,12 @@ class TestCancel:
             results = herd.join(300)
             if closed:
                 herd.refuse_all()
-                herd.pass_time(KNOCK_S + STEP_S)
+                herd.pass_time(TRY_ONE_S + STEP_S)
             began = len(herd.began)
             for result in results:
                 result.cancel()
             assert len(herd.began) == began
-            assert herd.gate.waiting == herd.gate.under_way == 0
+            assert herd.throttle.waiting == herd.throttle.under_way == 0
             assert not herd.clock.getDelayedCalls()
 
 
@@ -452,11 +456,11 @@ def test_whatever_happens_everyone_gets_a_turn(urls: tuple[str, ...], events: li
                 herd.refuse()
             elif what == "trouble":
                 herd.refuse(error=HandshakeTimeout("late"))
-        assert herd.gate.under_way == len(herd.dials) <= len(urls) * MAX_DIALS
+        assert herd.throttle.under_way == len(herd.dials) <= len(urls) * MAX_DIALS
     for _ in range(10):
-        herd.clock.advance(KNOCK_S)
+        herd.clock.advance(TRY_ONE_S)
         while herd.dials:
             herd.accept()
-    assert herd.gate.waiting == herd.gate.under_way == 0
+    assert herd.throttle.waiting == herd.throttle.under_way == 0
     assert len(herd.came) + len(herd.failed) == len(results)
     assert not herd.clock.getDelayedCalls()

@@ -11,8 +11,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.task import Clock
 
-from pico_twisted.net.agent.connector import MAX_SENT_ELSEWHERE
-from pico_twisted.net.agent.spread import AUTO, GROW_WITHIN_S, MOVE_WITHIN_S, Spread
+from pico_twisted.core.agent.life import MAX_SENT_ELSEWHERE
+from pico_twisted.net.agent.connector import DialParts
+from pico_twisted.net.agent.listener_connections import AUTO, GROW_WITHIN_S, MOVE_WITHIN_S, ListenerConnections
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tunnel import ELSEWHERE, Closed, HandshakeRefused
 
@@ -77,18 +78,15 @@ class Cluster:
         self.pick: Callable[[str], str] = lambda url: (self.alive or ["none"])[
             len(self.attempts) % max(1, len(self.alive))
         ]
-        self.spread = Spread(
+        self.connections = ListenerConnections(
+            DialParts(urls=urls, clock=self.clock, rng=random.Random(5), metrics=Metrics("agent")),
             endpoint="web",
             index=0,
             connections=connections,
-            urls=urls,
             connect=self._connect,
-            clock=self.clock,
-            rng=random.Random(5),
-            metrics=Metrics("agent"),
             changed=lambda: None,
         )
-        self.spread.start()
+        self.connections.start()
         self.pass_time(1.0)
 
     def _connect(self, url: str, slot: str, elsewhere: Sequence[str]) -> Deferred[Any]:
@@ -107,20 +105,20 @@ class Cluster:
         """Let it look a few times a second."""
         for _ in range(round(seconds / 0.02)):
             self.clock.advance(0.02)
-            self.spread.look(self.clock.seconds())
+            self.connections.look(self.clock.seconds())
 
     def kill(self, node_id: str) -> None:
         """The node dies, and the others know."""
         self.alive.remove(node_id)
         self.believed.remove(node_id)
-        for session in list(self.spread.sessions):
+        for session in list(self.connections.sessions):
             if session.tunnel.node_id == node_id:
                 session.tunnel.end()  # type: ignore[attr-defined]
 
     @property
     def places(self) -> list[str]:
         """Where the sessions for new calls are."""
-        return sorted(session.tunnel.node_id or "" for session in self.spread.current)
+        return sorted(session.tunnel.node_id or "" for session in self.connections.current)
 
 
 def test_one_node_gets_one_session() -> None:
@@ -156,7 +154,7 @@ def test_a_number_is_kept_to(connections: int) -> None:
         cluster.pass_time(30)
         assert len(cluster.places) == connections
         assert len(set(cluster.places)) == min(connections, len(nodes))
-        slots = [session.tunnel for session in cluster.spread.sessions]
+        slots = [session.tunnel for session in cluster.connections.sessions]
         assert len(slots) == connections
 
 
@@ -190,11 +188,11 @@ def test_a_balancer_that_always_picks_the_same_node(connections: int, places: li
 def test_a_node_that_dies_takes_its_own_session_only() -> None:
     """The other one stays as it is, whatever its sibling does."""
     cluster = Cluster(AUTO)
-    (other,) = [one for one in cluster.spread.current if one.tunnel.node_id == "n2"]
+    (other,) = [one for one in cluster.connections.current if one.tunnel.node_id == "n2"]
     cluster.kill("n1")
     cluster.pass_time(5)
     assert cluster.places == ["n2", "n2"]
-    assert other in cluster.spread.current
+    assert other in cluster.connections.current
 
 
 def test_sessions_part_when_there_is_a_place_again() -> None:
@@ -202,32 +200,32 @@ def test_sessions_part_when_there_is_a_place_again() -> None:
     cluster = Cluster(AUTO)
     cluster.kill("n1")
     cluster.pass_time(5)
-    for session in cluster.spread.current:
+    for session in cluster.connections.current:
         session.tunnel.call_count = 1  # type: ignore[misc]
     cluster.alive.append("n1")
     cluster.believed.append("n1")
     cluster.pass_time(MOVE_WITHIN_S + 60)
     assert cluster.places == ["n1", "n2"]
-    (old,) = [one for one in cluster.spread.sessions if one not in cluster.spread.current]
+    (old,) = [one for one in cluster.connections.sessions if one not in cluster.connections.current]
     tunnel: Any = old.tunnel
     assert tunnel.drained and tunnel.close_reason is None
-    numbers = [session.number for session in cluster.spread.connectors[1].sessions]
+    numbers = [session.number for session in cluster.connections.connectors[1].sessions]
     assert len(numbers) == len(set(numbers))
     tunnel.call_count = 0
     cluster.pass_time(0.2)
     assert tunnel.close_reason == "moved to another node"
     cluster.pass_time(120)
-    assert cluster.places == ["n1", "n2"] and len(cluster.spread.sessions) == 2
+    assert cluster.places == ["n1", "n2"] and len(cluster.connections.sessions) == 2
 
 
 def test_a_move_that_comes_to_nothing_changes_nothing() -> None:
     """The session serves on as if nothing had been tried."""
     cluster = Cluster(2, ["n1"])
-    before = cluster.spread.current
+    before = cluster.connections.current
     cluster.believed.append("n2")
     cluster.pass_time(MOVE_WITHIN_S + 1)
     assert cluster.attempts[-1][2] == ["n1"]
-    assert cluster.spread.current == before
+    assert cluster.connections.current == before
     before[1].tunnel.end()  # type: ignore[attr-defined]
     cluster.pass_time(1)
     assert cluster.attempts[-1][1] == "0-1.0", "and its successor takes its slot"
@@ -246,7 +244,7 @@ def test_what_happens_during_a_move(event: str) -> None:
         pending.append(attempt)
         return attempt
 
-    connector = cluster.spread.connectors[1]
+    connector = cluster.connections.connectors[1]
     connector._connect = hold
     session: Any = connector.current
     connector.move()
@@ -255,10 +253,10 @@ def test_what_happens_during_a_move(event: str) -> None:
     if event == "lost":
         session.tunnel.end()
     elif event == "drained":
-        cluster.spread.drain_requested(session.tunnel)
+        cluster.connections.drain_requested(session.tunnel)
     else:
-        cluster.spread.abort()
-        assert not cluster.spread.sessions
+        cluster.connections.abort()
+        assert not cluster.connections.sessions
         cluster.pass_time(5)
         assert not cluster.clock.getDelayedCalls()
         return
@@ -272,23 +270,23 @@ def test_what_happens_during_a_move(event: str) -> None:
 def test_a_drain_asks_for_the_replacement_of_one() -> None:
     """Only the session that the node will close is replaced."""
     cluster = Cluster(AUTO)
-    (draining,) = [one for one in cluster.spread.current if one.tunnel.node_id == "n1"]
+    (draining,) = [one for one in cluster.connections.current if one.tunnel.node_id == "n1"]
     cluster.believed.remove("n1")
     cluster.alive.remove("n1")
     attempts = len(cluster.attempts)
-    cluster.spread.drain_requested(draining.tunnel)
+    cluster.connections.drain_requested(draining.tunnel)
     cluster.pass_time(2)
     assert len(cluster.attempts) == attempts + 1
     assert cluster.places == ["n2", "n2"]
-    assert len(cluster.spread.sessions) == 3
+    assert len(cluster.connections.sessions) == 3
 
 
 def test_a_stop_ends_all_and_nothing_grows_any_more() -> None:
     """Whatever is heard meanwhile."""
     cluster = Cluster(AUTO, ["n1"])
     done: list[None] = []
-    cluster.spread.drain().addCallback(done.append)
+    cluster.connections.drain().addCallback(done.append)
     cluster.believed.append("n2")
     cluster.pass_time(30)
-    assert done and not cluster.spread.sessions
+    assert done and not cluster.connections.sessions
     assert len(cluster.attempts) == 1

@@ -1,4 +1,4 @@
-"""Spreads the sessions of one listener over nodes, so that the loss of one interrupts nothing.
+"""The sessions of one listener, spread over nodes, so that the loss of one interrupts nothing.
 
 What is needed. With `connect.connections: 2` a listener has two sessions, on different nodes (or workers of a host)
 where there are that many. With `auto` it has one, and a second as soon as a node says that it is not alone. Sessions
@@ -6,7 +6,7 @@ that ended up on one node, because there was no other, part when there is. All t
 agents act (a node that joins) must not make them act in the same second.
 
 What can go wrong. Behind one URL there may be many nodes, and a load balancer that chooses without asking. A node may
-believe in others that are gone. So a session that is wanted elsewhere is a wish, never a condition: see `Connector`.
+believe in others that are gone. So to be elsewhere is a wish, never a condition: see `core.agent.life`.
 
 What was chosen. A connector for each session: each lives and dies by itself, and a node that drains moves its own only.
 A connector begins once those before it are registered, so that it knows where not to go. How many nodes there are comes
@@ -20,76 +20,62 @@ Moving a session whose node is alone with it: a session that is where it should 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.interfaces import IReactorTime
 
-from pico_twisted.core.agent.dial_plan import AgentRandom
 from pico_twisted.core.backoff import Backoff
-from pico_twisted.net.agent.connector import Connect, Connector, Session
-from pico_twisted.net.agent.gate import Gate
-from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.agent.connector import ActiveConnection, Connect, Connector, DialParts
 
 AUTO: Final = 0
 """As many sessions as the cluster is worth: one, or two when it has more than one node."""
 AUTO_SESSIONS: Final = 2
+"""Most sessions of a listener that has as many as the cluster is worth."""
 GROW_WITHIN_S: Final = 10.0
-"""A fleet that hears of a second node opens its second sessions over this time."""
+"""Seconds over which a fleet that hears of a second node opens its second sessions."""
 MOVE_WITHIN_S: Final = 15.0
-"""And one whose sessions are two on one node moves one of them within this time."""
+"""Seconds over which a fleet whose listeners have two sessions on one node moves one of each."""
 MOVE_AGAIN_S: Final = 30.0
-"""How long after a move that came to nothing the next is tried; twice as long each time."""
+"""Longest wait after a first move that came to nothing, in seconds; it doubles with each further one."""
 MOVE_AGAIN_MAX_S: Final = 960.0
+"""Longest wait after any move that came to nothing, in seconds."""
 
 
-class Spread:
+class ListenerConnections:
     """All sessions of one listener.
 
     Args:
+        parts: what all connectors share.
         endpoint: the endpoint ID, for logs.
         index: the listener's place in the configuration: its slots begin with it.
         connections: how many sessions to have, or `AUTO`.
-        urls: addresses of nodes.
         connect: opens a session.
-        clock: tells the time and wakes.
-        rng: the source of chance.
-        metrics: counts what happens.
         changed: called whenever a session came or went.
-        gate: says when a dial begins; None for at once.
     """
 
     def __init__(
         self,
+        parts: DialParts,
         *,
         endpoint: str,
         index: int,
         connections: int,
-        urls: Sequence[str],
         connect: Connect,
-        clock: IReactorTime,
-        rng: AgentRandom,
-        metrics: Metrics,
         changed: Callable[[], None],
-        gate: Gate | None = None,
     ) -> None:
         self.connectors: list[Connector] = []
+        self._parts = parts
         self._endpoint = endpoint
         self._index = index
         self._connections = connections
-        self._urls = urls
         self._connect = connect
-        self._clock = clock
-        self._rng = rng
-        self._metrics = metrics
         self._changed = changed
-        self._gate = gate
         self._stopped = False
         self._grow_at: float | None = None
         self._move_at: float | None = None
-        self._move_again = Backoff(MOVE_AGAIN_S, MOVE_AGAIN_MAX_S, rng, jitter=0.5)
+        self._move_again = Backoff(MOVE_AGAIN_S, MOVE_AGAIN_MAX_S, parts.rng, jitter=0.5)
 
     # Its life
 
@@ -105,8 +91,8 @@ class Spread:
     def drain(self) -> Deferred[None]:
         """Dial no more; drain each session and close it after its last call. Fires when all are gone."""
         self._stopped = True
-        done: Deferred[Any] = gatherResults([one.drain() for one in self.connectors], consumeErrors=True)
-        return done.addCallback(lambda _: None)
+        draining = [one.drain() for one in self.connectors]
+        return gatherResults(draining, consumeErrors=True).addCallback(lambda _: None)
 
     def abort(self) -> None:
         """Dial no more and cut what is there."""
@@ -124,12 +110,12 @@ class Spread:
     # What can be asked
 
     @property
-    def sessions(self) -> list[Session]:
+    def sessions(self) -> list[ActiveConnection]:
         """All that are alive."""
         return [session for connector in self.connectors for session in connector.sessions]
 
     @property
-    def current(self) -> list[Session]:
+    def current(self) -> list[ActiveConnection]:
         """Those that take new calls."""
         return [connector.current for connector in self.connectors if connector.current is not None]
 
@@ -157,22 +143,18 @@ class Spread:
     def _add(self) -> None:
         number = len(self.connectors)
         connector = Connector(
+            self._parts,
             endpoint=self._endpoint,
             slot=f"{self._index}-{number}" if number else str(self._index),
-            urls=self._urls,
             connect=self._connect,
-            clock=self._clock,
-            rng=self._rng,
-            metrics=self._metrics,
             changed=self._session_changed,
             siblings=partial(self._siblings, number),
             insists=self._connections == AUTO and number > 0,
-            gate=self._gate,
         )
         self.connectors.append(connector)
         connector.start()
 
-    def _siblings(self, number: int) -> list[Session]:
+    def _siblings(self, number: int) -> list[ActiveConnection]:
         return [one.current for at, one in enumerate(self.connectors) if at != number and one.current is not None]
 
     def _session_changed(self) -> None:
@@ -185,7 +167,7 @@ class Spread:
         if self.wanted <= len(self.connectors):
             self._grow_at = None
         elif self._grow_at is None:
-            self._grow_at = now + self._rng.uniform(0.0, GROW_WITHIN_S)
+            self._grow_at = now + self._parts.rng.uniform(0.0, GROW_WITHIN_S)
         elif now >= self._grow_at:
             self._grow_at = None
             self._add()
@@ -198,7 +180,7 @@ class Spread:
             self._move_at = None
             self._move_again.reset()
         elif self._move_at is None:
-            self._move_at = now + self._rng.uniform(0.0, MOVE_WITHIN_S)
+            self._move_at = now + self._parts.rng.uniform(0.0, MOVE_WITHIN_S)
         elif now >= self._move_at:
             self._move_at = now + self._move_again.next_s()
             # The last of those that share a place.
