@@ -2,7 +2,7 @@
 
 What several tests share has to be started once, and not once in each worker. So the tests of one fixture that lives
 longer than a test are a group: those of one shape of the stack, or those of one file. A test that starts processes of
-its own shares nothing and is a group by itself: such tests fill the gaps. All others go file by file.
+its own, or is slow, shares nothing and is a group by itself: such tests fill the gaps. All others go file by file.
 
 The largest groups begin first, and at the end come the tests that are over quickly, so that all workers stop at about
 the same time.
@@ -58,7 +58,7 @@ def group_of(item: pytest.Item) -> str:
         if "module" in shared.values():
             params.insert(0, file)
         return " ".join(params) or file
-    return item.nodeid if item.get_closest_marker("processes") else file
+    return item.nodeid if _goes_alone(item) else file
 
 
 def _shared_fixtures(item: pytest.Item) -> dict[str, str]:
@@ -72,6 +72,11 @@ def _shared_fixtures(item: pytest.Item) -> dict[str, str]:
     }
 
 
+def _goes_alone(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(name) for name in ("processes", "slow"))
+
+
 def _rank(members: list[pytest.Item]) -> tuple[int, int]:
-    starts = members[0].get_closest_marker("processes") is not None
-    return (0 if starts and len(members) > 1 else 1 if starts else 2, -len(members) if starts else 0)
+    if not _goes_alone(members[0]):
+        return (2, 0)
+    return (0, -len(members)) if len(members) > 1 else (1, 0)

@@ -19,6 +19,7 @@ from tests.simulator.cluster import ClusterSettings, SimulatedCluster
 from tests.simulator.network import NetworkSettings
 from tests.simulator.run import main, report, simulate
 
+pytestmark = pytest.mark.slow
 LOSSY = NetworkSettings(loss=0.1)
 BUSY = WeatherSettings(crash_s=8, leave_s=15, stop_s=10, cut_s=30, long_cut_s=200, twin_s=40, endpoints=400)
 """Everything befalls a small cluster, often."""
