@@ -7,7 +7,7 @@ from typing import Any
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from pico_twisted.core.http1.forwarding import request_to_tunnel
+from pico_twisted.core.http1.forwarding import Client, request_to_tunnel
 from pico_twisted.core.http1.head import HeadLimits, Keep, RequestHead, ResponseHead, parse_request_head
 from pico_twisted.net.interfaces import IDownstream
 from pico_twisted.net.routing.forward import Forward
@@ -39,9 +39,7 @@ def write_head(head: RequestHead, length: int | Keep | None, to_node: bool) -> b
     """The head as the reverse resource writes it."""
     return request_to_tunnel(
         head,
-        client_ip=b"192.0.2.7",
-        https=False,
-        trusted=False,
+        client=Client(b"192.0.2.7"),
         via=b"pico-n1",
         request_id=b"id-1",
         length=length,

@@ -4,42 +4,40 @@ from __future__ import annotations
 
 from typing import Final
 
-from pico_twisted.core.http1.body import response_body
 from pico_twisted.core.http1.chunked import ChunkedDecoder
 from pico_twisted.core.http1.errors import Http1Error, bad_response
-from pico_twisted.core.http1.head import END, End, HeadLimits, ResponseHead, parse_response_head
-from pico_twisted.core.http1.messages import (
-    CHUNKED,
-    DEAD,
-    DONE,
-    ENDING,
-    HEAD,
-    LENGTH,
-    UNTIL_CLOSE,
-    UPGRADED,
-    Messages,
+from pico_twisted.core.http1.head import (
+    END,
+    End,
+    Framing,
+    HeadLimits,
+    ResponseHead,
+    parse_response_head,
+    response_framing,
 )
+from pico_twisted.core.http1.messages import CHUNKED, DONE, LENGTH, UNTIL_CLOSE, Messages, Step
 from pico_twisted.core.protocol_limits import MAX_INTERIM_HEADS
 
 _STATUS_START: Final = b"HTTP/1."
 
 
-class ClientConnection(Messages):
+class ClientConnection(Messages[ResponseHead]):
     """Reads the response to one request after the other.
 
     Call `expect` when a request is sent, feed it with `receive`, then call `next_event` until it gives None. When the
     service closes its side call `receive_eof`, then `next_event` as before: only then is a body whole that ends with
-    the connection, and one that was cut short is an error.
+    the connection, and one that was cut short is an error. A 1xx head is an event, too. Behind the head of a 101 comes
+    nothing: the owner calls `take_rest`. Bytes behind a complete response are no error: they only make the connection
+    not reusable.
     """
 
-    __slots__ = ("_ended", "_interim", "_method", "_reusable", "_upgrade")
+    __slots__ = ("_interim", "_method", "_reusable", "_upgrade")
 
     def __init__(self, limits: HeadLimits) -> None:
         super().__init__(limits, DONE)
         self._method = b""
         self._upgrade = False
         self._interim = 0
-        self._ended = False
         self._reusable = True
 
     def expect(self, method: bytes, *, upgrade: bool = True) -> None:
@@ -52,12 +50,10 @@ class ClientConnection(Messages):
         Raises:
             RuntimeError: the response before it has not ended.
         """
-        if self._state is not DONE:
-            raise RuntimeError("the response before it has not ended")
+        self._go(Step.RESPONSE_WANTED)
         self._method = method
         self._upgrade = upgrade
         self._interim = 0
-        self._state = HEAD
 
     def receive_eof(self) -> None:
         """The service closed its side: nothing more will be received."""
@@ -70,30 +66,6 @@ class ClientConnection(Messages):
         not a byte more has come than the response had."""
         return self._reusable and self._state is DONE and len(self._data) == self._at
 
-    def next_event(self) -> ResponseHead | bytes | End | None:
-        """What came next.
-
-        Returns:
-            A head, of an interim response (status under 200) too; a piece of the body, as large as is there; `END` when
-            the response is complete; None when more bytes are needed, after `END` until `expect`, and always behind
-            the head of a 101, where the owner calls `take_rest`.
-
-        Raises:
-            Http1Error: the service broke HTTP, or closed before its response was complete. Raised again by each further
-                call. Bytes behind a complete response are no error: they only make the connection not reusable.
-        """
-        try:
-            if self._state is HEAD:
-                return self._next_head()
-            event = self._next_of_body()
-            if event is None and self._ended:
-                return self._judge_eof()
-            return event
-        except Http1Error as fault:
-            if self._state is not DEAD:
-                self._fail(fault)
-            raise
-
     def _next_head(self) -> ResponseHead | None:
         raw = self._take_head()
         if raw is None:
@@ -103,38 +75,30 @@ class ClientConnection(Messages):
             return None
         head = parse_response_head(raw, self._limits)
         status = head.status
-        if status < 200:
-            if status == 101:
-                if not self._upgrade:
-                    raise bad_response("an upgrade that was not asked for")
-                self._state = UPGRADED
-            else:
-                self._interim += 1
-                if self._interim > MAX_INTERIM_HEADS:
-                    raise bad_response("too many interim responses")
+        if status < 200 or status == 204:
             self._judge_bodiless(head)
+        framing = response_framing(head, self._method)
+        if framing is Framing.RAW:
+            if not self._upgrade:
+                raise bad_response("an upgrade that was not asked for")
+        elif status < 200:
+            self._interim += 1
+            if self._interim > MAX_INTERIM_HEADS:
+                raise bad_response("too many interim responses")
             return head
-        kind = response_body(head, self._method)
-        self._reusable = self._reusable and head.keep_alive
-        if kind == "length":
+        elif framing is Framing.LENGTH:
             self._left = head.length or 0
-            self._state = LENGTH if head.length else ENDING
-        elif kind == "chunked":
+            if not self._left:
+                framing = Framing.NONE
+        elif framing is Framing.CHUNKED:
             self._chunks = ChunkedDecoder(self._limits, request=False)
-            self._state = CHUNKED
-        elif kind == "none":
-            self._state = ENDING
-            self._judge_bodiless(head)
-        else:
-            self._reusable = False
-            self._state = UNTIL_CLOSE
+        self._reusable = self._reusable and head.keep_alive and framing is not Framing.UNTIL_CLOSE
+        self._go(framing)
         return head
 
     def _judge_bodiless(self, head: ResponseHead) -> None:
         """A 1xx or 204 that announces a body may be followed by one: its connection is not to be trusted again."""
-        if (head.status < 200 or head.status == 204) and (
-            b"transfer-encoding" in head.index or head.index.get(b"content-length", b"0") != b"0"
-        ):
+        if b"transfer-encoding" in head.by_name or head.by_name.get(b"content-length", b"0") != b"0":
             self._reusable = False
 
     def _judge_partial_head(self) -> None:
@@ -147,7 +111,7 @@ class ClientConnection(Messages):
 
     def _judge_eof(self) -> End | None:
         if self._state is UNTIL_CLOSE:
-            self._state = DONE
+            self._go(Step.EOF)
             return END
         if self._state is LENGTH or self._state is CHUNKED:
             raise bad_response("the connection ended in the middle of the response")

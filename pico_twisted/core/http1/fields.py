@@ -7,14 +7,17 @@ checked here again: one Content-Length of digits alone, one transfer coding, eac
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, HttpResponseParser
 
-Fields = list[tuple[bytes, bytes, bytes]]
+from pico_twisted.core.http1.memo import Memo
+
+Fields = Sequence[tuple[bytes, bytes, bytes]]
 """(lower-case name, name as received, value without the white space around it), in the order of the head."""
 
-Index = dict[bytes, bytes]
+ByName = Mapping[bytes, bytes]
 """The first value of each field, by lower-case name."""
 
 MAX_LENGTH: Final = 2**63 - 1
@@ -24,13 +27,13 @@ _MAX_LENGTH_DIGITS: Final = 19
 """Digits of `MAX_LENGTH`: bounded before they are turned into a number."""
 
 _MAX_NAMES: Final = 1024
-"""Names kept in lower case. A peer that invents names makes new ones slower, never the common ones."""
-
-_MAX_NAME_BYTES: Final = 64
-"""Longer names are rare and are not kept."""
+"""Names of fields that are kept in lower case."""
 
 _MAX_CONNECTIONS: Final = 256
-"""Values of Connection kept as sets of tokens."""
+"""Values of Connection that are kept as sets of tokens."""
+
+_ONCE_IN_REQUESTS: Final = frozenset((b"content-length", b"host", b"transfer-encoding", b"x-pico-endpoint"))
+_ONCE_IN_RESPONSES: Final = frozenset((b"content-length", b"transfer-encoding"))
 
 _PROTOCOL: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:/[!#$%&'*+\-.^_`|~0-9A-Za-z]+)?")
 
@@ -46,20 +49,10 @@ X-Request-Id x-pico-authorization x-pico-endpoint x-pico-error x-request-id
 """.split()
 
 
-class _LowerNames(dict[bytes, bytes]):
-    """Names in lower case by names as received, filled as they come, bounded."""
-
-    def __missing__(self, name: bytes) -> bytes:
-        lower = name.lower()
-        if len(self) < _MAX_NAMES and len(name) <= _MAX_NAME_BYTES:
-            self[name] = lower
-        return lower
+_LOWER: Final = Memo(bytes.lower, _MAX_NAMES, common=_COMMON_NAMES)
 
 
-_LOWER: Final = _LowerNames((name, name.lower()) for name in _COMMON_NAMES)
-
-
-class _Collected(Fields):
+class _Collected(list[tuple[bytes, bytes, bytes]]):
     """What llhttp calls back into: the list of fields itself, so that a head costs one object and one call a field."""
 
     __slots__ = ()
@@ -73,8 +66,14 @@ class FieldsError(Exception):
     """The fields break a rule; the message says which. The caller knows whose they are and makes an Http1Error."""
 
 
-def read_fields(data: bytes, parser: type[HttpRequestParser | HttpResponseParser], count: int) -> Fields:
-    """The fields of one whole head, checked by llhttp for shape and counted by us.
+FieldsRead = tuple[Fields, ByName, "int | None", bool, bool, frozenset[bytes], "bytes | None"]
+"""(fields, by_name, length, chunked, keep_alive, connection, upgrade), as a head has them."""
+
+
+def read_fields(
+    data: bytes, parser: type[HttpRequestParser | HttpResponseParser], count: int, version_11: bool
+) -> FieldsRead:
+    """The fields of one whole head, checked by llhttp for shape and counted by us, and what they mean.
 
     Each call makes a parser and throws it away, so none is left behind that takes an upgrade's bytes, or the body of an
     upgrade request, for a second message.
@@ -84,9 +83,10 @@ def read_fields(data: bytes, parser: type[HttpRequestParser | HttpResponseParser
         parser: of httptools.
         count: the lines between the first and the last, empty one. Each must have come out as a field, so llhttp saw
             the head end where we do.
+        version_11: the head says HTTP/1.1.
 
     Raises:
-        FieldsError
+        FieldsError: llhttp refuses them, one that may come once comes twice, or framing or Upgrade cannot be right.
     """
     fields = _Collected()
     try:
@@ -97,15 +97,25 @@ def read_fields(data: bytes, parser: type[HttpRequestParser | HttpResponseParser
         raise FieldsError(str(error)) from None
     if len(fields) != count:
         raise FieldsError("lines and fields do not match")
-    return fields
-
-
-def index_fields(fields: Fields) -> Index:
-    """The first value of each field, by lower-case name."""
-    index = {field[0]: field[2] for field in fields}
-    if len(index) != len(fields):
-        index = {field[0]: field[2] for field in reversed(fields)}
-    return index
+    by_name: dict[bytes, bytes] = {}
+    for lower, _, value in reversed(fields):
+        by_name[lower] = value  # noqa: PERF403 - a comprehension costs a call
+    if len(by_name) != count:
+        _refuse_repeats(fields, _ONCE_IN_REQUESTS if parser is HttpRequestParser else _ONCE_IN_RESPONSES)
+    length: int | None = None
+    chunked = False
+    if b"content-length" in by_name or b"transfer-encoding" in by_name:
+        length, chunked = read_framing(by_name, version_11)
+    keep_alive = version_11
+    tokens = NO_TOKENS
+    upgrade: bytes | None = None
+    if b"connection" in by_name:
+        value = by_name[b"connection"] if len(by_name) == count else all_values(fields, b"connection")
+        tokens = _CONNECTIONS[value]
+        keep_alive = b"close" not in tokens and (version_11 or b"keep-alive" in tokens)
+        if version_11 and b"upgrade" in tokens and b"upgrade" in by_name:
+            upgrade = _upgrade_protocols(fields)
+    return fields, by_name, length, chunked, keep_alive, tokens, upgrade
 
 
 def all_values(fields: Fields, lower_name: bytes) -> bytes:
@@ -113,12 +123,7 @@ def all_values(fields: Fields, lower_name: bytes) -> bytes:
     return b", ".join([value for lower, _, value in fields if lower == lower_name and value])
 
 
-def refuse_repeats(fields: Fields, once: frozenset[bytes]) -> None:
-    """Refuse a head in which a field of `once` comes twice.
-
-    Raises:
-        FieldsError
-    """
+def _refuse_repeats(fields: Fields, once: frozenset[bytes]) -> None:
     seen: set[bytes] = set()
     for lower, _, _ in fields:
         if lower in once:
@@ -127,21 +132,21 @@ def refuse_repeats(fields: Fields, once: frozenset[bytes]) -> None:
             seen.add(lower)
 
 
-def read_framing(index: Index, version_11: bool) -> tuple[int | None, bool]:
+def read_framing(by_name: ByName, version_11: bool) -> tuple[int | None, bool]:
     """Content-Length and whether the body is chunked, by RFC 9112 6, without any of its leniencies.
 
     Raises:
-        FieldsError
+        FieldsError: they say nothing, several things or something else.
     """
     length: int | None = None
-    value = index.get(b"content-length")
+    value = by_name.get(b"content-length")
     if value is not None:
         if not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
             raise FieldsError("bad Content-Length")
         length = int(value)
         if length > MAX_LENGTH:
             raise FieldsError("Content-Length is too large")
-    value = index.get(b"transfer-encoding")
+    value = by_name.get(b"transfer-encoding")
     if value is None:
         return length, False
     if length is not None:
@@ -155,27 +160,19 @@ def read_framing(index: Index, version_11: bool) -> tuple[int | None, bool]:
 
 NO_TOKENS: Final[frozenset[bytes]] = frozenset()
 
-_CONNECTIONS: Final[dict[bytes, frozenset[bytes]]] = {
-    value: frozenset((value.lower(),)) for value in (b"keep-alive", b"Keep-Alive", b"close", b"Upgrade", b"upgrade")
-}
 
-
-def connection_tokens(value: bytes) -> frozenset[bytes]:
+def _connection_tokens(value: bytes) -> frozenset[bytes]:
     """The lower-case tokens that a value of Connection names."""
-    tokens = _CONNECTIONS.get(value)
-    if tokens is None:
-        tokens = frozenset(token for part in value.split(b",") if (token := part.strip(b" \t").lower()))
-        if len(_CONNECTIONS) < _MAX_CONNECTIONS and len(value) <= _MAX_NAME_BYTES:
-            _CONNECTIONS[value] = tokens
-    return tokens
+    return frozenset(token for part in value.split(b",") if (token := part.strip(b" \t").lower()))
 
 
-def upgrade_protocols(fields: Fields) -> bytes | None:
-    """The value of Upgrade without `h2c`, which no hop of ours speaks; None when nothing is left.
+_CONNECTIONS: Final = Memo(
+    _connection_tokens, _MAX_CONNECTIONS, common=(b"keep-alive", b"Keep-Alive", b"close", b"Upgrade", b"upgrade")
+)
 
-    Raises:
-        FieldsError
-    """
+
+def _upgrade_protocols(fields: Fields) -> bytes | None:
+    """The value of Upgrade without `h2c`, which no hop of ours speaks; None when nothing is left."""
     protocols: list[bytes] = []
     for part in all_values(fields, b"upgrade").split(b","):
         protocol = part.strip(b" \t")

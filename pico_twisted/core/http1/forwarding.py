@@ -17,10 +17,14 @@ import re
 from functools import lru_cache
 from typing import Final
 
+import attrs
+
 from pico_twisted.core.http1.answers import error_response
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.fields import all_values
-from pico_twisted.core.http1.head import KEEP, Keep, RequestHead, ResponseHead, valid_host
+from pico_twisted.core.http1.head import KEEP, Framing, Keep, RequestHead, ResponseHead
+from pico_twisted.core.http1.memo import Memo
+from pico_twisted.core.http1.target import VALID_HOST
 from pico_twisted.core.text import ENDPOINT_ID_BYTES_PATTERN
 
 MAX_OWN_VIAS: Final = 10
@@ -46,8 +50,8 @@ _KEPT: Final = frozenset((b"authorization", b"content-length", b"host", b"via"))
 
 _PLAIN_CONNECTION: Final = frozenset((b"close", b"keep-alive", b"upgrade"))
 
-_MAX_VERDICTS: Final = 1024
-_MAX_NAME_BYTES: Final = 64
+_MAX_REMEMBERED: Final = 1024
+"""Results that are kept of each function that is asked the same again and again."""
 
 _SANE_REQUEST_ID: Final = re.compile(rb"[0-9A-Za-z._-]{1,128}")
 _ADDRESS: Final = re.compile(rb"([0-9A-Fa-f:.]{2,45})(?:%[0-9A-Za-z._-]{1,32})?")
@@ -56,75 +60,87 @@ _OWN_VIA: Final = re.compile(rb"(?:^|,)[ \t]*[^ \t,]+[ \t]+pico-")
 _NEEDS_QUOTES: Final = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
 
 
-class _GoesOn(dict[bytes, bool]):
-    """Whether a field goes on, by lower-case name: decided at a name's first sight and kept, bounded.
+def _goes_on(dropped: frozenset[bytes], lookalikes: frozenset[bytes] = frozenset()) -> Memo[bool]:
+    """Whether a field goes on, by lower-case name: all but those in `dropped`, those in `lookalikes` when they are
+    written with underscores, and `x-pico-*`."""
 
-    Args:
-        dropped: names that do not.
-        lookalikes: names that do not when they are written with underscores.
-    """
-
-    def __init__(self, dropped: frozenset[bytes], lookalikes: frozenset[bytes] = frozenset()) -> None:
-        super().__init__()
-        self._dropped = dropped
-        self._lookalikes = lookalikes
-
-    def __missing__(self, lower: bytes) -> bool:
+    def decide(lower: bytes) -> bool:
         dashed = lower.replace(b"_", b"-")
-        goes_on = lower not in self._dropped and not dashed.startswith(b"x-pico-")
-        if dashed != lower and dashed in self._lookalikes:
-            goes_on = False
-        if len(self) < _MAX_VERDICTS and len(lower) <= _MAX_NAME_BYTES:
-            self[lower] = goes_on
-        return goes_on
+        if lower in dropped or dashed.startswith(b"x-pico-"):
+            return False
+        return dashed == lower or dashed not in lookalikes
+
+    return Memo(decide, _MAX_REMEMBERED)
 
 
-_TO_TUNNEL: Final = _GoesOn(_OURS, _OURS)
-_FROM_LINK: Final = _GoesOn(_HOP_BY_HOP | _FRAMING | _HOST_FIELD)
-_TO_SERVICE: Final = _GoesOn(_HOP_BY_HOP | _FRAMING | _HOST_FIELD, _OURS)
-_RESPONSE: Final = _GoesOn(_HOP_BY_HOP | _FRAMING)
-
-_vias: Final[dict[bytes, bytes]] = {}
+_TO_TUNNEL: Final = _goes_on(_OURS, _OURS)
+_FROM_LINK: Final = _goes_on(_HOP_BY_HOP | _FRAMING | _HOST_FIELD)
+_TO_SERVICE: Final = _goes_on(_HOP_BY_HOP | _FRAMING | _HOST_FIELD, _OURS)
+_RESPONSE: Final = _goes_on(_HOP_BY_HOP | _FRAMING)
 
 
-def _via_line(via: bytes, version_11: bool) -> bytes:
-    line = _vias.get(via)
-    if line is None:
-        if not _PSEUDONYM.fullmatch(via):
-            raise ValueError("a Via pseudonym is a token")
-        line = b"Via: 1.1 " + via + b"\r\n"
-        if len(_vias) < _MAX_VERDICTS:
-            _vias[via] = line
-    return line if version_11 else line.replace(b"1.1", b"1.0", 1)
+def _make_via_lines(via: bytes) -> tuple[bytes, bytes]:
+    if not _PSEUDONYM.fullmatch(via):
+        raise ValueError("a Via pseudonym is a token")
+    return b"Via: 1.0 " + via + b"\r\n", b"Via: 1.1 " + via + b"\r\n"
 
 
-def _lines(head: RequestHead | ResponseHead, goes_on: _GoesOn) -> list[bytes]:
-    """The lines of the fields that go on, without their CRLF."""
+_VIA_LINES: Final = Memo(_make_via_lines, _MAX_REMEMBERED, longest_bytes=160)
+"""The last lines of a head, by our pseudonym: behind a message of HTTP/1.0, and of HTTP/1.1."""
+
+
+def _lines(
+    first: bytes, head: RequestHead | ResponseHead, goes_on: Memo[bool], length: int | None, upgrade: bytes | None
+) -> list[bytes]:
+    """The lines of a head without their CRLF: what begins it, the fields that go on, and the framing given."""
+    lines = [first]
     connection = head.connection
     if connection and not connection <= _PLAIN_CONNECTION:
         gone = connection - _KEPT
-        return [name + b": " + value for lower, name, value in head.fields if goes_on[lower] and lower not in gone]
-    return [name + b": " + value for lower, name, value in head.fields if goes_on[lower]]
+        lines += [name + b": " + value for lower, name, value in head.fields if goes_on[lower] and lower not in gone]
+    else:
+        lines += [name + b": " + value for lower, name, value in head.fields if goes_on[lower]]
+    if length is not None:
+        lines.append(b"Content-Length: %d" % length)
+    if upgrade is not None:
+        lines.append(b"Connection: Upgrade\r\nUpgrade: " + upgrade)
+    return lines
 
 
 def count_via(head: RequestHead) -> int:
     """How many hops of ours a request has passed, by the pseudonyms in its Via that begin with `pico-`."""
-    if b"via" not in head.index:
+    if b"via" not in head.by_name:
         return 0
     return len(_OWN_VIA.findall(all_values(head.fields, b"via")))
 
 
 def sane_request_id(head: RequestHead) -> bytes | None:
     """The request ID that the client gave, if it is 1 to 128 letters, digits, dots, underscores and dashes."""
-    value = head.index.get(b"x-request-id")
+    value = head.by_name.get(b"x-request-id")
     if value is not None and _SANE_REQUEST_ID.fullmatch(value):
         return value
     return None
 
 
-@lru_cache(_MAX_VERDICTS)
-def _forwarded(client_ip: bytes, https: bool, host: bytes | None) -> tuple[bytes, bytes]:
-    """The client's address as it is written, and the element of Forwarded (RFC 7239 4)."""
+@attrs.frozen
+class Client:
+    """Who sent a request.
+
+    Attributes:
+        ip: of the client's connection.
+        https: the connection is TLS.
+        trusted: the client is a proxy whose forwarding fields are believed: they are appended to, not replaced.
+    """
+
+    ip: bytes
+    https: bool = False
+    trusted: bool = False
+
+
+@lru_cache(_MAX_REMEMBERED)
+def _forwarded(client_ip: bytes, https: bool, host: bytes | None) -> tuple[bytes, bytes, bytes]:
+    """The client's address as it is written, the element of Forwarded (RFC 7239 4), and all lines for a client that is
+    not trusted."""
     match = _ADDRESS.fullmatch(client_ip)
     if match is None:
         address = node = b"unknown"
@@ -132,18 +148,37 @@ def _forwarded(client_ip: bytes, https: bool, host: bytes | None) -> tuple[bytes
         address = node = match.group(1)
         if b":" in address:
             node = b'"[' + address + b']"'
-    element = b"for=" + node + (b";proto=https" if https else b";proto=http")
+    proto = b"https" if https else b"http"
+    element = b"for=" + node + b";proto=" + proto
     if host is not None:
         element += b';host="' + host + b'"' if _NEEDS_QUOTES.search(host) else b";host=" + host
-    return address, element
+    return address, element, _forwarding_lines(host, address, proto, element)
+
+
+def _forwarding_lines(host: bytes | None, address: bytes, proto: bytes, element: bytes) -> bytes:
+    lines = [b"X-Forwarded-For: " + address, b"X-Forwarded-Proto: " + proto, b"Forwarded: " + element]
+    if host is not None:
+        lines.insert(0, b"X-Forwarded-Host: " + host)
+    return b"\r\n".join(lines)
+
+
+def _appended(head: RequestHead, client: Client) -> bytes:
+    """The forwarding lines of a request from a trusted proxy: what it said, and behind that what we know."""
+    address, element, _ = _forwarded(client.ip, client.https, head.host)
+    before = all_values(head.fields, b"x-forwarded-for")
+    if before:
+        address = before + b", " + address
+    before = all_values(head.fields, b"forwarded")
+    if before:
+        element = before + b", " + element
+    proto = head.by_name.get(b"x-forwarded-proto") or (b"https" if client.https else b"http")
+    return _forwarding_lines(head.by_name.get(b"x-forwarded-host") or head.host, address, proto, element)
 
 
 def request_to_tunnel(
     head: RequestHead,
     *,
-    client_ip: bytes,
-    https: bool,
-    trusted: bool,
+    client: Client,
     via: bytes,
     request_id: bytes,
     endpoint: bytes | None = None,
@@ -153,9 +188,7 @@ def request_to_tunnel(
 
     Args:
         head: as parsed.
-        client_ip: of the client's connection.
-        https: the client's connection is TLS.
-        trusted: the client is a proxy whose forwarding fields are believed: they are appended to, not replaced.
+        client: who sent it.
         via: our pseudonym, `pico-` and the node's ID.
         request_id: what `sane_request_id` accepts.
         endpoint: for a node link the endpoint ID that was chosen, which becomes the first field; None for an agent.
@@ -167,45 +200,27 @@ def request_to_tunnel(
     """
     if not _SANE_REQUEST_ID.fullmatch(request_id):
         raise ValueError("bad request ID")
-    index = head.index
-    if b"via" in index and count_via(head) >= MAX_OWN_VIAS:
+    by_name = head.by_name
+    if b"via" in by_name and count_via(head) >= MAX_OWN_VIAS:
         raise Http1Error(508, "loop", "the request goes in circles")
-    host = head.host
-    address, element = _forwarded(client_ip, https, host)
-    forwarded_proto = b"https" if https else b"http"
-    forwarded_host = host
-    if trusted:
-        before = all_values(head.fields, b"x-forwarded-for")
-        if before:
-            address = before + b", " + address
-        before = all_values(head.fields, b"forwarded")
-        if before:
-            element = before + b", " + element
-        forwarded_proto = index.get(b"x-forwarded-proto") or forwarded_proto
-        forwarded_host = index.get(b"x-forwarded-host") or forwarded_host
     first = head.method + b" " + head.target + b" HTTP/1.1\r\n"
     if endpoint is not None:
         if not ENDPOINT_ID_BYTES_PATTERN.fullmatch(endpoint):
             raise ValueError("bad endpoint ID")
         first += b"x-pico-endpoint: " + endpoint + b"\r\n"
-    lines = [first + b"Host: " + (host or NO_HOST)]
-    lines += _lines(head, _TO_TUNNEL)
-    if not head.version_11 and b"expect" in index:
+    lines = _lines(
+        first + b"Host: " + (head.host or NO_HOST),
+        head,
+        _TO_TUNNEL,
+        head.length if length is KEEP else length,
+        head.upgrade,
+    )
+    if not head.version_11 and b"expect" in by_name:
         lines = [line for line in lines if line[:7].lower() != b"expect:"]
-    if length is KEEP:
-        length = head.length
-    if length is not None:
-        lines.append(b"Content-Length: %d" % length)
-    if head.upgrade is not None:
-        lines.append(b"Connection: Upgrade\r\nUpgrade: " + head.upgrade)
-    if forwarded_host is not None:
-        lines.append(b"X-Forwarded-Host: " + forwarded_host)
     lines += (
-        b"X-Forwarded-For: " + address,
-        b"X-Forwarded-Proto: " + forwarded_proto,
-        b"Forwarded: " + element,
+        _appended(head, client) if client.trusted else _forwarded(client.ip, client.https, head.host)[2],
         b"x-request-id: " + request_id,
-        _via_line(via, head.version_11),
+        _VIA_LINES[via][head.version_11],
         b"",
     )
     return b"\r\n".join(lines)
@@ -221,26 +236,13 @@ def request_from_link(head: RequestHead, length: int | Keep | None = KEEP) -> by
         head: as it came over the link.
         length: the Content-Length to give; None for none.
     """
-    lines = [head.method + b" " + head.target + b" HTTP/1.1\r\nHost: " + (head.host or NO_HOST)]
-    lines += _lines(head, _FROM_LINK)
-    if length is KEEP:
-        length = head.length
-    if length is not None:
-        lines.append(b"Content-Length: %d" % length)
-    if head.upgrade is not None:
-        lines.append(b"Connection: Upgrade\r\nUpgrade: " + head.upgrade)
+    first = head.method + b" " + head.target + b" HTTP/1.1\r\nHost: " + (head.host or NO_HOST)
+    lines = _lines(first, head, _FROM_LINK, head.length if length is KEEP else length, head.upgrade)
     lines += (b"", b"")
     return b"\r\n".join(lines)
 
 
-def request_to_service(
-    head: RequestHead,
-    *,
-    host: bytes | None,
-    via: bytes,
-    chunked: bool,
-    length: int | Keep | None = KEEP,
-) -> bytes:
+def request_to_service(head: RequestHead, *, host: bytes | None, via: bytes, chunked: bool) -> bytes:
     """A request as the agent sends it to its service.
 
     Args:
@@ -248,47 +250,34 @@ def request_to_service(
         host: the Host to give instead of the client's; None keeps the client's.
         via: our pseudonym.
         chunked: the body is sent in chunks; then no length is given.
-        length: the Content-Length to give; None for none.
 
     Raises:
         ValueError: `host` or `via` may not stand in a head.
     """
     if host is None:
         host = head.host or NO_HOST
-    elif not valid_host(host):
+    elif not VALID_HOST[host]:
         raise ValueError("bad Host")
-    lines = [head.method + b" " + head.target + b" HTTP/1.1\r\nHost: " + host]
-    lines += _lines(head, _TO_SERVICE)
+    first = head.method + b" " + head.target + b" HTTP/1.1\r\nHost: " + host
+    lines = _lines(first, head, _TO_SERVICE, None if chunked else head.length, head.upgrade)
     if chunked:
         lines.append(b"Transfer-Encoding: chunked")
-    else:
-        if length is KEEP:
-            length = head.length
-        if length is not None:
-            lines.append(b"Content-Length: %d" % length)
-    if head.upgrade is not None:
-        lines.append(b"Connection: Upgrade\r\nUpgrade: " + head.upgrade)
-    lines.append(_via_line(via, head.version_11))
-    lines.append(b"")
+    lines += (_VIA_LINES[via][head.version_11], b"")
     return b"\r\n".join(lines)
 
 
-def response_to_tunnel(head: ResponseHead, *, via: bytes, length: int | Keep | None = KEEP) -> bytes:
+def response_to_tunnel(head: ResponseHead, *, via: bytes) -> bytes:
     """A service's response as the agent sends it to the node: without transfer coding, interim responses too.
 
     Args:
         head: as parsed.
         via: our pseudonym.
-        length: the Content-Length to give; None for none. 1xx and 204 never have one.
 
     Raises:
         ValueError: `via` may not stand in a head.
     """
-    if length is KEEP:
-        length = head.length
-    lines = _response_lines(head, length)
-    lines.append(_via_line(via, head.version_11))
-    lines.append(b"")
+    lines = _response_lines(head)
+    lines += (_VIA_LINES[via][head.version_11], b"")
     return b"\r\n".join(lines)
 
 
@@ -303,78 +292,56 @@ def response_onto_link(head: ResponseHead) -> bytes:
     """
     if head.raw:
         return head.raw
-    lines = _response_lines(head, head.length)
+    lines = _response_lines(head)
     lines += (b"", b"")
     return b"\r\n".join(lines)
 
 
-def _response_lines(head: ResponseHead, length: int | None) -> list[bytes]:
+def _response_lines(head: ResponseHead) -> list[bytes]:
     """The lines of a response between hops of ours, without the last, empty one."""
     status = head.status
-    lines = [b"HTTP/1.1 %d %b" % (status, head.reason)]
-    lines += _lines(head, _RESPONSE)
-    if status >= 200 and status != 204:
-        if length is not None:
-            lines.append(b"Content-Length: %d" % length)
-    elif status == 101 and head.upgrade is not None:
-        lines.append(b"Connection: Upgrade\r\nUpgrade: " + head.upgrade)
-    return lines
-
-
-_PICO_ERROR: Final = frozenset((b"x-pico-error",))
+    return _lines(
+        b"HTTP/1.1 %d %b" % (status, head.reason),
+        head,
+        _RESPONSE,
+        None if status < 200 or status == 204 else head.length,
+        head.upgrade if status == 101 else None,
+    )
 
 
 def response_to_client(
-    head: ResponseHead,
-    *,
-    close: bool,
-    chunked: bool,
-    via: bytes,
-    version_11_client: bool = True,
-    keep: frozenset[bytes] = _PICO_ERROR,
-    length: int | Keep | None = KEEP,
+    head: ResponseHead, framing: Framing, *, close: bool, via: bytes, version_11_client: bool = True
 ) -> bytes:
     """A response as it goes to a proxy client, interim responses too. The status line always says HTTP/1.1.
 
     Args:
         head: as it came through the tunnel.
+        framing: of the body towards the client. `CHUNKED` is not for HTTP/1.0 clients.
         close: the connection is closed after this response.
-        chunked: the body is sent in chunks; then no length is given. Not for HTTP/1.0 clients.
         via: our pseudonym.
         version_11_client: the client speaks HTTP/1.1; one that does not is told when its connection is kept.
-        keep: names of `x-pico-*` fields that go on.
-        length: the Content-Length to give; None for none. 1xx and 204 never have one.
 
     Raises:
         ValueError: `via` may not stand in a head, or chunks for an HTTP/1.0 client.
     """
     status = head.status
-    lines = [b"HTTP/1.1 %d %b" % (status, head.reason)]
-    lines += _lines(head, _RESPONSE)
-    if keep and not keep.isdisjoint(head.index):
-        lines += [
-            name + b": " + value for lower, name, value in head.fields if lower in keep and lower.startswith(b"x-pico-")
-        ]
-    if status < 200:
-        if status == 101 and head.upgrade is not None:
-            lines.append(b"Connection: Upgrade\r\nUpgrade: " + head.upgrade)
-    else:
-        if chunked:
-            if not version_11_client:
-                raise ValueError("no chunks for an HTTP/1.0 client")
-            if status != 204 and status != 304:
-                lines.append(b"Transfer-Encoding: chunked")
-        elif status != 204:
-            if length is KEEP:
-                length = head.length
-            if length is not None:
-                lines.append(b"Content-Length: %d" % length)
+    lines = _lines(b"HTTP/1.1 %d %b" % (status, head.reason), head, _RESPONSE, None, None)
+    if b"x-pico-error" in head.by_name:
+        lines += [name + b": " + value for lower, name, value in head.fields if lower == b"x-pico-error"]
+    if framing is Framing.CHUNKED:
+        if not version_11_client:
+            raise ValueError("no chunks for an HTTP/1.0 client")
+        lines.append(b"Transfer-Encoding: chunked")
+    elif head.length is not None and status >= 200 and status != 204:
+        lines.append(b"Content-Length: %d" % head.length)
+    if status >= 200:
         if close:
             lines.append(b"Connection: close")
         elif not version_11_client:
             lines.append(b"Connection: keep-alive")
-    lines.append(_via_line(via, head.version_11))
-    lines.append(b"")
+    elif framing is Framing.RAW:
+        lines.append(b"Connection: Upgrade\r\nUpgrade: " + (head.upgrade or b""))
+    lines += (_VIA_LINES[via][head.version_11], b"")
     return b"\r\n".join(lines)
 
 
@@ -382,6 +349,7 @@ __all__ = [
     "KEEP",
     "MAX_OWN_VIAS",
     "NO_HOST",
+    "Client",
     "count_via",
     "error_response",
     "request_from_link",

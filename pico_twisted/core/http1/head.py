@@ -12,26 +12,15 @@ upgrade request for a second request.
 from __future__ import annotations
 
 import enum
-from typing import Final
+from typing import Final, NamedTuple
 
 import attrs
 from httptools import HttpRequestParser, HttpResponseParser
 
 from pico_twisted.core.http1.errors import Http1Error, bad_request, bad_response
-from pico_twisted.core.http1.fields import (
-    NO_TOKENS,
-    Fields,
-    FieldsError,
-    Index,
-    all_values,
-    connection_tokens,
-    index_fields,
-    read_fields,
-    read_framing,
-    refuse_repeats,
-    upgrade_protocols,
-)
-from pico_twisted.core.http1.target import read_request_line, valid_host
+from pico_twisted.core.http1.fields import NO_TOKENS, ByName, Fields, FieldsError, read_fields
+from pico_twisted.core.http1.memo import Memo
+from pico_twisted.core.http1.target import VALID_HOST, read_request_line
 
 MAX_HEAD_BYTES: Final = 32 * 1024
 MAX_FIELDS: Final = 100
@@ -82,86 +71,112 @@ class HeadLimits:
         return attrs.evolve(self, head_bytes=self.head_bytes + ONWARD_BYTES, fields=self.fields + ONWARD_FIELDS)
 
 
-def _make_index(head: RequestHead | ResponseHead) -> Index:
-    return index_fields(head.fields)
+class Framing(enum.Enum):
+    """Where the body of a message ends (RFC 9112 6.3)."""
+
+    __hash__ = object.__hash__  # members are singletons; Enum's own hash is a call of Python's
+
+    NONE = "none"
+    LENGTH = "length"
+    CHUNKED = "chunked"
+    UNTIL_CLOSE = "until-close"
+    RAW = "raw"  # behind a 101: what comes is no HTTP
 
 
-@attrs.define
-class RequestHead:
+class RequestHead(NamedTuple):
     """The head of a request, checked.
 
     Attributes:
         method: as received; methods compare with case.
         target: in origin-form, or `*`. The authority of an absolute-form target is in `host`.
         version_11: HTTP/1.1, else HTTP/1.0.
-        fields: all of them, in order, Host included.
         host: the effective Host: the authority of an absolute-form target, else the field's value. None only for
             HTTP/1.0.
+        fields: all of them, in order, Host included.
+        by_name: the first value of each field by lower-case name.
         length: Content-Length; None when absent.
         chunked: the body comes in chunks.
         keep_alive: what the client asks for, by its version and Connection.
-        upgrade: the protocols that the client offers to change to, `h2c` left out; None when it offers none.
-        expect_continue: the client waits for a 100 before its body.
         connection: the lower-case tokens that Connection names.
-        index: the first value of each field by lower-case name; made from `fields`.
+        upgrade: the protocols that the client offers to change to, `h2c` left out; None when it offers none.
     """
 
     method: bytes
     target: bytes
     version_11: bool = True
-    fields: Fields = attrs.field(factory=list)
     host: bytes | None = None
+    fields: Fields = ()
+    by_name: ByName = {}
     length: int | None = None
     chunked: bool = False
     keep_alive: bool = True
-    upgrade: bytes | None = None
-    expect_continue: bool = False
     connection: frozenset[bytes] = NO_TOKENS
-    index: Index = attrs.field(default=attrs.Factory(_make_index, takes_self=True), eq=False, repr=False)
+    upgrade: bytes | None = None
 
     @property
     def has_body(self) -> bool:
         """Whether bytes of a body follow the head."""
         return self.chunked or bool(self.length)
 
+    @property
+    def expect_continue(self) -> bool:
+        """Whether the client waits for a 100 before its body."""
+        return self.version_11 and self.by_name.get(b"expect", b"").lower() == b"100-continue"
+
     def get(self, lower_name: bytes) -> bytes | None:
         """The first value of a field, by its lower-case name."""
-        return self.index.get(lower_name)
+        return self.by_name.get(lower_name)
 
 
-@attrs.define
-class ResponseHead:
-    """The head of a response, checked. `body.response_body` says what follows it.
+class ResponseHead(NamedTuple):
+    """The head of a response, checked. `response_framing` says what follows it.
 
     Attributes:
         status: 100 to 599.
         reason: may be empty; may hold bytes over 0x7F.
         version_11: HTTP/1.1, else HTTP/1.0.
         fields: all of them, in order.
+        by_name: the first value of each field by lower-case name.
         length: Content-Length; None when absent, and for 1xx and 204, where it means nothing.
         chunked: the body comes in chunks; False for 1xx and 204 whatever the fields say.
         keep_alive: what the service allows, by its version and Connection.
-        upgrade: for a 101 the protocol that begins; for others what the service could change to, or None.
         connection: the lower-case tokens that Connection names.
-        index: the first value of each field by lower-case name; made from `fields`.
+        upgrade: for a 101 the protocol that begins; for others what the service could change to, or None.
         raw: the head as it was read, to go on over a node link as it is; empty when it was made or changed by us.
     """
 
     status: int
     reason: bytes = b""
     version_11: bool = True
-    fields: Fields = attrs.field(factory=list)
+    fields: Fields = ()
+    by_name: ByName = {}
     length: int | None = None
     chunked: bool = False
     keep_alive: bool = True
-    upgrade: bytes | None = None
     connection: frozenset[bytes] = NO_TOKENS
-    index: Index = attrs.field(default=attrs.Factory(_make_index, takes_self=True), eq=False, repr=False)
-    raw: bytes = attrs.field(default=b"", eq=False, repr=False)
+    upgrade: bytes | None = None
+    raw: bytes = b""
 
     def get(self, lower_name: bytes) -> bytes | None:
         """The first value of a field, by its lower-case name."""
-        return self.index.get(lower_name)
+        return self.by_name.get(lower_name)
+
+
+def response_framing(head: ResponseHead, request_method: bytes) -> Framing:
+    """How the body of a response is framed.
+
+    Args:
+        head: of the response.
+        request_method: of the request that it answers; the answer to HEAD has no body whatever its fields say.
+    """
+    status = head.status
+    if status == 101:
+        return Framing.RAW
+    if status < 200 or status == 204 or status == 304 or request_method == b"HEAD":
+        return Framing.NONE
+    if head.chunked:
+        return Framing.CHUNKED
+    return Framing.UNTIL_CLOSE if head.length is None else Framing.LENGTH
 
 
 _REQUEST_BYTES: Final = b"\t" + bytes(range(0x20, 0x7F))
@@ -170,13 +185,8 @@ _REQUEST_BYTES: Final = b"\t" + bytes(range(0x20, 0x7F))
 _RESPONSE_BYTES: Final = _REQUEST_BYTES + bytes(range(0x80, 0x100))
 """What the lines of a response may hold: RFC 9110 5.5 lets bytes over 0x7F pass as opaque."""
 
-_ONCE_IN_REQUESTS: Final = frozenset((b"content-length", b"host", b"transfer-encoding", b"x-pico-endpoint"))
-_ONCE_IN_RESPONSES: Final = frozenset((b"content-length", b"transfer-encoding"))
-
 _MAX_STATUS_LINES: Final = 256
-"""Status lines kept with their parts: services say the same few again and again."""
-
-_status_lines: Final[dict[bytes, tuple[int, bytes, bool]]] = {}
+"""Status lines that are kept with their parts."""
 
 
 def parse_request_head(data: bytes, limits: HeadLimits) -> RequestHead:
@@ -201,43 +211,22 @@ def parse_request_head(data: bytes, limits: HeadLimits) -> RequestHead:
         raise Http1Error(431, "head-too-large", "too many fields")
     if not data.endswith(b"\r\n\r\n"):
         raise bad_request("not one whole head")
-    upgrade: bytes | None = None
     try:
-        fields = read_fields(data, HttpRequestParser, lines - 2)
-        index = index_fields(fields)
-        if len(index) != len(fields):
-            refuse_repeats(fields, _ONCE_IN_REQUESTS)
-        if b"content-length" in index or b"transfer-encoding" in index:
-            length, chunked = read_framing(index, version_11)
-        else:
-            length, chunked = None, False
-        connection, keep_alive = _read_connection(fields, index, version_11)
-        if b"upgrade" in index and b"upgrade" in connection and version_11:
-            upgrade = upgrade_protocols(fields)
-            if upgrade is not None and (chunked or length):
-                raise FieldsError("an upgrade with a body")
+        fields, by_name, length, chunked, keep_alive, connection, upgrade = read_fields(
+            data, HttpRequestParser, lines - 2, version_11
+        )
     except FieldsError as error:
         raise bad_request(str(error)) from None
-    host = index.get(b"host")
+    if upgrade is not None and (chunked or length):
+        raise bad_request("an upgrade with a body")
+    host = by_name.get(b"host")
     if host is None:
         if version_11:
             raise bad_request("missing Host")
-    elif not valid_host(host):
+    elif not VALID_HOST[host]:
         raise bad_request("bad Host")
-    expect = b"expect" in index and version_11 and index[b"expect"].lower() == b"100-continue"
     return RequestHead(
-        method,
-        target,
-        version_11,
-        fields,
-        authority or host,
-        length,
-        chunked,
-        keep_alive,
-        upgrade,
-        expect,
-        connection,
-        index,
+        method, target, version_11, authority or host, fields, by_name, length, chunked, keep_alive, connection, upgrade
     )
 
 
@@ -255,7 +244,7 @@ def parse_response_head(data: bytes, limits: HeadLimits) -> ResponseHead:
     if end < 1 or data[end - 1] != 0x0D:
         raise bad_response("bad status line")
     line = data[: end - 1]
-    status, reason, version_11 = _status_lines.get(line) or _read_status_line(line)
+    status, reason, version_11 = _STATUS_LINES[line]
     if len(data) > limits.head_bytes:
         raise bad_response("head is too large")
     line_ends = data.translate(None, _RESPONSE_BYTES)
@@ -266,19 +255,10 @@ def parse_response_head(data: bytes, limits: HeadLimits) -> ResponseHead:
         raise bad_response("too many fields")
     if not data.endswith(b"\r\n\r\n"):
         raise bad_response("not one whole head")
-    upgrade: bytes | None = None
     try:
-        fields = read_fields(data, HttpResponseParser, lines - 2)
-        index = index_fields(fields)
-        if len(index) != len(fields):
-            refuse_repeats(fields, _ONCE_IN_RESPONSES)
-        if b"content-length" in index or b"transfer-encoding" in index:
-            length, chunked = read_framing(index, version_11)
-        else:
-            length, chunked = None, False
-        connection, keep_alive = _read_connection(fields, index, version_11)
-        if b"upgrade" in index and b"upgrade" in connection and version_11:
-            upgrade = upgrade_protocols(fields)
+        fields, by_name, length, chunked, keep_alive, connection, upgrade = read_fields(
+            data, HttpResponseParser, lines - 2, version_11
+        )
     except FieldsError as error:
         raise bad_response(str(error)) from None
     if status < 200 or status == 204:
@@ -286,7 +266,7 @@ def parse_response_head(data: bytes, limits: HeadLimits) -> ResponseHead:
         if status == 101 and upgrade is None:
             raise bad_response("a 101 that names no protocol")
     return ResponseHead(
-        status, reason, version_11, fields, length, chunked, keep_alive, upgrade, connection, index, data
+        status, reason, version_11, fields, by_name, length, chunked, keep_alive, connection, upgrade, data
     )
 
 
@@ -305,22 +285,10 @@ def _read_status_line(line: bytes) -> tuple[int, bytes, bool]:
         raise bad_response("status is not between 100 and 599")
     if reason.translate(None, _RESPONSE_BYTES):
         raise bad_response("control bytes in the head")
-    parts = status, reason, version_11
-    if len(_status_lines) < _MAX_STATUS_LINES and len(line) <= 64:
-        _status_lines[line] = parts
-    return parts
+    return status, reason, version_11
 
 
-def _read_connection(fields: Fields, index: Index, version_11: bool) -> tuple[frozenset[bytes], bool]:
-    value = index.get(b"connection")
-    if value is None:
-        return NO_TOKENS, version_11
-    if len(index) != len(fields):
-        value = all_values(fields, b"connection")
-    tokens = connection_tokens(value)
-    if version_11:
-        return tokens, b"close" not in tokens
-    return tokens, b"keep-alive" in tokens and b"close" not in tokens
+_STATUS_LINES: Final = Memo(_read_status_line, _MAX_STATUS_LINES)
 
 
 __all__ = [
@@ -331,11 +299,12 @@ __all__ = [
     "MAX_TARGET_BYTES",
     "End",
     "Fields",
+    "Framing",
     "HeadLimits",
     "Keep",
     "RequestHead",
     "ResponseHead",
     "parse_request_head",
     "parse_response_head",
-    "valid_host",
+    "response_framing",
 ]

@@ -8,21 +8,22 @@ only where the last search stopped, and the bytes in front of the buffer are pas
 from __future__ import annotations
 
 import enum
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, Generic, TypeVar
 
 from pico_twisted.core.http1.chunked import ChunkedDecoder
 from pico_twisted.core.http1.errors import Http1Error
-from pico_twisted.core.http1.head import END, End, HeadLimits
+from pico_twisted.core.http1.head import END, End, Framing, HeadLimits, RequestHead, ResponseHead
 
 _HEAD_END: Final = b"\r\n\r\n"
 
+Head = TypeVar("Head", RequestHead, ResponseHead)
+
 
 class State(enum.Enum):
-    """Where in a message the connection is.
+    """Where in a message the connection is."""
 
-    HEAD -> HEAD (1xx of a response), LENGTH, CHUNKED, UNTIL_CLOSE, ENDING (no body) or UPGRADED (101)
-    LENGTH, CHUNKED, UNTIL_CLOSE -> ENDING; ENDING -> DONE; DONE -> HEAD (the next message); any -> DEAD
-    """
+    __hash__ = object.__hash__
 
     HEAD = enum.auto()
     LENGTH = enum.auto()
@@ -34,20 +35,55 @@ class State(enum.Enum):
     DEAD = enum.auto()  # the peer broke HTTP, or the bytes were taken away
 
 
+class Step(enum.Enum):
+    """What moves a connection on, beside a final head, which does so by the `Framing` of what follows it."""
+
+    __hash__ = object.__hash__
+
+    BODY_READ = enum.auto()  # its last byte was given out
+    END_GIVEN = enum.auto()
+    REQUEST_WANTED = enum.auto()
+    RESPONSE_WANTED = enum.auto()
+    EOF = enum.auto()
+    BROKEN = enum.auto()  # by the peer
+    TAKEN = enum.auto()  # the bytes, by the owner
+
+
 HEAD = State.HEAD
 LENGTH = State.LENGTH
 CHUNKED = State.CHUNKED
 UNTIL_CLOSE = State.UNTIL_CLOSE
 ENDING = State.ENDING
 DONE = State.DONE
-UPGRADED = State.UPGRADED
 DEAD = State.DEAD
 
+_ALWAYS: Final[Mapping[Framing | Step, State]] = {Step.BROKEN: DEAD, Step.TAKEN: DEAD}
 
-class Messages:
+TRANSITIONS: Final[Mapping[State, Mapping[Framing | Step, State]]] = {
+    HEAD: {
+        Framing.NONE: ENDING,
+        Framing.LENGTH: LENGTH,
+        Framing.CHUNKED: CHUNKED,
+        Framing.UNTIL_CLOSE: UNTIL_CLOSE,
+        Framing.RAW: State.UPGRADED,
+        **_ALWAYS,
+    },
+    LENGTH: {Step.BODY_READ: ENDING, **_ALWAYS},
+    CHUNKED: {Step.BODY_READ: ENDING, **_ALWAYS},
+    UNTIL_CLOSE: {Step.EOF: DONE, **_ALWAYS},
+    ENDING: {Step.END_GIVEN: DONE, Step.REQUEST_WANTED: HEAD, **_ALWAYS},
+    DONE: {Step.REQUEST_WANTED: HEAD, Step.RESPONSE_WANTED: HEAD, **_ALWAYS},
+    State.UPGRADED: _ALWAYS,
+    DEAD: _ALWAYS,
+}
+"""Where a connection goes, by where it is and what happens. What is not here does not happen; an owner who asks for it
+makes a mistake. An interim head changes nothing."""
+
+
+class Messages(Generic[Head]):
     """The bytes received, and how far into a message they have been read."""
 
-    __slots__ = ("_at", "_chunks", "_data", "_fault", "_left", "_limits", "_scan", "_state")
+    __slots__ = ("_at", "_chunks", "_data", "_ended", "_fault", "_left", "_limits", "_scan", "_state")
 
     def __init__(self, limits: HeadLimits, state: State) -> None:
         self._limits = limits
@@ -57,7 +93,14 @@ class Messages:
         self._scan = 0  # no head ends before it
         self._left = 0  # of a body with a length
         self._chunks: ChunkedDecoder | None = None
+        self._ended = False
         self._fault: Http1Error | None = None
+
+    def _go(self, event: Framing | Step) -> None:
+        try:
+            self._state = TRANSITIONS[self._state][event]
+        except KeyError:
+            raise RuntimeError(f"{event.name} while the state is {self._state.name}") from None
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the peer. Nothing is read of them before `next_event`."""
@@ -88,76 +131,92 @@ class Messages:
 
     def take_rest(self) -> bytes:
         """The bytes behind the head of an upgrade, or all that was not given out. Nothing is read after it."""
-        rest = bytes(self._data[self._at :])
-        self._clear()
-        self._state = DEAD
+        rest = self._take(len(self._data))
+        self._go(Step.TAKEN)
         return rest
 
-    def _clear(self) -> None:
-        self._data = b""
-        self._at = 0
-        self._scan = 0
+    def next_event(self) -> Head | bytes | End | None:
+        """What came next.
+
+        Returns:
+            A head; a piece of the body, as large as is there; `END` when the message is complete; None when more bytes
+            are needed, and after `END` until the owner asks for the next message.
+
+        Raises:
+            Http1Error: the peer broke HTTP. Raised again by each further call.
+        """
+        try:
+            if self._state is HEAD:
+                return self._next_head()
+            event = self._next_of_body()
+            if event is None and self._ended:
+                return self._judge_eof()
+            return event
+        except Http1Error as fault:
+            self._pass(len(self._data))
+            self._chunks = None
+            self._fault = fault
+            self._go(Step.BROKEN)
+            raise
+
+    def _next_head(self) -> Head | None:
+        raise NotImplementedError
+
+    def _judge_eof(self) -> End | None:
+        raise NotImplementedError
 
     def _take_head(self) -> bytes | None:
         """The whole head that begins at `_at`, once it is here and if it is no longer than it may be."""
+        stop = self._data.find(_HEAD_END, self._scan, self._at + self._limits.head_bytes)
+        if stop < 0:
+            self._scan = max(self._at, len(self._data) - 3)
+            return None
+        return self._take(stop + 4)
+
+    def _take(self, stop: int) -> bytes:
+        """The bytes up to `stop`, or as many of them as are here, which are given out with that."""
         data = self._data
         at = self._at
-        stop = data.find(_HEAD_END, self._scan, at + self._limits.head_bytes)
-        if stop < 0:
-            self._scan = max(at, len(data) - 3)
-            return None
-        stop += 4
-        if stop == len(data):
-            self._clear()
-            return bytes(data) if at == 0 else bytes(data[at:])
+        if stop >= len(data):
+            self._data = b""
+            self._at = self._scan = 0
+            return bytes(data if at == 0 else data[at:])
         self._at = self._scan = stop
         return bytes(data[at:stop])
 
-    def _take(self, most: int) -> bytes:
-        """What is here, up to `most` bytes. Something must be."""
-        data = self._data
-        at = self._at
-        if len(data) - at <= most:
-            self._clear()
-            return bytes(data) if at == 0 else bytes(data[at:])
-        self._at = self._scan = at + most
-        return bytes(data[at : at + most])
+    def _pass(self, stop: int) -> None:
+        """Nothing of the bytes up to `stop` is given out."""
+        if stop == len(self._data):
+            self._data = b""
+            stop = 0
+        self._at = self._scan = stop
 
     def _next_of_body(self) -> bytes | End | None:
         """The next event behind a head; None when there is nothing to say before more arrives."""
         state = self._state
         if state is ENDING:
-            self._state = DONE
+            self._go(Step.END_GIVEN)
             return END
         if len(self._data) == self._at:
             if state is DEAD and self._fault is not None:
                 raise self._fault
             return None
         if state is LENGTH:
-            piece = self._take(self._left)
+            piece = self._take(self._at + self._left)
             self._left -= len(piece)
             if not self._left:
-                self._state = ENDING
+                self._go(Step.BODY_READ)
             return piece
         if state is CHUNKED:
             chunks = self._chunks
             assert chunks is not None
             piece, at = chunks.decode(self._data, self._at)
-            if at == len(self._data):
-                self._clear()
-            else:
-                self._at = self._scan = at
+            self._pass(at)
             if chunks.done:
                 self._chunks = None
-                self._state = ENDING
+                self._go(Step.BODY_READ)
                 return piece or self._next_of_body()
             return piece or None
         if state is UNTIL_CLOSE:
             return self._take(len(self._data))
         return None
-
-    def _fail(self, fault: Http1Error) -> None:
-        self._clear()
-        self._chunks = None
-        self._fault = fault
-        self._state = DEAD

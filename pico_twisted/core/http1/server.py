@@ -6,20 +6,21 @@ from typing import Final
 
 from pico_twisted.core.http1.chunked import ChunkedDecoder
 from pico_twisted.core.http1.errors import Http1Error, bad_request
-from pico_twisted.core.http1.head import END, End, HeadLimits, RequestHead, parse_request_head
-from pico_twisted.core.http1.messages import CHUNKED, DONE, ENDING, HEAD, LENGTH, Messages
+from pico_twisted.core.http1.head import END, End, Framing, HeadLimits, RequestHead, parse_request_head
+from pico_twisted.core.http1.messages import HEAD, Messages, Step
 from pico_twisted.core.http1.target import longest_line, read_request_line, refuse_line_start
 
 MAX_EMPTY_LINES: Final = 8
 """Empty lines passed over before a request line (RFC 9112 2.2): some old clients send one after a body."""
 
 
-class ServerConnection(Messages):
+class ServerConnection(Messages[RequestHead]):
     """Reads requests one after the other.
 
     Feed it with `receive`, then call `next_event` until it gives None. Pipelined requests wait until the one before is
-    answered and `next_request` was called. What keeps it bounded while a head is incomplete are the limits of a head;
-    for the rest, stop receiving while events are not taken.
+    answered and `next_request` was called. An upgrade has no body: its head is followed by `END`, and then the owner
+    either calls `take_rest` or, when the upgrade was not granted, `next_request`. What keeps it bounded while a head is
+    incomplete are the limits of a head; for the rest, stop receiving while events are not taken.
     """
 
     __slots__ = ("_empty_lines", "_line_read")
@@ -29,40 +30,24 @@ class ServerConnection(Messages):
         self._empty_lines = 0
         self._line_read = False
 
-    def next_event(self) -> RequestHead | bytes | End | None:
-        """What came next.
-
-        Returns:
-            A head; a piece of the body, as large as is there; `END` when the request is complete; None when more bytes
-            are needed, and after `END` until `next_request`. An upgrade has no body: its head is followed by `END`,
-            and then the owner either calls `take_rest` or, when the upgrade was not granted, `next_request`.
-
-        Raises:
-            Http1Error: the client broke HTTP. Raised again by each further call.
-        """
-        try:
-            if self._state is not HEAD:
-                return self._next_of_body()
-            if len(self._data) == self._at:
-                return None
-            if self._data[self._at] == 0x0D:
-                self._pass_empty_lines()
-            raw = self._take_head()
-            if raw is None:
-                self._judge_partial_head()
-                return None
-            head = parse_request_head(raw, self._limits)
-        except Http1Error as fault:
-            self._fail(fault)
-            raise
+    def _next_head(self) -> RequestHead | None:
+        if len(self._data) == self._at:
+            return None
+        if self._data[self._at] == 0x0D:
+            self._pass_empty_lines()
+        raw = self._take_head()
+        if raw is None:
+            self._judge_partial_head()
+            return None
+        head = parse_request_head(raw, self._limits)
         if head.chunked:
             self._chunks = ChunkedDecoder(self._limits, request=True)
-            self._state = CHUNKED
+            self._go(Framing.CHUNKED)
         elif head.length:
             self._left = head.length
-            self._state = LENGTH
+            self._go(Framing.LENGTH)
         else:
-            self._state = ENDING
+            self._go(Framing.NONE)
         return head
 
     def next_request(self) -> None:
@@ -71,23 +56,18 @@ class ServerConnection(Messages):
         Raises:
             RuntimeError: a request is still being read.
         """
-        if self._state is not DONE and self._state is not ENDING:
-            raise RuntimeError("the request has not ended")
-        self._state = HEAD
+        self._go(Step.REQUEST_WANTED)
         self._empty_lines = 0
         self._line_read = False
 
     def _pass_empty_lines(self) -> None:
-        data = self._data
-        while data.startswith(b"\r\n", self._at):
-            self._at += 2
+        at = self._at
+        while self._data.startswith(b"\r\n", at):
+            at += 2
             self._empty_lines += 1
             if self._empty_lines > MAX_EMPTY_LINES:
                 raise bad_request("too many empty lines before the request line")
-        if self._at == len(data):
-            self._clear()
-        else:
-            self._scan = max(self._scan, self._at)
+        self._pass(at)
 
     def _judge_partial_head(self) -> None:
         """Refuse at once what more bytes cannot mend."""

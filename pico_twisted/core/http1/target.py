@@ -11,6 +11,7 @@ from ipaddress import AddressValueError, IPv6Address
 from typing import Final
 
 from pico_twisted.core.http1.errors import Http1Error, bad_request
+from pico_twisted.core.http1.memo import Memo
 
 METHODS: Final = frozenset(
     b"""
@@ -38,27 +39,15 @@ _VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _ABSOLUTE: Final = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*)(.*)")
 _HOST: Final = re.compile(rb"(?:[0-9A-Za-z._-]{1,255}|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{1,5}))?")
 
-_MAX_GOOD_HOSTS: Final = 1024
+_MAX_HOSTS: Final = 1024
+"""Hosts of which it is kept whether they are valid: clients name the same few again and again."""
 
 RequestLine = tuple[bytes, bytes, "bytes | None", bool]
 """(method, target in origin-form or `*`, authority of an absolute-form target, HTTP/1.1)"""
 
 
-_good_hosts: Final[set[bytes]] = set()
-"""Hosts that were found valid: clients say the same few again and again. Bounded."""
-
-
-def valid_host(value: bytes) -> bool:
+def _is_host(value: bytes) -> bool:
     """Whether this is a name, an IPv4 address or an IPv6 address in brackets, with or without a port."""
-    if value in _good_hosts:
-        return True
-    good = _check_host(value)
-    if good and len(_good_hosts) < _MAX_GOOD_HOSTS:
-        _good_hosts.add(value)
-    return good
-
-
-def _check_host(value: bytes) -> bool:
     match = _HOST.fullmatch(value)
     if match is None:
         return False
@@ -71,6 +60,10 @@ def _check_host(value: bytes) -> bool:
         except AddressValueError:
             return False
     return True
+
+
+VALID_HOST: Final = Memo(_is_host, _MAX_HOSTS, longest_bytes=264)
+"""Whether this may be a Host: a name, an IPv4 address or an IPv6 address in brackets, with or without a port."""
 
 
 def read_request_line(line: bytes, target_bytes: int) -> RequestLine:
@@ -117,7 +110,7 @@ def _absolute_form(method: bytes, target: bytes, version_11: bool) -> RequestLin
     if match is None:
         raise bad_request("bad target")
     authority, rest = match.groups()
-    if not valid_host(authority):
+    if not VALID_HOST[authority]:
         raise bad_request("bad authority in the target")
     if not rest:
         rest = b"*" if method == b"OPTIONS" else b"/"

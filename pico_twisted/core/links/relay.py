@@ -127,7 +127,7 @@ class RelayedResponse:
                 self._whole = ResponseStream(self._limits, self._method, self._upgrade_asked)
                 return self._whole.feed(payload, more)
             self._begun = True
-            events.append(ResponseHead(status, fields=[], index={}, raw=payload))
+            events.append(ResponseHead(status, raw=payload))
         elif payload:
             events.append(payload)
         if not more:

@@ -42,7 +42,7 @@ def endpoint_of(head: RequestHead) -> str:
     Raises:
         EndpointError: there is none, or it is not valid.
     """
-    value = head.get(HEADER)
+    value = head.by_name.get(HEADER)
     if value is None:
         value = _first_label(head.host or b"")
         if value is None:

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-import attrs
-
-from pico_twisted.core.http1.body import response_body
 from pico_twisted.core.http1.head import (
     END,
     End,
+    Framing,
     HeadLimits,
     RequestHead,
     ResponseHead,
     parse_request_head,
     parse_response_head,
+    response_framing,
 )
 from pico_twisted.core.protocol_limits import MAX_INTERIM_HEADS
 
@@ -158,7 +157,8 @@ class ResponseStream:
             head = parse_response_head(first, self._limits)
             if head.chunked:
                 raise CallProtocolError("a Transfer-Encoding in a v2 head")
-            if head.status == 101:
+            framing = response_framing(head, self._method)
+            if framing is Framing.RAW:
                 if not self._upgrade_asked or head.upgrade is None:
                     raise CallProtocolError("an upgrade that was not asked for")
             elif head.status < 200:
@@ -166,14 +166,12 @@ class ResponseStream:
                 if payload or not more or self._interim > MAX_INTERIM_HEADS:
                     raise CallProtocolError("an interim head that is not alone in its frame, or one too many")
                 return [head]
-            else:
-                kind = response_body(head, self._method)
-                if kind == "none":
-                    self._left = 0
-                elif kind == "length":
-                    self._left = head.length
-                elif not more:
-                    head = attrs.evolve(head, length=len(payload))
+            elif framing is Framing.NONE:
+                self._left = 0
+            elif framing is Framing.LENGTH:
+                self._left = head.length
+            elif not more:
+                head = head._replace(length=len(payload))
             self._final = True
             events.append(head)
         if self._left is not None:

@@ -10,11 +10,16 @@ from __future__ import annotations
 import functools
 from typing import Final
 
-import attrs
-
-from pico_twisted.core.http1.body import response_body
 from pico_twisted.core.http1.client import ClientConnection
-from pico_twisted.core.http1.head import END, HeadLimits, RequestHead, ResponseHead, parse_response_head
+from pico_twisted.core.http1.head import (
+    END,
+    Framing,
+    HeadLimits,
+    RequestHead,
+    ResponseHead,
+    parse_response_head,
+    response_framing,
+)
 from pico_twisted.core.http1.server import ServerConnection
 from pico_twisted.core.protocol_limits import CLOSE_POLICY, CLOSE_PROTOCOL
 from pico_twisted.core.rpc import frames
@@ -114,7 +119,7 @@ class RequestMessage:
         if not isinstance(head, RequestHead):
             raise CallProtocolError("a message without a whole head")
         if head.upgrade is not None:
-            return [attrs.evolve(head, upgrade=None), END]  # it goes on as a plain request
+            return [head._replace(upgrade=None), END]  # it goes on as a plain request
         pieces: list[bytes] = []
         while (event := connection.next_event()) is not END:
             if not isinstance(event, bytes):
@@ -152,12 +157,11 @@ class ResponseMessage:
             raise CallProtocolError("a v1 response with a body over its limit")
         # A first-generation agent passes on what its service made up as `x-pico-*`.
         fields = [field for field in head.fields if not field[0].startswith(b"x-pico-")]
-        has_body = response_body(head, self._method) != "none"
+        has_body = response_framing(head, self._method) is not Framing.NONE
         own_error = payload.startswith(_OWN_ERROR)
-        head = attrs.evolve(
-            head,
+        head = head._replace(
             fields=fields,
-            index={lower: value for lower, value in head.index.items() if not lower.startswith(b"x-pico-")},
+            by_name={lower: value for lower, value in head.by_name.items() if not lower.startswith(b"x-pico-")},
             length=len(body) if has_body or own_error else head.length,
             chunked=False,
             raw=b"",

@@ -367,7 +367,7 @@ class Exchange:
             body = b"".join(self._gathered)
             self._gathered.clear()
             if body or not (self._method == b"HEAD" or head.status == 304):
-                head.length = len(body)
+                head = head._replace(length=len(body))
             self._tunnel.send(self._call, response_to_tunnel(head, via=self._forwarder.via) + body, False)
 
     def _answered(self, connection: ServiceConnection) -> None:
@@ -383,7 +383,7 @@ class Exchange:
             self._linger(0.0)
             return
         if connection.http.reusable:
-            self._forwarder.pool.give(connection, head.index.get(b"keep-alive"))
+            self._forwarder.pool.give(connection, head.by_name.get(b"keep-alive"))
         else:
             connection.close()
         if self._request_ended:

@@ -139,7 +139,7 @@ class LinkRequest:
                 return
             assert isinstance(events[0], RequestHead)
             head = events[0]
-            endpoint = normal_endpoint_id(head.index.get(HEADER) or b"")
+            endpoint = normal_endpoint_id(head.by_name.get(HEADER) or b"")
             body = events[1] if len(events) > 1 and type(events[1]) is bytes else b""
         if endpoint is None:
             self._give_up(PROTOCOL, "no valid endpoint id")

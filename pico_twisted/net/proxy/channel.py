@@ -32,7 +32,7 @@ from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
 from pico_twisted.core.http1.errors import Http1Error
-from pico_twisted.core.http1.forwarding import error_response
+from pico_twisted.core.http1.forwarding import Client, error_response
 from pico_twisted.core.http1.head import END, RequestHead
 from pico_twisted.core.http1.server import ServerConnection
 from pico_twisted.net.proxy.request import ProxyRequest
@@ -67,18 +67,14 @@ class ProxyChannel(Protocol):
     Attributes:
         site: the factory.
         peer: the client's address.
-        client_ip: its IP, as bytes.
-        secure: TLS is spoken.
-        trusted: the client is one of the trusted proxies.
+        client: what is told of the client to the next hop.
         held_bytes: an upper bound on what the transport holds for this client.
     """
 
     site: ProxySite
     transport: Any
     peer: Any = None
-    client_ip = b""
-    secure = False
-    trusted = False
+    client = Client(b"")
     held_bytes = 0
     deadline = NEVER
 
@@ -101,9 +97,8 @@ class ProxyChannel(Protocol):
         transport: Any = self.transport
         self.peer = peer = transport.getPeer()
         host = plain_ip(getattr(peer, "host", ""))
-        self.client_ip = host.encode("ascii", "replace")
-        self.secure = bool(ISSLTransport.providedBy(transport))
-        self.trusted = site.trusts(host)
+        https = bool(ISSLTransport.providedBy(transport))
+        self.client = Client(host.encode("ascii", "replace"), https, site.trusts(host))
         self._reading_stopped: set[str] = set()
         self._out: list[bytes] = []
         self._requests = ServerConnection(site.settings.head_limits)
@@ -414,7 +409,7 @@ class ProxyChannel(Protocol):
         if not settings.access_log.enabled:
             return
         settings.access_log.request(
-            client=self.client_ip.decode("ascii"),
+            client=self.client.ip.decode("ascii"),
             method=request.method,
             target=request.uri,
             endpoint=request.endpoint,
@@ -454,7 +449,7 @@ class ProxyChannel(Protocol):
         settings = self.site.settings
         settings.metrics.request_done(b"", error.status, 0.0, 0, size)
         settings.access_log.request(
-            client=self.client_ip.decode("ascii"),
+            client=self.client.ip.decode("ascii"),
             method=b"",
             target=b"",
             endpoint="",

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
-from pico_twisted.core.http1.body import response_body
 from pico_twisted.core.http1.chunked import LAST_CHUNK
 from pico_twisted.core.http1.forwarding import response_to_client
-from pico_twisted.core.http1.head import KEEP, RequestHead, ResponseHead
+from pico_twisted.core.http1.head import Framing, RequestHead, ResponseHead, response_framing
 from pico_twisted.net.interfaces import IDownstream
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ class ProxyRequest:
 
     def isSecure(self) -> bool:
         """Whether the client speaks TLS."""
-        return self.channel.secure
+        return self.channel.client.https
 
     # IDownstream
 
@@ -142,7 +141,7 @@ class ProxyRequest:
             channel.write(self._head_bytes(head, close=False, chunked=False))
             channel.upgraded()
             return
-        if head.length is None and response_body(head, self.head.method) != "none":
+        if response_framing(head, self.head.method) is Framing.UNTIL_CLOSE:
             if self.head.version_11:
                 self._chunked = True
             else:
@@ -155,11 +154,10 @@ class ProxyRequest:
     def _head_bytes(self, head: ResponseHead, *, close: bool, chunked: bool) -> bytes:
         return response_to_client(
             head,
+            Framing.CHUNKED if chunked else response_framing(head, self.head.method),
             close=close,
-            chunked=chunked,
             via=self.channel.site.via,
             version_11_client=self.head.version_11,
-            length=None if self._until_close else KEEP,
         )
 
     def write(self, data: bytes) -> None:

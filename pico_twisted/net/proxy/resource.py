@@ -50,9 +50,7 @@ class ReverseResource(Resource):
         def write_head(head: RequestHead, length: int | Keep | None, to_node: bool) -> bytes:
             return request_to_tunnel(
                 head,
-                client_ip=channel.client_ip,
-                https=channel.secure,
-                trusted=channel.trusted,
+                client=channel.client,
                 via=via,
                 request_id=request_id,
                 endpoint=endpoint.encode("ascii") if to_node else None,

@@ -16,7 +16,6 @@ longer than the hop behind it, so that the one who knows most answers.
 
 from __future__ import annotations
 
-import copy
 from typing import Any, Final, Protocol
 
 import attrs
@@ -261,9 +260,8 @@ class Forward:
         upgrade_asked = head.upgrade is not None
         if registration.version == 1:
             more = False
-            if upgrade_asked:
-                head = copy.copy(head)
-                head.upgrade = None
+            if isinstance(head, RequestHead) and upgrade_asked:
+                head = head._replace(upgrade=None)
                 upgrade_asked = False
                 self._body_ended = True
             if body or self._waits_whole or head.has_body:  # a head from a link says nothing of an unknown length

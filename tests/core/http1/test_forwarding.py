@@ -10,6 +10,7 @@ from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import (
     KEEP,
     MAX_OWN_VIAS,
+    Client,
     count_via,
     request_to_service,
     request_to_tunnel,
@@ -40,9 +41,7 @@ def to_tunnel(
     """The head as the agent reads it."""
     data = request_to_tunnel(
         head,
-        client_ip=client_ip,
-        https=https,
-        trusted=trusted,
+        client=Client(client_ip, https, trusted),
         via=b"pico-n1",
         request_id=request_id,
         endpoint=endpoint,
@@ -61,9 +60,7 @@ def to_service(head: RequestHead, *, host: bytes | None = None, chunked: bool = 
 def test_a_request_to_the_tunnel() -> None:
     """What goes to an agent: the client's fields as they were, and ours behind them, byte for byte."""
     head = request(b"User-Agent: x", b"aCCept: */*", b"Content-Length: 05", b"X-Empty:", line=b"POST /a?b HTTP/1.1")
-    assert request_to_tunnel(
-        head, client_ip=b"192.0.2.7", https=False, trusted=False, via=b"pico-n1", request_id=b"id-1"
-    ) == (
+    assert request_to_tunnel(head, client=Client(b"192.0.2.7"), via=b"pico-n1", request_id=b"id-1") == (
         b"POST /a?b HTTP/1.1\r\nHost: a.example\r\nUser-Agent: x\r\naCCept: */*\r\nX-Empty: \r\nContent-Length: 5\r\n"
         b"X-Forwarded-Host: a.example\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\n"
         b"Forwarded: for=192.0.2.7;proto=http;host=a.example\r\nx-request-id: id-1\r\nVia: 1.1 pico-n1\r\n\r\n"
@@ -99,8 +96,8 @@ def test_the_framing_towards_a_service() -> None:
     assert to_service(head).length == 3
     assert to_service(head, chunked=True).chunked
     assert b"content-length" not in names(to_service(head, chunked=True))
-    assert request_to_service(head, host=None, via=b"v", chunked=False, length=9).count(b"Content-Length: 9\r\n") == 1
-    assert b"ontent-" not in request_to_service(head, host=None, via=b"v", chunked=False, length=None)
+    assert request_to_service(head, host=None, via=b"v", chunked=False).count(b"Content-Length: 3\r\n") == 1
+    assert b"ontent-" not in request_to_service(request(), host=None, via=b"v", chunked=False)
 
 
 @pytest.mark.parametrize("line", HOP_BY_HOP)
@@ -337,9 +334,7 @@ def test_what_we_add_stays_within_the_limits_of_the_next_hop() -> None:
     for trusted in (False, True):
         onward = request_to_tunnel(
             head,
-            client_ip=address,
-            https=True,
-            trusted=trusted,
+            client=Client(address, True, trusted),
             via=b"pico-" + b"n" * 64,
             request_id=b"r" * 128,
             endpoint=b"e" * 128,

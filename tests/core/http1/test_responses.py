@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pico_twisted.core.http1.body import response_body
 from pico_twisted.core.http1.errors import Http1Error
-from pico_twisted.core.http1.head import HeadLimits, ResponseHead, parse_response_head
+from pico_twisted.core.http1.head import Framing, HeadLimits, ResponseHead, parse_response_head, response_framing
 
 LIMITS = HeadLimits()
 
@@ -217,7 +216,7 @@ def test_framing_means_nothing_without_a_body(status: int, framing: bytes) -> No
     """1xx and 204 end with their head whatever they say, so nothing of it goes on (RFC 9112 6.3)."""
     head = parse(with_fields(framing, b"Connection: upgrade", b"Upgrade: a", line=b"HTTP/1.1 %d X" % status))
     assert (head.length, head.chunked) == (None, False)
-    assert response_body(head, b"GET") == "none"
+    assert response_framing(head, b"GET") is (Framing.RAW if status == 101 else Framing.NONE)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +239,7 @@ def test_framing_means_nothing_without_a_body(status: int, framing: bytes) -> No
 )
 def test_what_follows_a_head(status: int, lines: tuple[bytes, ...], method: bytes, kind: str) -> None:
     """How a body is framed goes by method, status and fields, in this order."""
-    assert response_body(parse(with_fields(*lines, line=b"HTTP/1.1 %d X" % status)), method) == kind
+    assert response_framing(parse(with_fields(*lines, line=b"HTTP/1.1 %d X" % status)), method).value == kind
 
 
 def test_many_different_status_lines() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pico_twisted.core.http1.head import RequestHead, ResponseHead
+from pico_twisted.core.http1.head import Fields, RequestHead, ResponseHead
 from pico_twisted.core.links.handshake import (
     LINK_PATH,
     ClientHandshake,
@@ -37,11 +37,16 @@ def identity(node_id: str, *known: bytes, cluster: str = "pico", generation: int
     return LinkIdentity(cluster=cluster, node_id=node_id, generation=generation, keys=link_keys(known, cluster))
 
 
+def by_name(fields: Fields) -> dict[bytes, bytes]:
+    """The first value of each field."""
+    return {lower: value for lower, _, value in reversed(fields)}
+
+
 def request(headers: Headers, *more: tuple[str, str]) -> RequestHead:
     """The head of a client's request."""
     fields = [(name.encode().lower(), name.encode(), value.encode("latin-1")) for name, value in headers.items()]
     fields += [(name.encode().lower(), name.encode(), value.encode("latin-1")) for name, value in more]
-    return RequestHead(b"GET", LINK_PATH, fields=fields)
+    return RequestHead(b"GET", LINK_PATH, fields=fields, by_name=by_name(fields))
 
 
 def answer(headers: Headers, *more: tuple[str, str]) -> ResponseHead:
@@ -49,7 +54,7 @@ def answer(headers: Headers, *more: tuple[str, str]) -> ResponseHead:
     named = {"Sec-WebSocket-Protocol": "pico.v2", **headers}
     fields = [(name.encode().lower(), name.encode(), value.encode("latin-1")) for name, value in named.items()]
     fields += [(name.encode().lower(), name.encode(), value.encode("latin-1")) for name, value in more]
-    return ResponseHead(101, fields=fields)
+    return ResponseHead(101, fields=fields, by_name=by_name(fields))
 
 
 class Meeting:
@@ -236,7 +241,8 @@ class TestClient:
         meeting = Meeting(identity("n2", *known), identity("n1", *known))
         changed = {"Sec-WebSocket-Protocol": "pico.v2", **meeting.answered, **change}
         head = answer({name: value for name, value in changed.items() if value is not None})
-        head.fields = [field for field in head.fields if change.get(field[1].decode(), "") is not None]
+        kept = [field for field in head.fields if change.get(field[1].decode(), "") is not None]
+        head = head._replace(fields=kept, by_name=by_name(kept))
         with pytest.raises(NotThePeer) as caught:
             meeting.client.check(head)
         assert caught.value.reason == reason

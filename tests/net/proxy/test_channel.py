@@ -142,7 +142,7 @@ class TestRequests:
         ):
             client = Client(spoof, peer=peer, trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("fd00::/8")))
             assert (b"203.0.113.9" in client.call.first) is trusted, peer
-        assert not Client(peer=IPv4Address("TCP", "not an address", 1)).channel.trusted
+        assert not Client(peer=IPv4Address("TCP", "not an address", 1)).channel.client.trusted
 
     def test_request_ids(self) -> None:
         """A sane request ID is kept, another is replaced, and it is in the log."""
