@@ -67,7 +67,7 @@ class Membership:
         rng: the source of chance; `random.SystemRandom` for a daemon.
 
     Attributes:
-        core: the gossip engine.
+        core: decides what the gossip says.
         gossip: drives it; the protocol of the UDP port.
         links: to and from other nodes.
         conflict: fires with a message when another process has our node ID.

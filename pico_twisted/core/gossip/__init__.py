@@ -1,12 +1,12 @@
 """Who is in the cluster, who is alive, and what each node says of itself: Scuttlebutt gossip with accrual suspicion.
 
-`engine` is the one to read first. Pure: packets, `now` and chance in; packets and events out.
+`gossip` is the one to read first. Pure: packets, `now` and chance in; packets and events out.
 """
 
 from __future__ import annotations
 
-from pico_twisted.core.gossip.engine import Gossip, GossipSettings
 from pico_twisted.core.gossip.events import Conflict, Event, KeysChanged, StatusChanged, SyncWanted
+from pico_twisted.core.gossip.gossip import Gossip, GossipSettings
 from pico_twisted.core.gossip.members import Member, Standing
 from pico_twisted.core.gossip.sealing import REASONS, PacketError
 from pico_twisted.core.gossip.sync import SyncError

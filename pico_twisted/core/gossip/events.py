@@ -1,4 +1,4 @@
-"""What the gossip engine tells. Only of nodes that are confirmed, so nothing here speaks of a ghost."""
+"""What the gossip tells: only of nodes that are confirmed, so nothing here speaks of a ghost."""
 
 from __future__ import annotations
 

@@ -15,12 +15,12 @@ from __future__ import annotations
 from typing import Final
 
 WATCH_S: Final = 3.0
-"""How long the other is watched before it counts as gone."""
+"""Seconds for which the other process is watched before it counts as gone."""
 PROOF_S: Final = 1.0
-"""How much of its life has to be seen."""
+"""Seconds of the other's life that have to be seen before it counts as alive."""
 
 
-class OwnName:
+class OwnIdentity:
     """Watches over our own node ID.
 
     Attributes:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 
 from pico_twisted.core.gossip.events import Value
-from pico_twisted.core.gossip.packets import Digest
+from pico_twisted.core.gossip.packets import Body, Delta, Digest
 from pico_twisted.core.gossip.state import VersionedMap
 from pico_twisted.core.gossip.suspicion import Accrual
 
@@ -117,9 +117,20 @@ class Member:
         return f"<Member {self.node_id} {self.generation} {self.standing.value}>"
 
     def find_address(self) -> None:
-        """Note the address anew. To be called when its key or the source may have changed."""
+        """Decide where it is reached: where it says, else where its packets come from."""
         value = self.get(GOSSIP_ADDR)
         self.address = value if isinstance(value, str) and value else self.source
+
+    def heard_from(self, source: str) -> None:
+        """It proved to be at an address."""
+        if self.source != source:
+            self.source = source
+            self.find_address()
+
+    def speaks(self, body: Body) -> None:
+        """It sent a packet: note the challenge to be echoed, and what it has of our own map."""
+        self.challenge = body.challenge
+        self.knows = body.have
 
     @property
     def status(self) -> str:
@@ -153,6 +164,77 @@ class Member:
     def doubtful(self, now: float) -> bool:
         """Whether others are to be asked for it."""
         return self.silence_s(now) >= self.accrual.doubtful_s
+
+    def note_alive(self, heartbeat: int, alive_at: float) -> None:
+        """While it is unconfirmed: a heartbeat of it is known, which was made at that time."""
+        self.heartbeat = max(self.heartbeat, heartbeat)
+        self.alive_at = max(self.alive_at, alive_at)
+
+    def advance(self, heartbeat: int, alive_at: float, said_at: float, now: float) -> bool:
+        """Once it is confirmed: a heartbeat of it is known, which was made at that time, at the earliest.
+
+        A node that was paused knows of what it reads afterwards only that it was not said before the pause, and tells
+        us no better. Where that is nothing new, the heartbeat counts as not heard of: another node will say how young
+        it is.
+
+        Args:
+            heartbeat: its milliseconds.
+            alive_at: when it was made, at the earliest.
+            said_at: when we were told, at the earliest: before now if the news waited while we were paused.
+            now: monotonic seconds.
+
+        Returns:
+            Whether it was unreachable and is live again.
+        """
+        if heartbeat <= self.heartbeat or alive_at <= self.alive_at:
+            return False
+        self.heartbeat = heartbeat
+        if self.standing is Standing.LEFT:
+            return False
+        silence_s = max(0.0, self.silence_s(now))
+        waited = said_at < now  # then the silence was ours
+        self.alive_at = alive_at
+        self.offset_s = min(alive_at - heartbeat / 1000, self.offset_s + silence_s / 1000)
+        # The age of the news decides, not our patience, which begins again when we were paused.
+        if self.standing is Standing.UNREACHABLE and now - alive_at < self.accrual.suspect_s:
+            return True
+        if not waited:
+            self.accrual.observe(silence_s)  # on a long way round news may always be that old: get used to it
+        return False
+
+    def take(self, delta: Delta, now: float) -> tuple[dict[str, Value | None], list[float]]:
+        """Take entries of it, of which none before them is missing.
+
+        Returns:
+            What changed, and the seconds that the entries took from it to us.
+        """
+        changes: dict[str, Value | None] = {}
+        delays: list[float] = []
+        for key, value, at in delta.entries:
+            if at > self.map.version:
+                self.map.write(key, value, at)
+                changes[key] = value
+                written_at = at / 1000 + self.offset_s
+                if self.first_heard_at < written_at < now + 1:
+                    delays.append(max(0.0, now - written_at))
+        self.map.raise_floor(min(delta.floor, self.map.version))
+        self.note_progress(now)
+        self.cut = self.behind_since is not None
+        return changes, delays
+
+    def take_whole(self, later: VersionedMap, now: float) -> dict[str, Value | None]:
+        """Take its whole map. Returns what changed."""
+        changes = self.map.changes_to(later)
+        self.map = later
+        self.note_progress(now)
+        return changes
+
+    def drop_previous(self) -> dict[str, None]:
+        """Drop the keys of its previous life. Returns those that the new one does not have."""
+        gone = {key: None for key in self.previous if self.map.get(key) is None}
+        self.previous = {}
+        self.find_address()
+        return gone
 
     def digest(self, now: float) -> Digest:
         """What we say of it in a digest."""

@@ -7,7 +7,7 @@ checked; whatever is odd makes the whole packet `garbage`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -31,8 +31,11 @@ CHALLENGE: Final = 4
 KINDS: Final = {SYN: "syn", REPLY: "reply", DELTA: "delta", CHALLENGE: "challenge"}
 
 MAX_KEY_BYTES: Final = 160
+"""Most bytes of a key in a node's map."""
 MAX_VALUE_BYTES: Final = 300
+"""Most bytes of a value in a node's map."""
 CHALLENGE_BYTES: Final = 8
+"""Bytes of a challenge."""
 _TOP: Final = 1 << 63
 _MAX_ITEMS: Final = 16 * 1024
 
@@ -81,6 +84,27 @@ class Body:
     wants: list[Want]
 
 
+@attrs.frozen(slots=True)
+class Received:
+    """A packet that was opened and read.
+
+    Attributes:
+        node_id: of its sender.
+        generation: of its sender.
+        body: what it says.
+        source: the address that it came from.
+        proven: whether it echoes a challenge that we lately gave to that address.
+        said_at: when it was sent, at the earliest: before now if it may have waited for us.
+    """
+
+    node_id: str
+    generation: int
+    body: Body
+    source: str
+    proven: bool
+    said_at: float
+
+
 def pack_digest(item: Digest) -> bytes:
     """One item of a digest."""
     packed: bytes = _pack(item)
@@ -126,9 +150,9 @@ def pack_body(
     echo: bytes,
     have: tuple[int, int],
     hops: int,
-    digest: list[bytes],
-    deltas: list[bytes],
-    wants: list[bytes],
+    digest: Sequence[bytes],
+    deltas: Sequence[bytes],
+    wants: Sequence[bytes],
 ) -> bytes:
     """A body of parts that are packed already."""
     return b"".join(
@@ -150,7 +174,7 @@ def pack_body(
 
 
 FIXED_BYTES: Final = 1 + 1 + 10 + 10 + 19 + 1 + 3 + 3 + 3
-"""What a body takes at most without its digest, deltas and wants."""
+"""Most bytes that a body takes without its digest, deltas and wants."""
 
 
 def read_body(data: bytes) -> Body:

@@ -31,15 +31,19 @@ from pico_twisted.core.protocol_limits import MAX_GENERATION
 FORMAT: Final = 1
 """The version of the packet format, the first byte of each packet."""
 SEAL_BYTES: Final = 16
+"""Bytes that a seal adds to a packet."""
 RANDOM_BYTES: Final = 8
+"""Random bytes in a packet's header, drawn once at the start of a process."""
 MAX_ID_BYTES: Final = 64
+"""Most bytes of a node ID."""
 WINDOW: Final = 64
+"""Number of sequence numbers, up to the highest that came, among which a repeated one is recognised."""
 MAX_SENDERS: Final = 4096
-"""Windows and keys that are kept; one takes about half a kilobyte."""
+"""Most senders whose window and key are kept; one takes about half a kilobyte."""
 
 _HEADER: Final = struct.Struct(">BB4s4s8sQQ")
 HEADER_BYTES: Final = _HEADER.size
-"""Of a packet's header, without the node ID."""
+"""Bytes of a packet's header, without the node ID."""
 _NOT_SEALED: Final = b"\0\0\0\0"
 _NONCE: Final = struct.Struct(">4xQ")
 _TOP: Final = 1 << 63
@@ -167,15 +171,33 @@ class Sealer:
         Raises:
             PacketError: it is to be dropped.
         """
-        if not packet:
-            raise PacketError("garbage")
-        if packet[0] != FORMAT:
+        header, key_tag, end = self._read_header(packet)
+        place = (header.node_id, header.generation, header.random + key_tag)
+        known = self._senders.get(place)
+        sender = known or self._new_sender(key_tag, header)
+        body = packet[end:]
+        if sender.key is not None:
+            try:
+                body = sender.key.decrypt(_NONCE.pack(header.sequence), body, packet[:end])
+            except (InvalidTag, ValueError):
+                raise PacketError("seal") from None
+        if not sender.is_new(header.sequence):
+            raise PacketError("replay")
+        self._senders[place] = sender
+        self._senders.move_to_end(place)
+        if len(self._senders) > MAX_SENDERS:
+            self._senders.popitem(last=False)
+        return header, body
+
+    def _read_header(self, packet: bytes) -> tuple[Header, bytes, int]:
+        """The header of a packet, which secret it is sealed with, and where its body begins."""
+        if packet and packet[0] != FORMAT:
             raise PacketError("format")
         if len(packet) < HEADER_BYTES:
             raise PacketError("garbage")
         _, id_bytes, cluster_tag, key_tag, random, generation, sequence = _HEADER.unpack_from(packet)
         end = HEADER_BYTES + id_bytes
-        if not 0 < id_bytes <= MAX_ID_BYTES or len(packet) < end:
+        if not (0 < id_bytes <= MAX_ID_BYTES and end <= len(packet)):
             raise PacketError("garbage")
         if generation > MAX_GENERATION or not 0 < sequence < _TOP:
             raise PacketError("garbage")
@@ -187,29 +209,9 @@ class Sealer:
             raise PacketError("garbage") from None
         if not node_id.isprintable():
             raise PacketError("garbage")
-        header = Header(node_id, generation, random, sequence)
         if node_id == self._node_id and random == self._random:
             raise PacketError("own")
-        place = (node_id, generation, random + key_tag)
-        sender = self._senders.get(place)
-        known = sender is not None
-        if sender is None:
-            sender = self._new_sender(key_tag, header)
-        body = packet[end:]
-        if sender.key is not None:
-            try:
-                body = sender.key.decrypt(_NONCE.pack(sequence), body, packet[:end])
-            except (InvalidTag, ValueError):
-                raise PacketError("seal") from None
-        if not sender.is_new(sequence):
-            raise PacketError("replay")
-        if known:
-            self._senders.move_to_end(place)
-        else:
-            self._senders[place] = sender
-            if len(self._senders) > MAX_SENDERS:
-                self._senders.popitem(last=False)
-        return header, body
+        return Header(node_id, generation, random, sequence), key_tag, end
 
     def _new_sender(self, key_tag: bytes, header: Header) -> _Sender:
         if not self._opens(key_tag):

@@ -18,17 +18,17 @@ from typing import Final
 UNREACHABLE: Final = 8.0
 """Deviations beyond the mean from which on a node counts as unreachable: 2.1 s at the default interval, when calm."""
 SUSPECT: Final = 3.0
-"""From here on a node is asked directly, before it is judged."""
+"""Deviations beyond the mean from which on a node is asked directly, before it is judged."""
 DOUBTFUL: Final = 5.0
-"""And from here on more of the others are asked: it may be that only the way to us is bad."""
+"""Deviations beyond the mean from which on more of the others are asked too: perhaps only the way to us is bad."""
 MOST_PATIENT: Final = 16.0
-"""In intervals: no silence is suffered for longer, whatever was seen. So a dead node is found in bounded time."""
+"""Longest silence that is suffered whatever was seen before, in intervals. So a dead node is found in bounded time."""
 LEAST_DEVIATION: Final = 0.4
-"""Of the interval: what a process that waits for its turn on a busy machine is late by."""
+"""Smallest deviation, in intervals: how late a process is that waits for its turn on a busy machine."""
 WEIGHT: Final = 1 / 16
-"""Of the newest silence in the averages."""
+"""Weight of the newest silence in the averages."""
 LONGEST: Final = 10.0
-"""In intervals: a silence longer than this says nothing of the network, so it counts as this long."""
+"""Longest silence that is learnt, in intervals; a longer one says nothing of the network, and counts as this long."""
 
 
 class Accrual:

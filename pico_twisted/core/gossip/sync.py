@@ -18,7 +18,7 @@ from pico_twisted.core.gossip.packets import Digest, Want, name, number, read_di
 from pico_twisted.core.gossip.state import Entry
 
 MAX_ITEMS: Final = 4 * 1024 * 1024
-"""Of one array in an answer."""
+"""Most items of one array in a request or an answer."""
 
 
 class SyncError(ValueError):

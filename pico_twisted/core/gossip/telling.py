@@ -6,24 +6,24 @@ map. What does not fit comes later: digests take turns, and who lacks entries as
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Final
 
 from pico_twisted.core.gossip import packets
-from pico_twisted.core.gossip.members import Member, Standing
+from pico_twisted.core.gossip.members import Member
 from pico_twisted.core.gossip.packets import Body, Digest
 from pico_twisted.core.gossip.state import VersionedMap
 from pico_twisted.core.gossip.view import View
 
 OWN_ITEM_BYTES: Final = 128
-"""Our own item in a digest, with the longest ID."""
+"""Most bytes of our own item in a digest, with the longest ID."""
 LEAST_DELTA_BYTES: Final = 64
-"""In less room no delta is tried."""
+"""Fewest bytes of room in which a delta is tried."""
 PUSH_PACKETS: Final = 4
-"""Packets of news for each node that they are pushed to; who needs more asks for it."""
+"""Most packets of news sent to one node at once; a node that needs more asks for it."""
 PUSH_AGAIN_MS: Final = 1000
-"""News of the last second are pushed again with newer ones, for those who missed them."""
+"""Milliseconds for which news are sent again with newer ones, for nodes that missed them."""
 
 
 class Telling:
@@ -47,15 +47,8 @@ class Telling:
     def digest(self, room: int, now: float) -> list[bytes]:
         """Our own item, and of the others as many as fit, in turn."""
         digest = self.own_digest()
-        room -= len(digest[0])
-        for position, other in self._in_turn(self._begun):
-            if other.standing is Standing.LIVE or self._view.spoken_of(other, now):
-                item = packets.pack_digest(other.digest(now))
-                room -= len(item)
-                if room < 0:
-                    self._begun = position
-                    break
-                digest.append(item)
+        spoken_of = ((at, other) for at, other in self._in_turn(self._begun) if self._view.spoken_of(other, now))
+        self._begun = _add(digest, spoken_of, room - len(digest[0]), now, self._begun)
         return digest
 
     def _in_turn(self, start: int) -> Iterator[tuple[int, Member]]:
@@ -65,42 +58,50 @@ class Telling:
         return chain(others[start:], others[:start])
 
     def answer(self, member: Member, body: Body, room: int, now: float) -> tuple[list[bytes], list[bytes], list[bytes]]:
-        """The answer to a digest: what we know better, as much of it as fits, and what we want. A digest, deltas and
-        wants."""
+        """The answer to a digest: what we know better, as much of it as fits, and what we want.
+
+        Args:
+            member: who asks.
+            body: the packet with the digest.
+            room: bytes that the answer may take.
+            now: monotonic seconds.
+
+        Returns:
+            A digest, deltas and wants.
+        """
+        wants = self.wants(body.digest, room // 4)
+        digest = self.own_digest()
+        room -= sum(map(len, wants)) + len(digest[0])
+        newer, fresher = self._better_known(member, body, now)
+        deltas = self.deltas(newer, room // 2 if fresher else room)
+        self._answered = _add(digest, fresher, room - sum(map(len, deltas)), now, self._answered)
+        return digest, deltas, wants
+
+    def _better_known(
+        self, member: Member, body: Body, now: float
+    ) -> tuple[list[tuple[str, int]], list[tuple[int, Member]]]:
+        """What we know better than a digest: nodes with the versions above which entries are lacking, and nodes with
+        newer heartbeats, with their positions."""
         view = self._view
         theirs = {item[0]: item for item in body.digest}
-        wants = self.wants(body.digest, room // 4)
-        room -= sum(map(len, wants))
-        digest = self.own_digest()
-        room -= len(digest[0])
         newer: list[tuple[str, int]] = [(view.node_id, body.have[1] if body.have[0] == view.generation else 0)]
         fresher: list[tuple[int, Member]] = []
         for position, other in self._in_turn(self._answered):
             said = theirs.get(other.node_id)
-            superseded = False
-            if said is not None:
-                if said[1] == other.generation:
-                    if other.map.version > said[3]:
-                        newer.append((other.node_id, said[3]))
-                    elif other.heartbeat <= said[2]:
-                        continue
-                elif said[1] > other.generation or view.outlived(other, now):
+            if said is None:
+                pass
+            elif said[1] == other.generation:
+                if other.map.version > said[3]:
+                    newer.append((other.node_id, said[3]))
+                elif other.heartbeat <= said[2]:
                     continue
-                else:
-                    superseded = True  # it may be that node itself, which must hear of it to take a later generation
-                    newer.append((other.node_id, 0))
-            if (other.standing is Standing.LIVE or superseded or view.spoken_of(other, now)) and other is not member:
+            elif said[1] > other.generation or view.outlived(other, now):
+                continue
+            else:  # it may be that node itself, which must hear of the later generation to take one above it
+                newer.append((other.node_id, 0))
+            if other is not member and view.spoken_of(other, now):
                 fresher.append((position, other))
-        deltas = self.deltas(newer, room // 2 if fresher else room)
-        room -= sum(map(len, deltas))
-        for position, other in fresher:
-            item = packets.pack_digest(other.digest(now))
-            room -= len(item)
-            if room < 0:
-                self._answered = position
-                break
-            digest.append(item)
-        return digest, deltas, wants
+        return newer, fresher
 
     def wants(self, digest: list[Digest], room: int) -> list[bytes]:
         """Of what others know better, the nodes of which we want entries."""
@@ -161,3 +162,14 @@ class Telling:
             news.append(packed)
             after = version
         return news
+
+
+def _add(digest: list[bytes], others: Iterable[tuple[int, Member]], room: int, now: float, begun: int) -> int:
+    """Add the items of other nodes to a digest, as many as fit. Returns the position at which the next one begins."""
+    for position, other in others:
+        item = packets.pack_digest(other.digest(now))
+        room -= len(item)
+        if room < 0:
+            return position
+        digest.append(item)
+    return begun

@@ -8,8 +8,8 @@ the last who speaks of it has stopped long before the first forgets it: nothing 
 
 A generation is a wall clock's time, and clocks are set back: a node may come back with a lower one than its last life
 had. While that is remembered by all, the node hears of it and takes a higher one. Since not all forget at the same
-moment, a life that is over for long (`outlived`) stands in nobody's way already while it is remembered; and by the time
-that some have forgotten it, a node gives nothing on it any more.
+moment, a life that has long been over (`outlived`) already stands in nobody's way while it is remembered; and once
+some have forgotten it, a node ignores what it hears of that life.
 """
 
 from __future__ import annotations
@@ -18,62 +18,49 @@ from collections.abc import Iterator
 from typing import Final
 
 from pico_twisted.core.gossip.events import Conflict, Event, KeysChanged, StatusChanged, Value
-from pico_twisted.core.gossip.identity import OwnName
+from pico_twisted.core.gossip.identity import OwnIdentity
 from pico_twisted.core.gossip.members import GOSSIP_ADDR, LEFT, STATUS, Member, Standing
-from pico_twisted.core.gossip.packets import Body, Delta, Digest, Want
-from pico_twisted.core.gossip.sealing import Header
+from pico_twisted.core.gossip.packets import Delta, Digest, Received
 from pico_twisted.core.gossip.state import VersionedMap
-from pico_twisted.core.gossip.suspicion import MOST_PATIENT
 from pico_twisted.core.gossip.sync import Whole
 from pico_twisted.core.protocol_limits import MAX_GENERATION
 
 PREVIOUS_S: Final = 1.0
-"""How long keys of a node's last life stand while it tells those of the new one."""
+"""Seconds for which the keys of a node's previous life still count while it tells those of the new one."""
 FRESH: Final = 10.0
-"""In intervals: older hearsay does not make a node known."""
+"""Hearsay that is older than this many intervals does not make a node known."""
 UNCONFIRMED_S: Final = 30.0
-"""Hearsay that did not come true in this time is forgotten."""
-LEARNING_S: Final = 20.0
-"""How long after we met a node its silences are still being learnt."""
-COMMOTION_NODES: Final = 8
-"""With more live nodes a quarter of them may be suspect before it changes anything."""
-COMMOTION_PATIENCE: Final = 1.5
-SYNC_AGAIN_S: Final = 2.0
-"""After a sync was wanted it is wanted again, if it still is."""
-OUTLIVED: Final = 1 / 4
-"""Of the time until a dead life is forgotten: after that a lower generation of its node may take its place."""
-UNHEEDED: Final = 3 / 8
-"""Of the same: a node that hears of an own life so long ago takes no higher generation: all have outlived it."""
+"""Seconds after which a node that is still known by hearsay alone is forgotten."""
+LOWER_GENERATION_AFTER: Final = 1 / 4
+"""Fraction of `forget_s` after which a dead life may be replaced by one with a lower generation."""
+OWN_LIFE_IGNORED_AFTER: Final = 3 / 8
+"""Fraction of `forget_s`. A node that hears of a previous life of its own keeps its generation if that life is older
+than this: by then no peer insists on it."""
 MAX_MEMBERS: Final = 2048
-"""Nodes that are known or heard of."""
+"""Most nodes that are known or heard of at a time; the oldest hearsay makes room."""
 MAX_KEYS: Final = 500_000
-"""Of one node: more can only be a fault or an attack."""
-
+"""Most keys that are taken of one node: more can only be a fault or an attack."""
 MAX_DELAYS: Final = 10_000
-"""That are kept until somebody takes them."""
+"""Most measured delays kept for the metrics between two scrapes; further ones are dropped."""
 
 
 class View:
     """The other nodes as one node sees them.
 
     Args:
-        node_id: ours.
-        generation: ours.
-        interval_s: between two rounds.
-        forget_s: after this long a dead node is forgotten.
+        node_id: our ID.
+        generation: our generation.
+        interval_s: seconds between two rounds.
+        forget_s: seconds after which a dead node is forgotten.
 
     Attributes:
-        generation: ours.
+        generation: our generation.
         own: what we say of ourselves.
-        heartbeat: ours: milliseconds.
+        heartbeat: our heartbeat, in milliseconds.
         members: the nodes that are confirmed, by ID.
         unconfirmed: nodes, or new generations of nodes, that we only heard of.
-        own_name: watches for others with our ID.
-        events: what happened since they were taken.
-        delays: seconds that entries took from their owner to us, since they were taken.
-        entries: how many were taken from others so far.
-        to_probe: somebody was heard of who can be asked directly.
-        synced: whole maps were taken once.
+        own_identity: watches for other processes with our ID.
+        entries: how many entries were taken from others so far.
     """
 
     def __init__(self, node_id: str, generation: int, interval_s: float, forget_s: float) -> None:
@@ -83,16 +70,13 @@ class View:
         self.heartbeat = 1
         self.members: dict[str, Member] = {}
         self.unconfirmed: dict[str, Member] = {}
-        self.own_name = OwnName()
-        self.events: list[Event] = []
-        self.delays: list[float] = []
+        self.own_identity = OwnIdentity()
         self.entries = 0
-        self.to_probe = False
-        self.synced = False
-        self._spoken_of_s = forget_s / 2
-        self._first_sync_at = 0.0
-        self._interval_s = interval_s
-        self._forget_s = forget_s
+        self.interval_s = interval_s
+        self.forget_s = forget_s
+        self._events: list[Event] = []
+        self._delays: list[float] = []
+        self._can_probe = False
 
     def live(self) -> Iterator[Member]:
         """The nodes that are there."""
@@ -100,15 +84,37 @@ class View:
 
     def spoken_of(self, member: Member, now: float) -> bool:
         """Whether a node is in digests: a dead one is until half-way to being forgotten."""
-        return member.standing is Standing.LIVE or now - member.alive_at < self._spoken_of_s
+        return member.standing is Standing.LIVE or now - member.alive_at < self.forget_s / 2
 
     def outlived(self, member: Member, now: float) -> bool:
         """Whether a dead life is over for so long that a lower generation of its node is believed."""
-        return member.standing is not Standing.LIVE and now - member.alive_at >= OUTLIVED * self._forget_s
+        return member.standing is not Standing.LIVE and now - member.alive_at >= LOWER_GENERATION_AFTER * self.forget_s
 
     def own_digest(self) -> Digest:
         """What we say of ourselves in a digest."""
         return (self.node_id, self.generation, self.heartbeat, self.own.version, self.own.floor, 0)
+
+    def tell_alive(self, uptime_ms: int) -> None:
+        """Move our heartbeat: it rises with each round, and shows how long we have been up."""
+        self.heartbeat = max(self.heartbeat + 1, uptime_ms)
+
+    def take_generation(self, generation: int) -> None:
+        """Go on as another generation of ourselves."""
+        self.generation = generation
+
+    def tell(self, event: Event) -> None:
+        """Add an event to those that are given out next."""
+        self._events.append(event)
+
+    def take_events(self) -> list[Event]:
+        """Take what has happened."""
+        events, self._events = self._events, []
+        return events
+
+    def take_delays(self) -> list[float]:
+        """Take the seconds that entries took from their owners to us."""
+        delays, self._delays = self._delays, []
+        return delays
 
     def holds(self, node_id: str, generation: int) -> bool:
         """Whether we can give entries of that generation of a node."""
@@ -131,143 +137,68 @@ class View:
         for member in self.members.values():
             member.watched_from = now
 
-    def judge(self, now: float) -> None:
-        """Who is silent for too long is unreachable, and who was that for long is forgotten.
-
-        Of a node that we have only just met we do not know yet how old its news usually are. In a large cluster they
-        are older, since news take turns in packets, so we wait longer then. And so we do when many fall silent at once:
-        those of us who are left on this side of a cut have asked the others for a while, and not each other.
-        """
-        patience = 1.0 + len(self.members) / 100
-        commotion = COMMOTION_PATIENCE if self._commotion(now) else 1.0
-        most_s = MOST_PATIENT * self._interval_s
-        for member in list(self.members.values()):
-            if member.previous and now >= member.previous_until:
-                self._drop_previous(member)
-            if member.standing is Standing.LIVE:
-                learning = patience if now - member.first_heard_at < LEARNING_S else 1.0
-                limit_s = min(member.accrual.unreachable_s * commotion * learning, most_s)
-                if now - member.alive_at >= limit_s and member.silence_s(now) >= limit_s:
-                    self._stand(member, Standing.UNREACHABLE)
-            elif member.silence_s(now) > self._forget_s:
-                del self.members[member.node_id]
-                self.events.append(StatusChanged(member.node_id, None))
-
-    def _commotion(self, now: float) -> bool:
-        """Whether many are suspect at once, in a cluster that is too large for everybody to be asked in each round."""
-        live = list(self.live())
-        return len(live) > COMMOTION_NODES and 4 * sum(member.suspect(now) for member in live) > len(live)
+    def take_can_probe(self) -> bool:
+        """Whether, since this was last asked, a node was heard of that can be probed directly."""
+        can_probe, self._can_probe = self._can_probe, False
+        return can_probe
 
     def drop_rumours(self, now: float) -> None:
         """Forget hearsay that did not come true."""
         for member in [one for one in self.unconfirmed.values() if now - one.first_heard_at > UNCONFIRMED_S]:
             del self.unconfirmed[member.node_id]
 
-    def sync_wanted(self, now: float) -> str | None:
-        """The node to be asked for whole maps now, since packets do not suffice; None: nobody. To be called once a
-        round: one answer brings all that its giver knows better, so one question a round is enough for any trouble."""
-        first = self.first_sync_wanted(now)
-        if first is not None:
-            return first
-        waiting: dict[str, list[Member]] = {}
-        for member in [*self.members.values(), *self.unconfirmed.values()]:
-            if now >= member.sync_at and self._needs_sync(member, now):
-                source = self._sync_source(member)
-                if source is not None:
-                    waiting.setdefault(source, []).append(member)
-        if not waiting:
-            return None
-        # who was not asked for longest, so that some who cannot be reached do not keep us from one who can
-        chosen = min(waiting, key=lambda source: (self.members[source].asked_at, -len(waiting[source])))
-        self.members[chosen].asked_at = now
-        for member in waiting[chosen]:
-            member.sync_at = now + SYNC_AGAIN_S
-            member.syncs += 1
-        return chosen
-
-    def first_sync_wanted(self, now: float) -> str | None:
-        """The node to be asked, as long as we know nobody's whole maps; None: nobody. To be called at any time: who has
-        just come waits for this."""
-        if self.synced or now < self._first_sync_at:
-            return None
-        known = (member for member in self.live() if member.get(GOSSIP_ADDR) is not None)
-        first = min(known, key=lambda member: member.asked_at, default=None)
-        if first is None:
-            return None
-        self._first_sync_at = now + SYNC_AGAIN_S
-        first.asked_at = now
-        return first.node_id
-
-    def _needs_sync(self, member: Member, now: float) -> bool:
-        if member.behind_since is None or member.standing is Standing.LEFT:
-            return False
-        behind_s = now - member.behind_since
-        return (
-            member.below_floor
-            or behind_s > 1.5 * self._interval_s
-            or (member.cut and behind_s > 0.2 * self._interval_s)
-        )
-
-    def _sync_source(self, member: Member) -> str | None:
-        """Who has what we lack of a node: who spoke of it last, and itself, in turn, since one may be out of reach."""
-        sources = [member.reporter, member.node_id]
-        if member.syncs % 2:
-            sources.reverse()
-        for node_id in sources:
-            source = self.members.get(node_id)
-            if source is not None and source.standing is Standing.LIVE:
-                return node_id
-        return None
-
-    def _stand(self, member: Member, standing: Standing) -> None:
+    def stand(self, member: Member, standing: Standing) -> None:
+        """A node stands differently with us."""
         member.standing = standing
         self._tell(member)
 
+    def forget(self, member: Member) -> None:
+        """A node is not remembered any longer."""
+        del self.members[member.node_id]
+        self.tell(StatusChanged(member.node_id, None))
+
     def _tell(self, member: Member) -> None:
         member.told = member.status
-        self.events.append(StatusChanged(member.node_id, member.told))
+        self.tell(StatusChanged(member.node_id, member.told))
 
     # Who sent a packet
 
-    def sender(
-        self, header: Header, body: Body, proven: bool, source: str, said_at: float, now: float
-    ) -> Member | None:
-        """Who sent a packet; None: a life that is over, or nobody whom we know and who proved its address.
-
-        Args:
-            proven: it echoed a challenge of ours.
-            source: the address that it came from.
-            said_at: when it was sent, at the earliest: before now if it may have waited for us.
-        """
-        known = self.members.get(header.node_id)
-        if known is not None and known.generation > header.generation and not self.outlived(known, now):
+    def sender(self, received: Received, now: float) -> Member | None:
+        """Who sent a packet. None: a node that is unknown and did not prove its address; a life that is over, which may
+        have to hear of that; or another process with our ID, which has to hear of us."""
+        if received.node_id == self.node_id:
+            if received.proven and received.body.digest:
+                self.hear(received.body.digest[0], received.node_id, received.said_at, now)
             return None
-        member = self.of(header.node_id, header.generation)
-        fresh = proven and self._is_fresh(said_at, now)
+        if self._is_over(received.node_id, received.generation, now):
+            return None
+        member = self.of(received.node_id, received.generation)
+        fresh = received.proven and self._is_fresh(received.said_at, now)
         if member is None and fresh:
-            member = self._meet(header.node_id, header.generation, now)
+            member = self._meet(received.node_id, received.generation, now, 0, now)
         if member is None:
             return None
-        member.challenge = body.challenge
-        member.knows = body.have
+        member.speaks(received.body)
         heartbeat = 0
-        if body.digest:
-            _, _, heartbeat, version, floor, _ = body.digest[0]
-            member.hear_version(version, floor, header.node_id, now)
-        if proven:
-            if member.source != source:
-                member.source = source
-                member.find_address()
+        if received.body.digest:
+            _, _, heartbeat, version, floor, _ = received.body.digest[0]
+            member.hear_version(version, floor, received.node_id, now)
+        if received.proven:
+            member.heard_from(received.source)
             if member.standing is not Standing.UNCONFIRMED:
-                self._alive(member, heartbeat, said_at, said_at, now)
+                self._alive(member, heartbeat, received.said_at, received.said_at, now)
             elif fresh:
-                member.heartbeat = max(member.heartbeat, heartbeat)
-                member.alive_at = max(member.alive_at, said_at)
+                member.note_alive(heartbeat, received.said_at)
                 self._confirm(member, now)
         return member
 
-    def _meet(self, node_id: str, generation: int, now: float) -> Member | None:
-        """Make a note of a node that we heard of."""
+    def _is_over(self, node_id: str, generation: int, now: float) -> bool:
+        """Whether a generation belongs to a life of a node that is over, and is not to be believed."""
+        known = self.members.get(node_id)
+        return known is not None and generation < known.generation and not self.outlived(known, now)
+
+    def _meet(self, node_id: str, generation: int, now: float, heartbeat: int, alive_at: float) -> Member | None:
+        """Make a note of a node that we did not know, with the first that we heard of it."""
         other = self.unconfirmed.pop(node_id, None)
         if other is not None and other.generation >= generation:
             self.unconfirmed[node_id] = other
@@ -276,7 +207,9 @@ class View:
             if not self.unconfirmed:
                 return None
             del self.unconfirmed[next(iter(self.unconfirmed))]  # who waits for longest
-        member = self.unconfirmed[node_id] = Member(node_id, generation, self._interval_s, now)
+        member = self.unconfirmed[node_id] = Member(node_id, generation, self.interval_s, now)
+        member.first_heartbeat = member.heartbeat = heartbeat
+        member.alive_at = alive_at
         return member
 
     def _confirm(self, member: Member, now: float) -> None:
@@ -288,64 +221,62 @@ class View:
         member.watched_from = now
         if before is not None:
             if before.standing is Standing.LEFT or before.generation > member.generation:
-                self.events.append(StatusChanged(member.node_id, None))
+                self.tell(StatusChanged(member.node_id, None))
             else:
                 member.previous = dict(before.keys())
                 member.previous_until = now + PREVIOUS_S
         self.members[member.node_id] = member
         member.find_address()
         self._tell(member)
-        self.events.append(KeysChanged(member.node_id, dict(member.keys())))
+        self.tell(KeysChanged(member.node_id, dict(member.keys())))
         self._whole_so_far(member)
 
     # What is heard
 
     def _is_fresh(self, at: float, now: float) -> bool:
         """Whether news of that time are young enough to make a node known."""
-        return now - at < FRESH * self._interval_s
+        return now - at < FRESH * self.interval_s
 
     def hear(self, item: Digest, reporter: str, said_at: float, now: float) -> None:
-        """Somebody speaks of a node: how far it is, and when it was alive.
+        """Somebody speaks of a node: how far its map goes, and when it was alive.
 
         Args:
+            item: what is said of the node.
+            reporter: the ID of the node that said it.
             said_at: when that was said, at the earliest.
+            now: monotonic seconds.
         """
         node_id, generation, heartbeat, version, floor, age_ms = item
-        known = self.members.get(node_id)
-        if known is not None and known.knows_already(item):
-            return
         alive_at = said_at - age_ms / 1000
         if node_id == self.node_id:
-            other = generation > self.generation or (generation == self.generation and heartbeat > self.heartbeat)
-            if other and now - alive_at < UNHEEDED * self._forget_s:
+            newer = (generation, heartbeat) > (self.generation, self.heartbeat)
+            if newer and now - alive_at < OWN_LIFE_IGNORED_AFTER * self.forget_s:
                 self.hear_of_ourselves(generation, heartbeat, alive_at, now)
             return
-        if known is not None and generation < known.generation and not self.outlived(known, now):
+        if self._is_over(node_id, generation, now):
             return
         member = self.of(node_id, generation)
+        if member is None and self._is_fresh(alive_at, now):
+            member = self._meet(node_id, generation, now, heartbeat, alive_at)
         if member is None:
-            if not self._is_fresh(alive_at, now):
-                return
-            member = self._meet(node_id, generation, now)
-            if member is None:
-                return
-            member.first_heartbeat = member.heartbeat = heartbeat
-            member.alive_at = alive_at
+            return
         if version > member.reported or floor > member.floor_reported:
             member.hear_version(version, floor, reporter, now)
-        if heartbeat <= member.heartbeat:
-            return
-        if member.standing is not Standing.UNCONFIRMED:
-            self._alive(member, heartbeat, alive_at, said_at, now)
-            return
-        member.heartbeat = heartbeat
-        member.alive_at = max(member.alive_at, alive_at)
+        if heartbeat > member.heartbeat:
+            if member.standing is Standing.UNCONFIRMED:
+                self._hear_again(member, heartbeat, alive_at, now)
+            else:
+                self._alive(member, heartbeat, alive_at, said_at, now)
+
+    def _hear_again(self, member: Member, heartbeat: int, alive_at: float, now: float) -> None:
+        """Of an unconfirmed node a newer heartbeat is known. It is there if it made that after we first heard of it."""
+        member.note_alive(heartbeat, alive_at)
         lived_on = heartbeat > member.first_heartbeat and alive_at > member.first_heard_at
         if lived_on and self._is_fresh(alive_at, now):
             self._confirm(member, now)
 
     def hear_all(self, digest: list[Digest], reporter: str, said_at: float, now: float) -> None:
-        """Somebody speaks of nodes: see `hear`."""
+        """Somebody speaks of nodes: see `hear`. Nearly always it is nothing new."""
         members = self.members
         for item in digest:
             known = members.get(item[0])
@@ -362,34 +293,14 @@ class View:
 
     def hear_of_ourselves(self, generation: int, heartbeat: int, alive_at: float, now: float) -> None:
         """Somebody speaks of a process with our ID that is not us."""
-        if self.generation <= generation < MAX_GENERATION and self.own_name.heard(generation, heartbeat, alive_at, now):
-            self.events.append(
-                Conflict(f"another live process has the node ID {self.node_id}: give each node an ID of its own")
-            )
+        if self.generation <= generation < MAX_GENERATION and self.own_identity.heard(
+            generation, heartbeat, alive_at, now
+        ):
+            self.tell(Conflict(f"another live process has the node ID {self.node_id}: give each node an ID of its own"))
 
     def _alive(self, member: Member, heartbeat: int, alive_at: float, said_at: float, now: float) -> None:
-        """Of a confirmed node a newer heartbeat is known, which was made at that time, at the earliest.
-
-        Whoever was paused knows of what he reads afterwards only that it was not said before the pause, and tells us no
-        better. Where that is nothing new, the heartbeat counts as not heard of: somebody else will say how young it is.
-        """
-        if heartbeat <= member.heartbeat or alive_at <= member.alive_at:
-            return
-        member.heartbeat = heartbeat
-        if member.standing is Standing.LEFT:
-            return
-        silence_s = max(0.0, member.silence_s(now))
-        waited = said_at < now  # while we were paused: then the silence was ours
-        if member.standing is Standing.LIVE and not waited:
-            member.accrual.observe(silence_s)
-        member.alive_at = alive_at
-        member.offset_s = min(alive_at - heartbeat / 1000, member.offset_s + silence_s / 1000)
-        if member.standing is Standing.UNREACHABLE:
-            # The age of the news decides, not our patience, which begins anew when we were paused.
-            if now - alive_at < member.accrual.suspect_s:
-                self._stand(member, Standing.LIVE)
-            elif not waited:
-                member.accrual.observe(silence_s)  # on a long way round news may always be that old: get used to it
+        if member.advance(heartbeat, alive_at, said_at, now):
+            self.stand(member, Standing.LIVE)
 
     # Entries
 
@@ -409,17 +320,8 @@ class View:
             return True, None
         if member.below_floor or member.map.keys + len(delta.entries) > MAX_KEYS:
             return False, None
-        changes: dict[str, Value | None] = {}
-        for key, value, at in delta.entries:
-            if at > version:
-                member.map.write(key, value, at)
-                changes[key] = value
-                written_at = at / 1000 + member.offset_s
-                if member.first_heard_at < written_at < now + 1 and len(self.delays) < MAX_DELAYS:
-                    self.delays.append(max(0.0, now - written_at))
-        member.map.raise_floor(min(delta.floor, member.map.version))
-        member.note_progress(now)
-        member.cut = member.behind_since is not None
+        changes, delays = member.take(delta, now)
+        self._delays += delays[: MAX_DELAYS - len(self._delays)]
         if not changes:
             return False, None
         self.entries += len(changes)
@@ -433,43 +335,21 @@ class View:
         member = self.of(node_id, generation)
         if member is None or version <= member.map.version or len(whole.entries) > MAX_KEYS:
             return False
-        later = VersionedMap.whole(whole.entries, version, floor)
-        changes = member.map.changes_to(later)
-        member.map = later
-        member.note_progress(now)
+        changes = member.take_whole(VersionedMap.whole(whole.entries, version, floor), now)
         self.entries += len(changes)
         self._changed(member, changes)
         return True
-
-    def behind(self) -> tuple[list[Want], list[tuple[str, int]]]:
-        """The nodes whose maps we know less of than somebody, and the others that we know, ourselves included."""
-        members = [*self.members.values(), *self.unconfirmed.values()]
-        less = [(one.node_id, one.generation, one.map.version) for one in members if one.behind_since is not None]
-        known = [(one.node_id, one.generation) for one in members if one.behind_since is None]
-        return less, [*known, (self.node_id, self.generation)]
-
-    def wholes(self, behind: dict[str, tuple[int, int]], known: dict[str, int], now: float) -> list[Whole]:
-        """The maps that we know better than somebody who is behind with some and knows others."""
-        ours = [(self.own_digest(), self.own)]
-        ours += [(one.digest(now), one.map) for one in self.members.values() if self.spoken_of(one, now)]
-        found: list[Whole] = []
-        for digest, held in ours:
-            node_id, generation, _, version, _, _ = digest
-            has = behind.get(node_id)
-            if (version > has[1]) if has is not None and has[0] == generation else known.get(node_id, -1) < generation:
-                found.append(Whole(digest, held.since(0)))
-        return found
 
     def _changed(self, member: Member, changes: dict[str, Value | None]) -> None:
         if GOSSIP_ADDR in changes:
             member.find_address()
         if member.standing is Standing.UNCONFIRMED:
             if member.probed_at < 0 and member.address:
-                self.to_probe = True
+                self._can_probe = True
             return
         for key in changes:
             member.previous.pop(key, None)
-        self.events.append(KeysChanged(member.node_id, changes))
+        self.tell(KeysChanged(member.node_id, changes))
         if changes.get(STATUS) == LEFT:
             member.standing = Standing.LEFT
         if member.status != member.told:
@@ -478,15 +358,13 @@ class View:
 
     def _whole_so_far(self, member: Member) -> None:
         if member.previous and member.reported and member.behind_since is None:
-            self._drop_previous(member)
+            self.drop_previous(member)
 
-    def _drop_previous(self, member: Member) -> None:
-        """The keys of its last life that the new one does not have are gone."""
-        gone = {key: None for key in member.previous if member.map.get(key) is None}
-        member.previous = {}
-        member.find_address()
+    def drop_previous(self, member: Member) -> None:
+        """The keys of a node's previous life do not count any longer."""
+        gone = member.drop_previous()
         if gone:
-            self.events.append(KeysChanged(member.node_id, gone))
+            self.tell(KeysChanged(member.node_id, gone))
 
     def _check_invariants(self) -> None:
         """For tests."""

@@ -19,7 +19,7 @@ class GossipMetrics:
     """Turns what the core counts into metrics at each scrape.
 
     Args:
-        core: the engine.
+        core: decides.
         metrics: of the process.
         clock: monotonic seconds.
         statuses: how many other nodes there are of each status.

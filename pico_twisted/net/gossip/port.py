@@ -49,7 +49,7 @@ class GossipParts:
 
     Attributes:
         clock: the reactor; it also looks names up.
-        core: the engine.
+        core: decides.
         table: is told what changes.
         metrics: counts.
         seeds: hosts and ports of nodes to join; names or IPs.

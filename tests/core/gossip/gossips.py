@@ -126,7 +126,10 @@ class Wire:
 
     def inject(self, packet: bytes, source: str, address: str) -> None:
         """A packet arrives now."""
-        core = self.cores[address]
+        self.deliver(self.cores[address], packet, source)
+
+    def deliver(self, core: Core, packet: bytes, source: str) -> None:
+        """Give a packet to a core."""
         core.gossip.receive(packet, source, self.now)
         self.take(core)
 
@@ -173,9 +176,19 @@ class Wire:
                 _, _, packet, source, address = heapq.heappop(self._flying)
                 receiver = self.cores.get(address)
                 if receiver is not None and not receiver.paused:
-                    receiver.gossip.receive(packet, source, self.now)
-                    self.take(receiver)
+                    self.deliver(receiver, packet, source)
             elif next_one is not None:
                 next_one.gossip.tick(self.now)
                 self.take(next_one)
         return self.now - began
+
+
+def views_are_equal(cores: list[Core]) -> bool:
+    """Whether all of them hold what each says of itself, and told of it."""
+    return all(
+        one.status(two.node_id) is not None
+        and one.keys(two.node_id) == two.gossip.view.own.values() == one.told(two.node_id)
+        for one in cores
+        for two in cores
+        if one is not two
+    )

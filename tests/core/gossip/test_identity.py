@@ -7,8 +7,8 @@ import random
 import pytest
 
 from pico_twisted.core.gossip import Gossip, GossipSettings
-from pico_twisted.core.gossip.engine import GENERATIONS
-from pico_twisted.core.gossip.identity import PROOF_S, WATCH_S, OwnName
+from pico_twisted.core.gossip.gossip import GENERATIONS
+from pico_twisted.core.gossip.identity import PROOF_S, WATCH_S, OwnIdentity
 from pico_twisted.core.protocol_limits import MAX_GENERATION
 from tests.core.gossip.gossips import WALL_MS, Core, Wire
 
@@ -24,7 +24,7 @@ def is_shown(by: Core, other: Core) -> bool:
 
 def test_silent_for_long() -> None:
     """What was silent for the whole watch before we heard of it need not be watched: its successor is taken at once."""
-    own = OwnName()
+    own = OwnIdentity()
     assert not own.heard(7, 1000, 90.0, 100.0)
     assert own.due() == 100.0 and own.successor(100.0) == 8
     assert own.due() is None and own.successor(200.0) is None
@@ -33,7 +33,7 @@ def test_silent_for_long() -> None:
 def test_hearsay_of_the_dead_in_any_order() -> None:
     """News of a dead one may come late, young and out of order: it never counts as alive, and its successor is taken
     when the watch is over."""
-    own, rng = OwnName(), random.Random(3)
+    own, rng = OwnIdentity(), random.Random(3)
     died_at = 99.9
     now = 100.0
     while now < 100.0 + WATCH_S:
@@ -48,7 +48,7 @@ def test_hearsay_of_the_dead_in_any_order() -> None:
 
 def test_lives_on() -> None:
     """A heartbeat from a second after the watch began, and a second later than the first, comes from the living."""
-    own = OwnName()
+    own = OwnIdentity()
     assert not own.heard(7, 5000, 100.0, 100.0)
     assert not own.heard(7, 5000 + int(PROOF_S * 1000) - 1, 100.0 + PROOF_S, 100.0 + PROOF_S)
     assert not own.heard(7, 9000, 100.5, 102.0)
@@ -57,7 +57,7 @@ def test_lives_on() -> None:
 
 def test_the_highest_is_watched() -> None:
     """Of several others the one with the highest generation is watched, from when it was heard of."""
-    own = OwnName()
+    own = OwnIdentity()
     own.heard(7, 1000, 100.0, 100.0)
     own.heard(9, 50, 101.0, 101.0)
     assert not own.heard(7, 9999, 103.0, 103.0)

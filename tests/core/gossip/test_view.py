@@ -7,67 +7,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pico_twisted.core.gossip import KeysChanged, StatusChanged
-from pico_twisted.core.gossip.events import Event, Value
-from pico_twisted.core.gossip.packets import DELTA, Body, Delta, Digest
-from pico_twisted.core.gossip.sealing import Header
+from pico_twisted.core.gossip.events import Value
+from pico_twisted.core.gossip.judging import LEARNING_S, MASS_FAILURE_PATIENCE, judge
+from pico_twisted.core.gossip.packets import Delta, Digest
 from pico_twisted.core.gossip.sync import Whole
+from pico_twisted.core.gossip.sync_source import SyncSource
 from pico_twisted.core.gossip.view import (
-    COMMOTION_PATIENCE,
     FRESH,
-    LEARNING_S,
+    LOWER_GENERATION_AFTER,
     MAX_MEMBERS,
-    OUTLIVED,
+    OWN_LIFE_IGNORED_AFTER,
     PREVIOUS_S,
-    SYNC_AGAIN_S,
     UNCONFIRMED_S,
-    UNHEEDED,
     View,
 )
+from tests.core.gossip.views import FORGET_S, INTERVAL_S, T, hear, speak, told, view_of
 from tests.examples import examples
-
-INTERVAL_S = 0.5
-FORGET_S = 300.0
-T = 1000.0
-
-
-def view_of(*members: str) -> View:
-    """A view that holds live nodes of generation 5."""
-    view = View("me", 7, INTERVAL_S, FORGET_S)
-    for name in members:
-        speak(view, name, 5, 100, T)
-    view.events.clear()
-    return view
-
-
-def speak(
-    view: View, name: str, generation: int, heartbeat: int, now: float, *, version: int = 0, proven: bool = True
-) -> None:
-    """A node sends a packet."""
-    body = Body(
-        kind=DELTA,
-        challenge=b"c" * 8,
-        echo=b"",
-        have=(0, 0),
-        hops=1,
-        digest=[(name, generation, heartbeat, version, 0, 0)],
-        deltas=[],
-        wants=[],
-    )
-    view.sender(Header(name, generation, b"r" * 8, 1), body, proven, f"{name}:1", now, now)
-
-
-def hear(view: View, *item: int, name: str = "x", at: float = T, by: str = "a") -> None:
-    """A live node speaks of another: generation, heartbeat, version, floor, age in ms."""
-    generation, heartbeat, version, floor, age_ms = item
-    view.hear_all([(name, generation, heartbeat, version, floor, age_ms)], by, at, at)
-
-
-def told(view: View) -> list[Event]:
-    """The events since the last call."""
-    events, view.events = view.events, []
-    view._check_invariants()
-    return events
-
 
 # Hearsay
 
@@ -79,7 +34,9 @@ def test_hearsay_alone_is_not_shown() -> None:
         hear(view, 1, 50, 3, 0, 100)
         hear(view, 1, 50, 3, 0, 200, by="b", at=T + 0.5)
     assert told(view) == [] and "x" not in view.members and "x" in view.unconfirmed
-    assert not view.holds("x", 1) and all(whole.digest[0] != "x" for whole in view.wholes({}, {}, T))
+    assert not view.holds("x", 1) and all(
+        whole.digest[0] != "x" for whole in SyncSource(view, INTERVAL_S).wholes({}, {}, T)
+    )
 
 
 def test_a_later_heartbeat_confirms() -> None:
@@ -139,7 +96,7 @@ def test_hearsay_does_not_get_younger() -> None:
                     two.hear_all(said, one.node_id, now, now)
                     two.hear_all([(one.node_id, 5, int(now * 1000), 0, 0, 0)], one.node_id, now, now)
         for view in views:
-            view.judge(now)
+            judge(view, now)
         if now > T + 3:
             assert {view.members["x"].status for view in views} == {"unreachable"}
 
@@ -152,7 +109,7 @@ def test_unproven_packets_say_nothing_of_who_lives() -> None:
     speak(view, "a", 5, 900, T + 1, proven=False)
     assert view.members["x"].reported == 77 and view.members["x"].behind_since == T + 1
     assert view.members["x"].alive_at == view.members["a"].alive_at == before
-    assert not view.unconfirmed and view.own_name.generation is None
+    assert not view.unconfirmed and view.own_identity.generation is None
 
 
 def test_older_generations_are_ignored() -> None:
@@ -171,9 +128,9 @@ def test_an_older_generation_is_believed_when_the_last_life_is_over_for_long(lef
     one row still, with nothing of the last life."""
     view = view_of("a", "x")
     view.apply(Delta("x", 5, 0, 0, [("status", "left" if left else "active", 9), ("old", 1, 10)]), "x", T)
-    view.judge(T + 20)
+    judge(view, T + 20)
     assert view.members["x"].status == ("left" if left else "unreachable")
-    outlived = T + OUTLIVED * FORGET_S
+    outlived = T + LOWER_GENERATION_AFTER * FORGET_S
 
     def live(at: float) -> None:
         if by_itself:
@@ -195,10 +152,13 @@ def test_an_older_generation_is_believed_when_the_last_life_is_over_for_long(lef
 
 def test_an_own_life_that_all_have_outlived_is_not_heeded() -> None:
     """We need no higher generation than it had, and take none late, when everybody knows us by now."""
-    for age_s, heeded in ((UNHEEDED * FORGET_S - 1, True), (UNHEEDED * FORGET_S + 1, False)):
+    for age_s, heeded in (
+        (OWN_LIFE_IGNORED_AFTER * FORGET_S - 1, True),
+        (OWN_LIFE_IGNORED_AFTER * FORGET_S + 1, False),
+    ):
         view = view_of("a")
         view.hear_all([("me", 9, 5000, 3, 0, int(age_s * 1000))], "a", T, T)
-        assert (view.own_name.generation is not None) is heeded
+        assert (view.own_identity.generation is not None) is heeded
 
 
 def test_bounded() -> None:
@@ -217,15 +177,15 @@ def test_silence_makes_unreachable_and_then_forgotten() -> None:
     """A silent node is shown as unreachable, is spoken of for half of the time until it is forgotten, and then it is
     forgotten; hearsay of it does not bring it back."""
     view = view_of("a", "x")
-    view.judge(T + 1.9)
+    judge(view, T + 1.9)
     assert told(view) == []
-    view.judge(T + 2.2)
+    judge(view, T + 2.2)
     assert StatusChanged("x", "unreachable") in told(view)
     assert view.spoken_of(view.members["x"], T + FORGET_S / 2 - 1)
     assert not view.spoken_of(view.members["x"], T + FORGET_S / 2 + 1)
-    view.judge(T + FORGET_S - 1)
+    judge(view, T + FORGET_S - 1)
     assert told(view) == []
-    view.judge(T + FORGET_S + 1)
+    judge(view, T + FORGET_S + 1)
     assert StatusChanged("x", None) in told(view) and "x" not in view.members
     hear(view, 5, 100, 0, 0, int(FORGET_S * 1000), at=T + FORGET_S + 2)
     assert "x" not in view.unconfirmed
@@ -234,7 +194,7 @@ def test_silence_makes_unreachable_and_then_forgotten() -> None:
 def test_news_bring_an_unreachable_node_back() -> None:
     """A newer heartbeat brings it back if it is young; an old one, of before it fell silent, does not."""
     view = view_of("a", "x")
-    view.judge(T + 5)
+    judge(view, T + 5)
     told(view)
     hear(view, 5, 400, 0, 0, 4500, at=T + 5)
     assert told(view) == [] and view.members["x"].status == "unreachable"
@@ -243,14 +203,14 @@ def test_news_bring_an_unreachable_node_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("silent", "patience"), [(1, 1.0), (3, 1.0), (4, COMMOTION_PATIENCE), (11, COMMOTION_PATIENCE)]
+    ("silent", "patience"), [(1, 1.0), (3, 1.0), (4, MASS_FAILURE_PATIENCE), (11, MASS_FAILURE_PATIENCE)]
 )
 def test_many_that_fall_silent_at_once_are_judged_later(silent: int, patience: float) -> None:
     """Most of them are behind a cut, but those who are not have not been asked for a while. One that dies is judged as
     soon as ever."""
     names = [f"n{number}" for number in range(12)]
     view = view_of(*names)
-    view.judge(T)
+    judge(view, T)
     for member in view.members.values():
         member.first_heard_at = T - 2 * LEARNING_S
     limit_s = view.members["n0"].accrual.unreachable_s
@@ -258,7 +218,7 @@ def test_many_that_fall_silent_at_once_are_judged_later(silent: int, patience: f
     def silent_for(seconds: float) -> list[str]:
         for name in names[silent:]:
             view.members[name].alive_at = T + seconds
-        view.judge(T + seconds)
+        judge(view, T + seconds)
         return [name for name in names if view.members[name].status == "unreachable"]
 
     assert silent_for(patience * limit_s - 0.01) == []
@@ -273,11 +233,11 @@ def test_our_own_pause_is_nobodys_silence() -> None:
     for heartbeat in range(400, 4000, 400):  # what waited in the socket: said when the pause began, at the earliest
         view.hear_all([("x", 5, heartbeat, 0, 0, 0)], "a", T + 0.5, now)
     view.woke(now)
-    view.judge(now)
+    judge(view, now)
     assert told(view) == [] and view.members["x"].accrual.unreachable_s == limit_s
-    view.judge(now + 1.9)
+    judge(view, now + 1.9)
     assert told(view) == []
-    view.judge(now + 2.2)
+    judge(view, now + 2.2)
     assert StatusChanged("x", "unreachable") in told(view)
 
 
@@ -333,9 +293,9 @@ def test_old_keys_stand_no_longer_than_a_second() -> None:
     view = view_of("x")
     start_again(view)
     told(view)
-    view.judge(T + 1 + PREVIOUS_S - 0.1)
+    judge(view, T + 1 + PREVIOUS_S - 0.1)
     assert told(view) == [] and view.members["x"].keys()["endpoint:a"] == 1
-    view.judge(T + 1 + PREVIOUS_S)
+    judge(view, T + 1 + PREVIOUS_S)
     assert KeysChanged("x", {"status": None, "endpoint:a": None, "endpoint:b": None}) in told(view)
 
 
@@ -370,84 +330,17 @@ def test_below_the_floor() -> None:
     """Whoever may have missed a delete takes no entries, and asks for the whole map, which is one change: what is gone
     is told as gone, what stayed is not told at all."""
     view = view_of("x")
-    view.synced = True
+    syncs = SyncSource(view, INTERVAL_S)
+    syncs.maps_taken()
     view.apply(Delta("x", 5, 0, 0, [("a", 1, 1), ("b", 1, 2), ("c", 1, 3)]), "x", T)
     told(view)
     hear(view, 5, 100, 90, 50, 0, name="x", by="x")
     assert view.apply(Delta("x", 5, 0, 50, [("d", 1, 80), ("e", 1, 90)]), "x", T) == (False, None)
-    assert told(view) == [] and view.sync_wanted(T) == "x"
+    assert told(view) == [] and syncs.wanted(T) == "x"
     whole = Whole(("x", 5, 100, 90, 50, 0), [("a", 1, 1), ("c", 5, 60), ("d", 1, 80), ("e", 1, 90)])
     assert view.take_whole(whole, "x", T, T)
     assert told(view) == [KeysChanged("x", {"c": 5, "d": 1, "e": 1, "b": None})]
     assert not view.take_whole(whole, "x", T, T) and told(view) == []
-
-
-def test_syncs_are_asked_for_in_turn_and_seldom() -> None:
-    """A sync is wanted from who spoke of the newest version, and when that did not help, from the node itself; not
-    more often than every two seconds for one node."""
-    view = view_of("a", "x")
-    view.synced = True
-    assert view.sync_wanted(T) is None
-    hear(view, 5, 100, 90, 0, 0, name="x", by="a")
-    assert view.sync_wanted(T) is None  # packets may still bring it
-    assert [view.sync_wanted(T + 1 + step) for step in (0, 0.5, SYNC_AGAIN_S, SYNC_AGAIN_S + 0.5)] == [
-        "a",
-        None,
-        "x",
-        None,
-    ]
-    view.apply(Delta("x", 5, 0, 0, [("k", 1, 90)]), "a", T + 4)
-    assert view.sync_wanted(T + 9) is None
-
-
-def test_steady_news_want_no_sync() -> None:
-    """Who takes entries all the time, each of them soon, is not behind, though there always are newer ones."""
-    view = view_of("x")
-    view.synced = True
-    for version in range(1, 200):
-        now = T + version * 0.1
-        hear(view, 5, 100 + version, version + 1, 0, 0, name="x", at=now, by="x")
-        view.apply(Delta("x", 5, version - 1, 0, [(f"k{version}", 1, version)]), "x", now)
-        assert view.sync_wanted(now) is None
-
-
-def test_one_question_a_round() -> None:
-    """Who is behind with many nodes asks one of them at a time, and the one first that spoke of most."""
-    view = view_of("a", *(f"x{number}" for number in range(20)))
-    view.synced = True
-    for number in range(20):
-        hear(view, 5, 100, 90, 0, 0, name=f"x{number}", by="a" if number < 15 else f"x{number}")
-    asked = [view.sync_wanted(T + 1 + 0.01 * step) for step in range(10)]
-    assert asked[0] == "a" and len({one for one in asked if one}) == 6 and asked[6:] == [None] * 4
-
-
-def test_who_cannot_be_reached_does_not_keep_us_from_others() -> None:
-    """Who asks many in vain asks each of the others too, within a round for each."""
-    names = [f"x{number}" for number in range(8)]
-    view = view_of(*names)
-    view.synced = True
-    for name in names[:7]:
-        hear(view, 5, 100, 90, 0, 0, name=name, by=name)
-        hear(view, 5, 100, 95, 0, 0, name="y", by=name)
-    asked = []
-    for step in range(40):
-        if step == 20:
-            hear(view, 5, 100, 90, 50, 0, name=names[7], by=names[7], at=T + 10)
-        asked.append(view.sync_wanted(T + 1 + 0.5 * step))
-    assert names[7] in asked[20:24]
-
-
-def test_first_sync() -> None:
-    """A node asks the first node that it meets for everything, and after two seconds another one, until it was answered
-    once."""
-    view = view_of("a", "b")
-    assert view.sync_wanted(T) is None  # nobody knows where it could be asked
-    for name in ("a", "b"):
-        view.apply(Delta(name, 5, 0, 0, [("gossip_addr", f"{name}:1", 9)]), name, T)
-    assert view.sync_wanted(T) == "a" and view.sync_wanted(T + 1) is None and view.sync_wanted(T + 3) == "b"
-    assert view.sync_wanted(T + 6) == "a"
-    view.synced = True
-    assert view.sync_wanted(T + 9) is None
 
 
 @given(
@@ -468,6 +361,7 @@ def test_whatever_is_said(items: list[Digest]) -> None:
     """Whatever is said of whom, generations never go back, statuses are told as they are held, and nothing is
     raised."""
     view = view_of("a")
+    syncs = SyncSource(view, INTERVAL_S)
     shown: dict[str, str | None] = {"a": "active"}
     generations: dict[str, int] = {}
     now = T
@@ -475,22 +369,11 @@ def test_whatever_is_said(items: list[Digest]) -> None:
         now += 0.3
         view.hear_all([(name, generation, heartbeat, max(version, floor), floor, age_ms)], "a", now, now)
         view.apply(Delta(name, generation, floor, floor, [("k", 1, floor + 1 + version)]), "a", now)
-        view.sync_wanted(now)
-        view.judge(now)
+        syncs.wanted(now)
+        judge(view, now)
         for event in told(view):
             if isinstance(event, StatusChanged):
                 shown[event.node_id] = event.status
         for node_id, member in view.members.items():
             assert member.generation >= generations.get(node_id, 0) and shown[node_id] == member.status
             generations[node_id] = member.generation
-
-
-@pytest.mark.parametrize("count", [0, 1, 5])
-def test_what_is_given_to_whom(count: int) -> None:
-    """Of whole maps those are given that are further than the asker's, and those of nodes that it does not know."""
-    view = view_of("a", "b")
-    for version in range(1, count + 1):
-        view.apply(Delta("a", 5, version - 1, 0, [(f"k{version}", 1, version)]), "a", T)
-    given_ids = [one.digest[0] for one in view.wholes({"a": (5, 1)}, {"me": 7}, T)]
-    assert given_ids == (["a", "b"] if count > 1 else ["b"])
-    assert [one.digest[0] for one in view.wholes({}, {"me": 6, "a": 5, "b": 5}, T)] == ["me"]

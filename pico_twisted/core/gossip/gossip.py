@@ -1,0 +1,400 @@
+"""The gossip of one node: one step for each packet and each tick. Read this module first.
+
+What is needed. Every node knows, within moments, which nodes there are, which of them are alive, and what each says of
+itself: its addresses, its status, the endpoints that it holds. There is no leader and no list that would have to be
+right; nodes crash, stop for minutes, come back with another clock, and the network loses, repeats, delays and parts.
+
+What can go wrong. *Ghosts*: somebody remembers a dead node and tells somebody who had forgotten it. *Flapping*: a lost
+packet, or our own pause, makes a living node look dead. *Lost deletes*: a replica that missed a tombstone shows an
+endpoint for ever. *Amplification*: a packet with a forged sender makes us send much to a victim. *Twins*: two processes
+with one ID. *Storms*: news that everybody repeats to everybody.
+
+What was chosen. Scuttlebutt (van Renesse et al., 2008): only its owner writes a node's map, each write has a version,
+and two nodes that meet compare how far each has got with every map, and give each other the rest. Beside that regular
+exchange news are pushed at once. In each round a node exchanges digests with `FANOUT` random live nodes instead of one:
+lost packets then cost so little time that the silence after which a node counts as dead can be short.
+
+What was rejected. One random partner a round, as in the paper: with one packet in five lost, a false death an hour.
+SWIM's indirect probes: they answer whether a node is alive, and the exchange is needed anyway. Wall clocks in packets:
+they jump.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import attrs
+
+from pico_twisted.core.gossip import packets
+from pico_twisted.core.gossip.challenge import Challenger
+from pico_twisted.core.gossip.channel import PacketChannel
+from pico_twisted.core.gossip.events import Event, SyncWanted, Value
+from pico_twisted.core.gossip.judging import judge
+from pico_twisted.core.gossip.members import GOSSIP_ADDR, LEFT, STATUS, Member
+from pico_twisted.core.gossip.news import News
+from pico_twisted.core.gossip.packets import CHALLENGE, DELTA, REPLY, SYN, Received
+from pico_twisted.core.gossip.partners import Partners, Random
+from pico_twisted.core.gossip.sealing import RANDOM_BYTES, PacketError, Sealer
+from pico_twisted.core.gossip.sync import pack_answer, pack_request, read_answer, read_request
+from pico_twisted.core.gossip.sync_source import SyncSource
+from pico_twisted.core.gossip.telling import OWN_ITEM_BYTES, Telling
+from pico_twisted.core.gossip.view import View
+from pico_twisted.core.protocol_limits import MAX_GENERATION
+
+GATHER_S: Final = 0.02
+"""Seconds that changes wait for further ones before they are sent."""
+JITTER: Final = 0.1
+"""Fraction of the interval by which a round may come earlier or later."""
+PAUSED: Final = 2.0
+"""A tick that is late by more than this many intervals means that the process did not run."""
+FAREWELL_S: Final = 0.1
+"""Seconds after which a node that did not answer is told again that we leave."""
+GENERATIONS: Final = 1000
+"""Number of milliseconds among which the next generation is chosen, when a later one of our ID turns out to be dead."""
+MAX_TOMBSTONES: Final = 20_000
+"""Most tombstones kept in our own map. Beyond that its floor rises early, and a node below it takes the whole map."""
+
+
+@attrs.frozen(kw_only=True)
+class GossipSettings:
+    """What a node is told.
+
+    Attributes:
+        node_id: 1 to 64 bytes.
+        cluster: the cluster's name.
+        secrets: the first one seals; without any nothing is sealed.
+        interval_s: seconds between two rounds.
+        max_packet_bytes: most bytes of a UDP payload, the seal included.
+        forget_s: seconds after which a dead node is forgotten.
+    """
+
+    node_id: str
+    cluster: str = "pico"
+    secrets: tuple[str, ...] = ()
+    interval_s: float = 0.5
+    max_packet_bytes: int = 1400
+    forget_s: float = 300.0
+
+
+class Gossip:
+    """One node's part in the gossip.
+
+    Its driver calls `receive` for each packet and `tick` at `next_tick`, and then takes `packets()` and `events()`.
+    Addresses are texts, `host:port`, the same for the same place.
+
+    Args:
+        settings: of the node.
+        rng: the source of chance.
+        now: monotonic seconds, as in every method.
+        wall_ms: the wall clock in milliseconds: the generation. It is not looked at again.
+
+    Attributes:
+        node_id: our ID.
+        view: what we know, of ourselves and of others.
+    """
+
+    def __init__(self, settings: GossipSettings, *, rng: Random, now: float, wall_ms: int) -> None:
+        wall_ms = min(max(wall_ms, 0), MAX_GENERATION)  # a clock may be that wrong
+        self.node_id = settings.node_id
+        self.view = View(settings.node_id, wall_ms, settings.interval_s, settings.forget_s)
+        self._own = self.view.own
+        self._telling = Telling(self.view)
+        self._partners = Partners(self.view, rng)
+        self._syncs = SyncSource(self.view, settings.interval_s)
+        self._forget_s = settings.forget_s
+        self._interval_s = settings.interval_s
+        self._rng = rng
+        self._began = now
+        random = rng.randbytes(RANDOM_BYTES)
+        self._sealer = Sealer(settings.cluster, settings.secrets, settings.node_id, wall_ms, random)
+        self._channel = PacketChannel(self._sealer, Challenger(rng.randbytes(32)), settings.max_packet_bytes)
+        self._news = News(self.view, self._telling, self._partners, self._channel)
+        self._round_at = now
+        self._judge_at = now + settings.interval_s
+        self._news_at = math.inf
+        self._left_version = 0
+        self._farewell_at = math.inf
+        self._now = now
+        self._slept_s = 0.0
+        self._awake_at = now
+
+    @property
+    def generation(self) -> int:
+        """Our generation. It rises when a later one of our ID turns out to be dead."""
+        return self.view.generation
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Packets, bytes and the like since the start, by name."""
+        return self._channel.counts
+
+    # What its owner does
+
+    def set(self, key: str, value: Value, now: float) -> None:
+        """Say something of ourselves.
+
+        Raises:
+            ValueError: it is too large to be said.
+        """
+        if self._own.get(key) != value:
+            self._write(key, value, now)
+
+    def delete(self, key: str, now: float) -> None:
+        """Say it no longer."""
+        if self._own.get(key) is not None:
+            self._write(key, None, now)
+
+    def seed(self, addresses: Sequence[str]) -> None:
+        """Where nodes of the cluster are said to be; tried for ever."""
+        self._partners.set_seeds(addresses)
+
+    def set_secrets(self, secrets: tuple[str, ...]) -> None:
+        """Seal with the first of these from now on, and open what any of them sealed."""
+        self._sealer.set_secrets(secrets)
+
+    def leave(self, now: float) -> None:
+        """Say to every live node that we leave. `told` says when all of them have heard."""
+        if not self._left_version:
+            self._write(STATUS, LEFT, now)
+            self._left_version = self._own.version
+            self._farewell_at = now
+            self.tick(now)
+
+    @property
+    def told(self) -> bool:
+        """Whether we left and every live node knows that."""
+        return self._left_version > 0 and all(self._knows(member) >= self._left_version for member in self.view.live())
+
+    @property
+    def joined(self) -> bool:
+        """Whether we know a live node, and all that it knew when we met it."""
+        return self._syncs.answered and any(True for _ in self.view.live())
+
+    @property
+    def senders(self) -> int:
+        """Whose packets are told from repeated ones; bounded."""
+        return self._sealer.senders
+
+    def packets(self) -> list[tuple[bytes, str]]:
+        """Take what is to be sent: packets and their addresses."""
+        return self._channel.take()
+
+    def events(self) -> list[Event]:
+        """Take what has happened."""
+        return self.view.take_events()
+
+    def delays(self) -> list[float]:
+        """Take the seconds that entries took from their owners to us."""
+        return self.view.take_delays()
+
+    def _write(self, key: str, value: Value | None, now: float) -> None:
+        version = max(self._own.version + 1, self._uptime_ms(now))
+        packed, _ = packets.pack_delta(
+            self.node_id, self.generation, 0, 0, ((key, value, version),), self._channel.room // 2
+        )
+        if not packed or len(key) > packets.MAX_KEY_BYTES or len(str(value).encode()) > packets.MAX_VALUE_BYTES:
+            raise ValueError(f"too large to be told: {key}")
+        self._own.write(key, value, version)
+        self._hurry(now + GATHER_S)
+
+    def _hurry(self, at: float) -> None:
+        """Have news told then."""
+        self._news_at = min(self._news_at, at)
+
+    def _uptime_ms(self, now: float) -> int:
+        return int((now - self._began) * 1000) + 1
+
+    def _knows(self, member: Member) -> int:
+        return member.knows[1] if member.knows[0] == self.generation else 0
+
+    # Time
+
+    def next_tick(self) -> float:
+        """When `tick` is to be called, at the latest."""
+        return min(
+            self._round_at, self._judge_at, self._news_at, self._farewell_at, self.view.own_identity.due() or math.inf
+        )
+
+    def tick(self, now: float) -> None:
+        """Do what is due."""
+        self._now = now
+        late = now - self.next_tick()
+        if late > PAUSED * self._interval_s:
+            self._channel.count("pauses")
+            self.view.woke(now)
+            self._slept_s = late
+            self._awake_at = now + self._interval_s
+        if now >= self._judge_at:
+            self._judge_at = now + self._interval_s / 4
+            if late < self._interval_s / 2:  # else what came meanwhile is to be read first
+                judge(self.view, now)
+        if now >= self._round_at:
+            self._round_at = now + self._interval_s * (1 - JITTER + 2 * JITTER * self._rng.random())
+            if not self._left_version:
+                self._round(now)
+        if now >= self._news_at:
+            self._news_at = math.inf
+            if not self._left_version:
+                self._news.push(now)
+                for member in self._partners.to_probe(now, again=False):
+                    self._send_syn(member.address, member, now)
+        if now >= self._farewell_at:
+            self._farewell_at = now + FAREWELL_S
+            self._say_farewell(now)
+        generation = self.view.own_identity.successor(now)
+        if generation is not None and generation > self.generation:
+            self._take_generation(generation, now)
+
+    def _round(self, now: float) -> None:
+        self.view.tell_alive(self._uptime_ms(now))
+        if self._own.tombstones:
+            kept_ms = int(2000 * self._forget_s)
+            self._own.raise_floor(self._own.old_tombstones(self._uptime_ms(now) - kept_ms, MAX_TOMBSTONES))
+        self.view.drop_rumours(now)
+        self._want_sync(self._syncs.wanted(now))
+        for member in self._partners.of_round(now):
+            self._send_syn(member.address, member, now)
+        for seed in self._partners.seeds(str(self._own.get(GOSSIP_ADDR))):
+            self._send_syn(seed, None, now)
+
+    def _want_sync(self, source: str | None) -> None:
+        if source is not None:
+            self.view.tell(SyncWanted(source))
+
+    def _said_at(self, now: float) -> float:
+        """When a packet that is read now was sent, at the earliest.
+
+        While we are paused packets wait in the socket's buffer, and what they say gets no younger. They are read before
+        the timer goes off that is overdue, or soon after it.
+        """
+        overdue_s = now - self.next_tick()
+        if overdue_s > PAUSED * self._interval_s:
+            return now - overdue_s
+        return now - self._slept_s if now < self._awake_at else now
+
+    def _take_generation(self, generation: int, now: float) -> None:
+        # by chance, since in the other half of a parted cluster another one of our ID may take one at the same time
+        generation = min(generation + self._rng.randrange(GENERATIONS), MAX_GENERATION)
+        self._channel.count("generations")
+        self.view.take_generation(generation)
+        self._sealer.set_generation(generation)
+        self._news.begin_again()
+        self._news_at = now
+
+    # Packets out
+
+    def _send_syn(self, address: str, member: Member | None, now: float, deltas: Sequence[bytes] = ()) -> None:
+        """Begin an exchange."""
+        digest = self._telling.digest(self._channel.room - sum(map(len, deltas)), now)
+        self._channel.send(SYN, address, member, now, digest=digest, deltas=deltas)
+
+    def _say_farewell(self, now: float) -> None:
+        """Tell those who did not yet say that they heard that we leave."""
+        for member in self.view.live():
+            known = self._knows(member)
+            if known < self._left_version and member.address:
+                after = self._own.before(self._left_version - 1)
+                deltas = self._telling.deltas([(self.node_id, known), (self.node_id, after)], self._channel.room // 2)
+                self._send_syn(member.address, member, now, deltas)
+
+    # Packets in
+
+    def receive(self, packet: bytes, source: str, now: float) -> str | None:
+        """Take a packet. One that is not for us, or not well made, is counted and dropped.
+
+        Args:
+            source: the address that it came from.
+
+        Returns:
+            Why it was dropped, one of `REASONS`; None when it was not.
+        """
+        try:
+            header, body = self._channel.receive(packet)
+        except PacketError as error:
+            return error.reason
+        self._now = now
+        proven = self._channel.proves(body.echo, source, now)
+        received = Received(header.node_id, header.generation, body, source, proven, self._said_at(now))
+        member = self.view.sender(received, now)
+        if member is None:
+            stranger = Member(received.node_id, received.generation, self._interval_s, now)
+            stranger.speaks(body)
+            self._answer(stranger, received, now)
+        else:
+            gap = self._learn(member, received, now)
+            self._answer(member, received, now, gap=gap)
+        return None
+
+    def _learn(self, member: Member, received: Received, now: float) -> bool:
+        """Take what a packet says. Returns whether some entries before those in it are missing."""
+        view, body, reporter = self.view, received.body, member.node_id
+        if received.proven:
+            view.hear_all(body.digest, reporter, received.said_at, now)
+        else:
+            view.hear_versions(body.digest, reporter, now)
+        gap = False
+        for delta in body.deltas:
+            missing, after = view.apply(delta, reporter, now)
+            gap = gap or missing
+            if after is not None and body.kind == DELTA and not body.hops and delta.node_id == reporter:
+                self._news.pass_on(delta.node_id, after)
+                self._hurry(now + GATHER_S)
+        self._want_sync(self._syncs.first_wanted(now))
+        if view.take_can_probe():
+            self._hurry(now + GATHER_S)
+        return gap
+
+    def _answer(self, member: Member, received: Received, now: float, *, gap: bool = False) -> None:
+        """Send what a packet draws: at most one packet, and to an address that is not proven only a challenge, which is
+        small."""
+        body, source, telling, room = received.body, received.source, self._telling, self._channel.room
+        if not received.proven and source != member.get(GOSSIP_ADDR):
+            if body.kind == SYN:
+                self._channel.send(CHALLENGE, source, member, now)
+        elif body.kind == SYN:
+            digest, deltas, wants = telling.answer(member, body, room, now)
+            self._channel.send(REPLY, source, member, now, digest=digest, deltas=deltas, wants=wants)
+        elif body.kind == CHALLENGE:
+            self._send_syn(source, member, now)
+        elif body.kind == REPLY:
+            deltas = telling.deltas(telling.wanted(body), room - OWN_ITEM_BYTES)
+            if deltas:
+                self._channel.send(DELTA, source, member, now, digest=telling.own_digest(), deltas=deltas)
+        elif gap:
+            wants = telling.wants(body.digest, room // 2)
+            if wants:
+                self._channel.send(REPLY, source, member, now, digest=telling.own_digest(), wants=wants)
+
+    # Whole maps, over node links
+
+    def sync_request(self) -> bytes:
+        """What to ask a node for: the maps that we are behind with, and all nodes that we do not know."""
+        return pack_request(self._uptime_ms(self._now), *self._syncs.behind())
+
+    def sync_answer(self, request: bytes, now: float) -> bytes:
+        """The whole maps that are asked for.
+
+        Raises:
+            SyncError: it is no request.
+        """
+        asked_ms, behind, known = read_request(request)
+        self._channel.count("syncs answered")
+        return pack_answer(asked_ms, self._syncs.wholes(behind, known, now))
+
+    def sync_apply(self, answer: bytes, reporter: str, now: float) -> None:
+        """Take whole maps; each is one change.
+
+        Raises:
+            SyncError: it is no answer.
+        """
+        asked_ms, maps = read_answer(answer)
+        # the answer is not older than its question, and may have waited for us as long as that
+        said_at = min(now, self._began + asked_ms / 1000)
+        for whole in maps:
+            if self.view.take_whole(whole, reporter, said_at, now):
+                self._channel.count("maps taken")
+        self._syncs.maps_taken()
+        if self.view.take_can_probe():
+            self._hurry(now)
