@@ -28,7 +28,7 @@ properties: $(VENV)/.installed-test  ## the tests of properties, with a thousand
 	$(PYTEST) -n $(CORES) -m hypothesis --hypothesis-profile=nightly tests
 
 demo: $(VENV)/.installed  ## a cluster of three nodes with agents and services, and requests while a node is killed
-	@$(BIN)/python demo/run.py
+	@$(BIN)/python -m demo.run
 
 lint: $(VENV)/.installed-dev  ## ruff, mypy, import contracts
 	$(BIN)/ruff check .
@@ -44,16 +44,16 @@ config-docs: $(VENV)/.installed  ## docs/configuration.md and the samples in etc
 	$(BIN)/python -m pico_twisted.config.generate
 
 fuzz: $(VENV)/.installed-test  ## malformed traffic for FUZZ_SECONDS (600)
-	FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(BIN)/python tests/fuzz/run.py
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(BIN)/python -m tests.fuzz.run
 
 soak: $(VENV)/.installed-test  ## long transfers and many idle connections, with an eye on memory
-	$(BIN)/python tests/soak/run.py
+	$(BIN)/python -m tests.soak.run
 
 bench: $(VENV)/.installed-test  ## load through node and agent, beside nginx doing the same
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python -m benchmarks.run
 
 cluster-figures: $(VENV)/.installed-test  ## how quickly five nodes notice what happens to one of them
-	$(BIN)/python tests/cluster_figures/run.py
+	$(BIN)/python -m tests.cluster_figures.run
 
 simulate: $(VENV)/.installed-test  ## gossip of SIMULATE_NODES (100) on a virtual clock for SIMULATE_MINUTES (60) of its time; fails on a broken promise
 	$(BIN)/python -m tests.simulator.run \
@@ -61,12 +61,12 @@ simulate: $(VENV)/.installed-test  ## gossip of SIMULATE_NODES (100) on a virtua
 	  --minutes $${SIMULATE_MINUTES:-60} --seed $${SIMULATE_SEED:-1}
 
 netns: $(VENV)/.installed-test  ## nodes in network namespaces: loss, partitions, a machine that dies; needs root, iproute2, nftables
-	$(BIN)/python tests/netns/run.py
+	$(BIN)/python -m tests.netns.run
 
 clean:  ## remove what the others have made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -f twisted/plugins/dropin.cache
-	find pico_twisted twisted tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find pico_twisted twisted tests tools benchmarks demo -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each stamp says what is installed; a change of the metadata installs it again.
 

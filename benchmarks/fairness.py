@@ -1,25 +1,23 @@
 """Whether many large bodies at once share a tunnel fairly, and what becomes of small requests beside them.
 
-    benchmarks/fairness.py [--transfers 64] [--seconds 15] [--json]
+    python -m benchmarks.fairness [--transfers 64] [--seconds 15] [--json]
 
 README.md beside this file says what is measured and how to read it.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
 from pathlib import Path
 from statistics import mean
 
-# The package's own directory would be first otherwise, and profile.py in it would hide the module of that name.
-sys.path[0] = str(Path(__file__).resolve().parents[1])
-
-from benchmarks.bed import ENDPOINT, Bed, Target, bed  # noqa: E402
-from benchmarks.load import small_requests  # noqa: E402
-from benchmarks.processes import RunFailed, environment  # noqa: E402
+from benchmarks.bed import ENDPOINT, Bed, Target, bed
+from benchmarks.load import small_requests
+from tools.stage.processes import environment
+from tools.stage.report import Options, exit_status
+from tools.stage.waiting import StageFailed
 
 BODY_BYTES = 1_000_000_000
 SMALL_CONNECTIONS = 2
@@ -35,7 +33,7 @@ def measure(test_bed: Bed, target: Target, transfers: int, seconds: float) -> di
     with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE) as clients:
         try:
             clients.wait(SETTLE_S)
-            raise RunFailed(f"the transfers ended early with status {clients.returncode}")
+            raise StageFailed(f"the transfers ended early with status {clients.returncode}")
         except subprocess.TimeoutExpired:
             pass
         try:
@@ -46,7 +44,7 @@ def measure(test_bed: Bed, target: Target, transfers: int, seconds: float) -> di
         finally:
             clients.kill()
     if clients.returncode != 0:
-        raise RunFailed(f"the transfers ended with status {clients.returncode}")
+        raise StageFailed(f"the transfers ended with status {clients.returncode}")
     received: list[int] = json.loads(output)
     return {
         "MB/s": sum(received) / 1e6 / (seconds + 2 * SETTLE_S),
@@ -58,30 +56,25 @@ def measure(test_bed: Bed, target: Target, transfers: int, seconds: float) -> di
     }
 
 
-def main() -> int:
+def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--transfers", type=int, default=64, help="at once; default %(default)s")
-    parser.add_argument("--seconds", type=float, default=15.0, help="of small requests; default %(default)s")
+    parser = Options(__doc__)
+    parser.number("--transfers", 64, "at once")
+    parser.number("--seconds", 15, "of small requests")
     parser.add_argument("--json", action="store_true", help="print the figures for programs")
-    arguments = parser.parse_args()
-    try:
-        with bed(BODY_BYTES) as test_bed:
-            rows = {
-                target.name: measure(test_bed, target, arguments.transfers, arguments.seconds)
-                for target in (test_bed.nginx(), test_bed.pico("pico"))
-            }
-    except RunFailed as error:
-        print(error, file=sys.stderr)
-        return 1
+    arguments = parser.read()
+    with bed(BODY_BYTES) as test_bed:
+        rows = {
+            target.name: measure(test_bed, target, arguments.transfers, arguments.seconds)
+            for target in (test_bed.nginx(), test_bed.pico("pico"))
+        }
     if arguments.json:
         print(json.dumps({"transfers": arguments.transfers, "rows": rows}, indent=2))
     else:
         print(f"{arguments.transfers} downloads at once, and small requests on {SMALL_CONNECTIONS} connections")
         for name, row in rows.items():
             print(name, *(f"{key} {value:.2f}" for key, value in row.items()), sep="  ")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from benchmarks.bed import ENDPOINT, Target
 from benchmarks.nginx import SMALL_BODY
-from benchmarks.processes import RunFailed, environment, find_program
+from tools.stage.processes import environment, find_program
+from tools.stage.report import progress
+from tools.stage.waiting import StageFailed
 
+MANY = 256
+"""The connections of a crowd."""
+WARM_UP_S = 1.0
+"""The seconds of load before the first that counts."""
 _TIMEOUT_S = 10
 """A request that takes longer is an error."""
 
@@ -73,6 +80,9 @@ class _Cpu:
     used_s: dict[str, float] = field(default_factory=dict)
 
 
+L = TypeVar("L")
+
+
 @contextmanager
 def _cpu_of(target: Target) -> Iterator[_Cpu]:
     """The CPU that the hops use meanwhile. One that ends meanwhile is a fault of its own."""
@@ -81,7 +91,7 @@ def _cpu_of(target: Target) -> Iterator[_Cpu]:
     yield cpu
     for name, hop in target.hops.items():
         if not hop.running:
-            raise RunFailed(f"{hop.name} ended; it wrote\n{hop.output}")
+            raise StageFailed(f"{hop.name} ended; it wrote\n{hop.output}")
         cpu.used_s[name] = hop.cpu_s() - before[name]
 
 
@@ -89,7 +99,7 @@ def small_requests(target: Target, directory: Path, *, connections: int, threads
     """GET the small answer over kept connections, each with the next request as soon as the last is answered.
 
     Raises:
-        RunFailed: wrk counted an error, an answer that is not 2xx, or nothing at all.
+        StageFailed: wrk counted an error, an answer that is not 2xx, or nothing at all.
     """
     script = directory / "report.lua"
     script.write_text(_REPORT)
@@ -106,13 +116,13 @@ def small_requests(target: Target, directory: Path, *, connections: int, threads
         output = _run([*command, f"http://127.0.0.1:{target.port}/small"], seconds + 3 * _TIMEOUT_S)
     line = next((line for line in output.splitlines() if line.startswith("{")), None)
     if line is None:
-        raise RunFailed(f"wrk reported nothing through {target.name}:\n{output}")
+        raise StageFailed(f"wrk reported nothing through {target.name}:\n{output}")
     report = json.loads(line)
     errors = {name: report[name] for name in ("connect", "read", "write", "status", "timeout") if report[name]}
     if errors or "Non-2xx" in output:
-        raise RunFailed(f"wrk counted errors through {target.name}: {errors}\n{output}")
+        raise StageFailed(f"wrk counted errors through {target.name}: {errors}\n{output}")
     if not report["requests"] or report["bytes"] < report["requests"] * len(SMALL_BODY):
-        raise RunFailed(f"wrk got no whole answers through {target.name}:\n{output}")
+        raise StageFailed(f"wrk got no whole answers through {target.name}:\n{output}")
     return Requests(
         requests=report["requests"],
         seconds=report["us"] / 1e6,
@@ -133,7 +143,7 @@ def large_bodies(target: Target, direction: str, body: Path, uploaded: Path, cou
         count: how many times.
 
     Raises:
-        RunFailed: a transfer failed or was not whole.
+        StageFailed: a transfer failed or was not whole.
     """
     size = body.stat().st_size
     url = f"http://127.0.0.1:{target.port}"
@@ -154,9 +164,9 @@ def large_bodies(target: Target, direction: str, body: Path, uploaded: Path, cou
             down, up, took = _run(command, 150).split()
             seconds += float(took)
             if int(down if direction == "download" else up) != size:
-                raise RunFailed(f"a {direction} through {target.name} had {down} bytes down and {up} up, not {size}")
+                raise StageFailed(f"a {direction} through {target.name} had {down} bytes down and {up} up, not {size}")
             if direction == "upload" and uploaded.stat().st_size != size:
-                raise RunFailed(f"the service got {uploaded.stat().st_size} bytes through {target.name}, not {size}")
+                raise StageFailed(f"the service got {uploaded.stat().st_size} bytes through {target.name}, not {size}")
     return Bodies(
         total_bytes=size * count,
         seconds=seconds,
@@ -165,15 +175,35 @@ def large_bodies(target: Target, direction: str, body: Path, uploaded: Path, cou
     )
 
 
+def rounds(title: str, repeat: int, targets: Mapping[str, Target], load: Callable[[Target], L]) -> list[dict[str, L]]:
+    """Load targets in turn, round for round.
+
+    Args:
+        title: of what is measured, for those who wait.
+        repeat: how many rounds.
+        targets: by name.
+        load: loads one.
+
+    Returns:
+        For each round, what came of each target, by name.
+    """
+
+    def one(number: int, name: str) -> L:
+        progress(f"{title}: round {number} of {repeat}, {name}")
+        return load(targets[name])
+
+    return [{name: one(number, name) for name in targets} for number in range(1, repeat + 1)]
+
+
 def _run(command: list[str], timeout_s: float) -> str:
     try:
         done = subprocess.run(
             command, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
         )
     except subprocess.TimeoutExpired:
-        raise RunFailed(f"{command[0]} did not end within {timeout_s:.0f} s") from None
+        raise StageFailed(f"{command[0]} did not end within {timeout_s:.0f} s") from None
     output = done.stdout.decode("utf-8", "replace")
     if done.returncode != 0:
         said = (output + done.stderr.decode("utf-8", "replace")).strip()
-        raise RunFailed(f"{command[0]} ended with status {done.returncode}: {said}")
+        raise StageFailed(f"{command[0]} ended with status {done.returncode}: {said}")
     return output

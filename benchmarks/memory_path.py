@@ -88,6 +88,7 @@ class Service(Protocol):
                 size += int(value)
         if len(self._data) >= size:
             del self._data[:size]
+            assert self.transport is not None
             self.transport.write(self._answers[head.split(b" ", 2)[1]])
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.processes import Process, find_program, free_port
+from tools.stage.ports import free_port
+from tools.stage.processes import Process, find_program
 
 SMALL_BODY = b"small " * 25
 """150 bytes, the answer to most requests."""

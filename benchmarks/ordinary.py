@@ -7,31 +7,37 @@ Nothing but `special_paths.py` uses this.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
+
+
+def _put(where: object, name: str, way: object) -> None:
+    """Put an ordinary way in the place of one of ours, which has to be there."""
+    getattr(where, name)
+    setattr(where, name, way)
 
 
 def _reactor() -> None:
     from pico_twisted.app.process import reactor
 
-    reactor.install_reactor = lambda: None  # twistd installs Twisted's epoll reactor
+    _put(reactor, "install_reactor", lambda: None)  # twistd installs Twisted's epoll reactor
 
 
 def _long_turns() -> None:
     from pico_twisted.app.process import reactor
 
-    reactor.EVENTS_OF_A_TURN = 10_000  # type: ignore[misc]
+    _put(reactor, "EVENTS_OF_A_TURN", 10_000)
 
 
 def _garbage() -> None:
     from pico_twisted.app.process import daemon
 
-    daemon.spare_what_stays = lambda: None
+    _put(daemon, "spare_what_stays", lambda: None)
 
 
 def _writes() -> None:
     from pico_twisted.net.socket import options as flow
 
-    flow.writer = lambda transport: transport.write
+    _put(flow, "writer", lambda transport: transport.write)
 
 
 def _turns() -> None:
@@ -41,7 +47,7 @@ def _turns() -> None:
         if not self._paused:
             self._pump()
 
-    Tunnel._output = output  # type: ignore[method-assign]
+    _put(Tunnel, "_output", output)
 
 
 def _frames() -> None:
@@ -55,13 +61,13 @@ def _frames() -> None:
         self.data = self.data + data
         self.consumeData()
 
-    Tunnel._receive = receive  # type: ignore[method-assign]
+    _put(Tunnel, "_receive", receive)
 
 
 def _masks() -> None:
     from pico_twisted.net.tunnel import masking
 
-    masking.MAX_SMALL_BYTES = -1  # type: ignore[misc]
+    _put(masking, "MAX_SMALL_BYTES", -1)
 
 
 def _timers() -> None:
@@ -80,7 +86,7 @@ def _timed(kind: Any, begins: str, ends: str) -> None:
     def begun(self: Any, *arguments: Any, **options: Any) -> Any:
         from twisted.internet import reactor
 
-        timers[id(self)] = reactor.callLater(30.0, int)  # type: ignore[attr-defined]
+        timers[id(self)] = reactor.callLater(30.0, int)
         return begin(self, *arguments, **options)
 
     def ended(self: Any, *arguments: Any, **options: Any) -> Any:
@@ -89,8 +95,8 @@ def _timed(kind: Any, begins: str, ends: str) -> None:
             timer.cancel()
         return end(self, *arguments, **options)
 
-    setattr(kind, begins, begun)
-    setattr(kind, ends, ended)
+    _put(kind, begins, begun)
+    _put(kind, ends, ended)
 
 
 def _requests() -> None:
@@ -110,12 +116,12 @@ def _requests() -> None:
 
     def made(self: Any, channel: Any, head: Any, body: bytes, body_complete: bool) -> None:
         make(self, channel, head, body, body_complete)
-        request = Request(Channel(channel.transport))
+        request = Request(cast(Any, Channel(channel.transport)))
         for _, name, value in head.fields:
             request.requestHeaders.addRawHeader(name, value)
         request.parseCookies()
 
-    ProxyRequest.__init__ = made  # type: ignore[method-assign]
+    _put(ProxyRequest, "__init__", made)
 
 
 def _counters() -> None:
@@ -134,7 +140,7 @@ def _counters() -> None:
         received.inc(bytes_in)
         sent.inc(bytes_out)
 
-    Metrics.request_done = done  # type: ignore[method-assign]
+    _put(Metrics, "request_done", done)
 
 
 def _access_log() -> None:
@@ -151,7 +157,7 @@ def _access_log() -> None:
         }
         log.info("request", **shown)
 
-    AccessLog.request = request  # type: ignore[method-assign]
+    _put(AccessLog, "request", request)
 
 
 def _relay() -> None:
@@ -159,8 +165,8 @@ def _relay() -> None:
     from pico_twisted.net.links import request as link_request
     from pico_twisted.net.routing import pending_call as calls
 
-    link_request.relayed_request = lambda payload, limits: None
-    calls.RelayedResponse = ResponseStream  # type: ignore[assignment,misc]
+    _put(link_request, "relayed_request", lambda payload, limits: None)
+    _put(calls, "RelayedResponse", ResponseStream)
 
 
 WAYS: Final[dict[str, tuple[str, Callable[[], None]]]] = {

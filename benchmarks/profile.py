@@ -1,6 +1,6 @@
 """Where node and agent spend their time under the load of the benchmark.
 
-    benchmarks/profile.py [--load small|single|download|upload] [--with py-spy|cprofile] [--top 20]
+    python -m benchmarks.profile [--load small|single|download|upload] [--with py-spy|cprofile] [--top 20]
 
 py-spy samples the running daemons and slows them little; time in C code counts for the Python function that called it.
 cProfile counts every call and makes calls look dearer than they are.
@@ -10,28 +10,25 @@ from __future__ import annotations
 
 import argparse
 import os
+import pstats
 import shutil
 import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-# The package's own directory would be first otherwise, and this file would hide the module of its name.
-sys.path[0] = str(Path(__file__).resolve().parents[1])
-
-import pstats  # noqa: E402
-
-from benchmarks.bed import Bed, Target, bed  # noqa: E402
-from benchmarks.load import large_bodies, small_requests  # noqa: E402
-from benchmarks.processes import Process, RunFailed  # noqa: E402
-from benchmarks.run import LARGE_BYTES, interrupted, positive  # noqa: E402
+from benchmarks.bed import Bed, Target, bed
+from benchmarks.load import WARM_UP_S, large_bodies, small_requests
+from benchmarks.run import LARGE_BYTES
+from tools.stage.processes import Process
+from tools.stage.report import Options, exit_status
+from tools.stage.waiting import StageFailed
 
 LOADS = ("small", "single", "download", "upload")
-WARM_UP_S = 1.0
 _SAMPLES_PER_S = 250
 _END_S = 20.0
 _WAITING = "Condition.wait (threading.py"
@@ -75,7 +72,7 @@ class Sampler:
         self._popen.send_signal(signal.SIGINT)
         said, _ = self._popen.communicate(timeout=_END_S)
         if not self.path.exists():
-            raise RunFailed(f"py-spy got no samples; it wrote\n{said.decode('utf-8', 'replace').strip()}")
+            raise StageFailed(f"py-spy got no samples; it wrote\n{said.decode('utf-8', 'replace').strip()}")
         return functions_of_stacks(self.path.read_text("utf-8", "replace"))
 
     def kill(self) -> None:
@@ -104,7 +101,7 @@ def functions_of_stacks(text: str) -> list[Function]:
 def functions_of_profile(path: Path) -> list[Function]:
     """Functions from a file of cProfile. What waits for the network is left out."""
     if not path.exists():
-        raise RunFailed(f"cProfile wrote no {path.name}")
+        raise StageFailed(f"cProfile wrote no {path.name}")
     stats: dict[tuple[str, int, str], tuple[int, int, float, float, object]]
     stats = pstats.Stats(str(path)).stats  # type: ignore[attr-defined]
     busy = {key: row for key, row in stats.items() if "'poll' of 'select.epoll'" not in key[2]}
@@ -176,8 +173,8 @@ def counted(arguments: argparse.Namespace) -> list[str]:
         paths = {name: test_bed.directory / f"{name}.pstats" for name in ("node", "agent")}
         target = test_bed.pico("pico", access_log=arguments.access_log, profiles=paths)
         tables = [load_of(test_bed, target, arguments)(arguments.seconds)]
-        if complaints := test_bed.stop():
-            raise RunFailed("\n".join(complaints))
+        if complaints := test_bed.stage.stop():
+            raise StageFailed("\n".join(complaints))
         for name, path in paths.items():
             tables.append(table(name, functions_of_profile(path), arguments.top))
             _keep(path, arguments.keep)
@@ -190,45 +187,35 @@ def _keep(path: Path, directory: Path | None) -> None:
         shutil.copy(path, directory)
 
 
-def parse(command_line: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def main() -> None:
+    """The command."""
+    parser = Options(__doc__)
     parser.add_argument("--load", choices=LOADS, default="small", help="what goes through [small]")
-    parser.add_argument("--connections", type=positive, default=32, help="of the load `small` [32]")
-    parser.add_argument("--seconds", type=positive, default=8, help="how long, about [8]")
+    parser.number("--connections", 32, "of the load `small`")
+    parser.number("--seconds", 8, "how long, about")
     parser.add_argument("--access-log", action="store_true", help="let the node log each request")
     parser.add_argument(
         "--with", dest="profiler", choices=("py-spy", "cprofile"), help="[py-spy if installed, else cprofile]"
     )
-    parser.add_argument("--top", type=positive, default=20, help="functions to print for each daemon [20]")
+    parser.number("--top", 20, "functions to print for each daemon")
     parser.add_argument(
         "--keep",
         type=Path,
         metavar="DIRECTORY",
         help="keep py-spy's stacks (for flame graphs) or the files of cProfile",
     )
-    return parser.parse_args(command_line)
-
-
-def main() -> int:
-    """Run; the exit status."""
-    arguments = parse()
-    signal.signal(signal.SIGTERM, interrupted)
+    arguments = parser.read()
     program = py_spy_program() if arguments.profiler != "cprofile" else None
+    if arguments.profiler == "py-spy" and program is None:
+        raise StageFailed("py-spy is not installed (pip install py-spy)")
     try:
-        if arguments.profiler == "py-spy" and program is None:
-            raise RunFailed("py-spy is not installed (pip install py-spy)")
         tables = sampled(program, arguments) if program is not None else counted(arguments)
-    except RunFailed as error:
-        hint = "" if program is None or os.geteuid() == 0 else "\n(py-spy may need root; --with cprofile does not)"
-        print(f"profile failed: {error}{hint}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
+    except StageFailed as error:
+        if program is None or os.geteuid() == 0:
+            raise
+        raise StageFailed(f"{error}\n(py-spy may need root; --with cprofile does not)") from None
     print("\n\n".join(tables))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

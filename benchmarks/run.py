@@ -1,6 +1,6 @@
 """How much a node and an agent cost, beside nginx's own reverse proxy doing the same in the same run.
 
-    benchmarks/run.py [--connections 32] [--seconds 8] [--repeat 3] [--megabytes 100] [--json] [PART...]
+    python -m benchmarks.run [--connections 32] [--seconds 8] [--repeat 3] [--megabytes 100] [--json] [PART...]
 
 README.md beside this file says what is measured and how to read it.
 """
@@ -11,33 +11,24 @@ import argparse
 import json
 import os
 import platform
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from statistics import median
-from types import FrameType
-from typing import TypeVar
 
-# The package's own directory would be first otherwise, and profile.py in it would hide the module of that name.
-sys.path[0] = str(Path(__file__).resolve().parents[1])
-
-from benchmarks.bed import Bed, Target, bed  # noqa: E402
-from benchmarks.load import Bodies, Requests, large_bodies, small_requests  # noqa: E402
-from benchmarks.processes import RunFailed, find_program  # noqa: E402
+from benchmarks.bed import Bed, Target, bed
+from benchmarks.load import MANY, WARM_UP_S, Bodies, Requests, large_bodies, rounds, small_requests
+from tools.stage.processes import find_program
+from tools.stage.report import Options, exit_status, progress
 
 PARTS = ("small", "logged", "many", "two", "single", "download", "upload")
 LARGE_BYTES = 100_000_000
 TRANSFERS_BYTES = 400_000_000
 """Of the large bodies of a round together, at least: nginx needs so little CPU that less would be hard to read."""
-MANY = 256
-WARM_UP_S = 1.0
 RATIO = "x nginx"
 LATENCY = "p50 x nginx"
-L = TypeVar("L", Requests, Bodies)
 
 
 @dataclass(frozen=True)
@@ -61,17 +52,6 @@ class Table:
 
     title: str
     rows: list[Row]
-
-
-class Progress:
-    """Tells on a terminal's stderr what goes on."""
-
-    def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
-
-    def __call__(self, text: str) -> None:
-        if self._shown:
-            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def requests_table(title: str, rounds: Sequence[dict[str, Requests]]) -> Table:
@@ -126,42 +106,37 @@ class Run:
     def __init__(self, test_bed: Bed, arguments: argparse.Namespace) -> None:
         self._bed = test_bed
         self._arguments = arguments
-        self._progress = Progress()
+        self._connections: int = arguments.connections
 
     def tables(self) -> list[Table]:
         """Start what the parts need, and load it."""
-        parts: Sequence[str] = self._arguments.parts
-        self._progress("starting")
+        progress("starting")
         targets = [self._bed.nginx(), self._bed.pico("pico")]
-        tables = []
+        tables = [part(targets) for part in self._parts()]
+        progress("")
+        return tables
+
+    def _parts(self) -> Iterator[Callable[[Sequence[Target]], Table]]:
+        parts: Sequence[str] = self._arguments.parts
         if "small" in parts or "logged" in parts:
-            loaded = [*targets, self._bed.pico("pico, access log", access_log=True)] if "logged" in parts else targets
-            connections = self._arguments.connections
-            title = f"small responses, {connections} connections"
-            for target in loaded:
-                self._progress(f"warming up {target.name}")
-                self._small(target, connections, WARM_UP_S)
-            rounds = self._rounds(title, loaded, lambda target: self._small(target, connections))
-            tables.append(requests_table(title, rounds))
+            yield self._usual
         if "many" in parts:
-            tables.append(self._many(targets))
+            yield self._many
         if "two" in parts:
-            tables.append(self._two_nodes(targets))
+            yield self._two_nodes
         if "single" in parts:
-            title = "small responses, 1 connection"
-            tables.append(requests_table(title, self._rounds(title, targets, lambda target: self._small(target, 1))))
+            yield lambda targets: self._requests(", 1 connection", targets, lambda target: self._small(target, 1))
         for direction in ("download", "upload"):
             if direction in parts:
-                title = f"{direction} of {self._arguments.megabytes} MB"
-                load = partial(self._bodies, direction=direction)
-                tables.append(bodies_table(title, self._rounds(title, targets, load)))
-        self._progress("")
-        return tables
+                yield partial(self._bodies, direction)
+
+    def _usual(self, targets: Sequence[Target]) -> Table:
+        logged = [self._bed.pico("pico, access log", access_log=True)] if "logged" in self._arguments.parts else []
+        return self._warm(f", {self._connections} connections", [*targets, *logged])
 
     def _many(self, targets: Sequence[Target]) -> Table:
         """Many connections beside the usual number: the rate must not fall."""
-        few = self._arguments.connections
-        title = f"small responses, {MANY} connections"
+        few = self._connections
         rates: dict[str, list[float]] = {target.name: [] for target in targets}
 
         def load(target: Target) -> Requests:
@@ -170,42 +145,44 @@ class Run:
             rates[target.name].append(result.per_second / usual)
             return result
 
-        table = requests_table(title, self._rounds(title, targets, load))
+        table = self._requests(f", {MANY} connections", targets, load)
         column = f"rate x {few}"
         rows = [Row(f"{name}: {MANY} / {few}", {column: median(ratios)}, []) for name, ratios in rates.items()]
-        return Table(title, [*table.rows, *rows])
+        return Table(table.title, [*table.rows, *rows])
 
     def _two_nodes(self, targets: Sequence[Target]) -> Table:
         """Requests that one node takes and another holds, beside those that one node does both for."""
-        title = f"small responses across two nodes, {self._arguments.connections} connections"
         loaded = [*targets, self._bed.two_nodes("pico, two nodes")]
-        for target in loaded:
-            self._progress(f"warming up {target.name}")
-            self._small(target, self._arguments.connections, WARM_UP_S)
-        rounds = self._rounds(title, loaded, lambda target: self._small(target, self._arguments.connections))
-        table = requests_table(title, rounds)
+        table = self._warm(f" across two nodes, {self._connections} connections", loaded)
         one, two = targets[1].name, loaded[-1].name
         ratios = [
             (result[two].cpu_us("asked") + result[two].cpu_us("holder")) / result[one].cpu_us("node")
-            for result in rounds
+            for result in self._last
         ]
         return Table(table.title, [*table.rows, Row("two nodes / one node", {"x one node": median(ratios)}, [])])
 
-    def _rounds(self, title: str, targets: Sequence[Target], load: Callable[[Target], L]) -> list[dict[str, L]]:
-        """Load the targets in turn, round for round."""
-        rounds = []
-        for number in range(self._arguments.repeat):
-            result = {}
-            for target in targets:
-                self._progress(f"{title}: round {number + 1} of {self._arguments.repeat}, {target.name}")
-                result[target.name] = load(target)
-            rounds.append(result)
-        return rounds
+    def _warm(self, what: str, targets: Sequence[Target]) -> Table:
+        """Warm targets up, and load each with the usual number of connections."""
+        for target in targets:
+            progress(f"warming up {target.name}")
+            self._small(target, self._connections, WARM_UP_S)
+        return self._requests(what, targets, lambda target: self._small(target, self._connections))
 
-    def _bodies(self, target: Target, direction: str) -> Bodies:
+    def _requests(self, what: str, targets: Sequence[Target], load: Callable[[Target], Requests]) -> Table:
+        title = f"small responses{what}"
+        self._last = rounds(title, self._arguments.repeat, {target.name: target for target in targets}, load)
+        return requests_table(title, self._last)
+
+    def _bodies(self, direction: str, targets: Sequence[Target]) -> Table:
         service = self._bed.service
         transfers = -(-TRANSFERS_BYTES // (self._arguments.megabytes * 1_000_000))
-        return large_bodies(target, direction, service.large, service.uploaded, transfers)
+        title = f"{direction} of {self._arguments.megabytes} MB"
+
+        def load(target: Target) -> Bodies:
+            return large_bodies(target, direction, service.large, service.uploaded, transfers)
+
+        named = {target.name: target for target in targets}
+        return bodies_table(title, rounds(title, self._arguments.repeat, named, load))
 
     def _small(self, target: Target, connections: int, seconds: float | None = None) -> Requests:
         return small_requests(
@@ -273,57 +250,23 @@ def setting_of(arguments: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def positive(text: str) -> int:
-    """A whole number above 0."""
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
-
-
-def parse(command_line: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"what to run, of {', '.join(PARTS)} [all]")
-    parser.add_argument("--connections", type=positive, default=32, help="that wrk keeps open [32]")
-    parser.add_argument("--threads", type=positive, default=1, help="of wrk [1]")
-    parser.add_argument("--seconds", type=positive, default=8, help="of one load [8]")
-    parser.add_argument("--repeat", type=positive, default=3, help="rounds; figures are medians [3]")
-    parser.add_argument(
-        "--megabytes", type=positive, default=LARGE_BYTES // 1_000_000, help="of a large body [%(default)s]"
-    )
+def main() -> None:
+    """The command."""
+    parser = Options(__doc__, PARTS)
+    parser.number("--connections", 32, "that wrk keeps open")
+    parser.number("--threads", 1, "of wrk")
+    parser.number("--seconds", 8, "of one load")
+    parser.number("--repeat", 3, "rounds; figures are medians")
+    parser.number("--megabytes", LARGE_BYTES // 1_000_000, "of a large body")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    arguments = parser.parse_args(command_line)
-    if unknown := [part for part in arguments.parts if part not in PARTS]:
-        parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
-    arguments.parts = arguments.parts or list(PARTS)
-    return arguments
-
-
-def interrupted(number: int, frame: FrameType | None) -> None:
-    """SIGTERM ends a run as Ctrl-C does."""
-    raise KeyboardInterrupt
-
-
-def main() -> int:
-    """Run; the exit status."""
-    arguments = parse()
-    signal.signal(signal.SIGTERM, interrupted)
-    try:
-        setting = setting_of(arguments)
-        for program in ("wrk", "curl"):
-            find_program(program, program)
-        with bed(arguments.megabytes * 1_000_000) as test_bed:
-            tables = Run(test_bed, arguments).tables()
-    except RunFailed as error:
-        print(f"\nbenchmark failed: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
+    arguments = parser.read()
+    setting = setting_of(arguments)
+    for program in ("wrk", "curl"):
+        find_program(program, program)
+    with bed(arguments.megabytes * 1_000_000) as test_bed:
+        tables = Run(test_bed, arguments).tables()
     print(as_json(tables, setting) if arguments.json else show(tables, setting))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

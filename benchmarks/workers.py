@@ -1,6 +1,6 @@
 """What a request costs a node of several workers, beside a node of one, and how evenly workers take connections.
 
-    benchmarks/workers.py [--workers 2] [--connections 32] [--seconds 8] [--repeat 5] [--json]
+    python -m benchmarks.workers [--workers 2] [--connections 32] [--seconds 8] [--repeat 5] [--json]
 
 README.md beside this file says what is measured and how to read it.
 """
@@ -13,57 +13,40 @@ import json
 import re
 import socket
 import sys
-import time
-from pathlib import Path
 from statistics import median
 
-# The package's own directory would be first otherwise, and profile.py in it would hide the module of that name.
-sys.path[0] = str(Path(__file__).resolve().parents[1])
-
-from benchmarks.bed import ENDPOINT, Bed, RunningNode, bed  # noqa: E402
-from benchmarks.load import small_requests  # noqa: E402
-from benchmarks.processes import RunFailed, fetch  # noqa: E402
+from benchmarks.bed import ENDPOINT, Bed, bed
+from benchmarks.load import WARM_UP_S, small_requests
+from tools.stage.nodes import Node
+from tools.stage.report import Options, exit_status, progress
 
 SPREADS = (100, 1000)
 """How many connections are opened to see who takes them."""
-WARM_UP_S = 1.0
-MEET_S = 30.0
-BODY_BYTES = 1
-"""There are no large bodies here."""
 
 
-def by_worker(node: RunningNode, metric: str) -> list[float]:
+def by_worker(node: Node, metric: str) -> list[float]:
     """A metric's sum at each worker."""
     sums: dict[str, float] = {}
-    for line in fetch(node.admin, "/metrics")[1].decode().splitlines():
-        if found := re.match(metric + r'\{worker="(\d+)"[^ ]*\} (\S+)', line):
-            sums[found[1]] = sums.get(found[1], 0.0) + float(found[2])
+    for labels, value in node.admin.samples(metric):
+        if found := re.match(r'\{worker="(\d+)"', labels):
+            sums[found[1]] = sums.get(found[1], 0.0) + value
     return [sums[worker] for worker in sorted(sums, key=int)]
 
 
-def wait_for_agents(node: RunningNode, count: int) -> None:
+def wait_for_agents(node: Node, count: int) -> None:
     """Wait until the agent is at as many workers as it has sessions."""
-    deadline = time.monotonic() + MEET_S
-    while True:
-        rows = json.loads(fetch(node.admin, "/status/cluster/nodes")[1] or b"[]")
-        if sum(row["endpoints"] > 0 for row in rows) >= count:
-            return
-        if time.monotonic() > deadline:
-            raise RunFailed(f"the agent is not at {count} workers: {rows}")
-        time.sleep(0.1)
+    node.wait_until(
+        lambda: sum(row["endpoints"] > 0 for row in node.admin.rows()) >= count, f"the agent at {count} workers"
+    )
 
 
-def spread(node: RunningNode, count: int) -> list[int]:
+def spread(node: Node, count: int) -> list[int]:
     """Open so many connections: how many each worker took."""
     with contextlib.ExitStack() as stack:
         for _ in range(count):
-            stack.enter_context(socket.create_connection(("127.0.0.1", node.proxy)))
-        deadline = time.monotonic() + MEET_S
-        while sum(taken := by_worker(node, "pico_connections")) < count:
-            if time.monotonic() > deadline:
-                raise RunFailed(f"of {count} connections only {sum(taken):.0f} were taken")
-            time.sleep(0.1)
-    return [round(number) for number in taken]
+            stack.enter_context(socket.create_connection(node.proxy))
+        node.wait_until(lambda: sum(by_worker(node, "pico_connections")) >= count, f"{count} connections to be taken")
+        return [round(number) for number in by_worker(node, "pico_connections")]
 
 
 def measure(test_bed: Bed, arguments: argparse.Namespace) -> dict[str, object]:
@@ -78,8 +61,7 @@ def measure(test_bed: Bed, arguments: argparse.Namespace) -> dict[str, object]:
         small_requests(target, test_bed.directory, connections=arguments.connections, threads=1, seconds=WARM_UP_S)
     rounds = []
     for number in range(arguments.repeat):
-        if sys.stderr.isatty():
-            print(f"\r\033[Kround {number + 1} of {arguments.repeat}", end="", file=sys.stderr, flush=True)
+        progress(f"round {number + 1} of {arguments.repeat}")
         row: dict[str, float] = {}
         before = by_worker(node, "pico_requests_total")
         # Who comes first in a round changes, so that a machine that gets slower or faster favours nobody.
@@ -100,8 +82,7 @@ def measure(test_bed: Bed, arguments: argparse.Namespace) -> dict[str, object]:
         row["ratio"] = row["several: node us/req"] / row["one: node us/req"]
         row["busiest worker's share"] = max(served) / sum(served)
         rounds.append(row)
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr)
+    progress("")
     return {
         "workers": count,
         "endpoint": ENDPOINT,
@@ -125,26 +106,21 @@ def show(found: dict[str, object]) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
+def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workers", type=int, default=2, help="of the node beside that of one; default %(default)s")
-    parser.add_argument("--connections", type=int, default=32, help="that wrk keeps open; default %(default)s")
-    parser.add_argument("--seconds", type=int, default=8, help="of one load; default %(default)s")
-    parser.add_argument("--repeat", type=int, default=5, help="rounds; default %(default)s")
+    parser = Options(__doc__)
+    parser.number("--workers", 2, "of the node beside that of one")
+    parser.number("--connections", 32, "that wrk keeps open")
+    parser.number("--seconds", 8, "of one load")
+    parser.number("--repeat", 5, "rounds")
     parser.add_argument("--json", action="store_true", help="print the figures for programs")
-    arguments = parser.parse_args()
+    arguments = parser.read()
     if arguments.workers < 2:
         parser.error("--workers has to be at least 2")
-    try:
-        with bed(BODY_BYTES) as test_bed:
-            found = measure(test_bed, arguments)
-    except RunFailed as error:
-        print(error, file=sys.stderr)
-        return 1
+    with bed() as test_bed:
+        found = measure(test_bed, arguments)
     print(json.dumps(found, indent=2) if arguments.json else show(found))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

@@ -2,46 +2,25 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from itertools import cycle
-from typing import Any
 
-from demo.service import HOST
+from tools.stage import asking
 
 REQUEST_S = 10.0
 _PAUSE_S = 0.02
 
 
-def get(port: int, path: str, headers: Mapping[str, str], timeout: float = REQUEST_S) -> tuple[int, str, str]:
+def get(port: int, path: str, fields: Mapping[str, str]) -> tuple[int, str, str]:
     """Status, reason and body of a GET.
 
     Raises:
         OSError, http.client.HTTPException: there was no answer.
     """
-    with closing(http.client.HTTPConnection(HOST, port, timeout=timeout)) as connection:
-        connection.request("GET", path, headers={"User-Agent": "pico-demo", **headers})
-        response = connection.getresponse()
-        return response.status, response.reason, response.read().decode("utf-8", "replace")
-
-
-def try_get(port: int, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, str]:
-    """Status and body, status 0 when nobody answers."""
-    try:
-        status, _, body = get(port, path, headers or {}, timeout=2)
-    except (OSError, http.client.HTTPException):
-        return 0, ""
-    return status, body
-
-
-def try_json(port: int, path: str) -> Any:
-    """What a route of an admin port says; None when it does not answer."""
-    status, body = try_get(port, path)
-    return json.loads(body) if status == 200 else None
+    answer = asking.get(port, path, {"User-Agent": "pico-demo", **fields}, timeout=REQUEST_S)
+    return answer.status, answer.reason, answer.body.decode("utf-8", "replace")
 
 
 def field(body: str, name: str) -> list[str]:
@@ -97,6 +76,6 @@ class Traffic:
     def _send(self, port: int) -> str:
         try:
             status, reason, body = get(port, "/again", self._headers)
-        except (OSError, http.client.HTTPException) as error:
+        except asking.NO_ANSWER as error:
             return repr(error)
         return "" if status == 200 and self._is_right(body) else f"{status} {reason}: {body.strip()}"

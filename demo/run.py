@@ -9,28 +9,28 @@ the one that was killed, ended in order.
 
 from __future__ import annotations
 
-import http.client
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)
-
-from demo.asking import Traffic, field, get, try_get  # noqa: E402
-from demo.children import START_S, DemoFailed, Interrupted, Signals, environment  # noqa: E402
-from demo.service import HOST, greeting  # noqa: E402
-from demo.stage import Agent, Node, Stage  # noqa: E402
-from demo.telling import indented, listed, say, show_command  # noqa: E402
+from demo.asking import Traffic, field, get
+from demo.cluster import Agent, Cluster, Node
+from demo.service import greeting
+from demo.signals import Interrupted, Signals
+from demo.telling import indented, listed, say, show_command
+from tools.stage.asking import NO_ANSWER, try_get
+from tools.stage.ports import HOST
+from tools.stage.processes import environment
+from tools.stage.waiting import PATIENCE_S, StageFailed, wait_until
 
 ENDPOINT = "my-endpoint"
 OTHER_ENDPOINT = "other-endpoint"
 DOMAIN = "example.com"
 SOME_REQUESTS = 20
 """That are sent before the kill, and again when the others have noticed."""
-_POLL_S = 0.02
 _PICOCTL = "from pico_twisted.ctl.main import main; main()"
 
 
@@ -38,11 +38,12 @@ class Demo:
     """One run of the demo.
 
     Args:
+        directory: for what its processes write.
         signals: that end it early.
     """
 
-    def __init__(self, signals: Signals) -> None:
-        self.stage = Stage(signals)
+    def __init__(self, directory: Path, signals: Signals) -> None:
+        self.cluster = Cluster(directory, signals)
         self._signals = signals
         self._serves: dict[str, list[Agent]] = {}
         self._number = 0
@@ -53,36 +54,36 @@ class Demo:
         say("Everything listens on 127.0.0.1 only and is gone when the demo ends.")
         self._step("Three web services. They know nothing of Pico.")
         for number in (1, 2, 3):
-            self.stage.start_service(f"service-{number}")
+            self.cluster.start_service(f"service-{number}")
         self._step("Three nodes. Each has four ports: for clients, operators, agents, and other nodes.")
         for number in (1, 2, 3):
-            self.stage.start_node(f"n{number}")
+            self.cluster.start_node(f"n{number}")
+        active = {node.name: "active" for node in self.cluster.nodes}
         self._wait(
-            lambda: all(set(node.view().values()) == {"active"} and len(node.view()) == 3 for node in self.stage.nodes),
-            "the nodes to know each other",
+            lambda: all(node.admin.statuses() == active for node in self.cluster.nodes), "the nodes to know each other"
         )
         say("   Each of them knows the other two.")
         self._start_agents()
         holders = [agent.node for agent in self._serves[ENDPOINT]]
-        (asked,) = [node for node in self.stage.nodes if node not in holders]
+        (asked,) = [node for node in self.cluster.nodes if node not in holders]
         self._step(f"A request to {asked.name}, where no agent is registered for {ENDPOINT}:")
         self._request(asked, ENDPOINT, "/by-header", "x-pico-endpoint", ENDPOINT)
         (holder,) = [agent.node for agent in self._serves[OTHER_ENDPOINT]]
-        asked = next(node for node in self.stage.nodes if node is not holder)
+        asked = next(node for node in self.cluster.nodes if node is not holder)
         self._step(f"One for {OTHER_ENDPOINT}, to {asked.name}. The first label of the host name says for whom it is:")
         self._request(asked, OTHER_ENDPOINT, "/by-host", "Host", f"{OTHER_ENDPOINT}.{DOMAIN}")
-        self._step(f"The cluster, as {self.stage.nodes[0].name} sees it:")
-        self._picoctl("status", self.stage.nodes[0])
+        self._step(f"The cluster, as {self.cluster.nodes[0].name} sees it:")
+        self._picoctl("status", self.cluster.nodes[0])
 
     def _start_agents(self) -> None:
-        nodes, services = self.stage.nodes, self.stage.services
+        nodes, services = self.cluster.nodes, self.cluster.services
         self._step(
             f"Two agents for {ENDPOINT}, one for {OTHER_ENDPOINT}. An agent takes one node of those it is given:"
         )
-        first = self.stage.start_agent("agent-1", ENDPOINT, services[0], nodes)
+        first = self.cluster.start_agent("agent-1", ENDPOINT, services[0], nodes)
         others = [node for node in nodes if node is not first.node]
-        second = self.stage.start_agent("agent-2", ENDPOINT, services[1], others)
-        third = self.stage.start_agent("agent-3", OTHER_ENDPOINT, services[2], nodes)
+        second = self.cluster.start_agent("agent-2", ENDPOINT, services[1], others)
+        third = self.cluster.start_agent("agent-3", OTHER_ENDPOINT, services[2], nodes)
         self._serves = {ENDPOINT: [first, second], OTHER_ENDPOINT: [third]}
         self._wait(
             lambda: all(self._known(node, endpoint) for node in nodes for endpoint in self._serves),
@@ -92,20 +93,20 @@ class Demo:
     def lose_node(self) -> None:
         """Kill a node while requests go on."""
         lost = self._serves[ENDPOINT][0].node
-        left = [node for node in self.stage.nodes if node is not lost]
+        left = [node for node in self.cluster.nodes if node is not lost]
         names = listed([node.name for node in left])
         self._step(f"kill -9 for {lost.name}, while requests for {ENDPOINT} go on through {names}.")
         greetings = self._greetings(ENDPOINT)
         traffic = Traffic(
-            [node.proxy for node in left], {"x-pico-endpoint": ENDPOINT}, lambda body: body.startswith(greetings)
+            [node.ports.proxy for node in left], {"x-pico-endpoint": ENDPOINT}, lambda body: body.startswith(greetings)
         )
         traffic.start()
         try:
             self._wait(lambda: traffic.sent >= SOME_REQUESTS, "requests")
             before = traffic.sent
-            self.stage.kill(lost)
+            self.cluster.kill(lost)
             begin = time.monotonic()
-            say(f"   Killed process {lost.child.pid} after {before} requests.")
+            say(f"   Killed process {lost.process.pid} after {before} requests.")
             self._watch(lost, left, begin)
             seen = traffic.sent
             self._wait(lambda: traffic.sent >= seen + SOME_REQUESTS, "requests")
@@ -117,7 +118,7 @@ class Demo:
             f"and the slowest took {traffic.slowest_s * 1000:.0f} ms."
         )
         if failed:
-            raise DemoFailed(f"{failed} of {traffic.sent} requests failed, the first with {traffic.failures[0]}")
+            raise StageFailed(f"{failed} of {traffic.sent} requests failed, the first with {traffic.failures[0]}")
         self._step(f"The cluster, as {left[0].name} sees it now:")
         self._picoctl("status", left[0])
 
@@ -130,7 +131,7 @@ class Demo:
                 for endpoint, agents in self._serves.items()
             ),
             f"{listed([node.name for node in left])} call {lost.name} unreachable": lambda: all(
-                node.view().get(lost.name) == "unreachable" for node in left
+                node.admin.statuses().get(lost.name) == "unreachable" for node in left
             ),
         }
 
@@ -145,13 +146,13 @@ class Demo:
 
     def show_what_to_try(self) -> None:
         """Print commands and addresses."""
-        node = self.stage.nodes[0]
-        proxy, admin = node.proxy, node.admin
+        node = self.cluster.nodes[0]
+        proxy, admin = node.ports.proxy, node.ports.admin
         named = f"{ENDPOINT}.{DOMAIN}"
         say()
         say("Now you:")
-        for one in self.stage.nodes:
-            say(f"  curl -H 'x-pico-endpoint: {ENDPOINT}' http://{HOST}:{one.proxy}/")
+        for one in self.cluster.nodes:
+            say(f"  curl -H 'x-pico-endpoint: {ENDPOINT}' http://{HOST}:{one.ports.proxy}/")
         say(f"  curl -H 'Host: {named}' http://{HOST}:{proxy}/")
         say(f"  curl --resolve {named}:{proxy}:{HOST} http://{named}:{proxy}/")
         say(f"  curl -N -H 'x-pico-endpoint: {ENDPOINT}' http://{HOST}:{proxy}/clock     an answer of ten seconds")
@@ -171,12 +172,7 @@ class Demo:
         say(f"{self._number}  {text}")
 
     def _wait(self, done: Callable[[], bool], what: str) -> None:
-        begin = time.monotonic()
-        while not done():
-            if time.monotonic() - begin > START_S:
-                raise DemoFailed(f"waited {START_S:.0f} s in vain for {what}")
-            self._signals.stop.wait(_POLL_S)
-            self._signals.check()
+        wait_until(done, what, pause=self._signals.pause)
 
     def _greetings(self, endpoint: str) -> tuple[str, ...]:
         """What the answers for an endpoint begin with."""
@@ -184,63 +180,67 @@ class Demo:
 
     def _known(self, node: Node, endpoint: str) -> bool:
         """Whether a request for this endpoint at this node finds its way."""
-        return try_get(node.proxy, "/known", {"x-pico-endpoint": endpoint})[0] == 200
+        return try_get(node.ports.proxy, "/known", {"x-pico-endpoint": endpoint})[0] == 200
 
     def _request(self, node: Node, endpoint: str, path: str, header: str, value: str) -> None:
         """Send one request, and check that the right service got it on the right way."""
-        show_command(["curl", "-H", f"{header}: {value}", f"http://{HOST}:{node.proxy}{path}"])
+        show_command(["curl", "-H", f"{header}: {value}", f"http://{HOST}:{node.ports.proxy}{path}"])
         begin = time.monotonic()
         try:
-            status, reason, body = get(node.proxy, path, {header: value})
-        except (OSError, http.client.HTTPException) as error:
-            raise DemoFailed(f"there was no answer: {error!r}") from None
+            status, reason, body = get(node.ports.proxy, path, {header: value})
+        except NO_ANSWER as error:
+            raise StageFailed(f"there was no answer: {error!r}") from None
         say(f"   {status} {reason} in {(time.monotonic() - begin) * 1000:.1f} ms:")
         indented(body)
         if status != 200 or not body.startswith(self._greetings(endpoint)) or f"GET {path}\n" not in body:
-            raise DemoFailed("this is not the web service's answer to that request")
+            raise StageFailed("this is not the web service's answer to that request")
         passed = [via.removeprefix("1.1 pico-") for via in field(body, "via")]
         agent = next((one for one in self._serves[endpoint] if passed == [node.name, one.name]), None)
         if agent is None or agent.node is node:
-            raise DemoFailed(f"the request did not come through {node.name} and an agent at another node")
+            raise StageFailed(f"the request did not come through {node.name} and an agent at another node")
         say(f"   {node.name} took the request, {agent.node.name} holds the tunnel of {agent.name}.")
 
     def _picoctl(self, command: str, node: Node) -> None:
-        words = [command, "--admin", f"http://{HOST}:{node.admin}"]
+        words = [command, "--admin", f"http://{HOST}:{node.ports.admin}"]
         show_command(["picoctl", *words])
         run = subprocess.run(
             [sys.executable, "-c", _PICOCTL, *words],
             capture_output=True,
             text=True,
-            timeout=START_S,
+            timeout=PATIENCE_S,
             check=False,
             env=environment(),
         )
         indented(run.stdout + run.stderr)
         if run.returncode:
-            raise DemoFailed(f"picoctl ended with status {run.returncode}")
+            raise StageFailed(f"picoctl ended with status {run.returncode}")
 
 
 def main() -> int:
     """Run the demo; the exit status."""
-    signals = Signals()
-    demo = Demo(signals)
+    with tempfile.TemporaryDirectory(prefix="pico-demo-") as directory:
+        return run(Demo(Path(directory), Signals()))
+
+
+def run(demo: Demo) -> int:
+    """Run it; the exit status."""
     on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     try:
         demo.show_cluster()
         demo.lose_node()
         demo.show_what_to_try()
         if on_terminal:
-            demo.stage.follow()
-        in_order = demo.stage.stop()
+            demo.cluster.follow()
+        in_order = demo.cluster.stop()
     except Interrupted:
         say("\nInterrupted.")
         return 130
-    except DemoFailed as error:
+    except StageFailed as error:
         say(f"\nThe demo failed: {error}.")
-        demo.stage.show_logs()
+        demo.cluster.show_logs()
         return 1
     finally:
-        demo.stage.stop()
+        demo.cluster.stop()
     return 0 if in_order else 1
 
 

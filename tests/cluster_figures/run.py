@@ -1,7 +1,7 @@
 """Measures what the test suite must not assert: how quickly five nodes notice what happens to one of them.
 
-    python tests/cluster_figures/run.py                 every part
-    python tests/cluster_figures/run.py spread stop     some of them
+    python -m tests.cluster_figures.run                 every part
+    python -m tests.cluster_figures.run spread stop     some of them
 
 Run by `make cluster-figures`. Nodes and agents are real processes on 127.0.0.1. Each part starts a cluster of its own,
 and prints what it measured beside what is promised; the exit status is 1 when a promise was broken.
@@ -19,19 +19,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
-
-from tests.peers import v2  # noqa: E402
-from tests.peers.pipe import Ended  # noqa: E402
-from tests.soak.report import Report, chosen, parts_parser  # noqa: E402
-from tests.system import wire  # noqa: E402
-from tests.system.asking import Asking  # noqa: E402
-from tests.system.cluster import FIVE, Cluster, Watch, running_cluster  # noqa: E402
-from tests.system.harness import CLOCK_BACK, Node, wait_until  # noqa: E402
-from tests.system.load import Balancer, Wrk  # noqa: E402
-from tests.system.service import Service, answer  # noqa: E402
+from tests.peers import v2
+from tests.peers.pipe import Ended
+from tests.system import wire
+from tests.system.asking import Asking
+from tests.system.cluster import FIVE, Cluster, Watch, running_cluster
+from tests.system.load import Balancer, Wrk
+from tests.system.service import Service, answer
+from tools.stage.nodes import Node
+from tools.stage.processes import CLOCK_BACK
+from tools.stage.report import Options, Report, exit_status
+from tools.stage.waiting import wait_until
 
 SERVED_MEDIAN_MS = 100.0
 SERVED_WORST_MS = 500.0
@@ -230,23 +228,23 @@ PARTS: dict[str, Part] = {"spread": spread, "crash": crash, "stop": stop, "resta
 
 def main() -> int:
     """Run the parts that were asked for; the exit status."""
-    parser = parts_parser(__doc__, PARTS)
-    parser.add_argument("--tries", type=int, default=100, help="registrations (100)")
-    parser.add_argument("--crashes", type=int, default=10, help="nodes killed (10)")
-    parser.add_argument("--stops", type=int, default=5, help="nodes stopped (5)")
-    parser.add_argument("--restarts", type=int, default=3, help="restarts of each kind (3)")
-    options = chosen(parser, PARTS)
+    parser = Options(__doc__, PARTS)
+    parser.number("--tries", 100, "registrations")
+    parser.number("--crashes", 10, "nodes killed")
+    parser.number("--stops", 5, "nodes stopped")
+    parser.number("--restarts", 3, "restarts of each kind")
+    options = parser.read()
     report = Report()
     for part in options.parts:
         report.begin(part, PARTS[part])
         with (
             tempfile.TemporaryDirectory(prefix="pico-figures-") as name,
             running_cluster(Path(name)) as cluster,
-            report.judged(part, cluster.bench),
+            report.judged(part, cluster.stage),
         ):
             PARTS[part](cluster, options, report)
     return report.end("cluster figures")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

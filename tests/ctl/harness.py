@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import ssl
 import subprocess
@@ -12,7 +11,8 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tools.stage.processes import environment as stage_environment
+
 PROGRAM = [sys.executable, "-c", "from pico_twisted.ctl.main import main; main()"]
 PATIENCE_S = 60.0
 
@@ -20,10 +20,9 @@ Done = subprocess.CompletedProcess[str]
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """What picoctl inherits: no address to ask, and proxies that nobody may use."""
-    kept = {name: value for name, value in os.environ.items() if name != "PICO_ADMIN"}
-    proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "all_proxy"), "http://127.0.0.1:1")
-    return {**kept, **proxies, "PYTHONPATH": str(ROOT), "COLUMNS": "80", **variables}
+    """What picoctl inherits: no address to ask, a terminal of 80 columns, and proxies that must not be used."""
+    kept = stage_environment(**{"COLUMNS": "80", **variables})
+    return {name: value for name, value in kept.items() if name != "PICO_ADMIN" or name in variables}
 
 
 def picoctl(*arguments: str, cwd: Path | None = None, **variables: str) -> Done:

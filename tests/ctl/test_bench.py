@@ -14,22 +14,26 @@ import pytest
 
 from tests.ctl.harness import PATIENCE_S, PROGRAM, Done, environment, http_answer, picoctl, saying, serving
 from tests.system.cluster import Cluster, running_cluster
-from tests.system.harness import Bench, Node, Tls, bench, free_port, wait_until
+from tools.stage.certificates import Tls
+from tools.stage.nodes import Node
+from tools.stage.ports import free_port
+from tools.stage.stage import Stage, open_stage
+from tools.stage.waiting import wait_until
 
 pytestmark = pytest.mark.processes
 SHORT = ("--warm-up", "0s", "--connections", "4")
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """Where the node of most tests runs; no process may have logged an exception at the end."""
-    with bench(tmp_path_factory.mktemp("bench")) as result:
+    with open_stage(tmp_path_factory.mktemp("bench")) as result:
         yield result
         assert result.new_faults() == []
 
 
 @pytest.fixture(scope="module")
-def node(machine: Bench) -> Node:
+def node(machine: Stage) -> Node:
     """One node."""
     return machine.node()
 
@@ -184,7 +188,7 @@ def test_interrupt_before_there_is_anything(node: Node) -> None:
     assert (done.returncode, done.stdout) == (130, "")
 
 
-def test_killed_node(machine: Bench) -> None:
+def test_killed_node(machine: Stage) -> None:
     """A node that dies in the middle is seen as errors, each with its kind."""
     node = machine.node("killed")
     process = begin(*ports(node), *SHORT, "--duration", "1h")
@@ -217,7 +221,7 @@ def _check_two_nodes(cluster: Cluster) -> None:
 def test_tls(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """https on both sides, with an authority of one's own."""
     tls = Tls.make(tmp_path_factory.mktemp("authority"))
-    with bench(tmp_path, tls) as machine:
+    with open_stage(tmp_path, tls) as machine:
         node = machine.node()
         where = ["--proxy", node.url("", host="localhost"), "--upstream", node.upstream_url]
         for kind in ([], ["--websocket"]):

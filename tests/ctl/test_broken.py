@@ -24,8 +24,8 @@ from tests.ctl.harness import (
     saying,
     serving,
 )
-from tests.system.certificates import Authority
-from tests.system.harness import free_port
+from tools.stage.certificates import Authority
+from tools.stage.ports import free_port
 
 HTML = http_answer(b"<html><body>It works!</body></html>", content_type="text/html")
 

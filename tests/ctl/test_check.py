@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.ctl.harness import ROOT, picoctl
+from tests.ctl.harness import picoctl
+from tools.stage.processes import ROOT
 
 NODE = "proxy: {timeout: 5s}\ncluster: {node_id: n1}\n"
 AGENT = "agent_id: a1\nlisteners:\n- {endpoint: my-endpoint, addr: 3000}\n"

@@ -24,7 +24,7 @@ from pico_twisted.net.tls.server import server_context, tls_sniffing
 from pico_twisted.net.turn import Sweep
 from tests.ctl.harness import PATIENCE_S, PROGRAM, Done, environment, picoctl
 from tests.net.admin.admin_fakes import Served, Status, in_reactor, node_app, reactor
-from tests.system.certificates import Authority
+from tools.stage.certificates import Authority
 
 
 class Cluster(Status):

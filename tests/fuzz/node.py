@@ -12,10 +12,7 @@ import gc
 import json
 import signal
 import sys
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from pico_twisted.app.process.reactor import install_reactor
 
@@ -28,16 +25,9 @@ from twisted.protocols.basic import LineReceiver  # noqa: E402
 from zope.interface import implementer  # noqa: E402
 
 from tests.doubles.node import NodeParts  # noqa: E402
+from tools.stage.kernel import memory_mib  # noqa: E402
 
 reactor: Any = installed_reactor
-
-
-def rss_bytes() -> int:
-    """The memory of this process."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("no VmRSS")
 
 
 class Console(LineReceiver):
@@ -59,7 +49,7 @@ class Console(LineReceiver):
         gc.collect()
         tunnels = list(parts.upstream.connections)
         answer = {
-            "rss": rss_bytes(),
+            "memory_mib": memory_mib(),
             "failures": len(self._failures),
             "connections": len(parts.site.connections),
             "sessions": len(tunnels),

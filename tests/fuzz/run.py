@@ -19,23 +19,21 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from random import Random
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from tests.fuzz import attacks  # noqa: E402
-from tests.fuzz.attacks import Finding  # noqa: E402
-from tests.peers import frames  # noqa: E402
-from tests.peers.pipe import Ended, dial  # noqa: E402
-from tests.peers.v2 import Agent  # noqa: E402
+from tests.fuzz import attacks
+from tests.fuzz.attacks import Finding
+from tests.peers import frames
+from tests.peers.pipe import Ended, dial
+from tests.peers.v2 import Agent
+from tools.stage.kernel import memory_mib
+from tools.stage.processes import ROOT, environment
 
 HONEST_DEADLINE_S = 60.0
 """An honest request that is not answered in this time is a hang."""
-GROWTH_BYTES = 24 * 1024 * 1024
-"""Memory that may come and stay between the end of the warm-up and the end."""
+GROWTH_MIB = 24.0
+"""The MiB of memory that may come and stay between the end of the warm-up and the end."""
 ATTACKERS = {"upstream": 40, "proxy": 40}
 """At a time. Most of them wait most of the time: for the node to notice that they are no good."""
 MAX_FINDINGS = 10
@@ -78,7 +76,8 @@ class Node:
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
         self._process = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests" / "fuzz" / "node.py")],
+            [sys.executable, "-m", "tests.fuzz.node"],
+            env=environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -358,7 +357,7 @@ class Run:
         turn_s = max(1.0, min(10.0, self.seconds / 9))
         honest = Honest(self.node, self.findings, f"{self.seed}/honest")
         begun: dict[str, Any] | None = None
-        own_begun = 0
+        own_begun = 0.0
         next_number = {"core": 0, "upstream": 0, "proxy": 0}
         while (time.monotonic() < ends or 0 in next_number.values()) and not self.findings.enough:
             for mode, number in next_number.items():
@@ -370,10 +369,10 @@ class Run:
                 else:
                     next_number[mode] = self.sockets(mode, until, number)
             if begun is None and time.monotonic() >= warm:
-                begun, own_begun = self._status(), own_rss_bytes()
+                begun, own_begun = self._status(), memory_mib()
         honest.stop()
         ended = self._settled()
-        own_ended = own_rss_bytes()
+        own_ended = memory_mib()
         self.node.stop()
         self._judge(begun, ended, own_begun, own_ended)
         print("".join(self.node.log)[-20_000:], end="")
@@ -405,7 +404,7 @@ class Run:
             time.sleep(0.25)
 
     def _judge(
-        self, begun: dict[str, Any] | None, ended: dict[str, Any] | None, own_begun: int, own_ended: int
+        self, begun: dict[str, Any] | None, ended: dict[str, Any] | None, own_begun: float, own_ended: float
     ) -> None:
         for what, count in sorted(self.findings.counts.items()):
             print(f"{count:8} {what}")
@@ -417,19 +416,10 @@ class Run:
         if begun is None:
             print("too short to look at memory")
             return
-        mib = 1024 * 1024
-        print(f"node's memory {begun['rss'] / mib:.1f} MiB, at the end {ended['rss'] / mib:.1f} MiB")
-        print(f"runner's memory {own_begun / mib:.1f} MiB, at the end {own_ended / mib:.1f} MiB")
-        if ended["rss"] - begun["rss"] > GROWTH_BYTES:
+        print(f"node's memory {begun['memory_mib']:.1f} MiB, at the end {ended['memory_mib']:.1f} MiB")
+        print(f"runner's memory {own_begun:.1f} MiB, at the end {own_ended:.1f} MiB")
+        if ended["memory_mib"] - begun["memory_mib"] > GROWTH_MIB:
             self.findings.add("the node's memory grew")
-
-
-def own_rss_bytes() -> int:
-    """The memory of this process."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("no VmRSS")
 
 
 def main() -> int:

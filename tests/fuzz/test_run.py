@@ -5,21 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 from random import Random
 
 import pytest
 
 from tests.fuzz import mutations
-
-RUN = Path(__file__).with_name("run.py")
+from tools.stage.processes import ROOT
 
 
 @pytest.mark.parametrize("seed", ["1"])
 def test_a_short_run(seed: str) -> None:
     """A run of a few seconds does all three attacks, serves honest traffic, finds nothing, and says so."""
     done = subprocess.run(
-        [sys.executable, str(RUN)],
+        [sys.executable, "-m", "tests.fuzz.run"],
+        cwd=ROOT,
         env={**os.environ, "FUZZ_SECONDS": "5", "FUZZ_SEED": seed},
         capture_output=True,
         text=True,

@@ -17,7 +17,7 @@ from tests.doubles.service import echo
 from tests.integration.cluster import LinkedNodes
 from tests.integration.harness import GET, eventually, outcome
 from tests.integration.test_links_failing import metric
-from tests.system.certificates import Authority, Pair
+from tools.stage.certificates import Authority, Pair
 
 
 @pytest.fixture

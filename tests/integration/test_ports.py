@@ -15,7 +15,7 @@ from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from pico_twisted.app.process.ports import BoundPort, CannotStart, GossipPort
 from pico_twisted.config import Address
 from tests.integration.harness import eventually, reactor
-from tests.system.harness import free_port
+from tools.stage.ports import free_port
 
 KEY = "cluster.gossip.bind_addr"
 

@@ -1,7 +1,7 @@
 """A cluster on five machines of a network of our own: packets are lost, the network parts, a machine dies.
 
-    python tests/netns/run.py                      every part
-    python tests/netns/run.py loss partition-wire  some of them
+    python -m tests.netns.run                      every part
+    python -m tests.netns.run loss partition-wire  some of them
 
 Run by `make netns`. Each machine is a network namespace; nodes are bound to every interface and find their own address.
 Needs root, iproute2 and nftables. Prints what it measured beside what is promised; the exit status is 1 when a promise
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import signal
 import statistics
 import sys
 import tempfile
@@ -21,16 +20,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
-
-from tests.netns.machines import HALVES, Network, missing, network  # noqa: E402
-from tests.soak.report import Report, chosen, parts_parser  # noqa: E402
-from tests.system.asking import Asking, came_twice  # noqa: E402
-from tests.system.cluster import FIVE, SECRET, detail, registrations, rows, statuses  # noqa: E402
-from tests.system.harness import Agent, Bench, Node, Ports, wait_until  # noqa: E402
-from tests.system.service import Service, answer  # noqa: E402
+from tests.netns.machines import HALVES, Network, missing, network
+from tests.system.asking import Asking, came_twice
+from tests.system.cluster import FIVE, SECRET, detail, registrations
+from tests.system.service import Service, answer
+from tools.stage.nodes import Agent, Node
+from tools.stage.ports import Ports
+from tools.stage.report import Options, Report, exit_status
+from tools.stage.stage import Stage
+from tools.stage.waiting import wait_until
 
 PORTS = Ports(8000, 8001, 8002, 8003)
 PAUSE = threading.Event()  # never set: its `wait` is a pause
@@ -48,7 +46,7 @@ class Rig:
 
     def __init__(self, net: Network, directory: Path) -> None:
         self.net = net
-        self.bench = Bench(directory)
+        self.stage = Stage(directory)
         self.services: dict[str, Service] = {}
         self.nodes: dict[str, Node] = {}
         for id in FIVE:
@@ -70,9 +68,7 @@ class Rig:
         }
         join = [machine.ip for machine in self.net.machines.values()]
         cluster = {"gossip": {"bind_addr": ":8003"}, "join": join, "secrets": [SECRET]}
-        node = Node(PORTS, None, {**settings, "cluster": cluster}, self.bench.directory, id)
-        self.bench.processes.append(node)
-        return node
+        return self.stage.node(id, {**settings, "cluster": cluster}, ports=PORTS, wait=False)
 
     @staticmethod
     def _service(id: str) -> Service:
@@ -83,7 +79,7 @@ class Rig:
     def agent(self, listeners: dict[str, str], ids: Sequence[str], name: str) -> Agent:
         """Start an agent that connects to one of these nodes (called on its machine)."""
         urls = [f"http://{self.net[id].ip}:{PORTS.upstream}" for id in ids]
-        return self.bench.agent(urls[0], listeners, {"connect": {"url": urls}}, name=name, wait=False)
+        return self.stage.agent(urls[0], listeners, {"connect": {"url": urls}}, name=name, wait=False)
 
     def ask(self, id: str, endpoint: str, method: str = "GET", clients: int = 1, pause_s: float = 0.02) -> Asking:
         """Clients on a machine that ask its node."""
@@ -92,7 +88,7 @@ class Rig:
 
     def statuses(self, id: str) -> dict[str, str]:
         """What a node lists."""
-        return self.net[id].do(statuses, self.nodes[id])
+        return self.net[id].do(self.nodes[id].admin.statuses)
 
     def metric(self, id: str, name: str) -> float:
         """A metric of a node."""
@@ -126,7 +122,7 @@ class Rig:
 
     def close(self) -> None:
         """The end."""
-        self.bench.close()
+        self.stage.close()
         for service in self.services.values():
             service.close()
 
@@ -255,7 +251,7 @@ def partition(
         asking.stop()
     report.check("no POST came twice", not came_twice(rig.services.values(), "POST"))
     for id in FIVE:
-        ids = [row["id"] for row in rig.net[id].do(rows, rig.nodes[id])]
+        ids = [row["id"] for row in rig.net[id].do(rig.nodes[id].admin.rows)]
         report.check(f"{id} lists each node once", sorted(ids) == sorted(FIVE), str(ids))
 
 
@@ -326,22 +322,21 @@ PARTS: dict[str, Part] = {
 
 def main() -> int:
     """Run the parts that were asked for; the exit status."""
-    parser = parts_parser(__doc__, PARTS)
-    parser.add_argument("--loss", type=int, default=20, help="percent of the packets that are lost (20)")
-    parser.add_argument("--loss-seconds", type=int, default=150, help="for how long (150)")
-    parser.add_argument("--partition-seconds", type=int, default=180, help="of each partition (180)")
-    options = chosen(parser, PARTS)
+    parser = Options(__doc__, PARTS)
+    parser.number("--loss", 20, "percent of the packets that are lost")
+    parser.number("--loss-seconds", 150, "for how long")
+    parser.number("--partition-seconds", 180, "of each partition")
+    options = parser.read()
     if lack := missing():
         print(f"netns: {lack}", file=sys.stderr)
         return 1
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the namespaces are removed
     report = Report()
     for part in options.parts:
         report.begin(part, PARTS[part])
         with tempfile.TemporaryDirectory(prefix="pico-netns-") as name, network() as net:
             rig = Rig(net, Path(name))
             try:
-                with report.judged(part, rig.bench):
+                with report.judged(part, rig.stage):
                     PARTS[part](rig, options, report)
             finally:
                 rig.close()
@@ -349,4 +344,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

@@ -28,12 +28,17 @@ SOURCES = (
     "LICENSE",
     "MANIFEST.in",
     "README.md",
+    "etc",
     "pico_twisted",
     "pyproject.toml",
     "setup.cfg",
     "setup.py",
     "twisted",
 )
+SHARED = ("pico.yaml", "pico-agent.yaml", "systemd/pico.service", "systemd/pico-agent.service")
+"""What an operator finds in share/pico_twisted of the environment: the files of etc/."""
+MOST_LINES = 27_300
+"""The lines of Python that the wheel may have: what is added has to be worth what is read with it."""
 OFFLINE = ("--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "--quiet")
 
 Twistd = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -65,6 +70,10 @@ class Environment:
     def install(self, *arguments: str) -> None:
         pip = [sys.executable, "-m", "pip", "--python", str(self.python), "install", *OFFLINE]
         run([*pip, *arguments], cwd=self.empty)
+
+    def shared(self, name: str) -> Path:
+        """A file that is for the operator of an installation."""
+        return self.directory / "share" / "pico_twisted" / name
 
     def picoctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The console script, as it was installed."""
@@ -137,17 +146,21 @@ def test_without_an_installation_there_are_no_commands(environment: Environment)
 
 
 def test_from_the_wheel(source: Path, environment: Environment) -> None:
-    """`pip install .`, and what is in the wheel."""
+    """`pip install .`, and what is in the wheel: the package, no more of it than is allowed, and the files of etc/."""
     wheel = build_wheel(source)
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
+        lines = sum(archive.read(name).count(b"\n") for name in names if name.endswith(".py"))
         (metadata_name,) = (name for name in names if name.endswith(".dist-info/METADATA"))
         metadata = Parser().parsestr(archive.read(metadata_name).decode())
     packaged = {str(path.relative_to(source)) for path in (source / "pico_twisted").rglob("*.py")}
     assert packaged <= names
     assert {"pico_twisted/py.typed", "twisted/plugins/pico_dropin.py"} <= names
     assert not {"twisted/__init__.py", "twisted/plugins/__init__.py"} & names
-    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"pico_twisted", "twisted"}
+    data = f"pico_twisted-{pico_twisted.__version__}.data"
+    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"pico_twisted", "twisted", data}
+    print(f"{lines} lines of Python in the wheel")
+    assert lines <= MOST_LINES
     assert any(name.endswith("LICENSE") for name in names)
     assert (metadata["Name"], metadata["Requires-Python"]) == ("pico_twisted", ">=3.11")
     assert "MIT" in (metadata["License"] or metadata["License-Expression"])
@@ -156,6 +169,36 @@ def test_from_the_wheel(source: Path, environment: Environment) -> None:
     environment.install(str(wheel))
     assert_both_commands_work(environment)
     assert_picoctl_works(environment)
+    for name in SHARED:
+        assert environment.shared(name).read_bytes() == (ROOT / "etc" / name).read_bytes()
+    for daemon in ([], ["--agent"]):
+        sample = environment.shared("pico-agent.yaml" if daemon else "pico.yaml")
+        assert environment.picoctl("check", *daemon, str(sample)).stdout == "configuration is valid\n"
+
+
+def test_from_the_sdist(tmp_path: Path) -> None:
+    """The source distribution has all that the tests, the demo and the benchmarks need: every test is found in it, and
+    the wheel that is built from it has the files of etc/."""
+    clone = tmp_path / "clone"
+    listed = run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).exists():
+            (clone / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, clone / name)
+    run([sys.executable, "-c", "from setuptools.build_meta import build_sdist; build_sdist('dist')"], cwd=clone)
+    (archive,) = (clone / "dist").glob("*.tar.gz")
+    shutil.unpack_archive(archive, tmp_path, filter="data")
+    (unpacked,) = tmp_path.glob("pico_twisted-*")
+    for folder in ("benchmarks", "demo", "etc", "tests", "tools"):
+        of_clone, of_sdist = (
+            {path.relative_to(top) for path in (top / folder).rglob("*") if path.is_file()} for top in (clone, unpacked)
+        )
+        assert of_clone == of_sdist
+    collect = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests"]
+    found = run(collect, cwd=unpacked, PYTHONPATH=str(unpacked)).stdout.splitlines()[-1]
+    assert re.match(r"[0-9]{4,} tests collected", found), found
+    with zipfile.ZipFile(build_wheel(unpacked)) as wheel:
+        assert all(any(one.endswith(f"share/pico_twisted/{name}") for one in wheel.namelist()) for name in SHARED)
 
 
 def test_editable(source: Path, environment: Environment) -> None:

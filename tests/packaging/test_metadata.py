@@ -13,7 +13,7 @@ from pathlib import Path
 import pico_twisted
 
 ROOT = Path(__file__).resolve().parents[2]
-OURS = {"pico_twisted", "tests", "benchmarks", "demo"}
+OURS = {"pico_twisted", "tests", "tools", "benchmarks", "demo"}
 PROVIDERS = packages_distributions()
 
 
@@ -85,7 +85,7 @@ def test_the_tests_have_what_they_import() -> None:
     """The extra `test` and the dependencies are enough for everything that runs in a clone."""
     options = setup_cfg()
     enough = declared(options["options"]["install_requires"], options["options.extras_require"]["test"])
-    assert imported("tests", "benchmarks", "demo") <= enough
+    assert imported("tests", "tools", "benchmarks", "demo") <= enough
 
 
 def test_every_requirement_has_a_lower_bound() -> None:

@@ -1,8 +1,8 @@
 """Measures what the test suite must not assert: times, and memory under long transfers. Run by `make soak`.
 
-    python tests/soak/run.py                      every part
-    python tests/soak/run.py latency memory       some of them
-    python tests/soak/run.py memory --size 200    with transfers of 200 MB
+    python -m tests.soak.run                      every part
+    python -m tests.soak.run latency memory       some of them
+    python -m tests.soak.run memory --size 200    with transfers of 200 MB
 
 Each part starts a node and an agent of its own as real processes, prints what it measured beside its bound, and the
 exit status is 1 when a bound was broken or a request failed.
@@ -22,18 +22,17 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
-
-from tests.peers import websocket  # noqa: E402
-from tests.peers.pipe import Ended  # noqa: E402
-from tests.soak.report import Report, chosen, parts_parser  # noqa: E402
-from tests.soak.sockets import Sockets  # noqa: E402
-from tests.system import wire  # noqa: E402
-from tests.system.harness import Bench, Node, Process, Tls  # noqa: E402
-from tests.system.load import Balancer, Load, Wrk  # noqa: E402
-from tests.system.service import Connection, Service, answer, chunk  # noqa: E402
+from tests.peers import websocket
+from tests.peers.pipe import Ended
+from tests.soak.sockets import Sockets
+from tests.system import wire
+from tests.system.load import Balancer, Load, Wrk
+from tests.system.service import Connection, Service, answer, chunk
+from tools.stage.certificates import Tls
+from tools.stage.nodes import Node
+from tools.stage.processes import Process
+from tools.stage.report import Options, Report, exit_status
+from tools.stage.stage import Stage
 
 MAX_GROWTH_MIB = 60.0
 MAX_CHUNK_MS = 100.0
@@ -49,19 +48,19 @@ PAUSE = threading.Event()  # never set: its `wait` is a pause
 class Rig:
     """A node, an agent with the endpoint `web`, and a recording service."""
 
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
         self.service = Service()
-        self.node = bench.node()
-        self.agent = bench.agent(self.node, {"web": self.service.address})
+        self.node = stage.node()
+        self.agent = stage.agent(self.node, {"web": self.service.address})
 
     def connect(self, receive_buffer: int | None = None) -> wire.Stream:
         """A client of the proxy port."""
-        tls = self.bench.tls
+        tls = self.stage.tls
         return wire.connect(self.node.proxy, tls=tls.context if tls else None, receive_buffer=receive_buffer)
 
     def close(self) -> None:
-        """The services; the processes belong to the bench."""
+        """The services; the processes belong to the stage."""
         self.service.close()
 
 
@@ -71,9 +70,9 @@ def head(line: str, *fields: str, endpoint: str = "web") -> bytes:
 
 
 @contextlib.contextmanager
-def rig_of(bench: Bench) -> Iterator[Rig]:
+def rig_of(stage: Stage) -> Iterator[Rig]:
     """A Rig, closed in the end."""
-    rig = Rig(bench)
+    rig = Rig(stage)
     try:
         yield rig
     finally:
@@ -83,9 +82,9 @@ def rig_of(bench: Bench) -> Iterator[Rig]:
 # -- times
 
 
-def latency(bench: Bench, options: argparse.Namespace, report: Report) -> None:
+def latency(stage: Stage, options: argparse.Namespace, report: Report) -> None:
     """How long a chunk takes from one end to the other, both ways, fast and at a byte a second."""
-    with rig_of(bench) as rig:
+    with rig_of(stage) as rig:
         for pause_s, count in ((0.02, 200), (1.0, options.seconds)):
             sent: list[float] = []
 
@@ -160,9 +159,9 @@ def latency(bench: Bench, options: argparse.Namespace, report: Report) -> None:
         report.times("a byte there and back over an upgrade", turns, 2 * MAX_CHUNK_MS)
 
 
-def disconnect(bench: Bench, options: argparse.Namespace, report: Report) -> None:
+def disconnect(stage: Stage, options: argparse.Namespace, report: Report) -> None:
     """How soon the service sees that its client has gone, waiting, reading and uploading."""
-    with rig_of(bench) as rig:
+    with rig_of(stage) as rig:
         for what in ("waiting", "reading", "uploading"):
             times = []
             for number in range(20):
@@ -203,15 +202,15 @@ def disconnect(bench: Bench, options: argparse.Namespace, report: Report) -> Non
             report.times(f"a client that leaves while {what} is seen", times, MAX_DISCONNECT_MS)
 
 
-def timeouts(bench: Bench, options: argparse.Namespace, report: Report) -> None:
+def timeouts(stage: Stage, options: argparse.Namespace, report: Report) -> None:
     """How long a client waits for its 504 when proxy.timeout, or the listener's, is a second."""
     service = Service(lambda connection: connection.linger())
     try:
         for name, node_timeout, agent_timeout in (("the node", "1s", "30s"), ("the agent", "30s", "1s")):
-            node = bench.node(settings={"proxy": {"timeout": node_timeout}})
-            agent = bench.agent(node, {"web": {"addr": service.address, "timeout": agent_timeout}})
+            node = stage.node(settings={"proxy": {"timeout": node_timeout}})
+            agent = stage.agent(node, {"web": {"addr": service.address, "timeout": agent_timeout}})
             for line in ("GET / HTTP/1.1", "POST / HTTP/1.1"):
-                client = wire.connect(node.proxy, tls=bench.tls.context if bench.tls else None)
+                client = wire.connect(node.proxy, tls=stage.tls.context if stage.tls else None)
                 begin = time.monotonic()
                 client.send(head(line, "Content-Length: 0"))
                 status = client.read_response().status
@@ -225,16 +224,16 @@ def timeouts(bench: Bench, options: argparse.Namespace, report: Report) -> None:
         service.close()
 
 
-def back(bench: Bench, options: argparse.Namespace, report: Report) -> None:
+def back(stage: Stage, options: argparse.Namespace, report: Report) -> None:
     """How soon an agent is back when its node returns after kill -9, and an endpoint gone after the agent's."""
     service = Service()
     try:
         returns, vanishes = [], []
         for number in range(5):
-            node = bench.node(f"node-{number}")
-            agent = bench.agent(node, {"web": service.address}, name=f"agent-{number}")
+            node = stage.node(f"node-{number}")
+            agent = stage.agent(node, {"web": service.address}, name=f"agent-{number}")
             node.kill()
-            again = bench.node(f"node-{number}", ports=node.ports, wait=False)
+            again = stage.node(f"node-{number}", ports=node.ports, wait=False)
             listening(again)
             begin = time.monotonic()
             registered(again, 1)
@@ -309,7 +308,7 @@ def paced(size: int, rate: float, move: Callable[[int], int]) -> float:
     return time.monotonic() - begin
 
 
-def memory(bench: Bench, options: argparse.Namespace, report: Report) -> None:
+def memory(stage: Stage, options: argparse.Namespace, report: Report) -> None:
     """A long download with a slow reader, a long upload to a slow service and idle WebSockets, all at once."""
     size, rate = options.size * 1_000_000, options.rate * 1_000_000
     wanted = hashlib.blake2b()
@@ -332,10 +331,10 @@ def memory(bench: Bench, options: argparse.Namespace, report: Report) -> None:
             else:
                 connection.send(answer(b"small"))
 
-    with rig_of(bench) as rig, contextlib.closing(Sockets()) as sockets:
+    with rig_of(stage) as rig, contextlib.closing(Sockets()) as sockets:
         rig.service.script = script
-        more = bench.agent(rig.node, {"sockets": f"127.0.0.1:{sockets.port}"}, name="agent-2")
-        context = bench.tls.context if bench.tls else None
+        more = stage.agent(rig.node, {"sockets": f"127.0.0.1:{sockets.port}"}, name="agent-2")
+        context = stage.tls.context if stage.tls else None
         for _ in range(50):
             client = rig.connect()
             client.send(head("GET /small HTTP/1.1"))
@@ -438,14 +437,14 @@ def slowly_read(stream: wire.Stream, size: int, rate: float) -> str:
 # -- load
 
 
-def load(bench: Bench, options: argparse.Namespace, report: Report) -> None:
+def load(stage: Stage, options: argparse.Namespace, report: Report) -> None:
     """wrk and keep-alive clients through SIGTERM to one of two agents, and to one of two nodes."""
     one, two = Service(), Service()
-    context = bench.tls.context if bench.tls else None
+    context = stage.tls.context if stage.tls else None
     try:
-        node = bench.node("node-1")
-        first = bench.agent(node, {"web": one.address}, name="agent-1")
-        bench.agent(node, {"web": two.address}, name="agent-2")
+        node = stage.node("node-1")
+        first = stage.agent(node, {"web": one.address}, name="agent-1")
+        stage.agent(node, {"web": two.address}, name="agent-2")
         wrk = Wrk(node.url(), "web", seconds=options.seconds, connections=32)
         clients = Load([node.proxy], "web", tls=context)
         clients.wait_more(500, 120)
@@ -457,10 +456,10 @@ def load(bench: Bench, options: argparse.Namespace, report: Report) -> None:
         report.line("SIGTERM to an agent: failed requests of wrk", result.failed, 0, "")
         report.check(f"SIGTERM to an agent: {clients.done} others", not clients.failures, str(clients.failures[:3]))
 
-        other = bench.node("node-2")
-        bench.agent(other, {"web": one.address}, name="agent-3")
+        other = stage.node("node-2")
+        stage.agent(other, {"web": one.address}, name="agent-3")
         balancer = Balancer([node.proxy, other.proxy])
-        scheme = "https" if bench.tls else "http"
+        scheme = "https" if stage.tls else "http"
         wrk = Wrk(f"{scheme}://127.0.0.1:{balancer.port}/", "web", seconds=options.seconds, connections=32)
         clients = Load([node.proxy, other.proxy], "web", tls=context)
         clients.wait_more(500, 120)
@@ -489,13 +488,13 @@ PARTS = {
 
 def main() -> int:
     """Run the parts that were asked for; the exit status."""
-    parser = parts_parser(__doc__, PARTS)
-    parser.add_argument("--size", type=int, default=2000, help="megabytes of each long transfer (2000)")
+    parser = Options(__doc__, PARTS)
+    parser.number("--size", 2000, "megabytes of each long transfer")
     parser.add_argument("--rate", type=float, default=40.0, help="megabytes a second of the slow ends (40)")
-    parser.add_argument("--websockets", type=int, default=1000, help="idle WebSockets (1000)")
-    parser.add_argument("--seconds", type=int, default=10, help="of a run of wrk, and of single bytes (10)")
+    parser.number("--websockets", 1000, "idle WebSockets")
+    parser.number("--seconds", 10, "of a run of wrk, and of single bytes")
     parser.add_argument("--tls", action="store_true", help="TLS on all ports")
-    options = chosen(parser, PARTS)
+    options = parser.read()
     if shutil.which("wrk") is None and "load" in options.parts:
         parser.error("wrk is not installed")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -507,14 +506,14 @@ def main() -> int:
         tls = Tls.make(directory) if options.tls else None
         for part in options.parts:
             report.begin(part, PARTS[part])
-            bench = Bench(directory, tls)
+            stage = Stage(directory, tls)
             try:
-                with report.judged(part, bench):
-                    PARTS[part](bench, options, report)
+                with report.judged(part, stage):
+                    PARTS[part](stage, options, report)
             finally:
-                bench.close()
+                stage.close()
     return report.end("soak")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

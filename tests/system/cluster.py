@@ -3,55 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import json
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from tests.system.harness import (
-    PATIENCE_S,
-    Agent,
-    Bench,
-    Json,
-    Node,
-    Ports,
-    Settings,
-    Tls,
-    free_port,
-    merged,
-    wait_until,
-)
+from tools.stage.asking import Json
+from tools.stage.certificates import Tls
+from tools.stage.nodes import Agent, Node, Settings, merged
+from tools.stage.ports import Ports
+from tools.stage.stage import Stage
+from tools.stage.waiting import PATIENCE_S, wait_until
 
 FIVE = ("n1", "n2", "n3", "n4", "n5")
 SECRET = "the-tests-own-cluster-secret"
 _WATCH_S = 0.05
 
 
-def rows(node: Node) -> list[dict[str, Any]]:
-    """The nodes that a node lists; none while it does not answer."""
-    try:
-        listed: list[dict[str, Any]] = node.admin.json("/status/cluster/nodes")
-    except (OSError, http.client.HTTPException):
-        return []
-    return listed
-
-
-def statuses(node: Node) -> dict[str, str]:
-    """The status of each node that a node lists, by ID."""
-    return {row["id"]: row["status"] for row in rows(node)}
-
-
 def detail(node: Node, id: str) -> Json:
     """What a node says of one node; empty when it does not know it, or does not answer."""
-    try:
-        status, _, body = node.admin.get(f"/status/cluster/nodes/{id}")
-    except (OSError, http.client.HTTPException):
-        return {}
-    return json.loads(body) if status == 200 else {}
+    return node.admin.try_json(f"/status/cluster/nodes/{id}") or {}
 
 
 def registrations(node: Node, id: str, endpoint: str) -> int:
@@ -73,7 +45,7 @@ class Cluster:
     """
 
     def __init__(self, directory: Path, tls: Tls | None = None, settings: Settings | None = None) -> None:
-        self.bench = Bench(directory, tls)
+        self.stage = Stage(directory, tls)
         self.nodes: dict[str, Node] = {}
         self._settings = settings or {}
         self._ports: dict[str, Ports] = {}
@@ -85,11 +57,8 @@ class Cluster:
 
     def ports(self, id: str) -> Ports:
         """The ports of a node, the same each time that it is started."""
-        while id not in self._ports:
-            ports = Ports.pick()
-            taken = {number for one in self._ports.values() for number in vars(one).values()}
-            if not taken & set(vars(ports).values()):
-                self._ports[id] = ports
+        if id not in self._ports:
+            self._ports[id] = Ports.pick(frozenset().union(*(ports.numbers for ports in self._ports.values())))
         return self._ports[id]
 
     def gossip_address(self, id: str) -> str:
@@ -105,16 +74,10 @@ class Cluster:
             alias: the name of a process with ports of its own that has the same node ID.
         """
         base = merged(self._settings, {"cluster": {"node_id": id}})
-        node = Node(
-            self.ports(alias or id),
-            self.bench.tls,
-            merged(base, settings or {}),
-            self.bench.directory,
-            alias or id,
-            prelude,
+        name = alias or id
+        node = self.nodes[name] = self.stage.node(
+            name, merged(base, settings or {}), ports=self.ports(name), wait=False, prelude=prelude
         )
-        self.bench.processes.append(node)
-        self.nodes[alias or id] = node
         return node
 
     def start(self, *ids: str, settings: Settings | None = None, prelude: str = "") -> None:
@@ -144,7 +107,7 @@ class Cluster:
         settings: Settings | None = None,
     ) -> Agent:
         """Start an agent that connects to one of these nodes."""
-        return self.bench.agent([self.nodes[id] for id in ids], listeners, settings, name=name)
+        return self.stage.agent([self.nodes[id] for id in ids], listeners, settings, name=name)
 
     # -- what the nodes believe
 
@@ -160,15 +123,15 @@ class Cluster:
     def wait_view(self, node: Node, wanted: Mapping[str, str], timeout: float = PATIENCE_S) -> None:
         """Wait until a node lists exactly these nodes with these statuses."""
         try:
-            wait_until(lambda: statuses(node) == wanted, f"{node.name} to list {dict(wanted)}", timeout)
+            wait_until(lambda: node.admin.statuses() == wanted, f"{node.name} to list {dict(wanted)}", timeout)
         except TimeoutError as error:
-            raise TimeoutError(f"{error}; it lists {statuses(node)}") from None
+            raise TimeoutError(f"{error}; it lists {node.admin.statuses()}") from None
 
     def wait_status(self, id: str, *wanted: str, timeout: float = PATIENCE_S) -> None:
         """Wait until each other node that runs lists a node with one of these statuses."""
         for node in self.running(but=[id]):
             what = f"{node.name} to list {id} as {' or '.join(wanted)}"
-            wait_until(lambda node=node: statuses(node).get(id) in wanted, what, timeout)  # type: ignore[misc]
+            wait_until(lambda node=node: node.admin.statuses().get(id) in wanted, what, timeout)  # type: ignore[misc]
 
     def wait_endpoint(self, id: str, endpoint: str, count: int = 1, timeout: float = PATIENCE_S) -> None:
         """Wait until each node that runs believes a node to hold so many registrations of an endpoint."""
@@ -191,7 +154,7 @@ class Cluster:
 
     def close(self) -> None:
         """End every process."""
-        self.bench.close()
+        self.stage.close()
 
 
 @contextlib.contextmanager
@@ -200,14 +163,9 @@ def running_cluster(directory: Path, tls: Tls | None = None, settings: Settings 
     cluster = Cluster(directory, tls, settings)
     try:
         yield cluster
-        assert cluster.bench.new_faults() == []
+        assert cluster.stage.new_faults() == []
     finally:
         cluster.close()
-
-
-def unused_address() -> str:
-    """An address where nobody listens."""
-    return f"127.0.0.1:{free_port()}"
 
 
 @dataclass(frozen=True)
@@ -236,7 +194,7 @@ class Watch:
     def _look(self, node: Node) -> None:
         last: tuple[tuple[str, str], ...] = ()
         while not self._stop.wait(_WATCH_S):
-            found = tuple((row["id"], row["status"]) for row in rows(node))
+            found = tuple((row["id"], row["status"]) for row in node.admin.rows())
             if found and found != last:
                 last = found
                 self.seen.append(Seen(time.monotonic(), node.name, found))

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.system.cluster import SECRET, Cluster, running_cluster
-from tests.system.harness import Bench, Tls
 from tests.system.hostile import Target
 from tests.system.service import Service, answer
 from tests.system.stack import SHAPES, Stack
+from tools.stage.certificates import Tls
+from tools.stage.stage import Stage
 
 
 @pytest.hookimpl(wrapper=True)
@@ -21,11 +22,11 @@ def pytest_runtest_makereport(
     """Show the output of the processes beside a failure."""
     report = yield
     if report.failed:
-        bench = getattr(item, "funcargs", {}).get("bench")
+        stage = getattr(item, "funcargs", {}).get("stage")
         rigs = [
             getattr(item, "funcargs", {}).get(name) for name in ("stack", "short_stack", "rig", "cluster", "target")
         ]
-        for holder in (bench, *(rig.bench for rig in rigs if rig is not None)):
+        for holder in (stage, *(rig.stage for rig in rigs if rig is not None)):
             if holder is not None:
                 report.sections.append(("output of the processes", holder.tail()))
     return report
@@ -62,9 +63,9 @@ def stack(running_stack: Stack) -> Iterator[Stack]:
 
 
 @pytest.fixture(params=["plain", "tls"])
-def bench(request: pytest.FixtureRequest, tmp_path: Path, certificates: Tls) -> Iterator[Bench]:
+def stage(request: pytest.FixtureRequest, tmp_path: Path, certificates: Tls) -> Iterator[Stage]:
     """For tests that start processes of their own; every test runs without and with TLS."""
-    result = Bench(tmp_path, certificates if request.param == "tls" else None)
+    result = Stage(tmp_path, certificates if request.param == "tls" else None)
     try:
         yield result
         assert result.new_faults() == []

@@ -8,7 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.system.harness import Json, Tls
+from tools.stage.asking import Json
+from tools.stage.certificates import Tls
 
 
 @dataclass(frozen=True)

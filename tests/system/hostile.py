@@ -14,8 +14,8 @@ from tests.peers import v2
 from tests.peers.link import Claim, Node
 from tests.system import wire
 from tests.system.cluster import Cluster
-from tests.system.harness import Bench
 from tests.system.service import Service
+from tools.stage.stage import Stage
 
 OTHER_SECRET = "another-secret-of-another-cluster"
 
@@ -51,9 +51,9 @@ class Target:
         self._before: dict[str, Any] = {}
 
     @property
-    def bench(self) -> Bench:
+    def stage(self) -> Stage:
         """Its processes."""
-        return self.cluster.bench
+        return self.cluster.stage
 
     def claim(self, **changes: Any) -> Claim:
         """An honest claim of a third node, or one with something wrong in it."""
@@ -102,7 +102,7 @@ class Target:
         assert self.state() == self._before
         for node in (self.n1, self.n2):
             assert self.ask(node, "x-pico-endpoint: web").status == 200
-        assert self.bench.new_faults() == []
+        assert self.stage.new_faults() == []
         self.close()
 
     def close(self) -> None:

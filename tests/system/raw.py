@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tests.peers import v2
-from tests.system.harness import wait_until
 from tests.system.service import answer
 from tests.system.stack import Stack
 from tests.system.wire import Stream
+from tools.stage.waiting import wait_until
 
 OK = answer(b"ok")
 

@@ -21,8 +21,12 @@ from tests.peers.pipe import PATIENCE_S
 from tests.system import wire
 from tests.system.cluster import SECRET
 from tests.system.curl import CurlAnswer, curl
-from tests.system.harness import Bench, Node, Process, Settings, Tls, merged, wait_until
 from tests.system.service import Service
+from tools.stage.certificates import Tls
+from tools.stage.nodes import Node, Settings, merged
+from tools.stage.processes import Process
+from tools.stage.stage import Stage
+from tools.stage.waiting import wait_until
 
 # Each test gets the next service in turn: what a test left in the agent's pool of connections is long gone when its
 # service is lent again.
@@ -70,7 +74,7 @@ class Stack:
         self.directory = directory
         self.tls = certificates if has_tls(shape) else None
         self.two_nodes = shape.startswith("two")
-        self.bench = Bench(directory, self.tls)
+        self.stage = Stage(directory, self.tls)
         self._settings = (node or {}, agent or {})
         self._services = [Service(endpoint=f"svc-{number}") for number in range(SERVICES)]
         self._turn = itertools.cycle(self._services)
@@ -85,12 +89,12 @@ class Stack:
         if self.two_nodes and self.tls is not None:
             cluster = {"secrets": [SECRET], "tls": {**self.tls.section, "ca": str(self.tls.authority.ca)}}
         settings = merged(self._settings[0], {"cluster": cluster})
-        self.node = self.agents_node = self.bench.node("node-1", settings)
+        self.node = self.agents_node = self.stage.node("node-1", settings)
         if self.two_nodes:
             join = {"cluster": {"join": [f"127.0.0.1:{self.node.ports.gossip}"]}}
-            self.agents_node = self.bench.node("node-2", merged(settings, join))
+            self.agents_node = self.stage.node("node-2", merged(settings, join))
         listeners = {service.endpoint: service.address for service in self._services}
-        self.agent = self.bench.agent(self.agents_node, listeners, self._settings[1])
+        self.agent = self.stage.agent(self.agents_node, listeners, self._settings[1])
 
     @property
     def processes(self) -> list[Process]:
@@ -107,11 +111,11 @@ class Stack:
     def begin(self) -> None:
         """Before a test: a fresh service, and living processes even if the last test killed one."""
         if not all(process.running for process in self.processes):
-            self.bench.close()
-            self.bench = Bench(self.directory, self.tls)
+            self.stage.close()
+            self.stage = Stage(self.directory, self.tls)
             self._start()
         self.wait_endpoints([service.endpoint for service in self._services])
-        self.bench.new_faults()
+        self.stage.new_faults()
         self.service = next(self._turn)
         self.service.reset()
 
@@ -125,8 +129,8 @@ class Stack:
         errors = self.service.errors()
         self.service.reset()
         assert errors == [], errors
-        assert all(process.running for process in self.processes), self.bench.tail()
-        assert (faults := self.bench.new_faults()) == [], faults
+        assert all(process.running for process in self.processes), self.stage.tail()
+        assert (faults := self.stage.new_faults()) == [], faults
 
     def check_idle(self) -> None:
         """Wait until no node has a call in progress or bytes in its hands, when all tests are over."""
@@ -140,7 +144,7 @@ class Stack:
 
     def close(self) -> None:
         """The end."""
-        self.bench.close()
+        self.stage.close()
         for service in self._services:
             service.close()
 

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from tests.system.curl import curl
-from tests.system.harness import Admin, Bench, free_port, wait_until
 from tests.system.service import Service, answer
 from tests.system.stack import Stack
 from tests.system.wire import connect
+from tools.stage.asking import Admin
+from tools.stage.ports import free_port
+from tools.stage.stage import Stage
+from tools.stage.waiting import wait_until
 
 
 def test_health_and_ready(stack: Stack) -> None:
@@ -124,13 +127,13 @@ def test_metrics(stack: Stack) -> None:
     assert any(name.startswith("python_") for name in names)
 
 
-def test_the_agents_admin_port(bench: Bench) -> None:
+def test_the_agents_admin_port(stage: Stage) -> None:
     """Off by default; when set, /health and /metrics of the agent."""
     service = Service()
     port = free_port()
     try:
-        node = bench.node()
-        agent = bench.agent(node, {"web": service.address}, {"admin": {"bind_addr": f"127.0.0.1:{port}"}})
+        node = stage.node()
+        agent = stage.agent(node, {"web": service.address}, {"admin": {"bind_addr": f"127.0.0.1:{port}"}})
         admin = Admin(port, None)
         assert admin.get("/health")[0] == 200
         assert "pico_" in admin.get("/metrics")[2].decode()
@@ -203,13 +206,13 @@ def test_every_line_is_json(stack: Stack) -> None:
         assert all("level" in item for item in process.records)
 
 
-@pytest.mark.parametrize("bench", ["plain"], indirect=True)
-def test_text_logs(bench: Bench) -> None:
+@pytest.mark.parametrize("stage", ["plain"], indirect=True)
+def test_text_logs(stage: Stage) -> None:
     """log.format: text is no JSON; an access log that is off writes no line for a request."""
     service = Service()
     try:
-        node = bench.node(settings={"log": {"format": "text"}, "proxy": {"access_log": False}})
-        bench.agent(node, {"web": service.address})
+        node = stage.node(settings={"log": {"format": "text"}, "proxy": {"access_log": False}})
+        stage.agent(node, {"web": service.address})
         client = connect(node.proxy)
         client.send(b"GET /unlogged HTTP/1.1\r\nHost: web.example\r\n\r\n")
         assert client.read_response().status == 200

@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 
 from tests.system.asking import Asking, came_twice
-from tests.system.cluster import FIVE, Cluster, Watch, registrations, statuses
-from tests.system.harness import PATIENCE_S, wait_until
+from tests.system.cluster import FIVE, Cluster, Watch, registrations
 from tests.system.service import Service
+from tools.stage.waiting import PATIENCE_S, wait_until
 
 
 def test_kill_9_under_load(cluster: Cluster, one: Service, two: Service) -> None:
@@ -39,7 +39,7 @@ def test_kill_9_under_load(cluster: Cluster, one: Service, two: Service) -> None
     for node in cluster.running():
         assert watch.statuses(node.name, "n1") == ["active", "unreachable"]
         assert registrations(node, "n1", "web") == 0, "what it held is not there any more"
-        assert statuses(node) == {id: "unreachable" if id == "n1" else "active" for id in FIVE}
+        assert node.admin.statuses() == {id: "unreachable" if id == "n1" else "active" for id in FIVE}
 
 
 def test_the_only_agent_goes_elsewhere(cluster: Cluster, one: Service) -> None:

@@ -15,8 +15,9 @@ from pico_twisted.core.gossip.sealing import Sealer
 from tests.peers import frames, v2, websocket
 from tests.peers.frames import HTTP, NOT_SUPPORTED, RESPONSE, SYNC, TCP
 from tests.peers.link import PATH, Node, sync
-from tests.system.harness import short, wait_until
 from tests.system.hostile import OTHER_SECRET, UPGRADE, Target
+from tests.system.names import short
+from tools.stage.waiting import wait_until
 
 FOREVER = 1_999_999_999_999
 """A generation that none of the tests' nodes reaches."""

@@ -14,8 +14,8 @@ from tests.peers.frames import HEARTBEAT, HTTP, MORE, NOT_SUPPORTED, RESPONSE, S
 from tests.peers.link import PATH, Node, sync
 from tests.peers.pipe import Ended
 from tests.system.cluster import SECRET
-from tests.system.harness import short
 from tests.system.hostile import OTHER_SECRET, UPGRADE, WITH_SECRET, Target
+from tests.system.names import short
 from tests.system.service import answer
 
 

@@ -6,10 +6,11 @@ import re
 
 import pytest
 
-from tests.system.cluster import Cluster, Watch, rows
+from tests.system.cluster import Cluster, Watch
 from tests.system.curl import curl
-from tests.system.harness import CLOCK_BACK, wait_until
 from tests.system.service import Service
+from tools.stage.processes import CLOCK_BACK
+from tools.stage.waiting import wait_until
 
 THREE = ("n1", "n2", "n3")
 
@@ -32,7 +33,7 @@ def test_a_restart(cluster: Cluster, one: Service, end: str, prelude: str) -> No
     again.wait_endpoint("web")
     cluster.wait_endpoint("n1", "web")
     for node in cluster.running():
-        answer = curl(node.url("/"), "-H", "x-pico-endpoint: web", directory=cluster.bench.directory)
+        answer = curl(node.url("/"), "-H", "x-pico-endpoint: web", directory=cluster.stage.directory)
         assert (answer.status, answer.body) == (200, b"one")
     wait_until(lambda: all(_lives_on(cluster, id) for id in THREE), "heartbeats of the new life")
     cluster.wait_all(THREE)
@@ -63,7 +64,7 @@ def test_nothing_of_the_last_life_is_left(cluster: Cluster, one: Service) -> Non
     cluster.agent(["n1"], {"web": one.address}, name="agent-2")
     cluster.wait_endpoint("n1", "web")
     cluster.wait_endpoint("n1", "old", 0)
-    answer = curl(cluster["n2"].url("/"), "-H", "x-pico-endpoint: old", directory=cluster.bench.directory)
+    answer = curl(cluster["n2"].url("/"), "-H", "x-pico-endpoint: old", directory=cluster.stage.directory)
     assert (answer.status, answer.json) == (502, {"error": "no available upstreams"})
 
 
@@ -81,7 +82,7 @@ def test_two_processes_with_one_id(cluster: Cluster, prelude: str) -> None:
     wait_until(lambda: stayed.admin.status("/ready") == 200, "the other one to be ready")
     for id in ("n2", "n3"):
         cluster.wait_view(cluster[id], dict.fromkeys(THREE, "active"))
-        (row,) = [row for row in rows(cluster[id]) if row["id"] == "n1"]
+        (row,) = [row for row in cluster[id].admin.rows() if row["id"] == "n1"]
         wait_until(lambda id=id: _address(cluster, id) == stayed.ports.gossip, "the address of who stays")  # type: ignore[misc]
         assert row
     watch.stop()
@@ -90,5 +91,5 @@ def test_two_processes_with_one_id(cluster: Cluster, prelude: str) -> None:
 
 
 def _address(cluster: Cluster, id: str) -> int:
-    (row,) = [row for row in rows(cluster[id]) if row["id"] == "n1"]
+    (row,) = [row for row in cluster[id].admin.rows() if row["id"] == "n1"]
     return int(row["gossip_addr"].rpartition(":")[2])

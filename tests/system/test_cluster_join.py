@@ -6,10 +6,12 @@ import json
 
 import pytest
 
-from tests.system.cluster import Cluster, detail, statuses, unused_address
+from tests.system.cluster import Cluster, detail
 from tests.system.curl import curl
-from tests.system.harness import Node, Settings, wait_until
 from tests.system.service import Service
+from tools.stage.nodes import Node, Settings
+from tools.stage.ports import unused_address
+from tools.stage.waiting import wait_until
 
 
 def joining(*addresses: str, **more: object) -> Settings:
@@ -19,7 +21,7 @@ def joining(*addresses: str, **more: object) -> Settings:
 
 def asked(cluster: Cluster, node: Node, endpoint: str = "web") -> int:
     """The status of a request to a node."""
-    return curl(node.url("/"), "-H", f"x-pico-endpoint: {endpoint}", directory=cluster.bench.directory).status
+    return curl(node.url("/"), "-H", f"x-pico-endpoint: {endpoint}", directory=cluster.stage.directory).status
 
 
 def test_names_dead_seeds_and_its_own_address(cluster: Cluster, one: Service) -> None:
@@ -28,7 +30,7 @@ def test_names_dead_seeds_and_its_own_address(cluster: Cluster, one: Service) ->
     seeds = [unused_address(), "no-such-name.invalid", cluster.gossip_address("n2")]
     seeds.append(f"localhost:{cluster.ports('n1').gossip}")
     cluster.launch("n2", joining(*seeds)).wait_ready()
-    assert statuses(cluster["n2"]) == {"n1": "active", "n2": "active"}
+    assert cluster["n2"].admin.statuses() == {"n1": "active", "n2": "active"}
     cluster.wait_all(("n1", "n2"))
     cluster.agent(["n1"], {"web": one.address})
     cluster.wait_endpoint("n1", "web")

@@ -10,10 +10,11 @@ import pytest
 
 from tests.ctl.harness import picoctl
 from tests.system.asking import Asking
-from tests.system.cluster import FIVE, Cluster, rows, running_cluster, statuses
+from tests.system.cluster import FIVE, Cluster, running_cluster
 from tests.system.curl import CurlAnswer, curl
-from tests.system.harness import Node, wait_until
 from tests.system.service import Service
+from tools.stage.nodes import Node
+from tools.stage.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -28,17 +29,17 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def no_agents(cluster: Cluster) -> Iterator[None]:
     """End the test's agents."""
     yield
-    for process in list(cluster.bench.processes):
+    for process in list(cluster.stage.processes):
         if process not in cluster.nodes.values():
             process.close()
-            cluster.bench.processes.remove(process)
+            cluster.stage.processes.remove(process)
     for node in cluster.running():
-        wait_until(lambda node=node: not any(row["upstreams"] for row in rows(node)), "no upstreams")  # type: ignore[misc]
+        wait_until(lambda node=node: not any(row["upstreams"] for row in node.admin.rows()), "no upstreams")  # type: ignore[misc]
 
 
 def ask(cluster: Cluster, node: Node, endpoint: str = "web") -> CurlAnswer:
     """One request."""
-    return curl(node.url("/"), "-H", f"x-pico-endpoint: {endpoint}", directory=cluster.bench.directory)
+    return curl(node.url("/"), "-H", f"x-pico-endpoint: {endpoint}", directory=cluster.stage.directory)
 
 
 def routed(node: Node, askings: Asking) -> Counter[str]:
@@ -59,7 +60,7 @@ def test_all_serve_what_one_holds(cluster: Cluster, one: Service) -> None:
     cluster.wait_endpoint("n1", "web")
     for node in cluster.running():
         assert ask(cluster, node).body == b"one"
-        by_host = curl(node.url("/"), "-H", "Host: WEB.pico.example", directory=cluster.bench.directory)
+        by_host = curl(node.url("/"), "-H", "Host: WEB.pico.example", directory=cluster.stage.directory)
         assert by_host.body == b"one"
     agent.terminate()
     assert agent.wait_exit() == 0
@@ -78,7 +79,7 @@ def test_counts(cluster: Cluster, one: Service, two: Service) -> None:
     cluster.wait_endpoint("n1", "api", 1)
     cluster.wait_endpoint("n2", "web", 1)
     for node in cluster.running():
-        counts = {row["id"]: (row["endpoints"], row["upstreams"]) for row in rows(node)}
+        counts = {row["id"]: (row["endpoints"], row["upstreams"]) for row in node.admin.rows()}
         assert counts == {"n1": (2, 3), "n2": (1, 1), "n3": (0, 0), "n4": (0, 0), "n5": (0, 0)}
     second.kill()
     cluster.wait_endpoint("n1", "web", 1)
@@ -134,7 +135,7 @@ def test_the_admin_port_of_another_node(cluster: Cluster, one: Service) -> None:
     done = picoctl("status", "endpoints", "--json", "--admin", url, "--forward", "n3")
     assert (done.returncode, json.loads(done.stdout)) == (0, {"web": 1})
     shown = json.loads(picoctl("status", "nodes", "--json", "--admin", url).stdout)
-    assert {row["id"]: row["status"] for row in shown} == statuses(cluster["n1"])
+    assert {row["id"]: row["status"] for row in shown} == cluster["n1"].admin.statuses()
 
 
 def test_metrics(cluster: Cluster, one: Service) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.system.asking import Asking
-from tests.system.cluster import SECRET, Cluster, running_cluster, statuses
+from tests.system.cluster import SECRET, Cluster, running_cluster
 from tests.system.curl import curl
-from tests.system.harness import Settings, Tls
 from tests.system.service import Service
+from tools.stage.certificates import Tls
+from tools.stage.nodes import Settings
 
 THREE = ("n1", "n2", "n3")
 OTHER = "another-secret-of-another-cluster"
@@ -55,7 +56,7 @@ def test_rotation_under_load(cluster: Cluster, one: Service) -> None:
         asking.check()
     for node in cluster.running():
         assert not [record for record in node.records if record.get("status") == "unreachable"]
-        assert "n5" not in statuses(node)
+        assert "n5" not in node.admin.statuses()
 
 
 WRONG_SECRET = "sealed with a secret that this node does not have, or not sealed though it must be"
@@ -93,7 +94,7 @@ def test_outsiders(cluster: Cluster, ours: Settings, outsiders: list[tuple[Setti
         assert "could not join" in outsider.output
         cluster["n1"].wait_output(reason)
     for id in ("n1", "n2"):
-        assert statuses(cluster[id]) == {"n1": "active", "n2": "active"}
+        assert cluster[id].admin.statuses() == {"n1": "active", "n2": "active"}
         assert cluster[id].admin.metric("pico_gossip_dropped_total") > 0
 
 

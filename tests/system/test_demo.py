@@ -12,9 +12,11 @@ import socket
 import subprocess
 import sys
 
-from tests.system.harness import PATIENCE_S, ROOT, runs, wait_until
+from tools.stage.kernel import runs
+from tools.stage.processes import ROOT
+from tools.stage.waiting import PATIENCE_S, wait_until
 
-COMMAND = [sys.executable, str(ROOT / "demo" / "run.py")]
+COMMAND = [sys.executable, "-m", "demo.run"]
 
 
 def processes_of(output: str) -> list[int]:
@@ -30,7 +32,7 @@ def wait_ended(pids: list[int]) -> None:
 def run_demo() -> str:
     """Run the whole demo without a terminal; what it printed, which must be a success."""
     run = subprocess.run(
-        COMMAND, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=4 * PATIENCE_S, check=False
+        COMMAND, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=4 * PATIENCE_S, check=False
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stderr == ""
@@ -86,7 +88,7 @@ def test_ports_that_are_taken() -> None:
 
 def test_interrupted_while_it_starts() -> None:
     """Ctrl-C before the requests leaves no process, and is no success."""
-    with subprocess.Popen(COMMAND, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as demo:
+    with subprocess.Popen(COMMAND, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as demo:
         assert demo.stdout is not None
         output = ""
         while "process" not in output:
@@ -102,7 +104,7 @@ def test_interrupted_while_it_starts() -> None:
 
 def test_killed() -> None:
     """Even a demo that is killed with SIGKILL takes its processes with it."""
-    with subprocess.Popen(COMMAND, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as demo:
+    with subprocess.Popen(COMMAND, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as demo:
         assert demo.stdout is not None
         output = ""
         while "agent-3 is registered" not in output:
@@ -127,7 +129,7 @@ def test_on_a_terminal_it_follows_the_logs() -> None:
             assert readable, output
             output += os.read(ours, 65536).decode().replace("\r\n", "\n")
 
-    demo = subprocess.Popen(COMMAND, stdin=its, stdout=its, stderr=its, start_new_session=True)
+    demo = subprocess.Popen(COMMAND, cwd=ROOT, stdin=its, stdout=its, stderr=its, start_new_session=True)
     try:
         os.close(its)
         read_until("Ctrl-C ends everything")

@@ -12,10 +12,14 @@ import pytest
 from tests.peers import v2, websocket
 from tests.peers.pipe import PATIENCE_S, Ended
 from tests.system.curl import CurlAnswer
-from tests.system.harness import Bench, Settings, Tls, free_port, wait_until
 from tests.system.service import Connection, Service, answer
 from tests.system.stack import SHAPES, Stack
 from tests.system.wire import Broken, Response, Stream, connect
+from tools.stage.certificates import Tls
+from tools.stage.nodes import Settings
+from tools.stage.ports import free_port
+from tools.stage.stage import Stage
+from tools.stage.waiting import wait_until
 
 UNREACHABLE = "upstream unreachable"
 
@@ -75,11 +79,11 @@ def test_an_error_keeps_the_connection(stack: Stack) -> None:
     assert client.read_response().status == 200
 
 
-def test_a_service_that_is_not_there(bench: Bench) -> None:
+def test_a_service_that_is_not_there(stage: Stage) -> None:
     """Connection refused by the service: 502, and the hop that says so is the agent."""
-    node = bench.node()
-    bench.agent(node, {"gone": f"127.0.0.1:{free_port()}"})
-    client = connect(node.proxy, tls=bench.tls.context if bench.tls else None)
+    node = stage.node()
+    stage.agent(node, {"gone": f"127.0.0.1:{free_port()}"})
+    client = connect(node.proxy, tls=stage.tls.context if stage.tls else None)
     for head in (b"GET / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\nContent-Length: 3\r\n"):
         client.send(head + b"Host: gone.example\r\n\r\n" + (b"abc" if b"POST" in head else b""))
         check(client.read_response(), 502, UNREACHABLE, "agent-1")
@@ -225,13 +229,13 @@ def test_no_answer_of_a_peer_in_time(short_stack: Stack) -> None:
     check(client.read_response(), 504, "upstream timeout")
 
 
-def test_the_timeout_of_a_listener(bench: Bench) -> None:
+def test_the_timeout_of_a_listener(stage: Stage) -> None:
     """The agent's own timeout for a service answers 504 in the agent's name, well before the node's."""
     service = Service(lambda connection: connection.linger())
     try:
-        node = bench.node()
-        bench.agent(node, {"mute": {"addr": service.address, "timeout": "300ms"}})
-        client = connect(node.proxy, tls=bench.tls.context if bench.tls else None)
+        node = stage.node()
+        stage.agent(node, {"mute": {"addr": service.address, "timeout": "300ms"}})
+        client = connect(node.proxy, tls=stage.tls.context if stage.tls else None)
         client.send(b"GET / HTTP/1.1\r\nHost: mute.example\r\n\r\n")
         check(client.read_response(), 504, "upstream timeout", "agent-1")
         client.close()
@@ -359,11 +363,11 @@ def test_too_many_calls(short_stack: Stack) -> None:
     wait_until(room, "room for a call")
 
 
-def test_limits_of_sessions_and_connections(bench: Bench) -> None:
+def test_limits_of_sessions_and_connections(stage: Stage) -> None:
     """Too many sessions: refused in JSON. Too many connections: closed. Too many calls for a session: 503."""
     limits = {"sessions": 1, "connections": 2, "calls_per_session": 1}
-    node = bench.node(settings={"limits": limits})
-    context = bench.tls.context if bench.tls else None
+    node = stage.node(settings={"limits": limits})
+    context = stage.tls.context if stage.tls else None
     peer = v2.Agent(node.upstream, "web", tls=context)
     node.wait_endpoint("web")
     clients: list[Stream] = []
@@ -392,7 +396,7 @@ def test_limits_of_sessions_and_connections(bench: Bench) -> None:
         peer.vanish()
 
 
-def test_too_much_memory(bench: Bench) -> None:
+def test_too_much_memory(stage: Stage) -> None:
     """Beyond limits.buffered_bytes new calls get 503; when the buffers are empty again there is room.
 
     Half of the limit may be one large window, and each of the other half is 256 KiB at most.
@@ -402,9 +406,9 @@ def test_too_much_memory(bench: Bench) -> None:
     service.handler = lambda request: answer(big if request.target == b"/big" else b"small")
     clients = []
     try:
-        node = bench.node(settings={"limits": {"buffered_bytes": "2MiB", "v1_body_bytes": "256KiB"}})
-        bench.agent(node, {"web": service.address})
-        context = bench.tls.context if bench.tls else None
+        node = stage.node(settings={"limits": {"buffered_bytes": "2MiB", "v1_body_bytes": "256KiB"}})
+        stage.agent(node, {"web": service.address})
+        context = stage.tls.context if stage.tls else None
 
         def ask(path: bytes) -> Response:
             client = connect(node.proxy, tls=context)

@@ -11,7 +11,7 @@ from tests.peers import frames, websocket
 from tests.peers.frames import RESPONSE
 from tests.peers.pipe import Ended, dial
 from tests.system import wire
-from tests.system.harness import short
+from tests.system.names import short
 from tests.system.raw import serves
 from tests.system.stack import Stack
 from tests.system.wire import Malformed

@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from tests.system.harness import Bench
 from tests.system.service import Service, answer
 from tests.system.stack import Stack
 from tests.system.wire import Request, connect
+from tools.stage.stage import Stage
 
 
 def parameters(forwarded: bytes) -> dict[str, str]:
@@ -43,16 +43,16 @@ def test_forwarding_headers_of_an_unknown_client_are_replaced(stack: Stack) -> N
 
 
 @pytest.mark.parametrize("trusted", [True, False])
-def test_trusted_proxies_are_appended_to(bench: Bench, trusted: bool) -> None:
+def test_trusted_proxies_are_appended_to(stage: Stage, trusted: bool) -> None:
     """A peer in proxy.trusted_proxies keeps what it says and is appended; any other is replaced; upgrades alike."""
     networks = ["10.0.0.0/8", "127.0.0.0/8"] if trusted else ["10.0.0.0/8"]
     service = Service()
     try:
-        node = bench.node(settings={"proxy": {"trusted_proxies": networks}})
-        bench.agent(node, {"web": service.address})
+        node = stage.node(settings={"proxy": {"trusted_proxies": networks}})
+        stage.agent(node, {"web": service.address})
         for upgrade in (b"", b"Connection: Upgrade\r\nUpgrade: raw\r\n"):
             service.reset()
-            client = connect(node.proxy, tls=bench.tls.context if bench.tls else None)
+            client = connect(node.proxy, tls=stage.tls.context if stage.tls else None)
             client.send(
                 b"GET / HTTP/1.1\r\nHost: web.example\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: gopher\r\n"
                 b"X-Forwarded-Host: first.example\r\nForwarded: for=6.6.6.6;host=first.example\r\n" + upgrade + b"\r\n"
@@ -76,7 +76,7 @@ def test_trusted_proxies_are_appended_to(bench: Bench, trusted: bool) -> None:
             else:
                 assert hops == [b"127.0.0.1"]
                 assert [parameters(item)["for"] for item in elements] == ["127.0.0.1"]
-                assert proto == (b"https" if bench.tls else b"http")
+                assert proto == (b"https" if stage.tls else b"http")
                 assert host == b"web.example"
     finally:
         service.close()
@@ -177,13 +177,13 @@ def test_one_host_for_the_service(stack: Stack) -> None:
     assert stack.service.wait_request().all("host") == [b"example.test"]
 
 
-def test_rewrite_host(bench: Bench) -> None:
+def test_rewrite_host(stage: Stage) -> None:
     """With rewrite_host the service gets its own address as Host."""
     service = Service()
     try:
-        node = bench.node()
-        bench.agent(node, {"web": {"addr": service.address, "rewrite_host": True}})
-        client = connect(node.proxy, tls=bench.tls.context if bench.tls else None)
+        node = stage.node()
+        stage.agent(node, {"web": {"addr": service.address, "rewrite_host": True}})
+        client = connect(node.proxy, tls=stage.tls.context if stage.tls else None)
         client.send(b"GET / HTTP/1.1\r\nHost: web.example\r\n\r\n")
         assert client.read_response().status == 200
         client.close()

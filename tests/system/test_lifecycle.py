@@ -14,12 +14,15 @@ import pytest
 from tests.peers import v2
 from tests.peers.pipe import PATIENCE_S, Ended, dial
 from tests.system import wire
-from tests.system.harness import Bench, Node, Tls, wait_until
 from tests.system.load import Balancer, Load, Wrk
 from tests.system.service import Connection, Service, answer
 from tests.system.wire import Broken, Request, connect
+from tools.stage.certificates import Tls
+from tools.stage.nodes import Node
+from tools.stage.stage import Stage
+from tools.stage.waiting import wait_until
 
-PLAIN = pytest.mark.parametrize("bench", ["plain"], indirect=True)
+PLAIN = pytest.mark.parametrize("stage", ["plain"], indirect=True)
 GET = b"GET / HTTP/1.1\r\nHost: web.example\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: web.example\r\nContent-Length: 0\r\n\r\n"
 
@@ -40,14 +43,14 @@ def other_service() -> Iterator[Service]:
     made.close()
 
 
-def client_of(bench: Bench, node: Node) -> wire.Stream:
+def client_of(stage: Stage, node: Node) -> wire.Stream:
     """A raw client of a node's proxy port."""
-    return connect(node.proxy, tls=bench.tls.context if bench.tls else None)
+    return connect(node.proxy, tls=stage.tls.context if stage.tls else None)
 
 
-def ask(bench: Bench, node: Node, request: bytes = GET) -> wire.Response:
+def ask(stage: Stage, node: Node, request: bytes = GET) -> wire.Response:
     """One request on a connection of its own."""
-    client = client_of(bench, node)
+    client = client_of(stage, node)
     try:
         client.send(request)
         return client.read_response()
@@ -58,22 +61,22 @@ def ask(bench: Bench, node: Node, request: bytes = GET) -> wire.Response:
 # -- sudden deaths
 
 
-def test_kill_9_of_the_node(bench: Bench, service: Service) -> None:
+def test_kill_9_of_the_node(stage: Stage, service: Service) -> None:
     """A node that is killed and started again gets its agent back by itself, and requests pass again."""
-    node = bench.node()
-    bench.agent(node, {"web": service.address})
-    client = client_of(bench, node)
+    node = stage.node()
+    stage.agent(node, {"web": service.address})
+    client = client_of(stage, node)
     client.send(GET)
     assert client.read_response().status == 200
     node.kill()
     assert client.ended()
     client.close()
-    again = bench.node(ports=node.ports)
+    again = stage.node(ports=node.ports)
     again.wait_endpoint("web")
-    assert ask(bench, again).status == 200
+    assert ask(stage, again).status == 200
 
 
-def test_kill_9_of_the_agent(bench: Bench, service: Service) -> None:
+def test_kill_9_of_the_agent(stage: Stage, service: Service) -> None:
     """A killed agent's endpoint is gone at once; a call in flight is a 502, one half answered a broken transfer."""
     half = threading.Event()
 
@@ -85,9 +88,9 @@ def test_kill_9_of_the_agent(bench: Bench, service: Service) -> None:
         connection.linger()
 
     service.script = script
-    node = bench.node()
-    agent = bench.agent(node, {"web": service.address})
-    waiting, reading = client_of(bench, node), client_of(bench, node)
+    node = stage.node()
+    agent = stage.agent(node, {"web": service.address})
+    waiting, reading = client_of(stage, node), client_of(stage, node)
     waiting.send(GET)
     reading.send(GET.replace(b"/ HTTP", b"/half HTTP"))
     assert reading.response_head().status == 200
@@ -99,21 +102,21 @@ def test_kill_9_of_the_agent(bench: Bench, service: Service) -> None:
     with pytest.raises(Broken):
         reading.body_piece()
     wait_until(lambda: "web" not in node.admin.endpoints(), "the endpoint to go")
-    assert ask(bench, node).status == 502
+    assert ask(stage, node).status == 502
     for client in (waiting, reading):
         client.close()
     for connection in service.connections:
         assert connection.gone.wait(PATIENCE_S)
 
 
-def test_kill_9_of_one_of_two_agents(bench: Bench, service: Service, other_service: Service) -> None:
+def test_kill_9_of_one_of_two_agents(stage: Stage, service: Service, other_service: Service) -> None:
     """Calls in flight at the killed agent are made again at the other one when that is safe: no GET fails."""
     for one in (service, other_service):
         one.handler = lambda request: answer(b"x" * 100)
-    node = bench.node()
-    first = bench.agent(node, {"web": service.address}, name="agent-1")
-    bench.agent(node, {"web": other_service.address}, name="agent-2")
-    load = Load([node.proxy], "web", tls=bench.tls.context if bench.tls else None)
+    node = stage.node()
+    first = stage.agent(node, {"web": service.address}, name="agent-1")
+    stage.agent(node, {"web": other_service.address}, name="agent-2")
+    load = Load([node.proxy], "web", tls=stage.tls.context if stage.tls else None)
     load.wait_more(100)
     first.kill()
     load.wait_more(100)
@@ -125,14 +128,14 @@ def test_kill_9_of_one_of_two_agents(bench: Bench, service: Service, other_servi
 
 
 @PLAIN
-def test_sigstop_of_the_agent(bench: Bench, service: Service) -> None:
+def test_sigstop_of_the_agent(stage: Stage, service: Service) -> None:
     """An agent that is stopped, its connections open, is given up after 20 s; it comes back when it goes on."""
-    node = bench.node()
-    agent = bench.agent(node, {"web": service.address})
-    assert ask(bench, node).status == 200
+    node = stage.node()
+    agent = stage.agent(node, {"web": service.address})
+    assert ask(stage, node).status == 200
     agent.signal(signal.SIGSTOP)
     try:
-        client = client_of(bench, node)
+        client = client_of(stage, node)
         client.send(POST)
         wait_until(lambda: "web" not in node.admin.endpoints(), "the endpoint to go", 60.0)
         assert client.read_response().status in (502, 504)
@@ -140,43 +143,43 @@ def test_sigstop_of_the_agent(bench: Bench, service: Service) -> None:
     finally:
         agent.signal(signal.SIGCONT)
     node.wait_endpoint("web")
-    assert ask(bench, node).status == 200
+    assert ask(stage, node).status == 200
 
 
 # -- the ordered end
 
 
-def test_sigterm_of_an_idle_node(bench: Bench, service: Service) -> None:
+def test_sigterm_of_an_idle_node(stage: Stage, service: Service) -> None:
     """SIGTERM ends an idle node with status 0, though an agent is connected, which then tries to come back."""
-    node = bench.node(settings={"grace_period": "20s"})
-    agent = bench.agent(node, {"web": service.address})
+    node = stage.node(settings={"grace_period": "20s"})
+    agent = stage.agent(node, {"web": service.address})
     node.terminate()
     assert node.wait_exit() == 0
     assert agent.running
-    again = bench.node(ports=node.ports)
+    again = stage.node(ports=node.ports)
     again.wait_endpoint("web")
-    assert ask(bench, again).status == 200
+    assert ask(stage, again).status == 200
 
 
-def test_sigterm_of_an_idle_agent(bench: Bench, service: Service) -> None:
+def test_sigterm_of_an_idle_agent(stage: Stage, service: Service) -> None:
     """SIGTERM ends an idle agent with status 0; its endpoint is gone."""
-    node = bench.node()
-    agent = bench.agent(node, {"web": service.address})
+    node = stage.node()
+    agent = stage.agent(node, {"web": service.address})
     agent.terminate()
     assert agent.wait_exit() == 0
     wait_until(lambda: "web" not in node.admin.endpoints(), "the endpoint to go")
 
 
 @PLAIN
-def test_sigterm_of_an_agent_that_cannot_connect(bench: Bench) -> None:
+def test_sigterm_of_an_agent_that_cannot_connect(stage: Stage) -> None:
     """An agent between two attempts ends at once with status 0."""
-    agent = bench.agent("http://127.0.0.1:1", {"web": "3000"})
+    agent = stage.agent("http://127.0.0.1:1", {"web": "3000"})
     agent.wait_output("127.0.0.1:1")
     agent.terminate()
     assert agent.wait_exit() == 0
 
 
-def test_a_node_finishes_its_calls(bench: Bench, service: Service) -> None:
+def test_a_node_finishes_its_calls(stage: Stage, service: Service) -> None:
     """SIGTERM: not ready at once, calls in flight are finished with Connection: close, then status 0."""
     go_on = threading.Event()
 
@@ -185,9 +188,9 @@ def test_a_node_finishes_its_calls(bench: Bench, service: Service) -> None:
         return answer(b"finished")
 
     service.handler = handler
-    node = bench.node()
-    bench.agent(node, {"web": service.address})
-    client = client_of(bench, node)
+    node = stage.node()
+    stage.agent(node, {"web": service.address})
+    client = client_of(stage, node)
     client.send(POST)
     service.wait_request()
     node.terminate()
@@ -200,7 +203,7 @@ def test_a_node_finishes_its_calls(bench: Bench, service: Service) -> None:
     assert node.wait_exit() == 0
 
 
-def test_an_agent_finishes_its_calls(bench: Bench, service: Service) -> None:
+def test_an_agent_finishes_its_calls(stage: Stage, service: Service) -> None:
     """SIGTERM to the agent: the call in flight, and its streaming response, are finished before it ends with 0."""
     go_on = threading.Event()
 
@@ -212,9 +215,9 @@ def test_an_agent_finishes_its_calls(bench: Bench, service: Service) -> None:
         connection.linger()
 
     service.script = script
-    node = bench.node()
-    agent = bench.agent(node, {"web": service.address})
-    client = client_of(bench, node)
+    node = stage.node()
+    agent = stage.agent(node, {"web": service.address})
+    client = client_of(stage, node)
     client.send(GET)
     assert client.response_head().status == 200
     assert client.body_bytes(4) == b"half"
@@ -226,7 +229,7 @@ def test_an_agent_finishes_its_calls(bench: Bench, service: Service) -> None:
     assert agent.wait_exit() == 0
 
 
-def test_a_draining_node_serves_an_open_connection(bench: Bench, service: Service) -> None:
+def test_a_draining_node_serves_an_open_connection(stage: Stage, service: Service) -> None:
     """A keep-alive connection between two requests: the next one is served, with Connection: close."""
     held = threading.Event()
 
@@ -236,9 +239,9 @@ def test_a_draining_node_serves_an_open_connection(bench: Bench, service: Servic
         return answer(b"ok")
 
     service.handler = handler
-    node = bench.node()
-    bench.agent(node, {"web": service.address})
-    idle, busy = client_of(bench, node), client_of(bench, node)
+    node = stage.node()
+    stage.agent(node, {"web": service.address})
+    idle, busy = client_of(stage, node), client_of(stage, node)
     idle.send(GET)
     assert idle.read_response().get("connection") is None
     busy.send(POST)
@@ -256,12 +259,12 @@ def test_a_draining_node_serves_an_open_connection(bench: Bench, service: Servic
     assert node.wait_exit() == 0
 
 
-def test_a_draining_node_with_nowhere_to_send(bench: Bench) -> None:
+def test_a_draining_node_with_nowhere_to_send(stage: Stage) -> None:
     """A request that a draining node can send nowhere is 503 with Retry-After, so that the client goes elsewhere."""
-    node = bench.node()
-    peer = v2.Agent(node.upstream, "web", tls=bench.tls.context if bench.tls else None)
+    node = stage.node()
+    peer = v2.Agent(node.upstream, "web", tls=stage.tls.context if stage.tls else None)
     node.wait_endpoint("web")
-    busy, idle = client_of(bench, node), client_of(bench, node)
+    busy, idle = client_of(stage, node), client_of(stage, node)
     busy.send(POST)
     call = peer.next_call().call
     idle.send(GET.replace(b"web", b"nobody"))
@@ -281,14 +284,14 @@ def test_a_draining_node_with_nowhere_to_send(bench: Bench) -> None:
     assert node.wait_exit() == 0
 
 
-def test_sigterm_of_one_of_two_agents_under_load(bench: Bench, service: Service, other_service: Service) -> None:
+def test_sigterm_of_one_of_two_agents_under_load(stage: Stage, service: Service, other_service: Service) -> None:
     """Keep-alive clients and wrk notice nothing when one of two agents ends in order."""
     service.handler = lambda request: answer(b"one")
     other_service.handler = lambda request: answer(b"two")
-    node = bench.node()
-    first = bench.agent(node, {"web": service.address}, name="agent-1")
-    bench.agent(node, {"web": other_service.address}, name="agent-2")
-    load = Load([node.proxy], "web", tls=bench.tls.context if bench.tls else None)
+    node = stage.node()
+    first = stage.agent(node, {"web": service.address}, name="agent-1")
+    stage.agent(node, {"web": other_service.address}, name="agent-2")
+    load = Load([node.proxy], "web", tls=stage.tls.context if stage.tls else None)
     wrk = Wrk(node.url(), "web", seconds=3)
     try:
         load.wait_more(200)
@@ -307,23 +310,23 @@ def test_sigterm_of_one_of_two_agents_under_load(bench: Bench, service: Service,
 
 
 @pytest.fixture
-def balanced(bench: Bench, service: Service, other_service: Service) -> Iterator[tuple[Node, Node, Balancer]]:
+def balanced(stage: Stage, service: Service, other_service: Service) -> Iterator[tuple[Node, Node, Balancer]]:
     """Two nodes, each with an agent for the endpoint `web`, and a balancer that prefers the first."""
     service.handler = lambda request: answer(b"one")
     other_service.handler = lambda request: answer(b"two")
-    first, second = bench.node("node-1"), bench.node("node-2")
-    bench.agent(first, {"web": service.address}, name="agent-1")
-    bench.agent(second, {"web": other_service.address}, name="agent-2")
+    first, second = stage.node("node-1"), stage.node("node-2")
+    stage.agent(first, {"web": service.address}, name="agent-1")
+    stage.agent(second, {"web": other_service.address}, name="agent-2")
     balancer = Balancer([first.proxy, second.proxy])
     yield first, second, balancer
     balancer.close()
 
 
-def test_sigterm_of_a_node_under_load(bench: Bench, balanced: tuple[Node, Node, Balancer]) -> None:
+def test_sigterm_of_a_node_under_load(stage: Stage, balanced: tuple[Node, Node, Balancer]) -> None:
     """Clients with keep-alive that go to another node after Connection: close see no failed request, wrk neither."""
     first, second, balancer = balanced
-    load = Load([first.proxy, second.proxy], "web", tls=bench.tls.context if bench.tls else None)
-    scheme = "https" if bench.tls else "http"
+    load = Load([first.proxy, second.proxy], "web", tls=stage.tls.context if stage.tls else None)
+    scheme = "https" if stage.tls else "http"
     wrk = Wrk(f"{scheme}://127.0.0.1:{balancer.port}/", "web", seconds=4)
     try:
         load.wait_more(200)
@@ -341,33 +344,33 @@ def test_sigterm_of_a_node_under_load(bench: Bench, balanced: tuple[Node, Node, 
         load.stop()
 
 
-def test_an_agent_moves_from_a_draining_node(bench: Bench, service: Service) -> None:
+def test_an_agent_moves_from_a_draining_node(stage: Stage, service: Service) -> None:
     """An agent that knows two nodes leaves the draining one for the other before it is dropped."""
-    first = bench.node("node-1")
-    agent = bench.agent([first], {"web": service.address})
+    first = stage.node("node-1")
+    agent = stage.agent([first], {"web": service.address})
     agent.close()
-    second = bench.node("node-2", wait=True)
+    second = stage.node("node-2", wait=True)
     # Started while only the first takes connections would be a race; so both are there, and the drain hits its node.
-    bench.agent([first, second], {"web": service.address}, name="agent-2")
+    stage.agent([first, second], {"web": service.address}, name="agent-2")
     left, right = (first, second) if "web" in first.admin.endpoints() else (second, first)
     left.terminate()
     right.wait_endpoint("web")
-    assert ask(bench, right).status == 200
+    assert ask(stage, right).status == 200
     assert left.wait_exit() == 0
-    assert ask(bench, right).status == 200
+    assert ask(stage, right).status == 200
 
 
 @PLAIN
-def test_a_second_signal_cuts_at_once(bench: Bench, service: Service) -> None:
+def test_a_second_signal_cuts_at_once(stage: Stage, service: Service) -> None:
     """A call that never ends holds the first signal's stop; the second signal cuts it."""
     service.script = lambda connection: connection.linger()
     long = {"grace_period": "10m"}
-    node = bench.node(settings=long)
-    first = bench.agent(node, {"web": service.address}, long)
+    node = stage.node(settings=long)
+    first = stage.agent(node, {"web": service.address}, long)
     for number, process in enumerate((first, node)):
         if process is node:
-            bench.agent(node, {"web": service.address}, long, name="agent-2")
-        client = client_of(bench, node)
+            stage.agent(node, {"web": service.address}, long, name="agent-2")
+        client = client_of(stage, node)
         client.send(POST)
         service.wait_connection(number)
         process.terminate()
@@ -381,20 +384,20 @@ def test_a_second_signal_cuts_at_once(bench: Bench, service: Service) -> None:
 
 
 @PLAIN
-def test_the_grace_period_ends(bench: Bench, service: Service) -> None:
+def test_the_grace_period_ends(stage: Stage, service: Service) -> None:
     """What is not finished within grace_period is cut, and the process ends by itself."""
     service.script = lambda connection: connection.linger()
-    node = bench.node(settings={"grace_period": "1s"})
-    agent = bench.agent(node, {"web": service.address}, {"grace_period": "1s"})
-    client = client_of(bench, node)
+    node = stage.node(settings={"grace_period": "1s"})
+    agent = stage.agent(node, {"web": service.address}, {"grace_period": "1s"})
+    client = client_of(stage, node)
     client.send(GET)
     service.wait_connection()
     agent.terminate()
     agent.wait_exit()
     assert client.read_response().status == 502
     client.close()
-    bench.agent(node, {"web": service.address}, name="agent-2")
-    client = client_of(bench, node)
+    stage.agent(node, {"web": service.address}, name="agent-2")
+    client = client_of(stage, node)
     client.send(GET)
     service.wait_connection(1)
     node.terminate()
@@ -406,10 +409,10 @@ def test_the_grace_period_ends(bench: Bench, service: Service) -> None:
 
 
 @PLAIN
-def test_ctrl_c(bench: Bench, service: Service) -> None:
+def test_ctrl_c(stage: Stage, service: Service) -> None:
     """SIGINT is as good as SIGTERM."""
-    node = bench.node()
-    agent = bench.agent(node, {"web": service.address})
+    node = stage.node()
+    agent = stage.agent(node, {"web": service.address})
     agent.signal(signal.SIGINT)
     assert agent.wait_exit() == 0
     node.signal(signal.SIGINT)
@@ -420,10 +423,10 @@ def test_ctrl_c(bench: Bench, service: Service) -> None:
 
 
 @PLAIN
-def test_sighup_changes_the_log_level(bench: Bench, service: Service) -> None:
+def test_sighup_changes_the_log_level(stage: Stage, service: Service) -> None:
     """`log.level` of the file is in force after SIGHUP, in both directions, and requests go on meanwhile."""
-    node = bench.node(settings={"log": {"level": "error"}})
-    bench.agent(node, {"web": service.address})
+    node = stage.node(settings={"log": {"level": "error"}})
+    stage.agent(node, {"web": service.address})
 
     for turn in (1, 2):
         node.write_settings({"log": {"level": "info"}})
@@ -432,16 +435,16 @@ def test_sighup_changes_the_log_level(bench: Bench, service: Service) -> None:
         node.wait_count("Configuration reloaded", turn)
         node.write_settings({"log": {"level": "error"}})
         node.signal(signal.SIGHUP)
-        assert ask(bench, node).status == 200
+        assert ask(stage, node).status == 200
         assert node.admin.status("/ready") == 200
     assert node.output.count("Configuration reloaded") == 2
 
 
 @PLAIN
-def test_sighup_with_a_bad_file(bench: Bench, service: Service) -> None:
+def test_sighup_with_a_bad_file(stage: Stage, service: Service) -> None:
     """A bad file is reported with every fault, the old one stays in force, and a good one is taken afterwards."""
-    node = bench.node()
-    agent = bench.agent(node, {"web": service.address})
+    node = stage.node()
+    agent = stage.agent(node, {"web": service.address})
     good = node.config_path.read_text()
     for bad, words in (
         ("proxy: {timeout: never}\nnonsense: 1\n", ["proxy.timeout", "nonsense"]),
@@ -453,26 +456,26 @@ def test_sighup_with_a_bad_file(bench: Bench, service: Service) -> None:
         node.signal(signal.SIGHUP)
         node.wait_count("not reloaded", told + max(1, len(words)))
         assert all(word in node.output for word in words)
-        assert ask(bench, node).status == 200
+        assert ask(stage, node).status == 200
     agent.config_path.write_text("what: is this\n")
     agent.signal(signal.SIGHUP)
     agent.wait_output("what")
-    assert ask(bench, node).status == 200
+    assert ask(stage, node).status == 200
     node.config_path.write_text(good)
     node.signal(signal.SIGHUP)
     node.wait_output("Configuration reloaded")
-    assert ask(bench, node).status == 200
+    assert ask(stage, node).status == 200
     assert node.running and agent.running
 
 
 def test_sighup_changes_the_certificate(tmp_path: Path, service: Service) -> None:
     """A new certificate is shown on all three ports after SIGHUP; a broken one is refused and the old one kept."""
     own = Tls.make(tmp_path)
-    bench = Bench(tmp_path, own)
+    stage = Stage(tmp_path, own)
     try:
-        node = bench.node()
-        bench.agent(node, {"web": service.address})
-        held = client_of(bench, node)
+        node = stage.node()
+        stage.agent(node, {"web": service.address})
+        held = client_of(stage, node)
 
         def shown() -> list[bytes]:
             found = []
@@ -488,7 +491,7 @@ def test_sighup_changes_the_certificate(tmp_path: Path, service: Service) -> Non
         node.signal(signal.SIGHUP)
         wait_until(lambda: not set(shown()) & set(old), "the new certificate on every port")
         new = shown()
-        assert ask(bench, node).status == 200
+        assert ask(stage, node).status == 200
         # A connection that was open goes on.
         held.send(GET)
         assert held.read_response().status == 200
@@ -498,17 +501,17 @@ def test_sighup_changes_the_certificate(tmp_path: Path, service: Service) -> Non
         node.signal(signal.SIGHUP)
         node.wait_output("certificate of")
         assert shown() == new
-        assert ask(bench, node).status == 200
-        assert bench.new_faults() == []
+        assert ask(stage, node).status == 200
+        assert stage.new_faults() == []
     finally:
-        bench.close()
+        stage.close()
 
 
 def test_plain_http_on_a_tls_port(certificates: Tls, tmp_path: Path) -> None:
     """Whoever speaks plain HTTP to a TLS port is told so with a readable 400, on each port."""
-    bench = Bench(tmp_path, certificates)
+    stage = Stage(tmp_path, certificates)
     try:
-        node = bench.node()
+        node = stage.node()
         for port in (node.ports.proxy, node.ports.admin, node.ports.upstream):
             client = connect(("127.0.0.1", port))
             client.send(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
@@ -519,7 +522,7 @@ def test_plain_http_on_a_tls_port(certificates: Tls, tmp_path: Path) -> None:
             assert client.ended()
             client.close()
     finally:
-        bench.close()
+        stage.close()
 
 
 def test_an_agent_refuses_a_certificate(certificates: Tls, tmp_path: Path, service: Service) -> None:
@@ -527,18 +530,18 @@ def test_an_agent_refuses_a_certificate(certificates: Tls, tmp_path: Path, servi
     (tmp_path / "other").mkdir()
     stranger = Tls.make(tmp_path / "other")
     wrong_name = Tls(stranger.authority, stranger.authority.issue("wrong", ("elsewhere.example",)), stranger.context)
-    bench = Bench(tmp_path, certificates)
+    stage = Stage(tmp_path, certificates)
     try:
-        node = bench.node()
+        node = stage.node()
         # Trusts the system's authorities only, or the wrong one.
         for name, tls_section in (("agent-1", {"root_cas": ""}), ("agent-2", {"root_cas": str(stranger.authority.ca)})):
-            agent = bench.agent(
+            agent = stage.agent(
                 node, {"web": service.address}, {"connect": {"tls": tls_section}}, name=name, wait=False
             )
             agent.wait_output(lambda output: "certificate" in output.lower())
             assert "web" not in node.admin.endpoints()
             agent.close()
-        other = Bench(tmp_path, wrong_name)
+        other = Stage(tmp_path, wrong_name)
         try:
             # Its own admin port cannot be asked: the certificate names somebody else.
             node = other.node("node-2", wait=False)
@@ -547,17 +550,17 @@ def test_an_agent_refuses_a_certificate(certificates: Tls, tmp_path: Path, servi
             agent.wait_output(lambda output: "certificate" in output.lower() and "localhost" in output)
         finally:
             other.close()
-        assert bench.new_faults() == []
+        assert stage.new_faults() == []
     finally:
-        bench.close()
+        stage.close()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_tls_is_modern(certificates: Tls, tmp_path: Path) -> None:
     """TLS 1.2 is the least that the proxy port speaks."""
-    bench = Bench(tmp_path, certificates)
+    stage = Stage(tmp_path, certificates)
     try:
-        node = bench.node()
+        node = stage.node()
         old = ssl.create_default_context(cafile=str(certificates.authority.ca))
         old.set_ciphers("DEFAULT:@SECLEVEL=0")
         old.minimum_version = ssl.TLSVersion.TLSv1
@@ -568,4 +571,4 @@ def test_tls_is_modern(certificates: Tls, tmp_path: Path) -> None:
         new.minimum_version = ssl.TLSVersion.TLSv1_3
         dial(node.proxy, tls=new).close()
     finally:
-        bench.close()
+        stage.close()

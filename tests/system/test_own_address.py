@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.system.harness import PATIENCE_S, ROOT, environment
+from tools.stage.processes import ROOT, environment
+from tools.stage.waiting import PATIENCE_S
 
 _ASK = (
     "import json, sys\n"

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.system.harness import PATIENCE_S, ROOT, environment
+from tools.stage.processes import ROOT, environment
+from tools.stage.waiting import PATIENCE_S
 
 # Three readers for each event of a turn are ready at once, and have three times one byte to read.
 TURNS = """

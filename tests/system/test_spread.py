@@ -12,8 +12,8 @@ import pytest
 
 from tests.system.asking import Asking
 from tests.system.cluster import Cluster
-from tests.system.harness import wait_until
 from tests.system.service import Service
+from tools.stage.waiting import wait_until
 
 AUTO = {"connect": {"connections": "auto"}}
 
@@ -79,7 +79,7 @@ def wait_sessions(cluster: Cluster, **wanted: int) -> None:
 def test_the_loss_of_a_node_interrupts_nothing(cluster: Cluster, balancer: Balancer, one: Service, how: str) -> None:
     """The agent is on both nodes. When one goes no request to the other fails, and it is on both again once it is
     back."""
-    agent = cluster.bench.agent(balancer.url, {"web": one.address}, AUTO)
+    agent = cluster.stage.agent(balancer.url, {"web": one.address}, AUTO)
     wait_sessions(cluster, n1=1, n2=1)
     asking = Asking([cluster["n2"].proxy], "web")
     asking.wait_more(20)
@@ -102,7 +102,7 @@ def test_a_second_node_gets_a_session(cluster: Cluster, one: Service) -> None:
     cluster.start("n1")
     urls = [f"http://127.0.0.1:{cluster.ports(id).upstream}" for id in ("n1", "n2")]
     settings = {"connect": {"url": urls, "connections": "auto"}}
-    cluster.bench.agent(cluster["n1"], {"web": one.address}, settings)
+    cluster.stage.agent(cluster["n1"], {"web": one.address}, settings)
     wait_sessions(cluster, n1=1)
     cluster.launch("n2", {"cluster": {"join": [cluster.gossip_address("n1")]}}).wait_ready()
     wait_sessions(cluster, n1=1, n2=1)
@@ -111,8 +111,8 @@ def test_a_second_node_gets_a_session(cluster: Cluster, one: Service) -> None:
 def test_an_agent_that_reaches_one_node_only(cluster: Cluster, one: Service, two: Service) -> None:
     """It has one session, however many nodes there are; unless a number was asked for."""
     cluster.start("n1", "n2")
-    auto = cluster.bench.agent(cluster["n1"], {"web": one.address}, AUTO)
+    auto = cluster.stage.agent(cluster["n1"], {"web": one.address}, AUTO)
     auto.wait_output("The cluster has other nodes, but none of them is reached")
     wait_sessions(cluster, n1=1, n2=0)
-    cluster.bench.agent(cluster["n1"], {"web": two.address}, {"connect": {"connections": "3"}}, name="agent-2")
+    cluster.stage.agent(cluster["n1"], {"web": two.address}, {"connect": {"connections": "3"}}, name="agent-2")
     wait_sessions(cluster, n1=4, n2=0)

@@ -14,10 +14,15 @@ import pytest
 
 from pico_twisted.config import AgentConfig, NodeConfig
 from pico_twisted.config.values import read_duration
-from tests.system.harness import PATIENCE_S, ROOT, Admin, Bench, Ports, free_port, state, wait_until
 from tests.system.service import Service
+from tools.stage.asking import Admin
+from tools.stage.kernel import state
+from tools.stage.ports import Ports, free_port
+from tools.stage.processes import ROOT
+from tools.stage.stage import Stage
+from tools.stage.waiting import PATIENCE_S, wait_until
 
-pytestmark = pytest.mark.parametrize("bench", ["plain"], indirect=True)
+pytestmark = pytest.mark.parametrize("stage", ["plain"], indirect=True)
 UNITS = ROOT / "etc" / "systemd"
 WATCHDOG_S = 0.6
 MAX_EXPOSURE = 2.5
@@ -76,10 +81,10 @@ def service() -> Iterator[Service]:
     made.close()
 
 
-def test_a_node_from_its_start_to_its_end(bench: Bench, systemd: Listener) -> None:
+def test_a_node_from_its_start_to_its_end(stage: Stage, systemd: Listener) -> None:
     """READY when /ready says so, signs of life, RELOADING and READY around a reload, STOPPING at once, status 0."""
     ports = Ports.pick()
-    node = bench.command("node", "pico", *ports.flags(), env=systemd.env)
+    node = stage.command("node", "pico", *ports.flags(), env=systemd.env)
     systemd.wait("READY=1")
     assert Admin(ports.admin, None).status("/ready") == 200
     systemd.wait("STATUS=1 node; here 0 endpoints, 0 upstreams")
@@ -96,20 +101,20 @@ def test_a_node_from_its_start_to_its_end(bench: Bench, systemd: Listener) -> No
     assert any(line.startswith("STATUS=draining") for line in told)
 
 
-def test_the_status_follows_the_registrations(bench: Bench, systemd: Listener, service: Service) -> None:
+def test_the_status_follows_the_registrations(stage: Stage, systemd: Listener, service: Service) -> None:
     """`systemctl status` shows what is registered at the node, and at the agent."""
     ports = Ports.pick()
-    bench.command("node", "pico", *ports.flags(), env=systemd.env)
+    stage.command("node", "pico", *ports.flags(), env=systemd.env)
     systemd.wait("READY=1")
     url = f"http://127.0.0.1:{ports.upstream}"
-    bench.agent(url, {"one": service.address, "two": service.address}, env=systemd.env)
+    stage.agent(url, {"one": service.address, "two": service.address}, env=systemd.env)
     systemd.wait("STATUS=1 node; here 2 endpoints, 2 upstreams")
     systemd.wait("STATUS=2 of 2 listeners registered")
 
 
-def test_an_agent_without_a_node_is_ready(bench: Bench, systemd: Listener) -> None:
+def test_an_agent_without_a_node_is_ready(stage: Stage, systemd: Listener) -> None:
     """systemd must not end an agent because its node is away; the status tells."""
-    agent = bench.agent(f"http://127.0.0.1:{free_port()}", {"web": "3000"}, env=systemd.env)
+    agent = stage.agent(f"http://127.0.0.1:{free_port()}", {"web": "3000"}, env=systemd.env)
     systemd.wait("READY=1")
     systemd.wait("STATUS=0 of 1 listener registered")
     systemd.wait("WATCHDOG=1", 3)
@@ -118,9 +123,9 @@ def test_an_agent_without_a_node_is_ready(bench: Bench, systemd: Listener) -> No
     assert agent.wait_exit() == 0
 
 
-def test_a_process_that_is_stuck_gives_no_signs_of_life(bench: Bench, systemd: Listener) -> None:
+def test_a_process_that_is_stuck_gives_no_signs_of_life(stage: Stage, systemd: Listener) -> None:
     """So systemd restarts it. One that goes on gives them again."""
-    node = bench.command("node", "pico", *Ports.pick().flags(), env=systemd.env)
+    node = stage.command("node", "pico", *Ports.pick().flags(), env=systemd.env)
     systemd.wait("WATCHDOG=1", 2)
     node.signal(signal.SIGSTOP)
     wait_until(lambda: state(node.pid) == "T", "the node to stand still")
@@ -131,11 +136,11 @@ def test_a_process_that_is_stuck_gives_no_signs_of_life(bench: Bench, systemd: L
     systemd.wait("WATCHDOG=1", beats + 2)
 
 
-def test_a_node_that_cannot_start_says_why(bench: Bench, systemd: Listener) -> None:
+def test_a_node_that_cannot_start_says_why(stage: Stage, systemd: Listener) -> None:
     """In the status, and READY is not told."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ports = Ports(taken.getsockname()[1], 0, 0, 0)
-        node = bench.command("node", "pico", *ports.flags(), env=systemd.env)
+        node = stage.command("node", "pico", *ports.flags(), env=systemd.env)
         assert node.wait_exit() == 1
     address = f"127.0.0.1:{ports.proxy}"
     assert systemd.told == [f"STATUS=cannot listen on {address} (proxy.bind_addr): Address already in use"]
@@ -168,18 +173,18 @@ def analysed(verb: str, name: str, directory: Path, *options: str) -> str:
 class TestUnitFiles:
     """The unit files, without a process."""
 
-    def test_nothing_is_wrong_with_it(self, bench: Bench, name: str, tmp_path: Path) -> None:
+    def test_nothing_is_wrong_with_it(self, stage: Stage, name: str, tmp_path: Path) -> None:
         """systemd knows every setting."""
         assert analysed("verify", name, tmp_path) == ""
 
-    def test_it_is_hardened(self, bench: Bench, name: str, tmp_path: Path) -> None:
+    def test_it_is_hardened(self, stage: Stage, name: str, tmp_path: Path) -> None:
         """Whoever takes over the process gets little."""
         said = analysed("security", name, tmp_path, "--offline=true", "--no-pager")
         level = re.search(r"Overall exposure level for \S+: ([0-9.]+)", said)
         assert level is not None, said
         assert float(level[1]) < MAX_EXPOSURE
 
-    def test_what_it_asks_for_is_what_the_daemon_does(self, bench: Bench, name: str, tmp_path: Path) -> None:
+    def test_what_it_asks_for_is_what_the_daemon_does(self, stage: Stage, name: str, tmp_path: Path) -> None:
         """Notification, reload by SIGHUP behind a check, and time enough for the defaults of the configuration."""
         settings = unit_settings(name)
         command = name.removesuffix(".service")

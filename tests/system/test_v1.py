@@ -10,10 +10,13 @@ import pytest
 
 from tests.peers import frames, v1
 from tests.peers.pipe import PATIENCE_S, Ended
-from tests.system.harness import Agent, Bench, Process, short
+from tests.system.names import short
 from tests.system.service import Connection, Service, answer, chunk
 from tests.system.stack import Stack
 from tests.system.wire import Request, parse_head, parse_requests
+from tools.stage.nodes import Agent
+from tools.stage.processes import Process
+from tools.stage.stage import Stage
 
 OK = answer(b"from a v1 agent")
 
@@ -305,13 +308,13 @@ def test_v1_and_v2_agents_share_an_endpoint(stack: Stack) -> None:
 class Old:
     """Our agent, connected to a v1 server."""
 
-    def __init__(self, bench: Bench, fragment: int | None) -> None:
-        tls = bench.tls
+    def __init__(self, stage: Stage, fragment: int | None) -> None:
+        tls = stage.tls
         context = tls.authority.server_context(tls.pair) if tls else None
         self.service = Service()
         self.server = v1.Server(tls=context, fragment=fragment)
         url = f"{'https' if tls else 'http'}://localhost:{self.server.port}"
-        self.agent: Agent = bench.agent(url, {"old": self.service.address})
+        self.agent: Agent = stage.agent(url, {"old": self.service.address})
         self.session = self.server.wait_session("old")
 
     def http(self, head: bytes, body: bytes = b"") -> tuple[int, bytes]:
@@ -334,12 +337,12 @@ class Old:
 
 
 @pytest.fixture(params=[v1.FRAGMENT_BYTES, None], ids=["fragments", "whole"])
-def old(request: pytest.FixtureRequest, bench: Bench) -> Callable[[], Old]:
+def old(request: pytest.FixtureRequest, stage: Stage) -> Callable[[], Old]:
     """Makes our agent connect to a v1 server, which sends fragments or whole messages."""
     made: list[Old] = []
 
     def make() -> Old:
-        made.append(Old(bench, request.param))
+        made.append(Old(stage, request.param))
         request.addfinalizer(made[-1].close)
         return made[-1]
 

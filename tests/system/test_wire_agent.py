@@ -12,9 +12,12 @@ import pytest
 from tests.peers import frames, v2, websocket
 from tests.peers.frames import CREDIT, HTTP, MORE, RESET, RESPONSE, WINDOW_BYTES
 from tests.peers.pipe import PATIENCE_S, Ended
-from tests.system.harness import Agent, Bench, Tls, short
+from tests.system.names import short
 from tests.system.service import Connection, Service, answer, chunk
 from tests.system.wire import parse_head, parse_requests
+from tools.stage.certificates import Tls
+from tools.stage.nodes import Agent
+from tools.stage.stage import Stage
 
 GET = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 5\r\n\r\n"
@@ -28,9 +31,9 @@ class Rig:
         node: the raw server's end of the agent's newest session.
     """
 
-    def __init__(self, bench: Bench) -> None:
-        tls = bench.tls
-        self.bench = bench
+    def __init__(self, stage: Stage) -> None:
+        tls = stage.tls
+        self.stage = stage
         self.service = Service()
         self.server = v2.Server(tls=tls.authority.server_context(tls.pair) if tls else None)
         self._url = f"{'wss' if tls else 'ws'}://localhost:{self.server.port}"
@@ -39,13 +42,13 @@ class Rig:
     def _start(self) -> None:
         first = len(self.server.peers)
         self._first = first
-        self.agent: Agent = self.bench.agent(self._url, {"web": self.service.address})
+        self.agent: Agent = self.stage.agent(self._url, {"web": self.service.address})
         self.node = self.server.wait_peer(first)
 
     def begin(self) -> None:
         """Before a test: the service as new, the session open."""
         self.service.reset()
-        self.bench.new_faults()
+        self.stage.new_faults()
         if len(self.server.peers) - self._first > 3:
             # Each lost session lets the agent wait longer for the next; a new one waits little again.
             self.agent.close()
@@ -60,8 +63,8 @@ class Rig:
         errors = self.service.errors()
         self.service.reset()
         assert errors == []
-        assert self.agent.running, self.bench.tail()
-        assert self.bench.new_faults() == []
+        assert self.agent.running, self.stage.tail()
+        assert self.stage.new_faults() == []
 
     def next_session(self) -> v2.Peer:
         """The session that the agent opens after the current one has ended."""
@@ -75,7 +78,7 @@ class Rig:
 
     def close(self) -> None:
         """The end."""
-        self.bench.close()
+        self.stage.close()
         self.server.close()
         self.service.close()
 
@@ -97,7 +100,7 @@ def running_rig(
 ) -> Iterator[Rig]:
     """One agent for all tests of this file."""
     tls = certificates if request.param == "tls" else None
-    rig = Rig(Bench(tmp_path_factory.mktemp(f"agent-{request.param}"), tls))
+    rig = Rig(Stage(tmp_path_factory.mktemp(f"agent-{request.param}"), tls))
     yield rig
     rig.close()
 

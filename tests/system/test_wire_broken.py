@@ -13,7 +13,7 @@ import pytest
 from tests.peers import frames, v2, websocket
 from tests.peers.frames import CREDIT, HTTP, MORE, RESET, RESPONSE
 from tests.peers.pipe import Ended
-from tests.system.harness import short
+from tests.system.names import short
 from tests.system.raw import OK, ask, gone, serves
 from tests.system.stack import Stack
 from tests.system.wire import Broken

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.harness import Process, free_port, runs, wait_until
 from tests.system.workers import Host
+from tools.stage.kernel import runs
+from tools.stage.ports import free_port
+from tools.stage.processes import Twistd
+from tools.stage.waiting import wait_until
 
 
 @pytest.fixture
@@ -95,7 +98,7 @@ def test_a_worker_that_cannot_start_ends_all(tmp_path: Path) -> None:
 def test_a_second_host_on_the_same_ports_is_refused(host: Host, tmp_path: Path) -> None:
     """Ports that are shared among workers are not shared with anybody else."""
     flags = [*host.ports.flags()[:3], f"--cluster.gossip.bind-addr=127.0.0.1:{free_port()}", "--cluster.workers=2"]
-    other = Process("other", ["pico", *flags], tmp_path)
+    other = Twistd("other", ["pico", *flags], tmp_path)
     try:
         assert other.wait_exit() == 1
         assert "cannot listen on" in other.output

@@ -16,24 +16,28 @@ from urllib.parse import urlsplit
 import pytest
 
 from pico_twisted.app.process.own_address import own_ip
-from tests.system.cluster import Cluster, unused_address
-from tests.system.harness import Bench, Ports, Process, runs, wait_until
+from tests.system.cluster import Cluster
 from tests.system.service import answer
 from tests.system.test_systemd import Listener
-from tests.system.workers import ENDPOINT, WORKERS, Clients, Host, children, free_row, saying_who_asked
+from tests.system.workers import ENDPOINT, WORKERS, Clients, Host, saying_who_asked
+from tools.stage.kernel import children, runs
+from tools.stage.ports import Ports, free_row, unused_address
+from tools.stage.processes import Process, Twistd
+from tools.stage.stage import Stage
+from tools.stage.waiting import wait_until
 
-pytestmark = pytest.mark.parametrize("bench", ["plain"], indirect=True)
+pytestmark = pytest.mark.parametrize("stage", ["plain"], indirect=True)
 JOINING = "--cluster.join={}"
 
 
 # Joining
 
 
-def test_workers_that_meet_only_each_other_have_not_joined(bench: Bench, tmp_path: Path) -> None:
+def test_workers_that_meet_only_each_other_have_not_joined(stage: Stage, tmp_path: Path) -> None:
     """With `cluster.join` a host waits for another one, says that it joins, and fails as a node alone does."""
     seed = unused_address()
     host = Host(tmp_path, JOINING.format(seed), "--cluster.join-timeout=4s")
-    bench.processes.append(host)
+    stage.processes.append(host)
     wait_until(lambda: set(host.nodes()) == set(WORKERS), "the workers to meet")
     status, _, body = host.admin.get("/ready")
     assert (status, json.loads(body)["error"]) == (503, "joining")
@@ -42,11 +46,11 @@ def test_workers_that_meet_only_each_other_have_not_joined(bench: Bench, tmp_pat
     assert "ended before all were ready" in host.output
 
 
-def test_workers_join_a_node(cluster: Cluster, bench: Bench, tmp_path: Path) -> None:
+def test_workers_join_a_node(cluster: Cluster, stage: Stage, tmp_path: Path) -> None:
     """A host is ready once it has met a node of another host. A worker that is started again needs only its sibling."""
     cluster.start("n1")
     host = Host(tmp_path, JOINING.format(cluster.gossip_address("n1")))
-    bench.processes.append(host)
+    stage.processes.append(host)
     host.up()
     host.wait_nodes("n1")
     cluster["n1"].kill()
@@ -54,23 +58,23 @@ def test_workers_join_a_node(cluster: Cluster, bench: Bench, tmp_path: Path) -> 
     host.wait_count("Node host-w0 is up", 2)
 
 
-def test_workers_whose_only_seeds_are_their_own_ports(bench: Bench, tmp_path: Path) -> None:
+def test_workers_whose_only_seeds_are_their_own_ports(stage: Stage, tmp_path: Path) -> None:
     """The same `cluster.join` on all hosts does no harm on the first one."""
     port = free_row(2)
     joins = [JOINING.format(f"{name}:{number}") for name, number in (("localhost", port), ("127.0.0.1", port + 1))]
     host = Host(tmp_path, *joins, gossip=port)
-    bench.processes.append(host)
+    stage.processes.append(host)
     host.up()
     host.wait_nodes()
 
 
-def test_workers_of_a_host_advertise_what_a_node_alone_would(bench: Bench, tmp_path: Path) -> None:
+def test_workers_of_a_host_advertise_what_a_node_alone_would(stage: Stage, tmp_path: Path) -> None:
     """That workers meet over loopback must not have them tell other hosts an address of loopback."""
     port = free_row(2)
     flags = [f"--{name}.bind-addr=:0" for name in ("proxy", "upstream", "admin")]
     flags += [f"--cluster.gossip.bind-addr=:{port}", "--cluster.workers=2", "--cluster.node-id=host"]
-    host = Process("host", ["pico", *flags], tmp_path)
-    bench.processes.append(host)
+    host = Twistd("host", ["pico", *flags], tmp_path)
+    stage.processes.append(host)
     host.wait_output("is up with 2 workers")
     records = {record["message"]: record for record in host.records}
     own = own_ip()
@@ -83,7 +87,7 @@ def test_workers_of_a_host_advertise_what_a_node_alone_would(bench: Bench, tmp_p
 # Readiness
 
 
-def test_the_host_is_ready_while_any_worker_is(bench: Bench, tmp_path: Path) -> None:
+def test_the_host_is_ready_while_any_worker_is(stage: Stage, tmp_path: Path) -> None:
     """A worker that drains alone does not take the host out of its load balancer; new connections go to the other.
     When all drain the host is not ready, whoever is asked."""
     let_go = threading.Event()
@@ -98,9 +102,9 @@ def test_the_host_is_ready_while_any_worker_is(bench: Bench, tmp_path: Path) -> 
 
     service.handler = handler
     host = Host(tmp_path)
-    bench.processes.append(host)
+    stage.processes.append(host)
     try:
-        host.serve(bench, service)
+        host.serve(stage, service)
         slow = [Clients(host.ports.proxy, 1, path="/slow") for _ in range(12)]
         wait_until(lambda: len(service.requests) >= 12, "the slow requests")
         clients = Clients(host.ports.proxy, 3, kept=1)
@@ -131,11 +135,11 @@ def test_the_host_is_ready_while_any_worker_is(bench: Bench, tmp_path: Path) -> 
 # What systemd and people are told
 
 
-def test_systemd_sees_one_service(bench: Bench, tmp_path: Path) -> None:
+def test_systemd_sees_one_service(stage: Stage, tmp_path: Path) -> None:
     """READY once, when all workers are; signs of life; a reload; how many workers serve; and the end."""
     with contextlib.closing(Listener(tmp_path)) as systemd:
         host = Host(tmp_path, env=systemd.env)
-        bench.processes.append(host)
+        stage.processes.append(host)
         systemd.wait("READY=1")
         assert all(f"Node {node_id} is up" in host.output for node_id in WORKERS)
         systemd.wait("STATUS=2 of 2 workers ready")
@@ -153,7 +157,7 @@ def test_systemd_sees_one_service(bench: Bench, tmp_path: Path) -> None:
         assert any(line.startswith("STATUS=draining") for line in systemd.told)
 
 
-def test_the_block_on_a_terminal(bench: Bench, tmp_path: Path) -> None:
+def test_the_block_on_a_terminal(stage: Stage, tmp_path: Path) -> None:
     """A person sees one block for the host, and no lines of workers."""
     ours, its = pty.openpty()
     shown = bytearray()
@@ -165,7 +169,7 @@ def test_the_block_on_a_terminal(bench: Bench, tmp_path: Path) -> None:
 
     try:
         host = Host(tmp_path, terminal=its)
-        bench.processes.append(host)
+        stage.processes.append(host)
         wait_until(lambda: "Ctrl-C" in text(), "the block")
         assert "Pico node host is up with 2 workers" in text()
         assert f"http://127.0.0.1:{host.ports.upstream}" in text()
@@ -177,10 +181,10 @@ def test_the_block_on_a_terminal(bench: Bench, tmp_path: Path) -> None:
         os.close(its)
 
 
-def test_each_line_says_whose_it_is(bench: Bench, tmp_path: Path) -> None:
+def test_each_line_says_whose_it_is(stage: Stage, tmp_path: Path) -> None:
     """Lines of workers have their number; those of the parent have none. All are whole."""
     host = Host(tmp_path, "--log.level=debug")
-    bench.processes.append(host)
+    stage.processes.append(host)
     host.up()
     host.wait_nodes()
     host.terminate()
@@ -194,10 +198,10 @@ def test_each_line_says_whose_it_is(bench: Bench, tmp_path: Path) -> None:
         assert [record["message"] for record in records].count(warning) == 1
 
 
-def test_one_worker_for_each_core(bench: Bench, tmp_path: Path) -> None:
+def test_one_worker_for_each_core(stage: Stage, tmp_path: Path) -> None:
     """`auto` counts the cores that the process may use, and each worker gets one of them."""
     cores = sorted(os.sched_getaffinity(0))[:2]
-    node = on_cores(cores, bench, tmp_path, workers="auto")
+    node = on_cores(cores, stage, tmp_path, workers="auto")
     if len(cores) < 2:
         node.wait_output("is up")
         return
@@ -206,31 +210,31 @@ def test_one_worker_for_each_core(bench: Bench, tmp_path: Path) -> None:
     assert {os.sched_getscheduler(pid) for pid in children(node.pid)} == {os.SCHED_BATCH}
 
 
-def test_workers_that_are_not_as_many_as_cores(bench: Bench, tmp_path: Path) -> None:
+def test_workers_that_are_not_as_many_as_cores(stage: Stage, tmp_path: Path) -> None:
     """They are where the kernel puts them."""
     cores = sorted(os.sched_getaffinity(0))[:1]
-    node = on_cores(cores, bench, tmp_path, workers="2")
+    node = on_cores(cores, stage, tmp_path, workers="2")
     node.wait_output("is up with 2 workers")
     assert [os.sched_getaffinity(pid) for pid in children(node.pid)] == [set(cores)] * 2
     assert {os.sched_getscheduler(pid) for pid in children(node.pid)} == {os.SCHED_OTHER}
 
 
-def on_cores(cores: list[int], bench: Bench, directory: Path, *, workers: str) -> Process:
+def on_cores(cores: list[int], stage: Stage, directory: Path, *, workers: str) -> Process:
     """A host that may use these cores only."""
     flags = [*Ports.pick().flags()[:3], "--cluster.gossip.bind-addr=127.0.0.1:0", f"--cluster.workers={workers}"]
     prelude = f"import os; os.sched_setaffinity(0, {cores}); "
-    node = Process("node", ["pico", *flags], directory, prelude=prelude)
-    bench.processes.append(node)
+    node = Twistd("node", ["pico", *flags], directory, prelude=prelude)
+    stage.processes.append(node)
     return node
 
 
-def test_a_log_file_of_twistd_gets_all_lines(bench: Bench, tmp_path: Path) -> None:
+def test_a_log_file_of_twistd_gets_all_lines(stage: Stage, tmp_path: Path) -> None:
     """Also without a terminal, workers log where their parent does."""
     ports = Ports.pick()
     flags = [*ports.flags()[:3], "--cluster.gossip.bind-addr=127.0.0.1:0", "--cluster.workers=2"]
     log_path = tmp_path / "node.log"
-    node = Process("node", [f"--logfile={log_path}", "pico", *flags, "--cluster.node-id=host"], tmp_path)
-    bench.processes.append(node)
+    node = Twistd("node", [f"--logfile={log_path}", "pico", *flags, "--cluster.node-id=host"], tmp_path)
+    stage.processes.append(node)
     wait_until(lambda: log_path.exists() and "is up with 2 workers" in log_path.read_text(), "the host to be up")
     assert all(f"Node {node_id} is up" in log_path.read_text() for node_id in WORKERS)
     node.terminate()
@@ -243,13 +247,13 @@ def test_a_log_file_of_twistd_gets_all_lines(bench: Bench, tmp_path: Path) -> No
 # The end
 
 
-def test_a_stop_under_load(bench: Bench, tmp_path: Path) -> None:
+def test_a_stop_under_load(stage: Stage, tmp_path: Path) -> None:
     """SIGTERM to the host: every connection that was made is served."""
     service = saying_who_asked()
     host = Host(tmp_path)
-    bench.processes.append(host)
+    stage.processes.append(host)
     try:
-        agent = host.serve(bench, service)
+        agent = host.serve(stage, service)
         assert host.admin.endpoints() == {ENDPOINT: 2}
         clients = [Clients(host.ports.proxy, 8), Clients(host.ports.proxy, 8, kept=1, pause_s=0)]
         for some in clients:
@@ -265,10 +269,10 @@ def test_a_stop_under_load(bench: Bench, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("all_of_them", [False, True], ids=["parent", "all"])
-def test_nothing_is_left_of_a_host_that_was_killed(bench: Bench, tmp_path: Path, all_of_them: bool) -> None:
+def test_nothing_is_left_of_a_host_that_was_killed(stage: Stage, tmp_path: Path, all_of_them: bool) -> None:
     """The workers of a killed parent end and remove its directory; when they were killed too, the next start does."""
     host = Host(tmp_path)
-    bench.processes.append(host)
+    stage.processes.append(host)
     host.up()
     workers = host.workers()
     assert len(list(host.scratch.iterdir())) == 1
@@ -278,7 +282,7 @@ def test_nothing_is_left_of_a_host_that_was_killed(bench: Bench, tmp_path: Path,
             os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not any(map(runs, workers)), "the end of the workers")
         next_one = Host(tmp_path, env={"TMPDIR": str(host.scratch)})
-        bench.processes.append(next_one)
+        stage.processes.append(next_one)
         next_one.up()
         assert len(list(host.scratch.iterdir())) == 1
         next_one.terminate()

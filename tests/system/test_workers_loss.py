@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.harness import Bench, state, wait_until
 from tests.system.service import Service
 from tests.system.workers import Clients, Host, saying_who_asked
+from tools.stage.kernel import state
+from tools.stage.stage import Stage
+from tools.stage.waiting import wait_until
 
-pytestmark = pytest.mark.parametrize("bench", ["plain"], indirect=True)
+pytestmark = pytest.mark.parametrize("stage", ["plain"], indirect=True)
 BACK_S = 15.0
 """Far more than the two seconds that a quiet machine needs: others may use it too. The time is printed."""
 
@@ -28,11 +30,11 @@ def asked_service() -> Iterator[Service]:
 
 
 @pytest.fixture
-def host(bench: Bench, tmp_path: Path, asked_service: Service) -> Iterator[Host]:
+def host(stage: Stage, tmp_path: Path, asked_service: Service) -> Iterator[Host]:
     """A host that is up, with an agent that is registered at both workers."""
     host = Host(tmp_path)
-    bench.processes.append(host)
-    host.serve(bench, asked_service)
+    stage.processes.append(host)
+    host.serve(stage, asked_service)
     yield host
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
 import itertools
-import json
 import re
-import socket
 import tempfile
 import threading
 import time
@@ -16,22 +13,19 @@ from pathlib import Path
 
 from tests.peers.pipe import PATIENCE_S, Ended
 from tests.system import wire
-from tests.system.harness import Admin, Bench, Ports, Process, free_port, runs, wait_until
 from tests.system.service import Service, answer
+from tools.stage.asking import Admin
+from tools.stage.kernel import children, runs
+from tools.stage.ports import Ports, free_row
+from tools.stage.processes import Process, Twistd
+from tools.stage.stage import Stage
+from tools.stage.waiting import wait_until
 
 ENDPOINT = "web"
 WORKERS = ("host-w0", "host-w1")
 
 
-def children(pid: int) -> list[int]:
-    """Process IDs of the children of a process, the older first; none when it is gone."""
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-
-
-class Host(Process):
+class Host(Twistd):
     """A parent with two workers, `host-w0` and `host-w1`.
 
     Args:
@@ -77,21 +71,18 @@ class Host(Process):
         """Wait until all workers serve."""
         self.wait_output("is up with 2 workers")
 
-    def serve(self, bench: Bench, service: Service) -> Process:
+    def serve(self, stage: Stage, service: Service) -> Process:
         """Wait until all workers serve, with an agent at both of them, which is returned."""
         self.up()
         self.wait_nodes()
         url = f"http://127.0.0.1:{self.ports.upstream}"
-        agent = bench.agent(url, {ENDPOINT: service.address}, {"connect": {"connections": "2"}})
+        agent = stage.agent(url, {ENDPOINT: service.address}, {"connect": {"connections": "2"}})
         self.wait_agents()
         return agent
 
     def nodes(self) -> dict[str, str]:
         """The cluster's nodes with their status, as one of the workers sees it."""
-        try:
-            return {row["id"]: row["status"] for row in self.admin.json("/status/cluster/nodes")}
-        except (OSError, http.client.HTTPException):
-            return {}
+        return self.admin.statuses()
 
     def wait_nodes(self, *others: str) -> None:
         """Wait until both workers, and these nodes, are active."""
@@ -100,8 +91,8 @@ class Host(Process):
 
     def told_by(self, node_id: str, path: str) -> object:
         """What one worker answers on the admin port."""
-        status, _, body = self.admin.get(f"{path}?forward={node_id}")
-        return json.loads(body) if status == 200 else None
+        told: object = self.admin.try_json(f"{path}?forward={node_id}")
+        return told
 
     def wait_agents(self, count: int = 1) -> None:
         """Wait until so many agents are registered at each worker, and each worker knows that of the other."""
@@ -228,22 +219,3 @@ class Clients:
         self._stop.set()
         for thread in self._threads:
             thread.join(PATIENCE_S)
-
-
-def free_row(count: int) -> int:
-    """The first of so many free ports in a row."""
-    while True:
-        port = free_port()
-        row = range(port, port + count)
-        if all(_is_free(number) for number in row):
-            return port
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-        try:
-            tcp.bind(("127.0.0.1", port))
-            udp.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

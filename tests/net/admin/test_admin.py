@@ -40,7 +40,7 @@ from pico_twisted.net.tls.server import server_context, tls_sniffing
 from pico_twisted.net.turn import Sweep
 from tests.conftest import LoggedFailures
 from tests.net.admin.admin_fakes import DEADLINE_S, DETAIL, GOSSIP, Served, Status, in_reactor, node_app, reactor
-from tests.system.certificates import Authority
+from tools.stage.certificates import Authority
 
 LOST = Failure(ConnectionDone())
 ADDRESS = IPv4Address("TCP", "127.0.0.1", 4321)

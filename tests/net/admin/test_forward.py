@@ -24,8 +24,8 @@ from pico_twisted.net.tls.server import server_context, tls_sniffing
 from pico_twisted.net.turn import Sweep
 from tests.conftest import LoggedFailures
 from tests.net.admin.admin_fakes import DETAIL, Served, Status, in_reactor, node_app, reactor
-from tests.system.certificates import Authority
-from tests.system.harness import free_port
+from tools.stage.certificates import Authority
+from tools.stage.ports import free_port
 
 ROUTES = (
     "/",

@@ -26,7 +26,7 @@ from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tls.client import client_tls
 from pico_twisted.net.turn import Sweep
 from tests.net.agent.agent_fakes import FakeTunnel, Request
-from tests.system.certificates import Authority
+from tools.stage.certificates import Authority
 
 reactor: Any = installed_reactor
 

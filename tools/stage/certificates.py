@@ -1,4 +1,4 @@
-"""An authority of the tests' own and the certificates it signs."""
+"""An authority of our own and the certificates it signs."""
 
 from __future__ import annotations
 
@@ -112,3 +112,23 @@ class Authority:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pair.cert, pair.key)
         return context
+
+
+@dataclass(frozen=True)
+class Tls:
+    """What is needed for TLS on every port."""
+
+    authority: Authority
+    pair: Pair
+    context: ssl.SSLContext
+
+    @classmethod
+    def make(cls, directory: Path) -> Tls:
+        """An authority, and one certificate for all ports of all nodes."""
+        authority = Authority(directory)
+        return cls(authority, authority.issue("server"), authority.client_context())
+
+    @property
+    def section(self) -> dict[str, str]:
+        """A `tls` section of a node's configuration."""
+        return {"cert": str(self.pair.cert), "key": str(self.pair.key)}
