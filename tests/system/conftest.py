@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from tests.system.cluster import SECRET, Cluster, running_cluster
 from tests.system.hostile import Target
 from tests.system.service import Service, answer
+from tests.system.shared import Shared, sharing_stack
 from tests.system.stack import SHAPES, Stack
 from tools.stage.certificates import Tls
 from tools.stage.stage import Stage
@@ -41,25 +43,21 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Tls:
 @pytest.fixture(scope="session", params=SHAPES)
 def running_stack(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, certificates: Tls
-) -> Iterator[Stack]:
-    """The nodes, the agent and the services that most tests share; every test runs in every shape."""
-    stack = Stack(tmp_path_factory.mktemp(f"stack-{request.param}"), request.param, certificates)
-    try:
-        yield stack
-        stack.check_idle()
-    finally:
-        stack.close()
+) -> Iterator[Shared[Stack]]:
+    """The nodes, the agent and the services that most tests share; a test runs in every shape, or in those it names."""
+    yield from sharing_stack(request.param, tmp_path_factory, certificates)
 
 
 @pytest.fixture
-def stack(running_stack: Stack) -> Iterator[Stack]:
+def stack(running_stack: Shared[Stack]) -> Iterator[Stack]:
     """The shared stack, running, with a recording service of this test's own at `stack.service`.
 
     Afterwards the test fails if a node or the agent logged an exception that nobody handled, or ended.
     """
-    running_stack.begin()
-    yield running_stack
-    running_stack.end()
+    result = running_stack.get()
+    result.begin()
+    yield result
+    result.end()
 
 
 @pytest.fixture(params=["plain", "tls"])
@@ -99,24 +97,33 @@ def two() -> Iterator[Service]:
 
 
 @pytest.fixture(scope="module", params=["open", "secret"])
-def running_target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+def running_target(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Shared[Target]]:
     """Two nodes, without and with a secret, and an agent at the first."""
     secret = SECRET if request.param == "secret" else None
-    service = Service()
     settings = {"cluster": {"secrets": [secret] if secret else []}}
-    try:
-        with running_cluster(tmp_path_factory.mktemp(f"hostile-{request.param}"), settings=settings) as cluster:
-            cluster.start("n1", "n2")
-            cluster.agent(["n1"], {"web": service.address})
-            cluster.wait_endpoint("n1", "web")
-            yield Target(cluster, secret, service)
-    finally:
-        service.close()
+    with contextlib.ExitStack() as end:
+
+        def start() -> Target:
+            with contextlib.ExitStack() as begun:
+                service = Service()
+                begun.callback(service.close)
+                directory = tmp_path_factory.mktemp(f"hostile-{request.param}")
+                cluster = begun.enter_context(running_cluster(directory, settings=settings))
+                cluster.start("n1", "n2")
+                cluster.agent(["n1"], {"web": service.address})
+                cluster.wait_endpoint("n1", "web")
+                end.push(begun.pop_all())
+                return Target(cluster, secret, service)
+
+        yield Shared(f"the nodes, {request.param}", start)
 
 
 @pytest.fixture
-def target(running_target: Target) -> Iterator[Target]:
+def target(running_target: Shared[Target]) -> Iterator[Target]:
     """Those nodes, for a test that tries to disturb them, and fails if it can."""
-    running_target.begin()
-    yield running_target
-    running_target.end()
+    result = running_target.get()
+    result.begin()
+    yield result
+    result.end()

@@ -26,7 +26,7 @@ from tools.stage.certificates import Tls
 from tools.stage.nodes import Node, Settings, merged
 from tools.stage.processes import Process
 from tools.stage.stage import Stage
-from tools.stage.waiting import wait_until
+from tools.stage.waiting import StartFailed, wait_until
 
 # Each test gets the next service in turn: what a test left in the agent's pool of connections is long gone when its
 # service is lent again.
@@ -34,6 +34,14 @@ SERVICES = 12
 
 SHAPES = ("plain", "tls", "two", "two-tls")
 """One node without and with TLS, two nodes without and with."""
+
+MIXED = {
+    "old-node": ("node-1",),
+    "old-agent": ("agent-1",),
+    "two-old-clients-node": ("node-1",),
+    "two-old-agents-node": ("node-2",),
+}
+"""Shapes, without TLS, in which one part runs an earlier version; `tests.mixed_versions` has their tests."""
 
 PLAIN = pytest.mark.parametrize("running_stack", ["plain", "two"], indirect=True)
 """For tests of what TLS cannot do."""
@@ -49,9 +57,13 @@ class Stack:
 
     Args:
         directory: for configuration and output.
-        shape: one of `SHAPES`.
+        shape: one of `SHAPES` or `MIXED`.
         certificates: for the shapes with TLS.
         node, agent: settings of every node, and of the agent.
+        old: the prelude that makes a process run the earlier version, for the shapes of `MIXED`.
+
+    Raises:
+        StartFailed: with what the processes wrote; none of them runs any more.
 
     Attributes:
         tls: what is needed for TLS, in a shape that uses it.
@@ -70,31 +82,39 @@ class Stack:
         certificates: Tls,
         node: Settings | None = None,
         agent: Settings | None = None,
+        old: str = "",
     ) -> None:
         self.directory = directory
         self.tls = certificates if has_tls(shape) else None
         self.two_nodes = shape.startswith("two")
         self.stage = Stage(directory, self.tls)
         self._settings = (node or {}, agent or {})
+        self._preludes = dict.fromkeys(MIXED.get(shape, ()), old)
         self._services = [Service(endpoint=f"svc-{number}") for number in range(SERVICES)]
         self._turn = itertools.cycle(self._services)
         self._names = itertools.count()
         self._peers: list[v1.Session | v2.Peer] = []
         self._clients: list[wire.Stream] = []
         self.service = self._services[0]
-        self._start()
+        try:
+            self._start()
+        except Exception as error:
+            self.close()
+            raise StartFailed(f"{error}\n{self.stage.tail()}") from error
 
     def _start(self) -> None:
         cluster: dict[str, Any] = {}
         if self.two_nodes and self.tls is not None:
             cluster = {"secrets": [SECRET], "tls": {**self.tls.section, "ca": str(self.tls.authority.ca)}}
         settings = merged(self._settings[0], {"cluster": cluster})
-        self.node = self.agents_node = self.stage.node("node-1", settings)
+        self.node = self.agents_node = self.stage.node("node-1", settings, prelude=self._preludes.get("node-1", ""))
         if self.two_nodes:
             join = {"cluster": {"join": [f"127.0.0.1:{self.node.ports.gossip}"]}}
-            self.agents_node = self.stage.node("node-2", merged(settings, join))
+            prelude = self._preludes.get("node-2", "")
+            self.agents_node = self.stage.node("node-2", merged(settings, join), prelude=prelude)
         listeners = {service.endpoint: service.address for service in self._services}
-        self.agent = self.stage.agent(self.agents_node, listeners, self._settings[1])
+        prelude = self._preludes.get("agent-1", "")
+        self.agent = self.stage.agent(self.agents_node, listeners, self._settings[1], prelude=prelude)
 
     @property
     def processes(self) -> list[Process]:

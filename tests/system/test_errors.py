@@ -13,6 +13,7 @@ from tests.peers import v2, websocket
 from tests.peers.pipe import PATIENCE_S, Ended
 from tests.system.curl import CurlAnswer
 from tests.system.service import Connection, Service, answer
+from tests.system.shared import Shared, sharing_stack
 from tests.system.stack import SHAPES, Stack
 from tests.system.wire import Broken, Response, Stream, connect
 from tools.stage.certificates import Tls
@@ -185,22 +186,18 @@ SHORT: Settings = {
 @pytest.fixture(scope="module", params=SHAPES)
 def running_short_stack(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, certificates: Tls
-) -> Iterator[Stack]:
+) -> Iterator[Shared[Stack]]:
     """Nodes with short timeouts and few calls, and an agent."""
-    stack = Stack(tmp_path_factory.mktemp(f"short-{request.param}"), request.param, certificates, SHORT)
-    try:
-        yield stack
-        stack.check_idle()
-    finally:
-        stack.close()
+    yield from sharing_stack(request.param, tmp_path_factory, certificates, SHORT)
 
 
 @pytest.fixture
-def short_stack(running_short_stack: Stack) -> Iterator[Stack]:
+def short_stack(running_short_stack: Shared[Stack]) -> Iterator[Stack]:
     """Those nodes and that agent, with a recording service of this test's own."""
-    running_short_stack.begin()
-    yield running_short_stack
-    running_short_stack.end()
+    result = running_short_stack.get()
+    result.begin()
+    yield result
+    result.end()
 
 
 def test_no_answer_in_time(short_stack: Stack) -> None:

@@ -11,8 +11,8 @@ from tests.peers import frames, websocket
 from tests.peers.frames import RESPONSE
 from tests.peers.pipe import Ended, dial
 from tests.system import wire
-from tests.system.names import short
 from tests.system.raw import serves
+from tests.system.shapes import ENDS, whole_in_plain
 from tests.system.stack import Stack
 from tests.system.wire import Malformed
 
@@ -35,34 +35,34 @@ def handshake(path: str = "/pico/v1/listener/x", *fields: str, drop: tuple[str, 
     return "\r\n".join([f"GET {path} HTTP/1.1", *kept, *fields, "", ""]).encode()
 
 
-@pytest.mark.parametrize(
-    ("head", "statuses"),
+@whole_in_plain(
+    "name, head, statuses",
     [
-        (handshake("/"), {404}),
-        (handshake("/pico/v1/listener"), {404}),
-        (handshake("/pico/v1/listener/"), {400, 404}),
-        (handshake("/pico/v1/listener/a/b"), {400, 404}),
-        (handshake("/pico/v1/listener/-bad"), {400}),
-        (handshake("/pico/v1/listener/" + "a" * 129), {400}),
-        (handshake("/pico/v1/node"), {400, 403, 404}),
-        (handshake(drop=("upgrade", "connection")), {426}),
-        (handshake("/pico/v1/listener/x", "Sec-WebSocket-Version: 8", drop=("version",)), {400, 426}),
-        (handshake(drop=("version",)), {400, 426}),
-        (handshake(drop=("key",)), {400}),
-        (handshake("/pico/v1/listener/x", "Sec-WebSocket-Key: short", drop=("key",)), {400}),
-        (handshake(drop=("host",)), {400}),
-        (handshake("/pico/v1/listener/x", "Host: again"), {400}),
-        (handshake("/pico/v1/listener/x", "X-Pico-Slot: a\x01b"), {400}),
-        (handshake("/pico/v1/listener/x", "X: " + "a" * 33_000), {431}),
-        (handshake("/pico/v1/listener/" + "a" * 9000), {400, 404, 414}),
-        (handshake("/pico/v1/listener/x", *["X: y"] * 101), {431}),
-        (handshake().replace(b"GET ", b"POST "), {400, 404, 405, 426}),
-        (b"garbage\r\n\r\n", {400}),
-        (b"GET / HTTP/2.0\r\nHost: x\r\n\r\n", {400, 505}),
+        ("the root", handshake("/"), {404}),
+        ("no endpoint", handshake("/pico/v1/listener"), {404}),
+        ("an empty endpoint", handshake("/pico/v1/listener/"), {400, 404}),
+        ("two endpoints", handshake("/pico/v1/listener/a/b"), {400, 404}),
+        ("a bad endpoint", handshake("/pico/v1/listener/-bad"), {400}),
+        ("a long endpoint", handshake("/pico/v1/listener/" + "a" * 129), {400}),
+        ("the path of a link", handshake("/pico/v1/node"), {400, 403, 404}),
+        ("no upgrade", handshake(drop=("upgrade", "connection")), {426}),
+        ("an old version", handshake("/pico/v1/listener/x", "Sec-WebSocket-Version: 8", drop=("version",)), {400, 426}),
+        ("no version", handshake(drop=("version",)), {400, 426}),
+        ("no key", handshake(drop=("key",)), {400}),
+        ("a short key", handshake("/pico/v1/listener/x", "Sec-WebSocket-Key: short", drop=("key",)), {400}),
+        ("no host", handshake(drop=("host",)), {400}),
+        ("two hosts", handshake("/pico/v1/listener/x", "Host: again"), {400}),
+        ("a control byte", handshake("/pico/v1/listener/x", "X-Pico-Slot: a\x01b"), {400}),
+        ("beyond the limit", handshake("/pico/v1/listener/x", "X: " + "a" * 33_000), {431}),
+        ("a long path", handshake("/pico/v1/listener/" + "a" * 9000), {400, 404, 414}),
+        ("101 fields", handshake("/pico/v1/listener/x", *["X: y"] * 101), {431}),
+        ("POST", handshake().replace(b"GET ", b"POST "), {400, 404, 405, 426}),
+        ("garbage", b"garbage\r\n\r\n", {400}),
+        ("http/2.0", b"GET / HTTP/2.0\r\nHost: x\r\n\r\n", {400, 505}),
     ],
-    ids=short,
+    in_all=["the root", "an old version", "beyond the limit", "garbage"],
 )
-def test_bad_handshakes(stack: Stack, head: bytes, statuses: set[int]) -> None:
+def test_bad_handshakes(stack: Stack, name: str, head: bytes, statuses: set[int]) -> None:
     """A handshake that is none is refused with a status and JSON, and the connection is closed."""
     client = raw(stack)
     client.send(head)
@@ -109,6 +109,7 @@ def test_a_body_in_the_handshake(stack: Stack) -> None:
     assert b"\x82" not in client.received
 
 
+@ENDS
 @pytest.mark.parametrize(
     "junk",
     [b"\x00" * 100, b"\xff" * 70_000, b"\x16\x03\x01\x00\x05hello", os.urandom(5000)],

@@ -12,6 +12,7 @@ from tests.peers import frames, v1
 from tests.peers.pipe import PATIENCE_S, Ended
 from tests.system.names import short
 from tests.system.service import Connection, Service, answer, chunk
+from tests.system.shapes import whole_in_plain
 from tests.system.stack import Stack
 from tests.system.wire import Request, parse_head, parse_requests
 from tools.stage.nodes import Agent
@@ -141,7 +142,7 @@ def test_v1_heartbeats_in_both_directions(stack: Stack) -> None:
         assert (frame.flags, frame.payload) == (frames.RESPONSE, payload)
 
 
-@pytest.mark.parametrize("kind", [3, 5, 6, 0, 255, 65535])
+@whole_in_plain("kind", [3, 5, 6, 0, 255, 65535], in_all=["255"])
 def test_unknown_types_of_a_v1_agent(stack: Stack, kind: int) -> None:
     """A call of a type that is not served here is answered 0xC000 without payload, and the session goes on."""
     agent, endpoint = stack.v1_agent(lambda request: OK)
@@ -208,7 +209,10 @@ def test_a_switch_of_protocols_over_v1_is_no_answer(stack: Stack) -> None:
     assert b"raw bytes" not in client.received
 
 
-@pytest.mark.parametrize(
+LONG_HEAD = b"HTTP/1.1 200 OK\r\nX: " + b"a" * 40_000 + b"\r\n\r\n"
+
+
+@whole_in_plain(
     "payload",
     [
         b"",
@@ -217,12 +221,12 @@ def test_a_switch_of_protocols_over_v1_is_no_answer(stack: Stack) -> None:
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhal",
-        b"HTTP/1.1 200 OK\r\nX: " + b"a" * 40_000 + b"\r\n\r\n",
+        LONG_HEAD,
         b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 999 What\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: a\r\n b\r\n\r\nok",
     ],
-    ids=short,
+    in_all=["empty", "garbage", short(LONG_HEAD)],
 )
 def test_bad_v1_answers_cost_one_call(stack: Stack, payload: bytes) -> None:
     """A payload that is not exactly one response is a 502, or a broken transfer; the session goes on.

@@ -14,6 +14,7 @@ from tests.peers.frames import CREDIT, HTTP, MORE, RESET, RESPONSE, WINDOW_BYTES
 from tests.peers.pipe import PATIENCE_S, Ended
 from tests.system.names import short
 from tests.system.service import Connection, Service, answer, chunk
+from tests.system.shared import Shared
 from tests.system.wire import parse_head, parse_requests
 from tools.stage.certificates import Tls
 from tools.stage.nodes import Agent
@@ -97,20 +98,24 @@ def body_of(response: bytes) -> bytes:
 @pytest.fixture(scope="module", params=["plain", "tls"])
 def running_rig(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, certificates: Tls
-) -> Iterator[Rig]:
+) -> Iterator[Shared[Rig]]:
     """One agent for all tests of this file."""
     tls = certificates if request.param == "tls" else None
-    rig = Rig(Stage(tmp_path_factory.mktemp(f"agent-{request.param}"), tls))
+    rig = Shared(
+        f"the agent, {request.param}", lambda: Rig(Stage(tmp_path_factory.mktemp(f"agent-{request.param}"), tls))
+    )
     yield rig
-    rig.close()
+    if rig.thing is not None:
+        rig.thing.close()
 
 
 @pytest.fixture
-def rig(running_rig: Rig) -> Iterator[Rig]:
+def rig(running_rig: Shared[Rig]) -> Iterator[Rig]:
     """The running agent with an open session."""
-    running_rig.begin()
-    yield running_rig
-    running_rig.end()
+    result = running_rig.get()
+    result.begin()
+    yield result
+    result.end()
 
 
 def test_what_the_agent_offers(rig: Rig) -> None:

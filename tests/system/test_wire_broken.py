@@ -15,6 +15,7 @@ from tests.peers.frames import CREDIT, HTTP, MORE, RESET, RESPONSE
 from tests.peers.pipe import Ended
 from tests.system.names import short
 from tests.system.raw import OK, ask, gone, serves
+from tests.system.shapes import NODES, whole_in_plain
 from tests.system.stack import Stack
 from tests.system.wire import Broken
 
@@ -22,8 +23,8 @@ from tests.system.wire import Broken
 
 
 @pytest.mark.parametrize("in_call", [False, True], ids=["idle", "in a call"])
-@pytest.mark.parametrize(
-    ("name", "attack", "code"),
+@whole_in_plain(
+    "name, attack, code",
     [
         ("text", lambda peer: peer.socket.send(b"hello", opcode=websocket.TEXT), 1002),
         ("empty", lambda peer: peer.socket.send(b""), 1002),
@@ -52,7 +53,7 @@ from tests.system.wire import Broken
         ("response to an ID never used", lambda peer: peer.send(HTTP, 1 << 40, RESPONSE, b"x"), 1002),
         ("credit as response to an ID never used", lambda peer: peer.send(HTTP, 999, RESPONSE, b"HTTP/1.1 200"), 1002),
     ],
-    ids=short,
+    in_all=["text", "much too large", "a fragment without end", "no WebSocket at all"],
 )
 def test_broken_frames_end_the_session(
     stack: Stack, name: str, attack: Callable[[v2.Agent], object], code: int, in_call: bool
@@ -87,7 +88,7 @@ def test_a_close_frame_is_answered(stack: Stack) -> None:
 # -- frames that mean nothing
 
 
-@pytest.mark.parametrize("kind", [0, 3, 5, 6, 99, 65535])
+@whole_in_plain("kind", [0, 3, 5, 6, 99, 65535], in_all=["99"])
 def test_unknown_types(stack: Stack, kind: int) -> None:
     """A call of a type that is not served here gets 0xC000, its further frames are dropped, the session goes on."""
     peer, endpoint = stack.v2_agent()
@@ -174,6 +175,7 @@ def test_http_that_is_not_supported(stack: Stack) -> None:
     serves(stack, peer, endpoint)
 
 
+@NODES
 @pytest.mark.parametrize("code", ["failed", "protocol", "timeout", "cancelled", "nonsense", "", "failed " + "x" * 240])
 def test_resets_of_a_call(stack: Stack, code: str) -> None:
     """A reset before the head is an error for the client, and after it a broken transfer; any code will do."""
@@ -205,8 +207,12 @@ def test_a_long_reset_is_survived(stack: Stack) -> None:
 
 # -- http calls that break HTTP
 
+UNASKED_UPGRADE = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\nsurprise"
+LARGE_HEAD = b"HTTP/1.1 200 OK\r\nX: " + b"a" * 50_000 + b"\r\n\r\n"
+MANY_FIELDS = b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1300 + b"\r\n"
 
-@pytest.mark.parametrize(
+
+@whole_in_plain(
     "payload",
     [
         b"",
@@ -221,16 +227,16 @@ def test_a_long_reset_is_survived(stack: Stack) -> None:
         b"HTTP/1.1 099 What\r\n\r\n",
         b"HTTP/0.0 502 Bad Gateway\r\n\r\nv1 only",
         b"HTTP/2.0 200 OK\r\n\r\n",
-        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\nsurprise",
+        UNASKED_UPGRADE,
         b"HTTP/1.1 200 OK\r\nX: a\x00b\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX: a\rSet-Cookie: evil=1\r\n\r\n",
         b"HTTP/1.1 200 OK\nX: y\n\n",
         # A head has some room above 32 KiB and 100 fields between hops, for what the last one has added.
-        b"HTTP/1.1 200 OK\r\nX: " + b"a" * 50_000 + b"\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1300 + b"\r\n",
+        LARGE_HEAD,
+        MANY_FIELDS,
         b"HTTP/1.1 103 Hint\r\n\r\n" * 1 + b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
     ],
-    ids=short,
+    in_all=[short(payload) for payload in (b"", b"garbage\r\n\r\n", UNASKED_UPGRADE, LARGE_HEAD, MANY_FIELDS)],
 )
 def test_malformed_responses_of_a_peer(stack: Stack, payload: bytes) -> None:
     """A response that breaks HTTP or v2's rules is a 502 and costs its call; the session serves on."""
@@ -264,6 +270,7 @@ def test_seventeen_interim_heads(stack: Stack) -> None:
     serves(stack, peer, endpoint)
 
 
+@NODES
 @pytest.mark.parametrize(
     ("line", "head"),
     [
