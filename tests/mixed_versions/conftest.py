@@ -14,9 +14,9 @@ import pytest
 
 from tests.mixed_versions import old
 from tests.system.conftest import certificates, pytest_runtest_makereport, stack
-from tests.system.harness import Tls
 from tests.system.shared import Shared, sharing_stack
 from tests.system.stack import MIXED, Stack
+from tools.stage.certificates import Tls
 
 __all__ = ["certificates", "pytest_runtest_makereport", "running_stack", "stack"]
 
