@@ -146,7 +146,7 @@ def _counters() -> None:
 def _access_log() -> None:
     from twisted.logger import Logger
 
-    from pico_twisted.net.observe.logs import AccessLog
+    from pico_twisted.net.observe.access_log import AccessLog
 
     log = Logger(namespace="pico_twisted.net.access")
 

@@ -23,7 +23,7 @@ from pico_twisted.net.gossip.port import GossipParts, GossipProtocol
 from pico_twisted.net.gossip.resolver import split_address
 from pico_twisted.net.links.links import LinkSettings, NodeLinks
 from pico_twisted.net.links.tls import LinkTls
-from pico_twisted.net.observe.weather import Weather
+from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 from pico_twisted.net.routing.cluster_service import ClusterService, LocalRouter
 from pico_twisted.net.tunnel import TunnelParts
 
@@ -78,7 +78,7 @@ class Membership:
     ) -> None:
         self._cluster = cluster
         self._reactor = reactor
-        self._malformed = Weather()
+        self._malformed = RepeatedWarning()
         self.conflict: Deferred[str] = Deferred()
         self.core = Gossip(
             GossipSettings(
@@ -182,10 +182,13 @@ class Membership:
         try:
             return self.core.sync_answer(request, self._reactor.seconds())
         except SyncError as error:
-            unsaid = self._malformed.news("malformed", self._reactor.seconds())
-            if unsaid is not None:
+            suppressed = self._malformed.due("malformed", self._reactor.seconds())
+            if suppressed is not None:
                 log.warn(
-                    "A question for maps is not well made: {reason}", node=node_id, reason=str(error), unsaid=unsaid
+                    "A question for maps is not well made: {reason}",
+                    node=node_id,
+                    reason=str(error),
+                    suppressed=suppressed,
                 )
             raise
 

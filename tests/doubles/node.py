@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc.budget import Budget
-from pico_twisted.net.observe.logs import AccessLog
+from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.proxy.resource import ReverseResource
 from pico_twisted.net.proxy.site import ProxySettings, ProxySite

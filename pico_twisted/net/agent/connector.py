@@ -40,7 +40,8 @@ from pico_twisted.core.agent.life import Command, Last, NextSession, new_life
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL
 from pico_twisted.net.agent.dial_throttle import DialThrottle
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.observe.weather import TIMED_OUT, Weather, why_not_connected
+from pico_twisted.net.observe.repeated_warning import RepeatedWarning
+from pico_twisted.net.observe.weather import TIMED_OUT, why_not_connected
 from pico_twisted.net.tls.client import explain_tls
 from pico_twisted.net.tunnel import (
     ELSEWHERE,
@@ -148,7 +149,7 @@ class Connector:
         self._life = new_life(self._next)
         self._number = 0  # of the session that took new calls last
         self._pending: _Cancellable | None = None  # what the machine waits for
-        self._warnings = Weather()
+        self._warnings = RepeatedWarning()
         self._registered_before = False
         self._said_v1 = False
 
@@ -255,15 +256,15 @@ class Connector:
                 retry_s=retry_s,
             )
             return
-        unsaid = self._warnings.news(f"{url} {words}", self._clock.seconds())
-        if unsaid is not None:
+        suppressed = self._warnings.due(f"{url} {words}", self._clock.seconds())
+        if suppressed is not None:
             log.warn(
                 "Could not register: {reason}",
                 endpoint=self.endpoint,
                 url=url,
                 reason=words,
                 retry_s=retry_s,
-                unsaid=unsaid,
+                suppressed=suppressed,
             )
 
     # An attempt

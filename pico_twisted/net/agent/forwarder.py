@@ -15,7 +15,8 @@ from pico_twisted.net.agent.exchange import Exchange
 from pico_twisted.net.agent.pool import ServicePool
 from pico_twisted.net.interfaces import ICallAcceptor
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.observe.weather import Weather, why_not_connected
+from pico_twisted.net.observe.repeated_warning import RepeatedWarning
+from pico_twisted.net.observe.weather import why_not_connected
 from pico_twisted.net.turn import Sweep
 
 log = Logger()
@@ -69,8 +70,8 @@ class Forwarder:
         self._endpoint = endpoint
         self._service = service
         self._drain_requested = drain_requested
-        self._reach = Weather()
-        self._conduct = Weather()
+        self._reach = RepeatedWarning()
+        self._conduct = RepeatedWarning()
 
     def call_opened(self, tunnel: Any, call: Any, kind: int, payload: bytes, more: bool) -> Exchange:
         """Serve an http call (ICallAcceptor). Other kinds are answered by the session itself."""
@@ -103,7 +104,7 @@ class Forwarder:
         """The service did something wrong on a connection: broke it, broke HTTP, was late."""
         self._warn(self._conduct, message, reason)
 
-    def _warn(self, weather: Weather, message: str, reason: str) -> None:
-        unsaid = weather.news(message + reason, self.sweep.now)
-        if unsaid is not None:
-            log.warn(message, endpoint=self._endpoint, service=self._service, reason=reason, unsaid=unsaid)
+    def _warn(self, repeated: RepeatedWarning, message: str, reason: str) -> None:
+        suppressed = repeated.due(message + reason, self.sweep.now)
+        if suppressed is not None:
+            log.warn(message, endpoint=self._endpoint, service=self._service, reason=reason, suppressed=suppressed)

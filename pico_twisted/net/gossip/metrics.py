@@ -8,11 +8,12 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from pico_twisted.core.gossip import REASONS, Gossip
-from pico_twisted.net.observe.metrics import Distribution, Metrics
+from pico_twisted.core.gossip.packets import KINDS
+from pico_twisted.net.observe.metrics import Distribution, Metrics, by_label, labelled
 
 DELAY_BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 STATUSES: Final = ("active", "draining", "unreachable", "left")
-_KINDS: Final = ("syn", "reply", "delta", "challenge")
+_WAYS: Final = ("sent", "received")
 
 
 class GossipMetrics:
@@ -52,30 +53,24 @@ class GossipMetrics:
     def _families(self) -> Iterator[Metric]:
         self.gather()
         core, counts = self._core, self._core.counts
-        packets = CounterMetricFamily("pico_gossip_packets", "Gossip packets, by kind.", labels=("direction", "kind"))
-        size = CounterMetricFamily("pico_gossip_bytes", "Bytes of gossip packets.", labels=("direction",))
-        for direction in ("sent", "received"):
-            for kind in _KINDS:
-                packets.add_metric((direction, kind), counts.get(f"{direction} {kind}", 0))
-            size.add_metric((direction,), counts.get(f"{direction} bytes", 0))
-        yield packets
-        yield size
-        dropped = CounterMetricFamily("pico_gossip_dropped", "Gossip packets dropped, by reason.", labels=("reason",))
-        for reason in REASONS:
-            dropped.add_metric((reason,), counts.get(f"dropped {reason}", 0))
-        yield dropped
+        yield labelled(
+            "pico_gossip_packets",
+            "Gossip packets, by kind.",
+            ("direction", "kind"),
+            {(way, kind): counts.get(f"{way} {kind}", 0) for way in _WAYS for kind in KINDS.values()},
+        )
+        size = {way: counts.get(f"{way} bytes", 0) for way in _WAYS}
+        yield by_label("pico_gossip_bytes", "Bytes of gossip packets.", "direction", size)
+        dropped = {reason: counts.get(f"dropped {reason}", 0) for reason in REASONS}
+        yield by_label("pico_gossip_dropped", "Gossip packets dropped, by reason.", "reason", dropped)
         yield CounterMetricFamily(
             "pico_gossip_not_sent", "Gossip packets that the system did not take.", value=self._not_sent
         )
         yield CounterMetricFamily("pico_gossip_entries", "Entries taken from other nodes.", value=core.view.entries)
         yield self._delays_s.family("pico_gossip_delay_seconds", "From the writing of an entry to its coming here.")
-        syncs = CounterMetricFamily(
-            "pico_gossip_syncs", "Whole maps over links, by what came of it.", labels=("result",)
-        )
-        syncs.add_metric(("taken",), counts.get("maps taken", 0))
-        syncs.add_metric(("answered",), counts.get("syncs answered", 0))
-        syncs.add_metric(("failed",), self._syncs_failed)
-        yield syncs
+        syncs = {"taken": counts.get("maps taken", 0), "answered": counts.get("syncs answered", 0)}
+        syncs["failed"] = self._syncs_failed
+        yield by_label("pico_gossip_syncs", "Whole maps over links, by what came of it.", "result", syncs)
         yield CounterMetricFamily(
             "pico_gossip_pauses", "Times that this process did not run for a while.", value=counts.get("pauses", 0)
         )

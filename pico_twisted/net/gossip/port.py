@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from pico_twisted.core.gossip import Conflict, Event, Gossip, KeysChanged, StatusChanged, SyncError, SyncWanted
 from pico_twisted.net.gossip.metrics import GossipMetrics
 from pico_twisted.net.gossip.resolver import address_text, is_ip, resolve, split_address
-from pico_twisted.net.observe.weather import Weather
+from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 
 log = Logger()
 
@@ -95,7 +95,7 @@ class GossipProtocol(DatagramProtocol):
         self._ours: set[str] = set()
         self._fetches: set[Deferred[Any]] = set()
         # by reason, so that one stranger does not hide another
-        self._weather = {reason: Weather(SAY_AGAIN_S) for reason in DROPPED}
+        self._dropped = {reason: RepeatedWarning(SAY_AGAIN_S) for reason in DROPPED}
         self._mapped = False
 
     # What the node calls
@@ -161,10 +161,10 @@ class GossipProtocol(DatagramProtocol):
         self._step()
 
     def _say_dropped(self, reason: str, source: str) -> None:
-        unsaid = self._weather[reason].news(reason, self._parts.clock.seconds())
-        if unsaid is None:
+        suppressed = self._dropped[reason].due(reason, self._parts.clock.seconds())
+        if suppressed is None:
             return
-        log.warn("Gossip packet dropped: {reason}", reason=DROPPED[reason], source=source, unsaid=unsaid)
+        log.warn("Gossip packet dropped: {reason}", reason=DROPPED[reason], source=source, suppressed=suppressed)
 
     def _step(self) -> None:
         """Send, dispatch, and be woken again: after whatever happened to the core."""

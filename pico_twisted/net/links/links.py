@@ -34,7 +34,8 @@ from pico_twisted.net.links.link import Link
 from pico_twisted.net.links.port import LinkPort
 from pico_twisted.net.links.sync import Fetch
 from pico_twisted.net.links.tls import LinkTls
-from pico_twisted.net.observe.weather import TIMED_OUT, Weather, why_not_connected
+from pico_twisted.net.observe.repeated_warning import RepeatedWarning
+from pico_twisted.net.observe.weather import TIMED_OUT, why_not_connected
 from pico_twisted.net.tls.client import explain_tls
 from pico_twisted.net.tls.server import tls_sniffing
 from pico_twisted.net.tunnel import Closed, HandshakeRefused, HandshakeTimeout, TunnelParts
@@ -88,13 +89,13 @@ class LinkSettings:
 class _Trouble:
     """What is remembered of a node that could not be reached."""
 
-    __slots__ = ("failed_at", "until", "wait_s", "weather")
+    __slots__ = ("failed_at", "until", "wait_s", "warnings")
 
     def __init__(self) -> None:
         self.wait_s = 0.0
         self.failed_at = 0.0
         self.until = 0.0
-        self.weather = Weather()
+        self.warnings = RepeatedWarning()
 
     def failed(self, now: float) -> None:
         """One more attempt was in vain."""
@@ -305,9 +306,9 @@ class NodeLinks:
         now = self.parts.clock.seconds()
         trouble = self._troubles.setdefault(node_id, _Trouble())
         trouble.failed(now)
-        unsaid = trouble.weather.news(words, now)
-        if unsaid is not None:
-            log.warn("No link to {node}: {reason}", node=node_id, reason=words, unsaid=unsaid)
+        suppressed = trouble.warnings.due(words, now)
+        if suppressed is not None:
+            log.warn("No link to {node}: {reason}", node=node_id, reason=words, suppressed=suppressed)
 
     def _look(self, now: float) -> None:
         """Called by the sweep: close the links that are done, forget old troubles."""

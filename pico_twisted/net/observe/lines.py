@@ -26,12 +26,13 @@ from pico_twisted.core.text import escaped
 HIDDEN: Final = "(hidden)"
 
 MAX_FIELD_CHARS: Final = 8 * 1024
-"""Of a message or a field: a peer's words may be in it, and a line must stay readable."""
+"""Most characters of a message or a field: a peer's words may be in it, and a line must stay readable."""
 
 MAX_TRACEBACK_CHARS: Final = 32 * 1024
+"""Most characters of a traceback."""
 
 MAX_PENDING_BYTES: Final = 1024 * 1024
-"""What waits for a reader of stderr that does not keep up (when stderr is non-blocking); more is lost, and counted."""
+"""Most bytes that wait for a reader of a non-blocking stderr that does not keep up; more is lost, and counted."""
 
 OURS: Final = "pico_twisted"
 
@@ -270,7 +271,7 @@ class LineObserver:
                 {
                     "time": self._timestamps.text(time.time()),
                     "level": "error",
-                    "subsystem": "log_lines",
+                    "subsystem": "observe.lines",
                     "message": f"an event could not be logged: {type(error).__name__}",
                     "origin": namespace if isinstance(namespace, str) else None,
                 }
@@ -279,36 +280,42 @@ class LineObserver:
 
     def _fields(self, event: LogEvent) -> dict[str, object]:
         namespace = str(event.get("log_namespace") or "")
-        level = event.get("log_level") or LogLevel.info
         legacy = namespace == "log_legacy"
+        level = event.get("log_level") or LogLevel.info
         if legacy and level is LogLevel.critical:
             level = LogLevel.error  # all that the old interface knows is whether it was an error
-        fields: dict[str, object] = {
-            "time": self._timestamps.text(event.get("log_time") or time.time()),
-            "level": level.name,
-            "subsystem": subsystem_of(namespace),
-            "message": "",
-        }
-        shown = event
-        if not legacy:
-            # An observer of the old interface, when there is one, adds its own keys to the event.
-            bridged = "log_legacy" in event
-            for name, value in event.items():
-                if name.startswith("log_") or (bridged and name in _LEGACY):
-                    continue
-                if value is None or isinstance(value, (str, int, float)):
-                    plain = _plain(value)
-                    if isinstance(value, str) and _SECRET_NAME.search(name) and not _HARMLESS_NAME.search(name):
-                        plain = HIDDEN
-                        shown = {**shown, name: HIDDEN}
-                    fields[f"{name}_" if name in _RESERVED else name] = plain
+        # An event of the old interface has no fields of its own; what it says is made of the event as it is.
+        fields, hidden = ({}, {}) if legacy else _plain_fields(event)
         failure = event.get("log_failure") or (event.get("failure") if legacy else None)
         if not isinstance(failure, Failure):
             failure = None
-        fields["message"] = hide_secrets(bounded(_message(shown, failure, legacy)))
+        message = _message({**event, **hidden} if hidden else event, failure, legacy)
+        line: dict[str, object] = {
+            "time": self._timestamps.text(event.get("log_time") or time.time()),
+            "level": level.name,
+            "subsystem": subsystem_of(namespace),
+            "message": hide_secrets(bounded(message)),
+            **fields,
+        }
         if failure is not None:
-            fields["traceback"] = hide_secrets(bounded(failure.getTraceback(), MAX_TRACEBACK_CHARS))
-        return fields
+            line["traceback"] = hide_secrets(bounded(failure.getTraceback(), MAX_TRACEBACK_CHARS))
+        return line
+
+
+def _plain_fields(event: LogEvent) -> tuple[dict[str, object], dict[str, str]]:
+    """The fields of an event that have plain values, and which of them are hidden."""
+    fields: dict[str, object] = {}
+    hidden: dict[str, str] = {}
+    # An observer of the old interface, when there is one, adds its own keys to the event.
+    bridged = "log_legacy" in event
+    for name, value in event.items():
+        if name.startswith("log_") or (bridged and name in _LEGACY):
+            continue
+        if value is None or isinstance(value, (str, int, float)):
+            if isinstance(value, str) and _SECRET_NAME.search(name) and not _HARMLESS_NAME.search(name):
+                value = hidden[name] = HIDDEN
+            fields[f"{name}_" if name in _RESERVED else name] = _plain(value)
+    return fields, hidden
 
 
 def _plain(value: str | float | None) -> object:

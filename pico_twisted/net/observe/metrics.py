@@ -16,10 +16,10 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-import attrs
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -106,13 +106,6 @@ class Distribution:
         return HistogramMetricFamily(name, help, buckets=buckets, sum_value=self._sum_s)
 
 
-@attrs.frozen(kw_only=True)
-class _Reading:
-    name: str
-    help: str
-    read: Callable[[], float]
-
-
 class Metrics(Collector):
     """All counters of one process.
 
@@ -136,17 +129,17 @@ class Metrics(Collector):
         self._bytes_in = 0
         self._bytes_out = 0
         self._calls = dict.fromkeys(ROUTES, 0)
-        self._resets: dict[tuple[str, str], int] = {}
-        self._retries: dict[str, int] = {}
+        self._resets: Counter[tuple[str, ...]] = Counter()
+        self._retries: Counter[str] = Counter()
         self._heartbeat_s = Distribution(HEARTBEAT_BOUNDS_S)
         self._lag_s = Distribution(LAG_BOUNDS_S)
         self._link_calls = {False: 0, True: 0}
         self._link_round_trip_s = Distribution(HEARTBEAT_BOUNDS_S)
-        self._link_failures: dict[str, int] = {}
+        self._link_failures: Counter[str] = Counter()
         self._connects = {False: 0, True: 0}
-        self._connect_failures: dict[str, int] = {}
-        self._refusals: dict[str, int] = {}
-        self._readings: dict[str, _Reading] = {}
+        self._connect_failures: Counter[str] = Counter()
+        self._refusals: Counter[str] = Counter()
+        self._readings: dict[str, tuple[str, Callable[[], float]]] = {}  # by name: what it says, and what reads it
         self._sources: list[Callable[[], Iterable[Metric]]] = []
         self._registry = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._registry)
@@ -189,13 +182,11 @@ class Metrics(Collector):
             sent: whether it was ours.
             code: its code, as in the frame.
         """
-        key = ("sent" if sent else "received", code if code in RESET_CODES else OTHER)
-        self._resets[key] = self._resets.get(key, 0) + 1
+        self._resets["sent" if sent else "received", code if code in RESET_CODES else OTHER] += 1
 
     def retried(self, reason: str) -> None:
         """Count a request that is tried once more; the reasons are `RETRY_REASONS`."""
-        label = reason if reason in RETRY_REASONS else OTHER
-        self._retries[label] = self._retries.get(label, 0) + 1
+        self._retries[reason if reason in RETRY_REASONS else OTHER] += 1
 
     def heartbeat(self, seconds: float) -> None:
         """Count the round trip of one heartbeat."""
@@ -217,8 +208,7 @@ class Metrics(Collector):
 
     def link_failed(self, reason: str) -> None:
         """Count a link that could not be opened, or broke; the reasons are `LINK_FAILURES`."""
-        label = reason if reason in LINK_FAILURES else OTHER
-        self._link_failures[label] = self._link_failures.get(label, 0) + 1
+        self._link_failures[reason if reason in LINK_FAILURES else OTHER] += 1
 
     # The agent's connections.
 
@@ -228,13 +218,11 @@ class Metrics(Collector):
 
     def connect_failed(self, reason: str) -> None:
         """Count an attempt that came to nothing; the reasons are `CONNECT_FAILURES`."""
-        label = reason if reason in CONNECT_FAILURES else OTHER
-        self._connect_failures[label] = self._connect_failures.get(label, 0) + 1
+        self._connect_failures[reason if reason in CONNECT_FAILURES else OTHER] += 1
 
     def refused(self, status: int) -> None:
         """Count an attempt that the node answered with an error status; counts as a failed attempt as well."""
-        label = str(status) if 100 <= status <= 599 else OTHER
-        self._refusals[label] = self._refusals.get(label, 0) + 1
+        self._refusals[str(status) if 100 <= status <= 599 else OTHER] += 1
         self.connect_failed("refused")
 
     # Reading.
@@ -254,7 +242,7 @@ class Metrics(Collector):
             raise ValueError(f"{name!r} is no metric name of ours: pico_ and lower-case words")
         if name in self._readings or any(family.name == name for family in self._counted()):
             raise ValueError(f"the metric {name} is there already")
-        self._readings[name] = _Reading(name=name, help=help, read=read)
+        self._readings[name] = (help, read)
 
     def families(self, read: Callable[[], Iterable[Metric]]) -> None:
         """Add metrics that somebody else counts: `read` gives them at each scrape."""
@@ -267,13 +255,13 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """The metric families as they are now; called by the registry."""
         yield from self._counted()
-        for reading in self._readings.values():
+        for name, (help, read) in self._readings.items():
             try:
-                value = float(reading.read())
+                value = float(read())
             except Exception:
-                log.failure("could not read a metric", metric=reading.name)
+                log.failure("could not read a metric", metric=name)
                 continue
-            yield GaugeMetricFamily(reading.name, reading.help, value=value)
+            yield GaugeMetricFamily(name, help, value=value)
         for source in self._sources:
             try:
                 yield from source()
@@ -284,83 +272,101 @@ class Metrics(Collector):
         info = GaugeMetricFamily("pico_build_info", "Which program this is; always 1.", labels=("component", "version"))
         info.add_metric((self.component, self._version), 1)
         yield info
+        yield from self._counted_requests()
+        yield from self._counted_calls()
+        yield from self._counted_links() if self.component == "node" else self._counted_connections()
 
-        requests = CounterMetricFamily(
+    def _counted_requests(self) -> Iterator[Metric]:
+        yield labelled(
             "pico_requests",
             "Requests that are over, by method and status; 499 is a client that left.",
-            labels=("method", "status"),
+            ("method", "status"),
+            {
+                (method.decode("ascii"), str(status) if status else OTHER): count
+                for method, counts in (*self._requests.items(), (OTHER.encode(), self._others))
+                for status, count in counts.items()
+            },
         )
-        for method, counts in (*self._requests.items(), (OTHER.encode(), self._others)):
-            for status, count in counts.items():
-                requests.add_metric((method.decode("ascii"), str(status) if status else OTHER), count)
-        yield requests
         yield self._request_s.family("pico_request_seconds", "From the head of a request to the end of its answer.")
         yield CounterMetricFamily("pico_request_bytes", "Bytes of request bodies.", value=self._bytes_in)
         yield CounterMetricFamily("pico_response_bytes", "Bytes of response bodies.", value=self._bytes_out)
 
+    def _counted_calls(self) -> Iterator[Metric]:
         yield CounterMetricFamily(
             "pico_calls", "HTTP calls: opened by this node, or served by this agent.", value=sum(self._calls.values())
         )
         if self.component == "node":
-            routed = CounterMetricFamily(
-                "pico_routed", "HTTP calls by where they went: an agent of this node, or another node.", labels=("to",)
+            yield by_label(
+                "pico_routed",
+                "HTTP calls by where they went: an agent of this node, or another node.",
+                "to",
+                {to: count for to, count in self._calls.items() if to != "service"},
             )
-            for to in ("agent", "node", "draining node"):
-                routed.add_metric((to,), self._calls[to])
-            yield routed
-        resets = CounterMetricFamily(
-            "pico_resets", "Calls that ended by a reset, by who sent it and its code.", labels=("direction", "code")
+        yield labelled(
+            "pico_resets",
+            "Calls that ended by a reset, by who sent it and its code.",
+            ("direction", "code"),
+            self._resets,
         )
-        for (direction, code), count in self._resets.items():
-            resets.add_metric((direction, code), count)
-        yield resets
-        yield _labelled("pico_retries", "Requests that were tried once more, by reason.", "reason", self._retries)
+        yield by_label("pico_retries", "Requests that were tried once more, by reason.", "reason", self._retries)
         yield self._heartbeat_s.family("pico_heartbeat_seconds", "Round trips of heartbeats on tunnels.")
         yield self._lag_s.family("pico_reactor_lag_seconds", "How much later than asked for a timer came.")
 
-        if self.component == "node":
-            link_calls = CounterMetricFamily(
-                "pico_link_calls",
-                "Requests over node links: sent to other nodes, and received from them.",
-                labels=("direction",),
-            )
-            link_calls.add_metric(("sent",), self._link_calls[True])
-            link_calls.add_metric(("received",), self._link_calls[False])
-            yield link_calls
-            yield self._link_round_trip_s.family("pico_link_round_trip_seconds", "Round trips of heartbeats on links.")
-            yield _labelled(
-                "pico_link_failures",
-                "Links to other nodes that could not be opened, or broke, by reason.",
-                "reason",
-                self._link_failures,
-            )
-        if self.component == "agent":
-            yield CounterMetricFamily(
-                "pico_agent_connects",
-                "Registrations that a node accepted, first ones and repeated ones.",
-                value=self._connects[False] + self._connects[True],
-            )
-            yield CounterMetricFamily(
-                "pico_agent_reconnects",
-                "Registrations that a node accepted for a listener that had been registered before.",
-                value=self._connects[True],
-            )
-            yield _labelled(
-                "pico_agent_connection_failures",
-                "Attempts to reach a node that came to nothing, by reason; refused: the node answered no.",
-                "reason",
-                self._connect_failures,
-            )
-            yield _labelled(
-                "pico_agent_refusals",
-                "Attempts that the node answered with an error, by its HTTP status.",
-                "status",
-                self._refusals,
-            )
+    def _counted_links(self) -> Iterator[Metric]:
+        yield by_label(
+            "pico_link_calls",
+            "Requests over node links: sent to other nodes, and received from them.",
+            "direction",
+            {"sent": self._link_calls[True], "received": self._link_calls[False]},
+        )
+        yield self._link_round_trip_s.family("pico_link_round_trip_seconds", "Round trips of heartbeats on links.")
+        yield by_label(
+            "pico_link_failures",
+            "Links to other nodes that could not be opened, or broke, by reason.",
+            "reason",
+            self._link_failures,
+        )
+
+    def _counted_connections(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(
+            "pico_agent_connects",
+            "Registrations that a node accepted, first ones and repeated ones.",
+            value=self._connects[False] + self._connects[True],
+        )
+        yield CounterMetricFamily(
+            "pico_agent_reconnects",
+            "Registrations that a node accepted for a listener that had been registered before.",
+            value=self._connects[True],
+        )
+        yield by_label(
+            "pico_agent_connection_failures",
+            "Attempts to reach a node that came to nothing, by reason; refused: the node answered no.",
+            "reason",
+            self._connect_failures,
+        )
+        yield by_label(
+            "pico_agent_refusals",
+            "Attempts that the node answered with an error, by its HTTP status.",
+            "status",
+            self._refusals,
+        )
 
 
-def _labelled(name: str, help: str, label: str, counts: Mapping[str, int]) -> Metric:
-    family = CounterMetricFamily(name, help, labels=(label,))
-    for value, count in counts.items():
-        family.add_metric((value,), count)
+def labelled(name: str, help: str, labels: Sequence[str], counts: Mapping[tuple[str, ...], int]) -> Metric:
+    """A counter with a number for each combination of its labels.
+
+    Args:
+        name: of the metric.
+        help: what it says, for people.
+        labels: the names of its labels.
+        counts: the numbers, by the values of the labels.
+    """
+    family = CounterMetricFamily(name, help, labels=labels)
+    for values, count in counts.items():
+        family.add_metric(values, count)
     return family
+
+
+def by_label(name: str, help: str, label: str, counts: Mapping[str, int]) -> Metric:
+    """As `labelled`, with one label."""
+    return labelled(name, help, (label,), {(value,): count for value, count in counts.items()})

@@ -11,7 +11,7 @@ from twisted.internet.protocol import Factory
 
 from pico_twisted.config.values import in_networks
 from pico_twisted.core.http1.head import HeadLimits
-from pico_twisted.net.observe.logs import AccessLog
+from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.proxy.channel import ProxyChannel
 from pico_twisted.net.turn import Sweep

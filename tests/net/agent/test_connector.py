@@ -268,7 +268,7 @@ def test_the_same_trouble_is_said_once(lines: Callable[[str], list[LogEvent]]) -
         cluster.until_dialled(0.8)
     said = lines("Could not register")
     assert len(said) == 3
-    assert said[1]["unsaid"] > 20
+    assert said[1]["suppressed"] > 20
 
 
 def test_a_v1_node_is_mentioned_once(lines: Callable[[str], list[LogEvent]]) -> None:

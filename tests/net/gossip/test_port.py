@@ -286,7 +286,7 @@ def test_garbage(net: Cluster, logged: list[dict[str, Any]], reason: str, packet
     assert logged[0]["source"] == "10.9.9.9:1"
     net.pass_time(1.1)
     a.gossip.datagramReceived(packet, ("10.9.9.9", 1))
-    assert logged[-1]["unsaid"] == 99
+    assert logged[-1]["suppressed"] == 99
     assert a.table.nodes == {}
 
 

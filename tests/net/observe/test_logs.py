@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,22 +15,15 @@ from twisted.logger import LogBeginner, Logger, LogLevel, LogPublisher, globalLo
 from twisted.python import log as legacy_log
 from twisted.python.failure import Failure
 
+from pico_twisted.config.common import LogConfig
+from pico_twisted.net.observe.access_log import ACCESS_BUFFER_CHARS, AccessLog
 from pico_twisted.net.observe.lines import (
     HIDDEN,
     MAX_FIELD_CHARS,
     hide_secrets,
     subsystem_of,
 )
-from pico_twisted.net.observe.logs import ACCESS_BUFFER_CHARS, AccessLog, Logging, real_stderr, start_logging
-
-
-@attrs.frozen(kw_only=True)
-class Settings:
-    """The `log` section."""
-
-    level: str = "info"
-    format: str = "json"
-    subsystems: tuple[str, ...] = ()
+from pico_twisted.net.observe.logs import Logging, real_stderr
 
 
 class Log:
@@ -39,7 +31,7 @@ class Log:
 
     def __init__(self, **settings: Any) -> None:
         self.stream = io.StringIO()
-        self.logging = Logging(Settings(**settings), self.stream, lambda: 1_700_000_000.25)
+        self.logging = Logging(LogConfig(**settings), self.stream, lambda: 1_700_000_000.25)
 
     def logger(self, namespace: str = "pico_twisted.net.tunnel") -> Logger:
         return Logger(namespace, observer=self.logging.observer)
@@ -357,6 +349,7 @@ REQUEST: dict[str, Any] = {
     "first_byte_s": 0.0012345,
     "duration_s": 0.002,
     "request_id": "r-1",
+    "error": "",
 }
 
 
@@ -461,11 +454,11 @@ class TestInstalling:
         publisher = LogPublisher()
         monkeypatch.setattr("pico_twisted.net.observe.logs.globalLogPublisher", publisher)
         beginner = LogBeginner(publisher, io.StringIO(), sys, type("NoWarnings", (), {"showwarning": None}))
-        monkeypatch.setattr("pico_twisted.net.observe.logs.globalLogBeginner", beginner)
         early = Logger("pico_twisted.app.node", observer=publisher)
         early.info("early")
         stream = io.StringIO()
-        logging = start_logging(Settings(), stream)
+        logging = Logging(LogConfig(), stream)
+        beginner.beginLoggingTo([logging.observer], redirectStandardIO=False)
         early.info("later")
         logging.stop()
         logging.stop()

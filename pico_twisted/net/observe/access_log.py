@@ -1,0 +1,141 @@
+"""The access log: a line for each request, of the subsystem `access`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Final, TypedDict, Unpack
+
+from pico_twisted.net.observe.lines import MAX_FIELD_CHARS, Timestamps, bounded, hide_query_secrets, text_value
+
+ACCESS_BUFFER_CHARS: Final = 64 * 1024
+"""Characters of access lines that wait for the next flush: about two hundred requests, which a crash may lose."""
+
+LINE_CHARS: Final = 320
+"""Characters that a line is assumed to have beside its target."""
+
+_quote: Callable[[str], str] = json.encoder.encode_basestring_ascii
+
+
+class LoggedRequest(TypedDict):
+    """What is told of a request that is over, also of one that failed before it was routed.
+
+    Attributes:
+        client: the address that it came from.
+        method: as received; may be empty when there was no request line.
+        target: path and query, as received; values of parameters that look like credentials are hidden.
+        endpoint: the endpoint ID, empty when none was found.
+        upstream: which agent or node served it, empty when none did.
+        status: what the client got; 499 when it went away first.
+        bytes_in: bytes of the request's body.
+        bytes_out: bytes of the answer's body.
+        first_byte_s: seconds until the answer began; None when it did not.
+        duration_s: seconds from the first byte of the head to the end.
+        request_id: the `x-request-id` that it went on with.
+        error: the code of an error that Pico made, empty when it made none.
+    """
+
+    client: str
+    method: bytes
+    target: bytes
+    endpoint: str
+    upstream: str
+    status: int
+    bytes_in: int
+    bytes_out: int
+    first_byte_s: float | None
+    duration_s: float
+    request_id: str
+    error: str
+
+
+class AccessLog:
+    """Gathers what is known of requests, and writes their lines.
+
+    Requests are many and their lines all alike, so they do not pass through the logger: what is known of each is kept,
+    and `flush` puts the lines together from quoted values and writes them with one call. Many lines in a row cost half
+    of what they do one by one, between all else that a request is. `proxy.access_log` alone decides whether they are
+    written; `log.level` does not.
+
+    Args:
+        stream_write: takes whole lines; `Logging.write`.
+        format: `json` or `text`.
+        enabled: whether lines are made at all; may be changed later.
+        wall_clock: seconds of the Unix epoch.
+        worker: the number of the worker that speaks, on a host with several.
+    """
+
+    def __init__(
+        self,
+        stream_write: Callable[[str], object],
+        format: str = "json",
+        enabled: bool = True,
+        wall_clock: Callable[[], float] = time.time,
+        worker: int | None = None,
+    ) -> None:
+        if format == "json":
+            self._line = self._json_line
+            self._end = "}\n" if worker is None else f',"worker":{worker}}}\n'
+        else:
+            self._line = self._text_line
+            self._end = "\n" if worker is None else f" worker={worker}\n"
+        self.enabled = enabled
+        self._write = stream_write
+        self._wall_clock = wall_clock
+        self._timestamps = Timestamps()
+        self._waiting: list[tuple[float, LoggedRequest]] = []
+        self._chars = 0
+
+    def request(self, **request: Unpack[LoggedRequest]) -> None:
+        """Log a request that is over."""
+        if not self.enabled:
+            return
+        self._waiting.append((self._wall_clock(), request))
+        self._chars += LINE_CHARS + len(request["target"])
+        if self._chars >= ACCESS_BUFFER_CHARS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is kept. Called by the sweep several times a second, and at the end."""
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            self._chars = 0
+            self._write("".join([self._line(self._timestamps.text(at), request) for at, request in waiting]))
+
+    def _json_line(self, stamp: str, request: LoggedRequest) -> str:
+        first_byte_s = request["first_byte_s"]
+        line = (
+            f'{{"time":"{stamp}","level":"info","subsystem":"access","message":"request",'
+            f'"client":{_quote(request["client"])},"method":{_quote(_method(request))},'
+            f'"target":{_quote(_target(request))},"endpoint":{_quote(request["endpoint"])},'
+            f'"upstream":{_quote(request["upstream"])},"status":{request["status"]},"bytes_in":{request["bytes_in"]},'
+            f'"bytes_out":{request["bytes_out"]},'
+            f'"first_byte_s":{"null" if first_byte_s is None else f"{first_byte_s:.6f}"},'
+            f'"duration_s":{request["duration_s"]:.6f},"request_id":{_quote(request["request_id"])},'
+            f'"error":{_quote(request["error"])}{self._end}'
+        )
+        return line.replace("\x7f", "\\u007f") if "\x7f" in line else line
+
+    def _text_line(self, stamp: str, request: LoggedRequest) -> str:
+        first_byte_s = request["first_byte_s"]
+        return (
+            f"{stamp} info     access: {text_value(_method(request))} {text_value(_target(request))} "
+            f"status={request['status']} client={text_value(request['client'])} "
+            f"endpoint={text_value(request['endpoint'])} upstream={text_value(request['upstream'])} "
+            f"bytes_in={request['bytes_in']} bytes_out={request['bytes_out']} "
+            f"first_byte_s={'-' if first_byte_s is None else f'{first_byte_s:.6f}'} "
+            f"duration_s={request['duration_s']:.6f} request_id={text_value(request['request_id'])} "
+            f"error={text_value(request['error'])}{self._end}"
+        )
+
+
+def _method(request: LoggedRequest) -> str:
+    return request["method"].decode("ascii", "backslashreplace")
+
+
+def _target(request: LoggedRequest) -> str:
+    target = request["target"].decode("ascii", "backslashreplace")
+    if len(target) > MAX_FIELD_CHARS:
+        target = bounded(target)
+    return hide_query_secrets(target) if "?" in target else target
