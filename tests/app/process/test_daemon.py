@@ -1,0 +1,222 @@
+"""What a daemon does with its process: a start that fails, signals, the ordered stop, exit status. All in memory."""
+
+from __future__ import annotations
+
+import atexit
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
+from twisted.internet.task import Clock
+
+from pico_twisted.app.process.daemon import Daemon
+from pico_twisted.app.process.ports import CannotStart
+from tests.conftest import LoggedFailures
+
+GRACE_S = 5.0
+SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+
+
+class ProcessReactor(Clock):
+    """A clock that runs what other threads and signals ask for at once, and remembers that it was stopped."""
+
+    stopped = False
+
+    def stop(self) -> None:
+        """As the real one: once."""
+        if self.stopped:
+            raise ReactorNotRunning
+        self.stopped = True
+
+    def callFromThread(self, what: Callable[[], object]) -> None:
+        what()
+
+    def callWhenRunning(self, what: Callable[[], object]) -> None:
+        """It does not run yet."""
+
+
+class Options:
+    """How twistd was called."""
+
+    command = "pico"
+
+    def __init__(self, background: bool) -> None:
+        self.background = background
+
+
+class SilentLogging:
+    """A log that only counts how often it was written out."""
+
+    flushed = 0
+
+    def flush(self) -> None:
+        self.flushed += 1
+
+
+class Recorded(Daemon):
+    """A daemon that says what it was told to do."""
+
+    def __init__(self, background: bool = False) -> None:
+        self.memory = ProcessReactor()
+        self.log = SilentLogging()
+        self.done: list[str] = []
+        self.drained: Deferred[None] = Deferred()
+        self.fault: Exception | None = None
+        super().__init__(self.memory, cast(Any, Options(background)), GRACE_S, cast(Any, self.log))
+
+    def bind(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+        self.done.append("bind")
+
+    def serve(self) -> None:
+        self.done.append("serve")
+
+    async def drain(self) -> None:
+        self.done.append("drain")
+        await self.drained
+
+    def cut(self) -> None:
+        self.done.append("cut")
+
+    def reload(self) -> None:
+        self.done.append("reload")
+        if self.fault is not None:
+            raise self.fault
+
+
+@pytest.fixture(autouse=True)
+def own_handlers() -> Iterator[None]:
+    """The signal handlers of the test run, again, whatever a test did."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def stderr(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What the process writes to its real stderr."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "__stderr__", stream)
+    return stream
+
+
+def test_a_failed_start_ends_with_one_line_and_status_1(stderr: io.StringIO) -> None:
+    """A port that is taken: one line on stderr that says why, nothing left open, nothing served, exit status 1."""
+    subject = Recorded()
+    subject.fault = CannotStart("proxy.bind_addr: 127.0.0.1:8000 is in use")
+    with pytest.raises(SystemExit) as ended:
+        subject.startService()
+    assert ended.value.code == 1
+    assert stderr.getvalue() == "pico: proxy.bind_addr: 127.0.0.1:8000 is in use\n"
+    assert subject.done == ["cut"]
+
+
+def test_a_failed_start_in_the_background_is_told_to_twistd(
+    stderr: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody reads stderr any more: twistd gets the exception, for its caller, and the log is written out."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    subject = Recorded(background=True)
+    subject.fault = CannotStart("in use")
+    with pytest.raises(CannotStart):
+        subject.startService()
+    assert stderr.getvalue() == ""
+    assert subject.log.flushed == 1
+    assert subject.done == ["cut"]
+
+
+def test_a_failure_while_running_ends_in_order_with_status_1(
+    stderr: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told once, the reactor is stopped, and the process ends with status 1 when all else is done."""
+    last: list[Callable[[], None]] = []
+    statuses: list[int] = []
+    monkeypatch.setattr(atexit, "register", lambda what, *given: last.append(lambda: what(*given)))
+    monkeypatch.setattr(os, "_exit", statuses.append)
+    subject = Recorded()
+    subject.startService()
+    subject.fail("a worker cannot be started")
+    subject.fail("another one neither")
+    assert stderr.getvalue() == "pico: a worker cannot be started\n"
+    assert subject.memory.stopped
+    (end,) = last
+    end()
+    assert statuses == [1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_the_first_signal_drains_and_the_second_cuts(number: signal.Signals) -> None:
+    """The first one stops the reactor, which waits for the drain; the second one cuts what is left, once."""
+    subject = Recorded()
+    subject.startService()
+    assert subject.done == ["bind", "serve"]
+    signal.raise_signal(number)
+    assert subject.memory.stopped
+    stopped = subject.stopService()
+    assert subject.done[2:] == ["drain"]
+    signal.raise_signal(number)
+    signal.raise_signal(number)
+    assert subject.done[2:] == ["drain", "cut"]
+    subject.drained.callback(None)
+    assert stopped.called
+    assert subject.memory.getDelayedCalls() == []
+
+
+def test_the_grace_period_cuts() -> None:
+    """A drain that does not end is cut after `grace_period`, and not before."""
+    subject = Recorded()
+    subject.startService()
+    stopped = subject.stopService()
+    subject.memory.advance(GRACE_S - 0.1)
+    assert subject.done[2:] == ["drain"]
+    subject.memory.advance(0.2)
+    assert subject.done[2:] == ["drain", "cut"]
+    assert not stopped.called
+    subject.drained.callback(None)
+    assert stopped.called
+
+
+def test_a_drain_that_fails_is_logged_and_the_stop_goes_on(logged_failures: LoggedFailures) -> None:
+    """A fault of ours in the drain: what is open is dropped all the same, the log is written out, the process ends."""
+    subject = Recorded()
+    subject.startService()
+    stopped = subject.stopService()
+    subject.drained.errback(RuntimeError("drain"))
+    assert stopped.called
+    assert subject.done[-1] == "cut"
+    assert subject.log.flushed == 1
+    assert len(logged_failures.flush(RuntimeError)) == 1
+
+
+def test_handlers_are_those_of_before_when_it_has_stopped() -> None:
+    """Whoever started the process has its signal handlers back."""
+    before = [signal.getsignal(number) for number in SIGNALS]
+    subject = Recorded()
+    subject.startService()
+    assert all(signal.getsignal(number) not in before for number in SIGNALS)
+    subject.stopService()
+    subject.drained.callback(None)
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_sighup_reloads_until_the_stop(logged_failures: LoggedFailures) -> None:
+    """SIGHUP reads the configuration again; a fault in that is logged and survived; whoever stops reads nothing."""
+    subject = Recorded()
+    subject.startService()
+    signal.raise_signal(signal.SIGHUP)
+    subject.fault = RuntimeError("reload")
+    signal.raise_signal(signal.SIGHUP)
+    assert subject.done[2:] == ["reload", "reload"]
+    assert len(logged_failures.flush(RuntimeError)) == 1
+    subject.stopService()
+    signal.raise_signal(signal.SIGHUP)
+    assert subject.done[2:] == ["reload", "reload", "drain"]
+    subject.drained.callback(None)
