@@ -79,6 +79,22 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 
 @pytest.fixture
+def service() -> Iterator[Service]:
+    """A recording service."""
+    made = Service()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def other_service() -> Iterator[Service]:
+    """Another one."""
+    made = Service()
+    yield made
+    made.close()
+
+
+@pytest.fixture
 def one() -> Iterator[Service]:
     """A service that answers `one`."""
     service = Service()

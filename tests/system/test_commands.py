@@ -9,7 +9,6 @@ import select
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,14 +24,6 @@ from tools.stage.waiting import PATIENCE_S, wait_until
 
 PLAIN = pytest.mark.parametrize("stage", ["plain"], indirect=True)
 pytestmark = PLAIN
-
-
-@pytest.fixture
-def service() -> Iterator[Service]:
-    """A recording service."""
-    made = Service()
-    yield made
-    made.close()
 
 
 def run(stage: Stage, *arguments: str) -> tuple[int, str]:

@@ -1,61 +1,25 @@
-"""Processes that die, hang, drain and reload, while requests go through them."""
+"""Processes that die, hang and drain, while requests go through them."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
-import ssl
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.peers import v2
-from tests.peers.pipe import PATIENCE_S, Ended, dial
-from tests.system import wire
+from tests.peers.pipe import PATIENCE_S, Ended
 from tests.system.load import Balancer, Load, Wrk
+from tests.system.requesting import GET, POST, ask, client_of
 from tests.system.service import Connection, Service, answer
-from tests.system.wire import Broken, Request, connect
-from tools.stage.certificates import Tls
+from tests.system.wire import Broken, Request
 from tools.stage.nodes import Node
 from tools.stage.stage import Stage
 from tools.stage.waiting import wait_until
 
 PLAIN = pytest.mark.parametrize("stage", ["plain"], indirect=True)
-GET = b"GET / HTTP/1.1\r\nHost: web.example\r\n\r\n"
-POST = b"POST / HTTP/1.1\r\nHost: web.example\r\nContent-Length: 0\r\n\r\n"
-
-
-@pytest.fixture
-def service() -> Iterator[Service]:
-    """A recording service."""
-    made = Service()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def other_service() -> Iterator[Service]:
-    """Another one."""
-    made = Service()
-    yield made
-    made.close()
-
-
-def client_of(stage: Stage, node: Node) -> wire.Stream:
-    """A raw client of a node's proxy port."""
-    return connect(node.proxy, tls=stage.tls.context if stage.tls else None)
-
-
-def ask(stage: Stage, node: Node, request: bytes = GET) -> wire.Response:
-    """One request on a connection of its own."""
-    client = client_of(stage, node)
-    try:
-        client.send(request)
-        return client.read_response()
-    finally:
-        client.close()
 
 
 # -- sudden deaths
@@ -417,158 +381,3 @@ def test_ctrl_c(stage: Stage, service: Service) -> None:
     assert agent.wait_exit() == 0
     node.signal(signal.SIGINT)
     assert node.wait_exit() == 0
-
-
-# -- SIGHUP
-
-
-@PLAIN
-def test_sighup_changes_the_log_level(stage: Stage, service: Service) -> None:
-    """`log.level` of the file is in force after SIGHUP, in both directions, and requests go on meanwhile."""
-    node = stage.node(settings={"log": {"level": "error"}})
-    stage.agent(node, {"web": service.address})
-
-    for turn in (1, 2):
-        node.write_settings({"log": {"level": "info"}})
-        node.signal(signal.SIGHUP)
-        # At level info a reload is told. The one to level error, in between, is not.
-        node.wait_count("Configuration reloaded", turn)
-        node.write_settings({"log": {"level": "error"}})
-        node.signal(signal.SIGHUP)
-        assert ask(stage, node).status == 200
-        assert node.admin.status("/ready") == 200
-    assert node.output.count("Configuration reloaded") == 2
-
-
-@PLAIN
-def test_sighup_with_a_bad_file(stage: Stage, service: Service) -> None:
-    """A bad file is reported with every fault, the old one stays in force, and a good one is taken afterwards."""
-    node = stage.node()
-    agent = stage.agent(node, {"web": service.address})
-    good = node.config_path.read_text()
-    for bad, words in (
-        ("proxy: {timeout: never}\nnonsense: 1\n", ["proxy.timeout", "nonsense"]),
-        ("proxy: [", []),
-        ("\x00", []),
-    ):
-        told = node.output.count("not reloaded")
-        node.config_path.write_text(bad)
-        node.signal(signal.SIGHUP)
-        node.wait_count("not reloaded", told + max(1, len(words)))
-        assert all(word in node.output for word in words)
-        assert ask(stage, node).status == 200
-    agent.config_path.write_text("what: is this\n")
-    agent.signal(signal.SIGHUP)
-    agent.wait_output("what")
-    assert ask(stage, node).status == 200
-    node.config_path.write_text(good)
-    node.signal(signal.SIGHUP)
-    node.wait_output("Configuration reloaded")
-    assert ask(stage, node).status == 200
-    assert node.running and agent.running
-
-
-def test_sighup_changes_the_certificate(tmp_path: Path, service: Service) -> None:
-    """A new certificate is shown on all three ports after SIGHUP; a broken one is refused and the old one kept."""
-    own = Tls.make(tmp_path)
-    stage = Stage(tmp_path, own)
-    try:
-        node = stage.node()
-        stage.agent(node, {"web": service.address})
-        held = client_of(stage, node)
-
-        def shown() -> list[bytes]:
-            found = []
-            for port in (node.ports.proxy, node.ports.upstream, node.ports.admin):
-                pipe = dial(("127.0.0.1", port), tls=own.context)
-                found.append(pipe.certificate)
-                pipe.close()
-            return found
-
-        old = shown()
-        assert len(set(old)) == 1
-        own.authority.issue("server")
-        node.signal(signal.SIGHUP)
-        wait_until(lambda: not set(shown()) & set(old), "the new certificate on every port")
-        new = shown()
-        assert ask(stage, node).status == 200
-        # A connection that was open goes on.
-        held.send(GET)
-        assert held.read_response().status == 200
-        held.close()
-
-        own.pair.cert.write_text("-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n")
-        node.signal(signal.SIGHUP)
-        node.wait_output("certificate of")
-        assert shown() == new
-        assert ask(stage, node).status == 200
-        assert stage.new_faults() == []
-    finally:
-        stage.close()
-
-
-def test_plain_http_on_a_tls_port(certificates: Tls, tmp_path: Path) -> None:
-    """Whoever speaks plain HTTP to a TLS port is told so with a readable 400, on each port."""
-    stage = Stage(tmp_path, certificates)
-    try:
-        node = stage.node()
-        for port in (node.ports.proxy, node.ports.admin, node.ports.upstream):
-            client = connect(("127.0.0.1", port))
-            client.send(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
-            response = client.read_response()
-            assert response.status == 400
-            assert response.get("content-type") == b"application/json"
-            assert b"https" in response.body.lower() or b"tls" in response.body.lower()
-            assert client.ended()
-            client.close()
-    finally:
-        stage.close()
-
-
-def test_an_agent_refuses_a_certificate(certificates: Tls, tmp_path: Path, service: Service) -> None:
-    """An unknown authority and a wrong name: never registered, and the log says in words why."""
-    (tmp_path / "other").mkdir()
-    stranger = Tls.make(tmp_path / "other")
-    wrong_name = Tls(stranger.authority, stranger.authority.issue("wrong", ("elsewhere.example",)), stranger.context)
-    stage = Stage(tmp_path, certificates)
-    try:
-        node = stage.node()
-        # Trusts the system's authorities only, or the wrong one.
-        for name, tls_section in (("agent-1", {"root_cas": ""}), ("agent-2", {"root_cas": str(stranger.authority.ca)})):
-            agent = stage.agent(
-                node, {"web": service.address}, {"connect": {"tls": tls_section}}, name=name, wait=False
-            )
-            agent.wait_output(lambda output: "certificate" in output.lower())
-            assert "web" not in node.admin.endpoints()
-            agent.close()
-        other = Stage(tmp_path, wrong_name)
-        try:
-            # Its own admin port cannot be asked: the certificate names somebody else.
-            node = other.node("node-2", wait=False)
-            node.wait_output("is up")
-            agent = other.agent(node, {"web": service.address}, name="agent-3", wait=False)
-            agent.wait_output(lambda output: "certificate" in output.lower() and "localhost" in output)
-        finally:
-            other.close()
-        assert stage.new_faults() == []
-    finally:
-        stage.close()
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_tls_is_modern(certificates: Tls, tmp_path: Path) -> None:
-    """TLS 1.2 is the least that the proxy port speaks."""
-    stage = Stage(tmp_path, certificates)
-    try:
-        node = stage.node()
-        old = ssl.create_default_context(cafile=str(certificates.authority.ca))
-        old.set_ciphers("DEFAULT:@SECLEVEL=0")
-        old.minimum_version = ssl.TLSVersion.TLSv1
-        old.maximum_version = ssl.TLSVersion.TLSv1_1
-        with pytest.raises((ssl.SSLError, Ended, OSError)):
-            dial(node.proxy, tls=old)
-        new = ssl.create_default_context(cafile=str(certificates.authority.ca))
-        new.minimum_version = ssl.TLSVersion.TLSv1_3
-        dial(node.proxy, tls=new).close()
-    finally:
-        stage.close()

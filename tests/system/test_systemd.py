@@ -73,14 +73,6 @@ def systemd(tmp_path: Path) -> Iterator[Listener]:
     made.close()
 
 
-@pytest.fixture
-def service() -> Iterator[Service]:
-    """A recording service."""
-    made = Service()
-    yield made
-    made.close()
-
-
 def test_a_node_from_its_start_to_its_end(stage: Stage, systemd: Listener) -> None:
     """READY when /ready says so, signs of life, RELOADING and READY around a reload, STOPPING at once, status 0."""
     ports = Ports.pick()
