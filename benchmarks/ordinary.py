@@ -72,9 +72,9 @@ def _masks() -> None:
 
 def _timers() -> None:
     from pico_twisted.net.agent.exchange import Exchange
-    from pico_twisted.net.routing.forward import Forward
+    from pico_twisted.net.routing.routed_request import RoutedRequest
 
-    _timed(Forward, "start", "_finish")
+    _timed(RoutedRequest, "start", "_finish")
     _timed(Exchange, "begin", "_over")
 
 
@@ -161,12 +161,10 @@ def _access_log() -> None:
 
 
 def _relay() -> None:
-    from pico_twisted.core.rpc.http import ResponseStream
     from pico_twisted.net.links import request as link_request
-    from pico_twisted.net.routing import pending_call as calls
 
+    # What is read in full has its response read in full.
     _put(link_request, "relayed_request", lambda payload, limits: None)
-    _put(calls, "RelayedResponse", ResponseStream)
 
 
 WAYS: Final[dict[str, tuple[str, Callable[[], None]]]] = {

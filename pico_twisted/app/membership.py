@@ -41,7 +41,6 @@ class MembershipSettings:
         interval_s, max_packet_bytes: of the gossip.
         wall_ms: the wall clock at the start: the node's generation.
         max_links: that other nodes may open.
-        v1_body_bytes: of a request towards a v1 agent.
         tls: of the links.
     """
 
@@ -52,7 +51,6 @@ class MembershipSettings:
     max_packet_bytes: int = 1400
     wall_ms: int
     max_links: int = 2048
-    v1_body_bytes: int = 16 * 1024 * 1024
     tls: LinkTls | None = None
 
 
@@ -104,7 +102,6 @@ class Membership:
                 answer_sync=self._answer_sync,
                 tls=settings.tls,
                 max_links=settings.max_links,
-                v1_body_bytes=settings.v1_body_bytes,
             ),
             reactor=reactor,
         )

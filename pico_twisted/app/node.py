@@ -43,7 +43,7 @@ from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.proxy.resource import ReverseResource
 from pico_twisted.net.proxy.site import ProxySettings, ProxySite
 from pico_twisted.net.routing.cluster_service import ClusterService
-from pico_twisted.net.routing.forward import ForwardSettings
+from pico_twisted.net.routing.routed_request import RoutingSettings
 from pico_twisted.net.tls.server import ServerContext, UnusableCertificateError, server_context, tls_sniffing
 from pico_twisted.net.tunnel import TunnelParts
 from pico_twisted.net.tunnel.upstream import UpstreamFactory
@@ -137,15 +137,13 @@ class Node(Daemon):
                 access_log=self._access_log,
             ),
             ReverseResource(
-                ForwardSettings(
+                RoutingSettings(
                     router=self.cluster,
                     sweep=self.sweep,
                     metrics=self.metrics,
                     timeout_s=config.proxy.timeout,
                     idle_timeout_s=config.proxy.idle_timeout,
-                    v1_body_bytes=limits.v1_body_bytes,
                 ),
-                via,
             ),
             via,
         )
@@ -189,7 +187,6 @@ class Node(Daemon):
                 max_packet_bytes=cluster.gossip.max_packet_size,
                 wall_ms=int(time.time() * 1000),
                 max_links=config.limits.links,
-                v1_body_bytes=config.limits.v1_body_bytes,
                 tls=self._link_tls(),
             ),
             self.cluster,

@@ -8,7 +8,8 @@ import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from pico_twisted.core.http1.head import ResponseHead
+from pico_twisted.core.http1.head import Keep, RequestHead, ResponseHead
+from pico_twisted.core.links.relay import RelayedRequest
 from pico_twisted.core.protocol_limits import CLOSE_NORMAL
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.dialect import Dialect
@@ -113,35 +114,41 @@ class ITunnel(ICallee):
 
 
 class IResponseSink(Interface):
-    """Who takes the response of a pending call, besides its Deferred."""
+    """Who takes the response of a pending call, besides the Deferred of its head.
 
-    def call_interim(head: ResponseHead) -> None:
+    The order is: `interim` for each 1xx head; the call's Deferred fires with the final head; `data` for each frame, the
+    head's own included, until the last one, which is told with `ended`. A call that fails says so once, and nothing
+    more: by its Deferred before the head, by `failed` behind it. `drained` may come at any time before the end.
+    """
+
+    def interim(head: ResponseHead) -> None:
         """A 1xx head came."""
 
-    def call_data(data: bytes) -> None:
-        """A piece of the body came."""
+    def data(data: bytes) -> None:
+        """A frame came, with this piece of the body; there is none when the final head came alone."""
 
-    def call_flush() -> None:
-        """All that came with one frame was given."""
+    def ended(data: bytes, wants_no_more: bool) -> None:
+        """The response is complete with this last piece of the body, which may be empty.
 
-    def call_ended() -> None:
-        """The response is complete."""
+        It is told once more, with `wants_no_more`, when the callee then stops the request before its end.
+        """
 
-    def call_stopped() -> None:
-        """The response is complete, and the callee wants no more of the request."""
-
-    def call_failed(error: CallFailed) -> None:
+    def failed(error: CallFailed) -> None:
         """The response was cut short behind its head."""
 
-    def call_drained() -> None:
+    def drained() -> None:
         """What was queued of the request has gone: go on writing."""
 
 
 class IPendingCall(Interface):
     """One http call that we made, until both of its streams have ended."""
 
-    response: Deferred[ResponseHead] | None = Attribute("fires with the final head, or fails with `CallFailed`")
+    response: Deferred[ResponseHead] | None = Attribute(
+        "fires with the final head; fails with `CallFailed`, or with an `Http1Error` to answer with; None once it fired"
+    )
     queued: int = Attribute("bytes of the request that wait for credit or for the connection")
+    paused: bool = Attribute("whether it grants no credit for now")
+    over: bool = Attribute("whether both streams have ended, or it was given up")
 
     def send(data: bytes, more: bool) -> None:
         """Send body bytes of the request; `more=False` ends it."""
@@ -156,28 +163,52 @@ class IPendingCall(Interface):
         """The client's transport took what it held."""
 
 
+class IRoute(Interface):
+    """One way that a request can go: to a registration of an agent, or over a link to another node."""
+
+    name: str = Attribute("for the log: the ID of the agent or node")
+    node_id: str = Attribute("the ID of the other node; empty when an agent of this node is at the end")
+    replay_bytes: int = Attribute("how much of a body is kept until the response begins, to be sent again elsewhere")
+
+    def open(request: IDownstream, body: bytes, more: bool, sink: IResponseSink) -> IPendingCall:
+        """Open an http call.
+
+        Args:
+            request: writes its head as the next hop gets it.
+            body: what there is of its body.
+            more: whether the body goes on.
+            sink: who takes the response.
+
+        Raises:
+            Http1Error: the request cannot go this way, and what is to be answered.
+        """
+
+    def not_here(endpoint: str) -> bool:
+        """The callee refused a request, since it does not hold the endpoint. Returns whether that is believed."""
+
+
 class IRouter(Interface):
     """What the data path asks of the ClusterService."""
 
     node_id: str = Attribute("this node's ID")
     draining: bool = Attribute("whether this node is shutting down")
 
-    def choose(endpoint: str, excluded: Collection[ICallee]) -> ICallee | None:
-        """The registration that a call for the endpoint goes to, or None."""
+    def take(endpoint: str, tried: Collection[IRoute]) -> IRoute | None:
+        """Choose the route of a request's next call, and move the turn on. This may dial another node.
 
-    def not_here(node_id: str, endpoint: str) -> None:
-        """The other node refused a call since it does not hold the endpoint."""
+        Args:
+            endpoint: its ID in lower case.
+            tried: what is not chosen again.
 
-    def full(registration: ICallee) -> bool:
-        """Whether the registration has as many calls as one session may."""
+        Returns:
+            The route, or None when nobody else holds the endpoint.
 
-    def busy() -> bool:
-        """Whether a limit of calls or memory is reached."""
+        Raises:
+            Http1Error: 503, a limit of calls or memory is reached.
+        """
 
-    def call(
-        registration: ICallee, payload: bytes, more: bool, *, method: bytes, upgrade_asked: bool, sink: IResponseSink
-    ) -> IPendingCall:
-        """Open an http call. Returns a PendingCall, whose `response` is a Deferred of the final head."""
+    def has_other(endpoint: str, tried: Collection[IRoute]) -> bool:
+        """Whether somebody else holds the endpoint than those that were tried. Changes nothing."""
 
 
 class ILinks(Interface):
@@ -191,18 +222,6 @@ class ILinks(Interface):
 
     def load(node_id: str) -> int | None:
         """Our calls in flight to the node; None when calls are not likely to get there."""
-
-    def usable(node_id: str) -> bool:
-        """Whether calls to the node are likely to get there: it does not drain, and no attempt failed just now."""
-
-    def heard(node_id: str) -> None:
-        """The node was heard of and lives: try it again soon."""
-
-    def doubt(node_id: str) -> None:
-        """The node seems dead: drop the link unless it answers soon."""
-
-    def fetch(node_id: str, request: bytes) -> Deferred[bytes]:
-        """Ask the node for the maps of all nodes. Returns a Deferred of its answer; see `NodeLinks.fetch`."""
 
 
 class IRegistry(Interface):
@@ -222,7 +241,25 @@ class IRegistry(Interface):
 
 
 class IDownstream(Interface):
-    """Where a forwarded request came from, and its answer goes. It is told `done` when nothing more will come."""
+    """Where a routed request came from, and its answer goes. It is told `done` when nothing more will come.
+
+    What it is told leaves at once, but for `begin`, which is followed by `write` or `finish` in the same turn.
+    """
+
+    head: RequestHead | RelayedRequest = Attribute("of the request")
+    endpoint: str = Attribute("the endpoint ID that was decided for it, in lower case")
+
+    def write_head(endpoint: bytes | None, length: int | Keep | None, upgrades: bool) -> bytes:
+        """Return the request's head as the next hop gets it.
+
+        Args:
+            endpoint: for another node, the endpoint ID that it has to serve.
+            length: the Content-Length to give.
+            upgrades: an offer to upgrade goes along.
+
+        Raises:
+            Http1Error: the request must not go on, and what is to be answered.
+        """
 
     def interim(head: ResponseHead) -> None:
         """Send a 1xx head."""
@@ -231,13 +268,10 @@ class IDownstream(Interface):
         """Send the final head, or a 101, behind which both directions are raw bytes."""
 
     def write(data: bytes) -> None:
-        """Send body bytes."""
+        """Send a piece of the body, perhaps an empty one behind the head."""
 
-    def flush() -> None:
-        """Let what was given so far leave; called once for each frame of the response."""
-
-    def finish() -> None:
-        """The response is complete."""
+    def finish(data: bytes) -> None:
+        """Send the last piece of the body, perhaps an empty one: the response is complete."""
 
     def cut() -> None:
         """The response cannot be completed: let the client see that."""
@@ -255,4 +289,4 @@ class IDownstream(Interface):
         """The rest of the request's body is not wanted: end the connection behind the response."""
 
     def done() -> None:
-        """The forwarding is over; log it."""
+        """The request is over; log it."""

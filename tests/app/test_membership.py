@@ -84,7 +84,7 @@ def test_what_agents_register(pair: Pair) -> None:
     first, second = register(pair.b.parts, FakeTunnel()), register(pair.b.parts, FakeTunnel(slot="1"))
     pair.net.pass_time(0.1)
     assert pair.a.parts.cluster.table.nodes["b"].endpoints == {"my-ep": 2}
-    chosen = pair.a.parts.cluster.choose("my-ep", [])
+    chosen = pair.a.parts.cluster.take("my-ep", [])
     assert chosen is not None
     assert chosen.node_id == "b"
     first.lose()
@@ -92,8 +92,8 @@ def test_what_agents_register(pair: Pair) -> None:
     assert pair.a.parts.cluster.table.nodes["b"].endpoints == {"my-ep": 1}
     second.lose()
     pair.net.pass_time(0.1)
-    assert pair.a.parts.cluster.choose("my-ep", []) is None
-    assert pair.b.parts.cluster.choose("my-ep", []) is None
+    assert pair.a.parts.cluster.take("my-ep", []) is None
+    assert pair.b.parts.cluster.take("my-ep", []) is None
 
 
 def test_what_is_shown(pair: Pair) -> None:
@@ -158,7 +158,7 @@ def test_draining(pair: Pair) -> None:
     pair.b.membership.say_draining()
     pair.net.pass_time(0.1)
     assert [node.status.nodes()[place].status for node, place in ((pair.a, 1), (pair.b, 0))] == ["draining"] * 2
-    chosen = pair.a.parts.cluster.choose("my-ep", [])
+    chosen = pair.a.parts.cluster.take("my-ep", [])
     assert chosen is not None
     assert chosen.node_id == "b"
 

@@ -9,12 +9,13 @@ from twisted.internet.task import Clock
 
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc.budget import Budget
+from pico_twisted.core.rpc.v1 import dialect_v1
 from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.proxy.resource import ReverseResource
 from pico_twisted.net.proxy.site import ProxySettings, ProxySite
 from pico_twisted.net.routing.cluster_service import ClusterService
-from pico_twisted.net.routing.forward import ForwardSettings
+from pico_twisted.net.routing.routed_request import RoutingSettings
 from pico_twisted.net.tunnel import TunnelParts
 from pico_twisted.net.tunnel.upstream import UpstreamFactory
 from pico_twisted.net.turn import EndOfTurn, Sweep
@@ -69,6 +70,7 @@ class NodeParts:
         gathers: bool = False,
     ) -> None:
         self.access: list[str] = []
+        self._v1_body_bytes = v1_body_bytes
         self.clock = clock
         self._end_of_turn = EndOfTurn(clock) if gathers else None
         self.metrics = Metrics("node")
@@ -86,13 +88,12 @@ class NodeParts:
             max_calls=max_calls,
             max_calls_per_session=max_calls_per_session,
         )
-        self.forward_settings = ForwardSettings(
+        self.routing_settings = RoutingSettings(
             router=self.cluster,
             sweep=self.sweep,
             metrics=self.metrics,
             timeout_s=timeout_s,
             idle_timeout_s=idle_timeout_s,
-            v1_body_bytes=v1_body_bytes,
         )
         via = b"pico-" + node_id.encode("ascii")
         self.site = ProxySite(
@@ -107,7 +108,7 @@ class NodeParts:
                 metrics=self.metrics,
                 access_log=self.access_log,
             ),
-            ReverseResource(self.forward_settings, via),
+            ReverseResource(self.routing_settings),
             via,
         )
         self.cluster.holds_bytes(self.site.held_bytes)
@@ -128,6 +129,7 @@ class NodeParts:
             max_calls=1000,
             version="0.0.1",
             end_of_turn=self._end_of_turn,
+            v1=dialect_v1(self._v1_body_bytes),
         )
 
     def stop(self) -> None:

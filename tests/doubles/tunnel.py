@@ -90,12 +90,13 @@ class FakeTunnel:
         slot: str = "0",
         version: int = 2,
         node_id: str | None = None,
+        v1_body_bytes: int = MAX_BODY_V1,
     ) -> None:
         self.endpoint = endpoint
         self.agent_id = agent_id
         self.slot = slot
         self.version = version
-        self.dialect = V2 if version == 2 else dialect_v1(MAX_BODY_V1)
+        self.dialect = V2 if version == 2 else dialect_v1(v1_body_bytes)
         self.node_id = node_id
         self.peer = "192.0.2.7:50007"
         self.rtt_s = 0.0

@@ -42,7 +42,7 @@ class Console(LineReceiver):
     def lineReceived(self, line: bytes) -> None:
         parts = self._parts
         if line.startswith(b"drain "):
-            for tunnel in parts.cluster.registry:
+            for tunnel in parts.cluster.tunnels():
                 if tunnel.endpoint == line[6:].decode():
                     tunnel.drain()
             return

@@ -14,7 +14,7 @@ from twisted.internet.protocol import Factory, Protocol
 
 from pico_twisted.core.rpc import frames
 from pico_twisted.core.rpc.frames import HTTP
-from pico_twisted.net.tunnel import HandshakeRefused, HandshakeTimeout, connect_tunnel
+from pico_twisted.net.tunnel import HandshakeRefused, HandshakeTimeout, Tunnel, connect_tunnel
 from tests.doubles.service import Acceptor, Receiver, echo
 from tests.integration.harness import GET, RunningNode, eventually, outcome, pause, reactor
 
@@ -34,7 +34,7 @@ async def test_two_hundred_calls(node: RunningNode) -> None:
         echo(receiver)
 
     await node.agent(later)
-    (tunnel,) = node.parts.cluster.registry
+    (tunnel,) = node.parts.cluster.tunnels()
     calls = [Receiver().open(tunnel, HTTP, GET + b"%d" % number) for number in range(200)]
     await eventually(lambda: all(call.ended for call in calls))
     assert [bytes(call.data).partition(b"\r\n\r\n")[2] for call in calls] == [b"%d" % n for n in range(200)]
@@ -45,7 +45,7 @@ async def test_two_hundred_calls(node: RunningNode) -> None:
 async def test_transfers_beside_each_other(node: RunningNode) -> None:
     """Megabytes both ways arrive whole, and a small call beside them is answered before they are."""
     await node.agent(echo)
-    (tunnel,) = node.parts.cluster.registry
+    (tunnel,) = node.parts.cluster.tunnels()
     body = random.Random(2).randbytes(8_000_000)
     big = Receiver().open(tunnel, HTTP, GET, True)
     big.send(body, False)
@@ -61,7 +61,7 @@ async def test_transfers_beside_each_other(node: RunningNode) -> None:
 async def test_slow_consumer(node: RunningNode) -> None:
     """A consumer that takes nothing costs a window of memory, and only its own call waits."""
     agent, acceptor = await node.agent()
-    (tunnel,) = node.parts.cluster.registry
+    (tunnel,) = node.parts.cluster.tunnels()
     stuck = Receiver().open(tunnel, HTTP, GET, True)
     await eventually(lambda: acceptor.accepted)
     acceptor.accepted[0].takes = False
@@ -86,7 +86,7 @@ async def test_slow_consumer(node: RunningNode) -> None:
 async def test_reader_that_stops_reading(node: RunningNode) -> None:
     """A peer whose socket is not read makes us hold what its calls' windows allow, and it is read again."""
     agent, acceptor = await node.agent(echo)
-    (tunnel,) = node.parts.cluster.registry
+    (tunnel,) = node.parts.cluster.tunnels()
     agent.transport.pauseProducing()
     calls = []
     for _ in range(100):
@@ -104,7 +104,8 @@ async def test_reader_that_stops_reading(node: RunningNode) -> None:
 async def test_round_trip(node: RunningNode) -> None:
     """The node asks at once, and knows the round trip soon."""
     await node.agent()
-    (tunnel,) = node.parts.cluster.registry
+    (tunnel,) = node.parts.cluster.tunnels()
+    assert isinstance(tunnel, Tunnel)
     await eventually(lambda: tunnel.session.asked_id == 0)
     assert 0 < tunnel.rtt_s < 5
 
@@ -196,7 +197,7 @@ async def test_silent_server(node: RunningNode) -> None:
 async def test_close_in_good_order(node: RunningNode) -> None:
     """A close reaches the other side with its code and words, and both connections are gone soon after."""
     agent, _ = await node.agent()
-    (tunnel,) = node.parts.cluster.registry
+    (tunnel,) = node.parts.cluster.tunnels()
     call = Receiver().open(tunnel, HTTP, GET)
     gone = [tunnel.gone, agent.gone]
     agent.close(1001, "so long")
@@ -205,18 +206,18 @@ async def test_close_in_good_order(node: RunningNode) -> None:
     await eventually(lambda: call.was_lost)
     await gatherResults(gone)
     agent, _ = await node.agent()
-    tunnel = node.parts.cluster.choose("my-ep", [])
+    (tunnel,) = node.parts.cluster.tunnels()
     await node.parts.cluster.close_sessions()
     closed = await agent.closed
     assert (closed.code, closed.clean, closed.by_us) == (1001, True, False)
-    assert not node.parts.cluster.holds("my-ep")
+    assert not node.parts.cluster.registry.count("my-ep")
 
 
 @ensureDeferred
 async def test_last_words(node: RunningNode) -> None:
     """What was sent right before a close arrives."""
     agent, acceptor = await node.agent()
-    (tunnel,) = node.parts.cluster.registry
+    (tunnel,) = node.parts.cluster.tunnels()
     call = Receiver().open(tunnel, HTTP, GET, True)
     await eventually(lambda: acceptor.accepted)
     acceptor.accepted[0].send(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(60_000), False)
@@ -229,7 +230,7 @@ async def test_last_words(node: RunningNode) -> None:
 async def test_node_drains(node: RunningNode) -> None:
     """An agent that is told answers, goes on serving, and hears of the end."""
     agent, acceptor = await node.agent(echo)
-    (tunnel,) = node.parts.cluster.registry
+    (tunnel,) = node.parts.cluster.tunnels()
     await node.parts.cluster.start_draining()
     assert acceptor.drains == [agent]
     call = Receiver().open(tunnel, HTTP, GET)
@@ -240,11 +241,11 @@ async def test_node_drains(node: RunningNode) -> None:
 async def test_agent_vanishes(node: RunningNode) -> None:
     """When the agent's connection breaks, its endpoint is gone at once and its calls hear of it."""
     agent, _ = await node.agent()
-    (tunnel,) = node.parts.cluster.registry
+    (tunnel,) = node.parts.cluster.tunnels()
     calls = [Receiver().open(tunnel, HTTP, GET) for _ in range(50)]
     agent.transport.abortConnection()
     await tunnel.closed
-    assert not node.parts.cluster.holds("my-ep")
+    assert not node.parts.cluster.registry.count("my-ep")
     await eventually(lambda: all(call.was_lost for call in calls))
 
 
@@ -252,7 +253,7 @@ async def test_agent_vanishes(node: RunningNode) -> None:
 async def test_resets_cross(node: RunningNode) -> None:
     """Calls that both sides give up at the same time harm nobody."""
     agent, acceptor = await node.agent()
-    (tunnel,) = node.parts.cluster.registry
+    (tunnel,) = node.parts.cluster.tunnels()
     calls = [Receiver().open(tunnel, HTTP, GET, True) for _ in range(100)]
     await eventually(lambda: len(acceptor.accepted) == 100)
     for number, (call, served) in enumerate(zip(calls, acceptor.accepted, strict=True)):

@@ -1,4 +1,4 @@
-"""What several tests of the data path play: a client's side of a forwarded request, and heads as they were read."""
+"""What several tests of the data path play: a client's side of a request on its way, and heads as they were read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from zope.interface.verify import verifyObject
 from pico_twisted.core.http1.forwarding import Client, request_to_tunnel
 from pico_twisted.core.http1.head import HeadLimits, Keep, RequestHead, ResponseHead, parse_request_head
 from pico_twisted.net.interfaces import IDownstream
-from pico_twisted.net.routing.forward import Forward
+from pico_twisted.net.routing.routed_request import RoutedRequest
 from tests.doubles.node import NodeParts
 from tests.doubles.tunnel import FakeCall, FakeTunnel
 
@@ -35,70 +35,74 @@ def request_head(
 UPGRADE_FIELDS = (b"Connection: Upgrade", b"Upgrade: x")
 
 
-def write_head(head: RequestHead, length: int | Keep | None, to_node: bool) -> bytes:
-    """The head as the reverse resource writes it."""
-    return request_to_tunnel(
-        head,
-        client=Client(b"192.0.2.7"),
-        via=b"pico-n1",
-        request_id=b"id-1",
-        length=length,
-    )
-
-
 @implementer(IDownstream)
 class FakeDownstream:
-    """Keeps what a `Forward` tells its client's side.
+    """Keeps what a `RoutedRequest` tells its client's side, and writes its head as the reverse resource does.
+
+    Args:
+        head: of the request.
 
     Attributes:
         told: the calls in order, as words; data is kept in `data`.
-        unflushed: something was given, and not let go yet.
-        head: the final head.
+        waiting: the final head was given, and waits for what comes with it.
+        answer: the final head.
         failure: (status, message, code) of an error of ours.
     """
 
-    def __init__(self) -> None:
+    endpoint = "my-ep"
+
+    def __init__(self, head: RequestHead) -> None:
+        self.head: RequestHead = head
         self.told: list[str] = []
         self.interims: list[int] = []
-        self.head: ResponseHead | None = None
+        self.answer: ResponseHead | None = None
         self.data = bytearray()
         self.failure: tuple[int, str, str] | None = None
-        self.forward: Forward | None = None
-        self.unflushed = False
+        self.waiting = False
+
+    def write_head(self, endpoint: bytes | None, length: int | Keep | None, upgrades: bool) -> bytes:
+        return request_to_tunnel(
+            self.head if upgrades else self.head._replace(upgrade=None),
+            client=Client(b"192.0.2.7"),
+            via=b"pico-n1",
+            request_id=b"id-1",
+            endpoint=endpoint,
+            length=length,
+        )
 
     def interim(self, head: ResponseHead) -> None:
-        assert self.head is None and self.failure is None
+        assert self.answer is None and self.failure is None
         self.interims.append(head.status)
-        self.unflushed = True
         self.told.append(f"interim {head.status}")
 
     def begin(self, head: ResponseHead) -> None:
-        assert self.head is None and self.failure is None
-        self.head = head
-        self.unflushed = True
+        assert self.answer is None and self.failure is None
+        self.answer = head
+        self.waiting = True
         self.told.append(f"begin {head.status}")
 
     def write(self, data: bytes) -> None:
-        assert self.head is not None and data and "finish" not in self.told
+        assert self.answer is not None and "finish" not in self.told
+        assert data or self.waiting, "nothing comes but behind a head"
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        self.waiting = False
         self.data += data
-        self.unflushed = True
-        if self.told[-1] != "write":
+        if data and self.told[-1] != "write":
             self.told.append("write")
 
-    def flush(self) -> None:
-        self.unflushed = False
-
-    def finish(self) -> None:
-        assert self.head is not None
-        self.unflushed = True
+    def finish(self, data: bytes) -> None:
+        assert self.answer is not None
+        self._take(data)
         self._once("finish")
 
     def cut(self) -> None:
-        assert self.head is not None and "finish" not in self.told
+        assert self.answer is not None and "finish" not in self.told
         self._once("cut")
 
     def fail(self, status: int, message: str, code: str) -> None:
-        assert self.head is None and self.failure is None
+        assert self.answer is None and self.failure is None
         self.failure = (status, message, code)
         self._once(f"fail {status}")
 
@@ -112,7 +116,6 @@ class FakeDownstream:
         self._once("stop")
 
     def done(self) -> None:
-        self.unflushed = False  # a connection flushes at the end of each request
         self._once("done")
 
     def _once(self, what: str) -> None:
@@ -125,14 +128,14 @@ class FakeDownstream:
         """Of the answer, whoever made it."""
         if self.failure is not None:
             return self.failure[0]
-        return self.head.status if self.head is not None else None
+        return self.answer.status if self.answer is not None else None
 
 
-verifyObject(IDownstream, FakeDownstream())
+verifyObject(IDownstream, FakeDownstream(request_head()))
 
 
 class Case:
-    """One forwarded request on a node with fake tunnels.
+    """One request on its way through a node with fake tunnels.
 
     Args:
         parts: of the node.
@@ -142,16 +145,15 @@ class Case:
     def __init__(self, parts: NodeParts, *tunnels: FakeTunnel) -> None:
         self.parts = parts
         self.tunnels = tunnels
-        self.down = FakeDownstream()
         for tunnel in tunnels:
             register(parts, tunnel)
 
-    def start(self, head: RequestHead, body: bytes = b"", ended: bool = True) -> Forward:
-        """Forward a request."""
-        self.forward = Forward(self.parts.forward_settings, self.down, head, "my-ep", write_head)
-        self.down.forward = self.forward
-        self.forward.start(body, ended)
-        return self.forward
+    def start(self, head: RequestHead, body: bytes = b"", ended: bool = True) -> RoutedRequest:
+        """Send a request on its way."""
+        self.down = FakeDownstream(head)
+        self.routed = RoutedRequest(self.parts.routing_settings, self.down)
+        self.routed.start(body, ended)
+        return self.routed
 
     @property
     def call(self) -> FakeCall:
@@ -162,7 +164,7 @@ class Case:
     def respond(self, payload: bytes, more: bool) -> None:
         """The agent sends a frame; what it was made to must be on its way afterwards."""
         self.call.respond(payload, more)
-        assert not self.down.unflushed, "a response waits for the next frame"
+        assert not self.down.waiting, "a response waits for the next frame"
 
     def opened(self) -> list[FakeCall]:
         """All calls that were made, by tunnel."""

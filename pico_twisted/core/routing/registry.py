@@ -1,12 +1,12 @@
-"""The registrations of this node, and which of them gets the next call.
+"""The registrations of one node: which sessions serve which endpoint, and which of them gets the next call.
 
 A registration is whatever the glue gives: this module compares its `endpoint`, `agent_id` and `slot`, and asks for
-`call_count` and `draining` when it chooses. Counts are derived, never kept.
+`calls` and `draining` when it chooses. Counts are derived, never kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sized
 from typing import Generic, Protocol, TypeVar
 
 
@@ -18,7 +18,7 @@ class Registration(Protocol):
     slot: str
 
     @property
-    def call_count(self) -> int:
+    def calls(self) -> Sized:
         """Calls in flight on it."""
         ...
 
@@ -32,9 +32,14 @@ R = TypeVar("R", bound=Registration)
 
 
 class Registry(Generic[R]):
-    """Local registrations by endpoint, in the order of their turns."""
+    """Local registrations by endpoint, in the order of their turns.
 
-    def __init__(self) -> None:
+    Args:
+        max_calls: how many calls one registration may have.
+    """
+
+    def __init__(self, max_calls: int) -> None:
+        self._max_calls = max_calls
         self._by_endpoint: dict[str, list[R]] = {}
 
     def add(self, registration: R) -> R | None:
@@ -66,32 +71,30 @@ class Registry(Generic[R]):
                 return True
         return False
 
-    def choose(self, endpoint: str, excluded: Collection[R] = ()) -> R | None:
-        """The registration for the next call: fewest calls in flight, ties in turn, draining ones last.
+    def take(self, endpoint: str, excluded: Collection[object] = ()) -> R | None:
+        """Choose the registration for the next call: fewest calls in flight, ties in turn, draining ones last.
 
-        The one that is chosen goes to the end of its endpoint's turn.
+        The one that is chosen goes to the end of its endpoint's turn. Full ones are passed over.
         """
         held = self._by_endpoint.get(endpoint)
         if not held:
             return None
         if len(held) == 1 and not excluded:
-            return held[0]
+            return held[0] if len(held[0].calls) < self._max_calls else None
         best: R | None = None
-        best_key = (True, 0)
+        best_key = (True, self._max_calls)
         for registration in held:
-            if registration in excluded:
-                continue
-            key = (registration.draining, registration.call_count)
-            if best is None or key < best_key:
+            key = (registration.draining, len(registration.calls))
+            if key < best_key and key[1] < self._max_calls and registration not in excluded:
                 best, best_key = registration, key
         if best is not None:
             held.remove(best)
             held.append(best)
         return best
 
-    def holds(self, endpoint: str) -> bool:
-        """Whether there is a registration of the endpoint."""
-        return endpoint in self._by_endpoint
+    def has_other(self, endpoint: str, excluded: Collection[object] = ()) -> bool:
+        """Whether there is a registration that is not excluded, full or not. Changes nothing."""
+        return any(registration not in excluded for registration in self._by_endpoint.get(endpoint, ()))
 
     def count(self, endpoint: str) -> int:
         """How many registrations an endpoint has."""

@@ -25,7 +25,7 @@ def endpoint_key(endpoint: str) -> str:
 
 
 @attrs.define(slots=True)
-class Node:
+class KnownNode:
     """What is known of one other node.
 
     Attributes:
@@ -55,7 +55,7 @@ class ClusterTable:
     """
 
     def __init__(self, random: Callable[[], float]) -> None:
-        self.nodes: dict[str, Node] = {}
+        self.nodes: dict[str, KnownNode] = {}
         self._holders: dict[str, dict[str, int]] = {}  # endpoint -> node ID -> registrations
         self._random = random
 
@@ -68,7 +68,7 @@ class ClusterTable:
         elif event.node_id in self.nodes:
             self.nodes[event.node_id].status = event.status
         else:
-            self.nodes[event.node_id] = Node(event.status)
+            self.nodes[event.node_id] = KnownNode(event.status)
 
     def keys_changed(self, event: KeysChanged) -> None:
         """A node says something new of itself."""
@@ -103,7 +103,7 @@ class ClusterTable:
         self,
         endpoint: str,
         status: str,
-        excluded: Collection[str | None],
+        excluded: Collection[str],
         in_flight: Callable[[str], int | None],
     ) -> str | None:
         """The node that a call for an endpoint goes to.
@@ -146,6 +146,15 @@ class ClusterTable:
             if mark < 0:
                 return node_id
         return weights[-1][1]
+
+    def has_other(self, endpoint: str, excluded: Collection[str], in_flight: Callable[[str], int | None]) -> bool:
+        """Whether `choose` would give a node, active or draining, that is not excluded. Draws nothing by chance."""
+        return any(
+            self.nodes[node_id].status in (ACTIVE, DRAINING)
+            and node_id not in excluded
+            and in_flight(node_id) is not None
+            for node_id in self._holders.get(endpoint, ())
+        )
 
     def count_by_status(self) -> Mapping[str, int]:
         """How many nodes there are of each status."""

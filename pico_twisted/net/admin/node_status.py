@@ -11,7 +11,7 @@ from pico_twisted.core.gossip import Member
 from pico_twisted.core.gossip.members import GOSSIP_ADDR
 from pico_twisted.core.gossip.state import VersionedMap
 from pico_twisted.core.gossip.view import View
-from pico_twisted.core.routing.table import ACTIVE, DRAINING, Node
+from pico_twisted.core.routing.table import ACTIVE, DRAINING, KnownNode
 from pico_twisted.net.admin.shapes import GossipDetail, GossipEntry, GossipRow, NodeDetail, NodeRow
 from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.routing.cluster_service import ClusterService
@@ -135,7 +135,7 @@ def _entries(held: VersionedMap) -> dict[str, GossipEntry]:
     return {key: GossipEntry(value=value, version=version) for key, (value, version) in held.versions().items()}
 
 
-def _detail(node_id: str, node: Node) -> NodeDetail:
+def _detail(node_id: str, node: KnownNode) -> NodeDetail:
     return NodeDetail(
         id=node_id,
         status=node.status,

@@ -69,7 +69,6 @@ class LinkSettings:
         answer_sync: called with another node's ID and its question for the maps; gives the answer.
         tls: for a cluster whose links use TLS.
         max_links: of other nodes to this one, at once.
-        v1_body_bytes: of a request towards a v1 agent.
         random: gives so many random bytes.
     """
 
@@ -82,7 +81,6 @@ class LinkSettings:
     answer_sync: Callable[[str, bytes], bytes]
     tls: LinkTls | None = None
     max_links: int = 2048
-    v1_body_bytes: int = 16 * 1024 * 1024
     random: Callable[[int], bytes] = os.urandom
 
 
@@ -139,7 +137,6 @@ class NodeLinks:
             max_links=settings.max_links,
             router=settings.router,
             answer_sync=settings.answer_sync,
-            v1_body_bytes=settings.v1_body_bytes,
             reactor=reactor,
         )
         metrics = parts.metrics

@@ -12,13 +12,14 @@ from zope.interface import implementer
 
 from pico_twisted.core.links.handshake import LinkIdentity
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY
+from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import HTTP, REFUSED_BUSY, SYNC
-from pico_twisted.net.interfaces import ICallAcceptor, IRouter
+from pico_twisted.net.interfaces import ICallAcceptor, ICallReceiver, IRouter, ITunnel
 from pico_twisted.net.links.handshake import LinkServerFactory, LinkServerProtocol
 from pico_twisted.net.links.request import LinkRequest
 from pico_twisted.net.links.sync import SyncRequest
-from pico_twisted.net.routing.forward import ForwardSettings
-from pico_twisted.net.tunnel import Closed, TunnelParts
+from pico_twisted.net.routing.routed_request import RoutingSettings
+from pico_twisted.net.tunnel import Closed, TunnelParts, TunnelServerProtocol
 
 log = Logger()
 
@@ -35,7 +36,6 @@ class LinkPort(LinkServerFactory):
         identity, nonce, max_links, reactor: as of `LinkServerFactory`.
         router: an `IRouter` that knows the registrations of this node alone.
         answer_sync: called with another node's ID and its question for the maps; gives the answer.
-        v1_body_bytes: of a request towards a v1 agent.
 
     Attributes:
         tunnels: the links whose peers have proven themselves.
@@ -50,18 +50,16 @@ class LinkPort(LinkServerFactory):
         max_links: int,
         router: IRouter,
         answer_sync: Callable[[str, bytes], bytes],
-        v1_body_bytes: int,
         reactor: Any,
     ) -> None:
         super().__init__(parts, identity=identity, nonce=nonce, max_links=max_links, reactor=reactor)
         # The node that took the request from its client holds the timers; it resets the call when it has waited enough.
-        self._settings = ForwardSettings(
+        self._settings = RoutingSettings(
             router=router,
             sweep=parts.sweep,
             metrics=parts.metrics,
             timeout_s=math.inf,
             idle_timeout_s=math.inf,
-            v1_body_bytes=v1_body_bytes,
         )
         self._answer_sync = answer_sync
         self.acceptor = self
@@ -70,8 +68,9 @@ class LinkPort(LinkServerFactory):
         self._drained: Deferred[None] | None = None
         parts.sweep.each(self._look)
 
-    def opened(self, tunnel: Any) -> None:
+    def opened(self, tunnel: TunnelServerProtocol) -> None:
         """A node has proven itself."""
+        assert isinstance(tunnel, LinkServerProtocol)
         self.tunnels[tunnel] = None
         tunnel.closed.addCallback(self._closed, tunnel)
         log.info("Link from {node} opened", node=tunnel.node_id, peer=tunnel.peer, generation=tunnel.generation)
@@ -93,14 +92,15 @@ class LinkPort(LinkServerFactory):
 
     # ICallAcceptor
 
-    def call_opened(self, tunnel: Any, call: Any, kind: int, payload: bytes, more: bool) -> Any:
+    def call_opened(self, tunnel: ITunnel, call: Call, kind: int, payload: bytes, more: bool) -> ICallReceiver | None:
         """Serve a call of another node."""
         if kind == HTTP:
             self.parts.metrics.link_call(False)
-            request = LinkRequest(self._settings, tunnel, call, self.node_id)
+            request = LinkRequest(self._settings, tunnel, call, self.parts.end_of_turn)
             call.receiver = request
             request.start(payload, more)
             return None if request.over else request
+        assert isinstance(tunnel, LinkServerProtocol)
         if sum(other.kind == SYNC and not other.ours for other in tunnel.session.calls()) > MAX_SYNC_CALLS:
             tunnel.reset(call, REFUSED_BUSY, "too many questions at once")
             return None
@@ -108,7 +108,7 @@ class LinkPort(LinkServerFactory):
         question.frame(payload, more)
         return question
 
-    def drain_requested(self, tunnel: Any) -> None:
+    def drain_requested(self, tunnel: ITunnel) -> None:
         """The other node opens no calls on this link any more; it closes the link itself."""
 
     # The end

@@ -1,4 +1,4 @@
-"""A request that came over a node link: the callee of its call, and the downstream of the `Forward` to an agent.
+"""A request that came over a node link: the callee of its call, and the downstream of the `RoutedRequest` to an agent.
 
 What is needed. The client, the agent and its service must not be able to tell whether a request crossed a link. So what
 an agent can do to a call, the link does to its own: interim heads, upgrades, half-closes, credit both ways, *stop*, a
@@ -16,9 +16,8 @@ the body bytes that came with it: one frame in, one frame out.
 
 from __future__ import annotations
 
-import enum
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from zope.interface import implementer
 
@@ -28,7 +27,7 @@ from pico_twisted.core.http1.head import KEEP, Keep, RequestHead, ResponseHead
 from pico_twisted.core.links.relay import RelayedRequest, relayed_request
 from pico_twisted.core.protocol_limits import REQUEST_LIMITS
 from pico_twisted.core.routing.endpoint import HEADER, normal_endpoint_id
-from pico_twisted.core.rpc.call import Call
+from pico_twisted.core.rpc.call import Call, Stream
 from pico_twisted.core.rpc.frames import (
     CANCELLED,
     FAILED,
@@ -40,12 +39,10 @@ from pico_twisted.core.rpc.frames import (
 )
 from pico_twisted.core.rpc.http import INTERIM_BYTES, CallProtocolError, RequestStream
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
-from pico_twisted.net.interfaces import ICallReceiver, IDownstream
-from pico_twisted.net.routing.forward import Forward, ForwardSettings
+from pico_twisted.net.interfaces import ICallReceiver, IDownstream, ITunnel
 from pico_twisted.net.routing.linger import LINGER_S, Linger
-
-if TYPE_CHECKING:
-    from pico_twisted.net.tunnel import Tunnel
+from pico_twisted.net.routing.routed_request import RoutedRequest, RoutingSettings
+from pico_twisted.net.turn import EndOfTurn
 
 _REFUSALS: Final = {
     "no-upstreams": REFUSED_NOT_HERE,
@@ -55,123 +52,109 @@ _REFUSALS: Final = {
 """Codes of errors of our own that say: nothing was done."""
 
 
-class _Stage(enum.Enum):
-    """Where in its life a request is."""
-
-    OPEN = enum.auto()  # the forward lives
-    LINGERING = enum.auto()  # the response is queued, the request has not ended, and goes nowhere
-    OVER = enum.auto()
-
-
-_OPEN = _Stage.OPEN
-_LINGERING = _Stage.LINGERING
-_OVER = _Stage.OVER
-
-
 @implementer(ICallReceiver, IDownstream)
 class LinkRequest:
     """Serves one http call of another node.
 
     Args:
-        settings: for its `Forward`: the router knows the registrations of this node alone, and no wait has an end.
+        settings: the router knows the registrations of this node alone, and no wait has an end.
         tunnel: the link that the call is on.
         call: the call.
-        node_id: of this node, named in answers of our own.
+        end_of_turn: of the process, if what one turn brings leaves together.
+
+    Attributes:
+        head, endpoint: of the request.
+        over: nothing more comes of it.
     """
 
     __slots__ = (
         "_call",
-        "_forward",
-        "_head_only",
+        "_end_of_turn",
         "_interim_bytes",
-        "_lingering",
-        "_node_id",
+        "_linger",
         "_out",
         "_owed",
         "_pauses_request",
-        "_request_ended",
+        "_reader",
+        "_routed",
         "_settings",
-        "_stage",
-        "_stream",
-        "_unwanted",
         "_tunnel",
+        "_unwanted",
+        "endpoint",
+        "head",
+        "over",
     )
 
-    def __init__(self, settings: ForwardSettings, tunnel: Tunnel, call: Call, node_id: str) -> None:
+    head: RequestHead | RelayedRequest
+    endpoint: str
+
+    def __init__(self, settings: RoutingSettings, tunnel: ITunnel, call: Call, end_of_turn: EndOfTurn | None) -> None:
         self._settings = settings
         self._tunnel = tunnel
         self._call = call
-        self._node_id = node_id
-        self._stage = _OPEN
-        self._forward: Forward | None = None
+        self._end_of_turn = end_of_turn
+        self._routed: RoutedRequest | None = None
+        self.over = False
         # the request
-        self._stream: RequestStream | None = None  # of a request that is read in full
-        self._head_only = False
-        self._request_ended = False
+        self._reader: RequestStream | None = None  # of a request that is read in full
         self._pauses_request = False
         self._owed = 0  # payload that came while the request is paused
         # the response
-        self._out = b""  # what came with one frame, to leave with one
+        self._out = b""  # the head, until what came with it is here
         self._interim_bytes = 0
         self._unwanted = False  # the rest of the request
-        self._lingering: Linger | None = None
-
-    @property
-    def over(self) -> bool:
-        """Nothing more comes of it."""
-        return self._stage is _OVER
+        self._linger: Linger | None = None  # while the response is queued, and the request goes nowhere
 
     # The request (ICallReceiver)
 
     def start(self, payload: bytes, more: bool) -> None:
         """Take the call's first frame."""
         relayed = relayed_request(payload, REQUEST_LIMITS)
-        head: RequestHead | RelayedRequest
         if relayed is not None:
-            head, body = relayed
-            endpoint = normal_endpoint_id(head.endpoint)
+            self.head, body = relayed
+            name = relayed[0].endpoint
         else:
-            self._stream = RequestStream(REQUEST_LIMITS)
+            self._reader = RequestStream(REQUEST_LIMITS)
             try:
-                events = self._stream.feed(payload, more)
+                events = self._reader.feed(payload, more)
             except (Http1Error, CallProtocolError) as error:
                 self._give_up(PROTOCOL, str(error))
                 return
-            assert isinstance(events[0], RequestHead)
             head = events[0]
-            endpoint = normal_endpoint_id(head.by_name.get(HEADER) or b"")
+            assert isinstance(head, RequestHead)
+            self.head = head
+            name = head.by_name.get(HEADER) or b""
             body = events[1] if len(events) > 1 and type(events[1]) is bytes else b""
+        endpoint = normal_endpoint_id(name)
         if endpoint is None:
             self._give_up(PROTOCOL, "no valid endpoint id")
             return
-        self._request_ended = not more
-        self._head_only = head.method == b"HEAD"
-        forward = self._forward = Forward(self._settings, self, head, endpoint, _write_head)
-        forward.start(body, not more)
+        self.endpoint = endpoint
+        routed = self._routed = RoutedRequest(self._settings, self)
+        routed.start(body, not more)
         self._took(len(payload))
 
     def frame(self, payload: bytes, more: bool) -> None:
         """A further frame of the request."""
-        forward = self._forward
-        if forward is None:
-            if self._stage is _LINGERING and not more:
-                self._over()
+        routed = self._routed
+        if routed is None:
+            if self._linger is not None and not more:
+                self._end()
             return
-        if self._stream is not None:
+        if self._reader is not None:
             try:
-                self._stream.feed(payload, more)
+                self._reader.feed(payload, more)
             except (Http1Error, CallProtocolError) as error:
                 self._give_up(PROTOCOL, str(error))
                 return
         if payload:
-            forward.body(payload)
+            routed.body(payload)
         if not more:
-            self._request_ended = True
-            forward.body_ended()
+            routed.body_ended()
         self._took(len(payload))
 
     def _took(self, count: int) -> None:
-        """The forward took payload, or has it lying with the agent's call, and said that this is enough for now."""
+        """The payload is on its way, or lies with the agent's call, which said that this is enough for now."""
         if self._pauses_request:
             self._owed += count
         else:
@@ -180,7 +163,7 @@ class LinkRequest:
     def reset(self, code: str, text: str) -> None:
         """The other node gave up: its client left, its time was up, or the agent's answer was against the rules.
 
-        The agent is told the same.
+        The agent is told why.
         """
         self._drop(code if code in (TIMEOUT, PROTOCOL) else CANCELLED)
 
@@ -190,10 +173,17 @@ class LinkRequest:
 
     def drained(self) -> None:
         """The response's queue is short again."""
-        if self._forward is not None:
-            self._forward.resume()
+        if self._routed is not None:
+            self._routed.resume()
 
     # The response (IDownstream)
+
+    def write_head(self, endpoint: bytes | None, length: int | Keep | None, upgrades: bool) -> bytes:
+        """Return the head as an agent gets it."""
+        head = self.head
+        if isinstance(head, RelayedRequest):
+            return head.raw if length is KEEP else request_from_link(head.whole, length)
+        return request_from_link(head if upgrades else head._replace(upgrade=None), length)
 
     def interim(self, head: ResponseHead) -> None:
         """Pass a 1xx on."""
@@ -204,69 +194,53 @@ class LinkRequest:
 
     def begin(self, head: ResponseHead) -> None:
         """Send the final head, or a 101, with what comes behind it in the same frame."""
-        if head.status == 101 and self._stream is not None:
-            self._stream.upgraded()
-        self._out = response_onto_link(head)
+        if head.status == 101 and self._reader is not None:
+            self._reader.upgraded()
+        self._out = head.raw or response_onto_link(head)
 
     def write(self, data: bytes) -> None:
-        """Send body bytes."""
-        self._out += data
-
-    def flush(self) -> None:
-        """Let what came with one frame leave."""
-        if self._out:
-            self._send(True)
-
-    def finish(self) -> None:
-        """The response is complete, or the agent closed its direction of the upgraded protocol."""
-        self._send(False)
-
-    def _send(self, more: bool) -> None:
-        out, self._out = self._out, b""
+        """Send what came with one frame."""
+        out, self._out = self._out + data, b""
         call = self._call
-        self._tunnel.send(call, out, more)
-        if call.queued > SEND_HIGH_BYTES and more and self._forward is not None:
-            self._forward.pause()
+        self._tunnel.send(call, out, True)
+        if call.queued > SEND_HIGH_BYTES and self._routed is not None:
+            self._routed.pause()
+
+    def finish(self, data: bytes) -> None:
+        """The response is complete, or the agent closed its direction of the upgraded protocol."""
+        self._tunnel.send(self._call, self._out + data, False)
+        self._out = b""
 
     def cut(self) -> None:
         """The response cannot be completed."""
-        self.flush()
-        forward = self._forward
-        self._reset(TIMEOUT if forward is not None and forward.error == TIMEOUT else FAILED)
+        if self._out:
+            self.write(b"")
+        self._reset(TIMEOUT if self._routed is not None and self._routed.error == TIMEOUT else FAILED)
 
     def _reset(self, code: str, text: str = "") -> None:
         """Reset the call, behind what came of the response in this turn: the client may still see that, and a reset
         would overtake it. What then waits for credit is lost, as it would be with an agent."""
-        tunnel, call = self._tunnel, self._call
-        end_of_turn = tunnel.parts.end_of_turn
-        if end_of_turn is None or not call.queued:
-            tunnel.reset(call, code, text)
+        if self._end_of_turn is None or not self._call.queued:
+            self._tunnel.reset(self._call, code, text)
         else:
-            end_of_turn.add(partial(tunnel.reset, call, code, text))
+            self._end_of_turn.add(partial(self._tunnel.reset, self._call, code, text))
 
     def fail(self, status: int, message: str, code: str) -> None:
         """No response will come from here: say whether one could come from elsewhere."""
-        forward = self._forward
-        assert forward is not None
+        router = self._settings.router
         if status < 500:
             self._unwanted = True
-            answer = error_response(
-                status, message, hop=self._node_id, code=code, close=False, head_only=self._head_only
-            )
+            head_only = self.head.method == b"HEAD"
+            answer = error_response(status, message, hop=router.node_id, code=code, close=False, head_only=head_only)
             self._tunnel.send(self._call, answer, False)
-            return
-        if status == 504:
-            reset = TIMEOUT
-        elif forward.reached:
-            reset = FAILED
-        else:
-            reset = _REFUSALS.get(code) or self._why_refused(forward)
-        self._reset(reset, message)
-
-    def _why_refused(self, forward: Forward) -> str:
-        """The registrations that were tried took nothing of the request: are there any left?"""
-        left = self._settings.router.choose(forward.endpoint, ())
-        return REFUSED_NOT_HERE if left is None else REFUSED_DRAINING
+        elif status == 504:
+            self._reset(TIMEOUT, message)
+        elif self._routed is not None and self._routed.reached:
+            self._reset(FAILED, message)
+        elif code in _REFUSALS:
+            self._reset(_REFUSALS[code], message)
+        else:  # what was tried took nothing of the request: is there anybody who may, when it comes again?
+            self._reset(REFUSED_DRAINING if router.has_other(self.endpoint, ()) else REFUSED_NOT_HERE, message)
 
     def pause_request(self) -> None:
         """Grant no credit for what comes."""
@@ -284,21 +258,18 @@ class LinkRequest:
         self._unwanted = True
 
     def done(self) -> None:
-        """The forwarding is over."""
-        if self._forward is None:
+        """The request is over, here: the other node may have to be told to end its stream."""
+        if self._routed is None:
             return
-        self._forward = None
-        if self._request_ended or self._call.closed:
-            self._over()
+        self._routed = None
+        if self._call.receiving is not Stream.OPEN:
+            self._end()
         else:
-            self._linger(0.0 if self._unwanted else LINGER_S)
+            patience_s = 0.0 if self._unwanted else LINGER_S
+            self._linger = Linger(self._settings.sweep, self._tunnel, self._call, patience_s, self._end)
+            self._linger.begin()
 
     # Endings
-
-    def _linger(self, patience_s: float) -> None:
-        self._stage = _LINGERING
-        self._lingering = Linger(self._settings.sweep, self._tunnel, self._call, patience_s, self._over)
-        self._lingering.begin()
 
     def _give_up(self, code: str, text: str) -> None:
         self._tunnel.reset(self._call, code, text)
@@ -306,21 +277,13 @@ class LinkRequest:
 
     def _drop(self, code: str = CANCELLED) -> None:
         """Nobody wants the response any more: let the agent know why."""
-        forward, self._forward = self._forward, None
-        self._over()
-        if forward is not None:
-            forward.gone(code)
+        routed, self._routed = self._routed, None
+        self._end()
+        if routed is not None:
+            routed.gone(code)
 
-    def _over(self) -> None:
-        if self._lingering is not None:
-            self._lingering.end()
-        self._stage = _OVER
+    def _end(self) -> None:
+        if self._linger is not None:
+            self._linger.end()
+        self.over = True
         self._call.receiver = None  # no cycle is left for the collector
-
-
-def _write_head(head: RequestHead | RelayedRequest, length: int | Keep | None, to_node: bool) -> bytes:
-    if isinstance(head, RelayedRequest):
-        if length is KEEP:
-            return head.raw
-        head = head.whole
-    return request_from_link(head, length)

@@ -17,7 +17,7 @@ the connection half-closes and lingers: input is thrown away for a while.
 *Memory.* The transport tells when it holds enough; then the tunnel gets no credit. What it holds meanwhile is counted.
 
 *Time.* One deadline, moved by what happens: the head has `head_timeout` in all, an idle connection `keepalive_timeout`;
-while a request is forwarded its `Forward` keeps the time.
+while a request is forwarded its `RoutedRequest` keeps the time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One request of a proxy client: a slim IRequest for the reverse resource, and the downstream of its `Forward`.
+"""One request of a proxy client: a slim IRequest for the reverse resource, and the downstream of its `RoutedRequest`.
 
 `twisted.web.server.Request` parses arguments and cookies, adds Date and Server, and cannot send a 1xx or stream a
 request's body; making one costs more than a whole head does on llhttp. This one is what a resource that streams
@@ -14,13 +14,13 @@ from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from pico_twisted.core.http1.chunked import LAST_CHUNK
-from pico_twisted.core.http1.forwarding import response_to_client
-from pico_twisted.core.http1.head import Framing, RequestHead, ResponseHead, response_framing
+from pico_twisted.core.http1.forwarding import request_to_tunnel, response_to_client
+from pico_twisted.core.http1.head import Framing, Keep, RequestHead, ResponseHead, response_framing
 from pico_twisted.net.interfaces import IDownstream
 
 if TYPE_CHECKING:
     from pico_twisted.net.proxy.channel import ProxyChannel
-    from pico_twisted.net.routing.forward import Forward
+    from pico_twisted.net.routing.routed_request import RoutedRequest
 
 
 @implementer(IDownstream)
@@ -61,7 +61,7 @@ class ProxyRequest:
         self.head = head
         self.body = body
         self.body_complete = body_complete
-        self.forward: Forward | None = None
+        self.forward: RoutedRequest | None = None
         self.endpoint = ""
         self.request_id = b""
         self.error = ""
@@ -124,10 +124,23 @@ class ProxyRequest:
 
     # IDownstream
 
+    def write_head(self, endpoint: bytes | None, length: int | Keep | None, upgrades: bool) -> bytes:
+        """Return the request's head for its next hop."""
+        channel = self.channel
+        return request_to_tunnel(
+            self.head if upgrades else self.head._replace(upgrade=None),
+            client=channel.client,
+            via=channel.site.via,
+            request_id=self.request_id,
+            endpoint=endpoint,
+            length=length,
+        )
+
     def interim(self, head: ResponseHead) -> None:
         """Pass a 1xx on; HTTP/1.0 clients get none."""
         if self.head.version_11:
             self.channel.write(self._head_bytes(head, close=False, chunked=False))
+            self.channel.flush()
 
     def begin(self, head: ResponseHead) -> None:
         """Send the final head, framed for this client."""
@@ -161,24 +174,25 @@ class ProxyRequest:
         )
 
     def write(self, data: bytes) -> None:
-        """Send body bytes."""
-        self.bytes_out += len(data)
-        if self._chunked:
-            self.channel.write(b"%x\r\n%b\r\n" % (len(data), data))
-        else:
-            self.channel.write(data)
-
-    def flush(self) -> None:
-        """Let what was written leave."""
+        """Send body bytes, with the head that is written."""
+        self._write_body(data)
         self.channel.flush()
 
-    def finish(self) -> None:
-        """The response is complete."""
+    def _write_body(self, data: bytes) -> None:
+        if data:
+            self.bytes_out += len(data)
+            self.channel.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    def finish(self, data: bytes) -> None:
+        """Send the last body bytes: the response is complete."""
+        self._write_body(data)
         self.response_over = True
+        if self._chunked:
+            self.channel.write(LAST_CHUNK)
         if self.upgraded:
             self.channel.end_raw()
-        elif self._chunked:
-            self.channel.write(LAST_CHUNK)
+        else:
+            self.channel.flush()
 
     def cut(self) -> None:
         """Break the connection, so that the client sees that the response is not whole."""

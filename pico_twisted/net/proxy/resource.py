@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from pico_twisted.core.http1.forwarding import request_to_tunnel, sane_request_id
-from pico_twisted.core.http1.head import Keep, RequestHead
+from pico_twisted.core.http1.forwarding import sane_request_id
 from pico_twisted.core.routing.endpoint import EndpointError, endpoint_of
-from pico_twisted.net.routing.forward import Forward, ForwardSettings
+from pico_twisted.net.routing.routed_request import RoutedRequest, RoutingSettings
 
 if TYPE_CHECKING:
     from pico_twisted.net.proxy.request import ProxyRequest
@@ -21,16 +20,14 @@ class ReverseResource(Resource):
     """Sends each request to a tunnel that holds its endpoint.
 
     Args:
-        settings: for the `Forward` of each request.
-        via: our pseudonym in Via.
+        settings: for the `RoutedRequest` of each request.
     """
 
     isLeaf = True
 
-    def __init__(self, settings: ForwardSettings, via: bytes) -> None:
+    def __init__(self, settings: RoutingSettings) -> None:
         super().__init__()
         self._settings = settings
-        self._via = via
 
     def render(self, request: ProxyRequest) -> int:
         """Forward the request; the answer comes later."""
@@ -43,20 +40,6 @@ class ReverseResource(Resource):
             request.fail(400, error.message, error.code)
             request.done()
             return NOT_DONE_YET
-        channel = request.channel
-        via = self._via
-        endpoint = request.endpoint
-
-        def write_head(head: RequestHead, length: int | Keep | None, to_node: bool) -> bytes:
-            return request_to_tunnel(
-                head,
-                client=channel.client,
-                via=via,
-                request_id=request_id,
-                endpoint=endpoint.encode("ascii") if to_node else None,
-                length=length,
-            )
-
-        forward = request.forward = Forward(self._settings, request, head, endpoint, write_head)
+        forward = request.forward = RoutedRequest(self._settings, request)
         forward.start(request.body, request.body_complete)
         return NOT_DONE_YET

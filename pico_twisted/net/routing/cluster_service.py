@@ -14,21 +14,22 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL
 from pico_twisted.core.routing.registry import Registry
 from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable
 from pico_twisted.core.rpc.budget import Budget
-from pico_twisted.net.interfaces import ILinks, IRegistry, IResponseSink, IRouter
+from pico_twisted.net.interfaces import ILinks, IRegistry, IRoute, IRouter, ITunnel
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.routing.pending_call import PendingCall
+from pico_twisted.net.routing.routes import AgentRoute, NodeRoute, RouteParts
+from pico_twisted.net.routing.v1 import route_to
 from pico_twisted.net.turn import Sweep
 
 log = Logger()
@@ -72,17 +73,16 @@ class ClusterService(Service):
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.node_id = node_id
-        self.registry: Registry[Any] = Registry()
+        self.registry: Registry[AgentRoute] = Registry(max_calls_per_session)
         self.table = ClusterTable(chance)
         self.links: ILinks | None = None
         self.announce: Callable[[str, int], object] = lambda endpoint, count: None
-        self.pending: set[PendingCall] = set()
         self.draining = False
-        self._metrics = metrics
+        self._parts = RouteParts(metrics=metrics, head_limits=head_limits)
+        self.pending = self._parts.pending
+        self._routes: dict[ITunnel, AgentRoute] = {}
         self._budget = budget
-        self._head_limits = head_limits
         self._max_calls = max_calls
-        self._max_calls_per_session = max_calls_per_session
         self._held: list[Callable[[], int]] = []
         sweep.each(self._measure)
         metrics.gauge("pico_endpoints", "Endpoints that agents of this node serve.", self._count_endpoints)
@@ -96,9 +96,10 @@ class ClusterService(Service):
         """The IDs of the other nodes that are active."""
         return [node_id for node_id, node in self.table.nodes.items() if node.status == ACTIVE]
 
-    def register(self, tunnel: Any) -> None:
+    def register(self, tunnel: ITunnel) -> None:
         """An agent's session is open: route to it."""
-        replaced = self.registry.add(tunnel)
+        route = self._routes[tunnel] = route_to(tunnel, self._parts)
+        replaced = self.registry.add(route)
         if replaced is None:
             self.announce(tunnel.endpoint, self.registry.count(tunnel.endpoint))
         log.info(
@@ -111,101 +112,58 @@ class ClusterService(Service):
             replaces=replaced is not None,
         )
         if replaced is not None:
-            replaced.close(CLOSE_NORMAL, "replaced by a newer session")
+            replaced.tunnel.close(CLOSE_NORMAL, "replaced by a newer session")
 
-    def deregister(self, tunnel: Any) -> None:
+    def deregister(self, tunnel: ITunnel) -> None:
         """The session is gone."""
-        if self.registry.remove(tunnel):
+        route = self._routes.pop(tunnel, None)
+        if route is not None and self.registry.remove(route):
             self.announce(tunnel.endpoint, self.registry.count(tunnel.endpoint))
+
+    def tunnels(self) -> list[ITunnel]:
+        """The sessions of agents that are routed to."""
+        return [route.tunnel for route in self.registry]
 
     # IRouter
 
-    def choose(self, endpoint: str, excluded: Collection[Any]) -> Any:
-        """The registration of this node, or the link to another, for a call; or None."""
-        local = self.registry.choose(endpoint, excluded)
-        if self.links is None or (local is not None and not local.draining):
-            return local
-        return self._elsewhere(endpoint, ACTIVE, excluded) or local or self._elsewhere(endpoint, DRAINING, excluded)
+    def take(self, endpoint: str, tried: Collection[IRoute], *, only_here: bool = False) -> IRoute | None:
+        """Choose a registration of this node, or unless `only_here` another node."""
+        if self._budget.full or len(self.pending) >= self._max_calls:
+            raise _busy()
+        local = self.registry.take(endpoint, tried)
+        route: IRoute | None = local
+        if self.links is not None and not only_here and (local is None or local.draining):
+            route = self._elsewhere(endpoint, ACTIVE, tried) or local or self._elsewhere(endpoint, DRAINING, tried)
+        if route is None and self.registry.has_other(endpoint, tried):
+            raise _busy()  # those that are left have as many calls as one session may
+        return route
 
-    def _elsewhere(self, endpoint: str, status: str, excluded: Collection[Any]) -> Any:
+    def _elsewhere(self, endpoint: str, status: str, tried: Collection[IRoute]) -> IRoute | None:
         links = self.links
         assert links is not None
-        # None for a registration of this node
-        tried = [one.node_id for one in excluded] if excluded else ()
-        node_id = self.table.choose(endpoint, status, tried, links.load)
-        return None if node_id is None else links.link(node_id)
+        node_id = self.table.choose(endpoint, status, [route.node_id for route in tried] if tried else (), links.load)
+        return None if node_id is None else NodeRoute(self._parts, links.link(node_id), node_id, self.table)
 
-    def holds(self, endpoint: str) -> bool:
-        """Whether an agent of this node holds the endpoint."""
-        return self.registry.holds(endpoint)
-
-    def not_here(self, node_id: str, endpoint: str) -> None:
-        """The other node that was called says that it does not hold the endpoint."""
-        self.table.not_here(endpoint, node_id)
-
-    def full(self, registration: Any) -> bool:
-        """Whether the registration has as many calls as one session may; a link may have all that there may be."""
-        most = self._max_calls_per_session if registration.node_id is None else self._max_calls
-        return bool(registration.call_count >= most)
-
-    def busy(self) -> bool:
-        """Whether the node takes on no more calls."""
-        return self._budget.full or len(self.pending) >= self._max_calls
-
-    def call(
-        self,
-        registration: Any,
-        payload: bytes,
-        more: bool,
-        *,
-        method: bytes,
-        upgrade_asked: bool,
-        sink: IResponseSink,
-        relays: bool = False,
-    ) -> PendingCall:
-        """Open an http call on a registration.
-
-        Args:
-            registration: one that `choose` gave.
-            payload: the request's head, perhaps with body bytes; for a v1 registration the whole message.
-            more: whether the request's body goes on.
-            method, upgrade_asked: of the request: what its response may be depends on them.
-            sink: who takes the response's body.
-            relays: an ordinary response is passed on as it came, and read in full by another node.
-        """
-        pending = PendingCall(
-            self,
-            registration,
-            payload,
-            more,
-            self._head_limits,
-            method,
-            upgrade_asked,
-            sink,
-            relays,
-        )
-        self.pending.add(pending)
-        node_id = registration.node_id
-        if node_id is None:
-            self._metrics.call_started("agent")
-        else:
-            node = self.table.nodes.get(node_id)
-            self._metrics.call_started("node" if node is not None and node.status == ACTIVE else "draining node")
-        return pending
+    def has_other(self, endpoint: str, tried: Collection[IRoute]) -> bool:
+        """Whether there is where to, here or elsewhere."""
+        if self.registry.has_other(endpoint, tried):
+            return True
+        links = self.links
+        return links is not None and self.table.has_other(endpoint, [route.node_id for route in tried], links.load)
 
     # Draining
 
     def start_draining(self) -> Deferred[None]:
         """Tell all agents that this node closes. Fires when all of them answered or are gone."""
         self.draining = True
-        waiting = [tunnel.drain() for tunnel in self.registry]
+        waiting = [tunnel.drain() for tunnel in self.tunnels()]
         if not waiting:
             return succeed(None)
         return DeferredList(waiting).addCallback(lambda _: None)
 
     def close_sessions(self) -> Deferred[None]:
         """Close every session (1001). Fires when all are closed."""
-        tunnels = list(self.registry)
+        tunnels = self.tunnels()
         for tunnel in tunnels:
             tunnel.close(CLOSE_GOING_AWAY, "node is shutting down")
         return DeferredList([tunnel.gone for tunnel in tunnels]).addCallback(lambda _: None)
@@ -223,6 +181,10 @@ class ClusterService(Service):
         return len(self.registry.counts())
 
 
+def _busy() -> Http1Error:
+    return Http1Error(503, "busy", "too many requests in progress")
+
+
 @implementer(IRouter)
 class LocalRouter:
     """The ClusterService as other nodes' requests see it: registrations of this node, and nothing else.
@@ -234,18 +196,10 @@ class LocalRouter:
     def __init__(self, cluster: ClusterService) -> None:
         self._cluster = cluster
         self.node_id = cluster.node_id
-        self.full = cluster.full
-        self.busy = cluster.busy
-        self.call = partial(cluster.call, relays=True)
+        self.take = partial(cluster.take, only_here=True)
+        self.has_other = cluster.registry.has_other
 
     @property
     def draining(self) -> bool:
         """Whether this node is shutting down."""
         return self._cluster.draining
-
-    def choose(self, endpoint: str, excluded: Collection[Any]) -> Any:
-        """The registration of this node for a call, or None."""
-        return self._cluster.registry.choose(endpoint, excluded)
-
-    def not_here(self, node_id: str, endpoint: str) -> None:
-        """No other node is ever asked."""

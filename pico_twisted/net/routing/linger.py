@@ -6,14 +6,12 @@ That must wait until the response has left, for a reset would overtake it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import STOP
-
-if TYPE_CHECKING:
-    from pico_twisted.core.rpc.call import Call
-    from pico_twisted.net.tunnel import Tunnel
-    from pico_twisted.net.turn import Sweep
+from pico_twisted.net.interfaces import ICallee
+from pico_twisted.net.turn import Sweep
 
 LINGER_S: Final = 10.0
 """How long a caller whose stream is of no use any more, but who may not know that, may take to end it by itself."""
@@ -31,7 +29,7 @@ class Linger:
 
     __slots__ = ("_call", "_over", "_sweep", "_tunnel", "_until", "deadline")
 
-    def __init__(self, sweep: Sweep, tunnel: Tunnel, call: Call, patience_s: float, over: Callable[[], None]) -> None:
+    def __init__(self, sweep: Sweep, tunnel: ICallee, call: Call, patience_s: float, over: Callable[[], None]) -> None:
         self._sweep = sweep
         self._tunnel = tunnel
         self._call = call

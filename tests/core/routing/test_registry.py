@@ -17,16 +17,16 @@ class Session:
         self.endpoint = endpoint
         self.agent_id = agent_id
         self.slot = slot
-        self.call_count = 0
+        self.calls = range(0)
         self.draining = False
 
     def __repr__(self) -> str:
-        return f"<{self.agent_id} {self.call_count}{' draining' if self.draining else ''}>"
+        return f"<{self.agent_id} {len(self.calls)}{' draining' if self.draining else ''}>"
 
 
 def registry_of(*sessions: Session) -> Registry[Session]:
     """A registry that holds them."""
-    registry: Registry[Session] = Registry()
+    registry: Registry[Session] = Registry(10_000)
     for session in sessions:
         registry.add(session)
     return registry
@@ -35,15 +35,15 @@ def registry_of(*sessions: Session) -> Registry[Session]:
 def test_nobody() -> None:
     """Where nobody holds an endpoint nobody is chosen, and no trace of the question stays."""
     registry = registry_of()
-    assert registry.choose("ep") is None
-    assert not registry.holds("ep") and len(registry) == 0 and registry.counts() == {}
+    assert registry.take("ep") is None
+    assert not registry.count("ep") and len(registry) == 0 and registry.counts() == {}
 
 
 def test_ties_in_turn() -> None:
     """Equally busy sessions get calls in turn."""
     sessions = [Session(name) for name in "abc"]
     registry = registry_of(*sessions)
-    chosen = [registry.choose("ep") for _ in range(9)]
+    chosen = [registry.take("ep") for _ in range(9)]
     assert chosen == sessions * 3
 
 
@@ -51,30 +51,57 @@ def test_fewest_calls_first() -> None:
     """A session with fewer calls in flight comes before its turn."""
     a, b, c = sessions = [Session(name) for name in "abc"]
     registry = registry_of(*sessions)
-    a.call_count, b.call_count, c.call_count = 2, 1, 3
-    assert [registry.choose("ep") for _ in range(3)] == [b, b, b]
-    b.call_count = 5
-    assert registry.choose("ep") is a
+    a.calls, b.calls, c.calls = range(2), range(1), range(3)
+    assert [registry.take("ep") for _ in range(3)] == [b, b, b]
+    b.calls = range(5)
+    assert registry.take("ep") is a
 
 
 def test_draining_ones_last() -> None:
     """A draining session is chosen only when there is no other, however busy the others are."""
     a, b = Session("a"), Session("b")
     registry = registry_of(a, b)
-    a.draining, b.call_count = True, 1000
-    assert registry.choose("ep") is b
+    a.draining, b.calls = True, range(1000)
+    assert registry.take("ep") is b
     b.draining = True
-    assert registry.choose("ep") is a
-    assert registry.choose("ep", [a]) is b
+    assert registry.take("ep") is a
+    assert registry.take("ep", [a]) is b
 
 
 def test_excluded() -> None:
     """What was tried already is not chosen again."""
     a, b = Session("a"), Session("b")
     registry = registry_of(a, b)
-    assert registry.choose("ep", [a]) is b
-    assert registry.choose("ep", [a, b]) is None
-    assert registry_of(a).choose("ep", [a]) is None
+    assert registry.take("ep", [a]) is b
+    assert registry.take("ep", [a, b]) is None
+    assert registry_of(a).take("ep", [a]) is None
+
+
+def test_full_ones_are_passed_over() -> None:
+    """A session with as many calls as it may have is not chosen, not even as the only one; it is still another one."""
+    a, b = Session("a"), Session("b")
+    registry: Registry[Session] = Registry(2)
+    registry.add(a)
+    a.calls = range(2)
+    assert registry.take("ep") is None and registry.has_other("ep")
+    registry.add(b)
+    b.calls, b.draining = range(1), True
+    assert registry.take("ep") is b
+    b.calls = range(2)
+    assert registry.take("ep") is None
+    a.calls = range(1)
+    assert registry.take("ep") is a
+
+
+def test_a_question_changes_nothing() -> None:
+    """Who asks whether there is another one draws no turn."""
+    sessions = [Session(name) for name in "abc"]
+    registry = registry_of(*sessions)
+    assert registry.take("ep") is sessions[0]
+    for _ in range(3):
+        assert registry.has_other("ep", sessions[:1])
+    assert registry.take("ep") is sessions[1]
+    assert not registry.has_other("ep", sessions) and not registry.has_other("other")
 
 
 def test_replacement() -> None:
@@ -99,9 +126,9 @@ def test_gone_at_once() -> None:
     registry = registry_of(a, b)
     assert registry.remove(a) is True
     assert registry.remove(a) is False
-    assert [registry.choose("ep") for _ in range(3)] == [b, b, b]
+    assert [registry.take("ep") for _ in range(3)] == [b, b, b]
     registry.remove(b)
-    assert not registry.holds("ep") and registry.counts() == {}
+    assert not registry.count("ep") and registry.counts() == {}
 
 
 @given(
@@ -112,20 +139,20 @@ def test_the_best_is_chosen(shapes: list[tuple[int, bool]], excluded: set[int]) 
     """Whoever is chosen is not excluded, and nobody else is better."""
     sessions = [Session(str(number)) for number in range(len(shapes))]
     for session, (calls, draining) in zip(sessions, shapes, strict=True):
-        session.call_count, session.draining = calls, draining
+        session.calls, session.draining = range(calls), draining
     out = [session for number, session in enumerate(sessions) if number in excluded]
     allowed = [session for session in sessions if session not in out]
-    chosen = registry_of(*sessions).choose("ep", out)
+    chosen = registry_of(*sessions).take("ep", out)
     if not allowed:
         assert chosen is None
     else:
         assert chosen in allowed
-        assert (chosen.draining, chosen.call_count) == min((one.draining, one.call_count) for one in allowed)
+        assert (chosen.draining, len(chosen.calls)) == min((one.draining, len(one.calls)) for one in allowed)
 
 
 @given(st.integers(1, 6), st.integers(1, 60))
 def test_turns_are_even(sessions: int, calls: int) -> None:
     """Calls that end at once are spread evenly."""
     registry = registry_of(*[Session(str(number)) for number in range(sessions)])
-    counts = Counter(repr(registry.choose("ep")) for _ in range(calls))
+    counts = Counter(repr(registry.take("ep")) for _ in range(calls))
     assert max(counts.values()) - min([*counts.values(), *([0] if len(counts) < sessions else [])]) <= 1

@@ -17,12 +17,13 @@ class Nodes:
     """A table, fed as gossip does.
 
     Attributes:
+        rng: where its chance comes from.
         load: calls in flight by node ID; None where no call gets to.
     """
 
     def __init__(self, chance: float | None = None) -> None:
-        rng = random.Random(7)
-        self.table = ClusterTable(rng.random if chance is None else lambda: chance)
+        self.rng = random.Random(7)
+        self.table = ClusterTable(self.rng.random if chance is None else lambda: chance)
         self.load: dict[str, int | None] = {}
 
     def status(self, node_id: str, status: str | None) -> None:
@@ -44,9 +45,16 @@ class Nodes:
         self.status(node_id, ACTIVE)
         self.holds(node_id, registrations)
 
-    def choose(self, *excluded: str | None, status: str = ACTIVE, endpoint: str = "ep") -> str | None:
+    def choose(self, *excluded: str, status: str = ACTIVE, endpoint: str = "ep") -> str | None:
         """The node for the next call."""
-        return self.table.choose(endpoint, status, excluded, lambda node_id: self.load.get(node_id, 0))
+        return self.table.choose(endpoint, status, excluded, self._in_flight)
+
+    def has_other(self, *excluded: str) -> bool:
+        """Whether there is one that is not excluded."""
+        return self.table.has_other("ep", excluded, self._in_flight)
+
+    def _in_flight(self, node_id: str) -> int | None:
+        return self.load.get(node_id, 0)
 
     def shares(self, calls: int = 4000) -> dict[str | None, float]:
         """What share of the calls each node gets."""
@@ -115,9 +123,24 @@ def test_who_cannot_be_called(nodes: Nodes, others: int) -> None:
         nodes.there("b", 1)
     nodes.there("a", 1)
     rest = {"b"} if others else {None}
-    assert {nodes.choose("a", None) for _ in range(20)} == rest
+    assert {nodes.choose("a", "") for _ in range(20)} == rest
     nodes.load["a"] = None
     assert {nodes.choose() for _ in range(20)} == rest
+
+
+def test_whether_there_is_another(nodes: Nodes) -> None:
+    """Nodes that are active or drain, hold the endpoint and can be called are there; the question draws no chance."""
+    assert not nodes.has_other()
+    nodes.there("a", 1)
+    nodes.there("b", 1)
+    nodes.status("b", DRAINING)
+    before = nodes.rng.getstate()
+    assert nodes.has_other() and nodes.has_other("a") and not nodes.has_other("a", "b")
+    assert nodes.rng.getstate() == before
+    nodes.load["b"] = None
+    assert nodes.has_other() and not nodes.has_other("a")
+    nodes.status("a", "unreachable")
+    assert not nodes.has_other()
 
 
 def test_the_ends_of_chance() -> None:

@@ -23,12 +23,18 @@ class Client:
     """A client's connection to a node with one agent, both played by the test."""
 
     def __init__(
-        self, data: bytes = b"", *, parts: NodeParts | None = None, peer: Any = None, version: int = 2, **limits: Any
+        self,
+        data: bytes = b"",
+        *,
+        parts: NodeParts | None = None,
+        peer: Any = None,
+        tunnel: FakeTunnel | None = None,
+        **limits: Any,
     ) -> None:
         self.clock = parts.clock if parts is not None else Clock()
         self.parts = parts or NodeParts(self.clock, **limits)
         if parts is None:
-            self.tunnel = register(self.parts, FakeTunnel(version=version))
+            self.tunnel = register(self.parts, tunnel or FakeTunnel())
         self.transport = MemoryTransport(self.clock, peer)
         self.channel = self.transport.connect(self.parts.site.buildProtocol(self.transport.getPeer()))
         if data:

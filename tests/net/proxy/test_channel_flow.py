@@ -6,6 +6,7 @@ import pytest
 
 from pico_twisted.core.rpc import frames
 from pico_twisted.net.proxy.channel import DRAIN_IDLE_S, LINGER_S, READ_AHEAD_BYTES
+from tests.doubles.tunnel import FakeTunnel
 from tests.net.doubles import OK, OK2, SWITCH
 from tests.net.proxy.proxy_client import BIG_HEAD, CHUNKED, GET, UPGRADE, Client
 
@@ -82,7 +83,7 @@ class TestFlow:
 
     def test_413_while_reading(self) -> None:
         """A body that gets too large for a v1 agent is refused in its middle."""
-        client = Client(CHUNKED, version=1, v1_body_bytes=100_000)
+        client = Client(CHUNKED, tunnel=FakeTunnel(version=1, v1_body_bytes=100_000))
         for _ in range(2):
             client.send(b"ffff\r\n" + bytes(65535) + b"\r\n")
         status, fields, _ = client.answer()

@@ -9,12 +9,13 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from pico_twisted.core.gossip.events import KeysChanged, StatusChanged
+from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.routing.table import endpoint_key
-from pico_twisted.net.interfaces import CallFailed, ILinks, IRegistry, IRouter, ITunnel
+from pico_twisted.net.interfaces import CallFailed, ILinks, IPendingCall, IRegistry, IRoute, IRouter, ITunnel
 from pico_twisted.net.routing.cluster_service import LocalRouter
 from tests.doubles.node import NodeParts, pass_time
 from tests.doubles.tunnel import FakeTunnel
-from tests.net.doubles import register
+from tests.net.doubles import FakeDownstream, register, request_head
 from tests.net.routing.test_pending_call import Sink
 
 
@@ -22,6 +23,28 @@ from tests.net.routing.test_pending_call import Sink
 def parts() -> NodeParts:
     """A node with small limits."""
     return NodeParts(Clock(), max_calls=3, max_calls_per_session=2, buffered_bytes=1000)
+
+
+def call(route: IRoute | None) -> IPendingCall:
+    """Open a call on a route."""
+    assert route is not None
+    return route.open(FakeDownstream(request_head()), b"", False, Sink())
+
+
+def taken(parts: NodeParts, tried: list[IRoute] | None = None) -> str | None:
+    """Who gets the next call for `my-ep`, by its name."""
+    route = parts.cluster.take("my-ep", tried or [])
+    return None if route is None else route.name
+
+
+def is_busy(parts: NodeParts) -> bool:
+    """Whether the node takes on no more calls."""
+    try:
+        parts.cluster.take("my-ep", [])
+    except Http1Error as error:
+        assert (error.status, error.code) == (503, "busy")
+        return True
+    return False
 
 
 def test_interfaces(parts: NodeParts) -> None:
@@ -34,12 +57,12 @@ def test_interfaces(parts: NodeParts) -> None:
 def test_registration(parts: NodeParts) -> None:
     """A session can be chosen from its registration until it is gone, by any case of its endpoint's ID."""
     cluster = parts.cluster
-    assert cluster.choose("my-ep", []) is None and not cluster.holds("my-ep")
+    assert taken(parts) is None and not cluster.tunnels() and not cluster.has_other("my-ep", [])
     tunnel = register(parts, FakeTunnel())
-    assert cluster.choose("my-ep", []) is tunnel and cluster.holds("my-ep")
-    assert cluster.choose("other", []) is None
+    assert taken(parts) == "agent-1" and cluster.tunnels() == [tunnel] and cluster.has_other("my-ep", [])
+    assert cluster.take("other", []) is None
     tunnel.lose()
-    assert cluster.choose("my-ep", []) is None
+    assert taken(parts) is None
     cluster.deregister(tunnel)
 
 
@@ -58,9 +81,9 @@ def test_a_call_on_a_session_that_ends(parts: NodeParts) -> None:
     chosen: list[object] = []
 
     def failed(failure: object) -> None:
-        chosen.append(parts.cluster.choose("my-ep", []))
+        chosen.append(taken(parts))
 
-    pending = parts.cluster.call(tunnel, b"head", False, method=b"GET", upgrade_asked=False, sink=Sink())
+    pending = call(parts.cluster.take("my-ep", []))
     assert pending.response is not None
     pending.response.addErrback(failed)
     tunnel.lose()
@@ -70,20 +93,19 @@ def test_a_call_on_a_session_that_ends(parts: NodeParts) -> None:
 def test_limits(parts: NodeParts) -> None:
     """A session is full at its limit of calls, the node busy at its own, and both are free again when calls end."""
     cluster = parts.cluster
-    a, b = register(parts, FakeTunnel()), register(parts, FakeTunnel(slot="1"))
-    pending = []
+    a = register(parts, FakeTunnel())
     errors: list[CallFailed] = []
-    for tunnel in (a, a, b):
-        assert not cluster.full(tunnel) and not cluster.busy()
-        call = cluster.call(tunnel, b"head", False, method=b"GET", upgrade_asked=False, sink=Sink())
-        assert call.response is not None
-        call.response.addErrback(lambda failure: errors.append(failure.value))  # type: ignore[call-overload]
-        pending.append(call)
-    assert cluster.full(a) and not cluster.full(b) and cluster.busy()
+    pending = [call(cluster.take("my-ep", [])) for _ in range(2)]
+    assert len(a.calls) == 2 and is_busy(parts)
+    b = register(parts, FakeTunnel(slot="1"))
+    last = call(cluster.take("my-ep", []))
+    assert len(b.calls) == 1 and last.response is not None
+    last.response.addErrback(lambda failure: errors.append(failure.value))  # type: ignore[call-overload]
+    assert is_busy(parts) and len(cluster.pending) == 3
     pending[0].cancel("cancelled")
-    assert not cluster.full(a) and not cluster.busy()
+    assert not is_busy(parts)
     b.lose()
-    assert len(errors) == 1 and len(cluster.pending) == 1
+    assert len(errors) == 1 and len(cluster.pending) == 1 and not is_busy(parts)
 
 
 def test_memory(parts: NodeParts) -> None:
@@ -92,13 +114,13 @@ def test_memory(parts: NodeParts) -> None:
     parts.cluster.holds_bytes(lambda: held[0])
     parts.cluster.holds_bytes(lambda: held[1])
     pass_time(parts.clock, 0.2)
-    assert parts.budget.held == 900 and not parts.cluster.busy()
+    assert parts.budget.held == 900 and not is_busy(parts)
     held[1] = 100
     pass_time(parts.clock, 0.2)
-    assert parts.budget.held == 1000 and parts.cluster.busy()
+    assert parts.budget.held == 1000 and is_busy(parts)
     held[0] = 0
     pass_time(parts.clock, 0.2)
-    assert parts.budget.held == 100 and not parts.cluster.busy()
+    assert parts.budget.held == 100 and not is_busy(parts)
 
 
 def test_draining(parts: NodeParts) -> None:
@@ -150,33 +172,22 @@ class FakeLinks:
     """Ways to other nodes: a tunnel for each.
 
     Attributes:
+        links: those that were asked for.
         unusable: nodes that no call gets to now.
     """
 
     def __init__(self) -> None:
-        self._links: dict[str, FakeTunnel] = {}
+        self.links: dict[str, FakeTunnel] = {}
         self.unusable: set[str] = set()
 
     def link(self, node_id: str) -> FakeTunnel:
-        link = self._links.get(node_id)
+        link = self.links.get(node_id)
         if link is None:
-            link = self._links[node_id] = FakeTunnel("", agent_id=node_id, node_id=node_id)
+            link = self.links[node_id] = FakeTunnel("", agent_id=node_id, node_id=node_id)
         return link
 
     def load(self, node_id: str) -> int | None:
-        return None if node_id in self.unusable else self.link(node_id).call_count
-
-    def usable(self, node_id: str) -> bool:
-        return node_id not in self.unusable
-
-    def heard(self, node_id: str) -> None:
-        pass
-
-    def doubt(self, node_id: str) -> None:
-        pass
-
-    def fetch(self, node_id: str, request: bytes) -> Deferred[bytes]:
-        return Deferred()
+        return None if node_id in self.unusable else 0
 
 
 @pytest.fixture
@@ -201,36 +212,66 @@ def test_order_of_choice(parts: NodeParts, links: FakeLinks) -> None:
     local = register(parts, FakeTunnel())
     tell(parts, "n2", "active", my_ep=1)
     tell(parts, "n3", "draining", my_ep=1)
-    assert cluster.choose("my-ep", []) is local
+    assert taken(parts) == "agent-1"
     local.draining = True
-    assert cluster.choose("my-ep", []) is links.link("n2")
-    assert cluster.choose("my-ep", [links.link("n2")]) is local
-    assert cluster.choose("my-ep", [links.link("n2"), local]) is links.link("n3")
-    assert cluster.choose("my-ep", [links.link("n2"), links.link("n3"), local]) is None
+    tried: list[IRoute] = []
+    for name in ("n2", "agent-1", "n3"):
+        assert cluster.has_other("my-ep", tried)
+        route = cluster.take("my-ep", tried)
+        assert route is not None and route.name == name
+        tried.append(route)
+    assert cluster.take("my-ep", tried) is None and not cluster.has_other("my-ep", tried)
     tell(parts, "n2", "unreachable")
     tell(parts, "n3", "left")
     local.lose()
-    assert cluster.choose("my-ep", []) is None
+    assert taken(parts) is None and not cluster.has_other("my-ep", [])
+
+
+def test_a_full_registration(parts: NodeParts, links: FakeLinks) -> None:
+    """A registration that is full is passed over for another node; where there is none the client may come again."""
+    register(parts, FakeTunnel())
+    for _ in range(2):
+        call(parts.cluster.take("my-ep", []))
+    assert is_busy(parts)
+    tell(parts, "n2", "active", my_ep=1)
+    assert taken(parts) == "n2"
+
+
+def test_a_question_dials_nobody(parts: NodeParts, links: FakeLinks) -> None:
+    """Whether there is another node is asked without a link to it."""
+    tell(parts, "n2", "active", my_ep=1)
+    assert parts.cluster.has_other("my-ep", []) and not links.links
+    parts.cluster.take("my-ep", [])
+    assert list(links.links) == ["n2"]
 
 
 def test_without_links(parts: NodeParts) -> None:
     """A node that has no ways to others chooses among its own registrations, draining ones too."""
     tell(parts, "n2", "active", my_ep=1)
-    assert parts.cluster.choose("my-ep", []) is None
+    assert taken(parts) is None
     local = register(parts, FakeTunnel())
     local.draining = True
-    assert parts.cluster.choose("my-ep", []) is local
+    assert taken(parts) == "agent-1"
 
 
 def test_a_node_that_cannot_be_called(parts: NodeParts, links: FakeLinks) -> None:
     """A node whose link failed a moment ago is passed over, and so is one that said `not here`."""
     tell(parts, "n2", "active", my_ep=1)
     links.unusable.add("n2")
-    assert parts.cluster.choose("my-ep", []) is None
+    assert taken(parts) is None and not parts.cluster.has_other("my-ep", [])
     links.unusable.clear()
-    assert parts.cluster.choose("my-ep", []) is links.link("n2")
-    parts.cluster.not_here("n2", "my-ep")
-    assert parts.cluster.choose("my-ep", []) is None
+    route = parts.cluster.take("my-ep", [])
+    assert route is not None and route.name == "n2"
+    assert route.not_here("my-ep")
+    assert taken(parts) is None
+
+
+def test_an_agent_is_where_it_is_registered(parts: NodeParts) -> None:
+    """An agent that refuses a request as a node would is not believed."""
+    register(parts, FakeTunnel())
+    route = parts.cluster.take("my-ep", [])
+    assert route is not None and not route.not_here("my-ep")
+    assert taken(parts) == "agent-1"
 
 
 def test_requests_of_other_nodes(parts: NodeParts, links: FakeLinks) -> None:
@@ -238,33 +279,34 @@ def test_requests_of_other_nodes(parts: NodeParts, links: FakeLinks) -> None:
     router = LocalRouter(parts.cluster)
     assert verifyObject(IRouter, router)
     tell(parts, "n2", "active", my_ep=1)
-    assert router.choose("my-ep", []) is None
-    local = register(parts, FakeTunnel())
-    assert router.choose("my-ep", []) is local
-    assert router.choose("my-ep", [local]) is None
-    router.not_here("n2", "my-ep")
-    assert parts.cluster.choose("my-ep", [local]) is links.link("n2")
+    assert router.take("my-ep", []) is None and not router.has_other("my-ep", [])
+    register(parts, FakeTunnel())
+    route = router.take("my-ep", [])
+    assert route is not None and route.name == "agent-1"
+    assert router.take("my-ep", [route]) is None
+    assert taken(parts, [route]) == "n2"
 
 
 def test_a_link_may_have_all_calls(parts: NodeParts, links: FakeLinks) -> None:
     """The limit of one registration is not that of a link, behind which there may be many."""
     tell(parts, "n2", "active", my_ep=1)
-    link = links.link("n2")
-    for _ in range(2):
-        assert not parts.cluster.full(link)
-        parts.cluster.call(link, b"head", False, method=b"GET", upgrade_asked=False, sink=Sink())
-    assert not parts.cluster.full(link)
-    parts.cluster.call(link, b"head", False, method=b"GET", upgrade_asked=False, sink=Sink())
-    assert parts.cluster.full(link)
+    for _ in range(3):
+        assert not is_busy(parts)
+        call(parts.cluster.take("my-ep", []))
+    assert is_busy(parts)
 
 
 def test_routing_is_counted(parts: NodeParts, links: FakeLinks) -> None:
     """Where calls go is told to Prometheus."""
-    local = register(parts, FakeTunnel())
+    register(parts, FakeTunnel())
     tell(parts, "n2", "active", my_ep=1)
     tell(parts, "n3", "draining", my_ep=1)
-    for target in (local, links.link("n2"), links.link("n3")):
-        parts.cluster.call(target, b"head", False, method=b"GET", upgrade_asked=False, sink=Sink())
+    tried: list[IRoute] = []
+    for _ in range(3):
+        route = parts.cluster.take("my-ep", tried)
+        assert route is not None
+        call(route)
+        tried.append(route)
     text = parts.metrics.exposition().decode()
     for to in ("agent", "node", "draining node"):
         assert f'pico_routed_total{{to="{to}"}} 1.0' in text

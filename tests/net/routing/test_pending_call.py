@@ -8,10 +8,10 @@ import pytest
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from pico_twisted.core.http1.head import ResponseHead
+from pico_twisted.core.http1.head import HeadLimits, ResponseHead
 from pico_twisted.core.rpc import frames
 from pico_twisted.net.interfaces import CallFailed, IResponseSink
-from pico_twisted.net.routing.pending_call import LOST, PendingCall
+from pico_twisted.net.routing.pending_call import FIRST_FRAME_BYTES, LOST, PendingCall
 from tests.doubles.node import NodeParts
 from tests.doubles.tunnel import FakeCall, FakeTunnel
 from tests.net.doubles import CONTINUE, OK, OK2, SWITCH
@@ -23,28 +23,39 @@ class Sink:
 
     def __init__(self) -> None:
         self.told: list[Any] = []
-        self.flushes = 0
 
-    def call_interim(self, head: ResponseHead) -> None:
+    def interim(self, head: ResponseHead) -> None:
         self.told.append(head.status)
 
-    def call_data(self, data: bytes) -> None:
+    def data(self, data: bytes) -> None:
         self.told.append(data)
 
-    def call_flush(self) -> None:
-        self.flushes += 1
+    def ended(self, data: bytes, wants_no_more: bool) -> None:
+        if wants_no_more:
+            assert not data
+            self.told.append("stopped")
+        else:
+            self.told += [data, "ended"] if data else ["ended"]
 
-    def call_ended(self) -> None:
-        self.told.append("ended")
-
-    def call_stopped(self) -> None:
-        self.told.append("stopped")
-
-    def call_failed(self, error: CallFailed) -> None:
+    def failed(self, error: CallFailed) -> None:
         self.told.append(error)
 
-    def call_drained(self) -> None:
+    def drained(self) -> None:
         self.told.append("drained")
+
+
+def call(
+    parts: NodeParts,
+    tunnel: FakeTunnel,
+    sink: Sink,
+    *,
+    more: bool = False,
+    method: bytes = b"GET",
+    upgrade: bool = False,
+) -> PendingCall:
+    """A call on a tunnel, which the node counts."""
+    reader = tunnel.dialect.read_response(HeadLimits(), method, upgrade)
+    return PendingCall((parts.cluster.pending,), tunnel, reader, sink, b"head", b"", more)
 
 
 class Made:
@@ -54,9 +65,7 @@ class Made:
         self.parts = NodeParts(Clock())
         self.tunnel = FakeTunnel(version=version)
         self.sink = Sink()
-        self.pending: PendingCall = self.parts.cluster.call(
-            self.tunnel, b"head", more, method=method, upgrade_asked=upgrade, sink=self.sink
-        )
+        self.pending = call(self.parts, self.tunnel, self.sink, more=more, method=method, upgrade=upgrade)
         self.call: FakeCall = self.tunnel.opened[0]
         self.heads: list[ResponseHead] = []
         self.errors: list[CallFailed] = []
@@ -78,8 +87,26 @@ def test_response() -> None:
     assert [head.status for head in made.heads] == [200]
     made.call.respond(b"i", False)
     assert made.sink.told == [100, b"h", b"i", "ended"]
-    assert made.sink.flushes == 2, "one for each frame, but for the last, whose end says it"
     assert made.pending.over and not made.is_pending
+
+
+def test_each_frame_is_told() -> None:
+    """A final head that came alone has an empty piece of body behind it, so that whoever gathers may let it go."""
+    made = Made()
+    made.call.respond(OK, True)
+    assert made.sink.told == [b""] and [head.status for head in made.heads] == [200]
+    made.call.respond(b"x", True)
+    made.call.respond(b"", False)
+    assert made.sink.told == [b"", b"x", "ended"]
+
+
+def test_a_large_first_piece() -> None:
+    """What does not fit into the first frame follows it."""
+    parts, tunnel = NodeParts(Clock()), FakeTunnel()
+    reader = tunnel.dialect.read_response(HeadLimits(), b"PUT", False)
+    PendingCall((parts.cluster.pending,), tunnel, reader, Sink(), b"head", bytes(FIRST_FRAME_BYTES), False)
+    (made,) = tunnel.opened
+    assert made.first == b"head" and bytes(made.sent) == b"head" + bytes(FIRST_FRAME_BYTES) and made.send_ended
 
 
 def test_request_goes_on_after_the_response() -> None:
@@ -143,7 +170,7 @@ def test_session_ends_before_the_head(takes: bool) -> None:
     parts = NodeParts(Clock())
     tunnel = FakeTunnel()
     tunnel.takes = takes
-    pending = parts.cluster.call(tunnel, b"head", False, method=b"POST", upgrade_asked=False, sink=Sink())
+    pending = call(parts, tunnel, Sink(), method=b"POST")
     errors: list[CallFailed] = []
     assert pending.response is not None
     pending.response.addErrback(lambda failure: errors.append(failure.value))  # type: ignore[call-overload]

@@ -66,7 +66,7 @@ class TestServerHandshake:
         tunnel = peer.tunnel
         assert (tunnel.version, tunnel.endpoint, tunnel.agent_id, tunnel.slot) == (2, "my-ep", "agent-1", "0.1")
         assert tunnel.peer == "192.0.2.7:50007"
-        assert peer.parts.cluster.choose("my-ep", []) is tunnel
+        assert peer.parts.cluster.tunnels() == [tunnel]
 
     def test_version_1(self) -> None:
         """Without an offer, and with unknown offers alone, it is v1; an unnamed agent is told apart by its address."""

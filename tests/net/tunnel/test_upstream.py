@@ -92,7 +92,7 @@ def test_registered_until_gone(parts: NodeParts) -> None:
     ends = ("fin", "reset", "close", "violation", "abort")
     for how in ends:
         peer = RawPeer(parts)
-        assert parts.cluster.holds("my-ep")
+        assert parts.cluster.registry.count("my-ep")
         if how == "fin":
             peer.transport.receive_fin()
         elif how == "reset":
@@ -103,7 +103,7 @@ def test_registered_until_gone(parts: NodeParts) -> None:
             peer.send_ws(1, b"text")
         else:
             peer.tunnel.abort()
-        assert not parts.cluster.holds("my-ep"), how
+        assert not parts.cluster.registry.count("my-ep"), how
 
 
 def test_draining_agent(parts: NodeParts) -> None:
@@ -114,7 +114,7 @@ def test_draining_agent(parts: NodeParts) -> None:
     peer.received()
     peer.send(DRAIN, 1)
     assert peer.received_rpc() == [(DRAIN, 1, RESPONSE, b"")]
-    assert not parts.cluster.holds("my-ep")
+    assert not parts.cluster.registry.count("my-ep")
     peer.send(HTTP, 2, RESPONSE, b"HTTP/1.1 204 No Content\r\n\r\n")
     assert call.ended
     peer.transport.receive_fin()

@@ -1,39 +1,38 @@
-"""One forwarded request: time out, and agents of version 1."""
+"""One request on its way: time out, and agents of version 1."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 
 from pico_twisted.core.rpc import frames
-from pico_twisted.net.routing.forward import HOP_MARGIN_S
+from pico_twisted.core.rpc.frames import MAX_BODY_V1
+from pico_twisted.net.routing.routed_request import HOP_MARGIN_S
 from tests.doubles.node import pass_time
 from tests.doubles.tunnel import FakeTunnel
 from tests.net.doubles import CONTINUE, OK, OK2, UPGRADE_FIELDS, Case, request_head
-from tests.net.routing.forward_case import IDLE_S, TIMEOUT_S, case, head_and_body
+from tests.net.routing.routed_case import IDLE_S, TIMEOUT_S, case, head_and_body
 
 
 class TestVersion1:
     """Agents of the first generation get whole messages."""
 
-    def v1(self, **limits: Any) -> Case:
+    def v1(self, body_bytes: int = MAX_BODY_V1) -> Case:
         """A node with one v1 agent."""
-        return case(FakeTunnel(version=1), **limits)
+        return case(FakeTunnel(version=1, v1_body_bytes=body_bytes))
 
     def test_body_is_gathered(self) -> None:
         """The request goes on when its body is whole, with the length that it has."""
         here = self.v1()
-        forward = here.start(request_head(b"POST", chunked=True), b"one ", False)
-        forward.body(b"two ")
+        routed = here.start(request_head(b"POST", chunked=True), b"one ", False)
+        routed.body(b"two ")
         assert here.opened() == []
-        forward.body(b"three")
-        forward.body_ended()
+        routed.body(b"three")
+        routed.body_ended()
         head, body = head_and_body(here.call)
         assert head.length == 13 and not head.chunked and body == b"one two three"
         assert here.call.send_ended
         here.respond(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n", False)
-        assert here.down.head is not None and here.down.head.length == 2
+        assert here.down.answer is not None and here.down.answer.length == 2
         assert here.down.told == ["begin 200", "write", "finish", "done"]
 
     @pytest.mark.parametrize(("first", "rest"), [(b"", b"abc"), (b"abc", b"def"), (b"abc", None), (b"", b"")])
@@ -41,10 +40,10 @@ class TestVersion1:
         """Over a node link a head says nothing of an unknown length; to a v1 agent it has to, or the body would be
         taken for the next request."""
         here = self.v1()
-        forward = here.start(request_head(b"POST"), first, rest is None)
+        routed = here.start(request_head(b"POST"), first, rest is None)
         if rest is not None:
-            forward.body(rest)
-            forward.body_ended()
+            routed.body(rest)
+            routed.body_ended()
         head, body = head_and_body(here.call)
         assert body == first + (rest or b"") and head.length == len(body)
 
@@ -62,41 +61,41 @@ class TestVersion1:
 
     def test_larger_than_the_replay(self) -> None:
         """Bodies over 64 KiB are gathered too, up to the limit of v1."""
-        here = self.v1(v1_body_bytes=1_000_000)
-        forward = here.start(request_head(b"POST", chunked=True), b"", False)
+        here = self.v1(1_000_000)
+        routed = here.start(request_head(b"POST", chunked=True), b"", False)
         for _ in range(10):
-            forward.body(bytes(60_000))
-        forward.body_ended()
+            routed.body(bytes(60_000))
+        routed.body_ended()
         assert len(head_and_body(here.call)[1]) == 600_000
 
     def test_too_large(self) -> None:
         """A body over the limit is 413, at its head when it tells its length, else when it gets too long."""
-        here = self.v1(v1_body_bytes=1000)
+        here = self.v1(1000)
         here.start(request_head(b"POST", length=1001), b"", False)
         assert here.down.failure is not None and here.down.failure[0] == 413
-        here = self.v1(v1_body_bytes=1000)
-        forward = here.start(request_head(b"POST", chunked=True), b"", False)
-        forward.body(bytes(1000))
+        here = self.v1(1000)
+        routed = here.start(request_head(b"POST", chunked=True), b"", False)
+        routed.body(bytes(1000))
         assert here.down.status is None
-        forward.body(b"x")
+        routed.body(b"x")
         assert here.down.failure is not None and here.down.failure[0] == 413
-        forward.body(b"y")
-        forward.body_ended()
+        routed.body(b"y")
+        routed.body_ended()
         assert here.down.told == ["fail 413", "done"] and here.opened() == []
 
     def test_too_large_in_one_read(self) -> None:
         """The limit holds as well for a body that came whole with its head."""
-        here = self.v1(v1_body_bytes=10)
+        here = self.v1(10)
         here.start(request_head(b"POST", length=11), bytes(11), True)
         assert here.down.status == 413
 
     def test_expect(self) -> None:
         """The node itself answers an Expect: nobody behind it can."""
         here = self.v1()
-        forward = here.start(request_head(b"POST", b"Expect: 100-continue", length=4), b"", False)
+        routed = here.start(request_head(b"POST", b"Expect: 100-continue", length=4), b"", False)
         assert here.down.interims == [100]
-        forward.body(b"body")
-        forward.body_ended()
+        routed.body(b"body")
+        routed.body_ended()
         here.respond(OK2 + b"hi", False)
         assert here.down.interims == [100] and here.down.status == 200
 
@@ -111,12 +110,12 @@ class TestVersion1:
     def test_v2_takes_over(self) -> None:
         """When the v1 agent has gone until the body is whole, whoever is there gets it."""
         here = self.v1()
-        forward = here.start(request_head(b"POST", chunked=True), bytes(50_000), False)
-        forward.body(bytes(50_000))
+        routed = here.start(request_head(b"POST", chunked=True), bytes(50_000), False)
+        routed.body(bytes(50_000))
         here.tunnels[0].lose()
         new = FakeTunnel(agent_id="new")
         here.parts.cluster.register(new)
-        forward.body_ended()
+        routed.body_ended()
         (call,) = new.calls
         assert head_and_body(call)[1] == bytes(100_000) and call.send_ended
 
@@ -124,13 +123,13 @@ class TestVersion1:
         """A request that was refused by a v2 agent and comes to a v1 agent waits for its whole body then."""
         new, old = FakeTunnel(agent_id="new"), FakeTunnel(agent_id="old", version=1)
         here = case(new, old)
-        forward = here.start(request_head(b"POST", length=8), b"one ", False)
+        routed = here.start(request_head(b"POST", length=8), b"one ", False)
         if old.calls or not new.calls:
             pytest.fail("the v2 agent was to be first")
         new.calls[0].refuse(frames.REFUSED_BUSY)
         assert old.calls == []
-        forward.body(b"two!")
-        forward.body_ended()
+        routed.body(b"two!")
+        routed.body_ended()
         assert head_and_body(old.calls[0])[1] == b"one two!"
 
     def test_busy(self) -> None:
@@ -144,10 +143,10 @@ class TestVersion1:
     def test_slow_body(self) -> None:
         """While the body is gathered it is the client that is waited for: 408 when it stops."""
         here = self.v1()
-        forward = here.start(request_head(b"POST", length=100), b"", False)
+        routed = here.start(request_head(b"POST", length=100), b"", False)
         for _ in range(4):
             pass_time(here.parts.clock, IDLE_S - 1)
-            forward.body(b"x")
+            routed.body(b"x")
         assert here.down.status is None
         pass_time(here.parts.clock, IDLE_S + 0.5)
         assert here.down.failure is not None and here.down.failure[0] == 408
@@ -177,11 +176,11 @@ class TestTimers:
     def test_counts_from_the_end_of_the_request(self) -> None:
         """The wait begins anew with each piece of the request, and with its end."""
         here = case(FakeTunnel())
-        forward = here.start(request_head(b"POST", chunked=True), b"", False)
+        routed = here.start(request_head(b"POST", chunked=True), b"", False)
         for _ in range(3):
             pass_time(here.parts.clock, TIMEOUT_S)
-            forward.body(b"x")
-        forward.body_ended()
+            routed.body(b"x")
+        routed.body_ended()
         pass_time(here.parts.clock, TIMEOUT_S)
         assert here.down.status is None
         pass_time(here.parts.clock, HOP_MARGIN_S + 0.5)
@@ -214,9 +213,9 @@ class TestTimers:
         tunnel = FakeTunnel()
         tunnel.takes = False
         here = case(tunnel)
-        forward = here.start(request_head(b"POST", length=1_000_000), b"", False)
+        routed = here.start(request_head(b"POST", length=1_000_000), b"", False)
         while "pause" not in here.down.told:
-            forward.body(bytes(60_000))
+            routed.body(bytes(60_000))
         call = here.call
         for _ in range(10):
             pass_time(here.parts.clock, TIMEOUT_S)
@@ -231,8 +230,8 @@ class TestTimers:
         tunnel.takes = False
         here = case(tunnel)
         here.start(request_head(b"POST", length=100_000), bytes(60_000), False)
-        here.forward.body(bytes(40_000))
-        here.forward.body_ended()
+        here.routed.body(bytes(40_000))
+        here.routed.body_ended()
         for _ in range(10):
             pass_time(here.parts.clock, TIMEOUT_S)
             here.call.queued -= 5_000
@@ -243,9 +242,9 @@ class TestTimers:
         tunnel = FakeTunnel()
         tunnel.takes = False
         here = case(tunnel)
-        forward = here.start(request_head(b"POST", chunked=True), b"", False)
+        routed = here.start(request_head(b"POST", chunked=True), b"", False)
         while "pause" not in here.down.told:
-            forward.body(bytes(60_000))
+            routed.body(bytes(60_000))
         pass_time(here.parts.clock, TIMEOUT_S + HOP_MARGIN_S + 0.5)
         assert here.down.status == 504
 
@@ -260,15 +259,15 @@ class TestTimers:
             here.respond(b"x", True)
         pass_time(here.parts.clock, IDLE_S + 0.5)
         assert here.down.told[-2:] == ["cut", "done"]
-        assert call.reset_code == frames.TIMEOUT and here.forward.error == "idle-timeout"
+        assert call.reset_code == frames.TIMEOUT and here.routed.error == "idle-timeout"
 
     def test_long_transfers(self) -> None:
         """A transfer may last for as long as it moves, far beyond every timeout."""
         here = case(FakeTunnel())
-        forward = here.start(request_head(b"POST", chunked=True), b"", False)
+        routed = here.start(request_head(b"POST", chunked=True), b"", False)
         for _ in range(20):
             pass_time(here.parts.clock, TIMEOUT_S)
-            forward.body(b"x")
+            routed.body(b"x")
         here.respond(OK, True)
         for _ in range(20):
             pass_time(here.parts.clock, TIMEOUT_S)
@@ -289,12 +288,12 @@ class TestTimers:
 def test_expect_over_v2() -> None:
     """Over v2 the Expect goes on, and the service's 100 comes back."""
     here = case(FakeTunnel())
-    forward = here.start(request_head(b"POST", b"Expect: 100-continue", length=4), b"", False)
+    routed = here.start(request_head(b"POST", b"Expect: 100-continue", length=4), b"", False)
     assert head_and_body(here.call)[0].expect_continue
     assert here.down.interims == []
     here.respond(CONTINUE, True)
     assert here.down.interims == [100]
-    forward.body(b"body")
-    forward.body_ended()
+    routed.body(b"body")
+    routed.body_ended()
     here.respond(OK2 + b"hi", False)
     assert here.down.status == 200

@@ -1,18 +1,21 @@
-"""One forwarded request: choose, retry, copy, upgrade."""
+"""One request on its way: choose, retry, copy, upgrade."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import pytest
 
 from pico_twisted.core.rpc import frames
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
-from pico_twisted.net.routing.forward import HOP_MARGIN_S, MAX_RETRIES, REPLAY_BYTES
+from pico_twisted.net.interfaces import IRoute
+from pico_twisted.net.routing.routed_request import HOP_MARGIN_S, MAX_RETRIES
+from pico_twisted.net.routing.routes import REPLAY_BYTES
 from tests.doubles.node import pass_time
 from tests.doubles.tunnel import FakeTunnel
 from tests.net.doubles import OK, OK2, SWITCH, UPGRADE_FIELDS, Case, request_head
-from tests.net.routing.forward_case import TIMEOUT_S, case, head_and_body
+from tests.net.routing.routed_case import TIMEOUT_S, case, head_and_body
 
 UNREACHABLE = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 2\r\nx-pico-error: agent-1; service-unreachable\r\n\r\n{}"
 
@@ -35,7 +38,7 @@ class TestChoice:
         here.respond(OK2 + b"hi", False)
         assert here.down.told == ["begin 200", "write", "finish", "done"]
         assert bytes(here.down.data) == b"hi"
-        assert here.forward.upstream == "agent-1" and here.forward.error == ""
+        assert here.routed.upstream == "agent-1" and here.routed.error == ""
         assert not here.parts.cluster.pending
 
     def test_nobody(self) -> None:
@@ -71,12 +74,10 @@ class TestChoice:
         """A session at its limit is passed over; when all are, the client may come again: 503."""
         full, free = agents(2)
         here = case(full, free, max_calls_per_session=1)
-        full.call(frames.HTTP, b"", False, None)
         here.start(request_head())
-        assert len(free.opened) == 1
-        other = case(max_calls_per_session=1)
-        for tunnel in (full, free):
-            other.parts.cluster.register(tunnel)
+        Case(here.parts).start(request_head())
+        assert len(full.opened) == len(free.opened) == 1
+        other = Case(here.parts)
         other.start(request_head())
         assert other.down.failure == (503, "too many requests in progress", "busy")
 
@@ -103,7 +104,27 @@ class TestRetry:
         assert second is not first and second.sent == first.sent and second.send_ended
         here.respond(OK2 + b"hi", False)
         assert here.down.told == ["begin 200", "write", "finish", "done"]
-        assert here.forward.upstream == "agent-2" and here.forward.error == ""
+        assert here.routed.upstream == "agent-2" and here.routed.error == ""
+
+    def test_the_next_in_turn(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A request that is refused goes to the agent whose turn is next, and the turn of nobody else is used up."""
+        here = case(*agents(3))
+        take = here.parts.cluster.take
+        attempts: list[int] = []
+
+        def counted(endpoint: str, tried: Collection[IRoute]) -> IRoute | None:
+            attempts.append(len(tried))
+            return take(endpoint, tried)
+
+        monkeypatch.setattr(here.parts.cluster, "take", counted)
+        here.start(request_head())
+        here.call.refuse(frames.REFUSED_BUSY)
+        assert attempts == [0, 1]
+        assert here.call.tunnel.agent_id == "agent-2"
+        here.respond(OK2 + b"hi", False)
+        other = Case(here.parts)
+        other.start(request_head())
+        assert [len(tunnel.opened) for tunnel in here.tunnels] == [1, 1, 1]
 
     def test_at_most_twice(self) -> None:
         """Three sessions are tried in all, each once."""
@@ -146,7 +167,7 @@ class TestRetry:
             assert here.opened()[0].sent == here.opened()[1].sent
         else:
             assert here.down.failure == (502, "upstream unreachable", "upstream-unreachable")
-            assert here.forward.error == "upstream-unreachable"
+            assert here.routed.error == "upstream-unreachable"
 
     def test_first_frame_was_never_written(self) -> None:
         """A session that ended before the first frame left is no harm to any method."""
@@ -162,11 +183,11 @@ class TestRetry:
     def test_kept_bodies(self, size: int, again: bool) -> None:
         """A body is kept up to 64 KiB; a larger one cannot be sent again, not even after a refusal."""
         here = case(*agents(2))
-        forward = here.start(request_head(b"PUT", length=size), b"", False)
+        routed = here.start(request_head(b"PUT", length=size), b"", False)
         body = bytes(range(256)) * 300
-        forward.body(body[: size // 2])
-        forward.body(body[size // 2 : size])
-        forward.body_ended()
+        routed.body(body[: size // 2])
+        routed.body(body[size // 2 : size])
+        routed.body_ended()
         here.call.refuse(frames.REFUSED_DRAINING)
         if again:
             assert head_and_body(here.call)[1] == body[:size] and here.call.send_ended
@@ -176,11 +197,11 @@ class TestRetry:
     def test_body_still_coming(self) -> None:
         """A request that is made again while its body comes gets the beginning first and the rest as it comes."""
         here = case(*agents(2))
-        forward = here.start(request_head(b"POST", length=8), b"one ", False)
+        routed = here.start(request_head(b"POST", length=8), b"one ", False)
         here.call.refuse(frames.REFUSED_BUSY)
         assert not here.call.send_ended
-        forward.body(b"two!")
-        forward.body_ended()
+        routed.body(b"two!")
+        routed.body_ended()
         assert head_and_body(here.call)[1] == b"one two!" and here.call.send_ended
 
     def test_not_behind_the_head(self) -> None:
@@ -207,8 +228,8 @@ class TestRetry:
         here.call.respond(UNREACHABLE, False)
         assert here.down.status is None
         here.respond(UNREACHABLE, False)
-        assert here.down.head is not None and here.down.head.status == 502
-        assert here.down.head.get(b"x-pico-error") == b"agent-1; service-unreachable"
+        assert here.down.answer is not None and here.down.answer.status == 502
+        assert here.down.answer.get(b"x-pico-error") == b"agent-1; service-unreachable"
         assert here.down.told == ["begin 502", "write", "finish", "done"]
 
     def test_own_502_of_a_service(self) -> None:
@@ -249,11 +270,11 @@ class TestStreaming:
     def test_every_chunk_at_once(self) -> None:
         """Each piece is passed on when it comes, in both directions."""
         here = case(FakeTunnel())
-        forward = here.start(request_head(b"POST", chunked=True), b"", False)
+        routed = here.start(request_head(b"POST", chunked=True), b"", False)
         for number in range(5):
-            forward.body(b"%d" % number)
+            routed.body(b"%d" % number)
             assert head_and_body(here.call)[1] == b"01234"[: number + 1]
-        forward.body_ended()
+        routed.body_ended()
         assert here.call.send_ended
         here.respond(OK, True)
         for number in range(5):
@@ -272,25 +293,25 @@ class TestStreaming:
     def test_response_before_the_request_ended(self) -> None:
         """A response may come and end while the request goes on; both are served to their ends."""
         here = case(FakeTunnel())
-        forward = here.start(request_head(b"POST", length=8), b"", False)
-        forward.body(b"one ")
+        routed = here.start(request_head(b"POST", length=8), b"", False)
+        routed.body(b"one ")
         here.respond(OK2 + b"hi", False)
         assert here.down.told == ["begin 200", "write", "finish"]
-        forward.body(b"two!")
-        forward.body_ended()
+        routed.body(b"two!")
+        routed.body_ended()
         assert head_and_body(here.opened()[0])[1] == b"one two!"
         assert here.down.told[-1] == "done" and not here.parts.cluster.pending
 
     def test_stop(self) -> None:
         """When the callee wants no more, the client is told so behind its response, once."""
         here = case(FakeTunnel())
-        forward = here.start(request_head(b"POST", length=8), b"", False)
+        routed = here.start(request_head(b"POST", length=8), b"", False)
         here.respond(OK2 + b"hi", False)
         here.call.refuse(frames.STOP)
         assert here.down.told == ["begin 200", "write", "finish", "stop", "done"]
-        forward.body(b"more")
-        forward.body_ended()
-        forward.gone()
+        routed.body(b"more")
+        routed.body_ended()
+        routed.gone()
         assert here.down.told[-1] == "done"
 
     def test_session_lost_behind_an_early_response(self) -> None:
@@ -314,20 +335,20 @@ class TestStreaming:
             else:
                 here.call.respond(bytes(50), True)
             assert here.down.told == ["begin 200", "write", "cut", "done"]
-            assert here.forward.error == "upstream-unreachable"
+            assert here.routed.error == "upstream-unreachable"
 
     def test_client_leaves(self) -> None:
         """A client that leaves cancels its call, at any point."""
         for answered in (False, True):
             here = case(FakeTunnel())
-            forward = here.start(request_head())
+            routed = here.start(request_head())
             call = here.call
             if answered:
                 here.respond(OK + b"some", True)
-            forward.gone()
-            forward.gone()
+            routed.gone()
+            routed.gone()
             assert call.reset_code == frames.CANCELLED
-            assert here.down.told[-1] == "done" and forward.error == "client-gone"
+            assert here.down.told[-1] == "done" and routed.error == "client-gone"
             assert not here.parts.cluster.pending
 
     def test_slow_service(self) -> None:
@@ -335,33 +356,33 @@ class TestStreaming:
         tunnel = FakeTunnel()
         tunnel.takes = False
         here = case(tunnel)
-        forward = here.start(request_head(b"POST", chunked=True), b"", False)
+        routed = here.start(request_head(b"POST", chunked=True), b"", False)
         while "pause" not in here.down.told:
-            forward.body(bytes(16_000))
+            routed.body(bytes(16_000))
             assert here.call.queued <= SEND_HIGH_BYTES + 17_000
-        forward.body(bytes(16_000))
+        routed.body(bytes(16_000))
         here.call.take()
         assert here.down.told == ["pause", "resume"]
 
     def test_slow_client(self) -> None:
         """While the client is slow no credit is given for the response, and all of it afterwards."""
         here = case(FakeTunnel())
-        forward = here.start(request_head())
-        forward.pause()
+        routed = here.start(request_head())
+        routed.pause()
         here.respond(OK + bytes(1000), True)
         call = here.call
         assert call.consumed == 0
-        forward.resume()
+        routed.resume()
         assert call.consumed == len(OK) + 1000
-        forward.pause()
+        routed.pause()
         call.refuse(frames.FAILED)
-        forward.resume()
+        routed.resume()
 
     def test_paused_before_it_began(self) -> None:
         """A pause that came before the call was made holds for it."""
         here = case(*agents(2))
-        forward = here.start(request_head())
-        forward.pause()
+        routed = here.start(request_head())
+        routed.pause()
         here.call.refuse(frames.REFUSED_BUSY)
         here.respond(OK + b"x", True)
         assert here.call.consumed == 0
@@ -382,11 +403,11 @@ class TestUpgrade:
         head, _ = head_and_body(here.call)
         assert head.upgrade == b"x" and not here.call.send_ended
         here.respond(SWITCH + b"first", True)
-        assert here.forward.upgraded and here.down.told == ["begin 101", "write"]
-        here.forward.body(b"\x00\x01")
+        assert here.down.status == 101 and here.down.told == ["begin 101", "write"]
+        here.routed.body(b"\x00\x01")
         assert head_and_body(here.call)[1] == b"\x00\x01"
         pass_time(here.parts.clock, 100, 0.5)
-        here.forward.body_ended()
+        here.routed.body_ended()
         assert here.call.send_ended
         here.respond(b"last", True)
         here.respond(b"", False)
@@ -399,8 +420,8 @@ class TestUpgrade:
         here.respond(SWITCH, True)
         here.respond(b"", False)
         assert here.down.told == ["begin 101", "finish"]
-        here.forward.body(b"more")
-        here.forward.body_ended()
+        here.routed.body(b"more")
+        here.routed.body_ended()
         assert here.down.told[-1] == "done"
         assert head_and_body(here.opened()[0])[1] == b"more"
 
@@ -426,7 +447,7 @@ class TestUpgrade:
         here = self.started(*agents(2))
         here.call.refuse(frames.REFUSED_DRAINING)
         here.respond(SWITCH, True)
-        assert here.forward.upgraded
+        assert here.down.status == 101
 
     def test_not_asked_for(self) -> None:
         """A 101 that nobody asked for breaks the call."""
@@ -447,5 +468,5 @@ class TestUpgrade:
         here = self.started()
         here.respond(SWITCH, True)
         call = here.call
-        here.forward.gone()
+        here.routed.gone()
         assert call.reset_code == frames.CANCELLED

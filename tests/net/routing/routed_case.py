@@ -1,4 +1,4 @@
-"""What the tests of forwarded requests share."""
+"""What the tests of requests on their way share."""
 
 from __future__ import annotations
 

@@ -1,0 +1,431 @@
+"""One request on its way through a node: choose, call, try again, time out, copy.
+
+A `RoutedRequest` stands between a downstream (where the request came from: `IDownstream`) and one pending call at a
+time (where it goes). It knows no channel, no socket and no version of the protocol.
+
+What can go wrong, and what is done. The tunnel that was chosen dies, refuses, or cannot reach its service: another
+one is tried, at most twice, if the call certainly reached no service, or if doing it twice does no harm (an idempotent
+method) and the body is still here to be sent again. A service answers before it has the whole request: the response
+goes on its way, and so does the rest of the request until somebody says stop. A client leaves: the call is reset, so
+that the service hears of it. A response is cut short: so is the client's.
+
+The timer bounds waiting, never a transfer: until the response begins it runs from the last progress of the request's
+body, and while the client is the one who is waited for, the idle limit holds instead. This hop waits one second
+longer than the hop behind it, so that the one who knows most answers.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+import attrs
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pico_twisted.core.http1.errors import Http1Error
+from pico_twisted.core.http1.head import ResponseHead
+from pico_twisted.core.http1.target import IDEMPOTENT
+from pico_twisted.core.rpc.frames import CANCELLED, FAILED, REFUSALS, REFUSED_NOT_HERE, TIMEOUT
+from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
+from pico_twisted.net.interfaces import CallFailed, IDownstream, IPendingCall, IResponseSink, IRoute, IRouter
+from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.turn import NEVER, Sweep
+
+log = Logger()
+
+MAX_RETRIES: Final = 2
+"""How often one request is made again after its first call failed."""
+HOP_MARGIN_S: Final = 1.0
+"""How many seconds longer a hop waits for a response than the hop behind it."""
+WINDOW_BYTES: Final = 64 * 1024
+"""A service that took this much of a request has to be seen to take more of it, or it is timed out."""
+MAX_CODE_BYTES: Final = 64
+"""How much of an agent's error code is kept for the log."""
+NO_UPSTREAMS: Final = "no-upstreams"
+"""The code of our 502 that says: nobody holds the endpoint."""
+SERVICE_UNREACHABLE: Final = "service-unreachable"
+"""The code of an agent's 502 that says: nothing of the request reached the service."""
+UNREACHABLE: Final = "upstream-unreachable"
+"""The code of our 502 that says: the endpoint is held, and no call for the request came to a good end."""
+
+_ERROR_CODES: Final[dict[str, str]] = {
+    TIMEOUT: TIMEOUT,
+    **{code: "busy" if code.endswith("busy") else UNREACHABLE for code in REFUSALS},
+}
+
+
+@attrs.frozen(kw_only=True)
+class RoutingSettings:
+    """What every routed request of a port shares.
+
+    Attributes:
+        router: chooses who gets a request.
+        sweep: the process's coarse timer.
+        metrics: counts what is tried again.
+        timeout_s: how long a service may take until its response begins.
+        idle_timeout_s: how long nothing may move while the client is waited for, or behind the response's head.
+    """
+
+    router: IRouter
+    sweep: Sweep
+    metrics: Metrics
+    timeout_s: float
+    idle_timeout_s: float
+
+
+class _Response(enum.Enum):
+    """How far the response is."""
+
+    AWAITED = enum.auto()
+    INTERIM = enum.auto()  # a 1xx was passed on: the request is not made again
+    BODY = enum.auto()
+    UPGRADED = enum.auto()  # both directions are raw bytes
+    OVER = enum.auto()  # the downstream was told `done`
+
+
+_AWAITED = _Response.AWAITED
+_BODY = _Response.BODY
+_UPGRADED = _Response.UPGRADED
+_OVER = _Response.OVER
+
+
+@implementer(IResponseSink)
+class RoutedRequest:
+    """One request on its way, from `start` until its downstream is told `done`.
+
+    Whether the response has ended, or is paused, is known by the pending call.
+
+    Args:
+        settings: of the port that took the request.
+        downstream: where the request came from, and its answer goes.
+
+    Attributes:
+        upstream: the agent or node that was tried last, for the log.
+        error: the code of what went wrong; "" when nothing did.
+        reached: a service may have seen something of the request.
+    """
+
+    __slots__ = (
+        "_call",
+        "_downstream",
+        "_kept",
+        "_kept_bytes",
+        "_pausing_request",
+        "_queued",
+        "_received",
+        "_request_ended",
+        "_response",
+        "_settings",
+        "_tried",
+        "deadline",
+        "error",
+        "reached",
+        "upstream",
+    )
+
+    def __init__(self, settings: RoutingSettings, downstream: IDownstream) -> None:
+        self._settings = settings
+        self._downstream = downstream
+        self.upstream = ""
+        self.error = ""
+        self.reached = False
+        self.deadline = NEVER
+        self._call: IPendingCall | None = None
+        self._tried: list[IRoute] = []
+        # the request
+        self._kept: list[bytes] = []  # of its body, to be sent again
+        self._kept_bytes = 0
+        self._received = 0  # bytes of its body so far
+        self._request_ended = False
+        self._pausing_request = False
+        self._queued = 0  # of its body, when it was last seen to move
+        # the response
+        self._response = _AWAITED
+
+    # What the downstream calls
+
+    def start(self, body: bytes, ended: bool) -> None:
+        """Begin, with the body bytes that came with the head; `ended` when that is all of the request."""
+        if body:
+            self._kept.append(body)
+            self._kept_bytes = self._received = len(body)
+        self._request_ended = ended and self._downstream.head.upgrade is None
+        self._settings.sweep.add(self)
+        self._attempt()
+
+    def body(self, data: bytes) -> None:
+        """A piece of the request's body, or of the upgraded protocol."""
+        if self._response is _OVER:
+            return
+        if self._kept_bytes == self._received and self._response is _AWAITED:
+            self._keep(data)
+        self._received += len(data)
+        call = self._call
+        if call is not None:
+            call.send(data, True)
+            if not self._pausing_request and call.queued > SEND_HIGH_BYTES:
+                self._pausing_request = True
+                self._downstream.pause_request()
+        self._progress()
+
+    def _keep(self, data: bytes) -> None:
+        """Keep what may have to be sent again: all of the body so far, or nothing."""
+        if self._received + len(data) <= self._tried[-1].replay_bytes:
+            self._kept.append(data)
+            self._kept_bytes += len(data)
+        else:
+            self._kept = []
+            self._kept_bytes = 0
+
+    def body_ended(self) -> None:
+        """The request is complete, or the client closed its direction of the upgraded protocol."""
+        if self._response is _OVER or self._request_ended:
+            return
+        self._request_ended = True
+        if self._call is not None:
+            self._call.send(b"", False)
+        if self._call is not None and self._call.over:  # or it is another one now
+            self._finish()
+        else:
+            self._progress()
+
+    def gone(self, code: str = CANCELLED) -> None:
+        """The client left, or another node gave up; `code` is the reset code that says why."""
+        if self._response is not _OVER:
+            self.error = self.error or "client-gone"
+            self._cancel(code)
+            self._finish()
+
+    def pause(self) -> None:
+        """The downstream holds enough of the response."""
+        if self._call is not None:
+            self._call.pause()
+
+    def resume(self) -> None:
+        """The downstream took what it held."""
+        if self._call is not None:
+            self._call.resume()
+            self._progress()
+
+    # Choosing and calling
+
+    def _attempt(self) -> None:
+        before = self._call
+        downstream = self._downstream
+        try:
+            route = self._settings.router.take(downstream.endpoint, self._tried)
+            if route is None:
+                self._nowhere()
+                return
+            self._tried.append(route)
+            self.upstream = route.name
+            self.error = ""
+            body = b"".join(self._kept) if self._kept else b""
+            call = self._call = route.open(downstream, body, not self._request_ended, self)
+        except Http1Error as error:
+            self._refuse(error)
+            return
+        if before is not None and before.paused:
+            call.pause()
+        response = call.response
+        assert response is not None  # the call was made just now
+        response.addCallbacks(self._head_came, self._no_head_came)
+        self._progress()
+
+    def _can_retry(self, *, safe: bool) -> bool:
+        """Whether making the request again does no harm, and there is where to."""
+        if self._response is not _AWAITED or self._kept_bytes < self._received or len(self._tried) > MAX_RETRIES:
+            return False
+        downstream = self._downstream
+        if not safe and downstream.head.method not in IDEMPOTENT:
+            return False
+        return self._settings.router.has_other(downstream.endpoint, self._tried)
+
+    def _retry(self, why: str) -> None:
+        self._settings.metrics.retried(why)
+        self._attempt()
+
+    def _nowhere(self) -> None:
+        if not self._tried or self.error == NO_UPSTREAMS:
+            if self._settings.router.draining:
+                self._refuse(Http1Error(503, "draining", "node is shutting down"))
+            else:
+                self._refuse(Http1Error(502, NO_UPSTREAMS, "no available upstreams"))
+        elif self.error == "busy":
+            self._refuse(Http1Error(503, "busy", "too many requests in progress"))
+        elif self.error == TIMEOUT:
+            self._refuse(Http1Error(504, "upstream-timeout", "upstream timeout"))
+        else:
+            self._refuse(Http1Error(502, UNREACHABLE, "upstream unreachable"))
+
+    # What the pending call tells: its Deferred first, then as an IResponseSink
+
+    def _head_came(self, head: ResponseHead) -> None:
+        """The final head (callback of the pending call's Deferred)."""
+        try:
+            agent_error = head.by_name.get(b"x-pico-error")
+            if agent_error is not None and self._took_agent_error(head, agent_error):
+                return
+            self._kept = []
+            if head.status == 101:
+                self._response = _UPGRADED
+                self.deadline = NEVER
+            else:
+                self._response = _BODY
+                self.deadline = self._settings.sweep.now + self._settings.idle_timeout_s
+                if self._downstream.head.upgrade is not None:
+                    self._decline_upgrade()
+            self._downstream.begin(head)
+        except Exception:
+            log.failure("A response could not be passed on", endpoint=self._downstream.endpoint, upstream=self.upstream)
+            self.error = "internal"
+            self._cancel(CANCELLED)
+            self._downstream.cut()
+            self._finish()
+
+    def _took_agent_error(self, head: ResponseHead, value: bytes) -> bool:
+        """Keep the code of an agent's own error for the log. Returns whether another agent is tried instead."""
+        self.error = value.rpartition(b" ")[2][:MAX_CODE_BYTES].decode("ascii", "replace")
+        if head.status != 502 or self.error != SERVICE_UNREACHABLE:
+            return False
+        if not self._can_retry(safe=True):
+            return False
+        if self._call is not None:
+            self._call.cancel(CANCELLED)
+        self._retry(SERVICE_UNREACHABLE)
+        return True
+
+    def _decline_upgrade(self) -> None:
+        """The response is an ordinary one: the request ends here."""
+        self._request_ended = True
+        if self._call is not None:
+            self._call.send(b"", False)
+
+    def _no_head_came(self, failure: Failure) -> None:
+        """The call failed before its head (errback of the pending call's Deferred)."""
+        error = failure.value
+        if isinstance(error, Http1Error):
+            self._refuse(error)
+        elif isinstance(error, CallFailed):
+            self.failed(error)
+        else:
+            log.failure("A call failed in an unforeseen way", failure)
+            self.failed(CallFailed(FAILED, "", safe=False))
+
+    def failed(self, error: CallFailed) -> None:
+        """The call failed: before its head the request may be made again, behind it the response is cut short."""
+        self.error = _ERROR_CODES.get(error.code, UNREACHABLE)
+        begun = self._response is _BODY or self._response is _UPGRADED
+        if not begun:
+            self.reached = self.reached or not error.safe
+            if error.code == REFUSED_NOT_HERE and self._tried[-1].not_here(self._downstream.endpoint):
+                self.error = NO_UPSTREAMS
+            if self._can_retry(safe=error.safe):
+                self._retry(error.code)
+                return
+        log.debug(
+            "A response was cut short: {reason}" if begun else "A call failed: {reason}",
+            reason=str(error),
+            endpoint=self._downstream.endpoint,
+            upstream=self.upstream,
+        )
+        if begun:
+            self._downstream.cut()
+            self._finish()
+        else:
+            self._nowhere()
+
+    def interim(self, head: ResponseHead) -> None:
+        """A 1xx head: the wait begins anew. A service was reached, so the request is not made again."""
+        self._response = _Response.INTERIM
+        self.reached = True
+        self._kept = []
+        self._downstream.interim(head)
+        self._progress()
+
+    def data(self, data: bytes) -> None:
+        """What came of the body with one frame, perhaps nothing behind the head."""
+        self._downstream.write(data)
+        if self._response is _BODY:
+            settings = self._settings
+            self.deadline = settings.sweep.now + settings.idle_timeout_s
+
+    def ended(self, data: bytes, wants_no_more: bool) -> None:
+        """The response is complete; or it was, and now the rest of the request is not wanted."""
+        if wants_no_more:
+            self._downstream.stop_request()
+            self._finish()
+            return
+        call = self._call
+        self._downstream.finish(data)
+        if call is None or call.over:
+            self._finish()
+        else:
+            self._progress()
+
+    def drained(self) -> None:
+        """The queue of the request is short again."""
+        if self._pausing_request:
+            self._pausing_request = False
+            self._downstream.resume_request()
+        self._progress()
+
+    # Time
+
+    def _progress(self) -> None:
+        """Something moved: set the deadline anew."""
+        settings = self._settings
+        response = self._response
+        if response is _UPGRADED:
+            return
+        if response is _BODY or not (
+            self._request_ended or self._pausing_request or self._downstream.head.upgrade is not None
+        ):
+            self.deadline = settings.sweep.now + settings.idle_timeout_s
+        else:
+            self.deadline = settings.sweep.now + settings.timeout_s + HOP_MARGIN_S
+            self._queued = self._call.queued if self._received and self._call is not None else 0
+
+    def deadline_passed(self, now: float) -> None:
+        """Nothing moved for too long."""
+        if self._response is _OVER:
+            self._settings.sweep.discard(self)
+        elif self._response is _BODY:
+            self.error = "idle-timeout"
+            self._cancel(TIMEOUT)
+            self._downstream.cut()
+            self._finish()
+        elif self._call is not None and self._takes_request(self._call):
+            self._progress()  # the service takes its request, however slowly
+        elif self._request_ended or self._pausing_request or self._downstream.head.upgrade is not None:
+            self._refuse(Http1Error(504, "upstream-timeout", "upstream timeout"))
+        else:
+            self._refuse(Http1Error(408, "request-timeout", "request timeout"))
+
+    def _takes_request(self, call: IPendingCall) -> bool:
+        """Whether more than one window of the request was queued, or still is some, and it became less."""
+        return call.queued < self._queued and (call.queued > 0 or self._queued > WINDOW_BYTES)
+
+    # The end
+
+    def _refuse(self, error: Http1Error) -> None:
+        """Answer with an error of ours."""
+        self.error = error.code
+        self._cancel(TIMEOUT if error.status == 504 else CANCELLED)
+        self._downstream.fail(error.status, error.message, error.code)
+        self._finish()
+
+    def _cancel(self, code: str) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel(code)
+
+    def _finish(self) -> None:
+        if self._response is not _OVER:
+            self._response = _OVER
+            self._settings.sweep.discard(self)
+            self._kept = []
+            self._call = None
+            self._downstream.done()

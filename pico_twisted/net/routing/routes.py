@@ -1,0 +1,121 @@
+"""Ways that a request can go from this node: to an agent of its own, or over a link to another node.
+
+A route knows how the head of a request is written for its next hop, and how a call begins there. A route to an agent of
+version 1 is in `net.routing.v1`.
+"""
+
+from __future__ import annotations
+
+import attrs
+from zope.interface import implementer
+
+from pico_twisted.core.http1.head import KEEP, HeadLimits
+from pico_twisted.core.links.relay import RelayedRequest, RelayedResponse
+from pico_twisted.core.routing.table import ACTIVE, ClusterTable
+from pico_twisted.core.rpc.http import ResponseReader, ResponseStream
+from pico_twisted.net.interfaces import ICallee, IDownstream, IPendingCall, IResponseSink, IRoute, ITunnel
+from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.routing.pending_call import PendingCall
+
+REPLAY_BYTES = 64 * 1024
+"""How many bytes of a body are kept until the response begins, so that the request can be made again."""
+
+
+@attrs.frozen(kw_only=True)
+class RouteParts:
+    """What all routes of a node share.
+
+    Attributes:
+        pending: every call in flight.
+        metrics: counts them.
+        head_limits: for the heads of responses.
+    """
+
+    pending: set[IPendingCall] = attrs.field(factory=set)
+    metrics: Metrics
+    head_limits: HeadLimits
+
+
+@implementer(IRoute)
+class AgentRoute:
+    """To one registration of an agent of this node.
+
+    Args:
+        parts: shared.
+        tunnel: the agent's session.
+
+    Attributes:
+        tunnel: the same.
+        calls: those in flight on it.
+        rows: where its calls are counted.
+        endpoint, agent_id, slot: what it is registered as.
+    """
+
+    node_id = ""
+
+    def __init__(self, parts: RouteParts, tunnel: ITunnel) -> None:
+        self.tunnel = tunnel
+        self.endpoint = tunnel.endpoint
+        self.agent_id = self.name = tunnel.agent_id
+        self.slot = tunnel.slot
+        self.calls: set[IPendingCall] = set()
+        self.replay_bytes = REPLAY_BYTES
+        self._parts = parts
+        self.rows = (parts.pending, self.calls)
+
+    @property
+    def draining(self) -> bool:
+        """Its agent finishes what it has; new calls are its last choice."""
+        return self.tunnel.draining
+
+    def open(self, request: IDownstream, body: bytes, more: bool, sink: IResponseSink) -> IPendingCall:
+        """Call the agent."""
+        parts = self._parts
+        head = request.head
+        reader: ResponseReader
+        if type(head) is RelayedRequest:
+            reader = RelayedResponse(parts.head_limits, head.method, False)
+        else:
+            reader = ResponseStream(parts.head_limits, head.method, head.upgrade is not None)
+        parts.metrics.call_started("agent")
+        return PendingCall(self.rows, self.tunnel, reader, sink, request.write_head(None, KEEP, True), body, more)
+
+    def not_here(self, endpoint: str) -> bool:
+        """An agent is registered for its endpoint, whatever it says to one request."""
+        return False
+
+
+@implementer(IRoute)
+class NodeRoute:
+    """To another node, which holds the endpoint.
+
+    Args:
+        parts: shared.
+        link: to the node.
+        node_id: of it.
+        table: where it stands.
+    """
+
+    __slots__ = ("_link", "_parts", "_table", "name", "node_id", "replay_bytes")
+
+    def __init__(self, parts: RouteParts, link: ICallee, node_id: str, table: ClusterTable) -> None:
+        self._parts = parts
+        self._link = link
+        self._table = table
+        self.name = self.node_id = node_id
+        self.replay_bytes = REPLAY_BYTES
+
+    def open(self, request: IDownstream, body: bytes, more: bool, sink: IResponseSink) -> IPendingCall:
+        """Call the node, which chooses an agent of its own."""
+        parts = self._parts
+        head = request.head
+        node = self._table.nodes.get(self.node_id)
+        parts.metrics.call_started("node" if node is not None and node.status == ACTIVE else "draining node")
+        reader = ResponseStream(parts.head_limits, head.method, head.upgrade is not None)
+        payload = request.write_head(request.endpoint.encode("ascii"), KEEP, True)
+        return PendingCall((parts.pending,), self._link, reader, sink, payload, body, more)
+
+    def not_here(self, endpoint: str) -> bool:
+        """It is believed over the gossip, which may be late."""
+        self._table.not_here(endpoint, self.node_id)
+        return True
