@@ -41,33 +41,33 @@ def _writes() -> None:
 
 
 def _turns() -> None:
-    from pico_twisted.net.tunnel.base import Tunnel
+    from pico_twisted.net.tunnel.session_pump import Tunnel
 
-    def output(self: Any) -> None:
+    def send(self: Any) -> None:
         if not self._paused:
             self._pump()
 
-    _put(Tunnel, "_output", output)
+    _put(Tunnel, "_send_soon", send)
 
 
 def _frames() -> None:
-    from pico_twisted.net.tunnel.base import Tunnel
+    from pico_twisted.net.tunnel.websocket_pipe import Stage, WebSocketPipe
 
     def receive(self: Any, data: bytes) -> None:
-        if self._closing:
-            self._discard(data)
-            return
-        self.session.last_received = self.parts.sweep.now
-        self.data = self.data + data
-        self.consumeData()
+        if self._stage is Stage.OPENING:
+            self._handshake(data)
+        elif self._stage is Stage.OPEN:
+            self.session.last_received = self.parts.sweep.now
+            self.data = self.data + data
+            self.consumeData()
 
-    _put(Tunnel, "_receive", receive)
+    _put(WebSocketPipe, "dataReceived", receive)
 
 
 def _masks() -> None:
-    from pico_twisted.net.tunnel import masking
+    from pico_twisted.net.tunnel import websocket_pipe
 
-    _put(masking, "MAX_SMALL_BYTES", -1)
+    _put(websocket_pipe, "MAX_SMALL_MASK_BYTES", -1)
 
 
 def _timers() -> None:

@@ -8,12 +8,11 @@ before that, and gives a peer that owes it little time and little memory.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import wrapClientTLS
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
-from twisted.logger import Logger
+from twisted.internet.interfaces import IAddress, IOpenSSLClientConnectionCreator, IReactorTime
 from zope.interface import implementer
 
 from pico_twisted.core.http1.head import RequestHead, ResponseHead
@@ -26,7 +25,7 @@ from pico_twisted.core.links.handshake import (
 )
 from pico_twisted.core.links.sync_frames import SyncFormatError, decode_proof, encode_proof
 from pico_twisted.core.protocol_limits import CLOSE_POLICY
-from pico_twisted.core.rpc.call import Call
+from pico_twisted.core.rpc.dialect import V2
 from pico_twisted.core.rpc.frames import (
     CREDIT,
     HEADER,
@@ -40,23 +39,24 @@ from pico_twisted.core.rpc.frames import (
     SYNC,
 )
 from pico_twisted.core.rpc.session import SessionV2
+from pico_twisted.core.rpc.session_base import OPENED
 from pico_twisted.core.text import host_port
-from pico_twisted.net.interfaces import ICallReceiver
-from pico_twisted.net.socket.dialling import tcp_endpoint
-from pico_twisted.net.tunnel.base import TunnelParts, peer_text
+from pico_twisted.net.interfaces import ICallAcceptor, ICallReceiver
+from pico_twisted.net.socket.dialling import DialReactor, tcp_endpoint
 from pico_twisted.net.tunnel.client import TunnelClientFactory, TunnelClientProtocol, open_tunnel
-from pico_twisted.net.tunnel.server import Refusal, TunnelServerFactory, TunnelServerProtocol
-
-log = Logger(namespace="pico_twisted.net.tunnel")
+from pico_twisted.net.tunnel.parts import TunnelParts
+from pico_twisted.net.tunnel.server import NODE_DRAINS, Refusal, TunnelServerFactory, TunnelServerProtocol
+from pico_twisted.net.tunnel.websocket_pipe import Stage
+from pico_twisted.net.turn import NEVER
 
 PROOF_TIMEOUT_S: Final = 10.0
-"""From the end of the handshake to the client's proof."""
+"""Seconds from the end of the handshake to the client's proof."""
 
 MAX_PROOF_MESSAGE_BYTES: Final = 125
-"""Of the message that carries a proof, so that an unproven peer makes us hold no more. A proof takes 53."""
+"""Most bytes of the message that carries a proof, so that an unproven peer makes us hold no more. A proof takes 53."""
 
 _FIRST_FLAGS: Final = RESPONSE | MORE | RESET | CREDIT
-"""None of them may stand in the frame that carries a proof."""
+"""Flags of which none may stand in the frame that carries a proof."""
 
 
 class LinkServerProtocol(TunnelServerProtocol):
@@ -67,23 +67,20 @@ class LinkServerProtocol(TunnelServerProtocol):
         generation: of the peer.
     """
 
+    factory: LinkServerFactory
     admission: ServerHandshake
     generation = 0
-    _awaits_proof = False
-    _owes_answer = False
-    _prove_by = 0.0
+    _prove_by = NEVER
 
     def _answer_headers(self) -> dict[str, str]:
         return self.admission.headers()
 
     def onOpen(self) -> None:
-        self.peer = peer_text(self.transport)
         self.node_id = self.agent_id = self.admission.node_id
         self.generation = self.admission.generation
-        self.acceptor = self.factory.acceptor
-        self._awaits_proof = self.admission.proves
-        self._start_session(2, asks_always=True, serves=self.factory.serves)
-        if self._awaits_proof:
+        self._serve(V2)
+        if self.admission.proves:
+            self._gate = self._take_proof
             self._prove_by = self.parts.sweep.now + PROOF_TIMEOUT_S
             self._limit_messages(MAX_PROOF_MESSAGE_BYTES)
         else:
@@ -93,30 +90,20 @@ class LinkServerProtocol(TunnelServerProtocol):
     def _limit_messages(self, most_bytes: int) -> None:
         self.maxMessagePayloadSize = self.maxFramePayloadSize = most_bytes
 
-    def _receive(self, data: bytes) -> None:
-        if self._awaits_proof and not self._closing:
-            # Autobahn looks at each frame's length before it keeps any of it. What follows the proof in this read comes
-            # the same way.
-            self.session.last_received = self.parts.sweep.now
-            self.data += data
-            self.consumeData()
-        else:
-            super()._receive(data)
-
-    def _message(self, message: bytes) -> None:
-        if self._awaits_proof and self._alive:
-            fault = self._judge(message)
-            if fault:
-                self.fail(CLOSE_POLICY, fault)
-                return
-            self._awaits_proof = False
-            self._limit_messages(MAX_MESSAGE_V2)
-            self.factory.opened(self)
-            self._owes_answer = True
-            super()._message(message)
-            self._owes_answer = False
-        else:
-            super()._message(message)
+    def _take_proof(self, message: bytes) -> None:
+        fault = self._judge(message)
+        if fault:
+            self.fail(CLOSE_POLICY, fault)
+            return
+        self._gate = None
+        self._prove_by = NEVER
+        self._limit_messages(MAX_MESSAGE_V2)
+        self.factory.opened(self)
+        event = self.session.receive(message)
+        if event is not None and event[0] == OPENED:  # else we are too busy, which the session answers
+            self.consumed(event[1], len(event[2]))
+            self.send(event[1], b"", False)
+        self._pump()
 
     def _judge(self, message: bytes) -> str:
         """What is wrong with a first message; "" when it is the proof that is owed."""
@@ -131,21 +118,14 @@ class LinkServerProtocol(TunnelServerProtocol):
             return "a proof is needed first"
         return "" if self.admission.accepts(proof) else "the proof is wrong"
 
-    def _opened(self, call: Call, payload: bytes, more: bool) -> None:
-        if self._owes_answer:
-            self.session.consumed(call, len(payload), self.parts.clock.seconds())
-            self.send(call, b"", False)
-        else:
-            super()._opened(call, payload, more)
-
     def _count_round_trip(self, seconds: float) -> None:
         self.parts.metrics.link_round_trip(seconds)
 
     def deadline_passed(self, now: float) -> None:
-        if self._awaits_proof and self._alive and now >= self._prove_by:
+        if now >= self._prove_by:
             self.fail(CLOSE_POLICY, "no proof in time")
         super().deadline_passed(now)
-        if self._awaits_proof and self._alive:
+        if self._stage is Stage.OPEN:
             self.deadline = min(self.deadline, self._prove_by)
 
 
@@ -175,18 +155,20 @@ class LinkServerFactory(TunnelServerFactory):
         identity: Callable[[], LinkIdentity],
         nonce: Callable[[], bytes],
         max_links: int,
-        reactor: Any,
+        reactor: IReactorTime,
     ) -> None:
         super().__init__(parts, node_id=identity().node_id, reactor=reactor)
         self._identity = identity
         self._nonce = nonce
         self._max_links = max_links
 
-    def buildProtocol(self, addr: Any) -> Any:
+    def buildProtocol(  # type: ignore[override]  # as in the class above
+        self, addr: IAddress | None
+    ) -> TunnelServerProtocol | None:
         """A protocol for a new connection; None closes it, when even those to be refused are too many."""
         return super().buildProtocol(addr) if len(self.connections) < 2 * self._max_links else None
 
-    def admit(self, head: RequestHead, peer: Any) -> ServerHandshake | Refusal:
+    def admit(self, head: RequestHead) -> ServerHandshake | Refusal:
         """Decide on a node's handshake."""
         if head.target.partition(b"?")[0] != LINK_PATH:
             return Refusal(status=404, message="nothing is here: nodes connect to a node", code="not-found")
@@ -203,12 +185,7 @@ class LinkServerFactory(TunnelServerFactory):
         except HandshakeFault as fault:
             return Refusal(status=fault.status, message=fault.message, code=fault.code)
         if self.draining:
-            return Refusal(
-                status=503,
-                message="node is shutting down",
-                code="draining",
-                headers=((b"retry-after", b"1"),),
-            )
+            return NODE_DRAINS
         if len(self.connections) > self._max_links:
             return Refusal(status=503, message="too many links", code="busy", headers=((b"retry-after", b"10"),))
         return handshake
@@ -239,6 +216,7 @@ class _ProofAnswer:
 class LinkClientProtocol(TunnelClientProtocol):
     """Our connection to another node."""
 
+    factory: LinkClientFactory
     _proof: bytes | None = None
 
     def _take_answer(self, head: ResponseHead) -> None:
@@ -246,16 +224,15 @@ class LinkClientProtocol(TunnelClientProtocol):
         self._proof = self.factory.handshake.check(head)
 
     def onOpen(self) -> None:
-        factory: LinkClientFactory = self.factory
+        factory = self.factory
         if factory.ready.called:  # the attempt was given up meanwhile, and its calls with it
             self.transport.abortConnection()
             return
-        self.peer = peer_text(self.transport)
         session = factory.session
         if self._proof is not None:
             call = session.call_ahead(SYNC, encode_proof(self._proof))
             call.receiver = _ProofAnswer(factory.proven)
-        self._start_session(2, asks_always=True, serves=(), prepared=session)
+        self._start_session(V2, asks_always=True, serves=(), prepared=session)
         factory.opened(self)
         self._pump()
         if self._proof is None:
@@ -289,9 +266,9 @@ class LinkClientFactory(TunnelClientFactory):
         server_id: str,
         handshake: ClientHandshake,
         session: SessionV2,
-        acceptor: Any,
+        acceptor: ICallAcceptor,
         proven: Callable[[], None],
-        reactor: Any,
+        reactor: IReactorTime,
     ) -> None:
         super().__init__(
             parts,
@@ -309,7 +286,7 @@ class LinkClientFactory(TunnelClientFactory):
 
 
 def connect_link(
-    reactor: Any,
+    reactor: DialReactor,
     parts: TunnelParts,
     host: str,
     port: int,
@@ -317,7 +294,7 @@ def connect_link(
     server_id: str,
     handshake: ClientHandshake,
     session: SessionV2,
-    acceptor: Any,
+    acceptor: ICallAcceptor,
     proven: Callable[[], None],
     tls: IOpenSSLClientConnectionCreator | None,
     timeout_s: float,
@@ -348,4 +325,4 @@ def connect_link(
     endpoint = tcp_endpoint(reactor, host, port, timeout_s)
     if tls is not None:
         endpoint = wrapClientTLS(tls, endpoint)
-    return open_tunnel(factory, endpoint, timeout_s)
+    return cast("Deferred[LinkClientProtocol]", open_tunnel(factory, endpoint, timeout_s))

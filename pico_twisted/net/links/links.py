@@ -353,7 +353,7 @@ class NodeLinks:
             if gone is not None:
                 waiting.append(_after(gone))
         for connection in list(self.port.connections):
-            if connection.session is None:
+            if not connection.has_session:
                 connection.transport.abortConnection()
                 continue
             waiting.append(_after(connection.gone))

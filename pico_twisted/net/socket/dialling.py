@@ -8,12 +8,15 @@ from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 
+# IReactorTCP, IReactorTime, and for names IReactorPluggableNameResolver: Python has no name for all of these at once
+DialReactor = Any
+
 NEXT_ADDRESS_S: Final = 0.03
-"""How long a connection to a name waits before it tries the name's next address too. Twisted's 0.3 s are paid in full
-by every connection to a service that listens on 127.0.0.1 and is called localhost."""
+"""Seconds that a connection to a name waits before it tries the name's next address too. Twisted's 0.3 s are paid in
+full by every connection to a service that listens on 127.0.0.1 and is called localhost."""
 
 
-def tcp_endpoint(reactor: Any, host: str, port: int, timeout_s: float) -> IStreamClientEndpoint:
+def tcp_endpoint(reactor: DialReactor, host: str, port: int, timeout_s: float) -> IStreamClientEndpoint:
     """Return how to connect to a host. An IP is not resolved: that would cost a thread's turn and several objects.
 
     Args:

@@ -1,22 +1,13 @@
 """RPC over WebSocket: the only package that imports Autobahn.
 
-`base` drives a session over an open WebSocket, `server` and `client` are the two roles between an agent and its node,
-with their handshakes. Both roles between nodes are in `net.links.handshake`.
+`websocket_pipe` makes messages of bytes and `session_pump` drives a session with them; `server` and `client` are the
+two roles between an agent and its node, with their handshakes. Both roles between nodes are in `net.links.handshake`.
 """
 
 from __future__ import annotations
 
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.interfaces import Closed
-from pico_twisted.net.tunnel.base import (
-    CLOSE_TIMEOUT_S,
-    ELSEWHERE,
-    LISTENER_PATH,
-    MAX_ELSEWHERE,
-    STALL_S,
-    Tunnel,
-    TunnelParts,
-)
 from pico_twisted.net.tunnel.client import (
     MAX_REFUSAL_BODY_BYTES,
     HandshakeRefused,
@@ -25,6 +16,7 @@ from pico_twisted.net.tunnel.client import (
     TunnelClientProtocol,
     connect_tunnel,
 )
+from pico_twisted.net.tunnel.parts import ELSEWHERE, LISTENER_PATH, MAX_ELSEWHERE, TunnelParts
 from pico_twisted.net.tunnel.server import (
     HANDSHAKE_TIMEOUT_S,
     Admission,
@@ -34,6 +26,8 @@ from pico_twisted.net.tunnel.server import (
     token_of,
     tokens_of,
 )
+from pico_twisted.net.tunnel.session_pump import STALL_S, Tunnel
+from pico_twisted.net.tunnel.websocket_pipe import CLOSE_TIMEOUT_S
 
 __all__ = [
     "CLOSE_TIMEOUT_S",

@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
-from autobahn.twisted.websocket import (
-    WebSocketClientFactory,
-    WebSocketClientProtocol,
-)
+from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -23,24 +20,24 @@ from twisted.python.failure import Failure
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import ResponseHead, parse_response_head
 from pico_twisted.core.links.handshake import NotThePeer
-from pico_twisted.core.rpc.frames import (
-    HTTP,
-    SUBPROTOCOL_V2,
-    nodes_of,
-)
+from pico_twisted.core.rpc.dialect import V2
+from pico_twisted.core.rpc.frames import HTTP, SUBPROTOCOL_V2, nodes_of
 from pico_twisted.core.text import bracketed, host_port, printable
-from pico_twisted.net.socket.dialling import tcp_endpoint
+from pico_twisted.net.interfaces import ICallAcceptor
+from pico_twisted.net.socket.dialling import DialReactor, tcp_endpoint
 from pico_twisted.net.socket.options import tune
 from pico_twisted.net.tls.client import client_tls
-from pico_twisted.net.tunnel.base import LISTENER_PATH, Tunnel, TunnelParts, autobahn_log, peer_text
-from pico_twisted.net.tunnel.resting import class_at_rest, rest
+from pico_twisted.net.tunnel.idle import shrink, slim_class
+from pico_twisted.net.tunnel.parts import LISTENER_PATH, TunnelParts
+from pico_twisted.net.tunnel.session_pump import Tunnel
+from pico_twisted.net.tunnel.websocket_pipe import Stage, autobahn_log
 
 log = Logger(namespace="pico_twisted.net.tunnel")
 
 MAX_REFUSAL_BODY_BYTES: Final = 8 * 1024
-"""How much of a refusal's body an agent reads."""
+"""Bytes of a refusal's body that an agent reads at most."""
 
-_made: dict[Any, Any] = {}
+_slim: dict[type[TunnelClientProtocol], type[TunnelClientProtocol]] = {}
 _COUNT = re.compile(rb"[0-9]{1,5}")
 
 
@@ -67,8 +64,8 @@ class HandshakeTimeout(Exception):
 class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[misc]
     """Our connection to a node."""
 
-    _masks = True
-    _answer_head: Any = None
+    factory: TunnelClientFactory
+    _answer_head: ResponseHead | None = None
     _nodes = 1
 
     def connectionMade(self) -> None:
@@ -83,20 +80,14 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.parts.sweep.discard(self)
-        if self.session is None:
+        if self._stage is Stage.OPENING:
             if self._answer_head is not None:
-                self._refused()
+                self._refused(self._answer_head)
             else:
                 if reason.check(ConnectionDone):
                     reason = Failure(ConnectionLost("closed during the handshake"))
                 self.factory.failed(reason)
         super().connectionLost(reason)
-
-    def dataReceived(self, data: bytes) -> None:
-        if self.session is not None:
-            self._receive(data)
-        else:
-            self._handshake(data)
 
     def _handshake(self, data: bytes) -> None:
         self._head += data
@@ -120,15 +111,15 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
                     return
                 whole, self._head = self._head, b""
                 self._dataReceived(whole)
-                if self._alive:
-                    rest(self)
+                if self._stage is Stage.OPEN:
+                    shrink(self)
                 return
             self._answer_head = head
             self._head = self._head[end + 4 :]
         wanted = self._answer_head.length
         enough = MAX_REFUSAL_BODY_BYTES if wanted is None else min(wanted, MAX_REFUSAL_BODY_BYTES)
         if len(self._head) >= enough:
-            self._refused()
+            self._refused(self._answer_head)
 
     def _take_answer(self, head: ResponseHead) -> None:
         """Look at the head of a 101, before anything more is sent.
@@ -149,8 +140,8 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
         note = self.session.note
         return self._nodes if note is None else nodes_of(note) or self._nodes
 
-    def _refused(self) -> None:
-        head, self._answer_head = self._answer_head, None
+    def _refused(self, head: ResponseHead) -> None:
+        self._answer_head = None
         code = (head.get(b"x-pico-error") or b"").partition(b"; ")[2].decode("latin-1")
         self._give_up(HandshakeRefused(head.status, _refusal_words(head.reason, self._head), code))
 
@@ -163,9 +154,8 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
         self._give_up(HandshakeRefused(502, printable(reason)))
 
     def onOpen(self) -> None:
-        self.peer = peer_text(self.transport)
-        version = 2 if self.websocket_protocol_in_use == SUBPROTOCOL_V2 else 1
-        self._start_session(version, asks_always=False, serves=(HTTP,))
+        dialect = V2 if self.websocket_protocol_in_use == SUBPROTOCOL_V2 else self.parts.v1
+        self._start_session(dialect, asks_always=False, serves=(HTTP,))
         self.factory.opened(self)
 
 
@@ -187,7 +177,7 @@ class TunnelClientFactory(WebSocketClientFactory):
 
     log = autobahn_log
     noisy = False
-    protocol = TunnelClientProtocol
+    protocol = TunnelClientProtocol  # type: ignore[assignment]  # it knows its factory better than Twisted does
 
     def __init__(
         self,
@@ -195,11 +185,11 @@ class TunnelClientFactory(WebSocketClientFactory):
         *,
         url: str,
         headers: Mapping[str, str],
-        acceptor: Any,
+        acceptor: ICallAcceptor,
         endpoint: str,
         agent_id: str,
         slot: str,
-        reactor: Any,
+        reactor: IReactorTime,
     ) -> None:
         super().__init__(
             url, headers=dict(headers), protocols=[SUBPROTOCOL_V2], useragent=f"pico/{parts.version}", reactor=reactor
@@ -219,12 +209,12 @@ class TunnelClientFactory(WebSocketClientFactory):
             tcpNoDelay=False,
         )
 
-    def buildProtocol(self, addr: Any) -> TunnelClientProtocol:
+    def buildProtocol(self, addr: IAddress | None) -> TunnelClientProtocol:  # type: ignore[override]  # likewise
         """The protocol of the attempt."""
-        made = _made.get(self.protocol)
-        if made is None:  # all factories of a protocol have the same options
-            made = _made[self.protocol] = class_at_rest(self.protocol, self)
-        protocol: TunnelClientProtocol = made()
+        slim = _slim.get(self.protocol)
+        if slim is None:  # all factories of a protocol have the same options
+            slim = _slim[self.protocol] = slim_class(self.protocol, self)
+        protocol = slim()
         protocol.factory = self
         return protocol
 
@@ -240,7 +230,7 @@ class TunnelClientFactory(WebSocketClientFactory):
 
 
 def connect_tunnel(
-    reactor: Any,
+    reactor: DialReactor,
     parts: TunnelParts,
     url: str,
     *,
@@ -250,7 +240,7 @@ def connect_tunnel(
     elsewhere: Sequence[str] = (),
     token: str = "",
     root_cas: str = "",
-    acceptor: Any,
+    acceptor: ICallAcceptor,
     timeout_s: float,
 ) -> Deferred[TunnelClientProtocol]:
     """Connect to a node and register an endpoint.
@@ -293,7 +283,9 @@ def connect_tunnel(
     return open_tunnel(factory, endpoint, timeout_s)
 
 
-def open_tunnel(factory: TunnelClientFactory, endpoint: IStreamClientEndpoint, timeout_s: float) -> Deferred[Any]:
+def open_tunnel(
+    factory: TunnelClientFactory, endpoint: IStreamClientEndpoint, timeout_s: float
+) -> Deferred[TunnelClientProtocol]:
     """Make one attempt.
 
     Args:
@@ -317,7 +309,7 @@ def open_tunnel(factory: TunnelClientFactory, endpoint: IStreamClientEndpoint, t
     result: Deferred[TunnelClientProtocol] = Deferred(lambda _: give_up(HandshakeTimeout("cancelled")))
     timer = factory.parts.clock.callLater(timeout_s, give_up, HandshakeTimeout(f"no session after {timeout_s:g} s"))
 
-    def done(outcome: Any) -> None:
+    def done(outcome: TunnelClientProtocol | Failure) -> None:
         if timer.active():
             timer.cancel()
         if not result.called:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import attrs
-from autobahn.twisted.websocket import (
-    WebSocketServerFactory,
-    WebSocketServerProtocol,
-)
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.websocket.types import ConnectionRequest
+from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -19,27 +18,21 @@ from twisted.python.failure import Failure
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import error_response
 from pico_twisted.core.http1.head import RequestHead, parse_request_head
-from pico_twisted.core.rpc.frames import (
-    HEARTBEAT_PAYLOAD,
-    SUBPROTOCOL_V2,
-)
+from pico_twisted.core.rpc.dialect import V2, Dialect
+from pico_twisted.core.rpc.frames import HEARTBEAT_PAYLOAD, SUBPROTOCOL_V2
 from pico_twisted.core.rpc.session_base import HEARTBEAT_S
 from pico_twisted.core.text import NAME_PATTERN, printable
+from pico_twisted.net.interfaces import ICallAcceptor
 from pico_twisted.net.socket.options import half_close
-from pico_twisted.net.tunnel.base import (
-    CLOSE_TIMEOUT_S,
-    TICK_S,
-    Tunnel,
-    TunnelParts,
-    autobahn_log,
-    peer_text,
-)
-from pico_twisted.net.tunnel.resting import class_at_rest, rest
+from pico_twisted.net.tunnel.idle import shrink, slim_class
+from pico_twisted.net.tunnel.parts import TunnelParts
+from pico_twisted.net.tunnel.session_pump import TICK_S, Tunnel
+from pico_twisted.net.tunnel.websocket_pipe import Stage, autobahn_log
 
 log = Logger(namespace="pico_twisted.net.tunnel")
 
 HANDSHAKE_TIMEOUT_S: Final = 10.0
-"""From the connection to the end of the WebSocket handshake; bytes do not extend it."""
+"""Seconds from the connection to the end of the WebSocket handshake; bytes do not extend them."""
 
 _TLS_HANDSHAKE: Final = b"\x16"
 """The first byte of a peer that speaks TLS."""
@@ -57,6 +50,11 @@ class Refusal:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
+NODE_DRAINS: Final = Refusal(
+    status=503, message="node is shutting down", code="draining", headers=((b"retry-after", b"1"),)
+)
+
+
 @attrs.frozen(kw_only=True)
 class Admission:
     """A handshake that is accepted, and what is known of the peer."""
@@ -70,14 +68,14 @@ class Admission:
 class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[misc]
     """A peer that connected to us."""
 
-    admission: Any
-    _deaf = False
+    factory: TunnelServerFactory
+    admission: object  # what the factory's `admit` gave
 
     def connectionMade(self) -> None:
         self.parts = self.factory.parts
         self._head = b""
         super().connectionMade()
-        self.deadline = self.parts.sweep.now + HANDSHAKE_TIMEOUT_S
+        self._abort_at = self.deadline = self.parts.sweep.now + HANDSHAKE_TIMEOUT_S
         self.parts.sweep.add(self)
         self.factory.connections.add(self)
 
@@ -88,30 +86,24 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
         super().connectionLost(reason)
 
     def deadline_passed(self, now: float) -> None:
-        if self.session is None:
-            self.transport.abortConnection()
-        else:
-            if self.version == 2:
-                self.session.says = self.factory.says
-            super().deadline_passed(now)
+        if self._stage is Stage.OPEN and self.dialect is V2:
+            self.session.says = self.factory.says
+        super().deadline_passed(now)
 
-    def _lie_down(self) -> None:
-        super()._lie_down()
+    def _fall_idle(self) -> None:
+        super()._fall_idle()
         self.factory.awake.discard(self)
 
-    def _stir(self) -> None:
-        super()._stir()
-        self.factory.awake.add(self)
+    def _wake(self) -> None:
+        if self._idle:
+            super()._wake()
+            self.factory.awake.add(self)
 
-    def _start_session(self, version: int, **options: Any) -> None:
-        super()._start_session(version, **options)
+    def _serve(self, dialect: Dialect) -> None:
+        """Begin the session, as the side that asks for signs of life."""
+        self.acceptor = self.factory.acceptor
+        self._start_session(dialect, asks_always=True, serves=self.factory.serves)
         self.factory.awake.add(self)
-
-    def dataReceived(self, data: bytes) -> None:
-        if self.session is not None:
-            self._receive(data)
-        elif not self._deaf:
-            self._handshake(data)
 
     def _handshake(self, data: bytes) -> None:
         limits = self.parts.head_limits
@@ -130,14 +122,14 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
         except Http1Error as error:
             self._refuse(Refusal(status=error.status, message=error.message, code=error.code))
             return
-        answer = self._check_websocket(head) or self.factory.admit(head, self.transport.getPeer())
+        answer = self._check_websocket(head) or self.factory.admit(head)
         if isinstance(answer, Refusal):
             self._refuse(answer)
             return
         self.admission = answer
         self._dataReceived(whole)
-        if self._alive:
-            rest(self)
+        if self._stage is Stage.OPEN:
+            shrink(self)
 
     def _check_websocket(self, head: RequestHead) -> Refusal | None:
         if head.method != b"GET" or head.has_body:
@@ -164,10 +156,8 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer in JSON and close, after the peer had time to read it."""
-        self._deaf = True
-        log.info(
-            "Handshake refused: {reason}", peer=peer_text(self.transport), status=refusal.status, reason=refusal.message
-        )
+        self._stage = Stage.REFUSED
+        log.info("Handshake refused: {reason}", peer=self._peer_text(), status=refusal.status, reason=refusal.message)
         self.factory.refused(refusal)
         self.transport.write(
             error_response(
@@ -179,31 +169,28 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
                 extra=refusal.headers,
             )
         )
-        self.deadline = self.parts.sweep.now + CLOSE_TIMEOUT_S
+        self._close_soon()
         half_close(self.transport)
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: object = None) -> None:
         """What Autobahn still finds wrong with a handshake that we let pass."""
         self._refuse(Refusal(status=400, message=printable(reason), code="bad-request"))
 
-    def onConnect(self, request: Any) -> tuple[str | None, dict[str, str]]:
+    def onConnect(self, request: ConnectionRequest) -> tuple[str | None, dict[str, str]]:
         chosen = SUBPROTOCOL_V2 if SUBPROTOCOL_V2 in request.protocols else None
         return chosen, self._answer_headers()
 
     def _answer_headers(self) -> dict[str, str]:
         """What stands in the 101 besides WebSocket's own."""
-        headers: dict[str, str] = self.factory.answer_headers()
-        return headers
+        return self.factory.answer_headers()
 
     def onOpen(self) -> None:
-        self.peer = peer_text(self.transport)
-        admission: Admission = self.admission
+        admission = self.admission
+        assert isinstance(admission, Admission)
         self.endpoint = admission.endpoint
         self.slot = admission.slot
-        self.agent_id = admission.agent_id or f"v1-{self.peer}"
-        version = 2 if self.websocket_protocol_in_use == SUBPROTOCOL_V2 else 1
-        self.acceptor = self.factory.acceptor
-        self._start_session(version, asks_always=True, serves=self.factory.serves)
+        self.agent_id = admission.agent_id or f"v1-{self._peer_text()}"
+        self._serve(V2 if self.websocket_protocol_in_use == SUBPROTOCOL_V2 else self.parts.v1)
         self.session.ask_sooner(self.factory.chance() * (HEARTBEAT_S - TICK_S))
         self.factory.opened(self)
         self._pump()
@@ -223,20 +210,20 @@ class TunnelServerFactory(WebSocketServerFactory):
     """
 
     log = autobahn_log
-    protocol = TunnelServerProtocol
+    protocol = TunnelServerProtocol  # type: ignore[assignment]  # it knows its factory better than Twisted does
     peers = "agents"
-    acceptor: Any = None
+    acceptor: ICallAcceptor
     serves: tuple[int, ...] = ()
     says = HEARTBEAT_PAYLOAD  # what our heartbeats carry
     chance: Callable[[], float] = staticmethod(random.random)  # from 0 up to 1; spreads the heartbeats of many sessions
 
-    def __init__(self, parts: TunnelParts, *, node_id: str, reactor: Any) -> None:
+    def __init__(self, parts: TunnelParts, *, node_id: str, reactor: IReactorTime) -> None:
         super().__init__(reactor=reactor, server="")
         self.parts = parts
         self.node_id = node_id
         self.connections: set[TunnelServerProtocol] = set()
         self.awake: set[TunnelServerProtocol] = set()
-        self._made: Any = None
+        self._slim: type[TunnelServerProtocol] | None = None
         self.setProtocolOptions(
             openHandshakeTimeout=0,
             closeHandshakeTimeout=0,
@@ -248,15 +235,17 @@ class TunnelServerFactory(WebSocketServerFactory):
             tcpNoDelay=False,
         )
 
-    def buildProtocol(self, addr: Any) -> Any:
+    def buildProtocol(  # type: ignore[override]  # as for `protocol`
+        self, addr: IAddress | None
+    ) -> TunnelServerProtocol | None:
         """A protocol for a new connection."""
-        if self._made is None:
-            self._made = class_at_rest(self.protocol, self)
-        protocol = self._made()
+        if self._slim is None:
+            self._slim = slim_class(self.protocol, self)
+        protocol = self._slim()
         protocol.factory = self
         return protocol
 
-    def admit(self, head: RequestHead, peer: Any) -> Any:
+    def admit(self, head: RequestHead) -> object:
         """Decide on a well-formed WebSocket handshake. Returns a `Refusal`, or what the protocol is to know."""
         return Refusal(status=404, message="nothing is here", code="not-found")
 

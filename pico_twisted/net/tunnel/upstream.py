@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from pico_twisted.core.http1.head import RequestHead
 from pico_twisted.core.routing.endpoint import normal_endpoint_id
-from pico_twisted.core.rpc.frames import encode_nodes
-from pico_twisted.net.interfaces import ICallAcceptor
-from pico_twisted.net.tunnel import (
-    ELSEWHERE,
-    LISTENER_PATH,
-    MAX_ELSEWHERE,
+from pico_twisted.core.rpc.call import Call
+from pico_twisted.core.rpc.frames import REFUSED_NOT_HERE, encode_nodes
+from pico_twisted.net.interfaces import Closed, ICallAcceptor, IRegistry, ITunnel
+from pico_twisted.net.tunnel.parts import ELSEWHERE, LISTENER_PATH, MAX_ELSEWHERE, TunnelParts
+from pico_twisted.net.tunnel.server import (
+    NODE_DRAINS,
     Admission,
-    Closed,
     Refusal,
-    TunnelParts,
     TunnelServerFactory,
     TunnelServerProtocol,
     token_of,
@@ -34,12 +31,12 @@ class UpstreamFactory(TunnelServerFactory):
 
     Args:
         parts: what all tunnels share.
-        registry: an `IRegistry`: sessions are registered there.
+        registry: where sessions are registered.
         max_sessions: agents connected at once, those in their handshake included.
         reactor: for Autobahn.
     """
 
-    def __init__(self, parts: TunnelParts, registry: Any, *, max_sessions: int, reactor: Any) -> None:
+    def __init__(self, parts: TunnelParts, registry: IRegistry, *, max_sessions: int, reactor: IReactorTime) -> None:
         super().__init__(parts, node_id=registry.node_id, reactor=reactor)
         self._registry = registry
         self._max_sessions = max_sessions
@@ -57,7 +54,7 @@ class UpstreamFactory(TunnelServerFactory):
         """What stands in a 101 besides WebSocket's own."""
         return {**super().answer_headers(), "x-pico-nodes": str(self._nodes())}
 
-    def admit(self, head: RequestHead, peer: Any) -> Admission | Refusal:
+    def admit(self, head: RequestHead) -> Admission | Refusal:
         """Decide on an agent's handshake."""
         path = head.target.partition(b"?")[0]
         if not path.startswith(LISTENER_PATH):
@@ -75,12 +72,7 @@ class UpstreamFactory(TunnelServerFactory):
                 code="bad-request",
             )
         if self._registry.draining:
-            return Refusal(
-                status=503,
-                message="node is shutting down",
-                code="draining",
-                headers=((b"retry-after", b"1"),),
-            )
+            return NODE_DRAINS
         if len(self.connections) > self._max_sessions:
             return Refusal(status=503, message="too many sessions", code="busy", headers=((b"retry-after", b"10"),))
         elsewhere = tokens_of(head, b"x-pico-elsewhere", MAX_ELSEWHERE)
@@ -119,11 +111,11 @@ class UpstreamFactory(TunnelServerFactory):
 
     # ICallAcceptor: agents open no http calls (`serves` is empty), so only drains come here
 
-    def call_opened(self, tunnel: Any, call: Any, kind: int, payload: bytes, more: bool) -> None:
+    def call_opened(self, tunnel: ITunnel, call: Call, kind: int, payload: bytes, more: bool) -> None:
         """No type of call is served here."""
-        tunnel.reset(call, "refused not-here")
+        tunnel.reset(call, REFUSED_NOT_HERE)
 
-    def drain_requested(self, tunnel: Any) -> None:
+    def drain_requested(self, tunnel: ITunnel) -> None:
         """The agent drains: no call may start on its session from here on, so it is no registration any more."""
         self._registry.deregister(tunnel)
         log.info("Agent {agent_id} drains {endpoint}", endpoint=tunnel.endpoint, agent_id=tunnel.agent_id)

@@ -18,7 +18,6 @@ from tests.doubles.node import NodeParts
 from tests.doubles.service import Receiver
 from tests.net.tunnel.websockets import RawPeer, TunnelPair
 
-PEER = IPv4Address("TCP", "192.0.2.7", 50007)
 GET = b"GET / HTTP/1.1\r\nHost: a.b\r\n\r\n"
 
 
@@ -48,10 +47,9 @@ def test_admission(parts: NodeParts) -> None:
             b"X-Pico-Slot: 0.1",
             b"X-Pico-Agent-Version: 1.2.3-rc.1",
         ),
-        PEER,
     )
     assert answer == Admission(endpoint="my-ep.1", agent_id="Agent_1", slot="0.1", agent_version="1.2.3-rc.1")
-    answer = parts.upstream.admit(head(b"/pico/v1/listener/x"), PEER)
+    answer = parts.upstream.admit(head(b"/pico/v1/listener/x"))
     assert answer == Admission(endpoint="x", agent_id="", slot="", agent_version="")
 
 
@@ -59,7 +57,7 @@ def test_admission(parts: NodeParts) -> None:
 @pytest.mark.parametrize("value", [b"", b"a b", b"a/b", b"<script>", b"a" * 65, b"a,b"])
 def test_odd_names(parts: NodeParts, name: bytes, value: bytes) -> None:
     """What would end up in logs and metrics is a short token, or refused."""
-    answer = parts.upstream.admit(head(b"/pico/v1/listener/x", name + b": " + value), PEER)
+    answer = parts.upstream.admit(head(b"/pico/v1/listener/x", name + b": " + value))
     assert isinstance(answer, Refusal) and answer.status == 400 and answer.code == "bad-request"
 
 
@@ -150,7 +148,7 @@ def test_elsewhere(parts: NodeParts) -> None:
     own = parts.cluster.node_id.encode()
 
     def code(elsewhere: bytes) -> tuple[int, str] | None:
-        answer = parts.upstream.admit(head(b"/pico/v1/listener/x", b"X-Pico-Elsewhere: " + elsewhere), PEER)
+        answer = parts.upstream.admit(head(b"/pico/v1/listener/x", b"X-Pico-Elsewhere: " + elsewhere))
         return (answer.status, answer.code) if isinstance(answer, Refusal) else None
 
     assert code(own) is None, "alone"

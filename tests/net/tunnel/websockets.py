@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.task import Clock
 
@@ -56,7 +56,7 @@ class RawPeer:
     def __init__(self, parts: NodeParts, version: int = 2, *, shake: bool = True, headers: Any = ()) -> None:
         self.parts = parts
         self.transport = MemoryTransport(parts.clock)
-        self.tunnel = parts.upstream.buildProtocol(self.transport.getPeer())
+        self.tunnel: Any = cast(Any, parts.upstream.buildProtocol(self.transport.getPeer()))
         self.transport.connect(self.tunnel)
         self.answer = b""
         self.closed: list[Closed] = []

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 
 from pico_twisted.core.rpc.frames import HEARTBEAT, HTTP, MORE, RESPONSE
 from pico_twisted.core.rpc.session_base import HEARTBEAT_S, SILENCE_S
-from pico_twisted.net.tunnel.base import TICK_S
+from pico_twisted.net.tunnel.session_pump import TICK_S
 from tests.doubles.node import NodeParts, pass_time
 from tests.doubles.service import Receiver
 from tests.net.tunnel.websockets import RawPeer

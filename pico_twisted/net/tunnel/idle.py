@@ -1,4 +1,4 @@
-"""What Autobahn keeps for each connection, and what of that an open tunnel needs.
+"""What Autobahn keeps for each connection, and what of that an idle tunnel needs.
 
 A node holds tens of thousands of tunnels that do nothing. Autobahn gives each connection a copy of all options, the
 heads of its handshake in several forms, counters, a queue and a validator, which nobody asks for again: over a hundred
@@ -9,12 +9,14 @@ on the tunnel, as ever, and hides the one of the class.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final, TypeVar, cast
 
-from autobahn.websocket.protocol import TrafficStats
+from autobahn.websocket.protocol import TrafficStats, WebSocketFactory
 from autobahn.websocket.utf8validator import Utf8Validator
 
-_AT_REST: Final[dict[str, Any]] = {
+from pico_twisted.net.tunnel.websocket_pipe import WebSocketPipe
+
+_IDLE_VALUES: Final[dict[str, object]] = {
     "_perMessageCompress": None,
     "trackedTimings": None,
     "data": b"",
@@ -44,12 +46,10 @@ _AT_REST: Final[dict[str, Any]] = {
     "autoPingPendingSent": None,
     "inside_message": False,
     "current_frame": None,
-    "_pumping": False,
-    "_due": False,
 }
 """What an open tunnel's attributes are while nothing happens."""
 
-_DONE_WITH: Final[dict[str, Any]] = {
+_DONE_WITH: Final[dict[str, object]] = {
     "is_open": None,
     "_valid_events": None,
     "_results": None,
@@ -79,7 +79,10 @@ _DONE_WITH: Final[dict[str, Any]] = {
 """What is needed for a handshake, or never; and what is there for the rest of a tunnel's life."""
 
 
-def class_at_rest(protocol: Any, factory: Any) -> Any:
+_P = TypeVar("_P", bound=WebSocketPipe)
+
+
+def slim_class(protocol: type[_P], factory: WebSocketFactory) -> type[_P]:
     """Make the class of all protocols of a factory.
 
     Args:
@@ -87,18 +90,18 @@ def class_at_rest(protocol: Any, factory: Any) -> Any:
         factory: whose options will not change any more.
 
     Returns:
-        A subclass that has the options, and knows what its protocols need not keep; see `rest`.
+        A subclass that has the options, and knows what its protocols need not keep; see `shrink`.
     """
     options = {name: getattr(factory, name) for name in protocol.CONFIG_ATTRS}
     options = {name: staticmethod(value) if callable(value) else value for name, value in options.items()}
-    attributes = {"__doc__": protocol.__doc__, "CONFIG_ATTRS": [], **options, **_AT_REST, **_DONE_WITH}
-    return type(protocol.__name__, (protocol,), attributes)
+    attributes = {"__doc__": protocol.__doc__, "CONFIG_ATTRS": [], **options, **_IDLE_VALUES, **_DONE_WITH}
+    return cast("type[_P]", type(protocol.__name__, (protocol,), attributes))
 
 
-def rest(tunnel: Any) -> None:
-    """Let a tunnel that has just opened drop what it needs no more. Its class is one of `class_at_rest`."""
+def shrink(tunnel: WebSocketPipe) -> None:
+    """Let a tunnel that has just opened drop what it needs no more. Its class is one of `slim_class`."""
     tunnel.__dict__ = {
         name: value
         for name, value in tunnel.__dict__.items()
-        if name not in _DONE_WITH and (name not in _AT_REST or value is not _AT_REST[name])
+        if name not in _DONE_WITH and (name not in _IDLE_VALUES or value is not _IDLE_VALUES[name])
     }

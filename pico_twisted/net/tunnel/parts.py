@@ -1,0 +1,41 @@
+"""What the tunnels of a process share, and what is said in the handshake of agents."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+from twisted.internet.interfaces import IReactorTime
+
+from pico_twisted.core.http1.head import HeadLimits
+from pico_twisted.core.rpc.budget import Budget
+from pico_twisted.core.rpc.dialect import Dialect
+from pico_twisted.core.rpc.frames import MAX_BODY_V1
+from pico_twisted.core.rpc.v1 import dialect_v1
+from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.turn import EndOfTurn, Sweep
+
+LISTENER_PATH: Final = b"/pico/v1/listener/"
+ELSEWHERE: Final = "elsewhere"
+"""Code of a refusal: another node can take this session, so that the listener is at more than one."""
+MAX_ELSEWHERE: Final = 16
+"""Most nodes that an agent may name which it would rather not register with: as many as a listener may have
+sessions."""
+
+
+@attrs.frozen(kw_only=True)
+class TunnelParts:
+    """What every tunnel of a process shares.
+
+    With an `end_of_turn` the frames of one turn of the reactor leave with one write; without one each leaves at once.
+    """
+
+    clock: IReactorTime
+    sweep: Sweep
+    metrics: Metrics
+    budget: Budget
+    head_limits: HeadLimits
+    max_calls: int
+    version: str
+    end_of_turn: EndOfTurn | None = None
+    v1: Dialect = dialect_v1(MAX_BODY_V1)

@@ -1,0 +1,302 @@
+"""A WebSocket as whole binary messages: frames out of bytes and into bytes, pings, and the two ways to close.
+
+Autobahn does the WebSocket handshake, fragmented messages, control frames and closing. In front of it stand two things
+of ours. The handshake's head is read with `core.http1` under its limits, because Autobahn reads a head of any size,
+answers refusals with a bare status line, and drops the body of a refusal that it receives. And a binary message that
+lies whole in what was read is taken out here, without Autobahn's per-frame states: that is every frame of a busy
+tunnel. Anything else is left to Autobahn. Its private names are used here, and in `idle` for what it keeps.
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+import struct
+from typing import Any, Final
+
+import txaio
+from autobahn.websocket.protocol import WebSocketProtocol
+from autobahn.websocket.xormasker import create_xor_masker  # type: ignore[attr-defined]
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from pico_twisted.core.protocol_limits import CLOSE_BUSY, CLOSE_GOING_AWAY, CLOSE_PROTOCOL
+from pico_twisted.core.rpc.frames import MAX_MESSAGE_V2
+from pico_twisted.core.rpc.session_base import SessionBase
+from pico_twisted.core.text import host_port, printable
+from pico_twisted.net.socket.options import half_close, plain_ip
+from pico_twisted.net.tunnel.parts import TunnelParts
+from pico_twisted.net.turn import NEVER
+
+log = Logger(namespace="pico_twisted.net.tunnel")
+
+CLOSE_TIMEOUT_S: Final = 2.0
+"""Seconds that a peer gets to take our close frame, or our refusal, and to close its end."""
+MAX_SMALL_MASK_BYTES: Final = 768
+"""Autobahn's masker is fast for each byte and slow to set up; up to this size one big integer is faster."""
+
+_U16 = struct.Struct(">H")
+_U64 = struct.Struct(">Q")
+_BINARY_FINAL = 0x82
+
+# Autobahn formats a line for nearly everything that it does; what matters is logged here, in our words.
+txaio.use_twisted()
+autobahn_log = txaio.make_logger()  # type: ignore[attr-defined]
+autobahn_log.set_log_level("critical")
+
+
+class Stage(enum.Enum):
+    """Where in its life a tunnel is."""
+
+    OPENING = enum.auto()  # the handshake
+    REFUSED = enum.auto()  # it was answered with an error, and the peer is to close
+    OPEN = enum.auto()  # messages are exchanged
+    CLOSING = enum.auto()  # a close frame was sent or received; input is only thrown away
+    GONE = enum.auto()  # the connection is closed
+
+
+_OPENING = Stage.OPENING
+_OPEN = Stage.OPEN
+
+
+def lay_mask(mask: bytes, data: bytes) -> bytes:
+    """Return the data with the mask laid on it, or taken off (RFC 6455 5.3)."""
+    size = len(data)
+    if size > MAX_SMALL_MASK_BYTES:
+        masked: bytes = create_xor_masker(mask, size).process(data)
+        return masked
+    pattern = mask * (size // 4 + 1)
+    number = int.from_bytes(data, "little") ^ int.from_bytes(pattern[:size], "little")
+    return number.to_bytes(size, "little")
+
+
+class WebSocketPipe(WebSocketProtocol):
+    """What is WebSocket about a tunnel, for both roles. Mixed into an Autobahn protocol, which owns the transport."""
+
+    log = autobahn_log
+
+    transport: Any  # of TCP or TLS, or a double: no interface of Twisted has all that is asked of it
+    parts: TunnelParts
+    session: SessionBase
+    CONFIG_ATTRS: list[str]  # Autobahn's: the names of a factory's options
+    peer: str
+    is_server: bool | None  # Autobahn's
+    gone: Deferred[None]
+    deadline = NEVER
+
+    _stage = _OPENING
+    _by_us = False
+    _paused = False  # the transport holds enough
+    _code: int | None = None
+    _reason = ""
+    _abort_at = NEVER
+    _pong: bytes | None = None  # the last ping that waits for the transport to take its answer
+    _partial_bytes = 0
+
+    @property
+    def has_session(self) -> bool:
+        """The handshake is over, and was not refused."""
+        return self._stage not in (_OPENING, Stage.REFUSED)
+
+    # What a subclass does
+
+    def _handshake(self, data: bytes) -> None:
+        """Bytes came before the session began."""
+        raise NotImplementedError
+
+    def _message(self, message: bytes) -> None:
+        """A whole binary message came."""
+        raise NotImplementedError
+
+    def _wake(self) -> None:
+        """Something is held of a message that has not ended, or of our output."""
+        raise NotImplementedError
+
+    def deadline_passed(self, now: float) -> None:
+        """Look at the time."""
+        raise NotImplementedError
+
+    def _end(self, *, clean: bool) -> None:
+        """The session is over, whatever the connection still does. Idempotent."""
+        raise NotImplementedError
+
+    # Input
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._stage is not _OPEN:
+            if self._stage is _OPENING:
+                self._handshake(data)
+            return  # after our close frame only the peer's would be of interest, and its closing says the same
+        self.session.last_received = self.parts.sweep.now
+        if self.data:
+            data = self.data + data
+        self.data = b""
+        if self.current_frame is not None or self.inside_message:
+            self.data = data
+            self.consumeData()
+            return
+        masked = 0x80 if self.is_server else 0
+        position = 0
+        size = len(data)
+        while size - position >= 2:
+            second = data[position + 1]
+            length = second & 0x7F
+            if data[position] != _BINARY_FINAL or second & 0x80 != masked or length == 127:
+                break
+            start = position + 2
+            if length == 126:
+                if size < start + 2:
+                    self.data = data[position:]
+                    return
+                (length,) = _U16.unpack_from(data, start)
+                start += 2
+                if length < 126:
+                    break
+            if length > self.maxMessagePayloadSize:
+                break
+            if masked:
+                mask = data[start : start + 4]
+                start += 4
+            end = start + length
+            if end > size:
+                self.data = data[position:]
+                return
+            message = data[start:end]
+            if masked:
+                message = lay_mask(mask, message)
+            position = end
+            self._message(message)
+            if self._stage is not _OPEN:
+                return
+        if position < size:
+            self.data = data[position:] if position else data
+            self.consumeData()
+
+    def onMessageBegin(self, isBinary: bool) -> None:
+        super().onMessageBegin(isBinary)
+        if not isBinary:
+            self.fail(CLOSE_PROTOCOL, "a text message")
+
+    def onMessageFrameData(self, payload: bytes) -> None:
+        self._partial_bytes += len(payload)
+        self._wake()
+        super().onMessageFrameData(payload)
+        if self._partial_bytes > MAX_MESSAGE_V2 and self.parts.budget.full:
+            self.fail(CLOSE_BUSY, "no memory for a message of this size now")
+
+    def onMessageEnd(self) -> None:
+        self._partial_bytes = 0
+        message = b"".join(self.message_data)
+        del self.message_data
+        if not self.failedByMe:
+            self._message(message)
+
+    def onPing(self, payload: bytes) -> None:
+        if self._paused:
+            self._pong = payload
+        elif self._stage is _OPEN:
+            self.sendPong(payload)
+
+    def onPong(self, payload: bytes) -> None:
+        pass
+
+    # Output
+
+    def _framed(self, messages: list[bytes]) -> bytes:
+        """Return messages as they go on the wire."""
+        bit = 0 if self.is_server else 0x80
+        pieces: list[bytes] = []
+        for message in messages:
+            size = len(message)
+            if bit:
+                mask = random.getrandbits(32).to_bytes(4, "big")
+                message = mask + lay_mask(mask, message)
+            if size < 126:
+                pieces.append(bytes((_BINARY_FINAL, bit | size)))
+            elif size < 65536:
+                pieces.append(bytes((_BINARY_FINAL, bit | 126, size >> 8, size & 255)))
+            else:
+                pieces.append(bytes((_BINARY_FINAL, bit | 127)) + _U64.pack(size))
+            pieces.append(message)
+        return b"".join(pieces)
+
+    def pauseProducing(self) -> None:
+        """The transport holds enough (IPushProducer)."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """The transport has room again (IPushProducer)."""
+        self._paused = False
+        if self._pong is not None and self._stage is _OPEN:
+            payload, self._pong = self._pong, None
+            self.sendPong(payload)
+
+    def stopProducing(self) -> None:
+        """The connection is gone (IPushProducer); `connectionLost` follows."""
+        self._paused = True
+
+    # Closing
+
+    def fail(self, code: int, reason: str) -> None:
+        """End the session with a close frame; what the peer sends from here on is thrown away.
+
+        Args:
+            code: of the close frame.
+            reason: told to the peer, and to whom it concerns here.
+        """
+        if self._stage is not _OPEN:
+            return
+        self._code = code
+        self._reason = reason
+        if not self._by_us:
+            log.warn("Session of {peer} failed: {reason}", peer=self.peer, code=code, reason=reason)
+        self.failedByMe = True
+        self.sendCloseFrame(code=code, reasonUtf8=reason.encode("utf-8")[:120] or None)
+        self._end(clean=self._by_us)
+        self._close_soon()
+        self.transport.unregisterProducer()
+        half_close(self.transport)
+
+    def _close_soon(self) -> None:
+        """Wait for the peer to close its end, not for long."""
+        self._abort_at = self.deadline = self.parts.sweep.now + CLOSE_TIMEOUT_S
+
+    def _drop(self, reason: str) -> None:
+        """Give the connection up without a word, for a reason that is told to whom it concerns here."""
+        self._reason = reason
+        self._end(clean=False)
+        self.transport.abortConnection()
+
+    def abort(self) -> None:
+        """Drop the connection without a word."""
+        self._by_us = True
+        self._drop(self._reason)
+
+    def onCloseFrame(self, code: int, reasonRaw: bytes) -> bool | None:
+        stop = super().onCloseFrame(code, reasonRaw)
+        if not self._by_us:
+            self._code = self.remoteCloseCode
+            self._reason = printable(self.remoteCloseReason or "")
+        self._end(clean=True)
+        self._close_soon()
+        if not self.is_server:
+            self.transport.loseConnection()
+        return stop
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        self._end(clean=False)
+        self.parts.sweep.discard(self)
+        opened, self._stage = self.has_session, Stage.GONE
+        if opened:
+            self.gone.callback(None)
+
+    def _onOpen(self) -> None:
+        self.onOpen()
+
+    def _fail_connection(self, code: int = CLOSE_GOING_AWAY, reason: str = "going away") -> None:
+        self.fail(code, reason)
+
+    def _peer_text(self) -> str:
+        """host:port of the other end."""
+        peer = self.transport.getPeer()
+        return host_port(plain_ip(str(getattr(peer, "host", ""))), getattr(peer, "port", ""))
