@@ -18,11 +18,11 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from pico_twisted.config import ServiceAddress
+from pico_twisted.config import ListenerConfig, ServiceAddress
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.net.agent.forwarder import Forwarder
-from pico_twisted.net.agent.pool import ServicePool
+from pico_twisted.net.agent.local_service import LocalService
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tunnel import TunnelClientFactory, TunnelParts
 from pico_twisted.net.turn import EndOfTurn, Sweep
@@ -149,42 +149,24 @@ class MemoryPath:
         clock = self._clocks["agent"]
         sweep = Sweep(clock)
         metrics = Metrics("agent")
-        pool = ServicePool(
-            reactor=None,
+        parts = TunnelParts(
             clock=clock,
             sweep=sweep,
-            address=ServiceAddress(False, "127.0.0.1", 3000),
-            limits=HeadLimits(),
-            timeout_s=30.0,
-            endpoint=_ServiceEndpoint(self, answers),
-        )
-        forwarder = Forwarder(
-            endpoint=ENDPOINT,
-            service="127.0.0.1:3000",
-            agent_id="agent-1",
-            pool=pool,
-            host=None,
-            timeout_s=30.0,
-            v1_body_bytes=1024 * 1024,
-            sweep=sweep,
-            clock=clock,
             metrics=metrics,
-            drain_requested=lambda tunnel: None,
+            budget=Budget(256 * 1024 * 1024),
+            head_limits=HeadLimits(),
+            max_calls=1000,
+            version="0.0.1",
+            end_of_turn=EndOfTurn(clock),
         )
+        config = ListenerConfig(endpoint=ENDPOINT, addr=ServiceAddress(False, "127.0.0.1", 3000), timeout=30.0)
+        endpoint = _ServiceEndpoint(self, answers)
+        service = LocalService(config, parts, agent_id="agent-1", reactor=None, endpoint=endpoint)
         factory = TunnelClientFactory(
-            TunnelParts(
-                clock=clock,
-                sweep=sweep,
-                metrics=metrics,
-                budget=Budget(256 * 1024 * 1024),
-                head_limits=HeadLimits(),
-                max_calls=1000,
-                version="0.0.1",
-                end_of_turn=EndOfTurn(clock),
-            ),
+            parts,
             url=f"ws://node:8002/pico/v1/listener/{ENDPOINT}",
             headers={"x-pico-agent-id": "agent-1", "x-pico-slot": "0", "x-pico-agent-version": "0.0.1"},
-            acceptor=forwarder,
+            acceptor=Forwarder(service, lambda tunnel: None),
             endpoint=ENDPOINT,
             agent_id="agent-1",
             slot="0",

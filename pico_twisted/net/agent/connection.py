@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import fcntl
 import socket
 import termios
@@ -22,13 +23,21 @@ from pico_twisted.net.socket.options import raw_socket, tune, writer
 from pico_twisted.net.turn import NEVER, Sweep
 
 CLOSE_S: Final = 10.0
-"""What a service gets to take our last bytes before the connection is cut."""
+"""Seconds that a service gets to take our last bytes before the connection is cut."""
 
 _PEEK: Final = socket.MSG_PEEK | socket.MSG_DONTWAIT
 _NO_BYTES: Final = bytes(4)
 
 
-class User(Protocol):
+class _Life(enum.Enum):
+    """Whether the connection serves requests. Each state leads to the later ones only."""
+
+    OPEN = enum.auto()
+    CLOSING = enum.auto()  # what was written goes out, and nothing more is of interest
+    GONE = enum.auto()
+
+
+class ConnectionUser(Protocol):
     """Who has the connection for one request."""
 
     def service_data(self, data: bytes) -> None:
@@ -47,8 +56,8 @@ class User(Protocol):
         """The connection's deadline passed."""
 
 
-class Home(Protocol):
-    """Where connections live: see `pool`."""
+class ConnectionOwner(Protocol):
+    """Who keeps connections: see `pool`."""
 
     connections: set[ServiceConnection]
 
@@ -65,26 +74,22 @@ class ServiceConnection(TwistedProtocol):
         http: reads the service's responses.
         writable: the transport takes more; else wait for `service_took`.
         write: writes to the service.
-        served: requests that it was used for before.
+        paused: it is not read.
         deadline: set by the user, or by the pool while it is idle.
     """
 
-    transport: Any  # whichever: TCP's, or TLS on it
+    transport: Any  # TCP's, or TLS on it: no interface of Twisted has all that both can do
 
-    def __init__(self, home: Home, sweep: Sweep, limits: HeadLimits) -> None:
-        self.user: User | None = None
+    def __init__(self, owner: ConnectionOwner, sweep: Sweep, limits: HeadLimits) -> None:
+        self.user: ConnectionUser | None = None
         self.http = ClientConnection(limits)
         self.writable = True
-        self.served = 0
+        self.paused = False
         self.deadline = NEVER
-        self.secure = False
-        self._home = home
+        self._owner = owner
         self._sweep = sweep
         self._socket: socket.socket | None = None
-        self._closing = False
-        self._aborted = False
-        self._paused = False
-        self._read_ended = False
+        self._life = _Life.OPEN
 
     def logPrefix(self) -> str:
         return "service"
@@ -100,20 +105,18 @@ class ServiceConnection(TwistedProtocol):
         tune(self.transport, tunnel=False)
         self.transport.registerProducer(self, True)
         self._sweep.add(self)
-        self._home.connections.add(self)
+        self._owner.connections.add(self)
 
     def dataReceived(self, data: bytes) -> None:
         user = self.user
         if user is not None:
             user.service_data(data)
-        elif not self._closing:
+        elif self._life is _Life.OPEN:
             self.abort()  # nobody asked for anything
 
     def readConnectionLost(self) -> None:
-        self._read_ended = True
-        user = self.user
-        if user is not None:
-            user.service_ended()
+        if self.user is not None:
+            self.user.service_ended()
         else:
             self.close()
 
@@ -122,16 +125,11 @@ class ServiceConnection(TwistedProtocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._sweep.discard(self)
-        self._closing = self._aborted = True
-        self._home.forget(self)
-        self._home.connections.discard(self)
-        user = self.user
-        if user is not None:
-            if self.secure and not self._read_ended and reason.check(ConnectionDone):
-                user.service_ended()  # TLS knows no half-closed connections
-                user = self.user
-            if user is not None:
-                user.service_lost()
+        self._life = _Life.GONE
+        self._owner.forget(self)
+        self._owner.connections.discard(self)
+        if self.user is not None:
+            self.user.service_lost()
 
     def pauseProducing(self) -> None:
         """The transport holds enough (IPushProducer)."""
@@ -152,10 +150,10 @@ class ServiceConnection(TwistedProtocol):
         user = self.user
         if user is not None:
             user.service_late(now)
-        elif self._closing:
-            self.abort()
-        else:
+        elif self._life is _Life.OPEN:
             self.close()
+        else:
+            self.abort()
 
     # From its user and the pool
 
@@ -182,60 +180,71 @@ class ServiceConnection(TwistedProtocol):
 
     def pause(self) -> None:
         """Read no more, until `resume`. What was read already, over TLS, still comes."""
-        self._paused = True
+        self.paused = True
         self.transport.pauseProducing()
 
     def resume(self) -> None:
         """Read on. Does nothing unless paused."""
-        if self._paused:
-            self._paused = False
+        if self.paused:
+            self.paused = False
             self.transport.resumeProducing()
 
     def end_writing(self) -> None:
         """Close our half, once what was written is out. The service may go on."""
         self.transport.unregisterProducer()
-        if self.secure:
-            self.transport.loseConnection()  # sends close_notify, and still delivers what comes
-        else:
-            self.transport.loseWriteConnection()
+        self.transport.loseWriteConnection()
 
     def close(self) -> None:
         """Close, once what was written is out. Idempotent."""
-        if self._closing:
-            return
-        self._closing = True
-        self._home.forget(self)
-        self.deadline = self._sweep.now + CLOSE_S
-        self.transport.unregisterProducer()
-        self.transport.loseConnection()
-        if self.secure and not self._aborted:
-            # Twisted's TLS would wait for the service's close_notify, which says nothing that we want to know.
-            self.transport.transport.loseConnection()
+        if self._life is _Life.OPEN:
+            self._life = _Life.CLOSING
+            self._owner.forget(self)
+            self.deadline = self._sweep.now + CLOSE_S
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
 
     def abort(self) -> None:
         """Drop the connection, and what was not written yet. The service sees a reset at once. Idempotent."""
-        if self._aborted:
-            return
-        self._closing = self._aborted = True
-        self._home.forget(self)
-        self.deadline = NEVER
-        self.transport.abortConnection()
+        if self._life is not _Life.GONE:
+            self._life = _Life.GONE
+            self._owner.forget(self)
+            self.deadline = NEVER
+            self.transport.abortConnection()
 
 
 @implementer(IHandshakeListener)
 class SecureServiceConnection(ServiceConnection):
     """A connection to an https service; `ready` fires once its certificate was found good."""
 
-    def __init__(self, home: Home, sweep: Sweep, limits: HeadLimits) -> None:
-        super().__init__(home, sweep, limits)
-        self.secure = True
+    def __init__(self, owner: ConnectionOwner, sweep: Sweep, limits: HeadLimits) -> None:
+        super().__init__(owner, sweep, limits)
         self.ready: Deferred[None] = Deferred(lambda _: self.abort())
+        self._read_ended = False
 
     def handshakeCompleted(self) -> None:
         if not self.ready.called:
             self.ready.callback(None)
 
+    def readConnectionLost(self) -> None:
+        self._read_ended = True
+        super().readConnectionLost()
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if not self.ready.called:
             self.ready.errback(reason)
+        if self.user is not None and not self._read_ended and reason.check(ConnectionDone):
+            self.user.service_ended()  # TLS knows no half-closed connections
         super().connectionLost(reason)
+
+    def end_writing(self) -> None:
+        """As of `ServiceConnection`."""
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()  # sends close_notify, and still delivers what comes
+
+    def close(self) -> None:
+        """As of `ServiceConnection`."""
+        was_open = self._life is _Life.OPEN
+        super().close()
+        if was_open and self._life is _Life.CLOSING:
+            # Twisted's TLS would wait for the service's close_notify, which says nothing that we want to know.
+            self.transport.transport.loseConnection()

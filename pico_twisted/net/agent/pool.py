@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.error import ConnectionAborted
-from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 
+from pico_twisted.config import ListenerConfig
 from pico_twisted.config.values import ServiceAddress
-from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.net.agent.connection import SecureServiceConnection, ServiceConnection
 from pico_twisted.net.socket.dialling import tcp_endpoint
 from pico_twisted.net.tls.client import client_tls
-from pico_twisted.net.turn import Sweep
+from pico_twisted.net.tunnel import TunnelParts
 
 MAX_IDLE: Final = 64
-"""Idle connections kept for one service while it has little to do: few beside its own limit of open files."""
+"""Most idle connections that are kept while a service has little to do: few beside its own limit of open files."""
 MAX_IDLE_S: Final = 55.0
-"""How long one is kept: below the 60 s or more after which most services close it, so that we are the first."""
+"""Seconds for which an idle connection is kept: below the 60 s or more after which most services close it, so that we
+are the first."""
 MAX_BUSY: Final = 1024
-"""Idle connections kept between two bursts. What a turn of the reactor brings is answered together, so of hundreds of
-connections in use all may be idle for a moment; to open them anew costs more than the requests do."""
+"""Most idle connections that are kept between two bursts. What a turn of the reactor brings is answered together, so of
+hundreds of connections in use all may be idle for a moment; to open others costs more than the requests do."""
 MAX_BUSY_S: Final = 3.0
-"""How long those beyond `MAX_IDLE` are kept. The one used last is taken first, so they are what is not needed."""
+"""Seconds for which idle connections beyond `MAX_IDLE` are kept. The one used last is taken first, so they are what is
+not needed."""
 CONNECT_TIMEOUT_S: Final = 10.0
-"""For name, connection and TLS: a service beside the agent answers in milliseconds or not at all."""
+"""Most seconds for name, connection and TLS: a service beside the agent answers in milliseconds or not at all."""
 
 _TIMEOUT = re.compile(rb"(?:^|[,; \t])timeout=([0-9]{1,6})(?:$|[,; \t])", re.IGNORECASE)
 
@@ -37,34 +40,30 @@ class ServicePool:
     """Connections to one service.
 
     Args:
+        config: of the listener.
+        parts: what all of the process shares.
         reactor: connects.
-        clock: times the attempts.
-        sweep: watches the deadlines of connections.
-        address: where the service listens.
-        limits: of the heads of its responses.
-        endpoint: how to connect, when not by `address`.
+        endpoint: how to connect, when not by the address of the configuration.
+
+    Attributes:
+        connections: all that are open, idle or not.
     """
 
     def __init__(
         self,
+        config: ListenerConfig,
+        parts: TunnelParts,
         *,
-        reactor: Any,
-        clock: IReactorTime,
-        sweep: Sweep,
-        address: ServiceAddress,
-        limits: HeadLimits,
-        timeout_s: float,
+        reactor: Any,  # as of `tcp_endpoint`
         endpoint: IStreamClientEndpoint | None = None,
     ) -> None:
         self.connections: set[ServiceConnection] = set()
-        """All that are open, idle or not."""
-        self._clock = clock
-        self._sweep = sweep
-        self._limits = limits
-        self._secure = address.https
-        self._timeout_s = min(timeout_s, CONNECT_TIMEOUT_S)
-        self._endpoint = _endpoint(reactor, address, self._timeout_s) if endpoint is None else endpoint
-        self._factory = Factory.forProtocol(self._make)
+        self._clock = parts.clock
+        self._sweep = parts.sweep
+        self._timeout_s = min(config.timeout, CONNECT_TIMEOUT_S)
+        self._endpoint = _endpoint(reactor, config.addr, self._timeout_s) if endpoint is None else endpoint
+        make = SecureServiceConnection if config.addr.https else ServiceConnection
+        self._factory = Factory.forProtocol(functools.partial(make, self, parts.sweep, parts.head_limits))
         self._factory.noisy = False
         self._idle: dict[ServiceConnection, None] = {}
         self._closed = False
@@ -100,7 +99,6 @@ class ServicePool:
             return
         if len(self._idle) >= MAX_IDLE:
             idle_s = min(idle_s, MAX_BUSY_S)
-        connection.served += 1
         connection.deadline = self._sweep.now + idle_s
         self._idle[connection] = None
 
@@ -123,17 +121,14 @@ class ServicePool:
                 connection.abort()
 
     async def _open(self) -> ServiceConnection:
-        connection: Any = await self._endpoint.connect(self._factory)
+        connection = await self._endpoint.connect(self._factory)
+        assert isinstance(connection, ServiceConnection)
         if isinstance(connection, SecureServiceConnection):
             await connection.ready
         if self._closed:
             connection.abort()
             raise ConnectionAborted
         return connection
-
-    def _make(self) -> ServiceConnection:
-        make = SecureServiceConnection if self._secure else ServiceConnection
-        return make(self, self._sweep, self._limits)
 
 
 def _idle_s(hint: bytes) -> float:

@@ -21,7 +21,8 @@ from pico_twisted.net.agent.connector import DialParts
 from pico_twisted.net.agent.dial_throttle import DialThrottle
 from pico_twisted.net.agent.forwarder import Forwarder
 from pico_twisted.net.agent.listener_connections import ListenerConnections
-from pico_twisted.net.agent.pool import ServicePool
+from pico_twisted.net.agent.local_service import LocalService
+from pico_twisted.net.interfaces import ITunnel
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tunnel import TunnelClientProtocol, TunnelParts, connect_tunnel
 from pico_twisted.net.turn import EndOfTurn, Sweep
@@ -68,8 +69,7 @@ class Listener:
 
     config: ListenerConfig
     connections: ListenerConnections
-    forwarder: Forwarder
-    pool: ServicePool
+    service: LocalService
 
 
 class AgentService(Service):
@@ -145,32 +145,12 @@ class AgentService(Service):
         sweep.each(self._measure)
 
     def _listener(self, index: int, config: ListenerConfig) -> Listener:
-        limits = self._config.limits
-        pool = ServicePool(
-            reactor=self._reactor,
-            clock=self._clock,
-            sweep=self._sweep,
-            address=config.addr,
-            limits=self._limits,
-            timeout_s=config.timeout,
-        )
+        service = LocalService(config, self._parts, agent_id=self.agent_id, reactor=self._reactor)
 
-        def drain_requested(tunnel: object) -> None:
+        def drain_requested(tunnel: ITunnel) -> None:
             connections.drain_requested(tunnel)
 
-        forwarder = Forwarder(
-            endpoint=config.endpoint,
-            service=str(config.addr),
-            agent_id=self.agent_id,
-            pool=pool,
-            host=config.addr.host_header.encode("ascii") if config.rewrite_host else None,
-            timeout_s=config.timeout,
-            v1_body_bytes=limits.v1_body_bytes,
-            sweep=self._sweep,
-            clock=self._clock,
-            metrics=self._metrics,
-            drain_requested=drain_requested,
-        )
+        forwarder = Forwarder(service, drain_requested)
         connections = ListenerConnections(
             self._dialling,
             endpoint=config.endpoint,
@@ -179,7 +159,7 @@ class AgentService(Service):
             connect=functools.partial(self._connect, config, forwarder),
             changed=self._changed,
         )
-        return Listener(config=config, connections=connections, forwarder=forwarder, pool=pool)
+        return Listener(config=config, connections=connections, service=service)
 
     def _connect(
         self, config: ListenerConfig, forwarder: Forwarder, url: str, slot: str, elsewhere: Sequence[str]
@@ -240,7 +220,7 @@ class AgentService(Service):
         """Cut everything at once: a second signal."""
         for listener in self.listeners:
             listener.connections.abort()
-            listener.pool.close()
+            listener.service.pool.close()
 
     async def _stop(self) -> None:
         if self.calls_in_flight():
@@ -285,7 +265,7 @@ class AgentService(Service):
 
     def calls_in_flight(self) -> int:
         """Calls that are being served."""
-        return sum(len(listener.forwarder.exchanges) for listener in self.listeners)
+        return sum(len(listener.service.calls) for listener in self.listeners)
 
     def _registered_count(self) -> int:
         return sum(bool(listener.connections.current) for listener in self.listeners)
@@ -294,7 +274,7 @@ class AgentService(Service):
         return sum(len(listener.connections.sessions) for listener in self.listeners)
 
     def _connection_count(self) -> int:
-        return sum(len(listener.pool.connections) for listener in self.listeners)
+        return sum(len(listener.service.pool.connections) for listener in self.listeners)
 
     def _changed(self) -> None:
         if not self.first_session.called and self._session_count():
@@ -312,8 +292,8 @@ class AgentService(Service):
     def _measure(self, now: float) -> None:
         held = 0
         for listener in self.listeners:
-            if listener.forwarder.exchanges:
-                held += listener.forwarder.held_bytes()
+            if listener.service.calls:
+                held += listener.service.held_bytes()
             held += listener.connections.held_bytes()
         self._budget.measure(held)
         for listener in self.listeners[self._turn :: LOOK_TURNS]:

@@ -13,7 +13,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pico_twisted.config import ServiceAddress
+from pico_twisted.config import ListenerConfig, ServiceAddress
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc import session_base as rpc
 from pico_twisted.core.rpc.budget import Budget
@@ -22,9 +22,9 @@ from pico_twisted.core.rpc.dialect import V2
 from pico_twisted.core.rpc.frames import HTTP, MAX_BODY_V1
 from pico_twisted.core.rpc.v1 import dialect_v1
 from pico_twisted.net.agent.forwarder import Forwarder
-from pico_twisted.net.agent.pool import ServicePool
+from pico_twisted.net.agent.local_service import LocalService
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.tunnel import Closed
+from pico_twisted.net.tunnel import Closed, TunnelParts
 from pico_twisted.net.turn import Sweep
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -42,9 +42,9 @@ class FakeTunnel:
     rtt_s = 0.0
     call_count = 0
 
-    def __init__(self, acceptor: Any, version: int = 2) -> None:
+    def __init__(self, acceptor: Any, version: int = 2, v1_body_bytes: int = MAX_BODY_V1) -> None:
         self.version = version
-        self.dialect = V2 if version == 2 else dialect_v1(MAX_BODY_V1)
+        self.dialect = V2 if version == 2 else dialect_v1(v1_body_bytes)
         self.acceptor = acceptor
         self.closed: Deferred[Closed] = Deferred()
         self.requests: dict[Call, Request] = {}
@@ -293,41 +293,53 @@ class FakeEndpoint:
         return protocol
 
 
+def listener_config(
+    address: ServiceAddress | None = None, *, rewrite_host: bool = False, timeout_s: float = 30.0
+) -> ListenerConfig:
+    """The configuration of a listener."""
+    return ListenerConfig(
+        endpoint="web",
+        addr=address or ServiceAddress(False, "127.0.0.1", 3000),
+        timeout=timeout_s,
+        rewrite_host=rewrite_host,
+    )
+
+
+def tunnel_parts(clock: Any, sweep: Sweep, metrics: Metrics) -> TunnelParts:
+    """What a process shares."""
+    return TunnelParts(
+        clock=clock,
+        sweep=sweep,
+        metrics=metrics,
+        budget=Budget(2**30),
+        head_limits=HeadLimits(),
+        max_calls=10_000,
+        version="0.0.1",
+    )
+
+
 class Bench:
     """A forwarder between a tunnel of the test and a service of the test."""
 
     def __init__(
-        self, version: int = 2, *, host: bytes | None = None, timeout_s: float = 30.0, v1_body_bytes: int = 1 << 20
+        self, version: int = 2, *, rewrite_host: bool = False, timeout_s: float = 30.0, v1_body_bytes: int = 1 << 20
     ) -> None:
         self.clock = Clock()
         self.sweep = Sweep(self.clock)
         self.sweep.start()
         self.metrics = Metrics("agent")
         self.service = FakeEndpoint()
-        self.pool = ServicePool(
+        self.local = LocalService(
+            listener_config(rewrite_host=rewrite_host, timeout_s=timeout_s),
+            tunnel_parts(self.clock, self.sweep, self.metrics),
+            agent_id="agent-1",
             reactor=None,
-            clock=self.clock,
-            sweep=self.sweep,
-            address=ServiceAddress(False, "127.0.0.1", 3000),
-            limits=HeadLimits(),
-            timeout_s=timeout_s,
             endpoint=self.service,
         )
+        self.pool = self.local.pool
         self.drains: list[object] = []
-        self.forwarder = Forwarder(
-            endpoint="web",
-            service="127.0.0.1:3000",
-            agent_id="agent-1",
-            pool=self.pool,
-            host=host,
-            timeout_s=timeout_s,
-            v1_body_bytes=v1_body_bytes,
-            sweep=self.sweep,
-            clock=self.clock,
-            metrics=self.metrics,
-            drain_requested=self.drains.append,
-        )
-        self.tunnel = FakeTunnel(self.forwarder, version)
+        self.forwarder = Forwarder(self.local, self.drains.append)
+        self.tunnel = FakeTunnel(self.forwarder, version, v1_body_bytes)
 
     def get(self, target: bytes = b"/", extra: bytes = b"", method: bytes = b"GET", **options: Any) -> Request:
         """A request without a body."""
@@ -353,6 +365,4 @@ class Bench:
 
     def nothing_is_left(self) -> bool:
         """No call is being served, on either side."""
-        return (
-            not self.forwarder.exchanges and not self.tunnel.ours.call_count() and not self.tunnel.theirs.call_count()
-        )
+        return not self.local.calls and not self.tunnel.ours.call_count() and not self.tunnel.theirs.call_count()

@@ -25,7 +25,7 @@ def test_a_small_request_is_one_write_and_its_answer_one_frame() -> None:
 
 def test_one_connection_serves_requests_one_after_the_other() -> None:
     """A connection is kept and used again, with its own Host when the listener rewrites it."""
-    bench = Bench(host=b"127.0.0.1:3000")
+    bench = Bench(rewrite_host=True)
     for number in range(5):
         request = bench.get(b"/%d" % number)
         assert bench.service.last.taken().startswith(b"GET /%d HTTP/1.1\r\nHost: 127.0.0.1:3000\r\n" % number)
@@ -320,7 +320,7 @@ def test_a_caller_that_leaves_drops_the_connection_at_once(moment: str, how: str
         assert bench.service.cancelled == 1
     else:
         assert bench.service.last.aborted
-    assert not bench.forwarder.exchanges
+    assert not bench.local.calls
     assert not bench.pool.connections
 
 
@@ -468,10 +468,10 @@ def test_v1_responses_have_a_limit() -> None:
     bench = Bench(1, v1_body_bytes=1000)
     request = bench.get()
     bench.service.last.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n" + b"x" * 1000)
-    assert not request.frames and bench.forwarder.held_bytes() == 1000
+    assert not request.frames and bench.local.held_bytes() == 1000
     bench.service.last.answer(b"x")
     assert request.status == 502 and request.error == "agent-1; body-too-large"
-    assert bench.service.last.aborted and bench.forwarder.held_bytes() == 0
+    assert bench.service.last.aborted and bench.local.held_bytes() == 0
     whole = bench.get()
     bench.service.last.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n" + b"x" * 1001)
     assert whole.error == "agent-1; body-too-large"

@@ -19,13 +19,12 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
 from twisted.internet.task import deferLater
 
 from pico_twisted.config import ServiceAddress
-from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.net.agent.forwarder import Forwarder
-from pico_twisted.net.agent.pool import ServicePool
+from pico_twisted.net.agent.local_service import LocalService
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tls.client import client_tls
 from pico_twisted.net.turn import Sweep
-from tests.net.agent.agent_fakes import FakeTunnel, Request
+from tests.net.agent.agent_fakes import FakeTunnel, Request, listener_config, tunnel_parts
 from tools.stage.certificates import Authority
 
 reactor: Any = installed_reactor
@@ -176,28 +175,15 @@ class Bench:
         self.sweep = Sweep(reactor, 0.02)
         self.sweep.start()
         self.metrics = Metrics("agent")
-        self.pool = ServicePool(
+        self.local = LocalService(
+            listener_config(address, timeout_s=timeout_s),
+            tunnel_parts(reactor, self.sweep, self.metrics),
+            agent_id="agent-1",
             reactor=reactor,
-            clock=reactor,
-            sweep=self.sweep,
-            address=address,
-            limits=HeadLimits(),
-            timeout_s=timeout_s,
             endpoint=endpoint,
         )
-        self.forwarder = Forwarder(
-            endpoint="web",
-            service=str(address),
-            agent_id="agent-1",
-            pool=self.pool,
-            host=None,
-            timeout_s=timeout_s,
-            v1_body_bytes=1 << 20,
-            sweep=self.sweep,
-            clock=reactor,
-            metrics=self.metrics,
-            drain_requested=lambda tunnel: None,
-        )
+        self.pool = self.local.pool
+        self.forwarder = Forwarder(self.local, lambda tunnel: None)
         self.tunnel = FakeTunnel(self.forwarder)
 
     def request(self, line: bytes, extra: bytes = b"", more: bool = False, *, greedy: bool = True) -> Request:
@@ -465,7 +451,7 @@ async def test_a_hundred_upgraded_calls_and_requests_beside_them(bench: Bench, s
     for request, client in calls:
         request.send(b"", more=False)
         client.sock.close()
-    await until(lambda: not bench.forwarder.exchanges)
+    await until(lambda: not bench.local.calls)
 
 
 # TLS

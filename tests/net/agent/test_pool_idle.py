@@ -10,12 +10,12 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from pico_twisted.config import ServiceAddress
-from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.net.agent.connection import ServiceConnection
 from pico_twisted.net.agent.pool import MAX_BUSY, MAX_BUSY_S, MAX_IDLE, MAX_IDLE_S, ServicePool
+from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.turn import INTERVAL_S, Sweep
 from tests.doubles.transport import MemoryTransport
+from tests.net.agent.agent_fakes import listener_config, tunnel_parts
 
 
 @implementer(IStreamClientEndpoint)
@@ -42,15 +42,8 @@ def pool(clock: Clock) -> ServicePool:
     """Of a service that takes every connection."""
     sweep = Sweep(clock)
     sweep.start()
-    return ServicePool(
-        reactor=None,
-        clock=clock,
-        sweep=sweep,
-        address=ServiceAddress(False, "127.0.0.1", 3000),
-        limits=HeadLimits(),
-        timeout_s=30.0,
-        endpoint=Service(clock),
-    )
+    parts = tunnel_parts(clock, sweep, Metrics("agent"))
+    return ServicePool(listener_config(), parts, reactor=None, endpoint=Service(clock))
 
 
 def opened(pool: ServicePool, count: int) -> list[ServiceConnection]:

@@ -203,7 +203,7 @@ class World:
         for agent in self.agents:
             agent.abort()
             await agent.stopService()
-            await until(lambda agent=agent: not any(one.pool.connections for one in agent.listeners))  # type: ignore[misc]
+            await until(lambda agent=agent: not any(one.service.pool.connections for one in agent.listeners))  # type: ignore[misc]
         for node in self.nodes:
             await node.stop()
         await self.echo_port.stopListening()

@@ -1,0 +1,128 @@
+"""A call that a local service serves: what is the same before an upgrade and behind it, and how the call ends."""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+from pico_twisted.core.agent.service_request import ServiceRequest
+from pico_twisted.core.agent.service_response import ServiceResponse
+from pico_twisted.core.rpc.call import Call
+from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
+from pico_twisted.net.agent.connection import ServiceConnection
+from pico_twisted.net.agent.local_service import LocalService
+from pico_twisted.net.interfaces import ICallee
+from pico_twisted.net.routing.linger import Linger
+
+CLIENT_LEFT: Final = 499
+"""Status that a call is counted with which its caller gave up."""
+
+
+class Stage(enum.Enum):
+    """Where in its life a call is. Each leads to the next ones or to OVER; a retry leads back from AWAITING."""
+
+    OPENING = enum.auto()  # no connection to the service yet
+    AWAITING = enum.auto()  # nothing of the final response was sent to the caller
+    ANSWERING = enum.auto()  # its body is coming
+    UPGRADED = enum.auto()  # raw bytes both ways
+    HALF_UPGRADED = enum.auto()  # raw bytes to the service, which has closed its half
+    LINGERING = enum.auto()  # the response has ended, the request has not, and goes nowhere
+    OVER = enum.auto()
+
+
+class ServedCall:
+    """What an `Exchange` and an `UpgradedCall` share. Each fills these attributes itself.
+
+    Attributes:
+        _owed: payload that came, and was not taken by the service's transport yet.
+        _status: what the call is counted with.
+    """
+
+    __slots__ = (
+        "_call",
+        "_connection",
+        "_lingering",
+        "_owed",
+        "_request",
+        "_response",
+        "_service",
+        "_stage",
+        "_started",
+        "_status",
+        "_tunnel",
+    )
+
+    _service: LocalService
+    _tunnel: ICallee
+    _call: Call
+    _connection: ServiceConnection | None
+    _stage: Stage
+    _request: ServiceRequest
+    _response: ServiceResponse
+    _owed: int
+    _status: int
+    _started: float
+    _lingering: Linger | None
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the response that are kept from the caller."""
+        return 0
+
+    def reset(self, code: str, text: str) -> None:
+        """The caller gave up, or broke the protocol (ICallReceiver)."""
+        self._drop(CLIENT_LEFT)
+
+    def lost(self) -> None:
+        """The session ended (ICallReceiver)."""
+        self._drop(CLIENT_LEFT)
+
+    def _send(self, connection: ServiceConnection, data: bytes) -> None:
+        """Send on what the service said, and read no more of it than the caller takes."""
+        self._tunnel.send(self._call, data, True)
+        if self._call.queued > SEND_HIGH_BYTES:
+            connection.pause()
+
+    def _give_up(self, code: str, text: str = "") -> None:
+        """Reset the call."""
+        if self._stage is not Stage.OVER:
+            self._tunnel.reset(self._call, code, text)
+            self._drop(502)
+
+    def _drop(self, status: int) -> None:
+        """Nobody wants the response any more: let the service know."""
+        if self._stage is not Stage.LINGERING:
+            self._status = status
+        self._cut()
+        self._over()
+
+    def _cut(self) -> None:
+        """Drop the connection to the service, if there is one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.user = None
+            connection.abort()
+
+    def _linger(self, patience_s: float) -> None:
+        """The caller need not go on, and is told so unless it ends its stream in that time."""
+        self._stage = Stage.LINGERING
+        self._lingering = Linger(self._service.sweep, self._tunnel, self._call, patience_s, self._over)
+        self._lingering.begin()
+
+    def _over(self) -> None:
+        if self._stage is Stage.OVER:
+            return
+        self._stage = Stage.OVER
+        if self._lingering is not None:
+            self._lingering.end()
+        self._call.receiver = None  # no cycle is left for the collector
+        service = self._service
+        request = self._request
+        service.calls.discard(self)
+        service.metrics.request_done(
+            request.method,
+            self._status,
+            service.seconds() - self._started,
+            request.body_bytes,
+            self._response.body_bytes,
+        )

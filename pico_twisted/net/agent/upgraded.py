@@ -1,0 +1,114 @@
+"""A call behind its 101: raw bytes between the caller and the service, until both have ended. No timer runs."""
+
+from __future__ import annotations
+
+from zope.interface import implementer
+
+from pico_twisted.core.agent.service_request import ENDED
+from pico_twisted.core.rpc.frames import FAILED
+from pico_twisted.net.agent.connection import ServiceConnection
+from pico_twisted.net.agent.served_call import ServedCall, Stage
+from pico_twisted.net.interfaces import ICallReceiver
+from pico_twisted.net.turn import NEVER
+
+_UPGRADED = Stage.UPGRADED
+_HALF_UPGRADED = Stage.HALF_UPGRADED
+
+
+@implementer(ICallReceiver)
+class UpgradedCall(ServedCall):
+    """Passes the bytes of one call on.
+
+    Args:
+        before: the call so far, which is not to be used any more.
+        connection: to the service.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, before: ServedCall, connection: ServiceConnection) -> None:
+        self._service = before._service
+        self._tunnel = before._tunnel
+        self._call = before._call
+        self._request = before._request
+        self._response = before._response
+        self._owed = before._owed
+        self._started = before._started
+        self._connection = connection
+        self._lingering = None
+        self._stage = _UPGRADED
+        self._status = 101
+
+    def begin(self, data: bytes) -> None:
+        """Begin with the 101 and what was read behind it."""
+        connection = self._connection
+        assert connection is not None
+        connection.deadline = NEVER
+        self._send(connection, data)
+        if self._request.body is ENDED and self._connection is connection:
+            connection.end_writing()
+
+    def frame(self, payload: bytes, more: bool) -> None:
+        """Bytes for the service (ICallReceiver)."""
+        connection = self._connection
+        if connection is None:
+            if not more:
+                self._over()
+            return
+        request = self._request
+        request.body_bytes += len(payload)
+        if not more:
+            request.body = ENDED
+        self._owed += len(payload)
+        if payload:
+            connection.write(payload)
+        if connection.writable:
+            self.service_took()
+        if not more:
+            if self._stage is _HALF_UPGRADED:
+                self._leave(connection)
+            else:
+                connection.end_writing()
+
+    def drained(self) -> None:
+        """What was queued for the caller has gone (ICallReceiver)."""
+        if self._connection is not None:
+            self._connection.resume()
+
+    def service_took(self) -> None:
+        """The service's transport wrote what it had."""
+        owed, self._owed = self._owed, 0
+        self._tunnel.consumed(self._call, owed)
+
+    def service_data(self, data: bytes) -> None:
+        """Bytes for the caller."""
+        connection = self._connection
+        assert connection is not None
+        self._response.body_bytes += len(data)
+        self._send(connection, data)
+
+    def service_ended(self) -> None:
+        """The service closed its half of the connection."""
+        connection = self._connection
+        assert connection is not None
+        self._stage = _HALF_UPGRADED
+        self._tunnel.send(self._call, b"", False)
+        if self._request.body is ENDED:
+            self._leave(connection)
+
+    def service_lost(self) -> None:
+        """The connection is gone."""
+        self._cut()
+        if self._stage is _HALF_UPGRADED:
+            self._linger(0.0)
+        else:
+            self._give_up(FAILED, "the service broke the connection")
+
+    def service_late(self, now: float) -> None:
+        """There is no deadline."""
+
+    def _leave(self, connection: ServiceConnection) -> None:
+        self._connection = None
+        connection.user = None
+        connection.close()
+        self._over()
