@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pico_twisted.net.tls.server import ServerContext, server_context
-from tests.net.tls.tls_port import Made, make
+from tools.stage.certificates import Made, make
 
 
 @pytest.fixture(scope="module")

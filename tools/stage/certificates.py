@@ -1,4 +1,4 @@
-"""An authority of our own and the certificates it signs."""
+"""Certificates of our own: made and signed here, and written as PEM files."""
 
 from __future__ import annotations
 
@@ -24,8 +24,77 @@ class Pair:
     key: Path
 
 
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A certificate with its key, in memory and as PEM files."""
+
+    cert: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+    cert_file: str
+    key_file: str
+
+    @property
+    def pem(self) -> bytes:
+        """The certificate alone."""
+        return self.cert.public_bytes(serialization.Encoding.PEM)
+
+    @property
+    def pair(self) -> Pair:
+        """Its files."""
+        return Pair(Path(self.cert_file), Path(self.key_file))
+
+
+def make(
+    directory: Path,
+    name: str,
+    *,
+    issuer: Made | None = None,
+    names: tuple[str, ...] = ("localhost", "127.0.0.1"),
+    authority: bool = False,
+    days: tuple[int, int] = (-1, 7),
+) -> Made:
+    """Make a certificate, and write it with its issuer's chain behind it.
+
+    Args:
+        directory: where its files go; older ones of the same name are overwritten.
+        name: of the certificate and of its files.
+        issuer: who signs it; None for itself.
+        names: hosts and addresses that it is for.
+        authority: it may sign others.
+        days: from today, when its time begins and ends.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.UTC)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    signing = issuer.key if issuer else key
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.cert.subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now + datetime.timedelta(days=days[0]))
+        .not_valid_after(now + datetime.timedelta(days=days[1]))
+        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key()), critical=False)
+    )
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName([_alternative(n) for n in names]), critical=False)
+    if authority:
+        may_sign = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
+        builder = builder.add_extension(may_sign, critical=True)
+    else:
+        builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+    cert = builder.sign(signing, hashes.SHA256())
+    above = Path(issuer.cert_file).read_bytes() if issuer else b""
+    cert_file, key_file = directory / f"{name}.pem", directory / f"{name}.key"
+    key_file.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    made = Made(cert=cert, key=key, cert_file=str(cert_file), key_file=str(key_file))
+    cert_file.write_bytes(made.pem + above)
+    return made
 
 
 def _alternative(name: str) -> x509.GeneralName:
@@ -45,63 +114,15 @@ class Authority:
 
     def __init__(self, directory: Path, name: str = "authority") -> None:
         self._directory = directory
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        now = datetime.datetime.now(datetime.UTC)
-        self._cert = (
-            x509.CertificateBuilder()
-            .subject_name(_name(f"pico test {name}"))
-            .issuer_name(_name(f"pico test {name}"))
-            .public_key(self._key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=7))
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
-            .add_extension(
-                x509.KeyUsage(
-                    digital_signature=True,
-                    key_cert_sign=True,
-                    crl_sign=True,
-                    content_commitment=False,
-                    key_encipherment=False,
-                    data_encipherment=False,
-                    key_agreement=False,
-                    encipher_only=False,
-                    decipher_only=False,
-                ),
-                critical=True,
-            )
-            .sign(self._key, hashes.SHA256())
-        )
-        self.ca = directory / f"{name}.pem"
-        self.ca.write_bytes(self._cert.public_bytes(serialization.Encoding.PEM))
+        self._made = make(directory, name, names=(), authority=True)
+        self.ca = Path(self._made.cert_file)
 
-    def issue(self, file_name: str, names: tuple[str, ...] = DEFAULT_NAMES) -> Pair:
-        """A server certificate for some host names and addresses; overwrites an older one of the same file name."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        now = datetime.datetime.now(datetime.UTC)
-        cert = (
-            x509.CertificateBuilder()
-            .subject_name(_name(names[0]))
-            .issuer_name(self._cert.subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=7))
-            .add_extension(x509.SubjectAlternativeName([_alternative(name) for name in names]), critical=False)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
-            .sign(self._key, hashes.SHA256())
-        )
-        pair = Pair(self._directory / f"{file_name}.pem", self._directory / f"{file_name}.key")
-        pair.cert.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
-        pair.key.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        return pair
+    def issue(self, name: str, names: tuple[str, ...] = DEFAULT_NAMES) -> Pair:
+        """A server certificate for some host names and addresses; overwrites an older one of the
+        same name. The authority is not in its file."""
+        made = make(self._directory, name, issuer=self._made, names=names)
+        made.pair.cert.write_bytes(made.pem)
+        return made.pair
 
     def client_context(self) -> ssl.SSLContext:
         """What a client needs to trust this authority."""

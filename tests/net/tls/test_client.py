@@ -20,7 +20,8 @@ from twisted.python.failure import Failure
 
 from pico_twisted.net.tls.client import RefusedCertificateError, client_tls, explain_tls
 from pico_twisted.net.tls.server import ServerContext, UnusableCertificateError, server_context
-from tests.net.tls.tls_port import DEADLINE_S, Made, Port, in_reactor, make, reactor
+from tests.net.tls.tls_port import DEADLINE_S, Port, in_reactor, reactor
+from tools.stage.certificates import Made, make
 
 # The other side.
 
@@ -145,7 +146,7 @@ class TestConnecting:
             ),
         }
         lonely = make(tmp_path, "lonely", issuer=stranger)
-        (tmp_path / "lonely.crt").write_bytes(lonely.pem)
+        Path(lonely.cert_file).write_bytes(lonely.pem)
         cases["incomplete chain"] = (lonely, "localhost", r"not known here \(stranger authority\)")
         for made, name, words in cases.values():
             port = Port(server_context(made.cert_file, made.key_file))

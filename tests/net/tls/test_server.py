@@ -18,7 +18,8 @@ from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.threads import deferToThread
 
 from pico_twisted.net.tls.server import ServerContext, UnusableCertificateError, server_context
-from tests.net.tls.tls_port import Made, Port, Served, dial, in_reactor, make, until
+from tests.net.tls.tls_port import Port, Served, dial, in_reactor, until
+from tools.stage.certificates import Made, make
 
 T = TypeVar("T")
 

@@ -1,21 +1,13 @@
-"""Certificates, a TLS port and a client, for the tests of TLS."""
+"""A TLS port and a client, for the tests of TLS."""
 
 from __future__ import annotations
 
-import datetime
 import functools
-import ipaddress
 import socket
 from collections.abc import Callable, Coroutine, Iterator
-from pathlib import Path
 from typing import Any, ParamSpec
 
-import attrs
 import pytest_twisted
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -47,67 +39,6 @@ def _generator(run: Callable[P, Deferred[None]]) -> Callable[P, Iterator[Deferre
         yield run(*args, **kwargs)
 
     return generator
-
-
-# Certificates.
-
-
-@attrs.frozen(kw_only=True)
-class Made:
-    """A certificate with its key, in memory and as PEM files."""
-
-    cert: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
-    cert_file: str
-    key_file: str
-
-    @property
-    def pem(self) -> bytes:
-        """The certificate alone."""
-        return self.cert.public_bytes(serialization.Encoding.PEM)
-
-
-def make(
-    directory: Path,
-    name: str,
-    *,
-    issuer: Made | None = None,
-    names: tuple[str, ...] = ("localhost", "127.0.0.1"),
-    authority: bool = False,
-    days: tuple[int, int] = (-1, 7),
-) -> Made:
-    """Make a certificate, self-signed unless it has an issuer, and write it with its issuer's chain behind it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    now = datetime.datetime.now(datetime.UTC)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.cert.subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now + datetime.timedelta(days=days[0]))
-        .not_valid_after(now + datetime.timedelta(days=days[1]))
-        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-    )
-    if names:
-        builder = builder.add_extension(x509.SubjectAlternativeName([_alternative(n) for n in names]), critical=False)
-    cert = builder.sign(issuer.key if issuer else key, hashes.SHA256())
-    above = Path(issuer.cert_file).read_bytes() if issuer else b""
-    cert_file, key_file = directory / f"{name}.crt", directory / f"{name}.key"
-    key_file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    made = Made(cert=cert, key=key, cert_file=str(cert_file), key_file=str(key_file))
-    cert_file.write_bytes(made.pem + above)
-    return made
-
-
-def _alternative(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
 
 
 # A port.
