@@ -146,7 +146,7 @@ class TestConnecting:
             ),
         }
         lonely = make(tmp_path, "lonely", issuer=stranger)
-        Path(lonely.cert_file).write_bytes(lonely.pem)
+        lonely.pair.cert.write_bytes(lonely.pem)
         cases["incomplete chain"] = (lonely, "localhost", r"not known here \(stranger authority\)")
         for made, name, words in cases.values():
             port = Port(server_context(made.cert_file, made.key_file))
