@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from pico_twisted.ctl.client import AdminPort
 
 F = TypeVar("F", bound=Callable[..., Any])  # a command, whatever its parameters
-T = TypeVar("T")
 
 ADMIN: Final = "PICO_ADMIN"
 """The name of the environment's variable for the admin port's URL."""
@@ -25,65 +24,39 @@ DEFAULT_TIMEOUT_S: Final = 10.0
 _KEY: Final = "pico_twisted.ctl."
 
 
-class Text(click.ParamType, Generic[T]):  # type: ignore[type-arg]  # generic only in newer versions of click
+class Text(click.ParamType):  # type: ignore[type-arg]  # generic only in newer versions of click
     """An option whose text is read as the configuration reads such a value, once it is given.
 
     Args:
-        read: the value of a text, or raises `Unfit`; it imports what it needs.
+        kind: the kind of the value, of the module `config.kinds`, which is imported for it.
     """
 
     name = "text"
 
-    def __init__(self, read: Callable[[str], T]) -> None:
-        self._read = read
+    def __init__(self, kind: Callable[[Any], Any]) -> None:  # the module has no type of its own
+        self._kind = kind
 
-    def convert(self, value: str | T, param: click.Parameter | None, ctx: click.Context | None) -> T:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
         """The value of what was given (called by click)."""
         if not isinstance(value, str):
             return value
+        from pico_twisted.config import kinds
         from pico_twisted.config.faults import Unfit
 
         try:
-            return self._read(value)
+            return self._kind(kinds).parse(value)
         except Unfit as misfit:
             self.fail(str(misfit), param, ctx)
 
 
-def count(least: int, most: int) -> Text[int]:
+def count(least: int, most: int) -> Text:
     """An option that is a whole number, within these bounds."""
-
-    def read(text: str) -> int:
-        from pico_twisted.config import kinds
-
-        return kinds.count(least=least, most=most).parse(text) or 0
-
-    return Text(read)
+    return Text(lambda kinds: kinds.count(least=least, most=most))
 
 
-def duration(least_s: float, most_s: float) -> Text[float]:
+def duration(least_s: float, most_s: float) -> Text:
     """An option that is a time, within these bounds in seconds."""
-
-    def read(text: str) -> float:
-        from pico_twisted.config import kinds
-
-        seconds = kinds.duration(least_s=least_s, most_s=most_s).parse(text)
-        assert seconds is not None
-        return seconds
-
-    return Text(read)
-
-
-def size(most_bytes: int) -> Text[int]:
-    """An option that is a number of bytes, and at most so many."""
-
-    def read(text: str) -> int:
-        from pico_twisted.config import kinds
-
-        count = kinds.size(least=0, most=most_bytes).parse(text)
-        assert count is not None
-        return count
-
-    return Text(read)
+    return Text(lambda kinds: kinds.duration(least_s=least_s, most_s=most_s))
 
 
 def _keep(context: click.Context, option: click.Parameter, value: object) -> None:

@@ -23,7 +23,7 @@ from pico_twisted.ctl.bench.plan import (
     BenchPlan,
 )
 from pico_twisted.ctl.exits import NO, emit, end
-from pico_twisted.ctl.options import Text, count, duration, size, wants_json
+from pico_twisted.ctl.options import Text, count, duration, wants_json
 
 MAX_REQUESTS: Final = 1_000_000_000
 """The requests that one bench may make."""
@@ -33,21 +33,18 @@ DURATION_S: Final = 10.0
 """The seconds of a measurement for which nothing was said."""
 MAX_TIMEOUT_S: Final = 600.0
 """The seconds that may be waited for one request."""
+_SIZE: Final = Text(lambda kinds: kinds.size(least=0, most=MAX_BODY_BYTES))
 
 
-def _proxy_url(text: str) -> str:
+def _proxy_urls(context: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
     from pico_twisted.ctl.client import read_url
 
-    return read_url(text, "--proxy")
+    return tuple(read_url(text, "--proxy") for text in texts)
 
 
-def _upstream_url(text: str) -> str:
-    from pico_twisted.config import kinds
-
-    return kinds.NODE_URL.parse(text) or ""
-
-
-def _token(file: str) -> str:
+def _token(context: click.Context, option: click.Parameter, file: str | None) -> str:
+    if file is None:
+        return ""
     try:
         with open(file, encoding="ascii") as opened:
             token = opened.read().strip()
@@ -69,15 +66,15 @@ class _Rate(click.FloatRange):
 
 @click.command(short_help="Measure a cluster under load.")
 @click.option(
-    "--proxy", "proxies", type=Text(_proxy_url), metavar="URL", multiple=True, default=("http://localhost:8000",),
+    "--proxy", "proxies", callback=_proxy_urls, metavar="URL", multiple=True, default=("http://localhost:8000",),
     show_default=True, help="A proxy port; may be given several times, connections are shared out.",
 )  # fmt: skip
 @click.option(
-    "--upstream", "upstreams", type=Text(_upstream_url), metavar="URL", multiple=True,
+    "--upstream", "upstreams", type=Text(lambda kinds: kinds.NODE_URL), metavar="URL", multiple=True,
     default=("http://localhost:8002",), show_default=True,
     help="An upstream port; may be given several times, agents are shared out.",
 )  # fmt: skip
-@click.option("--token-file", "token", type=Text(_token), metavar="FILE", help="Holds the token that the agents show.")
+@click.option("--token-file", "token", callback=_token, metavar="FILE", help="Holds the token that the agents show.")
 @click.option("--ca", metavar="FILE", default="", help="Trust the authorities in this PEM file, for https.")
 @click.option(
     "--endpoints", type=count(1, MAX_REGISTRATIONS), default=1, show_default=True, metavar="N",
@@ -112,11 +109,11 @@ class _Rate(click.FloatRange):
 @click.option("--websocket", is_flag=True, help="Send messages over WebSockets, and wait for each to come back.")
 @click.option("--method", type=click.Choice(METHODS), help="Of the requests.  [default: GET; with a body POST]")
 @click.option(
-    "--request-size", "request_bytes", type=size(MAX_BODY_BYTES), metavar="SIZE",
+    "--request-size", "request_bytes", type=_SIZE, metavar="SIZE",
     help="Of the body or message, such as 16KiB.  [default: 0; 128B]",
 )  # fmt: skip
 @click.option(
-    "--response-size", "response_bytes", type=size(MAX_BODY_BYTES), metavar="SIZE",
+    "--response-size", "response_bytes", type=_SIZE, metavar="SIZE",
     help="Of the answer.  [default: the request's own body; else 128B]",
 )  # fmt: skip
 @click.option(
@@ -178,7 +175,6 @@ def _settled(given: dict[str, Any]) -> dict[str, Any]:
     if response_bytes is None and not request_bytes and not websocket:
         response_bytes = SMALL_BYTES
     return {
-        "token": given["token"] or "",
         "duration_s": given["duration_s"] or (DURATION_S if given["requests"] is None else None),
         "method": given["method"] or ("POST" if request_bytes and not websocket else "GET"),
         "request_bytes": request_bytes,
