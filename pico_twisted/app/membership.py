@@ -116,7 +116,7 @@ class Membership:
                 seeds=settings.seeds,
                 fetch=self.links.fetch,
                 heard=self.links.heard,
-                doubted=self.links.doubt,
+                doubted=self.links.probe,
                 conflict=self._conflict,
             )
         )

@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
+from pico_twisted.core.rpc.call import Stream
 from pico_twisted.core.rpc.dialect import V2
 from pico_twisted.core.rpc.frames import MAX_BODY_V1, RESET_CODES
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
@@ -43,6 +44,11 @@ class FakeCall:
         self.reset_text = ""
         self.consumed = 0
         self.waiting = False
+
+    @property
+    def sending(self) -> Stream:
+        """The user's stream, as a `Call` tells of it."""
+        return Stream.ENDED if self.send_ended else Stream.OPEN
 
     def respond(self, payload: bytes, more: bool) -> None:
         """The peer sends a frame of its stream."""

@@ -13,8 +13,7 @@ own: whoever makes a call is never called back before the call is made.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -27,14 +26,23 @@ from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.dialect import V2
 from pico_twisted.core.rpc.frames import CANCELLED, HTTP, REFUSED_NOT_HERE
 from pico_twisted.core.rpc.session import SessionV2
-from pico_twisted.net.interfaces import ICallAcceptor, ICallee, ICallReceiver
+from pico_twisted.net.interfaces import ICallAcceptor, ICallee, ICallReceiver, ITunnel
 from pico_twisted.net.links.handshake import LinkClientProtocol
-from pico_twisted.net.tunnel import Closed
-
-if TYPE_CHECKING:
-    from pico_twisted.net.links.links import NodeLinks
+from pico_twisted.net.tunnel import Closed, TunnelParts
 
 log = Logger()
+
+
+class LinkOwner(Protocol):
+    """What a link asks of the `NodeLinks` that made it, and tells it."""
+
+    parts: TunnelParts
+
+    def new_session(self) -> SessionV2: ...
+    def link_proven(self, link: Link) -> None: ...
+    def link_failed(self, link: Link, failure: Failure) -> None: ...
+    def link_closed(self, link: Link, closed: Closed, proven: bool) -> None: ...
+    def link_drains(self, link: Link) -> None: ...
 
 
 class _State(enum.Enum):
@@ -42,7 +50,7 @@ class _State(enum.Enum):
 
     DIALLING = enum.auto()  # calls wait for the connection
     OPEN = enum.auto()
-    DOOMED = enum.auto()  # what is called is lost in the next turn
+    GIVEN_UP = enum.auto()  # what is called is lost in the next turn
 
 
 @implementer(ICallee, ICallAcceptor)
@@ -58,6 +66,7 @@ class Link:
     Attributes:
         node_id: of the other node.
         agent_id: the same, for logs.
+        session: where calls wait for the connection, which takes it over.
     """
 
     version = 2
@@ -65,10 +74,10 @@ class Link:
     endpoint = ""
     slot = ""
 
-    def __init__(self, links: NodeLinks, node_id: str) -> None:
+    def __init__(self, links: LinkOwner, node_id: str) -> None:
         self.node_id = self.agent_id = node_id
         self._links = links
-        self._session = links.new_session()
+        self.session = links.new_session()
         self._state = _State.DIALLING
         self._attempt: Deferred[LinkClientProtocol] | None = None
         self._tunnel: LinkClientProtocol | None = None
@@ -88,7 +97,7 @@ class Link:
     @property
     def call_count(self) -> int:
         """Calls open now, or waiting."""
-        return self._session.call_count()
+        return self.session.call_count()
 
     @property
     def draining(self) -> bool:
@@ -98,7 +107,7 @@ class Link:
     @property
     def rtt_s(self) -> float:
         """Seconds of the last heartbeat's round trip; 0.0 before the first."""
-        return self._session.rtt_s
+        return self.session.rtt_s
 
     @property
     def peer(self) -> str:
@@ -107,7 +116,7 @@ class Link:
 
     def held_bytes(self) -> int:
         """Bytes that this link makes the process hold."""
-        return self._tunnel.held_bytes() if self._tunnel is not None else self._session.held_bytes()
+        return self._tunnel.held_bytes() if self._tunnel is not None else self.session.held_bytes()
 
     def call(self, kind: int, payload: bytes, more: bool, receiver: ICallReceiver) -> Call:
         """Open a call; its events go to `receiver`, the first of them never before this returns."""
@@ -116,9 +125,9 @@ class Link:
         tunnel = self._tunnel
         if tunnel is not None:
             return tunnel.call(kind, payload, more, receiver)
-        call = self._session.call(kind, payload, more)
+        call = self.session.call(kind, payload, more)
         call.receiver = receiver
-        if self._state is _State.DOOMED:
+        if self._state is _State.GIVEN_UP:
             self._lose_soon()
         return call
 
@@ -128,7 +137,7 @@ class Link:
         if tunnel is not None:
             tunnel.send(call, data, more)
         else:
-            self._session.send(call, data, more)
+            self.session.send(call, data, more)
 
     def reset(self, call: Call, code: str, text: str = "") -> None:
         """Give the call up."""
@@ -136,7 +145,7 @@ class Link:
         if tunnel is not None:
             tunnel.reset(call, code, text)
         else:
-            self._session.reset(call, code, text)
+            self.session.reset(call, code, text)
 
     def consumed(self, call: Call, count: int) -> None:
         """Our consumer took payload."""
@@ -146,13 +155,12 @@ class Link:
 
     # What NodeLinks does
 
-    def dial(self, attempt: Callable[[SessionV2, Link], Deferred[LinkClientProtocol]]) -> None:
-        """Make the one attempt of this link."""
-        opening = attempt(self._session, self)
+    def dialled(self, attempt: Deferred[LinkClientProtocol]) -> None:
+        """The one attempt of this link was begun; it takes over our session."""
         if self._state is _State.DIALLING:
-            self._attempt = opening
-        opening.addCallbacks(self._opened, self._failed)
-        opening.addErrback(lambda failure: log.failure("A link failed by a fault of ours", failure))
+            self._attempt = attempt
+        attempt.addCallbacks(self._opened, self._failed)
+        attempt.addErrback(lambda failure: log.failure("A link failed by a fault of ours", failure))
 
     def _opened(self, tunnel: LinkClientProtocol) -> None:
         self._attempt = None
@@ -166,7 +174,7 @@ class Link:
     def _failed(self, failure: Failure) -> None:
         self._attempt = None
         if self._state is _State.DIALLING:
-            self.doom()
+            self.give_up()
             self._links.link_failed(self, failure)
 
     def proven(self) -> None:
@@ -176,15 +184,15 @@ class Link:
 
     def _closed(self, closed: Closed) -> Closed:
         """The session ended; its calls are told right after this."""
-        self._state = _State.DOOMED
+        self._state = _State.GIVEN_UP
         self._tunnel = None
-        self._session = self._links.new_session()
+        self.session = self._links.new_session()
         self._links.link_closed(self, closed, self._proven)
         return closed
 
-    def doom(self) -> None:
-        """Lose what is called, in the next turn of the reactor."""
-        self._state = _State.DOOMED
+    def give_up(self) -> None:
+        """There will be no connection: lose what is called, in the next turn of the reactor."""
+        self._state = _State.GIVEN_UP
         self._lose_soon()
 
     def _lose_soon(self) -> None:
@@ -193,23 +201,24 @@ class Link:
 
     def _lose(self) -> None:
         self._losing = None
-        session = self._session
+        session = self.session
         for call in session.calls():
-            receiver: Any = call.receiver
+            receiver = call.receiver
             session.reset(call, CANCELLED)
             try:
-                receiver.lost()
+                if receiver is not None:
+                    receiver.lost()
             except Exception:
                 log.failure("A call could not be ended", node=self.node_id)
 
-    def doubt(self) -> None:
+    def probe(self) -> None:
         """Ask for a sign of life now."""
         if self._tunnel is not None:
             self._tunnel.ask()
 
     def silent_since(self, then: float) -> bool:
         """Whether the connection is open and nothing came over it since then (in the sweep's seconds)."""
-        return self._tunnel is not None and self._session.last_received < then
+        return self._tunnel is not None and self.session.last_received < then
 
     def close_if_idle(self) -> None:
         """Close a link whose calls are done."""
@@ -226,7 +235,7 @@ class Link:
             else:
                 tunnel.abort()
             return tunnel.gone
-        self._state = _State.DOOMED
+        self._state = _State.GIVEN_UP
         if attempt is not None:
             attempt.cancel()
         if self._losing is not None:
@@ -236,10 +245,10 @@ class Link:
 
     # ICallAcceptor
 
-    def call_opened(self, tunnel: Any, call: Any, kind: int, payload: bytes, more: bool) -> None:
+    def call_opened(self, tunnel: ITunnel, call: Call, kind: int, payload: bytes, more: bool) -> None:
         """Nothing is served to the node that we called; its own calls come over its own link."""
         tunnel.reset(call, REFUSED_NOT_HERE)
 
-    def drain_requested(self, tunnel: Any) -> None:
+    def drain_requested(self, tunnel: ITunnel) -> None:
         """The other node will close this link."""
         self._links.link_drains(self)

@@ -13,46 +13,39 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pico_twisted.core.http1.head import HeadLimits
-from pico_twisted.core.links.handshake import ClientHandshake, LinkIdentity, NotThePeer, link_keys
+from pico_twisted.core.links.handshake import ClientHandshake, LinkIdentity, link_keys
 from pico_twisted.core.links.proof import NONCE_BYTES
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL
 from pico_twisted.core.rpc.session import SessionV2
 from pico_twisted.net.interfaces import ILinks, IRouter
+from pico_twisted.net.links.failures import DialFailures, explained
 from pico_twisted.net.links.handshake import connect_link
 from pico_twisted.net.links.link import Link
 from pico_twisted.net.links.port import LinkPort
 from pico_twisted.net.links.sync import Fetch
 from pico_twisted.net.links.tls import LinkTls
-from pico_twisted.net.observe.repeated_warning import RepeatedWarning
-from pico_twisted.net.observe.weather import TIMED_OUT, why_not_connected
-from pico_twisted.net.tls.client import explain_tls
+from pico_twisted.net.socket.dialling import DialReactor
 from pico_twisted.net.tls.server import tls_sniffing
-from pico_twisted.net.tunnel import Closed, HandshakeRefused, HandshakeTimeout, TunnelParts
+from pico_twisted.net.tunnel import Closed, TunnelParts
 
 log = Logger()
 
 DIAL_TIMEOUT_S: Final = 3.0
-"""For an attempt in all. Requests wait for it, and may have another node to go to."""
-FIRST_WAIT_S: Final = 0.2
-MAX_WAIT_S: Final = 2.0
-"""How long a node is not dialled after an attempt in vain: at first, and at most."""
-DOUBT_S: Final = 2.0
+"""How many seconds an attempt may take in all. Requests wait for it, and may have another node to go to."""
+PROBE_S: Final = 2.0
 """How long a node that gossip believes dead may take to answer over its link, before the link is dropped."""
-FORGET_S: Final = 60.0
-"""What is remembered of a node that was not dialled for so long is forgotten."""
 HANDSHAKE_LIMITS: Final = HeadLimits(head_bytes=8 * 1024)
-"""Of the heads of handshakes: whoever has not proven himself costs little."""
+"""What the heads of handshakes are held to: a peer that has not proven itself must cost little."""
 
 
 @attrs.frozen(kw_only=True)
@@ -84,29 +77,6 @@ class LinkSettings:
     random: Callable[[int], bytes] = os.urandom
 
 
-class _Trouble:
-    """What is remembered of a node that could not be reached."""
-
-    __slots__ = ("failed_at", "until", "wait_s", "warnings")
-
-    def __init__(self) -> None:
-        self.wait_s = 0.0
-        self.failed_at = 0.0
-        self.until = 0.0
-        self.warnings = RepeatedWarning()
-
-    def failed(self, now: float) -> None:
-        """One more attempt was in vain."""
-        self.wait_s = min(2 * self.wait_s, MAX_WAIT_S) or FIRST_WAIT_S
-        self.failed_at = now
-        self.until = now + self.wait_s
-
-    def heard(self) -> None:
-        """The node lives."""
-        self.wait_s = FIRST_WAIT_S
-        self.until = min(self.until, self.failed_at + FIRST_WAIT_S)
-
-
 @implementer(ILinks)
 class NodeLinks:
     """Both roles of a node's links.
@@ -120,15 +90,15 @@ class NodeLinks:
         port: serves the links of other nodes, for a port without TLS; see `port_factory`.
     """
 
-    def __init__(self, parts: TunnelParts, settings: LinkSettings, *, reactor: Any) -> None:
+    def __init__(self, parts: TunnelParts, settings: LinkSettings, *, reactor: DialReactor) -> None:
         self.parts = attrs.evolve(parts, head_limits=HANDSHAKE_LIMITS)
         self._settings = settings
         self._reactor = reactor
         self._keys = link_keys(settings.secrets, settings.cluster)
         self._links: dict[str, Link] = {}
         self._retiring: dict[Link, None] = {}
-        self._troubles: dict[str, _Trouble] = {}
-        self._doubted: dict[Link, float] = {}  # until when each may answer
+        self._failures = DialFailures(parts.clock, parts.metrics)
+        self._probed: dict[Link, float] = {}  # until when each may answer
         self._stopped = False
         self.port = LinkPort(
             self.parts,
@@ -180,29 +150,28 @@ class NodeLinks:
         link = Link(self, node_id)
         address = self._settings.address_of(node_id)
         if self._stopped or not self.usable(node_id):
-            link.doom()
+            link.give_up()
         elif address is None:
-            link.doom()
-            self._count_failure(node_id, "address", "its address is not known")
+            link.give_up()
+            self._failures.count(node_id, "address", "its address is not known")
         else:
             self._links[node_id] = link
             host, port = address
             handshake = ClientHandshake(self._identity(), node_id, self._nonce())
-            link.dial(
-                lambda session, acceptor: connect_link(
-                    self._reactor,
-                    self.parts,
-                    host,
-                    port,
-                    server_id=node_id,
-                    handshake=handshake,
-                    session=session,
-                    acceptor=acceptor,
-                    proven=acceptor.proven,
-                    tls=self._settings.tls,
-                    timeout_s=DIAL_TIMEOUT_S,
-                )
+            attempt = connect_link(
+                self._reactor,
+                self.parts,
+                host,
+                port,
+                server_id=node_id,
+                handshake=handshake,
+                session=link.session,
+                acceptor=link,
+                proven=link.proven,
+                tls=self._settings.tls,
+                timeout_s=DIAL_TIMEOUT_S,
             )
+            link.dialled(attempt)
         return link
 
     def load(self, node_id: str) -> int | None:
@@ -217,20 +186,15 @@ class NodeLinks:
         link = self._links.get(node_id)
         if link is not None and link.is_open:
             return True
-        if self._troubles:
-            trouble = self._troubles.get(node_id)
-            if trouble is not None and self.parts.clock.seconds() < trouble.until:
-                return False
+        if self._failures.holds_off(node_id):
+            return False
         return not self._retiring or all(link.node_id != node_id for link in self._retiring)
 
     def heard(self, node_id: str) -> None:
         """The node was heard of and lives: try it again soon."""
-        if self._troubles:
-            trouble = self._troubles.get(node_id)
-            if trouble is not None:
-                trouble.heard()
+        self._failures.heard(node_id)
 
-    def doubt(self, node_id: str) -> None:
+    def probe(self, node_id: str) -> None:
         """The node may be dead: drop the link to it unless it says something soon.
 
         The kernel of a machine that lost its power, or of one behind a broken wire, resets nothing, and the calls that
@@ -238,8 +202,8 @@ class NodeLinks:
         """
         link = self._links.get(node_id)
         if link is not None:
-            link.doubt()
-            self._doubted[link] = self.parts.sweep.now + DOUBT_S
+            link.probe()
+            self._probed[link] = self.parts.sweep.now + PROBE_S
 
     def fetch(self, node_id: str, request: bytes) -> Deferred[bytes]:
         """Ask another node for the maps of all nodes.
@@ -261,19 +225,19 @@ class NodeLinks:
 
     def link_proven(self, link: Link) -> None:
         """The other node takes our calls."""
-        troubled = self._troubles.pop(link.node_id, None) is not None
+        troubled = self._failures.forget(link.node_id)
         log.info("Link to {node} opened", node=link.node_id, peer=link.peer, after_trouble=troubled)
 
     def link_failed(self, link: Link, failure: Failure) -> None:
         """It could not be opened; its calls are lost in the next turn."""
         self._forget(link)
-        self._count_failure(link.node_id, *_judge(failure))
+        self._failures.count(link.node_id, *explained(failure))
 
     def link_closed(self, link: Link, closed: Closed, proven: bool) -> None:
         """It was open, and is not any more; its calls are lost right after this."""
         self._forget(link)
         if not proven:
-            self._count_failure(link.node_id, "proof", closed.reason)
+            self._failures.count(link.node_id, "proof", closed.reason)
             return
         in_order = closed.by_us or (closed.clean and closed.code in (CLOSE_NORMAL, CLOSE_GOING_AWAY))
         if not in_order:
@@ -298,32 +262,19 @@ class NodeLinks:
         if self._links.get(link.node_id) is link:
             del self._links[link.node_id]
 
-    def _count_failure(self, node_id: str, reason: str, words: str) -> None:
-        self.parts.metrics.link_failed(reason)
-        now = self.parts.clock.seconds()
-        trouble = self._troubles.setdefault(node_id, _Trouble())
-        trouble.failed(now)
-        suppressed = trouble.warnings.due(words, now)
-        if suppressed is not None:
-            log.warn("No link to {node}: {reason}", node=node_id, reason=words, suppressed=suppressed)
-
     def _look(self, now: float) -> None:
         """Called by the sweep: close the links that are done, forget old troubles."""
         for link in list(self._retiring):
             link.close_if_idle()
-        for link, until in list(self._doubted.items()):
-            if not link.silent_since(until - DOUBT_S):
-                del self._doubted[link]
+        for link, until in list(self._probed.items()):
+            if not link.silent_since(until - PROBE_S):
+                del self._probed[link]
             elif now >= until:
-                del self._doubted[link]
+                del self._probed[link]
                 self.parts.metrics.link_failed("lost")
                 log.warn("Link to {node} dropped: it does not answer, and gossip believes it dead", node=link.node_id)
                 link.end(politely=False)
-        if self._troubles:
-            seconds = self.parts.clock.seconds()
-            old = [node_id for node_id, trouble in self._troubles.items() if seconds - trouble.failed_at > FORGET_S]
-            for node_id in old:
-                del self._troubles[node_id]
+        self._failures.forget_old()
 
     # The end
 
@@ -387,23 +338,3 @@ def _after(gone: Deferred[None]) -> Deferred[None]:
 
     gone.addCallback(fire)
     return waiter
-
-
-def _judge(failure: Failure) -> tuple[str, str]:
-    """What a failed attempt is called in the metrics, and words for people."""
-    error = failure.value
-    if isinstance(error, NotThePeer):
-        return error.reason, str(error)
-    if isinstance(error, HandshakeRefused):
-        return "refused", f"the node refused ({error.status}): {error.message}"
-    words = why_not_connected(failure)
-    if isinstance(error, (HandshakeTimeout, *TIMED_OUT)):
-        return "timeout", words
-    if isinstance(error, DNSLookupError):
-        return "dns", words
-    if explain_tls(failure) is not None:
-        return "tls", words
-    return ("connect" if isinstance(error, ConnectError) else "handshake"), words
-
-
-__all__ = ["Link", "LinkSettings", "NodeLinks"]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -50,7 +51,7 @@ class LinkPort(LinkServerFactory):
         max_links: int,
         router: IRouter,
         answer_sync: Callable[[str, bytes], bytes],
-        reactor: Any,
+        reactor: IReactorTime,
     ) -> None:
         super().__init__(parts, identity=identity, nonce=nonce, max_links=max_links, reactor=reactor)
         # The node that took the request from its client holds the timers; it resets the call when it has waited enough.

@@ -7,7 +7,7 @@ moves. An answer is queued in one piece, and leaves as credit allows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -20,13 +20,10 @@ from pico_twisted.core.links.sync_frames import (
     encode_maps,
     longest_request,
 )
+from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import CANCELLED, FAILED, PROTOCOL, SYNC, TIMEOUT
-from pico_twisted.net.interfaces import ICallReceiver
+from pico_twisted.net.interfaces import ICallee, ICallReceiver
 from pico_twisted.net.turn import Sweep
-
-if TYPE_CHECKING:
-    from pico_twisted.core.rpc.call import Call
-    from pico_twisted.net.tunnel import Tunnel
 
 FETCH_IDLE_S: Final = 10.0
 """A question is given up when this long no byte of its answer came."""
@@ -49,7 +46,7 @@ class Fetch:
         answer: a Deferred of the answer's bytes. It fails with `FetchFailed`. Cancelling it gives the call up.
     """
 
-    def __init__(self, link: Any, request: bytes, sweep: Sweep) -> None:
+    def __init__(self, link: ICallee, request: bytes, sweep: Sweep) -> None:
         self._link = link
         self._sweep = sweep
         self._pieces: list[bytes] = []
@@ -115,7 +112,7 @@ class SyncRequest:
             question is none.
     """
 
-    def __init__(self, tunnel: Tunnel, call: Call, answer_sync: Callable[[str, bytes], bytes]) -> None:
+    def __init__(self, tunnel: ICallee, call: Call, answer_sync: Callable[[str, bytes], bytes]) -> None:
         self._tunnel = tunnel
         self._call = call
         self._answer_sync = answer_sync

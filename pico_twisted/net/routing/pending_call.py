@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import ResponseHead
-from pico_twisted.core.rpc.call import Call
+from pico_twisted.core.rpc.call import Call, Stream
 from pico_twisted.core.rpc.frames import CANCELLED, FAILED, HTTP, PROTOCOL, REFUSALS, STOP, UNSUPPORTED
 from pico_twisted.core.rpc.http import CallProtocolError, ResponseReader
 from pico_twisted.net.interfaces import CallFailed, ICallee, ICallReceiver, IPendingCall, IResponseSink
@@ -33,7 +33,9 @@ class _Response(enum.Enum):
     ENDED = enum.auto()
 
 
+_OPEN = Stream.OPEN
 _AWAITED = _Response.AWAITED
+_BEGUN = _Response.BEGUN
 _ENDED = _Response.ENDED
 
 
@@ -145,12 +147,15 @@ class PendingCall:
                 if event.status < 200 and event.status != 101:
                     sink.interim(event)
                 else:
-                    self._begin(event)
+                    self._came = _BEGUN
+                    response, self.response = self.response, None
+                    if response is not None:
+                        response.callback(event)
                 if self.over:
                     return  # nobody counts credit now
         if not more:
             self._came = _ENDED
-            if self.call.send_ended:
+            if self.call.sending is not _OPEN:
                 self._finish()
             sink.ended(data, False)
         elif self._came is not _AWAITED:
@@ -161,12 +166,6 @@ class PendingCall:
             self._held += len(payload)
         elif more:
             self._callee.consumed(self.call, len(payload))
-
-    def _begin(self, head: ResponseHead) -> None:
-        self._came = _Response.BEGUN
-        response, self.response = self.response, None
-        if response is not None:
-            response.callback(head)
 
     def reset(self, code: str, text: str) -> None:
         """The callee gave the call up."""
