@@ -71,14 +71,26 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool | None, b
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the tests that start processes, and put all into groups when they are to be shared out by groups."""
+    """Mark the tests that start processes, so that `-m` can leave them out."""
     groups.mark_processes(items)
-    if config.getoption("dist", "no") == "loadgroup" or config.getoption("loadgroup", False):
-        groups.put_into_groups(items)
+    if hasattr(config, "workerinput"):
+        groups.sort(items)
 
 
-def pytest_collection_finish() -> None:
-    """Keep what the imports have made out of the collections that follow each test: they would cost most of the run."""
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> groups.GroupScheduling | None:
+    """`--dist loadgroup` shares the tests out by the groups of `tests.groups`."""
+    return groups.GroupScheduling(config, log) if config.getoption("dist") == "loadgroup" else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Tell the groups, and keep what the imports have made out of the collections of garbage after each test.
+
+    Those collections would cost most of the run.
+    """
+    if hasattr(session.config, "workerinput"):
+        groups.tell(session.config, session.items)
     gc.collect()
     gc.freeze()
 

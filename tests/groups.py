@@ -13,11 +13,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 TESTS = Path(__file__).resolve().parent
 
 PROCESSES = ("fuzz", "mixed_versions", "packaging", "system")
 """Folders whose tests start processes, all of them. Elsewhere a file, or a test, says so with the marker."""
+
+_GROUPS = "pico/groups"
 
 CHEAP = {"certificates"}
 """Fixtures that each worker may make for itself."""
@@ -35,17 +38,32 @@ def mark_processes(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.processes)
 
 
-def put_into_groups(items: list[pytest.Item]) -> None:
-    """Name each test's group, and put the groups that take longest first; the tests of a group keep their order."""
+def sort(items: list[pytest.Item]) -> None:
+    """Put the groups that take longest first; the tests of a group keep their order."""
     groups: dict[str, list[pytest.Item]] = {}
     for item in items:
         groups.setdefault(group_of(item), []).append(item)
-    for name, members in groups.items():
-        for item in members:
-            if name != item.nodeid:
-                item.add_marker(pytest.mark.xdist_group(name))
     # sort() keeps the order of equals.
     items.sort(key=lambda item: _rank(groups[group_of(item)]))
+
+
+def tell(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a worker that has collected: leave the groups where the scheduler, in another process, finds them."""
+    cache = getattr(config, "cache", None)
+    if cache is not None:
+        cache.set(_GROUPS, {item.nodeid: group_of(item) for item in items})
+
+
+class GroupScheduling(LoadScopeScheduling):
+    """Gives a worker one group after the other. pytest-xdist's own groups are lost on the way with pytest 9.2."""
+
+    def schedule(self) -> None:
+        """All workers have collected."""
+        self._groups: dict[str, str] = self.config.cache.get(_GROUPS, {}) if self.config.cache else {}
+        super().schedule()
+
+    def _split_scope(self, nodeid: str) -> str:
+        return self._groups.get(nodeid, nodeid)
 
 
 def group_of(item: pytest.Item) -> str:
