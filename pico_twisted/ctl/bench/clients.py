@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from pico_twisted.ctl.bench.record import Record
 from pico_twisted.ctl.bench.wires import Place, Wire
-from pico_twisted.net.observe.weather import why_not_connected
+from pico_twisted.net.tls.failures import connect_failure_text
 from pico_twisted.net.turn import NEVER, Sweep
 
 log = Logger()
@@ -102,7 +102,7 @@ class Client:
     def _not_connected(self, failure: Failure) -> None:
         self._connecting = None
         if not isinstance(failure.value, CancelledError) or self._record is not None:
-            self.failed(f"no connection: {why_not_connected(failure)}")
+            self.failed(f"no connection: {connect_failure_text(failure)}")
 
     def ready(self, wire: Wire) -> None:
         """The connection can take requests."""

@@ -35,8 +35,8 @@ from zope.interface import implementer
 from pico_twisted.net.admin.answers import answer, fail, refuse_method
 from pico_twisted.net.admin.shapes import NO_SUCH_NODE
 from pico_twisted.net.admin.status import INodeStatus
-from pico_twisted.net.observe.weather import why_not_connected
 from pico_twisted.net.tls.client import client_tls, explain_tls
+from pico_twisted.net.tls.failures import connect_failure_text
 from pico_twisted.net.tls.server import UnusableCertificateError
 
 log = Logger()
@@ -225,7 +225,7 @@ def why_unreachable(failure: Failure) -> str:
         return explained
     if failure.check(ConnectionClosed, ResponseFailed, RequestTransmissionFailed):
         return "the connection ended before the whole answer had come, or the answer was not HTTP"
-    return why_not_connected(failure)
+    return connect_failure_text(failure)
 
 
 def split_query(query: bytes) -> tuple[list[str], str]:

@@ -41,8 +41,8 @@ from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL
 from pico_twisted.net.agent.dial_throttle import DialThrottle
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
-from pico_twisted.net.observe.weather import TIMED_OUT, why_not_connected
 from pico_twisted.net.tls.client import explain_tls
+from pico_twisted.net.tls.failures import TIMED_OUT, connect_failure_text
 from pico_twisted.net.tunnel import (
     ELSEWHERE,
     MAX_ELSEWHERE,
@@ -379,7 +379,7 @@ def explain_failure(failure: Failure) -> tuple[Failed, str, str]:
         else:
             failed = Failed.TURNED_AWAY if 400 <= error.status < 500 else Failed.OTHER
         return failed, "refused", f"the node refused ({error.status}): {error.message}"
-    words = why_not_connected(failure)
+    words = connect_failure_text(failure)
     if isinstance(error, ConnectionRefusedError):
         return Failed.CLOSED_PORT, "connect", words
     if isinstance(error, DNSLookupError):

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from pico_twisted.config import ListenerConfig
 from pico_twisted.net.agent.pool import ServicePool
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
-from pico_twisted.net.observe.weather import why_not_connected
+from pico_twisted.net.tls.failures import connect_failure_text
 from pico_twisted.net.tunnel import TunnelParts
 
 log = Logger()
@@ -79,7 +79,7 @@ class LocalService:
 
     def unreachable(self, failure: Failure) -> None:
         """No connection could be made."""
-        self._warn(self._reach, "The service cannot be reached: {reason}", why_not_connected(failure))
+        self._warn(self._reach, "The service cannot be reached: {reason}", connect_failure_text(failure))
 
     def trouble(self, message: str, reason: str) -> None:
         """The service did something wrong on a connection: broke it, broke HTTP, was late."""

@@ -13,7 +13,7 @@ from pico_twisted.core.backoff import Backoff
 from pico_twisted.core.links.handshake import NotThePeer
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
-from pico_twisted.net.observe.weather import TIMED_OUT, why_not_connected
+from pico_twisted.net.tls.failures import TIMED_OUT, connect_failure_text
 from pico_twisted.net.tls.client import explain_tls
 from pico_twisted.net.tunnel import HandshakeRefused, HandshakeTimeout
 
@@ -97,7 +97,7 @@ def explained(failure: Failure) -> tuple[str, str]:
         return error.reason, str(error)
     if isinstance(error, HandshakeRefused):
         return "refused", f"the node refused ({error.status}): {error.message}"
-    words = why_not_connected(failure)
+    words = connect_failure_text(failure)
     if isinstance(error, (HandshakeTimeout, *TIMED_OUT)):
         return "timeout", words
     if isinstance(error, DNSLookupError):

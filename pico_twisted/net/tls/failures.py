@@ -11,11 +11,11 @@ from twisted.python.failure import Failure
 from pico_twisted.net.tls.client import explain_tls
 
 TIMED_OUT: Final = (defer.TimeoutError, defer.CancelledError, TimeoutError, TCPTimedOutError)
-"""What an attempt to connect fails with when it took too long."""
+"""What an attempt to connect fails with when it takes too long."""
 
 
-def why_not_connected(failure: Failure) -> str:
-    """Why a connection could not be made, in words for a log line."""
+def connect_failure_text(failure: Failure) -> str:
+    """Return why a connection could not be made, over TLS or not, in words for a log line."""
     if failure.check(ConnectionRefusedError):
         return "nothing listens there"
     if failure.check(DNSLookupError):
