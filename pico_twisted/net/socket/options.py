@@ -6,8 +6,9 @@ import errno
 import socket
 import struct
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final, cast
 
+from twisted.internet.interfaces import IConsumer, ITCPTransport, ITransport
 from twisted.internet.tcp import Connection
 
 NOTSENT_LOWAT_BYTES: Final = 128 * 1024
@@ -48,7 +49,7 @@ def tune(transport: object, *, tunnel: bool) -> None:
         return
 
 
-def writer(transport: Any) -> Callable[[bytes], None]:
+def writer(transport: ITransport) -> Callable[[bytes], None]:
     """A function that writes to the transport, at once where that is possible.
 
     `transport.write` only queues: the bytes leave in the reactor's next turn, after two changes of the epoll set and
@@ -74,16 +75,16 @@ def writer(transport: Any) -> Callable[[bytes], None]:
     return write
 
 
-def half_close(transport: Any) -> None:
+def half_close(transport: ITransport) -> None:
     """Send what is queued and then the end of our stream, and go on reading; where TLS cannot do that, close.
 
     Closing a socket that has unread input makes the kernel send a reset, which can destroy an answer on its way. So
     whoever refuses something half-closes, reads on for a while, and closes then.
     """
     if hasattr(type(transport), "loseWriteConnection"):
-        transport.loseWriteConnection()
+        cast(ITCPTransport, transport).loseWriteConnection()
     else:
-        transport.unregisterProducer()  # a TLS transport closes only when nobody produces for it
+        cast(IConsumer, transport).unregisterProducer()  # a TLS transport closes only when nobody produces for it
         transport.loseConnection()
 
 
