@@ -191,7 +191,7 @@ class TunnelClientFactory(WebSocketClientFactory):
         slot: str,
         reactor: IReactorTime,
     ) -> None:
-        super().__init__(
+        super().__init__(  # type: ignore[no-untyped-call]  # of Autobahn
             url, headers=dict(headers), protocols=[SUBPROTOCOL_V2], useragent=f"pico/{parts.version}", reactor=reactor
         )
         self.host = bracketed(self.host)  # Autobahn takes the brackets off, and then sends a Host without them
@@ -201,7 +201,7 @@ class TunnelClientFactory(WebSocketClientFactory):
         self.agent_id = agent_id
         self.slot = slot
         self.ready: Deferred[TunnelClientProtocol] = Deferred()
-        self.setProtocolOptions(
+        self.setProtocolOptions(  # type: ignore[no-untyped-call]  # likewise
             openHandshakeTimeout=0,
             closeHandshakeTimeout=0,
             serverConnectionDropTimeout=0,

@@ -218,13 +218,13 @@ class TunnelServerFactory(WebSocketServerFactory):
     chance: Callable[[], float] = staticmethod(random.random)  # from 0 up to 1; spreads the heartbeats of many sessions
 
     def __init__(self, parts: TunnelParts, *, node_id: str, reactor: IReactorTime) -> None:
-        super().__init__(reactor=reactor, server="")
+        super().__init__(reactor=reactor, server="")  # type: ignore[no-untyped-call]  # of Autobahn
         self.parts = parts
         self.node_id = node_id
         self.connections: set[TunnelServerProtocol] = set()
         self.awake: set[TunnelServerProtocol] = set()
         self._slim: type[TunnelServerProtocol] | None = None
-        self.setProtocolOptions(
+        self.setProtocolOptions(  # type: ignore[no-untyped-call]  # likewise
             openHandshakeTimeout=0,
             closeHandshakeTimeout=0,
             autoPingInterval=0,

@@ -195,7 +195,7 @@ class WebSocketPipe(WebSocketProtocol):
         if self._paused:
             self._pong = payload
         elif self._stage is _OPEN:
-            self.sendPong(payload)
+            WebSocketProtocol.sendPong(self, payload)
 
     def onPong(self, payload: bytes) -> None:
         pass
@@ -229,7 +229,7 @@ class WebSocketPipe(WebSocketProtocol):
         self._paused = False
         if self._pong is not None and self._stage is _OPEN:
             payload, self._pong = self._pong, None
-            self.sendPong(payload)
+            WebSocketProtocol.sendPong(self, payload)
 
     def stopProducing(self) -> None:
         """The connection is gone (IPushProducer); `connectionLost` follows."""
