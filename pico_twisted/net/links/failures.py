@@ -13,8 +13,8 @@ from pico_twisted.core.backoff import Backoff
 from pico_twisted.core.links.handshake import NotThePeer
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
-from pico_twisted.net.tls.failures import TIMED_OUT, connect_failure_text
 from pico_twisted.net.tls.client import explain_tls
+from pico_twisted.net.tls.failures import TIMED_OUT, connect_failure_text
 from pico_twisted.net.tunnel import HandshakeRefused, HandshakeTimeout
 
 log = Logger()
