@@ -2,6 +2,6 @@
 
 `command` and `plan` read the command line and know no framework; `run` and what stands below it is Twisted's, and is
 imported only when there is something to measure. Layers, from the top: `command` and `report`; `run`; `traffic` (who
-may send when) and `agents` (who registers); `clients`; `wires` and `echo` (bytes); `record`, `latencies` and `messages`
-(no framework).
+may send when) and `agents` (who registers); `clients` and `echo` (bytes); `places`; `record`, `latencies` and
+`messages` (no framework).
 """

@@ -21,11 +21,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pico_twisted.ctl.bench.agents import Agents
-from pico_twisted.ctl.bench.clients import TIMEOUT, Client
+from pico_twisted.ctl.bench.clients import TIMEOUT, Client, HttpWire
+from pico_twisted.ctl.bench.places import Place, place_of, request_of
 from pico_twisted.ctl.bench.plan import BenchPlan
 from pico_twisted.ctl.bench.record import Outcome, Record
 from pico_twisted.ctl.bench.traffic import Traffic
-from pico_twisted.ctl.bench.wires import HttpWire, Place, place_of, request_of
 from pico_twisted.ctl.exits import INTERRUPTED, NoAnswer
 from pico_twisted.net.tls.server import UnusableCertificateError
 

@@ -17,12 +17,12 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
-from pico_twisted.ctl.bench.clients import Client
+from pico_twisted.ctl.bench.clients import Client, HttpWire, WebSocketWire, Wire
 from pico_twisted.ctl.bench.echo import body_of
 from pico_twisted.ctl.bench.messages import message_of
+from pico_twisted.ctl.bench.places import Place, request_of, upgrade_of
 from pico_twisted.ctl.bench.plan import BODIES, BenchPlan
 from pico_twisted.ctl.bench.record import Record
-from pico_twisted.ctl.bench.wires import HttpWire, Place, WebSocketWire, Wire, request_of, upgrade_of
 from pico_twisted.net.turn import Sweep
 
 ENDLESS: Final = math.inf
