@@ -21,8 +21,6 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 CLOCK_BACK: Final = "import time; now = time.time; time.time = lambda: now() - 3600; "
 """A prelude: for this process the wall clock is an hour slow, from the start on."""
 
-_SHOWN_CHARACTERS: Final = 3000
-"""How much of a process's output is shown beside a failure."""
 # A promise of the kernel: when the process that started this one dies, however it dies, this one is killed.
 _DIES_WITH_PARENT: Final = "import ctypes, sys; ctypes.CDLL(None).prctl(1, 9); "
 _EXEC: Final = _DIES_WITH_PARENT + "import os; os.execvp(sys.argv[1], sys.argv[1:])"
@@ -157,20 +155,20 @@ class Process:
 
         def look() -> Value | None:
             if not self.running:
-                raise StartFailed(f"{self.name} ended with {self.exit_status} before {what}; it wrote\n{self._end()}")
+                raise StartFailed(f"{self.name} ended with {self.exit_status} before {what}; it wrote\n{self.output}")
             return ready()
 
         try:
             return wait_until(look, what, timeout) if pause is None else wait_until(look, what, timeout, pause)
         except WaitedInVain as error:
-            raise StartFailed(f"{error}; {self.name} wrote\n{self._end()}") from None
+            raise StartFailed(f"{error}; {self.name} wrote\n{self.output}") from None
 
     def wait_exit(self, timeout: float = PATIENCE_S) -> int:
         """Wait for its end; the exit status."""
         try:
             return self._popen.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise WaitedInVain(f"{self.name} does not end; its output ends with\n{self._end()}") from None
+            raise WaitedInVain(f"{self.name} does not end; it wrote\n{self.output}") from None
 
     def signal(self, number: int) -> None:
         """Send it a signal."""
@@ -188,7 +186,7 @@ class Process:
         except WaitedInVain as error:
             self.kill()
             return str(error)
-        return None if status == 0 else f"{self.name} ended with status {status}; it wrote\n{self._end()}"
+        return None if status == 0 else f"{self.name} ended with status {status}; it wrote\n{self.output}"
 
     def kill(self) -> None:
         """SIGKILL if it runs, and wait until the kernel has cleaned up. Idempotent."""
@@ -198,9 +196,6 @@ class Process:
     def close(self) -> None:
         """End it whatever it does. Idempotent."""
         self.kill()
-
-    def _end(self) -> str:
-        return self.output[-_SHOWN_CHARACTERS:]
 
     # -- what it uses
 

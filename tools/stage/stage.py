@@ -161,7 +161,7 @@ class Stage:
             self._seen[process.log_path] = len(faults)
         return found
 
-    def tail(self, lines: int = 15) -> str:
+    def tail(self, lines: int = 50) -> str:
         """The end of every process's output, for a failure's report."""
         parts = []
         for process in self.processes:
