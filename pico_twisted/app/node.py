@@ -34,7 +34,7 @@ from pico_twisted.core.routing.table import ACTIVE, DRAINING
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.v1 import dialect_v1
 from pico_twisted.net.admin.app import AdminApp
-from pico_twisted.net.admin.forward import AdminTls
+from pico_twisted.net.admin.fetch import AdminTls
 from pico_twisted.net.admin.node_status import ADMIN_ADDR, ADMIN_SCHEME, PROXY_ADDR, VERSION, NodeStatus
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.links.tls import LinkTls

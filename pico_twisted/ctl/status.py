@@ -40,12 +40,12 @@ def status(context: click.Context) -> None:
 
 def _overview(context: click.Context) -> None:
     from pico_twisted.ctl import tables
-    from pico_twisted.net.admin.shapes import node_detail, node_rows
+    from pico_twisted.net.admin.shapes import NodeDetail, NodeRow
 
     port = admin_port(context)
     ready, reason = _readiness(port)
-    nodes_data, nodes_known = _get(port, "/status/cluster/nodes", node_rows)
-    _, local = _get(port, "/status/cluster/nodes/local", node_detail)
+    nodes_data, nodes_known = _get(port, "/status/cluster/nodes", list[NodeRow])
+    _, local = _get(port, "/status/cluster/nodes/local", NodeDetail)
     if wants_json(context):
         own = dict(local.endpoints)
         _emit_json({"id": local.id, "ready": ready, "reason": reason, "nodes": nodes_data, "endpoints": own})
@@ -81,9 +81,9 @@ def _readiness(port: AdminPort) -> tuple[bool, str]:
 def nodes(context: click.Context) -> None:
     """The nodes of the cluster, as the node asked sees them."""
     from pico_twisted.ctl import tables
-    from pico_twisted.net.admin.shapes import node_rows
+    from pico_twisted.net.admin.shapes import NodeRow
 
-    _show(context, "/status/cluster/nodes", node_rows, tables.nodes_table)
+    _show(context, "/status/cluster/nodes", list[NodeRow], tables.nodes_table)
 
 
 @status.command()
@@ -93,9 +93,9 @@ def nodes(context: click.Context) -> None:
 def node(context: click.Context, id: str) -> None:
     """One node with its endpoints. ID may be local: the node asked."""
     from pico_twisted.ctl import tables
-    from pico_twisted.net.admin.shapes import node_detail
+    from pico_twisted.net.admin.shapes import NodeDetail
 
-    _show(context, f"/status/cluster/nodes/{quote(id, safe='')}", node_detail, tables.node_page)
+    _show(context, f"/status/cluster/nodes/{quote(id, safe='')}", NodeDetail, tables.node_page)
 
 
 @status.command()
@@ -104,12 +104,11 @@ def node(context: click.Context, id: str) -> None:
 def endpoints(context: click.Context) -> None:
     """The endpoints that agents registered at the node asked."""
     from pico_twisted.ctl import tables
-    from pico_twisted.net.admin.shapes import endpoint_counts
 
     def table(counts: dict[str, int]) -> str:
         return tables.endpoints_table(counts) if counts else _NO_ENDPOINTS
 
-    _show(context, "/status/upstream/endpoints", endpoint_counts, table)
+    _show(context, "/status/upstream/endpoints", dict[str, int], table)
 
 
 @status.command(short_help="What gossip knows, of each node or of one.")
@@ -119,12 +118,12 @@ def endpoints(context: click.Context) -> None:
 def gossip(context: click.Context, id: str | None) -> None:
     """What gossip knows of each node; with ID, or local, all keys of that one."""
     from pico_twisted.ctl import tables
-    from pico_twisted.net.admin.shapes import gossip_detail, gossip_rows
+    from pico_twisted.net.admin.shapes import GossipDetail, GossipRow
 
     if id is None:
-        _show(context, "/status/gossip/nodes", gossip_rows, tables.gossip_table)
+        _show(context, "/status/gossip/nodes", list[GossipRow], tables.gossip_table)
     else:
-        _show(context, f"/status/gossip/nodes/{quote(id, safe='')}", gossip_detail, tables.gossip_page)
+        _show(context, f"/status/gossip/nodes/{quote(id, safe='')}", GossipDetail, tables.gossip_page)
 
 
 def _node_id(value: str | None) -> str | None:
@@ -133,28 +132,28 @@ def _node_id(value: str | None) -> str | None:
     return value
 
 
-def _show(context: click.Context, path: str, read: Callable[[object], T], render: Callable[[T], str]) -> None:
+def _show(context: click.Context, path: str, kind: type[T], render: Callable[[T], str]) -> None:
     """Ask for a path, and print the answer as it is wanted."""
-    data, value = _get(admin_port(context), path, read)
+    data, value = _get(admin_port(context), path, kind)
     if wants_json(context):
         _emit_json(data)
     else:
         emit(render(value))
 
 
-def _get(port: AdminPort, path: str, read: Callable[[object], T]) -> tuple[Any, T]:
+def _get(port: AdminPort, path: str, kind: type[T]) -> tuple[Any, T]:
     """The answer for a path: as JSON has it, and as a shape.
 
     Raises:
         ExitWithMessage: there is no such answer.
     """
-    from pico_twisted.net.admin.shapes import ShapeError
+    from pico_twisted.net.admin.shapes import ShapeError, read
 
     answer = port.ask(path)
     if answer.status != HTTPStatus.OK:
         raise port.refusal(answer)
     try:
-        return answer.data, read(answer.data)
+        return answer.data, read(answer.data, kind)
     except ShapeError:
         raise port.no_admin_port("it answers with something else than was asked for") from None
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -22,8 +22,11 @@ from twisted.logger import Logger
 log = Logger()
 
 INTERVAL_S: Final = 0.2
+"""Seconds between two turns: deadlines are met up to that late."""
 MAX_STEP_S: Final = 1.0
+"""Most seconds by which `Sweep.now` advances in one turn."""
 NEVER: Final = math.inf
+"""The deadline of an item that has none."""
 
 
 class Timed(Protocol):
@@ -106,7 +109,7 @@ class EndOfTurn:
             gets a timer of no delay.
     """
 
-    def __init__(self, clock: Any) -> None:
+    def __init__(self, clock: IReactorTime) -> None:
         self._later: Callable[[Callable[[], None]], object] = getattr(
             clock, "at_end_of_turn", functools.partial(clock.callLater, 0)
         )

@@ -46,7 +46,7 @@ class Node:
         )
         self.status = NodeStatus(self.parts.cluster, self.membership.core.view, net.clock, lambda: (True, ""))
         net.nodes[ip, PORT] = self.membership.gossip
-        self.membership.gossip.transport = Transport(net, (ip, PORT), "0.0.0.0")
+        self.membership.gossip.transport = Transport(net, (ip, PORT), "0.0.0.0")  # type: ignore[assignment]
         self.membership.start(f"{ip}:{PORT}", OTHERS)
 
     def stop(self) -> None:

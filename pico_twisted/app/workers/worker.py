@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from pico_twisted.config import NodeConfig
 from pico_twisted.config.values import Address
-from pico_twisted.net.admin.host import Siblings
+from pico_twisted.net.admin.workers import Siblings
 
 VARIABLE = "PICO_WORKER"
 NOTIFY = "notify-"

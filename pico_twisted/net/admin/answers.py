@@ -6,8 +6,20 @@ import json
 from typing import Final
 
 from twisted.web.iweb import IRequest
+from twisted.web.resource import Resource
+from twisted.web.server import Request
 
 JSON: Final = "application/json"
+"""Content type of the answers."""
+
+Rendered = bytes | int
+"""What `Resource.render` returns: a body, or `NOT_DONE_YET`."""
+
+
+def render(resource: Resource, request: Request) -> Rendered:
+    """Have a resource answer a request."""
+    rendered: Rendered = resource.render(request)
+    return rendered
 
 
 def answer(request: IRequest, body: bytes, content_type: str, status: int = 200) -> bytes:

@@ -2,7 +2,7 @@
 
 An app has one table of routes, from which both Klein's rules and the index at `/` are made. All are for GET and HEAD,
 and all answers are JSON, errors included; only the metrics are not. Of query parameters only a node's `forward` means
-anything; see `forward`.
+anything; see `other_nodes`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IPolicyForHTTPS, IRequest
 from twisted.web.resource import IResource, Resource
+from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from pico_twisted.net.admin.answers import answer, answer_json, fail, refuse_method
-from pico_twisted.net.admin.forward import AdminTls, Fetcher, ForwardResource
-from pico_twisted.net.admin.host import HostResource, Siblings
+from pico_twisted.net.admin.answers import Rendered, answer, answer_json, fail, refuse_method, render
+from pico_twisted.net.admin.fetch import AdminTls, Fetcher
+from pico_twisted.net.admin.other_nodes import OtherNodesResource
 from pico_twisted.net.admin.shapes import NO_SUCH_NODE, to_json
 from pico_twisted.net.admin.status import INodeStatus
+from pico_twisted.net.admin.workers import Siblings, WorkersResource
 from pico_twisted.net.observe.metrics import CONTENT_TYPE, Metrics
 
 log = Logger()
@@ -93,7 +95,7 @@ class AdminApp(AgentAdminApp):
         status: INodeStatus,
         metrics: Metrics,
         *,
-        reactor: Any,
+        reactor: Any,  # see `Fetcher`
         tls: IPolicyForHTTPS | None = None,
         siblings: Siblings | None = None,
     ) -> None:
@@ -105,9 +107,9 @@ class AdminApp(AgentAdminApp):
     def _around(self, routes: Resource) -> Resource:
         siblings = self._siblings
         if siblings is None:
-            return ForwardResource(routes, self._status, self._fetcher)
-        host = HostResource(routes, siblings, self._status, self._metrics, self._fetcher)
-        return ForwardResource(routes, self._status, self._fetcher, host, siblings.sockets)
+            return OtherNodesResource(routes, self._status, self._fetcher)
+        host = WorkersResource(routes, siblings, self._status, self._metrics, self._fetcher)
+        return OtherNodesResource(routes, self._status, self._fetcher, host, siblings.sockets)
 
     def _parameters(self) -> Mapping[str, str]:
         return {"forward": "the ID of the node that is to answer; every route takes it"}
@@ -171,24 +173,25 @@ def break_down(request: IRequest, failure: Failure) -> bytes:
 class CheckedResource(Resource):
     """The outermost resource: it answers what nothing inside would answer well.
 
-    Those are paths that are no text, each of which Klein would log as a fault of ours, and faults of ours in front of
-    Klein, for which twisted.web has a page in HTML.
+    It handles two cases that Klein does not: paths that are not valid UTF-8, which Klein logs as server errors, and our
+    own exceptions raised before Klein is reached, for which twisted.web answers with HTML.
     """
 
     isLeaf = True
 
     def __init__(self, routes: Resource) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._routes = routes
 
-    def render(self, request: Any) -> Any:
-        if b"" in request.postpath[:-1]:
+    def render(self, request: Request) -> Rendered:
+        parts = request.postpath or []
+        if b"" in parts[:-1]:
             return fail(request, 404, "no such path; GET / lists what is here")
         try:
-            b"/".join(request.postpath).decode("utf-8")
+            b"/".join(parts).decode("utf-8")
         except UnicodeDecodeError:
             return fail(request, 400, "the path is not UTF-8")
         try:
-            return self._routes.render(request)
+            return render(self._routes, request)
         except Exception:
             return break_down(request, Failure())

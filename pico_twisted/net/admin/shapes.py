@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast, get_origin
 
 import attrs
 import cattrs
@@ -25,8 +25,8 @@ def _told_suspicion(value: float) -> float:
 
 
 @attrs.frozen(kw_only=True)
-class NodeRow:
-    """A node in the list of nodes.
+class _Node:
+    """What the list of nodes and the page of one have in common.
 
     Attributes:
         id: its node ID.
@@ -36,8 +36,6 @@ class NodeRow:
         admin_addr: where operators reach it.
         gossip_addr: where nodes reach it; empty when it takes part in no cluster.
         version: of its program.
-        endpoints: how many endpoint IDs its agents have registered.
-        upstreams: how many registrations that are, counting each agent's.
     """
 
     id: str
@@ -46,24 +44,29 @@ class NodeRow:
     admin_addr: str
     gossip_addr: str = ""
     version: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class NodeRow(_Node):
+    """A node in the list of nodes.
+
+    Attributes:
+        endpoints: how many endpoint IDs its agents have registered.
+        upstreams: how many registrations that are, counting each agent's.
+    """
+
     endpoints: int = 0
     upstreams: int = 0
 
 
 @attrs.frozen(kw_only=True)
-class NodeDetail:
-    """One node: as `NodeRow`, but with the endpoints themselves.
+class NodeDetail(_Node):
+    """One node with the endpoints themselves.
 
     Attributes:
         endpoints: registrations of each endpoint ID.
     """
 
-    id: str
-    status: str
-    proxy_addr: str
-    admin_addr: str
-    gossip_addr: str = ""
-    version: str = ""
     endpoints: Mapping[str, int] = attrs.field(factory=dict)
 
     def row(self) -> NodeRow:
@@ -91,7 +94,7 @@ class GossipRow:
         local: whether it is the node that was asked.
         heartbeat: the newest one that is known.
         version: of its keys: how far the changes are known that it made to them.
-        floor: deletes up to this version are forgotten; who knows less needs all of its keys anew.
+        floor: deletes up to this version are forgotten; who knows less needs all of its keys again.
         entries: how many keys it has.
         tombstones: how many deleted keys are still remembered.
         suspicion: how unlikely its silence is, from 0 on; see `MAX_SUSPICION`.
@@ -156,15 +159,15 @@ class GossipDetail:
         )
 
 
-def _checked(value: Any, kind: type[Any]) -> Any:
+def _checked(value: object, kind: type[S]) -> S:
     """A plain value as it is: cattrs would make a text out of a null, and a number out of a text."""
-    fits = isinstance(value, (int, float) if kind is float else kind)
+    fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
     if not fits or (isinstance(value, bool) and kind is not bool):
         raise ValueError(f"not a {kind.__name__}")
-    return value
+    return cast(S, value)
 
 
-def _gossip_value(value: Any, _: object) -> GossipValue:
+def _gossip_value(value: object, _: object) -> GossipValue:
     return value if isinstance(value, str) else _checked(value, int)
 
 
@@ -178,65 +181,19 @@ class ShapeError(ValueError):
     """What a server said is not what the route is for."""
 
 
-def to_json(value: object) -> Any:
+def to_json(value: object) -> Any:  # that is what JSON is
     """A shape, or lists and maps of them, as what JSON can hold."""
     return _converter.unstructure(value)
 
 
-def node_rows(data: object) -> list[NodeRow]:
-    """The list of nodes out of decoded JSON. Here and in the other readers, keys that a newer node added are ignored.
+def read(data: object, kind: type[S]) -> S:
+    """A shape, or a list or map of them, out of decoded JSON. Keys that a newer node added are ignored.
 
     Raises:
-        ShapeError: it is no such list.
+        ShapeError: it is not of that kind.
     """
-    return _read_list(data, NodeRow)
-
-
-def node_detail(data: object) -> NodeDetail:
-    """One node out of decoded JSON.
-
-    Raises:
-        ShapeError: it is no such node.
-    """
-    return _read(data, NodeDetail)
-
-
-def gossip_rows(data: object) -> list[GossipRow]:
-    """What gossip knows of all nodes, out of decoded JSON.
-
-    Raises:
-        ShapeError: it is no such list.
-    """
-    return _read_list(data, GossipRow)
-
-
-def gossip_detail(data: object) -> GossipDetail:
-    """What gossip knows of one node, out of decoded JSON.
-
-    Raises:
-        ShapeError: it is no such node.
-    """
-    return _read(data, GossipDetail)
-
-
-def endpoint_counts(data: object) -> dict[str, int]:
-    """The registrations of each endpoint ID, out of decoded JSON.
-
-    Raises:
-        ShapeError: it is no such map.
-    """
-    return _read(data, dict[str, int])
-
-
-def _read_list(data: object, kind: type[S]) -> list[S]:
-    if not isinstance(data, list):
-        raise ShapeError("not a list")
-    return [_read(item, kind) for item in data]
-
-
-def _read(data: object, kind: type[S]) -> S:
-    if not isinstance(data, dict):
-        raise ShapeError("not a mapping")
+    if not isinstance(data, get_origin(kind) or dict):
+        raise ShapeError("not what was asked for")
     try:
         return _converter.structure(data, kind)
     except (cattrs.BaseValidationError, AttributeError, LookupError, TypeError, ValueError) as error:

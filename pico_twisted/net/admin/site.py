@@ -12,7 +12,7 @@ from io import BytesIO
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
-from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IReactorTime
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IReactorTime, ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, datetimeToString
@@ -23,15 +23,16 @@ from zope.interface import implementer
 from pico_twisted.net.admin.answers import fail
 
 KEEPALIVE_S: Final = 120.0
-"""From one answer to the end of the next request: two scrapes of Prometheus at its default interval."""
+"""Seconds from one answer to the end of the next request: two scrapes of Prometheus at its default interval."""
 
 MAX_BODY_BYTES: Final = 64 * 1024
-"""Of a body that are dropped without a word; over it the answer is 413."""
+"""Most bytes of a body that are dropped without a word; beyond that the answer is 413."""
 
 MAX_CONNECTIONS: Final = 256
-"""Operators, dashboards and scrapers together have a few."""
+"""Most connections to an admin port. Operators, dashboards and scrapers together have a few."""
 
 SERVER: Final = b"pico"
+"""Value of the Server header."""
 
 
 class AdminRequest(Request):
@@ -40,7 +41,7 @@ class AdminRequest(Request):
     channel: AdminChannel
 
     def __init__(self, channel: AdminChannel, queued: bool = False) -> None:
-        super().__init__(channel, queued)
+        super().__init__(channel, queued)  # type: ignore[no-untyped-call]
         self._body_bytes = 0
 
     def gotLength(self, length: int | None) -> None:
@@ -77,12 +78,12 @@ class AdminChannel(HTTPChannel):
     """An HTTP/1.1 connection whose requests have a fixed time."""
 
     factory: AdminSite
-    transport: Any
+    transport: ITCPTransport
     site: AdminSite
 
     def connectionMade(self) -> None:
         self.factory.open.add(self)
-        super().connectionMade()
+        super().connectionMade()  # type: ignore[no-untyped-call]
 
     def resetTimeout(self) -> None:
         """Twisted calls this for each read; here bytes do not extend the time."""
@@ -109,22 +110,22 @@ class AdminChannel(HTTPChannel):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.factory.open.discard(self)
-        super().connectionLost(reason)
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
 
 class AdminSite(Site):
     """Makes an `AdminChannel` for each connection. See `admin_site`."""
 
     noisy = False
-    protocol: Any = AdminChannel
+    protocol: Any = AdminChannel  # the type that Twisted declares is private
     displayTracebacks = False
 
     def __init__(self, resource: IResource, reactor: IReactorTime | None) -> None:
-        super().__init__(resource, AdminRequest, parsePOSTFormSubmission=False, timeout=KEEPALIVE_S, reactor=reactor)
+        super().__init__(resource, AdminRequest, parsePOSTFormSubmission=False, timeout=KEEPALIVE_S, reactor=reactor)  # type: ignore[no-untyped-call]
         self.open: set[AdminChannel] = set()
 
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        return super().buildProtocol(addr) if len(self.open) < MAX_CONNECTIONS else None
+    def buildProtocol(self, addr: IAddress | None) -> Any:  # the type that Twisted declares is private
+        return super().buildProtocol(addr) if len(self.open) < MAX_CONNECTIONS else None  # type: ignore[no-untyped-call]
 
     def log(self, request: object) -> None:
         """Requests of operators and scrapers are not logged."""

@@ -7,11 +7,11 @@ and again: a seed whose address changed is found, and a healed partition rejoins
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IHostnameResolver, IUDPTransport
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -24,16 +24,26 @@ from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 log = Logger()
 
 LOOK_UP_S: Final = 10.0
-"""How often names of seeds are looked up."""
+"""Seconds between two look-ups of the names of seeds."""
 LOOK_UP_JOINING_S: Final = 1.0
-"""And while no node was found."""
+"""Seconds between two look-ups of the names of seeds while no other node was found."""
 NAME_S: Final = 30.0
-"""How long the address of a node that advertises a name is used."""
+"""Seconds for which the address of a node that advertises a name is used."""
 MAX_NAMES: Final = 4096
+"""Most names of nodes whose addresses are kept."""
 AFTER_FAULT_S: Final = 0.5
-"""A core that failed and wants to be woken at once waits for that long: it must not take all of our time."""
+"""Seconds that a core waits which failed and wants to be woken at once: it must not take all of our time."""
 SAY_AGAIN_S: Final = 1.0
-"""Packets that are dropped for one reason are logged at most that often."""
+"""Seconds after which packets that are dropped for the same reason are logged again."""
+
+
+class GossipReactor(Protocol):
+    """What is asked of the reactor: time, and names."""
+
+    nameResolver: IHostnameResolver
+
+    def seconds(self) -> float: ...
+    def callLater(self, delay: float, callable: Callable[..., object], /) -> IDelayedCall: ...
 
 
 class Table(Protocol):
@@ -59,7 +69,7 @@ class GossipParts:
         conflict: called with a message when another process has our ID.
     """
 
-    clock: Any
+    clock: GossipReactor
     core: Gossip
     table: Table
     metrics: GossipMetrics
@@ -80,7 +90,7 @@ class GossipProtocol(DatagramProtocol):
         joined: fires once with None, when we know what the cluster knows, or know that we are alone.
     """
 
-    transport: Any
+    transport: IUDPTransport
 
     def __init__(self, parts: GossipParts) -> None:
         self._parts = parts
@@ -93,7 +103,7 @@ class GossipProtocol(DatagramProtocol):
         self._names: dict[str, tuple[float, str]] = {}
         self._looked_up: set[str] = set()
         self._ours: set[str] = set()
-        self._fetches: set[Deferred[Any]] = set()
+        self._fetches: set[Deferred[bytes]] = set()
         # by reason, so that one stranger does not hide another
         self._dropped = {reason: RepeatedWarning(SAY_AGAIN_S) for reason in DROPPED}
         self._mapped = False
@@ -144,7 +154,7 @@ class GossipProtocol(DatagramProtocol):
 
     # Packets
 
-    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+    def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
         """A packet came."""
         if not self._running:
             return
@@ -229,7 +239,7 @@ class GossipProtocol(DatagramProtocol):
         at, ip = self._names.get(name, (0.0, ""))
         if (not ip or now - at > NAME_S) and name not in self._looked_up and len(self._names) < MAX_NAMES:
             self._looked_up.add(name)
-            resolve(self._parts.clock, name).addCallback(self._name_found, name)
+            resolve(self._parts.clock.nameResolver, name).addCallback(self._name_found, name)
         return ip
 
     def _name_found(self, ips: list[str], name: str) -> None:
@@ -247,7 +257,7 @@ class GossipProtocol(DatagramProtocol):
                 self._seeds[host, port] = [address_text(host, port)]
             elif host not in self._looked_up:
                 self._looked_up.add(host)
-                resolve(self._parts.clock, host).addCallback(self._seed_found, host, port)
+                resolve(self._parts.clock.nameResolver, host).addCallback(self._seed_found, host, port)
         self._tell_seeds()
         if any(not is_ip(host) for host, _ in self._parts.seeds):
             wait_s = LOOK_UP_S if self._core.joined else LOOK_UP_JOINING_S

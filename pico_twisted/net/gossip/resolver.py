@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IHostResolution, IResolutionReceiver
+from twisted.internet.interfaces import IAddress, IHostnameResolver, IHostResolution, IResolutionReceiver
 from zope.interface import implementer
 
 from pico_twisted.core.text import host_port
@@ -25,7 +25,8 @@ class _Resolution:
         pass
 
     def addressResolved(self, address: IAddress) -> None:
-        ip = str(address.host)  # type: ignore[attr-defined]
+        assert isinstance(address, IPv4Address | IPv6Address)
+        ip = address.host
         if ip not in self._ips:
             self._ips.append(ip)
 
@@ -33,10 +34,10 @@ class _Resolution:
         self._found.callback(self._ips)
 
 
-def resolve(reactor: Any, host: str) -> Deferred[list[str]]:
+def resolve(resolver: IHostnameResolver, host: str) -> Deferred[list[str]]:
     """The IPs of a host, in the resolver's order; empty when it has none. Never fails."""
     found: Deferred[list[str]] = Deferred()
-    reactor.nameResolver.resolveHostName(_Resolution(found), host)
+    resolver.resolveHostName(_Resolution(found), host)
     return found
 
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from twisted.logger import (
     FilteringLogObserver,
@@ -127,7 +127,7 @@ class Logging:
         )
 
 
-def log_under_twistd(config: LogConfig, options: Mapping[str, Any]) -> Logging:
+def log_under_twistd(config: LogConfig, options: Mapping[str, object]) -> Logging:
     """The log of a daemon that twistd runs: where twistd would write its own, but stderr where that would be stdout.
 
     twistd takes the observer from the application, whose component `ILogObserver` the daemon's service sets; it starts
@@ -137,7 +137,7 @@ def log_under_twistd(config: LogConfig, options: Mapping[str, Any]) -> Logging:
         config: the `log` section of the configuration.
         options: twistd's own options, parsed.
     """
-    path = options.get("logfile") or ""
+    path = str(options.get("logfile") or "")
     stream: Stream = real_stderr()
     if path == "-":
         stream = sys.__stdout__ or stream
@@ -146,7 +146,7 @@ def log_under_twistd(config: LogConfig, options: Mapping[str, Any]) -> Logging:
     return Logging(config, stream)
 
 
-def in_background(options: Mapping[str, Any]) -> bool:
+def in_background(options: Mapping[str, object]) -> bool:
     """Whether twistd leaves the terminal; given its own options, parsed."""
     return "nodaemon" in options and not (options.get("nodaemon") or options.get("debug"))
 

@@ -155,12 +155,12 @@ class SniffingFactory(Factory):
         self._tls = TlsFactory(context, False, factory, clock)
 
     def doStart(self) -> None:
-        super().doStart()
+        super().doStart()  # type: ignore[no-untyped-call]
         self._factory.doStart()
 
     def doStop(self) -> None:
         self._factory.doStop()
-        super().doStop()
+        super().doStop()  # type: ignore[no-untyped-call]
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
         assert addr is not None
@@ -204,7 +204,7 @@ class FirstByte(Protocol):
                 self._inner = PlainClient(self, self._owner.hop)
             # From now on the transport calls the inner protocol without a detour.
             self.dataReceived = self._inner.dataReceived  # type: ignore[method-assign]
-            self._inner.makeConnection(self.transport)
+            self._inner.makeConnection(self.transport)  # type: ignore[no-untyped-call]
         self._inner.dataReceived(data)
 
     def extend(self, seconds: float) -> None:

@@ -59,7 +59,7 @@ class TlsTransport(BufferingTLSTransport):
 
     def dataReceived(self, data: bytes) -> None:
         if not self._peer_finished:  # what comes after a close_notify is to be ignored, and not to be kept
-            super().dataReceived(data)
+            super().dataReceived(data)  # type: ignore[no-untyped-call]
 
     def _checkHandshakeStatus(self) -> None:
         if self._aborted or self._tlsConnection is None:
@@ -124,7 +124,7 @@ class TlsTransport(BufferingTLSTransport):
 
     def _write(self, data: bytes) -> None:
         if not self._write_closed:
-            super()._write(data)
+            super()._write(data)  # type: ignore[no-untyped-call]
 
     def loseWriteConnection(self) -> None:
         """Send what was written, then say that nothing follows; reading goes on."""
@@ -140,7 +140,7 @@ class TlsTransport(BufferingTLSTransport):
             self.transport.loseWriteConnection()
 
     def _unbufferPendingWrites(self) -> None:
-        super()._unbufferPendingWrites()
+        super()._unbufferPendingWrites()  # type: ignore[no-untyped-call]
         if self._write_closing:
             self._close_write()
 
@@ -168,7 +168,7 @@ class TlsTransport(BufferingTLSTransport):
 
     def abortConnection(self) -> None:
         if self._tlsConnection is not None:
-            super().abortConnection()
+            super().abortConnection()  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._handshaken = None

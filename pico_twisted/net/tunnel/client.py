@@ -201,7 +201,7 @@ class TunnelClientFactory(WebSocketClientFactory):
         self.agent_id = agent_id
         self.slot = slot
         self.ready: Deferred[TunnelClientProtocol] = Deferred()
-        self.setProtocolOptions(  # type: ignore[no-untyped-call]  # likewise
+        self.setProtocolOptions(  # likewise
             openHandshakeTimeout=0,
             closeHandshakeTimeout=0,
             serverConnectionDropTimeout=0,

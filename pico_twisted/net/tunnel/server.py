@@ -224,7 +224,7 @@ class TunnelServerFactory(WebSocketServerFactory):
         self.connections: set[TunnelServerProtocol] = set()
         self.awake: set[TunnelServerProtocol] = set()
         self._slim: type[TunnelServerProtocol] | None = None
-        self.setProtocolOptions(  # type: ignore[no-untyped-call]  # likewise
+        self.setProtocolOptions(  # likewise
             openHandshakeTimeout=0,
             closeHandshakeTimeout=0,
             autoPingInterval=0,

@@ -24,13 +24,12 @@ from zope.interface.verify import verifyObject
 from pico_twisted.net.admin.app import AdminApp, AgentAdminApp
 from pico_twisted.net.admin.shapes import (
     MAX_SUSPICION,
+    GossipDetail,
+    GossipRow,
+    NodeDetail,
     NodeRow,
     ShapeError,
-    endpoint_counts,
-    gossip_detail,
-    gossip_rows,
-    node_detail,
-    node_rows,
+    read,
     to_json,
 )
 from pico_twisted.net.admin.site import KEEPALIVE_S, MAX_BODY_BYTES, MAX_CONNECTIONS, admin_site
@@ -401,17 +400,17 @@ class Transport(StringTransport):
 class TestShapes:
     def test_there_and_back(self) -> None:
         """What the port writes can be read back, also when a newer node adds keys."""
-        assert node_detail(json.loads(json.dumps(to_json(DETAIL)))) == DETAIL
-        assert gossip_detail(json.loads(json.dumps(to_json(GOSSIP)))) == GOSSIP
-        assert endpoint_counts(json.loads(json.dumps(DETAIL.endpoints))) == DETAIL.endpoints
+        assert read(json.loads(json.dumps(to_json(DETAIL))), NodeDetail) == DETAIL
+        assert read(json.loads(json.dumps(to_json(GOSSIP))), GossipDetail) == GOSSIP
+        assert read(json.loads(json.dumps(DETAIL.endpoints)), dict[str, int]) == DETAIL.endpoints
         rows = [DETAIL.row(), NodeRow(id="n2", status="draining", proxy_addr="a:1", admin_addr="b:2")]
         written = to_json(rows)
         written[0]["something new"] = 1
-        assert node_rows(written) == rows
+        assert read(written, list[NodeRow]) == rows
         others = [GOSSIP.row(), attrs.evolve(GOSSIP.row(), id="n2", local=False, suspicion=2.5, heard_s=None)]
         written = to_json(others)
         written[1]["something new"] = 1
-        assert gossip_rows(written) == others
+        assert read(written, list[GossipRow]) == others
 
     def test_wrong(self) -> None:
         """What is something else is refused, whatever it is, and nothing is made to fit."""
@@ -430,7 +429,7 @@ class TestShapes:
             [{**row, "endpoints": "2"}],
         ):
             with pytest.raises(ShapeError):
-                node_rows(data)
+                read(data, list[NodeRow])
         for data in (
             None,
             [],
@@ -445,11 +444,11 @@ class TestShapes:
             {**gossip, "heard_s": "now"},
         ):
             with pytest.raises(ShapeError):
-                gossip_detail(data)
+                read(data, GossipDetail)
         counts: Any
         for counts in (None, [], {"a": "1"}, {"a": None}):
             with pytest.raises(ShapeError):
-                endpoint_counts(counts)
+                read(counts, dict[str, int])
 
     def test_suspicion(self) -> None:
         """Suspicion is a number that JSON knows, however long a node has been silent."""

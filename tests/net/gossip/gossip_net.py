@@ -61,7 +61,8 @@ class NamingClock(Clock):
 
     def __init__(self) -> None:
         super().__init__()
-        self.nameResolver = Names(self)
+        self.names = Names(self)
+        self.nameResolver: IHostnameResolver = self.names
 
 
 class Net:
@@ -76,7 +77,7 @@ class Net:
 
     def __init__(self) -> None:
         self.clock = NamingClock()
-        self.names = self.clock.nameResolver
+        self.names = self.clock.names
         self.nodes: dict[tuple[str, int], DatagramProtocol] = {}
         self.cut: set[tuple[str, int]] = set()
         self.refuses = False

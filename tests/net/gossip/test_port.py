@@ -99,7 +99,7 @@ class Node:
         self.address = (ip, PORT)
         net.nodes[self.address] = self.gossip
         net.started.append(self)
-        self.gossip.transport = Transport(net, self.address, interface)
+        self.gossip.transport = Transport(net, self.address, interface)  # type: ignore[assignment]
         self.core.set("gossip_addr", f"{advertised or ip}:{PORT}", net.clock.seconds())
         self.core.set("status", "active", net.clock.seconds())
         self.gossip.start()

@@ -1,8 +1,8 @@
-"""The admin port that several workers share: whichever takes a request answers for the host.
+"""The admin port that several workers share: the one that takes a request answers for the host.
 
 Each worker also answers on a Unix socket, for itself alone and only to its siblings. Metrics and endpoints are asked
-of all of them; who does not answer in time is left out, and the metrics say how many did. What is asked there never
-goes further. The host is ready when any worker is: the kernel sends connections to those that are.
+of all of them; one that does not answer in time is left out, and the metrics say how many did. What is asked there
+never goes further. The host is ready when any worker is: the kernel sends connections to those that are.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
+from twisted.web.server import NOT_DONE_YET, Request
 
-from pico_twisted.net.admin.answers import JSON, answer, answer_json, fail
-from pico_twisted.net.admin.forward import Fetched, Fetcher
+from pico_twisted.net.admin.answers import JSON, Rendered, answer, answer_json, fail, render
+from pico_twisted.net.admin.fetch import Fetched, Fetcher
 from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.observe.metrics import CONTENT_TYPE, Metrics
 
@@ -29,7 +30,7 @@ METRICS: Final = [b"metrics"]
 READY: Final = [b"ready"]
 ENDPOINTS: Final = [b"status", b"upstream", b"endpoints"]
 SIBLING_TIMEOUT_S: Final = 2.0
-"""A sibling on the same host that needs longer is stuck."""
+"""Seconds after which a sibling on the same host that did not answer counts as stuck."""
 
 
 @attrs.frozen(kw_only=True)
@@ -47,7 +48,7 @@ class Siblings:
     sockets: Mapping[str, str]
 
 
-class HostResource(Resource):
+class WorkersResource(Resource):
     """Answers for the host what is a sum over its workers; the rest is for the routes.
 
     Args:
@@ -63,26 +64,29 @@ class HostResource(Resource):
     def __init__(
         self, routes: Resource, siblings: Siblings, status: INodeStatus, metrics: Metrics, fetcher: Fetcher
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._routes = routes
         self._siblings = siblings
         self._status = status
         self._metrics = metrics
         self._fetcher = fetcher
 
-    def render(self, request: Any) -> Any:
+    def render(self, request: Request) -> Rendered:
         if request.method not in (b"GET", b"HEAD") or request.postpath not in (METRICS, ENDPOINTS, READY):
-            return self._routes.render(request)
+            return render(self._routes, request)
         if request.postpath == READY and self._status.ready()[0]:
-            return self._routes.render(request)
+            return render(self._routes, request)
         path = b"/".join(request.postpath).decode("ascii")
-        asking = Deferred.fromCoroutine(self._answer(request, path))
-        request.notifyFinish().addErrback(lambda _: asking.cancel())
-        asking.addErrback(lambda failure: None if request._disconnected else self._broken(request, failure))
+        left = request.notifyFinish()
+        asking = Deferred.fromCoroutine(self._answer(request, path, left))
+        left.addErrback(lambda _: asking.cancel())
+        asking.addErrback(lambda failure: self._broken(request, failure))
         return NOT_DONE_YET
 
-    async def _answer(self, request: Any, path: str) -> None:
+    async def _answer(self, request: Request, path: str, left: Deferred[None]) -> None:
         found = await self._ask_all(path)
+        if left.called:
+            return  # so has the client
         if request.postpath == METRICS:
             texts = {self._siblings.label: self._metrics.exposition()}
             texts.update((self._siblings.labels[node_id], body) for node_id, body in found.items())
@@ -111,7 +115,7 @@ class HostResource(Resource):
             if isinstance(result, Fetched) and result.status == 200
         }
 
-    def _broken(self, request: Any, failure: Any) -> None:
+    def _broken(self, request: Request, failure: Failure) -> None:
         log.failure("an admin request failed", failure)
         request.setResponseCode(500)
         request.finish()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from pico_twisted.net.admin.host import merged
+from pico_twisted.net.admin.workers import merged
 from pico_twisted.net.observe.metrics import Metrics
 
 _TEXT = b'# HELP a_total What.\n# TYPE a_total counter\na_total 1.0\na_total{x="} {",y="2"} 3.0\n'

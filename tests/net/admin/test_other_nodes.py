@@ -15,9 +15,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
-from pico_twisted.net.admin import forward
+from pico_twisted.net.admin import fetch, other_nodes
 from pico_twisted.net.admin.app import AdminApp
-from pico_twisted.net.admin.forward import AdminTls, split_query
+from pico_twisted.net.admin.fetch import AdminTls
+from pico_twisted.net.admin.other_nodes import split_query
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tls.server import server_context, tls_sniffing
@@ -279,7 +280,7 @@ async def test_unreachable() -> None:
 @in_reactor
 async def test_too_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """A node that does not answer in time, or stops half-way, is 504, and its connection is closed."""
-    monkeypatch.setattr(forward, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(other_nodes, "TIMEOUT_S", 0.5)
     for answer in (b"", b"HTTP/1.1 200 OK\r\n", head(10) + b"half"):
         server = Server(answer, close=False)
         code, headers, body = await forwarded(server)
@@ -291,7 +292,7 @@ async def test_too_slow(monkeypatch: pytest.MonkeyPatch) -> None:
 @in_reactor
 async def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """What answers hold together is bounded, unpacked size included; over it the answer is 502, and room comes back."""
-    monkeypatch.setattr(forward, "MAX_HELD_BYTES", 50_000)
+    monkeypatch.setattr(fetch, "MAX_HELD_BYTES", 50_000)
     packed = gzip.compress(bytes(1_000_000))
     status = Status("n1")
     near = Served(node_app(status))
