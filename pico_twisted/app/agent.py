@@ -47,7 +47,6 @@ class Agent(Daemon):
         self.agent = AgentService(
             config,
             reactor=reactor,
-            clock=reactor,
             sweep=sweep,
             metrics=self.metrics,
             rng=random.SystemRandom(),
@@ -79,7 +78,9 @@ class Agent(Daemon):
             log.info("All listeners are registered", listeners=len(self._config.listeners))
 
     def _banner(self) -> str:
-        sessions = [(one.url, one.node_id, one.rtt_s or one.handshake_s / 2) for one in self.agent.sessions()]
+        sessions = [
+            (one.url, one.tunnel.node_id, one.tunnel.rtt_s or one.handshake_s / 2) for one in self.agent.sessions()
+        ]
         return agent_banner(
             __version__,
             self.agent.agent_id,

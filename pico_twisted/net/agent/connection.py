@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import enum
-import fcntl
 import socket
-import termios
 from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred
@@ -24,9 +22,6 @@ from pico_twisted.net.turn import NEVER, Sweep
 
 CLOSE_S: Final = 10.0
 """Seconds that a service gets to take our last bytes before the connection is cut."""
-
-_PEEK: Final = socket.MSG_PEEK | socket.MSG_DONTWAIT
-_NO_BYTES: Final = bytes(4)
 
 
 class _Life(enum.Enum):
@@ -75,6 +70,7 @@ class ServiceConnection(TwistedProtocol):
         writable: the transport takes more; else wait for `service_took`.
         write: writes to the service.
         paused: it is not read.
+        socket: under it, where there is one.
         deadline: set by the user, or by the pool while it is idle.
     """
 
@@ -88,7 +84,7 @@ class ServiceConnection(TwistedProtocol):
         self.deadline = NEVER
         self._owner = owner
         self._sweep = sweep
-        self._socket: socket.socket | None = None
+        self.socket: socket.socket | None = None
         self._life = _Life.OPEN
 
     def logPrefix(self) -> str:
@@ -100,7 +96,7 @@ class ServiceConnection(TwistedProtocol):
         if isinstance(self.transport, Connection):
             # Endpoints leave a protocol of theirs between, which has done its work and would cost 1 us for each read.
             self.transport.protocol = self
-        self._socket = raw_socket(self.transport)
+        self.socket = raw_socket(self.transport)
         self.write = writer(self.transport)
         tune(self.transport, tunnel=False)
         self.transport.registerProducer(self, True)
@@ -156,27 +152,6 @@ class ServiceConnection(TwistedProtocol):
             self.abort()
 
     # From its user and the pool
-
-    def has_unasked(self) -> bool:
-        """Whether bytes came that the reactor has not read: of an idle connection they answer nobody."""
-        sock = self._socket
-        try:
-            return sock is not None and fcntl.ioctl(sock, termios.FIONREAD, _NO_BYTES) != _NO_BYTES
-        except OSError:
-            return True
-
-    def seems_alive(self) -> bool:
-        """Look whether the service closed it, or sent bytes, since the reactor last looked."""
-        sock = self._socket
-        if sock is None:
-            return True
-        try:
-            sock.recv(1, _PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
 
     def pause(self) -> None:
         """Read no more, until `resume`. What was read already, over TLS, still comes."""

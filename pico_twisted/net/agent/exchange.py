@@ -29,8 +29,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pico_twisted.core.agent.service_request import COMING, ENDED, UPGRADING, ServiceRequest
-from pico_twisted.core.agent.service_response import ServiceResponse
+from pico_twisted.core.agent.service_call import COMING, ENDED, UPGRADING, ServiceRequest, ServiceResponse
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import error_response
 from pico_twisted.core.http1.head import ResponseHead
@@ -68,23 +67,12 @@ class Exchange(ServedCall):
         call: the call.
     """
 
-    __slots__ = ("_held", "_opening", "_since")
-
     def __init__(self, service: LocalService, tunnel: ICallee, call: Call) -> None:
-        self._service = service
-        self._tunnel = tunnel
-        self._call = call
-        self._stage = _OPENING
-        self._started = service.seconds()
-        self._request = ServiceRequest(tunnel.dialect.read_request(REQUEST_LIMITS))
-        self._response = ServiceResponse(self._request, service.via)
-        self._status = 0
+        request = ServiceRequest(tunnel.dialect.read_request(REQUEST_LIMITS))
+        super().__init__(service, tunnel, call, request, ServiceResponse(request, service.via))
         self._since = 0.0  # the last progress of the request
-        self._owed = 0
         self._held: list[bytes] = []  # for the service, until there is a connection
-        self._connection: ServiceConnection | None = None
         self._opening: Deferred[ServiceConnection] | None = None
-        self._lingering = None
 
     # The request
 
@@ -144,10 +132,10 @@ class Exchange(ServedCall):
         connection.user = self
         connection.http.expect(request.method, upgrade=request.upgrade_asked)
         connection.write(data)
+        self._watch(connection, self._since)
         if connection.writable:
             owed, self._owed = self._owed, 0
             self._tunnel.consumed(self._call, owed)
-        self._watch(connection, self._since)
 
     def frame(self, payload: bytes, more: bool) -> None:
         """A further frame of the request (ICallReceiver)."""
@@ -169,10 +157,10 @@ class Exchange(ServedCall):
             return
         if data:
             connection.write(data)
+        self._watch(connection, now)
         if connection.writable:
             owed, self._owed = self._owed, 0
             self._tunnel.consumed(self._call, owed)
-        self._watch(connection, now)
 
     def _service_is_due(self, connection: ServiceConnection) -> bool:
         """Whether the service has the next say, or is to take what we have for it: not the caller."""
@@ -197,45 +185,36 @@ class Exchange(ServedCall):
             self._watch(connection, now)
 
     def service_data(self, data: bytes) -> None:
-        """Bytes of the response."""
+        """Bytes of the response, or none at its end."""
         connection = self._connection
         assert connection is not None
         self._request.replay = None
-        connection.http.receive(data)
-        self._read(connection, "bad-response")
-
-    def _read(self, connection: ServiceConnection, code: str) -> None:
-        """Send on what the service has sent.
-
-        Args:
-            connection: to the service.
-            code: of the answer if that is broken.
-        """
         response = self._response
+        connection.http.receive(data)
         try:
-            data = response.read(connection.http)
-            while data is not None and response.head is None:
-                if data:
-                    self._tunnel.send(self._call, data, True)
+            payload = response.read(connection.http)
+            while payload is not None and response.head is None:
+                if payload:
+                    self._tunnel.send(self._call, payload, True)
                 self._since = self._service.sweep.now
                 self._watch(connection, self._since)
-                data = response.read(connection.http)
+                payload = response.read(connection.http)
         except Http1Error as error:
-            self._answer_is_broken(error, code)
+            self._answer_is_broken(error, "bad-response" if data else "service-failed")
             return
         if response.head is None or self._connection is not connection:
             return
-        if data is None:
+        if payload is None:
             self._watch(connection, self._service.sweep.now)
         elif response.ended:
-            self._tunnel.send(self._call, data, False)
+            self._tunnel.send(self._call, payload, False)
             if self._connection is connection:
                 self._answered(connection, response.head)
         elif response.head.status == 101:
-            self._upgrade(connection, data)
+            self._upgrade(connection, payload)
         else:
             self._stage = _ANSWERING
-            self._send(connection, data)
+            self._send(connection, payload)
             if self._connection is connection:
                 self._watch(connection, self._service.sweep.now)
 
@@ -286,7 +265,7 @@ class Exchange(ServedCall):
             self.service_lost()
         else:
             connection.http.receive_eof()
-            self._read(connection, "service-failed")
+            self.service_data(b"")
 
     def service_lost(self) -> None:
         """The connection is gone."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import re
+import socket
+import termios
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -33,6 +36,8 @@ not needed."""
 CONNECT_TIMEOUT_S: Final = 10.0
 """Most seconds for name, connection and TLS: a service beside the agent answers in milliseconds or not at all."""
 
+_PEEK: Final = socket.MSG_PEEK | socket.MSG_DONTWAIT
+_NO_BYTES: Final = bytes(4)
 _TIMEOUT = re.compile(rb"(?:^|[,; \t])timeout=([0-9]{1,6})(?:$|[,; \t])", re.IGNORECASE)
 
 
@@ -81,7 +86,8 @@ class ServicePool:
         idle = self._idle
         while idle:
             connection, _ = idle.popitem()
-            if not connection.has_unasked() and (not surely or connection.seems_alive()):
+            sock = connection.socket
+            if sock is None or not (_has_unasked(sock) or (surely and _is_closed(sock))):
                 return connection
             connection.abort()
         return None
@@ -129,6 +135,25 @@ class ServicePool:
             connection.abort()
             raise ConnectionAborted
         return connection
+
+
+def _has_unasked(sock: socket.socket) -> bool:
+    """Whether bytes came that the reactor has not read: of an idle connection they answer nobody."""
+    try:
+        return fcntl.ioctl(sock, termios.FIONREAD, _NO_BYTES) != _NO_BYTES
+    except OSError:
+        return True
+
+
+def _is_closed(sock: socket.socket) -> bool:
+    """Whether the service closed it, or sent bytes, since the reactor last looked."""
+    try:
+        sock.recv(1, _PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _idle_s(hint: bytes) -> float:

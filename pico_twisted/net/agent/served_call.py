@@ -5,8 +5,7 @@ from __future__ import annotations
 import enum
 from typing import Final
 
-from pico_twisted.core.agent.service_request import ServiceRequest
-from pico_twisted.core.agent.service_response import ServiceResponse
+from pico_twisted.core.agent.service_call import ServiceRequest, ServiceResponse
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.agent.connection import ServiceConnection
@@ -31,38 +30,28 @@ class Stage(enum.Enum):
 
 
 class ServedCall:
-    """What an `Exchange` and an `UpgradedCall` share. Each fills these attributes itself.
+    """What an `Exchange` and an `UpgradedCall` share.
 
-    Attributes:
-        _owed: payload that came, and was not taken by the service's transport yet.
-        _status: what the call is counted with.
+    Args:
+        service: serves it.
+        tunnel, call: of the caller.
+        request, response: what came and went so far.
     """
 
-    __slots__ = (
-        "_call",
-        "_connection",
-        "_lingering",
-        "_owed",
-        "_request",
-        "_response",
-        "_service",
-        "_stage",
-        "_started",
-        "_status",
-        "_tunnel",
-    )
-
-    _service: LocalService
-    _tunnel: ICallee
-    _call: Call
-    _connection: ServiceConnection | None
-    _stage: Stage
-    _request: ServiceRequest
-    _response: ServiceResponse
-    _owed: int
-    _status: int
-    _started: float
-    _lingering: Linger | None
+    def __init__(
+        self, service: LocalService, tunnel: ICallee, call: Call, request: ServiceRequest, response: ServiceResponse
+    ) -> None:
+        self._service = service
+        self._tunnel = tunnel
+        self._call = call
+        self._request = request
+        self._response = response
+        self._stage = Stage.OPENING
+        self._started = service.seconds()
+        self._status = 0  # what it is counted with
+        self._owed = 0  # payload that came, and was not taken by the service's transport yet
+        self._connection: ServiceConnection | None = None
+        self._lingering: Linger | None = None
 
     @property
     def held_bytes(self) -> int:
@@ -117,12 +106,9 @@ class ServedCall:
             self._lingering.end()
         self._call.receiver = None  # no cycle is left for the collector
         service = self._service
-        request = self._request
         service.calls.discard(self)
+        took_s = service.seconds() - self._started
+        request = self._request
         service.metrics.request_done(
-            request.method,
-            self._status,
-            service.seconds() - self._started,
-            request.body_bytes,
-            self._response.body_bytes,
+            request.method, self._status, took_s, request.body_bytes, self._response.body_bytes
         )

@@ -9,7 +9,6 @@ from typing import Any, Final
 import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, TimeoutError
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from pico_twisted.config import AgentConfig, ListenerConfig
@@ -17,7 +16,7 @@ from pico_twisted.core.agent.dial_plan import AgentRandom
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.v1 import dialect_v1
-from pico_twisted.net.agent.connector import DialParts
+from pico_twisted.net.agent.connector import ActiveConnection, DialParts
 from pico_twisted.net.agent.dial_throttle import DialThrottle
 from pico_twisted.net.agent.forwarder import Forwarder
 from pico_twisted.net.agent.listener_connections import ListenerConnections
@@ -39,31 +38,6 @@ of our memory."""
 
 
 @attrs.frozen(kw_only=True)
-class SessionStatus:
-    """One session, for the banner and for whoever asks.
-
-    Attributes:
-        endpoint: the endpoint ID as configured.
-        service: the address of the service behind it.
-        url: of the node, as configured.
-        node_id: of the node, when it told.
-        version: of the protocol that is spoken.
-        rtt_s: the last heartbeat's round trip; None before the first, which a quiet session makes after 15 s.
-        handshake_s: what connecting and registering took: at least two round trips.
-        current: it takes new calls; else the node asked for its replacement.
-    """
-
-    endpoint: str
-    service: str
-    url: str
-    node_id: str | None
-    version: int
-    rtt_s: float | None
-    handshake_s: float
-    current: bool
-
-
-@attrs.frozen(kw_only=True)
 class Listener:
     """One endpoint and what serves it."""
 
@@ -77,8 +51,7 @@ class AgentService(Service):
 
     Args:
         config: of the agent.
-        reactor: connects.
-        clock: tells the time and wakes; the reactor, or a `Clock`.
+        reactor: connects, tells the time and wakes.
         sweep: the process's coarse timer. Started and stopped with this service.
         metrics: counts.
         rng: the source of chance.
@@ -89,7 +62,6 @@ class AgentService(Service):
         agent_id: as configured, or made for this process.
         token: shown at each handshake from now on; set it anew after a reload.
         listeners: in the order of the configuration.
-        first_session: fires when the first session is up.
         all_registered: fires when every listener has a session for the first time.
     """
 
@@ -99,8 +71,7 @@ class AgentService(Service):
         self,
         config: AgentConfig,
         *,
-        reactor: Any,
-        clock: IReactorTime,
+        reactor: Any,  # as of `tcp_endpoint`
         sweep: Sweep,
         metrics: Metrics,
         rng: AgentRandom,
@@ -109,24 +80,22 @@ class AgentService(Service):
     ) -> None:
         self.agent_id = config.agent_id or f"agent-{rng.getrandbits(32):08x}"
         self.token = config.connect.token
-        self.first_session: Deferred[None] = Deferred()
         self.all_registered: Deferred[None] = Deferred()
         self._config = config
         self._reactor = reactor
-        self._clock = clock
         self._sweep = sweep
         self._metrics = metrics
         self._dialling = DialParts(
             urls=config.connect.url,
-            clock=clock,
+            clock=reactor,
             rng=rng,
             metrics=metrics,
-            throttle=DialThrottle(config.connect.url, clock),
+            throttle=DialThrottle(config.connect.url, reactor),
         )
         self._budget = Budget(config.limits.buffered_bytes)
         self._limits = HeadLimits(head_bytes=config.limits.head_bytes, fields=config.limits.head_fields)
         self._parts = TunnelParts(
-            clock=clock,
+            clock=reactor,
             sweep=sweep,
             metrics=metrics,
             budget=self._budget,
@@ -137,7 +106,6 @@ class AgentService(Service):
             v1=dialect_v1(config.limits.v1_body_bytes),
         )
         self._stopping: Deferred[None] | None = None
-        self._waiters: list[Deferred[None]] = []
         self.listeners = tuple(self._listener(index, one) for index, one in enumerate(config.listeners))
         self._turn = 0
         self._missing = list(self.listeners)  # those of which no session was seen yet
@@ -183,7 +151,11 @@ class AgentService(Service):
         gauge = self._metrics.gauge
         gauge("pico_agent_listeners", "Listeners of the configuration.", lambda: len(self.listeners))
         gauge("pico_agent_registered", "Listeners that have a session for new calls.", self._registered_count)
-        gauge("pico_agent_sessions", "Sessions with nodes, those that are being replaced too.", self._session_count)
+        gauge(
+            "pico_agent_sessions",
+            "Sessions with nodes, those that are being replaced too.",
+            lambda: len(self.sessions()),
+        )
         gauge("pico_agent_calls", "Calls that are being served.", self.calls_in_flight)
         gauge("pico_agent_service_connections", "Connections to local services, idle ones too.", self._connection_count)
         gauge("pico_buffered_bytes", "Bytes held in memory for slow peers.", lambda: self._budget.held)
@@ -204,16 +176,13 @@ class AgentService(Service):
         Returns:
             A Deferred that fires when all is done.
         """
-        waiter: Deferred[None] = Deferred()
-        self._waiters.append(waiter)
         if self._stopping is None:
             if self.running:
                 super().stopService()
             self._stopping = Deferred.fromCoroutine(self._stop())
             self._stopping.addErrback(lambda failure: log.failure("The agent could not stop in order", failure))
-            self._stopping.addCallback(lambda _: self._stopped())
-        elif self._stopping.called:
-            self._stopped()
+        waiter: Deferred[None] = Deferred()
+        self._stopping.addCallback(waiter.callback)
         return waiter
 
     def abort(self) -> None:
@@ -227,16 +196,11 @@ class AgentService(Service):
             log.info("Waiting for calls in flight", calls=self.calls_in_flight(), grace_s=self._config.grace_period)
         draining = DeferredList([one.connections.drain() for one in self.listeners], consumeErrors=True)
         try:
-            await draining.addTimeout(self._config.grace_period, self._clock)
+            await draining.addTimeout(self._config.grace_period, self._reactor)
         except TimeoutError:
             log.warn("The grace period is over: cutting what is left", calls=self.calls_in_flight())
         self.abort()
         self._sweep.stop()
-
-    def _stopped(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.callback(None)
 
     # What can be asked
 
@@ -245,23 +209,9 @@ class AgentService(Service):
         """Every listener has a session for new calls, and we are not stopping."""
         return self._stopping is None and self._registered_count() == len(self.listeners)
 
-    def sessions(self) -> list[SessionStatus]:
+    def sessions(self) -> list[ActiveConnection]:
         """The sessions that there are, in the order of the listeners."""
-        return [
-            SessionStatus(
-                endpoint=listener.config.endpoint,
-                service=str(listener.config.addr),
-                url=session.url,
-                node_id=session.tunnel.node_id,
-                version=session.tunnel.version,
-                rtt_s=session.tunnel.rtt_s or None,
-                handshake_s=session.handshake_s,
-                current=session in current,
-            )
-            for listener in self.listeners
-            for current in [listener.connections.current]
-            for session in listener.connections.sessions
-        ]
+        return [session for listener in self.listeners for session in listener.connections.sessions]
 
     def calls_in_flight(self) -> int:
         """Calls that are being served."""
@@ -270,15 +220,10 @@ class AgentService(Service):
     def _registered_count(self) -> int:
         return sum(bool(listener.connections.current) for listener in self.listeners)
 
-    def _session_count(self) -> int:
-        return sum(len(listener.connections.sessions) for listener in self.listeners)
-
     def _connection_count(self) -> int:
         return sum(len(listener.service.pool.connections) for listener in self.listeners)
 
     def _changed(self) -> None:
-        if not self.first_session.called and self._session_count():
-            self.first_session.callback(None)
         if self.all_registered.called:
             return
         missing = self._missing

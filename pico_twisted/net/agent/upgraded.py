@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from zope.interface import implementer
 
-from pico_twisted.core.agent.service_request import ENDED
+from pico_twisted.core.agent.service_call import ENDED
 from pico_twisted.core.rpc.frames import FAILED
 from pico_twisted.net.agent.connection import ServiceConnection
 from pico_twisted.net.agent.served_call import ServedCall, Stage
 from pico_twisted.net.interfaces import ICallReceiver
 from pico_twisted.net.turn import NEVER
-
-_UPGRADED = Stage.UPGRADED
-_HALF_UPGRADED = Stage.HALF_UPGRADED
 
 
 @implementer(ICallReceiver)
@@ -24,20 +21,13 @@ class UpgradedCall(ServedCall):
         connection: to the service.
     """
 
-    __slots__ = ()
-
     def __init__(self, before: ServedCall, connection: ServiceConnection) -> None:
-        self._service = before._service
-        self._tunnel = before._tunnel
-        self._call = before._call
-        self._request = before._request
-        self._response = before._response
-        self._owed = before._owed
+        super().__init__(before._service, before._tunnel, before._call, before._request, before._response)
+        self._stage = Stage.UPGRADED
         self._started = before._started
-        self._connection = connection
-        self._lingering = None
-        self._stage = _UPGRADED
         self._status = 101
+        self._owed = before._owed
+        self._connection = connection
 
     def begin(self, data: bytes) -> None:
         """Begin with the 101 and what was read behind it."""
@@ -55,17 +45,15 @@ class UpgradedCall(ServedCall):
             if not more:
                 self._over()
             return
-        request = self._request
-        request.body_bytes += len(payload)
-        if not more:
-            request.body = ENDED
+        self._request.body_bytes += len(payload)
         self._owed += len(payload)
         if payload:
             connection.write(payload)
         if connection.writable:
             self.service_took()
         if not more:
-            if self._stage is _HALF_UPGRADED:
+            self._request.body = ENDED
+            if self._stage is Stage.HALF_UPGRADED:
                 self._leave(connection)
             else:
                 connection.end_writing()
@@ -91,7 +79,7 @@ class UpgradedCall(ServedCall):
         """The service closed its half of the connection."""
         connection = self._connection
         assert connection is not None
-        self._stage = _HALF_UPGRADED
+        self._stage = Stage.HALF_UPGRADED
         self._tunnel.send(self._call, b"", False)
         if self._request.body is ENDED:
             self._leave(connection)
@@ -99,7 +87,7 @@ class UpgradedCall(ServedCall):
     def service_lost(self) -> None:
         """The connection is gone."""
         self._cut()
-        if self._stage is _HALF_UPGRADED:
+        if self._stage is Stage.HALF_UPGRADED:
             self._linger(0.0)
         else:
             self._give_up(FAILED, "the service broke the connection")

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pico_twisted.core.agent.service_request import ENDED, ServiceRequest
-from pico_twisted.core.agent.service_response import ServiceResponse
+from pico_twisted.core.agent.service_call import ENDED, ServiceRequest, ServiceResponse
 from pico_twisted.core.http1.client import ClientConnection
 from pico_twisted.core.http1.errors import Http1Error, bad_request
 from pico_twisted.core.http1.forwarding import response_to_tunnel
@@ -69,8 +68,6 @@ class WholeResponse(ServiceResponse):
 
 class WholeExchange(Exchange):
     """Serves one call of version 1."""
-
-    __slots__ = ()
 
     _response: WholeResponse
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pico_twisted.core.agent.service_request import KEPT_BYTES
+from pico_twisted.core.agent.service_call import KEPT_BYTES
 from tests.net.agent.agent_fakes import OK, Bench
 
 # Kept connections that died

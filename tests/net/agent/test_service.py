@@ -188,7 +188,6 @@ class World:
         agent = AgentService(
             config,
             reactor=reactor,
-            clock=reactor,
             sweep=Sweep(reactor, 0.02),
             metrics=Metrics("agent"),
             rng=random.Random(3),
@@ -224,7 +223,7 @@ async def test_it_registers_every_listener_and_serves(world: World) -> None:
     agent = world.agent(node.address, endpoints=("web", "api", "web"))
     await agent.all_registered
     await until(lambda: len(node.tunnels) == 3)
-    assert agent.first_session.called and agent.ready
+    assert agent.ready
     assert {(tunnel.endpoint, tunnel.slot) for tunnel in node.tunnels} == {
         ("web", "0.0"),
         ("api", "1.0"),
@@ -237,11 +236,12 @@ async def test_it_registers_every_listener_and_serves(world: World) -> None:
     await until(lambda: all(answer.ended for answer in answers))
     assert [answer.received[-2:] for answer in answers] == [b"/0", b"/1", b"/2"]
     sessions = agent.sessions()
-    assert [(one.endpoint, one.url, one.node_id, one.version, one.current) for one in sessions] == [
-        ("web", node.address, "n1", 2, True),
-        ("api", node.address, "n1", 2, True),
-        ("web", node.address, "n1", 2, True),
+    assert [(one.tunnel.endpoint, one.url, one.tunnel.node_id, one.tunnel.version) for one in sessions] == [
+        ("web", node.address, "n1", 2),
+        ("api", node.address, "n1", 2),
+        ("web", node.address, "n1", 2),
     ]
+    assert sessions == [one for listener in agent.listeners for one in listener.connections.current]
     assert all(0 < one.handshake_s < 2 for one in sessions)
     assert b"pico_agent_registered 3.0" in agent._metrics.exposition()
 
@@ -339,7 +339,7 @@ async def test_a_refusal_is_told_in_the_nodes_words(world: World) -> None:
     globalLogPublisher.removeObserver(observer)
     assert said()[0]["reason"] == "the node refused (403): this token may not register 'web'"
     assert said()[0]["retry_s"] >= 7.5
-    assert not agent.ready and not agent.first_session.called
+    assert not agent.ready and not agent.sessions()
 
 
 @in_reactor
@@ -371,7 +371,7 @@ async def test_a_draining_node_is_relieved_by_another_while_it_serves_on(world: 
     await old.tunnels[0].drain()
     await until(lambda: new.tunnels and agent.ready)
     assert (old.tunnels[0].slot, new.tunnels[0].slot) == ("0.0", "0.1")
-    assert [one.current for one in agent.sessions()] == [False, True]
+    assert agent.sessions()[1:] == agent.listeners[0].connections.current
     world.echo.made[0].answer()
     await until(lambda: answer.over)
     assert answer.received.endswith(b"/slow")

@@ -1,0 +1,175 @@
+"""One http call as its service sees it: frames of the caller in and a request out, a response in and frames out."""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+from pico_twisted.core.http1.chunked import LAST_CHUNK, encode_chunk
+from pico_twisted.core.http1.client import ClientConnection
+from pico_twisted.core.http1.forwarding import request_to_service, response_to_tunnel
+from pico_twisted.core.http1.head import END, RequestHead, ResponseHead
+from pico_twisted.core.http1.target import IDEMPOTENT
+from pico_twisted.core.rpc.http import INTERIM_BYTES, RequestReader
+
+KEPT_BYTES: Final = 64 * 1024
+"""Most bytes of a request's body that are kept, to be sent again on a fresh connection."""
+
+
+class Body(enum.Enum):
+    """Who has the next say about a request's body.
+
+    A request begins in any of these states. EXPECTING and UPGRADING lead to COMING, all lead to ENDED.
+    """
+
+    COMING = enum.auto()  # the caller: more of it comes when it likes
+    EXPECTING = enum.auto()  # the service: the caller waits for a 100 before it sends any
+    UPGRADING = enum.auto()  # the service: the caller waits for a 101
+    ENDED = enum.auto()  # the service: it has the whole request
+
+
+COMING = Body.COMING
+EXPECTING = Body.EXPECTING
+UPGRADING = Body.UPGRADING
+ENDED = Body.ENDED
+
+
+class ServiceRequest:
+    """The request of one call.
+
+    Args:
+        reader: reads the frames of the call.
+
+    Attributes:
+        method: empty before the head.
+        upgrade_asked: the caller offers to change the protocol.
+        body: who has the next say about it.
+        body_bytes: how much of it came.
+        replay: all that was written for the service, when that may be sent again; else None.
+    """
+
+    __slots__ = ("_chunked", "_reader", "body", "body_bytes", "method", "replay", "upgrade_asked")
+
+    def __init__(self, reader: RequestReader) -> None:
+        self._reader = reader
+        self._chunked = False
+        self.method = b""
+        self.upgrade_asked = False
+        self.body = COMING
+        self.body_bytes = 0
+        self.replay: bytes | None = None
+
+    def begin(self, payload: bytes, more: bool, *, host: bytes | None, via: bytes) -> bytes:
+        """Take the first frame, and return what to write to the service.
+
+        Args:
+            payload: a head, and what of the body came with it.
+            more: further frames follow.
+            host: the Host that the service gets; None for the caller's.
+            via: our pseudonym.
+
+        Raises:
+            Http1Error: the head is not valid HTTP.
+            CallProtocolError: the stream is not a valid request stream.
+        """
+        events = self._reader.feed(payload, more)
+        head = events[0]
+        assert isinstance(head, RequestHead)
+        body = events[1] if len(events) > 1 and isinstance(events[1], bytes) else b""
+        self.method = head.method
+        self.upgrade_asked = head.upgrade is not None
+        self.body_bytes = len(body)
+        if not more:
+            self.body = ENDED
+        elif self.upgrade_asked:
+            self.body = UPGRADING
+        elif head.expect_continue:
+            self.body = EXPECTING
+        self._chunked = head.length is None and not self.upgrade_asked and bool(body or more)
+        data = request_to_service(head, host=host, via=via, chunked=self._chunked)
+        if self._chunked:
+            data += encode_chunk(body) if more else encode_chunk(body) + LAST_CHUNK
+        elif body:
+            data += body
+        if head.method in IDEMPOTENT and len(body) <= KEPT_BYTES:
+            self.replay = data
+        return data
+
+    def feed(self, payload: bytes, more: bool) -> bytes:
+        """Take a further frame, and return what to write to the service.
+
+        Raises:
+            CallProtocolError: the stream is not a valid request stream.
+        """
+        self._reader.feed(payload, more)
+        self.body_bytes += len(payload)
+        if not more:
+            self.body = ENDED
+        elif self.body is EXPECTING:
+            self.body = COMING
+        if self._chunked:
+            payload = encode_chunk(payload) if more else encode_chunk(payload) + LAST_CHUNK
+        if self.replay is not None:
+            self.replay = self.replay + payload if self.body_bytes <= KEPT_BYTES else None
+        return payload
+
+
+class ServiceResponse:
+    """The response of one call. A head goes on together with what was read behind it, so that a small one is one frame.
+
+    Args:
+        request: that it answers, which a 100 sets going.
+        via: our pseudonym.
+
+    Attributes:
+        head: the final one, or that of an upgrade; None before it.
+        ended: it is complete.
+        body_bytes: how much of its body came.
+    """
+
+    __slots__ = ("_interim_bytes", "_request", "_via", "body_bytes", "ended", "head")
+
+    def __init__(self, request: ServiceRequest, via: bytes) -> None:
+        self._request = request
+        self._via = via
+        self._interim_bytes = 0
+        self.head: ResponseHead | None = None
+        self.ended = False
+        self.body_bytes = 0
+
+    def read(self, http: ClientConnection) -> bytes | None:
+        """Take what the service has sent: one interim head, or all that is there of the final response.
+
+        Returns:
+            The payload of the next frame to the caller, which is the last one if the response has `ended`; None when
+            there is nothing. While there is no `head` this was an interim one, which may be dropped (an empty payload):
+            then read on.
+
+        Raises:
+            Http1Error: the service broke HTTP, or its response was cut short.
+        """
+        pieces: list[bytes] = []
+        while (event := http.next_event()) is not None and event is not END:
+            if isinstance(event, ResponseHead):
+                if event.status < 200 and event.status != 101:
+                    return self._interim(event)
+                self.head = event
+                pieces.append(response_to_tunnel(event, via=self._via))
+                if event.status != 101:
+                    continue
+                event = http.take_rest()
+            assert isinstance(event, bytes)
+            self.body_bytes += len(event)
+            pieces.append(event)
+        if event is END:
+            self.ended = True
+        elif not pieces:
+            return None
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _interim(self, head: ResponseHead) -> bytes:
+        if head.status == 100 and self._request.body is EXPECTING:
+            self._request.body = COMING
+        data = response_to_tunnel(head, via=self._via)
+        self._interim_bytes += len(data)
+        return data if self._interim_bytes <= INTERIM_BYTES else b""
