@@ -44,7 +44,8 @@ from pico_twisted.net.proxy.resource import ReverseResource
 from pico_twisted.net.proxy.site import ProxySettings, ProxySite
 from pico_twisted.net.routing.cluster_service import ClusterService
 from pico_twisted.net.routing.routed_request import RoutingSettings
-from pico_twisted.net.tls.server import ServerContext, UnusableCertificateError, server_context, tls_sniffing
+from pico_twisted.net.tls.certificates import UnusableCertificateError
+from pico_twisted.net.tls.server import ServerContext, SniffingFactory
 from pico_twisted.net.tunnel import TunnelParts
 from pico_twisted.net.tunnel.upstream import UpstreamFactory
 from pico_twisted.net.turn import EndOfTurn, Sweep
@@ -235,10 +236,10 @@ class Node(Daemon):
         tls: ServerTlsConfig = section.tls
         if tls.enabled:
             try:
-                context = self._reloadable[name] = server_context(tls.cert, tls.key)
+                context = self._reloadable[name] = ServerContext(tls.cert, tls.key)
             except UnusableCertificateError as error:
                 raise CannotStart(f"{name}.tls: {error}") from error
-            factory = tls_sniffing(factory, context, self.cluster.node_id, timer=self.sweep, clock=self.reactor)
+            factory = SniffingFactory(factory, context, self.cluster.node_id, timer=self.sweep, clock=self.reactor)
         self._ports[name] = BoundPort(
             self.reactor, f"{name}.bind_addr", section.bind_addr, factory, self._descriptor(name)
         )

@@ -20,7 +20,7 @@ from pico_twisted.net.admin.app import AgentAdminApp
 from pico_twisted.net.admin.shapes import GossipRow, NodeRow, to_json
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.tls.server import server_context, tls_sniffing
+from pico_twisted.net.tls.server import ServerContext, SniffingFactory
 from pico_twisted.net.turn import Sweep
 from tests.ctl.harness import PATIENCE_S, PROGRAM, Done, environment, picoctl
 from tests.net.admin.admin_fakes import Served, Status, in_reactor, node_app, reactor
@@ -244,8 +244,8 @@ async def test_tls(tmp_path: Path) -> None:
     """Over https the certificate is checked, against the system's authorities or those of --ca; faults are told."""
     authority, stranger = Authority(tmp_path), Authority(tmp_path, "stranger")
     pair = authority.issue("admin")
-    context = server_context(str(pair.cert), str(pair.key))
-    site = tls_sniffing(admin_site(node_app()), context, "n1", timer=Sweep(reactor))
+    context = ServerContext(str(pair.cert), str(pair.key))
+    site = SniffingFactory(admin_site(node_app()), context, "n1", timer=Sweep(reactor))
     listening = reactor.listenTCP(0, site, interface="127.0.0.1")
     address = f"127.0.0.1:{listening.getHost().port}"
     junk = tmp_path / "junk.pem"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pico_twisted.net.tls.server import ServerContext, server_context
+from pico_twisted.net.tls.server import ServerContext
 from tools.stage.certificates import Made, make
 
 
@@ -20,4 +20,4 @@ def made(tmp_path_factory: pytest.TempPathFactory, authority: Made) -> Made:
 
 @pytest.fixture
 def context(made: Made) -> ServerContext:
-    return server_context(made.cert_file, made.key_file)
+    return ServerContext(made.cert_file, made.key_file)

@@ -27,7 +27,7 @@ from pico_twisted.ctl.bench.plan import BenchPlan
 from pico_twisted.ctl.bench.record import Outcome, Record
 from pico_twisted.ctl.bench.traffic import Traffic
 from pico_twisted.ctl.exits import INTERRUPTED, NoAnswer
-from pico_twisted.net.tls.server import UnusableCertificateError
+from pico_twisted.net.tls.certificates import UnusableCertificateError
 
 PROGRESS_S: Final = 0.5
 INTERRUPTED_WAIT_S: Final = 2.0

@@ -35,7 +35,7 @@ from pico_twisted.net.links.port import LinkPort
 from pico_twisted.net.links.sync import Fetch
 from pico_twisted.net.links.tls import LinkTls
 from pico_twisted.net.socket.dialling import DialReactor
-from pico_twisted.net.tls.server import tls_sniffing
+from pico_twisted.net.tls.server import SniffingFactory
 from pico_twisted.net.tunnel import Closed, TunnelParts
 
 log = Logger()
@@ -120,7 +120,9 @@ class NodeLinks:
         settings = self._settings
         if settings.tls is None:
             return self.port
-        return tls_sniffing(self.port, settings.tls, settings.node_id, timer=self.parts.sweep, clock=self.parts.clock)
+        return SniffingFactory(
+            self.port, settings.tls, settings.node_id, timer=self.parts.sweep, clock=self.parts.clock
+        )
 
     def set_secrets(self, secrets: Sequence[bytes]) -> None:
         """Use other secrets from the next handshake on; open links stay."""

@@ -1,9 +1,9 @@
 """Mutual TLS of node links: a certificate of the cluster's own authority means a node of the cluster.
 
 Both ends show a certificate, and both check that the authority of `cluster.tls.ca` signed the other's. Names in
-certificates are not checked: nodes are dialled by whatever address gossip has for them, and which node answers is said,
-and with a secret proven, in the handshake of the link. Nor is a certificate's purpose: one that was issued for servers
-alone does for both roles. So the authority must sign nothing but nodes of this cluster.
+certificates are not checked: nodes are dialled by whatever address gossip has for them, and which node answers is told,
+and with a secret proven, in the handshake of the link. A certificate's purpose is not checked either: one that was
+issued for servers alone serves both roles. So the authority must sign nothing but nodes of this cluster.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pico_twisted.net.tls.certificates import load_certificates, new_context, use_own
+from pico_twisted.net.tls.certificates import new_context, trust_only, use_own
 from pico_twisted.net.tls.client import RefusedCertificateError, refusal_words
 
 log = Logger()
@@ -61,11 +61,7 @@ class LinkTls:
     def _load(self) -> SSL.Context:
         context = new_context()
         use_own(context, self._cert_file, self._key_file)
-        store = context.get_cert_store()
-        assert store is not None
-        store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
-        for certificate in load_certificates(self._ca_file):
-            store.add_cert(crypto.X509.from_cryptography(certificate))
+        trust_only(context, self._ca_file)
         # Without an ID of its own OpenSSL refuses to resume a session in which the client showed a certificate.
         context.set_session_id(b"pico node link")
         return context
@@ -75,7 +71,7 @@ class LinkTls:
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         def refuse(words: str) -> None:
-            # OpenSSL tells the peer, who has more use for it: with TLS 1.3 he believes that all went well.
+            # OpenSSL tells the peer, who needs it more: with TLS 1.3 the peer believes that all went well.
             log.info("A node's certificate is refused: {reason}", reason=words, peer=str(tlsProtocol.getPeer()))
 
         return self._connection(refuse)

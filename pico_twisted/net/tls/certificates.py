@@ -8,11 +8,11 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 CIPHERS: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20"
-"""Of TLS 1.2: forward secrecy and authenticated encryption, which every client of the last ten years has; TLS 1.3 has
-no others."""
+"""Ciphers of TLS 1.2: forward secrecy and authenticated encryption, which every client of the last ten years has. TLS
+1.3 has no others."""
 
 PrivateKey = (
     dsa.DSAPrivateKey
@@ -126,6 +126,19 @@ def use_own(context: SSL.Context, cert_file: str, key_file: str) -> None:
         context.check_privatekey()
     except SSL.Error:
         raise UnusableCertificateError(key_file, f"is not the key of the certificate in {cert_file}") from None
+
+
+def trust_only(context: SSL.Context, ca_file: str) -> None:
+    """Let a context trust what is in a PEM file and nothing else, an intermediate authority too.
+
+    Raises:
+        UnusableCertificateError: it cannot be used.
+    """
+    store = context.get_cert_store()
+    assert store is not None
+    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+    for certificate in load_certificates(ca_file):
+        store.add_cert(crypto.X509.from_cryptography(certificate))
 
 
 def openssl_reasons(error: SSL.Error) -> list[str]:

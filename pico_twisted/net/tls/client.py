@@ -19,15 +19,13 @@ from OpenSSL import SSL, crypto
 from service_identity import CertificateError, VerificationError
 from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
 from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.interfaces import (
-    IOpenSSLClientConnectionCreator,
-)
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pico_twisted.net.tls.certificates import UnusableCertificateError, load_certificates, new_context, openssl_reasons
+from pico_twisted.net.tls.certificates import UnusableCertificateError, new_context, openssl_reasons, trust_only
 
 log = Logger()
 
@@ -108,15 +106,10 @@ def _stamp(path: str) -> tuple[int, int]:
 def _context(root_cas: str, stamp: tuple[int, int]) -> SSL.Context:
     """The settings for one set of roots. They are kept, since reading a system's hundred roots takes milliseconds."""
     context = new_context()
-    if not root_cas:
+    if root_cas:
+        trust_only(context, root_cas)
+    else:
         context.set_default_verify_paths()
-        return context
-    store = context.get_cert_store()
-    assert store is not None
-    # Whatever is in the bundle is trusted, an intermediate authority too.
-    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
-    for certificate in load_certificates(root_cas):
-        store.add_cert(crypto.X509.from_cryptography(certificate))
     return context
 
 
@@ -220,7 +213,7 @@ _EXPLAINED: Final = {
     "the server closed the connection during the TLS handshake": ("unexpected eof",),
     "the server's certificate was refused": ("certificate verify failed",),
 }
-"""Our words, and what OpenSSL says in those cases."""
+"""Our words for a failure of TLS, with what OpenSSL says in those cases."""
 
 
 def explain_tls(failure: Failure) -> str | None:

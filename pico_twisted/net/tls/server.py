@@ -1,10 +1,9 @@
 """TLS for the ports that serve it.
 
-Whoever speaks plain HTTP to a TLS port should read why that fails, so a plain protocol looks at the first byte of each
-connection. 0x16 begins a TLS handshake: then a `TlsTransport` is put on the connection and given everything. Anything
-else is taken for HTTP and answered 400. Until the handshake is complete a connection costs a little memory and no more.
-
-The other side, connections that an agent makes, is in `tls_client`; its names can be had from here.
+A client that speaks plain HTTP to a TLS port should read why that fails, so a plain protocol looks at the first byte of
+each connection. 0x16 begins a TLS handshake: then a `TlsTransport` is put on the connection and given everything.
+Anything else is taken for HTTP and answered 400. Until the handshake is complete a connection costs a little memory and
+no more.
 """
 
 from __future__ import annotations
@@ -28,44 +27,32 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pico_twisted.core.http1.answers import error_response
-from pico_twisted.net.tls.certificates import UnusableCertificateError, new_context, use_own
-from pico_twisted.net.tls.client import ClientTls, RefusedCertificateError, client_tls, explain_tls
+from pico_twisted.net.tls.certificates import new_context, use_own
 from pico_twisted.net.tls.transport import TlsFactory, TlsTransport
 from pico_twisted.net.turn import NEVER, Sweep
 
-__all__ = (
-    "ClientTls",
-    "RefusedCertificateError",
-    "ServerContext",
-    "SniffingFactory",
-    "UnusableCertificateError",
-    "client_tls",
-    "explain_tls",
-    "server_context",
-    "tls_sniffing",
-)
+TLS_HANDSHAKE_S: Final = 10.0
+"""Seconds from the connection to the end of the handshake; as long as a request's head may take."""
 
-HANDSHAKE_S: Final = 10.0
-"""From the connection to the end of the handshake; as long as a request's head may take."""
-
-LINGER_S: Final = 5.0
-"""How long a refused plain client may take to read its answer and close."""
+PLAIN_CLIENT_LEAVES_S: Final = 5.0
+"""Seconds that a refused plain client may take to read its answer and close."""
 
 MAX_PLAIN_BYTES: Final = 32 * 1024
-"""Of a plain request that are read before it is answered: as much as a head may have."""
+"""Most bytes of a plain request that are read before it is answered: as much as a head may have."""
 
-MAX_LINGER_BYTES: Final = 1024 * 1024
-"""Of a refused plain client that are read and dropped, so that it sees its answer instead of a reset."""
+MAX_PLAIN_DISCARDED_BYTES: Final = 1024 * 1024
+"""Most bytes of a refused plain client that are read and dropped, so that it sees its answer instead of a reset."""
 
 MAX_HANDSHAKES: Final = 2048
-"""Connections of a port that have not completed their handshake. Each costs up to 55 KiB; more are closed at once."""
+"""Most connections of a port that have not completed their handshake. Each costs up to 55 KiB; more are closed at
+once."""
 
 _TLS_HANDSHAKE = 0x16
 
 
 @implementer(IOpenSSLContextFactory, IOpenSSLServerConnectionCreator)
 class ServerContext:
-    """The certificate of a port. `reload` changes it for the connections that come after.
+    """The TLS of a port: version 1.2 or 1.3, HTTP/1.1 by ALPN. `reload` changes it for the connections that come after.
 
     Args:
         cert_file: PEM, the port's own certificate first, then its chain.
@@ -95,15 +82,6 @@ class ServerContext:
         return SSL.Connection(self._context, None)
 
 
-def server_context(cert_file: str, key_file: str) -> ServerContext:
-    """The TLS settings of a port: TLS 1.2 or 1.3, HTTP/1.1 by ALPN, the certificate and key of these files.
-
-    Raises:
-        UnusableCertificateError: one of them cannot be used.
-    """
-    return ServerContext(cert_file, key_file)
-
-
 def _load_context(cert_file: str, key_file: str) -> SSL.Context:
     context = new_context()
     context.set_alpn_select_callback(_select_protocol)
@@ -115,28 +93,16 @@ def _select_protocol(_: SSL.Connection, offered: list[bytes]) -> bytes:
     return b"http/1.1" if b"http/1.1" in offered else b""
 
 
-def tls_sniffing(
-    factory: IProtocolFactory,
-    context: IOpenSSLContextFactory,
-    hop: str,
-    *,
-    timer: Sweep,
-    clock: IReactorTime | None = None,
-) -> IProtocolFactory:
-    """A factory for a TLS port.
+class SniffingFactory(Factory):
+    """A factory for a TLS port: makes a `FirstByte` for each connection.
 
     Args:
         factory: makes the protocols that are served. Their transport behaves as a TLS transport.
-        context: the certificate; see `server_context`.
+        context: the certificate; see `ServerContext`.
         hop: the node's ID, named in the answer to plain HTTP.
         timer: watches the deadlines of handshakes.
         clock: for Twisted's gathering of small writes; its own reactor when None.
     """
-    return SniffingFactory(factory, context, hop, timer, clock)
-
-
-class SniffingFactory(Factory):
-    """Makes a `FirstByte` for each connection. See `tls_sniffing`."""
 
     noisy = False
 
@@ -145,8 +111,9 @@ class SniffingFactory(Factory):
         factory: IProtocolFactory,
         context: IOpenSSLContextFactory,
         hop: str,
+        *,
         timer: Sweep,
-        clock: IReactorTime | None,
+        clock: IReactorTime | None = None,
     ) -> None:
         self.hop = hop
         self.timer = timer
@@ -190,7 +157,7 @@ class FirstByte(Protocol):
 
     def connectionMade(self) -> None:
         timer = self._owner.timer
-        self.deadline = timer.now + HANDSHAKE_S
+        self.deadline = timer.now + TLS_HANDSHAKE_S
         self._owner.waiting.add(self)
         timer.add(self)
 
@@ -260,7 +227,7 @@ class PlainClient(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if self._answered:
             self._dropped += len(data)
-            if self._dropped > MAX_LINGER_BYTES:
+            if self._dropped > MAX_PLAIN_DISCARDED_BYTES:
                 self.transport.abortConnection()
             return
         self._head += data
@@ -283,7 +250,7 @@ class PlainClient(Protocol):
             )
         )
         self._head = b""
-        self._first.extend(LINGER_S)
+        self._first.extend(PLAIN_CLIENT_LEAVES_S)
         self.transport.loseWriteConnection()
         return True
 

@@ -14,6 +14,7 @@ Twisted's `BufferingTLSTransport` does the work. What it does not do, and a prox
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 
 from OpenSSL import SSL
@@ -31,6 +32,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 log = Logger()
+
+
+class WriteSide(enum.Enum):
+    """How far our side of the stream is."""
+
+    OPEN = "open"
+    CLOSING = "closing"  # what was written goes out first
+    CLOSED = "closed"  # our close_notify was sent
 
 
 @implementer(ISSLTransport)
@@ -52,8 +61,7 @@ class TlsTransport(BufferingTLSTransport):
         super().__init__(factory, served, False)
         self._handshaken: Callable[[], None] | None = handshaken
         self._peer_finished = False
-        self._write_closing = False
-        self._write_closed = False
+        self._write_side = WriteSide.OPEN
 
     # Receiving.
 
@@ -123,26 +131,25 @@ class TlsTransport(BufferingTLSTransport):
     # Sending.
 
     def _write(self, data: bytes) -> None:
-        if not self._write_closed:
+        if self._write_side is not WriteSide.CLOSED:
             super()._write(data)  # type: ignore[no-untyped-call]
 
     def loseWriteConnection(self) -> None:
         """Send what was written, then say that nothing follows; reading goes on."""
-        if self.disconnecting or self._write_closing or self._tlsConnection is None:
+        if self.disconnecting or self._write_side is not WriteSide.OPEN or self._tlsConnection is None:
             return
         self._aggregator.flush()
-        self._write_closing = True
+        self._write_side = WriteSide.CLOSING
         self._close_write()
 
     def _close_write(self) -> None:
-        if not self._appSendBuffer and not self._write_closed and not self.disconnecting:
+        if self._write_side is WriteSide.CLOSING and not self._appSendBuffer and not self.disconnecting:
             self._close_notify()
             self.transport.loseWriteConnection()
 
     def _unbufferPendingWrites(self) -> None:
         super()._unbufferPendingWrites()  # type: ignore[no-untyped-call]
-        if self._write_closing:
-            self._close_write()
+        self._close_write()
 
     def writeConnectionLost(self) -> None:
         """Our FIN has gone out."""
@@ -151,9 +158,9 @@ class TlsTransport(BufferingTLSTransport):
             half_closeable.writeConnectionLost()
 
     def _close_notify(self) -> None:
-        if self._tlsConnection is None or self._write_closed:
+        if self._tlsConnection is None or self._write_side is WriteSide.CLOSED:
             return
-        self._write_closed = True
+        self._write_side = WriteSide.CLOSED
         try:
             self._tlsConnection.shutdown()
         except SSL.Error:

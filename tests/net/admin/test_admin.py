@@ -35,7 +35,7 @@ from pico_twisted.net.admin.shapes import (
 from pico_twisted.net.admin.site import KEEPALIVE_S, MAX_BODY_BYTES, MAX_CONNECTIONS, admin_site
 from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.tls.server import server_context, tls_sniffing
+from pico_twisted.net.tls.server import ServerContext, SniffingFactory
 from pico_twisted.net.turn import Sweep
 from tests.conftest import LoggedFailures
 from tests.net.admin.admin_fakes import DEADLINE_S, DETAIL, GOSSIP, Served, Status, in_reactor, node_app, reactor
@@ -287,8 +287,8 @@ class TestTls:
         pair = authority.issue("admin")
         timer = Sweep(reactor)
         site = admin_site(node_app())
-        context = server_context(str(pair.cert), str(pair.key))
-        listening = reactor.listenTCP(0, tls_sniffing(site, context, "n1", timer=timer), interface="127.0.0.1")
+        context = ServerContext(str(pair.cert), str(pair.key))
+        listening = reactor.listenTCP(0, SniffingFactory(site, context, "n1", timer=timer), interface="127.0.0.1")
         port = listening.getHost().port
 
         def client() -> tuple[list[int], bytes]:

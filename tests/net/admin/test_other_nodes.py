@@ -21,7 +21,7 @@ from pico_twisted.net.admin.fetch import AdminTls
 from pico_twisted.net.admin.other_nodes import split_query
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.tls.server import server_context, tls_sniffing
+from pico_twisted.net.tls.server import ServerContext, SniffingFactory
 from pico_twisted.net.turn import Sweep
 from tests.conftest import LoggedFailures
 from tests.net.admin.admin_fakes import DETAIL, Served, Status, in_reactor, node_app, reactor
@@ -340,8 +340,8 @@ async def test_tls(tmp_path: Path) -> None:
     authority, stranger = Authority(tmp_path), Authority(tmp_path, "stranger")
     pair = authority.issue("admin")
     timer = Sweep(reactor)
-    context = server_context(str(pair.cert), str(pair.key))
-    far = tls_sniffing(admin_site(node_app(Status("n2"))), context, "n2", timer=timer)
+    context = ServerContext(str(pair.cert), str(pair.key))
+    far = SniffingFactory(admin_site(node_app(Status("n2"))), context, "n2", timer=timer)
     listening = reactor.listenTCP(0, far, interface="127.0.0.1")
     number = listening.getHost().port
     plain = Server(b"HTTP/1.1 400 Bad Request\r\n\r\n")

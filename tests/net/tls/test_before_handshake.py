@@ -15,13 +15,13 @@ from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
 from pico_twisted.net.tls.server import (
-    HANDSHAKE_S,
-    LINGER_S,
     MAX_HANDSHAKES,
-    MAX_LINGER_BYTES,
+    MAX_PLAIN_DISCARDED_BYTES,
+    PLAIN_CLIENT_LEAVES_S,
+    TLS_HANDSHAKE_S,
     FirstByte,
     ServerContext,
-    tls_sniffing,
+    SniffingFactory,
 )
 from pico_twisted.net.turn import Sweep
 from tests.net.tls.tls_port import Port, dial, in_reactor
@@ -130,7 +130,7 @@ class TestBeforeTheHandshake:
         clock = Clock()
         timer = Sweep(clock)
         timer.start()
-        factory = tls_sniffing(Factory.forProtocol(Protocol), context, "n1", timer=timer, clock=clock)
+        factory = SniffingFactory(Factory.forProtocol(Protocol), context, "n1", timer=timer, clock=clock)
         transport = HalfTransport()
         protocol = factory.buildProtocol(transport.getPeer())
         assert isinstance(protocol, FirstByte)
@@ -143,7 +143,7 @@ class TestBeforeTheHandshake:
         clock, timer, protocol, transport = self.sniffer(context)
         if first:
             protocol.dataReceived(first)
-        clock.pump([0.2] * int((HANDSHAKE_S - 1) / 0.2))
+        clock.pump([0.2] * int((TLS_HANDSHAKE_S - 1) / 0.2))
         assert not transport.disconnecting
         clock.pump([0.2] * 10)
         assert transport.disconnected
@@ -153,10 +153,10 @@ class TestBeforeTheHandshake:
         """A plain client that does not finish its head is answered after ten seconds, and dropped soon after that."""
         clock, timer, protocol, transport = self.sniffer(context)
         protocol.dataReceived(b"GET / HTTP/1.1\r\n")
-        clock.pump([0.2] * int(HANDSHAKE_S / 0.2 + 2))
+        clock.pump([0.2] * int(TLS_HANDSHAKE_S / 0.2 + 2))
         assert transport.value().startswith(b"HTTP/1.1 400 ")
         assert not transport.disconnected
-        clock.pump([0.2] * int(LINGER_S / 0.2 + 2))
+        clock.pump([0.2] * int(PLAIN_CLIENT_LEAVES_S / 0.2 + 2))
         assert transport.disconnected
         timer.stop()
 
@@ -166,7 +166,7 @@ class TestBeforeTheHandshake:
         for _ in range(40):
             protocol.dataReceived(b"x" * 1024)
         assert transport.value().count(b"HTTP/1.1 400 ") == 1
-        for _ in range(MAX_LINGER_BYTES // 65536 + 1):
+        for _ in range(MAX_PLAIN_DISCARDED_BYTES // 65536 + 1):
             protocol.dataReceived(b"x" * 65536)
         assert transport.disconnected
         timer.stop()
@@ -175,7 +175,7 @@ class TestBeforeTheHandshake:
         """So many handshakes may be under way, and no more; one that ends makes room."""
         clock = Clock()
         timer = Sweep(clock)
-        factory = tls_sniffing(Factory.forProtocol(Protocol), context, "n1", timer=timer, clock=clock)
+        factory = SniffingFactory(Factory.forProtocol(Protocol), context, "n1", timer=timer, clock=clock)
         protocols = []
         for _ in range(MAX_HANDSHAKES):
             protocol = factory.buildProtocol(ADDRESS)
@@ -194,7 +194,7 @@ class TestBeforeTheHandshake:
                 return None
 
         timer = Sweep(Clock())
-        factory = tls_sniffing(Full(), context, "n1", timer=timer, clock=Clock())
+        factory = SniffingFactory(Full(), context, "n1", timer=timer, clock=Clock())
         assert factory.buildProtocol(ADDRESS) is None
 
 

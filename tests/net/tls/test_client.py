@@ -18,8 +18,9 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
+from pico_twisted.net.tls.certificates import UnusableCertificateError
 from pico_twisted.net.tls.client import RefusedCertificateError, client_tls, explain_tls
-from pico_twisted.net.tls.server import ServerContext, UnusableCertificateError, server_context
+from pico_twisted.net.tls.server import ServerContext
 from tests.net.tls.tls_port import DEADLINE_S, Port, in_reactor, reactor
 from tools.stage.certificates import Made, make
 
@@ -89,7 +90,7 @@ class TestConnecting:
     async def test_self_signed_and_pinned(self, tmp_path: Path) -> None:
         """A self-signed certificate that is itself the bundle is accepted."""
         made = make(tmp_path, "pinned")
-        port = Port(server_context(made.cert_file, made.key_file))
+        port = Port(ServerContext(made.cert_file, made.key_file))
         try:
             assert await talk(port.number, "localhost", made.cert_file) == b"hello"
         finally:
@@ -149,7 +150,7 @@ class TestConnecting:
         lonely.pair.cert.write_bytes(lonely.pem)
         cases["incomplete chain"] = (lonely, "localhost", r"not known here \(stranger authority\)")
         for made, name, words in cases.values():
-            port = Port(server_context(made.cert_file, made.key_file))
+            port = Port(ServerContext(made.cert_file, made.key_file))
             try:
                 found = await why_not(port.number, name, authority.cert_file)
                 assert found is not None

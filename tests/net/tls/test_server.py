@@ -17,7 +17,8 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.threads import deferToThread
 
-from pico_twisted.net.tls.server import ServerContext, UnusableCertificateError, server_context
+from pico_twisted.net.tls.certificates import UnusableCertificateError
+from pico_twisted.net.tls.server import ServerContext
 from tests.net.tls.tls_port import Port, Served, dial, in_reactor, until
 from tools.stage.certificates import Made, make
 
@@ -431,7 +432,7 @@ class TestReload:
     async def test_new_certificate(self, tmp_path: Path, authority: Made) -> None:
         """After a reload new connections see the new certificate, and open ones go on."""
         made = make(tmp_path, "port", issuer=authority)
-        context = server_context(made.cert_file, made.key_file)
+        context = ServerContext(made.cert_file, made.key_file)
         port = Port(context)
 
         def serial(client: Client) -> int:
@@ -455,7 +456,7 @@ class TestReload:
     def test_bad_reload_keeps_the_old_one(self, tmp_path: Path, authority: Made) -> None:
         """A reload that fails says which file is at fault, and the old certificate stays in use."""
         made = make(tmp_path, "port", issuer=authority)
-        context = server_context(made.cert_file, made.key_file)
+        context = ServerContext(made.cert_file, made.key_file)
         before = context.getContext()
         Path(made.cert_file).write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
         with pytest.raises(UnusableCertificateError) as caught:
@@ -495,5 +496,5 @@ class TestReload:
             ),
         ):
             with pytest.raises(UnusableCertificateError) as caught:
-                server_context(cert_file, key_file)
+                ServerContext(cert_file, key_file)
             assert str(caught.value) == fault

@@ -15,7 +15,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pico_twisted.net.tls.server import ServerContext, tls_sniffing
+from pico_twisted.net.tls.server import ServerContext, SniffingFactory
 from pico_twisted.net.turn import Sweep
 
 DEADLINE_S = 10.0
@@ -93,7 +93,7 @@ class Port(Factory):
         self.received: Callable[[Served, bytes], object] = lambda served, data: served.transport.write(data)
         self.read_lost: Callable[[Served], object] = lambda served: served.transport.loseConnection()
         self.timer = Sweep(reactor)
-        self.factory: Any = tls_sniffing(self, context, "n1", timer=self.timer)
+        self.factory: Any = SniffingFactory(self, context, "n1", timer=self.timer)
         self.listening = reactor.listenTCP(0, self.factory, interface="127.0.0.1")
         self.number: int = self.listening.getHost().port
 
