@@ -22,10 +22,12 @@ from pathlib import Path
 from tests.soak.memory import memory
 from tests.soak.rig import PAUSE, head, rig_of
 from tests.system import wire
-from tests.system.load import Balancer, Load, Wrk
+from tests.system.asking import Asking
+from tests.system.load import Balancer, Wrk
 from tests.system.service import Connection, Service, answer, chunk
 from tools.stage.certificates import Tls
 from tools.stage.nodes import Node
+from tools.stage.processes import Process
 from tools.stage.report import Options, Report, exit_status
 from tools.stage.stage import Stage
 
@@ -232,36 +234,30 @@ def load(stage: Stage, options: argparse.Namespace, report: Report) -> None:
     """wrk and keep-alive clients through SIGTERM to one of two agents, and to one of two nodes."""
     one, two = Service(), Service()
     context = stage.tls.context if stage.tls else None
+
+    def end_one(what: str, process: Process, url: str, nodes: list[Node]) -> None:
+        wrk = Wrk(url, "web", seconds=options.seconds, connections=32)
+        clients = Asking([node.proxy for node in nodes], "web", clients=8, pause_s=0.0, tls=context)
+        clients.wait_more(500, 120)
+        process.terminate()
+        report.check(f"{what}: exit status 0", process.wait_exit(90) == 0)
+        result = wrk.result()
+        clients.stop()
+        report.line(f"{what}: requests of wrk", result.requests, unit="")
+        report.line(f"{what}: failed requests of wrk", result.failed, 0, "")
+        report.check(f"{what}: {len(clients.outcomes)} others", not clients.failures, str(clients.failures[:3]))
+
     try:
         node = stage.node("node-1")
         first = stage.agent(node, {"web": one.address}, name="agent-1")
         stage.agent(node, {"web": two.address}, name="agent-2")
-        wrk = Wrk(node.url(), "web", seconds=options.seconds, connections=32)
-        clients = Load([node.proxy], "web", tls=context)
-        clients.wait_more(500, 120)
-        first.terminate()
-        report.check("SIGTERM to an agent: exit status 0", first.wait_exit() == 0)
-        result = wrk.result()
-        clients.stop()
-        report.line("SIGTERM to an agent: requests of wrk", result.requests, unit="")
-        report.line("SIGTERM to an agent: failed requests of wrk", result.failed, 0, "")
-        report.check(f"SIGTERM to an agent: {clients.done} others", not clients.failures, str(clients.failures[:3]))
-
+        end_one("SIGTERM to an agent", first, node.url(), [node])
         other = stage.node("node-2")
         stage.agent(other, {"web": one.address}, name="agent-3")
         balancer = Balancer([node.proxy, other.proxy])
         scheme = "https" if stage.tls else "http"
-        wrk = Wrk(f"{scheme}://127.0.0.1:{balancer.port}/", "web", seconds=options.seconds, connections=32)
-        clients = Load([node.proxy, other.proxy], "web", tls=context)
-        clients.wait_more(500, 120)
-        node.terminate()
-        report.check("SIGTERM to a node: exit status 0", node.wait_exit(90) == 0)
-        result = wrk.result()
-        clients.stop()
+        end_one("SIGTERM to a node", node, f"{scheme}://127.0.0.1:{balancer.port}/", [node, other])
         balancer.close()
-        report.line("SIGTERM to a node: requests of wrk", result.requests, unit="")
-        report.line("SIGTERM to a node: failed requests of wrk", result.failed, 0, "")
-        report.check(f"SIGTERM to a node: {clients.done} others", not clients.failures, str(clients.failures[:3]))
     finally:
         one.close()
         two.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import ssl
 import threading
 import time
 from collections import Counter
@@ -21,15 +22,19 @@ class Outcome:
     """How one request went.
 
     Attributes:
-        target: its own, so that a service can tell whether it came twice.
-        started, ended: monotonic seconds.
-        problem: "" when a whole 200 came.
+        target: its own, if the clients have none in common, so that a service can tell whether it came twice.
+        dialled, started, ended: monotonic seconds; the first is when its connection was begun.
+        first: the body of the first answer on its connection; empty when there was none before.
+        body: of its answer.
+        problem: empty when a whole 200 came.
     """
 
     method: str
     target: str
+    dialled: float
     started: float
     ended: float
+    first: bytes
     body: bytes
     problem: str
 
@@ -37,12 +42,19 @@ class Outcome:
 class Asking:
     """Clients with keep-alive, each asking one request after the other, with a short pause between them.
 
+    A request that gets no whole 200 is a failure, whatever the reason. After `Connection: close`, a client goes to the
+    next address, as one behind a load balancer would.
+
     Args:
         addresses: of proxy ports: a client goes to the first that takes its connection.
         endpoint: what is asked for.
         method: of the requests; they have no body.
         clients: how many at once.
         pause_s: between two requests of a client, so that many clients do not need the whole machine.
+        timeout_s: for one answer.
+        tls: a client context, or None for plain HTTP.
+        path: what is asked for; None for another one each time.
+        kept: how many requests go over one connection; None for as many as it lasts.
     """
 
     def __init__(
@@ -54,6 +66,9 @@ class Asking:
         clients: int = 2,
         pause_s: float = 0.02,
         timeout_s: float = PATIENCE_S,
+        tls: ssl.SSLContext | None = None,
+        path: str | None = None,
+        kept: int | None = None,
     ) -> None:
         self.outcomes: list[Outcome] = []
         self.name = f"{method} at port {addresses[0][1]}"
@@ -62,6 +77,9 @@ class Asking:
         self._method = method
         self._pause_s = pause_s
         self._timeout_s = timeout_s
+        self._tls = tls
+        self._path = path
+        self._kept = kept
         self._stop = threading.Event()
         self._changed = threading.Condition()
         self._threads = [threading.Thread(target=self._client, daemon=True) for _ in range(clients)]
@@ -69,58 +87,78 @@ class Asking:
             thread.start()
 
     def _client(self) -> None:
-        client: wire.Stream | None = None
         while not self._stop.wait(self._pause_s):
-            target = f"/asked/{next(_NUMBERS)}"
-            started = time.monotonic()
-            body, problem = b"", ""
+            dialled = time.monotonic()
             try:
-                client = client or self._connect()
-                length = "" if self._method == "GET" else "Content-Length: 0\r\n"
-                head = f"{self._method} {target} HTTP/1.1\r\nHost: a.example\r\nx-pico-endpoint: {self._endpoint}\r\n"
-                client.send(f"{head}{length}\r\n".encode())
-                response = client.read_response(self._method, self._timeout_s)
-                body = response.body
-                if response.status != 200:
-                    problem = f"{response.status} {body!r}"
-                ended = response.get("connection") == b"close"
-            except (Ended, wire.Broken, wire.Malformed, OSError) as error:
-                problem, ended = f"{type(error).__name__}: {error}", True
-            if ended and client is not None:
-                client.close()
-                client = None
-            with self._changed:
-                outcome = Outcome(self._method, target, started, time.monotonic(), body, problem)
-                self.outcomes.append(outcome)
-                self._changed.notify_all()
-        if client is not None:
+                client = self._connect()
+            except OSError as error:
+                self._note(
+                    Outcome(self._method, "", dialled, dialled, time.monotonic(), b"", b"", f"no connection: {error}")
+                )
+                continue
+            first = b""
+            for number in itertools.count(1):
+                target = self._path or f"/asked/{next(_NUMBERS)}"
+                started = time.monotonic()
+                body, problem, last = self._ask(client, target)
+                self._note(Outcome(self._method, target, dialled, started, time.monotonic(), first, body, problem))
+                first = first or body
+                if last or number == self._kept or self._stop.wait(self._pause_s):
+                    break
             client.close()
+
+    def _ask(self, client: wire.Stream, target: str) -> tuple[bytes, str, bool]:
+        """Make a request: the body of its answer, what was wrong, and whether it was the connection's last."""
+        length = "" if self._method == "GET" else "Content-Length: 0\r\n"
+        head = f"{self._method} {target} HTTP/1.1\r\nHost: a.example\r\nx-pico-endpoint: {self._endpoint}\r\n"
+        try:
+            client.send(f"{head}{length}\r\n".encode())
+            response = client.read_response(self._method, self._timeout_s)
+        except (Ended, wire.Broken, wire.Malformed, OSError) as error:
+            return b"", f"{type(error).__name__}: {error}", True
+        problem = "" if response.status == 200 else f"{response.status} {response.body!r}"
+        return response.body, problem, response.get("connection") == b"close"
 
     def _connect(self) -> wire.Stream:
         for address in self._addresses[:-1]:
             try:
-                return wire.connect(address)
+                return wire.connect(address, tls=self._tls)
             except OSError:
                 continue
-        return wire.connect(self._addresses[-1])
+        return wire.connect(self._addresses[-1], tls=self._tls)
+
+    def _note(self, outcome: Outcome) -> None:
+        with self._changed:
+            self.outcomes.append(outcome)
+            self._changed.notify_all()
 
     # -- waiting
 
-    def wait_more(self, count: int, timeout: float = PATIENCE_S) -> None:
-        """Wait until so many more requests have succeeded, that were begun after this was called."""
-        since = time.monotonic()
+    def wait_more(
+        self, count: int, timeout: float = PATIENCE_S, *, body: bytes | None = None, since: float | None = None
+    ) -> None:
+        """Wait until so many more requests have succeeded.
+
+        Args:
+            count: how many.
+            timeout: seconds.
+            body: of their answers; None for any.
+            since: when they have begun at the earliest; None for the time of the call.
+        """
+        begin = time.monotonic() if since is None else since
         with self._changed:
-            if not self._changed.wait_for(lambda: self._good_since(since) >= count, timeout):
+            if not self._changed.wait_for(lambda: self._good_since(begin, body) >= count, timeout):
                 raise TimeoutError(
-                    f"{self.name}: only {self._good_since(since)} of {count} requests succeeded: {self.failures[-3:]}"
+                    f"{self.name}: only {self._good_since(begin, body)} of {count} requests succeeded: "
+                    f"{self.failures[-3:]}"
                 )
 
-    def _good_since(self, since: float) -> int:
+    def _good_since(self, since: float, body: bytes | None) -> int:
         good = 0
         for outcome in reversed(self.outcomes):
             if outcome.ended < since:
                 break
-            good += outcome.started >= since and not outcome.problem
+            good += outcome.started >= since and not outcome.problem and body in (None, outcome.body)
         return good
 
     def stop(self) -> None:
@@ -135,6 +173,10 @@ class Asking:
     def failures(self) -> list[Outcome]:
         """The requests that got no whole 200."""
         return [outcome for outcome in list(self.outcomes) if outcome.problem]
+
+    def bodies(self, since: float = 0.0) -> set[bytes]:
+        """The bodies of the answers that came since then."""
+        return {outcome.body for outcome in list(self.outcomes) if not outcome.problem and outcome.ended >= since}
 
     @property
     def outage_s(self) -> float:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests.peers import v2
 from tests.peers.pipe import PATIENCE_S, Ended
-from tests.system.load import Balancer, Load, Wrk
+from tests.system.asking import Asking
+from tests.system.load import Balancer, Wrk
 from tests.system.requesting import GET, POST, ask, client_of
 from tests.system.service import Connection, Service, answer
 from tests.system.wire import Broken, Request
@@ -73,6 +75,11 @@ def test_kill_9_of_the_agent(stage: Stage, service: Service) -> None:
         assert connection.gone.wait(PATIENCE_S)
 
 
+def loaded(stage: Stage, addresses: list[tuple[str, int]]) -> Asking:
+    """Clients that ask without a pause."""
+    return Asking(addresses, "web", clients=8, pause_s=0.0, tls=stage.tls.context if stage.tls else None)
+
+
 def test_kill_9_of_one_of_two_agents(stage: Stage, service: Service, other_service: Service) -> None:
     """Calls in flight at the killed agent are made again at the other one when that is safe: no GET fails."""
     for one in (service, other_service):
@@ -80,13 +87,13 @@ def test_kill_9_of_one_of_two_agents(stage: Stage, service: Service, other_servi
     node = stage.node()
     first = stage.agent(node, {"web": service.address}, name="agent-1")
     stage.agent(node, {"web": other_service.address}, name="agent-2")
-    load = Load([node.proxy], "web", tls=stage.tls.context if stage.tls else None)
+    load = loaded(stage, [node.proxy])
     load.wait_more(100)
     first.kill()
     load.wait_more(100)
     load.stop()
     # A response that had begun cannot be made again; all others must succeed.
-    assert [problem for problem in load.failures if not problem.startswith(("Broken", "Ended"))] == []
+    assert [one for one in load.failures if not one.problem.startswith(("Broken", "Ended"))] == []
     assert len(load.failures) <= 8
     node.wait_endpoint("web", 1)
 
@@ -255,18 +262,18 @@ def test_sigterm_of_one_of_two_agents_under_load(stage: Stage, service: Service,
     node = stage.node()
     first = stage.agent(node, {"web": service.address}, name="agent-1")
     stage.agent(node, {"web": other_service.address}, name="agent-2")
-    load = Load([node.proxy], "web", tls=stage.tls.context if stage.tls else None)
+    load = loaded(stage, [node.proxy])
     wrk = Wrk(node.url(), "web", seconds=3)
     try:
         load.wait_more(200)
-        assert set(load.bodies) == {b"one", b"two"}
+        assert load.bodies() == {b"one", b"two"}
         first.terminate()
         assert first.wait_exit() == 0
-        load.bodies.clear()
+        since = time.monotonic()
         load.wait_more(100)
         result = wrk.result()
         load.check()
-        assert set(load.bodies) == {b"two"}
+        assert load.bodies(since) == {b"two"}
         assert (result.failed, result.requests > 0) == (0, True), result.output
     finally:
         wrk.close()
@@ -289,19 +296,21 @@ def balanced(stage: Stage, service: Service, other_service: Service) -> Iterator
 def test_sigterm_of_a_node_under_load(stage: Stage, balanced: tuple[Node, Node, Balancer]) -> None:
     """Clients with keep-alive that go to another node after Connection: close see no failed request, wrk neither."""
     first, second, balancer = balanced
-    load = Load([first.proxy, second.proxy], "web", tls=stage.tls.context if stage.tls else None)
+    load = Asking(
+        [first.proxy, second.proxy], "web", clients=8, pause_s=0.0, tls=stage.tls.context if stage.tls else None
+    )
     scheme = "https" if stage.tls else "http"
     wrk = Wrk(f"{scheme}://127.0.0.1:{balancer.port}/", "web", seconds=4)
     try:
         load.wait_more(200)
-        assert set(load.bodies) == {b"one"}
+        assert load.bodies() == {b"one"}
         first.terminate()
         assert first.wait_exit() == 0
-        load.bodies.clear()
+        since = time.monotonic()
         load.wait_more(100)
         result = wrk.result()
         load.check()
-        assert set(load.bodies) == {b"two"}
+        assert load.bodies(since) == {b"two"}
         assert (result.failed, result.requests > 0) == (0, True), result.output
     finally:
         wrk.close()

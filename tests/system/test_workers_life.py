@@ -19,7 +19,7 @@ from pico_twisted.app.process.own_address import own_ip
 from tests.system.cluster import Cluster
 from tests.system.service import answer
 from tests.system.test_systemd import Listener
-from tests.system.workers import ENDPOINT, WORKERS, Clients, Host, saying_who_asked
+from tests.system.workers import ENDPOINT, WORKERS, Host, clients_of, saying_who_asked
 from tools.stage.kernel import children, runs
 from tools.stage.ports import Ports, free_row, unused_address
 from tools.stage.processes import Process, Twistd
@@ -105,27 +105,27 @@ def test_the_host_is_ready_while_any_worker_is(stage: Stage, tmp_path: Path) -> 
     stage.processes.append(host)
     try:
         host.serve(stage, service)
-        slow = [Clients(host.ports.proxy, 1, path="/slow") for _ in range(12)]
+        slow = [clients_of(host, 1, path="/slow") for _ in range(12)]
         wait_until(lambda: len(service.requests) >= 12, "the slow requests")
-        clients = Clients(host.ports.proxy, 3, kept=1)
-        clients.wait_good(10)
+        clients = clients_of(host, 3, kept=1)
+        clients.wait_more(10)
         os.kill(host.workers()[1], signal.SIGTERM)
         wait_until(lambda: host.nodes().get("host-w1") == "draining", "the worker to drain")
         drains = time.monotonic()
         for _ in range(20):
             assert host.admin.status("/ready") == 200
-        clients.wait_good(30)
-        assert {one.answered for one in clients.good(drains)} == {"host-w0"}
+        clients.wait_more(30)
+        assert {one.body for one in clients.outcomes if not one.problem and one.dialled >= drains} == {b"host-w0"}
         host.terminate()
         wait_until(lambda: host.admin.status("/ready") == 503, "the host not to be ready")
         for _ in range(8):
             assert host.admin.status("/ready") == 503
         clients.stop()
-        assert [one for one in clients.failed() if not one.problem.startswith("no connection")] == []
+        assert [one for one in clients.failures if not one.problem.startswith("no connection")] == []
         let_go.set()
         for one in slow:
             one.stop()
-            assert one.good() and all(failed.problem.startswith("no connection") for failed in one.failed())
+            assert one.bodies() and all(failed.problem.startswith("no connection") for failed in one.failures)
         assert host.wait_exit() == 0
     finally:
         let_go.set()
@@ -255,14 +255,14 @@ def test_a_stop_under_load(stage: Stage, tmp_path: Path) -> None:
     try:
         agent = host.serve(stage, service)
         assert host.admin.endpoints() == {ENDPOINT: 2}
-        clients = [Clients(host.ports.proxy, 8), Clients(host.ports.proxy, 8, kept=1, pause_s=0)]
+        clients = [clients_of(host, 8), clients_of(host, 8, kept=1, pause_s=0)]
         for some in clients:
-            some.wait_good(50)
+            some.wait_more(50)
         host.terminate()
         assert host.wait_exit() == 0
         for some in clients:
             some.stop()
-            assert [one for one in some.failed() if not one.problem.startswith("no connection")] == []
+            assert [one for one in some.failures if not one.problem.startswith("no connection")] == []
         assert agent.running
     finally:
         service.close()

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.system.asking import Asking
 from tests.system.service import Service
-from tests.system.workers import Clients, Host, saying_who_asked
+from tests.system.workers import Host, clients_of, saying_who_asked
 from tools.stage.kernel import state
 from tools.stage.stage import Stage
 from tools.stage.waiting import wait_until
@@ -39,19 +40,19 @@ def host(stage: Stage, tmp_path: Path, asked_service: Service) -> Iterator[Host]
 
 
 @pytest.fixture
-def load(host: Host) -> Iterator[tuple[Clients, Clients]]:
-    """Clients that keep their connections, and clients with a new one for each request; both workers serve both."""
-    load = Clients(host.ports.proxy, 12), Clients(host.ports.proxy, 3, kept=1)
+def load(host: Host) -> Iterator[tuple[Asking, Asking]]:
+    """Asking that keep their connections, and clients with a new one for each request; both workers serve both."""
+    load = clients_of(host, 12), clients_of(host, 3, kept=1)
     for clients in load:
-        clients.wait_good(20, "host-w0")
-        clients.wait_good(20, "host-w1")
+        clients.wait_more(20, body=b"host-w0")
+        clients.wait_more(20, body=b"host-w1")
     yield load
     for clients in load:
         clients.stop()
 
 
 def test_the_loss_of_a_worker_under_load(
-    host: Host, load: tuple[Clients, Clients], capsys: pytest.CaptureFixture[str]
+    host: Host, load: tuple[Asking, Asking], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No request fails on a connection of the other worker, nor on one that is begun while it is away; and it is back
     with its ID, a new generation, and its share of the connections."""
@@ -61,25 +62,25 @@ def test_the_loss_of_a_worker_under_load(
     killed_at = time.monotonic()
     os.kill(host.workers()[1], signal.SIGKILL)
     dead_at = time.monotonic()
-    fresh.wait_good(1, "host-w1", since=dead_at)
+    fresh.wait_more(1, body=b"host-w1", since=dead_at)
     back_s = time.monotonic() - killed_at
-    kept.wait_good(100)
-    fresh.wait_good(100)
+    kept.wait_more(100)
+    fresh.wait_more(100)
     host.wait_agents()
     for clients in load:
         clients.stop()
     after = host.told_by("host-w0", "/status/gossip/nodes/host-w1")
     assert isinstance(after, dict)
-    longest = max(one.ended - one.started for one in (*kept.asked, *fresh.asked))
+    longest = max(one.ended - one.started for one in (*kept.outcomes, *fresh.outcomes))
     with capsys.disabled():
         print(f" back after {back_s:.2f} s, longest request {longest:.2f} s", end=" ")
-    wrong = [one for one in (*kept.failed(), *fresh.failed()) if one.dialled >= dead_at or one.worker == "host-w0"]
+    wrong = [one for one in (*kept.failures, *fresh.failures) if one.dialled >= dead_at or one.first == b"host-w0"]
     assert wrong == []
     assert after["generation"] > before["generation"]
     assert back_s < BACK_S
 
 
-def test_a_worker_that_hangs(host: Host, load: tuple[Clients, Clients], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_worker_that_hangs(host: Host, load: tuple[Asking, Asking], capsys: pytest.CaptureFixture[str]) -> None:
     """It gets no new connections, and is replaced in the end. Meanwhile no request to the other one fails."""
     kept, fresh = load
     hanging = host.workers()[1]
@@ -88,15 +89,15 @@ def test_a_worker_that_hangs(host: Host, load: tuple[Clients, Clients], capsys: 
     stopped_at = time.monotonic()
     host.wait_output("shows no sign of life and is killed", 60)
     killed_s = time.monotonic() - stopped_at
-    fresh.wait_good(5, "host-w1", since=time.monotonic())
+    fresh.wait_more(5, body=b"host-w1", since=time.monotonic())
     back_s = time.monotonic() - stopped_at
     host.wait_agents()
-    kept.wait_good(100)
-    fresh.wait_good(100)
+    kept.wait_more(100)
+    fresh.wait_more(100)
     for clients in load:
         clients.stop()
-    slow = sorted(one.ended - one.started for one in (*kept.asked, *fresh.asked))[-9:]
+    slow = sorted(one.ended - one.started for one in (*kept.outcomes, *fresh.outcomes))[-9:]
     with capsys.disabled():
         print(f" killed after {killed_s:.2f} s, back after {back_s:.2f} s, slowest requests {slow}", end=" ")
-    wrong = [one for one in (*kept.failed(), *fresh.failed()) if one.dialled >= stopped_at or one.worker == "host-w0"]
+    wrong = [one for one in (*kept.failures, *fresh.failures) if one.dialled >= stopped_at or one.first == b"host-w0"]
     assert wrong == []

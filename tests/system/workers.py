@@ -1,18 +1,14 @@
-"""A host with two workers, and clients that remember which of its workers each of their requests went to."""
+"""A host with two workers, and a service that says which of them a request came through."""
 
 from __future__ import annotations
 
-import itertools
 import re
 import tempfile
-import threading
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from tests.peers.pipe import PATIENCE_S, Ended
 from tests.system import wire
+from tests.system.asking import Asking
 from tests.system.service import Service, answer
 from tools.stage.asking import Admin
 from tools.stage.kernel import children, runs
@@ -120,102 +116,14 @@ def saying_who_asked() -> Service:
     return service
 
 
-@dataclass(frozen=True)
-class Asked:
-    """How one request went.
-
-    Attributes:
-        worker: that answered the first request of its connection; "" when none was answered yet.
-        dialled: when its connection was begun; all times are monotonic seconds.
-        answered: by which worker.
-        problem: "" when a whole 200 came.
-    """
-
-    worker: str
-    dialled: float
-    started: float
-    ended: float
-    answered: str
-    problem: str
-
-
-class Clients:
-    """Clients of a host's proxy port that ask one request after the other.
+def clients_of(host: Host, count: int, *, kept: int | None = None, pause_s: float = 0.02, path: str = "/") -> Asking:
+    """Clients of a host's proxy port.
 
     Args:
-        port: of 127.0.0.1.
+        host: that they ask.
         count: how many.
         kept: how many requests go over one connection; None for as many as it lasts.
+        pause_s: between two requests of one.
+        path: what they ask for.
     """
-
-    def __init__(
-        self, port: int, count: int, *, kept: int | None = None, pause_s: float = 0.02, path: str = "/"
-    ) -> None:
-        self.asked: list[Asked] = []
-        self._port = port
-        self._kept = kept
-        self._pause_s = pause_s
-        self._request = f"GET {path} HTTP/1.1\r\nHost: a.example\r\nx-pico-endpoint: {ENDPOINT}\r\n\r\n".encode()
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._client, daemon=True) for _ in range(count)]
-        for thread in self._threads:
-            thread.start()
-
-    def _client(self) -> None:
-        while not self._stop.is_set():
-            dialled = time.monotonic()
-            worker = ""
-            try:
-                client = wire.connect(("127.0.0.1", self._port))
-            except OSError as error:
-                self._note(Asked("", dialled, dialled, time.monotonic(), "", f"no connection: {error}"))
-                return
-            for number in itertools.count(1):
-                started = time.monotonic()
-                answered, problem, last = "", "", number == self._kept
-                try:
-                    client.send(self._request)
-                    response = client.read_response("GET", PATIENCE_S)
-                    answered = response.body.decode()
-                    if response.status != 200:
-                        answered, problem = "", f"{response.status} {response.body!r}"
-                    last = last or response.get("connection") == b"close"
-                except (Ended, wire.Broken, wire.Malformed, OSError) as error:
-                    problem, last = f"{type(error).__name__}: {error}", True
-                self._note(Asked(worker, dialled, started, time.monotonic(), answered, problem))
-                worker = worker or answered
-                if last or self._stop.wait(self._pause_s):
-                    break
-            client.close()
-
-    def _note(self, asked: Asked) -> None:
-        self.asked.append(asked)
-
-    def good(self, since: float = 0.0) -> list[Asked]:
-        """The requests that succeeded, of those on connections that were begun since then."""
-        return [one for one in list(self.asked) if not one.problem and one.dialled >= since]
-
-    def failed(self, since: float = 0.0) -> list[Asked]:
-        """The others of them."""
-        return [one for one in list(self.asked) if one.problem and one.dialled >= since]
-
-    def wait_good(self, count: int, worker: str = "", since: float | None = None) -> None:
-        """Wait until so many requests that were started from now on (or since then) succeeded, at one worker."""
-        begin = time.monotonic() if since is None else since
-
-        def enough() -> bool:
-            return (
-                sum(
-                    one.started >= begin and not one.problem and worker in (one.answered, "")
-                    for one in list(self.asked)
-                )
-                >= count
-            )
-
-        wait_until(enough, f"{count} good requests at {worker or 'the host'}; failures: {self.failed()[-3:]}")
-
-    def stop(self) -> None:
-        """End all after their current request."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(PATIENCE_S)
+    return Asking([("127.0.0.1", host.ports.proxy)], ENDPOINT, clients=count, kept=kept, pause_s=pause_s, path=path)
