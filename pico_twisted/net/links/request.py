@@ -41,13 +41,14 @@ from pico_twisted.core.rpc.http import INTERIM_BYTES, CallProtocolError, Request
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.interfaces import ICallReceiver, IDownstream, ITunnel
 from pico_twisted.net.routing.linger import LINGER_S, Linger
+from pico_twisted.net.routing.refusals import BUSY, DRAINING, NO_UPSTREAMS
 from pico_twisted.net.routing.routed_request import RoutedRequest, RoutingSettings
 from pico_twisted.net.turn import EndOfTurn
 
 _REFUSALS: Final = {
-    "no-upstreams": REFUSED_NOT_HERE,
-    "busy": REFUSED_BUSY,
-    "draining": REFUSED_DRAINING,
+    NO_UPSTREAMS: REFUSED_NOT_HERE,
+    BUSY: REFUSED_BUSY,
+    DRAINING: REFUSED_DRAINING,
 }
 """Codes of errors of our own that say: nothing was done."""
 

@@ -20,7 +20,6 @@ from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL
 from pico_twisted.core.routing.registry import Registry
@@ -28,6 +27,7 @@ from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.net.interfaces import ILinks, IRegistry, IRoute, IRouter, ITunnel
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.routing.refusals import BUSY, refusal
 from pico_twisted.net.routing.routes import AgentRoute, NodeRoute, RouteParts
 from pico_twisted.net.routing.v1 import route_to
 from pico_twisted.net.turn import Sweep
@@ -129,13 +129,13 @@ class ClusterService(Service):
     def take(self, endpoint: str, tried: Collection[IRoute], *, only_here: bool = False) -> IRoute | None:
         """Choose a registration of this node, or unless `only_here` another node."""
         if self._budget.full or len(self.pending) >= self._max_calls:
-            raise _busy()
+            raise refusal(BUSY)
         local = self.registry.take(endpoint, tried)
         route: IRoute | None = local
         if self.links is not None and not only_here and (local is None or local.draining):
             route = self._elsewhere(endpoint, ACTIVE, tried) or local or self._elsewhere(endpoint, DRAINING, tried)
         if route is None and self.registry.has_other(endpoint, tried):
-            raise _busy()  # those that are left have as many calls as one session may
+            raise refusal(BUSY)  # those that are left have as many calls as one session may
         return route
 
     def _elsewhere(self, endpoint: str, status: str, tried: Collection[IRoute]) -> IRoute | None:
@@ -179,10 +179,6 @@ class ClusterService(Service):
 
     def _count_endpoints(self) -> int:
         return len(self.registry.counts())
-
-
-def _busy() -> Http1Error:
-    return Http1Error(503, "busy", "too many requests in progress")
 
 
 @implementer(IRouter)

@@ -27,10 +27,23 @@ from zope.interface import implementer
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import ResponseHead
 from pico_twisted.core.http1.target import IDEMPOTENT
-from pico_twisted.core.rpc.frames import CANCELLED, FAILED, REFUSALS, REFUSED_NOT_HERE, TIMEOUT
+from pico_twisted.core.rpc.call import WINDOW_BYTES
+from pico_twisted.core.rpc.frames import CANCELLED, FAILED, REFUSED_NOT_HERE, TIMEOUT
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.interfaces import CallFailed, IDownstream, IPendingCall, IResponseSink, IRoute, IRouter
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.routing.refusals import (
+    BUSY,
+    DRAINING,
+    NO_UPSTREAMS,
+    REQUEST_TIMEOUT,
+    SERVICE_UNREACHABLE,
+    UNREACHABLE,
+    UPSTREAM_TIMEOUT,
+    code_of_agent,
+    code_of_reset,
+    refusal,
+)
 from pico_twisted.net.turn import NEVER, Sweep
 
 log = Logger()
@@ -39,21 +52,6 @@ MAX_RETRIES: Final = 2
 """How often one request is made again after its first call failed."""
 HOP_MARGIN_S: Final = 1.0
 """How many seconds longer a hop waits for a response than the hop behind it."""
-WINDOW_BYTES: Final = 64 * 1024
-"""A service that took this much of a request has to be seen to take more of it, or it is timed out."""
-MAX_CODE_BYTES: Final = 64
-"""How much of an agent's error code is kept for the log."""
-NO_UPSTREAMS: Final = "no-upstreams"
-"""The code of our 502 that says: nobody holds the endpoint."""
-SERVICE_UNREACHABLE: Final = "service-unreachable"
-"""The code of an agent's 502 that says: nothing of the request reached the service."""
-UNREACHABLE: Final = "upstream-unreachable"
-"""The code of our 502 that says: the endpoint is held, and no call for the request came to a good end."""
-
-_ERROR_CODES: Final[dict[str, str]] = {
-    TIMEOUT: TIMEOUT,
-    **{code: "busy" if code.endswith("busy") else UNREACHABLE for code in REFUSALS},
-}
 
 
 @attrs.frozen(kw_only=True)
@@ -248,17 +246,14 @@ class RoutedRequest:
         self._attempt()
 
     def _nowhere(self) -> None:
+        """There is nobody left to ask."""
         if not self._tried or self.error == NO_UPSTREAMS:
-            if self._settings.router.draining:
-                self._refuse(Http1Error(503, "draining", "node is shutting down"))
-            else:
-                self._refuse(Http1Error(502, NO_UPSTREAMS, "no available upstreams"))
-        elif self.error == "busy":
-            self._refuse(Http1Error(503, "busy", "too many requests in progress"))
+            code = DRAINING if self._settings.router.draining else NO_UPSTREAMS
         elif self.error == TIMEOUT:
-            self._refuse(Http1Error(504, "upstream-timeout", "upstream timeout"))
+            code = UPSTREAM_TIMEOUT
         else:
-            self._refuse(Http1Error(502, UNREACHABLE, "upstream unreachable"))
+            code = BUSY if self.error == BUSY else UNREACHABLE
+        self._refuse(refusal(code))
 
     # What the pending call tells: its Deferred first, then as an IResponseSink
 
@@ -276,32 +271,21 @@ class RoutedRequest:
                 self._response = _BODY
                 self.deadline = self._settings.sweep.now + self._settings.idle_timeout_s
                 if self._downstream.head.upgrade is not None:
-                    self._decline_upgrade()
+                    self.body_ended()  # it was declined
             self._downstream.begin(head)
         except Exception:
             log.failure("A response could not be passed on", endpoint=self._downstream.endpoint, upstream=self.upstream)
-            self.error = "internal"
-            self._cancel(CANCELLED)
-            self._downstream.cut()
-            self._finish()
+            self._cut("internal", CANCELLED)
 
     def _took_agent_error(self, head: ResponseHead, value: bytes) -> bool:
         """Keep the code of an agent's own error for the log. Returns whether another agent is tried instead."""
-        self.error = value.rpartition(b" ")[2][:MAX_CODE_BYTES].decode("ascii", "replace")
-        if head.status != 502 or self.error != SERVICE_UNREACHABLE:
-            return False
-        if not self._can_retry(safe=True):
+        self.error = code_of_agent(value)
+        if head.status != 502 or self.error != SERVICE_UNREACHABLE or not self._can_retry(safe=True):
             return False
         if self._call is not None:
             self._call.cancel(CANCELLED)
         self._retry(SERVICE_UNREACHABLE)
         return True
-
-    def _decline_upgrade(self) -> None:
-        """The response is an ordinary one: the request ends here."""
-        self._request_ended = True
-        if self._call is not None:
-            self._call.send(b"", False)
 
     def _no_head_came(self, failure: Failure) -> None:
         """The call failed before its head (errback of the pending call's Deferred)."""
@@ -316,26 +300,22 @@ class RoutedRequest:
 
     def failed(self, error: CallFailed) -> None:
         """The call failed: before its head the request may be made again, behind it the response is cut short."""
-        self.error = _ERROR_CODES.get(error.code, UNREACHABLE)
-        begun = self._response is _BODY or self._response is _UPGRADED
-        if not begun:
-            self.reached = self.reached or not error.safe
-            if error.code == REFUSED_NOT_HERE and self._tried[-1].not_here(self._downstream.endpoint):
-                self.error = NO_UPSTREAMS
-            if self._can_retry(safe=error.safe):
-                self._retry(error.code)
-                return
-        log.debug(
-            "A response was cut short: {reason}" if begun else "A call failed: {reason}",
-            reason=str(error),
-            endpoint=self._downstream.endpoint,
-            upstream=self.upstream,
-        )
-        if begun:
-            self._downstream.cut()
-            self._finish()
-        else:
-            self._nowhere()
+        self.error = code_of_reset(error.code)
+        endpoint = self._downstream.endpoint
+        if self._response is _BODY or self._response is _UPGRADED:
+            log.debug(
+                "A response was cut short: {reason}", reason=str(error), endpoint=endpoint, upstream=self.upstream
+            )
+            self._cut(self.error, CANCELLED)
+            return
+        self.reached = self.reached or not error.safe
+        if error.code == REFUSED_NOT_HERE and self._tried[-1].not_here(endpoint):
+            self.error = NO_UPSTREAMS
+        if self._can_retry(safe=error.safe):
+            self._retry(error.code)
+            return
+        log.debug("A call failed: {reason}", reason=str(error), endpoint=endpoint, upstream=self.upstream)
+        self._nowhere()
 
     def interim(self, head: ResponseHead) -> None:
         """A 1xx head: the wait begins anew. A service was reached, so the request is not made again."""
@@ -358,9 +338,8 @@ class RoutedRequest:
             self._downstream.stop_request()
             self._finish()
             return
-        call = self._call
         self._downstream.finish(data)
-        if call is None or call.over:
+        if self._call is None or self._call.over:
             self._finish()
         else:
             self._progress()
@@ -390,19 +369,14 @@ class RoutedRequest:
 
     def deadline_passed(self, now: float) -> None:
         """Nothing moved for too long."""
-        if self._response is _OVER:
-            self._settings.sweep.discard(self)
-        elif self._response is _BODY:
-            self.error = "idle-timeout"
-            self._cancel(TIMEOUT)
-            self._downstream.cut()
-            self._finish()
+        if self._response is _BODY:
+            self._cut("idle-timeout", TIMEOUT)
         elif self._call is not None and self._takes_request(self._call):
             self._progress()  # the service takes its request, however slowly
         elif self._request_ended or self._pausing_request or self._downstream.head.upgrade is not None:
-            self._refuse(Http1Error(504, "upstream-timeout", "upstream timeout"))
+            self._refuse(refusal(UPSTREAM_TIMEOUT))
         else:
-            self._refuse(Http1Error(408, "request-timeout", "request timeout"))
+            self._refuse(refusal(REQUEST_TIMEOUT))
 
     def _takes_request(self, call: IPendingCall) -> bool:
         """Whether more than one window of the request was queued, or still is some, and it became less."""
@@ -415,6 +389,13 @@ class RoutedRequest:
         self.error = error.code
         self._cancel(TIMEOUT if error.status == 504 else CANCELLED)
         self._downstream.fail(error.status, error.message, error.code)
+        self._finish()
+
+    def _cut(self, error: str, code: str) -> None:
+        """Give the response up in its middle."""
+        self.error = error
+        self._cancel(code)
+        self._downstream.cut()
         self._finish()
 
     def _cancel(self, code: str) -> None:

@@ -14,6 +14,7 @@ from pico_twisted.core.http1.head import KEEP, Keep, ResponseHead
 from pico_twisted.core.rpc.frames import CANCELLED
 from pico_twisted.net.interfaces import CallFailed, IDownstream, IPendingCall, IResponseSink, ITunnel
 from pico_twisted.net.routing.pending_call import LOST, PendingCall
+from pico_twisted.net.routing.refusals import BODY_TOO_LARGE, refusal
 from pico_twisted.net.routing.routes import AgentRoute, RouteParts
 
 
@@ -52,7 +53,7 @@ class V1Route(AgentRoute):
     def check_size(self, body_bytes: int) -> None:
         """Refuse a body that is too large."""
         if body_bytes > self.replay_bytes:
-            raise Http1Error(413, "body-too-large", "request body too large for an agent of version 1")
+            raise refusal(BODY_TOO_LARGE)
 
     def call(self, request: IDownstream, body: bytes, length: int | Keep | None, sink: IResponseSink) -> PendingCall:
         """Call the agent with a whole body, and with a head that speaks of this length."""

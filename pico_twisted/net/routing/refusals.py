@@ -1,0 +1,56 @@
+"""What is answered to a request that goes nowhere. The code stands in `x-pico-error` and in the log."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pico_twisted.core.http1.errors import Http1Error
+from pico_twisted.core.rpc.frames import REFUSED_BUSY, TIMEOUT
+
+BUSY: Final = "busy"
+"""The code of a 503 that says: a limit of calls or memory is reached, and the client may come again."""
+DRAINING: Final = "draining"
+"""The code of a 503 that says: this node shuts down, and holds no more of the endpoint."""
+NO_UPSTREAMS: Final = "no-upstreams"
+"""The code of a 502 that says: nobody holds the endpoint."""
+UNREACHABLE: Final = "upstream-unreachable"
+"""The code of a 502 that says: the endpoint is held, and no call for the request came to a good end."""
+UPSTREAM_TIMEOUT: Final = "upstream-timeout"
+"""The code of a 504 that says: the service did not answer in time."""
+REQUEST_TIMEOUT: Final = "request-timeout"
+"""The code of a 408 that says: the client did not send its request in time."""
+BODY_TOO_LARGE: Final = "body-too-large"
+"""The code of a 413 that says: an agent of version 1 takes no body of this size."""
+SERVICE_UNREACHABLE: Final = "service-unreachable"
+"""The code of an agent's own 502 that says: nothing of the request reached the service."""
+
+_MAX_CODE_BYTES: Final = 64
+"""How much of an agent's code is logged."""
+
+_ANSWERS: Final = {
+    BUSY: (503, "too many requests in progress"),
+    DRAINING: (503, "node is shutting down"),
+    NO_UPSTREAMS: (502, "no available upstreams"),
+    UNREACHABLE: (502, "upstream unreachable"),
+    UPSTREAM_TIMEOUT: (504, "upstream timeout"),
+    REQUEST_TIMEOUT: (408, "request timeout"),
+    BODY_TOO_LARGE: (413, "request body too large for an agent of version 1"),
+}
+
+
+def refusal(code: str) -> Http1Error:
+    """Return the answer with a code of this module."""
+    status, message = _ANSWERS[code]
+    return Http1Error(status, code, message)
+
+
+def code_of_reset(reset: str) -> str:
+    """Return what is logged of a call that was reset with a code."""
+    if reset == TIMEOUT:
+        return TIMEOUT
+    return BUSY if reset == REFUSED_BUSY else UNREACHABLE
+
+
+def code_of_agent(value: bytes) -> str:
+    """Return the code of an agent's own error, out of the `x-pico-error` of its response, for the log."""
+    return value.rpartition(b" ")[2][:_MAX_CODE_BYTES].decode("ascii", "replace")
