@@ -43,7 +43,7 @@ from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.proxy.resource import ReverseResource
 from pico_twisted.net.proxy.site import ProxySettings, ProxySite
 from pico_twisted.net.routing.cluster_service import ClusterService
-from pico_twisted.net.routing.routed_request import RoutingSettings
+from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.tls.certificates import UnusableCertificateError
 from pico_twisted.net.tls.server import ServerContext, SniffingFactory
 from pico_twisted.net.tunnel import TunnelParts

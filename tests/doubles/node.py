@@ -15,7 +15,7 @@ from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.proxy.resource import ReverseResource
 from pico_twisted.net.proxy.site import ProxySettings, ProxySite
 from pico_twisted.net.routing.cluster_service import ClusterService
-from pico_twisted.net.routing.routed_request import RoutingSettings
+from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.tunnel import TunnelParts
 from pico_twisted.net.tunnel.upstream import UpstreamFactory
 from pico_twisted.net.turn import EndOfTurn, Sweep

@@ -19,7 +19,7 @@ from pico_twisted.net.interfaces import ICallAcceptor, ICallReceiver, IRouter, I
 from pico_twisted.net.links.handshake import LinkServerFactory, LinkServerProtocol
 from pico_twisted.net.links.request import LinkRequest
 from pico_twisted.net.links.sync import SyncRequest
-from pico_twisted.net.routing.routed_request import RoutingSettings
+from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.tunnel import Closed, TunnelParts, TunnelServerProtocol
 
 log = Logger()

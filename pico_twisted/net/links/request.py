@@ -42,7 +42,8 @@ from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.interfaces import ICallReceiver, IDownstream, ITunnel
 from pico_twisted.net.routing.linger import LINGER_S, Linger
 from pico_twisted.net.routing.refusals import BUSY, DRAINING, NO_UPSTREAMS
-from pico_twisted.net.routing.routed_request import RoutedRequest, RoutingSettings
+from pico_twisted.net.routing.routed_request import RoutedRequest
+from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.turn import EndOfTurn
 
 _REFUSALS: Final = {

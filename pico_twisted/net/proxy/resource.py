@@ -10,7 +10,8 @@ from twisted.web.server import NOT_DONE_YET
 
 from pico_twisted.core.http1.forwarding import sane_request_id
 from pico_twisted.core.routing.endpoint import EndpointError, endpoint_of
-from pico_twisted.net.routing.routed_request import RoutedRequest, RoutingSettings
+from pico_twisted.net.routing.routed_request import RoutedRequest
+from pico_twisted.net.routing.settings import RoutingSettings
 
 if TYPE_CHECKING:
     from pico_twisted.net.proxy.request import ProxyRequest

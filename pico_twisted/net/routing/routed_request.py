@@ -19,7 +19,6 @@ from __future__ import annotations
 import enum
 from typing import Final
 
-import attrs
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -30,8 +29,7 @@ from pico_twisted.core.http1.target import IDEMPOTENT
 from pico_twisted.core.rpc.call import WINDOW_BYTES
 from pico_twisted.core.rpc.frames import CANCELLED, FAILED, REFUSED_NOT_HERE, TIMEOUT
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
-from pico_twisted.net.interfaces import CallFailed, IDownstream, IPendingCall, IResponseSink, IRoute, IRouter
-from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.interfaces import CallFailed, IDownstream, IPendingCall, IResponseSink, IRoute
 from pico_twisted.net.routing.refusals import (
     BUSY,
     DRAINING,
@@ -44,7 +42,8 @@ from pico_twisted.net.routing.refusals import (
     code_of_reset,
     refusal,
 )
-from pico_twisted.net.turn import NEVER, Sweep
+from pico_twisted.net.routing.settings import RoutingSettings
+from pico_twisted.net.turn import NEVER
 
 log = Logger()
 
@@ -52,25 +51,6 @@ MAX_RETRIES: Final = 2
 """How often one request is made again after its first call failed."""
 HOP_MARGIN_S: Final = 1.0
 """How many seconds longer a hop waits for a response than the hop behind it."""
-
-
-@attrs.frozen(kw_only=True)
-class RoutingSettings:
-    """What every routed request of a port shares.
-
-    Attributes:
-        router: chooses who gets a request.
-        sweep: the process's coarse timer.
-        metrics: counts what is tried again.
-        timeout_s: how long a service may take until its response begins.
-        idle_timeout_s: how long nothing may move while the client is waited for, or behind the response's head.
-    """
-
-    router: IRouter
-    sweep: Sweep
-    metrics: Metrics
-    timeout_s: float
-    idle_timeout_s: float
 
 
 class _Response(enum.Enum):

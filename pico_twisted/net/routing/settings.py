@@ -1,0 +1,28 @@
+"""What the ports that take requests are told of routing."""
+
+from __future__ import annotations
+
+import attrs
+
+from pico_twisted.net.interfaces import IRouter
+from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.turn import Sweep
+
+
+@attrs.frozen(kw_only=True)
+class RoutingSettings:
+    """What every routed request of a port shares.
+
+    Attributes:
+        router: chooses who gets a request.
+        sweep: the process's coarse timer.
+        metrics: counts what is tried again.
+        timeout_s: how long a service may take until its response begins.
+        idle_timeout_s: how long nothing may move while the client is waited for, or behind the response's head.
+    """
+
+    router: IRouter
+    sweep: Sweep
+    metrics: Metrics
+    timeout_s: float
+    idle_timeout_s: float
