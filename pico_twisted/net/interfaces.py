@@ -70,18 +70,6 @@ class ICallAcceptor(Interface):
 class ICallee(Interface):
     """A peer on which calls can be made: the other end of a tunnel, or of a link that may not be open yet."""
 
-    version: int = Attribute("of the protocol, for people")
-    dialect: Dialect = Attribute("the version of the protocol that the peer speaks")
-    node_id: str | None = Attribute("the ID of the node at the other end, when it said so")
-    agent_id: str = Attribute("who registered; of a link the node's ID")
-    peer: str = Attribute("host:port of the other end, as text")
-    rtt_s: float = Attribute("the last heartbeat's round trip; 0.0 before the first")
-    draining: bool = Attribute("the peer drains, or is told that we do")
-    call_count: int = Attribute("calls open now, both ways")
-
-    def held_bytes() -> int:
-        """Bytes that it makes the process hold."""
-
     def call(kind: int, payload: bytes, more: bool, receiver: ICallReceiver) -> Call:
         """Open a call whose events go to `receiver`, none of them before this returns."""
 
@@ -98,10 +86,21 @@ class ICallee(Interface):
 class ITunnel(ICallee):
     """One session over one WebSocket, as its users see it."""
 
+    version: int = Attribute("of the protocol, for people")
+    dialect: Dialect = Attribute("the version of the protocol that the peer speaks")
+    node_id: str | None = Attribute("the ID of the node at the other end, when it said so")
+    agent_id: str = Attribute("who registered")
+    peer: str = Attribute("host:port of the other end, as text")
+    rtt_s: float = Attribute("the last heartbeat's round trip; 0.0 before the first")
+    draining: bool = Attribute("the peer drains, or is told that we do")
+    call_count: int = Attribute("calls open now, both ways")
     endpoint: str = Attribute("the endpoint ID that is registered, in lower case")
     slot: str = Attribute("which of the agent's registrations of that endpoint this is")
     closed: Deferred[Closed] = Attribute("fires once, when the session ended")
     gone: Deferred[None] = Attribute("fires once, when the connection is closed too")
+
+    def held_bytes() -> int:
+        """Bytes that it makes the process hold."""
 
     def drain() -> Deferred[None]:
         """Tell the peer that we drain. A Deferred that fires when it answered (or cannot be told)."""

@@ -41,7 +41,7 @@ from pico_twisted.net.agent.connection import ServiceConnection
 from pico_twisted.net.agent.local_service import LocalService
 from pico_twisted.net.agent.served_call import ServedCall, Stage
 from pico_twisted.net.agent.upgraded import UpgradedCall
-from pico_twisted.net.interfaces import ICallee, ICallReceiver
+from pico_twisted.net.interfaces import ICallReceiver, ITunnel
 from pico_twisted.net.routing.linger import LINGER_S
 
 log = Logger()
@@ -67,7 +67,7 @@ class Exchange(ServedCall):
         call: the call.
     """
 
-    def __init__(self, service: LocalService, tunnel: ICallee, call: Call) -> None:
+    def __init__(self, service: LocalService, tunnel: ITunnel, call: Call) -> None:
         request = ServiceRequest(tunnel.dialect.read_request(REQUEST_LIMITS))
         super().__init__(service, tunnel, call, request, ServiceResponse(request, service.via))
         self._since = 0.0  # the last progress of the request

@@ -16,7 +16,7 @@ from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.http import CallProtocolError
 from pico_twisted.net.agent.exchange import Exchange
 from pico_twisted.net.agent.local_service import LocalService
-from pico_twisted.net.interfaces import ICallee
+from pico_twisted.net.interfaces import ITunnel
 
 _TOO_LARGE = "body-too-large"
 
@@ -71,7 +71,7 @@ class WholeExchange(Exchange):
 
     _response: WholeResponse
 
-    def __init__(self, service: LocalService, tunnel: ICallee, call: Call) -> None:
+    def __init__(self, service: LocalService, tunnel: ITunnel, call: Call) -> None:
         super().__init__(service, tunnel, call)
         self._response = WholeResponse(self._request, service.via, tunnel.dialect.whole_body_bytes or 0)
 

@@ -23,7 +23,6 @@ from zope.interface import implementer
 
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY
 from pico_twisted.core.rpc.call import Call
-from pico_twisted.core.rpc.dialect import V2
 from pico_twisted.core.rpc.frames import CANCELLED, HTTP, REFUSED_NOT_HERE
 from pico_twisted.core.rpc.session import SessionV2
 from pico_twisted.net.interfaces import ICallAcceptor, ICallee, ICallReceiver, ITunnel
@@ -65,17 +64,11 @@ class Link:
 
     Attributes:
         node_id: of the other node.
-        agent_id: the same, for logs.
         session: where calls wait for the connection, which takes it over.
     """
 
-    version = 2
-    dialect = V2
-    endpoint = ""
-    slot = ""
-
     def __init__(self, links: LinkOwner, node_id: str) -> None:
-        self.node_id = self.agent_id = node_id
+        self.node_id = node_id
         self._links = links
         self.session = links.new_session()
         self._state = _State.DIALLING
@@ -103,11 +96,6 @@ class Link:
     def draining(self) -> bool:
         """The other node will close this link."""
         return self._tunnel is not None and self._tunnel.draining
-
-    @property
-    def rtt_s(self) -> float:
-        """Seconds of the last heartbeat's round trip; 0.0 before the first."""
-        return self.session.rtt_s
 
     @property
     def peer(self) -> str:

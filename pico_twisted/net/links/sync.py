@@ -22,7 +22,7 @@ from pico_twisted.core.links.sync_frames import (
 )
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import CANCELLED, FAILED, PROTOCOL, SYNC, TIMEOUT
-from pico_twisted.net.interfaces import ICallee, ICallReceiver
+from pico_twisted.net.interfaces import ICallee, ICallReceiver, ITunnel
 from pico_twisted.net.turn import Sweep
 
 FETCH_IDLE_S: Final = 10.0
@@ -112,7 +112,7 @@ class SyncRequest:
             question is none.
     """
 
-    def __init__(self, tunnel: ICallee, call: Call, answer_sync: Callable[[str, bytes], bytes]) -> None:
+    def __init__(self, tunnel: ITunnel, call: Call, answer_sync: Callable[[str, bytes], bytes]) -> None:
         self._tunnel = tunnel
         self._call = call
         self._answer_sync = answer_sync

@@ -130,8 +130,9 @@ class RoutedRequest:
             self._kept.append(body)
             self._kept_bytes = self._received = len(body)
         self._request_ended = ended and self._downstream.head.upgrade is None
-        self._settings.sweep.add(self)
         self._attempt()
+        if self._response is not _OVER:
+            self._settings.sweep.add(self)
 
     def body(self, data: bytes) -> None:
         """A piece of the request's body, or of the upgraded protocol."""
