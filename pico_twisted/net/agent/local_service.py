@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from pico_twisted.config import ListenerConfig
 from pico_twisted.net.agent.pool import ServicePool
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
+from pico_twisted.net.socket.dialling import DialReactor
 from pico_twisted.net.tls.failures import connect_failure_text
 from pico_twisted.net.tunnel import TunnelParts
 
@@ -52,7 +53,7 @@ class LocalService:
         parts: TunnelParts,
         *,
         agent_id: str,
-        reactor: Any,  # as of `tcp_endpoint`
+        reactor: DialReactor,
         endpoint: IStreamClientEndpoint | None = None,
     ) -> None:
         self.pool = ServicePool(config, parts, reactor=reactor, endpoint=endpoint)

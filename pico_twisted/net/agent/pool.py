@@ -7,7 +7,7 @@ import functools
 import re
 import socket
 import termios
-from typing import Any, Final
+from typing import Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import wrapClientTLS
@@ -18,7 +18,7 @@ from twisted.internet.protocol import Factory
 from pico_twisted.config import ListenerConfig
 from pico_twisted.config.values import ServiceAddress
 from pico_twisted.net.agent.connection import SecureServiceConnection, ServiceConnection
-from pico_twisted.net.socket.dialling import tcp_endpoint
+from pico_twisted.net.socket.dialling import DialReactor, tcp_endpoint
 from pico_twisted.net.tls.client import client_tls
 from pico_twisted.net.tunnel import TunnelParts
 
@@ -59,7 +59,7 @@ class ServicePool:
         config: ListenerConfig,
         parts: TunnelParts,
         *,
-        reactor: Any,  # as of `tcp_endpoint`
+        reactor: DialReactor,
         endpoint: IStreamClientEndpoint | None = None,
     ) -> None:
         self.connections: set[ServiceConnection] = set()
@@ -161,7 +161,7 @@ def _idle_s(hint: bytes) -> float:
     return MAX_IDLE_S if found is None else min(MAX_IDLE_S, int(found.group(1)) - 1.0)
 
 
-def _endpoint(reactor: Any, address: ServiceAddress, timeout_s: float) -> IStreamClientEndpoint:
+def _endpoint(reactor: DialReactor, address: ServiceAddress, timeout_s: float) -> IStreamClientEndpoint:
     endpoint = tcp_endpoint(reactor, address.host, address.port, timeout_s)
     if address.https:
         endpoint = wrapClientTLS(client_tls(address.host), endpoint)

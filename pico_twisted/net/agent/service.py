@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import attrs
 from twisted.application.service import Service
@@ -23,6 +23,7 @@ from pico_twisted.net.agent.listener_connections import ListenerConnections
 from pico_twisted.net.agent.local_service import LocalService
 from pico_twisted.net.interfaces import ITunnel
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.socket.dialling import DialReactor
 from pico_twisted.net.tunnel import TunnelClientProtocol, TunnelParts, connect_tunnel
 from pico_twisted.net.turn import EndOfTurn, Sweep
 
@@ -71,7 +72,7 @@ class AgentService(Service):
         self,
         config: AgentConfig,
         *,
-        reactor: Any,  # as of `tcp_endpoint`
+        reactor: DialReactor,
         sweep: Sweep,
         metrics: Metrics,
         rng: AgentRandom,
@@ -164,7 +165,7 @@ class AgentService(Service):
 
     def startService(self) -> None:
         """Begin to register all listeners."""
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]  # Twisted gives it no types
         self._sweep.start()
         for listener in self.listeners:
             listener.connections.start()
@@ -178,7 +179,7 @@ class AgentService(Service):
         """
         if self._stopping is None:
             if self.running:
-                super().stopService()
+                super().stopService()  # type: ignore[no-untyped-call]
             self._stopping = Deferred.fromCoroutine(self._stop())
             self._stopping.addErrback(lambda failure: log.failure("The agent could not stop in order", failure))
         waiter: Deferred[None] = Deferred()
