@@ -52,7 +52,7 @@ class ConnectionUser(Protocol):
 
 
 class ConnectionOwner(Protocol):
-    """Who keeps connections: see `pool`."""
+    """Who keeps connections: see `local_service`."""
 
     connections: set[ServiceConnection]
 
@@ -71,7 +71,7 @@ class ServiceConnection(TwistedProtocol):
         write: writes to the service.
         paused: it is not read.
         socket: under it, where there is one.
-        deadline: set by the user, or by the pool while it is idle.
+        deadline: set by the user, or by its owner while it is idle.
     """
 
     transport: Any  # TCP's, or TLS on it: no interface of Twisted has all that both can do
@@ -151,7 +151,7 @@ class ServiceConnection(TwistedProtocol):
         else:
             self.abort()
 
-    # From its user and the pool
+    # From its user and its owner
 
     def pause(self) -> None:
         """Read no more, until `resume`. What was read already, over TLS, still comes."""

@@ -92,7 +92,7 @@ class Exchange(ServedCall):
             return
         self._since = service.sweep.now
         self._owed = len(payload)
-        connection = service.pool.take(surely=request.replay is None or more)
+        connection = service.take(surely=request.replay is None or more)
         if connection is None:
             self._open(data)
         else:
@@ -103,13 +103,12 @@ class Exchange(ServedCall):
         self._stage = _OPENING
         self._held.append(data)
         self._request.replay = None
-        opening = self._opening = self._service.pool.open()
+        opening = self._opening = self._service.open()
         opening.addCallbacks(self._opened, self._unreachable)
         opening.addErrback(self._broken)
 
     def _opened(self, connection: ServiceConnection) -> None:
         self._opening = None
-        self._service.reachable()
         data = b"".join(self._held)
         self._held.clear()
         self._use(connection, data)
@@ -241,7 +240,7 @@ class Exchange(ServedCall):
             self._linger(0.0)
             return
         if connection.http.reusable:
-            self._service.pool.give(connection, head.by_name.get(b"keep-alive"))
+            self._service.give(connection, head.by_name.get(b"keep-alive"))
         else:
             connection.close()
         if body is ENDED:

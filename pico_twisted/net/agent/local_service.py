@@ -1,21 +1,50 @@
-"""The local service of one listener: how requests get there, and what is said of its faults."""
+"""The local service of one listener: idle connections to take, new ones to open, and what is said of its faults."""
 
 from __future__ import annotations
 
-from typing import Protocol
+import fcntl
+import functools
+import re
+import socket
+import termios
+from typing import Final, Protocol
 
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pico_twisted.config import ListenerConfig
-from pico_twisted.net.agent.pool import ServicePool
+from pico_twisted.config.values import ServiceAddress
+from pico_twisted.net.agent.connection import SecureServiceConnection, ServiceConnection
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
-from pico_twisted.net.socket.dialling import DialReactor
+from pico_twisted.net.socket.dialling import DialReactor, tcp_endpoint
+from pico_twisted.net.tls.client import client_tls
 from pico_twisted.net.tls.failures import connect_failure_text
 from pico_twisted.net.tunnel import TunnelParts
 
 log = Logger()
+
+MAX_IDLE: Final = 64
+"""Most idle connections that are kept while a service has little to do: few beside its own limit of open files."""
+MAX_IDLE_S: Final = 55.0
+"""Seconds for which an idle connection is kept: below the 60 s or more after which most services close it, so that we
+are the first."""
+MAX_BUSY: Final = 1024
+"""Most idle connections that are kept between two bursts. What a turn of the reactor brings is answered together, so of
+hundreds of connections in use all may be idle for a moment; to open others costs more than the requests do."""
+MAX_BUSY_S: Final = 3.0
+"""Seconds for which idle connections beyond `MAX_IDLE` are kept. The one used last is taken first, so they are what is
+not needed."""
+CONNECT_TIMEOUT_S: Final = 10.0
+"""Most seconds for name, connection and TLS: a service beside the agent answers in milliseconds or not at all."""
+
+_PEEK: Final = socket.MSG_PEEK | socket.MSG_DONTWAIT
+_NO_BYTES: Final = bytes(4)
+_TIMEOUT = re.compile(rb"(?:^|[,; \t])timeout=([0-9]{1,6})(?:$|[,; \t])", re.IGNORECASE)
 
 
 class HeldCall(Protocol):
@@ -37,7 +66,6 @@ class LocalService:
         endpoint: how to connect, when not by the address of the configuration.
 
     Attributes:
-        pool: connections to it.
         host: the Host that it gets; None for the client's.
         via: our pseudonym.
         timeout_s: for its final head.
@@ -45,6 +73,7 @@ class LocalService:
         seconds: the time, to measure how long calls take.
         metrics: counts them.
         calls: those that it serves now.
+        connections: all that are open, idle or not.
     """
 
     def __init__(
@@ -56,7 +85,6 @@ class LocalService:
         reactor: DialReactor,
         endpoint: IStreamClientEndpoint | None = None,
     ) -> None:
-        self.pool = ServicePool(config, parts, reactor=reactor, endpoint=endpoint)
         self.agent_id = agent_id
         self.via = b"pico-" + agent_id.encode("ascii")
         self.host = config.addr.host_header.encode("ascii") if config.rewrite_host else None
@@ -65,8 +93,16 @@ class LocalService:
         self.seconds = parts.clock.seconds
         self.metrics = parts.metrics
         self.calls: set[HeldCall] = set()
-        self._endpoint_id = config.endpoint
-        self._address = str(config.addr)
+        self.connections: set[ServiceConnection] = set()
+        self._config = config
+        self._clock = parts.clock
+        self._connect_s = min(config.timeout, CONNECT_TIMEOUT_S)
+        self._endpoint = endpoint or _endpoint(reactor, config.addr, self._connect_s)
+        make = SecureServiceConnection if config.addr.https else ServiceConnection
+        self._factory = Factory.forProtocol(functools.partial(make, self, parts.sweep, parts.head_limits))
+        self._factory.noisy = False
+        self._idle: dict[ServiceConnection, None] = {}
+        self._closed = False
         self._reach = RepeatedWarning()
         self._conduct = RepeatedWarning()
 
@@ -74,12 +110,72 @@ class LocalService:
         """Bytes of responses that are kept from their callers."""
         return sum(call.held_bytes for call in self.calls)
 
-    def reachable(self) -> None:
-        """A connection was made."""
+    def take(self, *, surely: bool) -> ServiceConnection | None:
+        """Take an idle connection, the one that was used last, and on which no bytes wait: those would be taken for the
+        answer to the next request.
+
+        Args:
+            surely: look whether the service has closed it. For requests that cannot be sent twice.
+
+        Returns:
+            None when there is none.
+        """
+        idle = self._idle
+        while idle:
+            connection, _ = idle.popitem()
+            sock = connection.socket
+            if sock is None or not (_has_unasked(sock) or (surely and _is_closed(sock))):
+                return connection
+            connection.abort()
+        return None
+
+    def give(self, connection: ServiceConnection, hint: bytes | None) -> None:
+        """Give a connection back whose response has ended and left nothing behind.
+
+        Args:
+            connection: in use no longer.
+            hint: the response's Keep-Alive field. Where it says how long the service waits, we wait a second less.
+        """
+        idle_s = MAX_IDLE_S if hint is None else _idle_s(hint)
+        if self._closed or len(self._idle) >= MAX_BUSY or idle_s <= 0:
+            connection.close()
+            return
+        if len(self._idle) >= MAX_IDLE:
+            idle_s = min(idle_s, MAX_BUSY_S)
+        connection.deadline = self.sweep.now + idle_s
+        self._idle[connection] = None
+
+    def forget(self, connection: ServiceConnection) -> None:
+        """The connection can serve no further request. Idempotent."""
+        self._idle.pop(connection, None)
+
+    def open(self) -> Deferred[ServiceConnection]:
+        """Open a connection. Fails with what Twisted or OpenSSL say, or with `TimeoutError`; can be cancelled."""
+        opening: Deferred[ServiceConnection] = Deferred.fromCoroutine(self._open())
+        return opening.addTimeout(self._connect_s, self._clock)
+
+    async def _open(self) -> ServiceConnection:
+        connection = await self._endpoint.connect(self._factory)
+        assert isinstance(connection, ServiceConnection)
+        if isinstance(connection, SecureServiceConnection):
+            await connection.ready
+        if self._closed:
+            connection.abort()
+            raise ConnectionAborted
         self._reach.cleared()
+        return connection
+
+    def close(self) -> None:
+        """Close the idle connections, cut the others, and keep none from here on."""
+        self._closed = True
+        for connection in list(self.connections):
+            if connection.user is None:
+                connection.close()
+            else:
+                connection.abort()
 
     def unreachable(self, failure: Failure) -> None:
-        """No connection could be made."""
+        """No connection could be made, and whoever wanted one still does."""
         self._warn(self._reach, "The service cannot be reached: {reason}", connect_failure_text(failure))
 
     def trouble(self, message: str, reason: str) -> None:
@@ -89,4 +185,41 @@ class LocalService:
     def _warn(self, repeated: RepeatedWarning, message: str, reason: str) -> None:
         suppressed = repeated.due(message + reason, self.sweep.now)
         if suppressed is not None:
-            log.warn(message, endpoint=self._endpoint_id, service=self._address, reason=reason, suppressed=suppressed)
+            log.warn(
+                message,
+                endpoint=self._config.endpoint,
+                service=str(self._config.addr),
+                reason=reason,
+                suppressed=suppressed,
+            )
+
+
+def _has_unasked(sock: socket.socket) -> bool:
+    """Whether bytes came that the reactor has not read: of an idle connection they answer nobody."""
+    try:
+        return fcntl.ioctl(sock, termios.FIONREAD, _NO_BYTES) != _NO_BYTES
+    except OSError:
+        return True
+
+
+def _is_closed(sock: socket.socket) -> bool:
+    """Whether the service closed it, or sent bytes, since the reactor last looked."""
+    try:
+        sock.recv(1, _PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _idle_s(hint: bytes) -> float:
+    found = _TIMEOUT.search(hint)
+    return MAX_IDLE_S if found is None else min(MAX_IDLE_S, int(found.group(1)) - 1.0)
+
+
+def _endpoint(reactor: DialReactor, address: ServiceAddress, timeout_s: float) -> IStreamClientEndpoint:
+    endpoint = tcp_endpoint(reactor, address.host, address.port, timeout_s)
+    if address.https:
+        endpoint = wrapClientTLS(client_tls(address.host), endpoint)
+    return endpoint

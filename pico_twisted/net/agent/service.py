@@ -190,7 +190,7 @@ class AgentService(Service):
         """Cut everything at once: a second signal."""
         for listener in self.listeners:
             listener.connections.abort()
-            listener.service.pool.close()
+            listener.service.close()
 
     async def _stop(self) -> None:
         if self.calls_in_flight():
@@ -222,7 +222,7 @@ class AgentService(Service):
         return sum(bool(listener.connections.current) for listener in self.listeners)
 
     def _connection_count(self) -> int:
-        return sum(len(listener.service.pool.connections) for listener in self.listeners)
+        return sum(len(listener.service.connections) for listener in self.listeners)
 
     def _changed(self) -> None:
         if self.all_registered.called:

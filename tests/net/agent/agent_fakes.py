@@ -336,7 +336,6 @@ class Bench:
             reactor=None,
             endpoint=self.service,
         )
-        self.pool = self.local.pool
         self.drains: list[object] = []
         self.forwarder = Forwarder(self.local, self.drains.append)
         self.tunnel = FakeTunnel(self.forwarder, version, v1_body_bytes)

@@ -321,7 +321,7 @@ def test_a_caller_that_leaves_drops_the_connection_at_once(moment: str, how: str
     else:
         assert bench.service.last.aborted
     assert not bench.local.calls
-    assert not bench.pool.connections
+    assert not bench.local.connections
 
 
 # Upgrades

@@ -101,11 +101,11 @@ def test_idle_connections_are_bounded_in_number_and_age() -> None:
         transport.answer(OK)
     assert all(request.ended for request in requests)
     bench.pass_time(4)
-    assert len(bench.pool.connections) == 64
+    assert len(bench.local.connections) == 64
     bench.pass_time(50)
-    assert len(bench.pool.connections) == 64
+    assert len(bench.local.connections) == 64
     bench.pass_time(2)
-    assert not bench.pool.connections
+    assert not bench.local.connections
 
 
 @pytest.mark.parametrize(
@@ -124,9 +124,9 @@ def test_a_service_may_say_how_long_it_keeps_a_connection(hint: bytes, idle_s: i
     bench.get()
     bench.service.last.answer(b"HTTP/1.1 200 OK\r\nKeep-Alive: " + hint + b"\r\nContent-Length: 0\r\n\r\n")
     bench.pass_time(idle_s - 1)
-    assert len(bench.pool.connections) == 1
+    assert len(bench.local.connections) == 1
     bench.pass_time(1.4)
-    assert not bench.pool.connections
+    assert not bench.local.connections
 
 
 def test_a_connection_that_is_kept_for_no_time_is_not_kept() -> None:
@@ -135,7 +135,7 @@ def test_a_connection_that_is_kept_for_no_time_is_not_kept() -> None:
     for seconds in (0, 1):
         bench.get()
         bench.service.last.answer(b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=%d\r\nContent-Length: 0\r\n\r\n" % seconds)
-        assert not bench.pool.connections
+        assert not bench.local.connections
 
 
 def test_a_service_that_closes_an_idle_connection_costs_nothing() -> None:
@@ -143,7 +143,7 @@ def test_a_service_that_closes_an_idle_connection_costs_nothing() -> None:
     bench = Bench()
     kept = bench.warm_up()
     kept.finish()
-    assert not bench.pool.connections
+    assert not bench.local.connections
     request = bench.post(b"", more=False)
     bench.service.last.answer(OK)
     assert request.body == b"ok" and len(bench.service.transports) == 2
@@ -155,7 +155,7 @@ def test_a_connection_that_says_close_is_not_kept() -> None:
     request = bench.get()
     bench.service.last.answer(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
     assert request.body == b"ok" and request.ended and b"Connection" not in request.head
-    assert not bench.pool.connections
+    assert not bench.local.connections
 
 
 def test_calls_are_counted() -> None:

@@ -135,7 +135,7 @@ def test_every_call_ends_and_every_stream_is_valid(
     check(request, method, extra == UPGRADE)
     assert request.ended or request.reset_code or request.call.closed
     assert not bench.local.calls
-    assert not bench.pool.connections
+    assert not bench.local.connections
     if request.call.send_closed or not more:
         assert bench.nothing_is_left()
 

@@ -25,7 +25,7 @@ from pico_twisted.net.agent.service import AgentService
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tunnel import Admission, Closed, Refusal, TunnelParts, TunnelServerFactory
 from pico_twisted.net.turn import Sweep
-from tests.net.agent.test_pool import in_reactor, until
+from tests.net.agent.test_local_service import in_reactor, until
 
 reactor: Any = installed_reactor
 
@@ -202,7 +202,7 @@ class World:
         for agent in self.agents:
             agent.abort()
             await agent.stopService()
-            await until(lambda agent=agent: not any(one.service.pool.connections for one in agent.listeners))  # type: ignore[misc]
+            await until(lambda agent=agent: not any(one.service.connections for one in agent.listeners))  # type: ignore[misc]
         for node in self.nodes:
             await node.stop()
         await self.echo_port.stopListening()

@@ -182,7 +182,6 @@ class Bench:
             reactor=reactor,
             endpoint=endpoint,
         )
-        self.pool = self.local.pool
         self.forwarder = Forwarder(self.local, lambda tunnel: None)
         self.tunnel = FakeTunnel(self.forwarder)
 
@@ -193,8 +192,8 @@ class Bench:
     async def close(self) -> None:
         """Leave nothing behind."""
         self.tunnel.end()
-        self.pool.close()
-        await until(lambda: not self.pool.connections, "all connections closed")
+        self.local.close()
+        await until(lambda: not self.local.connections, "all connections closed")
         self.sweep.stop()
 
 
