@@ -12,15 +12,13 @@ from typing import Final, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import wrapClientTLS
-from twisted.internet.interfaces import IAddress, IOpenSSLClientConnectionCreator, IReactorTime
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from zope.interface import implementer
 
-from pico_twisted.core.http1.head import RequestHead, ResponseHead
+from pico_twisted.core.http1.head import ResponseHead
 from pico_twisted.core.links.handshake import (
     LINK_PATH,
     ClientHandshake,
-    HandshakeFault,
-    LinkIdentity,
     ServerHandshake,
 )
 from pico_twisted.core.links.sync_frames import SyncFormatError, decode_proof, encode_proof
@@ -30,12 +28,10 @@ from pico_twisted.core.rpc.frames import (
     CREDIT,
     HEADER,
     HEADER_BYTES,
-    HTTP,
     MAX_MESSAGE_V2,
     MORE,
     RESET,
     RESPONSE,
-    SUBPROTOCOL_V2,
     SYNC,
 )
 from pico_twisted.core.rpc.session import SessionV2
@@ -45,7 +41,7 @@ from pico_twisted.net.interfaces import ICallAcceptor, ICallReceiver
 from pico_twisted.net.socket.dialling import DialReactor, tcp_endpoint
 from pico_twisted.net.tunnel.client import TunnelClientFactory, TunnelClientProtocol, open_tunnel
 from pico_twisted.net.tunnel.parts import TunnelParts
-from pico_twisted.net.tunnel.server import NODE_DRAINS, Refusal, TunnelServerFactory, TunnelServerProtocol
+from pico_twisted.net.tunnel.server import TunnelServerProtocol
 from pico_twisted.net.tunnel.websocket_pipe import Stage
 from pico_twisted.net.turn import NEVER
 
@@ -67,7 +63,6 @@ class LinkServerProtocol(TunnelServerProtocol):
         generation: of the peer.
     """
 
-    factory: LinkServerFactory
     admission: ServerHandshake
     generation = 0
     _prove_by = NEVER
@@ -129,68 +124,6 @@ class LinkServerProtocol(TunnelServerProtocol):
             self.deadline = min(self.deadline, self._prove_by)
 
 
-class LinkServerFactory(TunnelServerFactory):
-    """Accepts node links at `/pico/v1/node`. A subclass says what follows (`opened`) once the client has proven itself.
-
-    Args:
-        parts: what all tunnels share.
-        identity: asked for this node's own at each handshake.
-        nonce: gives `NONCE_BYTES` new random bytes.
-        max_links: connections at once, those in their handshake included.
-        reactor: for Autobahn.
-
-    Attributes:
-        draining: clients are refused.
-    """
-
-    protocol = LinkServerProtocol
-    peers = "nodes"
-    serves = (HTTP, SYNC)
-    draining = False
-
-    def __init__(
-        self,
-        parts: TunnelParts,
-        *,
-        identity: Callable[[], LinkIdentity],
-        nonce: Callable[[], bytes],
-        max_links: int,
-        reactor: IReactorTime,
-    ) -> None:
-        super().__init__(parts, node_id=identity().node_id, reactor=reactor)
-        self._identity = identity
-        self._nonce = nonce
-        self._max_links = max_links
-
-    def buildProtocol(  # type: ignore[override]  # as in the class above
-        self, addr: IAddress | None
-    ) -> TunnelServerProtocol | None:
-        """A protocol for a new connection; None closes it, when even those to be refused are too many."""
-        return super().buildProtocol(addr) if len(self.connections) < 2 * self._max_links else None
-
-    def admit(self, head: RequestHead) -> ServerHandshake | Refusal:
-        """Decide on a node's handshake."""
-        if head.target.partition(b"?")[0] != LINK_PATH:
-            return Refusal(status=404, message="nothing is here: nodes connect to a node", code="not-found")
-        offers = {
-            offer.strip()
-            for name, _, value in head.fields
-            if name == b"sec-websocket-protocol"
-            for offer in value.split(b",")
-        }
-        if SUBPROTOCOL_V2.encode("ascii") not in offers:
-            return Refusal(status=400, message="nodes speak version 2 of the protocol alone", code="bad-request")
-        try:
-            handshake = ServerHandshake(self._identity(), head, self._nonce())
-        except HandshakeFault as fault:
-            return Refusal(status=fault.status, message=fault.message, code=fault.code)
-        if self.draining:
-            return NODE_DRAINS
-        if len(self.connections) > self._max_links:
-            return Refusal(status=503, message="too many links", code="busy", headers=((b"retry-after", b"10"),))
-        return handshake
-
-
 @implementer(ICallReceiver)
 class _ProofAnswer:
     """Waits for the answer to our proof."""
@@ -243,86 +176,60 @@ class LinkClientProtocol(TunnelClientProtocol):
 
 
 class LinkClientFactory(TunnelClientFactory):
-    """Makes the one protocol of one attempt to open a link.
+    """Makes one attempt to open a link to another node, and its one protocol.
 
     Args:
+        reactor: connects.
         parts: what all tunnels share.
-        url: of the other node.
+        address: host and port of the other node's gossip port.
         server_id: the node ID that is expected there.
         handshake: decides whether it is.
         session: the calls that wait for the link.
         acceptor: told when the other node drains.
         proven: called when the other node believes us.
-        reactor: for Autobahn.
     """
 
     protocol = LinkClientProtocol
 
     def __init__(
         self,
+        reactor: DialReactor,
         parts: TunnelParts,
+        address: tuple[str, int],
         *,
-        url: str,
         server_id: str,
         handshake: ClientHandshake,
         session: SessionV2,
         acceptor: ICallAcceptor,
         proven: Callable[[], None],
-        reactor: IReactorTime,
     ) -> None:
+        host, port = address
         super().__init__(
             parts,
-            url=url,
+            url=f"ws://{host_port(host.partition('%')[0], port)}{LINK_PATH.decode('ascii')}",
             headers=handshake.headers(),
             acceptor=acceptor,
-            endpoint="",
             agent_id=server_id,
-            slot="",
             reactor=reactor,
         )
+        self._address = address
         self.handshake = handshake
         self.session = session
         self.proven = proven
 
+    def connect(self, tls: IOpenSSLClientConnectionCreator | None, timeout_s: float) -> Deferred[LinkClientProtocol]:
+        """Open the link.
 
-def connect_link(
-    reactor: DialReactor,
-    parts: TunnelParts,
-    host: str,
-    port: int,
-    *,
-    server_id: str,
-    handshake: ClientHandshake,
-    session: SessionV2,
-    acceptor: ICallAcceptor,
-    proven: Callable[[], None],
-    tls: IOpenSSLClientConnectionCreator | None,
-    timeout_s: float,
-) -> Deferred[LinkClientProtocol]:
-    """Open a link to another node.
+        Args:
+            tls: for a cluster whose links use TLS.
+            timeout_s: for the connection, TLS and the WebSocket handshake together.
 
-    Args:
-        host, port: of its gossip port.
-        server_id, handshake, session, acceptor, proven: as of `LinkClientFactory`.
-        tls: for a cluster whose links use TLS.
-        timeout_s: for the connection, TLS and the WebSocket handshake together.
-
-    Returns:
-        A Deferred that fires with the open tunnel, behind whose proof the calls of `session` leave. It fails with
-        `NotThePeer` when another node answers or cannot prove itself, and as that of `connect_tunnel`. Cancelling it
-        gives the attempt up.
-    """
-    factory = LinkClientFactory(
-        parts,
-        url=f"ws://{host_port(host.partition('%')[0], port)}{LINK_PATH.decode('ascii')}",
-        server_id=server_id,
-        handshake=handshake,
-        session=session,
-        acceptor=acceptor,
-        proven=proven,
-        reactor=reactor,
-    )
-    endpoint = tcp_endpoint(reactor, host, port, timeout_s)
-    if tls is not None:
-        endpoint = wrapClientTLS(tls, endpoint)
-    return cast("Deferred[LinkClientProtocol]", open_tunnel(factory, endpoint, timeout_s))
+        Returns:
+            A Deferred that fires with the open tunnel, behind whose proof the calls of `session` leave. It fails with
+            `NotThePeer` when another node answers or cannot prove itself, and as that of `connect_tunnel`. Cancelling
+            it gives the attempt up.
+        """
+        endpoint = tcp_endpoint(self.reactor, *self._address, timeout_s)
+        if tls is not None:
+            endpoint = wrapClientTLS(tls, endpoint)
+        return cast("Deferred[LinkClientProtocol]", open_tunnel(self, endpoint, timeout_s))

@@ -29,7 +29,7 @@ from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL
 from pico_twisted.core.rpc.session import SessionV2
 from pico_twisted.net.interfaces import ILinks, IRouter
 from pico_twisted.net.links.failures import DialFailures, explained
-from pico_twisted.net.links.handshake import connect_link
+from pico_twisted.net.links.handshake import LinkClientFactory
 from pico_twisted.net.links.link import Link
 from pico_twisted.net.links.port import LinkPort
 from pico_twisted.net.links.sync import Fetch
@@ -158,22 +158,17 @@ class NodeLinks:
             self._failures.count(node_id, "address", "its address is not known")
         else:
             self._links[node_id] = link
-            host, port = address
-            handshake = ClientHandshake(self._identity(), node_id, self._nonce())
-            attempt = connect_link(
+            dial = LinkClientFactory(
                 self._reactor,
                 self.parts,
-                host,
-                port,
+                address,
                 server_id=node_id,
-                handshake=handshake,
+                handshake=ClientHandshake(self._identity(), node_id, self._nonce()),
                 session=link.session,
                 acceptor=link,
                 proven=link.proven,
-                tls=self._settings.tls,
-                timeout_s=DIAL_TIMEOUT_S,
             )
-            link.dialled(attempt)
+            link.dialled(dial.connect(self._settings.tls, DIAL_TIMEOUT_S))
         return link
 
     def load(self, node_id: str) -> int | None:

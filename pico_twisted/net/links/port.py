@@ -7,20 +7,22 @@ from collections.abc import Callable
 from typing import Final
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from pico_twisted.core.links.handshake import LinkIdentity
+from pico_twisted.core.http1.head import RequestHead
+from pico_twisted.core.links.handshake import LINK_PATH, HandshakeFault, LinkIdentity, ServerHandshake
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY
 from pico_twisted.core.rpc.call import Call
-from pico_twisted.core.rpc.frames import HTTP, REFUSED_BUSY, SYNC
+from pico_twisted.core.rpc.frames import HTTP, REFUSED_BUSY, SUBPROTOCOL_V2, SYNC
 from pico_twisted.net.interfaces import ICallAcceptor, ICallReceiver, IRouter, ITunnel
-from pico_twisted.net.links.handshake import LinkServerFactory, LinkServerProtocol
+from pico_twisted.net.links.handshake import LinkServerProtocol
 from pico_twisted.net.links.request import LinkRequest
 from pico_twisted.net.links.sync import SyncRequest
 from pico_twisted.net.routing.settings import RoutingSettings
-from pico_twisted.net.tunnel import Closed, TunnelParts, TunnelServerProtocol
+from pico_twisted.net.tunnel import Closed, Refusal, TunnelParts, TunnelServerFactory, TunnelServerProtocol
+from pico_twisted.net.tunnel.server import NODE_DRAINS
 
 log = Logger()
 
@@ -29,18 +31,27 @@ MAX_SYNC_CALLS: Final = 2
 
 
 @implementer(ICallAcceptor)
-class LinkPort(LinkServerFactory):
-    """The Autobahn server factory of the gossip port.
+class LinkPort(TunnelServerFactory):
+    """The Autobahn server factory of the gossip port, which accepts node links at `/pico/v1/node`.
 
     Args:
         parts: what all tunnels share.
-        identity, nonce, max_links, reactor: as of `LinkServerFactory`.
+        identity: asked for this node's own at each handshake.
+        nonce: gives `NONCE_BYTES` new random bytes.
+        max_links: connections at once, those in their handshake included.
         router: an `IRouter` that knows the registrations of this node alone.
         answer_sync: called with another node's ID and its question for the maps; gives the answer.
+        reactor: for Autobahn.
 
     Attributes:
+        draining: clients are refused.
         tunnels: the links whose peers have proven themselves.
     """
+
+    protocol = LinkServerProtocol
+    peers = "nodes"
+    serves = (HTTP, SYNC)
+    draining = False
 
     def __init__(
         self,
@@ -53,7 +64,10 @@ class LinkPort(LinkServerFactory):
         answer_sync: Callable[[str, bytes], bytes],
         reactor: IReactorTime,
     ) -> None:
-        super().__init__(parts, identity=identity, nonce=nonce, max_links=max_links, reactor=reactor)
+        super().__init__(parts, node_id=identity().node_id, reactor=reactor)
+        self._identity = identity
+        self._nonce = nonce
+        self._max_links = max_links
         # The node that took the request from its client holds the timers; it resets the call when it has waited enough.
         self._settings = RoutingSettings(
             router=router,
@@ -68,6 +82,34 @@ class LinkPort(LinkServerFactory):
         self._told: set[LinkServerProtocol] = set()  # those that answered our drain: no call can start on them
         self._drained: Deferred[None] | None = None
         parts.sweep.each(self._look)
+
+    def buildProtocol(  # type: ignore[override]  # as in the class above
+        self, addr: IAddress | None
+    ) -> TunnelServerProtocol | None:
+        """A protocol for a new connection; None closes it, when even those to be refused are too many."""
+        return super().buildProtocol(addr) if len(self.connections) < 2 * self._max_links else None
+
+    def admit(self, head: RequestHead) -> ServerHandshake | Refusal:
+        """Decide on a node's handshake."""
+        if head.target.partition(b"?")[0] != LINK_PATH:
+            return Refusal(status=404, message="nothing is here: nodes connect to a node", code="not-found")
+        offers = {
+            offer.strip()
+            for name, _, value in head.fields
+            if name == b"sec-websocket-protocol"
+            for offer in value.split(b",")
+        }
+        if SUBPROTOCOL_V2.encode("ascii") not in offers:
+            return Refusal(status=400, message="nodes speak version 2 of the protocol alone", code="bad-request")
+        try:
+            handshake = ServerHandshake(self._identity(), head, self._nonce())
+        except HandshakeFault as fault:
+            return Refusal(status=fault.status, message=fault.message, code=fault.code)
+        if self.draining:
+            return NODE_DRAINS
+        if len(self.connections) > self._max_links:
+            return Refusal(status=503, message="too many links", code="busy", headers=((b"retry-after", b"10"),))
+        return handshake
 
     def opened(self, tunnel: TunnelServerProtocol) -> None:
         """A node has proven itself."""

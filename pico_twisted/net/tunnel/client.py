@@ -186,9 +186,9 @@ class TunnelClientFactory(WebSocketClientFactory):
         url: str,
         headers: Mapping[str, str],
         acceptor: ICallAcceptor,
-        endpoint: str,
         agent_id: str,
-        slot: str,
+        endpoint: str = "",
+        slot: str = "",
         reactor: IReactorTime,
     ) -> None:
         super().__init__(  # type: ignore[no-untyped-call]  # of Autobahn

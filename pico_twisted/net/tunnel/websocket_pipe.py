@@ -102,23 +102,18 @@ class WebSocketPipe(WebSocketProtocol):
 
     def _handshake(self, data: bytes) -> None:
         """Bytes came before the session began."""
-        raise NotImplementedError
 
     def _message(self, message: bytes) -> None:
         """A whole binary message came."""
-        raise NotImplementedError
 
     def _wake(self) -> None:
         """Something is held of a message that has not ended, or of our output."""
-        raise NotImplementedError
 
     def deadline_passed(self, now: float) -> None:
         """Look at the time."""
-        raise NotImplementedError
 
     def _end(self, *, clean: bool) -> None:
         """The session is over, whatever the connection still does. Idempotent."""
-        raise NotImplementedError
 
     # Input
 
