@@ -29,7 +29,7 @@ def measure(test_bed: Bed, target: Target, transfers: int, seconds: float) -> di
     """Start the transfers, and ask small requests while they run."""
     program = str(Path(__file__).with_name("fairness_clients.py"))
     command = [sys.executable, program, str(target.port), ENDPOINT, str(transfers), str(seconds + 2 * SETTLE_S)]
-    alone = small_requests(target, test_bed.directory, connections=SMALL_CONNECTIONS, threads=1, seconds=2)
+    alone = small_requests(target, connections=SMALL_CONNECTIONS, threads=1, seconds=2)
     with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE) as clients:
         try:
             clients.wait(SETTLE_S)
@@ -37,9 +37,7 @@ def measure(test_bed: Bed, target: Target, transfers: int, seconds: float) -> di
         except subprocess.TimeoutExpired:
             pass
         try:
-            beside = small_requests(
-                target, test_bed.directory, connections=SMALL_CONNECTIONS, threads=1, seconds=seconds
-            )
+            beside = small_requests(target, connections=SMALL_CONNECTIONS, threads=1, seconds=seconds)
             output, _ = clients.communicate(timeout=seconds + 30)
         finally:
             clients.kill()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,25 +14,12 @@ from benchmarks.nginx import SMALL_BODY
 from tools.stage.processes import environment, find_program
 from tools.stage.report import progress
 from tools.stage.waiting import StageFailed
+from tools.stage.wrk import Wrk
 
 MANY = 256
 """The connections of a crowd."""
 WARM_UP_S = 1.0
 """The seconds of load before the first that counts."""
-_TIMEOUT_S = 10
-"""A request that takes longer is an error."""
-
-# wrk's own report is for people and rounds; this prints the numbers behind it.
-_REPORT = """\
-done = function(summary, latency, requests)
-  local errors = summary.errors
-  io.write(string.format(
-    '{"requests":%d,"us":%d,"bytes":%d,"p50_us":%d,"p99_us":%d,' ..
-    '"connect":%d,"read":%d,"write":%d,"status":%d,"timeout":%d}\\n',
-    summary.requests, summary.duration, summary.bytes, latency:percentile(50), latency:percentile(99),
-    errors.connect, errors.read, errors.write, errors.status, errors.timeout))
-end
-"""
 
 
 @dataclass(frozen=True)
@@ -95,41 +81,20 @@ def _cpu_of(target: Target) -> Iterator[_Cpu]:
         cpu.used_s[name] = hop.cpu_s() - before[name]
 
 
-def small_requests(target: Target, directory: Path, *, connections: int, threads: int, seconds: float) -> Requests:
+def small_requests(target: Target, *, connections: int, threads: int, seconds: float) -> Requests:
     """GET the small answer over kept connections, each with the next request as soon as the last is answered.
 
     Raises:
         StageFailed: wrk counted an error, an answer that is not 2xx, or nothing at all.
     """
-    script = directory / "report.lua"
-    script.write_text(_REPORT)
-    command = [
-        find_program("wrk", "wrk"),
-        "--connections",
-        str(connections),
-        "--threads",
-        str(min(threads, connections)),
-    ]
-    command += ["--duration", f"{max(1, round(seconds))}s", "--timeout", f"{_TIMEOUT_S}s", "--latency"]
-    command += ["--header", f"x-pico-endpoint: {ENDPOINT}", "--script", str(script)]
     with _cpu_of(target) as cpu:
-        output = _run([*command, f"http://127.0.0.1:{target.port}/small"], seconds + 3 * _TIMEOUT_S)
-    line = next((line for line in output.splitlines() if line.startswith("{")), None)
-    if line is None:
-        raise StageFailed(f"wrk reported nothing through {target.name}:\n{output}")
-    report = json.loads(line)
-    errors = {name: report[name] for name in ("connect", "read", "write", "status", "timeout") if report[name]}
-    if errors or "Non-2xx" in output:
-        raise StageFailed(f"wrk counted errors through {target.name}: {errors}\n{output}")
-    if not report["requests"] or report["bytes"] < report["requests"] * len(SMALL_BODY):
-        raise StageFailed(f"wrk got no whole answers through {target.name}:\n{output}")
-    return Requests(
-        requests=report["requests"],
-        seconds=report["us"] / 1e6,
-        p50_ms=report["p50_us"] / 1e3,
-        p99_ms=report["p99_us"] / 1e3,
-        cpu_s=cpu.used_s,
-    )
+        url = f"http://127.0.0.1:{target.port}/small"
+        result = Wrk(url, ENDPOINT, seconds=seconds, connections=connections, threads=threads).result()
+    if result.failed:
+        raise StageFailed(f"{result.failed} requests of wrk through {target.name} failed:\n{result.output}")
+    if not result.requests or result.received_bytes < result.requests * len(SMALL_BODY):
+        raise StageFailed(f"wrk got no whole answers through {target.name}:\n{result.output}")
+    return Requests(result.requests, result.seconds, result.p50_ms, result.p99_ms, cpu.used_s)
 
 
 def large_bodies(target: Target, direction: str, body: Path, uploaded: Path, count: int) -> Bodies:

@@ -132,11 +132,10 @@ def table(title: str, functions: list[Function], top: int) -> str:
 def load_of(test_bed: Bed, target: Target, arguments: argparse.Namespace) -> Callable[[float], str]:
     """Loads the target for about so many seconds; returns what it did."""
     service = test_bed.service
-    directory = test_bed.directory
 
     def requests(seconds: float) -> str:
         connections = 1 if arguments.load == "single" else arguments.connections
-        seen = small_requests(target, directory, connections=connections, threads=1, seconds=seconds)
+        seen = small_requests(target, connections=connections, threads=1, seconds=seconds)
         cpu = ", ".join(f"{hop} {seen.cpu_us(hop):.1f} us" for hop in target.hops)
         return f"{seen.requests} requests, {seen.per_second:.0f}/s; CPU of a request, with the profiler's: {cpu}"
 

@@ -187,7 +187,6 @@ class Run:
     def _small(self, target: Target, connections: int, seconds: float | None = None) -> Requests:
         return small_requests(
             target,
-            self._bed.directory,
             connections=connections,
             threads=self._arguments.threads,
             seconds=seconds or self._arguments.seconds,

@@ -71,7 +71,7 @@ class Run:
         connections = MANY if kind == _MANY else self._arguments.connections
 
         def load(target: Target, seconds: float) -> Requests:
-            return small_requests(target, self._bed.directory, connections=connections, threads=1, seconds=seconds)
+            return small_requests(target, connections=connections, threads=1, seconds=seconds)
 
         for target in targets.values():
             load(target, WARM_UP_S)

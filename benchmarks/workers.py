@@ -58,7 +58,7 @@ def measure(test_bed: Bed, arguments: argparse.Namespace) -> dict[str, object]:
         targets.append(target)
     wait_for_agents(node, min(count, 2))
     for target in targets:
-        small_requests(target, test_bed.directory, connections=arguments.connections, threads=1, seconds=WARM_UP_S)
+        small_requests(target, connections=arguments.connections, threads=1, seconds=WARM_UP_S)
     rounds = []
     for number in range(arguments.repeat):
         progress(f"round {number + 1} of {arguments.repeat}")
@@ -68,7 +68,6 @@ def measure(test_bed: Bed, arguments: argparse.Namespace) -> dict[str, object]:
         for place in (0, 1) if number % 2 == 0 else (1, 0):
             result = small_requests(
                 targets[place],
-                test_bed.directory,
                 connections=arguments.connections,
                 threads=1,
                 seconds=arguments.seconds,

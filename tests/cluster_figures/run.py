@@ -10,26 +10,23 @@ and prints what it measured beside what is promised; the exit status is 1 when a
 from __future__ import annotations
 
 import argparse
-import datetime
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from tests.peers import v2
 from tests.peers.pipe import Ended
 from tests.system import wire
 from tests.system.asking import Asking
-from tests.system.cluster import FIVE, Cluster, Watch, running_cluster
-from tests.system.load import Balancer, Wrk
+from tests.system.balancer import Balancer
+from tests.system.cluster import FIVE, Cluster, Watch, log_time, noticed, running_cluster
 from tests.system.service import Service, answer
-from tools.stage.nodes import Node
 from tools.stage.processes import CLOCK_BACK
 from tools.stage.report import Options, Report, exit_status
 from tools.stage.waiting import wait_until
+from tools.stage.wrk import Wrk
 
 SERVED_MEDIAN_MS = 100.0
 SERVED_WORST_MS = 500.0
@@ -40,21 +37,6 @@ LEFT_MS = 500.0
 RESTARTED_MS = 5000.0
 
 _POLL_S = 0.002
-
-
-def log_time(record: dict[str, str]) -> float:
-    """When a line was logged, as `time.time` has it."""
-    return datetime.datetime.fromisoformat(record["time"]).timestamp()
-
-
-def noticed(node: Node, id: str, status: str, since: float) -> float:
-    """Wait until a node has logged that another one has a status; the seconds since then (`time.time`)."""
-
-    def found() -> list[float]:
-        records = [one for one in node.records if one.get("node") == id and one.get("status") == status]
-        return [at for at in map(log_time, records) if at > since - 0.001]
-
-    return wait_until(found, f"{node.name} to log that {id} is {status}")[0] - since
 
 
 @contextmanager
@@ -234,16 +216,7 @@ def main() -> int:
     parser.number("--stops", 5, "nodes stopped")
     parser.number("--restarts", 3, "restarts of each kind")
     options = parser.read()
-    report = Report()
-    for part in options.parts:
-        report.begin(part, PARTS[part])
-        with (
-            tempfile.TemporaryDirectory(prefix="pico-figures-") as name,
-            running_cluster(Path(name)) as cluster,
-            report.judged(part, cluster.stage),
-        ):
-            PARTS[part](cluster, options, report)
-    return report.end("cluster figures")
+    return Report().run("cluster-figures", PARTS, options, running_cluster)
 
 
 if __name__ == "__main__":

@@ -11,18 +11,17 @@ was broken.
 from __future__ import annotations
 
 import argparse
-import datetime
 import statistics
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.netns.machines import HALVES, Network, missing, network
 from tests.system.asking import Asking, came_twice
-from tests.system.cluster import FIVE, SECRET, detail, registrations
+from tests.system.cluster import FIVE, SECRET, detail, log_time, noticed, registrations
 from tests.system.service import Service, answer
 from tools.stage.nodes import Agent, Node
 from tools.stage.ports import Ports
@@ -127,21 +126,6 @@ class Rig:
             service.close()
 
 
-def log_time(record: dict[str, str]) -> float:
-    """When a line was logged, as `time.time` has it."""
-    return datetime.datetime.fromisoformat(record["time"]).timestamp()
-
-
-def noticed(node: Node, id: str, since: float) -> float:
-    """Wait until a node has logged that another one is unreachable; the seconds since then."""
-
-    def found() -> list[float]:
-        records = [one for one in node.records if one.get("node") == id and one.get("status") == "unreachable"]
-        return [at for at in map(log_time, records) if at >= since]
-
-    return wait_until(found, f"{node.name} to log that {id} is unreachable")[0] - since
-
-
 def latencies(report: Report, what: str, askings: Sequence[Asking]) -> None:
     """Print how long the requests took."""
     times = sorted(outcome.ended - outcome.started for asking in askings for outcome in asking.outcomes)
@@ -201,7 +185,7 @@ def partition(
     since = time.time()
     part()
     times = [
-        noticed(rig.nodes[id], other, since)
+        noticed(rig.nodes[id], other, "unreachable", since)
         for half, others in (HALVES, HALVES[::-1])
         for id in half
         for other in others
@@ -285,7 +269,7 @@ def dead_machine(rig: Rig, options: argparse.Namespace, report: Report) -> None:
         asking.wait_more(20)
     since, clock = time.time(), time.monotonic()
     rig.net.unplug("n1")
-    seen = [noticed(rig.nodes[id], "n1", since) for id in FIVE[1:]]
+    seen = [noticed(rig.nodes[id], "n1", "unreachable", since) for id in FIVE[1:]]
     report.times("off the network to unreachable at all others", seen, SEEN_MS)
     for asking in askings:
         asking.wait_more(50)
@@ -330,17 +314,18 @@ def main() -> int:
     if lack := missing():
         print(f"netns: {lack}", file=sys.stderr)
         return 1
-    report = Report()
-    for part in options.parts:
-        report.begin(part, PARTS[part])
-        with tempfile.TemporaryDirectory(prefix="pico-netns-") as name, network() as net:
-            rig = Rig(net, Path(name))
-            try:
-                with report.judged(part, rig.stage):
-                    PARTS[part](rig, options, report)
-            finally:
-                rig.close()
-    return report.end("netns")
+    return Report().run("netns", PARTS, options, on_machines)
+
+
+@contextmanager
+def on_machines(directory: Path) -> Iterator[Rig]:
+    """A Rig on a network of its own."""
+    with network() as net:
+        rig = Rig(net, directory)
+        try:
+            yield rig
+        finally:
+            rig.close()
 
 
 if __name__ == "__main__":

@@ -14,22 +14,21 @@ import argparse
 import resource
 import shutil
 import sys
-import tempfile
 import threading
 import time
-from pathlib import Path
 
 from tests.soak.memory import memory
 from tests.soak.rig import PAUSE, head, rig_of
 from tests.system import wire
 from tests.system.asking import Asking
-from tests.system.load import Balancer, Wrk
+from tests.system.balancer import Balancer
 from tests.system.service import Connection, Service, answer, chunk
 from tools.stage.certificates import Tls
 from tools.stage.nodes import Node
 from tools.stage.processes import Process
 from tools.stage.report import Options, Report, exit_status
-from tools.stage.stage import Stage
+from tools.stage.stage import Stage, open_stage
+from tools.stage.wrk import Wrk
 
 MAX_CHUNK_MS = 100.0
 MAX_DISCONNECT_MS = 1000.0
@@ -287,19 +286,9 @@ def main() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # Each WebSocket takes two descriptors here, and two in node and agent, who inherit this.
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    report = Report()
-    with tempfile.TemporaryDirectory(prefix="pico-soak-") as name:
-        directory = Path(name)
-        tls = Tls.make(directory) if options.tls else None
-        for part in options.parts:
-            report.begin(part, PARTS[part])
-            stage = Stage(directory, tls)
-            try:
-                with report.judged(part, stage):
-                    PARTS[part](stage, options, report)
-            finally:
-                stage.close()
-    return report.end("soak")
+    return Report().run(
+        "soak", PARTS, options, lambda directory: open_stage(directory, Tls.make(directory) if options.tls else None)
+    )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,21 @@ def registrations(node: Node, id: str, endpoint: str) -> int:
     """How many registrations of an endpoint a node believes another one to hold."""
     count: int = detail(node, id).get("endpoints", {}).get(endpoint, 0)
     return count
+
+
+def log_time(record: dict[str, str]) -> float:
+    """When a line was logged, as `time.time` has it."""
+    return datetime.datetime.fromisoformat(record["time"]).timestamp()
+
+
+def noticed(node: Node, id: str, status: str, since: float) -> float:
+    """Wait until a node has logged that another one has a status; the seconds since then (`time.time`)."""
+
+    def found() -> list[float]:
+        records = [one for one in node.records if one.get("node") == id and one.get("status") == status]
+        return [at for at in map(log_time, records) if at > since - 0.001]
+
+    return wait_until(found, f"{node.name} to log that {id} is {status}")[0] - since
 
 
 class Cluster:

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from tests.system.asking import Asking, came_twice
+from tests.system.balancer import Balancer
 from tests.system.cluster import FIVE, Cluster, Watch, registrations
-from tests.system.load import Balancer, Wrk
 from tests.system.service import Connection, Service
 from tests.system.wire import connect
 from tools.stage.nodes import Node
 from tools.stage.waiting import wait_until
+from tools.stage.wrk import Wrk
 
 # A node that stops listens on until nobody comes any more, at most for a tenth of this; clients here come for ever.
 GRACE = {"grace_period": "10s"}

@@ -13,13 +13,14 @@ import pytest
 from tests.peers import v2
 from tests.peers.pipe import PATIENCE_S, Ended
 from tests.system.asking import Asking
-from tests.system.load import Balancer, Wrk
+from tests.system.balancer import Balancer
 from tests.system.requesting import GET, POST, ask, client_of
 from tests.system.service import Connection, Service, answer
 from tests.system.wire import Broken, Request
 from tools.stage.nodes import Node
 from tools.stage.stage import Stage
 from tools.stage.waiting import wait_until
+from tools.stage.wrk import Wrk
 
 PLAIN = pytest.mark.parametrize("stage", ["plain"], indirect=True)
 

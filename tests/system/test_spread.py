@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import socket
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pytest
 
 from tests.system.asking import Asking
+from tests.system.balancer import Balancer
 from tests.system.cluster import Cluster
 from tests.system.service import Service
 from tools.stage.waiting import wait_until
@@ -18,52 +15,11 @@ from tools.stage.waiting import wait_until
 AUTO = {"connect": {"connections": "auto"}}
 
 
-class Balancer:
-    """One address for several ports of 127.0.0.1, which get its connections in turn.
-
-    A port where nobody listens gets its turn too: the connection is closed.
-    """
-
-    def __init__(self, ports: Sequence[int]) -> None:
-        self._turn = itertools.cycle(ports)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            try:
-                node = socket.create_connection(("127.0.0.1", next(self._turn)))
-            except OSError:
-                client.close()
-                continue
-            for source, sink in ((client, node), (node, client)):
-                threading.Thread(target=self._copy, args=(source, sink), daemon=True).start()
-
-    @staticmethod
-    def _copy(source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(64 * 1024):
-                sink.sendall(data)
-        for one in (source, sink):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """Accept no more."""
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-
 @pytest.fixture
 def balancer(cluster: Cluster) -> Iterator[Balancer]:
     """Two nodes that run, behind one address."""
     cluster.start("n1", "n2")
-    result = Balancer([cluster.ports(id).upstream for id in ("n1", "n2")])
+    result = Balancer([cluster[id].upstream for id in ("n1", "n2")], in_turn=True)
     yield result
     result.close()
 

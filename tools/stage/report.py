@@ -6,13 +6,24 @@ import argparse
 import signal
 import statistics
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Protocol, TypeVar
 
 from tools.stage.stage import Stage
 from tools.stage.waiting import StageFailed
+
+
+class HasStage(Protocol):
+    """What a part of a run is given, if it is not the stage itself."""
+
+    stage: Stage
+
+
+R = TypeVar("R", bound=Stage | HasStage)
 
 
 class Options(argparse.ArgumentParser):
@@ -109,24 +120,36 @@ class Report:
         if not good:
             self.broken.append(f"{what}: {detail}")
 
-    def begin(self, name: str, part: Any) -> None:
-        """A part of the run begins: say what it is, with the first line of its docstring."""
-        print(f"{name}: {(part.__doc__ or '').splitlines()[0]}", flush=True)
+    def run(
+        self,
+        name: str,
+        parts: Mapping[str, Callable[[R, argparse.Namespace, Report], None]],
+        options: argparse.Namespace,
+        scene: Callable[[Path], AbstractContextManager[R]],
+    ) -> int:
+        """Run the parts that were chosen. One that raises is broken, and so is one whose processes logged an exception.
 
-    @contextmanager
-    def judged(self, name: str, stage: Stage) -> Iterator[None]:
-        """A part that raises is broken, and so is one whose processes logged an exception."""
-        try:
-            yield
-            faults = stage.new_faults()
-            self.check("no exception in the logs", not faults, "; ".join(faults[:3]))
-        except Exception as error:
-            self.check(f"{name} ran to its end", False, repr(error))
-            print(stage.tail(), file=sys.stderr)
+        Args:
+            name: of the whole run.
+            parts: all there are.
+            options: the command line, with the names of the chosen ones.
+            scene: what a part is given, made in a directory for it alone.
 
-    def end(self, run: str) -> int:
-        """Say how it went; the exit status."""
+        Returns:
+            The exit status.
+        """
+        for part in options.parts:
+            print(f"{part}: {(parts[part].__doc__ or '').splitlines()[0]}", flush=True)
+            with tempfile.TemporaryDirectory(prefix=f"pico-{name}-") as directory, scene(Path(directory)) as rig:
+                stage = rig if isinstance(rig, Stage) else rig.stage
+                try:
+                    parts[part](rig, options, self)
+                    faults = stage.new_faults()
+                    self.check("no exception in the logs", not faults, "; ".join(faults[:3]))
+                except Exception as error:
+                    self.check(f"{part} ran to its end", False, repr(error))
+                    print(stage.tail(), file=sys.stderr)
         for line in self.broken:
             print(f"broken: {line}", file=sys.stderr)
-        print(f"{run}: " + ("broken" if self.broken else "all within bounds"))
+        print(f"{name}: " + ("broken" if self.broken else "all within bounds"))
         return 1 if self.broken else 0
