@@ -104,11 +104,10 @@ class _GatheringCall:
         self._size += len(data)
         try:
             self._route.check_size(self._size)
+            if not more:
+                self._open()
         except Http1Error as error:
             self._fail(error)
-            return
-        if not more:
-            self._open()
 
     def _open(self) -> None:
         response = self.response
@@ -122,6 +121,7 @@ class _GatheringCall:
                 call.pause()
             assert call.response is not None  # it was made just now
             call.response.chainDeferred(response)
+            self.response = None
 
     def _fail(self, error: Exception) -> None:
         self._end()

@@ -178,3 +178,13 @@ class TestVersion1:
         routed.body(b"body")
         routed.body_ended()
         assert here.down.status == 502 and here.opened() == [] and not here.parts.cluster.pending
+
+    def test_loop(self) -> None:
+        """A request that goes in circles is 508, also when that is found once its body is whole."""
+        here = self.v1()
+        via = b"Via: " + b", ".join([b"1.1 pico-x"] * 10)
+        routed = here.start(request_head(b"POST", via, length=4), b"", False)
+        routed.body(b"body")
+        routed.body_ended()
+        assert here.down.failure is not None and here.down.failure[0] == 508
+        assert here.opened() == [] and not here.parts.cluster.pending
