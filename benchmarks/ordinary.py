@@ -114,9 +114,9 @@ def _requests() -> None:
             self.getPeer = transport.getPeer
             self.getHost = transport.getHost
 
-    def made(self: Any, channel: Any, head: Any, body: bytes, body_complete: bool) -> None:
-        make(self, channel, head, body, body_complete)
-        request = Request(cast(Any, Channel(channel.transport)))
+    def made(self: Any, connection: Any, head: Any, *more: Any) -> None:
+        make(self, connection, head, *more)
+        request = Request(cast(Any, Channel(connection.transport)))
         for _, name, value in head.fields:
             request.requestHeaders.addRawHeader(name, value)
         request.parseCookies()

@@ -40,8 +40,9 @@ from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.links.tls import LinkTls
 from pico_twisted.net.observe.logs import Logging
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.proxy.port import ProxySettings
 from pico_twisted.net.proxy.resource import ReverseResource
-from pico_twisted.net.proxy.site import ProxySettings, ProxySite
+from pico_twisted.net.proxy.site import ProxySite
 from pico_twisted.net.routing.cluster_service import ClusterService
 from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.tls.certificates import UnusableCertificateError

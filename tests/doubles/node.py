@@ -12,8 +12,9 @@ from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.v1 import dialect_v1
 from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.proxy.port import ProxySettings
 from pico_twisted.net.proxy.resource import ReverseResource
-from pico_twisted.net.proxy.site import ProxySettings, ProxySite
+from pico_twisted.net.proxy.site import ProxySite
 from pico_twisted.net.routing.cluster_service import ClusterService
 from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.tunnel import TunnelParts

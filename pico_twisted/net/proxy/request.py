@@ -1,4 +1,4 @@
-"""One request of a proxy client: a slim IRequest for the reverse resource, and the downstream of its `RoutedRequest`.
+"""One request of a proxy client: what the reverse resource is given, and the downstream of its `RoutedRequest`.
 
 `twisted.web.server.Request` parses arguments and cookies, adds Date and Server, and cannot send a 1xx or stream a
 request's body; making one costs more than a whole head does on llhttp. This one is what a resource that streams
@@ -8,73 +8,52 @@ needs: the request as it was read, and the means to answer it.
 from __future__ import annotations
 
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
 
-from twisted.web.http_headers import Headers
+import attrs
+from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
-from pico_twisted.core.http1.chunked import LAST_CHUNK
-from pico_twisted.core.http1.forwarding import request_to_tunnel, response_to_client
+from pico_twisted.core.http1.chunked import LAST_CHUNK, encode_chunk
+from pico_twisted.core.http1.errors import Http1Error
+from pico_twisted.core.http1.forwarding import error_response, request_to_tunnel, response_to_client
 from pico_twisted.core.http1.head import Framing, Keep, RequestHead, ResponseHead, response_framing
 from pico_twisted.net.interfaces import IDownstream
-
-if TYPE_CHECKING:
-    from pico_twisted.net.proxy.channel import ProxyChannel
-    from pico_twisted.net.routing.routed_request import RoutedRequest
+from pico_twisted.net.proxy.port import ClientConnection, ProxyPort
+from pico_twisted.net.routing.routed_request import RoutedRequest
 
 
 @implementer(IDownstream)
+@attrs.define(eq=False)
 class ProxyRequest:
     """A request, from its head until both it and its response are over.
 
     Attributes:
+        connection: that it came on.
         head: as read.
         body, body_complete: what came with the head, and whether that was all of the request.
+        keep_alive: the connection goes on behind the response.
+        bytes_in, bytes_out: of the bodies.
         forward: set by the resource that takes the request.
         status: of the response; 0 while there is none, 499 when the client left before.
-        bytes_in, bytes_out: of the bodies.
+        error: the code of an error of ours, for the log.
     """
 
-    __slots__ = (
-        "_chunked",
-        "_first_byte_at",
-        "_started_at",
-        "_until_close",
-        "body",
-        "body_complete",
-        "bytes_in",
-        "bytes_out",
-        "channel",
-        "endpoint",
-        "error",
-        "forward",
-        "head",
-        "keep_alive",
-        "request_id",
-        "response_over",
-        "status",
-        "upgraded",
-    )
-
-    def __init__(self, channel: ProxyChannel, head: RequestHead, body: bytes, body_complete: bool) -> None:
-        self.channel = channel
-        self.head = head
-        self.body = body
-        self.body_complete = body_complete
-        self.forward: RoutedRequest | None = None
-        self.endpoint = ""
-        self.request_id = b""
-        self.error = ""
-        self.status = 0
-        self.bytes_in = len(body)
-        self.bytes_out = 0
-        self.keep_alive = head.keep_alive
-        self.response_over = False
-        self.upgraded = False
-        self._chunked = False
-        self._until_close = False
-        self._started_at = perf_counter()
-        self._first_byte_at = 0.0
+    connection: ClientConnection
+    head: RequestHead
+    body: bytes
+    body_complete: bool
+    keep_alive: bool
+    bytes_in: int
+    bytes_out: int = 0
+    forward: RoutedRequest | None = None
+    endpoint: str = ""
+    request_id: bytes = b""
+    status: int = 0
+    error: str = ""
+    _framing: Framing = Framing.NONE
+    _response_head: bytes = b""  # of the response, until something follows it
+    _started_at: float = attrs.field(factory=perf_counter)
+    _first_byte_at: float = 0.0
 
     # Of IRequest: what a resource may ask
 
@@ -93,44 +72,15 @@ class ProxyRequest:
         """The target without its query."""
         return self.head.target.partition(b"?")[0]
 
-    @property
-    def clientproto(self) -> bytes:
-        """The version, as twisted.web writes it."""
-        return b"HTTP/1.1" if self.head.version_11 else b"HTTP/1.0"
-
-    @property
-    def requestHeaders(self) -> Headers:
-        """The fields, as twisted.web's Headers (made at each call)."""
-        headers = Headers()
-        for _, name, value in self.head.fields:
-            headers.addRawHeader(name, value)
-        return headers
-
-    def getHeader(self, key: bytes) -> bytes | None:
-        """The first value of a field."""
-        return self.head.get(key.lower())
-
-    def getClientAddress(self) -> Any:
-        """The address of the client's connection."""
-        return self.channel.peer
-
-    def getHost(self) -> Any:
-        """The address of our end of it."""
-        return self.channel.transport.getHost()
-
-    def isSecure(self) -> bool:
-        """Whether the client speaks TLS."""
-        return self.channel.client.https
-
     # IDownstream
 
     def write_head(self, endpoint: bytes | None, length: int | Keep | None, upgrades: bool) -> bytes:
         """Return the request's head for its next hop."""
-        channel = self.channel
+        connection = self.connection
         return request_to_tunnel(
             self.head if upgrades else self.head._replace(upgrade=None),
-            client=channel.client,
-            via=channel.site.via,
+            client=connection.client,
+            via=connection.port.via,
             request_id=self.request_id,
             endpoint=endpoint,
             length=length,
@@ -139,108 +89,148 @@ class ProxyRequest:
     def interim(self, head: ResponseHead) -> None:
         """Pass a 1xx on; HTTP/1.0 clients get none."""
         if self.head.version_11:
-            self.channel.write(self._head_bytes(head, close=False, chunked=False))
-            self.channel.flush()
+            self.connection.send(response_to_client(head, Framing.NONE, close=False, via=self.connection.port.via))
 
     def begin(self, head: ResponseHead) -> None:
         """Send the final head, framed for this client."""
+        connection = self.connection
+        version_11 = self.head.version_11
         self._first_byte_at = perf_counter()
-        status = self.status = head.status
-        channel = self.channel
-        site = channel.site
-        if status == 101:
-            self.upgraded = True
-            self.keep_alive = False
-            channel.write(self._head_bytes(head, close=False, chunked=False))
-            channel.upgraded()
-            return
-        if response_framing(head, self.head.method) is Framing.UNTIL_CLOSE:
-            if self.head.version_11:
-                self._chunked = True
-            else:
-                self._until_close = True
-                self.keep_alive = False
-        if site.draining or channel.at_eof:
-            self.keep_alive = channel.goes_on(self.keep_alive)
-        channel.write(self._head_bytes(head, close=not self.keep_alive, chunked=self._chunked))
-
-    def _head_bytes(self, head: ResponseHead, *, close: bool, chunked: bool) -> bytes:
-        return response_to_client(
-            head,
-            Framing.CHUNKED if chunked else response_framing(head, self.head.method),
-            close=close,
-            via=self.channel.site.via,
-            version_11_client=self.head.version_11,
+        self.status = head.status
+        framing = response_framing(head, self.head.method)
+        if framing is Framing.UNTIL_CLOSE and version_11:
+            framing = Framing.CHUNKED
+        self._framing = framing
+        ends = framing is Framing.UNTIL_CLOSE or framing is Framing.RAW
+        self.keep_alive = self.keep_alive and not ends and connection.goes_on()
+        self._response_head = response_to_client(
+            head, framing, close=not self.keep_alive, via=connection.port.via, version_11_client=version_11
         )
+        if framing is Framing.RAW:
+            connection.upgraded()
 
     def write(self, data: bytes) -> None:
-        """Send body bytes, with the head that is written."""
-        self._write_body(data)
-        self.channel.flush()
-
-    def _write_body(self, data: bytes) -> None:
-        if data:
-            self.bytes_out += len(data)
-            self.channel.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        """Send body bytes, with the head if that waits."""
+        self.bytes_out += len(data)
+        if self._framing is Framing.CHUNKED:
+            data = encode_chunk(data)
+        self._send(data)
 
     def finish(self, data: bytes) -> None:
         """Send the last body bytes: the response is complete."""
-        self._write_body(data)
-        self.response_over = True
-        if self._chunked:
-            self.channel.write(LAST_CHUNK)
-        if self.upgraded:
-            self.channel.end_raw()
-        else:
-            self.channel.flush()
+        self.bytes_out += len(data)
+        if self._framing is Framing.CHUNKED:
+            data = encode_chunk(data) + LAST_CHUNK
+        self._send(data)
+        if self._framing is Framing.RAW:
+            self.connection.end_raw()
+
+    def _send(self, data: bytes) -> None:
+        if self._response_head:
+            data = self._response_head + data
+            self._response_head = b""
+        if data:
+            self.connection.send(data)
 
     def cut(self) -> None:
-        """Break the connection, so that the client sees that the response is not whole."""
-        self.response_over = True
+        """Break the connection, so that the client sees that the response is not whole.
+
+        A response that ends with its connection would look whole after a FIN: the client of one gets a reset.
+        """
         self.keep_alive = False
-        self.channel.cut(as_reset=self._until_close or self.upgraded)
+        if self._framing in (Framing.UNTIL_CLOSE, Framing.RAW):
+            self.connection.abort()
+        else:
+            self._send(b"")
+            self.connection.linger()
 
     def fail(self, status: int, message: str, code: str) -> None:
         """Answer with an error of ours."""
         self._first_byte_at = perf_counter()
         self.status = status
         self.error = code
-        self.response_over = True
-        if status == 408 or not self.body_complete:
-            self.keep_alive = False
-        self.keep_alive = self.channel.goes_on(self.keep_alive)
-        self.bytes_out = self.channel.write_error(
-            status,
-            message,
-            code,
-            close=not self.keep_alive,
-            head_only=self.head.method == b"HEAD",
-            keep_alive_10=self.keep_alive and not self.head.version_11,
+        self.keep_alive = self.keep_alive and status != 408 and self.body_complete and self.connection.goes_on()
+        answer, self.bytes_out = error_answer(
+            self.connection.port, status, message, code, close=not self.keep_alive, head=self.head
         )
+        self.connection.send(answer)
 
     def pause_request(self) -> None:
         """Read no more of the body."""
-        self.channel.pause_reading("request")
+        self.connection.pause_reading("request")
 
     def resume_request(self) -> None:
         """Go on reading the body."""
-        self.channel.resume_reading("request")
+        self.connection.resume_reading("request")
 
     def stop_request(self) -> None:
         """The rest of the body is not wanted."""
         self.keep_alive = False
-        self.response_over = True
 
     def done(self) -> None:
-        """The forwarding is over: log it, and let the connection go on."""
-        forward = self.forward
-        if forward is not None:
-            self.error = forward.error or self.error
-        self.channel.request_done(self)
-
-    # The record
-
-    def times(self) -> tuple[float | None, float]:
-        """Seconds from the head to the first byte of the response (None when there was none), and to now."""
+        """The request is over: log it, and let the connection go on."""
         first = self._first_byte_at - self._started_at if self._first_byte_at else None
-        return first, perf_counter() - self._started_at
+        self.log(first, perf_counter() - self._started_at)
+        self.forward = None
+        self.connection.request_done()
+
+    def log(self, first_byte_s: float | None, duration_s: float) -> None:
+        """Count the request, and write its line. `first_byte_s` is None when no response began."""
+        connection = self.connection
+        settings = connection.port.settings
+        forward = self.forward
+        head = self.head
+        status = self.status = self.status or 499
+        settings.metrics.request_done(head.method, status, duration_s, self.bytes_in, self.bytes_out)
+        if settings.access_log.enabled:
+            settings.access_log.request(
+                client=connection.client.ip.decode("ascii"),
+                method=head.method,
+                target=head.target,
+                endpoint=self.endpoint,
+                upstream=forward.upstream if forward is not None else "",
+                status=status,
+                bytes_in=self.bytes_in,
+                bytes_out=self.bytes_out,
+                first_byte_s=first_byte_s,
+                duration_s=duration_s,
+                request_id=self.request_id.decode("ascii"),
+                error=self.error or (forward.error if forward is not None else ""),
+            )
+
+
+def refuse(connection: ClientConnection, error: Http1Error) -> None:
+    """What came is no request: answer, log it, and close."""
+    answer, size = error_answer(connection.port, error.status, error.message, error.code, close=True)
+    connection.send(answer)
+    request = ProxyRequest(connection, RequestHead(b"", b""), b"", True, False, 0, size)
+    request.status, request.error = error.status, error.code
+    request.log(None, 0.0)
+    connection.linger()
+
+
+def error_answer(
+    port: ProxyPort, status: int, message: str, code: str, *, close: bool, head: RequestHead | None = None
+) -> tuple[bytes, int]:
+    """An answer of ours to a proxy client, and the size of its body.
+
+    Args:
+        port: which the client came to.
+        status, message, code: of the error.
+        close: the connection is closed behind it.
+        head: of the request that is answered; None when what came is no request.
+    """
+    extra = [(b"retry-after", b"1")] if status == 503 else []
+    if head is not None and not close and not head.version_11:
+        extra.append((b"connection", b"keep-alive"))
+    answer = error_response(
+        status,
+        message,
+        hop=port.settings.node_id,
+        code=code,
+        close=close,
+        head_only=head is not None and head.method == b"HEAD",
+        date=datetimeToString(),
+        extra=extra,
+    )
+    return answer, len(answer) - answer.index(b"\r\n\r\n") - 4

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from random import getrandbits
-from typing import TYPE_CHECKING
 
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from pico_twisted.core.http1.forwarding import sane_request_id
 from pico_twisted.core.routing.endpoint import EndpointError, endpoint_of
+from pico_twisted.net.proxy.request import ProxyRequest
 from pico_twisted.net.routing.routed_request import RoutedRequest
 from pico_twisted.net.routing.settings import RoutingSettings
-
-if TYPE_CHECKING:
-    from pico_twisted.net.proxy.request import ProxyRequest
 
 
 class ReverseResource(Resource):
@@ -27,11 +24,11 @@ class ReverseResource(Resource):
     isLeaf = True
 
     def __init__(self, settings: RoutingSettings) -> None:
-        super().__init__()
+        Resource.__init__(self)
         self._settings = settings
 
     def render(self, request: ProxyRequest) -> int:
-        """Forward the request; the answer comes later."""
+        """Route the request; the answer comes later."""
         head = request.head
         request_id = sane_request_id(head) or b"%016x" % getrandbits(64)
         request.request_id = request_id

@@ -9,7 +9,8 @@ import pytest
 from twisted.internet.address import IPv4Address, IPv6Address
 
 from pico_twisted.core.rpc import frames
-from pico_twisted.net.proxy.channel import LINGER_S, READ_AHEAD_BYTES
+from pico_twisted.net.proxy.channel import READ_AHEAD_BYTES
+from pico_twisted.net.proxy.half_close import CLIENT_LINGER_S
 from tests.net.doubles import CONTINUE, OK, OK2
 from tests.net.proxy.proxy_client import CHUNKED, GET, POST, UPGRADE, Client
 
@@ -87,7 +88,7 @@ class TestRequests:
         status, fields, body = client.answer()
         assert (status, fields["connection"], body) == (200, "close", b"hi")
         assert len(client.tunnel.opened) == 1
-        client.pass_time(LINGER_S + 1)
+        client.pass_time(CLIENT_LINGER_S + 1)
         assert client.transport.over
 
     @pytest.mark.parametrize("pieces", [[b"hello"], [b"he", b"llo"], [b"h", b"e", b"l", b"l", b"o"]])
@@ -190,7 +191,7 @@ class TestResponses:
         client.clock.advance(0)
         assert client.transport.half_closed and not client.taken().endswith(b"0\r\n\r\n")
         client.send(GET)
-        client.pass_time(LINGER_S + 0.3)
+        client.pass_time(CLIENT_LINGER_S + 0.3)
         assert client.transport.over and len(client.tunnel.opened) == 1
         (line,) = client.log
         assert (line["status"], line["error"]) == (200, "upstream-unreachable")

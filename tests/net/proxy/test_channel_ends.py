@@ -7,7 +7,7 @@ import json
 import pytest
 
 from pico_twisted.core.rpc import frames
-from pico_twisted.net.proxy.channel import LINGER_BYTES, LINGER_S
+from pico_twisted.net.proxy.half_close import CLIENT_LINGER_BYTES, CLIENT_LINGER_S
 from tests.net.doubles import CONTINUE, OK, OK2
 from tests.net.proxy.proxy_client import BIG_HEAD, CHUNKED, GET, POST, Client
 
@@ -245,12 +245,12 @@ class TestEnds:
     def test_lingering_ends(self) -> None:
         """What is thrown away is bounded, in time and in bytes."""
         client = Client(b"nonsense\r\n\r\n")
-        client.pass_time(LINGER_S - 0.2)
+        client.pass_time(CLIENT_LINGER_S - 0.2)
         assert not client.transport.over
         client.pass_time(0.5)
         assert client.transport.over and not client.transport.aborted, "what the kernel still holds may go out"
         client = Client(b"nonsense\r\n\r\n")
-        for _ in range(LINGER_BYTES // 65536 + 2):
+        for _ in range(CLIENT_LINGER_BYTES // 65536 + 2):
             client.send(bytes(65536))
         assert client.transport.over
 
@@ -266,7 +266,7 @@ class TestEnds:
         while client.transport.held:
             client.transport.take(10_000)
         assert len(client.answer()[2]) == 200_000 and client.transport.half_closed
-        client.pass_time(LINGER_S + 0.3)
+        client.pass_time(CLIENT_LINGER_S + 0.3)
         assert client.transport.over
 
     def test_half_close_while_lingering(self) -> None:

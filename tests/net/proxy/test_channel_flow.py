@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pico_twisted.core.rpc import frames
-from pico_twisted.net.proxy.channel import DRAIN_IDLE_S, LINGER_S, READ_AHEAD_BYTES
+from pico_twisted.net.proxy.channel import DRAIN_IDLE_S, READ_AHEAD_BYTES
+from pico_twisted.net.proxy.half_close import CLIENT_LINGER_S
 from tests.doubles.tunnel import FakeTunnel
 from tests.net.doubles import OK, OK2, SWITCH
 from tests.net.proxy.proxy_client import BIG_HEAD, CHUNKED, GET, UPGRADE, Client
@@ -89,7 +90,7 @@ class TestFlow:
         status, fields, _ = client.answer()
         assert (status, fields["connection"]) == (413, "close")
         client.send(b"ffff\r\n" + bytes(65535) + b"\r\n")
-        client.pass_time(LINGER_S + 0.5)
+        client.pass_time(CLIENT_LINGER_S + 0.5)
         assert client.transport.over and len(client.log) == 1
 
 
@@ -214,7 +215,7 @@ class TestDraining:
         assert client.answer()[1]["connection"] == "close"
         client.pass_time(3)
         client.respond(b"more")
-        client.pass_time(LINGER_S + 1)
+        client.pass_time(CLIENT_LINGER_S + 1)
         assert client.transport.over and len(client.tunnel.opened) == 1
 
     def test_answer_that_began_before(self) -> None:
