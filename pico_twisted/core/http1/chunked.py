@@ -17,10 +17,11 @@ from pico_twisted.core.http1.errors import Http1Error, bad_request, bad_response
 from pico_twisted.core.http1.head import HeadLimits
 
 MAX_CHUNK_LINE: Final = 1024
-"""A chunk's size and extensions, without the CRLF. The longest in use (signatures) need about 100 bytes."""
+"""Most bytes of a chunk's line: its size and extensions, without the CRLF. The longest in use (signatures) need about
+100."""
 
 SPARE_OVERHEAD: Final = 16 * 1024
-"""What chunk lines may cost beyond what their data pays for."""
+"""Most bytes that the chunk lines of one body may cost beyond what their data pays for."""
 
 _CHUNK_ALLOWANCE: Final = 16
 """Bytes of overhead that come free with each chunk, beside twice its size: the framing of even one-byte chunks."""

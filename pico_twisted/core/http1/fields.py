@@ -21,16 +21,16 @@ ByName = Mapping[bytes, bytes]
 """The first value of each field, by lower-case name."""
 
 MAX_LENGTH: Final = 2**63 - 1
-"""The longest body that anybody may announce: what fits a signed 64-bit counter, here and in a service behind us."""
+"""Most bytes of a body that may be announced: what fits a signed 64-bit counter, here and in a service behind us."""
 
 _MAX_LENGTH_DIGITS: Final = 19
-"""Digits of `MAX_LENGTH`: bounded before they are turned into a number."""
+"""Most digits of a Content-Length, those of `MAX_LENGTH`: they are counted before they are turned into a number."""
 
 _MAX_NAMES: Final = 1024
-"""Names of fields that are kept in lower case."""
+"""Most names of fields that are kept in lower case."""
 
 _MAX_CONNECTIONS: Final = 256
-"""Values of Connection that are kept as sets of tokens."""
+"""Most values of Connection that are kept as sets of tokens."""
 
 _ONCE_IN_REQUESTS: Final = frozenset((b"content-length", b"host", b"transfer-encoding", b"x-pico-endpoint"))
 _ONCE_IN_RESPONSES: Final = frozenset((b"content-length", b"transfer-encoding"))

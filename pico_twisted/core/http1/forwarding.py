@@ -1,7 +1,7 @@
 """Heads as they go on to the next hop: pure functions from a checked head to bytes.
 
-A head is never patched, always written anew: request line or status line, the fields that go on, then ours. Framing is
-ours alone, so Content-Length and Transfer-Encoding are written from what the caller knows, never copied.
+A head is never patched, always written from its parts: request line or status line, the fields that go on, then ours.
+Framing is ours alone, so Content-Length and Transfer-Encoding are written from what the caller knows, never copied.
 
 What does not go on, in both directions: the hop-by-hop fields of RFC 9110 7.6.1, what Connection names, and all
 `x-pico-*`. Connection cannot name away what the next hop relies on (`_KEPT`). Of a request also names that a CGI-like
@@ -28,7 +28,7 @@ from pico_twisted.core.http1.target import VALID_HOST
 from pico_twisted.core.text import ENDPOINT_ID_BYTES_PATTERN
 
 MAX_OWN_VIAS: Final = 10
-"""A request that has passed this many hops of ours goes in circles."""
+"""Hops of ours that a request may have passed; one that has passed so many goes in circles."""
 
 NO_HOST: Final = b"localhost"
 """The Host of a request that has none, which only HTTP/1.0 allows, on its way over HTTP/1.1."""
@@ -51,7 +51,7 @@ _KEPT: Final = frozenset((b"authorization", b"content-length", b"host", b"via"))
 _PLAIN_CONNECTION: Final = frozenset((b"close", b"keep-alive", b"upgrade"))
 
 _MAX_REMEMBERED: Final = 1024
-"""Results that are kept of each function that is asked the same again and again."""
+"""Most results that are kept of each function that is asked the same again and again."""
 
 _SANE_REQUEST_ID: Final = re.compile(rb"[0-9A-Za-z._-]{1,128}")
 _ADDRESS: Final = re.compile(rb"([0-9A-Fa-f:.]{2,45})(?:%[0-9A-Za-z._-]{1,32})?")

@@ -1,10 +1,10 @@
 """One head at a time: llhttp for the shape, our own checks for what it lets through (RFC 9110, RFC 9112).
 
-What is needed: that every head we act on means the same to us, to the next hop and to the service, whoever wrote it.
+What is needed: that every head we act on means the same to us, to the next hop and to the service, whatever wrote it.
 What can go wrong: two readers of one message disagree where it ends, and what is left over is an attacker's; or a byte
 that is harmless in a value ends a line when the head is written again. So llhttp runs in its strict mode over exactly
 one head, in a parser that is then thrown away; control bytes are looked for over the whole head at once; whatever
-frames a message or names its target is judged here; and a head that goes on is written anew by `forwarding`.
+frames a message or names its target is judged here; and a head that goes on is written from its parts by `forwarding`.
 Rejected: feeding bodies to llhttp as well. It cannot say where a message ended, has no limits, and takes the body of an
 upgrade request for a second request.
 """
@@ -23,14 +23,20 @@ from pico_twisted.core.http1.memo import Memo
 from pico_twisted.core.http1.target import VALID_HOST, read_request_line
 
 MAX_HEAD_BYTES: Final = 32 * 1024
+"""Most bytes of a head, its empty line included, unless the configuration says otherwise."""
+
 MAX_FIELDS: Final = 100
+"""Most lines of fields in a head, unless the configuration says otherwise."""
+
 MAX_TARGET_BYTES: Final = 8 * 1024
+"""Most bytes of a request's target, unless the configuration says otherwise."""
 
 ONWARD_BYTES: Final = 2 * 1024
-"""What a hop adds to a head at most: thrice a host, twice an address, the IDs of request, endpoint and hop, names."""
+"""Most bytes that a hop adds to a head: a host three times, an address twice, the IDs of request, endpoint and hop,
+and the names of all these."""
 
 ONWARD_FIELDS: Final = 8
-"""Fields that a hop adds at most."""
+"""Most fields that a hop adds to a head."""
 
 
 class Keep(enum.Enum):
@@ -46,10 +52,10 @@ class End(enum.Enum):
 
 
 KEEP: Final = Keep.KEEP
-"""Given for a length: the head's own."""
+"""Stands for a length, and means the one that the head itself gives."""
 
 END: Final = End.END
-"""The event that says: the message is complete."""
+"""The event that says that the message is complete."""
 
 
 @attrs.frozen(kw_only=True)
@@ -180,13 +186,13 @@ def response_framing(head: ResponseHead, request_method: bytes) -> Framing:
 
 
 _REQUEST_BYTES: Final = b"\t" + bytes(range(0x20, 0x7F))
-"""What the lines of a request may hold. Without these a head is nothing but its line ends."""
+"""Bytes that the lines of a request may hold. Without these a head is nothing but its line ends."""
 
 _RESPONSE_BYTES: Final = _REQUEST_BYTES + bytes(range(0x80, 0x100))
-"""What the lines of a response may hold: RFC 9110 5.5 lets bytes over 0x7F pass as opaque."""
+"""Bytes that the lines of a response may hold: RFC 9110 5.5 lets those over 0x7F pass as opaque."""
 
 _MAX_STATUS_LINES: Final = 256
-"""Status lines that are kept with their parts."""
+"""Most status lines that are kept with their parts."""
 
 
 def parse_request_head(data: bytes, limits: HeadLimits) -> RequestHead:

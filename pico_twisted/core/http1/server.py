@@ -11,7 +11,7 @@ from pico_twisted.core.http1.messages import HEAD, Messages, Step
 from pico_twisted.core.http1.target import longest_line, read_request_line, refuse_line_start
 
 MAX_EMPTY_LINES: Final = 8
-"""Empty lines passed over before a request line (RFC 9112 2.2): some old clients send one after a body."""
+"""Most empty lines passed over before a request line (RFC 9112 2.2): some old clients send one after a body."""
 
 
 class ServerConnection(Messages[RequestHead]):

@@ -26,13 +26,13 @@ IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"
 """Methods that may be sent twice (RFC 9110 9.2.2)."""
 
 MAX_METHOD_BYTES: Final = 64
-"""No method known to anybody is nearly as long; without a bound the target's would not hold."""
+"""Most bytes of a method. No known one is nearly as long, and without this bound the target's would not hold."""
 
 _MAX_VERSION_BYTES: Final = 16
-"""What may follow the target: `HTTP/1.1` and no more, with room for a wrong version to be named as one."""
+"""Most bytes behind the target: `HTTP/1.1` and no more, with room for a wrong version to be named as one."""
 
 _LINE_BYTES: Final = bytes(byte for byte in range(0x21, 0x7F) if byte != 0x23)
-"""Visible ASCII but `#`: a request line is made of these and of two spaces."""
+"""Bytes of a request line beside its two spaces: visible ASCII but `#`."""
 
 _TOKEN_BYTES: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
@@ -40,7 +40,7 @@ _ABSOLUTE: Final = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*)(.*)")
 _HOST: Final = re.compile(rb"(?:[0-9A-Za-z._-]{1,255}|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{1,5}))?")
 
 _MAX_HOSTS: Final = 1024
-"""Hosts of which it is kept whether they are valid: clients name the same few again and again."""
+"""Most hosts that are kept with whether they are valid: clients name the same few again and again."""
 
 RequestLine = tuple[bytes, bytes, "bytes | None", bool]
 """(method, target in origin-form or `*`, authority of an absolute-form target, HTTP/1.1)"""

@@ -42,7 +42,7 @@ from pico_twisted.net.agent.local_service import LocalService
 from pico_twisted.net.agent.served_call import ServedCall, Stage
 from pico_twisted.net.agent.upgraded import UpgradedCall
 from pico_twisted.net.interfaces import ICallReceiver, ITunnel
-from pico_twisted.net.routing.linger import LINGER_S
+from pico_twisted.net.routing.linger import CALLER_LINGER_S
 
 log = Logger()
 
@@ -246,7 +246,7 @@ class Exchange(ServedCall):
         if body is ENDED:
             self._over()
         else:
-            self._linger(LINGER_S)
+            self._linger(CALLER_LINGER_S)
 
     def _answer_is_broken(self, error: Http1Error, code: str) -> None:
         self._service.trouble("The service broke HTTP: {reason}", error.message)
@@ -315,7 +315,7 @@ class Exchange(ServedCall):
         if request.body is ENDED:
             self._over()
         else:
-            self._linger(LINGER_S if request.body is UPGRADING else 0.0)
+            self._linger(CALLER_LINGER_S if request.body is UPGRADING else 0.0)
 
     def _drop(self, status: int) -> None:
         self._held.clear()

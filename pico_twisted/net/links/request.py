@@ -40,7 +40,7 @@ from pico_twisted.core.rpc.frames import (
 from pico_twisted.core.rpc.http import INTERIM_BYTES, CallProtocolError, RequestStream
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.interfaces import ICallReceiver, IDownstream, ITunnel
-from pico_twisted.net.routing.linger import LINGER_S, Linger
+from pico_twisted.net.routing.linger import CALLER_LINGER_S, Linger
 from pico_twisted.net.routing.refusals import BUSY, DRAINING, NO_UPSTREAMS
 from pico_twisted.net.routing.routed_request import RoutedRequest
 from pico_twisted.net.routing.settings import RoutingSettings
@@ -267,7 +267,7 @@ class LinkRequest:
         if self._call.receiving is not Stream.OPEN:
             self._end()
         else:
-            patience_s = 0.0 if self._unwanted else LINGER_S
+            patience_s = 0.0 if self._unwanted else CALLER_LINGER_S
             self._linger = Linger(self._settings.sweep, self._tunnel, self._call, patience_s, self._end)
             self._linger.begin()
 

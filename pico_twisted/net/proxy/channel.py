@@ -102,7 +102,7 @@ class ProxyChannel(Protocol):
         settings.sweep.add(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The connection is gone, whoever ended it."""
+        """The connection is gone, whichever side ended it."""
         self._stage = Stage.CLOSED
         self.port.connections.discard(self)
         self.port.paused.discard(self)

@@ -13,8 +13,8 @@ from pico_twisted.core.rpc.frames import STOP
 from pico_twisted.net.interfaces import ICallee
 from pico_twisted.net.turn import Sweep
 
-LINGER_S: Final = 10.0
-"""How long a caller whose stream is of no use any more, but who may not know that, may take to end it by itself."""
+CALLER_LINGER_S: Final = 10.0
+"""Seconds that a caller gets to end a stream by itself that is of no use any more, which it may not know."""
 
 
 class Linger:
