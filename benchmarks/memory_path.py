@@ -7,6 +7,7 @@ carry 64 KiB at a time, and a clock that stands still. So the same requests lead
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -26,8 +27,7 @@ from pico_twisted.net.agent.local_service import LocalService
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tunnel import TunnelClientFactory, TunnelParts
 from pico_twisted.net.turn import EndOfTurn, Sweep
-from tests.doubles.links import join, tell
-from tests.doubles.node import NodeParts
+from tests.doubles.node import MemoryNode, ToldMembership
 from tests.doubles.transport import MemoryTransport
 
 ENDPOINT = "bench"
@@ -127,25 +127,24 @@ class MemoryPath:
         holder = self._add_node("holder" if two_nodes else "node")
         asked = holder
         if two_nodes:
-            asked = self._add_node("asked", lambda factory: self._dial(factory, links.port_factory))
-            links = join(holder, {})
-            join(asked, {"holder": ("192.0.2.2", 8003)})
-            tell(asked, ENDPOINT, ["holder"])
+            asked = self._add_node("asked", lambda factory: self._dial(factory, holder.links.port_factory))
+            asked.tell(ENDPOINT, ["holder"])
         self._asked = asked
         self._add_agent(holder, answers)
         self._client = MemoryTransport(self._clocks[asked.cluster.node_id])
-        self._client.connect(asked.site.buildProtocol(self._client.getPeer()))
+        self._client.connect(asked.proxy.buildProtocol(self._client.getPeer()))
         self.settle()
 
-    def _add_node(self, name: str, dial: Callable[[Any], None] | None = None) -> NodeParts:
+    def _add_node(self, name: str, dial: Callable[[Any], None] | None = None) -> MemoryNode:
         clock = self._clocks[name] = TurnClock(dial)
-        return NodeParts(clock, node_id=name, gathers=True)
+        others = functools.partial(ToldMembership, addresses={"holder": ("192.0.2.2", 8003)})
+        return MemoryNode(clock, node_id=name, gathers=True, membership=others)
 
     def _dial(self, client: Any, server: Any) -> None:
         address = IPv4Address("TCP", "192.0.2.2", 8003)
         self.connect("asked", client.buildProtocol(address), "holder", server.buildProtocol(address))
 
-    def _add_agent(self, holder: NodeParts, answers: dict[bytes, bytes]) -> None:
+    def _add_agent(self, holder: MemoryNode, answers: dict[bytes, bytes]) -> None:
         clock = self._clocks["agent"]
         sweep = Sweep(clock)
         metrics = Metrics("agent")

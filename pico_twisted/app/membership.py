@@ -1,4 +1,4 @@
-"""A node's part in the cluster: puts together gossip, node links, and the ClusterService that both serve.
+"""A node's part in the cluster: puts together gossip and node links, which its ClusterService is given.
 
 What the agents of this node register is told to the others; what the others tell becomes the table by which requests
 are routed; the links carry those requests, and whole maps where packets do not suffice.
@@ -9,60 +9,39 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 
+from pico_twisted.config import Address, ClusterConfig
 from pico_twisted.core.gossip import Gossip, GossipSettings
 from pico_twisted.core.gossip.members import GOSSIP_ADDR, STATUS
 from pico_twisted.core.gossip.sync import SyncError
-from pico_twisted.core.routing.table import ACTIVE, DRAINING, endpoint_key
+from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable, endpoint_key
 from pico_twisted.net.gossip.metrics import GossipMetrics
 from pico_twisted.net.gossip.port import GossipParts, GossipProtocol
 from pico_twisted.net.gossip.resolver import split_address
 from pico_twisted.net.links.links import LinkSettings, NodeLinks
 from pico_twisted.net.links.tls import LinkTls
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
-from pico_twisted.net.routing.cluster_service import ClusterService, LocalRouter
 from pico_twisted.net.tunnel import TunnelParts
 
 log = Logger()
-
-
-@attrs.frozen(kw_only=True)
-class MembershipSettings:
-    """What a node is told of its cluster.
-
-    Attributes:
-        cluster: the cluster's name.
-        secrets: of the cluster; the first is used, all are accepted.
-        seeds: hosts and ports of nodes to join.
-        interval_s, max_packet_bytes: of the gossip.
-        wall_ms: the wall clock at the start: the node's generation.
-        max_links: that other nodes may open.
-        tls: of the links.
-    """
-
-    cluster: str = "pico"
-    secrets: tuple[str, ...] = attrs.field(default=(), repr=False)
-    seeds: Sequence[tuple[str, int]] = ()
-    interval_s: float = 0.5
-    max_packet_bytes: int = 1400
-    wall_ms: int
-    max_links: int = 2048
-    tls: LinkTls | None = None
 
 
 class Membership:
     """This node in its cluster.
 
     Args:
-        settings: see there.
-        cluster: this node's.
+        config: of the cluster.
+        node_id: of this node.
+        siblings: gossip ports of nodes to join besides those of `cluster.join`.
+        max_links: links that other nodes may have to this one.
+        table: is told of the other nodes.
         parts: what all tunnels share; `max_calls` bounds the calls of one link.
+        tls: of the links, if they use TLS.
         reactor: the reactor.
         rng: the source of chance; `random.SystemRandom` for a daemon.
+        wall_ms: the wall clock at the start, in milliseconds: the node's generation.
 
     Attributes:
         core: decides what the gossip says.
@@ -72,67 +51,63 @@ class Membership:
     """
 
     def __init__(
-        self, settings: MembershipSettings, cluster: ClusterService, parts: TunnelParts, *, reactor: Any, rng: Any
+        self,
+        config: ClusterConfig,
+        node_id: str,
+        *,
+        siblings: Sequence[Address],
+        max_links: int,
+        table: ClusterTable,
+        parts: TunnelParts,
+        tls: LinkTls | None,
+        reactor: Any,
+        rng: Any,
+        wall_ms: int,
     ) -> None:
-        self._cluster = cluster
         self._reactor = reactor
         self._malformed = RepeatedWarning()
         self.conflict: Deferred[str] = Deferred()
         self.core = Gossip(
             GossipSettings(
-                node_id=cluster.node_id,
-                cluster=settings.cluster,
-                secrets=settings.secrets,
-                interval_s=settings.interval_s,
-                max_packet_bytes=settings.max_packet_bytes,
+                node_id=node_id,
+                cluster=config.name,
+                secrets=config.secrets,
+                interval_s=config.gossip.interval,
+                max_packet_bytes=config.gossip.max_packet_size,
             ),
             rng=rng,
             now=reactor.seconds(),
-            wall_ms=settings.wall_ms,
+            wall_ms=wall_ms,
         )
         self.links = NodeLinks(
             parts,
             LinkSettings(
-                cluster=settings.cluster,
-                node_id=cluster.node_id,
+                cluster=config.name,
+                node_id=node_id,
                 generation=lambda: self.core.generation,
-                secrets=[secret.encode() for secret in settings.secrets],
-                router=LocalRouter(cluster),
-                address_of=self._address_of,
-                answer_sync=self._answer_sync,
-                tls=settings.tls,
-                max_links=settings.max_links,
+                secrets=[secret.encode() for secret in config.secrets],
+                address_of=self.address_of,
+                answer_sync=self.answer_sync,
+                tls=tls,
+                max_links=max_links,
             ),
             reactor=reactor,
         )
-        metrics = GossipMetrics(self.core, parts.metrics, reactor.seconds, cluster.table.count_by_status)
+        metrics = GossipMetrics(self.core, parts.metrics, reactor.seconds, table.count_by_status)
         parts.sweep.each(lambda _: metrics.gather())
         self.gossip = GossipProtocol(
             GossipParts(
                 clock=reactor,
                 core=self.core,
-                table=cluster.table,
+                table=table,
                 metrics=metrics,
-                seeds=settings.seeds,
+                seeds=[(address.host, address.port) for address in (*config.join, *siblings)],
                 fetch=self.links.fetch,
                 heard=self.links.heard,
                 doubted=self.links.probe,
                 conflict=self._conflict,
             )
         )
-        cluster.links = self.links
-        cluster.announce = self._announce
-        cluster.holds_bytes(self.links.held_bytes)
-
-    @property
-    def link_factory(self) -> IProtocolFactory:
-        """For the TCP side of the gossip port."""
-        return self.links.port_factory
-
-    @property
-    def joined(self) -> Deferred[None]:
-        """Fires when we know what the cluster knows, or that we are alone."""
-        return self.gossip.joined
 
     def start(self, gossip_addr: str, others: Mapping[str, str]) -> None:
         """Begin. The port is bound.
@@ -151,6 +126,13 @@ class Membership:
         self.gossip.set_secrets(secrets)
         self.links.set_secrets([secret.encode() for secret in secrets])
 
+    def announce(self, endpoint: str, registrations: int) -> None:
+        """Tell the others how many registrations of an endpoint this node has."""
+        if registrations:
+            self.gossip.set(endpoint_key(endpoint), registrations)
+        else:
+            self.gossip.delete(endpoint_key(endpoint))
+
     def say_draining(self) -> None:
         """Others are to send us nothing that they can send elsewhere."""
         self.gossip.set(STATUS, DRAINING)
@@ -162,20 +144,22 @@ class Membership:
         self.gossip.stop()
         self.links.abort()
 
-    def _announce(self, endpoint: str, registrations: int) -> None:
-        if registrations:
-            self.gossip.set(endpoint_key(endpoint), registrations)
-        else:
-            self.gossip.delete(endpoint_key(endpoint))
+    # What links ask
 
-    def _address_of(self, node_id: str) -> tuple[str, int] | None:
+    def address_of(self, node_id: str) -> tuple[str, int] | None:
+        """Host and port of another node's gossip port, as far as they are known."""
         member = self.core.view.members.get(node_id)
         try:
             return split_address(member.address) if member is not None else None
         except ValueError:
             return None
 
-    def _answer_sync(self, node_id: str, request: bytes) -> bytes:
+    def answer_sync(self, node_id: str, request: bytes) -> bytes:
+        """The answer to another node's question for the maps.
+
+        Raises:
+            SyncError: the question is not well made.
+        """
         try:
             return self.core.sync_answer(request, self._reactor.seconds())
         except SyncError as error:

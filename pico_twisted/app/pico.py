@@ -14,6 +14,6 @@ def makeService(options: Options) -> IService:
     from pico_twisted.app.process.reactor import install_reactor
 
     install_reactor()
-    from pico_twisted.app.node import make_node_service
+    from pico_twisted.app.node_daemon import make_node_service
 
     return make_node_service(options)

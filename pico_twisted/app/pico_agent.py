@@ -14,6 +14,6 @@ def makeService(options: Options) -> IService:
     from pico_twisted.app.process.reactor import install_reactor
 
     install_reactor()
-    from pico_twisted.app.agent import make_agent_service
+    from pico_twisted.app.agent_daemon import make_agent_service
 
     return make_agent_service(options)

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from zope.interface.verify import verifyObject
 
-from pico_twisted.app.membership import Membership, MembershipSettings
+from pico_twisted.app.membership import Membership
+from pico_twisted.config import Address, ClusterConfig
 from pico_twisted.core.gossip import SyncError
-from pico_twisted.net.admin.node_status import NodeStatus
 from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.interfaces import ILinks
-from tests.doubles.node import NodeParts
+from tests.doubles.node import MemoryNode
 from tests.doubles.tunnel import FakeTunnel
 from tests.net.doubles import register
 from tests.net.gossip.gossip_net import FLIGHT_S, PORT, Net, Transport
@@ -34,17 +34,17 @@ class Node:
     """
 
     def __init__(self, net: Net, name: str, ip: str, *seeds: str) -> None:
-        self.parts = NodeParts(net.clock, node_id=name)
-        self.membership = Membership(
-            MembershipSettings(
-                seeds=[(host, PORT) for host in seeds], wall_ms=1_700_000_000_000 + int(net.clock.seconds() * 1000)
-            ),
-            self.parts.cluster,
-            self.parts.tunnel_parts,
-            reactor=net.clock,
-            rng=random.Random(name),
-        )
-        self.status = NodeStatus(self.parts.cluster, self.membership.core.view, net.clock, lambda: (True, ""))
+        def join(config: ClusterConfig, node_id: str, **given: Any) -> Membership:
+            given |= {
+                "siblings": [Address(host, PORT) for host in seeds],
+                "rng": random.Random(name),
+                "wall_ms": 1_700_000_000_000 + int(net.clock.seconds() * 1000),
+            }
+            return Membership(config, node_id, **given)
+
+        self.parts = MemoryNode(net.clock, node_id=name, membership=join)
+        self.membership = self.parts.node.membership
+        self.status = self.parts.node.status
         net.nodes[ip, PORT] = self.membership.gossip
         self.membership.gossip.transport = Transport(net, (ip, PORT), "0.0.0.0")  # type: ignore[assignment]
         self.membership.start(f"{ip}:{PORT}", OTHERS)
@@ -188,10 +188,10 @@ def test_an_address_that_is_none(pair: Pair, nonsense: Any) -> None:
 
 def test_maps_for_others(pair: Pair) -> None:
     """Another node's question for maps is answered with all that is known; nonsense is its fault."""
-    answer = pair.a.membership.links.port._answer_sync("b", pair.b.membership.core.sync_request())
+    answer = pair.a.membership.answer_sync("b", pair.b.membership.core.sync_request())
     assert isinstance(answer, bytes)
     with pytest.raises(SyncError):
-        pair.a.membership.links.port._answer_sync("b", json.dumps({"not": "a question"}).encode())
+        pair.a.membership.answer_sync("b", json.dumps({"not": "a question"}).encode())
 
 
 def test_secrets(pair: Pair) -> None:

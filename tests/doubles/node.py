@@ -1,28 +1,37 @@
-"""The parts of a node, put together as a daemon does it, with limits and deadlines that suit tests."""
+"""The parts of a node, put together as the daemon's are, with limits and deadlines that suit tests."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import attrs
 from twisted.internet.task import Clock
 
-from pico_twisted.core.http1.head import HeadLimits
+from pico_twisted.app.membership import Membership
+from pico_twisted.app.node import build_node
+from pico_twisted.config import ClusterConfig, ClusterTlsConfig, NodeConfig, NodeLimitsConfig, ProxyConfig
+from pico_twisted.core.gossip.events import KeysChanged, StatusChanged
+from pico_twisted.core.routing.table import endpoint_key
 from pico_twisted.core.rpc.budget import Budget
-from pico_twisted.core.rpc.v1 import dialect_v1
 from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.proxy.port import ProxySettings
-from pico_twisted.net.proxy.resource import ReverseResource
-from pico_twisted.net.proxy.site import ProxySite
-from pico_twisted.net.routing.cluster_service import ClusterService
-from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.tunnel import TunnelParts
-from pico_twisted.net.tunnel.upstream import UpstreamFactory
 from pico_twisted.net.turn import EndOfTurn, Sweep
 
 STEP_S = 0.05
 """How `pass_time` moves a clock: a sweep advances at most a second for each of its turns."""
+
+PROXY_KEYS: Mapping[str, Any] = {"timeout": 5.0, "idle_timeout": 8.0, "keepalive_timeout": 6.0, "head_timeout": 2.0}
+LIMITS: Mapping[str, Any] = {
+    "calls": 1000,
+    "calls_per_session": 1000,
+    "sessions": 100,
+    "connections": 1000,
+    "buffered_bytes": 64 * 1024 * 1024,
+    "v1_body_bytes": 1024 * 1024,
+}
 
 
 def pass_time(clock: Clock, seconds: float, step_s: float = STEP_S) -> None:
@@ -32,21 +41,40 @@ def pass_time(clock: Clock, seconds: float, step_s: float = STEP_S) -> None:
         clock.advance(step_s)
 
 
-class NodeParts:
-    """What a node is made of, without ports.
+class ToldMembership(Membership):
+    """A membership that hears no gossip: the test says where other nodes are, and what is answered for the maps."""
+
+    def __init__(
+        self, *given: Any, addresses: Mapping[str, tuple[str, int]], maps: bytes = b"the maps", **named: Any
+    ) -> None:
+        self._addresses = addresses
+        self._maps = maps
+        super().__init__(*given, **named)
+
+    def address_of(self, node_id: str) -> tuple[str, int] | None:
+        """As the test says."""
+        return self._addresses.get(node_id)
+
+    def answer_sync(self, node_id: str, request: bytes) -> bytes:
+        """The question, and these bytes behind it."""
+        return b"%b asks %b: " % (node_id.encode(), request) + self._maps
+
+
+class MemoryNode:
+    """A node without ports, whose coarse timer runs.
 
     Args:
         clock: a reactor, or a `Clock`.
-        max_calls, max_calls_per_session, max_sessions, max_connections: the limits.
-        buffered_bytes: the process's limit on held bytes.
-        v1_body_bytes: of a request towards a v1 agent.
-        timeout_s: to a response's head; a second more passes before the node says so.
-        idle_timeout_s, keepalive_timeout_s, head_timeout_s: the others.
-        trusted_proxies: networks of the `ipaddress` module.
+        node_id: its ID.
+        secrets, tls: of the cluster.
+        membership: makes the membership, as of `build_node`; one of a node alone unless given.
+        interval_s: of the coarse timer.
         write_log: takes the lines of the access log, which are else kept in `access`.
         gathers: tunnels send what one turn of the reactor brings with one write, as in a daemon; else at once.
+        keys: of the sections `proxy` and `limits`, as they are called there. They may be such as no file could have.
 
     Attributes:
+        node: as built. Its parts can be had from here, too.
         access: the lines of the access log.
     """
 
@@ -55,83 +83,70 @@ class NodeParts:
         clock: Any,
         *,
         node_id: str = "n1",
-        max_calls: int = 1000,
-        max_calls_per_session: int = 1000,
-        max_sessions: int = 100,
-        max_connections: int = 1000,
-        buffered_bytes: int = 64 * 1024 * 1024,
-        v1_body_bytes: int = 1024 * 1024,
-        timeout_s: float = 5.0,
-        idle_timeout_s: float = 8.0,
-        keepalive_timeout_s: float = 6.0,
-        head_timeout_s: float = 2.0,
-        trusted_proxies: tuple[Any, ...] = (),
+        secrets: Sequence[bytes] = (),
+        tls: ClusterTlsConfig | None = None,
+        membership: Callable[..., Membership] | None = None,
         interval_s: float = 0.05,
         write_log: Callable[[str], object] | None = None,
         gathers: bool = False,
+        **keys: Any,
     ) -> None:
-        self.access: list[str] = []
-        self._v1_body_bytes = v1_body_bytes
         self.clock = clock
-        self._end_of_turn = EndOfTurn(clock) if gathers else None
-        self.metrics = Metrics("node")
-        self.sweep = Sweep(clock, interval_s)
-        self.budget = Budget(buffered_bytes)
-        self.access_log = AccessLog(write_log or self.access.append)
-        self.sweep.each(lambda _: self.access_log.flush())
-        limits = HeadLimits()
-        self.cluster = ClusterService(
-            node_id=node_id,
-            sweep=self.sweep,
-            metrics=self.metrics,
-            budget=self.budget,
-            head_limits=limits,
-            max_calls=max_calls,
-            max_calls_per_session=max_calls_per_session,
+        self.access: list[str] = []
+        names = {field.name for field in attrs.fields(ProxyConfig)}
+        with attrs.validators.disabled():
+            config = NodeConfig(
+                proxy=ProxyConfig(**{**PROXY_KEYS, **{key: keys[key] for key in keys if key in names}}),
+                limits=NodeLimitsConfig(**{**LIMITS, **{key: keys[key] for key in keys if key not in names}}),
+                cluster=ClusterConfig(
+                    node_id=node_id,
+                    secrets=tuple(secret.decode() for secret in secrets),
+                    tls=tls or ClusterTlsConfig(),
+                ),
+            )
+        node = self.node = build_node(
+            config,
+            clock,
+            sweep=Sweep(clock, interval_s),
+            end_of_turn=EndOfTurn(clock) if gathers else None,
+            access_log=AccessLog(write_log or self.access.append),
+            ready=lambda: (True, ""),
+            chance=lambda: 0.0,
+            make_membership=membership or functools.partial(ToldMembership, addresses={}),
         )
-        self.routing_settings = RoutingSettings(
-            router=self.cluster,
-            sweep=self.sweep,
-            metrics=self.metrics,
-            timeout_s=timeout_s,
-            idle_timeout_s=idle_timeout_s,
+        if node.link_tls is not None:
+            node.link_tls.reload()
+        self.cluster, self.links, self.proxy, self.upstream = (
+            node.cluster,
+            node.membership.links,
+            node.proxy,
+            node.upstream,
         )
-        via = b"pico-" + node_id.encode("ascii")
-        self.site = ProxySite(
-            ProxySettings(
-                node_id=node_id,
-                head_limits=limits,
-                head_timeout_s=head_timeout_s,
-                keepalive_timeout_s=keepalive_timeout_s,
-                trusted_proxies=trusted_proxies,
-                max_connections=max_connections,
-                sweep=self.sweep,
-                metrics=self.metrics,
-                access_log=self.access_log,
-            ),
-            ReverseResource(self.routing_settings),
-            via,
-        )
-        self.cluster.holds_bytes(self.site.held_bytes)
-        self.tunnel_parts = self.make_tunnel_parts()
-        self.upstream = UpstreamFactory(self.tunnel_parts, self.cluster, max_sessions=max_sessions, reactor=clock)
+        self.metrics, self.sweep, self.budget = node.metrics, node.sweep, node.budget
+        self.access_log, self.tunnel_parts = node.access_log, node.tunnel_parts
         self.upstream.chance = lambda: 0.0
-        self.cluster.holds_bytes(self.upstream.held_bytes)
+        self.sweep.each(lambda _: self.access_log.flush())
         self.sweep.start()
 
-    def make_tunnel_parts(self, *, metrics: Metrics | None = None, budget: Budget | None = None) -> TunnelParts:
-        """What tunnels share; an agent's have metrics and a budget of their own."""
-        return TunnelParts(
-            clock=self.clock,
-            sweep=self.sweep,
-            metrics=metrics or self.metrics,
-            budget=budget or self.budget,
-            head_limits=HeadLimits(),
-            max_calls=1000,
-            version="0.0.1",
-            end_of_turn=self._end_of_turn,
-            v1=dialect_v1(self._v1_body_bytes),
-        )
+    def agent_parts(self) -> TunnelParts:
+        """What the tunnels of an agent in the same process share: metrics and a budget of their own."""
+        return attrs.evolve(self.tunnel_parts, metrics=Metrics("agent"), budget=Budget(1 << 28))
+
+    def tell(self, endpoint: str, holders: Sequence[str]) -> None:
+        """Let this node know, as if from gossip, who holds an endpoint.
+
+        Args:
+            endpoint: in lower case.
+            holders: all other nodes that hold it, those to choose first in front.
+        """
+        table = self.cluster.table
+        key = endpoint_key(endpoint)
+        for node_id in table.nodes:
+            table.keys_changed(KeysChanged(node_id, {key: None}))
+        for node_id in holders:
+            if node_id not in table.nodes:
+                table.status_changed(StatusChanged(node_id, "active"))
+            table.keys_changed(KeysChanged(node_id, {key: 1}))
 
     def stop(self) -> None:
         """End the coarse timer."""

@@ -24,7 +24,7 @@ from twisted.logger import ILogObserver, LogEvent, globalLogBeginner  # noqa: E4
 from twisted.protocols.basic import LineReceiver  # noqa: E402
 from zope.interface import implementer  # noqa: E402
 
-from tests.doubles.node import NodeParts  # noqa: E402
+from tests.doubles.node import MemoryNode  # noqa: E402
 from tools.stage.kernel import memory_mib  # noqa: E402
 
 reactor: Any = installed_reactor
@@ -35,7 +35,7 @@ class Console(LineReceiver):
 
     delimiter = b"\n"
 
-    def __init__(self, parts: NodeParts, failures: list[str]) -> None:
+    def __init__(self, parts: MemoryNode, failures: list[str]) -> None:
         self._parts = parts
         self._failures = failures
 
@@ -51,12 +51,12 @@ class Console(LineReceiver):
         answer = {
             "memory_mib": memory_mib(),
             "failures": len(self._failures),
-            "connections": len(parts.site.connections),
+            "connections": len(parts.proxy.connections),
             "sessions": len(tunnels),
             "pending": len(parts.cluster.pending),
             "watched": len(parts.sweep._items),
-            "held": parts.upstream.held_bytes() + parts.site.held_bytes(),
-            "requests": parts.site.requests,
+            "held": parts.upstream.held_bytes() + parts.proxy.held_bytes(),
+            "requests": parts.proxy.requests,
             "endpoints": parts.cluster.registry.counts(),
         }
         self.sendLine(json.dumps(answer).encode())
@@ -79,19 +79,19 @@ def main() -> None:
             sys.stderr.flush()
 
     globalLogBeginner.beginLoggingTo([observe], redirectStandardIO=False)
-    parts = NodeParts(
+    parts = MemoryNode(
         reactor,
         gathers=True,
-        timeout_s=2.0,
-        idle_timeout_s=1.5,
-        head_timeout_s=0.7,
-        keepalive_timeout_s=0.7,
+        timeout=2.0,
+        idle_timeout=1.5,
+        head_timeout=0.7,
+        keepalive_timeout=0.7,
         buffered_bytes=1 << 30,
-        max_sessions=10_000,
-        max_connections=10_000,
+        sessions=10_000,
+        connections=10_000,
         write_log=lambda text: None,
     )
-    proxy = reactor.listenTCP(0, parts.site, interface="127.0.0.1", backlog=500)
+    proxy = reactor.listenTCP(0, parts.proxy, interface="127.0.0.1", backlog=500)
     upstream = reactor.listenTCP(0, parts.upstream, interface="127.0.0.1", backlog=500)
     StandardIO(Console(parts, failures))
     print(json.dumps({"proxy": proxy.getHost().port, "upstream": upstream.getHost().port}), flush=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pico_twisted.config import ClusterTlsConfig
 from pico_twisted.net.links.links import NodeLinks
-from pico_twisted.net.links.tls import LinkTls
-from tests.doubles.links import join, tell
+from tests.doubles.node import ToldMembership
 from tests.integration.harness import RunningNode, eventually, reactor
 
 SECRET = b"a secret of 16 bytes and more"
@@ -20,7 +21,7 @@ class LinkedNodes:
         names: their IDs.
         secrets: of the cluster, for all or by node ID.
         tls: by node ID.
-        limits: of each node, as of `NodeParts`.
+        limits: of each node, as of `MemoryNode`.
 
     Attributes:
         nodes, links: by node ID.
@@ -32,7 +33,7 @@ class LinkedNodes:
         names: Sequence[str] = ("n1", "n2"),
         *,
         secrets: Sequence[bytes] | Mapping[str, Sequence[bytes]] = (),
-        tls: Mapping[str, LinkTls] | None = None,
+        tls: Mapping[str, ClusterTlsConfig] | None = None,
         **limits: Any,
     ) -> None:
         self.nodes: dict[str, RunningNode] = {}
@@ -40,13 +41,14 @@ class LinkedNodes:
         self.addresses: dict[str, tuple[str, int]] = {}
         self._ports: list[Any] = []
         for name in names:
-            node = self.nodes[name] = RunningNode(node_id=name, **limits)
-            links = self.links[name] = join(
-                node.parts,
-                self.addresses,
+            node = self.nodes[name] = RunningNode(
+                node_id=name,
                 secrets=secrets.get(name, ()) if isinstance(secrets, Mapping) else secrets,
                 tls=(tls or {}).get(name),
+                membership=functools.partial(ToldMembership, addresses=self.addresses),
+                **limits,
             )
+            links = self.links[name] = node.parts.links
             port = reactor.listenTCP(0, links.port_factory, interface="127.0.0.1")
             self._ports.append(port)
             self.addresses[name] = ("127.0.0.1", port.getHost().port)
@@ -55,7 +57,7 @@ class LinkedNodes:
     def held_by(self, *names: str) -> None:
         """Let all nodes know who holds the endpoint, those to choose first in front."""
         for name, node in self.nodes.items():
-            tell(node.parts, "my-ep", [other for other in names if other != name])
+            node.parts.tell("my-ep", [other for other in names if other != name])
 
     @property
     def holder(self) -> RunningNode:
@@ -70,7 +72,7 @@ class LinkedNodes:
     def held_bytes(self) -> int:
         """What links and clients make all nodes hold."""
         return sum(
-            self.links[name].held_bytes() + node.parts.site.held_bytes() + node.parts.upstream.held_bytes()
+            self.links[name].held_bytes() + node.parts.proxy.held_bytes() + node.parts.upstream.held_bytes()
             for name, node in self.nodes.items()
         )
 

@@ -16,10 +16,8 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pico_twisted.core.rpc.budget import Budget
-from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tunnel import TunnelClientProtocol, connect_tunnel
-from tests.doubles.node import NodeParts
+from tests.doubles.node import MemoryNode
 from tests.doubles.service import Acceptor, Receiver
 
 reactor: Any = installed_reactor
@@ -45,12 +43,12 @@ class RunningNode:
     """The parts of a node, listening. Close it when the test is over.
 
     Args:
-        limits: as of `NodeParts`.
+        limits: as of `MemoryNode`.
     """
 
     def __init__(self, **limits: Any) -> None:
-        self.parts = NodeParts(reactor, **{"gathers": True, **limits})
-        self._proxy = reactor.listenTCP(0, self.parts.site, interface="127.0.0.1")
+        self.parts = MemoryNode(reactor, **{"gathers": True, **limits})
+        self._proxy = reactor.listenTCP(0, self.parts.proxy, interface="127.0.0.1")
         self._upstream = reactor.listenTCP(0, self.parts.upstream, interface="127.0.0.1")
         self.proxy_port: int = self._proxy.getHost().port
         self.upstream_port: int = self._upstream.getHost().port
@@ -69,7 +67,7 @@ class RunningNode:
     ) -> tuple[TunnelClientProtocol, Acceptor]:
         """Connect an agent whose calls are given to `then`."""
         acceptor = Acceptor(then)
-        parts = self.parts.make_tunnel_parts(metrics=Metrics("agent"), budget=Budget(1 << 28))
+        parts = self.parts.agent_parts()
         tunnel = await connect_tunnel(
             reactor,
             parts,
@@ -114,11 +112,11 @@ class RunningNode:
             tunnel.abort()
         await self._proxy.stopListening()
         await self._upstream.stopListening()
-        for channel in list(self.parts.site.connections):
+        for channel in list(self.parts.proxy.connections):
             channel.transport.abortConnection()
         for connection in list(self.parts.upstream.connections):
             connection.transport.abortConnection()
-        await eventually(lambda: not self.parts.site.connections and not self.parts.upstream.connections)
+        await eventually(lambda: not self.parts.proxy.connections and not self.parts.upstream.connections)
         await eventually(lambda: all(client.ended is not None for client in self.clients))
         self.parts.stop()
 

@@ -309,7 +309,7 @@ async def test_client_that_leaves(pair: LinkedNodes) -> None:
 @pytest_twisted.ensureDeferred
 async def test_agent_that_answers_too_late() -> None:
     """The node that has the client gives up: the agent is told `timeout`, as by its own node."""
-    nodes = LinkedNodes(timeout_s=0.1)
+    nodes = LinkedNodes(timeout=0.1)
     try:
         _, acceptor = await nodes.holder.agent()
         client = await nodes.entry.client(GET)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -14,7 +15,7 @@ from twisted.internet.protocol import Factory
 from pico_twisted.core.links.sync_frames import MAX_ANSWER_BYTES, MAX_REQUEST_BYTES
 from pico_twisted.net.links.handshake import PROOF_TIMEOUT_S
 from pico_twisted.net.links.sync import FetchFailed
-from tests.doubles.links import join
+from tests.doubles.node import ToldMembership
 from tests.doubles.service import Receiver, echo
 from tests.integration.cluster import SECRET, LinkedNodes
 from tests.integration.harness import GET, Client, eventually, outcome, reactor
@@ -80,7 +81,7 @@ async def test_draining_node_without_agents(nodes: LinkedNodes) -> None:
 @pytest_twisted.ensureDeferred
 async def test_busy_node() -> None:
     """A node at its limit of calls says so; without another one the client gets a 503."""
-    nodes = LinkedNodes(max_calls=1)
+    nodes = LinkedNodes(calls=1)
     try:
         await nodes.holder.agent()
         first = await nodes.holder.client(GET)
@@ -273,8 +274,9 @@ async def test_fetch_of_too_much(nodes: LinkedNodes) -> None:
     """An answer over its limit is given up, and the link goes on."""
     from tests.integration.harness import RunningNode
 
-    big = RunningNode(node_id="big")
-    links = join(big.parts, {}, secrets=[SECRET], maps=bytes(MAX_ANSWER_BYTES + 1))
+    membership = functools.partial(ToldMembership, addresses={}, maps=bytes(MAX_ANSWER_BYTES + 1))
+    big = RunningNode(node_id="big", secrets=[SECRET], membership=membership)
+    links = big.parts.links
     port = reactor.listenTCP(0, links.port_factory, interface="127.0.0.1")
     try:
         nodes.addresses["big"] = ("127.0.0.1", port.getHost().port)

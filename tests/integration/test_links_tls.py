@@ -10,6 +10,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.threads import deferToThread
 
+from pico_twisted.config import ClusterTlsConfig
 from pico_twisted.net.links.sync import FetchFailed
 from pico_twisted.net.links.tls import LinkTls
 from pico_twisted.net.tls.certificates import UnusableCertificateError
@@ -26,9 +27,16 @@ def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path, "cluster")
 
 
-def link_tls(authority: Authority, pair: Pair) -> LinkTls:
+def link_tls(authority: Authority, pair: Pair) -> ClusterTlsConfig:
     """The TLS of one node."""
-    return LinkTls(str(pair.cert), str(pair.key), str(authority.ca))
+    return ClusterTlsConfig(cert=str(pair.cert), key=str(pair.key), ca=str(authority.ca))
+
+
+def read_again(nodes: LinkedNodes, name: str) -> None:
+    """Have a node read its files again."""
+    tls = nodes.nodes[name].parts.node.link_tls
+    assert tls is not None
+    tls.reload()
 
 
 @pytest_twisted.ensureDeferred
@@ -75,7 +83,7 @@ async def test_client_of_another_authority(authority: Authority, tmp_path: Path)
     stranger = other.issue("n2")
     tls = {
         "n1": link_tls(authority, authority.issue("n1")),
-        "n2": LinkTls(str(stranger.cert), str(stranger.key), str(authority.ca)),
+        "n2": ClusterTlsConfig(cert=str(stranger.cert), key=str(stranger.key), ca=str(authority.ca)),
     }
     nodes = LinkedNodes(tls=tls)
     try:
@@ -142,17 +150,17 @@ async def test_reload(authority: Authority, tmp_path: Path) -> None:
         Authority(tmp_path, "cluster")
         pairs["n1"].key.write_text("garbage")
         with pytest.raises(UnusableCertificateError):
-            tls["n1"].reload()
+            read_again(nodes, "n1")
         await nodes.links["n1"].fetch("n2", b"the old one is in use")
         again = Authority(tmp_path, "cluster")
         again.issue("n1")
-        tls["n1"].reload()
+        read_again(nodes, "n1")
         for link in nodes.links["n2"].open_links():
             link.end(politely=True)
         await eventually(lambda: not nodes.links["n2"].open_links())
         assert isinstance(await outcome(nodes.links["n2"].fetch("n1", b"?")), FetchFailed)
         again.issue("n2")
-        tls["n2"].reload()
+        read_again(nodes, "n2")
         await eventually(lambda: nodes.links["n2"].usable("n1"))
         assert await nodes.links["n2"].fetch("n1", b"?") == b"n2 asks ?: the maps"
     finally:
@@ -172,5 +180,5 @@ def test_unusable_files(authority: Authority, tmp_path: Path) -> None:
         (str(one.cert), str(one.key), str(one.key), str(one.key)),
     ):
         with pytest.raises(UnusableCertificateError) as caught:
-            LinkTls(cert, key, root)
+            LinkTls(cert, key, root).reload()
         assert caught.value.path == path

@@ -12,7 +12,7 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 
-from pico_twisted.app.process.ports import BoundPort, CannotStart, GossipPort
+from pico_twisted.app.process.ports import BoundPort, CannotStart, GossipPort, advertised
 from pico_twisted.config import Address
 from tests.integration.harness import eventually, reactor
 from tools.stage.ports import free_port
@@ -162,7 +162,6 @@ async def test_tcp_and_udp_under_one_number(address: Address, hosts: list[str]) 
     async with gossip_port(address) as (port, protocol):
         number = port.bound.port
         assert number and protocol.transport.getHost().port == number
-        assert port.open_to_all == address.is_all
         for host in hosts or [port.bound.host]:
             assert await greeted(host, number)
             assert await echoed(host, number, b"packet") == b"packet"
@@ -267,14 +266,14 @@ async def test_stopping_in_two_steps() -> None:
 async def test_the_address_that_others_are_told() -> None:
     """What is configured; else the IP that it is bound to; else one towards those who are to reach it."""
     async with gossip_port(Address("127.0.0.1", 0)) as (port, _):
-        assert port.advertised(Address("node-1.example.com", 9003), ["192.0.2.1"]) == "node-1.example.com:9003"
-        assert port.advertised(None, ["192.0.2.1"]) == str(port.bound)
+        assert advertised(port.bound, Address("node-1.example.com", 9003), None) == "node-1.example.com:9003"
+        assert advertised(port.bound, None, None) == str(port.bound)
     async with gossip_port(Address("", 0)) as (port, _):
         number = port.bound.port
-        assert port.advertised(None, ["127.0.0.1"]) == f"127.0.0.1:{number}"
-        assert port.advertised(None, ["::1"]) == f"[::1]:{number}"
-        assert port.advertised(None, ["127.0.0.1"]) == f"127.0.0.1:{number}"
-        assert port.advertised(None).rpartition(":")[0] not in ("", "[::]", "0.0.0.0")
+        assert advertised(port.bound, None, ["127.0.0.1"]) == f"127.0.0.1:{number}"
+        assert advertised(port.bound, None, ["::1"]) == f"[::1]:{number}"
+        assert advertised(port.bound, None, ["127.0.0.1"]) == f"127.0.0.1:{number}"
+        assert advertised(port.bound, None, []).rpartition(":")[0] not in ("", "[::]", "0.0.0.0")
 
 
 @ensureDeferred
@@ -282,6 +281,6 @@ async def test_a_port_of_ipv4_is_not_told_by_an_ipv6_address() -> None:
     """Bound to all IPv4 interfaces, it would not answer there."""
     port = BoundPort(reactor, "proxy.bind_addr", Address("0.0.0.0", 0), Factory.forProtocol(Greeting))
     try:
-        assert ":" not in port.advertised(None, ["::1"]).rpartition(":")[0]
+        assert ":" not in advertised(port.bound, None, ["::1"]).rpartition(":")[0]
     finally:
         await port.stop()

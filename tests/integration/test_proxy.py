@@ -143,7 +143,7 @@ async def test_client_leaves(node: RunningNode, how: str, when: str) -> None:
             await pause(0.03)
     await eventually(lambda: served.reset_code is not None, 2.0)
     assert served.reset_code == frames.CANCELLED
-    await eventually(lambda: not node.parts.site.connections and not node.parts.cluster.pending)
+    await eventually(lambda: not node.parts.proxy.connections and not node.parts.cluster.pending)
 
 
 @ensureDeferred
@@ -225,7 +225,7 @@ async def test_slow_service(node: RunningNode) -> None:
     await pause(0.3)
     held = len(served.data)
     assert held <= 64 * 1024
-    (channel,) = node.parts.site.connections
+    (channel,) = node.parts.proxy.connections
     assert channel.transport not in reactor.getReaders()
 
     def take() -> bool:

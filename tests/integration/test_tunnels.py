@@ -138,7 +138,7 @@ def attempt(node: RunningNode, port: int, *, timeout_s: float = 5.0, endpoint_id
     """An agent's attempt to connect."""
     return connect_tunnel(
         reactor,
-        node.parts.make_tunnel_parts(),
+        node.parts.agent_parts(),
         f"http://127.0.0.1:{port}",
         endpoint_id=endpoint_id,
         agent_id="a",

@@ -10,8 +10,8 @@ from zope.interface.verify import verifyObject
 from pico_twisted.core.http1.forwarding import Client, request_to_tunnel
 from pico_twisted.core.http1.head import HeadLimits, Keep, RequestHead, ResponseHead, parse_request_head
 from pico_twisted.net.interfaces import IDownstream
-from pico_twisted.net.routing.routed_request import RoutedRequest
-from tests.doubles.node import NodeParts
+from pico_twisted.net.routing.routed_request import RoutedRequest, RoutingSettings
+from tests.doubles.node import MemoryNode
 from tests.doubles.tunnel import FakeCall, FakeTunnel
 
 OK = b"HTTP/1.1 200 OK\r\n\r\n"
@@ -142,7 +142,7 @@ class Case:
         tunnels: registered before anything happens.
     """
 
-    def __init__(self, parts: NodeParts, *tunnels: FakeTunnel) -> None:
+    def __init__(self, parts: MemoryNode, *tunnels: FakeTunnel) -> None:
         self.parts = parts
         self.tunnels = tunnels
         for tunnel in tunnels:
@@ -151,7 +151,15 @@ class Case:
     def start(self, head: RequestHead, body: bytes = b"", ended: bool = True) -> RoutedRequest:
         """Send a request on its way."""
         self.down = FakeDownstream(head)
-        self.routed = RoutedRequest(self.parts.routing_settings, self.down)
+        node = self.parts.node
+        settings = RoutingSettings(
+            router=node.cluster,
+            sweep=node.sweep,
+            metrics=node.metrics,
+            timeout_s=node.config.proxy.timeout,
+            idle_timeout_s=node.config.proxy.idle_timeout,
+        )
+        self.routed = RoutedRequest(settings, self.down)
         self.routed.start(body, ended)
         return self.routed
 
@@ -171,7 +179,7 @@ class Case:
         return [call for tunnel in self.tunnels for call in tunnel.opened]
 
 
-def register(parts: NodeParts, tunnel: FakeTunnel) -> FakeTunnel:
+def register(parts: MemoryNode, tunnel: FakeTunnel) -> FakeTunnel:
     """Register a tunnel as the upstream port does."""
 
     def gone(closed: Any) -> Any:

@@ -1,7 +1,6 @@
-"""What a daemon prints on a terminal when it is up: one block for a person, instead of log lines.
+"""What an operator is told when a daemon is up: one block on a terminal, or else warnings in the log.
 
-Pure functions from facts to text. They use no colours and no characters beyond ASCII, so that the block can be pasted
-anywhere.
+The blocks use no colours and no characters beyond ASCII, so that they can be pasted anywhere.
 """
 
 from __future__ import annotations
@@ -9,7 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
+from twisted.logger import Logger
+
 from pico_twisted.core.text import host_port
+
+log = Logger()
 
 _LOOPBACK = ("localhost", "127.", "::1")
 
@@ -94,6 +97,22 @@ def agent_banner(
         ]
     lines += ["", "Ctrl-C stops the agent once the requests in progress have finished."]
     return "\n".join(lines) + "\n"
+
+
+def warn_of_exposure(upstream_url: str, gossip_addr: str, gossip_is_guarded: bool) -> None:
+    """Warn of ports that ask nobody who they are. Called once, when the node or the host is up.
+
+    Args:
+        upstream_url: where agents connect.
+        gossip_addr: where nodes do.
+        gossip_is_guarded: by a secret, or because only this machine reaches it.
+    """
+    log.warn("Agents are not authenticated: keep the upstream port off the Internet", upstream=upstream_url)
+    if not gossip_is_guarded:
+        log.warn(
+            "No cluster.secrets: whoever reaches the gossip port can join this cluster and take its requests",
+            gossip=gossip_addr,
+        )
 
 
 def guess_proxy_url(upstream_url: str, port: int = 8000) -> str:

@@ -9,12 +9,13 @@ systemd is told of all that, if it listens.
 from __future__ import annotations
 
 import atexit
+import enum
 import os
 import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic
 
 from twisted.application.service import Service
 from twisted.internet import task
@@ -23,13 +24,12 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
-from pico_twisted.app.process.garbage import spare_what_stays
+from pico_twisted.app.cli.options import C, DaemonOptions
 from pico_twisted.app.process.ports import CannotStart
+from pico_twisted.app.process.reactor import spare_what_stays
 from pico_twisted.app.process.systemd import Notifier, notifier_from
+from pico_twisted.config import ConfigFaults
 from pico_twisted.net.observe.logs import Logging
-
-if TYPE_CHECKING:
-    from pico_twisted.app.cli.options import DaemonOptions
 
 log = Logger()
 
@@ -37,13 +37,21 @@ POLL_S = 0.05
 """How often a drain looks whether it may go on."""
 
 
+class _End(enum.Enum):
+    """How far a daemon is on its way to its end."""
+
+    NOT_YET = enum.auto()
+    DRAINING = enum.auto()
+    CUT = enum.auto()  # nothing is waited for any more
+
+
 def counted(count: int, noun: str) -> str:
     """`1 node`, `3 nodes`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-class Daemon(Service):
-    """A service that owns its process. Subclasses bind, serve, drain, cut and reload.
+class Daemon(Service, Generic[C]):
+    """A service that owns its process. Subclasses bind, serve, drain, cut and take a new configuration.
 
     Args:
         reactor: of the process.
@@ -52,14 +60,12 @@ class Daemon(Service):
         logging: of the process.
     """
 
-    def __init__(self, reactor: Any, options: DaemonOptions[Any], grace_s: float, logging: Logging) -> None:
+    def __init__(self, reactor: Any, options: DaemonOptions[C], grace_s: float, logging: Logging) -> None:
         self.reactor = reactor
         self.logging = logging
-        self.command = options.command
-        self.background = options.background
+        self.options = options
         self.grace_s = grace_s
-        self.stopping = False
-        self._cut = False
+        self._end_stage = _End.NOT_YET
         self._status = 0
         self._notifier = Notifier(reactor, self.ready_state, self.status_line)
         self._old_handlers: dict[int, Any] = {}
@@ -78,8 +84,8 @@ class Daemon(Service):
     def cut(self) -> None:
         """Drop everything that is still open."""
 
-    def reload(self) -> None:
-        """SIGHUP."""
+    def take(self, config: C) -> None:
+        """Take what can change while running from a configuration that was read again."""
 
     def ready_state(self) -> bool:
         """Whether systemd may take the start for done. Asked until it is true, from the reactor."""
@@ -89,6 +95,23 @@ class Daemon(Service):
         """What the daemon does, in one line for people: systemd shows it."""
         return ""
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the daemon is on its way to its end."""
+        return self._end_stage is not _End.NOT_YET
+
+    def reload(self) -> None:
+        """SIGHUP: read the configuration again. One with faults is not taken."""
+        try:
+            config = self.options.reload()
+        except ConfigFaults as error:
+            for fault in error.faults:
+                log.error("The configuration is not reloaded: {fault}", fault=str(fault))
+            return
+        self.logging.set_level(config.log.level, config.log.subsystems)
+        self.take(config)
+        log.info("Configuration reloaded")
+
     def fail(self, message: str) -> None:
         """The daemon cannot go on: say why, stop in order, and end with status 1."""
         if self._status:
@@ -96,7 +119,7 @@ class Daemon(Service):
         self._status = 1
         log.critical("The daemon ends: {reason}", reason=message)
         self._notifier.status(message)
-        print(f"{self.command}: {message}", file=sys.__stderr__)
+        print(f"{self.options.command}: {message}", file=sys.__stderr__)
         # twistd ends with status 0 however its reactor ends, so the status is given when all else is done
         atexit.register(_end, self._status)
         self._end()
@@ -118,12 +141,12 @@ class Daemon(Service):
         except CannotStart as error:
             self.cut()
             self._notifier.status(str(error))
-            if self.background:  # nobody reads stderr any more; twistd tells its caller of an exception
+            if self.options.background:  # nobody reads stderr any more; twistd tells its caller of an exception
                 log.critical("The daemon cannot start: {reason}", reason=str(error))
                 self.logging.flush()
                 sys.excepthook = lambda *details: None  # nor of the stack, which would go to the log line by line
                 raise
-            print(f"{self.command}: {error}", file=sys.__stderr__)
+            print(f"{self.options.command}: {error}", file=sys.__stderr__)
             raise SystemExit(1) from error
         self._catch_signals()
         self.reactor.callWhenRunning(self._catch_signals)
@@ -137,7 +160,8 @@ class Daemon(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        self.stopping = True
+        if self._end_stage is _End.NOT_YET:
+            self._end_stage = _End.DRAINING
         self._notifier.stopping()
         log.info("Stopping: requests in progress have {grace_s} s", grace_s=self.grace_s)
         timer = self.reactor.callLater(self.grace_s, self._cut_now, "the grace period is over")
@@ -157,15 +181,15 @@ class Daemon(Service):
         """Wait for a condition, until everything is cut, or for `within_s`. Returns whether it was reached."""
         end = None if within_s is None else self.reactor.seconds() + within_s
         while not reached():
-            if self._cut or (end is not None and self.reactor.seconds() >= end):
+            if self._end_stage is _End.CUT or (end is not None and self.reactor.seconds() >= end):
                 return False
             await task.deferLater(self.reactor, POLL_S)
         return True
 
     def _cut_now(self, why: str) -> None:
-        if not self._cut:
+        if self._end_stage is not _End.CUT:
             log.warn("Cutting what is left: {reason}", reason=why)
-            self._cut = True
+            self._end_stage = _End.CUT
             self.cut()
 
     def on_terminal(self, banner: Callable[[], str]) -> bool:

@@ -133,7 +133,6 @@ class BoundPort:
 
     def __init__(self, reactor: Any, key: str, address: Address, factory: Any, descriptor: int | None = None) -> None:
         self._reactor = reactor
-        self._all = address.is_all
         try:
             if descriptor is None:
                 self._port = _listen(reactor, address, factory)
@@ -149,23 +148,9 @@ class BoundPort:
         return Address(host=here.host, port=here.port)
 
     @property
-    def open_to_all(self) -> bool:
-        """Bound to every interface."""
-        return self._all
-
-    @property
     def is_loopback(self) -> bool:
         """Only this machine reaches it."""
         return ipaddress.ip_address(plain_ip(self.bound.host)).is_loopback
-
-    def advertised(self, configured: Address | None, towards: Sequence[str] = ()) -> str:
-        """The address under which others reach it: what is configured, else the bound IP, else the host's own.
-
-        Args:
-            configured: by the operator, if at all.
-            towards: hosts from which it is to be reached, names or IPs, when it is bound to every interface.
-        """
-        return advertised(self.bound, configured, towards if self._all else None)
 
     def pause(self) -> None:
         """Accept nobody for now: who connects waits in the queue."""

@@ -8,11 +8,17 @@ a turn of all that is ready the two take turns with hundreds of requests, and co
 Twisted's goes by the wall clock, and stands still when that is set back.
 
 Where there is no epoll, or where the operator chose a reactor (`twistd --reactor`), that one is used.
+
+Python's garbage collector, too, is kept from stopping a daemon for tens of milliseconds. A full collection looks at
+every object, and nearly all of those that a daemon has are modules, classes and functions, which stay. They are frozen:
+no collection looks at them again. The requests that are in progress outlive a young generation of 700 objects, and are
+looked at three times over; so it holds more.
 """
 
 from __future__ import annotations
 
 import errno
+import gc
 import sys
 import time
 from collections.abc import Callable
@@ -24,6 +30,12 @@ log = Logger()
 
 EVENTS_OF_A_TURN: Final = 16
 """Events that are dispatched before what they brought leaves. The kernel has those that wait take their turn."""
+
+YOUNG_OBJECTS: Final = 5000
+"""Objects made, less those freed, until the young ones are looked at: those of some hundred requests."""
+OLDER: Final = (5, 3)
+"""How often the young ones are looked at until those that outlived it are, and these until all are. With Python's own
+figures, of 10 each, thousands of tunnels that are gone would wait five times longer to be found."""
 
 
 def install_reactor() -> None:
@@ -85,3 +97,10 @@ def install_reactor() -> None:
         doIteration = doPoll
 
     installReactor(LeanReactor())
+
+
+def spare_what_stays() -> None:
+    """Freeze what is there now. To be called when a daemon has started."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, *OLDER)

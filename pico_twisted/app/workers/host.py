@@ -23,17 +23,18 @@ import secrets
 import signal
 import socket
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 
 from pico_twisted import __version__
-from pico_twisted.app.cli.banner import node_banner
-from pico_twisted.app.cli.exposure import warn_of_exposure
+from pico_twisted.app.cli.banner import warn_of_exposure
+from pico_twisted.app.cli.options import NodeOptions
+from pico_twisted.app.process.advertised import AdvertisedPorts
 from pico_twisted.app.process.daemon import Daemon, counted
 from pico_twisted.app.process.own_address import is_this_machine
-from pico_twisted.app.process.ports import PAIR_ATTEMPTS, CannotStart, advertised, shared_sockets
+from pico_twisted.app.process.ports import PAIR_ATTEMPTS, CannotStart, shared_sockets
 from pico_twisted.app.workers.cpu_affinity import settle, usable_cores
 from pico_twisted.app.workers.process import LOOK_S, WorkerProcess
 from pico_twisted.app.workers.reuseport_bpf import steer
@@ -43,9 +44,6 @@ from pico_twisted.config import NodeConfig
 from pico_twisted.config.values import Address
 from pico_twisted.net.observe.logs import Logging
 from pico_twisted.net.socket.options import plain_ip
-
-if TYPE_CHECKING:
-    from pico_twisted.app.cli.options import NodeOptions
 
 log = Logger()
 
@@ -59,7 +57,7 @@ MAX_SOCKET_PATH = 100
 RUN = "from twisted.scripts.twistd import run; run()"
 
 
-class Host(Daemon):
+class Host(Daemon[NodeConfig]):
     """The parent.
 
     Args:
@@ -73,7 +71,6 @@ class Host(Daemon):
     def __init__(self, reactor: Any, config: NodeConfig, options: NodeOptions, logging: Logging, count: int) -> None:
         super().__init__(reactor, options, config.grace_period + MARGIN_S, logging)
         self._config = config
-        self._options = options
         self._node_id = config.cluster.node_id or config.cluster.node_id_prefix + secrets.token_hex(4)
         self._count = count
         cores = usable_cores()
@@ -197,9 +194,9 @@ class Host(Daemon):
         advertise = self._config.cluster.gossip.advertise_addr
         worker = Worker(
             node_id=f"{self._node_id}-w{number}",
-            gossip=(bind.host, self._gossip_port + number),
-            advertised=None if advertise is None else (advertise.host, advertise.port + number),
-            seeds=tuple((near, self._gossip_port + at) for at in range(self._count) if at != number),
+            gossip=Address(bind.host, self._gossip_port + number),
+            advertised=None if advertise is None else Address(advertise.host, advertise.port + number),
+            others=tuple(Address(near, self._gossip_port + at) for at in range(self._count) if at != number),
             descriptors={name: FIRST_DESCRIPTOR + at for at, name in enumerate(SHARED)},
             pipe=FIRST_DESCRIPTOR + len(SHARED),
             number=number,
@@ -216,19 +213,19 @@ class Host(Daemon):
         return self.reactor.spawnProcess(
             protocol,
             sys.executable,
-            [sys.executable, "-c", RUN, "-n", "--pidfile=", "pico", *self._options.arguments()],
+            [sys.executable, "-c", RUN, "-n", "--pidfile=", "pico", *self.options.arguments()],
             env=environment,
-            path=self._options.directory,
+            path=self.options.directory,
             childFDs={0: 0, **self._outputs(), **descriptors},
         )
 
     def _outputs(self) -> dict[int, Any]:
         """What a worker has as stdout and stderr: where our own log goes, through us if that is a file of twistd's."""
-        twistd: Any = self._options.parent or {}
+        twistd: Any = self.options.parent or {}
         path = twistd.get("logfile") or ""
         if path == "-":
             return {1: 1, 2: 1}
-        return {1: "r", 2: "r"} if path or self.background else {1: 1, 2: 2}
+        return {1: "r", 2: "r"} if path or self.options.background else {1: 1, 2: 2}
 
     def worker_wrote(self, text: str) -> None:
         """Lines of a worker's log, which has no file of its own."""
@@ -237,7 +234,8 @@ class Host(Daemon):
     # What is said at the start
 
     def _say_up(self) -> None:
-        if self.on_terminal(self._banner):
+        ports = AdvertisedPorts(self._config, self._bound)
+        if self.on_terminal(lambda: ports.banner(self._node_id, self._count)):
             return
         log.info(
             "Node {node_id} is up with {workers} workers",
@@ -245,32 +243,11 @@ class Host(Daemon):
             workers=self._count,
             version=__version__,
             cluster=self._config.cluster.name,
-            **{name: self._url(name) for name in self._bound},
+            **ports.urls,
         )
         loopback = ipaddress.ip_address(plain_ip(self._bound["gossip"].host)).is_loopback
-        warn_of_exposure(self._url("upstream"), self._url("gossip"), bool(self._config.cluster.secrets) or loopback)
-
-    def _banner(self) -> str:
-        return node_banner(
-            __version__,
-            self._node_id,
-            self._url("proxy"),
-            self._url("admin"),
-            self._url("upstream"),
-            workers=self._count,
-            open_to_all=[name for name in SHARED if getattr(self._config, name).bind_addr.is_all],
-        )
-
-    def _url(self, name: str) -> str:
-        """As `Node.url`; of the gossip ports the first address."""
-        cluster = self._config.cluster
-        section: Any = cluster.gossip if name == "gossip" else getattr(self._config, name)
-        bind = cluster.gossip_bind_addr if name == "gossip" else section.bind_addr
-        towards = [address.host for address in cluster.join] if bind.is_all else None
-        address = advertised(self._bound[name], section.advertise_addr, towards)
-        if name == "gossip":
-            return address
-        return f"{'https' if section.tls.enabled else 'http'}://{address}"
+        guarded = bool(self._config.cluster.secrets) or loopback
+        warn_of_exposure(ports.urls["upstream"], ports.urls["gossip"], guarded)
 
     def _is_ours(self, address: Address) -> bool:
         """Whether an address in `cluster.join` is a gossip port of this host."""

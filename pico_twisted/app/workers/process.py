@@ -56,7 +56,10 @@ class Parent(Protocol):
     """What a worker needs of its parent."""
 
     reactor: Any
-    stopping: bool
+
+    @property
+    def stopping(self) -> bool:
+        """Whether all workers end."""
 
     def socket_path(self, number: int) -> str:
         """Where the worker tells how it is."""

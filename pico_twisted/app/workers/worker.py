@@ -32,9 +32,9 @@ class Worker:
 
     Attributes:
         node_id: its ID in the cluster.
-        gossip: host and port on which its gossip port listens.
-        advertised: host and port that gossip tells, if the operator set them.
-        seeds: host and gossip port of each other worker.
+        gossip: where its gossip port listens.
+        advertised: what gossip tells in its place, if the operator set that.
+        others: the gossip port of each other worker.
         descriptors: listening sockets, by the name of the port.
         pipe: ends when the parent ends.
         number: its own, from 0.
@@ -43,9 +43,9 @@ class Worker:
     """
 
     node_id: str
-    gossip: tuple[str, int]
-    advertised: tuple[str, int] | None
-    seeds: tuple[tuple[str, int], ...]
+    gossip: Address
+    advertised: Address | None
+    others: tuple[Address, ...]
     descriptors: Mapping[str, int]
     pipe: int
     number: int
@@ -67,17 +67,8 @@ class Worker:
 
     def configured(self, config: NodeConfig) -> NodeConfig:
         """The host's configuration, as this worker is to understand it."""
-        cluster = config.cluster
-        advertised = None if self.advertised is None else Address(*self.advertised)
-        return attrs.evolve(
-            config,
-            cluster=attrs.evolve(
-                cluster,
-                node_id=self.node_id,
-                join=(*cluster.join, *(Address(*sibling) for sibling in self.seeds)),
-                gossip=attrs.evolve(cluster.gossip, bind_addr=Address(*self.gossip), advertise_addr=advertised),
-            ),
-        )
+        gossip = attrs.evolve(config.cluster.gossip, bind_addr=self.gossip, advertise_addr=self.advertised)
+        return attrs.evolve(config, cluster=attrs.evolve(config.cluster, node_id=self.node_id, gossip=gossip))
 
     def siblings(self) -> Siblings:
         """Whom the admin port asks."""
@@ -150,15 +141,11 @@ def worker_from(environ: MutableMapping[str, str]) -> Worker | None:
     if not text:
         return None
     given = json.loads(text)
-    advertised = given["advertised"]
+    advertised = given.pop("advertised")
     return Worker(
-        node_id=given["node_id"],
-        gossip=tuple(given["gossip"]),
-        advertised=None if advertised is None else tuple(advertised),
-        seeds=tuple((host, port) for host, port in given["seeds"]),
-        descriptors=given["descriptors"],
-        pipe=given["pipe"],
-        number=given["number"],
-        sockets=tuple(given["sockets"]),
-        joins_others=given["joins_others"],
+        gossip=Address(**given.pop("gossip")),
+        advertised=None if advertised is None else Address(**advertised),
+        others=tuple(Address(**one) for one in given.pop("others")),
+        sockets=tuple(given.pop("sockets")),
+        **given,
     )

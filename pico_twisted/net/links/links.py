@@ -27,7 +27,7 @@ from pico_twisted.core.links.handshake import ClientHandshake, LinkIdentity, lin
 from pico_twisted.core.links.proof import NONCE_BYTES
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL
 from pico_twisted.core.rpc.session import SessionV2
-from pico_twisted.net.interfaces import ILinks, IRouter
+from pico_twisted.net.interfaces import ILinks
 from pico_twisted.net.links.failures import DialFailures, explained
 from pico_twisted.net.links.handshake import LinkClientFactory
 from pico_twisted.net.links.link import Link
@@ -57,7 +57,6 @@ class LinkSettings:
         node_id: of this node.
         generation: asked for at each handshake; of this node's start.
         secrets: of the cluster; the first is used, all are accepted. `NodeLinks.set_secrets` changes them.
-        router: an `IRouter` that knows the registrations of this node alone: other nodes' requests are served by it.
         address_of: gives host and port of another node's gossip port, or None when it is not known.
         answer_sync: called with another node's ID and its question for the maps; gives the answer.
         tls: for a cluster whose links use TLS.
@@ -68,12 +67,11 @@ class LinkSettings:
     cluster: str
     node_id: str
     generation: Callable[[], int]
-    secrets: Sequence[bytes] = attrs.field(default=(), repr=False)
-    router: IRouter
+    secrets: Sequence[bytes] = attrs.field(repr=False)
     address_of: Callable[[str], tuple[str, int] | None]
     answer_sync: Callable[[str, bytes], bytes]
-    tls: LinkTls | None = None
-    max_links: int = 2048
+    tls: LinkTls | None
+    max_links: int
     random: Callable[[int], bytes] = os.urandom
 
 
@@ -105,7 +103,6 @@ class NodeLinks:
             identity=self._identity,
             nonce=self._nonce,
             max_links=settings.max_links,
-            router=settings.router,
             answer_sync=settings.answer_sync,
             reactor=reactor,
         )

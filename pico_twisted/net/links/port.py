@@ -39,7 +39,6 @@ class LinkPort(TunnelServerFactory):
         identity: asked for this node's own at each handshake.
         nonce: gives `NONCE_BYTES` new random bytes.
         max_links: connections at once, those in their handshake included.
-        router: an `IRouter` that knows the registrations of this node alone.
         answer_sync: called with another node's ID and its question for the maps; gives the answer.
         reactor: for Autobahn.
 
@@ -60,7 +59,6 @@ class LinkPort(TunnelServerFactory):
         identity: Callable[[], LinkIdentity],
         nonce: Callable[[], bytes],
         max_links: int,
-        router: IRouter,
         answer_sync: Callable[[str, bytes], bytes],
         reactor: IReactorTime,
     ) -> None:
@@ -68,20 +66,27 @@ class LinkPort(TunnelServerFactory):
         self._identity = identity
         self._nonce = nonce
         self._max_links = max_links
-        # The node that took the request from its client holds the timers; it resets the call when it has waited enough.
-        self._settings = RoutingSettings(
-            router=router,
-            sweep=parts.sweep,
-            metrics=parts.metrics,
-            timeout_s=math.inf,
-            idle_timeout_s=math.inf,
-        )
         self._answer_sync = answer_sync
         self.acceptor = self
         self.tunnels: dict[LinkServerProtocol, None] = {}
         self._told: set[LinkServerProtocol] = set()  # those that answered our drain: no call can start on them
         self._drained: Deferred[None] | None = None
         parts.sweep.each(self._look)
+
+    def serve(self, router: IRouter) -> None:
+        """Have requests of other nodes routed. Called once, before any link can be there.
+
+        Args:
+            router: knows the registrations of this node alone.
+        """
+        # The node that took the request from its client holds the timers; it resets the call when it has waited enough.
+        self._settings = RoutingSettings(
+            router=router,
+            sweep=self.parts.sweep,
+            metrics=self.parts.metrics,
+            timeout_s=math.inf,
+            idle_timeout_s=math.inf,
+        )
 
     def buildProtocol(  # type: ignore[override]  # as in the class above
         self, addr: IAddress | None

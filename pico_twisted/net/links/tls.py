@@ -33,25 +33,23 @@ _WRONG_PURPOSE: Final = 26
 
 @implementer(IOpenSSLContextFactory, IOpenSSLServerConnectionCreator, IOpenSSLClientConnectionCreator)
 class LinkTls:
-    """The TLS of a node's links, in both roles. `reload` changes it for the links that come after.
+    """The TLS of a node's links, in both roles. `reload` reads it, for the links that come after.
 
     Args:
         cert_file: PEM, the node's own certificate first, then its chain.
         key_file: PEM, not encrypted.
         ca_file: PEM; whatever is in it is trusted.
-
-    Raises:
-        UnusableCertificateError: one of them cannot be used.
     """
+
+    _context: SSL.Context
 
     def __init__(self, cert_file: str, key_file: str, ca_file: str) -> None:
         self._cert_file = cert_file
         self._key_file = key_file
         self._ca_file = ca_file
-        self._context = self._load()
 
     def reload(self) -> None:
-        """Read all files again. When that fails the old ones stay in use.
+        """Read all files, for the first time or again. When that fails what was read before stays in use.
 
         Raises:
             UnusableCertificateError: one of them cannot be used.

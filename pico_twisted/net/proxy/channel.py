@@ -93,12 +93,12 @@ class ProxyChannel(Protocol):
             return
         host = plain_ip(getattr(transport.getPeer(), "host", ""))
         https = bool(ISSLTransport.providedBy(transport))
-        self.client = Client(host.encode("ascii", "replace"), https, in_networks(settings.trusted_proxies, host))
+        self.client = Client(host.encode("ascii", "replace"), https, in_networks(settings.config.trusted_proxies, host))
         tune(transport, tunnel=False)
         self._write = writer(transport)
         transport.registerProducer(self, True)
         port.connections.add(self)
-        self.deadline = settings.sweep.now + settings.head_timeout_s
+        self.deadline = settings.sweep.now + settings.config.head_timeout
         settings.sweep.add(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -205,12 +205,12 @@ class ProxyChannel(Protocol):
             self._close()
         elif self._requests.head_begun:
             if self._head_deadline is None:
-                self._head_deadline = now + settings.head_timeout_s
+                self._head_deadline = now + settings.config.head_timeout
             self.deadline = self._head_deadline
         elif self.port.draining:
             self.deadline = now + DRAIN_IDLE_S
         elif self._served:
-            self.deadline = now + settings.keepalive_timeout_s
+            self.deadline = now + settings.config.keepalive_timeout
 
     def readConnectionLost(self) -> None:
         """The client's FIN (IHalfCloseableProtocol)."""
@@ -329,7 +329,7 @@ class ProxyChannel(Protocol):
         if self._stage is Stage.CLOSED or self._stage is Stage.LINGERING:
             return
         self._stage = Stage.LINGERING
-        self.deadline = self.port.settings.sweep.now + self.port.settings.keepalive_timeout_s
+        self.deadline = self.port.settings.sweep.now + self.port.settings.config.keepalive_timeout
         self._reading_stopped.clear()
         self.transport.unregisterProducer()
         if self._ends.client_ended:
@@ -341,7 +341,7 @@ class ProxyChannel(Protocol):
     def _close(self) -> None:
         if self._stage is not Stage.CLOSED:
             self._stage = Stage.CLOSED
-            self.deadline = self.port.settings.sweep.now + self.port.settings.keepalive_timeout_s
+            self.deadline = self.port.settings.sweep.now + self.port.settings.config.keepalive_timeout
             self.transport.unregisterProducer()
             self.transport.loseConnection()
 

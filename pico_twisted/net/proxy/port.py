@@ -9,7 +9,7 @@ import attrs
 from twisted.internet.interfaces import IConsumer, IPushProducer, IReactorTime, ITCPTransport
 from twisted.web.resource import IResource
 
-from pico_twisted.config.values import Network
+from pico_twisted.config import ProxyConfig
 from pico_twisted.core.http1.forwarding import Client
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.net.observe.access_log import AccessLog
@@ -22,10 +22,8 @@ class ProxySettings:
     """What the configuration and the process give to the port."""
 
     node_id: str
+    config: ProxyConfig
     head_limits: HeadLimits
-    head_timeout_s: float
-    keepalive_timeout_s: float
-    trusted_proxies: tuple[Network, ...]
     max_connections: int
     sweep: Sweep
     metrics: Metrics

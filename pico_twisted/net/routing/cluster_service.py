@@ -11,7 +11,6 @@ another node goes to registrations of this node only (`LocalRouter`), so it hops
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Collection
 from functools import partial
 
@@ -20,6 +19,7 @@ from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from pico_twisted.config import NodeLimitsConfig
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL
 from pico_twisted.core.routing.registry import Registry
@@ -45,15 +45,14 @@ class ClusterService(Service):
         metrics: where gauges are read from.
         budget: the process's limit on held bytes; measured here.
         head_limits: for the heads of responses.
-        max_calls: pending calls at once.
-        max_calls_per_session: and on one registration.
-        chance: gives numbers from 0 up to 1, to choose among nodes.
+        limits: of the node; its calls and those of each session are held to here.
+        table: the other nodes.
+        links: the ways to them.
+        announce: called with an endpoint and how many registrations it has here, whenever that changed.
 
     Attributes:
         registry: the registrations of this node.
         table: the other nodes.
-        links: the ways to them; None in a node that has none.
-        announce: called with an endpoint and how many registrations it has here, whenever that changed.
         pending: the calls in flight.
         draining: the node is shutting down.
     """
@@ -68,21 +67,22 @@ class ClusterService(Service):
         metrics: Metrics,
         budget: Budget,
         head_limits: HeadLimits,
-        max_calls: int,
-        max_calls_per_session: int,
-        chance: Callable[[], float] = random.random,
+        limits: NodeLimitsConfig,
+        table: ClusterTable,
+        links: ILinks,
+        announce: Callable[[str, int], object],
     ) -> None:
         self.node_id = node_id
-        self.registry: Registry[AgentRoute] = Registry(max_calls_per_session)
-        self.table = ClusterTable(chance)
-        self.links: ILinks | None = None
-        self.announce: Callable[[str, int], object] = lambda endpoint, count: None
+        self.registry: Registry[AgentRoute] = Registry(limits.calls_per_session)
+        self.table = table
         self.draining = False
         self._parts = RouteParts(metrics=metrics, head_limits=head_limits)
         self.pending = self._parts.pending
         self._routes: dict[ITunnel, AgentRoute] = {}
         self._budget = budget
-        self._max_calls = max_calls
+        self._max_calls = limits.calls
+        self._links = links
+        self._announce = announce
         self._held: list[Callable[[], int]] = []
         sweep.each(self._measure)
         metrics.gauge("pico_endpoints", "Endpoints that agents of this node serve.", self._count_endpoints)
@@ -101,7 +101,7 @@ class ClusterService(Service):
         route = self._routes[tunnel] = route_to(tunnel, self._parts)
         replaced = self.registry.add(route)
         if replaced is None:
-            self.announce(tunnel.endpoint, self.registry.count(tunnel.endpoint))
+            self._announce(tunnel.endpoint, self.registry.count(tunnel.endpoint))
         log.info(
             "Endpoint {endpoint} registered by {agent_id}",
             endpoint=tunnel.endpoint,
@@ -118,7 +118,7 @@ class ClusterService(Service):
         """The session is gone."""
         route = self._routes.pop(tunnel, None)
         if route is not None and self.registry.remove(route):
-            self.announce(tunnel.endpoint, self.registry.count(tunnel.endpoint))
+            self._announce(tunnel.endpoint, self.registry.count(tunnel.endpoint))
 
     def tunnels(self) -> list[ITunnel]:
         """The sessions of agents that are routed to."""
@@ -132,15 +132,14 @@ class ClusterService(Service):
             raise refusal(BUSY)
         local = self.registry.take(endpoint, tried)
         route: IRoute | None = local
-        if self.links is not None and not only_here and (local is None or local.draining):
+        if not only_here and (local is None or local.draining):
             route = self._elsewhere(endpoint, ACTIVE, tried) or local or self._elsewhere(endpoint, DRAINING, tried)
         if route is None and self.registry.has_other(endpoint, tried):
             raise refusal(BUSY)  # those that are left have as many calls as one session may
         return route
 
     def _elsewhere(self, endpoint: str, status: str, tried: Collection[IRoute]) -> IRoute | None:
-        links = self.links
-        assert links is not None
+        links = self._links
         node_id = self.table.choose(endpoint, status, [route.node_id for route in tried] if tried else (), links.load)
         return None if node_id is None else NodeRoute(self._parts, links.link(node_id), node_id, self.table)
 
@@ -148,8 +147,7 @@ class ClusterService(Service):
         """Whether there is where to, here or elsewhere."""
         if self.registry.has_other(endpoint, tried):
             return True
-        links = self.links
-        return links is not None and self.table.has_other(endpoint, [route.node_id for route in tried], links.load)
+        return self.table.has_other(endpoint, [route.node_id for route in tried], self._links.load)
 
     # Draining
 

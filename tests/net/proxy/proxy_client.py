@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from tests.doubles.node import NodeParts, pass_time
+from tests.doubles.node import MemoryNode, pass_time
 from tests.doubles.transport import MemoryTransport
 from tests.doubles.tunnel import FakeCall, FakeTunnel
 from tests.net.doubles import register
@@ -26,17 +26,17 @@ class Client:
         self,
         data: bytes = b"",
         *,
-        parts: NodeParts | None = None,
+        parts: MemoryNode | None = None,
         peer: Any = None,
         tunnel: FakeTunnel | None = None,
         **limits: Any,
     ) -> None:
         self.clock = parts.clock if parts is not None else Clock()
-        self.parts = parts or NodeParts(self.clock, **limits)
+        self.parts = parts or MemoryNode(self.clock, **limits)
         if parts is None:
             self.tunnel = register(self.parts, tunnel or FakeTunnel())
         self.transport = MemoryTransport(self.clock, peer)
-        self.channel = self.transport.connect(self.parts.site.buildProtocol(self.transport.getPeer()))
+        self.channel = self.transport.connect(self.parts.proxy.buildProtocol(self.transport.getPeer()))
         if data:
             self.send(data)
 

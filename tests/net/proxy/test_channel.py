@@ -330,7 +330,7 @@ class TestErrors:
 
     def test_busy(self) -> None:
         """503 says when to come again."""
-        client = Client(max_calls=0)
+        client = Client(calls=0)
         client.send(GET)
         status, fields, _ = client.answer()
         assert (status, fields["retry-after"]) == (503, "1")
@@ -367,7 +367,7 @@ class TestErrors:
 
 def test_too_many_connections() -> None:
     """Connections over the limit are dropped at once, and cost nothing."""
-    client = Client(max_connections=2)
+    client = Client(connections=2)
     second, third = Client(parts=client.parts), Client(parts=client.parts)
     third.clock.advance(0)
     assert third.transport.over and not second.transport.over
@@ -375,7 +375,7 @@ def test_too_many_connections() -> None:
     second.transport.receive_fin()
     second.clock.advance(0)
     fourth = Client(parts=client.parts)
-    assert not fourth.transport.over and len(client.parts.site.connections) == 2
+    assert not fourth.transport.over and len(client.parts.proxy.connections) == 2
 
 
 def test_metrics() -> None:
@@ -394,4 +394,4 @@ def test_nothing_is_left() -> None:
     client.pass_time(1)
     client.parts.stop()
     assert client.clock.getDelayedCalls() == []
-    assert not client.parts.site.connections and not client.parts.site.paused
+    assert not client.parts.proxy.connections and not client.parts.proxy.paused

@@ -225,7 +225,7 @@ class TestEnds:
         assert client.call.reset_code == frames.CANCELLED
         (line,) = client.log
         assert (line["status"], line["error"]) == (200 if answered else 499, "client-gone")
-        assert not client.parts.site.connections and not client.parts.cluster.pending
+        assert not client.parts.proxy.connections and not client.parts.cluster.pending
 
     def test_stop(self) -> None:
         """When the service wants no more of a body, the answer is delivered and what still comes is thrown away."""

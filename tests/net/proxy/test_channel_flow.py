@@ -24,11 +24,11 @@ class TestFlow:
             client.respond(bytes(40_000), True)
         consumed = client.call.consumed
         assert consumed < 100_000
-        assert client.parts.site.held_bytes() >= 64 * 1024
+        assert client.parts.proxy.held_bytes() >= 64 * 1024
         client.pass_time(1)
         assert client.parts.budget.held >= 64 * 1024
         client.transport.take()
-        assert client.call.consumed > consumed and client.parts.site.held_bytes() == 0
+        assert client.call.consumed > consumed and client.parts.proxy.held_bytes() == 0
         client.transport.takes = True
         client.respond(b"end")
         assert client.taken().endswith(b"0\r\n\r\n")
@@ -197,7 +197,7 @@ class TestDraining:
         client.respond(OK2 + b"hi")
         client.taken()
         late = Client(parts=client.parts)
-        client.parts.site.drain()
+        client.parts.proxy.drain()
         client.pass_time(DRAIN_IDLE_S - 0.3)
         client.send(GET)
         client.respond(OK2 + b"hi")
@@ -209,7 +209,7 @@ class TestDraining:
     def test_in_progress(self) -> None:
         """A request in progress is finished, and its answer closes the connection."""
         client = Client(GET + GET)
-        client.parts.site.drain()
+        client.parts.proxy.drain()
         client.pass_time(3)
         client.respond(OK + b"some", True)
         assert client.answer()[1]["connection"] == "close"
@@ -222,7 +222,7 @@ class TestDraining:
         """An answer that had begun when draining began ends, and then the connection does."""
         client = Client(GET)
         client.respond(OK + b"some", True)
-        client.parts.site.drain()
+        client.parts.proxy.drain()
         client.respond(b"more")
         assert client.taken().endswith(b"0\r\n\r\n")
         client.pass_time(DRAIN_IDLE_S + 0.3)
@@ -231,15 +231,15 @@ class TestDraining:
     def test_quiet(self) -> None:
         """The node knows when no request came for a while."""
         client = Client(GET)
-        quiet = client.parts.site.quiet_for(1.0, client.clock)
-        assert client.parts.site.serving() == 1
+        quiet = client.parts.proxy.quiet_for(1.0, client.clock)
+        assert client.parts.proxy.serving() == 1
         client.pass_time(2)
         assert not quiet()
         client.respond(OK2 + b"hi")
         client.pass_time(0.9)
         assert not quiet()
         client.pass_time(0.2)
-        assert quiet() and client.parts.site.serving() == 0
+        assert quiet() and client.parts.proxy.serving() == 0
         client.send(GET)
         client.respond(OK2 + b"hi")
         assert not quiet()

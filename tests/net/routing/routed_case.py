@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.task import Clock
 
 from pico_twisted.core.http1.head import HeadLimits, RequestHead, parse_request_head
-from tests.doubles.node import NodeParts
+from tests.doubles.node import MemoryNode
 from tests.doubles.tunnel import FakeCall, FakeTunnel
 from tests.net.doubles import Case
 
@@ -17,7 +17,7 @@ IDLE_S = 8.0
 
 def case(*tunnels: FakeTunnel, **limits: Any) -> Case:
     """A node with these tunnels."""
-    parts = NodeParts(Clock(), timeout_s=TIMEOUT_S, idle_timeout_s=IDLE_S, **limits)
+    parts = MemoryNode(Clock(), timeout=TIMEOUT_S, idle_timeout=IDLE_S, **limits)
     return Case(parts, *tunnels)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -10,19 +12,21 @@ from zope.interface.verify import verifyObject
 
 from pico_twisted.core.gossip.events import KeysChanged, StatusChanged
 from pico_twisted.core.http1.errors import Http1Error
+from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.routing.table import endpoint_key
 from pico_twisted.net.interfaces import CallFailed, ILinks, IPendingCall, IRegistry, IRoute, IRouter, ITunnel
-from pico_twisted.net.routing.cluster_service import LocalRouter
-from tests.doubles.node import NodeParts, pass_time
+from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.routing.cluster_service import ClusterService, LocalRouter
+from tests.doubles.node import MemoryNode, pass_time
 from tests.doubles.tunnel import FakeTunnel
 from tests.net.doubles import FakeDownstream, register, request_head
 from tests.net.routing.test_pending_call import Sink
 
 
 @pytest.fixture
-def parts() -> NodeParts:
+def parts() -> MemoryNode:
     """A node with small limits."""
-    return NodeParts(Clock(), max_calls=3, max_calls_per_session=2, buffered_bytes=1000)
+    return MemoryNode(Clock(), calls=3, calls_per_session=2, buffered_bytes=1000)
 
 
 def call(route: IRoute | None) -> IPendingCall:
@@ -31,13 +35,13 @@ def call(route: IRoute | None) -> IPendingCall:
     return route.open(FakeDownstream(request_head()), b"", False, Sink())
 
 
-def taken(parts: NodeParts, tried: list[IRoute] | None = None) -> str | None:
+def taken(parts: MemoryNode, tried: list[IRoute] | None = None) -> str | None:
     """Who gets the next call for `my-ep`, by its name."""
     route = parts.cluster.take("my-ep", tried or [])
     return None if route is None else route.name
 
 
-def is_busy(parts: NodeParts) -> bool:
+def is_busy(parts: MemoryNode) -> bool:
     """Whether the node takes on no more calls."""
     try:
         parts.cluster.take("my-ep", [])
@@ -47,14 +51,14 @@ def is_busy(parts: NodeParts) -> bool:
     return False
 
 
-def test_interfaces(parts: NodeParts) -> None:
+def test_interfaces(parts: MemoryNode) -> None:
     """The service offers what the data path and the upstream port ask for; the fake tunnel is a tunnel."""
     assert verifyObject(IRouter, parts.cluster)
     assert verifyObject(IRegistry, parts.cluster)
     assert verifyObject(ITunnel, FakeTunnel())
 
 
-def test_registration(parts: NodeParts) -> None:
+def test_registration(parts: MemoryNode) -> None:
     """A session can be chosen from its registration until it is gone, by any case of its endpoint's ID."""
     cluster = parts.cluster
     assert taken(parts) is None and not cluster.tunnels() and not cluster.has_other("my-ep", [])
@@ -66,7 +70,7 @@ def test_registration(parts: NodeParts) -> None:
     cluster.deregister(tunnel)
 
 
-def test_replacement(parts: NodeParts) -> None:
+def test_replacement(parts: MemoryNode) -> None:
     """A registration of the same agent, endpoint and slot closes the one before, whose calls may go elsewhere."""
     old = register(parts, FakeTunnel())
     register(parts, FakeTunnel(slot="1"))
@@ -75,7 +79,7 @@ def test_replacement(parts: NodeParts) -> None:
     assert parts.cluster.registry.counts() == {"my-ep": 2}
 
 
-def test_a_call_on_a_session_that_ends(parts: NodeParts) -> None:
+def test_a_call_on_a_session_that_ends(parts: MemoryNode) -> None:
     """When calls of a session fail, that session cannot be chosen any more."""
     tunnel = register(parts, FakeTunnel())
     chosen: list[object] = []
@@ -90,7 +94,7 @@ def test_a_call_on_a_session_that_ends(parts: NodeParts) -> None:
     assert chosen == [None]
 
 
-def test_limits(parts: NodeParts) -> None:
+def test_limits(parts: MemoryNode) -> None:
     """A session is full at its limit of calls, the node busy at its own, and both are free again when calls end."""
     cluster = parts.cluster
     a = register(parts, FakeTunnel())
@@ -108,7 +112,7 @@ def test_limits(parts: NodeParts) -> None:
     assert len(errors) == 1 and len(cluster.pending) == 1 and not is_busy(parts)
 
 
-def test_memory(parts: NodeParts) -> None:
+def test_memory(parts: MemoryNode) -> None:
     """What the ports hold is summed up in each turn; at the limit the node is busy, until it holds less."""
     held = [900, 0]
     parts.cluster.holds_bytes(lambda: held[0])
@@ -123,7 +127,7 @@ def test_memory(parts: NodeParts) -> None:
     assert parts.budget.held == 100 and not is_busy(parts)
 
 
-def test_draining(parts: NodeParts) -> None:
+def test_draining(parts: MemoryNode) -> None:
     """Draining tells every agent, waits for their answers, and closing the sessions waits until they are gone."""
     waiting: list[Deferred[None]] = []
 
@@ -146,7 +150,7 @@ def test_draining(parts: NodeParts) -> None:
     assert not parts.cluster.registry.counts()
 
 
-def test_draining_nobody(parts: NodeParts) -> None:
+def test_draining_nobody(parts: MemoryNode) -> None:
     """A node without agents has drained at once."""
     told: list[str] = []
     parts.cluster.start_draining().addCallback(lambda _: told.append("drained"))
@@ -154,7 +158,7 @@ def test_draining_nobody(parts: NodeParts) -> None:
     assert told == ["drained", "closed"]
 
 
-def test_gauges(parts: NodeParts) -> None:
+def test_gauges(parts: MemoryNode) -> None:
     """Endpoints, sessions, calls and held bytes are told to Prometheus."""
     register(parts, FakeTunnel())
     register(parts, FakeTunnel(slot="1"))
@@ -191,22 +195,38 @@ class FakeLinks:
 
 
 @pytest.fixture
-def links(parts: NodeParts) -> FakeLinks:
+def links(parts: MemoryNode) -> FakeLinks:
     """The node has ways to others."""
     links = FakeLinks()
     assert verifyObject(ILinks, links)
-    parts.cluster.links = links
+    route_by(parts, links, lambda endpoint, count: None)
     return links
 
 
-def tell(parts: NodeParts, node_id: str, status: str | None, **endpoints: int | None) -> None:
+def route_by(parts: MemoryNode, links: ILinks, announce: Callable[[str, int], object]) -> None:
+    """Give the node a ClusterService that uses these links and announces here."""
+    parts.metrics = Metrics("node")
+    parts.cluster = ClusterService(
+        node_id="n1",
+        sweep=parts.sweep,
+        metrics=parts.metrics,
+        budget=parts.budget,
+        head_limits=HeadLimits(),
+        limits=parts.node.config.limits,
+        table=parts.cluster.table,
+        links=links,
+        announce=announce,
+    )
+
+
+def tell(parts: MemoryNode, node_id: str, status: str | None, **endpoints: int | None) -> None:
     """Gossip tells of another node."""
     parts.cluster.table.status_changed(StatusChanged(node_id, status))
     changes = {endpoint_key(endpoint.replace("_", "-")): count for endpoint, count in endpoints.items()}
     parts.cluster.table.keys_changed(KeysChanged(node_id, changes))
 
 
-def test_order_of_choice(parts: NodeParts, links: FakeLinks) -> None:
+def test_order_of_choice(parts: MemoryNode, links: FakeLinks) -> None:
     """A registration of this node first, then an active node, then what drains: here, and at last elsewhere."""
     cluster = parts.cluster
     local = register(parts, FakeTunnel())
@@ -227,7 +247,7 @@ def test_order_of_choice(parts: NodeParts, links: FakeLinks) -> None:
     assert taken(parts) is None and not cluster.has_other("my-ep", [])
 
 
-def test_a_full_registration(parts: NodeParts, links: FakeLinks) -> None:
+def test_a_full_registration(parts: MemoryNode, links: FakeLinks) -> None:
     """A registration that is full is passed over for another node; where there is none the client may come again."""
     register(parts, FakeTunnel())
     for _ in range(2):
@@ -237,7 +257,7 @@ def test_a_full_registration(parts: NodeParts, links: FakeLinks) -> None:
     assert taken(parts) == "n2"
 
 
-def test_a_question_dials_nobody(parts: NodeParts, links: FakeLinks) -> None:
+def test_a_question_dials_nobody(parts: MemoryNode, links: FakeLinks) -> None:
     """Whether there is another node is asked without a link to it."""
     tell(parts, "n2", "active", my_ep=1)
     assert parts.cluster.has_other("my-ep", []) and not links.links
@@ -245,16 +265,15 @@ def test_a_question_dials_nobody(parts: NodeParts, links: FakeLinks) -> None:
     assert list(links.links) == ["n2"]
 
 
-def test_without_links(parts: NodeParts) -> None:
-    """A node that has no ways to others chooses among its own registrations, draining ones too."""
-    tell(parts, "n2", "active", my_ep=1)
+def test_a_node_alone(parts: MemoryNode) -> None:
+    """A node that knows no other chooses among its own registrations, draining ones too."""
     assert taken(parts) is None
     local = register(parts, FakeTunnel())
     local.draining = True
     assert taken(parts) == "agent-1"
 
 
-def test_a_node_that_cannot_be_called(parts: NodeParts, links: FakeLinks) -> None:
+def test_a_node_that_cannot_be_called(parts: MemoryNode, links: FakeLinks) -> None:
     """A node whose link failed a moment ago is passed over, and so is one that said `not here`."""
     tell(parts, "n2", "active", my_ep=1)
     links.unusable.add("n2")
@@ -266,7 +285,7 @@ def test_a_node_that_cannot_be_called(parts: NodeParts, links: FakeLinks) -> Non
     assert taken(parts) is None
 
 
-def test_an_agent_is_where_it_is_registered(parts: NodeParts) -> None:
+def test_an_agent_is_where_it_is_registered(parts: MemoryNode) -> None:
     """An agent that refuses a request as a node would is not believed."""
     register(parts, FakeTunnel())
     route = parts.cluster.take("my-ep", [])
@@ -274,7 +293,7 @@ def test_an_agent_is_where_it_is_registered(parts: NodeParts) -> None:
     assert taken(parts) == "agent-1"
 
 
-def test_requests_of_other_nodes(parts: NodeParts, links: FakeLinks) -> None:
+def test_requests_of_other_nodes(parts: MemoryNode, links: FakeLinks) -> None:
     """They hop once: only registrations of this node serve them."""
     router = LocalRouter(parts.cluster)
     assert verifyObject(IRouter, router)
@@ -287,7 +306,7 @@ def test_requests_of_other_nodes(parts: NodeParts, links: FakeLinks) -> None:
     assert taken(parts, [route]) == "n2"
 
 
-def test_a_link_may_have_all_calls(parts: NodeParts, links: FakeLinks) -> None:
+def test_a_link_may_have_all_calls(parts: MemoryNode, links: FakeLinks) -> None:
     """The limit of one registration is not that of a link, behind which there may be many."""
     tell(parts, "n2", "active", my_ep=1)
     for _ in range(3):
@@ -296,7 +315,7 @@ def test_a_link_may_have_all_calls(parts: NodeParts, links: FakeLinks) -> None:
     assert is_busy(parts)
 
 
-def test_routing_is_counted(parts: NodeParts, links: FakeLinks) -> None:
+def test_routing_is_counted(parts: MemoryNode, links: FakeLinks) -> None:
     """Where calls go is told to Prometheus."""
     register(parts, FakeTunnel())
     tell(parts, "n2", "active", my_ep=1)
@@ -312,10 +331,10 @@ def test_routing_is_counted(parts: NodeParts, links: FakeLinks) -> None:
         assert f'pico_routed_total{{to="{to}"}} 1.0' in text
 
 
-def test_what_is_announced(parts: NodeParts) -> None:
+def test_what_is_announced(parts: MemoryNode) -> None:
     """Other nodes are told how many registrations an endpoint has, whenever that changes and only then."""
     told: list[tuple[str, int]] = []
-    parts.cluster.announce = lambda endpoint, count: told.append((endpoint, count))
+    route_by(parts, parts.links, lambda endpoint, count: told.append((endpoint, count)))
     first, second = register(parts, FakeTunnel()), register(parts, FakeTunnel(slot="1"))
     again = register(parts, FakeTunnel())
     assert first.over

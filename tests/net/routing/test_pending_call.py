@@ -12,7 +12,7 @@ from pico_twisted.core.http1.head import HeadLimits, ResponseHead
 from pico_twisted.core.rpc import frames
 from pico_twisted.net.interfaces import CallFailed, IResponseSink
 from pico_twisted.net.routing.pending_call import FIRST_FRAME_BYTES, LOST, PendingCall
-from tests.doubles.node import NodeParts
+from tests.doubles.node import MemoryNode
 from tests.doubles.tunnel import FakeCall, FakeTunnel
 from tests.net.doubles import CONTINUE, OK, OK2, SWITCH
 
@@ -45,7 +45,7 @@ class Sink:
 
 
 def call(
-    parts: NodeParts,
+    parts: MemoryNode,
     tunnel: FakeTunnel,
     sink: Sink,
     *,
@@ -62,7 +62,7 @@ class Made:
     """One call, with everything that hears of it."""
 
     def __init__(self, *, more: bool = False, version: int = 2, method: bytes = b"GET", upgrade: bool = False) -> None:
-        self.parts = NodeParts(Clock())
+        self.parts = MemoryNode(Clock())
         self.tunnel = FakeTunnel(version=version)
         self.sink = Sink()
         self.pending = call(self.parts, self.tunnel, self.sink, more=more, method=method, upgrade=upgrade)
@@ -102,7 +102,7 @@ def test_each_frame_is_told() -> None:
 
 def test_a_large_first_piece() -> None:
     """What does not fit into the first frame follows it."""
-    parts, tunnel = NodeParts(Clock()), FakeTunnel()
+    parts, tunnel = MemoryNode(Clock()), FakeTunnel()
     reader = tunnel.dialect.read_response(HeadLimits(), b"PUT", False)
     PendingCall((parts.cluster.pending,), tunnel, reader, Sink(), b"head", bytes(FIRST_FRAME_BYTES), False)
     (made,) = tunnel.opened
@@ -167,7 +167,7 @@ def test_reset_behind_the_head() -> None:
 @pytest.mark.parametrize("takes", [True, False])
 def test_session_ends_before_the_head(takes: bool) -> None:
     """When the session ends, a call is safe to make again only if its first frame had not left."""
-    parts = NodeParts(Clock())
+    parts = MemoryNode(Clock())
     tunnel = FakeTunnel()
     tunnel.takes = takes
     pending = call(parts, tunnel, Sink(), method=b"POST")

@@ -62,7 +62,7 @@ class TestChoice:
 
     def test_too_many_calls(self) -> None:
         """Over the node's limit of calls or memory: 503, and nothing is sent."""
-        here = case(FakeTunnel(), max_calls=0)
+        here = case(FakeTunnel(), calls=0)
         here.start(request_head())
         assert here.down.failure == (503, "too many requests in progress", "busy")
         here = case(FakeTunnel())
@@ -73,7 +73,7 @@ class TestChoice:
     def test_full_sessions(self) -> None:
         """A session at its limit is passed over; when all are, the client may come again: 503."""
         full, free = agents(2)
-        here = case(full, free, max_calls_per_session=1)
+        here = case(full, free, calls_per_session=1)
         here.start(request_head())
         Case(here.parts).start(request_head())
         assert len(full.opened) == len(free.opened) == 1

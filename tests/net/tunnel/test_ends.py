@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from pico_twisted.core.rpc import frames as rpc
 from pico_twisted.core.rpc.frames import DRAIN, HEARTBEAT, HTTP, MORE, NOT_SUPPORTED, RESET, RESPONSE
 from pico_twisted.net.tunnel import CLOSE_TIMEOUT_S, STALL_S
-from tests.doubles.node import NodeParts, pass_time
+from tests.doubles.node import MemoryNode, pass_time
 from tests.doubles.service import Acceptor, Receiver, echo
 from tests.net.tunnel.tunnel_peers import GET, OK, raw
 from tests.net.tunnel.websockets import RawPeer, TunnelPair, frames_in
@@ -145,7 +145,7 @@ class TestClosing:
 
     def test_replaced(self) -> None:
         """A newer session of the same agent and slot closes the older one with 1000."""
-        parts = NodeParts(Clock())
+        parts = MemoryNode(Clock())
         headers = [("x-pico-agent-id", "a"), ("x-pico-slot", "0")]
         old, new = RawPeer(parts, headers=headers), RawPeer(parts, headers=headers)
         assert old.close_code() == 1000 and not new.closed

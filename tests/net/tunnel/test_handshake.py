@@ -19,7 +19,7 @@ from pico_twisted.net.tunnel import (
     HandshakeRefused,
     TunnelClientFactory,
 )
-from tests.doubles.node import NodeParts, pass_time
+from tests.doubles.node import MemoryNode, pass_time
 from tests.doubles.service import Acceptor
 from tests.doubles.transport import MemoryTransport
 from tests.net.tunnel.websockets import KEY, LISTENER, RawPeer, TunnelPair, frames_in
@@ -29,9 +29,9 @@ from tests.peers.websocket import BINARY, frame_bytes, handshake_request
 class TestServerHandshake:
     """Our own handshake in front of Autobahn."""
 
-    def ask(self, data: bytes, *, parts: NodeParts | None = None) -> tuple[int, dict[str, str], Any, RawPeer]:
+    def ask(self, data: bytes, *, parts: MemoryNode | None = None) -> tuple[int, dict[str, str], Any, RawPeer]:
         """Send a head; the answer's status, fields and body, and the peer."""
-        peer = RawPeer(parts or NodeParts(Clock()), shake=False)
+        peer = RawPeer(parts or MemoryNode(Clock()), shake=False)
         peer.send_raw(data)
         head, _, body = peer.transport.clear().partition(b"\r\n\r\n")
         status, *lines = head.decode("ascii").split("\r\n")
@@ -59,7 +59,7 @@ class TestServerHandshake:
             ("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits"),
             ("Origin", "http://elsewhere.example"),
         ]
-        peer = RawPeer(NodeParts(Clock()), headers=headers)
+        peer = RawPeer(MemoryNode(Clock()), headers=headers)
         answer = peer.answer.lower()
         assert b"sec-websocket-protocol: pico.v2\r\n" in answer and b"x-pico-node-id: n1\r\n" in answer
         assert b"extensions" not in answer
@@ -70,13 +70,13 @@ class TestServerHandshake:
 
     def test_version_1(self) -> None:
         """Without an offer, and with unknown offers alone, it is v1; an unnamed agent is told apart by its address."""
-        peer = RawPeer(NodeParts(Clock()), 1)
+        peer = RawPeer(MemoryNode(Clock()), 1)
         assert peer.tunnel.version == 1 and peer.tunnel.agent_id == "v1-192.0.2.7:50007"
         assert b"sec-websocket-protocol" not in peer.answer.lower()
-        peer = RawPeer(NodeParts(Clock()), shake=False)
+        peer = RawPeer(MemoryNode(Clock()), shake=False)
         peer.send_raw(handshake_request(LISTENER, "node", KEY, ["pico.v3", "chat"], ()))
         assert peer.tunnel.version == 1
-        peer = RawPeer(NodeParts(Clock()), shake=False)
+        peer = RawPeer(MemoryNode(Clock()), shake=False)
         peer.send_raw(handshake_request(LISTENER, "node", KEY, ["pico.v3", "pico.v2"], ()))
         assert peer.tunnel.version == 2
 
@@ -87,12 +87,12 @@ class TestServerHandshake:
 
     def test_byte_by_byte(self) -> None:
         """A head may come in any pieces, and frames right behind it are taken."""
-        peer = RawPeer(NodeParts(Clock()), shake=False)
+        peer = RawPeer(MemoryNode(Clock()), shake=False)
         for byte in self.shake() + frame_bytes(BINARY, rpc.encode(HEARTBEAT, 1, 0, b"?"), mask=True):
             peer.send_raw(bytes((byte,)))
         _, _, rest = peer.transport.clear().partition(b"\r\n\r\n")
         assert (BINARY, rpc.encode(HEARTBEAT, 1, RESPONSE, b"?")) in frames_in(rest)
-        peer = RawPeer(NodeParts(Clock()), shake=False)
+        peer = RawPeer(MemoryNode(Clock()), shake=False)
         peer.send_raw(self.shake() + frame_bytes(BINARY, rpc.encode(HEARTBEAT, 1, 0, b"?"), mask=True))
         _, _, rest = peer.transport.clear().partition(b"\r\n\r\n")
         assert (BINARY, rpc.encode(HEARTBEAT, 1, RESPONSE, b"?")) in frames_in(rest)
@@ -164,7 +164,7 @@ class TestServerHandshake:
 
     def test_draining_and_full(self) -> None:
         """A node that shuts down, or has as many sessions as it may, says 503 and when to come again."""
-        parts = NodeParts(Clock(), max_sessions=1)
+        parts = MemoryNode(Clock(), sessions=1)
         first = RawPeer(parts)
         status, fields, body, _ = self.ask(self.shake(), parts=parts)
         assert (status, fields["x-pico-error"], body["error"]) == (503, "n1; busy", "too many sessions")
@@ -172,7 +172,7 @@ class TestServerHandshake:
         first.transport.receive_fin()
         pass_time(parts.clock, CLOSE_TIMEOUT_S + 1)
         assert RawPeer(parts).tunnel.version == 2
-        parts = NodeParts(Clock())
+        parts = MemoryNode(Clock())
         parts.cluster.start_draining()
         status, fields, _, _ = self.ask(self.shake(), parts=parts)
         assert (status, fields["x-pico-error"]) == (503, "n1; draining") and fields["retry-after"]
@@ -180,7 +180,7 @@ class TestServerHandshake:
     @pytest.mark.parametrize("trickle", [False, True])
     def test_timeout(self, trickle: bool) -> None:
         """A handshake has 10 s in all; bytes do not extend it."""
-        peer = RawPeer(NodeParts(Clock()), shake=False)
+        peer = RawPeer(MemoryNode(Clock()), shake=False)
         for number in range(int(HANDSHAKE_TIMEOUT_S) - 1):
             pass_time(peer.parts.clock, 1.0)
             if trickle:
@@ -192,7 +192,7 @@ class TestServerHandshake:
     def test_gone_before_its_end(self) -> None:
         """A peer that leaves within its handshake leaves nothing behind."""
         for data in (b"", b"GET", self.shake()[:-1]):
-            peer = RawPeer(NodeParts(Clock()), shake=False)
+            peer = RawPeer(MemoryNode(Clock()), shake=False)
             peer.send_raw(data)
             peer.transport.receive_fin()
             assert peer.parts.upstream.connections == set()
@@ -205,9 +205,9 @@ class Attempt:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.parts = NodeParts(self.clock)
+        self.parts = MemoryNode(self.clock)
         self.factory = TunnelClientFactory(
-            self.parts.make_tunnel_parts(),
+            self.parts.agent_parts(),
             url=f"ws://node:8002{LISTENER}",
             headers={"x-pico-agent-id": "agent-1", "Authorization": "Bearer secret"},
             acceptor=Acceptor(),

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from pico_twisted.core.rpc.frames import HEARTBEAT, HTTP, MORE, RESPONSE
 from pico_twisted.core.rpc.session_base import HEARTBEAT_S, SILENCE_S
 from pico_twisted.net.tunnel.session_pump import TICK_S
-from tests.doubles.node import NodeParts, pass_time
+from tests.doubles.node import MemoryNode, pass_time
 from tests.doubles.service import Receiver
 from tests.net.tunnel.websockets import RawPeer
 from tests.peers.websocket import CONTINUATION
@@ -22,7 +22,7 @@ SOON_S = 0.2
 
 def resting_peer(version: int = 2, **limits: Any) -> RawPeer:
     """A peer whose tunnel had the time to lie down; it has answered the first heartbeat."""
-    peer = RawPeer(NodeParts(Clock(), **limits), version)
+    peer = RawPeer(MemoryNode(Clock(), **limits), version)
     pass_time(peer.parts.clock, SOON_S)
     ((kind, call_id, _, payload),) = peer.received_rpc()
     assert kind == HEARTBEAT
@@ -30,7 +30,7 @@ def resting_peer(version: int = 2, **limits: Any) -> RawPeer:
     return peer
 
 
-def peers_of(parts: NodeParts, count: int) -> list[RawPeer]:
+def peers_of(parts: MemoryNode, count: int) -> list[RawPeer]:
     """Sessions that do not replace each other."""
     return [
         RawPeer(parts, headers=[("x-pico-agent-id", "agent-1"), ("x-pico-slot", str(slot))]) for slot in range(count)
@@ -53,7 +53,7 @@ class TestMemory:
 
     def test_options_are_shared(self) -> None:
         """Two tunnels of a port have one set of options, which are those of the port's factory."""
-        parts = NodeParts(Clock())
+        parts = MemoryNode(Clock())
         one, other = (peer.tunnel for peer in peers_of(parts, 2))
         assert type(one) is type(other) and "autoPingInterval" not in vars(one)
         assert one.perMessageCompressionAccept([]) is None
@@ -61,7 +61,7 @@ class TestMemory:
 
     def test_no_state_is_shared(self) -> None:
         """What happens to one tunnel is not seen at another."""
-        one, other = peers_of(NodeParts(Clock()), 2)
+        one, other = peers_of(MemoryNode(Clock()), 2)
         one.send_ws(0x1, b"text")
         assert one.close_code() == 1002
         assert one.tunnel.failedByMe and not other.tunnel.failedByMe
@@ -136,7 +136,7 @@ class TestHerd:
 
     def test_heartbeats_part(self) -> None:
         """The second heartbeats of tunnels that began together are spread, and so are all that follow."""
-        parts = NodeParts(Clock())
+        parts = MemoryNode(Clock())
         chances = iter([0.0, 0.25, 0.5, 0.75])
         parts.upstream.chance = lambda: next(chances)
         peers = peers_of(parts, 4)

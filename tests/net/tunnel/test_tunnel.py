@@ -160,7 +160,7 @@ class TestCalls:
     def test_gathered_output(self) -> None:
         """With an `EndOfTurn` the frames of a turn leave with one write, and none is forgotten at a close."""
         pair = TunnelPair()
-        gathering = pair.parts.make_tunnel_parts()
+        gathering = pair.parts.agent_parts()
         object.__setattr__(gathering, "end_of_turn", EndOfTurn(pair.clock))
         pair.node.parts = gathering
         receivers = [Receiver().open(pair.node, HTTP, GET) for _ in range(10)]

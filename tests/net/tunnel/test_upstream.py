@@ -14,7 +14,7 @@ from pico_twisted.core.http1.head import HeadLimits, RequestHead, parse_request_
 from pico_twisted.core.rpc.frames import DRAIN, HEARTBEAT, HTTP, RESPONSE
 from pico_twisted.net.interfaces import ICallAcceptor
 from pico_twisted.net.tunnel import Admission, Refusal
-from tests.doubles.node import NodeParts
+from tests.doubles.node import MemoryNode
 from tests.doubles.service import Receiver
 from tests.net.tunnel.websockets import RawPeer, TunnelPair
 
@@ -28,17 +28,17 @@ def head(path: bytes, *fields: bytes) -> RequestHead:
 
 
 @pytest.fixture
-def parts() -> NodeParts:
+def parts() -> MemoryNode:
     """A node."""
-    return NodeParts(Clock())
+    return MemoryNode(Clock())
 
 
-def test_interface(parts: NodeParts) -> None:
+def test_interface(parts: MemoryNode) -> None:
     """The port itself is told of what agents do beside answering."""
     assert verifyObject(ICallAcceptor, parts.upstream)
 
 
-def test_admission(parts: NodeParts) -> None:
+def test_admission(parts: MemoryNode) -> None:
     """What an agent says of itself is taken over: endpoint in lower case, the rest as it is, or empty."""
     answer = parts.upstream.admit(
         head(
@@ -55,13 +55,13 @@ def test_admission(parts: NodeParts) -> None:
 
 @pytest.mark.parametrize("name", [b"X-Pico-Agent-Id", b"X-Pico-Slot", b"X-Pico-Agent-Version"])
 @pytest.mark.parametrize("value", [b"", b"a b", b"a/b", b"<script>", b"a" * 65, b"a,b"])
-def test_odd_names(parts: NodeParts, name: bytes, value: bytes) -> None:
+def test_odd_names(parts: MemoryNode, name: bytes, value: bytes) -> None:
     """What would end up in logs and metrics is a short token, or refused."""
     answer = parts.upstream.admit(head(b"/pico/v1/listener/x", name + b": " + value))
     assert isinstance(answer, Refusal) and answer.status == 400 and answer.code == "bad-request"
 
 
-def test_many_registrations(parts: NodeParts) -> None:
+def test_many_registrations(parts: MemoryNode) -> None:
     """Any number of agents, and of slots of one agent, may serve an endpoint."""
     for agent in ("a", "b"):
         for slot in ("0", "1", "2"):
@@ -70,7 +70,7 @@ def test_many_registrations(parts: NodeParts) -> None:
     assert len(parts.upstream.connections) == 6
 
 
-def test_unnamed_agents(parts: NodeParts) -> None:
+def test_unnamed_agents(parts: MemoryNode) -> None:
     """Agents that do not name themselves do not replace each other, when their addresses differ."""
     peers: list[Any] = []
     for port in (1, 2):
@@ -85,7 +85,7 @@ def test_unnamed_agents(parts: NodeParts) -> None:
     assert not any(peer.transport.over for peer in peers)
 
 
-def test_registered_until_gone(parts: NodeParts) -> None:
+def test_registered_until_gone(parts: MemoryNode) -> None:
     """A registration ends with its session, however that ends."""
     ends = ("fin", "reset", "close", "violation", "abort")
     for how in ends:
@@ -104,7 +104,7 @@ def test_registered_until_gone(parts: NodeParts) -> None:
         assert not parts.cluster.registry.count("my-ep"), how
 
 
-def test_draining_agent(parts: NodeParts) -> None:
+def test_draining_agent(parts: MemoryNode) -> None:
     """An agent that drains gets no call any more: none could start there."""
     peer = RawPeer(parts)
     peer.received()
@@ -138,12 +138,12 @@ def test_held_bytes() -> None:
 # Spreading
 
 
-def know(parts: NodeParts, node_id: str, status: str = "active") -> None:
+def know(parts: MemoryNode, node_id: str, status: str = "active") -> None:
     """Let the node hear of another."""
     parts.cluster.table.status_changed(StatusChanged(node_id=node_id, status=status))
 
 
-def test_elsewhere(parts: NodeParts) -> None:
+def test_elsewhere(parts: MemoryNode) -> None:
     """A session that is here already is sent elsewhere exactly while another node could take it."""
     own = parts.cluster.node_id.encode()
 
@@ -167,7 +167,7 @@ def test_elsewhere(parts: NodeParts) -> None:
         assert code(bad) == (400, "bad-request"), bad
 
 
-def test_the_number_of_nodes(parts: NodeParts) -> None:
+def test_the_number_of_nodes(parts: MemoryNode) -> None:
     """An agent hears how many nodes take agents: in the answer to its handshake, and with every heartbeat."""
     parts.sweep.start()
     assert b"x-pico-nodes: 1\r\n" in RawPeer(parts).answer

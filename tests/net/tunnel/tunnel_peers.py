@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.task import Clock
 
 from pico_twisted.core.rpc.frames import HEARTBEAT
-from tests.doubles.node import NodeParts
+from tests.doubles.node import MemoryNode
 from tests.net.tunnel.websockets import RawPeer
 
 GET = b"GET / HTTP/1.1\r\nHost: a.b\r\n\r\n"
@@ -16,7 +16,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
 def raw(version: int = 2, **kwargs: Any) -> RawPeer:
     """A raw peer of a node of its own, behind the node's first heartbeat."""
-    peer = RawPeer(NodeParts(Clock()), version, **kwargs)
+    peer = RawPeer(MemoryNode(Clock()), version, **kwargs)
     ((kind, *_),) = peer.received_rpc()
     assert kind == HEARTBEAT
     return peer

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from pico_twisted.core.rpc import frames as rpc
 from pico_twisted.net.tunnel import Closed, TunnelClientFactory, TunnelParts
-from tests.doubles.node import NodeParts, pass_time
+from tests.doubles.node import MemoryNode, pass_time
 from tests.doubles.service import Acceptor
 from tests.doubles.transport import MemoryTransport, Wire
 from tests.peers.websocket import BINARY, CLOSE, frame_bytes, handshake_request, masked
@@ -53,7 +53,7 @@ class RawPeer:
         version: 2 offers the subprotocol, 1 does not.
     """
 
-    def __init__(self, parts: NodeParts, version: int = 2, *, shake: bool = True, headers: Any = ()) -> None:
+    def __init__(self, parts: MemoryNode, version: int = 2, *, shake: bool = True, headers: Any = ()) -> None:
         self.parts = parts
         self.transport = MemoryTransport(parts.clock)
         self.tunnel: Any = cast(Any, parts.upstream.buildProtocol(self.transport.getPeer()))
@@ -130,10 +130,10 @@ class TunnelPair:
         **limits: Any,
     ) -> None:
         self.clock = Clock()
-        self.parts = NodeParts(self.clock, **limits)
+        self.parts = MemoryNode(self.clock, **limits)
         self.acceptor = acceptor or Acceptor()
         factory = TunnelClientFactory(
-            agent_parts or self.parts.make_tunnel_parts(),
+            agent_parts or self.parts.agent_parts(),
             url=f"ws://node:8002{LISTENER}",
             headers={"x-pico-agent-id": "agent-1", "x-pico-slot": "0", "x-pico-agent-version": "0.0.1"},
             acceptor=self.acceptor,

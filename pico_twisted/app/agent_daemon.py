@@ -1,0 +1,103 @@
+"""Runs an agent: registers its listeners, serves, and ends in order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.logger import Logger
+
+from pico_twisted import __version__
+from pico_twisted.app.agent import build_agent
+from pico_twisted.app.cli.banner import agent_banner, guess_proxy_url
+from pico_twisted.app.cli.options import AgentOptions
+from pico_twisted.app.process.daemon import Daemon, counted
+from pico_twisted.app.process.ports import BoundPort
+from pico_twisted.config import AgentConfig
+from pico_twisted.net.observe.logs import Logging
+from pico_twisted.net.turn import EndOfTurn, Sweep
+
+log = Logger(namespace="pico_twisted.app.agent")
+
+
+class AgentDaemon(Daemon[AgentConfig]):
+    """A running agent.
+
+    Args:
+        reactor: of the process.
+        config: what it is told.
+        options: where the configuration is read again on SIGHUP.
+        logging: of the process.
+    """
+
+    def __init__(self, reactor: Any, config: AgentConfig, options: AgentOptions, logging: Logging) -> None:
+        super().__init__(reactor, options, config.grace_period, logging)
+        self._config = config
+        self._admin: BoundPort | None = None
+        sweep = Sweep(reactor)
+        sweep.each(lambda _: logging.flush())
+        self.agent = build_agent(config, reactor, sweep=sweep, end_of_turn=EndOfTurn(reactor))
+
+    def bind(self) -> None:
+        """Bind the admin port, if there is one."""
+        address = self._config.admin.bind_addr
+        if address is not None:
+            self._admin = BoundPort(self.reactor, "admin.bind_addr", address, self.agent.admin_site())
+
+    def serve(self) -> None:
+        """Register the listeners."""
+        log.info(
+            "Agent {agent_id} starts",
+            agent_id=self.agent.service.agent_id,
+            version=__version__,
+            listeners=len(self._config.listeners),
+            admin=str(self._admin.bound) if self._admin is not None else "",
+        )
+        self.agent.service.all_registered.addCallback(self._registered)
+        self.agent.service.startService()
+
+    def _registered(self, _: None) -> None:
+        if not self.on_terminal(self._banner):
+            log.info("All listeners are registered", listeners=len(self._config.listeners))
+
+    def _banner(self) -> str:
+        sessions = [
+            (one.url, one.tunnel.node_id, one.tunnel.rtt_s or one.handshake_s / 2)
+            for one in self.agent.service.sessions()
+        ]
+        return agent_banner(
+            __version__,
+            self.agent.service.agent_id,
+            sessions,
+            [(one.endpoint, str(one.addr)) for one in self._config.listeners],
+            guess_proxy_url(sessions[0][0]) if sessions else None,
+        )
+
+    async def drain(self) -> None:
+        """Tell the nodes, serve what is in flight, close."""
+        await self.agent.service.stopService()
+        if self._admin is not None:
+            await self._admin.stop()
+
+    def cut(self) -> None:
+        """Drop every connection."""
+        self.agent.service.abort()
+
+    def take(self, config: AgentConfig) -> None:
+        """Show another token from the next handshake on."""
+        self.agent.service.token = config.connect.token
+
+    def status_line(self) -> str:
+        """How many listeners are registered. An agent is ready without: it goes on trying until its node is there."""
+        if self.stopping:
+            return f"draining, {counted(self.agent.service.calls_in_flight(), 'request')} in progress"
+        listeners = self.agent.service.listeners
+        registered = sum(bool(one.connections.current) for one in listeners)
+        return f"{registered} of {counted(len(listeners), 'listener')} registered"
+
+
+def make_agent_service(options: AgentOptions) -> IService:
+    """The service of an agent, for twistd."""
+    from twisted.internet import reactor
+
+    return AgentDaemon(reactor, options.config, options, options.logging)

@@ -1,0 +1,320 @@
+"""Runs a node: binds its ports, joins the others, serves, and ends in order."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocolFactory
+from twisted.logger import Logger
+
+from pico_twisted import __version__
+from pico_twisted.app.cli.banner import warn_of_exposure
+from pico_twisted.app.cli.options import NodeOptions
+from pico_twisted.app.node import build_node
+from pico_twisted.app.process.advertised import AdvertisedPorts
+from pico_twisted.app.process.daemon import Daemon, counted
+from pico_twisted.app.process.ports import BoundPort, CannotStart, GossipPort
+from pico_twisted.app.workers.cpu_affinity import usable_cores
+from pico_twisted.app.workers.host import Host
+from pico_twisted.app.workers.worker import Worker, worker_from
+from pico_twisted.config import AdminConfig, NodeConfig, ProxyConfig, UpstreamConfig
+from pico_twisted.config.values import duration_text
+from pico_twisted.core.routing.table import ACTIVE, DRAINING
+from pico_twisted.net.admin.node_status import ADMIN_ADDR, ADMIN_SCHEME, PROXY_ADDR, VERSION
+from pico_twisted.net.links.tls import LinkTls
+from pico_twisted.net.observe.logs import Logging
+from pico_twisted.net.tls.server import ServerContext, UnusableCertificateError, server_context, tls_sniffing
+from pico_twisted.net.turn import EndOfTurn, Sweep
+
+log = Logger(namespace="pico_twisted.app.node")
+
+QUIET_S = 0.5
+"""Seconds without a request after which a node that stops no longer listens: clients and load balancers have noticed
+by then."""
+QUIET_SHARE = 0.1
+"""Most of the grace period, as a fraction, that a node spends waiting for `QUIET_S` without a request."""
+CLOSE_S = 2.0
+"""Seconds that sessions get to close in order at the end."""
+FAREWELL_S = 0.5
+"""Seconds that other nodes get to hear that this one leaves; those that did not hear it wait for its silence."""
+SIBLINGS_S = 3.0
+"""Seconds that a worker gets to find another one of its host. If all were started again, none can be found at first."""
+MAX_DATAGRAM_BYTES = 64 * 1024
+"""Largest packet that is read, in bytes: other nodes may have another `max_packet_size`."""
+
+
+class Stage(enum.Enum):
+    """Where in its life a node is."""
+
+    STARTING = "starting"
+    JOINING = "joining"
+    SERVING = "serving"
+    DRAINING = "draining"
+
+
+class NodeDaemon(Daemon[NodeConfig]):
+    """A running node.
+
+    Args:
+        reactor: of the process.
+        config: what it is told; of a worker, what the host is told.
+        options: where the configuration is read again on SIGHUP.
+        logging: of the process.
+        worker: what the parent gave, when this is one of several processes that share the ports.
+    """
+
+    def __init__(
+        self, reactor: Any, config: NodeConfig, options: NodeOptions, logging: Logging, worker: Worker | None = None
+    ) -> None:
+        super().__init__(reactor, options, config.grace_period, logging)
+        self._config = config if worker is None else worker.configured(config)
+        self._worker = worker
+        self._certificates: dict[str, ServerContext | LinkTls] = {}
+        self._ports: dict[str, BoundPort] = {}
+        self._worker_port: IListeningPort | None = None
+        self._join_timer: IDelayedCall | None = None
+        self._stage = Stage.STARTING
+        self._orphan = False
+        sweep = Sweep(reactor)
+        sweep.each(lambda _: logging.flush())
+        self.node = build_node(
+            self._config,
+            reactor,
+            sweep=sweep,
+            end_of_turn=EndOfTurn(reactor),
+            access_log=logging.access_log(config.proxy.access_log, None if worker is None else worker.number),
+            ready=self.ready,
+            siblings=() if worker is None else worker.others,
+        )
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether requests may come, and if not, why."""
+        if self._stage is Stage.SERVING:
+            return True, ""
+        return False, self._stage.value
+
+    # Daemon
+
+    def bind(self) -> None:
+        """Read the certificates, bind all ports."""
+        node, config, worker = self.node, self._config, self._worker
+        if node.link_tls is not None:
+            self._certificates["cluster"] = node.link_tls
+            try:
+                node.link_tls.reload()
+            except UnusableCertificateError as error:
+                raise CannotStart(f"cluster.tls: {error}") from error
+        if worker is not None:
+            path = worker.sockets[worker.number]
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)  # of a process that was killed
+            self._worker_port = self.reactor.listenUNIX(path, node.admin_site())
+        self._bind("proxy", config.proxy, node.proxy)
+        if worker is not None:
+            # Clients wait in its queue, for this process or for the one before: until we know who holds what.
+            self._ports["proxy"].pause()
+        self._bind("upstream", config.upstream, node.upstream)
+        self._bind("admin", config.admin, node.admin_site(None if worker is None else worker.siblings()))
+        self._ports["gossip"] = GossipPort(
+            self.reactor,
+            "cluster.gossip.bind_addr",
+            config.cluster.gossip_bind_addr,
+            node.membership.links.port_factory,
+            node.membership.gossip,
+            MAX_DATAGRAM_BYTES,
+        )
+
+    def _bind(self, name: str, section: ProxyConfig | UpstreamConfig | AdminConfig, factory: IProtocolFactory) -> None:
+        node, tls = self.node, section.tls
+        if tls.enabled:
+            try:
+                context = self._certificates[name] = server_context(tls.cert, tls.key)
+            except UnusableCertificateError as error:
+                raise CannotStart(f"{name}.tls: {error}") from error
+            factory = tls_sniffing(factory, context, node.node_id, timer=node.sweep, clock=self.reactor)
+        descriptor = None if self._worker is None else self._worker.descriptors[name]
+        self._ports[name] = BoundPort(self.reactor, f"{name}.bind_addr", section.bind_addr, factory, descriptor)
+
+    def serve(self) -> None:
+        """Everything is bound: begin, and join the others."""
+        node = self.node
+        node.sweep.start()
+        node.cluster.startService()
+        self._stage = Stage.JOINING
+        addresses = self._advertised().addresses
+        if self._worker is not None:
+            self._worker.watch_parent(self.reactor, self._parent_ended)
+        node.membership.conflict.addCallback(self.fail)
+        node.membership.start(
+            addresses["gossip"],
+            {
+                PROXY_ADDR: addresses["proxy"],
+                ADMIN_ADDR: addresses["admin"],
+                ADMIN_SCHEME: "https" if self._config.admin.tls.enabled else "http",
+                VERSION: __version__,
+            },
+        )
+        self._join_timer = self.reactor.callLater(self._join_timeout_s(), self._join_failed)
+        node.membership.gossip.joined.addCallback(self._met)
+
+    def _join_timeout_s(self) -> float:
+        """A worker that only has to find the others of its host does not wait for one that cannot start."""
+        timeout_s = self._config.cluster.join_timeout
+        return timeout_s if self._worker is None or self._worker.joins_others else min(timeout_s, SIBLINGS_S)
+
+    def _met(self, _: None) -> None:
+        """We know what the nodes that we met know."""
+        if self._worker is None or not self._worker.joins_others:
+            self._joined()
+        else:
+            Deferred.fromCoroutine(self._meet_others(self._worker))
+
+    async def _meet_others(self, worker: Worker) -> None:
+        def met() -> bool:
+            return self.node.membership.core.joined and not all(map(worker.is_beside, self.node.cluster.table.nodes))
+
+        await self.until(lambda: met() or self._stage is not Stage.JOINING)
+        self._joined()
+
+    def _joined(self) -> None:
+        self._stop_joining()
+        if self._stage is not Stage.JOINING:
+            return
+        self._stage = Stage.SERVING
+        if self._worker is not None:
+            self._ports["proxy"].resume()
+        ports = self._advertised()
+        # of a host with workers the parent prints one for all
+        if self.on_terminal(lambda: ports.banner(self.node.node_id) if self._worker is None else ""):
+            return
+        log.info(
+            "Node {node_id} is up",
+            node_id=self.node.node_id,
+            version=__version__,
+            cluster=self._config.cluster.name,
+            nodes=1 + len(self.node.cluster.table.nodes),
+            **ports.urls,
+        )
+        if self._worker is None:
+            guarded = bool(self._config.cluster.secrets) or self._ports["gossip"].is_loopback
+            warn_of_exposure(ports.urls["upstream"], ports.urls["gossip"], guarded)
+
+    def _advertised(self) -> AdvertisedPorts:
+        return AdvertisedPorts(self._config, {name: port.bound for name, port in self._ports.items()})
+
+    def _stop_joining(self) -> None:
+        if self._join_timer is not None and self._join_timer.active():
+            self._join_timer.cancel()
+
+    def _join_failed(self) -> None:
+        if self._stage is not Stage.JOINING:
+            return
+        config = self._config.cluster
+        if self._worker is not None and not self._worker.joins_others:
+            log.warn("No node was found: serving alone, and trying on")
+            self._joined()
+            return
+        nodes = ", ".join(map(str, config.join))
+        if config.abort_if_join_fails:
+            self.fail(
+                f"could not join within {duration_text(config.join_timeout)}: no node of cluster {config.name} answers "
+                f"at {nodes} (cluster.join). Do they run, with the same cluster.name and cluster.secrets, and is the "
+                "gossip port open between the nodes, for UDP and for TCP?"
+            )
+        else:
+            log.warn("Could not join: serving alone, and trying on", join=nodes)
+            self._joined()
+
+    async def drain(self) -> None:
+        """Say it, wait for what is in progress, close, leave."""
+        self._stage = Stage.DRAINING
+        node = self.node
+        proxy, cluster, gossip, links = node.proxy, node.cluster, node.membership.gossip, node.membership.links
+        node.membership.say_draining()
+        proxy.drain()
+        cluster.start_draining()
+        await self.until(proxy.quiet_for(QUIET_S, self.reactor), within_s=self.grace_s * QUIET_SHARE)
+        await self._ports["proxy"].stop()
+        await self.until(lambda: not proxy.connections and not cluster.pending)
+        drained = links.drain()
+        await self.until(lambda: drained.called)
+        await self._ports["upstream"].stop()
+        cluster.close_sessions()
+        await self.until(lambda: not node.upstream.connections, within_s=CLOSE_S)
+        gossip.leave()
+        await self.until(lambda: gossip.told, within_s=FAREWELL_S)
+        await self._ports["admin"].stop()
+        gossip.stop()
+        links.stop()
+        await self._ports["gossip"].stop()
+        node.sweep.stop()
+        if self._worker_port is not None:
+            await maybeDeferred(self._worker_port.stopListening)
+        if self._worker is not None and self._orphan:
+            self._worker.clean_up()
+
+    def cut(self) -> None:
+        """Drop every connection."""
+        self._stage = Stage.DRAINING
+        self._stop_joining()
+        for channel in list(self.node.proxy.connections):
+            channel.shut()
+        for tunnel in list(self.node.upstream.connections):
+            tunnel.transport.abortConnection()
+        if "gossip" in self._ports:
+            self.node.membership.abort()
+
+    def take(self, config: NodeConfig) -> None:
+        """Read the certificates again, too."""
+        for name, certificate in self._certificates.items():
+            try:
+                certificate.reload()
+            except UnusableCertificateError as error:
+                log.error("The certificate of {port} is not reloaded: {reason}", port=name, reason=str(error))
+        self.node.access_log.enabled = config.proxy.access_log
+        self.node.membership.set_secrets(config.cluster.secrets)
+
+    def _parent_ended(self) -> None:
+        """Nobody looks after us, nor removes what the parent made."""
+        self._orphan = True
+        self._end()
+
+    def _end(self) -> None:
+        """A worker hears a signal to its whole group from the sender and from its parent. Only the parent cuts it."""
+        if self._worker is None or not self.stopping:
+            super()._end()
+
+    def ready_state(self) -> bool:
+        """As `/ready` says."""
+        return self.ready()[0]
+
+    def status_line(self) -> str:
+        """How many nodes the cluster has, and how much of it is registered here."""
+        if self.stopping:
+            return f"draining, {counted(self.node.proxy.serving(), 'request')} in progress"
+        ready, reason = self.ready()
+        if not ready:
+            return reason
+        reachable = sum(row.status in (ACTIVE, DRAINING) for row in self.node.status.nodes())
+        local = self.node.cluster.registry.counts()
+        upstreams = counted(sum(local.values()), "upstream")
+        return f"{counted(reachable, 'node')}; here {counted(len(local), 'endpoint')}, {upstreams}"
+
+
+def make_node_service(options: NodeOptions) -> IService:
+    """The service of a node, for twistd."""
+    from twisted.internet import reactor
+
+    worker = worker_from(os.environ)
+    if worker is not None:
+        options.logging.observer = worker.speaking(options.logging.observer)
+        return NodeDaemon(reactor, options.config, options, options.logging, worker)
+    count = options.config.cluster.workers or len(usable_cores())
+    if count > 1:
+        return Host(reactor, options.config, options, options.logging, count)
+    return NodeDaemon(reactor, options.config, options, options.logging)

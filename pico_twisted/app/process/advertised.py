@@ -1,0 +1,57 @@
+"""Under which addresses and URLs others reach the ports of a node, or those that several workers of a host share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pico_twisted import __version__
+from pico_twisted.app.cli.banner import node_banner
+from pico_twisted.app.process.ports import advertised
+from pico_twisted.config import Address, AdminConfig, NodeConfig, ProxyConfig, UpstreamConfig
+
+GOSSIP = "gossip"
+
+
+class AdvertisedPorts:
+    """What is told of the ports that are bound.
+
+    Args:
+        config: of the node.
+        bound: where each port listens, by its name: `proxy`, `upstream`, `admin` and `gossip`.
+    """
+
+    def __init__(self, config: NodeConfig, bound: Mapping[str, Address]) -> None:
+        cluster = config.cluster
+        towards = [address.host for address in cluster.join]
+        sections: dict[str, ProxyConfig | UpstreamConfig | AdminConfig] = {
+            "proxy": config.proxy,
+            "upstream": config.upstream,
+            "admin": config.admin,
+        }
+        binds = {name: section.bind_addr for name, section in sections.items()}
+        configured = {name: section.advertise_addr for name, section in sections.items()}
+        binds[GOSSIP], configured[GOSSIP] = cluster.gossip_bind_addr, cluster.gossip.advertise_addr
+        self._open = [name for name in sections if binds[name].is_all]
+        self.addresses = {
+            name: advertised(bound[name], configured[name], towards if binds[name].is_all else None) for name in bound
+        }
+        """The address of each port, as text, by its name."""
+        schemes = {name: "https" if section.tls.enabled else "http" for name, section in sections.items()}
+        self.urls = {
+            name: f"{schemes[name]}://{address}" if name in schemes else address
+            for name, address in self.addresses.items()
+        }
+        """The URL of each port, by its name; of the gossip port the address."""
+
+    def banner(self, node_id: str, workers: int = 1) -> str:
+        """The block for a terminal, once a node, or all workers of a host, serve."""
+        urls = self.urls
+        return node_banner(
+            __version__,
+            node_id,
+            urls["proxy"],
+            urls["admin"],
+            urls["upstream"],
+            workers=workers,
+            open_to_all=self._open,
+        )
