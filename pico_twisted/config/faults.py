@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import attrs
 
@@ -49,6 +49,20 @@ class Unfit(ValueError):
         self.found = found
         self.expected = expected
         super().__init__(f"found {found}, expected {expected}")
+
+
+class Misfits(ValueError):
+    """Some items of a list do not fit.
+
+    Attributes:
+        items: the index of each, and what is wrong with it.
+        rest: the values of the others; None when they are too few.
+    """
+
+    def __init__(self, items: Sequence[tuple[int, Unfit]], rest: tuple[object, ...] | None) -> None:
+        self.items = items
+        self.rest = rest
+        super().__init__("; ".join(f"item {index}: {misfit}" for index, misfit in items))
 
 
 def shown(raw: object, most: int = MAX_SHOWN) -> str:

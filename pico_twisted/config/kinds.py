@@ -7,12 +7,11 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import attrs
-from cattrs import IterableValidationError, IterableValidationNote
 
 from pico_twisted.core.text import ENDPOINT_ID_PATTERN, NAME_PATTERN
 
 from . import values
-from .faults import Unfit, shown
+from .faults import Misfits, Unfit, shown
 
 T = TypeVar("T")
 
@@ -110,7 +109,7 @@ class Many(Generic[T]):
 
         Raises:
             Unfit: it is no list, or has too few items.
-            IterableValidationError: some items do not fit.
+            Misfits: some items do not fit.
         """
         items = split_commas(raw) if isinstance(raw, str) else raw
         if not isinstance(items, list | tuple):
@@ -118,15 +117,14 @@ class Many(Generic[T]):
         if len(items) < self.at_least:
             raise Unfit("an empty list", f"at least {self.at_least}, each {self.item.expected}")
         parsed: list[T | None] = []
-        misfits: list[Exception] = []
+        misfits: list[tuple[int, Unfit]] = []
         for index, item in enumerate(items):
             try:
                 parsed.append(self.item.parse(item))
             except Unfit as misfit:
-                misfit.add_note(IterableValidationNote(f"item {index}", index, str))
-                misfits.append(misfit)
+                misfits.append((index, misfit))
         if misfits:
-            raise IterableValidationError("list", misfits, tuple)
+            raise Misfits(misfits, tuple(parsed) if len(parsed) >= self.at_least else None)
         return tuple(parsed)
 
     def check(self, value: Any) -> None:

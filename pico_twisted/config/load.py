@@ -100,16 +100,16 @@ class _Load(Generic[C]):
         data = self._read_file(environ)
         self._apply_overrides(data)
         self._anchor_file_names(data)
-        structured = structure(data, self.cls)
-        self.faults += structured.faults
-        if structured.value is not None and self.readable:
+        config, faults = structure(data, self.cls)
+        self.faults += faults
+        if config is not None and self.readable:
             known = {fault.path for fault in self.faults}
-            for fault, others in check(structured.value):
+            for fault, others in check(config):
                 if not any(_touches(path, at) for path in known for at in (fault.path, *others)):
                     self.faults.append(fault)
-        if self.faults or structured.value is None:
+        if self.faults or config is None:
             raise ConfigFaults(self.placed(self.faults))
-        return structured.value
+        return config
 
     def placed(self, faults: Iterable[Fault]) -> list[Fault]:
         """The faults in the order of the keys, each with the flag or the line that it came from."""
