@@ -28,7 +28,8 @@ from pico_twisted.core.routing.table import ACTIVE, DRAINING
 from pico_twisted.net.admin.node_status import ADMIN_ADDR, ADMIN_SCHEME, PROXY_ADDR, VERSION
 from pico_twisted.net.links.tls import LinkTls
 from pico_twisted.net.observe.logs import Logging
-from pico_twisted.net.tls.server import ServerContext, UnusableCertificateError, server_context, tls_sniffing
+from pico_twisted.net.tls.certificates import UnusableCertificateError
+from pico_twisted.net.tls.server import ServerContext, SniffingFactory
 from pico_twisted.net.turn import EndOfTurn, Sweep
 
 log = Logger(namespace="pico_twisted.app.node")
@@ -133,10 +134,10 @@ class NodeDaemon(Daemon[NodeConfig]):
         node, tls = self.node, section.tls
         if tls.enabled:
             try:
-                context = self._certificates[name] = server_context(tls.cert, tls.key)
+                context = self._certificates[name] = ServerContext(tls.cert, tls.key)
             except UnusableCertificateError as error:
                 raise CannotStart(f"{name}.tls: {error}") from error
-            factory = tls_sniffing(factory, context, node.node_id, timer=node.sweep, clock=self.reactor)
+            factory = SniffingFactory(factory, context, node.node_id, timer=node.sweep, clock=self.reactor)
         descriptor = None if self._worker is None else self._worker.descriptors[name]
         self._ports[name] = BoundPort(self.reactor, f"{name}.bind_addr", section.bind_addr, factory, descriptor)
 

@@ -10,7 +10,8 @@ from zope.interface.verify import verifyObject
 from pico_twisted.core.http1.forwarding import Client, request_to_tunnel
 from pico_twisted.core.http1.head import HeadLimits, Keep, RequestHead, ResponseHead, parse_request_head
 from pico_twisted.net.interfaces import IDownstream
-from pico_twisted.net.routing.routed_request import RoutedRequest, RoutingSettings
+from pico_twisted.net.routing.routed_request import RoutedRequest
+from pico_twisted.net.routing.settings import RoutingSettings
 from tests.doubles.node import MemoryNode
 from tests.doubles.tunnel import FakeCall, FakeTunnel
 
