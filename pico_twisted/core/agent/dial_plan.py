@@ -9,7 +9,7 @@ that is not ours) must not be asked over and over.
 
 What was chosen. Failures are told apart by what they cost the other side:
 
-- *The port is closed* (TCP refuses). Nobody is there to be hurt, and the answer costs the host one packet. For five
+- *The port is closed* (TCP refuses). No node is there to be hurt, and the answer costs the host one packet. For five
   minutes after we last had a session (or after our start: agents are often up before their node) the ceiling stays at
   0.7 s, which leaves 0.3 s for the handshake of a busy machine. The ceiling that other failures have grown is
   lowered to that too, so
@@ -134,11 +134,24 @@ class DialPlan:
         return self._next(0.0, now, None, shun)
 
     def elsewhere(self, url: str, now: float, shun: Collection[str] = ()) -> Dial:
-        """The attempt after one at `url` whose node wants the session to be at another."""
+        """Return the attempt after one whose node wants the session to be at another.
+
+        Args:
+            url: its address.
+            now: monotonic seconds.
+            shun: addresses that come last.
+        """
         return self._next(self._rng.uniform(ELSEWHERE_S / 2, ELSEWHERE_S * 1.5), now, url, shun)
 
     def after_failure(self, url: str, failed: Failed, now: float, shun: Collection[str] = ()) -> Dial:
-        """The attempt after one at `url` that gave no session."""
+        """Return the attempt after one that gave no session.
+
+        Args:
+            url: its address.
+            failed: why it gave none.
+            now: monotonic seconds.
+            shun: addresses that come last.
+        """
         if failed is Failed.TURNED_AWAY:
             self._left_alone_until[url] = now + self._rng.uniform(MAX_S / 2, MAX_S)
         if failed is Failed.SENT_ELSEWHERE:
@@ -152,7 +165,15 @@ class DialPlan:
         return self._next(delay_s, now, url, shun)
 
     def after_session(self, url: str, ended: Ended, lasted_s: float, now: float, shun: Collection[str] = ()) -> Dial:
-        """The attempt after a session at `url`, which lasted so long."""
+        """Return the attempt after a session.
+
+        Args:
+            url: its address.
+            ended: why it needs a successor.
+            lasted_s: how long it took new calls.
+            now: monotonic seconds.
+            shun: addresses that come last.
+        """
         self._hoping_since = now
         self._sent_elsewhere.reset()
         if lasted_s >= STABLE_S:

@@ -1,7 +1,7 @@
 """The life of a connector: a machine of six states that says what to do about the next session.
 
-It knows no socket, no clock and no Deferred. Whoever drives it tells the events, with the time where it matters, and
-does the one thing that each returns. `automat-visualize pico_twisted.core.agent.life` draws it.
+It knows no socket, no clock and no Deferred. Its driver tells the events, with the time where it matters, and does the
+one thing that each returns. `automat-visualize pico_twisted.core.agent.life` draws it.
 
 There are two ways to the next session. Without one that takes new calls, we wait and dial, over and over. With one that
 should be at another node we dial at once and keep what we have: it moves when the new one is there, and stays if none

@@ -64,6 +64,11 @@ class ConnectionOwner(Protocol):
 class ServiceConnection(TwistedProtocol):
     """A connection to the service.
 
+    Args:
+        owner: keeps it.
+        sweep: watches its deadline.
+        limits: of the heads of responses.
+
     Attributes:
         user: who has it; None while it is idle.
         http: reads the service's responses.
@@ -108,7 +113,7 @@ class ServiceConnection(TwistedProtocol):
         if user is not None:
             user.service_data(data)
         elif self._life is _Life.OPEN:
-            self.abort()  # nobody asked for anything
+            self.abort()  # it was not asked for anything
 
     def readConnectionLost(self) -> None:
         if self.user is not None:

@@ -8,20 +8,20 @@ queue cannot hold waits for TCP's seconds.
 
 What was chosen. One line for each address, first come, first served, and two rules about how fast it moves:
 
-- *The port is closed*: one dial finds out as much as a thousand. While nobody gets through, one listener of the line
+- *The port is closed*: one dial finds out as much as a thousand. While no dial gets through, one listener of the line
   tries every `TRY_ONE_S`; the others wait. The one that tried last may try again whenever its back-off says so: a
-  listener that is alone never waits here. If another address may be open, nobody waits for this one: those whose turn
+  listener that is alone never waits here. If another address may be open, none waits for this one: those whose turn
   it is not fail as if they had tried, and their plans lead them on.
 - *It is open*: so many dials at once that handshakes hardly wait for each other. That limit begins with `FIRST_DIALS`,
   grows with each session that was opened about as quickly as the quickest, and shrinks when they take longer: a node
   next door is busy with a few dozen, one beyond an ocean takes hundreds. What was learned is forgotten when all have
   come through: the next burst may meet another node, or another network.
 
-A dial that brought nothing for `HUNG_S` is most likely one to a host that is gone, where it costs nobody anything: it
+A dial that brought nothing for `HUNG_S` is most likely one to a host that is gone, where it costs nothing: it
 does not count any more, until there are `MAX_DIALS`.
 
-What can go wrong. Behind one address may be several nodes, of which one is closed: a port counts as closed only if
-nobody got through in the last `OPEN_S`. A dial that was given up says nothing. A line is left at any time, by
+What can go wrong. Behind one address may be several nodes, and one of them is closed: a port counts as closed only if
+no session was opened in the last `OPEN_S`. A dial that was given up says nothing. A line is left at any time, by
 cancelling.
 
 What was rejected. A longer back-off for those who have company: they would come back later, and still all try. A
@@ -182,22 +182,12 @@ class DialThrottle(Generic[Opened]):
         self._move(port)
         return turn.result
 
-    @property
-    def waiting(self) -> int:
-        """How many are in a line."""
-        return sum(len(port.line) for port in self._ports.values())
-
-    @property
-    def under_way(self) -> int:
-        """How many dials have begun and not ended."""
-        return sum(len(port.under_way) for port in self._ports.values())
-
     def _give_up(self, port: _Port[Opened], turn: _Turn[Opened]) -> None:
         turn.given_up = True
         port.line.pop(turn, None)
         if turn.dialling is not None:
             turn.dialling.cancel()
-        # Not at once: whoever stops us gives up one after the other, and none should begin meanwhile.
+        # Not at once: at a stop all are given up, one after the other, and none should begin meanwhile.
         self._look_in(port, 0.0)
 
     def _look_in(self, port: _Port[Opened], wait_s: float) -> None:
@@ -217,7 +207,7 @@ class DialThrottle(Generic[Opened]):
 
     def _move(self, port: _Port[Opened]) -> None:
         """Let those begin whose turn it is."""
-        if port.busy:  # a dial ended at once, or whoever waited for it came back: the loop below goes on
+        if port.busy:  # a dial ended at once, or its owner came back for another: the loop below goes on
             return
         port.busy = True
         wait_s = math.inf

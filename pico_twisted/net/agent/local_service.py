@@ -175,7 +175,7 @@ class LocalService:
                 connection.abort()
 
     def unreachable(self, failure: Failure) -> None:
-        """No connection could be made, and whoever wanted one still does."""
+        """No connection could be made for a call that still wants one."""
         self._warn(self._reach, "The service cannot be reached: {reason}", connect_failure_text(failure))
 
     def trouble(self, message: str, reason: str) -> None:
@@ -195,7 +195,7 @@ class LocalService:
 
 
 def _has_unasked(sock: socket.socket) -> bool:
-    """Whether bytes came that the reactor has not read: of an idle connection they answer nobody."""
+    """Whether bytes came that the reactor has not read: of an idle connection they answer no request."""
     try:
         return fcntl.ioctl(sock, termios.FIONREAD, _NO_BYTES) != _NO_BYTES
     except OSError:

@@ -79,7 +79,7 @@ class ServedCall:
             self._drop(502)
 
     def _drop(self, status: int) -> None:
-        """Nobody wants the response any more: let the service know."""
+        """The response is not wanted any more: let the service know."""
         if self._stage is not Stage.LINGERING:
             self._status = status
         self._cut()

@@ -61,7 +61,7 @@ class AgentService(Service):
 
     Attributes:
         agent_id: as configured, or made for this process.
-        token: shown at each handshake from now on; set it anew after a reload.
+        token: shown at each handshake from now on; may be set again after a reload.
         listeners: in the order of the configuration.
         all_registered: fires when every listener has a session for the first time.
     """
@@ -109,7 +109,7 @@ class AgentService(Service):
         self._stopping: Deferred[None] | None = None
         self.listeners = tuple(self._listener(index, one) for index, one in enumerate(config.listeners))
         self._turn = 0
-        self._missing = list(self.listeners)  # those of which no session was seen yet
+        self._missing = list(self.listeners)  # those that had no session yet
         self._add_gauges()
         sweep.each(self._measure)
 

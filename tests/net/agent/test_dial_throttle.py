@@ -53,6 +53,7 @@ class Herd:
         self.began_at: dict[str, float] = {}
         self.came: list[str] = []
         self.failed: dict[str, BaseException | None] = {}
+        self._results: list[Deferred[Any]] = []
 
     def join(self, count: int, url: str = A, name: str = "") -> list[Deferred[Any]]:
         """So many want to dial."""
@@ -62,7 +63,13 @@ class Herd:
         """One wants to dial."""
         result = self.throttle.run(url, who, lambda: self._dial(who))
         result.addCallbacks(lambda _: self.came.append(who), lambda failure: self._fail(who, failure))
+        self._results.append(result)
         return result
+
+    @property
+    def waiting(self) -> int:
+        """How many are in a line."""
+        return sum(not result.called for result in self._results) - len(self.dials)
 
     def _dial(self, who: str) -> Deferred[Any]:
         self.began.append(who)
@@ -122,7 +129,7 @@ class TestClosed:
         herd.pass_time(10.0, herd.refuse_all)
         assert 0.9 * 10.0 / TRY_ONE_S <= len(herd.began) - FIRST_DIALS <= 10.0 / TRY_ONE_S
         assert len(herd.failed) == len(herd.began)
-        assert herd.throttle.waiting == 2000 - len(herd.began)
+        assert herd.waiting == 2000 - len(herd.began)
 
     def test_each_tries_in_turn(self) -> None:
         """Those whose dial was refused and who come back stand behind the others."""
@@ -144,7 +151,7 @@ class TestClosed:
         herd.accept()
         assert len(herd.dials) == FIRST_DIALS + 1
         assert herd.serve(0.05, 10.0) <= MAX_DIALS
-        assert herd.throttle.waiting == herd.throttle.under_way == 0
+        assert herd.waiting == len(herd.dials) == 0
         assert herd.came == [f"{A}-{number}" for number in range(500 - len(herd.came), 500)]
         assert len(herd.came) + len(herd.failed) == 500
 
@@ -203,7 +210,7 @@ class TestClosed:
         )
         connector.start()
         herd.clock.advance(0)
-        assert herd.throttle.waiting == 1
+        assert not herd.dials
         herd.pass_time(TRY_ONE_S + STEP_S)
         herd.pass_time(2 * STEP_S)
         herd.dials.pop("0.0").callback(Session())
@@ -250,7 +257,7 @@ class TestElsewhere:
         herd.refuse()
         assert len(herd.failed) == 1 + FAILED_AT_ONCE
         herd.clock.advance(0)
-        assert herd.throttle.waiting == 0
+        assert herd.waiting == 0
         assert len(herd.failed) + len(herd.dials) == 1000
         assert all(isinstance(error, ConnectionRefusedError) for error in herd.failed.values())
         herd.refuse_all()
@@ -259,7 +266,7 @@ class TestElsewhere:
             herd.want(f"late-{number}")
             herd.pass_time(STEP_S, herd.refuse_all)
         assert len(herd.began) - before <= 1.0 / TRY_ONE_S + 1
-        assert herd.throttle.waiting == 0
+        assert herd.waiting == 0
 
     def test_both_are_closed(self) -> None:
         """All wait at one or the other; when one opens, those at the other are sent on."""
@@ -267,7 +274,7 @@ class TestElsewhere:
         herd.join(100, B)
         herd.refuse_all()
         herd.pass_time(STEP_S)
-        assert herd.throttle.waiting == 0
+        assert herd.waiting == 0
         herd.failed.clear()
         herd.want("first")
         herd.refuse("first")
@@ -275,7 +282,7 @@ class TestElsewhere:
         herd.join(40, A)
         herd.join(40, B)
         herd.pass_time(1.0, herd.refuse_all)
-        assert herd.throttle.waiting > 50
+        assert herd.waiting > 50
         herd.failed.clear()
         herd.pass_time(TRY_ONE_S + STEP_S)
         trying = next(who for who in herd.dials if who.startswith(A))
@@ -285,7 +292,7 @@ class TestElsewhere:
         assert len(herd.failed) > 20
         assert sum(who.startswith(B) for who in herd.dials) <= 2
         herd.serve(0.05, 5.0)
-        assert herd.throttle.waiting == herd.throttle.under_way == 0
+        assert herd.waiting == len(herd.dials) == 0
 
     def test_a_host_that_is_gone_does_not_hold_up_another(self) -> None:
         """Dials that hang at one address take nothing from those at the other."""
@@ -336,7 +343,7 @@ class TestOpen:
         wide = len(herd.dials)
         herd.serve(0.6, 6.0)
         assert len(herd.dials) == FIRST_DIALS < wide
-        assert herd.throttle.waiting
+        assert herd.waiting
 
     def test_each_burst_learns_anew(self) -> None:
         """What one burst met says nothing about the next."""
@@ -379,11 +386,12 @@ class TestOpen:
         def raises() -> Deferred[Any]:
             raise RuntimeError("broken")
 
-        failures: list[Failure] = []
+        failures: list[Any] = []
         for number in range(100):
             throttle.run(A, str(number), raises).addErrback(failures.append)
         assert [failure.type for failure in failures] == [RuntimeError] * 100
-        assert throttle.under_way == 0
+        throttle.run(A, "next", lambda: succeed("session")).addCallback(failures.append)
+        assert failures[100:] == ["session"]
 
 
 class TestCancel:
@@ -423,7 +431,7 @@ class TestCancel:
             for result in results:
                 result.cancel()
             assert len(herd.began) == began
-            assert herd.throttle.waiting == herd.throttle.under_way == 0
+            assert herd.waiting == len(herd.dials) == 0
             assert not herd.clock.getDelayedCalls()
 
 
@@ -456,11 +464,11 @@ def test_whatever_happens_everyone_gets_a_turn(urls: tuple[str, ...], events: li
                 herd.refuse()
             elif what == "trouble":
                 herd.refuse(error=HandshakeTimeout("late"))
-        assert herd.throttle.under_way == len(herd.dials) <= len(urls) * MAX_DIALS
+        assert len(herd.dials) <= len(urls) * MAX_DIALS
     for _ in range(10):
         herd.clock.advance(TRY_ONE_S)
         while herd.dials:
             herd.accept()
-    assert herd.throttle.waiting == herd.throttle.under_way == 0
+    assert herd.waiting == len(herd.dials) == 0
     assert len(herd.came) + len(herd.failed) == len(results)
     assert not herd.clock.getDelayedCalls()
