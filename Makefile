@@ -12,13 +12,16 @@ METADATA := setup.cfg setup.py pyproject.toml $(CONSTRAINTS)
 CORES := $(shell nproc)
 PYTEST := $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help check demo test properties lint format config-docs fuzz soak bench cluster-figures simulate netns clean
+.PHONY: help check quick-tests demo test properties lint format config-docs fuzz soak bench cluster-figures simulate netns clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do \
 	  printf '  make %-16s %s\n' "$$name" "$$text"; done
 
-check: lint  ## lint, and all tests that start no process, with few examples: about a minute
+check: $(VENV)/.installed-dev  ## lint, and all tests that start no node, with few examples: about a minute
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint quick-tests
+
+quick-tests: $(VENV)/.installed-test
 	$(PYTEST) -n $(CORES) -m "not processes" --hypothesis-profile=dev tests
 
 test: $(VENV)/.installed-test  ## the whole test suite
