@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from tests.structure.source import imports, modules
 
-STILL_CYCLES = 3
+STILL_CYCLES = 1
 """Circles that are there for the time being. This number only falls."""
 
 MOST_PARTS = 14
