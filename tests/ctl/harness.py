@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import socket
 import ssl
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from unittest import mock
 
 from pico_twisted.ctl.main import run
+from tests.peers.pipe import Ended, Listener, Pipe
 from tools.stage.processes import environment as stage_environment
 
 PROGRAM = [sys.executable, "-c", "from pico_twisted.ctl.main import main; main()"]
@@ -70,7 +69,7 @@ def _in_this_process(arguments: Sequence[str], cwd: Path | None, variables: dict
     return Done(list(arguments), status, *said)
 
 
-Handle = Callable[[socket.socket, bytes], None]
+Handle = Callable[[Pipe, bytes], None]
 """Is given a connection and the head of its request; the connection is closed afterwards."""
 
 
@@ -86,42 +85,23 @@ def serving(handle: Handle, context: ssl.SSLContext | None = None, *, head_ends:
     Yields:
         The server's URL.
     """
-    listening = socket.create_server(("127.0.0.1", 0))
 
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listening.accept()
-            except OSError:
-                return
-            threading.Thread(target=serve_one, args=(connection,), daemon=True).start()
+    def serve(connection: Pipe) -> None:
+        head = b""
+        with contextlib.suppress(Ended, TimeoutError):
+            while head_ends not in head:
+                head += connection.recv(PATIENCE_S)
+            handle(connection, head)
 
-    def serve_one(connection: socket.socket) -> None:
-        with contextlib.suppress(OSError), connection:
-            connection.settimeout(PATIENCE_S)
-            with context.wrap_socket(connection, server_side=True) if context else connection as plain:
-                head = b""
-                while head_ends not in head:
-                    if not (piece := plain.recv(65536)):
-                        return
-                    head += piece
-                handle(plain, head)
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield f"http{'s' if context else ''}://127.0.0.1:{listening.getsockname()[1]}"
-    finally:
-        listening.shutdown(socket.SHUT_RDWR)
-        listening.close()
-        thread.join(PATIENCE_S)
+    with contextlib.closing(Listener(serve, tls=context)) as listener:
+        yield f"http{'s' if context else ''}://127.0.0.1:{listener.port}"
 
 
 def saying(answer: bytes) -> Handle:
     """For `serving`: these bytes, then the end of the connection."""
 
-    def handle(connection: socket.socket, head: bytes) -> None:
-        connection.sendall(answer)
+    def handle(connection: Pipe, head: bytes) -> None:
+        connection.send(answer)
 
     return handle
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.ctl.harness import PATIENCE_S, PROGRAM, Done, environment, http_answer, picoctl, saying, serving
+from tests.peers.pipe import Pipe
 from tests.system.cluster import Cluster, running_cluster
 from tools.stage.certificates import Tls
 from tools.stage.nodes import Node
@@ -177,9 +177,9 @@ def test_interrupt_before_there_is_anything(node: Node) -> None:
     """Ctrl-C while it waits for the cluster is an end without figures."""
     connected: list[bytes] = []
 
-    def hang(connection: socket.socket, head: bytes) -> None:
+    def hang(connection: Pipe, head: bytes) -> None:
         connected.append(head)
-        connection.recv(1)
+        connection.recv()
 
     with serving(hang) as url:
         process = begin("--upstream", url, "--timeout", "10m")

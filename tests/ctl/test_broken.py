@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
-import struct
 import subprocess
 import threading
 from pathlib import Path
@@ -24,6 +22,7 @@ from tests.ctl.harness import (
     saying,
     serving,
 )
+from tests.peers.pipe import Pipe
 from tools.stage.certificates import Authority
 from tools.stage.ports import free_port
 
@@ -86,8 +85,8 @@ def test_broken_answers(answer: bytes, words: str) -> None:
 def test_reset() -> None:
     """A connection that is reset is a connection that was closed."""
 
-    def handle(connection: socket.socket, head: bytes) -> None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    def handle(connection: Pipe, head: bytes) -> None:
+        connection.reset()
 
     with serving(handle) as url:
         assert "closed the connection before the whole answer had come" in refused(url)
@@ -101,10 +100,10 @@ def test_hanging(beginning: bytes, every_s: float) -> None:
     """A server that says nothing more, or a byte now and then, is given up after --timeout."""
     over = threading.Event()
 
-    def handle(connection: socket.socket, head: bytes) -> None:
-        connection.sendall(beginning)
+    def handle(connection: Pipe, head: bytes) -> None:
+        connection.send(beginning)
         while not over.wait(every_s):
-            connection.sendall(b"X")
+            connection.send(b"X")
 
     with serving(handle) as url:
         said = refused(url, "status", "--timeout", "500ms")
@@ -116,10 +115,10 @@ def test_huge(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer without end is given up at a limit."""
     monkeypatch.setattr(client, "MAX_ANSWER_BYTES", 4 << 20)
 
-    def handle(connection: socket.socket, head: bytes) -> None:
-        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n[")
+    def handle(connection: Pipe, head: bytes) -> None:
+        connection.send(b"HTTP/1.1 200 OK\r\n\r\n[")
         while True:
-            connection.sendall(b"1," * 500_000)
+            connection.send(b"1," * 500_000)
 
     with serving(handle) as url, pytest.raises(NoAnswer, match="its answer is longer than 4 MiB"):
         AdminPort(url=url, timeout_s=PATIENCE_S).ask("/status/cluster/nodes")
@@ -151,7 +150,7 @@ def test_interrupt() -> None:
     asked = threading.Event()
     over = threading.Event()
 
-    def handle(connection: socket.socket, head: bytes) -> None:
+    def handle(connection: Pipe, head: bytes) -> None:
         asked.set()
         over.wait(PATIENCE_S)
 
@@ -229,9 +228,9 @@ def test_what_is_asked(prefix: str, line: bytes) -> None:
     """The path goes behind the URL's own; nothing but what is needed is told, and no proxy is asked."""
     heads: list[bytes] = []
 
-    def handle(connection: socket.socket, head: bytes) -> None:
+    def handle(connection: Pipe, head: bytes) -> None:
         heads.append(head)
-        connection.sendall(http_answer(b"{}"))
+        connection.send(http_answer(b"{}"))
 
     with serving(handle) as url:
         done = picoctl("status", "endpoints", "--admin", url + prefix, "--forward", "n 2&x")
