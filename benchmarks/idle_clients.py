@@ -12,6 +12,8 @@ import resource
 import struct
 import sys
 
+from tests.peers.websocket import BINARY, frame_bytes, handshake_request
+
 _HEADER = struct.Struct(">HQH")
 _HEARTBEAT = 1
 _RESPONSE = 0x8000
@@ -61,7 +63,7 @@ class LightAgent(asyncio.Protocol):
             kind, call_id, _ = _HEADER.unpack_from(message)
             if kind == _HEARTBEAT:
                 echo = _HEADER.pack(kind, call_id, _RESPONSE) + message[_HEADER.size :]
-                self._transport.write(bytes((0x82, 0x80 | len(echo))) + b"\0\0\0\0" + echo)
+                self._transport.write(frame_bytes(BINARY, echo, mask=True))
 
     def connection_lost(self, error: Exception | None) -> None:
         """The node must not do that."""
@@ -69,13 +71,9 @@ class LightAgent(asyncio.Protocol):
 
 
 def _request(number: int) -> bytes:
-    key = base64.b64encode(os.urandom(16)).decode()
-    return (
-        f"GET /pico/v1/listener/idle-{number} HTTP/1.1\r\nHost: node:8002\r\nUpgrade: websocket\r\n"
-        f"Connection: Upgrade\r\nPragma: no-cache\r\nCache-Control: no-cache\r\nSec-WebSocket-Key: {key}\r\n"
-        "Sec-WebSocket-Protocol: pico.v2\r\nSec-WebSocket-Version: 13\r\nUser-Agent: pico/0.0.1\r\n"
-        f"x-pico-agent-id: agent-{number}\r\nx-pico-agent-version: 0.0.1\r\nx-pico-slot: 0.0\r\n\r\n"
-    ).encode()
+    fields = [("x-pico-agent-id", f"agent-{number}"), ("x-pico-agent-version", "0.0.1"), ("x-pico-slot", "0.0")]
+    key = base64.b64encode(os.urandom(16))
+    return handshake_request(f"/pico/v1/listener/idle-{number}", "node:8002", key, ["pico.v2"], fields)
 
 
 async def _run(port: int, first: int, count: int) -> None:
