@@ -141,7 +141,7 @@ class ProxyChannel(Protocol):
             while self._stage is Stage.READING:
                 head = self._requests.next_event()
                 if type(head) is not RequestHead:
-                    self._wait()
+                    self._wait(self._requests.head_begun)
                     return
                 self._begin(head)
         except Http1Error as error:
@@ -197,13 +197,13 @@ class ProxyChannel(Protocol):
             request.bytes_in += len(data)
             request.forward.body(data)
 
-    def _wait(self) -> None:
-        """No whole head is here. Say until when one has to be."""
+    def _wait(self, head_begun: bool) -> None:
+        """No whole head is here. Say until when one has to be, or to begin."""
         settings = self.port.settings
         now = settings.sweep.now
         if self._ends.client_ended:
             self._close()
-        elif self._requests.head_begun:
+        elif head_begun:
             if self._head_deadline is None:
                 self._head_deadline = now + settings.config.head_timeout
             self.deadline = self._head_deadline
@@ -303,7 +303,7 @@ class ProxyChannel(Protocol):
         if self._requests.buffered:
             self._read_requests()
         else:
-            self._wait()
+            self._wait(False)
 
     @property
     def serving(self) -> bool:
@@ -359,7 +359,7 @@ class ProxyChannel(Protocol):
     def drain(self) -> None:
         """The node shuts down: an idle connection has a moment left."""
         if self._stage is Stage.READING:
-            self._wait()
+            self._wait(self._requests.head_begun)
 
     # Flow
 
