@@ -167,7 +167,9 @@ class IRoute(Interface):
 
     name: str = Attribute("for the log: the ID of the agent or node")
     node_id: str = Attribute("the ID of the other node; empty when an agent of this node is at the end")
-    replay_bytes: int = Attribute("how much of a body is kept until the response begins, to be sent again elsewhere")
+    max_replay_bytes: int = Attribute(
+        "how much of a body is kept until the response begins, to be sent again elsewhere"
+    )
 
     def open(request: IDownstream, body: bytes, more: bool, sink: IResponseSink) -> IPendingCall:
         """Open an http call.

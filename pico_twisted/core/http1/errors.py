@@ -1,15 +1,17 @@
-"""What is raised when a peer breaks HTTP."""
+"""What is raised when a peer breaks HTTP, or its request can go nowhere."""
 
 from __future__ import annotations
 
 
 class Http1Error(Exception):
-    """A peer broke HTTP. Its connection is to be closed, a client's after it was answered with `status`.
+    """A peer broke HTTP, or a request can go nowhere (`net.routing.refusals`): what is to be answered.
+
+    The connection of a peer that broke HTTP is to be closed, a client's after it was answered.
 
     Attributes:
-        status: for a request 400, 414, 431, 501, 505 or 508; for a response always 502.
+        status: for a request that breaks HTTP 400, 414, 431, 501, 505 or 508; for a response always 502.
         code: the stable code that goes into `x-pico-error`: "bad-request", "uri-too-long", "head-too-large",
-            "not-implemented", "version", "loop" or "bad-response".
+            "not-implemented", "version", "loop" or "bad-response", or one of the refusals.
         message: what is wrong, for humans. It never holds bytes of the peer.
     """
 

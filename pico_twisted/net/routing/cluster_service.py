@@ -127,7 +127,12 @@ class ClusterService(Service):
     # IRouter
 
     def take(self, endpoint: str, tried: Collection[IRoute], *, only_here: bool = False) -> IRoute | None:
-        """Choose a registration of this node, or unless `only_here` another node."""
+        """Choose who gets a request (IRouter).
+
+        Args:
+            endpoint, tried: as of `IRouter.take`.
+            only_here: no other node is asked.
+        """
         if self._budget.full or len(self.pending) >= self._max_calls:
             raise refusal(BUSY)
         local = self.registry.take(endpoint, tried)

@@ -88,8 +88,8 @@ class RoutedRequest:
     __slots__ = (
         "_call",
         "_downstream",
-        "_kept",
-        "_kept_bytes",
+        "_replay",
+        "_replay_bytes",
         "_pausing_request",
         "_queued",
         "_received",
@@ -113,8 +113,8 @@ class RoutedRequest:
         self._call: IPendingCall | None = None
         self._tried: list[IRoute] = []
         # the request
-        self._kept: list[bytes] = []  # of its body, to be sent again
-        self._kept_bytes = 0
+        self._replay: list[bytes] = []  # of its body, to be sent again
+        self._replay_bytes = 0
         self._received = 0  # bytes of its body so far
         self._request_ended = False
         self._pausing_request = False
@@ -127,8 +127,8 @@ class RoutedRequest:
     def start(self, body: bytes, ended: bool) -> None:
         """Begin, with the body bytes that came with the head; `ended` when that is all of the request."""
         if body:
-            self._kept.append(body)
-            self._kept_bytes = self._received = len(body)
+            self._replay.append(body)
+            self._replay_bytes = self._received = len(body)
         self._request_ended = ended and self._downstream.head.upgrade is None
         self._attempt()
         if self._response is not _OVER:
@@ -138,7 +138,7 @@ class RoutedRequest:
         """A piece of the request's body, or of the upgraded protocol."""
         if self._response is _OVER:
             return
-        if self._kept_bytes == self._received and self._response is _AWAITED:
+        if self._replay_bytes == self._received and self._response is _AWAITED:
             self._keep(data)
         self._received += len(data)
         call = self._call
@@ -151,12 +151,12 @@ class RoutedRequest:
 
     def _keep(self, data: bytes) -> None:
         """Keep what may have to be sent again: all of the body so far, or nothing."""
-        if self._received + len(data) <= self._tried[-1].replay_bytes:
-            self._kept.append(data)
-            self._kept_bytes += len(data)
+        if self._received + len(data) <= self._tried[-1].max_replay_bytes:
+            self._replay.append(data)
+            self._replay_bytes += len(data)
         else:
-            self._kept = []
-            self._kept_bytes = 0
+            self._replay = []
+            self._replay_bytes = 0
 
     def body_ended(self) -> None:
         """The request is complete, or the client closed its direction of the upgraded protocol."""
@@ -201,7 +201,7 @@ class RoutedRequest:
             self._tried.append(route)
             self.upstream = route.name
             self.error = ""
-            body = b"".join(self._kept) if self._kept else b""
+            body = b"".join(self._replay) if self._replay else b""
             call = self._call = route.open(downstream, body, not self._request_ended, self)
         except Http1Error as error:
             self._refuse(error)
@@ -215,7 +215,7 @@ class RoutedRequest:
 
     def _can_retry(self, *, safe: bool) -> bool:
         """Whether making the request again does no harm, and there is where to."""
-        if self._response is not _AWAITED or self._kept_bytes < self._received or len(self._tried) > MAX_RETRIES:
+        if self._response is not _AWAITED or self._replay_bytes < self._received or len(self._tried) > MAX_RETRIES:
             return False
         downstream = self._downstream
         if not safe and downstream.head.method not in IDEMPOTENT:
@@ -244,7 +244,7 @@ class RoutedRequest:
             agent_error = head.by_name.get(b"x-pico-error")
             if agent_error is not None and self._took_agent_error(head, agent_error):
                 return
-            self._kept = []
+            self._replay = []
             if head.status == 101:
                 self._response = _UPGRADED
                 self.deadline = NEVER
@@ -302,7 +302,7 @@ class RoutedRequest:
         """A 1xx head: the wait begins anew. A service was reached, so the request is not made again."""
         self._response = _Response.INTERIM
         self.reached = True
-        self._kept = []
+        self._replay = []
         self._downstream.interim(head)
         self._progress()
 
@@ -388,6 +388,6 @@ class RoutedRequest:
         if self._response is not _OVER:
             self._response = _OVER
             self._settings.sweep.discard(self)
-            self._kept = []
+            self._replay = []
             self._call = None
             self._downstream.done()

@@ -6,6 +6,8 @@ version 1 is in `net.routing.v1`.
 
 from __future__ import annotations
 
+from typing import Final
+
 import attrs
 from zope.interface import implementer
 
@@ -17,7 +19,7 @@ from pico_twisted.net.interfaces import ICallee, IDownstream, IPendingCall, IRes
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.routing.pending_call import PendingCall
 
-REPLAY_BYTES = 64 * 1024
+MAX_REPLAY_BYTES: Final = 64 * 1024
 """How many bytes of a body are kept until the response begins, so that the request can be made again."""
 
 
@@ -59,7 +61,7 @@ class AgentRoute:
         self.agent_id = self.name = tunnel.agent_id
         self.slot = tunnel.slot
         self.calls: set[IPendingCall] = set()
-        self.replay_bytes = REPLAY_BYTES
+        self.max_replay_bytes = MAX_REPLAY_BYTES
         self._parts = parts
         self.rows = (parts.pending, self.calls)
 
@@ -69,7 +71,7 @@ class AgentRoute:
         return self.tunnel.draining
 
     def open(self, request: IDownstream, body: bytes, more: bool, sink: IResponseSink) -> IPendingCall:
-        """Call the agent."""
+        """Call the agent (IRoute)."""
         parts = self._parts
         head = request.head
         reader: ResponseReader
@@ -96,17 +98,17 @@ class NodeRoute:
         table: where it stands.
     """
 
-    __slots__ = ("_link", "_parts", "_table", "name", "node_id", "replay_bytes")
+    __slots__ = ("_link", "_parts", "_table", "name", "node_id", "max_replay_bytes")
 
     def __init__(self, parts: RouteParts, link: ICallee, node_id: str, table: ClusterTable) -> None:
         self._parts = parts
         self._link = link
         self._table = table
         self.name = self.node_id = node_id
-        self.replay_bytes = REPLAY_BYTES
+        self.max_replay_bytes = MAX_REPLAY_BYTES
 
     def open(self, request: IDownstream, body: bytes, more: bool, sink: IResponseSink) -> IPendingCall:
-        """Call the node, which chooses an agent of its own."""
+        """Call the node, which chooses an agent of its own (IRoute)."""
         parts = self._parts
         head = request.head
         node = self._table.nodes.get(self.node_id)

@@ -34,7 +34,7 @@ class V1Route(AgentRoute):
 
     def __init__(self, parts: RouteParts, tunnel: ITunnel, body_bytes: int) -> None:
         super().__init__(parts, tunnel)
-        self.replay_bytes = body_bytes
+        self.max_replay_bytes = body_bytes
 
     def open(self, request: IDownstream, body: bytes, more: bool, sink: IResponseSink) -> IPendingCall:
         """Call the agent once the body is whole.
@@ -52,7 +52,7 @@ class V1Route(AgentRoute):
 
     def check_size(self, body_bytes: int) -> None:
         """Refuse a body that is too large."""
-        if body_bytes > self.replay_bytes:
+        if body_bytes > self.max_replay_bytes:
             raise refusal(BODY_TOO_LARGE)
 
     def call(self, request: IDownstream, body: bytes, length: int | Keep | None, sink: IResponseSink) -> PendingCall:

@@ -11,7 +11,7 @@ from pico_twisted.core.rpc import frames
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.interfaces import IRoute
 from pico_twisted.net.routing.routed_request import HOP_MARGIN_S, MAX_RETRIES
-from pico_twisted.net.routing.routes import REPLAY_BYTES
+from pico_twisted.net.routing.routes import MAX_REPLAY_BYTES
 from tests.doubles.node import pass_time
 from tests.doubles.tunnel import FakeTunnel
 from tests.net.doubles import OK, OK2, SWITCH, UPGRADE_FIELDS, Case, request_head
@@ -179,7 +179,7 @@ class TestRetry:
         assert len(other.opened) == 1
         assert head_and_body(other.opened[0])[1] == b"body"
 
-    @pytest.mark.parametrize(("size", "again"), [(REPLAY_BYTES, True), (REPLAY_BYTES + 1, False)])
+    @pytest.mark.parametrize(("size", "again"), [(MAX_REPLAY_BYTES, True), (MAX_REPLAY_BYTES + 1, False)])
     def test_kept_bodies(self, size: int, again: bool) -> None:
         """A body is kept up to 64 KiB; a larger one cannot be sent again, not even after a refusal."""
         here = case(*agents(2))
