@@ -107,6 +107,7 @@ class ProxyRequest:
             head, framing, close=not self.keep_alive, via=connection.port.via, version_11_client=version_11
         )
         if framing is Framing.RAW:
+            self._send(b"")  # what was read ahead goes on now, and that may be the end of the request
             connection.upgraded()
 
     def write(self, data: bytes) -> None:
