@@ -10,7 +10,7 @@ that it can be read and taken out without a look at the others. Of a response th
 
 What can go wrong. Whatever is not written as a node or an agent of this kind writes it is read in full, by
 `core.rpc.http`: upgrades, interim responses, a 502 that may say that another agent should be tried. What else may be
-wrong with a head or a body is found by whoever reads it at the end, as it would be if nobody stood between.
+wrong with a head or a body is found by the reader at the end, as it would be if nobody stood between.
 """
 
 from __future__ import annotations

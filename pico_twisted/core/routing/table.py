@@ -14,9 +14,11 @@ import attrs
 from pico_twisted.core.gossip.events import KeysChanged, StatusChanged, Value
 
 ENDPOINT: Final = "endpoint:"
-"""What a key begins with that says how many registrations of an endpoint a node holds."""
+"""The beginning of a key that tells how many registrations of an endpoint a node holds."""
 ACTIVE: Final = "active"
+"""The status of a node that takes requests."""
 DRAINING: Final = "draining"
+"""The status of a node that is about to stop: it takes what nobody else takes."""
 
 
 def endpoint_key(endpoint: str) -> str:

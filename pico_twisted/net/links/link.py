@@ -7,7 +7,7 @@ connection could not be made.
 What was chosen. A link can be called at once, whether or not it is open: it has a session of its own, in which calls
 queue, and which the connection takes over when the handshake is done. If that fails, the calls are told that they are
 lost; none of them has started, so they may be made elsewhere, whatever their method. They are told in a turn of their
-own: whoever makes a call is never called back before the call is made.
+own: the maker of a call is never called back before the call is made.
 """
 
 from __future__ import annotations

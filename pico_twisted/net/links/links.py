@@ -1,8 +1,8 @@
 """Node links: how a node sends requests to other nodes, and serves theirs.
 
-A `Link` is dialled when it is first asked for, kept, and made anew when it is gone. One that must not be dialled now,
-because that was tried in vain a moment ago or its node drains, is given out too; it loses its calls, none of which has
-started, so whoever makes a call need not know of any of this.
+A `Link` is dialled when it is first asked for, kept, and replaced when it is gone. One that must not be dialled now,
+because that was tried in vain a moment ago or its node drains, is given out too; it loses its calls. None of them has
+started, so the maker of a call need not know of any of this.
 
 After a failed attempt a node is not dialled for a moment: 0.2 s, doubling up to 2 s. A word of gossip that it lives
 shortens that to the 0.2 s, so a node that came back is not waited for, and one that gossips but cannot be reached over
@@ -43,7 +43,7 @@ log = Logger()
 DIAL_TIMEOUT_S: Final = 3.0
 """How many seconds an attempt may take in all. Requests wait for it, and may have another node to go to."""
 PROBE_S: Final = 2.0
-"""How long a node that gossip believes dead may take to answer over its link, before the link is dropped."""
+"""How many seconds a node that gossip believes dead may take to answer over its link, before the link is dropped."""
 HANDSHAKE_LIMITS: Final = HeadLimits(head_bytes=8 * 1024)
 """What the heads of handshakes are held to: a peer that has not proven itself must cost little."""
 

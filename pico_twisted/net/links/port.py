@@ -27,7 +27,7 @@ from pico_twisted.net.tunnel.server import NODE_DRAINS
 log = Logger()
 
 MAX_SYNC_CALLS: Final = 2
-"""Of one link at once. Each may make us hold a whole question or a whole answer."""
+"""How many questions for the maps one link may ask at once. Each may make us hold a whole question or answer."""
 
 
 @implementer(ICallAcceptor)

@@ -22,7 +22,7 @@ class Linger:
 
     Args:
         sweep: the process's coarse timer.
-        tunnel, call: of which we are the callee, and have queued all of the response.
+        tunnel, call: we are the callee, and all of the response is queued.
         patience_s: how long the caller may take.
         over: called when nothing more comes of the call; it calls `end`.
     """

@@ -1,7 +1,7 @@
 """A pending http call: the Deferred of its final head, and the body behind it.
 
 It reads the frames of one call, as the caller. What a frame means is decided by a reader of `core`; what to do about a
-failure is decided by whoever made the call (`net.routing.routed_request`).
+failure is decided by its maker (`net.routing.routed_request`).
 """
 
 from __future__ import annotations

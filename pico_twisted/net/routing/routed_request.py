@@ -299,7 +299,7 @@ class RoutedRequest:
         self._nowhere()
 
     def interim(self, head: ResponseHead) -> None:
-        """A 1xx head: the wait begins anew. A service was reached, so the request is not made again."""
+        """A 1xx head: the wait starts over. A service was reached, so the request is not made again."""
         self._response = _Response.INTERIM
         self.reached = True
         self._replay = []
@@ -335,7 +335,7 @@ class RoutedRequest:
     # Time
 
     def _progress(self) -> None:
-        """Something moved: set the deadline anew."""
+        """Something moved: move the deadline."""
         settings = self._settings
         response = self._response
         if response is _UPGRADED:

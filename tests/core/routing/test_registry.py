@@ -136,7 +136,7 @@ def test_gone_at_once() -> None:
     st.sets(st.integers(0, 7)),
 )
 def test_the_best_is_chosen(shapes: list[tuple[int, bool]], excluded: set[int]) -> None:
-    """Whoever is chosen is not excluded, and nobody else is better."""
+    """The one that is chosen is not excluded, and no other is better."""
     sessions = [Session(str(number)) for number in range(len(shapes))]
     for session, (calls, draining) in zip(sessions, shapes, strict=True):
         session.calls, session.draining = range(calls), draining

@@ -169,7 +169,7 @@ def test_not_here(nodes: Nodes) -> None:
 
 @pytest.mark.parametrize("nonsense", [0, -1, None, "3", ""])
 def test_no_count(nodes: Nodes, nonsense: int | str | None) -> None:
-    """What is no count of registrations, from whoever, is none."""
+    """What is not a count of registrations counts for nothing, whichever node says it."""
     nodes.there("a", 1)
     nodes.holds("a", nonsense)
     assert nodes.choose() is None

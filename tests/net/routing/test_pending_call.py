@@ -91,7 +91,7 @@ def test_response() -> None:
 
 
 def test_each_frame_is_told() -> None:
-    """A final head that came alone has an empty piece of body behind it, so that whoever gathers may let it go."""
+    """A final head that came alone has an empty piece of body behind it, so that a sink that gathers may let it go."""
     made = Made()
     made.call.respond(OK, True)
     assert made.sink.told == [b""] and [head.status for head in made.heads] == [200]

@@ -32,7 +32,7 @@ class TestTimers:
         assert here.down.failure == (504, "upstream timeout", "upstream-timeout")
 
     def test_counts_from_the_end_of_the_request(self) -> None:
-        """The wait begins anew with each piece of the request, and with its end."""
+        """The wait starts over with each piece of the request, and with its end."""
         here = case(FakeTunnel())
         routed = here.start(request_head(b"POST", chunked=True), b"", False)
         for _ in range(3):

@@ -107,7 +107,7 @@ class TestVersion1:
         assert here.down.told == ["begin 200", "write", "finish", "done"]
 
     def test_v2_takes_over(self) -> None:
-        """When the v1 agent has gone until the body is whole, whoever is there gets it."""
+        """When the v1 agent has gone until the body is whole, the one that is there gets it."""
         here = self.v1()
         routed = here.start(request_head(b"POST", chunked=True), bytes(50_000), False)
         routed.body(bytes(50_000))
