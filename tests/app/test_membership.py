@@ -23,7 +23,7 @@ from tests.net.gossip.gossip_net import FLIGHT_S, PORT, Net, Transport
 OTHERS = {"proxy_addr": "10.0.0.1:8000", "admin_addr": "10.0.0.1:8001", "admin_scheme": "https", "version": "0.9"}
 
 
-class Node:
+class NetNode:
     """A node without ports.
 
     Args:
@@ -60,7 +60,10 @@ class Pair:
 
     def __init__(self) -> None:
         self.net = Net()
-        self.a, self.b = Node(self.net, "a", "10.0.0.1"), Node(self.net, "b", "10.0.0.2", "10.0.0.1")
+        self.a, self.b = (
+            NetNode(self.net, "a", "10.0.0.1"),
+            NetNode(self.net, "b", "10.0.0.2", "10.0.0.1"),
+        )
         self.net.pass_time(3)
 
     def stop(self) -> None:
@@ -204,7 +207,7 @@ def test_secrets(pair: Pair) -> None:
 
 def test_the_same_id(pair: Pair) -> None:
     """A second process with our ID: whoever has to end is told why."""
-    twin = Node(pair.net, "b", "10.0.0.3", "10.0.0.1")
+    twin = NetNode(pair.net, "b", "10.0.0.3", "10.0.0.1")
     told: list[str] = []
     for node in (pair.b, twin):
         node.membership.conflict.addCallback(told.append)

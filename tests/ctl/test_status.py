@@ -27,7 +27,7 @@ from tests.net.admin.admin_fakes import Served, Status, in_reactor, node_app, re
 from tools.stage.certificates import Authority
 
 
-class Cluster(Status):
+class ClusterStatus(Status):
     """A node that knows another one."""
 
     def nodes(self) -> Sequence[NodeRow]:
@@ -53,7 +53,7 @@ class Rig:
     """The admin port of such a node."""
 
     def __init__(self) -> None:
-        self.status = Cluster()
+        self.status = ClusterStatus()
         self.served = Served(node_app(self.status))
         self.url = self.served.url
 

@@ -70,7 +70,7 @@ class Findings:
         return len(self.said) >= MAX_FINDINGS
 
 
-class Node:
+class FuzzedNode:
     """The node's process."""
 
     def __init__(self, findings: Findings) -> None:
@@ -197,7 +197,7 @@ class HonestAgent(Agent):
 class Honest:
     """An agent and a client that behave, and look closely at what they get."""
 
-    def __init__(self, node: Node, findings: Findings, seed: str) -> None:
+    def __init__(self, node: FuzzedNode, findings: Findings, seed: str) -> None:
         self._node = node
         self._findings = findings
         self._rng = Random(seed)
@@ -270,7 +270,7 @@ class Run:
         self.seconds = seconds
         self.seed = seed
         self.findings = Findings()
-        self.node = Node(self.findings)
+        self.node = FuzzedNode(self.findings)
 
     def rng(self, mode: str, number: int) -> Random:
         """The chance of one attack, the same in each run with this seed."""

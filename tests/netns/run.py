@@ -40,7 +40,7 @@ ANSWERED_MS = 8000.0  # no request waits longer for a node that is gone: gossip 
 AGENT_MOVED_MS = 35_000.0  # 20 s of silence, one attempt that is never answered, then another address
 
 
-class Rig:
+class NetworkRig:
     """A node on each machine, and agents: `ep-n1` to `ep-n5` are held by one node each, `both` by n1 and by n4."""
 
     def __init__(self, net: Network, directory: Path) -> None:
@@ -134,7 +134,7 @@ def latencies(report: Report, what: str, askings: Sequence[Asking]) -> None:
     report.line(f"{what}: the slowest took", times[-1] * 1000)
 
 
-def whole(rig: Rig, options: argparse.Namespace, report: Report) -> None:
+def whole(rig: NetworkRig, options: argparse.Namespace, report: Report) -> None:
     """Nodes on machines of their own, each bound to every interface, find their own addresses and each other."""
     for id in FIVE:
         own = rig.net[id].do(detail, rig.nodes[id], "local")
@@ -146,7 +146,7 @@ def whole(rig: Rig, options: argparse.Namespace, report: Report) -> None:
     report.check("the admin port of another machine is reached", (status, b"ep-n5" in body) == (200, True), str(body))
 
 
-def loss(rig: Rig, options: argparse.Namespace, report: Report) -> None:
+def loss(rig: NetworkRig, options: argparse.Namespace, report: Report) -> None:
     """Every link loses 20 % of the packets in each direction."""
     began = time.time()
     askings = [rig.ask("n3", "ep-n1"), rig.ask("n1", "ep-n4"), rig.ask("n5", "both"), rig.ask("n2", "ep-n5", "POST")]
@@ -174,7 +174,7 @@ def loss(rig: Rig, options: argparse.Namespace, report: Report) -> None:
 
 
 def partition(
-    rig: Rig, options: argparse.Namespace, report: Report, part: Callable[[], None], heal: Callable[[], None]
+    rig: NetworkRig, options: argparse.Namespace, report: Report, part: Callable[[], None], heal: Callable[[], None]
 ) -> None:
     """Part 2 + 3 nodes for a while, look at both halves, and heal."""
     across = [rig.ask("n1", "ep-n4"), rig.ask("n5", "ep-n2"), rig.ask("n3", "ep-n1", "POST"), rig.ask("n2", "both")]
@@ -245,18 +245,18 @@ def known(listed: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
     return more <= {"unreachable"} and all(listed.get(id) == status for id, status in wanted.items())
 
 
-def partition_wire(rig: Rig, options: argparse.Namespace, report: Report) -> None:
+def partition_wire(rig: NetworkRig, options: argparse.Namespace, report: Report) -> None:
     """The wire between the switches is broken, and mended."""
     net = rig.net
     partition(rig, options, report, lambda: net.cut_wire(cut=True), lambda: net.cut_wire(cut=False))
 
 
-def partition_drop(rig: Rig, options: argparse.Namespace, report: Report) -> None:
+def partition_drop(rig: NetworkRig, options: argparse.Namespace, report: Report) -> None:
     """Each half drops what comes from the other."""
     partition(rig, options, report, rig.net.drop_between_halves, rig.net.heal)
 
 
-def dead_machine(rig: Rig, options: argparse.Namespace, report: Report) -> None:
+def dead_machine(rig: NetworkRig, options: argparse.Namespace, report: Report) -> None:
     """A machine is off the network from one moment to the next: no reset, no farewell."""
     while True:
         agent = rig.net["n2"].do(rig.agent, {"moving": rig.services["n2"].address}, ["n1", "n3"], "agent-moving")
@@ -287,14 +287,14 @@ def dead_machine(rig: Rig, options: argparse.Namespace, report: Report) -> None:
     report.check("no POST came twice", not came_twice(rig.services.values(), "POST"))
 
 
-def _holder(rig: Rig, endpoint: str) -> str | None:
+def _holder(rig: NetworkRig, endpoint: str) -> str | None:
     for id in FIVE:
         if rig.net[id].do(registrations, rig.nodes[id], "local", endpoint):
             return id
     return None
 
 
-Part = Callable[[Rig, argparse.Namespace, Report], None]
+Part = Callable[[NetworkRig, argparse.Namespace, Report], None]
 PARTS: dict[str, Part] = {
     "whole": whole,
     "loss": loss,
@@ -318,10 +318,10 @@ def main() -> int:
 
 
 @contextmanager
-def on_machines(directory: Path) -> Iterator[Rig]:
-    """A Rig on a network of its own."""
+def on_machines(directory: Path) -> Iterator[NetworkRig]:
+    """A NetworkRig on a network of its own."""
     with network() as net:
-        rig = Rig(net, directory)
+        rig = NetworkRig(net, directory)
         try:
             yield rig
         finally:

@@ -55,7 +55,7 @@ class Session:
             self.closed.callback(Closed(by_us=by_us, clean=clean, code=code, reason="over"))
 
 
-class Cluster:
+class NodesToDial:
     """Nodes that the connector dials."""
 
     def __init__(self, *urls: str) -> None:
@@ -137,7 +137,7 @@ def lines() -> Iterator[Callable[[str], list[LogEvent]]]:
 
 def test_it_registers_and_says_so(lines: Callable[[str], list[LogEvent]]) -> None:
     """The first attempt is at once, under the first slot of the listener."""
-    cluster = Cluster()
+    cluster = NodesToDial()
     cluster.start()
     assert cluster.attempts == [(A, "2.0")]
     session = cluster.accept()
@@ -150,7 +150,7 @@ def test_it_registers_and_says_so(lines: Callable[[str], list[LogEvent]]) -> Non
 
 def test_a_lost_session_is_followed_by_another_in_the_same_slot() -> None:
     """So that the node throws out the half-open remains of the first."""
-    cluster = Cluster()
+    cluster = NodesToDial()
     cluster.start()
     cluster.accept().end(clean=False)
     assert cluster.connector.current is None and not cluster.connector.sessions
@@ -163,7 +163,7 @@ def test_a_lost_session_is_followed_by_another_in_the_same_slot() -> None:
 @pytest.mark.parametrize("code", [1000, 1001])
 def test_a_clean_close_is_followed_at_once(code: int) -> None:
     """No wait, and another address first."""
-    cluster = Cluster(A, B)
+    cluster = NodesToDial(A, B)
     cluster.start()
     first = cluster.attempts[0][0]
     session = cluster.accept()
@@ -176,7 +176,7 @@ def test_a_clean_close_is_followed_at_once(code: int) -> None:
 @pytest.mark.parametrize("code", [1002, 1008, 1011, None])
 def test_a_close_for_a_fault_is_followed_after_a_wait(code: int | None) -> None:
     """A close frame that complains is no good order."""
-    cluster = Cluster()
+    cluster = NodesToDial()
     cluster.start()
     session = cluster.accept()
     cluster.clock.advance(5)
@@ -188,7 +188,7 @@ def test_a_close_for_a_fault_is_followed_after_a_wait(code: int | None) -> None:
 
 def test_a_session_that_our_side_gave_up_is_followed_too() -> None:
     """Silence or a broken protocol end a session by us; only being stopped ends the listener."""
-    cluster = Cluster()
+    cluster = NodesToDial()
     cluster.start()
     cluster.accept().end(by_us=True, clean=False)
     cluster.until_dialled(0.11)
@@ -196,7 +196,7 @@ def test_a_session_that_our_side_gave_up_is_followed_too() -> None:
 
 def test_a_refusal_is_logged_in_the_servers_words_and_retried_late(lines: Callable[[str], list[LogEvent]]) -> None:
     """At the slow end, and said again each time that it is asked."""
-    cluster = Cluster()
+    cluster = NodesToDial()
     cluster.start()
     for _ in range(3):
         cluster.refuse(HandshakeRefused(401, "the token has expired"))
@@ -209,7 +209,7 @@ def test_a_refusal_is_logged_in_the_servers_words_and_retried_late(lines: Callab
 
 def test_an_overloaded_node_is_asked_again_sooner() -> None:
     """503 is the node's state, not our fault: the common back-off."""
-    cluster = Cluster()
+    cluster = NodesToDial()
     cluster.start()
     cluster.refuse(HandshakeRefused(503, "shutting down"))
     cluster.until_dialled(0.11)
@@ -217,7 +217,7 @@ def test_an_overloaded_node_is_asked_again_sooner() -> None:
 
 def test_a_killed_node_is_found_within_a_second_of_its_return() -> None:
     """However long it was away, within minutes."""
-    cluster = Cluster()
+    cluster = NodesToDial()
     cluster.start()
     session = cluster.accept()
     cluster.clock.advance(30)
@@ -241,7 +241,7 @@ def test_a_killed_node_is_found_within_a_second_of_its_return() -> None:
 )
 def test_every_failure_is_followed_by_another_attempt(error: Exception, label: str) -> None:
     """Whatever it was; and it is counted by its kind."""
-    cluster = Cluster()
+    cluster = NodesToDial()
     cluster.start()
     for _ in range(3):
         cluster.refuse(error)
@@ -252,7 +252,7 @@ def test_every_failure_is_followed_by_another_attempt(error: Exception, label: s
 
 def test_an_attempt_that_cannot_even_begin_is_a_failed_one() -> None:
     """A bundle of certificates that became unreadable, for example."""
-    cluster = Cluster()
+    cluster = NodesToDial()
     cluster.raising = ValueError("cannot be read")
     cluster.start()
     cluster.raising = None
@@ -261,7 +261,7 @@ def test_an_attempt_that_cannot_even_begin_is_a_failed_one() -> None:
 
 def test_the_same_trouble_is_said_once(lines: Callable[[str], list[LogEvent]]) -> None:
     """A node that is down is tried often and reported rarely."""
-    cluster = Cluster()
+    cluster = NodesToDial()
     cluster.start()
     while cluster.clock.seconds() < 65:
         cluster.refuse(ConnectionRefusedError())
@@ -273,7 +273,7 @@ def test_the_same_trouble_is_said_once(lines: Callable[[str], list[LogEvent]]) -
 
 def test_a_v1_node_is_mentioned_once(lines: Callable[[str], list[LogEvent]]) -> None:
     """Not at every session."""
-    cluster = Cluster()
+    cluster = NodesToDial()
     cluster.start()
     for _ in range(3):
         cluster.accept(version=1).end(clean=False)
@@ -286,7 +286,7 @@ def test_a_v1_node_is_mentioned_once(lines: Callable[[str], list[LogEvent]]) -> 
 
 def test_a_drain_of_the_node_opens_a_replacement_and_the_old_one_serves_on() -> None:
     """At once, at another address first, under a slot that no living session has."""
-    cluster = Cluster(A, B)
+    cluster = NodesToDial(A, B)
     cluster.start()
     first_url = cluster.attempts[0][0]
     old = cluster.accept()
@@ -306,7 +306,7 @@ def test_a_drain_of_the_node_opens_a_replacement_and_the_old_one_serves_on() -> 
 
 def test_slots_are_used_again_but_never_two_at_a_time() -> None:
     """A session that lives keeps its slot to itself; a lost one leaves it to its successor."""
-    cluster = Cluster()
+    cluster = NodesToDial()
     cluster.start()
     living: dict[str, Session] = {}
     rng = random.Random(11)
@@ -331,7 +331,7 @@ def test_slots_are_used_again_but_never_two_at_a_time() -> None:
 
 def test_a_drain_asked_twice_or_by_an_old_session_changes_nothing() -> None:
     """One replacement is enough."""
-    cluster = Cluster()
+    cluster = NodesToDial()
     cluster.start()
     old = cluster.accept()
     cluster.clock.advance(10)
@@ -349,7 +349,7 @@ def test_a_drain_asked_twice_or_by_an_old_session_changes_nothing() -> None:
 
 def test_a_replacement_that_waits_goes_at_once_when_the_old_session_is_closed() -> None:
     """The only node refuses new sessions while it drains, then closes in order: it may be about to return."""
-    cluster = Cluster()
+    cluster = NodesToDial()
     cluster.start()
     old = cluster.accept()
     cluster.clock.advance(10)
@@ -366,7 +366,7 @@ def test_a_replacement_that_waits_goes_at_once_when_the_old_session_is_closed() 
 
 def test_the_old_session_may_end_while_its_replacement_is_dialled() -> None:
     """One attempt at a time."""
-    cluster = Cluster()
+    cluster = NodesToDial()
     cluster.start()
     old = cluster.accept()
     cluster.clock.advance(10)
@@ -384,7 +384,7 @@ def test_the_old_session_may_end_while_its_replacement_is_dialled() -> None:
 
 def test_a_stop_drains_waits_for_calls_and_closes() -> None:
     """In that order, and it is done when the connection is gone."""
-    cluster = Cluster()
+    cluster = NodesToDial()
     cluster.start()
     session = cluster.accept()
     session.call_count = 2
@@ -405,7 +405,7 @@ def test_a_stop_drains_waits_for_calls_and_closes() -> None:
 
 def test_a_stop_waits_for_the_close_frame_to_leave_but_not_for_ever() -> None:
     """A close frame in a transport's buffer dies with the process."""
-    cluster = Cluster()
+    cluster = NodesToDial()
     cluster.start()
     session = cluster.accept()
     session.close = lambda code=1000, reason="": session.end(by_us=True, linger=True)  # type: ignore[method-assign]
@@ -422,7 +422,7 @@ def test_a_stop_waits_for_the_close_frame_to_leave_but_not_for_ever() -> None:
 
 def test_a_session_that_is_lost_while_it_drains_is_done() -> None:
     """Nothing is waited for any more."""
-    cluster = Cluster()
+    cluster = NodesToDial()
     cluster.start()
     session = cluster.accept()
     session.call_count = 1
@@ -440,7 +440,7 @@ def test_a_session_that_is_lost_while_it_drains_is_done() -> None:
 @pytest.mark.parametrize("how", ["drain", "abort"])
 def test_stopping_leaves_nothing_behind(when: str, how: str) -> None:
     """From every state, and twice."""
-    cluster = Cluster()
+    cluster = NodesToDial()
     session = None
     if when != "new":
         cluster.start()
@@ -466,7 +466,7 @@ def test_stopping_leaves_nothing_behind(when: str, how: str) -> None:
 
 def test_an_attempt_that_succeeds_after_the_stop_is_given_back() -> None:
     """An attempt that cannot be cancelled any more must not leave a registration."""
-    cluster = Cluster()
+    cluster = NodesToDial()
     late = Session()
     cluster.stubborn = lambda attempt: attempt.callback(late)
     cluster.start()

@@ -27,7 +27,7 @@ class Session:
     rtt_s = 0.0
     call_count = 0
 
-    def __init__(self, cluster: Cluster, node_id: str) -> None:
+    def __init__(self, cluster: NodesToShare, node_id: str) -> None:
         self.node_id = node_id
         self.closed: Deferred[Closed] = Deferred()
         self.gone: Deferred[None] = Deferred()
@@ -60,7 +60,7 @@ class Session:
             self.gone.callback(None)
 
 
-class Cluster:
+class NodesToShare:
     """Nodes behind one load balancer, or each behind its own URL.
 
     Attributes:
@@ -123,7 +123,7 @@ class Cluster:
 
 def test_one_node_gets_one_session() -> None:
     """A fleet of one node costs it no second session each."""
-    cluster = Cluster(AUTO, ["n1"])
+    cluster = NodesToShare(AUTO, ["n1"])
     cluster.pass_time(60)
     assert cluster.places == ["n1"]
     assert [slot for _, slot, _ in cluster.attempts] == ["0.0"]
@@ -131,7 +131,7 @@ def test_one_node_gets_one_session() -> None:
 
 def test_two_nodes_get_a_session_each() -> None:
     """The handshake's answer tells that there is another, and the second session begins there."""
-    cluster = Cluster(AUTO)
+    cluster = NodesToShare(AUTO)
     assert cluster.places == ["n1", "n2"]
     assert cluster.attempts[0][1:] == ("0.0", [])
     assert cluster.attempts[1][1] == "0-1.0"
@@ -139,7 +139,7 @@ def test_two_nodes_get_a_session_each() -> None:
 
 def test_a_second_node_is_noticed_without_a_restart() -> None:
     """A heartbeat tells, and the second session comes within a while that is drawn."""
-    cluster = Cluster(AUTO, ["n1"])
+    cluster = NodesToShare(AUTO, ["n1"])
     cluster.alive.append("n2")
     cluster.believed.append("n2")
     cluster.pass_time(GROW_WITHIN_S + 2)
@@ -150,7 +150,7 @@ def test_a_second_node_is_noticed_without_a_restart() -> None:
 def test_a_number_is_kept_to(connections: int) -> None:
     """However many nodes there are; nodes are shared only when there are too few."""
     for nodes in (["n1"], ["n1", "n2"], ["n1", "n2", "n3", "n4"]):
-        cluster = Cluster(connections, nodes)
+        cluster = NodesToShare(connections, nodes)
         cluster.pass_time(30)
         assert len(cluster.places) == connections
         assert len(set(cluster.places)) == min(connections, len(nodes))
@@ -160,7 +160,7 @@ def test_a_number_is_kept_to(connections: int) -> None:
 
 def test_sessions_start_at_different_addresses() -> None:
     """With several URLs no node needs to refuse anything."""
-    cluster = Cluster(2, urls=(A, B))
+    cluster = NodesToShare(2, urls=(A, B))
     cluster.pick = lambda url: "n1" if url == A else "n2"
     assert {url for url, _, _ in cluster.attempts} == {A, B}
     assert len(cluster.attempts) == 2
@@ -169,7 +169,7 @@ def test_sessions_start_at_different_addresses() -> None:
 @pytest.mark.parametrize(("connections", "places"), [(AUTO, ["n1"]), (2, ["n1", "n1"])])
 def test_a_balancer_that_always_picks_the_same_node(connections: int, places: list[str]) -> None:
     """After a few answers the wish is dropped, if a number of sessions was asked for; else there is one for now."""
-    cluster = Cluster(connections, [])
+    cluster = NodesToShare(connections, [])
     cluster.alive.append("n1")
     cluster.believed += ["n1", "n2"]
     cluster.pass_time(GROW_WITHIN_S + 2)
@@ -187,7 +187,7 @@ def test_a_balancer_that_always_picks_the_same_node(connections: int, places: li
 
 def test_a_node_that_dies_takes_its_own_session_only() -> None:
     """The other one stays as it is, whatever its sibling does."""
-    cluster = Cluster(AUTO)
+    cluster = NodesToShare(AUTO)
     (other,) = [one for one in cluster.connections.current if one.tunnel.node_id == "n2"]
     cluster.kill("n1")
     cluster.pass_time(5)
@@ -197,7 +197,7 @@ def test_a_node_that_dies_takes_its_own_session_only() -> None:
 
 def test_sessions_part_when_there_is_a_place_again() -> None:
     """The new one is there before the old one goes, which finishes its calls first."""
-    cluster = Cluster(AUTO)
+    cluster = NodesToShare(AUTO)
     cluster.kill("n1")
     cluster.pass_time(5)
     for session in cluster.connections.current:
@@ -220,7 +220,7 @@ def test_sessions_part_when_there_is_a_place_again() -> None:
 
 def test_a_move_that_comes_to_nothing_changes_nothing() -> None:
     """The session serves on as if nothing had been tried."""
-    cluster = Cluster(2, ["n1"])
+    cluster = NodesToShare(2, ["n1"])
     before = cluster.connections.current
     cluster.believed.append("n2")
     cluster.pass_time(MOVE_WITHIN_S + 1)
@@ -234,7 +234,7 @@ def test_a_move_that_comes_to_nothing_changes_nothing() -> None:
 @pytest.mark.parametrize("event", ["lost", "drained", "stopped"])
 def test_what_happens_during_a_move(event: str) -> None:
     """A move that is under way becomes the replacement; a stop gives it up."""
-    cluster = Cluster(2, ["n1"])
+    cluster = NodesToShare(2, ["n1"])
     cluster.believed.append("n2")
     cluster.alive.append("n2")
     pending: list[Deferred[Any]] = []
@@ -269,7 +269,7 @@ def test_what_happens_during_a_move(event: str) -> None:
 
 def test_a_drain_asks_for_the_replacement_of_one() -> None:
     """Only the session that the node will close is replaced."""
-    cluster = Cluster(AUTO)
+    cluster = NodesToShare(AUTO)
     (draining,) = [one for one in cluster.connections.current if one.tunnel.node_id == "n1"]
     cluster.believed.remove("n1")
     cluster.alive.remove("n1")
@@ -283,7 +283,7 @@ def test_a_drain_asks_for_the_replacement_of_one() -> None:
 
 def test_a_stop_ends_all_and_nothing_grows_any_more() -> None:
     """Whatever is heard meanwhile."""
-    cluster = Cluster(AUTO, ["n1"])
+    cluster = NodesToShare(AUTO, ["n1"])
     done: list[None] = []
     cluster.connections.drain().addCallback(done.append)
     cluster.believed.append("n2")

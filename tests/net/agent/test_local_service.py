@@ -168,7 +168,7 @@ class Client:
                 await deferLater(reactor, 0.002)
 
 
-class Bench:
+class ServiceBench:
     """A forwarder between a fake tunnel and a real service."""
 
     def __init__(self, address: ServiceAddress, endpoint: Any = None, timeout_s: float = 5.0) -> None:
@@ -206,15 +206,15 @@ def service() -> Iterator[Service]:
 
 
 @pytest.fixture
-def bench(service: Service) -> Iterator[Bench]:
+def bench(service: Service) -> Iterator[ServiceBench]:
     """A forwarder to that service."""
-    found = Bench(ServiceAddress(False, "127.0.0.1", service.port))
+    found = ServiceBench(ServiceAddress(False, "127.0.0.1", service.port))
     yield found
     pytest_twisted.blockon(Deferred.fromCoroutine(found.close()))
 
 
 @in_reactor
-async def test_a_request_and_its_answer(bench: Bench, service: Service) -> None:
+async def test_a_request_and_its_answer(bench: ServiceBench, service: Service) -> None:
     """Over a real connection, which is used again."""
     client = None
     for number in (1, 2, 3):
@@ -228,7 +228,7 @@ async def test_a_request_and_its_answer(bench: Bench, service: Service) -> None:
 
 @in_reactor
 async def test_a_kept_connection_that_was_closed_a_moment_ago_is_never_used_for_a_post(
-    bench: Bench, service: Service
+    bench: ServiceBench, service: Service
 ) -> None:
     """The socket itself is asked: the reactor has not noticed yet, and a POST cannot be sent twice."""
     warm = bench.request(b"GET /")
@@ -248,7 +248,7 @@ async def test_a_kept_connection_that_was_closed_a_moment_ago_is_never_used_for_
 @in_reactor
 @pytest.mark.parametrize("method", [b"GET", b"POST"])
 async def test_a_kept_connection_with_bytes_waiting_is_never_used(
-    bench: Bench, service: Service, method: bytes
+    bench: ServiceBench, service: Service, method: bytes
 ) -> None:
     """They would be taken for its answer."""
     warm = bench.request(b"GET /")
@@ -266,7 +266,7 @@ async def test_a_kept_connection_with_bytes_waiting_is_never_used(
 
 
 @in_reactor
-async def test_a_get_on_a_kept_connection_that_was_closed_is_sent_again(bench: Bench, service: Service) -> None:
+async def test_a_get_on_a_kept_connection_that_was_closed_is_sent_again(bench: ServiceBench, service: Service) -> None:
     """The caller notices nothing."""
     warm = bench.request(b"GET /")
     client = await service.accept()
@@ -284,7 +284,7 @@ async def test_a_get_on_a_kept_connection_that_was_closed_is_sent_again(bench: B
 
 
 @in_reactor
-async def test_the_service_sees_at_once_that_the_caller_left(bench: Bench, service: Service) -> None:
+async def test_the_service_sees_at_once_that_the_caller_left(bench: ServiceBench, service: Service) -> None:
     """Within a second, while it works on the answer and while it writes it."""
     for answer in (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"):
         request = bench.request(b"GET /")
@@ -304,7 +304,7 @@ async def test_a_closed_port_is_unreachable_at_once(service: Service) -> None:
     """502, without waiting for anything."""
     port = service.port
     service.close()
-    bench = Bench(ServiceAddress(False, "127.0.0.1", port))
+    bench = ServiceBench(ServiceAddress(False, "127.0.0.1", port))
     request = bench.request(b"GET /")
     await answered(request)
     assert request.status == 502 and request.error == "agent-1; service-unreachable"
@@ -316,7 +316,7 @@ async def test_a_closed_port_is_unreachable_at_once(service: Service) -> None:
 async def test_names_and_both_kinds_of_addresses(host: str, bound: str) -> None:
     """A service is found by name, by IPv4 and by IPv6."""
     service = Service(bound)
-    bench = Bench(ServiceAddress(False, host, service.port))
+    bench = ServiceBench(ServiceAddress(False, host, service.port))
     request = bench.request(b"GET /")
     client = await service.accept()
     await client.request()
@@ -329,7 +329,7 @@ async def test_names_and_both_kinds_of_addresses(host: str, bound: str) -> None:
 
 
 @in_reactor
-async def test_a_service_that_does_not_read_stops_the_caller(bench: Bench, service: Service) -> None:
+async def test_a_service_that_does_not_read_stops_the_caller(bench: ServiceBench, service: Service) -> None:
     """The kernel's buffers, the transport's and one window: no more is taken from the caller, and all arrives."""
     size = 40_000_000
     request = bench.request(b"PUT /", b"Content-Length: %d\r\n" % size, more=True)
@@ -366,7 +366,7 @@ async def test_a_service_that_does_not_read_stops_the_caller(bench: Bench, servi
 
 
 @in_reactor
-async def test_a_caller_that_does_not_read_stops_the_service(bench: Bench, service: Service) -> None:
+async def test_a_caller_that_does_not_read_stops_the_service(bench: ServiceBench, service: Service) -> None:
     """What the agent holds is bounded, and all arrives in the end."""
     size = 20_000_000
     request = bench.request(b"GET /", greedy=False)
@@ -393,7 +393,7 @@ async def test_a_caller_that_does_not_read_stops_the_service(bench: Bench, servi
 
 
 @in_reactor
-async def test_half_closed_and_paused_loses_nothing(bench: Bench, service: Service) -> None:
+async def test_half_closed_and_paused_loses_nothing(bench: ServiceBench, service: Service) -> None:
     """The caller ended its stream and reads slowly; the service sends much and closes: every byte arrives, then the
     end."""
     request = bench.request(b"GET /", UPGRADE, more=True, greedy=False)
@@ -428,7 +428,7 @@ async def test_half_closed_and_paused_loses_nothing(bench: Bench, service: Servi
 
 
 @in_reactor
-async def test_a_hundred_upgraded_calls_and_requests_beside_them(bench: Bench, service: Service) -> None:
+async def test_a_hundred_upgraded_calls_and_requests_beside_them(bench: ServiceBench, service: Service) -> None:
     """Each has its own connection, and none holds up the others."""
     calls = []
     for number in range(100):
@@ -470,7 +470,7 @@ class Secure:
         if trusted:
             inner = TCP4ClientEndpoint(reactor, "127.0.0.1", self.service.port)
             endpoint = wrapClientTLS(client_tls("127.0.0.1", str(authority.ca)), inner)
-        self.bench = Bench(address, endpoint)
+        self.bench = ServiceBench(address, endpoint)
 
     async def close(self) -> None:
         await self.bench.close()

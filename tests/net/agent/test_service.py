@@ -59,7 +59,7 @@ class Answer:
         pass
 
 
-class Node(TunnelServerFactory):
+class TunnelNode(TunnelServerFactory):
     """A node's upstream port, and nothing behind it."""
 
     def __init__(self, number: int = 1, port: int = 0) -> None:
@@ -167,14 +167,14 @@ class World:
     """Nodes, a service, an agent; all of it is taken down at the end."""
 
     def __init__(self) -> None:
-        self.nodes: list[Node] = []
+        self.nodes: list[TunnelNode] = []
         self.echo = EchoFactory()
         self.echo_port = reactor.listenTCP(0, self.echo, interface="127.0.0.1")
         self.agents: list[AgentService] = []
 
-    def node(self, port: int = 0) -> Node:
+    def node(self, port: int = 0) -> TunnelNode:
         """Start a node."""
-        node = Node(len(self.nodes) + 1, port)
+        node = TunnelNode(len(self.nodes) + 1, port)
         self.nodes.append(node)
         return node
 

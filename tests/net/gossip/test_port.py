@@ -19,7 +19,7 @@ from tests.conftest import LoggedFailures
 from tests.net.gossip.gossip_net import FLIGHT_S, PORT, Net, Transport
 
 
-class Cluster(Net):
+class GossipNodes(Net):
     """All nodes of a test.
 
     Attributes:
@@ -28,14 +28,14 @@ class Cluster(Net):
 
     def __init__(self) -> None:
         super().__init__()
-        self.started: list[Node] = []
+        self.started: list[GossipNode] = []
 
     def rows(self) -> dict[str, dict[str, str]]:
         """The status of each other node at each node."""
         return {node.name: {name: row.status for name, row in node.table.nodes.items()} for node in self.started}
 
 
-class Node:
+class GossipNode:
     """One node's gossip port.
 
     Args:
@@ -56,7 +56,7 @@ class Node:
 
     def __init__(
         self,
-        net: Cluster,
+        net: GossipNodes,
         name: str,
         ip: str,
         seeds: Sequence[str] = (),
@@ -124,9 +124,9 @@ class Node:
 
 
 @pytest.fixture
-def net() -> Iterator[Cluster]:
+def net() -> Iterator[GossipNodes]:
     """A network whose nodes are all stopped afterwards, and leave no timer behind."""
-    net = Cluster()
+    net = GossipNodes()
     yield net
     for node in net.started:
         node.gossip.stop()
@@ -150,10 +150,10 @@ def messages(logged: list[dict[str, Any]]) -> list[str]:
     return [event["log_format"].format(**event) for event in logged if event.get("log_format")]
 
 
-def test_three_nodes(net: Cluster) -> None:
+def test_three_nodes(net: GossipNodes) -> None:
     """Nodes that know of one another by one seed find each other, and tell all what they hold at once."""
-    a = Node(net, "a", "10.0.0.1")
-    others = [Node(net, name, ip, ["10.0.0.1"]) for name, ip in (("b", "10.0.0.2"), ("c", "10.0.0.3"))]
+    a = GossipNode(net, "a", "10.0.0.1")
+    others = [GossipNode(net, name, ip, ["10.0.0.1"]) for name, ip in (("b", "10.0.0.2"), ("c", "10.0.0.3"))]
     assert a.joined, "there is nobody to join"
     net.pass_time(2)
     assert all(node.joined for node in others)
@@ -167,9 +167,9 @@ def test_three_nodes(net: Cluster) -> None:
     assert a.metric("pico_gossip_delay_seconds_count") > 0
 
 
-def test_status_of_others(net: Cluster, logged: list[dict[str, Any]]) -> None:
+def test_status_of_others(net: GossipNodes, logged: list[dict[str, Any]]) -> None:
     """A node that is silent is told as unreachable to whoever has links to it, and again when it is back."""
-    a, b = Node(net, "a", "10.0.0.1"), Node(net, "b", "10.0.0.2", ["10.0.0.1"])
+    a, b = GossipNode(net, "a", "10.0.0.1"), GossipNode(net, "b", "10.0.0.2", ["10.0.0.1"])
     net.pass_time(3)
     assert a.heard == ["b"]
     net.cut.add(b.address)
@@ -186,9 +186,9 @@ def test_status_of_others(net: Cluster, logged: list[dict[str, Any]]) -> None:
     assert said.count("Node b is active") == 2
 
 
-def test_leaving(net: Cluster) -> None:
+def test_leaving(net: GossipNodes) -> None:
     """A node that leaves is told as left within moments, knows that all know, and is heard of no more."""
-    _, b = Node(net, "a", "10.0.0.1"), Node(net, "b", "10.0.0.2", ["10.0.0.1"])
+    _, b = GossipNode(net, "a", "10.0.0.1"), GossipNode(net, "b", "10.0.0.2", ["10.0.0.1"])
     net.pass_time(3)
     b.gossip.leave()
     net.pass_time(0.1)
@@ -201,28 +201,28 @@ def test_leaving(net: Cluster) -> None:
     assert net.rows()["a"] == {"b": "left"}
 
 
-def test_nobody_to_join(net: Cluster) -> None:
+def test_nobody_to_join(net: GossipNodes) -> None:
     """A node whose seeds are all itself is alone; one whose seeds do not answer has not joined."""
-    alone = Node(net, "a", "10.0.0.1", ["10.0.0.1", "me.example"])
+    alone = GossipNode(net, "a", "10.0.0.1", ["10.0.0.1", "me.example"])
     net.names.ips["me.example"] = ["10.0.0.1"]
-    other = Node(net, "b", "10.0.0.2", ["10.0.0.9"])
+    other = GossipNode(net, "b", "10.0.0.2", ["10.0.0.9"])
     net.pass_time(3)
     assert alone.joined
     assert not other.joined
 
 
-def test_own_address_by_another_name(net: Cluster) -> None:
+def test_own_address_by_another_name(net: GossipNodes) -> None:
     """A node knows its own packets, and so that a seed is itself, though it is advertised with another address."""
-    node = Node(net, "a", "10.0.0.1", ["10.0.0.1"], advertised="nat.example")
+    node = GossipNode(net, "a", "10.0.0.1", ["10.0.0.1"], advertised="nat.example")
     net.pass_time(2)
     assert node.joined
     assert node.metric('pico_gossip_dropped_total{reason="own"}') > 0
 
 
-def test_a_name_without_an_address(net: Cluster) -> None:
+def test_a_name_without_an_address(net: GossipNodes) -> None:
     """A seed that cannot be looked up now may be somebody: the node has not joined, and looks again until it can."""
-    a = Node(net, "a", "10.0.0.1")
-    b = Node(net, "b", "10.0.0.2", ["later.example"])
+    a = GossipNode(net, "a", "10.0.0.1")
+    b = GossipNode(net, "b", "10.0.0.2", ["later.example"])
     net.pass_time(5)
     assert not b.joined
     assert net.names.asked.count("later.example") >= 4
@@ -233,16 +233,16 @@ def test_a_name_without_an_address(net: Cluster) -> None:
     assert a.joined
 
 
-def test_a_seed_that_moves(net: Cluster) -> None:
+def test_a_seed_that_moves(net: GossipNodes) -> None:
     """Names are looked up for ever: a cluster whose nodes all have new addresses is found again."""
     net.names.ips["seed.example"] = ["10.0.0.1", "10.0.0.1"]
-    a = Node(net, "a", "10.0.0.1")
-    b = Node(net, "b", "10.0.0.2", ["seed.example"])
+    a = GossipNode(net, "a", "10.0.0.1")
+    b = GossipNode(net, "b", "10.0.0.2", ["seed.example"])
     net.pass_time(3)
     assert net.rows()["b"] == {"a": "active"}
     a.gossip.stop()
     net.names.ips["seed.example"] = ["10.0.0.3"]
-    Node(net, "c", "10.0.0.3")
+    GossipNode(net, "c", "10.0.0.3")
     net.pass_time(LOOK_UP_S + 3)
     assert net.rows()["b"]["c"] == "active"
     assert net.rows()["c"] == {"b": "active"}
@@ -250,20 +250,20 @@ def test_a_seed_that_moves(net: Cluster) -> None:
     assert net.rows()["b"]["a"] == "unreachable"
 
 
-def test_advertised_names(net: Cluster) -> None:
+def test_advertised_names(net: GossipNodes) -> None:
     """A node may advertise a name, which others look up."""
     net.names.ips["b.example"] = ["10.0.0.2"]
-    Node(net, "a", "10.0.0.1")
-    Node(net, "b", "10.0.0.2", ["10.0.0.1"], advertised="b.example")
+    GossipNode(net, "a", "10.0.0.1")
+    GossipNode(net, "b", "10.0.0.2", ["10.0.0.1"], advertised="b.example")
     net.pass_time(4)
     assert net.rows()["a"] == {"b": "active"}
     assert "b.example" in net.names.asked
 
 
-def test_both_families(net: Cluster) -> None:
+def test_both_families(net: GossipNodes) -> None:
     """A socket for both families sends IPv4 as mapped addresses; one for IPv4 sends nothing to IPv6."""
-    a = Node(net, "a", "10.0.0.1", ["2001:db8::9"])
-    both = Node(net, "b", "10.0.0.2", ["10.0.0.1"], interface="::")
+    a = GossipNode(net, "a", "10.0.0.1", ["2001:db8::9"])
+    both = GossipNode(net, "b", "10.0.0.2", ["10.0.0.1"], interface="::")
     net.pass_time(3)
     assert both.joined
     assert net.rows()["a"] == {"b": "active"}
@@ -275,9 +275,9 @@ def test_both_families(net: Cluster) -> None:
     [("garbage", b""), ("format", b"\x00" * 40), ("format", b"GET / HTTP/1.1\r\n\r\n"), ("format", b"\xff" * 1400)],
     ids=["empty", "zeros", "http", "large"],
 )
-def test_garbage(net: Cluster, logged: list[dict[str, Any]], reason: str, packet: bytes) -> None:
+def test_garbage(net: GossipNodes, logged: list[dict[str, Any]], reason: str, packet: bytes) -> None:
     """What is no packet is counted, said once a second with how many more there were, and changes nothing."""
-    a = Node(net, "a", "10.0.0.1")
+    a = GossipNode(net, "a", "10.0.0.1")
     logged.clear()
     for _ in range(100):
         a.gossip.datagramReceived(packet, ("10.9.9.9", 1))
@@ -299,11 +299,11 @@ def test_garbage(net: Cluster, logged: list[dict[str, Any]], reason: str, packet
         ("cluster", {"cluster": "other", "secrets": ("the secret of this cluster",)}),
     ],
 )
-def test_strangers(net: Cluster, reason: str, stranger: dict[str, Any]) -> None:
+def test_strangers(net: GossipNodes, reason: str, stranger: dict[str, Any]) -> None:
     """A node of another cluster, or with another secret, is never shown, and neither side joins the other."""
     secrets = () if stranger == {"cluster": "other"} else ("the secret of this cluster",)
-    a = Node(net, "a", "10.0.0.1", secrets=secrets)
-    b = Node(net, "b", "10.0.0.2", ["10.0.0.1"], **stranger)
+    a = GossipNode(net, "a", "10.0.0.1", secrets=secrets)
+    b = GossipNode(net, "b", "10.0.0.2", ["10.0.0.1"], **stranger)
     net.pass_time(5)
     assert net.rows() == {"a": {}, "b": {}}
     assert not b.joined
@@ -311,10 +311,13 @@ def test_strangers(net: Cluster, reason: str, stranger: dict[str, Any]) -> None:
     assert dropped[reason] > 0 or dropped["seal"] > 0, dropped
 
 
-def test_secrets_are_changed(net: Cluster) -> None:
+def test_secrets_are_changed(net: GossipNodes) -> None:
     """A secret is changed without a node being lost: added everywhere, put in front everywhere, taken away."""
     old, new = "the old secret of the cluster", "the new secret of the cluster"
-    nodes = [Node(net, "a", "10.0.0.1", secrets=(old,)), Node(net, "b", "10.0.0.2", ["10.0.0.1"], secrets=(old,))]
+    nodes = [
+        GossipNode(net, "a", "10.0.0.1", secrets=(old,)),
+        GossipNode(net, "b", "10.0.0.2", ["10.0.0.1"], secrets=(old,)),
+    ]
     net.pass_time(3)
     for secrets in ((old, new), (new, old), (new,)):
         for node in nodes:
@@ -324,34 +327,34 @@ def test_secrets_are_changed(net: Cluster) -> None:
     assert [node.doubted for node in nodes] == [[], []]
 
 
-def test_two_of_one_id(net: Cluster) -> None:
+def test_two_of_one_id(net: GossipNodes) -> None:
     """Of two processes with one node ID one is told to end, and why."""
-    Node(net, "a", "10.0.0.1")
-    first = Node(net, "twin", "10.0.0.2", ["10.0.0.1"])
+    GossipNode(net, "a", "10.0.0.1")
+    first = GossipNode(net, "twin", "10.0.0.2", ["10.0.0.1"])
     net.pass_time(3)
-    second = Node(net, "twin", "10.0.0.3", ["10.0.0.1"])
+    second = GossipNode(net, "twin", "10.0.0.3", ["10.0.0.1"])
     net.pass_time(8)
     told = first.conflicts + second.conflicts
     assert told
     assert "twin" in told[0]
 
 
-def test_maps_that_packets_do_not_suffice_for(net: Cluster) -> None:
+def test_maps_that_packets_do_not_suffice_for(net: GossipNodes) -> None:
     """A node that is far behind fetches whole maps over a link, and is woken by the answer."""
-    a = Node(net, "a", "10.0.0.1")
+    a = GossipNode(net, "a", "10.0.0.1")
     for number in range(2000):
         a.gossip.set(endpoint_key(f"endpoint-{number}"), 1)
-    b = Node(net, "b", "10.0.0.2", ["10.0.0.1"])
+    b = GossipNode(net, "b", "10.0.0.2", ["10.0.0.1"])
     net.pass_time(3)
     assert b.joined
     assert b.fetched
     assert len(b.table.nodes["a"].endpoints) == 2000
 
 
-def test_maps_that_are_not_got(net: Cluster, logged: list[dict[str, Any]]) -> None:
+def test_maps_that_are_not_got(net: GossipNodes, logged: list[dict[str, Any]]) -> None:
     """A fetch that fails, or whose answer is nonsense, is counted and tried again; one in flight ends with the node."""
-    a = Node(net, "a", "10.0.0.1")
-    b = Node(net, "b", "10.0.0.2", ["10.0.0.1"])
+    a = GossipNode(net, "a", "10.0.0.1")
+    b = GossipNode(net, "b", "10.0.0.2", ["10.0.0.1"])
     net.pass_time(2)
     answers: list[Deferred[bytes]] = [fail(OSError("no way")), succeed(b"nonsense"), Deferred()]
 
@@ -373,9 +376,9 @@ def test_maps_that_are_not_got(net: Cluster, logged: list[dict[str, Any]]) -> No
     assert ended == []
 
 
-def test_what_the_system_does_not_send(net: Cluster) -> None:
+def test_what_the_system_does_not_send(net: GossipNodes) -> None:
     """A socket that takes no packets stops nothing: it is counted, and all is well once it takes them again."""
-    a, b = Node(net, "a", "10.0.0.1"), Node(net, "b", "10.0.0.2", ["10.0.0.1"])
+    a, b = GossipNode(net, "a", "10.0.0.1"), GossipNode(net, "b", "10.0.0.2", ["10.0.0.1"])
     net.pass_time(2)
     net.refuses = True
     net.pass_time(8)
@@ -387,9 +390,9 @@ def test_what_the_system_does_not_send(net: Cluster) -> None:
     assert b.joined
 
 
-def test_faults_of_ours(net: Cluster, logged: list[dict[str, Any]], logged_failures: LoggedFailures) -> None:
+def test_faults_of_ours(net: GossipNodes, logged: list[dict[str, Any]], logged_failures: LoggedFailures) -> None:
     """Rounds survive exceptions: whatever part of ours raises is logged, and the next round comes."""
-    a, b = Node(net, "a", "10.0.0.1"), Node(net, "b", "10.0.0.2", ["10.0.0.1"])
+    a, b = GossipNode(net, "a", "10.0.0.1"), GossipNode(net, "b", "10.0.0.2", ["10.0.0.1"])
     net.pass_time(2)
 
     def broken(*args: Any) -> Any:
