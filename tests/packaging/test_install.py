@@ -196,7 +196,7 @@ def test_from_the_sdist(tmp_path: Path) -> None:
         assert of_clone == of_sdist
     collect = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests"]
     found = run(collect, cwd=unpacked, PYTHONPATH=str(unpacked)).stdout.splitlines()[-1]
-    assert re.match(r"[0-9]{4,} tests collected", found), found
+    assert re.match(r"[0-9]{4,}(/[0-9]+)? tests collected", found), found
     with zipfile.ZipFile(build_wheel(unpacked)) as wheel:
         assert all(any(one.endswith(f"share/pico_twisted/{name}") for one in wheel.namelist()) for name in SHARED)
 
