@@ -47,8 +47,8 @@ def test_the_same_seed_is_the_same_run() -> None:
 
 
 def test_small_and_busy() -> None:
-    """A cluster of ten to which everything happens all the time, for six minutes, keeps every promise."""
-    simulated = simulate(ClusterSettings(nodes=10, network=LOSSY, forget_s=60.0), BUSY, 6.0)
+    """A cluster of ten to which everything happens all the time, for three minutes, keeps every promise."""
+    simulated = simulate(ClusterSettings(nodes=10, network=LOSSY, forget_s=60.0), BUSY, 3.0)
     assert broken(simulated) == []
 
 
@@ -116,7 +116,7 @@ def test_five_hundred_registrations_a_second() -> None:
 
 def test_a_burst_of_one_node_makes_nobody_impatient() -> None:
     """A node that says much for a while, and then nothing, is never missed for that."""
-    simulated = settled(20, network=LOSSY)
+    simulated = settled(10, network=LOSSY)
     speaker = simulated.machines[7].running
     assert speaker is not None
     for number in range(400):
