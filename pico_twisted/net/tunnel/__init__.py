@@ -16,15 +16,13 @@ from pico_twisted.net.tunnel.client import (
     TunnelClientProtocol,
     connect_tunnel,
 )
-from pico_twisted.net.tunnel.parts import ELSEWHERE, LISTENER_PATH, MAX_ELSEWHERE, TunnelParts
+from pico_twisted.net.tunnel.parts import ELSEWHERE, MAX_ELSEWHERE, TunnelParts
 from pico_twisted.net.tunnel.server import (
     HANDSHAKE_TIMEOUT_S,
     Admission,
     Refusal,
     TunnelServerFactory,
     TunnelServerProtocol,
-    token_of,
-    tokens_of,
 )
 from pico_twisted.net.tunnel.session_pump import STALL_S, Tunnel
 from pico_twisted.net.tunnel.websocket_pipe import CLOSE_TIMEOUT_S
@@ -33,7 +31,6 @@ __all__ = [
     "CLOSE_TIMEOUT_S",
     "ELSEWHERE",
     "HANDSHAKE_TIMEOUT_S",
-    "LISTENER_PATH",
     "MAX_ELSEWHERE",
     "MAX_REFUSAL_BODY_BYTES",
     "SEND_HIGH_BYTES",
@@ -50,6 +47,4 @@ __all__ = [
     "TunnelServerFactory",
     "TunnelServerProtocol",
     "connect_tunnel",
-    "token_of",
-    "tokens_of",
 ]

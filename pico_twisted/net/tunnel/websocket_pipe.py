@@ -15,6 +15,7 @@ import struct
 from typing import Any, Final
 
 import txaio
+from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketServerFactory
 from autobahn.websocket.protocol import WebSocketProtocol
 from autobahn.websocket.xormasker import create_xor_masker  # type: ignore[attr-defined]
 from twisted.internet.defer import Deferred
@@ -80,7 +81,7 @@ class WebSocketPipe(WebSocketProtocol):
     session: SessionBase
     CONFIG_ATTRS: list[str]  # Autobahn's: the names of a factory's options
     peer: str
-    is_server: bool | None  # Autobahn's
+    factory: WebSocketServerFactory | WebSocketClientFactory
     gone: Deferred[None]
     deadline = NEVER
 
@@ -130,7 +131,7 @@ class WebSocketPipe(WebSocketProtocol):
             self.data = data
             self.consumeData()
             return
-        masked = 0x80 if self.is_server else 0
+        masked = 0x80 if self.factory.isServer else 0
         position = 0
         size = len(data)
         while size - position >= 2:
@@ -199,7 +200,7 @@ class WebSocketPipe(WebSocketProtocol):
 
     def _framed(self, messages: list[bytes]) -> bytes:
         """Return messages as they go on the wire."""
-        bit = 0 if self.is_server else 0x80
+        bit = 0 if self.factory.isServer else 0x80
         pieces: list[bytes] = []
         for message in messages:
             size = len(message)
@@ -274,7 +275,7 @@ class WebSocketPipe(WebSocketProtocol):
             self._reason = printable(self.remoteCloseReason or "")
         self._end(clean=True)
         self._close_soon()
-        if not self.is_server:
+        if not self.factory.isServer:
             self.transport.loseConnection()
         return stop
 

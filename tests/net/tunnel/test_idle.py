@@ -20,8 +20,8 @@ SOON_S = 0.2
 """More than a sweep of these nodes takes."""
 
 
-def resting_peer(version: int = 2, **limits: Any) -> RawPeer:
-    """A peer whose tunnel had the time to lie down; it has answered the first heartbeat."""
+def idle_peer(version: int = 2, **limits: Any) -> RawPeer:
+    """A peer whose tunnel had the time to become idle; it has answered the first heartbeat."""
     peer = RawPeer(MemoryNode(Clock(), **limits), version)
     pass_time(peer.parts.clock, SOON_S)
     ((kind, call_id, _, payload),) = peer.received_rpc()
@@ -42,12 +42,12 @@ class TestMemory:
 
     def test_few_attributes(self) -> None:
         """Once open, a tunnel has few attributes, so that their dictionary is small."""
-        peer = resting_peer()
+        peer = idle_peer()
         assert len(vars(peer.tunnel)) <= 42
 
     def test_no_heads(self) -> None:
         """Nothing of the handshake's heads is kept."""
-        peer = resting_peer()
+        peer = idle_peer()
         kept = [value for value in vars(peer.tunnel).values() if isinstance(value, (str, bytes, dict))]
         assert not any("Sec-WebSocket" in str(value) or "sec-websocket" in str(value) for value in kept)
 
@@ -71,9 +71,9 @@ class TestMemory:
 class TestLooks:
     """How often it is looked at."""
 
-    def test_rests_until_heartbeat(self) -> None:
+    def test_idle_until_heartbeat(self) -> None:
         """A tunnel without calls is looked at when its next heartbeat is due, not before."""
-        peer = resting_peer()
+        peer = idle_peer()
         left_s = peer.tunnel.deadline - peer.parts.sweep.now
         assert HEARTBEAT_S - 2 * SOON_S <= left_s <= HEARTBEAT_S
         pass_time(peer.parts.clock, HEARTBEAT_S - 3 * SOON_S)
@@ -82,16 +82,16 @@ class TestLooks:
         assert [frame[0] for frame in peer.received_rpc()] == [HEARTBEAT]
 
     def test_silence_ends_it(self) -> None:
-        """A peer that falls silent while its tunnel rests is given up as ever."""
-        peer = resting_peer()
+        """A peer that falls silent while its tunnel is idle is given up as ever."""
+        peer = idle_peer()
         pass_time(peer.parts.clock, SILENCE_S - SOON_S)
         assert not peer.closed
         pass_time(peer.parts.clock, 4 * SOON_S)
         assert [closed.reason for closed in peer.closed] == ["no byte for 20 s"]
 
     def test_a_call_wakes_it(self) -> None:
-        """A tunnel with a call is looked at every second, and its bytes are counted; then it rests again."""
-        peer = resting_peer()
+        """A tunnel with a call is looked at every second, and its bytes are counted; then it is idle again."""
+        peer = idle_peer()
         upstream, sweep = peer.parts.upstream, peer.parts.sweep
         assert upstream.connections == {peer.tunnel} and not upstream.awake
         receiver = Receiver()
@@ -109,7 +109,7 @@ class TestLooks:
 
     def test_part_of_a_message_wakes_it(self) -> None:
         """Pieces of a message are counted from the first one on, though there is no call."""
-        peer = resting_peer(version=1)
+        peer = idle_peer(version=1)
         upstream = peer.parts.upstream
         peer.send_ws(0x2, b"x" * 500, fin=False)
         peer.send_ws(CONTINUATION, b"x" * 500, fin=False)
@@ -118,14 +118,14 @@ class TestLooks:
 
     def test_gone(self) -> None:
         """A tunnel that is gone is not awake."""
-        peer = resting_peer()
+        peer = idle_peer()
         Receiver().open(peer.tunnel, HTTP, REQUEST)
         peer.transport.receive_reset()
         assert not peer.parts.upstream.awake and not peer.parts.upstream.connections
 
     def test_closing_ends(self) -> None:
-        """A tunnel that is closed while it rests does not wait for a peer that never answers."""
-        peer = resting_peer()
+        """A tunnel that is closed while it is idle does not wait for a peer that never answers."""
+        peer = idle_peer()
         peer.tunnel.close(1001, "node is shutting down")
         pass_time(peer.parts.clock, 4.0)
         assert peer.transport.over and not peer.parts.upstream.connections
