@@ -107,7 +107,7 @@ class NodeLinks:
             reactor=reactor,
         )
         metrics = parts.metrics
-        metrics.gauge("pico_links_outbound", "Open links to other nodes.", self._count_open)
+        metrics.gauge("pico_links_outbound", "Open links to other nodes.", lambda: len(self.open_links()))
         metrics.gauge("pico_links_inbound", "Links of other nodes to this one.", lambda: len(self.port.tunnels))
         parts.sweep.each(self._look)
 
@@ -273,12 +273,7 @@ class NodeLinks:
     # The end
 
     def drain(self) -> Deferred[None]:
-        """Other nodes open no new calls here, and their links are closed when they have none left.
-
-        Returns:
-            A Deferred that fires when no link of another node is left; how long to wait is for the caller to decide.
-            Links to other nodes go on.
-        """
+        """As `LinkPort.drain`; links to other nodes go on."""
         return self.port.drain()
 
     def stop(self) -> Deferred[None]:
@@ -296,12 +291,12 @@ class NodeLinks:
         for link in (*self._links.values(), *self._retiring):
             gone = link.end(politely=politely)
             if gone is not None:
-                waiting.append(_after(gone))
+                waiting.append(gone)
         for connection in list(self.port.connections):
             if not connection.has_session:
                 connection.transport.abortConnection()
                 continue
-            waiting.append(_after(connection.gone))
+            waiting.append(connection.gone)
             if politely:
                 connection.close(CLOSE_GOING_AWAY, "node is shutting down")
             else:
@@ -318,17 +313,3 @@ class NodeLinks:
         """Bytes that links of both roles make the process hold."""
         ours = sum(link.held_bytes() for link in (*self._links.values(), *self._retiring) if link.call_count)
         return ours + self.port.held_bytes()
-
-    def _count_open(self) -> int:
-        return len(self.open_links())
-
-
-def _after(gone: Deferred[None]) -> Deferred[None]:
-    """A Deferred that fires with another one, which others may wait for too."""
-    waiter: Deferred[None] = Deferred()
-
-    def fire(result: None) -> None:
-        waiter.callback(None)
-
-    gone.addCallback(fire)
-    return waiter

@@ -85,8 +85,10 @@ class ClusterService(Service):
         self._announce = announce
         self._held: list[Callable[[], int]] = []
         sweep.each(self._measure)
-        metrics.gauge("pico_endpoints", "Endpoints that agents of this node serve.", self._count_endpoints)
-        metrics.gauge("pico_upstream_sessions", "Sessions of agents on this node.", lambda: len(self.registry))
+        metrics.gauge(
+            "pico_endpoints", "Endpoints that agents of this node serve.", lambda: len(self.registry.counts())
+        )
+        metrics.gauge("pico_upstream_sessions", "Sessions of agents on this node.", lambda: len(registry))
         metrics.gauge("pico_calls_pending", "Calls to agents in flight.", lambda: len(self.pending))
         metrics.gauge("pico_buffered_bytes", "Bytes held in memory for slow peers.", lambda: budget.held)
 
@@ -179,9 +181,6 @@ class ClusterService(Service):
 
     def _measure(self, now: float) -> None:
         self._budget.measure(sum(read() for read in self._held))
-
-    def _count_endpoints(self) -> int:
-        return len(self.registry.counts())
 
 
 @implementer(IRouter)
