@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from pico_twisted.core.http1.chunked import ChunkedDecoder
-from pico_twisted.core.http1.errors import Http1Error, bad_response
+from pico_twisted.core.http1.errors import bad_response
 from pico_twisted.core.http1.head import (
     END,
     End,
@@ -116,6 +116,3 @@ class ClientConnection(Messages[ResponseHead]):
         if self._state is LENGTH or self._state is CHUNKED:
             raise bad_response("the connection ended in the middle of the response")
         return None
-
-
-__all__ = ["END", "ClientConnection", "End", "Http1Error", "ResponseHead"]

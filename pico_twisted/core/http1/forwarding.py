@@ -19,7 +19,6 @@ from typing import Final
 
 import attrs
 
-from pico_twisted.core.http1.answers import error_response
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.fields import all_values
 from pico_twisted.core.http1.head import KEEP, Framing, Keep, RequestHead, ResponseHead
@@ -343,20 +342,3 @@ def response_to_client(
         lines.append(b"Connection: Upgrade\r\nUpgrade: " + (head.upgrade or b""))
     lines += (_VIA_LINES[via][head.version_11], b"")
     return b"\r\n".join(lines)
-
-
-__all__ = [
-    "KEEP",
-    "MAX_OWN_VIAS",
-    "NO_HOST",
-    "Client",
-    "count_via",
-    "error_response",
-    "request_from_link",
-    "request_to_service",
-    "request_to_tunnel",
-    "response_onto_link",
-    "response_to_client",
-    "response_to_tunnel",
-    "sane_request_id",
-]

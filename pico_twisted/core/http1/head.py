@@ -295,22 +295,3 @@ def _read_status_line(line: bytes) -> tuple[int, bytes, bool]:
 
 
 _STATUS_LINES: Final = Memo(_read_status_line, _MAX_STATUS_LINES)
-
-
-__all__ = [
-    "END",
-    "KEEP",
-    "MAX_FIELDS",
-    "MAX_HEAD_BYTES",
-    "MAX_TARGET_BYTES",
-    "End",
-    "Fields",
-    "Framing",
-    "HeadLimits",
-    "Keep",
-    "RequestHead",
-    "ResponseHead",
-    "parse_request_head",
-    "parse_response_head",
-    "response_framing",
-]

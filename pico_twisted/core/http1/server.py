@@ -6,7 +6,7 @@ from typing import Final
 
 from pico_twisted.core.http1.chunked import ChunkedDecoder
 from pico_twisted.core.http1.errors import Http1Error, bad_request
-from pico_twisted.core.http1.head import END, End, Framing, HeadLimits, RequestHead, parse_request_head
+from pico_twisted.core.http1.head import Framing, HeadLimits, RequestHead, parse_request_head
 from pico_twisted.core.http1.messages import HEAD, Messages, Step
 from pico_twisted.core.http1.target import longest_line, read_request_line, refuse_line_start
 
@@ -86,6 +86,3 @@ class ServerConnection(Messages[RequestHead]):
                 self._line_read = True
         if size > self._limits.head_bytes:
             raise Http1Error(431, "head-too-large", "head is too large")
-
-
-__all__ = ["END", "MAX_EMPTY_LINES", "End", "Http1Error", "RequestHead", "ServerConnection"]

@@ -18,8 +18,9 @@ from twisted.internet.tcp import Connection
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from pico_twisted.core.http1.client import END, ClientConnection, Http1Error, ResponseHead
-from pico_twisted.core.http1.head import HeadLimits
+from pico_twisted.core.http1.client import ClientConnection
+from pico_twisted.core.http1.errors import Http1Error
+from pico_twisted.core.http1.head import END, HeadLimits, ResponseHead
 from pico_twisted.ctl.bench.echo import SERVER
 from pico_twisted.ctl.bench.messages import FrameCount, Message, OtherMessage
 from pico_twisted.ctl.bench.places import Place

@@ -30,8 +30,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pico_twisted.core.agent.service_call import COMING, ENDED, UPGRADING, ServiceRequest, ServiceResponse
+from pico_twisted.core.http1.answers import error_response
 from pico_twisted.core.http1.errors import Http1Error
-from pico_twisted.core.http1.forwarding import error_response
 from pico_twisted.core.http1.head import ResponseHead
 from pico_twisted.core.protocol_limits import REQUEST_LIMITS
 from pico_twisted.core.rpc.call import Call

@@ -21,8 +21,9 @@ from typing import Final
 
 from zope.interface import implementer
 
+from pico_twisted.core.http1.answers import error_response
 from pico_twisted.core.http1.errors import Http1Error
-from pico_twisted.core.http1.forwarding import error_response, request_from_link, response_onto_link
+from pico_twisted.core.http1.forwarding import request_from_link, response_onto_link
 from pico_twisted.core.http1.head import KEEP, Keep, RequestHead, ResponseHead
 from pico_twisted.core.links.relay import RelayedRequest, relayed_request
 from pico_twisted.core.protocol_limits import REQUEST_LIMITS

@@ -13,9 +13,10 @@ import attrs
 from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
+from pico_twisted.core.http1.answers import error_response
 from pico_twisted.core.http1.chunked import LAST_CHUNK, encode_chunk
 from pico_twisted.core.http1.errors import Http1Error
-from pico_twisted.core.http1.forwarding import error_response, request_to_tunnel, response_to_client
+from pico_twisted.core.http1.forwarding import request_to_tunnel, response_to_client
 from pico_twisted.core.http1.head import Framing, Keep, RequestHead, ResponseHead, response_framing
 from pico_twisted.net.interfaces import IDownstream
 from pico_twisted.net.proxy.port import ClientConnection, ProxyPort

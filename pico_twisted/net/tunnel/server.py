@@ -15,8 +15,8 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from pico_twisted.core.http1.answers import error_response
 from pico_twisted.core.http1.errors import Http1Error
-from pico_twisted.core.http1.forwarding import error_response
 from pico_twisted.core.http1.head import RequestHead, parse_request_head
 from pico_twisted.core.rpc.dialect import V2, Dialect
 from pico_twisted.core.rpc.frames import HEARTBEAT_PAYLOAD, SUBPROTOCOL_V2

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from pico_twisted.core.http1.forwarding import KEEP
-from pico_twisted.core.http1.head import HeadLimits, RequestHead, ResponseHead, parse_response_head
+from pico_twisted.core.http1.head import KEEP, HeadLimits, RequestHead, ResponseHead, parse_response_head
 
 LIMITS = HeadLimits()
 ROOMY = HeadLimits(head_bytes=1 << 20, fields=1000, target_bytes=1 << 16)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pico_twisted.core.http1.client import END, ClientConnection, End
+from pico_twisted.core.http1.client import ClientConnection
 from pico_twisted.core.http1.errors import Http1Error
-from pico_twisted.core.http1.head import HeadLimits, ResponseHead
+from pico_twisted.core.http1.head import END, End, HeadLimits, ResponseHead
 from pico_twisted.core.protocol_limits import MAX_INTERIM_HEADS
 
 LIMITS = HeadLimits()

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import (
-    KEEP,
     MAX_OWN_VIAS,
     Client,
     count_via,
@@ -17,7 +16,7 @@ from pico_twisted.core.http1.forwarding import (
     response_to_tunnel,
     sane_request_id,
 )
-from pico_twisted.core.http1.head import HeadLimits, Keep, RequestHead, parse_request_head
+from pico_twisted.core.http1.head import KEEP, HeadLimits, Keep, RequestHead, parse_request_head
 from tests.core.http1.forwarded import FRAMINGS, HOP_BY_HOP, LENGTHS, LIMITS, LINES, ROOMY, names, response, values
 
 

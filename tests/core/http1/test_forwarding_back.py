@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pico_twisted.core.http1.answers import error_response
 from pico_twisted.core.http1.client import ClientConnection
 from pico_twisted.core.http1.errors import Http1Error
-from pico_twisted.core.http1.forwarding import error_response, response_to_client, response_to_tunnel
+from pico_twisted.core.http1.forwarding import response_to_client, response_to_tunnel
 from pico_twisted.core.http1.head import END, KEEP, Framing, Keep, ResponseHead, parse_response_head, response_framing
 from tests.core.http1.forwarded import FRAMINGS, HOP_BY_HOP, LENGTHS, LIMITS, LINES, ROOMY, names, response, values
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from pico_twisted.core.http1.chunked import encode_chunk
 from pico_twisted.core.http1.errors import Http1Error
-from pico_twisted.core.http1.head import HeadLimits, RequestHead
-from pico_twisted.core.http1.server import END, MAX_EMPTY_LINES, End, ServerConnection
+from pico_twisted.core.http1.head import END, End, HeadLimits, RequestHead
+from pico_twisted.core.http1.server import MAX_EMPTY_LINES, ServerConnection
 
 LIMITS = HeadLimits()
 SMALL = HeadLimits(head_bytes=200, fields=5, target_bytes=40)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pico_twisted.core.http1.head import Fields, RequestHead, ResponseHead
+from pico_twisted.core.http1.fields import Fields
+from pico_twisted.core.http1.head import RequestHead, ResponseHead
 from pico_twisted.core.links.handshake import (
     LINK_PATH,
     ClientHandshake,
