@@ -88,7 +88,7 @@ class ClusterService(Service):
         metrics.gauge(
             "pico_endpoints", "Endpoints that agents of this node serve.", lambda: len(self.registry.counts())
         )
-        metrics.gauge("pico_upstream_sessions", "Sessions of agents on this node.", lambda: len(registry))
+        metrics.gauge("pico_upstream_sessions", "Sessions of agents on this node.", lambda: len(self.registry))
         metrics.gauge("pico_calls_pending", "Calls to agents in flight.", lambda: len(self.pending))
         metrics.gauge("pico_buffered_bytes", "Bytes held in memory for slow peers.", lambda: budget.held)
 
