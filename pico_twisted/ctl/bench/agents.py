@@ -22,7 +22,7 @@ from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.ctl.bench.echo import EchoService, body_of
 from pico_twisted.ctl.bench.latencies import Latencies
 from pico_twisted.ctl.bench.messages import message_of
-from pico_twisted.ctl.bench.plan import BenchPlan
+from pico_twisted.ctl.bench.plan import MAX_HELD_BYTES, BenchPlan
 from pico_twisted.ctl.bench.record import Churn
 from pico_twisted.ctl.exits import NoAnswer
 from pico_twisted.net.agent.connector import Connector, DialParts, explain_failure
@@ -39,7 +39,6 @@ LEAVE_S: Final = 5.0
 WEBSOCKET_GRACE_S: Final = 0.1
 """What an agent that leaves gives to WebSockets, which do not end by themselves."""
 LOOK_S: Final = 0.02
-_BUFFERED_BYTES: Final = 1 << 30
 
 
 class Agent:
@@ -98,16 +97,6 @@ class Agent:
         if not self._agents.stopped:
             self.come()
 
-    def abort(self) -> None:
-        """Cut its session."""
-        if self._connector is not None:
-            self._connector.abort()
-
-    def held_bytes(self) -> int:
-        """Bytes that its session holds for slow peers."""
-        sessions = self._connector.sessions if self._connector is not None else ()
-        return sum(session.tunnel.held_bytes() for session in sessions)
-
     def _connect(self, url: str, slot: str, elsewhere: Sequence[str]) -> Deferred[TunnelClientProtocol]:
         agents = self._agents
         opening = connect_tunnel(
@@ -149,12 +138,11 @@ class Agents:
         self.metrics = Metrics("agent", __version__)
         self.sweep = Sweep(reactor)
         self.stopped = False
-        budget = Budget(_BUFFERED_BYTES)
         self.parts = TunnelParts(
             clock=reactor,
             sweep=self.sweep,
             metrics=self.metrics,
-            budget=budget,
+            budget=Budget(MAX_HELD_BYTES),
             head_limits=HeadLimits(),
             max_calls=plan.connections + 1,
             version=__version__,
@@ -175,7 +163,6 @@ class Agents:
         self._turn = 0
         self._left = 0
         self._away = Latencies()
-        self.sweep.each(lambda now: budget.measure(sum(agent.held_bytes() for agent in self._agents)))
 
     @property
     def registered(self) -> int:
@@ -251,12 +238,4 @@ class Agents:
         self.stopped = True
         self.end_churn()
         await gatherResults([agent.leave(LEAVE_S) for agent in self._agents], consumeErrors=True)
-        self.sweep.stop()
-
-    def abort(self) -> None:
-        """Cut all sessions."""
-        self.stopped = True
-        self.end_churn()
-        for agent in self._agents:
-            agent.abort()
         self.sweep.stop()

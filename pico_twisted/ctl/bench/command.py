@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable
 from typing import Any, Final
 
 import click
@@ -131,7 +130,7 @@ def bench(context: click.Context, /, as_json_too: bool, **given: Any) -> None:  
     plan = _plan(given)
     from pico_twisted.ctl.bench.run import run_bench
 
-    outcome = run_bench(plan, _progress())
+    outcome = run_bench(plan, _progress)
     from pico_twisted.ctl.bench import report
 
     if as_json_too or wants_json(context):
@@ -182,14 +181,8 @@ def _settled(given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _progress() -> Callable[[str], None] | None:
-    """What shows a line that takes the place of the one before; None when nobody would see it."""
-    stream = sys.stderr
-    if not stream.isatty():
-        return None
-
-    def show(text: str) -> None:
-        stream.write("\r\x1b[K" + escaped(text))
-        stream.flush()
-
-    return show
+def _progress(text: str) -> None:
+    """Show a line on a terminal, in the place of the one before."""
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K" + escaped(text))
+        sys.stderr.flush()

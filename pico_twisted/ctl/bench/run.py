@@ -46,13 +46,13 @@ class Bench:
     Args:
         reactor: of this process; not running yet.
         plan: what is wanted.
-        progress: shows what is going on; None when nobody looks.
+        progress: shows what is going on.
     """
 
-    def __init__(self, reactor: Any, plan: BenchPlan, progress: Progress | None) -> None:
+    def __init__(self, reactor: Any, plan: BenchPlan, progress: Progress) -> None:
         self._reactor = reactor
         self._plan = plan
-        self._progress = progress
+        self._show = progress
         self._agents = Agents(reactor, plan)
         self._traffic: Traffic | None = None
         self._measured: Deferred[None] = Deferred()
@@ -99,7 +99,6 @@ class Bench:
     def _interrupt(self) -> None:
         """Ctrl-C: the measurement ends now, in order. A second one: everything ends."""
         if self._interrupted:
-            self._agents.abort()
             self._stop_reactor()
             return
         self._interrupted = True
@@ -246,10 +245,6 @@ class Bench:
         watching.start(PROGRESS_S, now=False)
         return watching
 
-    def _show(self, text: str) -> None:
-        if self._progress is not None:
-            self._progress(text)
-
 
 def _why_not_reached(place: Place, trouble: str) -> str:
     if trouble == TIMEOUT:
@@ -283,7 +278,7 @@ def raise_file_limit(wanted: int) -> int:
     return soft
 
 
-def run_bench(plan: BenchPlan, progress: Progress | None) -> Outcome:
+def run_bench(plan: BenchPlan, progress: Progress) -> Outcome:
     """Run a bench in this process, which has no reactor yet.
 
     Raises:
