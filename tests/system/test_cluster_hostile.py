@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from pico_twisted.core.gossip.packets import SYN, pack_body, pack_digest
+from pico_twisted.core.gossip.packets import SYN, pack_body, pack_item
 from pico_twisted.core.gossip.sealing import Sealer
 from tests.peers import frames, v2, websocket
 from tests.peers.frames import HTTP, NOT_SUPPORTED, RESPONSE, SYNC, TCP
@@ -144,7 +144,7 @@ class TestUpstreamPort:
 def packet(*secrets: str, cluster: str = "pico", node_id: str = "n3") -> bytes:
     """The first packet of a node, as another one would believe it."""
     sealer = Sealer(cluster, secrets, node_id, FOREVER, os.urandom(8))
-    own = pack_digest((node_id, FOREVER, 1, 0, 0, 0))
+    own = pack_item((node_id, FOREVER, 1, 0, 0, 0))
     return sealer.seal(pack_body(SYN, bytes(8), b"", (0, 0), 0, [own], [], []))
 
 

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from pico_twisted.core.gossip.events import Conflict, Event, KeysChanged, StatusChanged, SyncWanted
-from pico_twisted.core.gossip.gossip import Gossip, GossipSettings
+from pico_twisted.core.gossip.gossip import Gossip
 from pico_twisted.core.gossip.members import Member, Standing
 from pico_twisted.core.gossip.sealing import REASONS, PacketError
+from pico_twisted.core.gossip.settings import GossipSettings
 from pico_twisted.core.gossip.sync import SyncError
 
 __all__ = [

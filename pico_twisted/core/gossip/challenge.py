@@ -14,7 +14,7 @@ from typing import Final
 from pico_twisted.core.gossip.packets import CHALLENGE_BYTES
 
 EPOCH_S: Final = 60.0
-"""A challenge is good in the epoch in which it was given and the one after it."""
+"""Seconds of an epoch. A challenge is good in the epoch in which it was given and in the next one."""
 
 
 class Challenger:
@@ -30,11 +30,17 @@ class Challenger:
         self._key = key
 
     def give(self, address: str, now: float) -> bytes:
-        """The challenge for whoever is at an address."""
+        """The challenge for the node at an address."""
         return self._make(int(now // EPOCH_S), address)
 
     def check(self, echo: bytes, address: str, now: float) -> bool:
-        """Whether somebody at this address was lately given what is echoed."""
+        """Whether the node at an address was lately given what is echoed.
+
+        Args:
+            echo: what came back.
+            address: where it came from.
+            now: monotonic seconds.
+        """
         if len(echo) != CHALLENGE_BYTES:
             return False
         epoch = int(now // EPOCH_S)

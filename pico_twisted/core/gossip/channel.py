@@ -103,5 +103,11 @@ class PacketChannel:
         return header, body
 
     def proves(self, echo: bytes, source: str, now: float) -> bool:
-        """Whether an echo proves that its sender is at an address, and that its packet is not an old one."""
+        """Whether an echo proves that its sender is at an address, and that its packet is not an old one.
+
+        Args:
+            echo: the challenge that came back.
+            source: the address that the packet came from.
+            now: monotonic seconds.
+        """
         return self._challenger.check(echo, source, now)

@@ -4,7 +4,7 @@ What is needed. Every node knows, within moments, which nodes there are, which o
 itself: its addresses, its status, the endpoints that it holds. There is no leader and no list that would have to be
 right; nodes crash, stop for minutes, come back with another clock, and the network loses, repeats, delays and parts.
 
-What can go wrong. *Ghosts*: somebody remembers a dead node and tells somebody who had forgotten it. *Flapping*: a lost
+What can go wrong. *Ghosts*: one node remembers a dead one and tells another that had forgotten it. *Flapping*: a lost
 packet, or our own pause, makes a living node look dead. *Lost deletes*: a replica that missed a tombstone shows an
 endpoint for ever. *Amplification*: a packet with a forged sender makes us send much to a victim. *Twins*: two processes
 with one ID. *Storms*: news that everybody repeats to everybody.
@@ -25,8 +25,6 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-import attrs
-
 from pico_twisted.core.gossip import packets
 from pico_twisted.core.gossip.challenge import Challenger
 from pico_twisted.core.gossip.channel import PacketChannel
@@ -37,6 +35,7 @@ from pico_twisted.core.gossip.news import News
 from pico_twisted.core.gossip.packets import CHALLENGE, DELTA, REPLY, SYN, Received
 from pico_twisted.core.gossip.partners import Partners, Random
 from pico_twisted.core.gossip.sealing import RANDOM_BYTES, PacketError, Sealer
+from pico_twisted.core.gossip.settings import GossipSettings
 from pico_twisted.core.gossip.sync import pack_answer, pack_request, read_answer, read_request
 from pico_twisted.core.gossip.sync_source import SyncSource
 from pico_twisted.core.gossip.telling import OWN_ITEM_BYTES, Telling
@@ -55,27 +54,6 @@ GENERATIONS: Final = 1000
 """Number of milliseconds among which the next generation is chosen, when a later one of our ID turns out to be dead."""
 MAX_TOMBSTONES: Final = 20_000
 """Most tombstones kept in our own map. Beyond that its floor rises early, and a node below it takes the whole map."""
-
-
-@attrs.frozen(kw_only=True)
-class GossipSettings:
-    """What a node is told.
-
-    Attributes:
-        node_id: 1 to 64 bytes.
-        cluster: the cluster's name.
-        secrets: the first one seals; without any nothing is sealed.
-        interval_s: seconds between two rounds.
-        max_packet_bytes: most bytes of a UDP payload, the seal included.
-        forget_s: seconds after which a dead node is forgotten.
-    """
-
-    node_id: str
-    cluster: str = "pico"
-    secrets: tuple[str, ...] = ()
-    interval_s: float = 0.5
-    max_packet_bytes: int = 1400
-    forget_s: float = 300.0
 
 
 class Gossip:
@@ -134,6 +112,11 @@ class Gossip:
 
     def set(self, key: str, value: Value, now: float) -> None:
         """Say something of ourselves.
+
+        Args:
+            key: what it is about.
+            value: what is said.
+            now: monotonic seconds.
 
         Raises:
             ValueError: it is too large to be said.
@@ -385,6 +368,11 @@ class Gossip:
 
     def sync_apply(self, answer: bytes, reporter: str, now: float) -> None:
         """Take whole maps; each is one change.
+
+        Args:
+            answer: of another node to our `sync_request`.
+            reporter: the ID of that node.
+            now: monotonic seconds.
 
         Raises:
             SyncError: it is no answer.

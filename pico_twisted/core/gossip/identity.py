@@ -6,8 +6,8 @@ process that was started with the same ID by mistake, and then two nodes would t
 
 What tells them apart is whether the other lives on. So it is watched for a while. A heartbeat that was made a second
 after the watch began, and a second later than the first that we heard of, can only come from a living process. Hearsay
-about a dead one never gets newer than its death, whoever brings it and in whatever order. What was silent for that long
-before we first heard of it need not be watched.
+about a dead one never gets newer than its death, by whichever way and in whatever order it comes. What was silent for
+that long before we first heard of it need not be watched.
 """
 
 from __future__ import annotations

@@ -10,15 +10,19 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Mapping
+from typing import Final
 
 from pico_twisted.core.gossip.events import Value
 from pico_twisted.core.gossip.packets import Body, Delta, Digest
 from pico_twisted.core.gossip.state import VersionedMap
 from pico_twisted.core.gossip.suspicion import Accrual
 
-STATUS = "status"
-GOSSIP_ADDR = "gossip_addr"
-LEFT = "left"
+STATUS: Final = "status"
+"""Key of a node's status: `active`, `draining` or `left`."""
+GOSSIP_ADDR: Final = "gossip_addr"
+"""Key of a node's gossip address, `host:port`."""
+LEFT: Final = "left"
+"""Status of a node that has ended."""
 
 
 class Standing(enum.Enum):
@@ -203,7 +207,7 @@ class Member:
         return False
 
     def take(self, delta: Delta, now: float) -> tuple[dict[str, Value | None], list[float]]:
-        """Take entries of it, of which none before them is missing.
+        """Take entries of it. All that come before them are known.
 
         Returns:
             What changed, and the seconds that the entries took from it to us.
@@ -251,7 +255,14 @@ class Member:
         )
 
     def hear_version(self, version: int, floor: int, reporter: str, now: float) -> None:
-        """Somebody said how far the node's map goes."""
+        """Some node said how far this one's map goes.
+
+        Args:
+            version: of the newest entry.
+            floor: up to which deletes are forgotten.
+            reporter: the ID of the node that said it.
+            now: monotonic seconds.
+        """
         if version > self.reported:
             self.reported = version
             self.reporter = reporter

@@ -61,7 +61,7 @@ class News:
     ) -> None:
         digest = self._telling.own_digest()
         if about is not None:
-            digest.append(packets.pack_digest(about.digest(now)))
+            digest.append(packets.pack_item(about.digest(now)))
         for target in targets:
             for packed in news:
                 self._channel.send(DELTA, target.address, target, now, hops=hops, digest=digest, deltas=[packed])

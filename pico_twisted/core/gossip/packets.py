@@ -29,6 +29,7 @@ CHALLENGE: Final = 4
 """Nothing but a challenge, for a sender that did not prove its address; draws the `SYN` again."""
 
 KINDS: Final = {SYN: "syn", REPLY: "reply", DELTA: "delta", CHALLENGE: "challenge"}
+"""The names of the kinds, as counters have them."""
 
 MAX_KEY_BYTES: Final = 160
 """Most bytes of a key in a node's map."""
@@ -105,14 +106,8 @@ class Received:
     said_at: float
 
 
-def pack_digest(item: Digest) -> bytes:
-    """One item of a digest."""
-    packed: bytes = _pack(item)
-    return packed
-
-
-def pack_want(item: Want) -> bytes:
-    """One item of the wants."""
+def pack_item(item: Digest | Want) -> bytes:
+    """One item of a digest, or of the wants."""
     packed: bytes = _pack(item)
     return packed
 
@@ -154,7 +149,12 @@ def pack_body(
     deltas: Sequence[bytes],
     wants: Sequence[bytes],
 ) -> bytes:
-    """A body of parts that are packed already."""
+    """A body of parts that are packed already.
+
+    Args:
+        kind, challenge, echo, have, hops: as in `Body`.
+        digest, deltas, wants: what `pack_item` and `pack_delta` gave.
+    """
     return b"".join(
         (
             _array(8),

@@ -8,9 +8,9 @@ one goes.
 
 Without secrets the same header is there and nothing is sealed.
 
-What cannot be helped: whoever has a secret is believed. What is: a packet that was recorded cannot be used again, since
-its sequence number is in the window of 64 or below it (RFC 4303 3.4.3). Windows are kept for the senders whose packets
-opened, for a bounded number of them.
+What cannot be helped: anybody who has a secret is believed. What is: a packet that was recorded cannot be used again,
+since its sequence number is in the window of 64 or below it (RFC 4303 3.4.3). Windows are kept for a bounded number of
+senders whose packets opened.
 """
 
 from __future__ import annotations

@@ -63,7 +63,13 @@ class VersionedMap:
         return len(self._dead)
 
     def write(self, key: str, value: Value | None, version: int) -> None:
-        """Make a write: of the owner, or one that was received. Versions must come in rising order."""
+        """Make a write: of the owner, or one that was received.
+
+        Args:
+            key: what is written.
+            value: its new value; None deletes it.
+            version: of the write; higher than those before.
+        """
         self._live.pop(key, None)
         self._dead.pop(key, None)
         if value is None:
@@ -128,6 +134,11 @@ class VersionedMap:
     @classmethod
     def whole(cls, entries: Iterable[Entry], version: int, floor: int) -> VersionedMap:
         """A map as it was received whole.
+
+        Args:
+            entries: all of it, in the order of their versions.
+            version: up to which it is known.
+            floor: up to which deletes are forgotten.
 
         Raises:
             ValueError: the entries are not in the order of their versions, or above the map's own.

@@ -3,8 +3,8 @@
 A request is an array of three: the asker's milliseconds, what the asker is behind with (`[ID, generation, version]`
 each), and which nodes it knows otherwise (`[ID, generation]`). The answer is an array of two: those milliseconds again,
 by which the asker knows how long all that may have waited somewhere, and an array of maps, each an item of a digest and
-all entries of that node, in a flat array as in a packet. Whoever answers gives the maps that it knows better, and those
-of nodes that the asker does not know.
+all entries of that node, in a flat array as in a packet. The node that answers gives the maps that it knows better, and
+those of nodes that the asker does not know.
 """
 
 from __future__ import annotations
@@ -34,7 +34,13 @@ class Whole:
 
 
 def pack_request(asked_ms: int, behind: list[Want], known: list[tuple[str, int]]) -> bytes:
-    """A request."""
+    """A request.
+
+    Args:
+        asked_ms: the asker's time.
+        behind: what it is behind with.
+        known: the other nodes that it knows, with their generations.
+    """
     packed: bytes = msgpack.packb([asked_ms, behind, known], use_bin_type=True)
     return packed
 

@@ -1,7 +1,7 @@
 """Whole maps over node links: which node is asked for them and when, what it is asked, and what others are given.
 
-Packets carry what fits. Whoever is further behind than that, or below a floor, asks for whole maps. One answer brings
-all that its giver knows better, so one question a round is enough for any trouble.
+Packets carry what fits. A node that is further behind than that, or below a floor, asks for whole maps. One answer
+brings all that its giver knows better, so one question a round is enough for any trouble.
 """
 
 from __future__ import annotations

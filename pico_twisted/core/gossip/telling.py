@@ -42,7 +42,7 @@ class Telling:
 
     def own_digest(self) -> list[bytes]:
         """A digest of our own item alone."""
-        return [packets.pack_digest(self._view.own_digest())]
+        return [packets.pack_item(self._view.own_digest())]
 
     def digest(self, room: int, now: float) -> list[bytes]:
         """Our own item, and of the others as many as fit, in turn."""
@@ -104,7 +104,7 @@ class Telling:
         return newer, fresher
 
     def wants(self, digest: list[Digest], room: int) -> list[bytes]:
-        """Of what others know better, the nodes of which we want entries."""
+        """The nodes that others know better, and whose entries we want."""
         wants: list[bytes] = []
         members = self._view.members
         for node_id, generation, _, version, _, _ in digest:
@@ -112,7 +112,7 @@ class Telling:
             if member is None or member.generation != generation:
                 member = self._view.of(node_id, generation)
             if member is not None and version > member.map.version and not member.below_floor:
-                item = packets.pack_want((node_id, generation, member.map.version))
+                item = packets.pack_item((node_id, generation, member.map.version))
                 room -= len(item)
                 if room < 0:
                     break
@@ -147,7 +147,15 @@ class Telling:
         return deltas
 
     def news(self, node_id: str, generation: int, known: VersionedMap, pushed: int, room: int) -> list[bytes]:
-        """The packets' worth of entries that were not pushed yet; with those of the last second if all fit into one."""
+        """The packets' worth of entries that were not pushed yet; with those of the last second if all fit into one.
+
+        Args:
+            node_id: of the node that the entries are of.
+            generation: of that node.
+            known: its map.
+            pushed: the version up to which its entries were pushed already.
+            room: bytes of a packet that they may take.
+        """
         after = known.before(min(pushed, known.version - PUSH_AGAIN_MS))
         if after >= known.floor:
             packed, version = packets.pack_delta(node_id, generation, after, known.floor, known.since(after), room)
@@ -167,7 +175,7 @@ class Telling:
 def _add(digest: list[bytes], others: Iterable[tuple[int, Member]], room: int, now: float, begun: int) -> int:
     """Add the items of other nodes to a digest, as many as fit. Returns the position at which the next one begins."""
     for position, other in others:
-        item = packets.pack_digest(other.digest(now))
+        item = packets.pack_item(other.digest(now))
         room -= len(item)
         if room < 0:
             return position

@@ -251,7 +251,7 @@ class View:
         if node_id == self.node_id:
             newer = (generation, heartbeat) > (self.generation, self.heartbeat)
             if newer and now - alive_at < OWN_LIFE_IGNORED_AFTER * self.forget_s:
-                self.hear_of_ourselves(generation, heartbeat, alive_at, now)
+                self._hear_of_ourselves(generation, heartbeat, alive_at, now)
             return
         if self._is_over(node_id, generation, now):
             return
@@ -291,7 +291,7 @@ class View:
             if member is not None:
                 member.hear_version(version, floor, reporter, now)
 
-    def hear_of_ourselves(self, generation: int, heartbeat: int, alive_at: float, now: float) -> None:
+    def _hear_of_ourselves(self, generation: int, heartbeat: int, alive_at: float, now: float) -> None:
         """Somebody speaks of a process with our ID that is not us."""
         if self.generation <= generation < MAX_GENERATION and self.own_identity.heard(
             generation, heartbeat, alive_at, now
@@ -306,6 +306,11 @@ class View:
 
     def apply(self, delta: Delta, reporter: str, now: float) -> tuple[bool, int | None]:
         """Take entries.
+
+        Args:
+            delta: the entries.
+            reporter: the ID of the node that sent them.
+            now: monotonic seconds.
 
         Returns:
             Whether some before them are missing, so that they are of no use; and the version from which on the node's
@@ -329,7 +334,17 @@ class View:
         return False, version
 
     def take_whole(self, whole: Whole, reporter: str, said_at: float, now: float) -> bool:
-        """Take a node's whole map, as one change. Returns whether anything of it was new."""
+        """Take a node's whole map, as one change.
+
+        Args:
+            whole: the map.
+            reporter: the ID of the node that gave it.
+            said_at: when it was given, at the earliest.
+            now: monotonic seconds.
+
+        Returns:
+            Whether anything of it was new.
+        """
         node_id, generation, _, version, floor, _ = whole.digest
         self.hear(whole.digest, reporter, said_at, now)
         member = self.of(node_id, generation)

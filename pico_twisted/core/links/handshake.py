@@ -1,6 +1,6 @@
 """The handshake of a node link: what stands in the heads of both ends, and whether to believe it.
 
-A client says who it is and whom it wants:
+A client says who it is and which node it wants:
 
     GET /pico/v1/node HTTP/1.1           HTTP/1.1 101 Switching Protocols
     x-pico-cluster: pico                 x-pico-node-id: n1
@@ -12,7 +12,7 @@ A client says who it is and whom it wants:
 
 The last two lines of both heads are there when the cluster has secrets. Then the client's first frame is its own proof,
 which it gives only to a server that has proven itself. Without secrets the names alone are checked: they keep honest
-clusters apart, and nobody else.
+clusters apart, and stop no attacker.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from pico_twisted.core.rpc.frames import SUBPROTOCOL_V2
 from pico_twisted.core.text import NAME_PATTERN
 
 LINK_PATH: Final = b"/pico/v1/node"
+"""Path of the request that opens a node link."""
 
 _GENERATION: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 _HEX: Final = re.compile(r"[0-9a-f]*")
@@ -110,7 +111,7 @@ class ClientHandshake:
 
     Args:
         identity: its own.
-        server_id: whom it wants.
+        server_id: the node that it wants.
         nonce: `NONCE_BYTES` random bytes, never used before.
     """
 

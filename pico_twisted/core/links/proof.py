@@ -1,11 +1,11 @@
 """How the two ends of a node link prove to each other that they know a secret of the cluster.
 
 What is needed. Each end must know that the other one has the secret, is the node that it says it is, and says so now.
-Nobody who listens, and nobody who answers in a node's place, may learn anything that helps to find the secret offline
-faster than by trying secrets, or be able to use what was said a second time.
+An eavesdropper or impostor must learn nothing that makes an offline attack on the secret faster than guessing, and must
+not be able to replay a proof.
 
 What was chosen. A proof is an HMAC over everything that both ends believe: role, cluster, both node IDs, the client's
-generation, and 16 fresh random bytes of each end. Roles and IDs keep a proof from being sent back to whom it came from;
+generation, and 16 fresh random bytes of each end. Roles and IDs keep a proof from being sent back to its maker;
 the nonces keep it from being sent again. Each field has its length before it, so no two lists of fields read the same.
 The keys come out of the secret by HKDF (RFC 5869), for this purpose and this cluster alone.
 
@@ -25,8 +25,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 NONCE_BYTES: Final = 16
+"""Random bytes that each end adds to a handshake."""
 PROOF_BYTES: Final = 32
+"""Bytes of a proof."""
 TAG_BYTES: Final = 4
+"""Bytes of the tag that names a key."""
 
 Role = Literal["client", "server"]
 
@@ -116,7 +119,14 @@ def prove(key: LinkKey, role: Role, handshake: Handshake) -> bytes:
 
 
 def is_proof(given: bytes, key: LinkKey, role: Role, handshake: Handshake) -> bool:
-    """Whether this is the proof of the end with that role; takes the same time whatever is given."""
+    """Whether this is the proof of the end with that role; takes the same time whatever is given.
+
+    Args:
+        given: what that end sent.
+        key: of a secret that both ends know.
+        role: of the end that proves itself.
+        handshake: as we see it.
+    """
     return hmac.compare_digest(given, prove(key, role, handshake))
 
 

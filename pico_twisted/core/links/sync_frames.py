@@ -14,14 +14,16 @@ import msgpack
 from pico_twisted.core.links.proof import PROOF_BYTES
 
 MAX_REQUEST_BYTES: Final = 1024 * 1024
-"""Of a question: a line for each of 10,000 nodes fits well."""
+"""Most bytes of a question: a line for each of 10,000 nodes fits well."""
 MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
-"""Of an answer: the maps of 1000 nodes with 100,000 endpoints fit well."""
+"""Most bytes of an answer: the maps of 1000 nodes with 100,000 endpoints fit well."""
 
 _PROOF: Final = "proof"
 _MAPS: Final = "maps"
 _HEAD_BYTES: Final = 16
-"""Of the array, the word and the length of the bytes; a little more than the longest."""
+"""Most bytes of the array, the word and the length of the bytes."""
+MAX_REQUEST_PAYLOAD_BYTES: Final = MAX_REQUEST_BYTES + _HEAD_BYTES
+"""Most bytes of a request that are read."""
 
 
 class SyncFormatError(ValueError):
@@ -66,11 +68,6 @@ def decode_maps(payload: bytes) -> bytes:
         SyncFormatError: it is not such a request.
     """
     return _decode(payload, _MAPS, MAX_REQUEST_BYTES)
-
-
-def longest_request() -> int:
-    """Bytes of the longest request that is read."""
-    return MAX_REQUEST_BYTES + _HEAD_BYTES
 
 
 def _encode(word: str, data: bytes) -> bytes:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from pico_twisted.core.http1.head import RequestHead
 from pico_twisted.core.text import ENDPOINT_ID_BYTES_PATTERN
 
-HEADER = b"x-pico-endpoint"
+HEADER: Final = b"x-pico-endpoint"
+"""Name of the field that names an endpoint."""
 
-_DECIMAL = re.compile(rb"[0-9]+\Z")
+_DECIMAL: Final = re.compile(rb"[0-9]+\Z")
 
 
 class EndpointError(Exception):

@@ -23,7 +23,14 @@ def render(resource: Resource, request: Request) -> Rendered:
 
 
 def answer(request: IRequest, body: bytes, content_type: str, status: int = 200) -> bytes:
-    """Set code and headers of a request's answer. Returns the body."""
+    """Set code and headers of a request's answer. Returns the body.
+
+    Args:
+        request: to be answered.
+        body: of the answer.
+        content_type: of the body.
+        status: of the answer.
+    """
     request.setResponseCode(status)
     request.setHeader(b"content-type", content_type.encode("latin-1", "replace"))
     request.setHeader(b"content-length", b"%d" % len(body))
@@ -32,12 +39,24 @@ def answer(request: IRequest, body: bytes, content_type: str, status: int = 200)
 
 
 def answer_json(request: IRequest, value: object, status: int = 200) -> bytes:
-    """Answer a request with what JSON can hold. Returns the body."""
+    """Answer a request with what JSON can hold. Returns the body.
+
+    Args:
+        request: to be answered.
+        value: what JSON can hold.
+        status: of the answer.
+    """
     return answer(request, json.dumps(value, indent=2).encode("ascii") + b"\n", JSON, status)
 
 
 def fail(request: IRequest, status: int, message: str) -> bytes:
-    """Answer a request with an error. Returns the body."""
+    """Answer a request with an error. Returns the body.
+
+    Args:
+        request: to be answered.
+        status: of the answer.
+        message: for people.
+    """
     return answer_json(request, {"error": message}, status)
 
 

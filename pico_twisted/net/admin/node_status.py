@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
@@ -12,15 +13,19 @@ from pico_twisted.core.gossip.members import GOSSIP_ADDR
 from pico_twisted.core.gossip.state import VersionedMap
 from pico_twisted.core.gossip.view import View
 from pico_twisted.core.routing.table import ACTIVE, DRAINING, KnownNode
+from pico_twisted.net.admin.other_nodes import LOCAL
 from pico_twisted.net.admin.shapes import GossipDetail, GossipEntry, GossipRow, NodeDetail, NodeRow
 from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.routing.cluster_service import ClusterService
 
-LOCAL = "local"
-PROXY_ADDR = "proxy_addr"
-ADMIN_ADDR = "admin_addr"
-ADMIN_SCHEME = "admin_scheme"
-VERSION = "version"
+PROXY_ADDR: Final = "proxy_addr"
+"""Key of the address of a node's proxy port."""
+ADMIN_ADDR: Final = "admin_addr"
+"""Key of the address of a node's admin port."""
+ADMIN_SCHEME: Final = "admin_scheme"
+"""Key of the scheme of a node's admin port: `http` or `https`."""
+VERSION: Final = "version"
+"""Key of the version of a node's program."""
 
 
 @implementer(INodeStatus)

@@ -27,8 +27,11 @@ from pico_twisted.net.observe.metrics import CONTENT_TYPE, Metrics
 log = Logger()
 
 METRICS: Final = [b"metrics"]
+"""Path of the metrics, which are asked of all workers."""
 READY: Final = [b"ready"]
+"""Path of the readiness."""
 ENDPOINTS: Final = [b"status", b"upstream", b"endpoints"]
+"""Path of the endpoints, which are asked of all workers."""
 SIBLING_TIMEOUT_S: Final = 2.0
 """Seconds after which a sibling on the same host that did not answer counts as stuck."""
 

@@ -12,7 +12,9 @@ from pico_twisted.core.gossip.packets import KINDS
 from pico_twisted.net.observe.metrics import Distribution, Metrics, by_label, labelled
 
 DELAY_BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper bounds of the histogram of delays, in seconds."""
 STATUSES: Final = ("active", "draining", "unreachable", "left")
+"""Statuses by which other nodes are counted."""
 _WAYS: Final = ("sent", "received")
 
 

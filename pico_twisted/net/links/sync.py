@@ -15,10 +15,10 @@ from zope.interface import implementer
 from pico_twisted.core.gossip.sync import SyncError
 from pico_twisted.core.links.sync_frames import (
     MAX_ANSWER_BYTES,
+    MAX_REQUEST_PAYLOAD_BYTES,
     SyncFormatError,
     decode_maps,
     encode_maps,
-    longest_request,
 )
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import CANCELLED, FAILED, PROTOCOL, SYNC, TIMEOUT
@@ -122,7 +122,7 @@ class SyncRequest:
     def frame(self, payload: bytes, more: bool) -> None:
         """A piece of the question (ICallReceiver)."""
         self._size += len(payload)
-        if self._size > longest_request():
+        if self._size > MAX_REQUEST_PAYLOAD_BYTES:
             self._tunnel.reset(self._call, PROTOCOL, "a question that is too long")
             return
         self._pieces.append(payload)

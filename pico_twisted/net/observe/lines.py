@@ -24,6 +24,7 @@ from zope.interface import implementer
 from pico_twisted.core.text import escaped
 
 HIDDEN: Final = "(hidden)"
+"""What is written in place of a credential."""
 
 MAX_FIELD_CHARS: Final = 8 * 1024
 """Most characters of a message or a field: a peer's words may be in it, and a line must stay readable."""
@@ -35,23 +36,24 @@ MAX_PENDING_BYTES: Final = 1024 * 1024
 """Most bytes that wait for a reader of a non-blocking stderr that does not keep up; more is lost, and counted."""
 
 OURS: Final = "pico_twisted"
+"""Namespace of our own loggers."""
 
-_STDIO = frozenset(("stdout", "stderr"))
-_RESERVED = frozenset(("time", "level", "subsystem", "message", "traceback"))
-_SHOWN_BARE = frozenset(("time", "level", "subsystem", "message"))
-_LEGACY = frozenset(("message", "time", "system", "format", "isError", "failure", "why", "logLevel"))
-_LEVEL = type(LogLevel.info)
-_NOISE = ("Starting factory", "Stopping factory", "Warning: primary log target selected twice")
+_STDIO: Final = frozenset(("stdout", "stderr"))
+_RESERVED: Final = frozenset(("time", "level", "subsystem", "message", "traceback"))
+_SHOWN_BARE: Final = frozenset(("time", "level", "subsystem", "message"))
+_LEGACY: Final = frozenset(("message", "time", "system", "format", "isError", "failure", "why", "logLevel"))
+_LEVEL: Final = type(LogLevel.info)
+_NOISE: Final = ("Starting factory", "Stopping factory", "Warning: primary log target selected twice")
 
 # Peers can bring text before these patterns: none may take more than linear time.
-_SECRET_NAME = re.compile(
+_SECRET_NAME: Final = re.compile(
     r"token|secret|passw|authori[sz]ation|cookie|credential|private[-_]?key|api[-_]?key|signature|jwt", re.IGNORECASE
 )
-_HARMLESS_NAME = re.compile(r"_(?:file|path|count)\Z")
-_SECRET_HEADER = re.compile(
+_HARMLESS_NAME: Final = re.compile(r"_(?:file|path|count)\Z")
+_SECRET_HEADER: Final = re.compile(
     r"""((?:authorization|cookie2?)(?:\\?['"]\s*[:=,]|\s*[:=])\s*)(?:[\[(]?b?(['"]).*?\2|[^\r\n]+)""", re.IGNORECASE
 )
-_SECRET_SCHEME = re.compile(r"\b(bearer|basic|digest)\s+[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE)
+_SECRET_SCHEME: Final = re.compile(r"\b(bearer|basic|digest)\s+[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE)
 
 
 class Stream(Protocol):

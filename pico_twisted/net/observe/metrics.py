@@ -32,6 +32,7 @@ CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 """The media type of what `Metrics.exposition` returns."""
 
 OTHER: Final = "other"
+"""Label of what has no label of its own."""
 
 METHODS: Final = (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH")
 """The methods of RFC 9110 and RFC 5789; all others share one label."""
@@ -71,10 +72,13 @@ TLS fault, too slow, it answered no, a broken WebSocket handshake, another node 
 itself; an open link broke (`lost`)."""
 
 REQUEST_BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Upper bounds of the histogram of requests, in seconds."""
 HEARTBEAT_BOUNDS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper bounds of the histograms of round trips, in seconds."""
 LAG_BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""Upper bounds of the histogram of the reactor\'s lag, in seconds."""
 
-_NAME = re.compile(r"pico_[a-z0-9_]*[a-z0-9]\Z")
+_NAME: Final = re.compile(r"pico_[a-z0-9_]*[a-z0-9]\Z")
 
 
 class Distribution:
@@ -368,5 +372,12 @@ def labelled(name: str, help: str, labels: Sequence[str], counts: Mapping[tuple[
 
 
 def by_label(name: str, help: str, label: str, counts: Mapping[str, int]) -> Metric:
-    """As `labelled`, with one label."""
+    """As `labelled`, with one label.
+
+    Args:
+        name: of the metric.
+        help: what it says, for people.
+        label: the name of its label.
+        counts: the numbers, by the value of the label.
+    """
     return labelled(name, help, (label,), {(value,): count for value, count in counts.items()})

@@ -94,7 +94,7 @@ def new_context() -> SSL.Context:
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE)
-    # Idle connections, of which there are many, give their buffers back.
+    # There are many idle connections, and they give their buffers back.
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     # Sessions are resumed by tickets, which the client keeps. A cache on our side would grow to many megabytes.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)

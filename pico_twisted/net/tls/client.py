@@ -123,8 +123,8 @@ def _idna(hostname: str) -> bytes:
 
 _NOT_YET_VALID, _EXPIRED = 9, 10
 _SELF_SIGNED, _SELF_SIGNED_IN_CHAIN = 18, 19
-_UNKNOWN_ISSUER = frozenset((2, 20, 21))
-_OTHER_FAULTS = {
+_UNKNOWN_ISSUER: Final = frozenset((2, 20, 21))
+_OTHER_FAULTS: Final = {
     7: "its signature is wrong",
     22: "its chain is too long",
     23: "it was revoked",

@@ -47,7 +47,7 @@ MAX_HANDSHAKES: Final = 2048
 """Most connections of a port that have not completed their handshake. Each costs up to 55 KiB; more are closed at
 once."""
 
-_TLS_HANDSHAKE = 0x16
+_TLS_HANDSHAKE: Final = 0x16
 
 
 @implementer(IOpenSSLContextFactory, IOpenSSLServerConnectionCreator)

@@ -76,9 +76,9 @@ def pack(body: Body) -> bytes:
         body.echo,
         body.have,
         body.hops,
-        [packets.pack_digest(item) for item in body.digest],
+        [packets.pack_item(item) for item in body.digest],
         packed,
-        [packets.pack_want(item) for item in body.wants],
+        [packets.pack_item(item) for item in body.wants],
     )
 
 
@@ -88,8 +88,8 @@ def test_there_and_back(body: Body) -> None:
     """What is packed is read again, and takes no more room than was counted on."""
     data = pack(body)
     assert read_body(data) == body
-    parts = sum(len(packets.pack_digest(one)) for one in body.digest) + sum(
-        len(packets.pack_want(one)) for one in body.wants
+    parts = sum(len(packets.pack_item(one)) for one in body.digest) + sum(
+        len(packets.pack_item(one)) for one in body.wants
     )
     for delta in body.deltas:
         parts += len(

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from pico_twisted.core.links.proof import PROOF_BYTES
 from pico_twisted.core.links.sync_frames import (
     MAX_REQUEST_BYTES,
+    MAX_REQUEST_PAYLOAD_BYTES,
     SyncFormatError,
     decode_maps,
     decode_proof,
     encode_maps,
     encode_proof,
-    longest_request,
 )
 
 PROOF = bytes(range(PROOF_BYTES))
@@ -34,11 +34,11 @@ def test_the_longest_question() -> None:
     """It passes; one byte more is our own fault when we send it, and the peer's when it does."""
     longest = bytes(MAX_REQUEST_BYTES)
     encoded = encode_maps(longest)
-    assert len(encoded) <= longest_request()
+    assert len(encoded) <= MAX_REQUEST_PAYLOAD_BYTES
     assert decode_maps(encoded) == longest
     with pytest.raises(ValueError, match="too long"):
         encode_maps(longest + b"x")
-    for too_long in (msgpack.packb(["maps", longest + b"x"]), encoded + bytes(longest_request())):
+    for too_long in (msgpack.packb(["maps", longest + b"x"]), encoded + bytes(MAX_REQUEST_PAYLOAD_BYTES)):
         with pytest.raises(SyncFormatError):
             decode_maps(too_long)
 
