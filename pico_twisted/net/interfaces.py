@@ -8,7 +8,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from pico_twisted.core.http1.head import Keep, RequestHead, ResponseHead
+from pico_twisted.core.http1.head import RequestHead, ResponseHead
 from pico_twisted.core.links.relay import RelayedRequest
 from pico_twisted.core.protocol_limits import CLOSE_NORMAL
 from pico_twisted.core.rpc.call import Call
@@ -250,12 +250,12 @@ class IDownstream(Interface):
     head: RequestHead | RelayedRequest = Attribute("of the request")
     endpoint: str = Attribute("the endpoint ID that was decided for it, in lower case")
 
-    def write_head(endpoint: bytes | None, length: int | Keep | None, upgrades: bool) -> bytes:
+    def write_head(endpoint: bytes | None, length: int | None, upgrades: bool) -> bytes:
         """Return the request's head as the next hop gets it.
 
         Args:
             endpoint: for another node, the endpoint ID that it has to serve.
-            length: the Content-Length to give.
+            length: the Content-Length to give; None for the head's own.
             upgrades: an offer to upgrade goes along.
 
         Raises:

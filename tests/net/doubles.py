@@ -8,7 +8,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from pico_twisted.core.http1.forwarding import Client, request_to_tunnel
-from pico_twisted.core.http1.head import HeadLimits, Keep, RequestHead, ResponseHead, parse_request_head
+from pico_twisted.core.http1.head import HeadLimits, RequestHead, ResponseHead, parse_request_head
 from pico_twisted.net.interfaces import IDownstream
 from pico_twisted.net.routing.routed_request import RoutedRequest
 from pico_twisted.net.routing.settings import RoutingSettings
@@ -61,7 +61,7 @@ class FakeDownstream:
         self.failure: tuple[int, str, str] | None = None
         self.waiting = False
 
-    def write_head(self, endpoint: bytes | None, length: int | Keep | None, upgrades: bool) -> bytes:
+    def write_head(self, endpoint: bytes | None, length: int | None, upgrades: bool) -> bytes:
         return request_to_tunnel(
             self.head if upgrades else self.head._replace(upgrade=None),
             client=Client(b"192.0.2.7"),

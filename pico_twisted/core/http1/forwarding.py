@@ -21,7 +21,7 @@ import attrs
 
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.fields import all_values
-from pico_twisted.core.http1.head import KEEP, Framing, Keep, RequestHead, ResponseHead
+from pico_twisted.core.http1.head import Framing, RequestHead, ResponseHead
 from pico_twisted.core.http1.memo import Memo
 from pico_twisted.core.http1.target import VALID_HOST
 from pico_twisted.core.text import ENDPOINT_ID_BYTES_PATTERN
@@ -181,7 +181,7 @@ def request_to_tunnel(
     via: bytes,
     request_id: bytes,
     endpoint: bytes | None = None,
-    length: int | Keep | None = KEEP,
+    length: int | None = None,
 ) -> bytes:
     """A client's request as it goes to an agent, or over a node link.
 
@@ -191,7 +191,7 @@ def request_to_tunnel(
         via: our pseudonym, `pico-` and the node's ID.
         request_id: what `sane_request_id` accepts.
         endpoint: for a node link the endpoint ID that was chosen, which becomes the first field; None for an agent.
-        length: the Content-Length to give; None for none.
+        length: the Content-Length to give; None for the head's own.
 
     Raises:
         Http1Error: 508, the request went in circles.
@@ -211,7 +211,7 @@ def request_to_tunnel(
         first + b"Host: " + (head.host or NO_HOST),
         head,
         _TO_TUNNEL,
-        head.length if length is KEEP else length,
+        head.length if length is None else length,
         head.upgrade,
     )
     if not head.version_11 and b"expect" in by_name:
@@ -225,7 +225,7 @@ def request_to_tunnel(
     return b"\r\n".join(lines)
 
 
-def request_from_link(head: RequestHead, length: int | Keep | None = KEEP) -> bytes:
+def request_from_link(head: RequestHead, length: int | None = None) -> bytes:
     """A request that came over a node link, as it goes to an agent.
 
     The node that took it from the client has set all fields that a hop sets, Via too: what the agent gets must not tell
@@ -233,10 +233,10 @@ def request_from_link(head: RequestHead, length: int | Keep | None = KEEP) -> by
 
     Args:
         head: as it came over the link.
-        length: the Content-Length to give; None for none.
+        length: the Content-Length to give; None for the head's own.
     """
     first = head.method + b" " + head.target + b" HTTP/1.1\r\nHost: " + (head.host or NO_HOST)
-    lines = _lines(first, head, _FROM_LINK, head.length if length is KEEP else length, head.upgrade)
+    lines = _lines(first, head, _FROM_LINK, head.length if length is None else length, head.upgrade)
     lines += (b"", b"")
     return b"\r\n".join(lines)
 

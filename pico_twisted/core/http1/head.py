@@ -39,20 +39,11 @@ ONWARD_FIELDS: Final = 8
 """Most fields that a hop adds to a head."""
 
 
-class Keep(enum.Enum):
-    """The type of `KEEP`."""
-
-    KEEP = "keep"
-
-
 class End(enum.Enum):
     """The type of `END`."""
 
     END = "end"
 
-
-KEEP: Final = Keep.KEEP
-"""Stands for a length, and means the one that the head itself gives."""
 
 END: Final = End.END
 """The event that says that the message is complete."""

@@ -24,7 +24,7 @@ from zope.interface import implementer
 from pico_twisted.core.http1.answers import error_response
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import request_from_link, response_onto_link
-from pico_twisted.core.http1.head import KEEP, Keep, RequestHead, ResponseHead
+from pico_twisted.core.http1.head import RequestHead, ResponseHead
 from pico_twisted.core.links.relay import RelayedRequest, relayed_request
 from pico_twisted.core.protocol_limits import REQUEST_LIMITS
 from pico_twisted.core.routing.endpoint import HEADER, normal_endpoint_id
@@ -181,11 +181,11 @@ class LinkRequest:
 
     # The response (IDownstream)
 
-    def write_head(self, endpoint: bytes | None, length: int | Keep | None, upgrades: bool) -> bytes:
+    def write_head(self, endpoint: bytes | None, length: int | None, upgrades: bool) -> bytes:
         """Return the head as an agent gets it."""
         head = self.head
         if isinstance(head, RelayedRequest):
-            return head.raw if length is KEEP else request_from_link(head.whole, length)
+            return head.raw if length is None else request_from_link(head.whole, length)
         return request_from_link(head if upgrades else head._replace(upgrade=None), length)
 
     def interim(self, head: ResponseHead) -> None:

@@ -17,7 +17,7 @@ from pico_twisted.core.http1.answers import error_response
 from pico_twisted.core.http1.chunked import LAST_CHUNK, encode_chunk
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import request_to_tunnel, response_to_client
-from pico_twisted.core.http1.head import Framing, Keep, RequestHead, ResponseHead, response_framing
+from pico_twisted.core.http1.head import Framing, RequestHead, ResponseHead, response_framing
 from pico_twisted.net.interfaces import IDownstream
 from pico_twisted.net.proxy.port import ClientConnection, ProxyPort
 from pico_twisted.net.routing.routed_request import RoutedRequest
@@ -75,7 +75,7 @@ class ProxyRequest:
 
     # IDownstream
 
-    def write_head(self, endpoint: bytes | None, length: int | Keep | None, upgrades: bool) -> bytes:
+    def write_head(self, endpoint: bytes | None, length: int | None, upgrades: bool) -> bytes:
         """Return the request's head for its next hop."""
         connection = self.connection
         return request_to_tunnel(

@@ -11,7 +11,7 @@ from typing import Final
 import attrs
 from zope.interface import implementer
 
-from pico_twisted.core.http1.head import KEEP, HeadLimits
+from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.links.relay import RelayedRequest, RelayedResponse
 from pico_twisted.core.routing.table import ACTIVE, ClusterTable
 from pico_twisted.core.rpc.http import ResponseReader, ResponseStream
@@ -80,7 +80,7 @@ class AgentRoute:
         else:
             reader = ResponseStream(parts.head_limits, head.method, head.upgrade is not None)
         parts.metrics.call_started("agent")
-        return PendingCall(self.rows, self.tunnel, reader, sink, request.write_head(None, KEEP, True), body, more)
+        return PendingCall(self.rows, self.tunnel, reader, sink, request.write_head(None, None, True), body, more)
 
     def not_here(self, endpoint: str) -> bool:
         """An agent is registered for its endpoint, whatever it says to one request."""
@@ -114,7 +114,7 @@ class NodeRoute:
         node = self._table.nodes.get(self.node_id)
         parts.metrics.call_started("node" if node is not None and node.status == ACTIVE else "draining node")
         reader = ResponseStream(parts.head_limits, head.method, head.upgrade is not None)
-        payload = request.write_head(request.endpoint.encode("ascii"), KEEP, True)
+        payload = request.write_head(request.endpoint.encode("ascii"), None, True)
         return PendingCall((parts.pending,), self._link, reader, sink, payload, body, more)
 
     def not_here(self, endpoint: str) -> bool:

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from pico_twisted.core.http1.errors import Http1Error
-from pico_twisted.core.http1.head import KEEP, Keep, ResponseHead
+from pico_twisted.core.http1.head import ResponseHead
 from pico_twisted.core.rpc.frames import CANCELLED
 from pico_twisted.net.interfaces import CallFailed, IDownstream, IPendingCall, IResponseSink, ITunnel
 from pico_twisted.net.routing.pending_call import LOST, PendingCall
@@ -44,18 +44,18 @@ class V1Route(AgentRoute):
         """
         head = request.head
         if head.upgrade is not None:
-            return self.call(request, body, KEEP, sink)
+            return self.call(request, body, None, sink)
         self.check_size(max(len(body), head.length or 0) if more else len(body))
         if more:
             return _GatheringCall(self, request, body, sink)
-        return self.call(request, body, len(body) if body or head.has_body else KEEP, sink)
+        return self.call(request, body, len(body) if body or head.has_body else None, sink)
 
     def check_size(self, body_bytes: int) -> None:
         """Refuse a body that is too large."""
         if body_bytes > self.max_replay_bytes:
             raise refusal(BODY_TOO_LARGE)
 
-    def call(self, request: IDownstream, body: bytes, length: int | Keep | None, sink: IResponseSink) -> PendingCall:
+    def call(self, request: IDownstream, body: bytes, length: int | None, sink: IResponseSink) -> PendingCall:
         """Call the agent with a whole body, and with a head that speaks of this length."""
         parts = self._parts
         parts.metrics.call_started("agent")

@@ -16,7 +16,7 @@ from pico_twisted.core.http1.forwarding import (
     response_to_tunnel,
     sane_request_id,
 )
-from pico_twisted.core.http1.head import KEEP, HeadLimits, Keep, RequestHead, parse_request_head
+from pico_twisted.core.http1.head import HeadLimits, RequestHead, parse_request_head
 from tests.core.http1.forwarded import FRAMINGS, HOP_BY_HOP, LENGTHS, LIMITS, LINES, ROOMY, names, response, values
 
 
@@ -35,7 +35,7 @@ def to_tunnel(
     trusted: bool = False,
     request_id: bytes = b"id-1",
     endpoint: bytes | None = None,
-    length: int | Keep | None = KEEP,
+    length: int | None = None,
 ) -> RequestHead:
     """The head as the agent reads it."""
     data = request_to_tunnel(
@@ -78,11 +78,10 @@ def test_a_request_to_the_service() -> None:
 
 
 def test_the_length_of_a_request() -> None:
-    """Content-Length is the head's own, another, or none; a tunnel never sees Transfer-Encoding."""
+    """Content-Length is the head's own, or another; a tunnel never sees Transfer-Encoding."""
     head = request(b"Content-Length: 3")
     assert to_tunnel(head).length == 3
     assert to_tunnel(head, length=7).length == 7
-    assert to_tunnel(head, length=None).length is None
     chunked = request(b"Transfer-Encoding: chunked")
     assert b"transfer-encoding" not in names(to_tunnel(chunked))
     assert to_tunnel(chunked).length is None
@@ -378,7 +377,7 @@ def test_whatever_is_taken_goes_on_well_formed(
     lines: list[bytes],
     client_ip: bytes,
     flags: tuple[bool, bool, bool],
-    length: int | Keep | None,
+    length: int | None,
 ) -> None:
     """A request that we take is one that the next hops take, with the meaning that it had here; none of its bytes
     ends a line there, and none of it frames or addresses another message."""
@@ -388,7 +387,7 @@ def test_whatever_is_taken_goes_on_well_formed(
         return
     https, trusted, chunked = flags
     if head.upgrade is not None and isinstance(length, int):
-        length = KEEP  # an upgrade has no body, so nobody gives it a length
+        length = None  # an upgrade has no body, so nobody gives it a length
     try:
         onward = to_tunnel(head, client_ip=client_ip, https=https, trusted=trusted, endpoint=b"e", length=length)
     except Http1Error as error:
@@ -396,7 +395,7 @@ def test_whatever_is_taken_goes_on_well_formed(
         return
     assert (onward.method, onward.target, onward.upgrade) == (head.method, head.target, head.upgrade)
     assert onward.host == head.host
-    assert onward.length == (head.length if length is KEEP else length)
+    assert onward.length == (head.length if length is None else length)
     assert not onward.chunked
     assert len(values(onward, b"x-forwarded-for")) == len(values(onward, b"forwarded")) == 1
     assert values(onward, b"x-pico-endpoint") == [b"e"]

@@ -12,7 +12,7 @@ from pico_twisted.core.http1.answers import error_response
 from pico_twisted.core.http1.client import ClientConnection
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import response_to_client, response_to_tunnel
-from pico_twisted.core.http1.head import END, KEEP, Framing, Keep, ResponseHead, parse_response_head, response_framing
+from pico_twisted.core.http1.head import END, Framing, ResponseHead, parse_response_head, response_framing
 from tests.core.http1.forwarded import FRAMINGS, HOP_BY_HOP, LENGTHS, LIMITS, LINES, ROOMY, names, response, values
 
 # Responses
@@ -24,21 +24,21 @@ def to_client(
     close: bool = False,
     chunked: bool = False,
     version_11_client: bool = True,
-    length: int | Keep | None = KEEP,
+    length: int | None = None,
 ) -> ResponseHead:
     """The head as the client reads it."""
     framing = response_framing(head, b"GET")
     if framing not in (Framing.NONE, Framing.RAW):
         framing = Framing.CHUNKED if chunked else Framing.LENGTH
-    if length is not KEEP:
+    if length is not None:
         head = head._replace(length=length)
     data = response_to_client(head, framing, close=close, via=b"pico-n1", version_11_client=version_11_client)
     return parse_response_head(data, ROOMY)
 
 
-def through_tunnel(head: ResponseHead, *, length: int | Keep | None = KEEP) -> ResponseHead:
+def through_tunnel(head: ResponseHead, *, length: int | None = None) -> ResponseHead:
     """The head as the node reads it."""
-    if length is not KEEP:
+    if length is not None:
         head = head._replace(length=length)
     return parse_response_head(response_to_tunnel(head, via=b"pico-a1"), ROOMY)
 
@@ -67,7 +67,7 @@ def test_the_framing_of_a_response() -> None:
     assert to_client(through_tunnel(chunked), chunked=True).chunked
     assert names(to_client(response(b"Content-Length: 3"), chunked=True)) == [b"transfer-encoding", b"via"]
     assert to_client(response(b"Content-Length: 3"), length=8).length == 8
-    assert to_client(response(b"Content-Length: 3"), length=None).length is None
+    assert to_client(response()).length is None
     assert names(to_client(chunked)) == [b"via"]
 
 
@@ -206,7 +206,7 @@ def test_nothing_is_injected_into_an_error() -> None:
     length=LENGTHS,
 )
 def test_whatever_a_service_answers_goes_on_well_formed(
-    line: bytes, framing: bytes, lines: list[bytes], flags: tuple[bool, bool, bool], length: int | Keep | None
+    line: bytes, framing: bytes, lines: list[bytes], flags: tuple[bool, bool, bool], length: int | None
 ) -> None:
     """A response that we take is one that the client takes, as one response with the same status."""
     try:
