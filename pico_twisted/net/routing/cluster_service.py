@@ -139,7 +139,7 @@ class ClusterService(Service):
             raise refusal(BUSY)
         local = self.registry.take(endpoint, tried)
         route: IRoute | None = local
-        if not only_here and (local is None or local.draining):
+        if not only_here and self.table.nodes and (local is None or local.draining):
             route = self._elsewhere(endpoint, ACTIVE, tried) or local or self._elsewhere(endpoint, DRAINING, tried)
         if route is None and self.registry.has_other(endpoint, tried):
             raise refusal(BUSY)  # those that are left have as many calls as one session may
