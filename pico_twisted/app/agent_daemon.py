@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 from twisted.application.service import IService
 from twisted.logger import Logger
@@ -13,6 +13,7 @@ from pico_twisted.app.cli.banner import agent_banner, guess_proxy_url
 from pico_twisted.app.cli.options import AgentOptions
 from pico_twisted.app.process.daemon import Daemon, counted
 from pico_twisted.app.process.ports import BoundPort
+from pico_twisted.app.process.reactor import IDaemonReactor
 from pico_twisted.config import AgentConfig
 from pico_twisted.net.observe.logs import Logging
 from pico_twisted.net.turn import EndOfTurn, Sweep
@@ -30,7 +31,7 @@ class AgentDaemon(Daemon[AgentConfig]):
         logging: of the process.
     """
 
-    def __init__(self, reactor: Any, config: AgentConfig, options: AgentOptions, logging: Logging) -> None:
+    def __init__(self, reactor: IDaemonReactor, config: AgentConfig, options: AgentOptions, logging: Logging) -> None:
         super().__init__(reactor, options, config.grace_period, logging)
         self._config = config
         self._admin: BoundPort | None = None
@@ -98,6 +99,8 @@ class AgentDaemon(Daemon[AgentConfig]):
 
 def make_agent_service(options: AgentOptions) -> IService:
     """The service of an agent, for twistd."""
-    from twisted.internet import reactor
+    from twisted.internet import reactor as installed
+
+    reactor = cast("IDaemonReactor", installed)
 
     return AgentDaemon(reactor, options.config, options, options.logging)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
-from typing import Any
+from typing import cast
 
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -19,6 +19,7 @@ from pico_twisted.app.node import build_node
 from pico_twisted.app.process.advertised import AdvertisedPorts
 from pico_twisted.app.process.daemon import Daemon, counted
 from pico_twisted.app.process.ports import BoundPort, CannotStart, GossipPort
+from pico_twisted.app.process.reactor import IDaemonReactor
 from pico_twisted.app.workers.cpu_affinity import usable_cores
 from pico_twisted.app.workers.host import Host
 from pico_twisted.app.workers.worker import Worker, worker_from
@@ -70,7 +71,12 @@ class NodeDaemon(Daemon[NodeConfig]):
     """
 
     def __init__(
-        self, reactor: Any, config: NodeConfig, options: NodeOptions, logging: Logging, worker: Worker | None = None
+        self,
+        reactor: IDaemonReactor,
+        config: NodeConfig,
+        options: NodeOptions,
+        logging: Logging,
+        worker: Worker | None = None,
     ) -> None:
         super().__init__(reactor, options, config.grace_period, logging)
         self._config = config if worker is None else worker.configured(config)
@@ -114,7 +120,7 @@ class NodeDaemon(Daemon[NodeConfig]):
             path = worker.sockets[worker.number]
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)  # of a process that was killed
-            self._worker_port = self.reactor.listenUNIX(path, node.admin_site())
+            self._worker_port = self.reactor.listenUNIX(path, node.admin_site())  # type: ignore[arg-type]  # a Site is a Factory
         self._bind("proxy", config.proxy, node.proxy)
         if worker is not None:
             # Clients wait in its queue, for this process or for the one before: until we know who holds what.
@@ -309,7 +315,9 @@ class NodeDaemon(Daemon[NodeConfig]):
 
 def make_node_service(options: NodeOptions) -> IService:
     """The service of a node, for twistd."""
-    from twisted.internet import reactor
+    from twisted.internet import reactor as installed
+
+    reactor = cast("IDaemonReactor", installed)
 
     worker = worker_from(os.environ)
     if worker is not None:

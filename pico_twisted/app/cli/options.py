@@ -73,7 +73,7 @@ class DaemonOptions(usage.Options, Generic[C]):
         self.given: dict[str, list[str]] = {}
         self._faults: list[Fault] = []
         self._directory = os.getcwd()
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
 
     # The flags that are no keys.
 
@@ -100,7 +100,7 @@ class DaemonOptions(usage.Options, Generic[C]):
         arguments = list(sys.argv[1:] if options is None else options)
         if len(arguments) < 2 or arguments[-2] != "--_shell-completion":
             arguments = self._sift(arguments)
-        super().parseOptions(arguments)
+        super().parseOptions(arguments)  # type: ignore[no-untyped-call]
 
     def postOptions(self) -> None:
         """Load and check the configuration.

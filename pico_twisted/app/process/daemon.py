@@ -26,7 +26,7 @@ from twisted.python.components import Componentized
 
 from pico_twisted.app.cli.options import C, DaemonOptions
 from pico_twisted.app.process.ports import CannotStart
-from pico_twisted.app.process.reactor import spare_what_stays
+from pico_twisted.app.process.reactor import IDaemonReactor, spare_what_stays
 from pico_twisted.app.process.systemd import Notifier, notifier_from
 from pico_twisted.config import ConfigFaults
 from pico_twisted.net.observe.logs import Logging
@@ -60,7 +60,7 @@ class Daemon(Service, Generic[C]):
         logging: of the process.
     """
 
-    def __init__(self, reactor: Any, options: DaemonOptions[C], grace_s: float, logging: Logging) -> None:
+    def __init__(self, reactor: IDaemonReactor, options: DaemonOptions[C], grace_s: float, logging: Logging) -> None:
         self.reactor = reactor
         self.logging = logging
         self.options = options
@@ -128,13 +128,13 @@ class Daemon(Service, Generic[C]):
 
     def setServiceParent(self, parent: Any) -> None:
         """twistd gives us our application: our log takes the place of its own."""
-        super().setServiceParent(parent)
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
         if isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, self.logging.observer)
 
     def startService(self) -> None:
         """Bind and serve, or end with one message and status 1."""
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         self._notifier = notifier_from(os.environ, os.getpid(), self.reactor, self.ready_state, self.status_line)
         try:
             self.bind()
@@ -156,7 +156,7 @@ class Daemon(Service, Generic[C]):
 
     def stopService(self) -> Deferred[None]:
         """Drain. The reactor waits for the result."""
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:

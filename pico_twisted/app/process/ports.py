@@ -13,10 +13,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet import task
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
 from pico_twisted.app.process.own_address import own_ip
+from pico_twisted.app.process.reactor import IDaemonReactor
 from pico_twisted.config.values import Address
 from pico_twisted.net.socket.options import plain_ip
 
@@ -131,7 +135,14 @@ class BoundPort:
         CannotStart: nothing can listen there.
     """
 
-    def __init__(self, reactor: Any, key: str, address: Address, factory: Any, descriptor: int | None = None) -> None:
+    def __init__(
+        self,
+        reactor: IDaemonReactor,
+        key: str,
+        address: Address,
+        factory: IProtocolFactory,
+        descriptor: int | None = None,
+    ) -> None:
         self._reactor = reactor
         try:
             if descriptor is None:
@@ -194,7 +205,13 @@ class GossipPort(BoundPort):
     """
 
     def __init__(
-        self, reactor: Any, key: str, address: Address, factory: Any, protocol: Any, max_packet_bytes: int
+        self,
+        reactor: IDaemonReactor,
+        key: str,
+        address: Address,
+        factory: IProtocolFactory,
+        protocol: DatagramProtocol,
+        max_packet_bytes: int,
     ) -> None:
         attempts = 1 if address.port else PAIR_ATTEMPTS
         while True:
@@ -202,7 +219,7 @@ class GossipPort(BoundPort):
             super().__init__(reactor, key, address, factory)
             bound = self.bound
             try:
-                self._udp: Any = reactor.listenUDP(
+                self._udp: IListeningPort | None = reactor.listenUDP(
                     bound.port, protocol, interface=bound.host, maxPacketSize=max_packet_bytes
                 )
                 return
@@ -216,7 +233,7 @@ class GossipPort(BoundPort):
         await super().stop()
         udp, self._udp = self._udp, None
         if udp is not None:
-            await udp.stopListening()
+            await maybeDeferred(udp.stopListening)
 
 
 @functools.cache
@@ -243,7 +260,10 @@ def _drop_new_connections(sock: socket.socket) -> None:
         log.debug("No filter on the listening socket")
 
 
-def _adopt(reactor: Any, descriptor: int, factory: Any) -> Any:
+# `factory` is `Any` below: Twisted's type of it asks for protocols that know their factory, which ours need not.
+
+
+def _adopt(reactor: IDaemonReactor, descriptor: int, factory: Any) -> Any:
     """Listen on a socket of the parent. The process that had it before may have stopped taking connections."""
     with socket.socket(fileno=descriptor) as sock:
         with contextlib.suppress(OSError):
@@ -273,7 +293,7 @@ class _Stopped:
         return self._host
 
 
-def _listen(reactor: Any, address: Address, factory: Any) -> Any:
+def _listen(reactor: IDaemonReactor, address: Address, factory: Any) -> Any:
     if address.is_all:
         try:
             return reactor.listenTCP(address.port, factory, backlog=BACKLOG, interface=address.host or "::")
@@ -282,4 +302,4 @@ def _listen(reactor: Any, address: Address, factory: Any) -> Any:
                 raise
             return reactor.listenTCP(address.port, factory, backlog=BACKLOG, interface="0.0.0.0")
     found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return reactor.listenTCP(address.port, factory, backlog=BACKLOG, interface=found[0][4][0])
+    return reactor.listenTCP(address.port, factory, backlog=BACKLOG, interface=str(found[0][4][0]))

@@ -24,9 +24,39 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from twisted.internet.interfaces import (
+    IReactorCore,
+    IReactorFDSet,
+    IReactorFromThreads,
+    IReactorPluggableNameResolver,
+    IReactorProcess,
+    IReactorSocket,
+    IReactorTCP,
+    IReactorTime,
+    IReactorUDP,
+    IReactorUNIX,
+    IReactorUNIXDatagram,
+)
 from twisted.logger import Logger
 
 log = Logger()
+
+
+class IDaemonReactor(
+    IReactorCore,
+    IReactorFDSet,
+    IReactorFromThreads,
+    IReactorPluggableNameResolver,
+    IReactorProcess,
+    IReactorSocket,
+    IReactorTCP,
+    IReactorTime,
+    IReactorUDP,
+    IReactorUNIX,
+    IReactorUNIXDatagram,
+):
+    """What a daemon asks of its reactor."""
+
 
 EVENTS_OF_A_TURN: Final = 16
 """Events that are dispatched before what they brought leaves. The kernel has those that wait take their turn."""
@@ -56,7 +86,7 @@ def install_reactor() -> None:
         def __init__(self) -> None:
             self._waiting: list[Callable[[], None]] = []
             self._dispatching = False
-            super().__init__()
+            super().__init__()  # type: ignore[no-untyped-call]
 
         def at_end_of_turn(self, work: Callable[[], None]) -> None:
             """Call `work` when the events of this turn have been dispatched; from elsewhere, in the next turn."""
@@ -80,7 +110,7 @@ def install_reactor() -> None:
                 selectable = selectables.get(descriptor)
                 if selectable is not None:
                     try:
-                        dispatch(selectable, descriptor, event)
+                        dispatch(selectable, descriptor, event)  # type: ignore[no-untyped-call]
                     except Exception:
                         log.failure("An event could not be handled")
             waiting = self._waiting

@@ -14,13 +14,16 @@ import enum
 import socket
 import time
 from collections.abc import Callable, Iterator, MutableMapping
-from typing import Any
+from typing import TypeVar
 
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from pico_twisted.core.text import printable
 
 log = Logger()
+
+T = TypeVar("T")
 
 LOOK_S = 0.25
 """How often it is asked whether the daemon is ready, until it is."""
@@ -50,7 +53,7 @@ class Notifier:
 
     def __init__(
         self,
-        clock: Any,
+        clock: IReactorTime,
         ready_state: Callable[[], bool],
         status_line: Callable[[], str],
         *,
@@ -66,7 +69,7 @@ class Notifier:
         self._status = ""
         self._unsent: list[str] = []
         self._socket: socket.socket | None = None
-        self._timers: dict[Callable[[], None], Any] = {}
+        self._timers: dict[Callable[[], None], IDelayedCall] = {}
         if address:
             self._open()
 
@@ -143,7 +146,7 @@ class Notifier:
     def _tell_status(self) -> None:
         self.status(self._asked(self._status_line, self._status))
 
-    def _asked(self, question: Callable[[], Any], otherwise: Any) -> Any:
+    def _asked(self, question: Callable[[], T], otherwise: T) -> T:
         """The daemon's answer. A fault in it must not end the signs of life."""
         try:
             return question()
@@ -173,7 +176,7 @@ class Notifier:
 def notifier_from(
     environ: MutableMapping[str, str],
     pid: int,
-    clock: Any,
+    clock: IReactorTime,
     ready_state: Callable[[], bool],
     status_line: Callable[[], str],
 ) -> Notifier:

@@ -25,6 +25,7 @@ import socket
 import sys
 from typing import Any
 
+from twisted.internet.interfaces import IProcessTransport
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 
@@ -35,6 +36,7 @@ from pico_twisted.app.process.advertised import AdvertisedPorts
 from pico_twisted.app.process.daemon import Daemon, counted
 from pico_twisted.app.process.own_address import is_this_machine
 from pico_twisted.app.process.ports import PAIR_ATTEMPTS, CannotStart, shared_sockets
+from pico_twisted.app.process.reactor import IDaemonReactor
 from pico_twisted.app.workers.cpu_affinity import settle, usable_cores
 from pico_twisted.app.workers.process import LOOK_S, WorkerProcess
 from pico_twisted.app.workers.reuseport_bpf import steer
@@ -68,7 +70,9 @@ class Host(Daemon[NodeConfig]):
         count: how many workers.
     """
 
-    def __init__(self, reactor: Any, config: NodeConfig, options: NodeOptions, logging: Logging, count: int) -> None:
+    def __init__(
+        self, reactor: IDaemonReactor, config: NodeConfig, options: NodeOptions, logging: Logging, count: int
+    ) -> None:
         super().__init__(reactor, options, config.grace_period + MARGIN_S, logging)
         self._config = config
         self._node_id = config.cluster.node_id or config.cluster.node_id_prefix + secrets.token_hex(4)
@@ -184,7 +188,7 @@ class Host(Daemon[NodeConfig]):
         assert self._scratch is not None
         return os.path.join(self._scratch.path, name)
 
-    def spawn(self, protocol: ProcessProtocol, number: int) -> Any:
+    def spawn(self, protocol: ProcessProtocol, number: int) -> IProcessTransport:
         """Start the process of a worker."""
         assert self._scratch is not None
         given = [self._sockets[name][number].fileno() for name in SHARED] + [self._pipe[0], self._scratch.descriptor]
@@ -219,7 +223,7 @@ class Host(Daemon[NodeConfig]):
             childFDs={0: 0, **self._outputs(), **descriptors},
         )
 
-    def _outputs(self) -> dict[int, Any]:
+    def _outputs(self) -> dict[int, int | str]:
         """What a worker has as stdout and stderr: where our own log goes, through us if that is a file of twistd's."""
         twistd: Any = self.options.parent or {}
         path = twistd.get("logfile") or ""

@@ -15,10 +15,12 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProcessTransport
 from twisted.internet.protocol import DatagramProtocol, ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from pico_twisted.app.process.reactor import IDaemonReactor
 from pico_twisted.core.backoff import Backoff
 
 log = Logger()
@@ -39,6 +41,8 @@ STARTING_LOOKS: Final = 60
 """Before its first sign it may be busy with much: a slow disk, a name server that does not answer."""
 MAX_LINE_BYTES: Final = 1024 * 1024
 """Of a line that is kept until its end comes. Those of our log are far shorter."""
+MAX_NOTICE_BYTES: Final = 8192
+"""Most bytes of one datagram in which a worker says how it is."""
 KILL_S: Final = 1.0
 """What a hanging process gets to say where it hangs, between SIGABRT and SIGKILL."""
 
@@ -55,7 +59,7 @@ class Stage(enum.Enum):
 class Parent(Protocol):
     """What a worker needs of its parent."""
 
-    reactor: Any
+    reactor: IDaemonReactor
 
     @property
     def stopping(self) -> bool:
@@ -64,7 +68,7 @@ class Parent(Protocol):
     def socket_path(self, number: int) -> str:
         """Where the worker tells how it is."""
 
-    def spawn(self, protocol: ProcessProtocol, number: int) -> Any:
+    def spawn(self, protocol: ProcessProtocol, number: int) -> IProcessTransport:
         """Start a process; its transport."""
 
     def worker_is_ready(self, number: int, pid: int) -> None:
@@ -93,14 +97,14 @@ class WorkerProcess(ProcessProtocol):
         self.stage = Stage.ABSENT
         self._parent = parent
         self._reactor = parent.reactor
-        self._transport: Any = None
-        self._listener: Any = None
+        self._transport: IProcessTransport | None = None
+        self._listener: IListeningPort | None = None
         self._backoff = Backoff(FIRST_WAIT_S, MAX_WAIT_S)
         self._started_s = 0.0
         self._spoke = False
         self._missed = 0
         self._line = b""
-        self._timers: dict[Callable[[], None], Any] = {}
+        self._timers: dict[Callable[[], None], IDelayedCall] = {}
 
     @property
     def running(self) -> bool:
@@ -123,7 +127,9 @@ class WorkerProcess(ProcessProtocol):
         if self._parent.stopping:
             return
         if self._listener is None:
-            self._listener = self._reactor.listenUNIXDatagram(self._parent.socket_path(self.number), _Notices(self))
+            self._listener = self._reactor.listenUNIXDatagram(
+                self._parent.socket_path(self.number), _Notices(self), MAX_NOTICE_BYTES, 0o666
+            )
         self._started_s = self._reactor.seconds()
         self._spoke = False
         self._missed = 0
@@ -137,7 +143,7 @@ class WorkerProcess(ProcessProtocol):
 
     def signal(self, number: int) -> None:
         """Send a signal, if there is a process."""
-        if self.running:
+        if self.running and self._transport is not None:
             with contextlib.suppress(ProcessExitedAlready):
                 self._transport.signalProcess(number)
 
@@ -157,6 +163,7 @@ class WorkerProcess(ProcessProtocol):
         self._spoke = True
         self._missed = 0
         if line == "READY=1" and self.stage is Stage.STARTING:
+            assert self._transport is not None  # whose process tells this
             self.stage = Stage.READY
             self._parent.worker_is_ready(self.number, self._transport.pid)
         elif line == "STOPPING=1":

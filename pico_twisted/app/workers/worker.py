@@ -14,9 +14,11 @@ from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 import attrs
+from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import ILogObserver, LogEvent
 from zope.interface import implementer
 
+from pico_twisted.app.process.reactor import IDaemonReactor
 from pico_twisted.config import NodeConfig
 from pico_twisted.config.values import Address
 from pico_twisted.net.admin.workers import Siblings
@@ -92,7 +94,7 @@ class Worker:
         with contextlib.suppress(OSError):
             os.rmdir(directory)
 
-    def watch_parent(self, reactor: Any, ended: Callable[[], None]) -> None:
+    def watch_parent(self, reactor: IDaemonReactor, ended: Callable[[], None]) -> None:
         """Have `ended` called once, when the parent is gone."""
         reactor.addReader(_ParentPipe(reactor, self.pipe, ended))
 
@@ -109,10 +111,11 @@ class _Speaking:
         self._observer({**event, "worker": self._number})
 
 
+@implementer(IReadDescriptor)
 class _ParentPipe:
     """Reads the pipe. It is never readable but at its end."""
 
-    def __init__(self, reactor: Any, descriptor: int, ended: Callable[[], None]) -> None:
+    def __init__(self, reactor: IDaemonReactor, descriptor: int, ended: Callable[[], None]) -> None:
         self._reactor = reactor
         self._descriptor = descriptor
         self._ended = ended

@@ -68,7 +68,7 @@ class Recorded(Daemon):
         self.done: list[str] = []
         self.drained: Deferred[None] = Deferred()
         self.fault: Exception | None = None
-        super().__init__(self.memory, cast(Any, Options(background)), GRACE_S, cast(Any, self.log))
+        super().__init__(cast(Any, self.memory), cast(Any, Options(background)), GRACE_S, cast(Any, self.log))
 
     def bind(self) -> None:
         if self.fault is not None:

@@ -24,7 +24,7 @@ from pico_twisted.app.workers.reuseport_bpf import program, steer
 class Reactor(Clock):
     """A Clock that listens nowhere."""
 
-    def listenUNIXDatagram(self, path: str, protocol: Any) -> Any:
+    def listenUNIXDatagram(self, path: str, protocol: Any, maxPacketSize: int, mode: int) -> Any:
         return SimpleNamespace(stopListening=lambda: None)
 
 
@@ -32,7 +32,7 @@ class Parent:
     """Notes what a worker asks of it."""
 
     def __init__(self) -> None:
-        self.reactor = Reactor()
+        self.reactor: Any = Reactor()
         self.stopping = False
         self.again = True
         self.spawned: list[float] = []
