@@ -10,7 +10,7 @@ METADATA := setup.cfg setup.py pyproject.toml $(CONSTRAINTS)
 
 # Tests that start processes mostly wait for them: two workers for each core. The others are busy all the time.
 CORES := $(shell nproc)
-PYTEST := $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest
 
 .PHONY: help check quick-tests demo test properties lint format config-docs fuzz soak bench cluster-figures simulate netns clean
 

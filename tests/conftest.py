@@ -79,8 +79,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> groups.GroupScheduling | None:
-    """`--dist loadgroup` shares the tests out by the groups of `tests.groups`."""
-    return groups.GroupScheduling(config, log) if config.getoption("dist") == "loadgroup" else None
+    """`-n` shares the tests out by the groups of `tests.groups`, unless `--dist` asks for something else."""
+    return groups.GroupScheduling(config, log) if config.getoption("dist") in ("load", "loadgroup") else None
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,4 +1,4 @@
-"""Which tests start processes, and which of them run in the same worker of pytest-xdist (`--dist loadgroup`).
+"""Which tests start processes, and which of them run in the same worker of pytest-xdist.
 
 What several tests share has to be started once, and not once in each worker. So the tests of one fixture that lives
 longer than a test are a group: those of one shape of the stack, or those of one file. A test that starts processes of
@@ -58,7 +58,8 @@ class GroupScheduling(LoadScopeScheduling):
     """Gives a worker one group after the other. pytest-xdist's own groups are lost on the way with pytest 9.2."""
 
     def schedule(self) -> None:
-        """All workers have collected."""
+        """All workers have collected, and have put their tests into the order in which groups are to begin."""
+        self.config.option.loadscopereorder = False
         self._groups: dict[str, str] = self.config.cache.get(_GROUPS, {}) if self.config.cache else {}
         super().schedule()
 
