@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import attrs
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
@@ -105,39 +106,34 @@ class NodeStatus:
 
     def _own_gossip(self) -> GossipDetail:
         view = self._view
-        return GossipDetail(
-            id=self.node_id,
-            generation=view.generation,
-            status=DRAINING if self._cluster.draining else ACTIVE,
-            local=True,
-            heartbeat=view.heartbeat,
-            version=view.own.version,
-            floor=view.own.floor,
-            tombstones=view.own.tombstones,
-            suspicion=0.0,
-            heard_s=0.0,
-            keys=_entries(view.own),
-        )
+        status = DRAINING if self._cluster.draining else ACTIVE
+        return _gossip_detail(self.node_id, view.generation, status, view.heartbeat, view.own)
 
     def _gossip(self, member: Member) -> GossipDetail:
         now = self._clock.seconds()
-        return GossipDetail(
-            id=member.node_id,
-            generation=member.generation,
-            status=member.status,
+        return attrs.evolve(
+            _gossip_detail(member.node_id, member.generation, member.status, member.heartbeat, member.map),
             local=False,
-            heartbeat=member.heartbeat,
-            version=member.map.version,
-            floor=member.map.floor,
-            tombstones=member.map.tombstones,
             suspicion=round(member.accrual.value(member.silence_s(now)), 2),
             heard_s=round(max(0.0, now - member.alive_at), 3),
-            keys=_entries(member.map),
         )
 
 
-def _entries(held: VersionedMap) -> dict[str, GossipEntry]:
-    return {key: GossipEntry(value=value, version=version) for key, (value, version) in held.versions().items()}
+def _gossip_detail(node_id: str, generation: int, status: str, heartbeat: int, held: VersionedMap) -> GossipDetail:
+    """As this node tells of itself."""
+    return GossipDetail(
+        id=node_id,
+        generation=generation,
+        status=status,
+        local=True,
+        heartbeat=heartbeat,
+        version=held.version,
+        floor=held.floor,
+        tombstones=held.tombstones,
+        suspicion=0.0,
+        heard_s=0.0,
+        keys={key: GossipEntry(value=value, version=version) for key, (value, version) in held.versions().items()},
+    )
 
 
 def _detail(node_id: str, node: KnownNode) -> NodeDetail:

@@ -12,11 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from OpenSSL import SSL, crypto
-from twisted.internet.interfaces import (
-    IOpenSSLClientConnectionCreator,
-    IOpenSSLContextFactory,
-    IOpenSSLServerConnectionCreator,
-)
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
@@ -24,6 +20,7 @@ from zope.interface import implementer
 
 from pico_twisted.net.tls.certificates import new_context, trust_only, use_own
 from pico_twisted.net.tls.client import RefusedCertificateError, refusal_words
+from pico_twisted.net.tls.server import ServerContext
 
 log = Logger()
 
@@ -31,41 +28,30 @@ _WRONG_PURPOSE: Final = 26
 """X509_V_ERR_INVALID_PURPOSE of OpenSSL."""
 
 
-@implementer(IOpenSSLContextFactory, IOpenSSLServerConnectionCreator, IOpenSSLClientConnectionCreator)
-class LinkTls:
-    """The TLS of a node's links, in both roles. `reload` reads it, for the links that come after.
+@implementer(IOpenSSLClientConnectionCreator)
+class LinkTls(ServerContext):
+    """The TLS of a node's links, in both roles. `reload` changes it for the links that come after.
 
     Args:
         cert_file: PEM, the node's own certificate first, then its chain.
         key_file: PEM, not encrypted.
         ca_file: PEM; whatever is in it is trusted.
+
+    Raises:
+        UnusableCertificateError: one of them cannot be used.
     """
 
-    _context: SSL.Context
-
     def __init__(self, cert_file: str, key_file: str, ca_file: str) -> None:
-        self._cert_file = cert_file
-        self._key_file = key_file
         self._ca_file = ca_file
-
-    def reload(self) -> None:
-        """Read all files, for the first time or again. When that fails what was read before stays in use.
-
-        Raises:
-            UnusableCertificateError: one of them cannot be used.
-        """
-        self._context = self._load()
+        super().__init__(cert_file, key_file)
 
     def _load(self) -> SSL.Context:
         context = new_context()
-        use_own(context, self._cert_file, self._key_file)
+        use_own(context, self.cert_file, self.key_file)
         trust_only(context, self._ca_file)
         # Without an ID of its own OpenSSL refuses to resume a session in which the client showed a certificate.
         context.set_session_id(b"pico node link")
         return context
-
-    def getContext(self) -> SSL.Context:
-        return self._context
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         def refuse(words: str) -> None:

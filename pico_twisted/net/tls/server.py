@@ -65,28 +65,27 @@ class ServerContext:
     def __init__(self, cert_file: str, key_file: str) -> None:
         self.cert_file = cert_file
         self.key_file = key_file
-        self._context = _load_context(cert_file, key_file)
+        self._context = self._load()
 
     def reload(self) -> None:
-        """Read both files again. When that fails the old certificate stays in use.
+        """Read the files again. When that fails the old certificate stays in use.
 
         Raises:
             UnusableCertificateError: one of them cannot be used.
         """
-        self._context = _load_context(self.cert_file, self.key_file)
+        self._context = self._load()
+
+    def _load(self) -> SSL.Context:
+        context = new_context()
+        context.set_alpn_select_callback(_select_protocol)
+        use_own(context, self.cert_file, self.key_file)
+        return context
 
     def getContext(self) -> SSL.Context:
         return self._context
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         return SSL.Connection(self._context, None)
-
-
-def _load_context(cert_file: str, key_file: str) -> SSL.Context:
-    context = new_context()
-    context.set_alpn_select_callback(_select_protocol)
-    use_own(context, cert_file, key_file)
-    return context
 
 
 def _select_protocol(_: SSL.Connection, offered: list[bytes]) -> bytes:
