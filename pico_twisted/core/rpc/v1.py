@@ -71,12 +71,10 @@ class SessionV1(SessionBase):
             return None
         if len(self._control) >= MAX_OWED_FRAMES:
             raise SessionError(CLOSE_POLICY, "too many answers owed to a peer that does not read")
-        if kind != HTTP or HTTP not in self._serves:
-            self._control.append(HEADER.pack(kind, call_id, RESPONSE | NOT_SUPPORTED))
-            return None
-        if call_id in self._theirs:
+        served = kind == HTTP and HTTP in self._serves
+        if served and call_id in self._theirs:
             return None  # two answers under one ID could not be told apart
-        if len(self._theirs) >= self._max_calls:
+        if not served or len(self._theirs) >= self._max_calls:
             self._control.append(HEADER.pack(kind, call_id, RESPONSE | NOT_SUPPORTED))
             return None
         call = Call(call_id, kind, False, _ENDLESS)
@@ -146,7 +144,8 @@ class ResponseMessage:
 
     def feed(self, payload: bytes, more: bool) -> list[ResponseEvent]:
         """As `ResponseStream.feed`; the one frame gives all events."""
-        if payload.startswith(_OWN_ERROR):
+        own_error = payload.startswith(_OWN_ERROR)
+        if own_error:
             first, body = split_head(b"HTTP/1.1 " + payload[len(_OWN_ERROR) :], self._limits)
             head = parse_response_head(first, self._limits)
             if head.status < 200:

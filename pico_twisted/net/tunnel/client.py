@@ -110,8 +110,7 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
                     self._give_up(error)
                     return
                 whole, self._head = self._head, b""
-                self._dataReceived(whole)
-                if self._stage is Stage.OPEN:
+                if self._shake_hands(whole):
                     shrink(self)
                 return
             self._answer_head = head

@@ -127,8 +127,7 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
             self._refuse(answer)
             return
         self.admission = answer
-        self._dataReceived(whole)
-        if self._stage is Stage.OPEN:
+        if self._shake_hands(whole):
             shrink(self)
 
     def _check_websocket(self, head: RequestHead) -> Refusal | None:

@@ -116,6 +116,11 @@ class WebSocketPipe(WebSocketProtocol):
     def _end(self, *, clean: bool) -> None:
         """The session is over, whatever the connection still does. Idempotent."""
 
+    def _shake_hands(self, handshake: bytes) -> bool:
+        """Give Autobahn a handshake that we let pass, and what came behind it. Returns whether a session began."""
+        self._dataReceived(handshake)
+        return self._stage is _OPEN
+
     # Input
 
     def dataReceived(self, data: bytes) -> None:
