@@ -47,12 +47,14 @@ _OURS: Final = _FORWARDED | _REQUEST_ID | _FRAMING | _HOST_FIELD | _HOP_BY_HOP
 _KEPT: Final = frozenset((b"authorization", b"content-length", b"host", b"via")) | _FORWARDED | _REQUEST_ID
 """What Connection cannot name away: what routing, framing and access hang on, and what we set ourselves."""
 
+REQUEST_ID_PATTERN: Final = re.compile(rb"[0-9A-Za-z._-]{1,128}")
+"""Matches the whole of a request ID that goes on, from a client or of our own."""
+
 _PLAIN_CONNECTION: Final = frozenset((b"close", b"keep-alive", b"upgrade"))
 
 _MAX_REMEMBERED: Final = 1024
 """Most results that are kept of each function that is asked the same again and again."""
 
-_SANE_REQUEST_ID: Final = re.compile(rb"[0-9A-Za-z._-]{1,128}")
 _ADDRESS: Final = re.compile(rb"([0-9A-Fa-f:.]{2,45})(?:%[0-9A-Za-z._-]{1,32})?")
 _PSEUDONYM: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,160}")
 _OWN_VIA: Final = re.compile(rb"(?:^|,)[ \t]*[^ \t,]+[ \t]+pico-")
@@ -111,14 +113,6 @@ def count_via(head: RequestHead) -> int:
     if b"via" not in head.by_name:
         return 0
     return len(_OWN_VIA.findall(all_values(head.fields, b"via")))
-
-
-def sane_request_id(head: RequestHead) -> bytes | None:
-    """The request ID that the client gave, if it is 1 to 128 letters, digits, dots, underscores and dashes."""
-    value = head.by_name.get(b"x-request-id")
-    if value is not None and _SANE_REQUEST_ID.fullmatch(value):
-        return value
-    return None
 
 
 @attrs.frozen
@@ -189,7 +183,7 @@ def request_to_tunnel(
         head: as parsed.
         client: who sent it.
         via: our pseudonym, `pico-` and the node's ID.
-        request_id: what `sane_request_id` accepts.
+        request_id: what `REQUEST_ID_PATTERN` matches.
         endpoint: for a node link the endpoint ID that was chosen, which becomes the first field; None for an agent.
         length: the Content-Length to give; None for the head's own.
 
@@ -197,7 +191,7 @@ def request_to_tunnel(
         Http1Error: 508, the request went in circles.
         ValueError: `via`, `request_id` or `endpoint` may not stand in a head.
     """
-    if not _SANE_REQUEST_ID.fullmatch(request_id):
+    if not REQUEST_ID_PATTERN.fullmatch(request_id):
         raise ValueError("bad request ID")
     by_name = head.by_name
     if b"via" in by_name and count_via(head) >= MAX_OWN_VIAS:

@@ -98,7 +98,7 @@ class ProxyRequest:
         version_11 = self.head.version_11
         self._first_byte_at = perf_counter()
         self.status = head.status
-        framing = response_framing(head, self.head.method)
+        framing = Framing.LENGTH if head.length is not None else response_framing(head, self.head.method)
         if framing is Framing.UNTIL_CLOSE and version_11:
             framing = Framing.CHUNKED
         self._framing = framing

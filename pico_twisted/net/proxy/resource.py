@@ -7,7 +7,7 @@ from random import getrandbits
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from pico_twisted.core.http1.forwarding import sane_request_id
+from pico_twisted.core.http1.forwarding import REQUEST_ID_PATTERN
 from pico_twisted.core.routing.endpoint import EndpointError, endpoint_of
 from pico_twisted.net.proxy.request import ProxyRequest
 from pico_twisted.net.routing.routed_request import RoutedRequest
@@ -30,8 +30,8 @@ class ReverseResource(Resource):
     def render(self, request: ProxyRequest) -> int:
         """Route the request; the answer comes later."""
         head = request.head
-        request_id = sane_request_id(head) or b"%016x" % getrandbits(64)
-        request.request_id = request_id
+        given = head.by_name.get(b"x-request-id", b"")
+        request.request_id = given if REQUEST_ID_PATTERN.fullmatch(given) else b"%016x" % getrandbits(64)
         try:
             request.endpoint = endpoint_of(head)
         except EndpointError as error:

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import (
     MAX_OWN_VIAS,
+    REQUEST_ID_PATTERN,
     Client,
     count_via,
     request_to_service,
     request_to_tunnel,
     response_to_tunnel,
-    sane_request_id,
 )
 from pico_twisted.core.http1.head import HeadLimits, RequestHead, parse_request_head
 from tests.core.http1.forwarded import FRAMINGS, HOP_BY_HOP, LENGTHS, LIMITS, LINES, ROOMY, names, response, values
@@ -285,10 +285,9 @@ def test_an_upgrade_is_made_again_at_each_hop() -> None:
 
 def test_request_ids() -> None:
     """A client's request ID is kept if it is short and plain; the one that goes on is the one given."""
-    assert sane_request_id(request(b"X-Request-ID: abc-1.2_3")) == b"abc-1.2_3"
-    assert sane_request_id(request()) is None
+    assert REQUEST_ID_PATTERN.fullmatch(b"abc-1.2_3")
     for bad in (b"", b"a b", b"a,b", b"a\tb", b"a/b", b'"a"', b"a" * 129):
-        assert sane_request_id(request(b"X-Request-ID: " + bad)) is None
+        assert not REQUEST_ID_PATTERN.fullmatch(bad)
     assert values(to_tunnel(request(b"X-Request-ID: theirs"), request_id=b"ours"), b"x-request-id") == [b"ours"]
 
 
