@@ -44,7 +44,7 @@ format: $(VENV)/.installed-dev  ## what ruff can put right by itself
 	$(BIN)/ruff format .
 
 config-docs: $(VENV)/.installed  ## docs/configuration.md and the samples in etc/, from the classes
-	$(BIN)/python -m pico_twisted.config.generate
+	$(BIN)/python -m tools.config_docs
 
 fuzz: $(VENV)/.installed-test  ## malformed traffic for FUZZ_SECONDS (600)
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(BIN)/python -m tests.fuzz.run

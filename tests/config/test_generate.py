@@ -11,7 +11,7 @@ import yaml
 
 from pico_twisted.config import AgentConfig, ListenerConfig, NodeConfig, ServiceAddress, load_agent, load_node
 from pico_twisted.config.fields import all_keys
-from pico_twisted.config.generate import generated_files, main
+from tools.config_docs import generated_files, main
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = generated_files()

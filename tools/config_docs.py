@@ -1,6 +1,6 @@
 """Writes the reference of all keys and the commented samples from the configuration classes.
 
-Run as `python -m pico_twisted.config.generate [DIRECTORY]`, where the directory is that of the project; with
+Run as `python -m tools.config_docs [DIRECTORY]`, where the directory is that of the project; with
 `--check` nothing is written, and the status is 1 when a file is stale. `make config-docs` does the first, a test of
 the suite the second.
 """
@@ -16,10 +16,10 @@ from typing import Any
 
 import attrs
 
-from .agent import AgentConfig
-from .fields import Key, all_keys, own_keys
-from .kinds import Many
-from .node import NodeConfig
+from pico_twisted.config.agent import AgentConfig
+from pico_twisted.config.fields import Key, all_keys, own_keys
+from pico_twisted.config.kinds import Many
+from pico_twisted.config.node import NodeConfig
 
 _WIDTH = 100
 _REFERENCE = "docs/configuration.md"
