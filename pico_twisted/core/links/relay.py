@@ -27,7 +27,7 @@ _ORDINARY: Final = {b"%d " % status: status for status in range(200, 600) if sta
 
 
 class RelayedRequest:
-    """The head of a request without an upgrade, as far as it was read. Looks like a `RequestHead` to `Forward`.
+    """The head of a request without an upgrade, as far as it was read. Looks like a `RequestHead` to a route.
 
     Attributes:
         raw: the head as it goes on to an agent.
@@ -35,13 +35,14 @@ class RelayedRequest:
         endpoint: the value of the `x-pico-endpoint` that was taken out.
     """
 
-    __slots__ = ("_limits", "_whole", "endpoint", "method", "raw", "upgrade")
+    __slots__ = ("_limits", "_whole", "endpoint", "method", "raw")
+
+    upgrade: Final = None
 
     def __init__(self, raw: bytes, endpoint: bytes, limits: HeadLimits) -> None:
         self.raw = raw
         self.method = raw[: raw.find(b" ")]
         self.endpoint = endpoint
-        self.upgrade: bytes | None = None
         self._limits = limits
         self._whole: RequestHead | None = None
 
