@@ -75,11 +75,6 @@ class Logging:
         predicates: list[ILogFilterPredicate] = [self._levels]
         self.observer: ILogObserver = Quieter(FilteringLogObserver(LineObserver(self.write, self._render), predicates))
 
-    @property
-    def lost(self) -> int:
-        """Lines lost since one could be written."""
-        return self._writer.lost
-
     def write(self, text: str) -> None:
         """Write whole lines as they are; what an `AccessLog` is given."""
         self._writer.write(text)
