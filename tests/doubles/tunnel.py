@@ -50,6 +50,11 @@ class FakeCall:
         """The user's stream, as a `Call` tells of it."""
         return Stream.ENDED if self.send_ended else Stream.OPEN
 
+    @property
+    def receiving(self) -> Stream:
+        """The peer's stream."""
+        return Stream.CLOSED if self.closed else Stream.ENDED if self.receive_ended else Stream.OPEN
+
     def respond(self, payload: bytes, more: bool) -> None:
         """The peer sends a frame of its stream."""
         assert not self.closed and not self.receive_ended
