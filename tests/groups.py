@@ -98,4 +98,6 @@ def _goes_alone(item: pytest.Item) -> bool:
 def _rank(members: list[pytest.Item]) -> tuple[int, int]:
     if not _goes_alone(members[0]):
         return (2, 0)
-    return (0, -len(members)) if len(members) > 1 else (1, 0)
+    if len(members) > 1:
+        return (0, -len(members))
+    return (1, 0 if members[0].get_closest_marker("slow") else 1)

@@ -13,6 +13,7 @@ from tests.fuzz import mutations
 from tools.stage.processes import ROOT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", ["1"])
 def test_a_short_run(seed: str) -> None:
     """A run of a few seconds does all three attacks, serves honest traffic, finds nothing, and says so."""

@@ -100,6 +100,7 @@ def test_kill_9_of_one_of_two_agents(stage: Stage, service: Service, other_servi
 
 
 @PLAIN
+@pytest.mark.slow  # the silence after which a session is given up is no setting
 def test_sigstop_of_the_agent(stage: Stage, service: Service) -> None:
     """An agent that is stopped, its connections open, is given up after 20 s; it comes back when it goes on."""
     node = stage.node()
