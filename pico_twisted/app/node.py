@@ -3,8 +3,8 @@
 The daemon (`app.node_daemon`) binds ports to it and gives it a life. Tests and benchmarks use the same parts on a clock
 of their own.
 
-The order of construction says who knows whom: gossip and links first, which need nobody; then the ClusterService, which
-is given both; then the ports, which are given the ClusterService.
+The order of construction says who knows whom: gossip and links first, which need no other part; then the
+ClusterService, which is given both; then the ports, which are given the ClusterService.
 """
 
 from __future__ import annotations

@@ -139,8 +139,9 @@ class NodeDaemon(Daemon[NodeConfig]):
     def _bind(self, name: str, section: ProxyConfig | UpstreamConfig | AdminConfig, factory: IProtocolFactory) -> None:
         node, tls = self.node, section.tls
         if tls.enabled:
+            context = self._certificates[name] = ServerContext(tls.cert, tls.key)
             try:
-                context = self._certificates[name] = ServerContext(tls.cert, tls.key)
+                context.reload()
             except UnusableCertificateError as error:
                 raise CannotStart(f"{name}.tls: {error}") from error
             factory = SniffingFactory(factory, context, node.node_id, timer=node.sweep, clock=self.reactor)
@@ -183,7 +184,7 @@ class NodeDaemon(Daemon[NodeConfig]):
 
     async def _meet_others(self, worker: Worker) -> None:
         def met() -> bool:
-            return self.node.membership.core.joined and not all(map(worker.is_beside, self.node.cluster.table.nodes))
+            return self.node.membership.core.joined and not all(map(worker.is_sibling, self.node.cluster.table.nodes))
 
         await self.until(lambda: met() or self._stage is not Stage.JOINING)
         self._joined()
@@ -321,7 +322,7 @@ def make_node_service(options: NodeOptions) -> IService:
 
     worker = worker_from(os.environ)
     if worker is not None:
-        options.logging.observer = worker.speaking(options.logging.observer)
+        options.logging.observer = worker.numbered(options.logging.observer)
         return NodeDaemon(reactor, options.config, options, options.logging, worker)
     count = options.config.cluster.workers or len(usable_cores())
     if count > 1:

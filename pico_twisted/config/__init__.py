@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .agent import (
+from pico_twisted.config.agent import (
     AgentAdminConfig,
     AgentConfig,
     AgentLimitsConfig,
@@ -10,10 +10,10 @@ from .agent import (
     ConnectConfig,
     ListenerConfig,
 )
-from .common import LogConfig, ServerTlsConfig
-from .faults import ConfigFaults, Fault
-from .load import load_agent, load_node
-from .node import (
+from pico_twisted.config.common import LogConfig, ServerTlsConfig
+from pico_twisted.config.faults import ConfigFaults, Fault
+from pico_twisted.config.load import load_agent, load_node
+from pico_twisted.config.node import (
     AdminConfig,
     ClusterConfig,
     ClusterTlsConfig,
@@ -23,7 +23,7 @@ from .node import (
     ProxyConfig,
     UpstreamConfig,
 )
-from .values import Address, Network, ServiceAddress, in_networks
+from pico_twisted.config.values import Address, Network, ServiceAddress, in_networks
 
 __all__ = [
     "Address",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import attrs
 
-from . import kinds
-from .common import LogConfig
-from .fields import listing, section, setting
-from .values import Address, ServiceAddress
+from pico_twisted.config import kinds
+from pico_twisted.config.common import LogConfig
+from pico_twisted.config.fields import listing, section, setting
+from pico_twisted.config.values import Address, ServiceAddress
 
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 

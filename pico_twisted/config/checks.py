@@ -1,7 +1,7 @@
 """What no single key can tell: keys that contradict each other, and files that are not there.
 
 Each fault comes with the other keys that it speaks of: when one of those has a fault of its own, the contradiction is
-with a default that nobody asked for, and is not told.
+with a default that the operator did not ask for, and is not told.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections.abc import Iterator
 
 import attrs
 
-from .agent import AgentConfig
-from .common import ServerTlsConfig
-from .document import child
-from .faults import MAX_FILE_NAME_SHOWN, Fault, shown
-from .kinds import CLUSTER_SECRET, SECRET, Kind
-from .node import ClusterConfig, ClusterTlsConfig, NodeConfig, NodeLimitsConfig
-from .values import Address
+from pico_twisted.config.agent import AgentConfig
+from pico_twisted.config.common import ServerTlsConfig
+from pico_twisted.config.document import child
+from pico_twisted.config.faults import MAX_FILE_NAME_SHOWN, Fault, shown
+from pico_twisted.config.kinds import CLUSTER_SECRET, SECRET, Kind
+from pico_twisted.config.node import ClusterConfig, ClusterTlsConfig, NodeConfig, NodeLimitsConfig
+from pico_twisted.config.values import Address
 
 _MAX_FILE_BYTES = 1 << 20
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import attrs
 
-from . import kinds
-from .fields import setting
+from pico_twisted.config import kinds
+from pico_twisted.config.fields import setting
 
 LOG_LEVELS = ("debug", "info", "warn", "error", "critical")
 LOG_FORMATS = ("json", "text")

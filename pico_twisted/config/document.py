@@ -19,7 +19,7 @@ from typing import Any, cast
 import attrs
 import yaml
 
-from .faults import Fault
+from pico_twisted.config.faults import Fault
 
 MAX_VALUES = 100_000  # far beyond any real file; aliases within aliases could go on for ever
 

@@ -43,7 +43,7 @@ class ConfigFaults(Exception):
 
 
 class Unfit(ValueError):
-    """A value does not fit its key: raised by a kind, turned into a `Fault` by whoever knows the path."""
+    """A value does not fit its key: raised by a kind, turned into a `Fault` where the path is known."""
 
     def __init__(self, found: str, expected: str) -> None:
         self.found = found

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from .kinds import Kind, Many
+from pico_twisted.config.kinds import Kind, Many
 
 _HELP, _KIND, _SECTION, _ITEM = "help", "kind", "section", "item"
 

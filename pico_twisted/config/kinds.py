@@ -8,10 +8,9 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
+from pico_twisted.config import values
+from pico_twisted.config.faults import Misfits, Unfit, shown
 from pico_twisted.core.text import ENDPOINT_ID_PATTERN, NAME_PATTERN
-
-from . import values
-from .faults import Misfits, Unfit, shown
 
 T = TypeVar("T")
 

@@ -8,14 +8,14 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
-from .agent import AgentConfig, ConnectConfig
-from .checks import Contradiction, agent_faults, node_faults, read_cluster_secrets, read_secret
-from .document import Document, child, parse_document
-from .faults import MAX_FILE_NAME_SHOWN, ConfigFaults, Fault, shown
-from .fields import all_keys
-from .kinds import Many, split_commas
-from .node import ClusterConfig, NodeConfig
-from .structure import structure
+from pico_twisted.config.agent import AgentConfig, ConnectConfig
+from pico_twisted.config.checks import Contradiction, agent_faults, node_faults, read_cluster_secrets, read_secret
+from pico_twisted.config.document import Document, child, parse_document
+from pico_twisted.config.faults import MAX_FILE_NAME_SHOWN, ConfigFaults, Fault, shown
+from pico_twisted.config.fields import all_keys
+from pico_twisted.config.kinds import Many, split_commas
+from pico_twisted.config.node import ClusterConfig, NodeConfig
+from pico_twisted.config.structure import structure
 
 C = TypeVar("C")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import attrs
 
-from . import kinds
-from .common import LogConfig, ServerTlsConfig
-from .fields import section, setting
-from .values import GOSSIP_PORT, Address, Network
+from pico_twisted.config import kinds
+from pico_twisted.config.common import LogConfig, ServerTlsConfig
+from pico_twisted.config.fields import section, setting
+from pico_twisted.config.values import GOSSIP_PORT, Address, Network
 
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 

@@ -7,9 +7,9 @@ from typing import TypeVar
 
 import attrs
 
-from .document import child
-from .faults import Fault, Misfits, Unfit, shown
-from .fields import Key, own_keys
+from pico_twisted.config.document import child
+from pico_twisted.config.faults import Fault, Misfits, Unfit, shown
+from pico_twisted.config.fields import Key, own_keys
 
 C = TypeVar("C")
 

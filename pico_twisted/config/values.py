@@ -168,7 +168,7 @@ def read_reachable_address(text: str) -> Address:
     host, port = _split_host_port(text)
     address = Address(read_host(host), read_port(port))
     if address.is_all:
-        raise ValueError("nobody can connect to all interfaces")
+        raise ValueError("all interfaces are no address to connect to")
     return address
 
 

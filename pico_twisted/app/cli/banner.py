@@ -100,7 +100,7 @@ def agent_banner(
 
 
 def warn_of_exposure(upstream_url: str, gossip_addr: str, gossip_is_guarded: bool) -> None:
-    """Warn of ports that ask nobody who they are. Called once, when the node or the host is up.
+    """Warn of ports that do not authenticate their clients. Called once, when the node or the host is up.
 
     Args:
         upstream_url: where agents connect.

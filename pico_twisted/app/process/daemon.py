@@ -34,7 +34,7 @@ from pico_twisted.net.observe.logs import Logging
 log = Logger()
 
 POLL_S = 0.05
-"""How often a drain looks whether it may go on."""
+"""Seconds between two looks of a drain at whether it may go on."""
 
 
 class _End(enum.Enum):
@@ -141,7 +141,7 @@ class Daemon(Service, Generic[C]):
         except CannotStart as error:
             self.cut()
             self._notifier.status(str(error))
-            if self.options.background:  # nobody reads stderr any more; twistd tells its caller of an exception
+            if self.options.background:  # stderr is closed by now; twistd tells its caller of an exception
                 log.critical("The daemon cannot start: {reason}", reason=str(error))
                 self.logging.flush()
                 sys.excepthook = lambda *details: None  # nor of the stack, which would go to the log line by line

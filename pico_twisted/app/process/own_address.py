@@ -29,9 +29,9 @@ from twisted.logger import Logger
 log = Logger()
 
 RESOLVE_S = 3.0
-"""How long names of nodes may take at the start. Without an answer the address is found in the other ways."""
+"""Seconds that looking up nodes may take at the start. Without an answer the address is found in other ways."""
 
-_OUTSIDE = ("192.0.2.1", "2001:db8::1")  # addresses of nobody, for documentation (RFC 5737, RFC 3849)
+_OUTSIDE = ("192.0.2.1", "2001:db8::1")  # addresses that no machine has, for documentation (RFC 5737, RFC 3849)
 _DISCARD_PORT = 9
 _SIOCGIFFLAGS = 0x8913
 _IFF_UP = 0x1

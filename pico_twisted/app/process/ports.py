@@ -30,9 +30,9 @@ BACKLOG = 4096
 """Connections that the kernel queues for us, if net.core.somaxconn allows that many: a burst of clients, or a fleet of
 agents whose node restarts, must not meet a full queue."""
 SETTLE_S = 0.1
-"""What connections that are half made get to be made, when no new ones are begun."""
+"""Seconds that half-open connections get to be completed once no new ones are begun."""
 PAIR_ATTEMPTS = 50
-"""How many free numbers are tried for a port of both TCP and UDP. Each fails only when a stranger has its UDP half."""
+"""Most free numbers that are tried for a port of both TCP and UDP. Each fails only when a stranger has its UDP half."""
 
 
 class CannotStart(Exception):
@@ -42,7 +42,7 @@ class CannotStart(Exception):
 def shared_sockets(key: str, address: Address, count: int) -> list[socket.socket]:
     """Listening sockets of one address, for as many processes. The kernel spreads connections evenly over them.
 
-    Each has a queue of its own, which lives as long as any process holds the socket: whoever holds it too can give it
+    Each has a queue of its own, which lives as long as any process holds the socket: one that holds it can give it
     to the next process, and no connection in it is lost.
 
     Args:
@@ -65,10 +65,10 @@ def shared_sockets(key: str, address: Address, count: int) -> list[socket.socket
     return sockets
 
 
-def _shared(address: Address, beside: tuple[Any, ...] | None) -> socket.socket:
-    """The first such socket of an address, which must be free, or one beside it."""
-    if beside is not None:
-        return _bind_shared(socket.AF_INET6 if ":" in beside[0] else socket.AF_INET, beside)
+def _shared(address: Address, first: tuple[Any, ...] | None) -> socket.socket:
+    """The first such socket of an address, which must be free, or a further one where the first one is."""
+    if first is not None:
+        return _bind_shared(socket.AF_INET6 if ":" in first[0] else socket.AF_INET, first)
     if address.is_all:
         try:
             return _bind_first(
@@ -164,7 +164,7 @@ class BoundPort:
         return ipaddress.ip_address(plain_ip(self.bound.host)).is_loopback
 
     def pause(self) -> None:
-        """Accept nobody for now: who connects waits in the queue."""
+        """Accept no connections for now: new ones wait in the queue."""
         self._port.stopReading()
 
     def resume(self) -> None:
@@ -172,7 +172,7 @@ class BoundPort:
         self._port.startReading()
 
     async def stop(self) -> None:
-        """Listen no longer, and lose nobody: closing a listening socket resets the connections in its queue.
+        """Listen no longer, and lose no connection: closing a listening socket resets the connections in its queue.
         Idempotent.
 
         So first no new connection is begun (its client tries again after a second, and is then refused cleanly), then

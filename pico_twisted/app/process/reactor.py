@@ -59,13 +59,13 @@ class IDaemonReactor(
 
 
 EVENTS_OF_A_TURN: Final = 16
-"""Events that are dispatched before what they brought leaves. The kernel has those that wait take their turn."""
+"""Most events that are dispatched before what they brought leaves. The kernel has those that wait take their turn."""
 
 YOUNG_OBJECTS: Final = 5000
-"""Objects made, less those freed, until the young ones are looked at: those of some hundred requests."""
+"""Objects made, less those freed, until a collection of the young ones: about a hundred requests' worth."""
 OLDER: Final = (5, 3)
-"""How often the young ones are looked at until those that outlived it are, and these until all are. With Python's own
-figures, of 10 each, thousands of tunnels that are gone would wait five times longer to be found."""
+"""Collections of the young objects until one of the middle generation, and of that until one of all objects. With
+Python's own figures, of 10 each, thousands of tunnels that are gone would wait five times longer to be found."""
 
 
 def install_reactor() -> None:

@@ -26,9 +26,9 @@ log = Logger()
 T = TypeVar("T")
 
 LOOK_S = 0.25
-"""How often it is asked whether the daemon is ready, until it is."""
+"""Seconds between two looks at whether the daemon is ready, until it is."""
 STATUS_S = 5.0
-"""How often the status line is made. It is sent when it has changed."""
+"""Seconds between two status lines. One is sent only when it has changed."""
 MAX_STATUS_CHARACTERS = 200
 
 
@@ -47,7 +47,7 @@ class Notifier:
         clock: tells when to speak; the reactor.
         ready_state: whether the daemon serves.
         status_line: what it does, in one line for people.
-        address: of systemd's socket, a path or `@` and an abstract name; empty: nobody listens.
+        address: of systemd's socket, a path or `@` and an abstract name; empty when systemd does not listen.
         watchdog_s: how long it may be silent; None for as long as it likes.
     """
 

@@ -40,7 +40,7 @@ from pico_twisted.app.process.reactor import IDaemonReactor
 from pico_twisted.app.workers.cpu_affinity import settle, usable_cores
 from pico_twisted.app.workers.process import LOOK_S, WorkerProcess
 from pico_twisted.app.workers.reuseport_bpf import steer
-from pico_twisted.app.workers.runtime_dir import Scratch
+from pico_twisted.app.workers.runtime_dir import RuntimeDir
 from pico_twisted.app.workers.worker import NOTIFY, VARIABLE, Worker
 from pico_twisted.config import NodeConfig
 from pico_twisted.config.values import Address
@@ -51,11 +51,11 @@ log = Logger()
 
 SHARED = ("proxy", "upstream", "admin")
 FIRST_DESCRIPTOR = 3
-"""Of those that a worker inherits; below it are the standard ones."""
+"""The first descriptor that a worker inherits; those below it are the standard ones."""
 MARGIN_S = 5.0
-"""What workers get to end by themselves, beyond their grace period."""
+"""Seconds that workers get to end by themselves, beyond their grace period."""
 MAX_SOCKET_PATH = 100
-"""Of the bytes that systems have for the path of a Unix socket, 104 to 108 with the zero at the end."""
+"""Most bytes of the path of a Unix socket. Systems have room for 104 to 108, with the zero at the end."""
 RUN = "from twisted.scripts.twistd import run; run()"
 
 
@@ -82,7 +82,7 @@ class Host(Daemon[NodeConfig]):
         self._sockets: dict[str, list[socket.socket]] = {}
         self._bound: dict[str, Address] = {}
         self._pipe: tuple[int, int] = (-1, -1)
-        self._scratch: Scratch | None = None
+        self._runtime_dir: RuntimeDir | None = None
         self._gossip_port = 0
         self._joins_others = False
         self._was_ready = False
@@ -102,11 +102,11 @@ class Host(Daemon[NodeConfig]):
         self._joins_others = not all(map(self._is_ours, cluster.join))
         self._pipe = os.pipe()
         try:
-            self._scratch = Scratch()
+            self._runtime_dir = RuntimeDir()
         except OSError as error:
             raise CannotStart(f"cannot make a directory for the workers' sockets: {error}") from error
         if len(self.socket_path(self._count)) > MAX_SOCKET_PATH:
-            raise CannotStart(f"the path of the directory for temporary files is too long: {self._scratch.path}")
+            raise CannotStart(f"the path of the directory for temporary files is too long: {self._runtime_dir.path}")
 
     def serve(self) -> None:
         """Start the workers."""
@@ -129,8 +129,8 @@ class Host(Daemon[NodeConfig]):
         for worker in self.workers:
             worker.cut()
         self._close_sockets()
-        if self._scratch is not None:
-            self._scratch.remove()
+        if self._runtime_dir is not None:
+            self._runtime_dir.remove()
 
     def reload(self) -> None:
         """Pass it on: each worker reads the configuration again, and says what is wrong with it."""
@@ -185,13 +185,16 @@ class Host(Daemon[NodeConfig]):
         return self._path(f"{NOTIFY}{number}")
 
     def _path(self, name: str) -> str:
-        assert self._scratch is not None
-        return os.path.join(self._scratch.path, name)
+        assert self._runtime_dir is not None
+        return os.path.join(self._runtime_dir.path, name)
 
     def spawn(self, protocol: ProcessProtocol, number: int) -> IProcessTransport:
         """Start the process of a worker."""
-        assert self._scratch is not None
-        given = [self._sockets[name][number].fileno() for name in SHARED] + [self._pipe[0], self._scratch.descriptor]
+        assert self._runtime_dir is not None
+        given = [self._sockets[name][number].fileno() for name in SHARED] + [
+            self._pipe[0],
+            self._runtime_dir.descriptor,
+        ]
         descriptors = {FIRST_DESCRIPTOR + at: descriptor for at, descriptor in enumerate(given)}
         bind = self._config.cluster.gossip_bind_addr
         near = "127.0.0.1" if bind.is_all else bind.host

@@ -3,7 +3,7 @@
 A worker tells its parent what a daemon tells systemd: that it is ready, that it is alive, that it stops. A worker that
 does not say that it is alive gets no new connections, and when that goes on it is killed: a hanging process holds
 whatever was sent to it. Whether a sign of life is missing is found out by looking once a second, not by the clock: a
-parent that stood still itself looks once when it goes on, and judges nobody by the time that it slept.
+parent that stood still itself looks once when it goes on, and judges no worker by the time that it slept.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ MAX_WAIT_S: Final = 5.0
 HEALTHY_S: Final = 60.0
 """A process that lived this long is followed after the first, short wait."""
 LOOK_S: Final = 1.0
-"""How often it is looked at, and told to show signs of life."""
+"""Seconds between two looks at a worker, which is to show signs of life that often."""
 QUIET_LOOKS: Final = 3
-"""After so many looks without a sign it gets no new connections."""
+"""Looks without a sign of life after which a worker gets no new connections."""
 HANGING_LOOKS: Final = 10
-"""And after so many it is killed."""
+"""Looks without a sign of life after which a worker is killed."""
 STARTING_LOOKS: Final = 60
-"""Before its first sign it may be busy with much: a slow disk, a name server that does not answer."""
+"""Looks without a first sign of life after which a worker is killed: a slow disk or name server may keep it busy."""
 MAX_LINE_BYTES: Final = 1024 * 1024
-"""Of a line that is kept until its end comes. Those of our log are far shorter."""
+"""Most bytes of a line that are kept until its end comes. Lines of our log are far shorter."""
 MAX_NOTICE_BYTES: Final = 8192
 """Most bytes of one datagram in which a worker says how it is."""
 KILL_S: Final = 1.0
-"""What a hanging process gets to say where it hangs, between SIGABRT and SIGKILL."""
+"""Seconds that a hanging process gets between SIGABRT and SIGKILL, to say where it hangs."""
 
 
 class Stage(enum.Enum):
@@ -118,7 +118,7 @@ class WorkerProcess(ProcessProtocol):
 
     @property
     def takes(self) -> bool:
-        """Whether new connections are worth to be given to it."""
+        """Whether new connections should be given to it."""
         return self.ready and self._missed < QUIET_LOOKS
 
     def start(self) -> None:

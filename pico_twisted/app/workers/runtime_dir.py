@@ -1,7 +1,8 @@
 """A private directory that does not outlive those who use it.
 
-A process that is killed leaves its directory behind. So whoever uses one holds a lock on it, which the kernel drops
-with the last process that has it, and the next that makes a directory of this kind removes those that nobody holds.
+A process that is killed leaves its directory behind. So each process that uses one holds a lock on it, which the kernel
+drops with the last process that has it, and the next that makes a directory of this kind removes those that no process
+holds.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import tempfile
 PREFIX = "pico-workers-"
 
 
-class Scratch:
-    """A new directory for sockets, open to nobody else.
+class RuntimeDir:
+    """A new directory for sockets, open to no other user.
 
     Attributes:
         path: where it is.

@@ -25,7 +25,7 @@ from pico_twisted.net.admin.workers import Siblings
 
 VARIABLE = "PICO_WORKER"
 NOTIFY = "notify-"
-"""How the names of the sockets begin at which workers speak as to systemd."""
+"""Beginning of the names of the sockets at which workers speak as if to systemd."""
 
 
 @attrs.frozen(kw_only=True)
@@ -59,7 +59,7 @@ class Worker:
         """What the IDs of all workers of the host begin with."""
         return self.node_id.removesuffix(f"-w{self.number}")
 
-    def is_beside(self, node_id: str) -> bool:
+    def is_sibling(self, node_id: str) -> bool:
         """Whether a node is another worker of the host."""
         return node_id in (f"{self.host_id}-w{at}" for at in range(len(self.sockets)))
 
@@ -81,9 +81,9 @@ class Worker:
             sockets={node_id: self.sockets[at] for node_id, at in others.items()},
         )
 
-    def speaking(self, observer: ILogObserver) -> ILogObserver:
+    def numbered(self, observer: ILogObserver) -> ILogObserver:
         """An observer of the log whose lines say which worker they are of."""
-        return _Speaking(observer, self.number)
+        return _Numbered(observer, self.number)
 
     def clean_up(self) -> None:
         """Remove what is left of the host's directory, when the parent that made it is gone. The last worker does."""
@@ -100,7 +100,7 @@ class Worker:
 
 
 @implementer(ILogObserver)
-class _Speaking:
+class _Numbered:
     """Gives each event the number of a worker."""
 
     def __init__(self, observer: ILogObserver, number: int) -> None:

@@ -30,15 +30,12 @@ _WRONG_PURPOSE: Final = 26
 
 @implementer(IOpenSSLClientConnectionCreator)
 class LinkTls(ServerContext):
-    """The TLS of a node's links, in both roles. `reload` changes it for the links that come after.
+    """The TLS of a node's links, in both roles.
 
     Args:
         cert_file: PEM, the node's own certificate first, then its chain.
         key_file: PEM, not encrypted.
         ca_file: PEM; whatever is in it is trusted.
-
-    Raises:
-        UnusableCertificateError: one of them cannot be used.
     """
 
     def __init__(self, cert_file: str, key_file: str, ca_file: str) -> None:
@@ -67,7 +64,7 @@ class LinkTls(ServerContext):
         return self._connection(refuse)
 
     def _connection(self, refuse: Callable[[str], None]) -> SSL.Connection:
-        connection = SSL.Connection(self._context, None)
+        connection = SSL.Connection(self.getContext(), None)
 
         def verify(_: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int) -> bool:
             if ok or (depth == 0 and error == _WRONG_PURPOSE):

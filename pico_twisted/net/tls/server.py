@@ -52,23 +52,23 @@ _TLS_HANDSHAKE: Final = 0x16
 
 @implementer(IOpenSSLContextFactory, IOpenSSLServerConnectionCreator)
 class ServerContext:
-    """The TLS of a port: version 1.2 or 1.3, HTTP/1.1 by ALPN. `reload` changes it for the connections that come after.
+    """The TLS of a port: version 1.2 or 1.3, HTTP/1.1 by ALPN.
+
+    The files are read by `reload`, which a daemon calls at its start and on SIGHUP, or else for the first connection.
 
     Args:
         cert_file: PEM, the port's own certificate first, then its chain.
         key_file: PEM, not encrypted.
-
-    Raises:
-        UnusableCertificateError: one of them cannot be used.
     """
+
+    _context: SSL.Context | None = None
 
     def __init__(self, cert_file: str, key_file: str) -> None:
         self.cert_file = cert_file
         self.key_file = key_file
-        self._context = self._load()
 
     def reload(self) -> None:
-        """Read the files again. When that fails the old certificate stays in use.
+        """Read the files, for the connections that come after. When that fails the old certificate stays in use.
 
         Raises:
             UnusableCertificateError: one of them cannot be used.
@@ -82,10 +82,12 @@ class ServerContext:
         return context
 
     def getContext(self) -> SSL.Context:
+        if self._context is None:
+            self._context = self._load()
         return self._context
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        return SSL.Connection(self._context, None)
+        return SSL.Connection(self.getContext(), None)
 
 
 def _select_protocol(_: SSL.Connection, offered: list[bytes]) -> bytes:

@@ -16,7 +16,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from pico_twisted.app.workers import runtime_dir as scratch
+from pico_twisted.app.workers import runtime_dir
 from pico_twisted.app.workers.process import HEALTHY_S, WorkerProcess
 from pico_twisted.app.workers.reuseport_bpf import program, steer
 
@@ -231,10 +231,10 @@ def test_directories_of_killed_processes_are_removed(tmp_path: Path, monkeypatch
     """The next start removes what nobody holds, and nothing else."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / "pico-other").mkdir()
-    held, abandoned = scratch.Scratch(), scratch.Scratch()
+    held, abandoned = runtime_dir.RuntimeDir(), runtime_dir.RuntimeDir()
     Path(abandoned.path, "notify-0").touch()
     os.close(abandoned.descriptor)
-    new = scratch.Scratch()
+    new = runtime_dir.RuntimeDir()
     assert {path.name for path in tmp_path.iterdir()} == {
         "pico-other",
         os.path.basename(held.path),

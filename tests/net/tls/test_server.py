@@ -496,5 +496,5 @@ class TestReload:
             ),
         ):
             with pytest.raises(UnusableCertificateError) as caught:
-                ServerContext(cert_file, key_file)
+                ServerContext(cert_file, key_file).reload()
             assert str(caught.value) == fault
