@@ -80,6 +80,9 @@ class Framing(enum.Enum):
     RAW = "raw"  # behind a 101: what comes is no HTTP
 
 
+# Heads are NamedTuples: four are made for a request, and a frozen class of attrs takes four times as long to make.
+
+
 class RequestHead(NamedTuple):
     """The head of a request, checked.
 
