@@ -13,7 +13,7 @@ FOLDERS = ("pico_twisted.net.", "pico_twisted.app.")
 MOST = 115
 """Occurrences of the word in `net` and `app`, imports included."""
 
-STILL_WITHOUT_REASON = 58
+STILL_WITHOUT_REASON = 23
 """Uses without a comment beside or above them, for the time being. This number only falls."""
 
 WORD = re.compile(r"\bAny\b")

@@ -10,9 +10,8 @@ from benchmarks.walk import walk
 @pytest.mark.parametrize(
     ("two_nodes", "most_calls", "most_file_changes"),
     [
-        # Changes of the file are to be 110 and 180 at the end. These numbers only fall.
-        (False, 200, 121),
-        (True, 290, 183),
+        (False, 200, 110),
+        (True, 290, 180),
     ],
     ids=["one node", "two nodes"],
 )

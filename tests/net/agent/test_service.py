@@ -25,7 +25,7 @@ from pico_twisted.net.agent.service import AgentService
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tunnel import Admission, Closed, Refusal, TunnelParts, TunnelServerFactory
 from pico_twisted.net.turn import Sweep
-from tests.net.agent.test_local_service import in_reactor, until
+from tests.net.agent.service_bench import in_reactor, until
 
 reactor: Any = installed_reactor
 

@@ -1,0 +1,191 @@
+"""A local service of an agent on a real socket, and callers of it: what its tests and others share."""
+
+from __future__ import annotations
+
+import functools
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest_twisted
+from twisted.internet import reactor as installed_reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+from pico_twisted.config import ServiceAddress
+from pico_twisted.net.agent.forwarder import Forwarder
+from pico_twisted.net.agent.local_service import LocalService
+from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.turn import Sweep
+from tests.net.agent.agent_fakes import FakeTunnel, Request, listener_config, tunnel_parts
+
+reactor: Any = installed_reactor
+
+DEADLINE_S = 10.0
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+UPGRADE = b"Connection: Upgrade\r\nUpgrade: echo\r\n"
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+
+
+def in_reactor(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Any]:
+    """Run an `async def` test in the reactor, and fail it when it takes too long."""
+
+    @functools.wraps(test)
+    async def run(*args: Any, **kwargs: Any) -> None:
+        await Deferred.fromCoroutine(test(*args, **kwargs)).addTimeout(3 * DEADLINE_S, reactor)
+
+    timed: Callable[..., Any] = pytest_twisted.ensureDeferred(run)
+    return timed
+
+
+async def until(true: Callable[[], Any], what: str = "") -> Any:
+    """Turn the reactor until it is true; returns what it was."""
+    end = reactor.seconds() + DEADLINE_S
+    while not (found := true()):
+        assert reactor.seconds() < end, f"never came true: {what or true}"
+        await deferLater(reactor, 0.002)
+    return found
+
+
+async def answered(request: Request) -> None:
+    """Until the call is over, in whichever way."""
+    await until(lambda: request.ended or request.reset_code, "the answer")
+
+
+async def begun(request: Request) -> None:
+    """Until something of the answer has come."""
+    await until(lambda: request.frames, "the beginning of an answer")
+
+
+class Service:
+    """A listening socket; the test accepts and speaks by itself, without blocking."""
+
+    def __init__(self, host: str = "127.0.0.1", context: ssl.SSLContext | None = None) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.listening = socket.create_server((host, 0), family=family)
+        self.listening.setblocking(False)
+        self.port: int = self.listening.getsockname()[1]
+        self._context = context
+        self._open: list[socket.socket] = []
+
+    def close(self) -> None:
+        for sock in [self.listening, *self._open]:
+            sock.close()
+
+    async def accept(self) -> Client:
+        """The next connection."""
+
+        def accepted() -> socket.socket | None:
+            try:
+                return self.listening.accept()[0]
+            except BlockingIOError:
+                return None
+
+        sock = await until(accepted, "a connection")
+        if self._context is not None:
+            sock = await self._handshake(sock, self._context)
+        sock.setblocking(False)
+        self._open.append(sock)
+        return Client(sock)
+
+    async def _handshake(self, sock: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
+        sock.setblocking(True)
+        sock.settimeout(DEADLINE_S)
+        done: list[Any] = []
+
+        def shake() -> None:
+            try:
+                done.append(context.wrap_socket(sock, server_side=True, suppress_ragged_eofs=False))
+            except (OSError, ssl.SSLError) as error:
+                done.append(error)
+
+        threading.Thread(target=shake, daemon=True).start()
+        outcome = await until(lambda: done, "a handshake")
+        if isinstance(outcome[0], Exception):
+            raise outcome[0]
+        wrapped: ssl.SSLSocket = outcome[0]
+        return wrapped
+
+
+class Client:
+    """One accepted connection."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.received = b""
+        self.ended = False
+        self.broken = False
+
+    def look(self) -> None:
+        """Read what there is."""
+        while not self.ended and not self.broken:
+            try:
+                data = self.sock.recv(1 << 20)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                return
+            except (ConnectionResetError, ssl.SSLError):
+                self.broken = True
+                return
+            if not data:
+                self.ended = True
+            self.received += data
+
+    async def request(self) -> bytes:
+        """Read until the next head is complete; returns what came."""
+
+        def whole() -> bool:
+            self.look()
+            return b"\r\n\r\n" in self.received
+
+        await until(whole, "a request")
+        received, self.received = self.received, b""
+        return received
+
+    async def gone(self) -> None:
+        """Until the agent has closed it."""
+
+        def over() -> bool:
+            self.look()
+            return self.ended or self.broken
+
+        await until(over, "the end of the connection")
+
+    async def send(self, data: bytes) -> None:
+        """Send all of it."""
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self.sock.send(view) :]
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                await deferLater(reactor, 0.002)
+
+
+class ServiceBench:
+    """A forwarder between a fake tunnel and a real service."""
+
+    def __init__(self, address: ServiceAddress, endpoint: Any = None, timeout_s: float = 5.0) -> None:
+        self.sweep = Sweep(reactor, 0.02)
+        self.sweep.start()
+        self.metrics = Metrics("agent")
+        self.local = LocalService(
+            listener_config(address, timeout_s=timeout_s),
+            tunnel_parts(reactor, self.sweep, self.metrics),
+            agent_id="agent-1",
+            reactor=reactor,
+            endpoint=endpoint,
+        )
+        self.forwarder = Forwarder(self.local, lambda tunnel: None)
+        self.tunnel = FakeTunnel(self.forwarder)
+
+    def request(self, line: bytes, extra: bytes = b"", more: bool = False, *, greedy: bool = True) -> Request:
+        """A request without body bytes."""
+        return self.tunnel.request(line + b" HTTP/1.1\r\nHost: web\r\n" + extra + b"\r\n", more, greedy=greedy)
+
+    async def close(self) -> None:
+        """Leave nothing behind."""
+        self.tunnel.end()
+        self.local.close()
+        await until(lambda: not self.local.connections, "all connections closed")
+        self.sweep.stop()
