@@ -12,7 +12,7 @@ METADATA := setup.cfg setup.py pyproject.toml $(CONSTRAINTS)
 CORES := $(shell nproc)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help check quick-tests demo test properties lint format config-docs fuzz soak bench cluster-figures simulate netns clean
+.PHONY: help check quick-tests demo test properties lint format config-docs states-docs walk fuzz soak bench cluster-figures simulate netns clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do \
@@ -45,6 +45,12 @@ format: $(VENV)/.installed-dev  ## what ruff can put right by itself
 
 config-docs: $(VENV)/.installed  ## docs/configuration.md and the samples in etc/, from the classes
 	$(BIN)/python -m tools.config_docs
+
+states-docs: $(VENV)/.installed  ## docs/development/states.md, from the states in the code
+	$(BIN)/python -m tools.states_docs
+
+walk: $(VENV)/.installed-test  ## the calls of ours that one small request makes, in their order
+	$(BIN)/python benchmarks/walk.py --trace
 
 fuzz: $(VENV)/.installed-test  ## malformed traffic for FUZZ_SECONDS (600)
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(BIN)/python -m tests.fuzz.run
