@@ -11,7 +11,7 @@ def test_the_page_of_states_is_up_to_date() -> None:
 
 
 def test_the_machines_are_drawn_and_every_listed_state_is_entered_somewhere() -> None:
-    """Both declared machines have arrows from their first state to their last, and no enum is listed without an entry."""
+    """The declared machines have arrows from their first state to their last; no enum is listed without an entry."""
     text = page()
     for arrow in ("HEAD --> LENGTH: LENGTH", "new --> waiting: start", "stopped --> stopped:"):
         assert arrow in text
