@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+from typing import Final
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
@@ -11,6 +13,8 @@ from zope.interface import implementer
 
 from pico_twisted.core.text import host_port
 from pico_twisted.net.socket.options import plain_ip
+
+_PORT: Final = re.compile(r"[0-9]{1,5}")
 
 
 @implementer(IResolutionReceiver)
@@ -51,16 +55,15 @@ def is_ip(host: str) -> bool:
 
 
 def split_address(text: str) -> tuple[str, int]:
-    """Host without brackets, and port, of `host:port`.
+    """Take a text such as another node advertises apart: the host without brackets, and the port.
 
     Raises:
         ValueError: it is no such text.
     """
     host, _, port = text.rpartition(":")
-    number = int(port)
-    if not host or not 0 < number < 65536:
+    if not host or not _PORT.fullmatch(port) or not 0 < int(port) < 65536:
         raise ValueError(f"not host:port: {text!r}")
-    return host.removeprefix("[").removesuffix("]"), number
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def address_text(host: str, port: int) -> str:
