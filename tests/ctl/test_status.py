@@ -23,7 +23,8 @@ from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tls.server import ServerContext, SniffingFactory
 from pico_twisted.net.turn import Sweep
 from tests.ctl.harness import PATIENCE_S, PROGRAM, Done, environment, picoctl
-from tests.net.admin.admin_fakes import Served, Status, in_reactor, node_app, reactor
+from tests.net.admin.admin_fakes import Served, Status, node_app
+from tests.net.in_reactor import in_reactor, reactor
 from tools.stage.certificates import Authority
 
 

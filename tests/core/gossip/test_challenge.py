@@ -37,9 +37,8 @@ def test_challenge_of_another_start() -> None:
     assert not Challenger(b"a" * 32).check(Challenger(b"b" * 32).give("x:1", 5.0), "x:1", 5.0)
 
 
-def test_a_strangers_syn_draws_a_challenge_to_its_source_alone() -> None:
+def test_a_strangers_syn_draws_a_challenge_to_its_source_alone(wire: Wire) -> None:
     """A packet from a place that is not proven draws one small packet, to that place, and nothing is noted of it."""
-    wire = Wire()
     a, b = wire.add("a"), wire.add("b", seeds=("a:1",))
     b.gossip.tick(wire.now)
     ((syn, _),) = b.gossip.packets()
@@ -61,9 +60,8 @@ def test_a_challenge_is_smaller_than_what_draws_it() -> None:
         assert len(challenge) <= len(syn)
 
 
-def test_only_a_syn_draws_anything_from_the_unproven() -> None:
+def test_only_a_syn_draws_anything_from_the_unproven(wire: Wire) -> None:
     """Replies, deltas and challenges from a place that is not proven draw nothing."""
-    wire = Wire()
     a, b = wire.some(2)
     wire.run(5.0)
     recorded: dict[int, bytes] = {}
@@ -77,9 +75,8 @@ def test_only_a_syn_draws_anything_from_the_unproven() -> None:
     assert SYN in recorded and REPLY in recorded
 
 
-def test_the_known_address_of_a_node_is_answered_without_an_echo() -> None:
+def test_the_known_address_of_a_node_is_answered_without_an_echo(wire: Wire) -> None:
     """A node whose challenge has become too old is answered at the address that it advertises, and nowhere else."""
-    wire = Wire()
     a, b = wire.some(2)
     wire.run(2.0)
     wire.cores.pop(a.address)
@@ -92,10 +89,9 @@ def test_the_known_address_of_a_node_is_answered_without_an_echo() -> None:
     assert [answer.kind for answer, _ in answers] == [CHALLENGE]
 
 
-def test_recorded_packets_make_nobody_young() -> None:
+def test_recorded_packets_make_nobody_young(wire: Wire) -> None:
     """Packets of before, sent again at a node that has just started, tell of nobody as alive: what they say of how
     young a heartbeat is was true once."""
-    wire = Wire()
     cores = wire.some(3)
     wire.run(5.0)
     recorded = [packet for _, packet, _ in cores[1].sent]

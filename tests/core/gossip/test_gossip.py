@@ -17,9 +17,8 @@ from tests.core.gossip.test_challenge import body_of
 # Joining
 
 
-def test_two_nodes_find_each_other() -> None:
+def test_two_nodes_find_each_other(wire: Wire) -> None:
     """A node that is given a seed is known to it, and knows it, within moments, with all that both say."""
-    wire = Wire()
     a, b = wire.add("a"), wire.add("b", seeds=("a:1",))
     a.gossip.set("endpoint:e", 2, wire.now)
     assert wire.until(lambda: views_are_equal([a, b])) < 0.2
@@ -27,10 +26,9 @@ def test_two_nodes_find_each_other() -> None:
     wire.until(lambda: a.gossip.joined and b.gossip.joined, 0.1)
 
 
-def test_behind_a_cut_those_who_are_left_find_each_other() -> None:
+def test_behind_a_cut_those_who_are_left_find_each_other(wire: Wire) -> None:
     """Of 40 nodes four are cut off. Each of them asks whom it has heard of lately, more than those who may be gone: so
     nobody takes one for dead that is on its side."""
-    wire = Wire()
     cores = wire.some(40)
     small = {core.address for core in cores[:4]}
     wire.fate = lambda packet, source, address: (
@@ -55,9 +53,8 @@ def test_who_has_no_whole_maps_has_not_joined() -> None:
     assert not b.gossip.joined and 2 <= len(b.syncs()) <= 4
 
 
-def test_a_status_is_told_before_keys() -> None:
+def test_a_status_is_told_before_keys(wire: Wire) -> None:
     """Whoever keeps a table hears of a node first, and then of what it says."""
-    wire = Wire()
     cores = wire.some(3)
     for core in cores:
         seen: set[str] = set()
@@ -68,9 +65,8 @@ def test_a_status_is_told_before_keys() -> None:
                 assert event.node_id in seen
 
 
-def test_seeds_are_tried_for_ever() -> None:
+def test_seeds_are_tried_for_ever(wire: Wire) -> None:
     """A node whose seed comes an hour later finds it within moments, and so does one that lost everybody."""
-    wire = Wire()
     b = wire.add("b", seeds=("a:1",))
     wire.run(3600.0)
     a = wire.add("a")
@@ -83,10 +79,9 @@ def test_seeds_are_tried_for_ever() -> None:
 
 
 @pytest.mark.parametrize("length_s", [3.0, 60.0, 200.0, 1000.0])
-def test_partition_of_any_length(length_s: float) -> None:
+def test_partition_of_any_length(wire: Wire, length_s: float) -> None:
     """After a partition, also one longer than anybody is remembered, all are one cluster again within 10 s, with what
     was changed on both sides."""
-    wire = Wire()
     cores = wire.some(5)
     side = {core.address for core in cores[:2]}
     wire.fate = lambda packet, source, address: [(DELAY_S, packet)] if (source in side) == (address in side) else []
@@ -112,9 +107,8 @@ def test_partition_of_any_length(length_s: float) -> None:
 # News
 
 
-def test_news_are_pushed_at_once() -> None:
+def test_news_are_pushed_at_once(wire: Wire) -> None:
     """A change is at every other node of a small cluster as soon as it was gathered, in one packet for each."""
-    wire = Wire()
     cores = wire.some(PUSH_TO + 1)
     before = wire.now
     for number in range(5):
@@ -129,9 +123,8 @@ def test_news_are_pushed_at_once() -> None:
     assert sorted(pushes) == sorted(core.address for core in cores[1:])
 
 
-def test_news_are_passed_on_once() -> None:
+def test_news_are_passed_on_once(wire: Wire) -> None:
     """In a larger cluster news go to a few, who pass them on once; all have them soon, and it is no storm."""
-    wire = Wire()
     cores = wire.some(20)
     before = wire.now
     cores[0].gossip.set("endpoint:e", 1, wire.now)
@@ -147,9 +140,8 @@ def test_news_are_passed_on_once() -> None:
     wire.until(lambda: all("endpoint:e" in one.keys("n0") for one in cores[1:]), 3.0)
 
 
-def test_a_lost_push_is_made_good_by_the_next_one() -> None:
+def test_a_lost_push_is_made_good_by_the_next_one(wire: Wire) -> None:
     """News of the last second go again with newer ones, so that one lost packet costs no round."""
-    wire = Wire()
     a, b = wire.some(2)
     wire.fate = lambda packet, source, address: []
     a.gossip.set("endpoint:one", 1, wire.now)
@@ -160,9 +152,8 @@ def test_a_lost_push_is_made_good_by_the_next_one() -> None:
     assert {"endpoint:one", "endpoint:two"} <= b.keys("n0").keys()
 
 
-def test_many_changes_at_once() -> None:
+def test_many_changes_at_once(wire: Wire) -> None:
     """A node that registers thousands of endpoints at once is known whole within a second, by packets and a sync."""
-    wire = Wire()
     cores = wire.some(3)
     for number in range(3000):
         cores[0].gossip.set(f"endpoint:service-number-{number}", 1, wire.now)
@@ -173,9 +164,8 @@ def test_many_changes_at_once() -> None:
 # Packets
 
 
-def test_packets_never_exceed_the_limit() -> None:
+def test_packets_never_exceed_the_limit(wire: Wire) -> None:
     """With the longest IDs, keys and values, and a secret, no packet is larger than allowed, and all arrives."""
-    wire = Wire()
     names = [f"{number}".rjust(64, "n") for number in range(12)]
     cores = [
         wire.add(name, address=f"{number}:1", seeds=("0:1",), secrets=("s",), max_packet_bytes=1200, say=False)
@@ -209,9 +199,8 @@ def test_what_is_too_large_to_be_said() -> None:
     assert gossip.view.own.keys == 300
 
 
-def test_digests_that_do_not_fit_take_turns() -> None:
+def test_digests_that_do_not_fit_take_turns(wire: Wire) -> None:
     """In a cluster whose digest is many packets long each node is spoken of again and again."""
-    wire = Wire()
     cores = [
         wire.add(f"n{number}".ljust(60, "x"), address=f"{number}:1", seeds=("0:1",), max_packet_bytes=600)
         for number in range(25)
@@ -234,9 +223,8 @@ def test_digests_that_do_not_fit_take_turns() -> None:
 # Deletes and floors
 
 
-def test_deletes_are_told_and_remembered() -> None:
+def test_deletes_are_told_and_remembered(wire: Wire) -> None:
     """A deleted endpoint goes everywhere, also at a node that was cut off meanwhile."""
-    wire = Wire()
     cores = wire.some(3)
     cores[0].gossip.set("endpoint:e", 1, wire.now)
     wire.until(lambda: views_are_equal(cores))
@@ -249,10 +237,9 @@ def test_deletes_are_told_and_remembered() -> None:
     assert {"endpoint:e": None} in cores[1].changes("n0") and "endpoint:e" not in cores[2].told("n0")
 
 
-def test_a_delete_that_nobody_remembers() -> None:
+def test_a_delete_that_nobody_remembers(wire: Wire) -> None:
     """A node that was away for so long that the tombstone is gone takes the whole map as one change: the deleted key
     goes, what stayed is not touched."""
-    wire = Wire()
     a, b = (wire.add(name, seeds=("a:1",), forget_s=20.0) for name in "ab")
     for name in ("stays", "goes"):
         a.gossip.set(f"endpoint:{name}", 1, wire.now)
@@ -269,9 +256,8 @@ def test_a_delete_that_nobody_remembers() -> None:
     assert b.syncs()[-1] == "a"
 
 
-def test_bounded_tombstones() -> None:
+def test_bounded_tombstones(wire: Wire) -> None:
     """A node that deletes without end keeps a bounded number of tombstones, and others still end with what it says."""
-    wire = Wire()
     a, b = wire.some(2)
     for number in range(MAX_TOMBSTONES + 500):
         a.gossip.set(f"endpoint:{number}", 1, wire.now)
@@ -298,10 +284,9 @@ def test_a_crash_is_seen_soon(lived_s: float) -> None:
     assert wire.until(lambda: all(one.status("n4") == "unreachable" for one in cores[:4])) <= 2.4
 
 
-def test_leaving_is_told_to_all_and_is_final() -> None:
+def test_leaving_is_told_to_all_and_is_final(wire: Wire) -> None:
     """A node that leaves is `left` everywhere within moments, though packets are lost, and knows it; whatever is said
     of it later changes nothing."""
-    wire = Wire()
     rng = random.Random(5)
     cores = wire.some(6)
     wire.fate = lambda packet, source, address: [] if rng.random() < 0.3 else [(DELAY_S, packet)]
@@ -317,9 +302,8 @@ def test_leaving_is_told_to_all_and_is_final() -> None:
     assert all("unreachable" not in one.statuses("n5") for one in cores[:5])
 
 
-def test_a_forgotten_node_stays_forgotten() -> None:
+def test_a_forgotten_node_stays_forgotten(wire: Wire) -> None:
     """A dead node that all have forgotten is not learnt again from anybody, nor by who joins."""
-    wire = Wire()
     cores = wire.some(6)
     wire.end(cores[5])
     cores[4].paused = True
@@ -335,10 +319,9 @@ def test_a_forgotten_node_stays_forgotten() -> None:
     assert cores[4].statuses("n5") == ["active", "unreachable", None]
 
 
-def test_our_pause_makes_nobody_unreachable() -> None:
+def test_our_pause_makes_nobody_unreachable(wire: Wire) -> None:
     """A process that was stopped for a second or for minutes finds nobody dead when it goes on, and the others find it
     alive again."""
-    wire = Wire()
     cores = wire.some(4)
     for pause_s in (0.9, 1.4, 5.0, 100.0, 250.0):
         cores[3].paused = True
@@ -350,10 +333,9 @@ def test_our_pause_makes_nobody_unreachable() -> None:
         assert all("unreachable" not in cores[3].statuses(f"n{number}") for number in range(3))
 
 
-def test_what_waited_while_we_were_stopped() -> None:
+def test_what_waited_while_we_were_stopped(wire: Wire) -> None:
     """Packets that waited in the socket while we were stopped are read late, and are no younger for that: who died
     meanwhile is found within the usual time."""
-    wire = Wire()
     cores = wire.some(4)
     waiting: list[tuple[bytes, str]] = []
 
@@ -379,9 +361,8 @@ def test_what_waited_while_we_were_stopped() -> None:
 # Secrets
 
 
-def test_rotation_while_running() -> None:
+def test_rotation_while_running(wire: Wire) -> None:
     """A secret is changed in a running cluster, node by node, and nobody is ever unreachable."""
-    wire = Wire()
     cores = wire.some(4, secrets=("old",))
     for step in (("old", "new"), ("new", "old"), ("new",)):
         for core in cores:
@@ -393,9 +374,8 @@ def test_rotation_while_running() -> None:
     )
 
 
-def test_another_cluster_and_wrong_secrets_stay_out() -> None:
+def test_another_cluster_and_wrong_secrets_stay_out(wire: Wire) -> None:
     """A node with another secret, none, or another cluster's name is never known, and what it sends is counted."""
-    wire = Wire()
     cores = wire.some(2, secrets=("s",))
     strangers = [
         wire.add("x", seeds=("n0:1",), secrets=("wrong",)),

@@ -67,9 +67,8 @@ def test_the_highest_is_watched() -> None:
 # In a cluster
 
 
-def test_restart_with_a_clock_set_back() -> None:
+def test_restart_with_a_clock_set_back(wire: Wire) -> None:
     """A node that comes back with its clock an hour back is shown as active within 5 s, as one node."""
-    wire = Wire()
     cores = wire.some(4)
     wire.end(cores[3])
     wire.run(0.5)
@@ -81,9 +80,8 @@ def test_restart_with_a_clock_set_back() -> None:
 
 @pytest.mark.parametrize("down_s", [4.0, 12.0, 19.0, 25.0])
 @pytest.mark.parametrize("leaves", [False, True])
-def test_restart_with_a_clock_set_back_whenever(down_s: float, leaves: bool) -> None:
+def test_restart_with_a_clock_set_back_whenever(wire: Wire, down_s: float, leaves: bool) -> None:
     """The same, however long the node was away: remembered and spoken of, remembered only, or forgotten."""
-    wire = Wire()
     cores = wire.some(4, forget_s=20.0)
     if leaves:
         cores[3].gossip.leave(wire.now)
@@ -95,9 +93,8 @@ def test_restart_with_a_clock_set_back_whenever(down_s: float, leaves: bool) -> 
     assert all("left" not in one.statuses("n3")[-2:] for one in cores[:3])
 
 
-def test_restart_with_the_clock_at_the_same_millisecond() -> None:
+def test_restart_with_the_clock_at_the_same_millisecond(wire: Wire) -> None:
     """A node that comes back with the very same generation takes another one."""
-    wire = Wire()
     cores = wire.some(3)
     wire.end(cores[2])
     wire.run(0.3)
@@ -108,9 +105,8 @@ def test_restart_with_the_clock_at_the_same_millisecond() -> None:
     assert all(one.status("n2") == "active" for one in cores[:2])
 
 
-def test_restart_with_a_clock_ahead() -> None:
+def test_restart_with_a_clock_ahead(wire: Wire) -> None:
     """A node that comes back later supersedes its last life at once: nobody waits for anything."""
-    wire = Wire()
     cores = wire.some(4)
     wire.end(cores[3])
     wire.add("n3", seeds=("n0:1",), wall_ms=WALL_MS + 1000)
@@ -132,9 +128,8 @@ def test_two_that_take_a_generation_at_the_same_time() -> None:
     assert len(taken) == 2
 
 
-def test_two_living_processes_with_one_id() -> None:
+def test_two_living_processes_with_one_id(wire: Wire) -> None:
     """Of two live processes with one ID exactly one is told to end; the other stays, and all show it."""
-    wire = Wire()
     cores = wire.some(3)
     twin = wire.add("n2", address="twin:1", seeds=("n0:1",), wall_ms=WALL_MS + 5)
     wire.until(lambda: bool(cores[2].conflicts()), 10.0)
@@ -145,9 +140,8 @@ def test_two_living_processes_with_one_id() -> None:
     assert {one.gossip.view.members["n2"].generation for one in cores[:2]} == {WALL_MS + 5}
 
 
-def test_a_twin_that_only_knows_us() -> None:
+def test_a_twin_that_only_knows_us(wire: Wire) -> None:
     """A second process that joins at the very node whose ID it has is found out too, with nobody else there."""
-    wire = Wire()
     first = wire.add("a")
     second = wire.add("a", address="b:1", seeds=("a:1",), wall_ms=WALL_MS + 1)
     wire.until(lambda: bool(first.conflicts() or second.conflicts()), 10.0)

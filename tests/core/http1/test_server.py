@@ -77,9 +77,14 @@ def head_of(event: Event | None) -> RequestHead:
     return event
 
 
-def test_a_request_in_one_piece() -> None:
+@pytest.fixture
+def connection() -> ServerConnection:
+    """A connection on which nothing has come."""
+    return ServerConnection(LIMITS)
+
+
+def test_a_request_in_one_piece(connection: ServerConnection) -> None:
     """A whole request comes out in three events, and its body is the bytes that came."""
-    connection = ServerConnection(LIMITS)
     assert connection.next_event() is None
     connection.receive(POST)
     assert connection.buffered == len(POST)
@@ -97,9 +102,8 @@ def test_a_request_without_a_body() -> None:
     assert (error, left) == (None, 0)
 
 
-def test_pieces_of_a_body_come_out_at_once() -> None:
+def test_pieces_of_a_body_come_out_at_once(connection: ServerConnection) -> None:
     """A byte of a body is given out when it is there, with a length and in chunks."""
-    connection = ServerConnection(LIMITS)
     connection.receive(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n")
     head_of(connection.next_event())
     for byte in (b"a", b"b", b"c"):
@@ -128,9 +132,8 @@ def test_many_chunks_come_out_as_one_piece() -> None:
     assert len(drain(connection)) == 3
 
 
-def test_pipelined_requests_wait() -> None:
+def test_pipelined_requests_wait(connection: ServerConnection) -> None:
     """The next request is not read before the one in front of it is answered."""
-    connection = ServerConnection(LIMITS)
     connection.receive(POST + GET + b"BAD")
     assert len(drain(connection, follow=False)) == 3
     assert connection.next_event() is None
@@ -145,9 +148,8 @@ def test_pipelined_requests_wait() -> None:
     assert connection.head_begun
 
 
-def test_next_request_before_the_end() -> None:
+def test_next_request_before_the_end(connection: ServerConnection) -> None:
     """Asking for the next request in the middle of one is a mistake of ours."""
-    connection = ServerConnection(LIMITS)
     with pytest.raises(RuntimeError):
         connection.next_request()
     connection.receive(POST[:-1])
@@ -235,9 +237,8 @@ def test_random_bytes(pieces: list[bytes]) -> None:
 # Empty lines
 
 
-def test_empty_lines_before_a_request() -> None:
+def test_empty_lines_before_a_request(connection: ServerConnection) -> None:
     """Empty lines before a request line are passed over and begin no head, however they arrive (RFC 9112 2.2)."""
-    connection = ServerConnection(LIMITS)
     for byte in one_by_one(b"\r\n" * MAX_EMPTY_LINES):
         connection.receive(byte)
         assert connection.next_event() is None
@@ -320,9 +321,8 @@ def test_a_head_that_does_not_end() -> None:
 # After an error, and the rest of a connection
 
 
-def test_after_an_error_the_connection_is_dead() -> None:
+def test_after_an_error_the_connection_is_dead(connection: ServerConnection) -> None:
     """The same error is raised for ever, and nothing is kept of what still arrives."""
-    connection = ServerConnection(LIMITS)
     connection.receive(b"GET / HTTP/1.1\r\n\r\n" + GET)
     for _ in range(3):
         with pytest.raises(Http1Error, match="missing Host"):
@@ -333,9 +333,8 @@ def test_after_an_error_the_connection_is_dead() -> None:
     assert connection.take_rest() == b""
 
 
-def test_an_error_in_a_body() -> None:
+def test_an_error_in_a_body(connection: ServerConnection) -> None:
     """A body that breaks its framing kills the connection too, so what is behind it is never a request."""
-    connection = ServerConnection(LIMITS)
     connection.receive(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n" + GET)
     head_of(connection.next_event())
     for _ in range(2):
@@ -379,9 +378,8 @@ def test_a_body_behind_h2c_is_a_body() -> None:
     assert events[1:] == [smuggled, END]
 
 
-def test_requests_after_connection_close() -> None:
+def test_requests_after_connection_close(connection: ServerConnection) -> None:
     """Bytes behind a request that closes are no error of that request; whether they are read is the owner's choice."""
-    connection = ServerConnection(LIMITS)
     connection.receive(GET.replace(b"Host", b"Connection: close\r\nHost") + b"garbage\r\n\r\n")
     assert not head_of(connection.next_event()).keep_alive
     assert connection.next_event() is END
@@ -417,9 +415,8 @@ def test_a_hundred_megabytes_at_once() -> None:
     assert time.process_time() - start < 10
 
 
-def test_a_long_pipeline_that_keeps_growing() -> None:
+def test_a_long_pipeline_that_keeps_growing(connection: ServerConnection) -> None:
     """Requests that arrive faster than they are answered cost time in proportion to their number."""
-    connection = ServerConnection(LIMITS)
     connection.receive(GET * 50_000)
     start = time.process_time()
     for _ in range(50_000):

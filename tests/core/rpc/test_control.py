@@ -6,8 +6,10 @@ import pytest
 
 from pico_twisted.core.rpc import session_base as rpc
 from pico_twisted.core.rpc.frames import CREDIT, DRAIN, HEARTBEAT, HTTP, MORE, NOT_SUPPORTED, RESET, RESPONSE
+from pico_twisted.core.rpc.session import SessionV2
 from pico_twisted.core.rpc.session_base import SessionError
-from tests.core.rpc.sessions import credit, frame, joined, make, sent
+from tests.core.rpc.sessions import credit, frame, make, sent
+from tests.doubles.pump import Pump
 
 
 class TestHeartbeat:
@@ -25,9 +27,8 @@ class TestHeartbeat:
                 asked.append(now)
         assert asked == [0.0, 10.0, 20.0, 30.0]
 
-    def test_agent_asks_only_when_it_is_quiet(self) -> None:
+    def test_agent_asks_only_when_it_is_quiet(self, session: SessionV2) -> None:
         """The agent's side asks after 15 s without a byte, and not while bytes come."""
-        session = make()
         for second in range(100):
             session.last_received = now = float(second)
             assert session.tick(now) is None
@@ -45,9 +46,8 @@ class TestHeartbeat:
             assert session.tick(70.0) is None
             assert session.tick(70.1) == "no byte for 20 s"
 
-    def test_echo(self) -> None:
+    def test_echo(self, pump: Pump) -> None:
         """A heartbeat's payload is echoed, the newest one if several came; the peer's answer to ours is told."""
-        pump = joined()
         pump.left.session.tick(0.0)
         pump.settle()
         assert pump.left.told == [rpc.ECHO]
@@ -89,9 +89,8 @@ class TestHeartbeat:
 class TestDrain:
     """Drain is a call, and crosses others safely."""
 
-    def test_answered(self) -> None:
+    def test_answered(self, pump: Pump) -> None:
         """A drain is answered empty; both sides are told."""
-        pump = joined()
         assert pump.right.session.drain()
         pump.settle()
         assert pump.left.told[-1:] == [rpc.DRAINING]
@@ -99,9 +98,8 @@ class TestDrain:
         assert pump.right.told == [rpc.DRAINED]
         assert pump.right.session.call_count() == 0
 
-    def test_answer_waits_for_queued_calls(self) -> None:
+    def test_answer_waits_for_queued_calls(self, pump: Pump) -> None:
         """Calls that were queued when the drain came start before its answer: after the answer none can start."""
-        pump = joined()
         pump.settle()
         pump.left.writes = False
         calls = [pump.left.call(HTTP, bytes(50_000), False) for _ in range(4)]
@@ -117,9 +115,8 @@ class TestDrain:
         pump.settle()
         assert all(call.closed and pump.left.inbound[call].ended for call in calls)
 
-    def test_said_once(self) -> None:
+    def test_said_once(self, session: SessionV2) -> None:
         """Draining twice sends one drain."""
-        session = make()
         session.drain()
         session.drain()
         assert [kind for kind, *_ in sent(session)] == [DRAIN]
@@ -134,9 +131,8 @@ class TestDrain:
     @pytest.mark.parametrize(
         ("flags", "payload"), [(MORE, b""), (MORE, b"x"), (0, b"x"), (RESET, b"failed"), (NOT_SUPPORTED, b"")]
     )
-    def test_odd_answers(self, flags: int, payload: bytes) -> None:
+    def test_odd_answers(self, session: SessionV2, flags: int, payload: bytes) -> None:
         """Whatever answers our drain ends that call or the session: it is never taken for a piece of a stream."""
-        session = make()
         session.drain()
         sent(session)
         try:
@@ -147,9 +143,8 @@ class TestDrain:
             assert event is not None and event[0] in (rpc.DRAINED, rpc.WAS_RESET)
             assert session.call_count() == 0
 
-    def test_more_of_a_drain(self) -> None:
+    def test_more_of_a_drain(self, session: SessionV2) -> None:
         """Frames behind a drain that waits for its turn change nothing for the calls."""
-        session = make()
         session.receive(frame(DRAIN, 1))
         session.receive(frame(DRAIN, 1, CREDIT, credit(5)))
         session.receive(frame(DRAIN, 1, 0))

@@ -8,16 +8,17 @@ from pico_twisted.core.rpc import frames
 from pico_twisted.core.rpc import session_base as rpc
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.frames import CREDIT, DRAIN, HEARTBEAT, HTTP, MORE, NOT_SUPPORTED, RESET, RESPONSE, SYNC, TCP
+from pico_twisted.core.rpc.session import SessionV2
 from pico_twisted.core.rpc.session_base import SessionError
-from tests.core.rpc.sessions import WINDOW, credit, frame, joined, make, opened, parts, sent
+from tests.core.rpc.sessions import WINDOW, credit, frame, make, opened, parts, sent
+from tests.doubles.pump import Pump
 
 
 class TestStreams:
     """Calls are two byte streams."""
 
-    def test_call_and_answer(self) -> None:
+    def test_call_and_answer(self, pump: Pump) -> None:
         """A request and its response arrive whole; afterwards neither side remembers the call."""
-        pump = joined()
         call = pump.left.call(HTTP, b"request", False)
         pump.settle()
         (theirs,) = pump.right.accepted
@@ -29,9 +30,8 @@ class TestStreams:
         assert call.closed and theirs.closed
         assert pump.left.session.call_count() == pump.right.session.call_count() == 0
 
-    def test_answers_in_any_order(self) -> None:
+    def test_answers_in_any_order(self, pump: Pump) -> None:
         """Calls A, B, C may be answered B, C, A."""
-        pump = joined()
         calls = [pump.left.call(HTTP, name, False) for name in (b"A", b"B", b"C")]
         pump.settle()
         a, b, c = pump.right.accepted
@@ -40,9 +40,8 @@ class TestStreams:
             pump.settle()
         assert [bytes(pump.left.inbound[call].data) for call in calls] == [b"to A", b"to B", b"to C"]
 
-    def test_response_ends_first(self) -> None:
+    def test_response_ends_first(self, pump: Pump) -> None:
         """A response may begin and end before its request has ended; the request still arrives."""
-        pump = joined()
         call = pump.left.call(HTTP, b"begin ", True)
         pump.settle()
         (theirs,) = pump.right.accepted
@@ -54,9 +53,8 @@ class TestStreams:
         assert bytes(pump.right.inbound[theirs].data) == b"begin end"
         assert call.closed and theirs.closed
 
-    def test_stop_behind_an_early_response(self) -> None:
+    def test_stop_behind_an_early_response(self, pump: Pump) -> None:
         """The callee's stop comes behind its whole response, and nothing of the request is sent after it."""
-        pump = joined()
         call = pump.left.call(HTTP, b"begin", True)
         pump.settle()
         (theirs,) = pump.right.accepted
@@ -69,9 +67,8 @@ class TestStreams:
         pump.left.session.send(call, b"too late", False)
         assert sent(pump.left.session) == []
 
-    def test_sending_on_what_is_over(self) -> None:
+    def test_sending_on_what_is_over(self, session: SessionV2) -> None:
         """Bytes for a call that is closed, or whose stream we ended, are dropped without a word."""
-        session = make()
         call = session.call(HTTP, b"x", False)
         session.send(call, b"more", True)
         assert [payload for *_, payload in sent(session)] == [b"x"]
@@ -80,9 +77,8 @@ class TestStreams:
         session.send(call, b"more", False)
         assert [(flags, payload) for _, _, flags, payload in sent(session)] == [(RESET, b"cancelled")]
 
-    def test_end_without_bytes(self) -> None:
+    def test_end_without_bytes(self, session: SessionV2) -> None:
         """A stream that ends after its bytes were sent ends with one empty frame."""
-        session = make()
         call = session.call(HTTP, b"x", True)
         assert sent(session) == [(HTTP, 1, MORE, b"x")]
         session.send(call, b"", True)
@@ -91,9 +87,8 @@ class TestStreams:
         session.send(call, b"", False)
         assert sent(session) == [(HTTP, 1, 0, b"")]
 
-    def test_a_call_given_up_before_it_was_sent(self) -> None:
+    def test_a_call_given_up_before_it_was_sent(self, session: SessionV2) -> None:
         """A call that is reset while its first frame waits never reaches the peer, and costs no ID."""
-        session = make()
         first = session.call(HTTP, b"1", False)
         session.reset(first, frames.CANCELLED)
         second = session.call(HTTP, b"2", False)
@@ -105,9 +100,8 @@ class TestStreams:
 class TestFairness:
     """Big calls do not hold up small ones."""
 
-    def test_small_overtakes_megabytes(self) -> None:
+    def test_small_overtakes_megabytes(self, session: SessionV2) -> None:
         """A small call that is queued behind megabytes leaves with the next batch."""
-        session = make()
         big = session.call(HTTP, b"big", True)
         session.send(big, bytes(8 * 1024 * 1024), True)
         big.credit = 16 * 1024 * 1024
@@ -119,9 +113,8 @@ class TestFairness:
         assert (HTTP, small.id, 0, b"small") in batch
         session._check_invariants()
 
-    def test_one_frame_a_call_in_turn(self) -> None:
+    def test_one_frame_a_call_in_turn(self, session: SessionV2) -> None:
         """Calls with much to send take turns, a frame each."""
-        session = make()
         for _ in range(3):
             call = session.call(HTTP, b"head", True)
             session.send(call, bytes(200_000), True)
@@ -129,9 +122,8 @@ class TestFairness:
         order = [call_id for _, call_id, _, payload in sent(session) if len(payload) > 1000]
         assert order[:6] == [1, 2, 3, 1, 2, 3]
 
-    def test_frames_fit_one_read(self) -> None:
+    def test_frames_fit_one_read(self, session: SessionV2) -> None:
         """No data frame carries more than 60 KiB, so that it fits the 64 KiB that a peer reads at once."""
-        session = make()
         session.call(HTTP, bytes(WINDOW), False)
         sizes = [len(payload) for *_, payload in sent(session)]
         assert sizes == [60 * 1024, 4 * 1024]
@@ -174,9 +166,8 @@ class TestFairness:
 class TestIds:
     """IDs rise, and are never used twice."""
 
-    def test_each_side_counts_its_own(self) -> None:
+    def test_each_side_counts_its_own(self, pump: Pump) -> None:
         """Both sides may use the same number for calls of their own."""
-        pump = joined()
         pump.settle()
         mine = pump.left.call(HTTP, b"from left", False)
         yours = pump.right.call(HTTP, b"from right", False)
@@ -196,9 +187,8 @@ class TestIds:
         assert ids == sorted(ids) and len(set(ids)) == len(ids)
         assert all(call.id in ids for call in calls)
 
-    def test_heartbeat_while_calls_wait(self) -> None:
+    def test_heartbeat_while_calls_wait(self, pump: Pump) -> None:
         """A heartbeat that falls due while calls wait for the transport loses none of them."""
-        pump = joined()
         pump.settle()
         pump.left.writes = False
         calls = [pump.left.call(HTTP, b"%d" % number, False) for number in range(5)]
@@ -211,18 +201,16 @@ class TestIds:
         pump.settle()
         assert all(call.closed for call in calls)
 
-    def test_known_id_again_is_late(self) -> None:
+    def test_known_id_again_is_late(self, session: SessionV2) -> None:
         """A first frame with an ID not above the highest seen is dropped, also when that call is long over."""
-        session = make()
         assert session.receive(frame(HTTP, 5, 0, b"x")) is not None
         for call_id in (0, 1, 4):
             assert session.receive(frame(HTTP, call_id, 0, b"late")) is None
         assert session.receive(frame(HTTP, 6, 0, b"next")) is not None
         assert session.call_count() == 2
 
-    def test_gaps_are_fine(self) -> None:
+    def test_gaps_are_fine(self, session: SessionV2) -> None:
         """IDs need not be neighbours; the last one is 2^64-1."""
-        session = make()
         for call_id in (10, 2**32, 2**64 - 1):
             event = session.receive(frame(HTTP, call_id, 0, b"x"))
             assert event is not None and event[0] == rpc.OPENED
@@ -237,17 +225,15 @@ class TestIds:
                 session.receive(frame(HTTP, call_id, RESPONSE, b"x"))
             assert caught.value.code == 1002
 
-    def test_answer_before_the_question(self) -> None:
+    def test_answer_before_the_question(self, session: SessionV2) -> None:
         """A response to a call whose first frame has not left us is an answer to an ID never used."""
-        session = make()
         session.call(HTTP, b"x", False)
         with pytest.raises(SessionError) as caught:
             session.receive(frame(HTTP, 1, RESPONSE, b"x"))
         assert caught.value.code == 1002
 
-    def test_changed_type(self) -> None:
+    def test_changed_type(self, session: SessionV2) -> None:
         """Every frame of a call repeats its type; a different one ends the session, in both directions."""
-        session = make()
         session.receive(frame(HTTP, 1, MORE, b"x"))
         with pytest.raises(SessionError, match="type"):
             session.receive(frame(TCP, 1, 0, b"x"))
@@ -265,9 +251,8 @@ class TestIds:
                 make().receive(bytes(size))
             assert caught.value.code == 1002
 
-    def test_reserved_bits(self) -> None:
+    def test_reserved_bits(self, session: SessionV2) -> None:
         """Flags that nobody defined are ignored."""
-        session = make()
         event = session.receive(frame(HTTP, 1, 0x07FF | MORE, b"x"))
         assert event is not None and event[0] == rpc.OPENED and event[3] is True
 
@@ -275,9 +260,8 @@ class TestIds:
 class TestLate:
     """Frames that crossed a call's end are dropped silently."""
 
-    def test_after_our_reset(self) -> None:
+    def test_after_our_reset(self, session: SessionV2) -> None:
         """What the peer sent before it knew of our reset changes nothing and is answered by nothing."""
-        session = make()
         call = session.call(HTTP, b"x", True)
         sent(session)
         session.reset(call, frames.CANCELLED)
@@ -286,9 +270,8 @@ class TestLate:
             assert session.receive(frame(HTTP, 1, RESPONSE | flags, payload)) is None
         assert sent(session) == []
 
-    def test_after_our_answer(self) -> None:
+    def test_after_our_answer(self, session: SessionV2) -> None:
         """Frames for a call of the peer that is over are dropped, resets and credit too."""
-        session = make()
         call = opened(session, frame(HTTP, 1, MORE, b"x"))
         session.reset(call, frames.FAILED)
         sent(session)
@@ -296,16 +279,14 @@ class TestLate:
             assert session.receive(frame(HTTP, 1, flags, payload)) is None
         assert sent(session) == []
 
-    def test_reset_and_credit_open_nothing(self) -> None:
+    def test_reset_and_credit_open_nothing(self, session: SessionV2) -> None:
         """A reset or credit for a call that we never saw opens none, and does not use its ID up."""
-        session = make()
         assert session.receive(frame(HTTP, 9, RESET, b"cancelled")) is None
         assert session.receive(frame(HTTP, 9, CREDIT, credit(1))) is None
         assert session.receive(frame(HTTP, 9, 0, b"x")) is not None
 
-    def test_payload_before_a_reset(self) -> None:
+    def test_payload_before_a_reset(self, pump: Pump) -> None:
         """What came before a reset was delivered; the reset ends both streams and frees what was queued."""
-        pump = joined()
         call = pump.left.call(HTTP, b"request", True)
         pump.settle()
         (theirs,) = pump.right.accepted
@@ -319,17 +300,15 @@ class TestLate:
         assert pump.left.inbound[call].reset == frames.FAILED
         assert call.queued == 0 and pump.left.session.held_bytes() == 0
 
-    def test_frame_after_the_last(self) -> None:
+    def test_frame_after_the_last(self, session: SessionV2) -> None:
         """A stream that goes on after its end loses its call with `protocol`."""
-        session = make()
         session.receive(frame(HTTP, 1, 0, b"whole"))
         event = session.receive(frame(HTTP, 1, 0, b"more"))
         assert event is not None and event[0] == rpc.WAS_RESET and event[2] == frames.PROTOCOL
         assert [flags for _, _, flags, _ in sent(session)] == [RESPONSE | RESET]
 
-    def test_empty_frames(self) -> None:
+    def test_empty_frames(self, session: SessionV2) -> None:
         """An empty frame is only a stream's last, or tcp's first answer; else the call is reset."""
-        session = make()
         assert session.receive(frame(HTTP, 1, MORE)) is None  # a first frame
         session.receive(frame(HTTP, 2, MORE, b"x"))
         event = session.receive(frame(HTTP, 2, MORE))
@@ -350,18 +329,16 @@ class TestNotSupported:
     """Types that a side does not serve are answered 0xC000."""
 
     @pytest.mark.parametrize("kind", [SYNC, 6, 77, 0, 0xFFFF])
-    def test_unknown_type(self, kind: int) -> None:
+    def test_unknown_type(self, session: SessionV2, kind: int) -> None:
         """A call of an unknown type is answered with flags 0xC000 and no payload; its later frames are dropped."""
-        session = make()
         assert session.receive(frame(kind, 1, MORE, b"x")) is None
         assert sent(session) == [(kind, 1, RESPONSE | NOT_SUPPORTED, b"")]
         assert session.receive(frame(kind, 1, 0, b"more")) is None
         assert sent(session) == []
         assert session.receive(frame(HTTP, 2, 0, b"x")) is not None
 
-    def test_our_call_is_not_supported(self) -> None:
+    def test_our_call_is_not_supported(self, session: SessionV2) -> None:
         """0xC000 ends a call of ours: the caller is told, and frames behind it are late."""
-        session = make()
         call = session.call(HTTP, b"x", True)
         sent(session)
         event = session.receive(frame(HTTP, 1, RESPONSE | NOT_SUPPORTED))
@@ -431,9 +408,8 @@ class TestLimits:
         session._check_invariants()
 
 
-def test_held_bytes_follow_the_consumer() -> None:
+def test_held_bytes_follow_the_consumer(session: SessionV2) -> None:
     """What a session holds is what is queued for the peer and what its consumers have not taken."""
-    session = make()
     call = opened(session, frame(HTTP, 1, MORE, bytes(1000)))
     session.call(HTTP, bytes(500), True)
     assert session.held_bytes() == 1500
@@ -442,9 +418,8 @@ def test_held_bytes_follow_the_consumer() -> None:
     assert session.held_bytes() == 600
 
 
-def test_a_call_says_what_it_is() -> None:
+def test_a_call_says_what_it_is(session: SessionV2) -> None:
     """Calls name themselves for logs."""
-    session = make()
     call = session.call(HTTP, b"x", False)
     sent(session)
     assert repr(call) == "<Call http 1 ours>"

@@ -25,6 +25,12 @@ def make(*, asks: bool = False, max_calls: int = 10, budget: Budget | None = Non
     return session
 
 
+@pytest.fixture
+def session() -> SessionV1:
+    """A session that serves http calls."""
+    return make()
+
+
 def opened(session: SessionV1, call_id: int, payload: bytes = b"request", flags: int = 0) -> Call:
     """A call of the peer."""
     event = session.receive(frames.encode(HTTP, call_id, flags, payload))
@@ -53,9 +59,8 @@ def test_one_frame_each_way() -> None:
     assert caller.call_count() == callee.call_count() == 0
 
 
-def test_ids_out_of_order() -> None:
+def test_ids_out_of_order(session: SessionV1) -> None:
     """IDs of the peer may come in any order, 0 included, and be used again when their call is over."""
-    session = make()
     calls = [opened(session, call_id) for call_id in (7, 3, 2**64 - 1, 0)]
     for call in reversed(calls):
         session.send(call, b"x", False)
@@ -63,9 +68,8 @@ def test_ids_out_of_order() -> None:
     opened(session, 3)
 
 
-def test_an_id_twice_at_once() -> None:
+def test_an_id_twice_at_once(session: SessionV1) -> None:
     """A second call under an ID that is in use is dropped: two answers could not be told apart."""
-    session = make()
     opened(session, 1)
     assert session.receive(frames.encode(HTTP, 1, 0, b"again")) is None
     assert session.call_count() == 1
@@ -83,26 +87,23 @@ def test_unknown_flags(flags: int) -> None:
 
 
 @pytest.mark.parametrize("kind", [TCP, DRAIN, 5, 6, 0xFFFF])
-def test_unknown_type(kind: int) -> None:
+def test_unknown_type(session: SessionV1, kind: int) -> None:
     """An unknown type is answered with flags 0xC000 and no payload, and the session goes on."""
-    session = make()
     assert session.receive(frames.encode(kind, 9, 0, b"whatever")) is None
     assert sent(session) == [(kind, 9, RESPONSE | NOT_SUPPORTED, b"")]
     opened(session, 1)
 
 
-def test_not_supported() -> None:
+def test_not_supported(session: SessionV1) -> None:
     """0xC000 tells our caller that the call reached nobody."""
-    session = make()
     call = session.call(HTTP, b"x", False)
     sent(session)
     event = session.receive(frames.encode(HTTP, 1, RESPONSE | NOT_SUPPORTED))
     assert event == (rpc.WAS_RESET, call, frames.UNSUPPORTED, "")
 
 
-def test_late_answers() -> None:
+def test_late_answers(session: SessionV1) -> None:
     """Answers that nobody waits for are dropped: to calls given up, already answered, never sent or never made."""
-    session = make()
     given_up = session.call(HTTP, b"x", False)
     sent(session)
     session.reset(given_up, frames.CANCELLED)
@@ -114,9 +115,8 @@ def test_late_answers() -> None:
     assert sent(session) == []
 
 
-def test_a_cancelled_call_is_only_forgotten() -> None:
+def test_a_cancelled_call_is_only_forgotten(session: SessionV1) -> None:
     """Nothing is sent about a call that is given up, on either side."""
-    session = make()
     call = session.call(HTTP, b"x", False)
     theirs = opened(session, 1)
     sent(session)
@@ -127,9 +127,8 @@ def test_a_cancelled_call_is_only_forgotten() -> None:
     assert session.call_count() == 0
 
 
-def test_no_credit() -> None:
+def test_no_credit(session: SessionV1) -> None:
     """Taking payload sends nothing; it only counts as no longer held."""
-    session = make()
     theirs = opened(session, 1, bytes(1000))
     assert session.held_bytes() == 1000
     session.consumed(theirs, 1000, 0.0)
@@ -137,9 +136,8 @@ def test_no_credit() -> None:
     assert sent(session) == []
 
 
-def test_drain_cannot_be_said() -> None:
+def test_drain_cannot_be_said(session: SessionV1) -> None:
     """A v1 peer cannot be told that we drain."""
-    session = make()
     assert session.drain() is False
     assert sent(session) == []
 
@@ -156,9 +154,8 @@ def test_heartbeats_of_both() -> None:
     assert event is not None and event[0] == rpc.ECHO
 
 
-def test_a_long_heartbeat() -> None:
+def test_a_long_heartbeat(session: SessionV1) -> None:
     """A heartbeat of any length is forgiven; at most 125 bytes of it are echoed."""
-    session = make()
     session.receive(frames.encode(HEARTBEAT, 1, 0, bytes(10_000)))
     assert [len(payload) for *_, payload in sent(session)] == [125]
 
@@ -176,9 +173,8 @@ def test_too_many_calls() -> None:
     assert sent(session) == [(HTTP, 2, RESPONSE | NOT_SUPPORTED, b"")]
 
 
-def test_answers_that_nobody_takes() -> None:
+def test_answers_that_nobody_takes(session: SessionV1) -> None:
     """A peer that makes us owe answers and reads none is closed; heartbeats alone make us owe one."""
-    session = make()
     for call_id in range(100_000):
         session.receive(frames.encode(HEARTBEAT, call_id, 0, b"x"))
     assert len(sent(session)) == 1

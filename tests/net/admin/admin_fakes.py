@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import socket
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from typing import Any, ParamSpec
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import attrs
-import pytest_twisted
 import treq
-from twisted.internet import reactor as installed_reactor
-from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.web.client import Agent
 from twisted.web.resource import IResource
@@ -22,23 +18,7 @@ from pico_twisted.net.admin.shapes import GossipDetail, GossipEntry, GossipRow, 
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.observe.metrics import Metrics
-
-DEADLINE_S = 10.0
-
-reactor: Any = installed_reactor
-P = ParamSpec("P")
-
-
-def in_reactor(test: Callable[P, Coroutine[Deferred[Any], Any, None]]) -> Callable[P, None]:
-    """Run an `async def` test in the reactor, and fail it when it takes too long."""
-
-    @pytest_twisted.inlineCallbacks
-    @functools.wraps(test)
-    def run(*args: P.args, **kwargs: P.kwargs) -> Iterator[Deferred[None]]:
-        yield Deferred.fromCoroutine(test(*args, **kwargs)).addTimeout(3 * DEADLINE_S, reactor)
-
-    return run
-
+from tests.net.in_reactor import DEADLINE_S, reactor
 
 DETAIL = NodeDetail(
     id="n1",
@@ -149,3 +129,6 @@ class Served:
                 return b"".join(iter(lambda: plain.recv(65536), b""))
 
         return await deferToThread(client)
+
+
+Serve = Callable[..., Served]

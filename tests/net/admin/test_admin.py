@@ -38,7 +38,8 @@ from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tls.server import ServerContext, SniffingFactory
 from pico_twisted.net.turn import Sweep
 from tests.conftest import LoggedFailures
-from tests.net.admin.admin_fakes import DEADLINE_S, DETAIL, GOSSIP, Served, Status, in_reactor, node_app, reactor
+from tests.net.admin.admin_fakes import DETAIL, GOSSIP, Serve, Status, node_app
+from tests.net.in_reactor import DEADLINE_S, in_reactor, reactor
 from tools.stage.certificates import Authority
 
 LOST = Failure(ConnectionDone())
@@ -47,54 +48,48 @@ ADDRESS = IPv4Address("TCP", "127.0.0.1", 4321)
 
 class TestRoutes:
     @in_reactor
-    async def test_index(self) -> None:
+    async def test_index(self, serve: Serve) -> None:
         """`/` lists every route, and each one without a parameter is there."""
-        served = Served()
-        try:
-            code, headers, body = await served.ask("/")
+        served = serve()
+        code, headers, body = await served.ask("/")
+        assert code == 200
+        assert headers["content-type"] == "application/json"
+        assert headers["server"] == "pico"
+        found = json.loads(body)
+        assert found["component"] == "node"
+        assert set(found["routes"]) == {
+            "/",
+            "/health",
+            "/ready",
+            "/metrics",
+            "/status/cluster/nodes",
+            "/status/cluster/nodes/<id>",
+            "/status/upstream/endpoints",
+            "/status/gossip/nodes",
+            "/status/gossip/nodes/<id>",
+        }
+        assert set(found["parameters"]) == {"forward"}
+        for route in found["routes"]:
+            code, _, _ = await served.ask(route.replace("<id>", "local"))
             assert code == 200
-            assert headers["content-type"] == "application/json"
-            assert headers["server"] == "pico"
-            found = json.loads(body)
-            assert found["component"] == "node"
-            assert set(found["routes"]) == {
-                "/",
-                "/health",
-                "/ready",
-                "/metrics",
-                "/status/cluster/nodes",
-                "/status/cluster/nodes/<id>",
-                "/status/upstream/endpoints",
-                "/status/gossip/nodes",
-                "/status/gossip/nodes/<id>",
-            }
-            assert set(found["parameters"]) == {"forward"}
-            for route in found["routes"]:
-                code, _, _ = await served.ask(route.replace("<id>", "local"))
-                assert code == 200
-        finally:
-            await served.close()
 
     @in_reactor
-    async def test_ready(self) -> None:
+    async def test_ready(self, serve: Serve) -> None:
         """`/ready` says 200 or 503 with the reason; `/health` goes on saying 200."""
         status = Status()
-        served = Served(node_app(status))
-        try:
-            code, _, body = await served.ask("/ready")
-            assert (code, json.loads(body)) == (200, {"status": "ready"})
-            status.why_not = "draining"
-            code, _, body = await served.ask("/ready")
-            assert (code, json.loads(body)) == (503, {"error": "draining"})
-            code, _, body = await served.ask("/health")
-            assert (code, json.loads(body)) == (200, {"status": "ok"})
-        finally:
-            await served.close()
+        served = serve(node_app(status))
+        code, _, body = await served.ask("/ready")
+        assert (code, json.loads(body)) == (200, {"status": "ready"})
+        status.why_not = "draining"
+        code, _, body = await served.ask("/ready")
+        assert (code, json.loads(body)) == (503, {"error": "draining"})
+        code, _, body = await served.ask("/health")
+        assert (code, json.loads(body)) == (200, {"status": "ok"})
 
     @in_reactor
-    async def test_status(self) -> None:
+    async def test_status(self, serve: Serve) -> None:
         """The status routes have exactly the documented keys."""
-        served = Served()
+        served = serve()
         row = {
             "id": "n1",
             "status": "active",
@@ -123,160 +118,136 @@ class TestRoutes:
         }
         gossip = {**gossip_row, "keys": keys}
         del gossip["entries"]
-        try:
-            for path, expected in (
-                ("/status/cluster/nodes", [row]),
-                ("/status/cluster/nodes/local", detail),
-                ("/status/cluster/nodes/n1", detail),
-                ("/status/cluster/nodes/n%C5%93ud", detail),
-                ("/status/upstream/endpoints", {"api": 1, "web": 2}),
-                ("/status/upstream/endpoints?sort=no&x", {"api": 1, "web": 2}),
-                ("/status/gossip/nodes", [gossip_row]),
-                ("/status/gossip/nodes/local", gossip),
-                ("/status/gossip/nodes/n1", gossip),
-            ):
-                code, headers, body = await served.ask(path)
-                assert (code, json.loads(body)) == (200, expected)
-                assert headers["content-type"] == "application/json"
-        finally:
-            await served.close()
+        for path, expected in (
+            ("/status/cluster/nodes", [row]),
+            ("/status/cluster/nodes/local", detail),
+            ("/status/cluster/nodes/n1", detail),
+            ("/status/cluster/nodes/n%C5%93ud", detail),
+            ("/status/upstream/endpoints", {"api": 1, "web": 2}),
+            ("/status/upstream/endpoints?sort=no&x", {"api": 1, "web": 2}),
+            ("/status/gossip/nodes", [gossip_row]),
+            ("/status/gossip/nodes/local", gossip),
+            ("/status/gossip/nodes/n1", gossip),
+        ):
+            code, headers, body = await served.ask(path)
+            assert (code, json.loads(body)) == (200, expected)
+            assert headers["content-type"] == "application/json"
 
     @in_reactor
-    async def test_metrics(self) -> None:
+    async def test_metrics(self, serve: Serve) -> None:
         """`/metrics` is what Prometheus can read."""
         metrics = Metrics("node")
         metrics.request_done(b"GET", 200, 0.01, 0, 5)
-        served = Served(AdminApp(Status(), metrics, reactor=reactor).resource())
-        try:
-            code, headers, body = await served.ask("/metrics")
-            assert code == 200
-            assert headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-            names = {family.name for family in text_string_to_metric_families(body.decode())}
-            assert {"pico_requests", "process_cpu_seconds", "python_info"} <= names
-        finally:
-            await served.close()
+        served = serve(AdminApp(Status(), metrics, reactor=reactor).resource())
+        code, headers, body = await served.ask("/metrics")
+        assert code == 200
+        assert headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+        names = {family.name for family in text_string_to_metric_families(body.decode())}
+        assert {"pico_requests", "process_cpu_seconds", "python_info"} <= names
 
     @in_reactor
-    async def test_agent(self) -> None:
+    async def test_agent(self, serve: Serve) -> None:
         """An agent's port has health, metrics and the index, and no status of a cluster."""
-        served = Served(AgentAdminApp(Metrics("agent")).resource())
-        try:
-            code, _, body = await served.ask("/")
-            assert code == 200
-            assert json.loads(body)["component"] == "agent"
-            assert set(json.loads(body)["routes"]) == {"/", "/health", "/metrics"}
-            assert json.loads(body)["parameters"] == {}
-            assert (await served.ask("/health?forward=n2"))[0] == 200
-            assert (await served.ask("/health"))[0] == 200
-            assert b"pico_agent_connects_total 0.0" in (await served.ask("/metrics"))[2]
-            for path in ("/ready", "/status/cluster/nodes"):
-                assert (await served.ask(path))[0] == 404
-        finally:
-            await served.close()
+        served = serve(AgentAdminApp(Metrics("agent")).resource())
+        code, _, body = await served.ask("/")
+        assert code == 200
+        assert json.loads(body)["component"] == "agent"
+        assert set(json.loads(body)["routes"]) == {"/", "/health", "/metrics"}
+        assert json.loads(body)["parameters"] == {}
+        assert (await served.ask("/health?forward=n2"))[0] == 200
+        assert (await served.ask("/health"))[0] == 200
+        assert b"pico_agent_connects_total 0.0" in (await served.ask("/metrics"))[2]
+        for path in ("/ready", "/status/cluster/nodes"):
+            assert (await served.ask(path))[0] == 404
 
     @in_reactor
-    async def test_head(self) -> None:
+    async def test_head(self, serve: Serve) -> None:
         """HEAD is answered like GET, with the length and without the body."""
-        served = Served()
-        try:
-            request = b"%b /status/cluster/nodes HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-            whole = (await served.say(request % b"GET")).partition(b"\r\n\r\n")
-            head = (await served.say(request % b"HEAD")).partition(b"\r\n\r\n")
-            assert head[0].startswith(b"HTTP/1.1 200 OK\r\n")
-            assert b"Content-Length: %d\r\n" % len(whole[2]) in head[0] + b"\r\n"
-            assert head[2] == b""
-        finally:
-            await served.close()
+        served = serve()
+        request = b"%b /status/cluster/nodes HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        whole = (await served.say(request % b"GET")).partition(b"\r\n\r\n")
+        head = (await served.say(request % b"HEAD")).partition(b"\r\n\r\n")
+        assert head[0].startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"Content-Length: %d\r\n" % len(whole[2]) in head[0] + b"\r\n"
+        assert head[2] == b""
 
     @in_reactor
-    async def test_errors(self, logged_failures: LoggedFailures) -> None:
+    async def test_errors(self, serve: Serve, logged_failures: LoggedFailures) -> None:
         """Errors are JSON: 404 for unknown paths and nodes, 405 with Allow, 500 without a traceback."""
-        served = Served()
-        try:
-            for method, path, status in (
-                ("GET", "/nothing", 404),
-                ("GET", "/health/", 404),
-                ("GET", "/status", 404),
-                ("GET", "/status/cluster/nodes/", 404),
-                ("GET", "/status/cluster/nodes/other", 404),
-                ("GET", "/status/cluster/nodes/%00", 404),
-                ("GET", "/status/gossip", 404),
-                ("GET", "/status/gossip/nodes/other", 404),
-                ("POST", "/status/gossip/nodes", 405),
-                ("GET", "/status/cluster/nodes/%FF", 400),
-                ("GET", "/%C3%28", 400),
-                ("POST", "/health", 405),
-                ("DELETE", "/status/cluster/nodes/local", 405),
-                ("OPTIONS", "/", 405),
-                ("BREW", "/ready", 405),
-                ("GET", "/status/cluster/nodes/broken", 500),
-            ):
-                code, headers, body = await served.ask(path, method)
-                assert (path, code) == (path, status)
-                assert headers["content-type"] == "application/json"
-                assert headers["server"] == "pico"
-                assert list(json.loads(body)) == ["error"]
-                assert b"fault of ours" not in body
-                assert headers.get("allow") == ("GET, HEAD" if status == 405 else None)
-            assert len(logged_failures.flush(RuntimeError)) == 1
-        finally:
-            await served.close()
+        served = serve()
+        for method, path, status in (
+            ("GET", "/nothing", 404),
+            ("GET", "/health/", 404),
+            ("GET", "/status", 404),
+            ("GET", "/status/cluster/nodes/", 404),
+            ("GET", "/status/cluster/nodes/other", 404),
+            ("GET", "/status/cluster/nodes/%00", 404),
+            ("GET", "/status/gossip", 404),
+            ("GET", "/status/gossip/nodes/other", 404),
+            ("POST", "/status/gossip/nodes", 405),
+            ("GET", "/status/cluster/nodes/%FF", 400),
+            ("GET", "/%C3%28", 400),
+            ("POST", "/health", 405),
+            ("DELETE", "/status/cluster/nodes/local", 405),
+            ("OPTIONS", "/", 405),
+            ("BREW", "/ready", 405),
+            ("GET", "/status/cluster/nodes/broken", 500),
+        ):
+            code, headers, body = await served.ask(path, method)
+            assert (path, code) == (path, status)
+            assert headers["content-type"] == "application/json"
+            assert headers["server"] == "pico"
+            assert list(json.loads(body)) == ["error"]
+            assert b"fault of ours" not in body
+            assert headers.get("allow") == ("GET, HEAD" if status == 405 else None)
+        assert len(logged_failures.flush(RuntimeError)) == 1
 
 
 class TestHttp:
     @in_reactor
-    async def test_odd_requests(self) -> None:
+    async def test_odd_requests(self, serve: Serve) -> None:
         """Odd but lawful requests are served: absolute-form, any Host, HTTP/1.0, a body, two in one packet."""
-        served = Served()
-        try:
-            for request in (
-                b"GET http://whatever.example/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-                b"GET /health HTTP/1.1\r\nHost: \xc3\xa4..b:port\r\nConnection: close\r\n\r\n",
-                b"GET /health HTTP/1.0\r\n\r\n",
-                b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello",
-                b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-            ):
-                answer = await served.say(request)
-                assert re.match(rb"HTTP/1\.[01] 200 OK\r\n", answer)
-                assert answer.count(b'"status": "ok"') == request.count(b"GET")
-            assert (await served.say(b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))[9:12] == b"405"
-        finally:
-            await served.close()
+        served = serve()
+        for request in (
+            b"GET http://whatever.example/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+            b"GET /health HTTP/1.1\r\nHost: \xc3\xa4..b:port\r\nConnection: close\r\n\r\n",
+            b"GET /health HTTP/1.0\r\n\r\n",
+            b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello",
+            b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        ):
+            answer = await served.say(request)
+            assert re.match(rb"HTTP/1\.[01] 200 OK\r\n", answer)
+            assert answer.count(b'"status": "ok"') == request.count(b"GET")
+        assert (await served.say(b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))[9:12] == b"405"
 
     @in_reactor
-    async def test_half_close(self) -> None:
+    async def test_half_close(self, serve: Serve) -> None:
         """A client that ends its side right after its request gets the answer."""
-        served = Served()
-        try:
-            answer = await served.say(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", end=True)
-            assert answer.startswith(b"HTTP/1.1 200 ")
-            assert b"pico_requests_total" in answer
-            assert await served.say(b"GET /metr", end=True) == b""
-        finally:
-            await served.close()
+        served = serve()
+        answer = await served.say(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", end=True)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"pico_requests_total" in answer
+        assert await served.say(b"GET /metr", end=True) == b""
 
     @in_reactor
-    async def test_malformed(self) -> None:
+    async def test_malformed(self, serve: Serve) -> None:
         """What is no HTTP/1.1 gets a readable 400 and is closed."""
-        served = Served()
-        try:
-            for request in (
-                b"hello\r\n\r\n",
-                b"GET / HTTP/2.0\r\n\r\n",
-                b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
-                b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 600 + b"\r\n",
-                b"GET /" + b"x" * 20000 + b" HTTP/1.1\r\n\r\n",
-                b"GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
-            ):
-                answer = await served.say(request)
-                head, _, body = answer.partition(b"\r\n\r\n")
-                assert head.startswith(b"HTTP/1.1 400 "), request[:40]
-                assert json.loads(body)["error"].startswith("not an HTTP/1.1 request")
-                length = re.search(rb"content-length: (\d+)", head)
-                assert length is not None
-                assert int(length[1]) == len(body)
-        finally:
-            await served.close()
+        served = serve()
+        for request in (
+            b"hello\r\n\r\n",
+            b"GET / HTTP/2.0\r\n\r\n",
+            b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+            b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 600 + b"\r\n",
+            b"GET /" + b"x" * 20000 + b" HTTP/1.1\r\n\r\n",
+            b"GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ):
+            answer = await served.say(request)
+            head, _, body = answer.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 400 "), request[:40]
+            assert json.loads(body)["error"].startswith("not an HTTP/1.1 request")
+            length = re.search(rb"content-length: (\d+)", head)
+            assert length is not None
+            assert int(length[1]) == len(body)
 
 
 class TestTls:

@@ -24,7 +24,8 @@ from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tls.server import ServerContext, SniffingFactory
 from pico_twisted.net.turn import Sweep
 from tests.conftest import LoggedFailures
-from tests.net.admin.admin_fakes import DETAIL, Served, Status, in_reactor, node_app, reactor
+from tests.net.admin.admin_fakes import DETAIL, Serve, Served, Status, node_app
+from tests.net.in_reactor import in_reactor, reactor
 from tools.stage.certificates import Authority
 from tools.stage.ports import free_port
 
@@ -48,15 +49,11 @@ ROUTES = (
 class Pair:
     """Node n1, which knows n2's admin port, and n2, which knows n1's."""
 
-    def __init__(self) -> None:
+    def __init__(self, serve: Serve) -> None:
         self.near_status, self.far_status = Status("n1"), Status("n2")
-        self.near, self.far = Served(node_app(self.near_status)), Served(node_app(self.far_status))
+        self.near, self.far = serve(node_app(self.near_status)), serve(node_app(self.far_status))
         self.near_status.urls["n2"] = self.far.url
         self.far_status.urls["n1"] = self.near.url
-
-    async def close(self) -> None:
-        await self.near.close()
-        await self.far.close()
 
 
 class Scripted(Protocol):
@@ -128,70 +125,61 @@ async def forwarded(
 
 
 @in_reactor
-async def test_every_route() -> None:
+async def test_every_route(serve: Serve) -> None:
     """Status, content type and body are the other node's own, errors included, for every route and also for HEAD."""
-    pair = Pair()
+    pair = Pair(serve)
     pair.far_status.why_not = "draining"
-    try:
-        for path in ROUTES:
-            code, headers, body = await pair.near.ask(f"{path}?forward=n2")
-            direct = await pair.far.ask(path)
-            assert code == direct[0]
-            assert headers["content-type"] == direct[1]["content-type"]
-            if path == "/metrics":
-                assert {family.name for family in text_string_to_metric_families(body.decode())} >= {"pico_requests"}
-            else:
-                assert (path, body) == (path, direct[2])
-            request = f"HEAD {path}?forward=n2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-            head, _, rest = (await pair.near.say(request.encode())).partition(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 %d " % code)
-            assert rest == b""
-            if path != "/metrics":
-                assert b"\r\ncontent-length: %d\r\n" % len(body) in head.lower() + b"\r\n"
-    finally:
-        await pair.close()
+    for path in ROUTES:
+        code, headers, body = await pair.near.ask(f"{path}?forward=n2")
+        direct = await pair.far.ask(path)
+        assert code == direct[0]
+        assert headers["content-type"] == direct[1]["content-type"]
+        if path == "/metrics":
+            assert {family.name for family in text_string_to_metric_families(body.decode())} >= {"pico_requests"}
+        else:
+            assert (path, body) == (path, direct[2])
+        request = f"HEAD {path}?forward=n2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        head, _, rest = (await pair.near.say(request.encode())).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 %d " % code)
+        assert rest == b""
+        if path != "/metrics":
+            assert b"\r\ncontent-length: %d\r\n" % len(body) in head.lower() + b"\r\n"
 
 
 @in_reactor
-async def test_here() -> None:
+async def test_here(serve: Serve) -> None:
     """The node's own ID and `local` are answered here, without a connection."""
-    near = Served(node_app(Status("n1")))
-    try:
-        for value in ("local", "n1", "%6e1"):
-            code, _, body = await near.ask(f"/status/cluster/nodes/local?forward={value}")
-            assert (code, json.loads(body)["id"]) == (200, "n1")
-    finally:
-        await near.close()
+    near = serve(node_app(Status("n1")))
+    for value in ("local", "n1", "%6e1"):
+        code, _, body = await near.ask(f"/status/cluster/nodes/local?forward={value}")
+        assert (code, json.loads(body)["id"]) == (200, "n1")
 
 
 @in_reactor
-async def test_refused() -> None:
+async def test_refused(serve: Serve) -> None:
     """An unknown node is 404, an empty or repeated parameter 400, another method than GET and HEAD 405; all in JSON."""
-    pair = Pair()
-    try:
-        for method, query, status in (
-            ("GET", "forward=n3", 404),
-            ("GET", "forward=N2", 404),
-            ("GET", "forward=%FF", 404),
-            ("GET", "forward=%0D%0AX:y", 404),
-            ("GET", "forward=" + "x" * 5000, 404),
-            ("GET", "forward=", 400),
-            ("GET", "forward", 400),
-            ("GET", "a=b&forward=n2&forward=n2", 400),
-            ("GET", "forward=n2&%66orward=local", 400),
-            ("POST", "forward=n2", 405),
-            ("DELETE", "forward=n2", 405),
-        ):
-            code, headers, body = await pair.near.ask(f"/status/cluster/nodes?{query}", method)
-            assert (query[:30], code) == (query[:30], status)
-            assert headers["content-type"] == "application/json"
-            assert list(json.loads(body)) == ["error"]
-            assert len(body) < 200
-            assert headers.get("allow") == ("GET, HEAD" if status == 405 else None)
-        code, _, body = await pair.near.ask("/nothing?forward=n3")
-        assert (code, json.loads(body)["error"]) == (404, "no such node to forward to: n3")
-    finally:
-        await pair.close()
+    pair = Pair(serve)
+    for method, query, status in (
+        ("GET", "forward=n3", 404),
+        ("GET", "forward=N2", 404),
+        ("GET", "forward=%FF", 404),
+        ("GET", "forward=%0D%0AX:y", 404),
+        ("GET", "forward=" + "x" * 5000, 404),
+        ("GET", "forward=", 400),
+        ("GET", "forward", 400),
+        ("GET", "a=b&forward=n2&forward=n2", 400),
+        ("GET", "forward=n2&%66orward=local", 400),
+        ("POST", "forward=n2", 405),
+        ("DELETE", "forward=n2", 405),
+    ):
+        code, headers, body = await pair.near.ask(f"/status/cluster/nodes?{query}", method)
+        assert (query[:30], code) == (query[:30], status)
+        assert headers["content-type"] == "application/json"
+        assert list(json.loads(body)) == ["error"]
+        assert len(body) < 200
+        assert headers.get("allow") == ("GET, HEAD" if status == 405 else None)
+    code, _, body = await pair.near.ask("/nothing?forward=n3")
+    assert (code, json.loads(body)["error"]) == (404, "no such node to forward to: n3")
 
 
 @in_reactor
@@ -214,19 +202,16 @@ async def test_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @in_reactor
-async def test_faults_of_ours(logged_failures: LoggedFailures) -> None:
+async def test_faults_of_ours(serve: Serve, logged_failures: LoggedFailures) -> None:
     """A fault in finding the other node, or in asking it, is a 500 in JSON and stands in the log."""
     status = Status("n1")
     status.urls["n2"] = "http://n\u0153ud:8001"
-    near = Served(node_app(status))
-    try:
-        for node_id, error in (("broken", RuntimeError), ("n2", UnicodeEncodeError)):
-            code, headers, body = await near.ask(f"/ready?forward={node_id}")
-            assert (code, headers["content-type"]) == (500, "application/json")
-            assert json.loads(body) == {"error": "internal error; the log says more"}
-            assert len(logged_failures.flush(error)) == 1
-    finally:
-        await near.close()
+    near = serve(node_app(status))
+    for node_id, error in (("broken", RuntimeError), ("n2", UnicodeEncodeError)):
+        code, headers, body = await near.ask(f"/ready?forward={node_id}")
+        assert (code, headers["content-type"]) == (500, "application/json")
+        assert json.loads(body) == {"error": "internal error; the log says more"}
+        assert len(logged_failures.flush(error)) == 1
 
 
 def test_split_query() -> None:
@@ -290,30 +275,27 @@ async def test_too_slow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @in_reactor
-async def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_too_large(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """What answers hold together is bounded, unpacked size included; over it the answer is 502, and room comes back."""
     monkeypatch.setattr(fetch, "MAX_HELD_BYTES", 50_000)
     packed = gzip.compress(bytes(1_000_000))
     status = Status("n1")
-    near = Served(node_app(status))
-    try:
-        for answer, expected in (
-            (head(50_000) + bytes(50_000), 200),
-            (head(50_001) + bytes(50_001), 502),
-            (head(10**12) + bytes(60_000), 502),
-            (b"HTTP/1.1 200 OK\r\n\r\n" + bytes(60_000), 502),
-            (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed) + packed, 502),
-            (head(50_000) + bytes(50_000), 200),
-        ):
-            server = Server(answer, close=False)
-            status.urls["n2"] = server.url
-            code, _, body = await near.ask("/ready?forward=n2")
-            assert code == expected
-            assert expected == 200 or "too large" in json.loads(body)["error"]
-            await server.left
-            await server.stop()
-    finally:
-        await near.close()
+    near = serve(node_app(status))
+    for answer, expected in (
+        (head(50_000) + bytes(50_000), 200),
+        (head(50_001) + bytes(50_001), 502),
+        (head(10**12) + bytes(60_000), 502),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + bytes(60_000), 502),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed) + packed, 502),
+        (head(50_000) + bytes(50_000), 200),
+    ):
+        server = Server(answer, close=False)
+        status.urls["n2"] = server.url
+        code, _, body = await near.ask("/ready?forward=n2")
+        assert code == expected
+        assert expected == 200 or "too large" in json.loads(body)["error"]
+        await server.left
+        await server.stop()
 
 
 @in_reactor
@@ -372,11 +354,8 @@ async def test_tls(tmp_path: Path) -> None:
 
 
 @in_reactor
-async def test_ipv6() -> None:
+async def test_ipv6(serve: Serve) -> None:
     """An admin port on an IPv6 address is reached like any other."""
-    far = Served(node_app(Status("n2")), interface="::1")
-    try:
-        code, _, body = await forwarded(far.url, "/status/cluster/nodes/local?forward=n2")
-        assert (code, json.loads(body)["id"]) == (200, "n2")
-    finally:
-        await far.close()
+    far = serve(node_app(Status("n2")), interface="::1")
+    code, _, body = await forwarded(far.url, "/status/cluster/nodes/local?forward=n2")
+    assert (code, json.loads(body)["id"]) == (200, "n2")

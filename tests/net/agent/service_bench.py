@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Coroutine
 from typing import Any
 
-import pytest_twisted
-from twisted.internet import reactor as installed_reactor
-from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from pico_twisted.config import ServiceAddress
@@ -20,33 +15,11 @@ from pico_twisted.net.agent.local_service import LocalService
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.turn import Sweep
 from tests.net.agent.agent_fakes import FakeTunnel, Request, listener_config, tunnel_parts
+from tests.net.in_reactor import DEADLINE_S, reactor, until
 
-reactor: Any = installed_reactor
-
-DEADLINE_S = 10.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 UPGRADE = b"Connection: Upgrade\r\nUpgrade: echo\r\n"
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
-
-
-def in_reactor(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Any]:
-    """Run an `async def` test in the reactor, and fail it when it takes too long."""
-
-    @functools.wraps(test)
-    async def run(*args: Any, **kwargs: Any) -> None:
-        await Deferred.fromCoroutine(test(*args, **kwargs)).addTimeout(3 * DEADLINE_S, reactor)
-
-    timed: Callable[..., Any] = pytest_twisted.ensureDeferred(run)
-    return timed
-
-
-async def until(true: Callable[[], Any], what: str = "") -> Any:
-    """Turn the reactor until it is true; returns what it was."""
-    end = reactor.seconds() + DEADLINE_S
-    while not (found := true()):
-        assert reactor.seconds() < end, f"never came true: {what or true}"
-        await deferLater(reactor, 0.002)
-    return found
 
 
 async def answered(request: Request) -> None:

@@ -135,10 +135,16 @@ def lines() -> Iterator[Callable[[str], list[LogEvent]]]:
     globalLogPublisher.removeObserver(observer)
 
 
-def test_it_registers_and_says_so(lines: Callable[[str], list[LogEvent]]) -> None:
+@pytest.fixture
+def cluster() -> NodesToDial:
+    """Nodes whose first dial has begun."""
+    found = NodesToDial()
+    found.start()
+    return found
+
+
+def test_it_registers_and_says_so(cluster: NodesToDial, lines: Callable[[str], list[LogEvent]]) -> None:
     """The first attempt is at once, under the first slot of the listener."""
-    cluster = NodesToDial()
-    cluster.start()
     assert cluster.attempts == [(A, "2.0")]
     session = cluster.accept()
     assert cluster.current is session
@@ -148,10 +154,8 @@ def test_it_registers_and_says_so(lines: Callable[[str], list[LogEvent]]) -> Non
     assert b"pico_agent_connects_total 1.0" in cluster.metrics.exposition()
 
 
-def test_a_lost_session_is_followed_by_another_in_the_same_slot() -> None:
+def test_a_lost_session_is_followed_by_another_in_the_same_slot(cluster: NodesToDial) -> None:
     """So that the node throws out the half-open remains of the first."""
-    cluster = NodesToDial()
-    cluster.start()
     cluster.accept().end(clean=False)
     assert cluster.connector.current is None and not cluster.connector.sessions
     assert cluster.until_dialled(0.11) >= 0.0
@@ -174,10 +178,8 @@ def test_a_clean_close_is_followed_at_once(code: int) -> None:
 
 
 @pytest.mark.parametrize("code", [1002, 1008, 1011, None])
-def test_a_close_for_a_fault_is_followed_after_a_wait(code: int | None) -> None:
+def test_a_close_for_a_fault_is_followed_after_a_wait(cluster: NodesToDial, code: int | None) -> None:
     """A close frame that complains is no good order."""
-    cluster = NodesToDial()
-    cluster.start()
     session = cluster.accept()
     cluster.clock.advance(5)
     session.end(code=code)
@@ -186,18 +188,16 @@ def test_a_close_for_a_fault_is_followed_after_a_wait(code: int | None) -> None:
     cluster.until_dialled(0.11)
 
 
-def test_a_session_that_our_side_gave_up_is_followed_too() -> None:
+def test_a_session_that_our_side_gave_up_is_followed_too(cluster: NodesToDial) -> None:
     """Silence or a broken protocol end a session by us; only being stopped ends the listener."""
-    cluster = NodesToDial()
-    cluster.start()
     cluster.accept().end(by_us=True, clean=False)
     cluster.until_dialled(0.11)
 
 
-def test_a_refusal_is_logged_in_the_servers_words_and_retried_late(lines: Callable[[str], list[LogEvent]]) -> None:
+def test_a_refusal_is_logged_in_the_servers_words_and_retried_late(
+    cluster: NodesToDial, lines: Callable[[str], list[LogEvent]]
+) -> None:
     """At the slow end, and said again each time that it is asked."""
-    cluster = NodesToDial()
-    cluster.start()
     for _ in range(3):
         cluster.refuse(HandshakeRefused(401, "the token has expired"))
         assert cluster.until_dialled(15.1) >= 7.4
@@ -207,18 +207,14 @@ def test_a_refusal_is_logged_in_the_servers_words_and_retried_late(lines: Callab
     assert b'pico_agent_refusals_total{status="401"} 3.0' in cluster.metrics.exposition()
 
 
-def test_an_overloaded_node_is_asked_again_sooner() -> None:
+def test_an_overloaded_node_is_asked_again_sooner(cluster: NodesToDial) -> None:
     """503 is the node's state, not our fault: the common back-off."""
-    cluster = NodesToDial()
-    cluster.start()
     cluster.refuse(HandshakeRefused(503, "shutting down"))
     cluster.until_dialled(0.11)
 
 
-def test_a_killed_node_is_found_within_a_second_of_its_return() -> None:
+def test_a_killed_node_is_found_within_a_second_of_its_return(cluster: NodesToDial) -> None:
     """However long it was away, within minutes."""
-    cluster = NodesToDial()
-    cluster.start()
     session = cluster.accept()
     cluster.clock.advance(30)
     session.end(clean=False)
@@ -239,10 +235,8 @@ def test_a_killed_node_is_found_within_a_second_of_its_return() -> None:
         (ValueError("odd"), "handshake"),
     ],
 )
-def test_every_failure_is_followed_by_another_attempt(error: Exception, label: str) -> None:
+def test_every_failure_is_followed_by_another_attempt(cluster: NodesToDial, error: Exception, label: str) -> None:
     """Whatever it was; and it is counted by its kind."""
-    cluster = NodesToDial()
-    cluster.start()
     for _ in range(3):
         cluster.refuse(error)
         cluster.until_dialled(15.1)
@@ -259,10 +253,8 @@ def test_an_attempt_that_cannot_even_begin_is_a_failed_one() -> None:
     cluster.until_dialled(0.11)
 
 
-def test_the_same_trouble_is_said_once(lines: Callable[[str], list[LogEvent]]) -> None:
+def test_the_same_trouble_is_said_once(cluster: NodesToDial, lines: Callable[[str], list[LogEvent]]) -> None:
     """A node that is down is tried often and reported rarely."""
-    cluster = NodesToDial()
-    cluster.start()
     while cluster.clock.seconds() < 65:
         cluster.refuse(ConnectionRefusedError())
         cluster.until_dialled(0.8)
@@ -271,10 +263,8 @@ def test_the_same_trouble_is_said_once(lines: Callable[[str], list[LogEvent]]) -
     assert said[1]["suppressed"] > 20
 
 
-def test_a_v1_node_is_mentioned_once(lines: Callable[[str], list[LogEvent]]) -> None:
+def test_a_v1_node_is_mentioned_once(cluster: NodesToDial, lines: Callable[[str], list[LogEvent]]) -> None:
     """Not at every session."""
-    cluster = NodesToDial()
-    cluster.start()
     for _ in range(3):
         cluster.accept(version=1).end(clean=False)
         cluster.until_dialled(2)
@@ -304,10 +294,8 @@ def test_a_drain_of_the_node_opens_a_replacement_and_the_old_one_serves_on() -> 
     assert len(cluster.attempts) == 2, "the end of the old session asks for nothing"
 
 
-def test_slots_are_used_again_but_never_two_at_a_time() -> None:
+def test_slots_are_used_again_but_never_two_at_a_time(cluster: NodesToDial) -> None:
     """A session that lives keeps its slot to itself; a lost one leaves it to its successor."""
-    cluster = NodesToDial()
-    cluster.start()
     living: dict[str, Session] = {}
     rng = random.Random(11)
     for _ in range(200):
@@ -329,10 +317,8 @@ def test_slots_are_used_again_but_never_two_at_a_time() -> None:
     assert {slot for _, slot in cluster.attempts} <= {f"2.{number}" for number in range(20)}
 
 
-def test_a_drain_asked_twice_or_by_an_old_session_changes_nothing() -> None:
+def test_a_drain_asked_twice_or_by_an_old_session_changes_nothing(cluster: NodesToDial) -> None:
     """One replacement is enough."""
-    cluster = NodesToDial()
-    cluster.start()
     old = cluster.accept()
     cluster.clock.advance(10)
     cluster.connector.drain_requested(old)
@@ -347,10 +333,8 @@ def test_a_drain_asked_twice_or_by_an_old_session_changes_nothing() -> None:
     assert len(cluster.attempts) == 2
 
 
-def test_a_replacement_that_waits_goes_at_once_when_the_old_session_is_closed() -> None:
+def test_a_replacement_that_waits_goes_at_once_when_the_old_session_is_closed(cluster: NodesToDial) -> None:
     """The only node refuses new sessions while it drains, then closes in order: it may be about to return."""
-    cluster = NodesToDial()
-    cluster.start()
     old = cluster.accept()
     cluster.clock.advance(10)
     cluster.connector.drain_requested(old)
@@ -364,10 +348,8 @@ def test_a_replacement_that_waits_goes_at_once_when_the_old_session_is_closed() 
     assert cluster.pending
 
 
-def test_the_old_session_may_end_while_its_replacement_is_dialled() -> None:
+def test_the_old_session_may_end_while_its_replacement_is_dialled(cluster: NodesToDial) -> None:
     """One attempt at a time."""
-    cluster = NodesToDial()
-    cluster.start()
     old = cluster.accept()
     cluster.clock.advance(10)
     cluster.connector.drain_requested(old)
@@ -382,10 +364,8 @@ def test_the_old_session_may_end_while_its_replacement_is_dialled() -> None:
 # Stopping
 
 
-def test_a_stop_drains_waits_for_calls_and_closes() -> None:
+def test_a_stop_drains_waits_for_calls_and_closes(cluster: NodesToDial) -> None:
     """In that order, and it is done when the connection is gone."""
-    cluster = NodesToDial()
-    cluster.start()
     session = cluster.accept()
     session.call_count = 2
     done: list[None] = []
@@ -403,10 +383,8 @@ def test_a_stop_drains_waits_for_calls_and_closes() -> None:
     assert len(cluster.attempts) == 1
 
 
-def test_a_stop_waits_for_the_close_frame_to_leave_but_not_for_ever() -> None:
+def test_a_stop_waits_for_the_close_frame_to_leave_but_not_for_ever(cluster: NodesToDial) -> None:
     """A close frame in a transport's buffer dies with the process."""
-    cluster = NodesToDial()
-    cluster.start()
     session = cluster.accept()
     session.close = lambda code=1000, reason="": session.end(by_us=True, linger=True)  # type: ignore[method-assign]
     done: list[None] = []
@@ -420,10 +398,8 @@ def test_a_stop_waits_for_the_close_frame_to_leave_but_not_for_ever() -> None:
     assert not cluster.clock.getDelayedCalls()
 
 
-def test_a_session_that_is_lost_while_it_drains_is_done() -> None:
+def test_a_session_that_is_lost_while_it_drains_is_done(cluster: NodesToDial) -> None:
     """Nothing is waited for any more."""
-    cluster = NodesToDial()
-    cluster.start()
     session = cluster.accept()
     session.call_count = 1
     done: list[None] = []

@@ -116,12 +116,17 @@ class Herd:
         return most
 
 
+@pytest.fixture
+def herd() -> Herd:
+    """Many who dial one address."""
+    return Herd()
+
+
 class TestClosed:
     """Nothing listens there."""
 
-    def test_one_tries_for_all(self) -> None:
+    def test_one_tries_for_all(self, herd: Herd) -> None:
         """However many wait: after the first few, one dial every tenth of a second, and the others only wait."""
-        herd = Herd()
         herd.join(2000)
         assert len(herd.began) == FIRST_DIALS
         herd.refuse_all()
@@ -131,18 +136,16 @@ class TestClosed:
         assert len(herd.failed) == len(herd.began)
         assert herd.waiting == 2000 - len(herd.began)
 
-    def test_each_tries_in_turn(self) -> None:
+    def test_each_tries_in_turn(self, herd: Herd) -> None:
         """Those whose dial was refused and who come back stand behind the others."""
-        herd = Herd()
         herd.join(FIRST_DIALS + 3)
         herd.refuse_all()
         herd.want("again")
         herd.pass_time(6 * TRY_ONE_S, herd.refuse_all)
         assert herd.began[FIRST_DIALS:] == [*(f"{A}-{FIRST_DIALS + number}" for number in range(3)), "again"]
 
-    def test_open_again(self) -> None:
+    def test_open_again(self, herd: Herd) -> None:
         """The dial that is answered lets all others begin, in their order, a few at a time."""
-        herd = Herd()
         herd.join(500)
         herd.refuse_all()
         herd.pass_time(1.0, herd.refuse_all)
@@ -190,9 +193,8 @@ class TestClosed:
         gaps = [after - before for before, after in zip(times(True), times(True)[1:], strict=False)]
         assert len(gaps) > 20 and min(gaps) < TRY_ONE_S < max(gaps) <= CLOSED_PORT_MAX_S + 0.01
 
-    def test_waiting_is_no_part_of_the_handshake(self) -> None:
+    def test_waiting_is_no_part_of_the_handshake(self, herd: Herd) -> None:
         """What a session says of its handshake begins with its dial."""
-        herd = Herd()
         herd.want("other")
         herd.refuse()
         connector = Connector(
@@ -217,26 +219,23 @@ class TestClosed:
         (session,) = connector.sessions
         assert 2 * STEP_S <= session.handshake_s <= 3 * STEP_S
 
-    def test_a_dial_that_hangs_stops_nobody(self) -> None:
+    def test_a_dial_that_hangs_stops_nobody(self, herd: Herd) -> None:
         """The next tries in its time all the same."""
-        herd = Herd()
         herd.join(100)
         herd.refuse_all()
         before = len(herd.began)
         herd.pass_time(9.5 * TRY_ONE_S)
         assert 7 <= len(herd.began) - before <= 9
 
-    def test_what_is_no_closed_port_is_no_reason_to_wait(self) -> None:
+    def test_what_is_no_closed_port_is_no_reason_to_wait(self, herd: Herd) -> None:
         """A node that answers with trouble is left to the back-off of each."""
-        herd = Herd()
         herd.join(100)
         for _ in range(100):
             herd.refuse(error=HandshakeTimeout("late"))
         assert len(herd.failed) == 100
 
-    def test_one_of_several_nodes_behind_the_address(self) -> None:
+    def test_one_of_several_nodes_behind_the_address(self, herd: Herd) -> None:
         """A refusal means nothing while others get through, and means it again when nobody did for a while."""
-        herd = Herd()
         herd.join(200)
         for _ in range(50):
             herd.accept()
@@ -305,25 +304,22 @@ class TestElsewhere:
 class TestOpen:
     """How many dial at once."""
 
-    def test_a_near_node(self) -> None:
+    def test_a_near_node(self, herd: Herd) -> None:
         """As long as sessions are opened quickly there are more at once, up to the limit."""
-        herd = Herd()
         herd.join(3000)
         assert len(herd.dials) == FIRST_DIALS
         most = herd.serve(0.02, 5.0)
         assert FIRST_DIALS < most <= MAX_DIALS
         assert len(herd.came) == 3000
 
-    def test_a_far_node(self) -> None:
+    def test_a_far_node(self, herd: Herd) -> None:
         """A long way is no trouble: the dials fill it."""
-        herd = Herd()
         herd.join(3000)
         assert herd.serve(0.8, 20.0) == MAX_DIALS
         assert len(herd.came) == 3000
 
-    def test_a_busy_node(self) -> None:
+    def test_a_busy_node(self, herd: Herd) -> None:
         """One that opens 200 a second, whoever comes, is not given a queue of seconds."""
-        herd = Herd()
         herd.join(3000)
         most = 0
         for _ in range(500):
@@ -335,9 +331,8 @@ class TestOpen:
         assert len(herd.came) == 1000
         assert most <= FIRST_DIALS + 200 * 4 * QUICK_S
 
-    def test_slower_than_before(self) -> None:
+    def test_slower_than_before(self, herd: Herd) -> None:
         """When sessions take much longer there are fewer at once, never fewer than at the beginning."""
-        herd = Herd()
         herd.join(10_000)
         herd.serve(0.02, 0.5)
         wide = len(herd.dials)
@@ -345,18 +340,16 @@ class TestOpen:
         assert len(herd.dials) == FIRST_DIALS < wide
         assert herd.waiting
 
-    def test_each_burst_learns_anew(self) -> None:
+    def test_each_burst_learns_anew(self, herd: Herd) -> None:
         """What one burst met says nothing about the next."""
-        herd = Herd()
         herd.join(1000)
         assert herd.serve(0.02, 5.0) > FIRST_DIALS
         herd.dials.clear()
         herd.join(1000, name="again")
         assert len(herd.dials) == FIRST_DIALS
 
-    def test_a_host_that_is_gone(self) -> None:
+    def test_a_host_that_is_gone(self, herd: Herd) -> None:
         """Dials that bring nothing do not count for long, but there is a limit."""
-        herd = Herd()
         herd.join(1000)
         herd.pass_time(HUNG_S - STEP_S)
         assert len(herd.dials) == FIRST_DIALS
@@ -397,18 +390,16 @@ class TestOpen:
 class TestCancel:
     """Whoever waits may leave."""
 
-    def test_in_the_line(self) -> None:
+    def test_in_the_line(self, herd: Herd) -> None:
         """It is out of it, and never dials."""
-        herd = Herd()
         results = herd.join(FIRST_DIALS + 2)
         results[-2].cancel()
         assert isinstance(herd.failed[f"{A}-{FIRST_DIALS}"], CancelledError)
         herd.accept()
         assert herd.began[-1] == f"{A}-{FIRST_DIALS + 1}"
 
-    def test_under_way(self) -> None:
+    def test_under_way(self, herd: Herd) -> None:
         """The attempt is given up. That says nothing about the port."""
-        herd = Herd()
         results = herd.join(100)
         herd.refuse_all()
         herd.pass_time(TRY_ONE_S + STEP_S)

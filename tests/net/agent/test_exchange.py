@@ -8,9 +8,8 @@ from pico_twisted.net.agent.exchange import IDLE_S
 from tests.net.agent.agent_fakes import OK, UPGRADE, Bench
 
 
-def test_a_small_request_is_one_write_and_its_answer_one_frame() -> None:
+def test_a_small_request_is_one_write_and_its_answer_one_frame(bench: Bench) -> None:
     """A small response whose head and body came together goes back as a single frame, without transfer coding."""
-    bench = Bench()
     request = bench.get(b"/a?b=c", b"X-Pico-Authorization: secret\r\nAccept: */*\r\n")
     sent = bench.service.last.taken()
     assert sent.startswith(b"GET /a?b=c HTTP/1.1\r\nHost: web\r\n")
@@ -35,9 +34,8 @@ def test_one_connection_serves_requests_one_after_the_other() -> None:
     assert bench.nothing_is_left()
 
 
-def test_calls_at_the_same_time_each_have_their_connection() -> None:
+def test_calls_at_the_same_time_each_have_their_connection(bench: Bench) -> None:
     """Calls interleave: each answer goes to its own caller, in any order."""
-    bench = Bench()
     requests = [bench.get(b"/%d" % number) for number in range(10)]
     for number in reversed(range(10)):
         bench.service.transports[number].answer(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%d" % number)
@@ -45,9 +43,8 @@ def test_calls_at_the_same_time_each_have_their_connection() -> None:
     assert bench.nothing_is_left()
 
 
-def test_a_body_streams_to_the_service_as_it_comes() -> None:
+def test_a_body_streams_to_the_service_as_it_comes(bench: Bench) -> None:
     """A body of known length goes on with its length, every piece at once."""
-    bench = Bench()
     request = bench.post(b"one", b"Content-Length: 9\r\n")
     sent = bench.service.last.taken()
     assert sent.endswith(b"\r\n\r\none") and b"Content-Length: 9\r\n" in sent
@@ -61,9 +58,8 @@ def test_a_body_streams_to_the_service_as_it_comes() -> None:
 
 
 @pytest.mark.parametrize("last", [b"", b"end"])
-def test_a_body_of_unknown_length_is_chunked(last: bytes) -> None:
+def test_a_body_of_unknown_length_is_chunked(bench: Bench, last: bytes) -> None:
     """Without Content-Length the agent frames the body in chunks, and ends it."""
-    bench = Bench()
     request = bench.post(b"one")
     sent = bench.service.last.taken()
     assert sent.endswith(b"\r\n\r\n3\r\none\r\n") and b"Transfer-Encoding: chunked\r\n" in sent
@@ -73,18 +69,16 @@ def test_a_body_of_unknown_length_is_chunked(last: bytes) -> None:
     assert request.body == b"ok"
 
 
-def test_a_whole_body_in_the_first_frame() -> None:
+def test_a_whole_body_in_the_first_frame(bench: Bench) -> None:
     """Head and body in one frame, with and without a length."""
-    bench = Bench()
     bench.post(b"abc", b"Content-Length: 3\r\n", more=False)
     assert bench.service.last.taken().endswith(b"\r\n\r\nabc")
     bench.post(b"abc", more=False)
     assert bench.service.last.taken().endswith(b"\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
 
 
-def test_a_response_streams_back_piece_by_piece() -> None:
+def test_a_response_streams_back_piece_by_piece(bench: Bench) -> None:
     """A head alone goes at once, and so does each piece of the body, however it is framed."""
-    bench = Bench()
     request = bench.get()
     service = bench.service.last
     service.answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -98,9 +92,8 @@ def test_a_response_streams_back_piece_by_piece() -> None:
     assert bench.get() and bench.service.last is service, "the connection is used again"
 
 
-def test_a_body_that_ends_with_the_connection() -> None:
+def test_a_body_that_ends_with_the_connection(bench: Bench) -> None:
     """Without framing the end of the service's half is the end of the body; the connection is not used again."""
-    bench = Bench()
     request = bench.get()
     bench.service.last.answer(b"HTTP/1.0 200 OK\r\n\r\nall of")
     bench.service.last.answer(b" it")
@@ -121,9 +114,8 @@ def test_a_body_that_ends_with_the_connection() -> None:
         (b"GET", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
     ],
 )
-def test_responses_without_a_body_end_with_their_head(method: bytes, response: bytes) -> None:
+def test_responses_without_a_body_end_with_their_head(bench: Bench, method: bytes, response: bytes) -> None:
     """HEAD, 204, 304 and empty bodies are one frame, and leave a connection that can be used again."""
-    bench = Bench()
     request = bench.get(method=method)
     bench.service.last.answer(response)
     assert request.ended and len(request.frames) == 1 and request.body == b""
@@ -132,9 +124,8 @@ def test_responses_without_a_body_end_with_their_head(method: bytes, response: b
     assert len(bench.service.transports) == 1
 
 
-def test_interim_heads_come_each_in_a_frame_of_its_own() -> None:
+def test_interim_heads_come_each_in_a_frame_of_its_own(bench: Bench) -> None:
     """1xx heads pass, and restart the wait for the final one."""
-    bench = Bench()
     request = bench.get()
     bench.pass_time(29)
     bench.service.last.answer(
@@ -146,9 +137,8 @@ def test_interim_heads_come_each_in_a_frame_of_its_own() -> None:
     assert request.frames[-1][0].startswith(b"HTTP/1.1 200 OK\r\n") and request.ended
 
 
-def test_interim_heads_leave_room_for_the_final_one() -> None:
+def test_interim_heads_leave_room_for_the_final_one(bench: Bench) -> None:
     """Of many large 1xx heads only some pass on: the final head must fit the window whole, whatever was sent before."""
-    bench = Bench()
     request = bench.get(greedy=False)
     for _ in range(10):
         bench.service.last.answer(b"HTTP/1.1 103 Early Hints\r\nLink: " + b"x" * 7000 + b"\r\n\r\n")
@@ -158,9 +148,8 @@ def test_interim_heads_leave_room_for_the_final_one() -> None:
     assert request.frames[-1][0].endswith(b"y\r\nContent-Length: 1\r\nVia: 1.1 pico-agent-1\r\n\r\nz")
 
 
-def test_expect_goes_to_the_service_and_its_100_comes_back() -> None:
+def test_expect_goes_to_the_service_and_its_100_comes_back(bench: Bench) -> None:
     """Nobody but the service answers Expect; while the caller waits for it, the service is what we wait for."""
-    bench = Bench()
     request = bench.post(b"", b"Content-Length: 2\r\nExpect: 100-continue\r\n")
     assert b"Expect: 100-continue\r\n" in bench.service.last.taken()
     bench.service.last.answer(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -171,9 +160,8 @@ def test_expect_goes_to_the_service_and_its_100_comes_back() -> None:
     assert request.ended and request.reset_code is None
 
 
-def test_a_service_that_never_answers_expect_is_late() -> None:
+def test_a_service_that_never_answers_expect_is_late(bench: Bench) -> None:
     """504, and the caller is told to stop."""
-    bench = Bench()
     request = bench.post(b"", b"Content-Length: 2\r\nExpect: 100-continue\r\n")
     bench.pass_time(31)
     assert request.status == 504 and request.error == "agent-1; service-timeout"
@@ -183,9 +171,8 @@ def test_a_service_that_never_answers_expect_is_late() -> None:
 # A response that ends first
 
 
-def test_a_response_that_ends_before_its_request_stops_the_caller() -> None:
+def test_a_response_that_ends_before_its_request_stops_the_caller(bench: Bench) -> None:
     """The caller gets the whole response, then `stop`; the connection is not used again."""
-    bench = Bench()
     request = bench.post(b"x" * 100, b"Content-Length: 1000000\r\n")
     bench.service.last.answer(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
     assert request.status == 413 and request.body == b"no" and request.ended
@@ -194,9 +181,8 @@ def test_a_response_that_ends_before_its_request_stops_the_caller() -> None:
     assert bench.nothing_is_left()
 
 
-def test_stop_never_overtakes_the_response() -> None:
+def test_stop_never_overtakes_the_response(bench: Bench) -> None:
     """While the response cannot leave, the reset waits for it: it would throw the response away."""
-    bench = Bench()
     request = bench.post(b"x", b"Content-Length: 1000000\r\n")
     bench.tunnel.blocked = True
     bench.service.last.answer(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
@@ -209,9 +195,8 @@ def test_stop_never_overtakes_the_response() -> None:
     assert bench.nothing_is_left()
 
 
-def test_a_request_that_ends_while_its_response_waits_needs_no_stop() -> None:
+def test_a_request_that_ends_while_its_response_waits_needs_no_stop(bench: Bench) -> None:
     """Both streams ended: the call is over by itself, and nothing is watched any more."""
-    bench = Bench()
     request = bench.post(b"x", b"Content-Length: 2\r\n")
     bench.tunnel.blocked = True
     bench.service.last.answer(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
@@ -223,9 +208,8 @@ def test_a_request_that_ends_while_its_response_waits_needs_no_stop() -> None:
     assert bench.nothing_is_left()
 
 
-def test_a_response_may_begin_before_its_request_ends() -> None:
+def test_a_response_may_begin_before_its_request_ends(bench: Bench) -> None:
     """An echo: both streams run at the same time."""
-    bench = Bench()
     request = bench.post(b"1")
     service = bench.service.last
     service.answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n1\r\n")
@@ -244,9 +228,8 @@ def test_a_response_may_begin_before_its_request_ends() -> None:
 # Backpressure
 
 
-def test_credit_waits_for_the_transport_of_the_service() -> None:
+def test_credit_waits_for_the_transport_of_the_service(bench: Bench) -> None:
     """While the service does not read, the caller gets no credit, and the agent holds no more than one window."""
-    bench = Bench()
     request = bench.post(b"", b"Content-Length: 1000000\r\n")
     connection = bench.service.last.protocol
     connection.pauseProducing()
@@ -262,9 +245,8 @@ def test_credit_waits_for_the_transport_of_the_service() -> None:
     assert bench.tunnel.consumed_bytes > before
 
 
-def test_a_caller_that_does_not_read_pauses_the_service() -> None:
+def test_a_caller_that_does_not_read_pauses_the_service(bench: Bench) -> None:
     """The service's connection is not read while much is queued for the caller, and is read on afterwards."""
-    bench = Bench()
     request = bench.get(greedy=False)
     service = bench.service.last
     service.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
@@ -280,9 +262,8 @@ def test_a_caller_that_does_not_read_pauses_the_service() -> None:
     assert service.producerState == "producing"
 
 
-def test_a_kept_connection_is_never_left_paused() -> None:
+def test_a_kept_connection_is_never_left_paused(bench: Bench) -> None:
     """TLS may deliver the end of a response after the pause: the connection is read again when it is kept."""
-    bench = Bench()
     request = bench.get(greedy=False)
     service = bench.service.last
     service.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 300001\r\n\r\n" + b"x" * 300_000)
@@ -301,9 +282,8 @@ def test_a_kept_connection_is_never_left_paused() -> None:
 
 @pytest.mark.parametrize("moment", ["connecting", "waiting", "answering", "upgraded"])
 @pytest.mark.parametrize("how", ["reset", "lost"])
-def test_a_caller_that_leaves_drops_the_connection_at_once(moment: str, how: str) -> None:
+def test_a_caller_that_leaves_drops_the_connection_at_once(bench: Bench, moment: str, how: str) -> None:
     """Whatever the call was doing, the service sees at once that nobody waits for it."""
-    bench = Bench()
     if moment == "connecting":
         bench.service.waiting = []
     upgrade = b"Connection: Upgrade\r\nUpgrade: echo\r\n" if moment == "upgraded" else b""
@@ -329,9 +309,8 @@ def test_a_caller_that_leaves_drops_the_connection_at_once(moment: str, how: str
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\nKeep-Alive: 3\r\n\r\n"
 
 
-def test_an_upgrade_turns_both_streams_into_raw_bytes() -> None:
+def test_an_upgrade_turns_both_streams_into_raw_bytes(bench: Bench) -> None:
     """After the 101 bytes pass both ways, those right behind the head included, and no timer runs."""
-    bench = Bench()
     request = bench.get(extra=UPGRADE, more=True)
     service = bench.service.last
     assert b"Connection: Upgrade\r\nUpgrade: echo\r\n" in service.taken()
@@ -357,9 +336,8 @@ def test_an_upgrade_turns_both_streams_into_raw_bytes() -> None:
     assert bench.nothing_is_left()
 
 
-def test_the_caller_half_closes_an_upgraded_call() -> None:
+def test_the_caller_half_closes_an_upgraded_call(bench: Bench) -> None:
     """The service sees the end of the caller's bytes, and may go on itself."""
-    bench = Bench()
     request = bench.get(extra=UPGRADE, more=True)
     service = bench.service.last
     service.answer(SWITCHED)
@@ -373,9 +351,8 @@ def test_the_caller_half_closes_an_upgraded_call() -> None:
     assert bench.nothing_is_left()
 
 
-def test_a_broken_upgraded_connection_is_a_reset() -> None:
+def test_a_broken_upgraded_connection_is_a_reset(bench: Bench) -> None:
     """A connection that breaks is no end."""
-    bench = Bench()
     request = bench.get(extra=UPGRADE, more=True)
     bench.service.last.answer(SWITCHED + b"half")
     bench.service.last.lose()
@@ -383,9 +360,8 @@ def test_a_broken_upgraded_connection_is_a_reset() -> None:
     assert bench.nothing_is_left()
 
 
-def test_a_declined_upgrade_is_an_ordinary_response() -> None:
+def test_a_declined_upgrade_is_an_ordinary_response(bench: Bench) -> None:
     """The caller ends its stream, the connection is kept, and nobody is told to stop."""
-    bench = Bench()
     request = bench.get(extra=UPGRADE, more=True)
     bench.service.last.answer(OK)
     assert request.body == b"ok" and request.ended
@@ -397,9 +373,8 @@ def test_a_declined_upgrade_is_an_ordinary_response() -> None:
     assert len(bench.service.transports) == 1
 
 
-def test_a_caller_that_does_not_end_a_declined_upgrade_is_stopped() -> None:
+def test_a_caller_that_does_not_end_a_declined_upgrade_is_stopped(bench: Bench) -> None:
     """Nothing waits for ever."""
-    bench = Bench()
     request = bench.get(extra=UPGRADE, more=True)
     bench.service.last.answer(OK)
     bench.pass_time(11)
@@ -415,9 +390,8 @@ def test_a_caller_that_does_not_end_a_declined_upgrade_is_stopped() -> None:
         (UPGRADE, b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\n\r\n"),
     ],
 )
-def test_a_101_that_nobody_asked_for_is_a_broken_response(extra: bytes, response: bytes) -> None:
+def test_a_101_that_nobody_asked_for_is_a_broken_response(bench: Bench, extra: bytes, response: bytes) -> None:
     """502: an upgrade needs an offer, and an answer that names the protocol."""
-    bench = Bench()
     request = bench.get(extra=extra, more=bool(extra))
     bench.service.last.answer(response)
     assert request.status == 502 and request.error == "agent-1; bad-response"

@@ -13,9 +13,8 @@ from tests.net.agent.agent_fakes import OK, UPGRADE, Bench
 # Services that fail
 
 
-def test_no_connection_is_a_502_that_says_so() -> None:
+def test_no_connection_is_a_502_that_says_so(bench: Bench) -> None:
     """Nothing reached the service: the code tells the node that it may try elsewhere."""
-    bench = Bench()
     bench.service.refusing = ConnectionRefusedError()
     request = bench.get()
     assert request.status == 502 and request.error == "agent-1; service-unreachable"
@@ -24,18 +23,16 @@ def test_no_connection_is_a_502_that_says_so() -> None:
     assert bench.nothing_is_left()
 
 
-def test_connecting_has_a_deadline() -> None:
+def test_connecting_has_a_deadline(bench: Bench) -> None:
     """A service that does not take connections is unreachable, in time."""
-    bench = Bench()
     bench.service.waiting = []
     request = bench.get()
     bench.pass_time(11)
     assert request.error == "agent-1; service-unreachable" and bench.service.cancelled == 1
 
 
-def test_what_comes_while_connecting_is_kept_in_order() -> None:
+def test_what_comes_while_connecting_is_kept_in_order(bench: Bench) -> None:
     """The body waits for the connection, without credit."""
-    bench = Bench()
     bench.service.waiting = []
     request = bench.post(b"a", b"Content-Length: 3\r\n")
     request.send(b"b")
@@ -110,9 +107,8 @@ def test_a_service_that_does_not_read_the_body_is_late() -> None:
     assert request.status == 504 and request.reset_code == "stop"
 
 
-def test_a_silent_stream_is_given_up() -> None:
+def test_a_silent_stream_is_given_up(bench: Bench) -> None:
     """Five minutes without a byte either way; a byte in between extends it."""
-    bench = Bench()
     request = bench.get()
     bench.service.last.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n1")
     bench.pass_time(IDLE_S - 10)
@@ -134,9 +130,8 @@ def test_a_silent_stream_is_given_up() -> None:
     ],
 )
 @pytest.mark.parametrize("how", ["finish", "lose"])
-def test_a_service_that_dies_mid_body_is_a_reset_never_an_end(begin: bytes, how: str) -> None:
+def test_a_service_that_dies_mid_body_is_a_reset_never_an_end(bench: Bench, begin: bytes, how: str) -> None:
     """A response cut short is cut towards the caller too."""
-    bench = Bench()
     request = bench.get()
     bench.service.last.answer(begin)
     getattr(bench.service.last, how)()
@@ -145,9 +140,8 @@ def test_a_service_that_dies_mid_body_is_a_reset_never_an_end(begin: bytes, how:
     assert bench.nothing_is_left()
 
 
-def test_a_body_until_close_needs_an_end_in_good_order() -> None:
+def test_a_body_until_close_needs_an_end_in_good_order(bench: Bench) -> None:
     """A connection that breaks is not the end of such a body."""
-    bench = Bench()
     request = bench.get()
     bench.service.last.answer(b"HTTP/1.1 200 OK\r\n\r\n12345")
     bench.service.last.lose()
@@ -156,9 +150,8 @@ def test_a_body_until_close_needs_an_end_in_good_order() -> None:
 
 @pytest.mark.parametrize("begin", [b"", b"H", b"HTTP/1.1 200 OK\r\nContent-", b"HTTP/1.1 100 Continue\r\n\r\n"])
 @pytest.mark.parametrize("how", ["finish", "lose"])
-def test_a_service_that_dies_before_its_head_is_a_502(begin: bytes, how: str) -> None:
+def test_a_service_that_dies_before_its_head_is_a_502(bench: Bench, begin: bytes, how: str) -> None:
     """With a code of its own: the request may have been served."""
-    bench = Bench()
     request = bench.get()
     if begin:
         bench.service.last.answer(begin)
@@ -192,9 +185,8 @@ def test_a_service_that_dies_before_its_head_is_a_502(begin: bytes, how: str) ->
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     ],
 )
-def test_a_service_that_breaks_http_is_a_502(garbage: bytes) -> None:
+def test_a_service_that_breaks_http_is_a_502(bench: Bench, garbage: bytes) -> None:
     """It costs that one call, and nothing of the garbage reaches the caller."""
-    bench = Bench()
     request = bench.get()
     beside = bench.get(b"/beside")
     bench.service.transports[0].answer(garbage)
@@ -207,9 +199,8 @@ def test_a_service_that_breaks_http_is_a_502(garbage: bytes) -> None:
     assert bench.nothing_is_left()
 
 
-def test_a_body_that_breaks_behind_a_good_head_is_a_reset() -> None:
+def test_a_body_that_breaks_behind_a_good_head_is_a_reset(bench: Bench) -> None:
     """The head has gone: the caller must see that the body is not whole."""
-    bench = Bench()
     request = bench.get()
     bench.service.last.answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
     bench.service.last.answer(b"nonsense\r\n")
@@ -219,9 +210,8 @@ def test_a_body_that_breaks_behind_a_good_head_is_a_reset() -> None:
 
 @pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
-def test_a_second_response_never_reaches_a_caller(apart: bool, method: bytes) -> None:
+def test_a_second_response_never_reaches_a_caller(bench: Bench, apart: bool, method: bytes) -> None:
     """Bytes behind a response end the connection, whether they come with it or on the idle connection."""
-    bench = Bench()
     request = bench.get(method=method)
     first = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (0 if method == b"GET" else 5)
     second = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstale"
@@ -257,9 +247,8 @@ def test_a_second_response_never_reaches_a_caller(apart: bool, method: bytes) ->
         (b"X" * 50_000, True),
     ],
 )
-def test_a_malformed_request_is_reset_and_never_reaches_the_service(payload: bytes, more: bool) -> None:
+def test_a_malformed_request_is_reset_and_never_reaches_the_service(bench: Bench, payload: bytes, more: bool) -> None:
     """It costs that one call."""
-    bench = Bench()
     request = bench.tunnel.request(payload, more)
     assert request.reset_code == "protocol" and not request.frames
     assert not bench.service.transports
@@ -270,9 +259,8 @@ def test_a_malformed_request_is_reset_and_never_reaches_the_service(payload: byt
 
 
 @pytest.mark.parametrize("last", [(b"abc", True), (b"abc", False), (b"", False), (b"a", False)])
-def test_a_body_of_another_length_than_promised_is_reset(last: tuple[bytes, bool]) -> None:
+def test_a_body_of_another_length_than_promised_is_reset(bench: Bench, last: tuple[bytes, bool]) -> None:
     """The excess never passes, and the service sees a broken request, not a short one."""
-    bench = Bench()
     request = bench.post(b"", b"Content-Length: 2\r\n")
     bench.service.last.taken()
     request.send(*last)
@@ -282,9 +270,8 @@ def test_a_body_of_another_length_than_promised_is_reset(last: tuple[bytes, bool
     assert bench.nothing_is_left()
 
 
-def test_bytes_before_the_101_are_reset() -> None:
+def test_bytes_before_the_101_are_reset(bench: Bench) -> None:
     """The caller waits for the 101 before it sends what only the new protocol understands."""
-    bench = Bench()
     request = bench.get(extra=UPGRADE, more=True)
     bench.service.last.taken()
     request.send(b"GET /smuggled HTTP/1.1\r\n\r\n")

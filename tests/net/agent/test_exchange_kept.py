@@ -12,9 +12,8 @@ from tests.net.agent.agent_fakes import OK, Bench
 
 @pytest.mark.parametrize("how", ["finish", "lose"])
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"])
-def test_an_idempotent_request_on_a_dead_kept_connection_is_sent_again(how: str, method: bytes) -> None:
+def test_an_idempotent_request_on_a_dead_kept_connection_is_sent_again(bench: Bench, how: str, method: bytes) -> None:
     """Once, on a fresh connection, and the caller notices nothing."""
-    bench = Bench()
     kept = bench.warm_up()
     request = bench.get(method=method)
     sent = kept.taken()
@@ -27,9 +26,8 @@ def test_an_idempotent_request_on_a_dead_kept_connection_is_sent_again(how: str,
     assert bench.nothing_is_left()
 
 
-def test_it_is_sent_again_only_once() -> None:
+def test_it_is_sent_again_only_once(bench: Bench) -> None:
     """A fresh connection that dies too is a 502."""
-    bench = Bench()
     kept = bench.warm_up()
     request = bench.get()
     kept.lose()
@@ -38,9 +36,8 @@ def test_it_is_sent_again_only_once() -> None:
     assert request.error == "agent-1; service-failed"
 
 
-def test_a_kept_body_is_sent_again_and_goes_on() -> None:
+def test_a_kept_body_is_sent_again_and_goes_on(bench: Bench) -> None:
     """A body that is still coming is sent again as far as it came, and the rest follows."""
-    bench = Bench()
     kept = bench.warm_up()
     request = bench.tunnel.request(b"PUT / HTTP/1.1\r\nHost: web\r\n\r\nabc", True)
     request.send(b"def")
@@ -57,9 +54,8 @@ def test_a_kept_body_is_sent_again_and_goes_on() -> None:
     assert bench.nothing_is_left()
 
 
-def test_a_body_that_is_not_kept_is_not_sent_again() -> None:
+def test_a_body_that_is_not_kept_is_not_sent_again(bench: Bench) -> None:
     """Beyond what is kept, a dead connection is a 502."""
-    bench = Bench()
     kept = bench.warm_up()
     request = bench.tunnel.request(b"PUT / HTTP/1.1\r\nHost: web\r\n\r\n", True)
     for _ in range(KEPT_BYTES // 1000 + 1):
@@ -69,9 +65,8 @@ def test_a_body_that_is_not_kept_is_not_sent_again() -> None:
     assert request.error == "agent-1; service-failed"
 
 
-def test_what_is_not_idempotent_is_never_sent_twice() -> None:
+def test_what_is_not_idempotent_is_never_sent_twice(bench: Bench) -> None:
     """A POST on a connection that dies is a 502."""
-    bench = Bench()
     kept = bench.warm_up()
     request = bench.post(b"x", more=False)
     kept.lose()
@@ -79,9 +74,8 @@ def test_what_is_not_idempotent_is_never_sent_twice() -> None:
     assert request.error == "agent-1; service-failed"
 
 
-def test_a_response_byte_ends_the_right_to_try_again() -> None:
+def test_a_response_byte_ends_the_right_to_try_again(bench: Bench) -> None:
     """Half a head is a byte: the service was at work."""
-    bench = Bench()
     kept = bench.warm_up()
     request = bench.get()
     kept.answer(b"HTTP/1.1")
@@ -93,9 +87,8 @@ def test_a_response_byte_ends_the_right_to_try_again() -> None:
 # The pool
 
 
-def test_idle_connections_are_bounded_in_number_and_age() -> None:
+def test_idle_connections_are_bounded_in_number_and_age(bench: Bench) -> None:
     """A burst leaves no more than a bound after a moment, and those go after a while."""
-    bench = Bench()
     requests = [bench.get() for _ in range(100)]
     for transport in list(bench.service.transports):
         transport.answer(OK)
@@ -118,9 +111,8 @@ def test_idle_connections_are_bounded_in_number_and_age() -> None:
         (b"xtimeout=5", 55),
     ],
 )
-def test_a_service_may_say_how_long_it_keeps_a_connection(hint: bytes, idle_s: int) -> None:
+def test_a_service_may_say_how_long_it_keeps_a_connection(bench: Bench, hint: bytes, idle_s: int) -> None:
     """We are the first to close it: a request that is sent while the service closes is lost."""
-    bench = Bench()
     bench.get()
     bench.service.last.answer(b"HTTP/1.1 200 OK\r\nKeep-Alive: " + hint + b"\r\nContent-Length: 0\r\n\r\n")
     bench.pass_time(idle_s - 1)
@@ -129,18 +121,16 @@ def test_a_service_may_say_how_long_it_keeps_a_connection(hint: bytes, idle_s: i
     assert not bench.local.connections
 
 
-def test_a_connection_that_is_kept_for_no_time_is_not_kept() -> None:
+def test_a_connection_that_is_kept_for_no_time_is_not_kept(bench: Bench) -> None:
     """Nor one for less than a second."""
-    bench = Bench()
     for seconds in (0, 1):
         bench.get()
         bench.service.last.answer(b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=%d\r\nContent-Length: 0\r\n\r\n" % seconds)
         assert not bench.local.connections
 
 
-def test_a_service_that_closes_an_idle_connection_costs_nothing() -> None:
+def test_a_service_that_closes_an_idle_connection_costs_nothing(bench: Bench) -> None:
     """The next request opens another."""
-    bench = Bench()
     kept = bench.warm_up()
     kept.finish()
     assert not bench.local.connections
@@ -149,18 +139,16 @@ def test_a_service_that_closes_an_idle_connection_costs_nothing() -> None:
     assert request.body == b"ok" and len(bench.service.transports) == 2
 
 
-def test_a_connection_that_says_close_is_not_kept() -> None:
+def test_a_connection_that_says_close_is_not_kept(bench: Bench) -> None:
     """`Connection: close` is believed, whatever else the response says."""
-    bench = Bench()
     request = bench.get()
     bench.service.last.answer(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
     assert request.body == b"ok" and request.ended and b"Connection" not in request.head
     assert not bench.local.connections
 
 
-def test_calls_are_counted() -> None:
+def test_calls_are_counted(bench: Bench) -> None:
     """Every call is counted once, with the status that its caller saw."""
-    bench = Bench()
     bench.get()
     bench.service.last.answer(OK)
     bench.post(b"abc", more=False).cancel()

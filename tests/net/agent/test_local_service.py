@@ -7,31 +7,17 @@ import ssl
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import pytest_twisted
-from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
 from twisted.internet.task import deferLater
 
 from pico_twisted.config import ServiceAddress
 from pico_twisted.net.tls.client import client_tls
-from tests.net.agent.service_bench import (
-    OK,
-    SWITCHED,
-    UPGRADE,
-    Service,
-    ServiceBench,
-    answered,
-    begun,
-    in_reactor,
-    until,
-)
+from tests.net.agent.service_bench import OK, SWITCHED, UPGRADE, Service, ServiceBench, answered, begun
+from tests.net.in_reactor import finish, in_reactor, reactor, until
 from tools.stage.certificates import Authority
-
-reactor: Any = installed_reactor
 
 
 @pytest.fixture
@@ -47,7 +33,7 @@ def bench(service: Service) -> Iterator[ServiceBench]:
     """A forwarder to that service."""
     found = ServiceBench(ServiceAddress(False, "127.0.0.1", service.port))
     yield found
-    pytest_twisted.blockon(Deferred.fromCoroutine(found.close()))
+    finish(found.close())
 
 
 @in_reactor

@@ -9,9 +9,6 @@ from typing import Any, cast
 
 import attrs
 import pytest
-import pytest_twisted
-from twisted.internet import reactor as installed_reactor
-from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.logger import LogEvent, globalLogPublisher
@@ -25,9 +22,7 @@ from pico_twisted.net.agent.service import AgentService
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tunnel import Admission, Closed, Refusal, TunnelParts, TunnelServerFactory
 from pico_twisted.net.turn import Sweep
-from tests.net.agent.service_bench import in_reactor, until
-
-reactor: Any = installed_reactor
+from tests.net.in_reactor import finish, in_reactor, reactor, until
 
 GET = b"GET /%b HTTP/1.1\r\nHost: web\r\n\r\n"
 
@@ -213,7 +208,7 @@ def world() -> Iterator[World]:
     """Everything that a test needs."""
     found = World()
     yield found
-    pytest_twisted.blockon(Deferred.fromCoroutine(found.close()))
+    finish(found.close())
 
 
 @in_reactor

@@ -54,10 +54,15 @@ class Log:
         return [line["message"] for line in self.lines]
 
 
+@pytest.fixture
+def log() -> Log:
+    """A log of the level info."""
+    return Log()
+
+
 class TestLines:
-    def test_fields(self) -> None:
+    def test_fields(self, log: Log) -> None:
         """A line has time, level, subsystem, message and the event's plain fields, and nothing else."""
-        log = Log()
         fields = {"log_time": 1_700_000_000.1239, "peer": "10.0.0.1:5", "tries": 3, "late": True, "why": None, "s": 0.5}
         log.event(LogLevel.info, "connected to {peer}", **fields, body=b"raw", many=[1], thing=object())
         assert log.lines == [
@@ -74,17 +79,15 @@ class TestLines:
             }
         ]
 
-    def test_field_names_of_a_line(self) -> None:
+    def test_field_names_of_a_line(self, log: Log) -> None:
         """A field that has the name of a line's own part does not replace it."""
-        log = Log()
         log.event(LogLevel.info, "hello", time=1, level="x", message="y", traceback="z")
         (line,) = log.lines
         assert (line["level"], line["message"], line["level_"]) == ("info", "hello", "x")
         assert (line["time_"], line["message_"], line["traceback_"]) == (1, "y", "z")
 
-    def test_failure(self) -> None:
+    def test_failure(self, log: Log) -> None:
         """A failure is a field of one line, not a page."""
-        log = Log()
         try:
             raise ValueError("broken")
         except ValueError:
@@ -94,9 +97,8 @@ class TestLines:
         assert line["traceback"].startswith("Traceback")
         assert "ValueError: broken" in line["traceback"]
 
-    def test_failure_without_words(self) -> None:
+    def test_failure_without_words(self, log: Log) -> None:
         """An event that is only a failure says which."""
-        log = Log()
         log.logging.observer(
             {"log_level": LogLevel.critical, "log_namespace": "x", "log_failure": Failure(ValueError("broken"))}
         )
@@ -115,16 +117,14 @@ class TestLines:
         line.logger().info("m {f}", f=nasty)
         assert line.lines[0]["f"] == nasty
 
-    def test_numbers_that_json_lacks(self) -> None:
+    def test_numbers_that_json_lacks(self, log: Log) -> None:
         """Infinity is text; the line stays JSON."""
-        log = Log()
         log.logger().info("x", a=float("inf"), b=float("nan"))
         assert "Infinity" not in log.raw[0]
         assert log.lines[0]["a"] == "inf"
 
-    def test_long_words(self) -> None:
+    def test_long_words(self, log: Log) -> None:
         """A peer's endless words are cut, in the message too."""
-        log = Log()
         log.logger().info("{words}", words="x" * 1_000_000)
         assert len(log.raw[0]) < 3 * MAX_FIELD_CHARS
 
@@ -278,9 +278,8 @@ class TestLibraries:
 
 
 class TestSecrets:
-    def test_fields(self) -> None:
+    def test_fields(self, log: Log) -> None:
         """Values of fields that are credentials are hidden, in the message too; their files and counts are not."""
-        log = Log()
         log.logger().info(
             "token {token}, cookie {set_cookie}", token="T0P", set_cookie="a=b", token_file="/x", tokens=3, api_key="K"
         )
@@ -311,9 +310,8 @@ class TestSecrets:
         log.logger("autobahn.websocket").warn("{text}", text=text)
         assert "s3cr3t" not in log.raw[0]
 
-    def test_endless_text(self) -> None:
+    def test_endless_text(self, log: Log) -> None:
         """Hostile text costs linear time, in a message and in a query."""
-        log = Log()
         for text in ("a-" * 500_000, "cookie " * 100_000, "basic " * 100_000, "cookie='" * 100_000, " " * 1_000_000):
             log.logger().info("{text}", text=text)
         for query in ("token" * 100_000, "&token" * 100_000, "?" * 500_000):
@@ -327,9 +325,8 @@ class TestSecrets:
         for text in ("no authorization, closing", "the token is too old", "a basic error", "cookies are not kept"):
             assert hide_secrets(text) == text
 
-    def test_traceback(self) -> None:
+    def test_traceback(self, log: Log) -> None:
         """Tracebacks are looked through too."""
-        log = Log()
         try:
             raise ValueError("Authorization: Bearer s3cr3ts3cr3t")
         except ValueError:

@@ -78,9 +78,14 @@ class Made:
         return self.pending in self.parts.cluster.pending
 
 
-def test_response() -> None:
+@pytest.fixture
+def made() -> Made:
+    """A call whose request has ended."""
+    return Made()
+
+
+def test_response(made: Made) -> None:
     """The Deferred fires with the final head; body and end go to the sink; then the call is over."""
-    made = Made()
     made.call.respond(CONTINUE, True)
     assert made.heads == [] and made.is_pending
     made.call.respond(OK2 + b"h", True)
@@ -90,9 +95,8 @@ def test_response() -> None:
     assert made.pending.over and not made.is_pending
 
 
-def test_each_frame_is_told() -> None:
+def test_each_frame_is_told(made: Made) -> None:
     """A final head that came alone has an empty piece of body behind it, so that a sink that gathers may let it go."""
-    made = Made()
     made.call.respond(OK, True)
     assert made.sink.told == [b""] and [head.status for head in made.heads] == [200]
     made.call.respond(b"x", True)
@@ -145,18 +149,16 @@ def test_stop() -> None:
         (frames.PROTOCOL, False),
     ],
 )
-def test_reset_before_the_head(code: str, safe: bool) -> None:
+def test_reset_before_the_head(made: Made, code: str, safe: bool) -> None:
     """A reset fails the Deferred; only a refusal is surely safe to try again."""
-    made = Made()
     made.call.refuse(code, "words")
     (error,) = made.errors
     assert (error.code, error.text, error.safe) == (code, "words", safe)
     assert made.sink.told == [] and not made.is_pending
 
 
-def test_reset_behind_the_head() -> None:
+def test_reset_behind_the_head(made: Made) -> None:
     """A response that is cut short behind its head is told to the sink."""
-    made = Made()
     made.call.respond(OK + b"some", True)
     made.call.refuse(frames.FAILED, "service died")
     assert made.errors == []
@@ -179,9 +181,8 @@ def test_session_ends_before_the_head(takes: bool) -> None:
     assert not parts.cluster.pending
 
 
-def test_session_ends_later() -> None:
+def test_session_ends_later(made: Made) -> None:
     """Behind the head it is a cut response; behind the end it only means that the request goes nowhere."""
-    made = Made()
     made.call.respond(OK + b"some", True)
     made.tunnel.lose()
     assert isinstance(made.sink.told[-1], CallFailed)
@@ -213,9 +214,8 @@ def test_broken_responses(frame: bytes, more: bool) -> None:
     assert not made.is_pending
 
 
-def test_broken_later() -> None:
+def test_broken_later(made: Made) -> None:
     """A body that turns out too long cuts the response; what came before was delivered."""
-    made = Made()
     made.call.respond(OK2 + b"h", True)
     made.call.respond(b"i!", True)
     assert made.sink.told[0] == b"h" and isinstance(made.sink.told[-1], CallFailed)
@@ -235,17 +235,15 @@ def test_cancel() -> None:
     assert made.heads == [] and made.errors == [] and made.sink.told == [] and not made.is_pending
 
 
-def test_cancelling_the_deferred() -> None:
+def test_cancelling_the_deferred(made: Made) -> None:
     """Who cancels the Deferred of the response gives the call up."""
-    made = Made()
     assert made.pending.response is not None
     made.pending.response.cancel()
     assert made.call.reset_code == frames.CANCELLED and not made.is_pending
 
 
-def test_credit_follows_the_client() -> None:
+def test_credit_follows_the_client(made: Made) -> None:
     """What came is granted again at once, or, while the client is slow, when it goes on."""
-    made = Made()
     made.call.respond(OK + b"x" * 100, True)
     assert made.call.consumed == len(OK) + 100
     made.pending.pause()

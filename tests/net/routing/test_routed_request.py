@@ -28,9 +28,8 @@ def agents(count: int, **kwargs: Any) -> list[FakeTunnel]:
 class TestChoice:
     """Where a request goes, and what is said when it goes nowhere."""
 
-    def test_through(self) -> None:
+    def test_through(self, here: Case) -> None:
         """A request reaches the tunnel with its head rewritten, and the response comes back."""
-        here = case(FakeTunnel())
         here.start(request_head())
         head, body = head_and_body(here.call)
         assert head.target == b"/" and head.get(b"via") == b"1.1 pico-n1" and body == b""
@@ -52,9 +51,8 @@ class TestChoice:
         assert here.down.failure == (503, "node is shutting down", "draining")
         assert here.down.told == ["fail 503", "done"]
 
-    def test_draining_node_serves_on(self) -> None:
+    def test_draining_node_serves_on(self, here: Case) -> None:
         """A draining node still serves what reaches it, by its draining sessions."""
-        here = case(FakeTunnel())
         here.parts.cluster.start_draining()
         here.start(request_head())
         here.respond(OK2 + b"hi", False)
@@ -81,9 +79,8 @@ class TestChoice:
         other.start(request_head())
         assert other.down.failure == (503, "too many requests in progress", "busy")
 
-    def test_loop(self) -> None:
+    def test_loop(self, here: Case) -> None:
         """A request that carries ten of our Via entries is 508."""
-        here = case(FakeTunnel())
         here.start(request_head(b"GET", b"Via: " + b", ".join([b"1.1 pico-x"] * 10)))
         assert here.down.failure is not None and here.down.failure[0] == 508
         assert here.opened() == []
@@ -92,11 +89,15 @@ class TestChoice:
 class TestRetry:
     """Elsewhere, at most twice, and only where it can do no harm."""
 
+    @pytest.fixture
+    def here(self) -> Case:
+        """A node with sessions of two agents."""
+        return case(*agents(2))
+
     @pytest.mark.parametrize("code", [*sorted(frames.REFUSALS), frames.UNSUPPORTED])
     @pytest.mark.parametrize("method", [b"GET", b"POST"])
-    def test_refusals(self, code: str, method: bytes) -> None:
+    def test_refusals(self, here: Case, code: str, method: bytes) -> None:
         """A call that was refused reached no service: it is made again, whatever its method, with all of its body."""
-        here = case(*agents(2))
         here.start(request_head(method, length=4), b"body")
         first = here.call
         first.refuse(code)
@@ -137,9 +138,8 @@ class TestRetry:
         assert [len(tunnel.opened) for tunnel in here.tunnels].count(1) == 3
         assert "pico_retries_total" in here.parts.metrics.exposition().decode()
 
-    def test_all_busy(self) -> None:
+    def test_all_busy(self, here: Case) -> None:
         """When the last one refused because it is busy, the client may come again: 503."""
-        here = case(*agents(2))
         here.start(request_head())
         here.call.refuse(frames.REFUSED_BUSY)
         here.call.refuse(frames.REFUSED_BUSY)
@@ -154,9 +154,8 @@ class TestRetry:
         ],
     )
     @pytest.mark.parametrize("how", ["failed", "lost"])
-    def test_failures(self, method: bytes, again: bool, how: str) -> None:
+    def test_failures(self, here: Case, method: bytes, again: bool, how: str) -> None:
         """A call that failed on its way is made again only if the method is idempotent."""
-        here = case(*agents(2))
         here.start(request_head(method, length=4), b"body")
         if how == "failed":
             here.call.refuse(frames.FAILED)
@@ -180,9 +179,8 @@ class TestRetry:
         assert head_and_body(other.opened[0])[1] == b"body"
 
     @pytest.mark.parametrize(("size", "again"), [(MAX_REPLAY_BYTES, True), (MAX_REPLAY_BYTES + 1, False)])
-    def test_kept_bodies(self, size: int, again: bool) -> None:
+    def test_kept_bodies(self, here: Case, size: int, again: bool) -> None:
         """A body is kept up to 64 KiB; a larger one cannot be sent again, not even after a refusal."""
-        here = case(*agents(2))
         routed = here.start(request_head(b"PUT", length=size), b"", False)
         body = bytes(range(256)) * 300
         routed.body(body[: size // 2])
@@ -194,9 +192,8 @@ class TestRetry:
         else:
             assert here.down.status == 502
 
-    def test_body_still_coming(self) -> None:
+    def test_body_still_coming(self, here: Case) -> None:
         """A request that is made again while its body comes gets the beginning first and the rest as it comes."""
-        here = case(*agents(2))
         routed = here.start(request_head(b"POST", length=8), b"one ", False)
         here.call.refuse(frames.REFUSED_BUSY)
         assert not here.call.send_ended
@@ -204,26 +201,23 @@ class TestRetry:
         routed.body_ended()
         assert head_and_body(here.call)[1] == b"one two!" and here.call.send_ended
 
-    def test_not_behind_the_head(self) -> None:
+    def test_not_behind_the_head(self, here: Case) -> None:
         """Once the response began nothing is made again: it is cut."""
-        here = case(*agents(2))
         here.start(request_head())
         here.respond(OK + b"some", True)
         here.call.refuse(frames.REFUSED_BUSY)
         assert here.down.told == ["begin 200", "write", "cut", "done"]
         assert len(here.opened()) == 1
 
-    def test_not_behind_an_interim_head(self) -> None:
+    def test_not_behind_an_interim_head(self, here: Case) -> None:
         """A 1xx is a byte of the response: a service was reached."""
-        here = case(*agents(2))
         here.start(request_head())
         here.respond(b"HTTP/1.1 103 Early Hints\r\n\r\n", True)
         here.call.refuse(frames.FAILED)
         assert len(here.opened()) == 1 and here.down.status == 502
 
-    def test_agent_could_not_reach_its_service(self) -> None:
+    def test_agent_could_not_reach_its_service(self, here: Case) -> None:
         """An agent's own 502 that says so is tried elsewhere, whatever the method; the last one is passed on."""
-        here = case(*agents(2))
         here.start(request_head(b"POST", length=4), b"body")
         here.call.respond(UNREACHABLE, False)
         assert here.down.status is None
@@ -232,16 +226,14 @@ class TestRetry:
         assert here.down.answer.get(b"x-pico-error") == b"agent-1; service-unreachable"
         assert here.down.told == ["begin 502", "write", "finish", "done"]
 
-    def test_own_502_of_a_service(self) -> None:
+    def test_own_502_of_a_service(self, here: Case) -> None:
         """A service's own 502 passes untouched."""
-        here = case(*agents(2))
         here.start(request_head())
         here.respond(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 4\r\n\r\nmine", False)
         assert here.down.status == 502 and bytes(here.down.data) == b"mine" and len(here.opened()) == 1
 
-    def test_one_session_dies_with_all_its_calls(self) -> None:
+    def test_one_session_dies_with_all_its_calls(self, here: Case) -> None:
         """Calls of a session that dies all go to the one that is left, and none back to the dead one."""
-        here = case(*agents(2))
         cases = []
         for _ in range(6):
             other = Case(here.parts)
@@ -267,9 +259,8 @@ class TestRetry:
 class TestStreaming:
     """Bodies go both ways as they come."""
 
-    def test_every_chunk_at_once(self) -> None:
+    def test_every_chunk_at_once(self, here: Case) -> None:
         """Each piece is passed on when it comes, in both directions."""
-        here = case(FakeTunnel())
         routed = here.start(request_head(b"POST", chunked=True), b"", False)
         for number in range(5):
             routed.body(b"%d" % number)
@@ -283,16 +274,14 @@ class TestStreaming:
         here.respond(b"", False)
         assert here.down.told[-2:] == ["finish", "done"]
 
-    def test_a_large_first_read(self) -> None:
+    def test_a_large_first_read(self, here: Case) -> None:
         """Body bytes that came with the head go into the first frame, or right behind it when they do not fit."""
-        here = case(FakeTunnel())
         here.start(request_head(b"POST", length=70_000), bytes(64_000), False)
         assert head_and_body(here.call)[1] == bytes(64_000)
         assert len(here.call.first) < 60 * 1024
 
-    def test_response_before_the_request_ended(self) -> None:
+    def test_response_before_the_request_ended(self, here: Case) -> None:
         """A response may come and end while the request goes on; both are served to their ends."""
-        here = case(FakeTunnel())
         routed = here.start(request_head(b"POST", length=8), b"", False)
         routed.body(b"one ")
         here.respond(OK2 + b"hi", False)
@@ -302,9 +291,8 @@ class TestStreaming:
         assert head_and_body(here.opened()[0])[1] == b"one two!"
         assert here.down.told[-1] == "done" and not here.parts.cluster.pending
 
-    def test_stop(self) -> None:
+    def test_stop(self, here: Case) -> None:
         """When the callee wants no more, the client is told so behind its response, once."""
-        here = case(FakeTunnel())
         routed = here.start(request_head(b"POST", length=8), b"", False)
         here.respond(OK2 + b"hi", False)
         here.call.refuse(frames.STOP)
@@ -314,9 +302,8 @@ class TestStreaming:
         routed.gone()
         assert here.down.told[-1] == "done"
 
-    def test_session_lost_behind_an_early_response(self) -> None:
+    def test_session_lost_behind_an_early_response(self, here: Case) -> None:
         """A session that ends behind a whole response is the same as a stop."""
-        here = case(FakeTunnel())
         here.start(request_head(b"POST", length=8), b"", False)
         here.respond(OK2 + b"hi", False)
         here.tunnels[0].lose()
@@ -364,9 +351,8 @@ class TestStreaming:
         here.call.take()
         assert here.down.told == ["pause", "resume"]
 
-    def test_slow_client(self) -> None:
+    def test_slow_client(self, here: Case) -> None:
         """While the client is slow no credit is given for the response, and all of it afterwards."""
-        here = case(FakeTunnel())
         routed = here.start(request_head())
         routed.pause()
         here.respond(OK + bytes(1000), True)
@@ -391,15 +377,14 @@ class TestStreaming:
 class TestUpgrade:
     """Both directions become raw bytes."""
 
-    def started(self, *tunnels: FakeTunnel) -> Case:
+    @pytest.fixture
+    def here(self, here: Case) -> Case:
         """A request for an upgrade, on its way."""
-        here = case(*(tunnels or (FakeTunnel(),)))
         here.start(request_head(b"GET", *UPGRADE_FIELDS))
         return here
 
-    def test_granted(self) -> None:
+    def test_granted(self, here: Case) -> None:
         """After a 101 bytes pass both ways, each direction ends by itself, and no timer runs."""
-        here = self.started()
         head, _ = head_and_body(here.call)
         assert head.upgrade == b"x" and not here.call.send_ended
         here.respond(SWITCH + b"first", True)
@@ -414,9 +399,8 @@ class TestUpgrade:
         assert here.down.told == ["begin 101", "write", "finish", "done"]
         assert bytes(here.down.data) == b"firstlast"
 
-    def test_service_ends_first(self) -> None:
+    def test_service_ends_first(self, here: Case) -> None:
         """The client may go on after the service has ended its direction."""
-        here = self.started()
         here.respond(SWITCH, True)
         here.respond(b"", False)
         assert here.down.told == ["begin 101", "finish"]
@@ -425,17 +409,15 @@ class TestUpgrade:
         assert here.down.told[-1] == "done"
         assert head_and_body(here.opened()[0])[1] == b"more"
 
-    def test_declined(self) -> None:
+    def test_declined(self, here: Case) -> None:
         """On another final head the request's stream is ended, and the response is an ordinary one."""
-        here = self.started()
         call = here.call
         here.respond(OK2 + b"hi", False)
         assert call.send_ended
         assert here.down.told == ["begin 200", "write", "finish", "done"]
 
-    def test_declined_with_a_stop(self) -> None:
+    def test_declined_with_a_stop(self, here: Case) -> None:
         """An agent that ends such a call with a stop changes nothing."""
-        here = self.started()
         call = here.call
         here.respond(OK2 + b"h", True)
         assert call.send_ended
@@ -444,7 +426,8 @@ class TestUpgrade:
 
     def test_retried(self) -> None:
         """An upgrade that was refused is asked for elsewhere."""
-        here = self.started(*agents(2))
+        here = case(*agents(2))
+        here.start(request_head(b"GET", *UPGRADE_FIELDS))
         here.call.refuse(frames.REFUSED_DRAINING)
         here.respond(SWITCH, True)
         assert here.down.status == 101
@@ -457,15 +440,13 @@ class TestUpgrade:
         call.respond(SWITCH, True)
         assert here.down.status == 502 and call.reset_code == frames.PROTOCOL
 
-    def test_timeout(self) -> None:
+    def test_timeout(self, here: Case) -> None:
         """A service that does not answer the offer is timed out."""
-        here = self.started()
         pass_time(here.parts.clock, TIMEOUT_S + HOP_MARGIN_S + 0.5)
         assert here.down.status == 504
 
-    def test_client_leaves(self) -> None:
+    def test_client_leaves(self, here: Case) -> None:
         """A client that leaves an upgraded connection cancels the call."""
-        here = self.started()
         here.respond(SWITCH, True)
         call = here.call
         here.routed.gone()

@@ -6,16 +6,15 @@ from pico_twisted.core.rpc import frames
 from pico_twisted.net.routing.routed_request import HOP_MARGIN_S
 from tests.doubles.node import pass_time
 from tests.doubles.tunnel import FakeTunnel
-from tests.net.doubles import CONTINUE, OK, OK2, request_head
+from tests.net.doubles import CONTINUE, OK, OK2, Case, request_head
 from tests.net.routing.routed_case import IDLE_S, TIMEOUT_S, case, head_and_body
 
 
 class TestTimers:
     """Timeouts bound waiting, never a transfer."""
 
-    def test_no_head(self) -> None:
+    def test_no_head(self, here: Case) -> None:
         """No head in time is 504, a second after the hop behind us would have said so; the call is reset."""
-        here = case(FakeTunnel())
         here.start(request_head())
         call = here.call
         pass_time(here.parts.clock, TIMEOUT_S + HOP_MARGIN_S - 0.2)
@@ -24,16 +23,14 @@ class TestTimers:
         assert here.down.failure == (504, "upstream timeout", "upstream-timeout")
         assert call.reset_code == frames.TIMEOUT
 
-    def test_agent_timed_out(self) -> None:
+    def test_agent_timed_out(self, here: Case) -> None:
         """A call that the agent reset because of its timeout is 504 too."""
-        here = case(FakeTunnel())
         here.start(request_head(b"POST", length=0))
         here.call.refuse(frames.TIMEOUT)
         assert here.down.failure == (504, "upstream timeout", "upstream-timeout")
 
-    def test_counts_from_the_end_of_the_request(self) -> None:
+    def test_counts_from_the_end_of_the_request(self, here: Case) -> None:
         """The wait starts over with each piece of the request, and with its end."""
-        here = case(FakeTunnel())
         routed = here.start(request_head(b"POST", chunked=True), b"", False)
         for _ in range(3):
             pass_time(here.parts.clock, TIMEOUT_S)
@@ -44,9 +41,8 @@ class TestTimers:
         pass_time(here.parts.clock, HOP_MARGIN_S + 0.5)
         assert here.down.status == 504
 
-    def test_pauses_while_we_wait_for_the_client(self) -> None:
+    def test_pauses_while_we_wait_for_the_client(self, here: Case) -> None:
         """A client that sends its body slowly is no fault of the service: the idle limit holds, and then 408."""
-        here = case(FakeTunnel())
         here.start(request_head(b"POST", length=100), b"x", False)
         call = here.call
         pass_time(here.parts.clock, TIMEOUT_S + HOP_MARGIN_S + 1)
@@ -55,9 +51,8 @@ class TestTimers:
         assert here.down.failure == (408, "request timeout", "request-timeout")
         assert call.reset_code == frames.CANCELLED
 
-    def test_interim_heads_restart_it(self) -> None:
+    def test_interim_heads_restart_it(self, here: Case) -> None:
         """A 1xx shows that somebody works on it."""
-        here = case(FakeTunnel())
         here.start(request_head())
         for _ in range(4):
             pass_time(here.parts.clock, TIMEOUT_S)
@@ -106,9 +101,8 @@ class TestTimers:
         pass_time(here.parts.clock, TIMEOUT_S + HOP_MARGIN_S + 0.5)
         assert here.down.status == 504
 
-    def test_idle_response(self) -> None:
+    def test_idle_response(self, here: Case) -> None:
         """A response in which nothing moves is cut after the idle limit; every byte restarts it."""
-        here = case(FakeTunnel())
         here.start(request_head())
         here.respond(OK, True)
         call = here.call
@@ -119,9 +113,8 @@ class TestTimers:
         assert here.down.told[-2:] == ["cut", "done"]
         assert call.reset_code == frames.TIMEOUT and here.routed.error == "idle-timeout"
 
-    def test_long_transfers(self) -> None:
+    def test_long_transfers(self, here: Case) -> None:
         """A transfer may last for as long as it moves, far beyond every timeout."""
-        here = case(FakeTunnel())
         routed = here.start(request_head(b"POST", chunked=True), b"", False)
         for _ in range(20):
             pass_time(here.parts.clock, TIMEOUT_S)
@@ -132,9 +125,8 @@ class TestTimers:
             here.respond(b"x", True)
         assert here.down.status == 200 and "cut" not in here.down.told
 
-    def test_nothing_is_left(self) -> None:
+    def test_nothing_is_left(self, here: Case) -> None:
         """What is over is looked at no more."""
-        here = case(FakeTunnel())
         here.start(request_head())
         here.respond(OK2 + b"hi", False)
         pass_time(here.parts.clock, 30)
@@ -143,9 +135,8 @@ class TestTimers:
         assert here.parts.clock.getDelayedCalls() == []
 
 
-def test_expect_over_v2() -> None:
+def test_expect_over_v2(here: Case) -> None:
     """Over v2 the Expect goes on, and the service's 100 comes back."""
-    here = case(FakeTunnel())
     routed = here.start(request_head(b"POST", b"Expect: 100-continue", length=4), b"", False)
     assert head_and_body(here.call)[0].expect_continue
     assert here.down.interims == []

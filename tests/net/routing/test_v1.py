@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from pico_twisted.core.rpc import frames
-from pico_twisted.core.rpc.frames import MAX_BODY_V1
 from tests.doubles.node import pass_time
 from tests.doubles.tunnel import FakeTunnel
 from tests.net.doubles import OK2, UPGRADE_FIELDS, Case, request_head
@@ -15,13 +14,13 @@ from tests.net.routing.routed_case import IDLE_S, case, head_and_body
 class TestVersion1:
     """Agents of the first generation get whole messages."""
 
-    def v1(self, body_bytes: int = MAX_BODY_V1) -> Case:
+    @pytest.fixture
+    def here(self) -> Case:
         """A node with one v1 agent."""
-        return case(FakeTunnel(version=1, v1_body_bytes=body_bytes))
+        return case(FakeTunnel(version=1))
 
-    def test_body_is_gathered(self) -> None:
+    def test_body_is_gathered(self, here: Case) -> None:
         """The request goes on when its body is whole, with the length that it has."""
-        here = self.v1()
         routed = here.start(request_head(b"POST", chunked=True), b"one ", False)
         routed.body(b"two ")
         assert here.opened() == []
@@ -35,10 +34,9 @@ class TestVersion1:
         assert here.down.told == ["begin 200", "write", "finish", "done"]
 
     @pytest.mark.parametrize(("first", "rest"), [(b"", b"abc"), (b"abc", b"def"), (b"abc", None), (b"", b"")])
-    def test_a_body_that_its_head_does_not_speak_of(self, first: bytes, rest: bytes | None) -> None:
+    def test_a_body_that_its_head_does_not_speak_of(self, here: Case, first: bytes, rest: bytes | None) -> None:
         """Over a node link a head says nothing of an unknown length; to a v1 agent it has to, or the body would be
         taken for the next request."""
-        here = self.v1()
         routed = here.start(request_head(b"POST"), first, rest is None)
         if rest is not None:
             routed.body(rest)
@@ -46,21 +44,19 @@ class TestVersion1:
         head, body = head_and_body(here.call)
         assert body == first + (rest or b"") and head.length == len(body)
 
-    def test_without_a_body(self) -> None:
+    def test_without_a_body(self, here: Case) -> None:
         """A request without a body goes at once."""
-        here = self.v1()
         here.start(request_head())
         assert head_and_body(here.call)[0].length is None
 
-    def test_body_of_length_zero(self) -> None:
+    def test_body_of_length_zero(self, here: Case) -> None:
         """A length of zero stays."""
-        here = self.v1()
         here.start(request_head(b"POST", length=0))
         assert head_and_body(here.call)[0].length == 0
 
     def test_larger_than_the_replay(self) -> None:
         """Bodies over 64 KiB are gathered too, up to the limit of v1."""
-        here = self.v1(1_000_000)
+        here = case(FakeTunnel(version=1, v1_body_bytes=1_000_000))
         routed = here.start(request_head(b"POST", chunked=True), b"", False)
         for _ in range(10):
             routed.body(bytes(60_000))
@@ -69,10 +65,10 @@ class TestVersion1:
 
     def test_too_large(self) -> None:
         """A body over the limit is 413, at its head when it tells its length, else when it gets too long."""
-        here = self.v1(1000)
+        here = case(FakeTunnel(version=1, v1_body_bytes=1000))
         here.start(request_head(b"POST", length=1001), b"", False)
         assert here.down.failure is not None and here.down.failure[0] == 413
-        here = self.v1(1000)
+        here = case(FakeTunnel(version=1, v1_body_bytes=1000))
         routed = here.start(request_head(b"POST", chunked=True), b"", False)
         routed.body(bytes(1000))
         assert here.down.status is None
@@ -84,13 +80,12 @@ class TestVersion1:
 
     def test_too_large_in_one_read(self) -> None:
         """The limit holds as well for a body that came whole with its head."""
-        here = self.v1(10)
+        here = case(FakeTunnel(version=1, v1_body_bytes=10))
         here.start(request_head(b"POST", length=11), bytes(11), True)
         assert here.down.status == 413
 
-    def test_expect(self) -> None:
+    def test_expect(self, here: Case) -> None:
         """The node itself answers an Expect: nobody behind it can."""
-        here = self.v1()
         routed = here.start(request_head(b"POST", b"Expect: 100-continue", length=4), b"", False)
         assert here.down.interims == [100]
         routed.body(b"body")
@@ -98,17 +93,15 @@ class TestVersion1:
         here.respond(OK2 + b"hi", False)
         assert here.down.interims == [100] and here.down.status == 200
 
-    def test_upgrade(self) -> None:
+    def test_upgrade(self, here: Case) -> None:
         """An upgrade goes on as a plain request."""
-        here = self.v1()
         here.start(request_head(b"GET", *UPGRADE_FIELDS))
         assert b"upgrade" not in bytes(here.call.sent).lower() and here.call.send_ended
         here.respond(OK2 + b"hi", False)
         assert here.down.told == ["begin 200", "write", "finish", "done"]
 
-    def test_v2_takes_over(self) -> None:
+    def test_v2_takes_over(self, here: Case) -> None:
         """When the v1 agent has gone until the body is whole, the one that is there gets it."""
-        here = self.v1()
         routed = here.start(request_head(b"POST", chunked=True), bytes(50_000), False)
         routed.body(bytes(50_000))
         here.tunnels[0].lose()
@@ -139,9 +132,8 @@ class TestVersion1:
         here.respond(OK2 + b"hi", False)
         assert here.down.status == 200
 
-    def test_slow_body(self) -> None:
+    def test_slow_body(self, here: Case) -> None:
         """While the body is gathered it is the client that is waited for: 408 when it stops."""
-        here = self.v1()
         routed = here.start(request_head(b"POST", length=100), b"", False)
         for _ in range(4):
             pass_time(here.parts.clock, IDLE_S - 1)
@@ -150,18 +142,16 @@ class TestVersion1:
         pass_time(here.parts.clock, IDLE_S + 0.5)
         assert here.down.failure is not None and here.down.failure[0] == 408
 
-    def test_client_leaves_while_the_body_is_gathered(self) -> None:
+    def test_client_leaves_while_the_body_is_gathered(self, here: Case) -> None:
         """Nothing of the request reaches the agent, and the call is counted no more."""
-        here = self.v1()
         routed = here.start(request_head(b"POST", length=8), b"one ", False)
         assert len(here.parts.cluster.pending) == 1
         routed.gone()
         assert here.opened() == [] and not here.parts.cluster.pending
         assert here.down.told == ["done"]
 
-    def test_slow_client(self) -> None:
+    def test_slow_client(self, here: Case) -> None:
         """A pause that came while the body was gathered holds for the call."""
-        here = self.v1()
         routed = here.start(request_head(b"POST", length=4), b"", False)
         routed.pause()
         routed.body(b"body")
@@ -170,18 +160,16 @@ class TestVersion1:
         call.respond(OK2 + b"hi", False)
         assert here.down.told == ["begin 200", "write", "finish", "done"] and call.consumed == 0
 
-    def test_nobody_takes_over(self) -> None:
+    def test_nobody_takes_over(self, here: Case) -> None:
         """When the v1 agent has gone until the body is whole, and nobody is there, nothing of it is sent: 502."""
-        here = self.v1()
         routed = here.start(request_head(b"POST", length=4), b"", False)
         here.tunnels[0].lose()
         routed.body(b"body")
         routed.body_ended()
         assert here.down.status == 502 and here.opened() == [] and not here.parts.cluster.pending
 
-    def test_loop(self) -> None:
+    def test_loop(self, here: Case) -> None:
         """A request that goes in circles is 508, also when that is found once its body is whole."""
-        here = self.v1()
         via = b"Via: " + b", ".join([b"1.1 pico-x"] * 10)
         routed = here.start(request_head(b"POST", via, length=4), b"", False)
         routed.body(b"body")

@@ -24,7 +24,8 @@ from pico_twisted.net.tls.server import (
     SniffingFactory,
 )
 from pico_twisted.net.turn import Sweep
-from tests.net.tls.tls_port import Port, dial, in_reactor
+from tests.net.in_reactor import in_reactor
+from tests.net.tls.tls_port import Port, dial
 
 ADDRESS = IPv4Address("TCP", "127.0.0.1", 4321)
 
@@ -32,9 +33,8 @@ ADDRESS = IPv4Address("TCP", "127.0.0.1", 4321)
 class TestBeforeTheHandshake:
     @in_reactor
     @pytest.mark.parametrize("method", ["GET", "HEAD"])
-    async def test_plain_http(self, context: ServerContext, method: str) -> None:
+    async def test_plain_http(self, port: Port, method: str) -> None:
         """A plain HTTP client reads in JSON that the port speaks TLS, and the served protocol never sees it."""
-        port = Port(context)
 
         def client() -> bytes:
             with dial(port) as plain:
@@ -42,25 +42,21 @@ class TestBeforeTheHandshake:
                     plain.sendall(piece.encode())
                 return read_to_end(plain)
 
-        try:
-            answer = await deferToThread(client)
-            head, _, body = answer.partition(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
-            assert b"x-pico-error: n1; tls-required" in head
-            assert b"content-type: application/json" in head
-            if method == "GET":
-                assert json.loads(body) == {"error": "this port speaks TLS: use https"}
-                assert b"content-length: %d" % len(body) in head
-            else:
-                assert body == b""
-            assert port.served == []
-        finally:
-            await port.close()
+        answer = await deferToThread(client)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert b"x-pico-error: n1; tls-required" in head
+        assert b"content-type: application/json" in head
+        if method == "GET":
+            assert json.loads(body) == {"error": "this port speaks TLS: use https"}
+            assert b"content-length: %d" % len(body) in head
+        else:
+            assert body == b""
+        assert port.served == []
 
     @in_reactor
-    async def test_plain_http_with_a_body(self, context: ServerContext) -> None:
+    async def test_plain_http_with_a_body(self, port: Port) -> None:
         """A client that goes on sending a body still gets the answer: nothing is closed under unread bytes."""
-        port = Port(context)
 
         def client() -> bytes:
             with dial(port) as plain:
@@ -68,15 +64,11 @@ class TestBeforeTheHandshake:
                 plain.sendall(b"x" * 900_000)
                 return read_to_end(plain)
 
-        try:
-            assert (await deferToThread(client)).startswith(b"HTTP/1.1 400 ")
-        finally:
-            await port.close()
+        assert (await deferToThread(client)).startswith(b"HTTP/1.1 400 ")
 
     @in_reactor
-    async def test_half_closed_plain_request(self, context: ServerContext) -> None:
+    async def test_half_closed_plain_request(self, port: Port) -> None:
         """A plain client that ends its side, even in the middle of its head, gets the answer."""
-        port = Port(context)
 
         def client() -> bytes:
             with dial(port) as plain:
@@ -84,15 +76,11 @@ class TestBeforeTheHandshake:
                 plain.shutdown(socket.SHUT_WR)
                 return read_to_end(plain)
 
-        try:
-            assert (await deferToThread(client)).startswith(b"HTTP/1.1 400 ")
-        finally:
-            await port.close()
+        assert (await deferToThread(client)).startswith(b"HTTP/1.1 400 ")
 
     @in_reactor
-    async def test_nothing(self, context: ServerContext) -> None:
+    async def test_nothing(self, port: Port) -> None:
         """A connection that is closed without a byte, or in the middle of the handshake, leaves nothing behind."""
-        port = Port(context)
 
         def client(first: bytes) -> bytes:
             with dial(port) as plain:
@@ -100,31 +88,24 @@ class TestBeforeTheHandshake:
                 plain.shutdown(socket.SHUT_WR)
                 return plain.recv(100)
 
+        assert await deferToThread(client, b"") == b""
         try:
-            assert await deferToThread(client, b"") == b""
-            try:
-                await deferToThread(client, b"\x16\x03\x01\x02\x00\x01")
-            except ConnectionResetError:
-                pass
-            assert port.served == []
-        finally:
-            await port.close()
+            await deferToThread(client, b"\x16\x03\x01\x02\x00\x01")
+        except ConnectionResetError:
+            pass
+        assert port.served == []
 
     @in_reactor
-    async def test_broken_handshake(self, context: ServerContext) -> None:
+    async def test_broken_handshake(self, port: Port) -> None:
         """Garbage that looks like TLS is answered with a TLS alert and closed."""
-        port = Port(context)
 
         def client() -> bytes:
             with dial(port) as plain:
                 plain.sendall(b"\x16\x03\x01\x00\x05hello")
                 return read_to_end(plain)
 
-        try:
-            assert (await deferToThread(client)).startswith(b"\x15\x03")
-            assert port.served == []
-        finally:
-            await port.close()
+        assert (await deferToThread(client)).startswith(b"\x15\x03")
+        assert port.served == []
 
     def sniffer(self, context: ServerContext) -> tuple[Clock, Sweep, FirstByte, StringTransport]:
         clock = Clock()

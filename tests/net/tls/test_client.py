@@ -21,7 +21,8 @@ from twisted.python.failure import Failure
 from pico_twisted.net.tls.certificates import UnusableCertificateError
 from pico_twisted.net.tls.client import RefusedCertificateError, client_tls, explain_tls
 from pico_twisted.net.tls.server import ServerContext
-from tests.net.tls.tls_port import DEADLINE_S, Port, in_reactor, reactor
+from tests.net.in_reactor import DEADLINE_S, in_reactor, reactor
+from tests.net.tls.tls_port import Port
 from tools.stage.certificates import Made, make
 
 # The other side.
@@ -74,17 +75,13 @@ async def why_not(number: int, name: str, root_cas: str) -> str | None:
 
 class TestConnecting:
     @in_reactor
-    async def test_trusted(self, context: ServerContext, authority: Made, tmp_path: Path) -> None:
+    async def test_trusted(self, port: Port, authority: Made, tmp_path: Path) -> None:
         """A server whose certificate a root of the bundle signed is accepted by name and by address."""
-        port = Port(context)
         bundle = tmp_path / "bundle.pem"
         other = make(tmp_path, "another authority", names=(), authority=True)
         bundle.write_bytes(other.pem + authority.pem)
-        try:
-            for name in ("localhost", "LOCALHOST", "localhost.", "127.0.0.1"):
-                assert await talk(port.number, name, str(bundle)) == b"hello"
-        finally:
-            await port.close()
+        for name in ("localhost", "LOCALHOST", "localhost.", "127.0.0.1"):
+            assert await talk(port.number, name, str(bundle)) == b"hello"
 
     @in_reactor
     async def test_self_signed_and_pinned(self, tmp_path: Path) -> None:
@@ -97,17 +94,13 @@ class TestConnecting:
             await port.close()
 
     @in_reactor
-    async def test_changed_bundle(self, context: ServerContext, authority: Made, tmp_path: Path) -> None:
+    async def test_changed_bundle(self, port: Port, authority: Made, tmp_path: Path) -> None:
         """A bundle that was changed on disk counts from the next connection on."""
-        port = Port(context)
         bundle = tmp_path / "bundle.pem"
         bundle.write_bytes(make(tmp_path, "stranger").pem)
-        try:
-            assert "not trusted" in str(await why_not(port.number, "localhost", str(bundle)))
-            bundle.write_bytes(authority.pem * 2)
-            assert await talk(port.number, "localhost", str(bundle)) == b"hello"
-        finally:
-            await port.close()
+        assert "not trusted" in str(await why_not(port.number, "localhost", str(bundle)))
+        bundle.write_bytes(authority.pem * 2)
+        assert await talk(port.number, "localhost", str(bundle)) == b"hello"
 
     @in_reactor
     async def test_refusals(self, tmp_path: Path, authority: Made) -> None:

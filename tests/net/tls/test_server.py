@@ -19,7 +19,8 @@ from twisted.internet.threads import deferToThread
 
 from pico_twisted.net.tls.certificates import UnusableCertificateError
 from pico_twisted.net.tls.server import ServerContext
-from tests.net.tls.tls_port import Port, Served, dial, in_reactor, until
+from tests.net.in_reactor import in_reactor, until
+from tests.net.tls.tls_port import Port, Served, dial
 from tools.stage.certificates import Made, make
 
 T = TypeVar("T")
@@ -101,9 +102,8 @@ class Client:
 
 class TestServing:
     @in_reactor
-    async def test_echo(self, context: ServerContext, authority: Made) -> None:
+    async def test_echo(self, port: Port, authority: Made) -> None:
         """Bytes go both ways, and the served protocol's transport says that it is TLS and who the peer is."""
-        port = Port(context)
         seen: list[tuple[bool, int, int, bytes]] = []
 
         def made(served: Served) -> None:
@@ -121,20 +121,16 @@ class TestServing:
                 found = client.read()
                 return found, client.tls.version(), client.tls.selected_alpn_protocol(), client.socket.getsockname()[1]
 
-        try:
-            data, version, protocol, number = await deferToThread(client)
-            assert data == b"hello"
-            assert version == "TLSv1.3"
-            assert protocol == "http/1.1"
-            assert seen == [(True, number, port.number, b"http/1.1")]
-        finally:
-            await port.close()
+        data, version, protocol, number = await deferToThread(client)
+        assert data == b"hello"
+        assert version == "TLSv1.3"
+        assert protocol == "http/1.1"
+        assert seen == [(True, number, port.number, b"http/1.1")]
 
     @in_reactor
     @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
-    async def test_versions(self, context: ServerContext, authority: Made) -> None:
+    async def test_versions(self, port: Port, authority: Made) -> None:
         """TLS 1.2 is served, anything older and a peer that insists on HTTP/2 are not."""
-        port = Port(context)
 
         def version(limit: ssl.TLSVersion) -> str | None:
             tls = trusting(authority)
@@ -149,20 +145,16 @@ class TestServing:
             tls.set_alpn_protocols(["h2"])
             Client(port, tls)
 
-        try:
-            assert await deferToThread(version, ssl.TLSVersion.TLSv1_2) == "TLSv1.2"
-            with pytest.raises(ssl.SSLError):
-                await deferToThread(version, ssl.TLSVersion.TLSv1_1)
-            with pytest.raises(ssl.SSLError):
-                await deferToThread(http2)
-            assert len(port.served) == 1
-        finally:
-            await port.close()
+        assert await deferToThread(version, ssl.TLSVersion.TLSv1_2) == "TLSv1.2"
+        with pytest.raises(ssl.SSLError):
+            await deferToThread(version, ssl.TLSVersion.TLSv1_1)
+        with pytest.raises(ssl.SSLError):
+            await deferToThread(http2)
+        assert len(port.served) == 1
 
     @in_reactor
-    async def test_half_close(self, context: ServerContext, authority: Made) -> None:
+    async def test_half_close(self, port: Port, authority: Made) -> None:
         """A client that ends its side after the request, by close_notify and FIN, gets the whole answer and its end."""
-        port = Port(context)
         answer = bytes(range(256)) * 4096
 
         def read_lost(served: Served) -> None:
@@ -180,20 +172,16 @@ class TestServing:
                     client.fin()
                 return client.read_all(), client.at_end()
 
-        try:
-            for fin in (False, True):
-                assert await deferToThread(client, fin) == (answer, True)
-                served = port.served[-1]
-                assert isinstance(await served.lost, ConnectionDone)
-                assert served.received == b"request"
-                assert served.events == ["made", "read lost", "lost"]
-        finally:
-            await port.close()
+        for fin in (False, True):
+            assert await deferToThread(client, fin) == (answer, True)
+            served = port.served[-1]
+            assert isinstance(await served.lost, ConnectionDone)
+            assert served.received == b"request"
+            assert served.events == ["made", "read lost", "lost"]
 
     @in_reactor
-    async def test_half_close_of_ours(self, context: ServerContext, authority: Made) -> None:
+    async def test_half_close_of_ours(self, port: Port, authority: Made) -> None:
         """`loseWriteConnection` ends what we send, and the client's bytes still arrive."""
-        port = Port(context)
 
         def received(served: Served, data: bytes) -> None:
             if data == b"request":
@@ -213,14 +201,11 @@ class TestServing:
                 client.fin()
                 return found, ended
 
-        try:
-            assert await deferToThread(client) == (b"answer", True)
-            (served,) = port.served
-            await served.lost
-            assert served.received == b"requestmore"
-            assert served.events == ["made", "write lost", "read lost", "lost"]
-        finally:
-            await port.close()
+        assert await deferToThread(client) == (b"answer", True)
+        (served,) = port.served
+        await served.lost
+        assert served.received == b"requestmore"
+        assert served.events == ["made", "write lost", "read lost", "lost"]
 
     @in_reactor
     async def test_not_half_closeable(self, context: ServerContext, authority: Made) -> None:
@@ -242,9 +227,8 @@ class TestServing:
 
     @in_reactor
     @pytest.mark.parametrize("end", ["fin", "reset"])
-    async def test_end_without_close_notify(self, context: ServerContext, authority: Made, end: str) -> None:
+    async def test_end_without_close_notify(self, port: Port, authority: Made, end: str) -> None:
         """A stream that just stops is no end: the protocol is told of a lost connection, and not of a half-close."""
-        port = Port(context)
 
         def client() -> None:
             with Client(port, trusting(authority)) as client:
@@ -256,18 +240,14 @@ class TestServing:
                 else:
                     client.reset()
 
-        try:
-            await deferToThread(client)
-            (served,) = port.served
-            assert isinstance(await served.lost, ConnectionLost)
-            assert served.events == ["made", "lost"]
-        finally:
-            await port.close()
+        await deferToThread(client)
+        (served,) = port.served
+        assert isinstance(await served.lost, ConnectionLost)
+        assert served.events == ["made", "lost"]
 
     @in_reactor
-    async def test_lose_connection(self, context: ServerContext, authority: Made) -> None:
+    async def test_lose_connection(self, port: Port, authority: Made) -> None:
         """`loseConnection` sends all that was written, close_notify and FIN, and waits for nothing from the peer."""
-        port = Port(context)
         answer = b"x" * 3_000_000
 
         def received(served: Served, data: bytes) -> None:
@@ -283,20 +263,16 @@ class TestServing:
                 client.send(b"request")
                 return client.read_all(), client.at_end()
 
-        try:
-            assert await deferToThread(client) == (answer, True)
-            (served,) = port.served
-            assert isinstance(await served.lost, ConnectionDone)
-            served.transport.write(b"nobody there")
-            served.transport.loseConnection()
-            served.transport.abortConnection()
-        finally:
-            await port.close()
+        assert await deferToThread(client) == (answer, True)
+        (served,) = port.served
+        assert isinstance(await served.lost, ConnectionDone)
+        served.transport.write(b"nobody there")
+        served.transport.loseConnection()
+        served.transport.abortConnection()
 
     @in_reactor
-    async def test_abort(self, context: ServerContext, authority: Made) -> None:
+    async def test_abort(self, port: Port, authority: Made) -> None:
         """`abortConnection` drops the connection at once, whatever was written."""
-        port = Port(context)
 
         def received(served: Served, data: bytes) -> None:
             served.transport.write(b"x" * 10_000_000)
@@ -309,18 +285,14 @@ class TestServing:
                 client.send(b"request")
                 client.read_all()
 
-        try:
-            with pytest.raises((OSError, ssl.SSLError)):
-                await deferToThread(client)
-            (served,) = port.served
-            assert isinstance(await served.lost, ConnectionAborted)
-        finally:
-            await port.close()
+        with pytest.raises((OSError, ssl.SSLError)):
+            await deferToThread(client)
+        (served,) = port.served
+        assert isinstance(await served.lost, ConnectionAborted)
 
     @in_reactor
-    async def test_producer(self, context: ServerContext, authority: Made) -> None:
+    async def test_producer(self, port: Port, authority: Made) -> None:
         """A push producer is paused while the client does not read, resumed when it does, and its end is sent."""
-        port = Port(context)
         total = 20_000_000
 
         class Producer:
@@ -366,21 +338,17 @@ class TestServing:
             return client
 
         client = await deferToThread(ask)
-        try:
-            await until(lambda: bool(producers))
-            await producers[0].first_pause
-            assert producers[0].left > total / 2
-            with client:
-                assert len(await deferToThread(client.read_all)) == total
-            assert producers[0].pauses > 1
-            assert isinstance(await port.served[0].lost, ConnectionDone)
-        finally:
-            await port.close()
+        await until(lambda: bool(producers))
+        await producers[0].first_pause
+        assert producers[0].left > total / 2
+        with client:
+            assert len(await deferToThread(client.read_all)) == total
+        assert producers[0].pauses > 1
+        assert isinstance(await port.served[0].lost, ConnectionDone)
 
     @in_reactor
-    async def test_reading_can_be_paused(self, context: ServerContext, authority: Made) -> None:
+    async def test_reading_can_be_paused(self, port: Port, authority: Made) -> None:
         """While the protocol has paused its transport, what it is given stays within one read of the socket."""
-        port = Port(context)
 
         def received(served: Served, data: bytes) -> None:
             served.transport.pauseProducing()
@@ -397,19 +365,15 @@ class TestServing:
                 client.reset()
 
         port_is_paused: list[int] = []
-        try:
-            await deferToThread(client)
-            assert 0 < port_is_paused[0] <= 2 * 65536
-            port.received = lambda served, data: None
-            port.served[0].transport.resumeProducing()
-            await port.served[0].lost
-        finally:
-            await port.close()
+        await deferToThread(client)
+        assert 0 < port_is_paused[0] <= 2 * 65536
+        port.received = lambda served, data: None
+        port.served[0].transport.resumeProducing()
+        await port.served[0].lost
 
     @in_reactor
-    async def test_after_close_notify(self, context: ServerContext, authority: Made) -> None:
+    async def test_after_close_notify(self, port: Port, authority: Made) -> None:
         """Bytes behind a close_notify are neither delivered nor kept."""
-        port = Port(context)
         port.read_lost = lambda served: None
 
         def client() -> None:
@@ -419,12 +383,9 @@ class TestServing:
                     client.socket.sendall(b"\x17\x03\x03\x40\x00" + b"x" * 0x4000)
                 client.fin()
 
-        try:
-            await deferToThread(client)
-            await until(lambda: bool(port.served) and "read lost" in port.served[0].events)
-            assert port.served[0].received == b""
-        finally:
-            await port.close()
+        await deferToThread(client)
+        await until(lambda: bool(port.served) and "read lost" in port.served[0].events)
+        assert port.served[0].received == b""
 
 
 class TestReload:

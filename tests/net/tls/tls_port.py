@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import socket
-from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, ParamSpec
+from collections.abc import Callable
+from typing import Any
 
-import pytest_twisted
-from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -17,31 +14,7 @@ from zope.interface import implementer
 
 from pico_twisted.net.tls.server import ServerContext, SniffingFactory
 from pico_twisted.net.turn import Sweep
-
-DEADLINE_S = 10.0
-reactor: Any = installed_reactor
-P = ParamSpec("P")
-
-
-def in_reactor(test: Callable[P, Coroutine[Deferred[Any], Any, None]]) -> Callable[P, None]:
-    """Run an `async def` test in the reactor, and fail it when it takes too long."""
-
-    @functools.wraps(test)
-    def run(*args: P.args, **kwargs: P.kwargs) -> Deferred[None]:
-        return Deferred.fromCoroutine(test(*args, **kwargs)).addTimeout(3 * DEADLINE_S, reactor)
-
-    return pytest_twisted.inlineCallbacks(_generator(run))
-
-
-def _generator(run: Callable[P, Deferred[None]]) -> Callable[P, Iterator[Deferred[None]]]:
-    @functools.wraps(run)
-    def generator(*args: P.args, **kwargs: P.kwargs) -> Iterator[Deferred[None]]:
-        yield run(*args, **kwargs)
-
-    return generator
-
-
-# A port.
+from tests.net.in_reactor import DEADLINE_S, reactor, until
 
 
 class Served(Protocol):
@@ -112,11 +85,3 @@ class Port(Factory):
 
 def dial(port: Port) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port.number), timeout=DEADLINE_S)
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds; the test's own deadline is the limit."""
-    while not holds():
-        turn: Deferred[None] = Deferred()
-        reactor.callLater(0.005, turn.callback, None)
-        await turn

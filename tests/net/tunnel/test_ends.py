@@ -21,9 +21,8 @@ class TestClosing:
     """How sessions end."""
 
     @pytest.mark.parametrize("side", ["node", "agent"])
-    def test_in_good_order(self, side: str) -> None:
+    def test_in_good_order(self, pair: TunnelPair, side: str) -> None:
         """Who closes says why; both are told once, the calls are lost, and then the connection is gone."""
-        pair = TunnelPair()
         receiver = Receiver().open(pair.node, HTTP, GET, True)
         pair.flush()
         other = "agent" if side == "node" else "node"
@@ -43,9 +42,8 @@ class TestClosing:
         pair.parts.stop()
         assert pair.clock.getDelayedCalls() == []
 
-    def test_both_at_once(self) -> None:
+    def test_both_at_once(self, pair: TunnelPair) -> None:
         """Close frames may cross."""
-        pair = TunnelPair()
         pair.node.close(1000, "n")
         pair.agent.close(1000, "a")
         pair.flush()
@@ -55,9 +53,8 @@ class TestClosing:
     @pytest.mark.parametrize(
         "payload", [b"", close_payload(1000), close_payload(4000, "so be it"), close_payload(1012)]
     )
-    def test_close_frames(self, payload: bytes) -> None:
+    def test_close_frames(self, peer: RawPeer, payload: bytes) -> None:
         """A peer's close frame is answered, and the connection closed."""
-        peer = raw()
         peer.send_ws(CLOSE, payload)
         ((opcode, _),) = peer.received()
         assert opcode == CLOSE
@@ -67,9 +64,8 @@ class TestClosing:
         peer.parts.clock.advance(0)
         assert peer.transport.over and peer.transport.producer is None
 
-    def test_peer_that_does_not_answer(self) -> None:
+    def test_peer_that_does_not_answer(self, peer: RawPeer) -> None:
         """A peer that leaves our close frame unanswered is dropped after a moment."""
-        peer = raw()
         peer.tunnel.close(1000, "enough")
         peer.send(HEARTBEAT, 1, 0, b"still here")
         pass_time(peer.parts.clock, CLOSE_TIMEOUT_S - 0.5)
@@ -78,9 +74,8 @@ class TestClosing:
         assert peer.transport.aborted and peer.transport.over
         assert [opcode for opcode, _ in peer.received()] == [CLOSE]
 
-    def test_peer_that_takes_nothing_of_it(self) -> None:
+    def test_peer_that_takes_nothing_of_it(self, peer: RawPeer) -> None:
         """The same when the close frame does not even leave."""
-        peer = raw()
         peer.transport.takes = False
         for _ in range(3):
             Receiver().open(peer.tunnel, HTTP, GET + bytes(60_000), True)
@@ -89,9 +84,8 @@ class TestClosing:
         assert peer.transport.over
 
     @pytest.mark.parametrize("how", ["fin", "reset"])
-    def test_without_a_word(self, how: str) -> None:
+    def test_without_a_word(self, peer: RawPeer, how: str) -> None:
         """A connection that just ends is no clean end; the endpoint is gone at once."""
-        peer = raw()
         receiver = Receiver().open(peer.tunnel, HTTP, GET, True)
         assert peer.parts.cluster.registry.count("my-ep")
         if how == "fin":
@@ -102,25 +96,22 @@ class TestClosing:
         assert (closed.by_us, closed.clean, closed.code) == (False, False, None)
         assert receiver.was_lost and not peer.parts.cluster.registry.count("my-ep")
 
-    def test_in_the_middle_of_a_message(self) -> None:
+    def test_in_the_middle_of_a_message(self, peer: RawPeer) -> None:
         """Also within a frame or a fragmented message."""
-        peer = raw()
         peer.send_ws(BINARY, bytes(10), fin=False)
         peer.send_raw(b"\x80\xfe\x10")
         peer.transport.receive_fin()
         assert len(peer.closed) == 1
 
-    def test_abort(self) -> None:
+    def test_abort(self, pair: TunnelPair) -> None:
         """An abort drops the connection without a word."""
-        pair = TunnelPair()
         pair.node.abort()
         assert pair.closed["node"].by_us and not pair.closed["node"].clean
         pair.flush()
         assert not pair.closed["agent"].clean and pair.agent_end.over
 
-    def test_users_of_a_dead_tunnel(self) -> None:
+    def test_users_of_a_dead_tunnel(self, pair: TunnelPair) -> None:
         """What is done on a tunnel that is over does nothing."""
-        pair = TunnelPair()
         receiver = Receiver().open(pair.node, HTTP, GET, True)
         pair.node.close()
         pair.flush()
@@ -134,9 +125,8 @@ class TestClosing:
         pair.flush()
         assert done == [None]
 
-    def test_calls_made_while_calls_are_lost(self) -> None:
+    def test_calls_made_while_calls_are_lost(self, peer: RawPeer) -> None:
         """A session is out of the registry before its calls hear of its end."""
-        peer = raw()
         seen: list[bool] = []
         receiver = Receiver(then=lambda receiver: seen.append(bool(peer.parts.cluster.registry.count("my-ep"))))
         receiver.open(peer.tunnel, HTTP, GET, True)
@@ -155,17 +145,15 @@ class TestClosing:
 class TestTime:
     """Heartbeats, silence, peers that take nothing."""
 
-    def test_heartbeats_go_on(self) -> None:
+    def test_heartbeats_go_on(self, pair: TunnelPair) -> None:
         """The node asks at once and every 10 s; the round trip is measured; nobody is judged dead."""
-        pair = TunnelPair()
         pair.pass_time(100)
         assert not pair.closed
         assert pair.parts.metrics.exposition().decode().count("pico_heartbeat") > 0
         assert pair.node.rtt_s >= 0.0
 
-    def test_round_trip(self) -> None:
+    def test_round_trip(self, peer: RawPeer) -> None:
         """The round trip is what passed between the heartbeat and its echo."""
-        peer = raw()
         peer.parts.clock.advance(0.125)
         peer.send(HEARTBEAT, 1, RESPONSE, b"pico")
         assert peer.tunnel.rtt_s == pytest.approx(0.125)
@@ -182,17 +170,15 @@ class TestTime:
         assert not closed.by_us and "no byte" in closed.reason
         assert receiver.was_lost and peer.transport.over
 
-    def test_any_byte_is_life(self) -> None:
+    def test_any_byte_is_life(self, peer: RawPeer) -> None:
         """A single byte of a frame now and then keeps a session alive."""
-        peer = raw()
         for byte in frame_bytes(BINARY, rpc.encode(HEARTBEAT, 1, 0, bytes(100)), mask=True)[:8]:
             pass_time(peer.parts.clock, 15)
             peer.send_raw(bytes((byte,)))
         assert not peer.closed
 
-    def test_silent_node(self) -> None:
+    def test_silent_node(self, pair: TunnelPair) -> None:
         """An agent asks after 15 s of silence and drops a dead node after 20."""
-        pair = TunnelPair()
         pair.node_end.takes = False
         pair.node_end.reading = False
         pair.agent_end.clear()
@@ -203,9 +189,8 @@ class TestTime:
         assert not pair.closed["agent"].by_us and pair.agent_end.over
         pair.node_end.receive_reset()
 
-    def test_stall(self) -> None:
+    def test_stall(self, peer: RawPeer) -> None:
         """A peer that sends but takes no byte of our output for 20 s is dropped."""
-        peer = raw()
         peer.transport.takes = False
         receiver = Receiver().open(peer.tunnel, HTTP, GET + bytes(60_000), True)
         Receiver().open(peer.tunnel, HTTP, GET + bytes(60_000), True)
@@ -218,9 +203,8 @@ class TestTime:
         (closed,) = peer.closed
         assert "took no byte" in closed.reason and receiver.was_lost and peer.transport.over
 
-    def test_slow_reader_is_not_stalled(self) -> None:
+    def test_slow_reader_is_not_stalled(self, peer: RawPeer) -> None:
         """A peer that empties the transport now and then is no stalled one."""
-        peer = raw()
         peer.transport.takes = False
         for number in range(5):
             for _ in range(2):
@@ -232,9 +216,8 @@ class TestTime:
             peer.received()
         assert not peer.closed
 
-    def test_stopped_process(self) -> None:
+    def test_stopped_process(self, pair: TunnelPair) -> None:
         """A process that was stopped for an hour judges nobody by it."""
-        pair = TunnelPair()
         pair.clock.advance(3600)
         pair.flush()
         pair.pass_time(5)
@@ -244,9 +227,8 @@ class TestTime:
 class TestDrain:
     """Saying that a session will end."""
 
-    def test_agent_drains(self) -> None:
+    def test_agent_drains(self, pair: TunnelPair) -> None:
         """A node that is told routes nothing there any more; calls in flight are served."""
-        pair = TunnelPair()
         receiver = Receiver().open(pair.node, HTTP, GET)
         pair.flush()
         done: list[None] = []
@@ -277,9 +259,8 @@ class TestDrain:
         assert done == [None] and pair.node.draining
 
     @pytest.mark.parametrize("how", ["not supported", "reset", "close", "nonsense"])
-    def test_odd_answers(self, how: str) -> None:
+    def test_odd_answers(self, peer: RawPeer, how: str) -> None:
         """Whatever becomes of a drain, who waits for its answer does not wait for ever."""
-        peer = raw()
         done: list[None] = []
         peer.tunnel.drain().addCallback(done.append)
         ((kind, call_id, _, _),) = peer.received_rpc()
@@ -294,9 +275,8 @@ class TestDrain:
             peer.send(DRAIN, call_id, RESPONSE | MORE, b"what?")
         assert done == [None]
 
-    def test_drain_of_the_peer_is_no_answer(self) -> None:
+    def test_drain_of_the_peer_is_no_answer(self, peer: RawPeer) -> None:
         """Odd frames about the peer's own drain are no answer to ours."""
-        peer = raw()
         done: list[None] = []
         peer.tunnel.drain().addCallback(done.append)
         peer.transport.takes = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from twisted.internet.task import Clock
 
 from pico_twisted.core.rpc.frames import HEARTBEAT, HTTP, MORE, RESPONSE
@@ -30,6 +31,12 @@ def idle_peer(version: int = 2, **limits: Any) -> RawPeer:
     return peer
 
 
+@pytest.fixture
+def peer() -> RawPeer:
+    """A peer of version 2 with an idle tunnel."""
+    return idle_peer()
+
+
 def peers_of(parts: MemoryNode, count: int) -> list[RawPeer]:
     """Sessions that do not replace each other."""
     return [
@@ -40,14 +47,12 @@ def peers_of(parts: MemoryNode, count: int) -> list[RawPeer]:
 class TestMemory:
     """What is kept."""
 
-    def test_few_attributes(self) -> None:
+    def test_few_attributes(self, peer: RawPeer) -> None:
         """Once open, a tunnel has few attributes, so that their dictionary is small."""
-        peer = idle_peer()
         assert len(vars(peer.tunnel)) <= 42
 
-    def test_no_heads(self) -> None:
+    def test_no_heads(self, peer: RawPeer) -> None:
         """Nothing of the handshake's heads is kept."""
-        peer = idle_peer()
         kept = [value for value in vars(peer.tunnel).values() if isinstance(value, (str, bytes, dict))]
         assert not any("Sec-WebSocket" in str(value) or "sec-websocket" in str(value) for value in kept)
 
@@ -71,9 +76,8 @@ class TestMemory:
 class TestLooks:
     """How often it is looked at."""
 
-    def test_idle_until_heartbeat(self) -> None:
+    def test_idle_until_heartbeat(self, peer: RawPeer) -> None:
         """A tunnel without calls is looked at when its next heartbeat is due, not before."""
-        peer = idle_peer()
         left_s = peer.tunnel.deadline - peer.parts.sweep.now
         assert HEARTBEAT_S - 2 * SOON_S <= left_s <= HEARTBEAT_S
         pass_time(peer.parts.clock, HEARTBEAT_S - 3 * SOON_S)
@@ -81,17 +85,15 @@ class TestLooks:
         pass_time(peer.parts.clock, 4 * SOON_S)
         assert [frame[0] for frame in peer.received_rpc()] == [HEARTBEAT]
 
-    def test_silence_ends_it(self) -> None:
+    def test_silence_ends_it(self, peer: RawPeer) -> None:
         """A peer that falls silent while its tunnel is idle is given up as ever."""
-        peer = idle_peer()
         pass_time(peer.parts.clock, SILENCE_S - SOON_S)
         assert not peer.closed
         pass_time(peer.parts.clock, 4 * SOON_S)
         assert [closed.reason for closed in peer.closed] == ["no byte for 20 s"]
 
-    def test_a_call_wakes_it(self) -> None:
+    def test_a_call_wakes_it(self, peer: RawPeer) -> None:
         """A tunnel with a call is looked at every second, and its bytes are counted; then it is idle again."""
-        peer = idle_peer()
         upstream, sweep = peer.parts.upstream, peer.parts.sweep
         assert upstream.connections == {peer.tunnel} and not upstream.awake
         receiver = Receiver()
@@ -116,16 +118,14 @@ class TestLooks:
         pass_time(peer.parts.clock, 3 * TICK_S)
         assert upstream.awake == {peer.tunnel} and upstream.held_bytes() == 1000
 
-    def test_gone(self) -> None:
+    def test_gone(self, peer: RawPeer) -> None:
         """A tunnel that is gone is not awake."""
-        peer = idle_peer()
         Receiver().open(peer.tunnel, HTTP, REQUEST)
         peer.transport.receive_reset()
         assert not peer.parts.upstream.awake and not peer.parts.upstream.connections
 
-    def test_closing_ends(self) -> None:
+    def test_closing_ends(self, peer: RawPeer) -> None:
         """A tunnel that is closed while it is idle does not wait for a peer that never answers."""
-        peer = idle_peer()
         peer.tunnel.close(1001, "node is shutting down")
         pass_time(peer.parts.clock, 4.0)
         assert peer.transport.over and not peer.parts.upstream.connections

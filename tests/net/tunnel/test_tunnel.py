@@ -104,9 +104,8 @@ class TestCalls:
         pair.flush()
         assert receiver.ended
 
-    def test_a_reset_when_drained(self) -> None:
+    def test_a_reset_when_drained(self, peer: RawPeer) -> None:
         """What a writer does when it is told to go on leaves at once, a reset too."""
-        peer = raw()
         receiver = Receiver(then=lambda receiver: receiver.reset_it(rpc.CANCELLED))
         peer.transport.takes = False
         receiver.open(peer.tunnel, HTTP, GET, True)
@@ -118,9 +117,8 @@ class TestCalls:
         assert receiver.drains == 1
         assert peer.received_rpc()[-1][2:] == (RESET, b"cancelled")
 
-    def test_resets(self) -> None:
+    def test_resets(self, pair: TunnelPair) -> None:
         """A reset of either side ends the call on the other, with its code and words."""
-        pair = TunnelPair()
         ours, theirs = Receiver().open(pair.node, HTTP, GET, True), Receiver().open(pair.node, HTTP, GET, True)
         pair.flush()
         ours.reset_it(rpc.CANCELLED, "client left")
@@ -135,9 +133,8 @@ class TestCalls:
         text = pair.parts.metrics.exposition().decode()
         assert "pico_resets" in text
 
-    def test_agents_open_no_calls(self) -> None:
+    def test_agents_open_no_calls(self, pair: TunnelPair) -> None:
         """A node serves no call of an agent: 0xC000."""
-        pair = TunnelPair()
         receiver = Receiver().open(pair.agent, HTTP, GET)
         pair.flush()
         assert receiver.reset_code == rpc.UNSUPPORTED
@@ -157,9 +154,8 @@ class TestCalls:
         assert bad.reset_code == rpc.FAILED and good.ended
         assert logged_failures.flush(ValueError)
 
-    def test_gathered_output(self) -> None:
+    def test_gathered_output(self, pair: TunnelPair) -> None:
         """With an `EndOfTurn` the frames of a turn leave with one write, and none is forgotten at a close."""
-        pair = TunnelPair()
         gathering = pair.parts.agent_parts()
         object.__setattr__(gathering, "end_of_turn", EndOfTurn(pair.clock))
         pair.node.parts = gathering
@@ -317,9 +313,8 @@ class TestFraming:
             peer.transport.receive_fin()
             assert peer.transport.over and peer.received() == []
 
-    def test_biggest_messages(self) -> None:
+    def test_biggest_messages(self, peer: RawPeer) -> None:
         """The largest message that is allowed is taken: v2 64 KiB and its header, v1 16 MiB and a little."""
-        peer = raw()
         receiver = Receiver().open(peer.tunnel, HTTP, GET, True)
         peer.received()
         peer.send(HTTP, 2, RESPONSE | MORE, bytes(64 * 1024))
@@ -351,17 +346,15 @@ class TestFraming:
         assert peer.tunnel.held_bytes() == 100_000
         assert peer.parts.upstream.held_bytes() == 100_000
 
-    def test_masked_frames_from_a_server(self) -> None:
+    def test_masked_frames_from_a_server(self, pair: TunnelPair) -> None:
         """An agent refuses masked frames."""
-        pair = TunnelPair()
         pair.agent_end.receive(frame_bytes(BINARY, rpc.encode(HEARTBEAT, 9, 0), mask=True))
         frames = frames_in(pair.agent_end.clear())
         assert frames[-1][0] == CLOSE and frames[-1][1][:2] == struct.pack(">H", 1002)
         assert pair.closed["agent"].code == 1002
 
-    def test_our_frames(self) -> None:
+    def test_our_frames(self, pair: TunnelPair) -> None:
         """An agent masks each frame with a mask of its own; a node masks none."""
-        pair = TunnelPair()
         pair.flush()
         receiver = Receiver().open(pair.node, HTTP, GET, True)
         assert pair.node_end.taken[1] & 0x80 == 0
@@ -379,18 +372,16 @@ class TestFraming:
 class TestPings:
     """WebSocket's own pings, which first-generation peers may use."""
 
-    def test_pong(self) -> None:
+    def test_pong(self, peer: RawPeer) -> None:
         """A ping is answered with its payload; a pong that nobody asked for is ignored."""
-        peer = raw()
         for payload in (b"", b"x", bytes(125)):
             peer.send_ws(PING, payload)
             assert peer.received() == [(PONG, payload)]
         peer.send_ws(PONG, b"unasked")
         assert peer.received() == [] and not peer.closed
 
-    def test_flood_while_paused(self) -> None:
+    def test_flood_while_paused(self, peer: RawPeer) -> None:
         """Pings at a transport that is full make us owe one pong, the newest."""
-        peer = raw()
         peer.transport.takes = False
         Receiver().open(peer.tunnel, HTTP, GET + bytes(60_000), True)
         Receiver().open(peer.tunnel, HTTP, GET + bytes(60_000), True)
@@ -406,9 +397,8 @@ class TestPings:
         peer.tunnel.resumeProducing()
         assert peer.received() == [], "an answer is given once"
 
-    def test_heartbeats_while_paused(self) -> None:
+    def test_heartbeats_while_paused(self, peer: RawPeer) -> None:
         """The same for heartbeats of the RPC."""
-        peer = raw()
         peer.transport.takes = False
         for _ in range(3):
             Receiver().open(peer.tunnel, HTTP, GET + bytes(60_000), True)
@@ -421,9 +411,8 @@ class TestPings:
         echoes = [item for item in peer.received_rpc() if item[0] == HEARTBEAT and item[2] == RESPONSE]
         assert echoes == [(HEARTBEAT, 9999, RESPONSE, b"9999")]
 
-    def test_owed_answers_while_paused(self) -> None:
+    def test_owed_answers_while_paused(self, peer: RawPeer) -> None:
         """A peer that makes us owe answers and takes none is closed with 1008."""
-        peer = raw()
         peer.transport.takes = False
         for _ in range(3):
             Receiver().open(peer.tunnel, HTTP, GET + bytes(60_000), True)

@@ -1,10 +1,14 @@
-"""Certificates for the tests of TLS."""
+"""Certificates and a port for the tests of TLS."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import pytest
 
 from pico_twisted.net.tls.server import ServerContext
+from tests.net.in_reactor import finish
+from tests.net.tls.tls_port import Port
 from tools.stage.certificates import Made, make
 
 
@@ -21,3 +25,11 @@ def made(tmp_path_factory: pytest.TempPathFactory, authority: Made) -> Made:
 @pytest.fixture
 def context(made: Made) -> ServerContext:
     return ServerContext(made.cert_file, made.key_file)
+
+
+@pytest.fixture
+def port(context: ServerContext) -> Iterator[Port]:
+    """A TLS port with the server's certificate."""
+    found = Port(context)
+    yield found
+    finish(found.close())
