@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from itertools import pairwise
 
 import httptools
 import pytest
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from pico_twisted.core.http1.chunked import LAST_CHUNK, MAX_CHUNK_LINE, SPARE_OVERHEAD, ChunkedDecoder, encode_chunk
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import HeadLimits
+from tests.core.http1.pieces import cut
 
 LIMITS = HeadLimits()
 
@@ -29,10 +29,9 @@ def decode_split(data: bytes, cuts: list[int], limits: HeadLimits = LIMITS) -> t
     decoder = ChunkedDecoder(limits, request=True)
     body = b""
     held = bytearray()
-    edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     try:
-        for start, stop in pairwise(edges):
-            held += data[start:stop]
+        for part in cut(data, cuts):
+            held += part
             piece, at = decoder.decode(held, 0)
             assert isinstance(piece, bytes)
             body += piece

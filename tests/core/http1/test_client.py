@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -13,6 +12,7 @@ from pico_twisted.core.http1.client import ClientConnection
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import END, End, HeadLimits, ResponseHead
 from pico_twisted.core.protocol_limits import MAX_INTERIM_HEADS
+from tests.core.http1.pieces import cut, edited, joined
 
 LIMITS = HeadLimits()
 SMALL = HeadLimits(head_bytes=200, fields=5)
@@ -56,18 +56,6 @@ def run(pieces: list[bytes], *, method: bytes = b"GET", eof: bool = False) -> tu
         assert (error.status, error.code) == (502, "bad-response")
         return joined(events), error.message, connection.reusable
     return joined(events), "", connection.reusable
-
-
-def joined(events: list[Event]) -> list[Event]:
-    out: list[Event] = []
-    for event in events:
-        if isinstance(event, bytes):
-            assert event, "an empty piece"
-            if out and isinstance(out[-1], bytes):
-                out[-1] += event
-                continue
-        out.append(event)
-    return out
 
 
 def bodies(events: list[Event]) -> list[object]:
@@ -276,8 +264,7 @@ def test_a_head_that_does_not_end() -> None:
 )
 def test_any_split_gives_the_same_events(message: bytes, cuts: list[int]) -> None:
     """However a response is cut, the same events come out, and the connection is reusable or not all the same."""
-    edges = [0, *sorted(cut % (len(message) + 1) for cut in cuts), len(message)]
-    pieces = [message[start:stop] for start, stop in pairwise(edges)]
+    pieces = cut(message, cuts)
     singles = [message[at : at + 1] for at in range(len(message))]
     for eof in (False, True):
         assert run(pieces, eof=eof) == run([message], eof=eof) == run(singles, eof=eof)
@@ -298,10 +285,7 @@ def test_any_split_gives_the_same_events(message: bytes, cuts: list[int]) -> Non
 )
 def test_changed_responses(message: bytes, edits: list[tuple[int, int, bytes]], method: bytes, eof: bool) -> None:
     """A response that was changed anywhere gives events or a 502, and nothing else happens; END comes at most once."""
-    changed = bytearray(message)
-    for at, removed, added in edits:
-        changed[at : at + removed] = added
-    data = bytes(changed)
+    data = edited(message, edits)
     events, _, _ = run([data], method=method, eof=eof)
     assert events.count(END) <= 1
     events_cut, _, _ = run([data[at : at + 1] for at in range(len(data))], method=method, eof=eof)

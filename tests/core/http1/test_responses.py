@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import Framing, HeadLimits, ResponseHead, parse_response_head, response_framing
+from tests.core.http1.pieces import EDITS, edited
 
 LIMITS = HeadLimits()
 
@@ -260,26 +261,12 @@ GOOD = with_fields(b"Date: x", b"Content-Length: 12", b"Connection: keep-alive",
 UPGRADE = with_fields(b"Connection: Upgrade", b"Upgrade: websocket", line=b"HTTP/1.1 101 Switching Protocols")
 
 
-@given(
-    base=st.sampled_from([GOOD, UPGRADE]),
-    edits=st.lists(
-        st.tuples(
-            st.integers(0, 200),
-            st.integers(0, 3),
-            st.sampled_from([b"\r", b"\n", b"\r\n", b"\r\n\r\n", b" ", b":", b"\t", b"\x00", b","])
-            | st.binary(max_size=4),
-        ),
-        min_size=1,
-        max_size=4,
-    ),
-)
+@given(st.sampled_from([GOOD, UPGRADE]), EDITS)
 def test_changed_heads(base: bytes, edits: list[tuple[int, int, bytes]]) -> None:
     """A head that was changed anywhere is taken or refused with a 502, and nothing else happens."""
-    data = bytearray(base)
-    for at, removed, added in edits:
-        data[at : at + removed] = added
+    data = edited(base, edits)
     try:
-        head = parse(bytes(data))
+        head = parse(data)
     except Http1Error as error:
         assert error.status == 502
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -14,6 +13,7 @@ from pico_twisted.core.http1.chunked import encode_chunk
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import END, End, HeadLimits, RequestHead
 from pico_twisted.core.http1.server import MAX_EMPTY_LINES, ServerConnection
+from tests.core.http1.pieces import cut, joined
 
 LIMITS = HeadLimits()
 SMALL = HeadLimits(head_bytes=200, fields=5, target_bytes=40)
@@ -37,19 +37,6 @@ def drain(connection: ServerConnection, *, follow: bool = True) -> list[Event]:
     return list(each(connection, follow=follow))
 
 
-def joined(events: list[Event]) -> list[Event]:
-    """The events with adjacent pieces of a body as one."""
-    out: list[Event] = []
-    for event in events:
-        if isinstance(event, bytes):
-            assert event, "an empty piece"
-            if out and isinstance(out[-1], bytes):
-                out[-1] += event
-                continue
-        out.append(event)
-    return out
-
-
 def run(pieces: list[bytes], limits: HeadLimits = LIMITS) -> tuple[list[Event], tuple[int, str, str] | None, int]:
     """(events, the error, bytes left over) of a connection that receives these pieces one after the other."""
     connection = ServerConnection(limits)
@@ -61,11 +48,6 @@ def run(pieces: list[bytes], limits: HeadLimits = LIMITS) -> tuple[list[Event], 
         except Http1Error as error:
             return joined(events), (error.status, error.code, error.message), 0
     return joined(events), None, connection.buffered
-
-
-def cut(data: bytes, cuts: list[int]) -> list[bytes]:
-    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    return [data[start:stop] for start, stop in pairwise(edges)]
 
 
 def one_by_one(data: bytes) -> list[bytes]:

@@ -1,8 +1,12 @@
-"""A forwarder for the tests of calls."""
+"""A forwarder for the tests of calls, and what the log says."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import pytest
+from twisted.logger import LogEvent, globalLogPublisher
 
 from tests.net.agent.agent_fakes import Bench
 
@@ -11,3 +15,13 @@ from tests.net.agent.agent_fakes import Bench
 def bench() -> Bench:
     """A forwarder between a tunnel and a service, both played by the test."""
     return Bench()
+
+
+@pytest.fixture
+def lines() -> Iterator[Callable[[str], list[LogEvent]]]:
+    """The log lines of the test whose message begins so."""
+    events: list[LogEvent] = []
+    observer: Any = events.append
+    globalLogPublisher.addObserver(observer)
+    yield lambda start: [event for event in events if str(event.get("log_format")).startswith(start)]
+    globalLogPublisher.removeObserver(observer)

@@ -116,6 +116,16 @@ class Client:
         received, self.received = self.received, b""
         return received
 
+    async def rest(self) -> bytes:
+        """Read until the agent has ended its half; returns what came."""
+
+        def over() -> bool:
+            self.look()
+            return self.ended
+
+        await until(over, "the caller's end")
+        return self.received
+
     async def gone(self) -> None:
         """Until the agent has closed it."""
 

@@ -3,56 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError, DNSLookupError, TCPTimedOutError
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import LogEvent
 
 from pico_twisted.net.agent.connector import Connector, DialParts
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.tunnel import Closed, HandshakeRefused, HandshakeTimeout
+from pico_twisted.net.tunnel import HandshakeRefused, HandshakeTimeout
+from tests.net.agent.sessions import Session
 
 A, B = "http://a:8002", "http://b:8002"
-
-
-class Session:
-    """A tunnel as far as the connector looks at it."""
-
-    node_id = "n1"
-    rtt_s = 0.0
-    call_count = 0
-
-    def __init__(self, version: int = 2) -> None:
-        self.version = version
-        self.closed: Deferred[Closed] = Deferred()
-        self.draining: Deferred[None] | None = None
-        self.gone: Deferred[None] = Deferred()
-        self.close_code: int | None = None
-        self.aborted = False
-
-    def drain(self) -> Deferred[None]:
-        assert self.draining is None, "drained twice"
-        self.draining = Deferred()
-        return self.draining
-
-    def close(self, code: int = 1000, reason: str = "") -> None:
-        self.close_code = code
-        self.end(by_us=True, code=code)
-
-    def abort(self) -> None:
-        self.aborted = True
-        self.end(by_us=True, clean=False)
-
-    def end(self, *, by_us: bool = False, clean: bool = True, code: int | None = None, linger: bool = False) -> None:
-        """The session is over; with `linger` its connection is not yet."""
-        if not linger and not self.gone.called:
-            self.gone.callback(None)
-        if not self.closed.called:
-            self.closed.callback(Closed(by_us=by_us, clean=clean, code=code, reason="over"))
 
 
 class NodesToDial:
@@ -101,6 +66,13 @@ class NodesToDial:
         self.pending.pop().callback(session)
         return session
 
+    def accept_and_drain(self, served_s: float) -> Session:
+        """The attempt succeeds, and after a while the node asks for a replacement."""
+        session = self.accept()
+        self.clock.advance(served_s)
+        self.connector.drain_requested(session)
+        return session
+
     def refuse(self, error: Exception) -> None:
         """The attempt fails."""
         self.pending.pop().errback(error)
@@ -123,16 +95,6 @@ class NodesToDial:
             assert self.clock.seconds() - start <= most_s, "nothing was dialled in time"
             self.clock.advance(0.01)
         return self.clock.seconds() - start
-
-
-@pytest.fixture
-def lines() -> Iterator[Callable[[str], list[LogEvent]]]:
-    """The log lines of the test whose message begins so."""
-    events: list[LogEvent] = []
-    observer: Any = events.append
-    globalLogPublisher.addObserver(observer)
-    yield lambda start: [event for event in events if str(event.get("log_format")).startswith(start)]
-    globalLogPublisher.removeObserver(observer)
 
 
 @pytest.fixture
@@ -279,9 +241,7 @@ def test_a_drain_of_the_node_opens_a_replacement_and_the_old_one_serves_on() -> 
     cluster = NodesToDial(A, B)
     cluster.start()
     first_url = cluster.attempts[0][0]
-    old = cluster.accept()
-    cluster.clock.advance(10)
-    cluster.connector.drain_requested(old)
+    old = cluster.accept_and_drain(10)
     cluster.clock.advance(0)
     assert cluster.attempts[1] == (({A, B} - {first_url}).pop(), "2.1")
     new = cluster.accept()
@@ -319,9 +279,7 @@ def test_slots_are_used_again_but_never_two_at_a_time(cluster: NodesToDial) -> N
 
 def test_a_drain_asked_twice_or_by_an_old_session_changes_nothing(cluster: NodesToDial) -> None:
     """One replacement is enough."""
-    old = cluster.accept()
-    cluster.clock.advance(10)
-    cluster.connector.drain_requested(old)
+    old = cluster.accept_and_drain(10)
     cluster.connector.drain_requested(old)
     cluster.clock.advance(0)
     cluster.connector.drain_requested(old)
@@ -335,9 +293,7 @@ def test_a_drain_asked_twice_or_by_an_old_session_changes_nothing(cluster: Nodes
 
 def test_a_replacement_that_waits_goes_at_once_when_the_old_session_is_closed(cluster: NodesToDial) -> None:
     """The only node refuses new sessions while it drains, then closes in order: it may be about to return."""
-    old = cluster.accept()
-    cluster.clock.advance(10)
-    cluster.connector.drain_requested(old)
+    old = cluster.accept_and_drain(10)
     cluster.clock.advance(0)
     for _ in range(10):
         cluster.refuse(HandshakeRefused(503, "shutting down"))
@@ -350,9 +306,7 @@ def test_a_replacement_that_waits_goes_at_once_when_the_old_session_is_closed(cl
 
 def test_the_old_session_may_end_while_its_replacement_is_dialled(cluster: NodesToDial) -> None:
     """One attempt at a time."""
-    old = cluster.accept()
-    cluster.clock.advance(10)
-    cluster.connector.drain_requested(old)
+    old = cluster.accept_and_drain(10)
     cluster.clock.advance(0)
     old.end(clean=False)
     cluster.clock.advance(20)

@@ -28,7 +28,7 @@ from pico_twisted.net.agent.dial_throttle import (
 )
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tunnel import HandshakeTimeout
-from tests.net.agent.test_connector import Session
+from tests.net.agent.sessions import Session
 
 A, B = "http://a", "http://b"
 STEP_S = 1 / 128  # such sums are exact

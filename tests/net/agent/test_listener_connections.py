@@ -15,24 +15,17 @@ from pico_twisted.core.agent.life import MAX_SENT_ELSEWHERE
 from pico_twisted.net.agent.connector import DialParts
 from pico_twisted.net.agent.listener_connections import AUTO, GROW_WITHIN_S, MOVE_WITHIN_S, ListenerConnections
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.tunnel import ELSEWHERE, Closed, HandshakeRefused
+from pico_twisted.net.tunnel import ELSEWHERE, HandshakeRefused
+from tests.net.agent.sessions import Session
 
 A, B = "http://a:8002", "http://b:8002"
 
 
-class Session:
-    """A tunnel as far as the agent's side looks at it."""
-
-    version = 2
-    rtt_s = 0.0
-    call_count = 0
+class KnowingSession(Session):
+    """One whose node tells how many nodes there are, and has heard of a drain at once."""
 
     def __init__(self, cluster: NodesToShare, node_id: str) -> None:
-        self.node_id = node_id
-        self.closed: Deferred[Closed] = Deferred()
-        self.gone: Deferred[None] = Deferred()
-        self.drained = False
-        self.close_reason: str | None = None
+        super().__init__(node_id=node_id)
         self._cluster = cluster
 
     @property
@@ -41,23 +34,9 @@ class Session:
         return len(self._cluster.believed)
 
     def drain(self) -> Deferred[None]:
-        self.drained = True
-        done: Deferred[None] = Deferred()
-        done.callback(None)
-        return done
-
-    def close(self, code: int = 1000, reason: str = "") -> None:
-        self.close_reason = reason
-        self.end(by_us=True, code=code)
-
-    def abort(self) -> None:
-        self.end(by_us=True)
-
-    def end(self, *, by_us: bool = False, code: int | None = None) -> None:
-        """The session is over."""
-        if not self.closed.called:
-            self.closed.callback(Closed(by_us=by_us, clean=code is not None, code=code, reason="over"))
-            self.gone.callback(None)
+        draining = super().drain()
+        draining.callback(None)
+        return draining
 
 
 class NodesToShare:
@@ -98,7 +77,7 @@ class NodesToShare:
         elif node_id in elsewhere and not set(self.believed) <= set(elsewhere):
             done.errback(HandshakeRefused(409, "another node can take this session", ELSEWHERE))
         else:
-            done.callback(Session(self, node_id))
+            done.callback(KnowingSession(self, node_id))
         return done
 
     def pass_time(self, seconds: float) -> None:
@@ -113,7 +92,7 @@ class NodesToShare:
         self.believed.remove(node_id)
         for session in list(self.connections.sessions):
             if session.tunnel.node_id == node_id:
-                session.tunnel.end()  # type: ignore[attr-defined]
+                session.tunnel.end(clean=False)  # type: ignore[attr-defined]
 
     @property
     def places(self) -> list[str]:
@@ -208,7 +187,7 @@ def test_sessions_part_when_there_is_a_place_again() -> None:
     assert cluster.places == ["n1", "n2"]
     (old,) = [one for one in cluster.connections.sessions if one not in cluster.connections.current]
     tunnel: Any = old.tunnel
-    assert tunnel.drained and tunnel.close_reason is None
+    assert tunnel.draining and tunnel.close_reason is None
     numbers = [session.number for session in cluster.connections.connectors[1].sessions]
     assert len(numbers) == len(set(numbers))
     tunnel.call_count = 0
@@ -226,7 +205,7 @@ def test_a_move_that_comes_to_nothing_changes_nothing() -> None:
     cluster.pass_time(MOVE_WITHIN_S + 1)
     assert cluster.attempts[-1][2] == ["n1"]
     assert cluster.connections.current == before
-    before[1].tunnel.end()  # type: ignore[attr-defined]
+    before[1].tunnel.end(clean=False)  # type: ignore[attr-defined]
     cluster.pass_time(1)
     assert cluster.attempts[-1][1] == "0-1.0", "and its successor takes its slot"
 
@@ -251,7 +230,7 @@ def test_what_happens_during_a_move(event: str) -> None:
     connector.move()
     assert len(pending) == 1
     if event == "lost":
-        session.tunnel.end()
+        session.tunnel.end(clean=False)
     elif event == "drained":
         cluster.connections.drain_requested(session.tunnel)
     else:
@@ -261,7 +240,7 @@ def test_what_happens_during_a_move(event: str) -> None:
         assert not cluster.clock.getDelayedCalls()
         return
     assert connector.current is None
-    pending[0].callback(Session(cluster, "n2"))
+    pending[0].callback(KnowingSession(cluster, "n2"))
     assert cluster.places == ["n1", "n2"]
     cluster.pass_time(60)
     assert len(pending) == 1

@@ -15,7 +15,7 @@ from twisted.internet.task import deferLater
 
 from pico_twisted.config import ServiceAddress
 from pico_twisted.net.tls.client import client_tls
-from tests.net.agent.service_bench import OK, SWITCHED, UPGRADE, Service, ServiceBench, answered, begun
+from tests.net.agent.service_bench import OK, SWITCHED, UPGRADE, Client, Service, ServiceBench, answered, begun
 from tests.net.in_reactor import finish, in_reactor, reactor, until
 from tools.stage.certificates import Authority
 
@@ -36,6 +36,16 @@ def bench(service: Service) -> Iterator[ServiceBench]:
     finish(found.close())
 
 
+async def warmed(bench: ServiceBench, service: Service) -> Client:
+    """The service's side of a connection that served a request and is kept."""
+    request = bench.request(b"GET /")
+    client = await service.accept()
+    await client.request()
+    await client.send(OK)
+    await answered(request)
+    return client
+
+
 @in_reactor
 async def test_a_request_and_its_answer(bench: ServiceBench, service: Service) -> None:
     """Over a real connection, which is used again."""
@@ -54,11 +64,7 @@ async def test_a_kept_connection_that_was_closed_a_moment_ago_is_never_used_for_
     bench: ServiceBench, service: Service
 ) -> None:
     """The socket itself is asked: the reactor has not noticed yet, and a POST cannot be sent twice."""
-    warm = bench.request(b"GET /")
-    client = await service.accept()
-    await client.request()
-    await client.send(OK)
-    await answered(warm)
+    client = await warmed(bench, service)
     client.sock.close()
     request = bench.request(b"POST /once", b"Content-Length: 0\r\n")
     fresh = await service.accept()
@@ -74,11 +80,7 @@ async def test_a_kept_connection_with_bytes_waiting_is_never_used(
     bench: ServiceBench, service: Service, method: bytes
 ) -> None:
     """They would be taken for its answer."""
-    warm = bench.request(b"GET /")
-    client = await service.accept()
-    await client.request()
-    await client.send(OK)
-    await answered(warm)
+    client = await warmed(bench, service)
     client.sock.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstale")
     request = bench.request(method + b" /once", b"Content-Length: 0\r\n")
     fresh = await service.accept()
@@ -91,11 +93,7 @@ async def test_a_kept_connection_with_bytes_waiting_is_never_used(
 @in_reactor
 async def test_a_get_on_a_kept_connection_that_was_closed_is_sent_again(bench: ServiceBench, service: Service) -> None:
     """The caller notices nothing."""
-    warm = bench.request(b"GET /")
-    client = await service.accept()
-    await client.request()
-    await client.send(OK)
-    await answered(warm)
+    client = await warmed(bench, service)
     client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.sock.close()
     request = bench.request(b"GET /again")
@@ -225,13 +223,7 @@ async def test_half_closed_and_paused_loses_nothing(bench: ServiceBench, service
     await client.send(SWITCHED)
     await begun(request)
     request.send(b"that was all", more=False)
-
-    def ended() -> bool:
-        client.look()
-        return client.ended
-
-    await until(ended, "the caller's end")
-    assert client.received == b"that was all"
+    assert await client.rest() == b"that was all"
     size = 3_000_000
     sending = Deferred.fromCoroutine(client.send(b"z" * size))
     await deferLater(reactor, 0.2)
@@ -361,13 +353,7 @@ async def test_the_caller_half_closes_an_upgraded_call_over_tls(tmp_path: Path) 
     await client.send(SWITCHED)
     await begun(request)
     request.send(b"question", more=False)
-
-    def ended() -> bool:
-        client.look()
-        return client.ended
-
-    await until(ended, "the caller's end")
-    assert client.received == b"question"
+    assert await client.rest() == b"question"
     await client.send(b"answer")
     sock = client.sock
     assert isinstance(sock, ssl.SSLSocket)

@@ -11,47 +11,21 @@ import attrs
 import pytest
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import LogEvent
 
 from pico_twisted.config import AgentConfig, ConnectConfig, ListenerConfig, ServiceAddress
-from pico_twisted.core.http1.head import HeadLimits, RequestHead
-from pico_twisted.core.rpc.budget import Budget
+from pico_twisted.core.http1.head import RequestHead
 from pico_twisted.core.rpc.frames import HTTP
 from pico_twisted.net.agent.dial_throttle import FIRST_DIALS, OPEN_S, TRY_ONE_S
 from pico_twisted.net.agent.service import AgentService
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.tunnel import Admission, Closed, Refusal, TunnelParts, TunnelServerFactory
+from pico_twisted.net.tunnel import Admission, Closed, Refusal, TunnelServerFactory
 from pico_twisted.net.turn import Sweep
+from tests.doubles.service import Receiver
+from tests.net.agent.agent_fakes import tunnel_parts
 from tests.net.in_reactor import finish, in_reactor, reactor, until
 
 GET = b"GET /%b HTTP/1.1\r\nHost: web\r\n\r\n"
-
-
-class Answer:
-    """What a call of the test's node got."""
-
-    def __init__(self) -> None:
-        self.received = b""
-        self.ended = False
-        self.code: str | None = None
-
-    @property
-    def over(self) -> bool:
-        """Nothing more will come."""
-        return self.ended or self.code is not None
-
-    def frame(self, payload: bytes, more: bool) -> None:
-        self.received += payload
-        self.ended = not more
-
-    def reset(self, code: str, text: str) -> None:
-        self.code = code
-
-    def lost(self) -> None:
-        self.code = self.code or "lost"
-
-    def drained(self) -> None:
-        pass
 
 
 class TunnelNode(TunnelServerFactory):
@@ -59,15 +33,7 @@ class TunnelNode(TunnelServerFactory):
 
     def __init__(self, number: int = 1, port: int = 0) -> None:
         self.sweep = Sweep(reactor, 0.02)
-        parts = TunnelParts(
-            clock=reactor,
-            sweep=self.sweep,
-            metrics=Metrics("node"),
-            budget=Budget(2**30),
-            head_limits=HeadLimits(),
-            max_calls=1000,
-            version="1",
-        )
+        parts = tunnel_parts(reactor, self.sweep, Metrics("node"))
         super().__init__(parts, node_id=f"n{number}", reactor=reactor)
         self.acceptor = cast(Any, self)  # no call comes
         self.tunnels: list[Any] = []
@@ -107,11 +73,9 @@ class TunnelNode(TunnelServerFactory):
     def drain_requested(self, tunnel: Any) -> None:
         self.drained.append(tunnel)
 
-    def call(self, name: bytes, tunnel: Any = None, more: bool = False) -> Answer:
+    def call(self, name: bytes, tunnel: Any = None, more: bool = False) -> Receiver:
         """Send a request down a tunnel."""
-        answer = Answer()
-        (tunnel or self.tunnels[0]).call(HTTP, GET % name, more, answer)
-        return answer
+        return Receiver().open(tunnel or self.tunnels[0], HTTP, GET % name, more)
 
     async def stop(self) -> None:
         """As a kill would: no word to anybody."""
@@ -192,6 +156,14 @@ class World:
         agent.startService()
         return agent
 
+    async def registered(self, **changes: Any) -> tuple[TunnelNode, AgentService]:
+        """A node, and an agent that has registered there."""
+        node = self.node()
+        agent = self.agent(node.address, **changes)
+        await agent.all_registered
+        await until(lambda: len(node.tunnels) == len(agent.listeners))
+        return node, agent
+
     async def close(self) -> None:
         """Leave nothing behind."""
         for agent in self.agents:
@@ -214,10 +186,7 @@ def world() -> Iterator[World]:
 @in_reactor
 async def test_it_registers_every_listener_and_serves(world: World) -> None:
     """Each under its endpoint, with the agent's ID, a slot of its own and the token."""
-    node = world.node()
-    agent = world.agent(node.address, endpoints=("web", "api", "web"))
-    await agent.all_registered
-    await until(lambda: len(node.tunnels) == 3)
+    node, agent = await world.registered(endpoints=("web", "api", "web"))
     assert agent.ready
     assert {(tunnel.endpoint, tunnel.slot) for tunnel in node.tunnels} == {
         ("web", "0.0"),
@@ -229,7 +198,7 @@ async def test_it_registers_every_listener_and_serves(world: World) -> None:
     assert node.tokens == [b"Bearer sesame"] * 3
     answers = [node.call(b"%d" % number, tunnel) for number, tunnel in enumerate(node.tunnels)]
     await until(lambda: all(answer.ended for answer in answers))
-    assert [answer.received[-2:] for answer in answers] == [b"/0", b"/1", b"/2"]
+    assert [answer.data[-2:] for answer in answers] == [b"/0", b"/1", b"/2"]
     sessions = agent.sessions()
     assert [(one.tunnel.endpoint, one.url, one.tunnel.node_id, one.tunnel.version) for one in sessions] == [
         ("web", node.address, "n1", 2),
@@ -245,26 +214,21 @@ async def test_it_registers_every_listener_and_serves(world: World) -> None:
 async def test_calls_of_one_tunnel_are_answered_in_any_order(world: World) -> None:
     """200 at once, answered last first, each to its own caller."""
     world.echo.at_once = False
-    node = world.node()
-    agent = world.agent(node.address)
-    await agent.all_registered
-    await until(lambda: node.tunnels)
+    node, agent = await world.registered()
     answers = [node.call(b"%d" % number) for number in range(200)]
     await until(lambda: sum(len(one.waiting) for one in world.echo.made) == 200)
     for service in reversed(world.echo.made):
         service.answer()
     await until(lambda: all(answer.ended for answer in answers))
     for number, answer in enumerate(answers):
-        assert answer.received.endswith(b"\r\n\r\n/%d" % number)
+        assert answer.data.endswith(b"\r\n\r\n/%d" % number)
     assert agent.calls_in_flight() == 0
 
 
 @in_reactor
 async def test_a_node_that_was_killed_has_its_agent_back_within_a_second(world: World) -> None:
     """Counted from the moment at which it listens again."""
-    node = world.node()
-    agent = world.agent(node.address)
-    await agent.all_registered
+    node, agent = await world.registered()
     for away_s in (0.0, 0.5, 2.5):
         await until(lambda: node.tunnels)  # noqa: B023
         world.nodes.remove(node)
@@ -280,10 +244,7 @@ async def test_a_node_that_was_killed_has_its_agent_back_within_a_second(world: 
 @in_reactor
 async def test_many_listeners_find_their_node_again_and_try_for_each_other(world: World) -> None:
     """While it is away they knock ten times a second, however many they are; then all come back."""
-    node = world.node()
-    agent = world.agent(node.address, endpoints=tuple(f"web-{number}" for number in range(200)))
-    await agent.all_registered
-    await until(lambda: len(node.tunnels) == 200)
+    node, agent = await world.registered(endpoints=tuple(f"web-{number}" for number in range(200)))
     await deferLater(reactor, OPEN_S)
     world.nodes.remove(node)
     lost_at = reactor.seconds()
@@ -314,35 +275,25 @@ async def test_a_second_address_takes_over(world: World) -> None:
     await until(lambda: left.tunnels)
     answer = left.call(b"after")
     await until(lambda: answer.over)
-    assert answer.received.endswith(b"/after")
+    assert answer.data.endswith(b"/after")
 
 
 @in_reactor
-async def test_a_refusal_is_told_in_the_nodes_words(world: World) -> None:
+async def test_a_refusal_is_told_in_the_nodes_words(world: World, lines: Callable[[str], list[LogEvent]]) -> None:
     """And the agent goes on trying, late."""
-    events: list[LogEvent] = []
-    observer: Any = events.append
-    globalLogPublisher.addObserver(observer)
     node = world.node()
     node.refusal = Refusal(status=403, message="this token may not register 'web'", code="forbidden")
     agent = world.agent(node.address)
-
-    def said() -> list[LogEvent]:
-        return [event for event in events if str(event.get("log_format")).startswith("Could not register")]
-
-    await until(said)
-    globalLogPublisher.removeObserver(observer)
-    assert said()[0]["reason"] == "the node refused (403): this token may not register 'web'"
-    assert said()[0]["retry_s"] >= 7.5
+    (line, *_) = await until(lambda: lines("Could not register"))
+    assert line["reason"] == "the node refused (403): this token may not register 'web'"
+    assert line["retry_s"] >= 7.5
     assert not agent.ready and not agent.sessions()
 
 
 @in_reactor
 async def test_a_new_token_is_shown_at_the_next_handshake(world: World) -> None:
     """A reload changes what comes after it."""
-    node = world.node()
-    agent = world.agent(node.address)
-    await agent.all_registered
+    node, agent = await world.registered()
     agent.token = "open"
     await until(lambda: node.tunnels)
     node.tunnels[0].abort()
@@ -369,7 +320,7 @@ async def test_a_draining_node_is_relieved_by_another_while_it_serves_on(world: 
     assert agent.sessions()[1:] == agent.listeners[0].connections.current
     world.echo.made[0].answer()
     await until(lambda: answer.over)
-    assert answer.received.endswith(b"/slow")
+    assert answer.data.endswith(b"/slow")
     old.tunnels[0].close(1001, "done")
     await until(lambda: len(agent.sessions()) == 1)
     assert agent.ready
@@ -382,10 +333,7 @@ async def test_a_draining_node_is_relieved_by_another_while_it_serves_on(world: 
 async def test_it_drains_serves_what_is_in_flight_and_closes(world: World) -> None:
     """The node is told first; the session closes with 1001 behind the last answer; then it is done."""
     world.echo.at_once = False
-    node = world.node()
-    agent = world.agent(node.address)
-    await agent.all_registered
-    await until(lambda: node.tunnels)
+    node, agent = await world.registered()
     tunnel = node.tunnels[0]
     closed: list[Closed] = []
     tunnel.closed.addCallback(_remember(closed))
@@ -403,7 +351,7 @@ async def test_it_drains_serves_what_is_in_flight_and_closes(world: World) -> No
     await done
     await again
     await agent.stopService()
-    assert answer.received.endswith(b"/slow") and crossed.received.endswith(b"/crossed")
+    assert answer.data.endswith(b"/slow") and crossed.data.endswith(b"/crossed")
     await until(lambda: closed)
     assert (closed[0].clean, closed[0].code) == (True, 1001)
     assert not agent.sessions()
@@ -413,17 +361,14 @@ async def test_it_drains_serves_what_is_in_flight_and_closes(world: World) -> No
 async def test_the_grace_period_ends_the_wait(world: World) -> None:
     """What is left then is cut: the service and the node see it."""
     world.echo.at_once = False
-    node = world.node()
-    agent = world.agent(node.address, grace_period=0.3)
-    await agent.all_registered
-    await until(lambda: node.tunnels)
+    node, agent = await world.registered(grace_period=0.3)
     answer = node.call(b"never")
     await until(lambda: world.echo.made and world.echo.made[0].waiting)
     start = reactor.seconds()
     await agent.stopService()
     assert 0.25 < reactor.seconds() - start < 2.0
     await until(lambda: answer.over)
-    assert answer.code == "lost"
+    assert answer.was_lost
     await until(lambda: not node.tunnels)
 
 
@@ -431,10 +376,7 @@ async def test_the_grace_period_ends_the_wait(world: World) -> None:
 async def test_a_second_signal_cuts_at_once(world: World) -> None:
     """`abort` ends the drain, too."""
     world.echo.at_once = False
-    node = world.node()
-    agent = world.agent(node.address)
-    await agent.all_registered
-    await until(lambda: node.tunnels)
+    node, agent = await world.registered()
     node.call(b"never")
     await until(lambda: world.echo.made and world.echo.made[0].waiting)
     done = agent.stopService()

@@ -28,6 +28,7 @@ from tests.net.in_reactor import in_reactor
 from tests.net.tls.tls_port import Port, dial
 
 ADDRESS = IPv4Address("TCP", "127.0.0.1", 4321)
+BIG_POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n"
 
 
 class TestBeforeTheHandshake:
@@ -35,15 +36,8 @@ class TestBeforeTheHandshake:
     @pytest.mark.parametrize("method", ["GET", "HEAD"])
     async def test_plain_http(self, port: Port, method: str) -> None:
         """A plain HTTP client reads in JSON that the port speaks TLS, and the served protocol never sees it."""
-
-        def client() -> bytes:
-            with dial(port) as plain:
-                for piece in (method, " / HTTP/1.1\r\nHost: x\r\n", "\r\n"):
-                    plain.sendall(piece.encode())
-                return read_to_end(plain)
-
-        answer = await deferToThread(client)
-        head, _, body = answer.partition(b"\r\n\r\n")
+        pieces = (method.encode(), b" / HTTP/1.1\r\nHost: x\r\n", b"\r\n")
+        head, _, body = (await deferToThread(answer_to, port, *pieces)).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
         assert b"x-pico-error: n1; tls-required" in head
         assert b"content-type: application/json" in head
@@ -55,56 +49,28 @@ class TestBeforeTheHandshake:
         assert port.served == []
 
     @in_reactor
-    async def test_plain_http_with_a_body(self, port: Port) -> None:
-        """A client that goes on sending a body still gets the answer: nothing is closed under unread bytes."""
-
-        def client() -> bytes:
-            with dial(port) as plain:
-                plain.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n")
-                plain.sendall(b"x" * 900_000)
-                return read_to_end(plain)
-
-        assert (await deferToThread(client)).startswith(b"HTTP/1.1 400 ")
-
-    @in_reactor
-    async def test_half_closed_plain_request(self, port: Port) -> None:
-        """A plain client that ends its side, even in the middle of its head, gets the answer."""
-
-        def client() -> bytes:
-            with dial(port) as plain:
-                plain.sendall(b"GET / HT")
-                plain.shutdown(socket.SHUT_WR)
-                return read_to_end(plain)
-
-        assert (await deferToThread(client)).startswith(b"HTTP/1.1 400 ")
+    @pytest.mark.parametrize(
+        ("pieces", "end", "answer"),
+        [
+            pytest.param((BIG_POST, b"x" * 900_000), False, b"HTTP/1.1 400 ", id="goes on sending a body"),
+            pytest.param((b"GET / HT",), True, b"HTTP/1.1 400 ", id="ends its side in the middle of its head"),
+            pytest.param((b"\x16\x03\x01\x00\x05hello",), False, b"\x15\x03", id="garbage that looks like TLS"),
+        ],
+    )
+    async def test_odd_clients(self, port: Port, pieces: tuple[bytes, ...], end: bool, answer: bytes) -> None:
+        """Plain HTTP is answered whatever the client does meanwhile, as nothing is closed under unread bytes; a broken
+        handshake is answered with a TLS alert."""
+        assert (await deferToThread(answer_to, port, *pieces, end=end)).startswith(answer)
+        assert port.served == []
 
     @in_reactor
     async def test_nothing(self, port: Port) -> None:
         """A connection that is closed without a byte, or in the middle of the handshake, leaves nothing behind."""
-
-        def client(first: bytes) -> bytes:
-            with dial(port) as plain:
-                plain.sendall(first)
-                plain.shutdown(socket.SHUT_WR)
-                return plain.recv(100)
-
-        assert await deferToThread(client, b"") == b""
+        assert await deferToThread(answer_to, port, end=True) == b""
         try:
-            await deferToThread(client, b"\x16\x03\x01\x02\x00\x01")
+            await deferToThread(answer_to, port, b"\x16\x03\x01\x02\x00\x01", end=True)
         except ConnectionResetError:
             pass
-        assert port.served == []
-
-    @in_reactor
-    async def test_broken_handshake(self, port: Port) -> None:
-        """Garbage that looks like TLS is answered with a TLS alert and closed."""
-
-        def client() -> bytes:
-            with dial(port) as plain:
-                plain.sendall(b"\x16\x03\x01\x00\x05hello")
-                return read_to_end(plain)
-
-        assert (await deferToThread(client)).startswith(b"\x15\x03")
         assert port.served == []
 
     def sniffer(self, context: ServerContext) -> tuple[Clock, Sweep, FirstByte, StringTransport]:
@@ -191,8 +157,11 @@ class HalfTransport(StringTransport):
         self.disconnected = True
 
 
-def read_to_end(plain: socket.socket) -> bytes:
-    found = b""
-    while data := plain.recv(65536):
-        found += data
-    return found
+def answer_to(port: Port, *pieces: bytes, end: bool = False) -> bytes:
+    """All that comes back for bytes sent as they are; with `end` the client's side ends behind them."""
+    with dial(port) as plain:
+        for piece in pieces:
+            plain.sendall(piece)
+        if end:
+            plain.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: plain.recv(65536), b""))

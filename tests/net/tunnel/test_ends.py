@@ -12,7 +12,7 @@ from pico_twisted.core.rpc.frames import DRAIN, HEARTBEAT, HTTP, MORE, NOT_SUPPO
 from pico_twisted.net.tunnel import CLOSE_TIMEOUT_S, STALL_S
 from tests.doubles.node import MemoryNode, pass_time
 from tests.doubles.service import Acceptor, Receiver, echo
-from tests.net.tunnel.tunnel_peers import GET, OK, raw
+from tests.net.tunnel.tunnel_peers import GET, OK, fill, raw
 from tests.net.tunnel.websockets import RawPeer, TunnelPair, frames_in
 from tests.peers.websocket import BINARY, CLOSE, close_payload, frame_bytes
 
@@ -76,9 +76,7 @@ class TestClosing:
 
     def test_peer_that_takes_nothing_of_it(self, peer: RawPeer) -> None:
         """The same when the close frame does not even leave."""
-        peer.transport.takes = False
-        for _ in range(3):
-            Receiver().open(peer.tunnel, HTTP, GET + bytes(60_000), True)
+        fill(peer)
         peer.tunnel.close(1000, "enough")
         pass_time(peer.parts.clock, CLOSE_TIMEOUT_S + 1.5)
         assert peer.transport.over

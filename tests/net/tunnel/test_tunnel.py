@@ -12,7 +12,7 @@ from pico_twisted.core.rpc.frames import HEARTBEAT, HTTP, MORE, RESET, RESPONSE
 from pico_twisted.net.turn import EndOfTurn
 from tests.conftest import LoggedFailures
 from tests.doubles.service import Acceptor, Receiver, echo
-from tests.net.tunnel.tunnel_peers import GET, OK, raw
+from tests.net.tunnel.tunnel_peers import GET, OK, fill, raw
 from tests.net.tunnel.websockets import RawPeer, TunnelPair, frames_in
 from tests.peers.websocket import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_payload, frame_bytes
 
@@ -399,9 +399,7 @@ class TestPings:
 
     def test_heartbeats_while_paused(self, peer: RawPeer) -> None:
         """The same for heartbeats of the RPC."""
-        peer.transport.takes = False
-        for _ in range(3):
-            Receiver().open(peer.tunnel, HTTP, GET + bytes(60_000), True)
+        fill(peer)
         held = peer.transport.held
         for number in range(1, 10_000):
             peer.send(HEARTBEAT, number, 0, b"%d" % number)
@@ -413,9 +411,7 @@ class TestPings:
 
     def test_owed_answers_while_paused(self, peer: RawPeer) -> None:
         """A peer that makes us owe answers and takes none is closed with 1008."""
-        peer.transport.takes = False
-        for _ in range(3):
-            Receiver().open(peer.tunnel, HTTP, GET + bytes(60_000), True)
+        fill(peer)
         for number in range(1, 10_000):
             peer.send(77, number)
             if peer.closed:

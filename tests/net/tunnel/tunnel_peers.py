@@ -6,8 +6,9 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from pico_twisted.core.rpc.frames import HEARTBEAT
+from pico_twisted.core.rpc.frames import HEARTBEAT, HTTP
 from tests.doubles.node import MemoryNode
+from tests.doubles.service import Receiver
 from tests.net.tunnel.websockets import RawPeer
 
 GET = b"GET / HTTP/1.1\r\nHost: a.b\r\n\r\n"
@@ -20,3 +21,10 @@ def raw(version: int = 2, **kwargs: Any) -> RawPeer:
     ((kind, *_),) = peer.received_rpc()
     assert kind == HEARTBEAT
     return peer
+
+
+def fill(peer: RawPeer) -> None:
+    """Let a peer take nothing any more, and its transport hold so much that it asks for no more."""
+    peer.transport.takes = False
+    for _ in range(3):
+        Receiver().open(peer.tunnel, HTTP, GET + bytes(60_000), True)
