@@ -32,8 +32,8 @@ _EXAMPLES = {"endpoint": "my-endpoint", "addr": "localhost:3000"}
 _SAMPLE_HEAD = """\
 # {title}
 #
-# Every key of the file stands here with its default: what is left out, or the whole file, changes nothing.
-# Start with this file, or check it:
+# Every key is listed with its default, so this file changes nothing, and any key may be left out.
+# Start a daemon with this file, or check it:
 #
 #   twistd -n --pidfile= {command} --config {name}
 #   twistd {command} --config {name} --check
@@ -50,9 +50,9 @@ run without one. Commented samples with every key are [etc/pico.yaml](../etc/pic
 
 ## Where a value comes from
 
-1. A flag. Every key has one, made from its path with dashes: `proxy.bind_addr` is `--proxy.bind-addr`. A list is given
-   by repeating the flag or with commas. A boolean takes a value: `--proxy.access-log=false`. The agent's `listeners`
-   have no such flag; `--listen my-endpoint=localhost:3000`, as often as needed, takes the place of the file's.
+1. A flag. Every key has one, made from its path with dashes: `proxy.bind_addr` is `--proxy.bind-addr`. To give a list,
+   repeat the flag or use commas. A boolean takes a value: `--proxy.access-log=false`. The agent's `listeners` have no
+   such flag; `--listen my-endpoint=localhost:3000`, repeated as needed, replaces those in the file.
 2. The file.
 3. The default.
 
@@ -66,31 +66,31 @@ run without one. Commented samples with every key are [etc/pico.yaml](../etc/pic
 | size | `64KiB`, `16MiB`, `1GiB`; a plain number is bytes |
 | address | `":8000"` (every interface), `127.0.0.1:8000`, `"[::1]:8000"`; port 0 takes a free port |
 | boolean | `true`, `false` |
-| list | a YAML list, or one text with commas |
+| list | a YAML list, or one string with commas |
 | network | `10.0.0.0/8`, `192.0.2.7`, `2001:db8::/32` |
 
-Quote an address that begins with a colon or a bracket. Other texts need no quotes: an endpoint named `no` or `007` is
-just that. A section whose keys are all commented out is as good as none. Relative names of files start at the
+Quote an address that begins with a colon or a bracket. Other strings need no quotes: an endpoint named `no` or `007` is
+taken literally. A section whose keys are all commented out counts as absent. Relative file names are relative to the
 directory in which the daemon was started.
 
 ## Variables
 
-With `--config.expand-env`, `${VAR}` in a value of the file is replaced by that variable of the environment, and
-`${VAR:default}` by the default when it is not set. A variable that is set to nothing counts as set. A variable that
-is not set and has no default is a fault. `$${` stands for `${` as it is. Variables change single values only, whatever
-characters they hold; names of keys and comments are left alone. Within other braces or brackets quote them:
-`{level: "${LEVEL:info}"}`.
+With `--config.expand-env`, `${VAR}` in a value of the file is replaced by that environment variable, and
+`${VAR:default}` by the default if the variable is not set. A variable that is set to nothing counts as set. A variable
+that is not set and has no default is a fault. `$${` stands for a literal `${`. A variable can only fill in a single
+value, whatever characters it holds; key names and comments are left alone. Quote variables inside other braces or
+brackets: `{level: "${LEVEL:info}"}`.
 
 ## Secrets
 
-A key that holds a secret has another one beside it that names a file which holds it: `token` has `token_file`, and
-`secrets` has `secret_files`. Prefer those: the flags of a process are seen by every user of the machine. Blanks and
-line ends around the secret in a file do not count. Secrets are never shown in messages and logs.
+For each key that holds a secret, another key names a file that holds it: `token` has `token_file`, and `secrets` has
+`secret_files`. Prefer the file: every user of the machine can see the flags of a process. Blanks and line ends around
+the secret in a file are ignored. Secrets are never shown in messages or logs.
 
 ## When something is wrong
 
-Everything that is wrong is told at once on stderr, one line for each fault: its path, where it stands, what was found
-and what was expected. The process ends with status 1 before it serves anything.
+All faults are reported at once on stderr, one line each: the path of the key, where it was set, what was found and what
+was expected. The process exits with status 1 before it serves anything.
 
 ```
 $ twistd -n pico --config pico.yaml --limits.calls=many
@@ -99,8 +99,8 @@ pico: limits.calls (--limits.calls): found "many", expected a whole number from 
 pico: log.levl (pico.yaml:9): found an unknown key, expected a key such as level
 ```
 
-Unknown keys and keys that stand twice are faults too, and so are files that cannot be read. `--check` does only this:
-it prints `configuration is valid` and ends with status 0, or tells the faults and ends with status 1.
+Unknown keys, repeated keys and files that cannot be read are faults too. `--check` does only this: it prints
+`configuration is valid` and exits with status 0, or reports the faults and exits with status 1.
 """
 
 

@@ -19,8 +19,8 @@ class ClientTlsConfig:
     root_cas: str = setting(
         kinds.FILE,
         "",
-        "Certificate authorities that may have signed a node's certificate, a PEM file. Empty: those of the system. "
-        "Used with https and wss URLs.",
+        "Certificate authorities to trust for a node's certificate, a PEM file. Empty: those of the system. Used "
+        "with https and wss URLs.",
     )
 
 
@@ -31,23 +31,25 @@ class ConnectConfig:
     url: tuple[str, ...] = setting(
         kinds.Many(item=kinds.NODE_URL, at_least=1),
         "http://localhost:8002",
-        "URL of a node's upstream port, or a list of them, tried in random order: http, https, ws or wss.",
+        "URL of a node's upstream port (http, https, ws or wss), or a list of them, which is tried in random order.",
     )
     connections: int = setting(
         kinds.count_or_auto(most=16),
         "auto",
-        "Sessions of each listener, on different nodes as far as there are that many, so that the loss of a node "
-        "interrupts nothing: 1 to 16, or auto: one, and a second as soon as the cluster has more than one node.",
+        "Sessions that each listener keeps, on different nodes if there are enough, so that losing a node interrupts "
+        "nothing: 1 to 16, or `auto`: one, and a second once the cluster has more than one node.",
     )
     token: str = setting(
         kinds.SECRET,
         "",
-        "Token that the agent shows to the node. Better in `connect.token_file`: a flag is seen by every user of the "
-        "machine.",
+        "Token that the agent shows to the node. Prefer `connect.token_file`: every user of the machine can see a "
+        "flag.",
     )
     token_file: str = setting(kinds.FILE, "", "File that holds the token. Read again on SIGHUP.")
     timeout: float = setting(
-        kinds.duration(), "10s", "How long one attempt may take: name, connection, TLS and handshake together."
+        kinds.duration(),
+        "10s",
+        "How long one attempt to connect may take: looking up the name, connecting, TLS and the handshake together.",
     )
     tls: ClientTlsConfig = section(ClientTlsConfig, "How a node's certificate is checked.")
 
@@ -59,8 +61,8 @@ class ListenerConfig:
     endpoint: str = setting(
         kinds.ENDPOINT_ID,
         None,
-        "ID that clients name the endpoint by. The same ID may be listed more than once, here and by other agents: "
-        "requests are shared out.",
+        "ID that clients use to name the endpoint. Other listeners and agents may have the same ID; requests are "
+        "shared among them.",
     )
     addr: ServiceAddress = setting(
         kinds.SERVICE_ADDRESS,
@@ -72,7 +74,7 @@ class ListenerConfig:
     rewrite_host: bool = setting(
         kinds.BOOLEAN,
         "false",
-        "Whether the service gets its own address as `Host`, instead of the one that the client sent.",
+        "Whether the service gets its own address as `Host` instead of the `Host` that the client sent.",
     )
 
 
@@ -83,7 +85,7 @@ class AgentAdminConfig:
     bind_addr: Address | None = setting(
         kinds.BIND_ADDRESS_OR_OFF,
         "",
-        "Address that serves /health and /metrics, such as 127.0.0.1:9000. Empty: none.",
+        "Address that serves /health and /metrics, such as 127.0.0.1:9000. Empty: no such port.",
     )
 
 
@@ -94,22 +96,24 @@ class AgentLimitsConfig:
     buffered_bytes: int = setting(
         kinds.size(least=_MIB, most=64 * _GIB),
         "256MiB",
-        "Bytes held in memory for all calls together. Beyond it no stream gets a larger window, and new calls are "
-        "refused. Windows above 256 KiB, for far links, share half of it.",
+        "Bytes held in memory for all calls together. Beyond that no stream gets a larger window, and new calls are "
+        "refused. Windows above 256 KiB, for links with long round trips, share half of it.",
     )
     head_bytes: int = setting(
         kinds.size(least=_KIB, most=32 * _KIB),
         "32KiB",
-        "Bytes of the head of a service's response. A longer one is a 502.",
+        "Size of the head of a service's response. A longer one makes the answer a 502.",
     )
     head_fields: int = setting(
-        kinds.count(least=8, most=1000), "100", "Header fields of a service's response. One more is a 502."
+        kinds.count(least=8, most=1000),
+        "100",
+        "Header fields in a service's response. A response with more makes the answer a 502.",
     )
     v1_body_bytes: int = setting(
         kinds.size(least=0, most=16 * _MIB),
         "16MiB",
-        "Bytes of a response's body towards a node that speaks only version 1 of the protocol, which needs bodies "
-        "whole. A longer one is a 502.",
+        "Size of a response's body for a node that speaks only version 1 of the protocol, in which a body is sent in "
+        "one piece. A longer one makes the answer a 502.",
     )
 
 
@@ -119,11 +123,12 @@ class AgentConfig:
 
     connect: ConnectConfig = section(ConnectConfig, "How the agent reaches a node.")
     agent_id: str = setting(
-        kinds.OPTIONAL_ID, "", "ID of this agent, its own in the cluster. Empty: one is made at each start."
+        kinds.OPTIONAL_ID, "", "ID of this agent, unique in the cluster. Empty: a new one is made at each start."
     )
     listeners: tuple[ListenerConfig, ...] = listing(
         ListenerConfig,
-        "The endpoints that this agent registers, and the service behind each. At least one, here or with --listen.",
+        "The endpoints that this agent registers, and the service behind each. At least one is needed, here or with "
+        "--listen.",
     )
     admin: AgentAdminConfig = section(AgentAdminConfig, "The agent's own port for health checks and metrics.")
     limits: AgentLimitsConfig = section(AgentLimitsConfig, "How much the agent takes on before it refuses more.")
@@ -131,5 +136,5 @@ class AgentConfig:
     grace_period: float = setting(
         kinds.duration(least_s=0.0),
         "1m",
-        "How long the agent may take to end after SIGTERM while requests in progress finish; then they are cut.",
+        "How long the agent may take to stop after SIGTERM while requests in progress finish. After that they are cut.",
     )

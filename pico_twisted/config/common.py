@@ -18,8 +18,8 @@ class ServerTlsConfig:
     cert: str = setting(
         kinds.FILE,
         "",
-        "Certificate chain of this port, a PEM file with the port's own certificate first. Set together with `key`; "
-        "without both the port speaks plain text.",
+        "Certificate chain of this port, a PEM file with the port's own certificate first. Set it together with "
+        "`key`; without them the port speaks plain text.",
     )
     key: str = setting(kinds.FILE, "", "Private key of the certificate, a PEM file.")
 
@@ -36,13 +36,13 @@ class LogConfig:
     level: str = setting(
         kinds.one_of(*LOG_LEVELS),
         "info",
-        "The least severe level that is logged: " + ", ".join(LOG_LEVELS) + ".",
+        "Lowest level that is logged: " + ", ".join(LOG_LEVELS) + ".",
     )
     format: str = setting(
-        kinds.one_of(*LOG_FORMATS), "json", "How a line looks: `json`, one object each, or `text`, for people."
+        kinds.one_of(*LOG_FORMATS), "json", "Format of a line: `json`, one object per line, or `text`, for people."
     )
     subsystems: tuple[str, ...] = setting(
         kinds.Many(item=kinds.SUBSYSTEM),
         "",
-        "Subsystems whose lines are logged at every level, whatever `log.level` says. A line names its subsystem.",
+        "Subsystems to log at every level, whatever `log.level` says. Each line names its subsystem.",
     )

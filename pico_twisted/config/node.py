@@ -19,19 +19,20 @@ class ProxyConfig:
     bind_addr: Address = setting(
         kinds.BIND_ADDRESS,
         ":8000",
-        "Address that the proxy port listens on. Without a host it is every interface; port 0 takes a free one.",
+        "Address that the proxy port listens on. Without a host: every interface. Port 0 takes a free port.",
     )
     advertise_addr: Address | None = setting(
         kinds.ADVERTISE_ADDRESS,
         "",
-        "Address under which others reach the proxy port. Empty: the bound IP, or the host's own address when bound "
+        "Address at which others reach the proxy port. Empty: the bound IP, or the host's own address when bound "
         "to all interfaces.",
     )
     timeout: float = setting(
         kinds.duration(),
         "30s",
-        "How long to wait for the first byte of a response, from the last progress of the request's body on. "
-        "One second after it is over the client gets 504: that second is for an agent's answer, which says more.",
+        "How long to wait for the first byte of a response, counted from the last time the request's body made "
+        "progress. The client gets a 504 one second later: within that second an agent can still send its own error, "
+        "which says more.",
     )
     head_timeout: float = setting(
         kinds.duration(),
@@ -44,16 +45,16 @@ class ProxyConfig:
     idle_timeout: float = setting(
         kinds.duration(),
         "5m",
-        "How long a request or a response may stand still half-way before it is given up. Upgraded connections "
-        "may be silent for as long as they like.",
+        "How long a request or response that has begun may stand still before it is given up. Upgraded connections "
+        "may be silent for any length of time.",
     )
     trusted_proxies: tuple[Network, ...] = setting(
         kinds.Many(item=kinds.NETWORK),
         "",
-        "Addresses or ranges (CIDR) of load balancers in front of this port. What they say in X-Forwarded-* and "
-        "Forwarded is kept and appended to; from anybody else it is replaced.",
+        "Addresses or ranges (CIDR) of load balancers in front of this port. X-Forwarded-* and Forwarded from them "
+        "are kept and appended to; from anybody else they are replaced.",
     )
-    access_log: bool = setting(kinds.BOOLEAN, "true", "Whether each request is logged with one line.")
+    access_log: bool = setting(kinds.BOOLEAN, "true", "Whether to log one line for each request.")
     tls: ServerTlsConfig = section(ServerTlsConfig, "Serve HTTPS instead of HTTP to the proxy clients.")
 
 
@@ -64,12 +65,12 @@ class UpstreamConfig:
     bind_addr: Address = setting(
         kinds.BIND_ADDRESS,
         ":8002",
-        "Address that the upstream port listens on. Without a host it is every interface; port 0 takes a free one.",
+        "Address that the upstream port listens on. Without a host: every interface. Port 0 takes a free port.",
     )
     advertise_addr: Address | None = setting(
         kinds.ADVERTISE_ADDRESS,
         "",
-        "Address under which agents reach the upstream port. Empty: the bound IP, or the host's own address when "
+        "Address at which agents reach the upstream port. Empty: the bound IP, or the host's own address when "
         "bound to all interfaces.",
     )
     tls: ServerTlsConfig = section(ServerTlsConfig, "Let agents connect with wss instead of ws.")
@@ -82,13 +83,13 @@ class AdminConfig:
     bind_addr: Address = setting(
         kinds.BIND_ADDRESS,
         ":8001",
-        "Address that the admin port listens on. It shows the node's state to whoever reaches it: keep it off the "
-        "Internet.",
+        "Address that the admin port listens on. It shows the node's state to anybody who can reach it: keep it off "
+        "the Internet.",
     )
     advertise_addr: Address | None = setting(
         kinds.ADVERTISE_ADDRESS,
         "",
-        "Address under which operators reach the admin port. Empty: the bound IP, or the host's own address when "
+        "Address at which operators reach the admin port. Empty: the bound IP, or the host's own address when "
         "bound to all interfaces.",
     )
     tls: ServerTlsConfig = section(ServerTlsConfig, "Serve HTTPS instead of HTTP to the operators.")
@@ -101,15 +102,15 @@ class ClusterTlsConfig:
     cert: str = setting(
         kinds.FILE,
         "",
-        "Certificate chain of this node, a PEM file with the node's own certificate first. The node shows it on links "
-        "in both directions. Set together with `key` and `ca`.",
+        "Certificate chain of this node, a PEM file with the node's own certificate first. The node shows it on "
+        "links in both directions. Set it together with `key` and `ca`.",
     )
     key: str = setting(kinds.FILE, "", "Private key of the certificate, a PEM file.")
     ca: str = setting(
         kinds.FILE,
         "",
-        "Authority of the cluster, a PEM file. Whoever shows a certificate that it signed is taken for a node, so let "
-        "it sign nothing else.",
+        "Authority of the cluster, a PEM file. Any peer with a certificate signed by it counts as a node, so let it "
+        "sign nothing else.",
     )
 
     @property
@@ -125,25 +126,26 @@ class GossipConfig:
     bind_addr: Address | None = setting(
         kinds.BIND_ADDRESS_OR_DEFAULT,
         "",
-        "Address of the gossip port, for packets (UDP) and for node links (TCP). Empty: `:8003` when `cluster.join`, "
-        "secrets or `cluster.gossip.advertise_addr` are set, else `127.0.0.1:8003`. Port 0 takes a free one.",
+        "Address of the gossip port, for packets (UDP) and node links (TCP). Empty: `:8003` if `cluster.join`, "
+        "secrets or `cluster.gossip.advertise_addr` are set, otherwise `127.0.0.1:8003`. Port 0 takes a free port.",
     )
     advertise_addr: Address | None = setting(
         kinds.ADVERTISE_ADDRESS,
         "",
-        "Address under which other nodes reach the gossip port, over UDP and TCP. Empty: the bound IP, or the host's "
+        "Address at which other nodes reach the gossip port, over UDP and TCP. Empty: the bound IP, or the host's "
         "own address towards `cluster.join` when bound to all interfaces.",
     )
     interval: float = setting(
         kinds.duration(least_s=0.1, most_s=60.0),
         "500ms",
-        "How often this node talks to another one. Let it be about the same on all nodes. A node that is silent for "
-        "several intervals counts as unreachable.",
+        "How often this node talks to another node. It should be about the same on all nodes. A node that is silent "
+        "for several intervals counts as unreachable.",
     )
     max_packet_size: int = setting(
         kinds.size(least=576, most=65000),
         "1400",
-        "Bytes of the largest packet that is sent. Above what the network carries whole, packets are lost more easily.",
+        "Size of the largest packet that is sent. Packets that are too large for the network to carry in one piece "
+        "are lost more easily.",
     )
 
 
@@ -152,22 +154,22 @@ class ClusterConfig:
     """Which cluster the node is in, and who it is there."""
 
     name: str = setting(
-        kinds.CLUSTER_NAME, "pico", "Name of the cluster. Nodes whose clusters have other names are not talked to."
+        kinds.CLUSTER_NAME, "pico", "Name of the cluster. Nodes of a cluster with another name are ignored."
     )
     node_id: str = setting(
         kinds.OPTIONAL_ID,
         "",
-        "ID of this node, its own in the cluster. Empty: `cluster.node_id_prefix` and random characters, new at each "
-        "start.",
+        "ID of this node, unique in the cluster. Empty: `cluster.node_id_prefix` and random characters, different at "
+        "each start.",
     )
     node_id_prefix: str = setting(
-        kinds.ID_PREFIX, "", "What a made node ID begins with. Not used with `cluster.node_id`."
+        kinds.ID_PREFIX, "", "What a generated node ID begins with. Not used with `cluster.node_id`."
     )
     join: tuple[Address, ...] = setting(
         kinds.Many(item=kinds.JOIN_ADDRESS),
         "",
         "Nodes to join: names or IPs, with the gossip port if it is not 8003. One that is up is enough. A name may "
-        "have several addresses. This node's own does no harm. Empty: a cluster of one, until others join.",
+        "have several addresses. The list may include this node. Empty: a cluster of one, until others join.",
     )
     join_timeout: float = setting(
         kinds.duration(), "1m", "How long the node tries to join before `cluster.abort_if_join_fails` decides."
@@ -175,28 +177,28 @@ class ClusterConfig:
     abort_if_join_fails: bool = setting(
         kinds.BOOLEAN,
         "true",
-        "Whether a node that could not join in time ends with status 1. Else it serves alone, and goes on trying.",
+        "Whether a node that could not join in time exits with status 1. Otherwise it serves alone and keeps trying.",
     )
     secrets: tuple[str, ...] = setting(
         kinds.Many(item=kinds.CLUSTER_SECRET),
         "",
-        "What the nodes of a cluster know and nobody else: with it packets are encrypted and links are authenticated. "
-        "The first is used, all are accepted, so that it can be replaced without a stop. Read again on SIGHUP. Better "
-        "in `cluster.secret_files`: a flag is seen by every user of the machine.",
+        "Secrets that only the nodes of the cluster know; with one, packets are encrypted and links are "
+        "authenticated. The first is used and all are accepted, so a secret can be replaced while the cluster runs. "
+        "Read again on SIGHUP. Prefer `cluster.secret_files`: every user of the machine can see a flag.",
     )
     secret_files: tuple[str, ...] = setting(
         kinds.Many(item=kinds.FILE_NAME),
         "",
-        "Files that each hold one secret. They come behind those of `cluster.secrets`. Read again on SIGHUP.",
+        "Files that hold one secret each. These come after the ones in `cluster.secrets`. Read again on SIGHUP.",
     )
     workers: int = setting(
         kinds.count_or_auto(most=64),
         "1",
-        "How many processes share the ports of this host, each a node of the cluster with an ID of its own, "
-        "`<node_id>-w0` and so on, and the gossip port behind the one before. `auto`: one for each core that the "
-        "process may use. Everything under `limits` is for each of them.",
+        "How many processes share the ports of this host. Each is a node of the cluster with its own ID, "
+        "`<node_id>-w0` and so on, and each uses the gossip port after the one before. `auto`: one for each core "
+        "that the process may use. Everything under `limits` applies to each of them.",
     )
-    tls: ClusterTlsConfig = section(ClusterTlsConfig, "Mutual TLS on node links. On all nodes or on none.")
+    tls: ClusterTlsConfig = section(ClusterTlsConfig, "Mutual TLS on node links. Set it on all nodes or on none.")
     gossip: GossipConfig = section(GossipConfig, "The gossip port: nodes only, never the Internet.")
 
     @property
@@ -212,37 +214,35 @@ class ClusterConfig:
 class NodeLimitsConfig:
     """How much the node takes on. Beyond a limit it refuses, and goes on with what it has."""
 
-    calls: int = setting(kinds.count(), "20000", "Requests in progress at once. One more is answered 503.")
+    calls: int = setting(kinds.count(), "20000", "Requests in progress at once. Further ones are answered 503.")
     calls_per_session: int = setting(
         kinds.count(),
         "2000",
-        "Requests in progress at once on one agent's session. One more goes elsewhere, or is 503.",
+        "Requests in progress at once on one agent's session. Further ones go elsewhere or are answered 503.",
     )
-    sessions: int = setting(kinds.count(), "20000", "Agent sessions at once. One more is refused.")
-    links: int = setting(
-        kinds.count(), "2048", "Links that other nodes have opened to this one, at once. One more is refused."
-    )
-    connections: int = setting(kinds.count(), "20000", "Connections of proxy clients at once. One more is closed.")
+    sessions: int = setting(kinds.count(), "20000", "Agent sessions at once. Further ones are refused.")
+    links: int = setting(kinds.count(), "2048", "Links from other nodes to this one at once. Further ones are refused.")
+    connections: int = setting(kinds.count(), "20000", "Connections of proxy clients at once. Further ones are closed.")
     buffered_bytes: int = setting(
         kinds.size(least=_MIB, most=64 * _GIB),
         "256MiB",
-        "Bytes held in memory for all calls together. Beyond it no stream gets a larger window, and new calls are "
-        "answered 503. Windows above 256 KiB, for far links, share half of it.",
+        "Bytes held in memory for all calls together. Beyond that no stream gets a larger window, and new calls are "
+        "answered 503. Windows above 256 KiB, for links with long round trips, share half of it.",
     )
     head_bytes: int = setting(
-        kinds.size(least=_KIB, most=32 * _KIB), "32KiB", "Bytes of one HTTP head. A longer one is answered 431."
+        kinds.size(least=_KIB, most=32 * _KIB), "32KiB", "Size of one HTTP head. A longer one is answered 431."
     )
     head_fields: int = setting(
-        kinds.count(least=8, most=1000), "100", "Header fields of one HTTP head. One more is answered 431."
+        kinds.count(least=8, most=1000), "100", "Header fields in one HTTP head. A head with more is answered 431."
     )
     uri_bytes: int = setting(
-        kinds.size(least=64, most=32 * _KIB), "8KiB", "Bytes of a request's URI. A longer one is answered 414."
+        kinds.size(least=64, most=32 * _KIB), "8KiB", "Size of a request's URI. A longer one is answered 414."
     )
     v1_body_bytes: int = setting(
         kinds.size(least=0, most=16 * _MIB),
         "16MiB",
-        "Bytes of a body to or from an agent that speaks only version 1 of the protocol, which needs bodies whole. "
-        "A longer request is answered 413, a longer response 502.",
+        "Size of a body to or from an agent that speaks only version 1 of the protocol, in which a body is sent in "
+        "one piece. A longer request is answered 413, a longer response 502.",
     )
 
 
@@ -254,14 +254,15 @@ class NodeConfig:
     upstream: UpstreamConfig = section(UpstreamConfig, "The upstream port: agents connect here.")
     admin: AdminConfig = section(AdminConfig, "The admin port: operators and Prometheus only, never the Internet.")
     cluster: ClusterConfig = section(
-        ClusterConfig, "Which cluster this node is in, who it is there, and how it reaches the others."
+        ClusterConfig, "Which cluster this node belongs to, its ID there, and how it reaches the others."
     )
     limits: NodeLimitsConfig = section(
-        NodeLimitsConfig, "How much the node takes on before it refuses more. Each of `cluster.workers` has these."
+        NodeLimitsConfig,
+        "How much the node takes on before it refuses more. With `cluster.workers`, these apply to each worker.",
     )
     log: LogConfig = section(LogConfig, "What is logged on stderr. Read again on SIGHUP.")
     grace_period: float = setting(
         kinds.duration(least_s=0.0),
         "1m",
-        "How long the node may take to end after SIGTERM while requests in progress finish; then they are cut.",
+        "How long the node may take to stop after SIGTERM while requests in progress finish. After that they are cut.",
     )
