@@ -8,13 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from zope.interface.verify import verifyObject
 
 from pico_twisted.app.membership import Membership
 from pico_twisted.config import Address, ClusterConfig
 from pico_twisted.core.gossip import SyncError
-from pico_twisted.net.admin.status import INodeStatus
-from pico_twisted.net.interfaces import ILinks
 from tests.doubles.node import MemoryNode
 from tests.doubles.tunnel import FakeTunnel
 from tests.net.doubles import register
@@ -101,8 +98,6 @@ def test_what_agents_register(pair: Pair) -> None:
 
 def test_what_is_shown(pair: Pair) -> None:
     """Both nodes show both, themselves first, with what each says of itself."""
-    assert verifyObject(INodeStatus, pair.a.status)
-    assert verifyObject(ILinks, pair.a.membership.links)
     register(pair.b.parts, FakeTunnel())
     pair.net.pass_time(0.1)
     own, other = pair.a.status.nodes()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from zope.interface import implementer
-from zope.interface.verify import verifyObject
 
 from pico_twisted.core.http1.forwarding import Client, request_to_tunnel
 from pico_twisted.core.http1.head import HeadLimits, RequestHead, ResponseHead, parse_request_head
@@ -130,9 +129,6 @@ class FakeDownstream:
         if self.failure is not None:
             return self.failure[0]
         return self.answer.status if self.answer is not None else None
-
-
-verifyObject(IDownstream, FakeDownstream(request_head()))
 
 
 class Case:

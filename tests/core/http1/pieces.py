@@ -11,6 +11,32 @@ from pico_twisted.core.http1.head import End, RequestHead, ResponseHead
 
 Event = TypeVar("Event", RequestHead | bytes | End, ResponseHead | bytes | End)
 
+BAD_LINES = [
+    b"A: a\r\n b",
+    b"A: a\r\n\tb: c",
+    b" A: a",
+    b"\tA: a",
+    b"A : a",
+    b"A\t: a",
+    b"A",
+    b": a",
+    b"A a: b",
+    b"A: a\rB: b",
+    b"A: a\nB: b",
+    b"A: a\n\nB: b",
+    b"A: a\r",
+    b"\rA: a",
+    b"A: a\r\r",
+    b"A: \x00",
+    b"A\x00: a",
+    b"A(: a",
+    b"A\xe4: a",
+    b"A: a\x00",
+    b"A\x7f: a",
+    b"A\xa0: a",
+]
+"""Lines of a head that are refused in either direction: folded ones, bare CR and LF, names that are no tokens."""
+
 EDITS = st.lists(
     st.tuples(
         st.integers(0, 400),

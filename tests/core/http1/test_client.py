@@ -143,19 +143,15 @@ def test_bytes_behind_a_response(rest: bytes) -> None:
     assert connection.buffered == len(rest)
 
 
-def test_bytes_on_an_idle_connection() -> None:
-    """Bytes that no request asked for make a connection unusable."""
+@pytest.mark.parametrize("data", [b"HTTP/1.1 408 Request Timeout\r\n\r\n", b""], ids=["bytes", "end"])
+def test_what_comes_on_an_idle_connection(data: bytes) -> None:
+    """Bytes that no request asked for make a connection unusable, and one that the service closed is not used again."""
     connection = ClientConnection(LIMITS)
     assert connection.reusable
-    connection.receive(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
-    assert not connection.reusable
-    assert connection.next_event() is None
-
-
-def test_eof_on_an_idle_connection() -> None:
-    """A connection that the service closed is not used again."""
-    connection = ClientConnection(LIMITS)
-    connection.receive_eof()
+    if data:
+        connection.receive(data)
+    else:
+        connection.receive_eof()
     assert not connection.reusable
     assert connection.next_event() is None
 

@@ -19,7 +19,6 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
-from zope.interface.verify import verifyObject
 
 from pico_twisted.net.admin.app import AdminApp, AgentAdminApp
 from pico_twisted.net.admin.shapes import (
@@ -33,7 +32,6 @@ from pico_twisted.net.admin.shapes import (
     to_json,
 )
 from pico_twisted.net.admin.site import KEEPALIVE_S, MAX_BODY_BYTES, MAX_CONNECTIONS, admin_site
-from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tls.server import ServerContext, SniffingFactory
 from pico_twisted.net.turn import Sweep
@@ -426,10 +424,6 @@ class TestShapes:
         told = to_json(attrs.evolve(GOSSIP.row(), suspicion=float("inf")))
         assert told["suspicion"] == MAX_SUSPICION
         assert json.loads(json.dumps(told, allow_nan=False))["suspicion"] == MAX_SUSPICION
-
-    def test_interface(self) -> None:
-        """The tests' own status is one."""
-        assert verifyObject(INodeStatus, Status())
 
 
 def test_imports() -> None:

@@ -60,45 +60,30 @@ async def test_a_request_and_its_answer(bench: ServiceBench, service: Service) -
 
 
 @in_reactor
-async def test_a_kept_connection_that_was_closed_a_moment_ago_is_never_used_for_a_post(
-    bench: ServiceBench, service: Service
+@pytest.mark.parametrize(
+    ("happened", "method"),
+    [
+        pytest.param("closed", b"POST", id="closed a moment ago, and a POST cannot be sent twice"),
+        pytest.param("reset", b"GET", id="reset, and a GET is sent again"),
+        pytest.param("stale", b"GET", id="bytes wait that would be taken for the answer to a GET"),
+        pytest.param("stale", b"POST", id="bytes wait that would be taken for the answer to a POST"),
+    ],
+)
+async def test_a_kept_connection_that_is_none_any_more(
+    bench: ServiceBench, service: Service, happened: str, method: bytes
 ) -> None:
-    """The socket itself is asked: the reactor has not noticed yet, and a POST cannot be sent twice."""
+    """The socket itself is asked, as the reactor has not noticed yet: the request goes out on a fresh connection, and
+    the caller notices nothing."""
     client = await warmed(bench, service)
-    client.sock.close()
-    request = bench.request(b"POST /once", b"Content-Length: 0\r\n")
+    if happened == "stale":
+        client.sock.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstale")
+    else:
+        if happened == "reset":
+            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.sock.close()
+    request = bench.request(method + b" /once", b"Content-Length: 0\r\n" if method == b"POST" else b"")
     fresh = await service.accept()
-    assert (await fresh.request()).startswith(b"POST /once ")
-    await fresh.send(OK)
-    await answered(request)
-    assert request.body == b"ok"
-
-
-@in_reactor
-@pytest.mark.parametrize("method", [b"GET", b"POST"])
-async def test_a_kept_connection_with_bytes_waiting_is_never_used(
-    bench: ServiceBench, service: Service, method: bytes
-) -> None:
-    """They would be taken for its answer."""
-    client = await warmed(bench, service)
-    client.sock.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstale")
-    request = bench.request(method + b" /once", b"Content-Length: 0\r\n")
-    fresh = await service.accept()
-    await fresh.request()
-    await fresh.send(OK)
-    await answered(request)
-    assert request.body == b"ok"
-
-
-@in_reactor
-async def test_a_get_on_a_kept_connection_that_was_closed_is_sent_again(bench: ServiceBench, service: Service) -> None:
-    """The caller notices nothing."""
-    client = await warmed(bench, service)
-    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    client.sock.close()
-    request = bench.request(b"GET /again")
-    fresh = await service.accept()
-    assert (await fresh.request()).startswith(b"GET /again ")
+    assert (await fresh.request()).startswith(method + b" /once ")
     await fresh.send(OK)
     await answered(request)
     assert request.body == b"ok"

@@ -8,13 +8,12 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from zope.interface import implementer
-from zope.interface.verify import verifyObject
 
 from pico_twisted.core.gossip.events import KeysChanged, StatusChanged
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.routing.table import endpoint_key
-from pico_twisted.net.interfaces import CallFailed, ILinks, IPendingCall, IRegistry, IRoute, IRouter, ITunnel
+from pico_twisted.net.interfaces import CallFailed, ILinks, IPendingCall, IRoute
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.routing.cluster_service import ClusterService, LocalRouter
 from tests.doubles.node import MemoryNode, pass_time
@@ -49,13 +48,6 @@ def is_busy(parts: MemoryNode) -> bool:
         assert (error.status, error.code) == (503, "busy")
         return True
     return False
-
-
-def test_interfaces(parts: MemoryNode) -> None:
-    """The service offers what the data path and the upstream port ask for; the fake tunnel is a tunnel."""
-    assert verifyObject(IRouter, parts.cluster)
-    assert verifyObject(IRegistry, parts.cluster)
-    assert verifyObject(ITunnel, FakeTunnel())
 
 
 def test_registration(parts: MemoryNode) -> None:
@@ -198,7 +190,6 @@ class FakeLinks:
 def links(parts: MemoryNode) -> FakeLinks:
     """The node has ways to others."""
     links = FakeLinks()
-    assert verifyObject(ILinks, links)
     route_by(parts, links, lambda endpoint, count: None)
     return links
 
@@ -296,7 +287,6 @@ def test_an_agent_is_where_it_is_registered(parts: MemoryNode) -> None:
 def test_requests_of_other_nodes(parts: MemoryNode, links: FakeLinks) -> None:
     """They hop once: only registrations of this node serve them."""
     router = LocalRouter(parts.cluster)
-    assert verifyObject(IRouter, router)
     tell(parts, "n2", "active", my_ep=1)
     assert router.take("my-ep", []) is None and not router.has_other("my-ep", [])
     register(parts, FakeTunnel())

@@ -409,20 +409,17 @@ class TestUpgrade:
         assert here.down.told[-1] == "done"
         assert head_and_body(here.opened()[0])[1] == b"more"
 
-    def test_declined(self, here: Case) -> None:
-        """On another final head the request's stream is ended, and the response is an ordinary one."""
+    @pytest.mark.parametrize("stopped", [False, True])
+    def test_declined(self, here: Case, stopped: bool) -> None:
+        """On another final head the request's stream is ended, and the response is an ordinary one; an agent that ends
+        such a call only after that changes nothing."""
         call = here.call
-        here.respond(OK2 + b"hi", False)
+        here.respond(OK2 + b"h" if stopped else OK2 + b"hi", stopped)
         assert call.send_ended
+        if stopped:
+            here.respond(b"i", False)
         assert here.down.told == ["begin 200", "write", "finish", "done"]
-
-    def test_declined_with_a_stop(self, here: Case) -> None:
-        """An agent that ends such a call with a stop changes nothing."""
-        call = here.call
-        here.respond(OK2 + b"h", True)
-        assert call.send_ended
-        here.respond(b"i", False)
-        assert here.down.told[-1] == "done"
+        assert bytes(here.down.data) == b"hi"
 
     def test_retried(self) -> None:
         """An upgrade that was refused is asked for elsewhere."""

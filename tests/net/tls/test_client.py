@@ -12,7 +12,7 @@ import pytest
 from OpenSSL import SSL
 from service_identity import VerificationError
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, wrapClientTLS
+from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.threads import deferToThread
@@ -225,8 +225,3 @@ class TestConnecting:
             assert found is not None
             assert found.startswith(words)
         assert explain_tls(Failure(VerificationError(errors=[]))) == "the certificate is for another name"
-
-
-def test_hostname_endpoint_is_satisfied() -> None:
-    """The creator can be used wherever Twisted wants one."""
-    assert wrapClientTLS(client_tls("localhost"), HostnameEndpoint(reactor, "localhost", 1)) is not None

@@ -7,12 +7,10 @@ from typing import Any
 import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
-from zope.interface.verify import verifyObject
 
 from pico_twisted.core.gossip.events import StatusChanged
 from pico_twisted.core.http1.head import HeadLimits, RequestHead, parse_request_head
 from pico_twisted.core.rpc.frames import DRAIN, HEARTBEAT, HTTP, RESPONSE
-from pico_twisted.net.interfaces import ICallAcceptor
 from pico_twisted.net.tunnel import Admission, Refusal
 from tests.doubles.node import MemoryNode
 from tests.doubles.service import Receiver
@@ -31,11 +29,6 @@ def head(path: bytes, *fields: bytes) -> RequestHead:
 def parts() -> MemoryNode:
     """A node."""
     return MemoryNode(Clock())
-
-
-def test_interface(parts: MemoryNode) -> None:
-    """The port itself is told of what agents do beside answering."""
-    assert verifyObject(ICallAcceptor, parts.upstream)
 
 
 def test_admission(parts: MemoryNode) -> None:
