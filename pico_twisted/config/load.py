@@ -32,7 +32,7 @@ def load_node(
     *,
     directory: str | None = None,
 ) -> NodeConfig:
-    """The configuration of a node; `cluster.secrets` holds those of `cluster.secret_files` too.
+    """Load the configuration of a node; `cluster.secrets` holds those of `cluster.secret_files` too.
 
     Args:
         path: the YAML file; None for none.
@@ -61,9 +61,9 @@ def load_agent(
     *,
     directory: str | None = None,
 ) -> AgentConfig:
-    """The configuration of an agent; `connect.token` holds what `connect.token_file` says.
+    """Load the configuration of an agent; `connect.token` holds what `connect.token_file` says.
 
-    The arguments and what it raises are those of `load_node`. The override `listen` holds texts `ENDPOINT=ADDR`,
+    Parameters and exceptions are those of `load_node`. The override `listen` holds texts `ENDPOINT=ADDR`,
     which take the place of the file's listeners.
     """
     load = _Load(AgentConfig, path, overrides or {}, directory)

@@ -61,7 +61,18 @@ class ICallAcceptor(Interface):
     """Serves the calls that the peer of a tunnel opens."""
 
     def call_opened(tunnel: ITunnel, call: Call, kind: int, payload: bytes, more: bool) -> ICallReceiver | None:
-        """A call was opened with its first frame. Returns its `ICallReceiver`, or None when it was reset."""
+        """A call was opened with its first frame.
+
+        Args:
+            tunnel: the session that the call came over.
+            call: gets what is returned as its `receiver`, unless it has one already.
+            kind: a frame type of `core.rpc.frames`.
+            payload: what the first frame carries.
+            more: whether further frames of the peer follow.
+
+        Returns:
+            The receiver of the call; None when the call was reset, or is over already.
+        """
 
     def drain_requested(tunnel: ITunnel) -> None:
         """The peer drains: it opens no calls any more (an agent), or will close this session (a node)."""
@@ -71,13 +82,32 @@ class ICallee(Interface):
     """A peer on which calls can be made: the other end of a tunnel, or of a link that may not be open yet."""
 
     def call(kind: int, payload: bytes, more: bool, receiver: ICallReceiver) -> Call:
-        """Open a call whose events go to `receiver`, none of them before this returns."""
+        """Open a call.
+
+        Args:
+            kind: a frame type of `core.rpc.frames`.
+            payload: what the first frame carries; of an http call the whole head, perhaps with body bytes.
+            more: whether our stream goes on after it.
+            receiver: is told of what arrives, never before this returns.
+        """
 
     def send(call: Call, data: bytes, more: bool) -> None:
-        """Queue bytes of our stream; more=False ends it. Nothing happens on a call that is over."""
+        """Queue bytes of our stream. Nothing happens on a call that is over.
+
+        Args:
+            call: one that `call` or `call_opened` gave.
+            data: the bytes; none to only end the stream.
+            more: whether our stream goes on after them.
+        """
 
     def reset(call: Call, code: str, text: str = "") -> None:
-        """Give the call up. Nothing happens on a call that is over."""
+        """Give the call up; its receiver hears nothing more. Nothing happens on a call that is over.
+
+        Args:
+            call: one that `call` or `call_opened` gave.
+            code: a reset code of `core.rpc.frames`.
+            text: what else the peer may know.
+        """
 
     def consumed(call: Call, count: int) -> None:
         """Our consumer took that many payload bytes."""
@@ -113,7 +143,7 @@ class ITunnel(ICallee):
 
 
 class IResponseSink(Interface):
-    """Who takes the response of a pending call, besides the Deferred of its head.
+    """Takes the response of a pending call, besides the Deferred of its head.
 
     The order is: `interim` for each 1xx head; the call's Deferred fires with the final head; `data` for each frame, the
     head's own included, until the last one, which is told with `ended`. A call that fails says so once, and nothing
@@ -176,9 +206,9 @@ class IRoute(Interface):
 
         Args:
             request: writes its head as the next hop gets it.
-            body: what there is of its body.
+            body: the part of its body that has come.
             more: whether the body goes on.
-            sink: who takes the response.
+            sink: takes the response.
 
         Raises:
             Http1Error: the request cannot go this way, and what is to be answered.
@@ -202,14 +232,14 @@ class IRouter(Interface):
             tried: what is not chosen again.
 
         Returns:
-            The route, or None when nobody else holds the endpoint.
+            The route, or None when no other route leads to the endpoint.
 
         Raises:
             Http1Error: 503, a limit of calls or memory is reached.
         """
 
     def has_other(endpoint: str, tried: Collection[IRoute]) -> bool:
-        """Whether somebody else holds the endpoint than those that were tried. Changes nothing."""
+        """Say whether a route other than those that were tried leads to the endpoint. Changes nothing."""
 
 
 class ILinks(Interface):
@@ -278,7 +308,13 @@ class IDownstream(Interface):
         """The response cannot be completed: let the client see that."""
 
     def fail(status: int, message: str, code: str) -> None:
-        """Answer with an error of ours; only before `begin`."""
+        """Answer with an error of ours; only before `begin`.
+
+        Args:
+            status: of the answer.
+            message: one sentence for the client.
+            code: the error code, for the client and the log.
+        """
 
     def pause_request() -> None:
         """Give no more of the request's body for now."""

@@ -85,6 +85,7 @@ class Cluster:
         """Start a node and wait for nothing.
 
         Args:
+            id: of the node.
             settings: laid over those of all nodes.
             prelude: Python that the process runs before anything else.
             alias: the name of a process with ports of its own that has the same node ID.

@@ -57,6 +57,9 @@ def sharing_stack(
     """The body of a fixture: a stack, which is idle when all its tests are over.
 
     Args:
+        shape: as of `Stack`.
+        tmp_path_factory: where it keeps its files.
+        certificates: as of `Stack`.
         node: settings of every node.
         old: makes an earlier version ready; see `Stack`.
     """

@@ -108,7 +108,7 @@ class NextSession:
 
 
 class Life(Protocol):
-    """What happens. `now` is in monotonic seconds, `shun` has the addresses that siblings are at."""
+    """What can happen to the sessions of one registration. Each method returns what is to be done about it."""
 
     def start(self, now: float, shun: Collection[str]) -> Command:
         """Begin to dial."""
@@ -120,13 +120,22 @@ class Life(Protocol):
         """The attempt gave a session."""
 
     def failed(self, why: Failed, now: float, shun: Collection[str]) -> Command:
-        """The attempt gave none."""
+        """The attempt gave none.
+
+        Args:
+            why: the kind of failure, which decides about the wait.
+            now: monotonic seconds.
+            shun: addresses that siblings are at.
+        """
 
     def wanted(self, last: Last, now: float, shun: Collection[str]) -> Command:
-        """A session ended, or its node asks for a replacement, and no other takes new calls."""
+        """A session ended, or its node asks for a replacement, and no other takes new calls.
+
+        See `failed` for `now` and `shun`.
+        """
 
     def move(self, url: str, now: float, shun: Collection[str]) -> Command:
-        """The session at `url` should be at another node."""
+        """The session at the address `url` should be at another node. See `failed` for `now` and `shun`."""
 
     def stop(self) -> Command:
         """Dial no more, for ever."""

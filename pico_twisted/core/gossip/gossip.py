@@ -288,7 +288,9 @@ class Gossip:
         """Take a packet. One that is not for us, or not well made, is counted and dropped.
 
         Args:
+            packet: as it came.
             source: the address that it came from.
+            now: monotonic seconds.
 
         Returns:
             Why it was dropped, one of `REASONS`; None when it was not.

@@ -36,11 +36,13 @@ class OwnIdentity:
         self._until = 0.0
 
     def heard(self, generation: int, heartbeat: int, alive_at: float, now: float) -> bool:
-        """Somebody spoke of a process with our ID, and a generation that is not lower than ours.
+        """A node spoke of a process with our ID, and a generation that is not lower than ours.
 
         Args:
+            generation: of that process.
             heartbeat: its milliseconds.
             alive_at: when they were that.
+            now: monotonic seconds.
 
         Returns:
             Whether it is certainly alive.

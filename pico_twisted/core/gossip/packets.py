@@ -115,10 +115,7 @@ def pack_item(item: Digest | Want) -> bytes:
 def pack_delta(
     node_id: str, generation: int, after: int, floor: int, entries: Iterable[Entry], room: int
 ) -> tuple[bytes, int]:
-    """As many whole entries as fit.
-
-    Args:
-        room: bytes that the delta may take.
+    """Pack a delta, see `Delta`, with as many of its entries as fit into `room` bytes.
 
     Returns:
         The delta, or b"" when not one entry fits; and the version up to which it goes.
@@ -149,12 +146,7 @@ def pack_body(
     deltas: Sequence[bytes],
     wants: Sequence[bytes],
 ) -> bytes:
-    """A body of parts that are packed already.
-
-    Args:
-        kind, challenge, echo, have, hops: as in `Body`.
-        digest, deltas, wants: what `pack_item` and `pack_delta` gave.
-    """
+    """Pack a body, see `Body`, whose lists hold parts that are packed already: by `pack_item` and `pack_delta`."""
     return b"".join(
         (
             _array(8),

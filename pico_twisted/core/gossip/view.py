@@ -2,13 +2,13 @@
 
 Hearsay is worth what it is worth. A digest says how old a heartbeat is, so what is heard only moves the time at which a
 node was last known alive, and never makes an old heartbeat young, however many hands it went through. A node that is
-known by hearsay alone is *unconfirmed*, and nobody is told of it, until it echoed a challenge of ours or a heartbeat of
-it came that was made after we first heard of it. What is dead is not spoken of any more half-way to being forgotten, so
+known by hearsay alone is *unconfirmed*, and no node is told of it, until it echoed a challenge of ours or a heartbeat
+came that it made after we first heard of it. What is dead is not spoken of any more half-way to being forgotten, so
 the last who speaks of it has stopped long before the first forgets it: nothing dead comes back.
 
 A generation is a wall clock's time, and clocks are set back: a node may come back with a lower one than its last life
 had. While that is remembered by all, the node hears of it and takes a higher one. Since not all forget at the same
-moment, a life that has long been over (`outlived`) already stands in nobody's way while it is remembered; and once
+moment, a life that has long been over (`outlived`) is in no node's way while it is still remembered; and once
 some have forgotten it, a node ignores what it hears of that life.
 """
 
@@ -133,7 +133,7 @@ class View:
     # Time
 
     def woke(self, now: float) -> None:
-        """We did not run for a while: nobody is judged by the silence that we slept through."""
+        """We did not run for a while: no node is judged by the silence that we slept through."""
         for member in self.members.values():
             member.watched_from = now
 
@@ -238,7 +238,7 @@ class View:
         return now - at < FRESH * self.interval_s
 
     def hear(self, item: Digest, reporter: str, said_at: float, now: float) -> None:
-        """Somebody speaks of a node: how far its map goes, and when it was alive.
+        """A node speaks of a node: how far its map goes, and when it was alive.
 
         Args:
             item: what is said of the node.
@@ -276,7 +276,7 @@ class View:
             self._confirm(member, now)
 
     def hear_all(self, digest: list[Digest], reporter: str, said_at: float, now: float) -> None:
-        """Somebody speaks of nodes: see `hear`. Nearly always it is nothing new."""
+        """A node speaks of all nodes, nearly always without news. The parameters are those of `hear`."""
         members = self.members
         for item in digest:
             known = members.get(item[0])
@@ -284,15 +284,17 @@ class View:
                 self.hear(item, reporter, said_at, now)
 
     def hear_versions(self, digest: list[Digest], reporter: str, now: float) -> None:
-        """Somebody speaks of nodes who did not prove to be speaking now. It may be an old packet that is sent again, so
-        it says nothing of who is alive; how far maps go can only ever have become more."""
+        """A node that did not prove to be speaking now speaks of all nodes. The parameters are those of `hear`.
+
+        It may be an old packet that is sent again, so it does not show which nodes are alive. But maps only ever grow.
+        """
         for node_id, generation, _, version, floor, _ in digest:
             member = self.of(node_id, generation)
             if member is not None:
                 member.hear_version(version, floor, reporter, now)
 
     def _hear_of_ourselves(self, generation: int, heartbeat: int, alive_at: float, now: float) -> None:
-        """Somebody speaks of a process with our ID that is not us."""
+        """A node speaks of a process with our ID that is not us."""
         if self.generation <= generation < MAX_GENERATION and self.own_identity.heard(
             generation, heartbeat, alive_at, now
         ):

@@ -18,7 +18,7 @@ ENDPOINT: Final = "endpoint:"
 ACTIVE: Final = "active"
 """The status of a node that takes requests."""
 DRAINING: Final = "draining"
-"""The status of a node that is about to stop: it takes what nobody else takes."""
+"""The status of a node that is about to stop: it takes what no other node takes."""
 
 
 def endpoint_key(endpoint: str) -> str:
@@ -108,7 +108,7 @@ class ClusterTable:
         excluded: Collection[str],
         in_flight: Callable[[str], int | None],
     ) -> str | None:
-        """The node that a call for an endpoint goes to.
+        """Choose the node that a call for an endpoint goes to.
 
         By chance, so that nodes do not choose alike, and by weight: with r registrations and f calls of ours in flight
         a node weighs r / (1 + f / r). Without load each registration gets the same; a node that is slow to answer gets
@@ -150,7 +150,7 @@ class ClusterTable:
         return weights[-1][1]
 
     def has_other(self, endpoint: str, excluded: Collection[str], in_flight: Callable[[str], int | None]) -> bool:
-        """Whether `choose` would give a node, active or draining, that is not excluded. Draws nothing by chance."""
+        """Say whether `choose`, with the same arguments, would find a node, active or draining. Nothing is drawn."""
         return any(
             self.nodes[node_id].status in (ACTIVE, DRAINING)
             and node_id not in excluded

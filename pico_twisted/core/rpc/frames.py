@@ -71,7 +71,14 @@ def nodes_of(payload: bytes) -> int:
 
 
 def encode(kind: int, call_id: int, flags: int, payload: bytes = b"") -> bytes:
-    """Return one frame as bytes."""
+    """Return one frame as bytes.
+
+    Args:
+        kind: a frame type.
+        call_id: of the call that the frame belongs to.
+        flags: the sum of the frame's flags.
+        payload: at most as many bytes as the version allows.
+    """
     return HEADER.pack(kind, call_id, flags) + payload
 
 

@@ -74,7 +74,7 @@ class SessionV2(SessionBase):
         self._highest = 0  # of the peer's IDs
 
     def receive(self, message: bytes) -> Event | None:
-        """As of `SessionBase`."""
+        """See `SessionBase.receive`."""
         if len(message) < HEADER_BYTES:
             raise SessionError(CLOSE_PROTOCOL, "frame shorter than its header")
         kind, call_id, flags = HEADER.unpack_from(message)
@@ -199,7 +199,7 @@ class SessionV2(SessionBase):
             self.turn.append(call)
 
     def consumed(self, call: Call, count: int, now: float) -> bool:
-        """As of `SessionBase`; credit is granted once half a window came together."""
+        """See `SessionBase.consumed`. Credit is granted once half a window came together."""
         call.unconsumed -= count
         if call.receiving is not _OPEN:
             return False
@@ -222,7 +222,7 @@ class SessionV2(SessionBase):
         return True
 
     def reset(self, call: Call, code: str, text: str = "") -> None:
-        """As of `SessionBase`; the peer is told, unless it never heard of the call."""
+        """See `SessionBase.reset`. The peer is told, unless it never heard of the call."""
         if call.receiving is _CLOSED:
             return
         told = call.id != 0
@@ -233,7 +233,7 @@ class SessionV2(SessionBase):
             self._control.append(frames.encode(call.kind, call.id, flags, frames.encode_reset(code, text)))
 
     def drain(self) -> bool:
-        """As of `SessionBase`."""
+        """See `SessionBase.drain`."""
         if not self._told_drain:
             self._told_drain = True
             self.call(DRAIN, b"", False)

@@ -50,7 +50,7 @@ class SessionV1(SessionBase):
     more_flag = 0
 
     def receive(self, message: bytes) -> Event | None:
-        """As of `SessionBase`."""
+        """See `SessionBase.receive`."""
         if len(message) < HEADER_BYTES:
             raise SessionError(CLOSE_PROTOCOL, "frame shorter than its header")
         kind, call_id, flags = HEADER.unpack_from(message)
@@ -84,12 +84,12 @@ class SessionV1(SessionBase):
         return (OPENED, call, message[HEADER_BYTES:], False)
 
     def consumed(self, call: Call, count: int, now: float) -> bool:
-        """There is no credit in v1; only the count of held bytes changes."""
+        """See `SessionBase.consumed`. There is no credit in v1: only the count of held bytes changes."""
         call.unconsumed -= count
         return False
 
     def reset(self, call: Call, code: str, text: str = "") -> None:
-        """A v1 call that is given up is only forgotten."""
+        """See `SessionBase.reset`. The call is only forgotten: v1 cannot tell the peer."""
         if not call.closed:
             self._close(call)
 

@@ -170,11 +170,7 @@ class Client:
         self._over(0.0 if keep else PAUSE_S)
 
     def lost(self, wire: Wire, why: str | None) -> None:
-        """The connection is gone. Idle ones may go at any time.
-
-        Args:
-            why: what TLS has to say about it.
-        """
+        """A connection is gone, for a reason `why` if TLS gave one. Idle ones may go at any time."""
         if wire is self._wire:
             self._wire = None
             if self._record is not None:

@@ -53,7 +53,7 @@ class EchoService:
         self._drain_requested = drain_requested
 
     def call_opened(self, tunnel: Any, call: Any, kind: int, payload: bytes, more: bool) -> EchoCall:
-        """Answer a call (ICallAcceptor)."""
+        """Answer a call. See `ICallAcceptor.call_opened`."""
         echo = EchoCall(self, tunnel, call)
         call.receiver = echo
         echo.frame(payload, more)

@@ -27,14 +27,7 @@ class Forwarder:
         self._drain_requested = drain_requested
 
     def call_opened(self, tunnel: ITunnel, call: Call, kind: int, payload: bytes, more: bool) -> Exchange:
-        """Serve an http call (ICallAcceptor). Other kinds are answered by the session itself.
-
-        Args:
-            tunnel, call: of the caller.
-            kind: of the call.
-            payload: of its first frame.
-            more: further frames follow.
-        """
+        """Serve an http call; the session itself answers other kinds. See `ICallAcceptor.call_opened`."""
         service = self._service
         service.metrics.call_started("service")
         exchange = (Exchange if tunnel.dialect.whole_body_bytes is None else WholeExchange)(service, tunnel, call)

@@ -1,4 +1,4 @@
-"""One link to another node, from the moment that somebody wants to call it.
+"""One link to another node, from the first call that is made on it.
 
 What is needed. A request for an endpoint that another node holds goes there over one connection that is opened when it
 is first needed. The first request must not wait for more than it has to, and none may be lost or doubled because the
@@ -40,7 +40,16 @@ class LinkOwner(Protocol):
     def new_session(self) -> SessionV2: ...
     def link_proven(self, link: Link) -> None: ...
     def link_failed(self, link: Link, failure: Failure) -> None: ...
-    def link_closed(self, link: Link, closed: Closed, proven: bool) -> None: ...
+
+    def link_closed(self, link: Link, closed: Closed, proven: bool) -> None:
+        """A link was open, and is not any more; its calls are lost right after this.
+
+        Args:
+            link: which one.
+            closed: how its session ended.
+            proven: whether the other node had proved who it is.
+        """
+
     def link_drains(self, link: Link) -> None: ...
 
 
@@ -107,7 +116,7 @@ class Link:
         return self._tunnel.held_bytes() if self._tunnel is not None else self.session.held_bytes()
 
     def call(self, kind: int, payload: bytes, more: bool, receiver: ICallReceiver) -> Call:
-        """Open a call; its events go to `receiver`, the first of them never before this returns."""
+        """See `ICallee.call`. The call waits here until the link is open."""
         if kind == HTTP:
             self._links.parts.metrics.link_call(True)
         tunnel = self._tunnel
@@ -120,7 +129,7 @@ class Link:
         return call
 
     def send(self, call: Call, data: bytes, more: bool) -> None:
-        """Queue bytes of our stream."""
+        """See `ICallee.send`."""
         tunnel = self._tunnel
         if tunnel is not None:
             tunnel.send(call, data, more)
@@ -128,7 +137,7 @@ class Link:
             self.session.send(call, data, more)
 
     def reset(self, call: Call, code: str, text: str = "") -> None:
-        """Give the call up."""
+        """See `ICallee.reset`."""
         tunnel = self._tunnel
         if tunnel is not None:
             tunnel.reset(call, code, text)
@@ -136,7 +145,7 @@ class Link:
             self.session.reset(call, code, text)
 
     def consumed(self, call: Call, count: int) -> None:
-        """Our consumer took payload."""
+        """See `ICallee.consumed`."""
         tunnel = self._tunnel
         if tunnel is not None:
             tunnel.consumed(call, count)

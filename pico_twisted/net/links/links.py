@@ -228,7 +228,7 @@ class NodeLinks:
         self._failures.count(link.node_id, *explained(failure))
 
     def link_closed(self, link: Link, closed: Closed, proven: bool) -> None:
-        """It was open, and is not any more; its calls are lost right after this."""
+        """See `LinkOwner.link_closed`."""
         self._forget(link)
         if not proven:
             self._failures.count(link.node_id, "proof", closed.reason)

@@ -141,7 +141,7 @@ class LinkPort(TunnelServerFactory):
     # ICallAcceptor
 
     def call_opened(self, tunnel: ITunnel, call: Call, kind: int, payload: bytes, more: bool) -> ICallReceiver | None:
-        """Serve a call of another node."""
+        """Serve a call of another node. See `ICallAcceptor.call_opened`."""
         if kind == HTTP:
             self.parts.metrics.link_call(False)
             request = LinkRequest(self._settings, tunnel, call, self.parts.end_of_turn)

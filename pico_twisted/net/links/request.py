@@ -182,7 +182,7 @@ class LinkRequest:
     # The response (IDownstream)
 
     def write_head(self, endpoint: bytes | None, length: int | None, upgrades: bool) -> bytes:
-        """Return the head as an agent gets it."""
+        """Return the head as an agent gets it. See `IDownstream.write_head`."""
         head = self.head
         if isinstance(head, RelayedRequest):
             return head.raw if length is None else request_from_link(head.whole, length)
@@ -229,7 +229,7 @@ class LinkRequest:
             self._end_of_turn.add(partial(self._tunnel.reset, self._call, code, text))
 
     def fail(self, status: int, message: str, code: str) -> None:
-        """No response will come from here: say whether one could come from elsewhere."""
+        """Tell the calling node whether a response could come from elsewhere. See `IDownstream.fail`."""
         router = self._settings.router
         if status < 500:
             self._unwanted = True
@@ -279,7 +279,7 @@ class LinkRequest:
         self._drop()
 
     def _drop(self, code: str = CANCELLED) -> None:
-        """Nobody wants the response any more: let the agent know why."""
+        """The response is not wanted any more: let the agent know why."""
         routed, self._routed = self._routed, None
         self._end()
         if routed is not None:

@@ -76,7 +76,7 @@ class ProxyRequest:
     # IDownstream
 
     def write_head(self, endpoint: bytes | None, length: int | None, upgrades: bool) -> bytes:
-        """Return the request's head for its next hop."""
+        """See `IDownstream.write_head`."""
         connection = self.connection
         return request_to_tunnel(
             self.head if upgrades else self.head._replace(upgrade=None),
@@ -147,7 +147,7 @@ class ProxyRequest:
             self.connection.linger()
 
     def fail(self, status: int, message: str, code: str) -> None:
-        """Answer with an error of ours."""
+        """See `IDownstream.fail`."""
         self._first_byte_at = perf_counter()
         self.status = status
         self.error = code
@@ -218,7 +218,9 @@ def error_answer(
 
     Args:
         port: which the client came to.
-        status, message, code: of the error.
+        status: of the answer.
+        message: one sentence for the client.
+        code: the error code, for the client.
         close: the connection is closed behind it.
         head: of the request that is answered; None when what came is no request.
     """

@@ -129,12 +129,7 @@ class ClusterService(Service):
     # IRouter
 
     def take(self, endpoint: str, tried: Collection[IRoute], *, only_here: bool = False) -> IRoute | None:
-        """Choose who gets a request (IRouter).
-
-        Args:
-            endpoint, tried: as of `IRouter.take`.
-            only_here: no other node is asked.
-        """
+        """Choose the route of a request's next call; with `only_here` no other node is asked. See `IRouter.take`."""
         if self._budget.full or len(self.pending) >= self._max_calls:
             raise refusal(BUSY)
         local = self.registry.take(endpoint, tried)

@@ -71,7 +71,7 @@ class AgentRoute:
         return self.tunnel.draining
 
     def open(self, request: IDownstream, body: bytes, more: bool, sink: IResponseSink) -> IPendingCall:
-        """Call the agent (IRoute)."""
+        """Call the agent. See `IRoute.open`."""
         parts = self._parts
         head = request.head
         reader: ResponseReader
@@ -108,7 +108,7 @@ class NodeRoute:
         self.max_replay_bytes = MAX_REPLAY_BYTES
 
     def open(self, request: IDownstream, body: bytes, more: bool, sink: IResponseSink) -> IPendingCall:
-        """Call the node, which chooses an agent of its own (IRoute)."""
+        """Call the node, which chooses an agent of its own. See `IRoute.open`."""
         parts = self._parts
         head = request.head
         node = self._table.nodes.get(self.node_id)

@@ -1,6 +1,6 @@
 """Version 1 of the protocol, as requests meet it: a message of an old agent is one frame, so it takes bodies whole.
 
-The body is gathered here. Nobody behind us can answer the client's Expect meanwhile, so we do. What is too large is
+The body is gathered here. The agent cannot answer the client's Expect meanwhile, so we do. What is too large is
 refused with 413. An offer to upgrade is left out.
 """
 
@@ -37,7 +37,7 @@ class V1Route(AgentRoute):
         self.max_replay_bytes = body_bytes
 
     def open(self, request: IDownstream, body: bytes, more: bool, sink: IResponseSink) -> IPendingCall:
-        """Call the agent once the body is whole.
+        """Call the agent once the body is whole. See `IRoute.open`.
 
         Raises:
             Http1Error: 413, the body is too large.
@@ -51,12 +51,16 @@ class V1Route(AgentRoute):
         return self.call(request, body, len(body) if body or head.has_body else None, sink)
 
     def check_size(self, body_bytes: int) -> None:
-        """Refuse a body that is too large."""
+        """Refuse a body that is too large.
+
+        Raises:
+            Http1Error: 413, the body is too large.
+        """
         if body_bytes > self.max_replay_bytes:
             raise refusal(BODY_TOO_LARGE)
 
     def call(self, request: IDownstream, body: bytes, length: int | None, sink: IResponseSink) -> PendingCall:
-        """Call the agent with a whole body, and with a head that speaks of this length."""
+        """Call the agent with a whole body: as `open` does, with a `length` as of `IDownstream.write_head`."""
         parts = self._parts
         parts.metrics.call_started("agent")
         reader = self.tunnel.dialect.read_response(parts.head_limits, request.head.method, False)

@@ -245,7 +245,12 @@ def connect_tunnel(
     """Connect to a node and register an endpoint.
 
     Args:
+        reactor: dials, and keeps the deadline.
+        parts: what all sessions of the process share.
         url: http, https, ws or wss; a path in it comes before ours.
+        endpoint_id: of the endpoint to register.
+        agent_id: of this agent.
+        slot: which of the agent's registrations of the endpoint this is.
         elsewhere: IDs of nodes that may refuse us, if another node would take us.
         token: sent as a Bearer token when not empty.
         root_cas: a PEM file to check the node's certificate with instead of the system's roots.

@@ -260,7 +260,7 @@ class TunnelServerFactory(WebSocketServerFactory):
 
 
 def token_of(head: RequestHead, name: bytes) -> str | None:
-    """A header that holds one safe token: "" when absent, None when it is not one."""
+    """Read a header that holds one safe token: "" when it is absent, None when it holds anything else."""
     value = head.get(name)
     if value is None:
         return ""
@@ -269,7 +269,13 @@ def token_of(head: RequestHead, name: bytes) -> str | None:
 
 
 def tokens_of(head: RequestHead, name: bytes, most: int) -> list[str] | None:
-    """A header that holds safe tokens with commas between: [] when absent, None when it is not that, or too many."""
+    """Read a header that holds safe tokens with commas between: [] when it is absent.
+
+    Args:
+        head: of the handshake's request.
+        name: of the header, in lower case.
+        most: how many tokens it may hold; None is returned for more, and when one is not safe.
+    """
     value = head.get(name)
     if value is None:
         return []

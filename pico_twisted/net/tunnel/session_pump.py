@@ -77,7 +77,8 @@ class Tunnel(WebSocketPipe):
 
         Args:
             dialect: what the peer speaks.
-            asks_always, serves: as of a session.
+            asks_always: as of a session.
+            serves: as of a session.
             prepared: a session that was made before the connection, with calls queued in it.
         """
         parts = self.parts
@@ -269,14 +270,7 @@ class Tunnel(WebSocketPipe):
         return self.session.held_bytes() + self._partial_bytes
 
     def call(self, kind: int, payload: bytes, more: bool, receiver: CallReceiver) -> Call:
-        """Open a call.
-
-        Args:
-            kind: a frame type.
-            payload: what its first frame carries.
-            more: whether our stream goes on after it.
-            receiver: gets the events of the call.
-        """
+        """See `ICallee.call`."""
         call = self.session.call(kind, payload, more)
         call.receiver = receiver
         if self._idle:
@@ -286,13 +280,13 @@ class Tunnel(WebSocketPipe):
         return call
 
     def send(self, call: Call, data: bytes, more: bool) -> None:
-        """Queue bytes of our stream; `more=False` ends it."""
+        """See `ICallee.send`."""
         self.session.send(call, data, more)
         if self._output_is is _QUIET:
             self._send_soon()
 
     def reset(self, call: Call, code: str, text: str = "") -> None:
-        """Give the call up. Its receiver hears nothing more."""
+        """See `ICallee.reset`."""
         if call.closed:
             return
         self.session.reset(call, code, text)
@@ -301,7 +295,7 @@ class Tunnel(WebSocketPipe):
             self._send_soon()
 
     def consumed(self, call: Call, count: int) -> None:
-        """Payload was taken by our consumer."""
+        """See `ICallee.consumed`."""
         if self.session.consumed(call, count, self.parts.clock.seconds()) and self._output_is is _QUIET:
             self._send_soon()
 

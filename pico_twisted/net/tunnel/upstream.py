@@ -112,7 +112,7 @@ class UpstreamFactory(TunnelServerFactory):
     # ICallAcceptor: agents open no http calls (`serves` is empty), so only drains come here
 
     def call_opened(self, tunnel: ITunnel, call: Call, kind: int, payload: bytes, more: bool) -> None:
-        """No type of call is served here."""
+        """Refuse the call: no type of call is served here. See `ICallAcceptor.call_opened`."""
         tunnel.reset(call, REFUSED_NOT_HERE)
 
     def drain_requested(self, tunnel: ITunnel) -> None:
