@@ -1,7 +1,7 @@
 """What the gossip promises, checked all the time by the simulator against the truth that it knows.
 
 The truth is which processes there are, what each says of itself, and who could talk to whom. A pair of processes is
-*calm* since a time when both ran without a stop since then, were together (see `virtual_network.Reach`), and knew
+*calm* since a time when both ran without a stop since then, were together (see `network.Reach`), and knew
 somebody or could have found a seed.
 
 - *No ghost.* Nobody shows a process as active or draining that ended longer ago than `ghost_bound_s`; an observer that

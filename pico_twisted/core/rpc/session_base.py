@@ -271,7 +271,7 @@ class SessionBase(abc.ABC):
         return call
 
     def send(self, call: Call, data: bytes, more: bool) -> None:
-        """Queue bytes of our stream, perhaps none. `more=False` ends it. Does nothing on a call that is closed or ended."""
+        """Queue bytes of our stream, perhaps none. `more=False` ends it. Does nothing on a closed or ended call."""
         if call.sending is not _OPEN:
             return
         if data:
