@@ -70,7 +70,7 @@ print(json.dumps({"limit": EVENTS_OF_A_TURN, "order": order, "turns": [size for 
 
 GARBAGE = """
 import gc, json, weakref
-from pico_twisted.app.process.garbage import OLDER, YOUNG_OBJECTS, spare_what_stays
+from pico_twisted.app.process.reactor import OLDER, YOUNG_OBJECTS, spare_what_stays
 
 found = len(gc.get_objects())
 spare_what_stays()
