@@ -37,7 +37,6 @@ class Link:
     def __init__(self, delay_turns: Callable[[], int] = lambda: 0) -> None:
         self._delay_turns = delay_turns
         self._messages: deque[tuple[int, bytes]] = deque()
-        self.carried = 0  # messages that arrived
 
     def put(self, message: bytes, turn: int) -> None:
         """Send a message."""
@@ -49,7 +48,6 @@ class Link:
     def take(self, turn: int) -> bytes | None:
         """The next message that has arrived, if one has."""
         if self._messages and self._messages[0][0] <= turn:
-            self.carried += 1
             return self._messages.popleft()[1]
         return None
 

@@ -40,4 +40,4 @@ async def until(true: Callable[[], T | None], what: str = "") -> T:
 
 def finish(coroutine: Coroutine[Deferred[Any], Any, None]) -> None:
     """Turn the reactor until a fixture has cleared up."""
-    pytest_twisted.blockon(Deferred.fromCoroutine(coroutine))
+    pytest_twisted.blockon(Deferred.fromCoroutine(coroutine).addTimeout(DEADLINE_S, reactor))

@@ -116,6 +116,19 @@ class Herd:
         return most
 
 
+def connector_to(
+    connect: Callable[..., Deferred[Any]], clock: Clock, throttle: DialThrottle[Any] | None, seed: int = 1
+) -> Connector:
+    """The connector of one listener."""
+    return Connector(
+        DialParts(urls=(A,), clock=clock, rng=random.Random(seed), metrics=Metrics("agent"), throttle=throttle),
+        endpoint="web",
+        slot="0",
+        connect=connect,
+        changed=lambda: None,
+    )
+
+
 @pytest.fixture
 def herd() -> Herd:
     """Many who dial one address."""
@@ -170,19 +183,7 @@ class TestClosed:
                 found.append(clock.seconds())
                 return fail(ConnectionRefusedError())
 
-            connector = Connector(
-                DialParts(
-                    urls=(A,),
-                    clock=clock,
-                    rng=random.Random(seed),
-                    metrics=Metrics("agent"),
-                    throttle=DialThrottle((A,), clock) if throttled else None,
-                ),
-                endpoint="web",
-                slot="0",
-                connect=refused,
-                changed=lambda: None,
-            )
+            connector = connector_to(refused, clock, DialThrottle((A,), clock) if throttled else None, seed)
             connector.start()
             for _ in range(2000):
                 clock.advance(0.005)
@@ -197,19 +198,7 @@ class TestClosed:
         """What a session says of its handshake begins with its dial."""
         herd.want("other")
         herd.refuse()
-        connector = Connector(
-            DialParts(
-                urls=(A,),
-                clock=herd.clock,
-                rng=random.Random(1),
-                metrics=Metrics("agent"),
-                throttle=herd.throttle,
-            ),
-            endpoint="web",
-            slot="0",
-            connect=lambda url, slot, elsewhere: herd._dial(slot),
-            changed=lambda: None,
-        )
+        connector = connector_to(lambda url, slot, elsewhere: herd._dial(slot), herd.clock, herd.throttle)
         connector.start()
         herd.clock.advance(0)
         assert not herd.dials
