@@ -18,6 +18,8 @@ from pico_twisted.net.admin.shapes import GossipDetail, GossipEntry, GossipRow, 
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.tls.server import ServerContext, SniffingFactory
+from pico_twisted.net.turn import Sweep
 from tests.net.in_reactor import DEADLINE_S, reactor
 
 DETAIL = NodeDetail(
@@ -98,11 +100,14 @@ def node_app(status: Status | None = None) -> IResource:
 
 
 class Served:
-    """An admin port on 127.0.0.1 with the app of a node, or another one."""
+    """An admin port on 127.0.0.1 with the app of a node, or another one; over TLS, if it is given a certificate."""
 
-    def __init__(self, resource: IResource | None = None, *, interface: str = "127.0.0.1") -> None:
+    def __init__(
+        self, resource: IResource | None = None, *, interface: str = "127.0.0.1", tls: ServerContext | None = None
+    ) -> None:
         self.site = admin_site(resource if resource is not None else node_app())
-        self.listening = reactor.listenTCP(0, self.site, interface=interface)
+        factory = self.site if tls is None else SniffingFactory(self.site, tls, "n1", timer=Sweep(reactor))
+        self.listening = reactor.listenTCP(0, factory, interface=interface)
         self.number: int = self.listening.getHost().port
         self.url = f"http://{f'[{interface}]' if ':' in interface else interface}:{self.number}"
 

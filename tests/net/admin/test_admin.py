@@ -33,8 +33,7 @@ from pico_twisted.net.admin.shapes import (
 )
 from pico_twisted.net.admin.site import KEEPALIVE_S, MAX_BODY_BYTES, MAX_CONNECTIONS, admin_site
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.tls.server import ServerContext, SniffingFactory
-from pico_twisted.net.turn import Sweep
+from pico_twisted.net.tls.server import ServerContext
 from tests.conftest import LoggedFailures
 from tests.net.admin.admin_fakes import DETAIL, GOSSIP, Serve, Status, node_app
 from tests.net.in_reactor import DEADLINE_S, in_reactor, reactor
@@ -42,6 +41,7 @@ from tools.stage.certificates import Authority
 
 LOST = Failure(ConnectionDone())
 ADDRESS = IPv4Address("TCP", "127.0.0.1", 4321)
+CLOSE = {"connection": "close"}
 
 
 class TestRoutes:
@@ -250,41 +250,30 @@ class TestHttp:
 
 class TestTls:
     @in_reactor
-    async def test_over_tls(self, tmp_path: Path) -> None:
+    async def test_over_tls(self, serve: Serve, tmp_path: Path) -> None:
         """The port serves HTTPS, many requests on a connection, and tells a plain client what it speaks."""
         authority = Authority(tmp_path)
         pair = authority.issue("admin")
-        timer = Sweep(reactor)
-        site = admin_site(node_app())
-        context = ServerContext(str(pair.cert), str(pair.key))
-        listening = reactor.listenTCP(0, SniffingFactory(site, context, "n1", timer=timer), interface="127.0.0.1")
-        port = listening.getHost().port
+        port = serve(tls=ServerContext(str(pair.cert), str(pair.key))).number
 
         def client() -> tuple[list[int], bytes]:
             secure = http.client.HTTPSConnection(
                 "localhost", port, timeout=DEADLINE_S, context=authority.client_context()
             )
             codes = []
-            for path in ("/health", "/metrics", "/nothing"):
-                secure.request("GET", path)
+            for path, headers in (("/health", {}), ("/metrics", {}), ("/nothing", {}), ("/health", CLOSE)):
+                secure.request("GET", path, headers=headers)
                 answer = secure.getresponse()
                 answer.read()
                 codes.append(answer.status)
-            secure.request("GET", "/health", headers={"connection": "close"})
-            answer = secure.getresponse()
-            answer.read()
-            codes.append(answer.status)
             secure.close()
             plain = http.client.HTTPConnection("localhost", port, timeout=DEADLINE_S)
             plain.request("GET", "/health")
             return codes, plain.getresponse().read()
 
-        try:
-            codes, refusal = await deferToThread(client)
-            assert codes == [200, 200, 404, 200]
-            assert json.loads(refusal) == {"error": "this port speaks TLS: use https"}
-        finally:
-            await listening.stopListening()
+        codes, refusal = await deferToThread(client)
+        assert codes == [200, 200, 404, 200]
+        assert json.loads(refusal) == {"error": "this port speaks TLS: use https"}
 
 
 class TestBounds:

@@ -19,10 +19,8 @@ from pico_twisted.net.admin import fetch, other_nodes
 from pico_twisted.net.admin.app import AdminApp
 from pico_twisted.net.admin.fetch import AdminTls
 from pico_twisted.net.admin.other_nodes import split_query
-from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.tls.server import ServerContext, SniffingFactory
-from pico_twisted.net.turn import Sweep
+from pico_twisted.net.tls.server import ServerContext
 from tests.conftest import LoggedFailures
 from tests.net.admin.admin_fakes import DETAIL, Serve, Served, Status, node_app
 from tests.net.in_reactor import in_reactor, reactor
@@ -317,40 +315,32 @@ async def test_a_client_that_leaves() -> None:
 
 
 @in_reactor
-async def test_tls(tmp_path: Path) -> None:
+async def test_tls(serve: Serve, tmp_path: Path) -> None:
     """Over https the other node's certificate is checked, and what is wrong with it is said."""
     authority, stranger = Authority(tmp_path), Authority(tmp_path, "stranger")
     pair = authority.issue("admin")
-    timer = Sweep(reactor)
-    context = ServerContext(str(pair.cert), str(pair.key))
-    far = SniffingFactory(admin_site(node_app(Status("n2"))), context, "n2", timer=timer)
-    listening = reactor.listenTCP(0, far, interface="127.0.0.1")
-    number = listening.getHost().port
+    number = serve(node_app(Status("n2")), tls=ServerContext(str(pair.cert), str(pair.key))).number
     plain = Server(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     status = Status("n1")
-    try:
-        for url, root_cas, code, words in (
-            (f"https://127.0.0.1:{number}", authority.ca, 200, ""),
-            (f"https://localhost:{number}", authority.ca, 200, ""),
-            (f"https://127.0.0.1:{number}", stranger.ca, 502, "authority that is not known here"),
-            (f"https://127.0.0.1:{number}", None, 502, "authority that is not known here"),
-            (f"https://127.0.0.1:{number}", tmp_path / "missing.pem", 502, "cannot be read"),
-            (plain.url.replace("http:", "https:"), authority.ca, 502, "does not speak TLS"),
-            (f"http://127.0.0.1:{number}", authority.ca, 400, "this port speaks TLS"),
-        ):
-            status.urls["n2"] = url
-            tls = None if root_cas is None else AdminTls(str(root_cas))
-            near = Served(AdminApp(status, Metrics("node"), reactor=reactor, tls=tls).resource())
-            got, headers, body = await near.ask("/status/cluster/nodes/local?forward=n2")
-            await near.close()
-            assert (url, got, headers["content-type"]) == (url, code, "application/json"), body
-            if code == 200:
-                assert json.loads(body)["endpoints"] == DETAIL.endpoints
-            else:
-                assert words in json.loads(body)["error"]
-    finally:
-        await listening.stopListening()
-        await plain.stop()
+    for url, root_cas, code, words in (
+        (f"https://127.0.0.1:{number}", authority.ca, 200, ""),
+        (f"https://localhost:{number}", authority.ca, 200, ""),
+        (f"https://127.0.0.1:{number}", stranger.ca, 502, "authority that is not known here"),
+        (f"https://127.0.0.1:{number}", None, 502, "authority that is not known here"),
+        (f"https://127.0.0.1:{number}", tmp_path / "missing.pem", 502, "cannot be read"),
+        (plain.url.replace("http:", "https:"), authority.ca, 502, "does not speak TLS"),
+        (f"http://127.0.0.1:{number}", authority.ca, 400, "this port speaks TLS"),
+    ):
+        status.urls["n2"] = url
+        tls = None if root_cas is None else AdminTls(str(root_cas))
+        near = serve(AdminApp(status, Metrics("node"), reactor=reactor, tls=tls).resource())
+        got, headers, body = await near.ask("/status/cluster/nodes/local?forward=n2")
+        assert (url, got, headers["content-type"]) == (url, code, "application/json"), body
+        if code == 200:
+            assert json.loads(body)["endpoints"] == DETAIL.endpoints
+        else:
+            assert words in json.loads(body)["error"]
+    await plain.stop()
 
 
 @in_reactor
