@@ -28,12 +28,12 @@ class Text(click.ParamType):  # type: ignore[type-arg]  # generic only in newer 
     """An option whose text is read as the configuration reads such a value, once it is given.
 
     Args:
+        name: what help calls such a value.
         kind: the kind of the value, of the module `config.kinds`, which is imported for it.
     """
 
-    name = "text"
-
-    def __init__(self, kind: Callable[[Any], Any]) -> None:  # the module has no type of its own
+    def __init__(self, name: str, kind: Callable[[Any], Any]) -> None:  # the module has no type of its own
+        self.name = name
         self._kind = kind
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
@@ -51,12 +51,12 @@ class Text(click.ParamType):  # type: ignore[type-arg]  # generic only in newer 
 
 def count(least: int, most: int) -> Text:
     """An option that is a whole number, within these bounds."""
-    return Text(lambda kinds: kinds.count(least=least, most=most))
+    return Text("n", lambda kinds: kinds.count(least=least, most=most))
 
 
 def duration(least_s: float, most_s: float) -> Text:
     """An option that is a time, within these bounds in seconds."""
-    return Text(lambda kinds: kinds.duration(least_s=least_s, most_s=most_s))
+    return Text("duration", lambda kinds: kinds.duration(least_s=least_s, most_s=most_s))
 
 
 def _keep(context: click.Context, option: click.Parameter, value: object) -> None:
@@ -85,7 +85,6 @@ def admin_options(*, hidden: bool = False) -> Callable[[F], F]:
             "--timeout",
             f"How long to wait for an answer, such as 500ms or 1m.  [default: {DEFAULT_TIMEOUT_S:g}s]",
             type=duration(0.1, 3600.0),
-            metavar="DURATION",
         ),
     )
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
+import attrs
 import pytest
 
 from pico_twisted.core.rpc.frames import HTTP, PROTOCOL
-from pico_twisted.ctl.bench.echo import EchoService, body_of
-from pico_twisted.ctl.bench.messages import message_of
+from pico_twisted.ctl.bench.echo import EchoService
+from pico_twisted.ctl.bench.messages import content_of
 from tests.doubles.tunnel import FakeCall, FakeTunnel
 
 UPGRADE = (
@@ -14,17 +17,22 @@ UPGRADE = (
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 
-MESSAGE = message_of(b"x" * 300)
+CONTENT = content_of(300, None)
+LARGE = content_of(1 << 20, None).request
 
 
-def opened(payload: bytes, *, more: bool = False, version: int = 2, body: bytes | None = None) -> FakeCall:
+def opened(
+    payload: bytes, *, more: bool = False, version: int = 2, body: bytes | None = None, takes: bool = True
+) -> FakeCall:
     """A call that a node opened, with what the service has sent so far."""
     tunnel = FakeTunnel(version=version)
-    call = FakeCall(tunnel, 1, HTTP, b"", True, None)
+    tunnel.takes = takes
+    call: Any = FakeCall(tunnel, 1, HTTP, b"", True, None)
     tunnel.calls.append(call)
     call.receive_ended = not more
-    EchoService(body, MESSAGE, lambda tunnel: None).call_opened(tunnel, call, HTTP, payload, more)
-    return call
+    service = EchoService(attrs.evolve(CONTENT, response=body), lambda tunnel: None)
+    service.call_opened(tunnel, call, HTTP, payload, more)
+    return cast(FakeCall, call)
 
 
 def request(method: str = "POST", fields: str = "", body: bytes = b"") -> bytes:
@@ -60,35 +68,28 @@ def test_chunked_over_v1() -> None:
 
 def test_streams_wait() -> None:
     """While the node takes nothing, not more than is allowed is queued, and no credit is given."""
-    body = body_of(1 << 20)
-    call = opened(request(fields=f"Content-Length: {len(body)}\r\n"), more=True)
-    call.tunnel.takes = False
+    call = opened(request(fields=f"Content-Length: {len(LARGE)}\r\n"), more=True, takes=False)
     before, sent = call.consumed, 0
     while call.queued <= 128 * 1024:
-        call.receiver.frame(body[sent : sent + 50_000], True)
+        call.receiver.frame(LARGE[sent : sent + 50_000], True)
         sent += 50_000
     given = call.consumed
-    call.receiver.frame(body[sent : sent + 50_000], True)
+    call.receiver.frame(LARGE[sent : sent + 50_000], True)
     assert call.consumed == given < before + sent + 50_000
     call.tunnel.takes = True
     call.take()
-    call.receiver.frame(body[sent + 50_000 :], False)
-    assert answer(call)[1] == body
+    call.receiver.frame(LARGE[sent + 50_000 :], False)
+    assert answer(call)[1] == LARGE
 
 
 def test_large_answers_wait() -> None:
     """A large answer is handed over as the node takes it."""
-    body = body_of(1 << 20)
-    call = opened(request("GET"), more=False, body=body)
-    assert answer(call)[1] == body
-    tunnel = FakeTunnel()
-    tunnel.takes = False
-    call = FakeCall(tunnel, 1, HTTP, b"", True, None)
-    EchoService(body, MESSAGE, lambda tunnel: None).call_opened(tunnel, call, HTTP, request("GET"), False)
+    assert answer(opened(request("GET"), body=LARGE))[1] == LARGE
+    call = opened(request("GET"), body=LARGE, takes=False)
     while not call.send_ended:
         assert call.queued <= 256 * 1024
         call.take()
-    assert answer(call)[1] == body
+    assert answer(call)[1] == LARGE
 
 
 def test_websockets() -> None:
@@ -97,11 +98,11 @@ def test_websockets() -> None:
     assert call.sent.startswith(b"HTTP/1.1 101 ")
     assert b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in call.sent
     call.sent.clear()
-    for at in range(0, len(MESSAGE.sent), 7):
-        call.receiver.frame(MESSAGE.sent[at : at + 7], True)
-    assert call.sent == MESSAGE.returned
+    for at in range(0, len(CONTENT.sent), 7):
+        call.receiver.frame(CONTENT.sent[at : at + 7], True)
+    assert call.sent == CONTENT.returned
     call.receiver.frame(b"", False)
-    assert call.sent == MESSAGE.returned
+    assert call.sent == CONTENT.returned
     assert call.send_ended
 
 

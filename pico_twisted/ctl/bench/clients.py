@@ -1,96 +1,98 @@
 """The clients of a bench: each has one connection at a time, and one request or message under way.
 
-What is sent on a connection, and how its answers are judged, differs by kind: HTTP/1.1, or messages over a WebSocket.
+The connections are such as an agent has to its services. What is sent on them, and how answers are judged, differs by
+kind: requests of HTTP/1.1, or messages over a WebSocket.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.tcp import Connection
-from twisted.logger import Logger
+from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from pico_twisted.core.http1.client import ClientConnection
 from pico_twisted.core.http1.errors import Http1Error
-from pico_twisted.core.http1.head import END, HeadLimits, ResponseHead
+from pico_twisted.core.http1.head import End, HeadLimits, ResponseHead
 from pico_twisted.ctl.bench.echo import SERVER
-from pico_twisted.ctl.bench.messages import FrameCount, Message, OtherMessage
+from pico_twisted.ctl.bench.messages import Content, FrameCount, OtherMessage
 from pico_twisted.ctl.bench.places import Place
 from pico_twisted.ctl.bench.plan import BenchPlan
 from pico_twisted.ctl.bench.record import Record
-from pico_twisted.net.socket.options import tune, writer
-from pico_twisted.net.tls.client import explain_tls
+from pico_twisted.net.agent.connection import SecureServiceConnection, ServiceConnection
 from pico_twisted.net.tls.failures import connect_failure_text
 from pico_twisted.net.turn import NEVER, Sweep
-
-log = Logger()
 
 TIMEOUT: Final = "no answer in time"
 """The kind of error that a request has which took too long."""
 CLOSED: Final = "closed before the answer"
 """The kind of error that a request has whose connection ended."""
+NO_CONNECTION: Final = "no connection: "
+"""What the kind of error begins with that a request has for which there was no connection."""
 PAUSE_S: Final = 0.1
 """The seconds that a client waits after a connection that failed: a closed port must not be dialled in a loop."""
 MAX_ERROR_BYTES: Final = 2048
 """The bytes that are kept of the body of an answer that is an error: enough for what a node says."""
-COPIED_BYTES: Final = 32 * 1024
-"""The largest body, in bytes, that is sent in one piece with its head."""
 
 _SWITCHED: Final = 101
 _OK: Final = 200
 
 
+class RequestFailed(Exception):
+    """A request has no right answer. Its text is the kind of error."""
+
+
 class Client:
-    """Makes one request after the other, when it is told to.
+    """Makes one request after the other, on a connection that it keeps.
 
     Args:
         place: where it connects.
-        make: its kind of connection.
+        heads: of its requests; taken in turn, by all clients of the place.
+        content: what it sends, and gets back.
+        plan: what is wanted.
         sweep: watches the time-outs.
-        reactor: wakes it after a connection that failed.
-        timeout_s: for one request.
-        free: called whenever it has nothing to do.
+        reactor: tells how long connecting takes.
+
+    Attributes:
+        connections: those that are open, one at most (ConnectionOwner).
     """
 
     def __init__(
         self,
         place: Place,
-        make: Callable[[Client], Wire],
+        heads: Iterator[bytes],
+        content: Content,
+        plan: BenchPlan,
         *,
         sweep: Sweep,
         reactor: IReactorTime,
-        timeout_s: float,
-        free: Callable[[Client], None],
     ) -> None:
-        self.place = place
-        self.deadline = NEVER
-        self._factory = Factory.forProtocol(lambda: make(self))
+        self.connections: set[ServiceConnection] = set()
+        self._place = place
+        self._factory = Factory.forProtocol(partial(place.kind, self, sweep, HeadLimits()))
         self._factory.noisy = False
+        self._heads = heads
+        self._content = content
+        self._plan = plan
         self._sweep = sweep
         self._reactor = reactor
-        self._timeout_s = timeout_s
-        self._free = free
-        self._wire: Wire | None = None
-        self._connecting: Deferred[Any] | None = None
-        self._record: Record | None = None
-        self._due_at = 0.0
-        self._ready = False
+        self._record = Record()
+        self._until = NEVER
+        self._connection: ServiceConnection | None = None  # on which the next request can be made
+        self._answer: Deferred[Any] | None = None  # of a head, or of nothing for a message
+        self._head: ResponseHead | None = None
+        self._body_bytes = 0
+        self._error_body = b""
 
-    @property
-    def busy(self) -> bool:
-        """Whether a request is under way."""
-        return self._record is not None
-
-    def go(self, record: Record, due_at: float) -> None:
-        """Make a request.
+    async def request(self, record: Record, due_at: float) -> None:
+        """Make a request. When this is cancelled, the request stays without an end.
 
         Args:
             record: where it is counted.
@@ -98,198 +100,102 @@ class Client:
         """
         record.begun += 1
         self._record = record
-        self._due_at = due_at
-        self.deadline = self._sweep.now + self._timeout_s
-        self._sweep.add(self)
-        wire = self._wire
-        if wire is None or wire.gone:
-            self._connect()
-        elif self._ready:
-            self._ask(wire)
-
-    def _connect(self) -> None:
-        self._ready = False
-        connecting = self._connecting = self.place.endpoint.connect(self._factory)
-        connecting.addCallbacks(self._connected, self._not_connected)
-        connecting.addErrback(lambda failure: log.failure("A client failed", failure))
-
-    def _connected(self, wire: Any) -> None:
-        self._connecting = None
-        if self._record is None:
-            wire.abort()
+        self._until = self._sweep.now + self._plan.timeout_s
+        try:
+            await self._exchange(self._connection or await self._open())
+        except RequestFailed as error:
+            record.failed(str(error), time.perf_counter())
         else:
-            self._wire = wire
-
-    def _not_connected(self, failure: Failure) -> None:
-        self._connecting = None
-        if not isinstance(failure.value, CancelledError) or self._record is not None:
-            self.failed(f"no connection: {connect_failure_text(failure)}")
-
-    def ready(self, wire: Wire) -> None:
-        """The connection can take requests."""
-        self._wire = wire
-        self._ready = True
-        if self._record is not None:
-            self._ask(wire)
-        else:
-            self._drop()
-
-    def _ask(self, wire: Wire) -> None:
-        assert self._record is not None
-        self._record.sent_bytes += wire.ask()
-
-    def answered(self, wire: Wire, *, keep: bool) -> None:
-        """The whole answer is here, and right."""
-        record, at = self._record, time.perf_counter()
-        if record is None or wire is not self._wire:
+            at = time.perf_counter()
+            record.succeeded(at - due_at, at)
             return
-        record.received_bytes += wire.received_bytes
-        wire.received_bytes = 0
-        record.succeeded(at - self._due_at, at)
-        if not keep:
-            self.close()
-        self._over(0.0)
-
-    def failed(self, kind: str, *, keep: bool = False) -> None:
-        """There will be no right answer to the request.
-
-        Args:
-            kind: why, in few words.
-            keep: the connection can be used further.
-        """
-        record = self._record
-        if record is None:
-            self._drop()
-            return
-        record.failed(kind, time.perf_counter())
-        if self._wire is not None:
-            record.received_bytes += self._wire.received_bytes
-            self._wire.received_bytes = 0
-        if not keep:
-            self._drop()
-        self._over(0.0 if keep else PAUSE_S)
-
-    def lost(self, wire: Wire, why: str | None) -> None:
-        """A connection is gone, for a reason `why` if TLS gave one. Idle ones may go at any time."""
-        if wire is self._wire:
-            self._wire = None
-            if self._record is not None:
-                self.failed(f"no connection: {why}" if why else CLOSED)
-
-    def deadline_passed(self, now: float) -> None:
-        """Called by the sweep: the request took too long."""
-        self.deadline = NEVER
-        self.failed(TIMEOUT)
-
-    def abort(self) -> None:
-        """Give everything up; a request under way stays without an end."""
-        self._record = None
-        self._sweep.discard(self)
-        self._drop()
+        finally:
+            self._rest()
+        if self._connection is None:
+            await deferLater(self._reactor, PAUSE_S)
 
     def close(self) -> None:
-        """Close the connection, on which nothing is under way."""
-        wire, self._wire = self._wire, None
-        if wire is not None and not wire.gone:
-            wire.close()
+        """Close the connection; with a request under way, cut it."""
+        for connection in list(self.connections):
+            if self._answer is None:
+                connection.close()
+            else:
+                connection.abort()
 
-    def _drop(self) -> None:
-        wire, self._wire = self._wire, None
-        if wire is not None and not wire.gone:
-            wire.abort()
-        connecting, self._connecting = self._connecting, None
-        if connecting is not None:
-            connecting.cancel()
+    async def _open(self) -> ServiceConnection:
+        opening = Deferred.fromCoroutine(self._connect())
+        try:
+            self._connection = await opening.addTimeout(self._plan.timeout_s, self._reactor)
+        except CancelledError:
+            raise
+        except TimeoutError:
+            raise RequestFailed(TIMEOUT) from None
+        except Exception:
+            raise RequestFailed(NO_CONNECTION + connect_failure_text(Failure())) from None
+        return self._connection
 
-    def _over(self, pause_s: float) -> None:
-        self._record = None
-        self._sweep.discard(self)
-        if pause_s:
-            self._reactor.callLater(pause_s, self._free, self)
-        else:
-            self._free(self)
+    async def _connect(self) -> ServiceConnection:
+        try:
+            connection = await self._place.endpoint.connect(self._factory)
+        except ConnectingCancelledError:
+            raise CancelledError from None
+        assert isinstance(connection, ServiceConnection)
+        if isinstance(connection, SecureServiceConnection):
+            await connection.ready
+        return connection
 
+    async def _exchange(self, connection: ServiceConnection) -> None:
+        """Make one request.
 
-class Wire(Protocol, ABC):
-    """One connection of a client, which reads the answers in HTTP.
+        Raises:
+            RequestFailed: it has no right answer.
+        """
+        head = await self._ask(connection, self._plan.method, self._content.request)
+        if head.status != _OK:
+            raise RequestFailed(self._error(head))
+        if head.get(b"server") != SERVER:
+            raise RequestFailed("an answer of another service")
+        if self._body_bytes != self._plan.answer_bytes:
+            raise RequestFailed("an answer of another length")
 
-    Args:
-        client: whose it is.
-
-    Attributes:
-        received_bytes: since this was last set to 0.
-        gone: it cannot be used any more.
-    """
-
-    transport: Any  # of TCP or TLS; the methods that both have are in no interface of Twisted
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-        self.received_bytes = 0
-        self.gone = False
-        self._http = ClientConnection(HeadLimits())
-        self._head: ResponseHead | None = None
+    async def _ask(self, connection: ServiceConnection, method: str, body: bytes) -> ResponseHead:
+        connection.http.expect(method.encode("ascii"))
+        self._head = None
         self._body_bytes = 0
         self._error_body = b""
+        head: ResponseHead = await self._send(connection, next(self._heads) + body)
+        return head
 
-    def logPrefix(self) -> str:
-        return "client"
+    def _send(self, connection: ServiceConnection, data: bytes) -> Deferred[Any]:
+        """Send a request or a message; fires when the answer is here, or fails with `RequestFailed`."""
+        answer: Deferred[Any] = Deferred()
+        self._answer = answer
+        self._record.sent_bytes += len(data)
+        connection.user = self
+        connection.deadline = self._until
+        connection.write(data)
+        return answer
 
-    def connectionMade(self) -> None:
-        if isinstance(self.transport, Connection):
-            self.transport.protocol = self  # endpoints leave one of theirs between
-        tune(self.transport, tunnel=False)
-        self.write = writer(self.transport)
+    def _end(self, result: object) -> None:
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            answer.callback(result)
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.gone = True
-        if self._head is not None:
-            self._http.receive_eof()
-            self._read()
-        self.client.lost(self, explain_tls(reason))
+    def _fail(self, kind: str) -> None:
+        self._end(Failure(RequestFailed(kind)))
 
-    def dataReceived(self, data: bytes) -> None:
-        self.received_bytes += len(data)
-        self._http.receive(data)
-        self._read()
+    def _rest(self) -> None:
+        """Nothing is under way any more: keep the connection, if it can be used further."""
+        connection = self._connection
+        if connection is not None:
+            connection.user = None
+            connection.deadline = NEVER
+            if self._answer is not None or not self._reusable(connection):
+                self.close()
+        self._answer = None
 
-    @abstractmethod
-    def ask(self) -> int:
-        """Send the next request; how many bytes that were."""
-
-    @abstractmethod
-    def _judge(self, head: ResponseHead, *, keep: bool) -> None:
-        """A whole answer is here, or the head of one that switches to another protocol."""
-
-    def close(self) -> None:
-        """Close it."""
-        self.gone = True
-        self.transport.loseConnection()
-
-    def abort(self) -> None:
-        """Cut it."""
-        self.gone = True
-        self.transport.abortConnection()
-
-    def _read(self) -> None:
-        try:
-            while (event := self._http.next_event()) is not None:
-                if isinstance(event, bytes):
-                    self._body_bytes += len(event)
-                    if self._head is not None and self._head.status != _OK:
-                        self._error_body = (self._error_body + event)[:MAX_ERROR_BYTES]
-                elif event is END or (isinstance(event, ResponseHead) and event.status == _SWITCHED):
-                    head = self._head if event is END else event
-                    self._head = None
-                    assert isinstance(head, ResponseHead)
-                    self._judge(head, keep=self._http.reusable and not self.gone)
-                    return
-                elif isinstance(event, ResponseHead) and event.status >= _OK:
-                    self._head = event
-                    self._body_bytes = 0
-                    self._error_body = b""
-        except Http1Error as error:
-            self.client.failed(f"not HTTP: {error}")
+    def _reusable(self, connection: ServiceConnection) -> bool:
+        return connection.http.reusable
 
     def _error(self, head: ResponseHead) -> str:
         """An answer that is an error, in few words: its status, and what a node says."""
@@ -299,98 +205,92 @@ class Wire(Protocol, ABC):
             words = None
         return f"{head.status} {words}" if isinstance(words, str) and len(words) < 100 else str(head.status)
 
+    # ConnectionOwner and ConnectionUser
 
-class HttpWire(Wire):
-    """A kept connection with one request after the other.
+    def forget(self, connection: ServiceConnection) -> None:
+        """It can serve no further request."""
+        if connection is self._connection:
+            self._connection = None
 
-    Args:
-        client: whose it is.
-        heads: of requests, taken in turn; shared by all connections to a proxy port.
-        body: of each request.
-        plan: what is expected of the answers.
-        first: which of the heads is first.
-    """
-
-    def __init__(self, client: Client, heads: Sequence[bytes], body: bytes, plan: BenchPlan, first: int) -> None:
-        super().__init__(client)
-        self._heads = heads
-        self._body = body
-        self._turn = first
-        self._method = plan.method.encode("ascii")
-        self._expected_bytes = plan.answer_bytes
-
-    def connectionMade(self) -> None:
-        super().connectionMade()
-        self.client.ready(self)
-
-    def ask(self) -> int:
-        head = self._heads[self._turn % len(self._heads)]
-        self._turn += 1
-        self._head = None
-        self._http.expect(self._method, upgrade=False)
-        body = self._body
-        if len(body) <= COPIED_BYTES:
-            self.write(head + body)
-        else:
-            self.write(head)
-            self.write(body)
-        return len(head) + len(body)
-
-    def _judge(self, head: ResponseHead, *, keep: bool) -> None:
-        if head.status != _OK:
-            self.client.failed(self._error(head), keep=keep)
-        elif head.get(b"server") != SERVER:
-            self.client.failed("an answer of another service", keep=keep)
-        elif self._body_bytes != self._expected_bytes:
-            self.client.failed("an answer of another length", keep=keep)
-        else:
-            self.client.answered(self, keep=keep)
-
-
-class WebSocketWire(Wire):
-    """A WebSocket, on which each message is waited for. Its handshake belongs to the first message's time.
-
-    Args:
-        client: whose it is.
-        request: the head of the request for it.
-        message: that is sent.
-    """
-
-    def __init__(self, client: Client, request: bytes, message: Message) -> None:
-        super().__init__(client)
-        self._request = request
-        self._message = message
-        self._frames: FrameCount | None = None
-
-    def connectionMade(self) -> None:
-        super().connectionMade()
-        self._http.expect(b"GET", upgrade=True)
-        self.write(self._request)
-
-    def ask(self) -> int:
-        self.write(self._message.sent)
-        return len(self._message.sent)
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._frames is None:
-            super().dataReceived(data)
-        else:
-            self.received_bytes += len(data)
-            self._count(self._frames, data)
-
-    def _judge(self, head: ResponseHead, *, keep: bool) -> None:
-        if head.status != _SWITCHED:
-            self.client.failed(f"no WebSocket: {self._error(head)}")
-            return
-        self._frames = FrameCount(self._message.returned)
-        rest = self._http.take_rest()
-        self.received_bytes = len(rest)
-        self.client.ready(self)
-        self._count(self._frames, rest)
-
-    def _count(self, frames: FrameCount, data: bytes) -> None:
+    def service_data(self, data: bytes) -> None:
+        """Bytes of an answer came, or none at its end."""
+        self._record.received_bytes += len(data)
+        connection = self._connection
+        assert connection is not None
+        connection.http.receive(data)
         try:
-            for _ in range(frames.feed(data)):
-                self.client.answered(self, keep=True)
+            while (event := connection.http.next_event()) is not None:
+                if isinstance(event, bytes):
+                    self._body_bytes += len(event)
+                    if self._head is not None and self._head.status != _OK:
+                        self._error_body = (self._error_body + event)[:MAX_ERROR_BYTES]
+                elif isinstance(event, End):
+                    self._end(self._head)
+                    return
+                elif event.status == _SWITCHED:
+                    self._end(event)
+                    return
+                elif event.status >= _OK:
+                    self._head = event
+        except Http1Error as error:
+            connection.abort()
+            self._fail(f"not HTTP: {error}")
+
+    def service_ended(self) -> None:
+        """The other side closes the connection; that may be the end of the answer."""
+        connection = self._connection
+        assert connection is not None
+        connection.http.receive_eof()
+        if self._head is not None:
+            self.service_data(b"")
+        connection.close()
+        self.service_lost()
+
+    def service_lost(self) -> None:
+        """The connection is gone."""
+        self._fail(CLOSED)
+
+    def service_took(self) -> None:
+        """The transport has room; everything was given to it at once."""
+
+    def service_late(self, now: float) -> None:
+        """The request took too long. What it was for is cut."""
+        answer = self._answer
+        if answer is not None:
+            answer.errback(RequestFailed(TIMEOUT))
+
+
+class WebSocketClient(Client):
+    """Sends messages over a WebSocket, each when the one before came back. The first takes the handshake's time too."""
+
+    _frames: FrameCount | None = None
+
+    async def _open(self) -> ServiceConnection:
+        self._frames = None
+        connection = await super()._open()
+        head = await self._ask(connection, "GET", b"")
+        if head.status != _SWITCHED:
+            connection.close()
+            raise RequestFailed(f"no WebSocket: {self._error(head)}")
+        self._frames = FrameCount(self._content.returned)
+        self.service_data(connection.http.take_rest())
+        return connection
+
+    async def _exchange(self, connection: ServiceConnection) -> None:
+        await self._send(connection, self._content.sent)
+
+    def _reusable(self, connection: ServiceConnection) -> bool:
+        return self._frames is not None
+
+    def service_data(self, data: bytes) -> None:
+        """Bytes of the handshake's answer or of messages came."""
+        if self._frames is None:
+            super().service_data(data)
+            return
+        self._record.received_bytes += len(data)
+        try:
+            for _ in range(self._frames.feed(data)):
+                self._end(None)
         except OtherMessage as error:
-            self.client.failed(str(error))
+            self.close()
+            self._fail(str(error))

@@ -7,19 +7,19 @@ protocol, streamed and with flow control, as a good service would.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from zope.interface import implementer
 
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import End, RequestHead
 from pico_twisted.core.protocol_limits import REQUEST_LIMITS
+from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import PROTOCOL
 from pico_twisted.core.rpc.http import CallProtocolError
-from pico_twisted.ctl.bench.messages import FrameCount, Message, OtherMessage, accept_of
-from pico_twisted.net.interfaces import ICallAcceptor, ICallReceiver
+from pico_twisted.ctl.bench.messages import Content, FrameCount, OtherMessage, accept_of
+from pico_twisted.net.interfaces import ICallAcceptor, ICallReceiver, ITunnel
 from pico_twisted.net.tunnel import SEND_HIGH_BYTES
 
 _PIECE_BYTES: Final = 60 * 1024
@@ -31,28 +31,20 @@ _SWITCHING: Final = (
 )
 
 
-def body_of(size: int) -> bytes:
-    """A body that is not all the same, so that nothing on the way can make it small."""
-    pattern = bytes(range(256))
-    return (pattern * (size // 256 + 1))[:size]
-
-
 @implementer(ICallAcceptor)
 class EchoService:
     """Answers the calls of all sessions of one agent.
 
     Args:
-        body: what every request is answered with; None for its own body.
-        message: the only one that WebSockets get, and send back.
+        content: what requests are answered with, and the only message that WebSockets get and send back.
         drain_requested: called with a tunnel whose node asks for a replacement.
     """
 
-    def __init__(self, body: bytes | None, message: Message, drain_requested: Callable[[object], None]) -> None:
-        self.body = body
-        self.message = message
+    def __init__(self, content: Content, drain_requested: Callable[[object], None]) -> None:
+        self.content = content
         self._drain_requested = drain_requested
 
-    def call_opened(self, tunnel: Any, call: Any, kind: int, payload: bytes, more: bool) -> EchoCall:
+    def call_opened(self, tunnel: ITunnel, call: Call, kind: int, payload: bytes, more: bool) -> EchoCall:
         """Answer a call. See `ICallAcceptor.call_opened`."""
         echo = EchoCall(self, tunnel, call)
         call.receiver = echo
@@ -68,29 +60,37 @@ class EchoService:
 class EchoCall:
     """One call. Output waits here while the tunnel has enough of it, and so does the credit for its input."""
 
-    __slots__ = ("_call", "_ended", "_frames", "_head_only", "_out", "_owed", "_service", "_stream", "_tunnel")
+    __slots__ = ("_body", "_call", "_content", "_ended", "_frames", "_out", "_owed", "_stream", "_tunnel")
 
-    def __init__(self, service: EchoService, tunnel: Any, call: Any) -> None:
-        self._service = service
+    def __init__(self, service: EchoService, tunnel: ITunnel, call: Call) -> None:
+        self._content = service.content
+        self._body = service.content.response
         self._tunnel = tunnel
         self._call = call
         self._stream = tunnel.dialect.read_request(REQUEST_LIMITS)
         self._frames: FrameCount | None = None  # after an upgrade
-        self._out: deque[bytes] = deque()
+        self._out = bytearray()
         self._owed = 0
         self._ended = False
-        self._head_only = False
 
     def frame(self, payload: bytes, more: bool) -> None:
         """A frame of the request."""
         self._owed += len(payload)
         try:
             for event in self._stream.feed(payload, more):
-                self._take(event, more)
+                if isinstance(event, RequestHead):
+                    self._begin(event, more)
+                elif isinstance(event, End):
+                    self._ended = True
+                    self._out += self._body or b""
+                elif self._frames is not None:
+                    self._out += self._content.returned * self._frames.feed(event)
+                elif self._body is None:
+                    self._out += event
         except (Http1Error, CallProtocolError, OtherMessage) as error:
             self._tunnel.reset(self._call, PROTOCOL, str(error))
             return
-        self._send()
+        self.drained()
 
     def reset(self, code: str, text: str) -> None:
         """The caller gave up."""
@@ -100,55 +100,32 @@ class EchoCall:
         """The session ended."""
         self._out.clear()
 
-    def drained(self) -> None:
-        """The tunnel has room again."""
-        self._send()
-
-    def _take(self, event: RequestHead | bytes | End, more: bool) -> None:
-        frames = self._frames
-        if isinstance(event, bytes):
-            if frames is not None:
-                for _ in range(frames.feed(event)):
-                    self._out.extend(_pieces(self._service.message.returned))
-            elif self._service.body is None and not self._head_only:
-                self._out.append(event)
-        elif isinstance(event, RequestHead):
-            self._begin(event, more)
-        else:
-            self._ended = True
-            body = self._service.body
-            if body and frames is None and not self._head_only:
-                self._out.extend(_pieces(body))
-
     def _begin(self, head: RequestHead, more: bool) -> None:
         if head.upgrade is not None:
             self._stream.upgraded()
-            self._frames = FrameCount(self._service.message.sent)
-            self._out.append(_SWITCHING % accept_of(head.get(b"sec-websocket-key") or b""))
+            self._body = b""
+            self._frames = FrameCount(self._content.sent)
+            self._out += _SWITCHING % accept_of(head.get(b"sec-websocket-key") or b"")
             return
-        self._head_only = head.method == b"HEAD"
-        body = self._service.body
-        length = len(body) if body is not None else head.length
+        length = head.length if self._body is None else len(self._body)
         if length is None and not more and not head.chunked:
             length = 0
         fields = b"" if length is None else b"Content-Length: %d\r\n" % length
-        self._out.append(b"HTTP/1.1 200 OK\r\nServer: %b\r\n%b\r\n" % (SERVER, fields))
+        self._out += b"HTTP/1.1 200 OK\r\nServer: %b\r\n%b\r\n" % (SERVER, fields)
+        if head.method == b"HEAD":
+            self._body = b""
 
-    def _send(self) -> None:
-        """Hand over what there is, as far as the tunnel wants it; then the request may go on as well."""
+    def drained(self) -> None:
+        """Hand over what there is, as far as the tunnel wants it; then the request may go on as well.
+
+        A version that knows no streams gets the whole answer in one piece.
+        """
         tunnel, call, out = self._tunnel, self._call, self._out
-        small = len(out) < 3 and sum(map(len, out)) <= _PIECE_BYTES and call.queued <= SEND_HIGH_BYTES
-        if small or tunnel.dialect.whole_body_bytes is not None:
-            data = b"".join(out)
-            out.clear()
-            tunnel.send(call, data, not self._ended)
-        while out and call.queued <= SEND_HIGH_BYTES:
-            data = out.popleft()
+        most = _PIECE_BYTES if tunnel.dialect.whole_body_bytes is None else len(out)
+        while not call.send_ended and call.queued <= SEND_HIGH_BYTES and (out or self._ended):
+            data = bytes(out[:most])
+            del out[:most]
             tunnel.send(call, data, bool(out) or not self._ended)
         if not out and not call.closed:
             owed, self._owed = self._owed, 0
             tunnel.consumed(call, owed)
-
-
-def _pieces(data: bytes) -> Iterator[bytes]:
-    return (data[at : at + _PIECE_BYTES] for at in range(0, len(data), _PIECE_BYTES))

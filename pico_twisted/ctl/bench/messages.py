@@ -1,4 +1,4 @@
-"""The messages that a bench sends over WebSockets (RFC 6455): all of them are the same one, there and back.
+"""What a bench sends, there and back: bodies, and messages over WebSockets (RFC 6455), all of which are the same one.
 
 Both ends know the message, so neither reads frames: each compares what came with the frame that it expects. A WebSocket
 library would cost more than the path that is measured. A client's payload has to be masked; with a key of zeros it is
@@ -23,22 +23,32 @@ class OtherMessage(Exception):
     """What came is not the message of the bench."""
 
 
-@attrs.frozen
-class Message:
-    """One message in the two frames that carry it.
+@attrs.frozen(kw_only=True)
+class Content:
+    """What goes there and back, made once for a bench.
 
     Attributes:
-        sent: the frame that a client sends.
-        returned: the frame that the service sends back.
+        request: the body of each request.
+        response: the body of each answer; None for the request's own.
+        sent: the frame with the message that a client sends.
+        returned: the frame in which the service sends it back.
     """
 
+    request: bytes
+    response: bytes | None
     sent: bytes
     returned: bytes
 
 
-def message_of(body: bytes) -> Message:
-    """The message with this payload."""
-    return Message(_header(len(body), _MASKED) + _KEY + body, _header(len(body), 0) + body)
+def content_of(request_bytes: int, response_bytes: int | None) -> Content:
+    """Bodies and messages of these sizes."""
+    body = _body(request_bytes)
+    return Content(
+        request=body,
+        response=None if response_bytes is None else _body(response_bytes),
+        sent=_header(len(body), _MASKED) + _KEY + body,
+        returned=_header(len(body), 0) + body,
+    )
 
 
 def accept_of(key: bytes) -> bytes:
@@ -73,6 +83,12 @@ class FrameCount:
             raise OtherMessage("other bytes than those of the message that was sent")
         del came[:whole]
         return count
+
+
+def _body(size: int) -> bytes:
+    """A body that is not all the same, so that nothing on the way can make it small."""
+    pattern = bytes(range(256))
+    return (pattern * (size // 256 + 1))[:size]
 
 
 def _header(length: int, mask: int) -> bytes:

@@ -13,8 +13,10 @@ from pico_twisted.ctl.bench.plan import BenchPlan
 MAX_KINDS: Final = 40
 """Kinds of errors that are told apart: what answers may make up as many as it likes."""
 OTHER: Final = "other"
+"""The kind under which all further ones are counted."""
 
 
+@attrs.define(eq=False)
 class Record:
     """Counts. A request belongs to the record that was there when it began.
 
@@ -27,15 +29,12 @@ class Record:
         last_at: when the last one ended, as `time.perf_counter` has it; 0 before.
     """
 
-    __slots__ = ("begun", "errors", "last_at", "latencies", "received_bytes", "sent_bytes")
-
-    def __init__(self) -> None:
-        self.begun = 0
-        self.sent_bytes = 0
-        self.received_bytes = 0
-        self.latencies = Latencies()
-        self.errors: Counter[str] = Counter()
-        self.last_at = 0.0
+    begun: int = 0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    latencies: Latencies = attrs.field(factory=Latencies)
+    errors: Counter[str] = attrs.field(factory=Counter)
+    last_at: float = 0.0
 
     def succeeded(self, seconds: float, at: float) -> None:
         """A whole answer has come, and it is the right one."""
@@ -56,19 +55,6 @@ class Record:
 
 
 @attrs.frozen(kw_only=True)
-class Churn:
-    """Agents that came and went.
-
-    Attributes:
-        left: how often one left.
-        away: from leaving to being registered again, of each that is back.
-    """
-
-    left: int
-    away: Latencies
-
-
-@attrs.frozen(kw_only=True)
 class Outcome:
     """What was measured.
 
@@ -77,7 +63,8 @@ class Outcome:
         record: of the measured phase.
         elapsed_s: from its begin to its last answer, or to its end if that is later.
         unsent: requests that `rate` demanded within the time and that no connection was free for.
-        churn: of the agents meanwhile.
+        left: how often an agent left meanwhile.
+        away: from leaving to being registered again, of each agent that is back.
         cpu: seconds of CPU that this process used for each second of the measurement.
         interrupted: it was ended before its time.
     """
@@ -86,6 +73,11 @@ class Outcome:
     record: Record
     elapsed_s: float
     unsent: int
-    churn: Churn
+    left: int
+    away: Latencies
     cpu: float
     interrupted: bool
+
+    def per_second(self, count: float) -> float:
+        """What a count is in each second."""
+        return count / max(self.elapsed_s, 1e-9)

@@ -18,26 +18,24 @@ _KIB: Final = 1024
 
 def as_text(outcome: Outcome) -> str:
     """The report."""
-    record, elapsed_s = outcome.record, max(outcome.elapsed_s, 1e-9)
+    plan, record = outcome.plan, outcome.record
     done = record.latencies.count
     lines = [
-        title(outcome.plan) + (", interrupted" if outcome.interrupted else ""),
+        _title(plan) + (", interrupted" if outcome.interrupted else ""),
         "",
-        f"{outcome.plan.things:<10}{done:,} in {outcome.elapsed_s:.1f} s, {done / elapsed_s:,.0f} a second",
+        f"{plan.things:<10}{done:,} in {outcome.elapsed_s:.1f} s, {outcome.per_second(done):,.0f} a second",
         f"{'failed':<10}{record.errors.total():,}",
     ]
     lines += [f"{'':<10}{count:>8,}  {escaped(kind)}" for kind, count in record.errors.most_common()]
     if record.unfinished:
-        lines.append(f"{'unfinished':<10}{record.unfinished:>,}")
-    if outcome.plan.rate is not None and outcome.plan.duration_s is not None:
-        lines.append(f"{'not sent':<10}{outcome.unsent:,} that were due at {outcome.plan.rate:g} a second")
-    lines += [
-        f"{'sent':<10}{_bytes(record.sent_bytes)}, {_bytes(record.sent_bytes / elapsed_s)} a second",
-        f"{'received':<10}{_bytes(record.received_bytes)}, {_bytes(record.received_bytes / elapsed_s)} a second",
-    ]
+        lines.append(f"{'unfinished':<10}{record.unfinished:,}")
+    if plan.rate is not None and plan.duration_s is not None:
+        lines.append(f"{'not sent':<10}{outcome.unsent:,} that were due at {plan.rate:g} a second")
+    for name, count in (("sent", record.sent_bytes), ("received", record.received_bytes)):
+        lines.append(f"{name:<10}{_bytes(count)}, {_bytes(outcome.per_second(count))} a second")
     if done:
         lines += ["", *_latency_lines(outcome)]
-    if outcome.plan.churn:
+    if plan.churn:
         lines += ["", _churn_line(outcome)]
     lines += ["", f"The bench itself used {outcome.cpu * 100:.0f} % of a core."]
     if outcome.cpu >= BUSY:
@@ -47,9 +45,8 @@ def as_text(outcome: Outcome) -> str:
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
     """The report for programs. Times are in seconds, sizes in bytes."""
-    record, churn = outcome.record, outcome.churn
+    record, away = outcome.record, outcome.away
     done = record.latencies.count
-    elapsed_s = max(outcome.elapsed_s, 1e-9)
     return {
         "setting": outcome.plan.setting(),
         "interrupted": outcome.interrupted,
@@ -59,18 +56,18 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "failed": record.errors.total(),
         "unfinished": record.unfinished,
         "unsent": outcome.unsent,
-        "per_second": done / elapsed_s,
+        "per_second": outcome.per_second(done),
         "sent_bytes": record.sent_bytes,
         "received_bytes": record.received_bytes,
         "errors": dict(record.errors.most_common()),
         "latency_s": _latencies(record.latencies),
         "curve": [{"percent": percent, "latency_s": latency_s} for percent, latency_s in record.latencies.curve()],
-        "churn": {"left": churn.left, "came_back": churn.away.count, "away_s": _latencies(churn.away)},
+        "churn": {"left": outcome.left, "came_back": away.count, "away_s": _latencies(away)},
         "bench_cpu": outcome.cpu,
     }
 
 
-def title(plan: BenchPlan) -> str:
+def _title(plan: BenchPlan) -> str:
     """What was measured, in one line."""
     what = "WebSocket" if plan.websocket else f"HTTP {plan.method}"
     sizes = f"{plan.request_bytes} bytes there, {plan.answer_bytes} back"
@@ -82,20 +79,23 @@ def title(plan: BenchPlan) -> str:
 def _latency_lines(outcome: Outcome) -> list[str]:
     latencies = outcome.record.latencies
     since = "from when it was due" if outcome.plan.rate is not None else "from its begin"
-    rows = [("mean", latencies.mean_s)]
     shown = latencies.known(PERCENTS)
-    rows += [(f"{percent:g} %", value) for percent, value in zip(shown, latencies.percentiles(shown), strict=True)]
-    rows.append(("longest", latencies.max_s))
+    percentiles = zip(shown, latencies.percentiles(shown), strict=True)
+    rows = [
+        ("mean", latencies.mean_s),
+        *((f"{percent:g} %", value) for percent, value in percentiles),
+        ("longest", latencies.max_s),
+    ]
     return [f"latency, {since}:", *(f"  {name:<8}{value * 1000:>12,.2f} ms" for name, value in rows)]
 
 
 def _churn_line(outcome: Outcome) -> str:
-    churn = outcome.churn
-    line = f"{'agents':<10}left {churn.left:,} times, came back {churn.away.count:,} times"
-    if not churn.away.count:
+    away = outcome.away
+    line = f"{'agents':<10}left {outcome.left:,} times, came back {away.count:,} times"
+    if not away.count:
         return line
-    (median_s,) = churn.away.percentiles([50])
-    return f"{line}, after {median_s * 1000:.0f} ms (median), {churn.away.max_s * 1000:.0f} ms (longest)"
+    (median_s,) = away.percentiles([50])
+    return f"{line}, after {median_s * 1000:.0f} ms (median), {away.max_s * 1000:.0f} ms (longest)"
 
 
 def _latencies(latencies: Latencies) -> dict[str, float]:

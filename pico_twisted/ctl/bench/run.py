@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 import gc
+import math
 import resource
 import signal
 import time
@@ -12,8 +14,7 @@ from typing import Any, Final
 
 import attrs
 import click
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogBeginner
@@ -21,8 +22,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pico_twisted.ctl.bench.agents import Agents
-from pico_twisted.ctl.bench.clients import TIMEOUT, Client, HttpWire
-from pico_twisted.ctl.bench.places import Place, place_of, request_of
+from pico_twisted.ctl.bench.clients import NO_CONNECTION, TIMEOUT, Client
+from pico_twisted.ctl.bench.messages import content_of
+from pico_twisted.ctl.bench.places import Place, place_of
 from pico_twisted.ctl.bench.plan import BenchPlan
 from pico_twisted.ctl.bench.record import Outcome, Record
 from pico_twisted.ctl.bench.traffic import Traffic
@@ -30,14 +32,24 @@ from pico_twisted.ctl.exits import INTERRUPTED, NoAnswer
 from pico_twisted.net.tls.certificates import UnusableCertificateError
 
 PROGRESS_S: Final = 0.5
+"""The seconds between two lines of progress."""
 INTERRUPTED_WAIT_S: Final = 2.0
-"""What requests under way get after Ctrl-C."""
+"""The seconds that requests under way get after Ctrl-C."""
 ASK_AGAIN_S: Final = 0.1
-"""How soon a proxy port that does not know an endpoint yet is asked again: gossip takes about as long."""
+"""The seconds after which a proxy port that does not know an endpoint yet is asked again: gossip takes about that."""
 GC_OBJECTS: Final = 50_000
+"""The new objects after which Python looks for those that are out of use: rarely, and of what stays never."""
 
 Progress = Callable[[str], None]
 """Shows what is going on."""
+
+
+class Stage(enum.Enum):
+    """What Ctrl-C means."""
+
+    RUNNING = enum.auto()  # end what is going on, in order
+    ENDING = enum.auto()  # it ends anyway
+    INTERRUPTED = enum.auto()  # enough of waiting
 
 
 class Bench:
@@ -53,11 +65,9 @@ class Bench:
         self._reactor = reactor
         self._plan = plan
         self._show = progress
-        self._agents = Agents(reactor, plan)
-        self._traffic: Traffic | None = None
-        self._measured: Deferred[None] = Deferred()
-        self._measuring = False
-        self._interrupted = False
+        self._content = content_of(plan.request_bytes, plan.response_bytes)
+        self._agents = Agents(reactor, plan, self._content)
+        self._stage = Stage.RUNNING
         self._main: Deferred[Outcome] | None = None
         self._result: Outcome | Failure | None = None
 
@@ -73,7 +83,7 @@ class Bench:
         result = self._result
         if isinstance(result, Outcome):
             return result
-        if result is not None and not isinstance(result.value, CancelledError):
+        if result is not None and not result.check(CancelledError):
             result.raiseException()
         raise click.exceptions.Exit(INTERRUPTED)
 
@@ -97,42 +107,35 @@ class Bench:
         self._reactor.callFromThread(self._interrupt)
 
     def _interrupt(self) -> None:
-        """Ctrl-C: the measurement ends now, in order. A second one: everything ends."""
-        if self._interrupted:
+        """Ctrl-C: what is going on ends now, in order. A second one: everything ends."""
+        stage, self._stage = self._stage, Stage.INTERRUPTED
+        if stage is Stage.INTERRUPTED:
             self._stop_reactor()
-            return
-        self._interrupted = True
-        if not self._measuring:
-            if self._main is not None:
-                self._main.cancel()
-        else:
-            self._time_is_up()
+        elif stage is Stage.RUNNING and self._main is not None:
+            self._main.cancel()
 
     async def _run(self) -> Outcome:
         agents, plan = self._agents, self._plan
+        traffic: Traffic | None = None
         try:
-            places = [self._place(url) for url in plan.proxies]
+            places = [place_of(self._reactor, url, plan) for url in plan.proxies]
             self._show(f"registering {plan.endpoints * plan.agents} agents")
             await agents.start()
             for place in places:
                 self._show(f"asking {place.url}")
                 await self._reach(place)
-            self._traffic = Traffic(self._reactor, plan, places, agents.endpoints, agents.sweep)
-            return await self._measure(self._traffic)
-        finally:
-            self._show("ending")
-            if self._traffic is not None:
-                self._traffic.close()
-            await agents.stop()
-            self._show("")
-
-    def _place(self, url: str) -> Place:
-        try:
-            return place_of(self._reactor, url, self._plan.ca, self._plan.timeout_s)
+            traffic = Traffic(self._reactor, plan, self._content, places, agents.endpoint_ids, agents.sweep)
+            return await self._measure(traffic)
         except UnusableCertificateError as error:
             raise NoAnswer(f"{error}: --ca FILE names authorities in PEM form") from None
-
-    # Before the load
+        finally:
+            if self._stage is Stage.RUNNING:
+                self._stage = Stage.ENDING
+            self._show("ending")
+            if traffic is not None:
+                traffic.close()
+            await agents.stop()
+            self._show("")
 
     async def _reach(self, place: Place) -> None:
         """Wait until a proxy port answers for all endpoints.
@@ -140,89 +143,76 @@ class Bench:
         Raises:
             NoAnswer: it does not.
         """
-        plan = self._plan
-        until = self._reactor.seconds() + plan.timeout_s
-        for endpoint in self._agents.endpoints:
-            while trouble := await self._ask_once(place, endpoint):
-                if self._reactor.seconds() > until or trouble.startswith("no connection"):
-                    raise NoAnswer(_why_not_reached(place, trouble))
-                await deferLater(self._reactor, ASK_AGAIN_S)
-
-    async def _ask_once(self, place: Place, endpoint: str) -> str:
-        """Make one small request for an endpoint; what was wrong with its answer, or nothing."""
         plan = attrs.evolve(self._plan, method="HEAD", websocket=False)
-        done: Deferred[None] = Deferred()
-        heads = [request_of(plan.method, place, endpoint)]
-        client = Client(
-            place,
-            lambda client: HttpWire(client, heads, b"", plan, 0),
-            sweep=self._agents.sweep,
-            reactor=self._reactor,
-            timeout_s=plan.timeout_s,
-            free=lambda _: done.callback(None),
-        )
-        record = Record()
-        client.go(record, time.perf_counter())
-        try:
-            await done
-        finally:
-            client.abort()
-        return next(iter(record.errors), "")
-
-    # The load
+        sweep, reactor = self._agents.sweep, self._reactor
+        until = reactor.seconds() + plan.timeout_s
+        for endpoint_id in self._agents.endpoint_ids:
+            while True:
+                record = Record()
+                client = Client(
+                    place,
+                    iter([place.head("HEAD", endpoint_id)]),
+                    content_of(0, None),
+                    plan,
+                    sweep=sweep,
+                    reactor=reactor,
+                )
+                try:
+                    await client.request(record, time.perf_counter())
+                finally:
+                    client.close()
+                if not record.errors:
+                    break
+                (trouble,) = record.errors
+                if reactor.seconds() > until or trouble.startswith(NO_CONNECTION):
+                    raise NoAnswer(_why_not_reached(place, trouble))
+                await deferLater(reactor, ASK_AGAIN_S)
 
     async def _measure(self, traffic: Traffic) -> Outcome:
         plan, agents = self._plan, self._agents
         gc.freeze()
         gc.set_threshold(GC_OBJECTS, 20, 50)
-        self._measuring = True
         if plan.warm_up_s:
             self._show("warming up")
-            traffic.begin()
-            await self._until_measured(plan.warm_up_s)
+            await self._load(traffic.begin(), plan.warm_up_s)
         begun_at, cpu_s = time.perf_counter(), time.process_time()
-        if not self._interrupted:
-            agents.start_churn()
-            all_begun = traffic.begin(plan.requests)
-            if plan.requests is not None:
-                all_begun.addCallback(lambda _: self._time_is_up())
-            watching = self._watch(traffic, begun_at)
-            await self._until_measured(plan.duration_s)
-            watching.stop()
+        if self._interrupted:
+            traffic.begin(0)
         else:
-            traffic.record = Record()
+            agents.start_churn()
+            watching = self._watch(traffic, begun_at)
+            await self._load(traffic.begin(plan.requests or math.inf), plan.duration_s)
+            watching.stop()
         ended_at = time.perf_counter()
         cpu_s = time.process_time() - cpu_s
-        churn = agents.end_churn()
         unsent = traffic.unsent(ended_at) if plan.requests is None else 0
+        left, away = agents.end_churn()
         self._show("waiting for the last answers")
         wait_s = INTERRUPTED_WAIT_S if self._interrupted else plan.timeout_s + 1.0
-        try:
-            await traffic.end().addTimeout(wait_s, self._reactor)
-        except DeferredTimeout:
-            traffic.close()
+        await self._load(traffic.end(), wait_s)
         return Outcome(
             plan=plan,
             record=traffic.record,
             elapsed_s=max(traffic.record.last_at, ended_at) - begun_at,
             unsent=unsent,
-            churn=churn,
+            left=left,
+            away=away,
             cpu=cpu_s / max(ended_at - begun_at, 1e-9),
             interrupted=self._interrupted,
         )
 
-    async def _until_measured(self, within_s: float | None) -> None:
-        """Wait for so long, until enough requests were begun, or until somebody wants no more."""
-        timer = self._reactor.callLater(within_s, self._time_is_up) if within_s is not None else None
-        await self._measured
-        if timer is not None and timer.active():
-            timer.cancel()
-        if not self._interrupted:
-            self._measured = Deferred()
+    @property
+    def _interrupted(self) -> bool:
+        return self._stage is Stage.INTERRUPTED
 
-    def _time_is_up(self) -> None:
-        if not self._measured.called:
-            self._measured.callback(None)
+    async def _load(self, enough: Deferred[None], within_s: float | None) -> None:
+        """Let the load go on until there is enough of it, until so much time has passed, or until Ctrl-C."""
+        if within_s is not None:
+            enough.addTimeout(within_s, self._reactor)
+        try:
+            await enough
+        except (CancelledError, TimeoutError):
+            pass
 
     def _watch(self, traffic: Traffic, begun_at: float) -> LoopingCall:
         """Show how far it is, again and again, until this is stopped."""
@@ -249,7 +239,7 @@ class Bench:
 def _why_not_reached(place: Place, trouble: str) -> str:
     if trouble == TIMEOUT:
         return f"no answer from {place.url}: is it a proxy port, and http or https? A longer wait: --timeout"
-    if trouble.startswith("no connection"):
+    if trouble.startswith(NO_CONNECTION):
         return f"{place.url} cannot be reached ({trouble}): is it a proxy port? Another one: --proxy URL"
     return (
         f"{place.url} does not serve what the bench has registered; its answer: {trouble}. "
@@ -282,7 +272,8 @@ def run_bench(plan: BenchPlan, progress: Progress) -> Outcome:
     """Run a bench in this process, which has no reactor yet.
 
     Raises:
-        NoAnswer: the cluster cannot be reached, or this process may not open as many connections.
+        NoAnswer: the cluster cannot be reached.
+        click.UsageError: this process may not open as many connections.
         click.exceptions.Exit: it was interrupted before there was anything to tell.
     """
     if (most := raise_file_limit(plan.open_files)) < plan.open_files:
@@ -294,6 +285,3 @@ def run_bench(plan: BenchPlan, progress: Progress) -> Outcome:
 
     globalLogBeginner.beginLoggingTo([_Faults()], discardBuffer=True, redirectStandardIO=False)
     return Bench(reactor, plan, progress).run()
-
-
-__all__ = ["Bench", "run_bench"]

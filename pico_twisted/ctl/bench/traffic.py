@@ -11,21 +11,22 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from pico_twisted.ctl.bench.clients import Client, HttpWire, WebSocketWire, Wire
-from pico_twisted.ctl.bench.echo import body_of
-from pico_twisted.ctl.bench.messages import message_of
-from pico_twisted.ctl.bench.places import Place, request_of, upgrade_of
-from pico_twisted.ctl.bench.plan import BODIES, BenchPlan
+from pico_twisted.ctl.bench.clients import Client, WebSocketClient
+from pico_twisted.ctl.bench.messages import Content
+from pico_twisted.ctl.bench.places import Place, heads_of
+from pico_twisted.ctl.bench.plan import BenchPlan
 from pico_twisted.ctl.bench.record import Record
 from pico_twisted.net.turn import Sweep
 
-ENDLESS: Final = math.inf
+log = Logger()
 
 
 class Traffic:
@@ -34,62 +35,65 @@ class Traffic:
     Args:
         reactor: wakes.
         plan: what is wanted.
+        content: what is sent.
         places: proxy ports, which the clients share.
-        endpoints: IDs.
+        endpoint_ids: of the endpoints.
         sweep: watches time-outs.
+
+    Attributes:
+        record: of the phase.
     """
 
     def __init__(
-        self, reactor: Any, plan: BenchPlan, places: Sequence[Place], endpoints: Sequence[str], sweep: Sweep
+        self,
+        reactor: Any,
+        plan: BenchPlan,
+        content: Content,
+        places: Sequence[Place],
+        endpoint_ids: Sequence[str],
+        sweep: Sweep,
     ) -> None:
         self.record = Record()
         self._reactor = reactor
         self._rate = plan.rate
-        self._most: float = ENDLESS
-        self._stopped = True
+        self._most = 0.0  # requests that the phase may have
+        self._dealt = 0  # those of them that somebody was told to make
         self._phase_at = 0.0
-        self._due = 0  # requests of this phase that were dealt out at their moment or later
         self._timer: IDelayedCall | None = None
         self._all_begun: Deferred[None] = Deferred()
         self._all_ended: Deferred[None] | None = None
+        self._turns: deque[Deferred[tuple[Record, float]]] = deque()  # of those that have nothing to do
+        kind = WebSocketClient if plan.websocket else Client
+        sources = [(place, heads_of(place, plan, endpoint_ids)) for place in places]
         self._clients = [
-            Client(
-                places[number % len(places)],
-                make,
-                sweep=sweep,
-                reactor=reactor,
-                timeout_s=plan.timeout_s,
-                free=self._free,
-            )
-            for number, make in enumerate(_makers(plan, places, endpoints))
+            kind(*sources[number % len(sources)], content, plan, sweep=sweep, reactor=reactor)
+            for number in range(plan.connections)
         ]
-        self._idle = deque(self._clients)
+        self._work = [Deferred.fromCoroutine(self._work_on(client)) for client in self._clients]
+        for work in self._work:
+            work.addErrback(_stopped)
 
-    # Phases
-
-    def begin(self, most: int | None = None) -> Deferred[None]:
+    def begin(self, most: float = math.inf) -> Deferred[None]:
         """Begin a phase: what is begun from now on is counted in a new `record`.
 
         Args:
-            most: requests that it may have; None for any number.
+            most: requests that it may have.
 
         Returns:
             A Deferred that fires when so many were begun.
         """
-        self._stopped = False
-        self._stop_timer()
+        self._stop()
         self.record = Record()
-        self._most = ENDLESS if most is None else most
+        self._most = most
+        self._dealt = 0
         self._phase_at = time.perf_counter()
-        self._due = 0
         self._all_begun = Deferred()
         self._deal()
         return self._all_begun
 
     def end(self) -> Deferred[None]:
         """Begin no more requests. Fires when those under way have ended; each ends, at the latest by its time-out."""
-        self._stopped = True
-        self._stop_timer()
+        self._stop()
         ended = self._all_ended = Deferred()
         self._look_for_end()
         return ended
@@ -98,79 +102,61 @@ class Traffic:
         """Requests of this phase that were due before `until` (as `time.perf_counter` has it), and were not begun."""
         if self._rate is None:
             return 0
-        due = min(self._most, math.ceil((until - self._phase_at) * self._rate))
-        return max(0, int(due) - self._due)
+        return max(0, math.ceil((until - self._phase_at) * self._rate) - self._dealt)
 
     def close(self) -> None:
         """Close all connections; what is still under way has no end."""
+        self._stop()
+        for work in self._work:
+            work.cancel()
         for client in self._clients:
-            if client.busy:
-                client.abort()
-            else:
-                client.close()
+            client.close()
 
-    # One request after the other
+    async def _work_on(self, client: Client) -> None:
+        while True:
+            record, due_at = await self._turn()
+            await client.request(record, due_at)
 
-    def _free(self, client: Client) -> None:
-        if self._stopped:
-            self._idle.append(client)
-            self._look_for_end()
-        elif self._rate is None and not self._idle and self._due < self._most:
-            self._give(client, time.perf_counter())
-        else:
-            self._idle.append(client)
-            self._deal()
-
-    def _give(self, client: Client, due_at: float) -> None:
-        self._due += 1
-        client.go(self.record, due_at)
-        if self._due >= self._most and not self._all_begun.called:
-            self._all_begun.callback(None)
+    def _turn(self) -> Deferred[tuple[Record, float]]:
+        """Fires once a request is due: with the record that it belongs to, and the moment at which it was due."""
+        turn: Deferred[tuple[Record, float]] = Deferred()
+        self._turns.append(turn)
+        self._deal()
+        self._look_for_end()
+        return turn
 
     def _deal(self) -> None:
-        """Give idle clients what is due."""
-        idle = self._idle
+        """Give what is due to those that have nothing to do."""
         now = time.perf_counter()
-        while idle and self._due < self._most and not self._stopped:
-            due_at = now if self._rate is None else self._phase_at + self._due / self._rate
+        while self._turns and self._dealt < self._most:
+            due_at = now if self._rate is None else self._phase_at + self._dealt / self._rate
             if due_at > now:
                 if self._timer is None:
                     self._timer = self._reactor.callLater(due_at - now, self._wake)
                 return
-            self._give(idle.popleft(), due_at)
+            self._dealt += 1
+            self._turns.popleft().callback((self.record, due_at))
+            if self._dealt == self._most:
+                self._all_begun.callback(None)
 
     def _wake(self) -> None:
         self._timer = None
         self._deal()
 
-    def _stop_timer(self) -> None:
+    def _stop(self) -> None:
+        """Deal no more."""
+        self._most = 0.0
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _look_for_end(self) -> None:
-        if self._all_ended is not None and len(self._idle) == len(self._clients):
+        if self._all_ended is not None and len(self._turns) == len(self._clients):
             ended, self._all_ended = self._all_ended, None
             ended.callback(None)
 
 
-def _makers(plan: BenchPlan, places: Sequence[Place], endpoints: Sequence[str]) -> list[Callable[[Client], Wire]]:
-    """For each client, what makes its connections. Those of one proxy port begin at different endpoints."""
-    body = body_of(plan.request_bytes)
-    if plan.websocket:
-        message = message_of(body)
-
-        def web_socket(number: int) -> Callable[[Client], Wire]:
-            endpoint = endpoints[number % len(endpoints)]
-            return lambda client: WebSocketWire(client, upgrade_of(client.place, endpoint), message)
-
-        return [web_socket(number) for number in range(plan.connections)]
-    length = [("Content-Length", str(len(body)))] if body or plan.method in BODIES else []
-    heads = {
-        place.url: [request_of(plan.method, place, endpoint, length) for endpoint in endpoints] for place in places
-    }
-
-    def plain(number: int) -> Callable[[Client], Wire]:
-        return lambda client: HttpWire(client, heads[client.place.url], body, plan, number)
-
-    return [plain(number) for number in range(plan.connections)]
+def _stopped(failure: Failure) -> None:
+    """A client works no more: we closed it, or it has a fault."""
+    if not failure.check(CancelledError):
+        log.failure("A client failed", failure)
