@@ -36,6 +36,7 @@ class Agent:
         return admin_site(AgentAdminApp(self.metrics).resource(), self.reactor)
 
 
+# `reactor` as of `Agent`
 def build_agent(config: AgentConfig, reactor: Any, *, sweep: Sweep, end_of_turn: EndOfTurn | None) -> Agent:
     """Put the parts of an agent together.
 

@@ -6,6 +6,7 @@ are routed; the links carry those requests, and whole maps where packets do not 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -60,8 +61,8 @@ class Membership:
         table: ClusterTable,
         parts: TunnelParts,
         tls: LinkTls | None,
-        reactor: Any,
-        rng: Any,
+        reactor: Any,  # a whole reactor, or as much of one as a test needs
+        rng: random.Random,
         wall_ms: int,
     ) -> None:
         self._reactor = reactor

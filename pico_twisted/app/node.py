@@ -89,7 +89,7 @@ class Node:
 
 def build_node(
     config: NodeConfig,
-    reactor: Any,
+    reactor: Any,  # as of `Node`
     *,
     sweep: Sweep,
     end_of_turn: EndOfTurn | None,

@@ -13,9 +13,6 @@ FOLDERS = ("pico_twisted.net.", "pico_twisted.app.")
 MOST = 115
 """Occurrences of the word in `net` and `app`, imports included."""
 
-STILL_WITHOUT_REASON = 23
-"""Uses without a comment beside or above them, for the time being. This number only falls."""
-
 WORD = re.compile(r"\bAny\b")
 
 
@@ -55,9 +52,7 @@ def test_any_is_rare() -> None:
 def test_any_has_a_reason() -> None:
     """A comment beside each use of Any says why nothing better can be said: a library without types, for example."""
     found = [f"{module.place}:{line}" for module in watched() for line in without_reason(module.text)]
-    assert len(found) <= STILL_WITHOUT_REASON, "\n".join(
-        [f"{len(found)} uses of Any without a reason beside or above them, {STILL_WITHOUT_REASON} at most:", *found]
-    )
+    assert not found, "\n".join(["uses of Any without a reason beside or above them:", *found])
 
 
 def test_a_reason_is_seen() -> None:

@@ -55,11 +55,11 @@ class DaemonOptions(usage.Options, Generic[C]):
 
     synopsis = "[--config FILE] [--KEY VALUE]..."
 
-    config_class: ClassVar[type[Any]]
+    config_class: ClassVar[type[Any]]  # of `C`, which a class variable cannot name
     command: ClassVar[str]
     about: ClassVar[Sequence[str]]
     examples: ClassVar[Sequence[tuple[str, str]]]
-    load: ClassVar[Callable[..., Any]]
+    load: ClassVar[Callable[..., Any]]  # gives a `C`
     more_flags: ClassVar[Sequence[Entry]] = ()
 
     config: C
@@ -121,6 +121,7 @@ class DaemonOptions(usage.Options, Generic[C]):
             self.config_file = os.path.join(self._directory, self.config_file)
         if self._check_only:
             _print_and_exit("configuration is valid\n")
+        # usage.Options has no types: each of twistd's options is of its own
         twistd: dict[str, Any] = {} if self.parent is None else self.parent
         self.background = in_background(twistd)
         self.logging = log_under_twistd(self._log_settings(), twistd)
@@ -252,13 +253,13 @@ def _entry(key: Key) -> Entry:
     )
 
 
-def _expand_env(options: DaemonOptions[Any]) -> None:
+def _expand_env(options: DaemonOptions[C]) -> None:
     """Replace ${VAR} and ${VAR:default} in the file by the environment's values."""
     options.expand_env = True
 
 
-def _key_option(key: Key) -> Callable[[DaemonOptions[Any], str], None]:
-    def option(options: DaemonOptions[Any], value: str) -> None:
+def _key_option(key: Key) -> Callable[[DaemonOptions[C], str], None]:
+    def option(options: DaemonOptions[C], value: str) -> None:
         options.given.setdefault(key.dotted, []).append(value)
 
     option.__doc__ = key.help

@@ -15,7 +15,7 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Generic
+from typing import Generic
 
 from twisted.application.service import Service
 from twisted.internet import task
@@ -68,7 +68,7 @@ class Daemon(Service, Generic[C]):
         self._end_stage = _End.NOT_YET
         self._status = 0
         self._notifier = Notifier(reactor, self.ready_state, self.status_line)
-        self._old_handlers: dict[int, Any] = {}
+        self._old_handlers: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
 
     # What subclasses do
 
@@ -126,7 +126,7 @@ class Daemon(Service, Generic[C]):
 
     # IService
 
-    def setServiceParent(self, parent: Any) -> None:
+    def setServiceParent(self, parent: object) -> None:
         """twistd gives us our application: our log takes the place of its own."""
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
         if isinstance(parent, Componentized):

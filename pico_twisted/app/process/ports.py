@@ -15,7 +15,7 @@ from typing import Any
 from twisted.internet import task
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
@@ -65,6 +65,7 @@ def shared_sockets(key: str, address: Address, count: int) -> list[socket.socket
     return sockets
 
 
+# Python gives the address of a socket no type: its shape depends on the family.
 def _shared(address: Address, first: tuple[Any, ...] | None) -> socket.socket:
     """The first such socket of an address, which must be free, or a further one where the first one is."""
     if first is not None:
@@ -93,7 +94,7 @@ def _bind_first(family: int, host: str, port: int) -> socket.socket:
     return _bind_shared(family, where)
 
 
-def _bind_shared(family: int, where: tuple[Any, ...]) -> socket.socket:
+def _bind_shared(family: int, where: tuple[object, ...]) -> socket.socket:
     sock = socket.socket(family)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -260,9 +261,8 @@ def _drop_new_connections(sock: socket.socket) -> None:
         log.debug("No filter on the listening socket")
 
 
-# `factory` is `Any` below: Twisted's type of it asks for protocols that know their factory, which ours need not.
-
-
+# Twisted's type of a factory asks for protocols that know their factory, which ours need not; and no interface of
+# Twisted has all that a `BoundPort` asks of its port.
 def _adopt(reactor: IDaemonReactor, descriptor: int, factory: Any) -> Any:
     """Listen on a socket of the parent. The process that had it before may have stopped taking connections."""
     with socket.socket(fileno=descriptor) as sock:
@@ -286,13 +286,14 @@ _DROP_SYN = (
 class _Stopped:
     """Remembers the address of a port that listens no longer."""
 
-    def __init__(self, port: Any) -> None:
+    def __init__(self, port: IListeningPort) -> None:
         self._host = port.getHost()
 
-    def getHost(self) -> Any:
+    def getHost(self) -> IAddress:
         return self._host
 
 
+# `Any`: as of `_adopt`
 def _listen(reactor: IDaemonReactor, address: Address, factory: Any) -> Any:
     if address.is_all:
         try:

@@ -97,7 +97,7 @@ def install_reactor() -> None:
 
         def doPoll(self, timeout: float | None) -> None:
             """Wait for events and dispatch them (as in Twisted's, without the logging context)."""
-            selectables: Any = self._selectables
+            selectables: Any = self._selectables  # of Twisted, which has no types there
             try:
                 ready = self._poller.poll(-1 if timeout is None else timeout, EVENTS_OF_A_TURN)
             except OSError as error:

@@ -228,6 +228,7 @@ class Host(Daemon[NodeConfig]):
 
     def _outputs(self) -> dict[int, int | str]:
         """What a worker has as stdout and stderr: where our own log goes, through us if that is a file of twistd's."""
+        # usage.Options has no types
         twistd: Any = self.options.parent or {}
         path = twistd.get("logfile") or ""
         if path == "-":

@@ -183,7 +183,7 @@ class WorkerProcess(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         """Start another one, if it is to go on."""
-        error: Any = reason.value
+        error: Any = reason.value  # ProcessDone or ProcessTerminated, which have no types
         self._ended(f"signal {error.signal}" if error.signal else f"status {error.exitCode}")
 
     def _ended(self, status: str) -> None:
@@ -231,7 +231,7 @@ class _Notices(DatagramProtocol):
     def __init__(self, worker: WorkerProcess) -> None:
         self._worker = worker
 
-    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+    def datagramReceived(self, datagram: bytes, addr: object) -> None:
         """Lines of NAME=value."""
         for line in datagram.decode("utf-8", "replace").splitlines():
             self._worker.told(line)

@@ -11,11 +11,11 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any
 
 import attrs
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import ILogObserver, LogEvent
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pico_twisted.app.process.reactor import IDaemonReactor
@@ -130,7 +130,7 @@ class _ParentPipe:
         self._reactor.removeReader(self)
         self.connectionLost(None)
 
-    def connectionLost(self, reason: Any) -> None:
+    def connectionLost(self, reason: Failure | None) -> None:
         """The pipe ended, which epoll tells as a hang-up, or the reactor ends."""
         os.close(self._descriptor)
         self._descriptor = -1
