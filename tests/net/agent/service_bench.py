@@ -63,6 +63,13 @@ class Service:
         self._open.append(sock)
         return Client(sock)
 
+    async def answer(self, data: bytes) -> Client:
+        """Take the next connection and its request, and answer."""
+        client = await self.accept()
+        await client.request()
+        await client.send(data)
+        return client
+
     async def _handshake(self, sock: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
         sock.setblocking(True)
         sock.settimeout(DEADLINE_S)

@@ -39,9 +39,7 @@ def bench(service: Service) -> Iterator[ServiceBench]:
 async def warmed(bench: ServiceBench, service: Service) -> Client:
     """The service's side of a connection that served a request and is kept."""
     request = bench.request(b"GET /")
-    client = await service.accept()
-    await client.request()
-    await client.send(OK)
+    client = await service.answer(OK)
     await answered(request)
     return client
 
@@ -124,9 +122,7 @@ async def test_names_and_both_kinds_of_addresses(host: str, bound: str) -> None:
     service = Service(bound)
     bench = ServiceBench(ServiceAddress(False, host, service.port))
     request = bench.request(b"GET /")
-    client = await service.accept()
-    await client.request()
-    await client.send(OK)
+    client = await service.answer(OK)
     await answered(request)
     assert request.body == b"ok"
     assert client.sock.getpeername()[0] == bound
@@ -203,9 +199,7 @@ async def test_half_closed_and_paused_loses_nothing(bench: ServiceBench, service
     """The caller ended its stream and reads slowly; the service sends much and closes: every byte arrives, then the
     end."""
     request = bench.request(b"GET /", UPGRADE, more=True, greedy=False)
-    client = await service.accept()
-    await client.request()
-    await client.send(SWITCHED)
+    client = await service.answer(SWITCHED)
     await begun(request)
     request.send(b"that was all", more=False)
     assert await client.rest() == b"that was all"
@@ -233,15 +227,11 @@ async def test_a_hundred_upgraded_calls_and_requests_beside_them(bench: ServiceB
     calls = []
     for number in range(100):
         request = bench.request(b"GET /%d" % number, UPGRADE, more=True)
-        client = await service.accept()
-        await client.request()
-        await client.send(SWITCHED)
+        client = await service.answer(SWITCHED)
         calls.append((request, client))
     await until(lambda: all(request.frames for request, _ in calls))
     small = bench.request(b"GET /small")
-    client = await service.accept()
-    await client.request()
-    await client.send(OK)
+    client = await service.answer(OK)
     await answered(small)
     for number, (_, client) in enumerate(calls):
         await client.send(b"%d" % number)
@@ -313,9 +303,7 @@ async def test_a_body_over_tls_that_is_cut_is_no_whole_body(tmp_path: Path) -> N
     secure = Secure(tmp_path)
     for graceful in (True, False):
         request = secure.bench.request(b"GET /")
-        client = await secure.service.accept()
-        await client.request()
-        await client.send(b"HTTP/1.1 200 OK\r\n\r\nall of it")
+        client = await secure.service.answer(b"HTTP/1.1 200 OK\r\n\r\nall of it")
         await begun(request)
         if graceful:
             sock = client.sock
@@ -333,9 +321,7 @@ async def test_the_caller_half_closes_an_upgraded_call_over_tls(tmp_path: Path) 
     """The service reads the end, and what it still says arrives."""
     secure = Secure(tmp_path)
     request = secure.bench.request(b"GET /", UPGRADE, more=True)
-    client = await secure.service.accept()
-    await client.request()
-    await client.send(SWITCHED)
+    client = await secure.service.answer(SWITCHED)
     await begun(request)
     request.send(b"question", more=False)
     assert await client.rest() == b"question"

@@ -338,11 +338,10 @@ class TestStreaming:
             assert here.down.told[-1] == "done" and routed.error == "client-gone"
             assert not here.parts.cluster.pending
 
-    def test_slow_service(self) -> None:
+    def test_slow_service(self, here: Case) -> None:
         """When much of the request waits, no more is read of it, until little waits."""
-        tunnel = FakeTunnel()
+        (tunnel,) = here.tunnels
         tunnel.takes = False
-        here = case(tunnel)
         routed = here.start(request_head(b"POST", chunked=True), b"", False)
         while "pause" not in here.down.told:
             routed.body(bytes(16_000))

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pico_twisted.core.rpc import frames
 from pico_twisted.net.routing.routed_request import HOP_MARGIN_S
 from tests.doubles.node import pass_time
-from tests.doubles.tunnel import FakeTunnel
 from tests.net.doubles import CONTINUE, OK, OK2, Case, request_head
-from tests.net.routing.routed_case import IDLE_S, TIMEOUT_S, case, head_and_body
+from tests.net.routing.routed_case import IDLE_S, TIMEOUT_S, head_and_body
 
 
 class TestTimers:
@@ -61,11 +60,10 @@ class TestTimers:
         here.respond(OK2 + b"hi", False)
         assert here.down.status == 200
 
-    def test_slow_service_that_takes_its_request(self) -> None:
+    def test_slow_service_that_takes_its_request(self, here: Case) -> None:
         """While a service takes its request, however slowly, it is not timed out."""
-        tunnel = FakeTunnel()
+        (tunnel,) = here.tunnels
         tunnel.takes = False
-        here = case(tunnel)
         routed = here.start(request_head(b"POST", length=1_000_000), b"", False)
         while "pause" not in here.down.told:
             routed.body(bytes(60_000))
@@ -77,11 +75,10 @@ class TestTimers:
         pass_time(here.parts.clock, 2 * TIMEOUT_S + 2 * HOP_MARGIN_S + 1)
         assert here.down.status == 504
 
-    def test_rest_of_the_request_on_its_way(self) -> None:
+    def test_rest_of_the_request_on_its_way(self, here: Case) -> None:
         """The same when the client has sent all, and the service has not taken it yet."""
-        tunnel = FakeTunnel()
+        (tunnel,) = here.tunnels
         tunnel.takes = False
-        here = case(tunnel)
         here.start(request_head(b"POST", length=100_000), bytes(60_000), False)
         here.routed.body(bytes(40_000))
         here.routed.body_ended()
@@ -90,11 +87,10 @@ class TestTimers:
             here.call.queued -= 5_000
         assert here.down.status is None
 
-    def test_service_that_takes_nothing(self) -> None:
+    def test_service_that_takes_nothing(self, here: Case) -> None:
         """A service that takes no more of its request is timed out like one that does not answer."""
-        tunnel = FakeTunnel()
+        (tunnel,) = here.tunnels
         tunnel.takes = False
-        here = case(tunnel)
         routed = here.start(request_head(b"POST", chunked=True), b"", False)
         while "pause" not in here.down.told:
             routed.body(bytes(60_000))
