@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pico_twisted.core.agent.service_call import KEPT_BYTES
+from pico_twisted.net.agent.connection import ServiceConnection
+from pico_twisted.net.agent.local_service import MAX_BUSY, MAX_BUSY_S, MAX_IDLE, MAX_IDLE_S, LocalService
+from pico_twisted.net.turn import INTERVAL_S
 from tests.net.agent.agent_fakes import OK, Bench
 
 # Kept connections that died
@@ -83,6 +86,22 @@ def test_what_may_have_been_served_is_not_sent_again(bench: Bench, begun: bool) 
 # The pool
 
 
+def opened(service: LocalService, count: int) -> list[ServiceConnection]:
+    """So many connections, all in use."""
+    connections: list[ServiceConnection] = []
+    for _ in range(count):
+        service.open().addCallback(connections.append)
+    return connections
+
+
+def taken(service: LocalService) -> list[ServiceConnection]:
+    """All that are kept."""
+    kept = []
+    while (connection := service.take(surely=False)) is not None:
+        kept.append(connection)
+    return kept
+
+
 def test_idle_connections_are_bounded_in_number_and_age(bench: Bench) -> None:
     """A burst leaves no more than a bound after a moment, and those go after a while."""
     requests = [bench.get() for _ in range(100)]
@@ -141,6 +160,47 @@ def test_a_connection_that_says_close_is_not_kept(bench: Bench) -> None:
     bench.service.last.answer(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
     assert request.body == b"ok" and request.ended and b"Connection" not in request.head
     assert not bench.local.connections
+
+
+@pytest.mark.parametrize("count", [1, MAX_IDLE, 4 * MAX_IDLE, MAX_BUSY])
+def test_none_of_those_in_use_is_opened_again(bench: Bench, count: int) -> None:
+    """Though all of them are idle for a moment, time and again."""
+    connections = opened(bench.local, count)
+    for _ in range(3):
+        for connection in connections:
+            bench.local.give(connection, None)
+        bench.pass_time(MAX_BUSY_S / 3)
+        assert set(taken(bench.local)) == set(connections)
+
+
+def test_there_is_a_bound(bench: Bench) -> None:
+    """Of those beyond it none is kept."""
+    for connection in opened(bench.local, MAX_BUSY + 10):
+        bench.local.give(connection, None)
+    assert len(taken(bench.local)) == MAX_BUSY
+
+
+def test_what_is_not_needed_goes_soon(bench: Bench) -> None:
+    """After a burst a few stay, among them the one that is used on; in the end none stays that nobody uses."""
+    connections = opened(bench.local, 4 * MAX_IDLE)
+    for connection in connections:
+        bench.local.give(connection, None)
+    for _ in range(10):
+        used = bench.local.take(surely=False)
+        assert used is not None
+        bench.local.give(used, None)
+        bench.pass_time(MAX_BUSY_S / 5)
+    assert len(bench.local.connections) == MAX_IDLE + 1
+    bench.pass_time(MAX_IDLE_S)
+    assert not taken(bench.local)
+
+
+def test_a_service_that_waits_less_is_heeded_in_a_burst_too(bench: Bench) -> None:
+    """Of many connections none is kept for longer than the service says."""
+    for connection in opened(bench.local, 2 * MAX_IDLE):
+        bench.local.give(connection, b"timeout=2")
+    bench.pass_time(1.0 + 2 * INTERVAL_S)
+    assert not taken(bench.local)
 
 
 def test_calls_are_counted(bench: Bench) -> None:
