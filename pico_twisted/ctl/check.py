@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from typing import Any
 
+import attrs
 import click
 
+from pico_twisted.config import AgentConfig, ConfigFaults, NodeConfig, load_agent, load_node
+from pico_twisted.config.document import parse_document
+from pico_twisted.config.fields import all_keys
 from pico_twisted.ctl.exits import SaidNo, emit
 
 
@@ -20,19 +23,15 @@ def check(file: str, agent: bool, expand_env: bool) -> None:
 
     Each fault is one line on stderr, with its line in the file, what was found and what was expected.
     """
-    import attrs
-
-    from pico_twisted.config import AgentConfig, ConfigFaults, NodeConfig, load_agent, load_node
-
+    load = load_agent if agent else load_node
     try:
-        if agent:
-            load_agent(file, environ=os.environ, expand_env=expand_env)
-        else:
-            load_node(file, environ=os.environ, expand_env=expand_env)
+        load(file, environ=os.environ, expand_env=expand_env)
     except ConfigFaults as error:
         kinds = (AgentConfig, NodeConfig) if agent else (NodeConfig, AgentConfig)
         if foreign := _only_the_others(file, *kinds):
-            raise SaidNo(_wrong_daemon(file, foreign, agent)) from None
+            of, flag = ("pico", "") if agent else ("pico-agent", "--agent ")
+            words = f"{file} is a file of {of} (it has {', '.join(foreign)}): picoctl check {flag}{file}"
+            raise SaidNo(words) from None
         # A daemon's words for a file that it cannot read name its own flag.
         faults = [attrs.evolve(fault, where="") if fault.where == "--config" else fault for fault in error.faults]
         raise SaidNo("\n".join(map(str, faults))) from None
@@ -41,8 +40,6 @@ def check(file: str, agent: bool, expand_env: bool) -> None:
 
 def _only_the_others(file: str, kind: type[Any], other: type[Any]) -> list[str]:
     """The keys of the other daemon's configuration in a file that has none of this one's own; else nothing."""
-    from pico_twisted.config.document import parse_document
-    from pico_twisted.config.fields import all_keys
 
     def sections(of: type[Any]) -> set[str]:
         return {key.path[0] for key in all_keys(of)}
@@ -56,8 +53,3 @@ def _only_the_others(file: str, kind: type[Any], other: type[Any]) -> list[str]:
     if lines.keys() & (own - others):
         return []
     return sorted(lines.keys() & (others - own))
-
-
-def _wrong_daemon(file: str, foreign: Iterable[str], agent: bool) -> str:
-    of, flag = ("pico", "") if agent else ("pico-agent", "--agent ")
-    return f"{file} is a file of {of} (it has {', '.join(foreign)}): picoctl check {flag}{file}"

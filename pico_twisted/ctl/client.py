@@ -15,7 +15,7 @@ import socket
 import ssl
 import threading
 from typing import Any, Final
-from urllib.parse import SplitResult, quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import attrs
 import click
@@ -113,7 +113,13 @@ class AdminPort:
 
     def _exchange(self, path: str) -> Answer:
         where = urlsplit(self.url)
-        connection = _connection(where, self.timeout_s, self.tls)
+        assert where.hostname is not None
+        if self.tls is None:
+            connection = http.client.HTTPConnection(where.hostname, where.port, timeout=self.timeout_s)
+        else:
+            connection = http.client.HTTPSConnection(
+                where.hostname, where.port, timeout=self.timeout_s, context=self.tls
+            )
         with contextlib.closing(connection):
             query = "?" + urlencode({"forward": self.forward}) if self.forward else ""
             headers = {"accept": "application/json", "connection": "close", "user-agent": f"picoctl/{__version__}"}
@@ -151,13 +157,6 @@ class AdminPort:
             case OSError():
                 return f"{url} cannot be reached: {error.strerror or error}"
         raise error
-
-
-def _connection(where: SplitResult, timeout_s: float, tls: ssl.SSLContext | None) -> http.client.HTTPConnection:
-    assert where.hostname is not None
-    if tls is None:
-        return http.client.HTTPConnection(where.hostname, where.port, timeout=timeout_s)
-    return http.client.HTTPSConnection(where.hostname, where.port, timeout=timeout_s, context=tls)
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:

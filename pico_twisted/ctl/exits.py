@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Final, NoReturn
+from typing import Final
 
 import click
 
@@ -60,11 +60,6 @@ def emit(text: str) -> None:
     except OSError as error:
         _drop_output()
         raise NoAnswer(f"the output cannot be written: {error.strerror or error}") from None
-
-
-def end(exit_code: int) -> NoReturn:
-    """End without a message: what there is to say was printed."""
-    raise click.exceptions.Exit(exit_code)
 
 
 def _drop_output() -> None:

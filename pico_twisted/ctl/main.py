@@ -4,21 +4,38 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from io import TextIOWrapper
+from typing import Final
 
 import click
 
 from pico_twisted import __version__
-from pico_twisted.ctl.bench.command import bench
-from pico_twisted.ctl.check import check
 from pico_twisted.ctl.exits import INTERRUPTED, OK
 from pico_twisted.ctl.options import admin_options
-from pico_twisted.ctl.status import status
 
+COMMANDS: Final = {
+    "bench": "pico_twisted.ctl.bench.command",
+    "check": "pico_twisted.ctl.check",
+    "status": "pico_twisted.ctl.status",
+}
+"""The name of each subcommand, and the module that has it under this name."""
 _WIDTH = 100  # of help on wide terminals
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": _WIDTH})
+class _Commands(click.Group):
+    """Subcommands that are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = COMMANDS.get(cmd_name)
+        command: click.Command | None = getattr(import_module(module), cmd_name) if module is not None else None
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": _WIDTH})
 @click.version_option(__version__, message="picoctl %(version)s")
 @admin_options(hidden=True)
 def cli() -> None:
@@ -40,11 +57,6 @@ def cli() -> None:
       picoctl check /etc/pico/pico.yaml
       picoctl bench --connections 64 --duration 30s
     """
-
-
-cli.add_command(status)
-cli.add_command(check)
-cli.add_command(bench)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -6,17 +6,17 @@ import json
 from collections.abc import Callable
 from http import HTTPStatus
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import click
 
 from pico_twisted.core.text import escaped
-from pico_twisted.ctl.exits import NO, emit, end
+from pico_twisted.ctl import tables
+from pico_twisted.ctl.client import AdminPort
+from pico_twisted.ctl.exits import NO, emit
 from pico_twisted.ctl.options import admin_options, admin_port, wants_json
-
-if TYPE_CHECKING:
-    from pico_twisted.ctl.client import AdminPort
+from pico_twisted.net.admin.shapes import GossipDetail, GossipRow, NodeDetail, NodeRow, ShapeError, read
 
 T = TypeVar("T")
 
@@ -39,8 +39,6 @@ def status(context: click.Context) -> None:
 
 
 def _overview(context: click.Context) -> None:
-    from pico_twisted.ctl import tables
-    from pico_twisted.net.admin.shapes import NodeDetail, NodeRow
 
     port = admin_port(context)
     ready, reason = _readiness(port)
@@ -51,19 +49,17 @@ def _overview(context: click.Context) -> None:
         _emit_json({"id": local.id, "ready": ready, "reason": reason, "nodes": nodes_data, "endpoints": own})
     else:
         state = "ready" if ready else f"not ready: {escaped(reason)}"
-        count = len(local.endpoints)
         parts = [
             f"node {escaped(local.id)} is {state}",
-            f"{tables.count_of(node.status for node in nodes_known)}\n\n{tables.nodes_table(nodes_known)}",
-            tables.endpoints_table(dict(islice(sorted(local.endpoints.items()), MAX_LISTED)))
-            if count
-            else _NO_ENDPOINTS,
+            tables.count_of(node.status for node in nodes_known),
+            tables.nodes_table(nodes_known),
+            _endpoints_table(dict(islice(sorted(local.endpoints.items()), MAX_LISTED))),
         ]
-        if count > MAX_LISTED:
-            parts.append(f"and {count - MAX_LISTED} more endpoints: picoctl status endpoints")
+        if (more := len(local.endpoints) - MAX_LISTED) > 0:
+            parts.append(f"and {more} more endpoints: picoctl status endpoints")
         emit("\n\n".join(parts))
     if not ready:
-        end(NO)
+        raise click.exceptions.Exit(NO)
 
 
 def _readiness(port: AdminPort) -> tuple[bool, str]:
@@ -80,9 +76,6 @@ def _readiness(port: AdminPort) -> tuple[bool, str]:
 @click.pass_context
 def nodes(context: click.Context) -> None:
     """The nodes of the cluster, as the node asked sees them."""
-    from pico_twisted.ctl import tables
-    from pico_twisted.net.admin.shapes import NodeRow
-
     _show(context, "/status/cluster/nodes", list[NodeRow], tables.nodes_table)
 
 
@@ -92,9 +85,6 @@ def nodes(context: click.Context) -> None:
 @click.pass_context
 def node(context: click.Context, id: str) -> None:
     """One node with its endpoints. ID may be local: the node asked."""
-    from pico_twisted.ctl import tables
-    from pico_twisted.net.admin.shapes import NodeDetail
-
     _show(context, f"/status/cluster/nodes/{quote(id, safe='')}", NodeDetail, tables.node_page)
 
 
@@ -103,12 +93,7 @@ def node(context: click.Context, id: str) -> None:
 @click.pass_context
 def endpoints(context: click.Context) -> None:
     """The endpoints that agents registered at the node asked."""
-    from pico_twisted.ctl import tables
-
-    def table(counts: dict[str, int]) -> str:
-        return tables.endpoints_table(counts) if counts else _NO_ENDPOINTS
-
-    _show(context, "/status/upstream/endpoints", dict[str, int], table)
+    _show(context, "/status/upstream/endpoints", dict[str, int], _endpoints_table)
 
 
 @status.command(short_help="What gossip knows, of each node or of one.")
@@ -117,13 +102,14 @@ def endpoints(context: click.Context) -> None:
 @click.pass_context
 def gossip(context: click.Context, id: str | None) -> None:
     """What gossip knows of each node; with ID, or local, all keys of that one."""
-    from pico_twisted.ctl import tables
-    from pico_twisted.net.admin.shapes import GossipDetail, GossipRow
-
     if id is None:
         _show(context, "/status/gossip/nodes", list[GossipRow], tables.gossip_table)
     else:
         _show(context, f"/status/gossip/nodes/{quote(id, safe='')}", GossipDetail, tables.gossip_page)
+
+
+def _endpoints_table(counts: dict[str, int]) -> str:
+    return tables.endpoints_table(counts) if counts else _NO_ENDPOINTS
 
 
 def _node_id(value: str | None) -> str | None:
@@ -147,7 +133,6 @@ def _get(port: AdminPort, path: str, kind: type[T]) -> tuple[Any, T]:
     Raises:
         ExitWithMessage: there is no such answer.
     """
-    from pico_twisted.net.admin.shapes import ShapeError, read
 
     answer = port.ask(path)
     if answer.status != HTTPStatus.OK:

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+import attrs
+
 from pico_twisted.core.text import escaped
 from pico_twisted.net.admin.shapes import GossipDetail, GossipRow, NodeDetail, NodeRow
 
@@ -23,80 +25,37 @@ HOUR_S: Final = 3600
 def nodes_table(nodes: Iterable[NodeRow]) -> str:
     """The list of nodes."""
     rows = [
-        (
-            node.id,
-            node.status,
-            node.proxy_addr,
-            _beside(node.admin_addr, node.proxy_addr),
-            _beside(node.gossip_addr, node.proxy_addr),
-            node.version,
-            str(node.endpoints),
-            str(node.upstreams),
-        )
+        _node_facts(node)
+        | {"admin": _beside(node.admin_addr, node.proxy_addr), "gossip": _beside(node.gossip_addr, node.proxy_addr)}
         for node in nodes
     ]
-    headings = ("ID", "STATUS", "PROXY", "ADMIN", "GOSSIP", "VERSION", "ENDPOINTS", "UPSTREAMS")
-    return _table(headings, rows, numbers=("ENDPOINTS", "UPSTREAMS"))
+    columns = ("id", "status", "proxy", "admin", "gossip", "version", "endpoints", "upstreams")
+    return _table(columns, rows, numbers=("endpoints", "upstreams"))
 
 
 def node_page(node: NodeDetail) -> str:
     """One node with its endpoints."""
-    row = node.row()
-    facts = {
-        "id": node.id,
-        "status": node.status,
-        "proxy": node.proxy_addr,
-        "admin": node.admin_addr,
-        "gossip": node.gossip_addr,
-        "version": node.version,
-        "endpoints": str(row.endpoints),
-        "upstreams": str(row.upstreams),
-    }
-    return _facts(facts) + ("\n\n" + endpoints_table(node.endpoints) if node.endpoints else "")
+    page = _facts(_node_facts(node.row()))
+    return f"{page}\n\n{endpoints_table(node.endpoints)}" if node.endpoints else page
 
 
 def endpoints_table(endpoints: Mapping[str, int]) -> str:
     """Endpoint IDs with the number of their registrations."""
-    rows = [(endpoint, str(count)) for endpoint, count in sorted(endpoints.items())]
-    return _table(("ENDPOINT", "UPSTREAMS"), rows, numbers=("UPSTREAMS",))
+    rows = [{"endpoint": endpoint, "upstreams": count} for endpoint, count in sorted(endpoints.items())]
+    return _table(("endpoint", "upstreams"), rows, numbers=("upstreams",))
 
 
 def gossip_table(nodes: Iterable[GossipRow]) -> str:
     """What gossip knows of the nodes. Floors and tombstones are left to the page of one node."""
-    rows = [
-        (
-            node.id,
-            node.status,
-            str(node.generation),
-            str(node.heartbeat),
-            str(node.version),
-            str(node.entries),
-            f"{node.suspicion:.1f}",
-            _heard(node),
-        )
-        for node in nodes
-    ]
-    headings = ("ID", "STATUS", "GENERATION", "HEARTBEAT", "VERSION", "ENTRIES", "SUSPICION", "HEARD")
-    return _table(headings, rows, numbers=headings[2:])
+    columns = ("id", "status", "generation", "heartbeat", "version", "entries", "suspicion", "heard")
+    return _table(columns, map(_gossip_facts, nodes), numbers=columns[2:])
 
 
 def gossip_page(node: GossipDetail) -> str:
     """What gossip knows of one node, with its keys."""
-    row = node.row()
-    facts = {
-        "id": node.id,
-        "generation": str(node.generation),
-        "status": node.status,
-        "heartbeat": str(node.heartbeat),
-        "version": str(node.version),
-        "floor": str(node.floor),
-        "entries": str(row.entries),
-        "tombstones": str(node.tombstones),
-        "suspicion": f"{node.suspicion:.1f}",
-        "heard": _heard(row),
-    }
-    rows = [(key, str(entry.value), str(entry.version)) for key, entry in sorted(node.keys.items())]
-    return _facts(facts) + ("\n\n" + _table(("KEY", "VALUE", "VERSION"), rows, numbers=("VERSION",)) if rows else "")
+    page = _facts(_gossip_facts(node.row()))
+    rows = [{"key": key, "value": entry.value, "version": entry.version} for key, entry in sorted(node.keys.items())]
+    return f"{page}\n\n{_table(('key', 'value', 'version'), rows, numbers=('version',))}" if rows else page
 
 
 def count_of(statuses: Iterable[str]) -> str:
@@ -107,6 +66,15 @@ def count_of(statuses: Iterable[str]) -> str:
     if len(counts) == 1:
         return f"{total} {counts.most_common()[0][0]} {nodes}"
     return f"{total} {nodes}: {', '.join(f'{count} {status}' for status, count in counts.most_common())}"
+
+
+def _node_facts(node: NodeRow) -> dict[str, object]:
+    return {name.removesuffix("_addr"): value for name, value in attrs.asdict(node).items()}
+
+
+def _gossip_facts(node: GossipRow) -> dict[str, object]:
+    facts = attrs.asdict(node) | {"suspicion": f"{node.suspicion:.1f}", "heard": _heard(node)}
+    return {name: value for name, value in facts.items() if name not in ("local", "heard_s")}
 
 
 def _beside(address: str, other: str) -> str:
@@ -130,21 +98,22 @@ def _span(seconds: float) -> str:
     return f"{seconds / HOUR_S:.0f}h"
 
 
-def _facts(facts: Mapping[str, str]) -> str:
+def _facts(facts: Mapping[str, object]) -> str:
     width = max(map(len, facts))
     return "\n".join(f"{name:<{width}}  {_cell(value)}" for name, value in facts.items())
 
 
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[str]) -> str:
+def _table(columns: Sequence[str], rows: Iterable[Mapping[str, object]], numbers: Sequence[str]) -> str:
     """Lines with two blanks between the columns; those of numbers are set to the right."""
-    lines = [tuple(headings), *(tuple(map(_cell, row)) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    justify = [str.rjust if heading in numbers else str.ljust for heading in headings]
-    return "\n".join(
-        "  ".join(place(cell, width) for place, cell, width in zip(justify, line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    cells = {column: [column.upper()] for column in columns}
+    for row in rows:
+        for column in columns:
+            cells[column].append(_cell(row[column]))
+    for column, found in cells.items():
+        width = max(map(len, found))
+        cells[column] = [cell.rjust(width) if column in numbers else cell.ljust(width) for cell in found]
+    return "\n".join("  ".join(line).rstrip() for line in zip(*cells.values(), strict=True))
 
 
-def _cell(value: str) -> str:
-    return escaped(value) or NOTHING
+def _cell(value: object) -> str:
+    return escaped(str(value)) or NOTHING

@@ -10,7 +10,7 @@ import click
 
 from pico_twisted.core.text import escaped
 from pico_twisted.ctl.bench.plan import plan_options, read_plan
-from pico_twisted.ctl.exits import NO, emit, end
+from pico_twisted.ctl.exits import NO, emit
 from pico_twisted.ctl.options import wants_json
 
 
@@ -33,7 +33,7 @@ def bench(context: click.Context, /, as_json_too: bool, **given: Any) -> None:  
     emit(json.dumps(report.as_json(outcome), indent=2) if as_json else report.as_text(outcome))
     if failed := outcome.record.errors.total():
         click.echo(f"picoctl: {failed} of {outcome.record.begun} failed", err=True)
-        end(NO)
+        raise click.exceptions.Exit(NO)
 
 
 def _progress(text: str) -> None:
