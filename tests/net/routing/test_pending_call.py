@@ -44,28 +44,18 @@ class Sink:
         self.told.append("drained")
 
 
-def call(
-    parts: MemoryNode,
-    tunnel: FakeTunnel,
-    sink: Sink,
-    *,
-    more: bool = False,
-    method: bytes = b"GET",
-    upgrade: bool = False,
-) -> PendingCall:
-    """A call on a tunnel, which the node counts."""
-    reader = tunnel.dialect.read_response(HeadLimits(), method, upgrade)
-    return PendingCall((parts.cluster.pending,), tunnel, reader, sink, b"head", b"", more)
-
-
 class Made:
     """One call, with everything that hears of it."""
 
-    def __init__(self, *, more: bool = False, version: int = 2, method: bytes = b"GET", upgrade: bool = False) -> None:
+    def __init__(
+        self, *, more: bool = False, body: bytes = b"", version: int = 2, takes: bool = True, upgrade: bool = False
+    ) -> None:
         self.parts = MemoryNode(Clock())
         self.tunnel = FakeTunnel(version=version)
+        self.tunnel.takes = takes
         self.sink = Sink()
-        self.pending = call(self.parts, self.tunnel, self.sink, more=more, method=method, upgrade=upgrade)
+        reader = self.tunnel.dialect.read_response(HeadLimits(), b"GET", upgrade)
+        self.pending = PendingCall((self.parts.cluster.pending,), self.tunnel, reader, self.sink, b"head", body, more)
         self.call: FakeCall = self.tunnel.opened[0]
         self.heads: list[ResponseHead] = []
         self.errors: list[CallFailed] = []
@@ -106,11 +96,8 @@ def test_each_frame_is_told(made: Made) -> None:
 
 def test_a_large_first_piece() -> None:
     """What does not fit into the first frame follows it."""
-    parts, tunnel = MemoryNode(Clock()), FakeTunnel()
-    reader = tunnel.dialect.read_response(HeadLimits(), b"PUT", False)
-    PendingCall((parts.cluster.pending,), tunnel, reader, Sink(), b"head", bytes(FIRST_FRAME_BYTES), False)
-    (made,) = tunnel.opened
-    assert made.first == b"head" and bytes(made.sent) == b"head" + bytes(FIRST_FRAME_BYTES) and made.send_ended
+    call = Made(body=bytes(FIRST_FRAME_BYTES)).call
+    assert call.first == b"head" and bytes(call.sent) == b"head" + bytes(FIRST_FRAME_BYTES) and call.send_ended
 
 
 def test_request_goes_on_after_the_response() -> None:
@@ -169,16 +156,10 @@ def test_reset_behind_the_head(made: Made) -> None:
 @pytest.mark.parametrize("takes", [True, False])
 def test_session_ends_before_the_head(takes: bool) -> None:
     """When the session ends, a call is safe to make again only if its first frame had not left."""
-    parts = MemoryNode(Clock())
-    tunnel = FakeTunnel()
-    tunnel.takes = takes
-    pending = call(parts, tunnel, Sink(), method=b"POST")
-    errors: list[CallFailed] = []
-    assert pending.response is not None
-    pending.response.addErrback(lambda failure: errors.append(failure.value))  # type: ignore[call-overload]
-    tunnel.lose()
-    assert [(error.code, error.safe) for error in errors] == [(LOST, not takes)]
-    assert not parts.cluster.pending
+    made = Made(takes=takes)
+    made.tunnel.lose()
+    assert [(error.code, error.safe) for error in made.errors] == [(LOST, not takes)]
+    assert not made.is_pending
 
 
 def test_session_ends_later(made: Made) -> None:

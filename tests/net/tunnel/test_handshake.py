@@ -17,12 +17,11 @@ from pico_twisted.net.tunnel import (
     HANDSHAKE_TIMEOUT_S,
     MAX_REFUSAL_BODY_BYTES,
     HandshakeRefused,
-    TunnelClientFactory,
 )
 from tests.doubles.node import MemoryNode, pass_time
 from tests.doubles.service import Acceptor
 from tests.doubles.transport import MemoryTransport
-from tests.net.tunnel.websockets import KEY, LISTENER, RawPeer, TunnelPair, frames_in
+from tests.net.tunnel.websockets import KEY, LISTENER, RawPeer, TunnelPair, agent_factory, frames_in
 from tests.peers.websocket import BINARY, frame_bytes, handshake_request
 
 
@@ -206,16 +205,8 @@ class Attempt:
     def __init__(self) -> None:
         self.clock = Clock()
         self.parts = MemoryNode(self.clock)
-        self.factory = TunnelClientFactory(
-            self.parts.agent_parts(),
-            url=f"ws://node:8002{LISTENER}",
-            headers={"x-pico-agent-id": "agent-1", "Authorization": "Bearer secret"},
-            acceptor=Acceptor(),
-            endpoint="my-ep",
-            agent_id="agent-1",
-            slot="0",
-            reactor=self.clock,
-        )
+        headers = {"x-pico-agent-id": "agent-1", "Authorization": "Bearer secret"}
+        self.factory = agent_factory(self.parts.agent_parts(), headers, Acceptor())
         self.result: list[Any] = []
         self.factory.ready.addBoth(self.result.append)
         self.transport = MemoryTransport(self.clock)

@@ -108,6 +108,20 @@ class RawPeer:
         return int(code)
 
 
+def agent_factory(parts: TunnelParts, headers: dict[str, str], acceptor: Acceptor) -> TunnelClientFactory:
+    """Makes an agent's end of a tunnel."""
+    return TunnelClientFactory(
+        parts,
+        url=f"ws://node:8002{LISTENER}",
+        headers=headers,
+        acceptor=acceptor,
+        endpoint="my-ep",
+        agent_id="agent-1",
+        slot="0",
+        reactor=parts.clock,
+    )
+
+
 class TunnelPair:
     """A node's and an agent's tunnel, joined in memory.
 
@@ -132,16 +146,8 @@ class TunnelPair:
         self.clock = Clock()
         self.parts = MemoryNode(self.clock, **limits)
         self.acceptor = acceptor or Acceptor()
-        factory = TunnelClientFactory(
-            agent_parts or self.parts.agent_parts(),
-            url=f"ws://node:8002{LISTENER}",
-            headers={"x-pico-agent-id": "agent-1", "x-pico-slot": "0", "x-pico-agent-version": "0.0.1"},
-            acceptor=self.acceptor,
-            endpoint="my-ep",
-            agent_id="agent-1",
-            slot="0",
-            reactor=self.clock,
-        )
+        headers = {"x-pico-agent-id": "agent-1", "x-pico-slot": "0", "x-pico-agent-version": "0.0.1"}
+        factory = agent_factory(agent_parts or self.parts.agent_parts(), headers, self.acceptor)
         if version == 1:
             factory.protocols = []
         self.node_end = MemoryTransport(self.clock)
