@@ -3,7 +3,7 @@
 The daemon (`app.node_daemon`) binds ports to it and gives it a life. Tests and benchmarks use the same parts on a clock
 of their own.
 
-The order of construction says who knows whom: gossip and links first, which need no other part; then the
+The order of construction says which part knows which: gossip and links first, which need no other part; then the
 ClusterService, which is given both; then the ports, which are given the ClusterService.
 """
 

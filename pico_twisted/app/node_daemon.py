@@ -288,7 +288,7 @@ class NodeDaemon(Daemon[NodeConfig]):
         self.node.membership.set_secrets(config.cluster.secrets)
 
     def _parent_ended(self) -> None:
-        """Nobody looks after us, nor removes what the parent made."""
+        """End: no parent looks after this worker any more, nor removes what it made."""
         self._orphan = True
         self._end()
 
@@ -298,7 +298,7 @@ class NodeDaemon(Daemon[NodeConfig]):
             super()._end()
 
     def ready_state(self) -> bool:
-        """As `/ready` says."""
+        """Whether `/ready` says so."""
         return self.ready()[0]
 
     def status_line(self) -> str:

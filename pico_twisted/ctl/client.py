@@ -25,7 +25,7 @@ from pico_twisted.ctl.exits import ExitWithMessage, NoAnswer, SaidNo
 from pico_twisted.net.admin.shapes import NO_SUCH_NODE
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
-"""As much as a node passes on from another one."""
+"""Most bytes of an answer that are read: as many as a node passes on from another one."""
 
 _CHUNK_BYTES: Final = 64 * 1024
 _JSON_ERRORS: Final = (ValueError, RecursionError)  # no JSON; nested without end

@@ -46,10 +46,10 @@ def emit(text: str) -> None:
     """Print the result, which ends without a line break.
 
     Args:
-        text: what is to be seen; whatever came from a server has been through `escaped`.
+        text: what is to be seen; what came from a server has been through `escaped`.
 
     Raises:
-        click.exceptions.Exit: nobody reads it.
+        click.exceptions.Exit: stdout has no reader.
         NoAnswer: it cannot be written.
     """
     try:

@@ -47,9 +47,9 @@ def node_banner(
     url_width = max(len(url) for _, url, _ in rows)
     several = f" with {workers} workers" if workers > 1 else ""
     lines = [f"Pico node {node_id} is up{several} (pico_twisted {version})", ""]
-    for port, url, whom in rows:
+    for port, url, users in rows:
         reach = _reach(url, everywhere=port in everywhere)
-        lines.append(f"  {port:<9} {url:<{url_width}}  {whom}")
+        lines.append(f"  {port:<9} {url:<{url_width}}  {users}")
         lines.append(f"  {'':<9} {'':<{url_width}}  open to: {reach}")
     lines += [
         "",

@@ -30,7 +30,7 @@ C = TypeVar("C", bound="NodeConfig | AgentConfig")
 D = TypeVar("D", bound="DaemonOptions[Any]")
 
 _TWISTD_PIDFILE = "twistd.pid"
-"""Where twistd writes a process ID unless it is told otherwise."""
+"""The file that twistd writes a process ID to unless it is told otherwise."""
 
 _VALUE_WORDS = {
     "boolean": "true|false",
@@ -129,7 +129,7 @@ class DaemonOptions(usage.Options, Generic[C]):
             twistd["pidfile"] = ""  # two daemons in the foreground of one directory would be in each other's way
 
     def _log_settings(self) -> LogConfig:
-        """As configured; but a person who starts a daemon on a terminal without a file gets lines to read, not JSON."""
+        """Return the log section. A daemon on a terminal and without a file writes lines for people instead of JSON."""
         settings: LogConfig = self.config.log
         if self.config_file is None and "log.format" not in self.given and sys.stderr.isatty():
             settings = attrs.evolve(settings, format="text")

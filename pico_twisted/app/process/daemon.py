@@ -203,7 +203,7 @@ class Daemon(Service, Generic[C]):
     # Signals
 
     def _catch_signals(self) -> None:
-        """From before anybody is told that we are up; and again when the reactor, as it starts, has set its own."""
+        """Take the signals: before it is said that we are up, and again once the reactor has set its own."""
         for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
             handler = signal.signal(number, self._signalled)
             if handler != self._signalled:

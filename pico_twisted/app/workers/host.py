@@ -181,7 +181,7 @@ class Host(Daemon[NodeConfig]):
         return True
 
     def socket_path(self, number: int) -> str:
-        """Where a worker tells that it is ready and alive."""
+        """The path of the socket on which a worker tells that it is ready and alive."""
         return self._path(f"{NOTIFY}{number}")
 
     def _path(self, name: str) -> str:

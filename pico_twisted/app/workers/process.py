@@ -26,11 +26,11 @@ from pico_twisted.core.backoff import Backoff
 log = Logger()
 
 FIRST_WAIT_S: Final = 0.1
-"""How long a worker is away after its first end; the wait doubles with each further one."""
+"""Seconds before a worker is started again after its first end. The wait doubles with each further one."""
 MAX_WAIT_S: Final = 5.0
-"""Longest wait before a worker is started again."""
+"""Most seconds before a worker is started again."""
 HEALTHY_S: Final = 60.0
-"""A process that lived this long is followed after the first, short wait."""
+"""Seconds of life after which a process that ended is followed after the first, short wait."""
 LOOK_S: Final = 1.0
 """Seconds between two looks at a worker, which is to show signs of life that often."""
 QUIET_LOOKS: Final = 3
@@ -66,7 +66,7 @@ class Parent(Protocol):
         """Whether all workers end."""
 
     def socket_path(self, number: int) -> str:
-        """Where the worker tells how it is."""
+        """The path of the socket on which the worker tells how it is."""
 
     def spawn(self, protocol: ProcessProtocol, number: int) -> IProcessTransport:
         """Start a process; its transport."""
@@ -156,7 +156,7 @@ class WorkerProcess(ProcessProtocol):
             listener.stopListening()
 
     def told(self, line: str) -> None:
-        """It tells something, as it would systemd."""
+        """The worker tells something, as it would tell systemd."""
         if not self.running:
             return
         took = self.takes
@@ -172,7 +172,7 @@ class WorkerProcess(ProcessProtocol):
             self._parent.worker_changed()
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
-        """It wrote something, where it has no stderr of ours."""
+        """The worker wrote something, where it has no stderr of ours."""
         whole, newline, rest = (self._line + data).rpartition(b"\n")
         if len(rest) > MAX_LINE_BYTES:
             whole, rest = whole + newline + rest, b""

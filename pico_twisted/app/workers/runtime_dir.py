@@ -35,7 +35,7 @@ class RuntimeDir:
             os.close(self.descriptor)
 
     def remove(self) -> None:
-        """It is needed no longer."""
+        """Remove the directory: it is needed no longer."""
         shutil.rmtree(self.path, ignore_errors=True)
 
 

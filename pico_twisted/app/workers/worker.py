@@ -73,7 +73,7 @@ class Worker:
         return attrs.evolve(config, cluster=attrs.evolve(config.cluster, node_id=self.node_id, gossip=gossip))
 
     def siblings(self) -> Siblings:
-        """Whom the admin port asks."""
+        """The other workers of the host, which the admin port asks."""
         others = {f"{self.host_id}-w{at}": at for at in range(len(self.sockets)) if at != self.number}
         return Siblings(
             label=str(self.number),

@@ -52,25 +52,25 @@ import attrs
 from pico_twisted.core.backoff import Backoff, Random
 
 BASE_S: Final = 0.1
-"""Ceiling of the first wait: a blip costs next to nothing."""
+"""Most seconds of the first wait: a blip costs next to nothing."""
 MAX_S: Final = 15.0
-"""Ceiling of the longest wait: 1,000 agents make 130 handshakes a second at worst."""
+"""Most seconds of the longest wait: 1,000 agents make 130 handshakes a second at worst."""
 STABLE_S: Final = 60.0
-"""A session that lasted this long ends the count of failures."""
+"""Seconds that a session has to last to end the count of failures."""
 CLOSED_PORT_MAX_S: Final = 0.7
-"""Ceiling while the port is closed and there is hope: with the handshake the agent is back within a second."""
+"""Most seconds of a wait while the port is closed and there is hope: so the agent is back within a second."""
 HOPE_S: Final = 300.0
-"""How long a closed port is taken for a node that restarts."""
+"""Seconds for which a closed port is taken for a node that restarts."""
 HELD_S: Final = 5.0
-"""A session that lasted this long and broke does not delay the first attempt at another address."""
+"""Seconds after which a session that breaks does not delay the first attempt at another address."""
 BRIEF_S: Final = 1.0
-"""A session shorter than this is not replaced at once, however well it was closed."""
+"""Seconds; a session that lasted less is not replaced at once, however well it was closed."""
 ELSEWHERE_S: Final = 0.05
-"""About how long before another node is looked for: the next connection that a load balancer makes."""
+"""About how many seconds pass before another node is looked for: the next connection that a load balancer makes."""
 SENT_ELSEWHERE_S: Final = 30.0
-"""Ceiling of the first wait of a session that found no other node."""
+"""Most seconds of the first wait of a session that found no other node."""
 SENT_ELSEWHERE_MAX_S: Final = 960.0
-"""Ceiling of its longest wait."""
+"""Most seconds of the longest wait of a session that found no other node."""
 
 
 class AgentRandom(Random, Protocol):

@@ -47,7 +47,7 @@ GATHER_S: Final = 0.02
 JITTER: Final = 0.1
 """Fraction of the interval by which a round may come earlier or later."""
 PAUSED: Final = 2.0
-"""A tick that is late by more than this many intervals means that the process did not run."""
+"""Intervals by which a tick has to be late to show that the process did not run."""
 FAREWELL_S: Final = 0.1
 """Seconds after which a node that did not answer is told again that we leave."""
 GENERATIONS: Final = 1000
@@ -130,7 +130,7 @@ class Gossip:
             self._write(key, None, now)
 
     def seed(self, addresses: Sequence[str]) -> None:
-        """Where nodes of the cluster are said to be; tried for ever."""
+        """Take the addresses at which nodes of the cluster are said to be. They are tried for ever."""
         self._partners.set_seeds(addresses)
 
     def set_secrets(self, secrets: tuple[str, ...]) -> None:

@@ -1,7 +1,7 @@
 """Another process with our node ID: is it alive, or what others remember of our last life?
 
 A node that restarts while the others still speak of its last generation hears of itself. When its clock was set back,
-that generation is even higher than its own, and nobody would believe the new one. But the other may also be a second
+that generation is even higher than its own, and no node would believe the new one. But the other may also be a second
 process that was started with the same ID by mistake, and then two nodes would take turns at being one.
 
 What tells them apart is whether the other lives on. So it is watched for a while. A heartbeat that was made a second

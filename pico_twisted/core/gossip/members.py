@@ -126,19 +126,19 @@ class Member:
         self.address = value if isinstance(value, str) and value else self.source
 
     def heard_from(self, source: str) -> None:
-        """It proved to be at an address."""
+        """The node proved to be at an address."""
         if self.source != source:
             self.source = source
             self.find_address()
 
     def speaks(self, body: Body) -> None:
-        """It sent a packet: note the challenge to be echoed, and what it has of our own map."""
+        """The node sent a packet: note the challenge to be echoed, and what it has of our own map."""
         self.challenge = body.challenge
         self.knows = body.have
 
     @property
     def status(self) -> str:
-        """As operators see it."""
+        """The status as operators see it."""
         if self.standing is Standing.LIVE:
             return "draining" if self.get(STATUS) == "draining" else "active"
         return str(self.standing.value)
@@ -153,7 +153,7 @@ class Member:
         return {**self.previous, **self.map.values()} if self.previous else self.map.values()
 
     def silence_s(self, now: float) -> float:
-        """How long we have waited for news."""
+        """Seconds that we have waited for news."""
         since = self.alive_at
         return now - (max(self.watched_from, since))
 

@@ -20,13 +20,14 @@ from pico_twisted.core.gossip.state import Entry
 from pico_twisted.core.protocol_limits import MAX_GENERATION
 
 SYN: Final = 1
-"""A digest; draws a reply."""
+"""The kind of a packet with a digest, which draws a `REPLY`."""
 REPLY: Final = 2
-"""Deltas, a digest of what the sender knows better, and what it wants; draws a `DELTA` if it wants something."""
+"""The kind of a packet with deltas, a digest of what the sender knows better, and what it wants, if it wants anything:
+that draws a `DELTA`."""
 DELTA: Final = 3
-"""Deltas: what was wanted, or news."""
+"""The kind of a packet with deltas alone: what was wanted, or news."""
 CHALLENGE: Final = 4
-"""Nothing but a challenge, for a sender that did not prove its address; draws the `SYN` again."""
+"""The kind of a packet with only a challenge, for a sender that did not prove its address. It draws the `SYN` again."""
 
 KINDS: Final = {SYN: "syn", REPLY: "reply", DELTA: "delta", CHALLENGE: "challenge"}
 """The names of the kinds, as counters have them."""

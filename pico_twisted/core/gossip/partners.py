@@ -27,7 +27,7 @@ class Random(Protocol):
 
 
 class Partners:
-    """Chooses, by chance, whom to talk to.
+    """Chooses, by chance, the nodes to talk to.
 
     Args:
         view: what we know.
@@ -41,7 +41,7 @@ class Partners:
         self._seeds_tried = 0
 
     def set_seeds(self, addresses: Iterable[str]) -> None:
-        """Where nodes of the cluster are said to be."""
+        """Take the addresses at which nodes of the cluster are said to be."""
         self._seeds = tuple(addresses)
 
     def reachable(self) -> list[Member]:

@@ -1,7 +1,7 @@
 """What one node says of itself: a map whose every write has a version, and that remembers what was deleted.
 
-Only the owner writes; everybody else holds a replica that is some prefix, by version, of the owner's writes. That is
-what makes a single number enough to say how much of a map somebody has: all entries up to that version that still
+Only the owner writes; every other node holds a replica that is some prefix, by version, of the owner's writes. That is
+what makes a single number enough to say how much of a map a node has: all entries up to that version that still
 stand.
 
 A version is the owner's milliseconds since its generation began, or one more than the last when that is higher. So it

@@ -36,7 +36,7 @@ class Telling:
     def __init__(self, view: View) -> None:
         self._view = view
         self._own = view.own
-        # where the next digest of each kind goes on, so that nobody is left out for long
+        # where the next digest of each kind goes on, so that no node is left out for long
         self._begun = 0
         self._answered = 0
 
@@ -120,7 +120,7 @@ class Telling:
         return wants
 
     def wanted(self, body: Body) -> list[tuple[str, int]]:
-        """What somebody wants of us, and what we know better; for `deltas`."""
+        """Return what a node wants of us, and what we know better than it; for `deltas`."""
         view = self._view
         newer = {node_id: version for node_id, generation, version in body.wants if view.holds(node_id, generation)}
         for node_id, generation, _, version, _, _ in body.digest:

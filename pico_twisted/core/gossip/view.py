@@ -164,8 +164,8 @@ class View:
     # Who sent a packet
 
     def sender(self, received: Received, now: float) -> Member | None:
-        """Who sent a packet. None: a node that is unknown and did not prove its address; a life that is over, which may
-        have to hear of that; or another process with our ID, which has to hear of us."""
+        """Return the sender of a packet, or None: for a node that is unknown and did not prove its address; for a life
+        that is over, which may have to hear of that; and for another process with our ID, which has to hear of us."""
         if received.node_id == self.node_id:
             if received.proven and received.body.digest:
                 self.hear(received.body.digest[0], received.node_id, received.said_at, now)
@@ -269,7 +269,7 @@ class View:
                 self._alive(member, heartbeat, alive_at, said_at, now)
 
     def _hear_again(self, member: Member, heartbeat: int, alive_at: float, now: float) -> None:
-        """Of an unconfirmed node a newer heartbeat is known. It is there if it made that after we first heard of it."""
+        """Confirm a node of which a newer heartbeat is known, if it made that after we first heard of it."""
         member.note_alive(heartbeat, alive_at)
         lived_on = heartbeat > member.first_heartbeat and alive_at > member.first_heard_at
         if lived_on and self._is_fresh(alive_at, now):

@@ -262,7 +262,7 @@ def _generation(head: RequestHead) -> int:
 
 
 def _hex(value: str | None, size: int) -> bytes | None:
-    """So many bytes in lower-case hexadecimal, or None when it is not that."""
+    """Read `size` bytes from lower-case hexadecimal. None when the text is not that."""
     if value is None or len(value) != 2 * size or not _HEX.fullmatch(value):
         return None
     return bytes.fromhex(value)

@@ -8,9 +8,9 @@ heads in full once more would be a quarter of all that it does.
 What was chosen. A head goes on as the bytes that it came as. The caller writes `x-pico-endpoint` as the first field, so
 that it can be read and taken out without a look at the others. Of a response the status is enough.
 
-What can go wrong. Whatever is not written as a node or an agent of this kind writes it is read in full, by
+What can go wrong. What is not written as a node or an agent of this kind writes it is read in full, by
 `core.rpc.http`: upgrades, interim responses, a 502 that may say that another agent should be tried. What else may be
-wrong with a head or a body is found by the reader at the end, as it would be if nobody stood between.
+wrong with a head or a body is found by the reader at the end, as it would be without a node between.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class Registration(Protocol):
 
     @property
     def draining(self) -> bool:
-        """It finishes what it has; new calls are its last choice."""
+        """Whether it only finishes what it has. Such a registration is the last choice for new calls."""
         ...
 
 

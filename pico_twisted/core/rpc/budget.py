@@ -7,14 +7,14 @@ from weakref import WeakSet
 from pico_twisted.core.rpc.call import NEAR_WINDOW_BYTES, Call, Stream
 
 SHARE_OF_LARGE = 0.5
-"""How much of the limit large windows may promise together. A consumer that stops leaves here all that its stream was
-promised, and however many do: these alone never make new calls be refused."""
+"""Largest fraction of the limit that large windows may promise together. Consumers that stop leave here all that their
+streams were promised, but they alone, however many, never cause a new call to be refused."""
 
 
 class Budget:
     """One process's limit on buffered bytes, shared by all its sessions.
 
-    `held` is a sum over what is open, made anew a few times a second by its owner, and never kept by adding and
+    `held` is a sum over what is open, computed a few times a second by its owner, and never kept by adding and
     taking away. While it is at the limit, windows do not grow and new calls are refused.
     """
 

@@ -12,19 +12,19 @@ from pico_twisted.core.rpc import frames
 WINDOW_BYTES: Final = 64 * 1024
 """Credit that every stream starts with: one full read of a fast socket."""
 NEAR_WINDOW_BYTES: Final = 256 * 1024
-"""What any fast stream's window grows to: 256 KiB in 10 ms is 25 MB/s for each call."""
+"""Most bytes that the window of any fast stream grows to: 256 KiB in 10 ms is 25 MB/s for each call."""
 MAX_WINDOW_BYTES: Final = 32 * 1024 * 1024
-"""What it grows to where round trips are long: 32 MiB in 50 ms is 670 MB/s for each call."""
+"""Most bytes that a window grows to where round trips are long: 32 MiB in 50 ms is 670 MB/s for each call."""
 MEASURE_S: Final = 0.01
-"""What a stream brings is measured over half a round trip, and over no less than this."""
+"""Fewest seconds over which the bytes of a stream are measured; half a round trip when that is longer."""
 GRANT_BYTES: Final = 128 * 1024
-"""Credit is granted once half a window was taken, or this much: what is taken and not granted is no part of a window
-that is on its way."""
+"""Most bytes that are taken before credit is granted, or half a window when that is less. What is taken and not granted
+is no part of a window that is on its way."""
 SESSION_NEAR_BYTES: Final = 4 * 1024 * 1024
-"""A window grows to `NEAR_WINDOW_BYTES` only while such windows for all open calls would be at most this: more would
-only fill the buffers of the kernel, in front of small calls."""
+"""Most bytes that all open calls of a session may have in windows of the size that one would grow to, up to
+`NEAR_WINDOW_BYTES`: more would only fill the buffers of the kernel, in front of small calls."""
 SESSION_FAR_BYTES: Final = 32 * 1024 * 1024
-"""The same for larger ones, whose bytes are on their way."""
+"""As `SESSION_NEAR_BYTES`, for larger windows, whose bytes are on their way."""
 
 
 class CallReceiver(Protocol):
@@ -121,7 +121,7 @@ class Call:
 
     @property
     def started(self) -> bool:
-        """Of a call of ours: its first frame was taken, so it may have reached the peer."""
+        """Whether the first frame of this call of ours was taken, so that it may have reached the peer."""
         return self.id != 0
 
     @property

@@ -2,7 +2,7 @@
 
 A stream begins with a whole head in its first frame and goes on with the raw body. The readers here turn it into
 events: a head, pieces of body, `END`. They check what one end of a call may not believe of the other: a body of another
-length than its head says, a second final head, an upgrade that nobody asked for. Version 1 has readers of its own.
+length than its head says, a second final head, an upgrade that was not asked for. Version 1 has readers of its own.
 """
 
 from __future__ import annotations

@@ -23,15 +23,15 @@ one read."""
 BATCH_BYTES: Final = 64 * 1024
 """Bytes that `frames_to_send` gives at a time; more would only wait in the transport, in front of a small call."""
 SMALL_BYTES: Final = 16 * 1024
-"""A stream that begins with at most this many bytes is given its first frame before those that have begun."""
+"""Most bytes with which a stream begins that gets its first frame before those that have begun."""
 SEND_HIGH_BYTES: Final = 128 * 1024
-"""A writer pauses when a call has more bytes than this queued: two reads of its source."""
+"""Most queued bytes of a call with which its writer goes on: two reads of its source."""
 SEND_LOW_BYTES: Final = 32 * 1024
-"""A paused writer goes on when a call has fewer bytes than this queued."""
+"""Queued bytes of a call below which its paused writer goes on."""
 HEARTBEAT_S: Final = 10.0
 """Seconds between two heartbeats of a node."""
 QUIET_S: Final = 15.0
-"""An agent sends a heartbeat only when no byte came for this many seconds."""
+"""Seconds without a byte of the node after which an agent sends a heartbeat."""
 SILENCE_S: Final = 20.0
 """Without a byte for this many seconds the session is dead."""
 MAX_OWED_FRAMES: Final = 4096

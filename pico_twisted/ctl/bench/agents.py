@@ -170,7 +170,7 @@ class Agents:
         return f"no agent can register at {url}: {words}. Another upstream port: --upstream URL"
 
     def not_registered(self, url: str, failure: Failure) -> Failure:
-        """An attempt failed: remember why, for whoever waits."""
+        """An attempt failed: remember why, for those who wait."""
         if not failure.check(CancelledError):
             self._trouble[url] = explain_failure(failure)[2]
         return failure
@@ -199,7 +199,7 @@ class Agents:
                 leaving.addErrback(lambda failure: log.failure("An agent could not come back", failure))
 
     async def _leave_and_come_back(self, agent: Agent) -> None:
-        """Leave as an agent that is started anew."""
+        """Leave as an agent that is restarted."""
         left_at = time.perf_counter()
         await agent.leave(WEBSOCKET_GRACE_S if self.plan.websocket else self.plan.timeout_s)
         if not self.stopped:

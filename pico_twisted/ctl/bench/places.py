@@ -62,7 +62,7 @@ def place_of(reactor: Any, url: str, plan: BenchPlan) -> Place:  # the reactor: 
     Args:
         reactor: connects.
         url: as given.
-        plan: says whom to trust, and how long connecting may take.
+        plan: says which authority to trust, and how long connecting may take.
 
     Raises:
         UnusableCertificateError: the file of those to trust cannot be used.

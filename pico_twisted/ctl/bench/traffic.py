@@ -57,7 +57,7 @@ class Traffic:
         self._reactor = reactor
         self._rate = plan.rate
         self._most = 0.0  # requests that the phase may have
-        self._dealt = 0  # those of them that somebody was told to make
+        self._dealt = 0  # those of them that a client was told to make
         self._phase_at = 0.0
         self._timer: IDelayedCall | None = None
         self._all_begun: Deferred[None] = Deferred()

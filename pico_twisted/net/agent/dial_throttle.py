@@ -55,7 +55,7 @@ QUICK_S: Final = 0.05
 """Seconds that a session may take longer than the quickest, unless half of what that took is more, to let one dial more
 be under way: about as long may a client's request wait in a node that is busy with handshakes."""
 SLOW_TIMES: Final = 3
-"""A session that took more than this many times as much longer lets one dial fewer be under way."""
+"""Factor on what a session may take longer, see `QUICK_S`, beyond which one dial fewer may be under way."""
 HUNG_S: Final = 1.0
 """Seconds after which a dial that brought nothing does not count against the limit."""
 FAILED_AT_ONCE: Final = 50

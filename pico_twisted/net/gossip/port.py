@@ -277,7 +277,7 @@ class GossipProtocol(DatagramProtocol):
         self._core.seed(list(dict.fromkeys(addresses)))
 
     def _alone(self) -> bool:
-        """Whether there is nobody to join: no seeds, or all of them are us."""
+        """Whether there is no node to join: no seeds, or all of them are us."""
         if len(self._seeds) < len(self._parts.seeds):
             return False
         own = self._core.view.own.get("gossip_addr")

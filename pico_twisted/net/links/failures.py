@@ -20,11 +20,11 @@ from pico_twisted.net.tunnel import HandshakeRefused, HandshakeTimeout
 log = Logger()
 
 FIRST_WAIT_S: Final = 0.2
-"""How many seconds a node is not dialled after an attempt in vain. They double with each further one."""
+"""Seconds for which a node is not dialled after an attempt in vain. They double with each further one."""
 MAX_WAIT_S: Final = 2.0
-"""How many seconds a node is not dialled at most: users wait for the first request after it came back."""
+"""Most seconds for which a node is not dialled: users wait for the first request after it came back."""
 FORGET_S: Final = 60.0
-"""How many seconds after the last attempt a node's failures are forgotten."""
+"""Seconds after the last attempt until a node's failures are forgotten."""
 
 
 class _Failed:

@@ -1,6 +1,6 @@
 """Node links, both roles: the handshake of two nodes, and the proof that follows it.
 
-Who is believed is decided in `core.links.handshake`. Here it is kept that nobody says a word too early: the
+Which peer is believed is decided in `core.links.handshake`. Here neither end says a word too early: the
 client sends nothing before the server has proven itself, and then its own proof first; the server takes nothing else
 before that, and gives a peer that owes it little time and little memory.
 """
@@ -101,7 +101,7 @@ class LinkServerProtocol(TunnelServerProtocol):
         self._pump()
 
     def _judge(self, message: bytes) -> str:
-        """What is wrong with a first message; "" when it is the proof that is owed."""
+        """Say what is wrong with a first message; "" when it is the proof that is owed."""
         if len(message) < HEADER_BYTES:
             return "a proof is needed first"
         kind, call_id, flags = HEADER.unpack_from(message)
@@ -132,15 +132,15 @@ class _ProofAnswer:
         self._proven = proven
 
     def frame(self, payload: bytes, more: bool) -> None:
-        """The server believes us."""
+        """The server believes us: it answered."""
         self._proven()
 
     def reset(self, code: str, text: str) -> None:
-        """It does, for else it would close; it is too busy to say more."""
+        """The server believes us, or it would close; it is too busy to say more."""
         self._proven()
 
     def lost(self) -> None:
-        """It does not, or is gone."""
+        """The server does not believe us, or is gone; the session says which."""
 
     def drained(self) -> None:
         """Nothing was queued."""

@@ -41,9 +41,9 @@ from pico_twisted.net.tunnel import Closed, TunnelParts
 log = Logger()
 
 DIAL_TIMEOUT_S: Final = 3.0
-"""How many seconds an attempt may take in all. Requests wait for it, and may have another node to go to."""
+"""Most seconds that an attempt may take in all. Requests wait for it, and may have another node to go to."""
 PROBE_S: Final = 2.0
-"""How many seconds a node that gossip believes dead may take to answer over its link, before the link is dropped."""
+"""Most seconds that a node that gossip believes dead may take to answer over its link, before the link is dropped."""
 HANDSHAKE_LIMITS: Final = HeadLimits(head_bytes=8 * 1024)
 """What the heads of handshakes are held to: a peer that has not proven itself must cost little."""
 
@@ -223,7 +223,7 @@ class NodeLinks:
         log.info("Link to {node} opened", node=link.node_id, peer=link.peer, after_trouble=troubled)
 
     def link_failed(self, link: Link, failure: Failure) -> None:
-        """It could not be opened; its calls are lost in the next turn."""
+        """A link could not be opened; its calls are lost in the next turn."""
         self._forget(link)
         self._failures.count(link.node_id, *explained(failure))
 
@@ -246,7 +246,7 @@ class NodeLinks:
         )
 
     def link_drains(self, link: Link) -> None:
-        """Its node will close it: it gets no new calls, and is closed when it has none left."""
+        """The other node will close a link: it gets no new calls, and is closed when it has none left."""
         if self._links.get(link.node_id) is link:
             del self._links[link.node_id]
             self._retiring[link] = None

@@ -27,7 +27,7 @@ from pico_twisted.net.tunnel.server import NODE_DRAINS
 log = Logger()
 
 MAX_SYNC_CALLS: Final = 2
-"""How many questions for the maps one link may ask at once. Each may make us hold a whole question or answer."""
+"""Most questions for the maps that one link may ask at once. Each may make us hold a whole question or answer."""
 
 
 @implementer(ICallAcceptor)

@@ -26,7 +26,7 @@ from pico_twisted.net.interfaces import ICallee, ICallReceiver, ITunnel
 from pico_twisted.net.turn import Sweep
 
 FETCH_IDLE_S: Final = 10.0
-"""How many seconds may pass without a byte of an answer, before its question is given up."""
+"""Most seconds without a byte of an answer, before its question is given up."""
 
 
 class FetchFailed(Exception):

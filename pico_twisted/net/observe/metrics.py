@@ -2,7 +2,7 @@
 
 Every request is counted by method, status, bytes and time. `prometheus_client`'s own Counter and Histogram take a lock
 and a label look-up for each observation, some microseconds together: more than all other bookkeeping of a request. So
-the data path bumps plain ints in dicts and lists, and only when somebody scrapes does a collector turn those into
+the data path bumps plain ints in dicts and lists, and only for a scrape does a collector turn those into
 metric families. Everything runs on the reactor's thread, so a scrape sees a consistent picture without a lock.
 
 Labels are bounded: whatever a client, agent or service sends, the number of time series stays fixed. Methods outside
@@ -52,8 +52,8 @@ RESET_CODES: Final = frozenset(
 """The codes that a reset of the tunnel's protocol may carry."""
 
 ROUTES: Final = ("agent", "node", "draining node", "service")
-"""Where an http call goes: from a node to an agent of its own, to another node, to one that drains since nobody else
-holds the endpoint; from an agent to its service."""
+"""Where an http call goes: from a node to an agent of its own, to another node, to a draining node that alone holds the
+endpoint; from an agent to its service."""
 
 RETRY_REASONS: Final = RESET_CODES | {"lost", "unsupported", "service-unreachable", "stale"}
 """Why a request was tried again: the call was refused or reset; its session ended (`lost`); the peer does not know such
@@ -249,7 +249,7 @@ class Metrics(Collector):
         self._readings[name] = (help, read)
 
     def families(self, read: Callable[[], Iterable[Metric]]) -> None:
-        """Add metrics that somebody else counts: `read` gives them at each scrape."""
+        """Add metrics that another part counts: `read` gives them at each scrape."""
         self._sources.append(read)
 
     def exposition(self) -> bytes:

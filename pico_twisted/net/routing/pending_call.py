@@ -22,7 +22,7 @@ from pico_twisted.net.interfaces import CallFailed, ICallee, ICallReceiver, IPen
 LOST: Final = "lost"
 """The code of a call whose session ended."""
 FIRST_FRAME_BYTES: Final = 60 * 1024
-"""How many bytes of head and body are put together into a call's first frame."""
+"""Most bytes of head and body that are put together into a call's first frame."""
 
 
 class _Response(enum.Enum):
@@ -45,11 +45,11 @@ class PendingCall:
 
     Args:
         rows: where calls are counted: it is in each of them until it is over.
-        callee: whom to call.
+        callee: the peer that is called.
         reader: of the response.
-        sink: who takes the response.
+        sink: takes the response.
         head: of the request.
-        body: what there is of the request's body.
+        body: the part of the request's body that has come.
         more: whether the body goes on.
 
     Attributes:
@@ -152,7 +152,7 @@ class PendingCall:
                     if response is not None:
                         response.callback(event)
                 if self.over:
-                    return  # nobody counts credit now
+                    return  # the credit of a call that is over does not count
         if not more:
             self._came = _ENDED
             if self.call.sending is not _OPEN:

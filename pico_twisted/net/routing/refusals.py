@@ -12,7 +12,7 @@ BUSY: Final = "busy"
 DRAINING: Final = "draining"
 """The code of a 503 that says: this node shuts down, and holds no more of the endpoint."""
 NO_UPSTREAMS: Final = "no-upstreams"
-"""The code of a 502 that says: nobody holds the endpoint."""
+"""The code of a 502 that says: no agent or node holds the endpoint."""
 UNREACHABLE: Final = "upstream-unreachable"
 """The code of a 502 that says: the endpoint is held, and no call for the request came to a good end."""
 UPSTREAM_TIMEOUT: Final = "upstream-timeout"
@@ -25,7 +25,7 @@ SERVICE_UNREACHABLE: Final = "service-unreachable"
 """The code of an agent's own 502 that says: nothing of the request reached the service."""
 
 _MAX_CODE_BYTES: Final = 64
-"""How much of an agent's code is logged."""
+"""Most bytes of an agent's code that are logged."""
 
 _ANSWERS: Final = {
     BUSY: (503, "too many requests in progress"),

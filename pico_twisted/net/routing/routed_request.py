@@ -6,7 +6,7 @@ time (where it goes). It knows no channel, no socket and no version of the proto
 What can go wrong, and what is done. The tunnel that was chosen dies, refuses, or cannot reach its service: another
 one is tried, at most twice, if the call certainly reached no service, or if doing it twice does no harm (an idempotent
 method) and the body is still here to be sent again. A service answers before it has the whole request: the response
-goes on its way, and so does the rest of the request until somebody says stop. A client leaves: the call is reset, so
+goes on its way, and so does the rest of the request until one side says stop. A client leaves: the call is reset, so
 that the service hears of it. A response is cut short: so is the client's.
 
 The timer bounds waiting, never a transfer: until the response begins it runs from the last progress of the request's
@@ -48,9 +48,9 @@ from pico_twisted.net.turn import NEVER
 log = Logger()
 
 MAX_RETRIES: Final = 2
-"""How often one request is made again after its first call failed."""
+"""Most times that one request is made again after its first call failed."""
 HOP_MARGIN_S: Final = 1.0
-"""How many seconds longer a hop waits for a response than the hop behind it."""
+"""Seconds that a hop waits longer for a response than the hop behind it."""
 
 
 class _Response(enum.Enum):
@@ -227,7 +227,7 @@ class RoutedRequest:
         self._attempt()
 
     def _nowhere(self) -> None:
-        """There is nobody left to ask."""
+        """No route is left to try."""
         if not self._tried or self.error == NO_UPSTREAMS:
             code = DRAINING if self._settings.router.draining else NO_UPSTREAMS
         elif self.error == TIMEOUT:

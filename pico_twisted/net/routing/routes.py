@@ -20,7 +20,7 @@ from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.routing.pending_call import PendingCall
 
 MAX_REPLAY_BYTES: Final = 64 * 1024
-"""How many bytes of a body are kept until the response begins, so that the request can be made again."""
+"""Most bytes of a body that are kept until the response begins, so that the request can be made again."""
 
 
 @attrs.frozen(kw_only=True)
@@ -40,7 +40,7 @@ class RouteParts:
 
 @implementer(IRoute)
 class AgentRoute:
-    """To one registration of an agent of this node.
+    """The route to one registration of an agent of this node.
 
     Args:
         parts: shared.
@@ -67,7 +67,7 @@ class AgentRoute:
 
     @property
     def draining(self) -> bool:
-        """Its agent finishes what it has; new calls are its last choice."""
+        """Whether the agent only finishes what it has. Such a route is the last choice for new calls."""
         return self.tunnel.draining
 
     def open(self, request: IDownstream, body: bytes, more: bool, sink: IResponseSink) -> IPendingCall:
@@ -83,13 +83,13 @@ class AgentRoute:
         return PendingCall(self.rows, self.tunnel, reader, sink, request.write_head(None, None, True), body, more)
 
     def not_here(self, endpoint: str) -> bool:
-        """An agent is registered for its endpoint, whatever it says to one request."""
+        """Do not believe an agent: it is registered for the endpoint. See `IRoute.not_here`."""
         return False
 
 
 @implementer(IRoute)
 class NodeRoute:
-    """To another node, which holds the endpoint.
+    """The route to another node, which holds the endpoint.
 
     Args:
         parts: shared.
@@ -118,6 +118,6 @@ class NodeRoute:
         return PendingCall((parts.pending,), self._link, reader, sink, payload, body, more)
 
     def not_here(self, endpoint: str) -> bool:
-        """It is believed over the gossip, which may be late."""
+        """Believe the node over the gossip, which may be late. See `IRoute.not_here`."""
         self._table.not_here(endpoint, self.node_id)
         return True

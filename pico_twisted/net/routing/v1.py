@@ -25,7 +25,7 @@ def route_to(tunnel: ITunnel, parts: RouteParts) -> AgentRoute:
 
 
 class V1Route(AgentRoute):
-    """To one registration of an agent of version 1.
+    """The route to one registration of an agent of version 1.
 
     Args:
         parts, tunnel: as of `AgentRoute`.

@@ -79,12 +79,12 @@ def half_close(transport: ITransport) -> None:
     """Send what is queued and then the end of our stream, and go on reading; where TLS cannot do that, close.
 
     Closing a socket that has unread input makes the kernel send a reset, which can destroy an answer on its way. So
-    whoever refuses something half-closes, reads on for a while, and closes then.
+    a refusal is followed by a half-close, some more reading, and only then a close.
     """
     if hasattr(type(transport), "loseWriteConnection"):
         cast(ITCPTransport, transport).loseWriteConnection()
     else:
-        cast(IConsumer, transport).unregisterProducer()  # a TLS transport closes only when nobody produces for it
+        cast(IConsumer, transport).unregisterProducer()  # a TLS transport closes only when it has no producer
         transport.loseConnection()
 
 

@@ -164,7 +164,7 @@ class TlsTransport(BufferingTLSTransport):
         try:
             self._tlsConnection.shutdown()
         except SSL.Error:
-            pass  # in the middle of a handshake there is nobody to say goodbye to
+            pass  # in the middle of a handshake there is no peer to say goodbye to
         self._flushSendBIO()
 
     # The end.

@@ -1,7 +1,7 @@
 """What Autobahn keeps for each connection, and what of that an idle tunnel needs.
 
 A node holds tens of thousands of tunnels that do nothing. Autobahn gives each connection a copy of all options, the
-heads of its handshake in several forms, counters, a queue and a validator, which nobody asks for again: over a hundred
+heads of its handshake in several forms, counters, a queue and a validator, none of them needed again: over a hundred
 attributes, in a dictionary of 3 KiB. Here the options become attributes of a class, and so do the values that most
 attributes have for as long as nothing happens. What is left fits a small dictionary. A value that differs later is set
 on the tunnel, as ever, and hides the one of the class.
@@ -71,7 +71,7 @@ _DONE_WITH: Final[dict[str, object]] = {
     "websocket_origin": "",
     "websocket_extensions": None,
     "websocket_extensions_in_use": None,
-    # counts for nobody, looks at text messages, which we refuse, and holds chopped output, which we have none of
+    # counts what is not read, looks at text messages, which we refuse, and holds chopped output, which we have none of
     "trafficStats": TrafficStats(),
     "utf8validator": Utf8Validator(),
     "send_queue": (),

@@ -196,7 +196,7 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
 
 
 class TunnelServerFactory(WebSocketServerFactory):
-    """Accepts tunnels. A subclass says whom (`peers` in words, `admit`) and what follows (`opened`).
+    """Accepts tunnels. A subclass says from which peers (`peers` in words, `admit`) and what follows (`opened`).
 
     Args:
         parts: what all tunnels share.

@@ -29,7 +29,7 @@ from pico_twisted.net.turn import NEVER
 log = Logger(namespace="pico_twisted.net.tunnel")
 
 STALL_S: Final = 20.0
-"""A peer that takes no byte of our output for this many seconds is closed."""
+"""Seconds without a byte of our output taken after which a peer is closed."""
 TICK_S: Final = 1.0
 """Seconds between two looks at the time of a session that has calls or output; an idle one is looked at when there is
 a reason."""
@@ -142,7 +142,7 @@ class Tunnel(WebSocketPipe):
             self._send_soon()
 
     def _dispatch(self, event: Event) -> None:
-        """Tell whom an event is for that is no part of a stream."""
+        """Pass on an event that is no part of a stream."""
         if event[0] == WAS_RESET:
             _, call, code, text = event
             if call.kind == DRAIN:
@@ -166,7 +166,7 @@ class Tunnel(WebSocketPipe):
     # Output
 
     def _send_soon(self) -> None:
-        """There is something to send, and nobody sends: send now, or with all else that this turn brings."""
+        """Begin to send what there is: now, or with all else that this turn brings."""
         if self._paused:
             return
         end_of_turn = self.parts.end_of_turn

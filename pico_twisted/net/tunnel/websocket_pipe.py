@@ -243,7 +243,7 @@ class WebSocketPipe(WebSocketProtocol):
 
         Args:
             code: of the close frame.
-            reason: told to the peer, and to whom it concerns here.
+            reason: told to the peer, and to the users of the session here.
         """
         if self._stage is not _OPEN:
             return
@@ -263,7 +263,7 @@ class WebSocketPipe(WebSocketProtocol):
         self._abort_at = self.deadline = self.parts.sweep.now + CLOSE_TIMEOUT_S
 
     def _drop(self, reason: str) -> None:
-        """Give the connection up without a word, for a reason that is told to whom it concerns here."""
+        """Give the connection up without a word to the peer; the users of the session here are told the reason."""
         self._reason = reason
         self._end(clean=False)
         self.transport.abortConnection()
