@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import socket
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, ParamSpec, TypeVar
 
@@ -41,3 +42,13 @@ async def until(true: Callable[[], T | None], what: str = "") -> T:
 def finish(coroutine: Coroutine[Deferred[Any], Any, None]) -> None:
     """Turn the reactor until a fixture has cleared up."""
     pytest_twisted.blockon(Deferred.fromCoroutine(coroutine).addTimeout(DEADLINE_S, reactor))
+
+
+def answer_to(port: int, *pieces: bytes, end: bool = False) -> bytes:
+    """All that comes back for bytes sent to a port; with `end` the client's side ends behind them. It blocks."""
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S) as plain:
+        for piece in pieces:
+            plain.sendall(piece)
+        if end:
+            plain.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: plain.recv(65536), b""))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tls.server import ServerContext, SniffingFactory
 from pico_twisted.net.turn import Sweep
-from tests.net.in_reactor import DEADLINE_S, reactor
+from tests.net.in_reactor import DEADLINE_S, answer_to, reactor
 
 DETAIL = NodeDetail(
     id="n1",
@@ -125,15 +124,7 @@ class Served:
 
     async def say(self, data: bytes, *, end: bool = False) -> bytes:
         """All that comes back for bytes sent as they are, until the port closes or, when told to, we do."""
-
-        def client() -> bytes:
-            with socket.create_connection(("127.0.0.1", self.number), timeout=DEADLINE_S) as plain:
-                plain.sendall(data)
-                if end:
-                    plain.shutdown(socket.SHUT_WR)
-                return b"".join(iter(lambda: plain.recv(65536), b""))
-
-        return await deferToThread(client)
+        return await deferToThread(answer_to, self.number, data, end=end)
 
 
 Serve = Callable[..., Served]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 
 import pytest
 from twisted.internet.address import IPv4Address
@@ -24,8 +23,8 @@ from pico_twisted.net.tls.server import (
     SniffingFactory,
 )
 from pico_twisted.net.turn import Sweep
-from tests.net.in_reactor import in_reactor
-from tests.net.tls.tls_port import Port, dial
+from tests.net.in_reactor import answer_to, in_reactor
+from tests.net.tls.tls_port import Port
 
 ADDRESS = IPv4Address("TCP", "127.0.0.1", 4321)
 BIG_POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n"
@@ -37,7 +36,7 @@ class TestBeforeTheHandshake:
     async def test_plain_http(self, port: Port, method: str) -> None:
         """A plain HTTP client reads in JSON that the port speaks TLS, and the served protocol never sees it."""
         pieces = (method.encode(), b" / HTTP/1.1\r\nHost: x\r\n", b"\r\n")
-        head, _, body = (await deferToThread(answer_to, port, *pieces)).partition(b"\r\n\r\n")
+        head, _, body = (await deferToThread(answer_to, port.number, *pieces)).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
         assert b"x-pico-error: n1; tls-required" in head
         assert b"content-type: application/json" in head
@@ -60,15 +59,15 @@ class TestBeforeTheHandshake:
     async def test_odd_clients(self, port: Port, pieces: tuple[bytes, ...], end: bool, answer: bytes) -> None:
         """Plain HTTP is answered whatever the client does meanwhile, as nothing is closed under unread bytes; a broken
         handshake is answered with a TLS alert."""
-        assert (await deferToThread(answer_to, port, *pieces, end=end)).startswith(answer)
+        assert (await deferToThread(answer_to, port.number, *pieces, end=end)).startswith(answer)
         assert port.served == []
 
     @in_reactor
     async def test_nothing(self, port: Port) -> None:
         """A connection that is closed without a byte, or in the middle of the handshake, leaves nothing behind."""
-        assert await deferToThread(answer_to, port, end=True) == b""
+        assert await deferToThread(answer_to, port.number, end=True) == b""
         try:
-            await deferToThread(answer_to, port, b"\x16\x03\x01\x02\x00\x01", end=True)
+            await deferToThread(answer_to, port.number, b"\x16\x03\x01\x02\x00\x01", end=True)
         except ConnectionResetError:
             pass
         assert port.served == []
@@ -155,13 +154,3 @@ class HalfTransport(StringTransport):
 
     def abortConnection(self) -> None:
         self.disconnected = True
-
-
-def answer_to(port: Port, *pieces: bytes, end: bool = False) -> bytes:
-    """All that comes back for bytes sent as they are; with `end` the client's side ends behind them."""
-    with dial(port) as plain:
-        for piece in pieces:
-            plain.sendall(piece)
-        if end:
-            plain.shutdown(socket.SHUT_WR)
-        return b"".join(iter(lambda: plain.recv(65536), b""))
