@@ -108,7 +108,7 @@ class NodeDaemon(Daemon[NodeConfig]):
     # Daemon
 
     def bind(self) -> None:
-        """Read the certificates, bind all ports."""
+        """Read the certificates and bind all ports. See `Daemon.bind`."""
         node, config, worker = self.node, self._config, self._worker
         if node.link_tls is not None:
             self._certificates["cluster"] = node.link_tls

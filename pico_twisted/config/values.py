@@ -72,7 +72,7 @@ class ServiceAddress:
 
 
 def read_duration(text: str) -> float:
-    """Seconds of `500ms`, `15s`, `1m30s`: numbers with units, the larger units first, no unit twice."""
+    """Read the seconds of `500ms`, `15s`, `1m30s`: numbers with units, the larger ones first, no unit twice."""
     if not _DURATION.fullmatch(text):
         raise ValueError("not a duration")
     parts = _DURATION_PART.findall(text)
@@ -96,7 +96,7 @@ def duration_text(seconds: float) -> str:
 
 
 def read_size(text: str) -> int:
-    """Bytes of `64KiB`, `16MiB`, `512`."""
+    """Read the bytes of `64KiB`, `16MiB`, `512`. Raises `ValueError` for other texts."""
     match = _SIZE.fullmatch(text)
     if match is None:
         raise ValueError("not a size")
@@ -112,14 +112,14 @@ def size_text(count: int) -> str:
 
 
 def read_integer(text: str) -> int:
-    """A whole number in decimal digits."""
+    """Read a whole number in decimal digits. Raises `ValueError` for other texts."""
     if not _INTEGER.fullmatch(text):
         raise ValueError("not a whole number")
     return int(text)
 
 
 def read_boolean(text: str) -> bool:
-    """`true` or `false`."""
+    """Read `true` or `false`. Raises `ValueError` for other texts."""
     value = {"true": True, "false": False}.get(text.lower())
     if value is None:
         raise ValueError("not a boolean")
@@ -127,14 +127,14 @@ def read_boolean(text: str) -> bool:
 
 
 def read_port(text: str, *, zero: bool = False) -> int:
-    """A port's number; 0, for a free port that the system picks, only when `zero` is set."""
+    """Read the number of a port, or raise `ValueError`. 0, for a free port, is read only when `zero` is set."""
     if not _PORT.fullmatch(text) or not (0 if zero else 1) <= int(text) <= 65535:
         raise ValueError("not a port")
     return int(text)
 
 
 def read_host(text: str) -> str:
-    """A host name or an IP address without brackets, as it stands."""
+    """Read a host name or an IP address without brackets, or raise `ValueError`."""
     if ":" in text:
         return str(ipaddress.IPv6Address(text))
     if _DOTTED_NUMBERS.fullmatch(text):
@@ -158,13 +158,13 @@ def _split_host_port(text: str) -> tuple[str, str]:
 
 
 def read_bind_address(text: str) -> Address:
-    """An address to listen on: `:8000`, `127.0.0.1:8000`, `[::1]:8000`, `localhost:8000`; port 0 takes a free one."""
+    """Read an address to listen on: `:8000`, `127.0.0.1:8000`, `[::1]:8000`, `localhost:0` for any free port."""
     host, port = _split_host_port(text)
     return Address(read_host(host) if host else "", read_port(port, zero=True))
 
 
 def read_reachable_address(text: str) -> Address:
-    """An address that others are told to connect to: as for listening, but with a host and a port of its own."""
+    """Read an address that others are told to connect to: with a host and a port, or `ValueError` is raised."""
     host, port = _split_host_port(text)
     address = Address(read_host(host), read_port(port))
     if address.is_all:

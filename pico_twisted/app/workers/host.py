@@ -91,7 +91,7 @@ class Host(Daemon[NodeConfig]):
     # Daemon
 
     def bind(self) -> None:
-        """Bind the shared ports, and find numbers for the gossip ports."""
+        """Bind the shared ports, and find numbers for the gossip ports. See `Daemon.bind`."""
         cluster = self._config.cluster
         for name in SHARED:
             address = getattr(self._config, name).bind_addr

@@ -223,14 +223,14 @@ def unpack(data: bytes, most_items: int) -> Any:
 
 @lru_cache(maxsize=4096)
 def name(value: Any) -> str:
-    """A node ID. The same few come again and again, so they are checked once, and kept once."""
+    """Return a node ID, or raise `ValueError`. Each ID is checked once, and kept once."""
     if type(value) is not str or not 0 < len(value) <= MAX_ID_BYTES or not (value.isascii() and value.isprintable()):
         raise ValueError("not a node ID")
     return value
 
 
 def number(value: Any) -> int:
-    """A number of 63 bits."""
+    """Return a number of 63 bits, or raise `ValueError`."""
     if type(value) is not int or not 0 <= value < _TOP:
         raise ValueError("not a number")
     return value
@@ -243,7 +243,7 @@ def _bytes(value: Any) -> bytes:
 
 
 def read_digest(item: Any) -> Digest:
-    """One item of a digest."""
+    """Return one item of a digest, or raise `ValueError`."""
     node_id, generation, heartbeat, version, floor, age_ms = item
     if not (
         type(generation) is type(heartbeat) is type(version) is type(floor) is type(age_ms) is int
@@ -257,7 +257,7 @@ def read_digest(item: Any) -> Digest:
 
 
 def read_entries(flat: list[Any], after: int) -> list[Entry]:
-    """Entries out of a flat array, checked one by one, their versions rising from above `after`."""
+    """Return the entries of a flat array, whose versions rise from above `after`, or raise `ValueError`."""
     if len(flat) % 3:
         raise ValueError("half an entry")
     entries: list[Entry] = []

@@ -107,10 +107,10 @@ class RequestMessage:
         self._limits = limits
 
     def upgraded(self) -> None:
-        """There are no upgrades in v1."""
+        """Do nothing: there are no upgrades in v1."""
 
     def feed(self, payload: bytes, more: bool) -> list[RequestEvent]:
-        """As `RequestStream.feed`; the one frame gives all events."""
+        """See `RequestStream.feed`. The one frame gives all events."""
         connection = ServerConnection(self._limits)
         connection.receive(payload)
         head = connection.next_event()
@@ -143,7 +143,7 @@ class ResponseMessage:
         self._body_bytes = body_bytes
 
     def feed(self, payload: bytes, more: bool) -> list[ResponseEvent]:
-        """As `ResponseStream.feed`; the one frame gives all events."""
+        """See `ResponseStream.feed`. The one frame gives all events."""
         own_error = payload.startswith(_OWN_ERROR)
         if own_error:
             first, body = split_head(b"HTTP/1.1 " + payload[len(_OWN_ERROR) :], self._limits)

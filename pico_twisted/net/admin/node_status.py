@@ -120,7 +120,7 @@ class NodeStatus:
 
 
 def _gossip_detail(node_id: str, generation: int, status: str, heartbeat: int, held: VersionedMap) -> GossipDetail:
-    """As this node tells of itself."""
+    """What gossip knows of this node, which tells it itself."""
     return GossipDetail(
         id=node_id,
         generation=generation,

@@ -217,12 +217,12 @@ class SecureServiceConnection(ServiceConnection):
         super().connectionLost(reason)
 
     def end_writing(self) -> None:
-        """As of `ServiceConnection`."""
+        """See `ServiceConnection.end_writing`."""
         self.transport.unregisterProducer()
         self.transport.loseConnection()  # sends close_notify, and still delivers what comes
 
     def close(self) -> None:
-        """As of `ServiceConnection`."""
+        """See `ServiceConnection.close`."""
         was_open = self._life is _Life.OPEN
         super().close()
         if was_open and self._life is _Life.CLOSING:

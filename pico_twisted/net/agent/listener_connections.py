@@ -116,7 +116,7 @@ class ListenerConnections:
 
     @property
     def current(self) -> list[ActiveConnection]:
-        """Those that take new calls."""
+        """The sessions that take new calls."""
         return [connector.current for connector in self.connectors if connector.current is not None]
 
     @property

@@ -93,7 +93,7 @@ class UpgradedCall(ServedCall):
             self._give_up(FAILED, "the service broke the connection")
 
     def service_late(self, now: float) -> None:
-        """There is no deadline."""
+        """Do nothing: an upgraded call has no deadline."""
 
     def _leave(self, connection: ServiceConnection) -> None:
         self._connection = None

@@ -40,7 +40,7 @@ class WholeResponse(ServiceResponse):
         self.collected: Sequence[bytes] = ()
 
     def read(self, http: ClientConnection) -> bytes | None:
-        """As `ServiceResponse.read`: interim heads are dropped, and the rest is one payload."""
+        """See `ServiceResponse.read`. Interim heads are dropped, and the rest is one payload."""
         collected = [*self.collected]
         while (event := http.next_event()) is not None and event is not END:
             if isinstance(event, ResponseHead):
@@ -77,7 +77,7 @@ class WholeExchange(Exchange):
 
     @property
     def held_bytes(self) -> int:
-        """As of `ServedCall`."""
+        """See `ServedCall.held_bytes`."""
         return sum(map(len, self._response.collected))
 
     def _refuse(self, error: Http1Error | CallProtocolError) -> None:

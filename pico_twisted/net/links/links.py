@@ -273,7 +273,7 @@ class NodeLinks:
     # The end
 
     def drain(self) -> Deferred[None]:
-        """As `LinkPort.drain`; links to other nodes go on."""
+        """See `LinkPort.drain`. Links to other nodes go on."""
         return self.port.drain()
 
     def stop(self) -> Deferred[None]:

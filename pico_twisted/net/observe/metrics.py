@@ -372,7 +372,7 @@ def labelled(name: str, help: str, labels: Sequence[str], counts: Mapping[tuple[
 
 
 def by_label(name: str, help: str, label: str, counts: Mapping[str, int]) -> Metric:
-    """As `labelled`, with one label.
+    """Make a metric as `labelled` does, with one label.
 
     Args:
         name: of the metric.

@@ -114,7 +114,7 @@ class ProxyPort:
         return sum(connection.held_bytes for connection in self.paused)
 
     def drain(self) -> None:
-        """From now on each answer ends its connection, and idle ones are closed after a moment."""
+        """Let each answer end its connection from now on, and close idle ones after a moment."""
         self.draining = True
         for connection in list(self.connections):
             connection.drain()

@@ -60,7 +60,7 @@ class ProxyRequest:
 
     @property
     def method(self) -> bytes:
-        """As received."""
+        """The method of the request, as received."""
         return self.head.method
 
     @property
