@@ -9,7 +9,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable
-from types import FrameType
+from contextlib import suppress
 from typing import Any, Final
 
 import attrs
@@ -40,9 +40,6 @@ ASK_AGAIN_S: Final = 0.1
 GC_OBJECTS: Final = 50_000
 """The new objects after which Python looks for those that are out of use: rarely, and of what stays never."""
 
-Progress = Callable[[str], None]
-"""Shows what is going on."""
-
 
 class Stage(enum.Enum):
     """What Ctrl-C means."""
@@ -61,7 +58,7 @@ class Bench:
         progress: shows what is going on.
     """
 
-    def __init__(self, reactor: Any, plan: BenchPlan, progress: Progress) -> None:
+    def __init__(self, reactor: Any, plan: BenchPlan, progress: Callable[[str], None]) -> None:
         self._reactor = reactor
         self._plan = plan
         self._show = progress
@@ -89,7 +86,7 @@ class Bench:
 
     def _start(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._signalled)
+            signal.signal(number, lambda *_: self._reactor.callFromThread(self._interrupt))
         self._main = Deferred.fromCoroutine(self._run())
         self._main.addBoth(self._over)
 
@@ -98,13 +95,8 @@ class Bench:
         self._stop_reactor()
 
     def _stop_reactor(self) -> None:
-        try:
+        with suppress(ReactorNotRunning):
             self._reactor.stop()
-        except ReactorNotRunning:
-            pass
-
-    def _signalled(self, number: int, frame: FrameType | None) -> None:
-        self._reactor.callFromThread(self._interrupt)
 
     def _interrupt(self) -> None:
         """Ctrl-C: what is going on ends now, in order. A second one: everything ends."""
@@ -143,30 +135,24 @@ class Bench:
         Raises:
             NoAnswer: it does not.
         """
-        plan = attrs.evolve(self._plan, method="HEAD", websocket=False)
-        sweep, reactor = self._agents.sweep, self._reactor
-        until = reactor.seconds() + plan.timeout_s
+        until = self._reactor.seconds() + self._plan.timeout_s
         for endpoint_id in self._agents.endpoint_ids:
-            while True:
-                record = Record()
-                client = Client(
-                    place,
-                    iter([place.head("HEAD", endpoint_id)]),
-                    content_of(0, None),
-                    plan,
-                    sweep=sweep,
-                    reactor=reactor,
-                )
-                try:
-                    await client.request(record, time.perf_counter())
-                finally:
-                    client.close()
-                if not record.errors:
-                    break
-                (trouble,) = record.errors
-                if reactor.seconds() > until or trouble.startswith(NO_CONNECTION):
+            while trouble := await self._ask_once(place, endpoint_id):
+                if self._reactor.seconds() > until or trouble.startswith(NO_CONNECTION):
                     raise NoAnswer(_why_not_reached(place, trouble))
-                await deferLater(reactor, ASK_AGAIN_S)
+                await deferLater(self._reactor, ASK_AGAIN_S)
+
+    async def _ask_once(self, place: Place, endpoint_id: str) -> str:
+        """Make one small request for an endpoint; what was wrong with its answer, or nothing."""
+        plan = attrs.evolve(self._plan, method="HEAD", websocket=False)
+        heads, content = iter([place.head("HEAD", endpoint_id)]), content_of(0, None)
+        client = Client(place, heads, content, plan, sweep=self._agents.sweep, reactor=self._reactor)
+        record = Record()
+        try:
+            await client.request(record, time.perf_counter())
+        finally:
+            client.close()
+        return next(iter(record.errors), "")
 
     async def _measure(self, traffic: Traffic) -> Outcome:
         plan, agents = self._plan, self._agents
@@ -209,10 +195,8 @@ class Bench:
         """Let the load go on until there is enough of it, until so much time has passed, or until Ctrl-C."""
         if within_s is not None:
             enough.addTimeout(within_s, self._reactor)
-        try:
+        with suppress(CancelledError, TimeoutError):
             await enough
-        except (CancelledError, TimeoutError):
-            pass
 
     def _watch(self, traffic: Traffic, begun_at: float) -> LoopingCall:
         """Show how far it is, again and again, until this is stopped."""
@@ -260,15 +244,13 @@ def raise_file_limit(wanted: int) -> int:
     """Raise the number of files that may be open, as far as it goes; returns it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < wanted:
-        try:
+        with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
-        except (OSError, ValueError):
-            pass
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return soft
 
 
-def run_bench(plan: BenchPlan, progress: Progress) -> Outcome:
+def run_bench(plan: BenchPlan, progress: Callable[[str], None]) -> Outcome:
     """Run a bench in this process, which has no reactor yet.
 
     Raises:

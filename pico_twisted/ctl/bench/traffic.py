@@ -102,7 +102,8 @@ class Traffic:
         """Requests of this phase that were due before `until` (as `time.perf_counter` has it), and were not begun."""
         if self._rate is None:
             return 0
-        return max(0, math.ceil((until - self._phase_at) * self._rate) - self._dealt)
+        due = min(self._most, math.ceil((until - self._phase_at) * self._rate))
+        return max(0, int(due) - self._dealt)
 
     def close(self) -> None:
         """Close all connections; what is still under way has no end."""
