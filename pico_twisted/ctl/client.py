@@ -50,14 +50,6 @@ class Answer:
         return words if isinstance(words, str) else ""
 
 
-class _NotJsonError(Exception):
-    """The answer is not JSON, or too long. Carries its status."""
-
-
-class _CutShortError(Exception):
-    """The connection ended before the whole answer had come."""
-
-
 @attrs.frozen(kw_only=True)
 class AdminPort:
     """The admin port that is asked.
@@ -97,7 +89,7 @@ class AdminPort:
         result = outcome[0] if outcome else TimeoutError()
         if isinstance(result, Answer):
             return result
-        raise NoAnswer(self._why(result)) from result
+        raise (result if isinstance(result, NoAnswer) else NoAnswer(self._why(result))) from None
 
     def refusal(self, answer: Answer) -> ExitWithMessage:
         """How to end with an answer that is none of those that were hoped for."""
@@ -125,11 +117,24 @@ class AdminPort:
             headers = {"accept": "application/json", "connection": "close", "user-agent": f"picoctl/{__version__}"}
             connection.request("GET", where.path + path + query, headers=headers)
             response = connection.getresponse()
-            body = _read(response)
+            body = self._read(response)
         try:
             return Answer(response.status, json.loads(body, parse_constant=_refuse_constant))
         except _JSON_ERRORS:
-            raise _NotJsonError(f"it answers with {response.status}, and not in JSON") from None
+            raise self.no_admin_port(f"it answers with {response.status}, and not in JSON") from None
+
+    def _read(self, response: http.client.HTTPResponse) -> bytes:
+        """The body, whole and bounded."""
+        pieces: list[bytes] = []
+        room = MAX_ANSWER_BYTES
+        while piece := response.read(_CHUNK_BYTES):
+            room -= len(piece)
+            if room < 0:
+                raise self.no_admin_port(f"its answer is longer than {MAX_ANSWER_BYTES >> 20} MiB")
+            pieces.append(piece)
+        if response.length:
+            raise http.client.IncompleteRead(b"", response.length)
+        return b"".join(pieces)
 
     def _why(self, error: Exception) -> str:
         """Why there is no answer, and what may help."""
@@ -148,29 +153,13 @@ class AdminPort:
                 return f"the certificate of {url} is refused: {error.verify_message}. The authority to trust: --ca FILE"
             case ssl.SSLError():
                 return f"no TLS with {url} ({error.reason or error.strerror}): should it be http://?"
-            case _NotJsonError():
-                return self.no_admin_port(str(error)).message
-            case ConnectionError() | http.client.IncompleteRead() | _CutShortError():
+            case ConnectionError() | http.client.IncompleteRead():
                 return f"{url} closed the connection before the whole answer had come"
             case http.client.HTTPException():
                 return self.no_admin_port("what it says is not HTTP").message
             case OSError():
                 return f"{url} cannot be reached: {error.strerror or error}"
         raise error
-
-
-def _read(response: http.client.HTTPResponse) -> bytes:
-    """The body, whole and bounded."""
-    pieces: list[bytes] = []
-    room = MAX_ANSWER_BYTES
-    while piece := response.read(_CHUNK_BYTES):
-        room -= len(piece)
-        if room < 0:
-            raise _NotJsonError(f"its answer is longer than {MAX_ANSWER_BYTES >> 20} MiB")
-        pieces.append(piece)
-    if response.length:
-        raise _CutShortError
-    return b"".join(pieces)
 
 
 def _refuse_constant(name: str) -> None:
