@@ -13,7 +13,7 @@ import pytest
 
 from tests.ctl.harness import PATIENCE_S, PROGRAM, Done, environment, http_answer, picoctl, saying, serving
 from tests.peers.pipe import Pipe
-from tests.system.cluster import Cluster, running_cluster
+from tests.system.cluster import running_cluster
 from tools.stage.certificates import Tls
 from tools.stage.nodes import Node
 from tools.stage.ports import free_port
@@ -205,17 +205,12 @@ def test_two_nodes(tmp_path: Path) -> None:
     """Several proxy and upstream ports are shared out, and a node that dies takes only its own requests with it."""
     with running_cluster(tmp_path) as cluster:
         cluster.start("n1", "n2")
-        _check_two_nodes(cluster)
-
-
-def _check_two_nodes(cluster: Cluster) -> None:
-    nodes = [cluster["n1"], cluster["n2"]]
-    process = begin(*ports(*nodes), *SHORT, "--duration", "1h", "--endpoints", "2")
-    for node in nodes:
-        wait_for_load(node)
-        assert len(node.admin.endpoints()) == 2
-    figures = figures_of(interrupt(process))
-    assert figures["errors"] == {}
+        nodes = [cluster["n1"], cluster["n2"]]
+        process = begin(*ports(*nodes), *SHORT, "--duration", "1h", "--endpoints", "2")
+        for node in nodes:
+            wait_for_load(node)
+            assert len(node.admin.endpoints()) == 2
+        assert figures_of(interrupt(process))["errors"] == {}
 
 
 def test_tls(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
