@@ -2,7 +2,8 @@
 
 What several tests share has to be started once, and not once in each worker. So the tests of one fixture that lives
 longer than a test are a group: those of one shape of the stack, or those of one file. A test that starts processes of
-its own, or is slow, shares nothing and is a group by itself: such tests fill the gaps. All others go file by file.
+its own, or is slow, shares nothing and is a group by itself: such tests fill the gaps. All others go file by file, and
+so do those that are marked to stay together, since they would take each other's ports.
 
 The largest groups begin first, and at the end come the tests that are over quickly, so that all workers stop at about
 the same time.
@@ -77,7 +78,7 @@ def group_of(item: pytest.Item) -> str:
         if "module" in shared.values():
             params.insert(0, file)
         return " ".join(params) or file
-    return item.nodeid if _goes_alone(item) else file
+    return item.nodeid if _goes_alone(item) and item.get_closest_marker("together") is None else file
 
 
 def _shared_fixtures(item: pytest.Item) -> dict[str, str]:

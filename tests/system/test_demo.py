@@ -12,9 +12,13 @@ import socket
 import subprocess
 import sys
 
+import pytest
+
 from tools.stage.kernel import runs
 from tools.stage.processes import ROOT
 from tools.stage.waiting import PATIENCE_S, wait_until
+
+pytestmark = pytest.mark.together  # each demo tries the same ports
 
 COMMAND = [sys.executable, "-m", "demo.run"]
 
