@@ -221,7 +221,11 @@ def test_workers_that_are_not_as_many_as_cores(stage: Stage, tmp_path: Path) -> 
 
 def on_cores(cores: list[int], stage: Stage, directory: Path, *, workers: str) -> Process:
     """A host that may use these cores only."""
-    flags = [*Ports.pick().flags()[:3], "--cluster.gossip.bind-addr=127.0.0.1:0", f"--cluster.workers={workers}"]
+    flags = [
+        *Ports.pick().flags()[:3],
+        f"--cluster.gossip.bind-addr=127.0.0.1:{free_row(2)}",
+        f"--cluster.workers={workers}",
+    ]
     prelude = f"import os; os.sched_setaffinity(0, {cores}); "
     node = Twistd("node", ["pico", *flags], directory, prelude=prelude)
     stage.processes.append(node)
@@ -231,7 +235,7 @@ def on_cores(cores: list[int], stage: Stage, directory: Path, *, workers: str) -
 def test_a_log_file_of_twistd_gets_all_lines(stage: Stage, tmp_path: Path) -> None:
     """Also without a terminal, workers log where their parent does."""
     ports = Ports.pick()
-    flags = [*ports.flags()[:3], "--cluster.gossip.bind-addr=127.0.0.1:0", "--cluster.workers=2"]
+    flags = [*ports.flags()[:3], f"--cluster.gossip.bind-addr=127.0.0.1:{free_row(2)}", "--cluster.workers=2"]
     log_path = tmp_path / "node.log"
     node = Twistd("node", [f"--logfile={log_path}", "pico", *flags, "--cluster.node-id=host"], tmp_path)
     stage.processes.append(node)
