@@ -99,8 +99,10 @@ pico: limits.calls (--limits.calls): found "many", expected a whole number from 
 pico: log.levl (pico.yaml:9): found an unknown key, expected a key such as level
 ```
 
-Unknown keys, repeated keys and files that cannot be read are faults too. `--check` does only this: it prints
-`configuration is valid` and exits with status 0, or reports the faults and exits with status 1.
+Unknown keys and repeated keys are faults too, and so are files that cannot be read or, for certificates and keys, used.
+For a file that this process may not read, the message says whose it is. `--check` does only this: it prints
+`configuration is valid` and exits with status 0, or reports the faults and exits with status 1. To `--check`, a
+certificate that has expired is a fault, and one that expires within two weeks is told as a warning.
 """
 
 

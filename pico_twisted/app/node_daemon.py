@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
+from datetime import UTC, datetime
 from typing import cast
 
 from twisted.application.service import IService
@@ -24,12 +25,13 @@ from pico_twisted.app.workers.cpu_affinity import usable_cores
 from pico_twisted.app.workers.host import Host
 from pico_twisted.app.workers.worker import Worker, worker_from
 from pico_twisted.config import AdminConfig, NodeConfig, ProxyConfig, UpstreamConfig
+from pico_twisted.config.checks import certificate_warnings
+from pico_twisted.config.pem import UnusableCertificateError
 from pico_twisted.config.values import duration_text
 from pico_twisted.core.routing.table import ACTIVE, DRAINING
 from pico_twisted.net.admin.node_status import ADMIN_ADDR, ADMIN_SCHEME, PROXY_ADDR, VERSION
 from pico_twisted.net.links.tls import LinkTls
 from pico_twisted.net.observe.logs import Logging
-from pico_twisted.net.tls.certificates import UnusableCertificateError
 from pico_twisted.net.tls.server import ServerContext, SniffingFactory
 from pico_twisted.net.turn import EndOfTurn, Sweep
 
@@ -135,6 +137,8 @@ class NodeDaemon(Daemon[NodeConfig]):
             node.membership.gossip,
             MAX_DATAGRAM_BYTES,
         )
+        for warning in certificate_warnings(config, datetime.now(UTC)):
+            log.warn("A certificate needs attention: {reason}", reason=warning)
 
     def _bind(self, name: str, section: ProxyConfig | UpstreamConfig | AdminConfig, factory: IProtocolFactory) -> None:
         node, tls = self.node, section.tls

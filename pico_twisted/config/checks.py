@@ -1,4 +1,4 @@
-"""What no single key can tell: keys that contradict each other, and files that are not there.
+"""What no single key can tell: keys that contradict each other, and files that cannot be used.
 
 Each fault comes with the other keys that it speaks of: when one of those has a fault of its own, the contradiction is
 with a default that the operator did not ask for, and is not told.
@@ -6,7 +6,12 @@ with a default that the operator did not ask for, and is not told.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import pwd
+import stat
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -18,6 +23,11 @@ from pico_twisted.config.kinds import CLUSTER_SECRET, SECRET, Kind
 from pico_twisted.config.node import ClusterConfig, ClusterTlsConfig, NodeConfig, NodeLimitsConfig
 from pico_twisted.config.values import Address
 
+if TYPE_CHECKING:  # both take longer to import than all of picoctl, and few configurations need them
+    from cryptography import x509
+
+    from pico_twisted.config.pem import UnusableCertificateError
+
 _MAX_FILE_BYTES = 1 << 20
 
 Contradiction = tuple[Fault, tuple[str, ...]]
@@ -25,9 +35,8 @@ Contradiction = tuple[Fault, tuple[str, ...]]
 
 def node_faults(config: NodeConfig) -> Iterator[Contradiction]:
     """What is wrong with a node's configuration as a whole."""
-    yield from _certificate_faults(config.proxy.tls, "proxy.tls")
-    yield from _certificate_faults(config.upstream.tls, "upstream.tls")
-    yield from _certificate_faults(config.admin.tls, "admin.tls")
+    for path, tls in tls_sections(config).items():
+        yield from _certificate_faults(tls, path)
     yield from _shared_port_faults(
         {
             "proxy.bind_addr": config.proxy.bind_addr,
@@ -49,7 +58,7 @@ def agent_faults(config: AgentConfig) -> Iterator[Contradiction]:
             ("connect.token",),
         )
     yield from _file_faults(connect.token_file, "connect.token_file")
-    yield from _file_faults(connect.tls.root_cas, "connect.tls.root_cas")
+    yield from _pem_faults(connect.tls.root_cas, "connect.tls.root_cas")
     if config.limits.v1_body_bytes > config.limits.buffered_bytes:
         yield _above("limits.v1_body_bytes", "limits.buffered_bytes")
     if not config.listeners:
@@ -86,6 +95,29 @@ def read_secret(file_name: str, kind: Kind[str] = SECRET) -> str | None:
     return text if text and kind.fits(text) else None
 
 
+def whose(file_name: str) -> str:
+    """Who may read a file that this process may not, as words that follow the system's reason."""
+    part = file_name
+    while True:
+        try:
+            found = os.stat(part)
+            break
+        except PermissionError:  # a directory above it may not be searched
+            part = os.path.dirname(part)
+        except OSError:
+            return ""
+    what = "the file" if part == file_name else part
+    mode = stat.S_IMODE(found.st_mode)
+    return f"; this process runs as {_user(os.geteuid())}, {what} is {_user(found.st_uid)}'s, mode {mode:o}"
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
+
+
 def _cluster_faults(cluster: ClusterConfig) -> Iterator[Contradiction]:
     _, faults = read_cluster_secrets(cluster)
     without_secret = {fault.path: fault for fault in faults}
@@ -96,17 +128,114 @@ def _cluster_faults(cluster: ClusterConfig) -> Iterator[Contradiction]:
             yield from unreadable
         elif path in without_secret:
             yield without_secret[path], ()
-    yield from _certificate_faults(cluster.tls, "cluster.tls")
+
+
+def tls_sections(config: NodeConfig) -> dict[str, ServerTlsConfig | ClusterTlsConfig]:
+    """The sections that name a certificate and its key, by their path."""
+    return {
+        "proxy.tls": config.proxy.tls,
+        "upstream.tls": config.upstream.tls,
+        "admin.tls": config.admin.tls,
+        "cluster.tls": config.cluster.tls,
+    }
+
+
+def age_faults(config: NodeConfig | AgentConfig, now: datetime) -> Iterator[Contradiction]:
+    """Certificates that nobody accepts at this time. A daemon starts with them all the same, since somebody may."""
+    from pico_twisted.config.pem import refused_for
+
+    for path, file_name, chain in _chains(config):
+        if words := refused_for(chain, now):
+            yield _too_old(path, file_name, words)
+    for path, file_name in _authorities(config):
+        refused = [refused_for([one], now) for one in _readable(file_name)]
+        if refused and all(refused):
+            yield _too_old(path, file_name, refused[0])
+
+
+def certificate_warnings(config: NodeConfig | AgentConfig, now: datetime) -> list[str]:
+    """What an operator should know of the certificates, a line for each: those that expire, or have, and odd chains."""
+    from pico_twisted.config.pem import doubts, refused_for
+
+    return [
+        f"{path}: {shown(file_name, MAX_FILE_NAME_SHOWN)} {words}"
+        for path, file_name, chain in _chains(config)
+        for words in (refused_for(chain, now), *doubts(chain, now))
+        if words
+    ]
+
+
+def _too_old(path: str, file_name: str, words: str) -> Contradiction:
+    found = f"{shown(file_name, MAX_FILE_NAME_SHOWN)}, which {words}"
+    return Fault(path=path, found=found, expected="a certificate that is valid now"), ()
+
+
+def _chains(config: NodeConfig | AgentConfig) -> Iterator[tuple[str, str, Sequence[x509.Certificate]]]:
+    """The key, the file and the content of each chain that can be read."""
+    if isinstance(config, NodeConfig):
+        for path, tls in tls_sections(config).items():
+            if tls.enabled and (chain := _readable(tls.cert)):
+                yield child(path, "cert"), tls.cert, chain
+
+
+def _authorities(config: NodeConfig | AgentConfig) -> Iterator[tuple[str, str]]:
+    """The key and the file of each bundle of certificates to trust."""
+    if isinstance(config, NodeConfig):
+        path, file_name = "cluster.tls.ca", config.cluster.tls.ca
+    else:
+        path, file_name = "connect.tls.root_cas", config.connect.tls.root_cas
+    if file_name:
+        yield path, file_name
+
+
+def _readable(file_name: str) -> Sequence[x509.Certificate]:
+    """The certificates of a file; none when it cannot be used, which is another fault."""
+    from pico_twisted.config.pem import UnusableCertificateError, load_certificates
+
+    try:
+        return load_certificates(file_name)
+    except UnusableCertificateError:
+        return ()
 
 
 def _certificate_faults(tls: ServerTlsConfig | ClusterTlsConfig, path: str) -> Iterator[Contradiction]:
-    """The files of a `tls` section: all of them or none, and all of them readable."""
+    """The files of a `tls` section: all of them or none, all of them readable, and what a port can use."""
     files: dict[str, str] = {child(path, name): value for name, value in attrs.asdict(tls).items()}
     given = [name for name, value in files.items() if value]
     for name, value in files.items():
         if given and not value:
             yield Fault(path=name, found="nothing", expected=f"a file, because {given[0]} is set"), tuple(given)
-        yield from _file_faults(value, name)
+    if isinstance(tls, ClusterTlsConfig):
+        yield from _pem_faults(tls.ca, child(path, "ca"))
+    faults = [*_pem_faults(tls.cert, child(path, "cert")), *_pem_faults(tls.key, child(path, "key"), key=True)]
+    yield from faults
+    if faults or not tls.enabled:
+        return
+    from pico_twisted.config.pem import UnusableCertificateError, load_pair
+
+    try:
+        load_pair(tls.cert, tls.key)
+    except UnusableCertificateError as error:
+        yield _unusable(error, child(path, "cert" if error.path == tls.cert else "key"))
+
+
+def _pem_faults(file_name: str, path: str, *, key: bool = False) -> Iterator[Contradiction]:
+    """A file that, if one is named, is readable and holds certificates or a private key."""
+    unreadable = list(_file_faults(file_name, path))
+    yield from unreadable
+    if unreadable or not file_name:
+        return
+    from pico_twisted.config.pem import UnusableCertificateError, load_certificates, load_key
+
+    try:
+        (load_key if key else load_certificates)(file_name)
+    except UnusableCertificateError as error:
+        yield _unusable(error, path)
+
+
+def _unusable(error: UnusableCertificateError, path: str) -> Contradiction:
+    found = f"{shown(error.path, MAX_FILE_NAME_SHOWN)}, which {error.reason}"
+    return Fault(path=path, found=found, expected="a PEM file that can be used"), ()
 
 
 def _file_faults(file_name: str, path: str) -> Iterator[Contradiction]:
@@ -117,7 +246,8 @@ def _file_faults(file_name: str, path: str) -> Iterator[Contradiction]:
             file.read(1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a file name"
-        found = f"{shown(file_name, MAX_FILE_NAME_SHOWN)} ({reason})"
+        why = whose(file_name) if isinstance(error, PermissionError) else ""
+        found = f"{shown(file_name, MAX_FILE_NAME_SHOWN)} ({reason}{why})"
         yield Fault(path=path, found=found, expected="a file that can be read"), ()
 
 

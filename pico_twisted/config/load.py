@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 import attrs
 
 from pico_twisted.config.agent import AgentConfig, ConnectConfig
-from pico_twisted.config.checks import Contradiction, agent_faults, node_faults, read_cluster_secrets, read_secret
+from pico_twisted.config.checks import (
+    Contradiction,
+    age_faults,
+    agent_faults,
+    node_faults,
+    read_cluster_secrets,
+    read_secret,
+    whose,
+)
 from pico_twisted.config.document import Document, child, parse_document
 from pico_twisted.config.faults import MAX_FILE_NAME_SHOWN, ConfigFaults, Fault, shown
 from pico_twisted.config.fields import all_keys
@@ -17,7 +26,7 @@ from pico_twisted.config.kinds import Many, split_commas
 from pico_twisted.config.node import ClusterConfig, NodeConfig
 from pico_twisted.config.structure import structure
 
-C = TypeVar("C")
+C = TypeVar("C", bound="NodeConfig | AgentConfig")
 
 Overrides = Mapping[str, str | list[str]]
 
@@ -31,6 +40,7 @@ def load_node(
     expand_env: bool = False,
     *,
     directory: str | None = None,
+    now: datetime | None = None,
 ) -> NodeConfig:
     """Load the configuration of a node; `cluster.secrets` holds those of `cluster.secret_files` too.
 
@@ -40,12 +50,13 @@ def load_node(
         environ: the environment, for `${VAR}`.
         expand_env: whether `${VAR}` in the file is replaced.
         directory: where relative file names start; the current directory unless given.
+        now: the time at which certificates have to be valid; None when they need not be.
 
     Raises:
         ConfigFaults: with everything that is wrong.
     """
     load = _Load(NodeConfig, path, overrides or {}, directory)
-    config = load.run(environ if expand_env else None, node_faults)
+    config = load.run(environ if expand_env else None, node_faults, now)
     secrets, faults = read_cluster_secrets(config.cluster)
     if faults:  # a file has changed since it was checked
         raise ConfigFaults(load.placed(faults))
@@ -60,6 +71,7 @@ def load_agent(
     expand_env: bool = False,
     *,
     directory: str | None = None,
+    now: datetime | None = None,
 ) -> AgentConfig:
     """Load the configuration of an agent; `connect.token` holds what `connect.token_file` says.
 
@@ -67,7 +79,7 @@ def load_agent(
     which take the place of the file's listeners.
     """
     load = _Load(AgentConfig, path, overrides or {}, directory)
-    config = load.run(environ if expand_env else None, agent_faults)
+    config = load.run(environ if expand_env else None, agent_faults, now)
     if not config.connect.token_file:
         return config
     token = read_secret(config.connect.token_file)
@@ -96,7 +108,12 @@ class _Load(Generic[C]):
         self.order = [key.dotted for key in all_keys(cls)]
         self.flags = {key.dotted: "--" + key.flag for key in all_keys(cls)}
 
-    def run(self, environ: Mapping[str, str] | None, check: Callable[[C], Iterator[Contradiction]]) -> C:
+    def run(
+        self,
+        environ: Mapping[str, str] | None,
+        check: Callable[[C], Iterator[Contradiction]],
+        now: datetime | None,
+    ) -> C:
         data = self._read_file(environ)
         self._apply_overrides(data)
         self._anchor_file_names(data)
@@ -104,7 +121,7 @@ class _Load(Generic[C]):
         self.faults += faults
         if config is not None and self.readable:
             known = {fault.path for fault in self.faults}
-            for fault, others in check(config):
+            for fault, others in (*check(config), *(() if now is None else age_faults(config, now))):
                 if not any(_touches(path, at) for path in known for at in (fault.path, *others)):
                     self.faults.append(fault)
         if self.faults or config is None:
@@ -137,7 +154,8 @@ class _Load(Generic[C]):
                 content = file.read()
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "not a file name"
-            found = f"{shown(self.path, MAX_FILE_NAME_SHOWN)} ({reason})"
+            why = whose(os.path.join(self.directory, self.path)) if isinstance(error, PermissionError) else ""
+            found = f"{shown(self.path, MAX_FILE_NAME_SHOWN)} ({reason}{why})"
             self.faults.append(Fault(path="file", found=found, expected="a file that can be read", where="--config"))
             self.readable = False
             return {}

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import os
+import pwd
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
 import click
 
 from pico_twisted.config import AgentConfig, ConfigFaults, NodeConfig, load_agent, load_node
+from pico_twisted.config.checks import certificate_warnings
 from pico_twisted.config.document import parse_document
 from pico_twisted.config.fields import all_keys
+from pico_twisted.core.text import escaped
 from pico_twisted.ctl.exits import SaidNo, emit
 
 
 @click.command(short_help="Check a configuration file.")
 @click.argument("file")
 @click.option("--agent", is_flag=True, help="The file is for pico-agent, not for pico.")
+@click.option("--as", "user", help="Check as this user, who will run the daemon. Only root can.", metavar="USER")
 @click.option("--expand-env", is_flag=True, help="Replace ${VAR} and ${VAR:default}, as --config.expand-env does.")
-def check(file: str, agent: bool, expand_env: bool) -> None:
+def check(file: str, agent: bool, user: str | None, expand_env: bool) -> None:
     """Check a configuration file as `twistd pico --check` does, without starting anything.
 
-    Each fault is one line on stderr, with its line in the file, what was found and what was expected.
+    Certificates and keys are opened as the daemon would. Each fault is one line on stderr, with its line in the file,
+    what was found and what was expected. A certificate that expires within two weeks is a warning.
     """
-    load = load_agent if agent else load_node
+    now = datetime.now(UTC)
+    if user is not None:
+        _become(user)
+    config: NodeConfig | AgentConfig
     try:
-        load(file, environ=os.environ, expand_env=expand_env)
+        config = (load_agent if agent else load_node)(file, environ=os.environ, expand_env=expand_env, now=now)
     except ConfigFaults as error:
         kinds = (AgentConfig, NodeConfig) if agent else (NodeConfig, AgentConfig)
         if foreign := _only_the_others(file, *kinds):
@@ -35,7 +44,25 @@ def check(file: str, agent: bool, expand_env: bool) -> None:
         # A daemon's words for a file that it cannot read name its own flag.
         faults = [attrs.evolve(fault, where="") if fault.where == "--config" else fault for fault in error.faults]
         raise SaidNo("\n".join(map(str, faults))) from None
+    for warning in certificate_warnings(config, now):
+        click.echo(f"picoctl: warning: {escaped(warning)}", err=True)
     emit("configuration is valid")
+
+
+def _become(user: str) -> None:
+    """Be this user from here on, with the groups that a daemon of theirs would have."""
+    from pico_twisted.config import pem  # noqa: F401 - while what is installed can be read
+
+    try:
+        found = pwd.getpwnam(user)
+        if found.pw_uid != os.geteuid():
+            os.initgroups(user, found.pw_gid)
+            os.setgid(found.pw_gid)
+            os.setuid(found.pw_uid)
+    except (KeyError, ValueError):
+        raise click.BadParameter(f"there is no user {user!r}", param_hint="--as") from None
+    except PermissionError:
+        raise click.BadParameter("only root can check as another user", param_hint="--as") from None
 
 
 def _only_the_others(file: str, kind: type[Any], other: type[Any]) -> list[str]:

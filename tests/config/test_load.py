@@ -22,6 +22,7 @@ from pico_twisted.config import (
     load_node,
 )
 from pico_twisted.config.fields import all_keys, own_keys
+from tools.stage.certificates import make
 
 Write = Callable[[str], str]
 
@@ -262,8 +263,9 @@ def test_values_at_the_edge_of_the_possible(given: dict[str, str]) -> None:
 
 def test_a_certificate_needs_its_key_and_both_files(tmp_path: Path) -> None:
     """Half a certificate, and files that cannot be read, are faults; relative names start at the directory."""
-    (tmp_path / "cert.pem").write_text("x")
-    (tmp_path / "key.pem").write_text("x")
+    made = make(tmp_path, "own")
+    made.pair.cert.rename(tmp_path / "cert.pem")
+    made.pair.key.rename(tmp_path / "key.pem")
     given = {"proxy.tls.cert": "cert.pem", "proxy.tls.key": "key.pem"}
     tls = load_node(None, given, directory=str(tmp_path)).proxy.tls
     assert tls.enabled

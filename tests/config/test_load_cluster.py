@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pico_twisted.config import Address, ClusterConfig, ConfigFaults, NodeConfig, load_node
+from tools.stage.certificates import make
 
 ONE, OTHER, THIRD = "the-first-secret", "the-second-secret", "the-third-secret!"
 
@@ -115,8 +116,9 @@ def test_secrets_are_never_shown(tmp_path: Path) -> None:
 
 def test_the_tls_of_links_needs_all_three_files(tmp_path: Path) -> None:
     """Every one that is missing is told."""
-    for name in ("cert", "key", "ca"):
-        (tmp_path / name).write_text("x")
+    made = make(tmp_path, "own")
+    for name, file in (("cert", made.cert_file), ("key", made.key_file), ("ca", made.cert_file)):
+        (tmp_path / name).write_bytes(Path(file).read_bytes())
     keys = ["cluster.tls.cert", "cluster.tls.key", "cluster.tls.ca"]
     given = {key: key.rpartition(".")[2] for key in keys}
     tls = load_node(None, given, directory=str(tmp_path)).cluster.tls

@@ -28,13 +28,13 @@ def environment(**variables: str) -> dict[str, str]:
     return {name: value for name, value in kept.items() if name != "PICO_ADMIN" or name in variables}
 
 
-def picoctl(*arguments: str, cwd: Path | None = None, **variables: str) -> Done:
+def picoctl(*arguments: str, cwd: Path | None = None, own_process: bool = False, **variables: str) -> Done:
     """Run picoctl to its end. It never shows a traceback.
 
-    A bench, which brings a reactor, is a process of its own, and so is what Python itself has to be told at its start.
-    All else runs here: a start costs more than what is tested.
+    A bench, which brings a reactor, is a process of its own, and so is what Python itself has to be told at its start,
+    and what changes its process. All else runs here: a start costs more than what is tested.
     """
-    if arguments[:1] == ("bench",) or any(name.startswith("PYTHON") for name in variables):
+    if own_process or arguments[:1] == ("bench",) or any(name.startswith("PYTHON") for name in variables):
         done = _as_process(arguments, cwd, variables)
     else:
         done = _in_this_process(arguments, cwd, variables)

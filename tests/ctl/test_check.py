@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.ctl.harness import picoctl
+from tools.stage.certificates import make
 from tools.stage.processes import ROOT
 
 NODE = "proxy: {timeout: 5s}\ncluster: {node_id: n1}\n"
@@ -85,3 +86,35 @@ def test_secrets_are_not_shown(tmp_path: Path) -> None:
     done = picoctl("check", "--agent", write(tmp_path, AGENT + "connect: {token: 'sesame open'}\n"))
     assert done.returncode == 1
     assert "connect.token" in done.stderr and "sesame" not in done.stderr
+
+
+def tls(directory: Path, days: tuple[int, int]) -> str:
+    """A node's file with a certificate that is valid for so long, from when until when."""
+    made = make(directory, "own", days=days)
+    return write(directory, f"proxy: {{tls: {{cert: {made.cert_file}, key: {made.key_file}}}}}\n")
+
+
+def test_certificates_are_opened(tmp_path: Path) -> None:
+    """An expired one is a fault, at its line of the file; one that soon expires is a warning, and the file is valid."""
+    path = tls(tmp_path, (-9, -2))
+    done = picoctl("check", path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f'picoctl: proxy.tls.cert ({path}:1): found "{tmp_path}/own.pem", which expired on')
+    done = picoctl("check", tls(tmp_path, (-9, 5)))
+    assert (done.returncode, done.stdout) == (0, "configuration is valid\n")
+    assert done.stderr.startswith(f'picoctl: warning: proxy.tls.cert: "{tmp_path}/own.pem" expires on ')
+
+
+def test_as_another_user(tmp_path: Path) -> None:
+    """Root checks what the daemon's user may read: a secret of root's alone is a fault then, and says whose it is."""
+    for parent in (tmp_path, *tmp_path.parents[:3]):
+        parent.chmod(0o755)
+    (tmp_path / "secret").write_text("s" * 20)
+    (tmp_path / "secret").chmod(0o600)
+    path = write(tmp_path, f"cluster: {{secret_files: [{tmp_path}/secret]}}\n")
+    assert picoctl("check", path).returncode == 0
+    done = picoctl("check", "--as", "nobody", path, own_process=True)
+    assert done.returncode == 1
+    assert "this process runs as nobody, the file is root's, mode 600" in done.stderr
+    done = picoctl("check", "--as", "who-is-that", path)
+    assert done.returncode == 2 and "there is no user 'who-is-that'" in done.stderr

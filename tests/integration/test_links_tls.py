@@ -11,9 +11,9 @@ import pytest_twisted
 from twisted.internet.threads import deferToThread
 
 from pico_twisted.config import ClusterTlsConfig
+from pico_twisted.config.pem import UnusableCertificateError
 from pico_twisted.net.links.sync import FetchFailed
 from pico_twisted.net.links.tls import LinkTls
-from pico_twisted.net.tls.certificates import UnusableCertificateError
 from tests.doubles.service import echo
 from tests.integration.cluster import LinkedNodes
 from tests.integration.harness import GET, eventually, outcome

@@ -12,6 +12,7 @@ import getopt
 import os
 import sys
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Generic, NoReturn, TypeVar
 
 import attrs
@@ -20,6 +21,7 @@ from twisted.python import usage
 from pico_twisted import __version__
 from pico_twisted.app.cli.usage_text import Entry, Group, render, terminal_width
 from pico_twisted.config import AgentConfig, ConfigFaults, Fault, NodeConfig, load_agent, load_node
+from pico_twisted.config.checks import certificate_warnings
 from pico_twisted.config.common import LogConfig
 from pico_twisted.config.faults import shown
 from pico_twisted.config.fields import Key, all_keys
@@ -109,8 +111,9 @@ class DaemonOptions(usage.Options, Generic[C]):
             SystemExit: with status 1 when anything is wrong, with status 0 when only a check was asked for.
         """
         faults = list(self._faults)
+        now = datetime.now(UTC)
         try:
-            self.config = self.reload()
+            self.config = self.reload(now if self._check_only else None)
         except ConfigFaults as error:
             faults += error.faults
         if faults:
@@ -120,6 +123,8 @@ class DaemonOptions(usage.Options, Generic[C]):
         if self.config_file is not None:
             self.config_file = os.path.join(self._directory, self.config_file)
         if self._check_only:
+            for warning in certificate_warnings(self.config, now):
+                print(f"{self.command}: warning: {warning}", file=sys.stderr)
             _print_and_exit("configuration is valid\n")
         # usage.Options has no types: each of twistd's options is of its own
         twistd: dict[str, Any] = {} if self.parent is None else self.parent
@@ -135,8 +140,11 @@ class DaemonOptions(usage.Options, Generic[C]):
             settings = attrs.evolve(settings, format="text")
         return settings
 
-    def reload(self) -> C:
-        """Read the file again, with the same flags. Called at the start and on SIGHUP.
+    def reload(self, now: datetime | None = None) -> C:
+        """Read the file again, with the same flags. Called at the start and for a reload.
+
+        Args:
+            now: the time at which certificates have to be valid; None when they need not be.
 
         Raises:
             ConfigFaults: with everything that is wrong.
@@ -147,6 +155,7 @@ class DaemonOptions(usage.Options, Generic[C]):
             os.environ,
             self.expand_env,
             directory=self._directory,
+            now=now,
         )
         return config
 

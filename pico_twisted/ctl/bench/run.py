@@ -21,6 +21,7 @@ from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogBeginne
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pico_twisted.config.pem import UnusableCertificateError
 from pico_twisted.ctl.bench.agents import Agents
 from pico_twisted.ctl.bench.clients import NO_CONNECTION, TIMEOUT, Client
 from pico_twisted.ctl.bench.messages import content_of
@@ -29,7 +30,6 @@ from pico_twisted.ctl.bench.plan import BenchPlan
 from pico_twisted.ctl.bench.record import Outcome, Record
 from pico_twisted.ctl.bench.traffic import Traffic
 from pico_twisted.ctl.exits import INTERRUPTED, NoAnswer
-from pico_twisted.net.tls.certificates import UnusableCertificateError
 
 PROGRESS_S: Final = 0.5
 """The seconds between two lines of progress."""

@@ -28,7 +28,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IPolicyForHTTPS, IResponse
 from zope.interface import implementer
 
-from pico_twisted.net.tls.certificates import UnusableCertificateError
+from pico_twisted.config.pem import UnusableCertificateError
 from pico_twisted.net.tls.client import client_tls, explain_tls
 from pico_twisted.net.tls.failures import connect_failure_text
 

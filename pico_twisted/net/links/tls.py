@@ -8,9 +8,10 @@ issued for servers alone serves both roles. So the authority must sign nothing b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from cryptography import x509
 from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.logger import Logger
@@ -39,13 +40,27 @@ class LinkTls(ServerContext):
     """
 
     def __init__(self, cert_file: str, key_file: str, ca_file: str) -> None:
-        self._ca_file = ca_file
+        self.ca_file = ca_file
+        self._trusted: Sequence[x509.Certificate] = ()
         super().__init__(cert_file, key_file)
+
+    def become(self, other: ServerContext) -> None:
+        """See `ServerContext.become`."""
+        super().become(other)
+        if isinstance(other, LinkTls):
+            self.ca_file = other.ca_file
+            self._trusted = other._trusted
+
+    @property
+    def in_use(self) -> Sequence[x509.Certificate]:
+        """All certificates on which something depends: those that are shown, and those that are trusted."""
+        return (*self.chain, *self._trusted)
 
     def _load(self) -> SSL.Context:
         context = new_context()
-        use_own(context, self.cert_file, self.key_file)
-        trust_only(context, self._ca_file)
+        pair = use_own(context, self.cert_file, self.key_file)
+        self._trusted = trust_only(context, self.ca_file)
+        self.chain = pair.chain
         # Without an ID of its own OpenSSL refuses to resume a session in which the client showed a certificate.
         context.set_session_id(b"pico node link")
         return context

@@ -1,4 +1,4 @@
-"""Certificates and keys in PEM files, the TLS settings that both sides share, and what OpenSSL says when it refuses."""
+"""The TLS settings that both sides share, certificates in them, and what OpenSSL says when it refuses."""
 
 from __future__ import annotations
 
@@ -6,87 +6,13 @@ from collections.abc import Iterable
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
+
+from pico_twisted.config.pem import Pair, UnusableCertificateError, load_certificates, load_pair
 
 CIPHERS: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 """Ciphers of TLS 1.2: forward secrecy and authenticated encryption, which every client of the last ten years has. TLS
 1.3 has no others."""
-
-PrivateKey = (
-    dsa.DSAPrivateKey
-    | ec.EllipticCurvePrivateKey
-    | ed448.Ed448PrivateKey
-    | ed25519.Ed25519PrivateKey
-    | rsa.RSAPrivateKey
-)
-
-
-class UnusableCertificateError(ValueError):
-    """A certificate, key or bundle that cannot be used.
-
-    Attributes:
-        path: the file.
-        reason: what is wrong with it.
-    """
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path = path
-        self.reason = reason
-
-
-def read_pem(path: str) -> bytes:
-    """The bytes of a file.
-
-    Raises:
-        UnusableCertificateError: it cannot be read.
-    """
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise UnusableCertificateError(path, f"cannot be read: {error.strerror}") from None
-
-
-def load_certificates(path: str) -> list[x509.Certificate]:
-    """The certificates in a PEM file, at least one, in their order.
-
-    Raises:
-        UnusableCertificateError: there is none, or one is damaged.
-    """
-    data = read_pem(path)
-    if b"-----BEGIN CERTIFICATE-----" not in data:
-        raise UnusableCertificateError(path, "holds no certificate in PEM form")
-    try:
-        return x509.load_pem_x509_certificates(data)
-    except ValueError as error:
-        raise UnusableCertificateError(path, f"holds a damaged certificate: {_first_line(error)}") from None
-
-
-def load_key(path: str) -> PrivateKey:
-    """The private key in a PEM file.
-
-    Raises:
-        UnusableCertificateError: there is none, or it is encrypted, damaged or of a kind that signs nothing.
-    """
-    data = read_pem(path)
-    if b"PRIVATE KEY-----" not in data:
-        raise UnusableCertificateError(path, "holds no private key in PEM form")
-    try:
-        key = load_pem_private_key(data, password=None)
-    except TypeError:
-        raise UnusableCertificateError(path, "is encrypted: a key without passphrase is needed") from None
-    except ValueError:
-        raise UnusableCertificateError(path, "holds a damaged key") from None
-    if not isinstance(key, PrivateKey):
-        raise UnusableCertificateError(path, "holds a key of a kind that no certificate has")
-    return key
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def new_context() -> SSL.Context:
@@ -102,7 +28,7 @@ def new_context() -> SSL.Context:
     return context
 
 
-def use_own(context: SSL.Context, cert_file: str, key_file: str) -> None:
+def use_own(context: SSL.Context, cert_file: str, key_file: str) -> Pair:
     """Let a context show a certificate.
 
     Args:
@@ -110,26 +36,29 @@ def use_own(context: SSL.Context, cert_file: str, key_file: str) -> None:
         cert_file: PEM, our own certificate first, then its chain.
         key_file: PEM, not encrypted.
 
+    Returns:
+        What it shows.
+
     Raises:
         UnusableCertificateError: one of them cannot be used.
     """
-    own, *above = load_certificates(cert_file)
-    key = load_key(key_file)
+    pair = load_pair(cert_file, key_file)
+    own, *above = pair.chain
     try:
         context.use_certificate(own)
         for certificate in above:
             context.add_extra_chain_cert(certificate)
+        context.use_privatekey(pair.key)
     except SSL.Error as error:
         raise UnusableCertificateError(cert_file, "; ".join(openssl_reasons(error)) or "OpenSSL refuses it") from None
-    try:
-        context.use_privatekey(key)
-        context.check_privatekey()
-    except SSL.Error:
-        raise UnusableCertificateError(key_file, f"is not the key of the certificate in {cert_file}") from None
+    return pair
 
 
-def trust_only(context: SSL.Context, ca_file: str) -> None:
+def trust_only(context: SSL.Context, ca_file: str) -> list[x509.Certificate]:
     """Let a context trust what is in a PEM file and nothing else, an intermediate authority too.
+
+    Returns:
+        What it trusts.
 
     Raises:
         UnusableCertificateError: it cannot be used.
@@ -137,8 +66,10 @@ def trust_only(context: SSL.Context, ca_file: str) -> None:
     store = context.get_cert_store()
     assert store is not None
     store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
-    for certificate in load_certificates(ca_file):
+    trusted = load_certificates(ca_file)
+    for certificate in trusted:
         store.add_cert(crypto.X509.from_cryptography(certificate))
+    return trusted
 
 
 def openssl_reasons(error: SSL.Error) -> list[str]:

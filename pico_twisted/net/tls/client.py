@@ -25,7 +25,8 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pico_twisted.net.tls.certificates import UnusableCertificateError, new_context, openssl_reasons, trust_only
+from pico_twisted.config.pem import UnusableCertificateError
+from pico_twisted.net.tls.certificates import new_context, openssl_reasons, trust_only
 
 log = Logger()
 

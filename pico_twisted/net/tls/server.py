@@ -8,8 +8,10 @@ no more.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
+from cryptography import x509
 from OpenSSL import SSL
 from twisted.internet.interfaces import (
     IAddress,
@@ -54,11 +56,15 @@ _TLS_HANDSHAKE: Final = 0x16
 class ServerContext:
     """The TLS of a port: version 1.2 or 1.3, HTTP/1.1 by ALPN.
 
-    The files are read by `reload`, which a daemon calls at its start and on SIGHUP, or else for the first connection.
+    The files are read by `reload`, which a daemon calls at its start, or else for the first connection. A daemon that
+    reloads makes another one of the files that there are now, and has this one take its place with `become`.
 
     Args:
         cert_file: PEM, the port's own certificate first, then its chain.
         key_file: PEM, not encrypted.
+
+    Attributes:
+        chain: what is shown, once it was read: the port's own certificate, then those that certify it.
     """
 
     _context: SSL.Context | None = None
@@ -66,6 +72,7 @@ class ServerContext:
     def __init__(self, cert_file: str, key_file: str) -> None:
         self.cert_file = cert_file
         self.key_file = key_file
+        self.chain: Sequence[x509.Certificate] = ()
 
     def reload(self) -> None:
         """Read the files, for the connections that come after. When that fails the old certificate stays in use.
@@ -75,10 +82,22 @@ class ServerContext:
         """
         self._context = self._load()
 
+    def become(self, other: ServerContext) -> None:
+        """Use the files and the certificate of another one, for the connections that come after."""
+        self.cert_file = other.cert_file
+        self.key_file = other.key_file
+        self.chain = other.chain
+        self._context = other._context
+
+    @property
+    def in_use(self) -> Sequence[x509.Certificate]:
+        """All certificates on which something depends: those that are shown."""
+        return self.chain
+
     def _load(self) -> SSL.Context:
         context = new_context()
         context.set_alpn_select_callback(_select_protocol)
-        use_own(context, self.cert_file, self.key_file)
+        self.chain = use_own(context, self.cert_file, self.key_file).chain
         return context
 
     def getContext(self) -> SSL.Context:

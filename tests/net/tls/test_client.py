@@ -18,7 +18,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
-from pico_twisted.net.tls.certificates import UnusableCertificateError
+from pico_twisted.config.pem import UnusableCertificateError
 from pico_twisted.net.tls.client import RefusedCertificateError, client_tls, explain_tls
 from pico_twisted.net.tls.server import ServerContext
 from tests.net.in_reactor import DEADLINE_S, in_reactor, reactor

@@ -17,7 +17,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.threads import deferToThread
 
-from pico_twisted.net.tls.certificates import UnusableCertificateError
+from pico_twisted.config.pem import UnusableCertificateError
 from pico_twisted.net.tls.server import ServerContext
 from tests.net.in_reactor import in_reactor, until
 from tests.net.tls.tls_port import Port, Served, dial
@@ -446,8 +446,8 @@ class TestReload:
             (made.cert_file, missing, f"{missing}: cannot be read: No such file or directory"),
             (str(tmp_path), made.key_file, f"{tmp_path}: cannot be read: Is a directory"),
             (str(empty), made.key_file, f"{empty}: holds no certificate in PEM form"),
-            (made.key_file, made.key_file, f"{made.key_file}: holds no certificate in PEM form"),
-            (made.cert_file, made.cert_file, f"{made.cert_file}: holds no private key in PEM form"),
+            (made.key_file, made.key_file, f"{made.key_file}: holds a private key and no certificate in PEM form"),
+            (made.cert_file, made.cert_file, f"{made.cert_file}: holds a certificate and no private key in PEM form"),
             (made.cert_file, str(broken), f"{broken}: holds a damaged key"),
             (made.cert_file, str(locked), f"{locked}: is encrypted: a key without passphrase is needed"),
             (

@@ -1,0 +1,179 @@
+"""Certificates and keys in PEM files: what is in them, whether they belong together, and for how long they are good.
+
+A daemon loads what it serves with through these functions, and so does a check of the configuration: what passes the
+check is what the daemon takes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Final
+
+import attrs
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+MAX_BYTES: Final = 4 << 20
+"""Most bytes that are read of a PEM file. A system's bundle of authorities, the largest there is, has a quarter of a
+megabyte."""
+SOON: Final = timedelta(days=14)
+"""How long before its end a certificate is warned of: renewals run a month before it, so by then one has failed."""
+
+_CERTIFICATE: Final = b"-----BEGIN CERTIFICATE-----"
+_KEY: Final = re.compile(rb"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----")
+
+PrivateKey = (
+    dsa.DSAPrivateKey
+    | ec.EllipticCurvePrivateKey
+    | ed448.Ed448PrivateKey
+    | ed25519.Ed25519PrivateKey
+    | rsa.RSAPrivateKey
+)
+
+
+class UnusableCertificateError(ValueError):
+    """A certificate, key or bundle that cannot be used.
+
+    Attributes:
+        path: the file.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+@attrs.frozen(kw_only=True)
+class Pair:
+    """A certificate with those that certify it, and its key.
+
+    Attributes:
+        chain: the certificate first.
+        key: of the certificate.
+    """
+
+    chain: tuple[x509.Certificate, ...]
+    key: PrivateKey
+
+
+def read_pem(path: str) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        UnusableCertificateError: it cannot be read, or is too long for a PEM file.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UnusableCertificateError(path, f"cannot be read: {error.strerror}") from None
+    if len(data) > MAX_BYTES:
+        raise UnusableCertificateError(path, f"is longer than {MAX_BYTES >> 20} MiB")
+    return data
+
+
+def load_certificates(path: str) -> list[x509.Certificate]:
+    """The certificates in a PEM file, at least one, in their order.
+
+    Raises:
+        UnusableCertificateError: there is none, or one is damaged.
+    """
+    data = read_pem(path)
+    if _CERTIFICATE not in data:
+        instead = "a private key and " if _KEY.search(data) else ""
+        raise UnusableCertificateError(path, f"holds {instead}no certificate in PEM form")
+    try:
+        return x509.load_pem_x509_certificates(data)
+    except ValueError as error:
+        raise UnusableCertificateError(path, f"holds a damaged certificate: {_first_line(error)}") from None
+
+
+def load_key(path: str) -> PrivateKey:
+    """The private key in a PEM file.
+
+    Raises:
+        UnusableCertificateError: there is none, or it is encrypted, damaged or of a kind that signs nothing.
+    """
+    data = read_pem(path)
+    if not _KEY.search(data):
+        instead = "a certificate and " if _CERTIFICATE in data else ""
+        raise UnusableCertificateError(path, f"holds {instead}no private key in PEM form")
+    try:
+        key = load_pem_private_key(data, password=None)
+    except TypeError:
+        raise UnusableCertificateError(path, "is encrypted: a key without passphrase is needed") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise UnusableCertificateError(path, "holds a damaged key") from None
+    if not isinstance(key, PrivateKey):
+        raise UnusableCertificateError(path, "holds a key of a kind that no certificate has")
+    return key
+
+
+def load_pair(cert_file: str, key_file: str) -> Pair:
+    """A certificate, its chain and its key.
+
+    Args:
+        cert_file: PEM, the certificate first, then those that certify it.
+        key_file: PEM, not encrypted.
+
+    Raises:
+        UnusableCertificateError: one of them cannot be used, or they do not belong together.
+    """
+    chain = load_certificates(cert_file)
+    key = load_key(key_file)
+    wanted = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    owners = [place for place, one in enumerate(chain, 1) if _public_key(one) == wanted]
+    if not owners:
+        raise UnusableCertificateError(key_file, f"is not the key of the certificate in {cert_file}")
+    if owners[0] > 1:
+        reason = f"has its own certificate as number {owners[0]} of its chain, and has to begin with it"
+        raise UnusableCertificateError(cert_file, reason)
+    return Pair(chain=tuple(chain), key=key)
+
+
+def good_until(certificates: Sequence[x509.Certificate]) -> datetime:
+    """When the first of some certificates, at least one, expires."""
+    return min(one.not_valid_after_utc for one in certificates)
+
+
+def day(when: datetime) -> str:
+    """The day of a moment, `2027-02-26`, in UTC."""
+    return when.astimezone(UTC).strftime("%Y-%m-%d")
+
+
+def refused_for(certificates: Sequence[x509.Certificate], now: datetime) -> str:
+    """Why whoever looks at the clock refuses a chain, as words that follow the name of its file; else nothing."""
+    if (until := good_until(certificates)) <= now:
+        return f"expired on {day(until)}"
+    if (since := max(one.not_valid_before_utc for one in certificates)) > now:
+        return f"is not valid before {day(since)}"
+    return ""
+
+
+def doubts(certificates: Sequence[x509.Certificate], now: datetime) -> Iterator[str]:
+    """What an operator should know of a chain that can be used, as words that follow the name of its file."""
+    if now < (until := good_until(certificates)) <= now + SOON:
+        yield f"expires on {day(until)}"
+    for place, (below, above) in enumerate(pairwise(certificates), 2):
+        if below.issuer != above.subject:
+            yield f"has a certificate {place} that did not sign the one before it: some clients refuse such a chain"
+            break
+
+
+def _public_key(certificate: x509.Certificate) -> bytes:
+    try:
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return b""
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
