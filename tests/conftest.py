@@ -19,6 +19,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tests import examples, groups
+from tools.stage.forking import ForkServer
+from tools.stage.processes import ROOT, Twistd, environment
 
 SETTLE_S = 0.5  # how long a connection that was closed may take to leave the reactor
 _TURN_S = 0.01
@@ -93,6 +95,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         groups.tell(session.config, session.items)
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forks() -> Iterator[None]:
+    """Daemons of the tests are forked from a process that has imported what they need, once the first is asked for."""
+    Twistd.forks = ForkServer(environment(), ROOT)
+    yield
+    Twistd.forks.close()
+    Twistd.forks = None
 
 
 @pytest.fixture
