@@ -175,6 +175,7 @@ def build_node(
             sweep=sweep,
             metrics=metrics,
             access_log=access_log,
+            client_gone=cluster.client_gone,
         ),
         ReverseResource(routing),
         via,

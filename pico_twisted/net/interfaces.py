@@ -81,6 +81,8 @@ class ICallAcceptor(Interface):
 class ICallee(Interface):
     """A peer on which calls can be made: the other end of a tunnel, or of a link that may not be open yet."""
 
+    capabilities: frozenset[bytes] = Attribute("what it understands, of `core.rpc.capabilities`; none while not open")
+
     def call(kind: int, payload: bytes, more: bool, receiver: ICallReceiver) -> Call:
         """Open a call.
 
@@ -197,6 +199,7 @@ class IRoute(Interface):
 
     name: str = Attribute("for the log: the ID of the agent or node")
     node_id: str = Attribute("the ID of the other node; empty when an agent of this node is at the end")
+    callee: ICallee = Attribute("who is called")
     max_replay_bytes: int = Attribute(
         "how much of a body is kept until the response begins, to be sent again elsewhere"
     )
@@ -224,12 +227,13 @@ class IRouter(Interface):
     node_id: str = Attribute("this node's ID")
     draining: bool = Attribute("whether this node is shutting down")
 
-    def take(endpoint: str, tried: Collection[IRoute]) -> IRoute | None:
+    def take(endpoint: str, tried: Collection[IRoute], client: bytes = b"") -> IRoute | None:
         """Choose the route of a request's next call, and move the turn on. This may dial another node.
 
         Args:
             endpoint: its ID in lower case.
             tried: what is not chosen again.
+            client: the name of the client's connection, whose calls go the same way each time; empty for none.
 
         Returns:
             The route, or None when no other route leads to the endpoint.
@@ -237,6 +241,9 @@ class IRouter(Interface):
         Raises:
             Http1Error: 503, a limit of calls or memory is reached.
         """
+
+    def client_gone(client: bytes) -> None:
+        """The client's connection of that name has ended: tell those who served it. Idempotent."""
 
     def has_other(endpoint: str, tried: Collection[IRoute]) -> bool:
         """Say whether a route other than those that were tried leads to the endpoint. Changes nothing."""
@@ -279,6 +286,7 @@ class IDownstream(Interface):
 
     head: RequestHead | RelayedRequest = Attribute("of the request")
     endpoint: str = Attribute("the endpoint ID that was decided for it, in lower case")
+    client_connection: bytes = Attribute("the name of the client's connection; empty when it has none")
 
     def write_head(endpoint: bytes | None, length: int | None, upgrades: bool) -> bytes:
         """Return the request's head as the next hop gets it.

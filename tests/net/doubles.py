@@ -50,6 +50,7 @@ class FakeDownstream:
     """
 
     endpoint = "my-ep"
+    client_connection = b""
 
     def __init__(self, head: RequestHead) -> None:
         self.head: RequestHead = head

@@ -7,6 +7,7 @@ from typing import Final
 
 from pico_twisted.core.http1.chunked import LAST_CHUNK, encode_chunk
 from pico_twisted.core.http1.client import ClientConnection
+from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION, authenticates_connection, name_of
 from pico_twisted.core.http1.forwarding import request_to_service, response_to_tunnel
 from pico_twisted.core.http1.head import END, RequestHead, ResponseHead
 from pico_twisted.core.http1.target import IDEMPOTENT
@@ -45,10 +46,22 @@ class ServiceRequest:
         upgrade_asked: the caller offers to change the protocol.
         body: who has the next say about it.
         body_bytes: how much of it came.
+        client_connection: the name of its client's connection; empty when the node gives none.
+        authenticates: it authenticates the connection that it is sent on.
         replay: all that was written for the service, when that may be sent again; else None.
     """
 
-    __slots__ = ("_chunked", "_reader", "body", "body_bytes", "method", "replay", "upgrade_asked")
+    __slots__ = (
+        "_chunked",
+        "_reader",
+        "authenticates",
+        "body",
+        "body_bytes",
+        "client_connection",
+        "method",
+        "replay",
+        "upgrade_asked",
+    )
 
     def __init__(self, reader: RequestReader) -> None:
         self._reader = reader
@@ -57,6 +70,8 @@ class ServiceRequest:
         self.upgrade_asked = False
         self.body = COMING
         self.body_bytes = 0
+        self.client_connection = b""
+        self.authenticates = False
         self.replay: bytes | None = None
 
     def begin(self, payload: bytes, more: bool, *, host: bytes | None, via: bytes) -> bytes:
@@ -79,6 +94,11 @@ class ServiceRequest:
         self.method = head.method
         self.upgrade_asked = head.upgrade is not None
         self.body_bytes = len(body)
+        by_name = head.by_name
+        if CLIENT_CONNECTION in by_name:
+            self.client_connection = name_of(by_name[CLIENT_CONNECTION])
+        if b"authorization" in by_name:
+            self.authenticates = authenticates_connection(head)
         if not more:
             self.body = ENDED
         elif self.upgrade_asked:

@@ -19,6 +19,7 @@ from typing import Final
 
 import attrs
 
+from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.fields import all_values
 from pico_twisted.core.http1.head import Framing, RequestHead, ResponseHead
@@ -61,21 +62,23 @@ _OWN_VIA: Final = re.compile(rb"(?:^|,)[ \t]*[^ \t,]+[ \t]+pico-")
 _NEEDS_QUOTES: Final = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
 
 
-def _goes_on(dropped: frozenset[bytes], lookalikes: frozenset[bytes] = frozenset()) -> Memo[bool]:
+def _goes_on(
+    dropped: frozenset[bytes], lookalikes: frozenset[bytes] = frozenset(), kept: frozenset[bytes] = frozenset()
+) -> Memo[bool]:
     """Whether a field goes on, by lower-case name: all but those in `dropped`, those in `lookalikes` when they are
-    written with underscores, and `x-pico-*`."""
+    written with underscores, and `x-pico-*` unless it is in `kept`."""
 
     def decide(lower: bytes) -> bool:
         dashed = lower.replace(b"_", b"-")
         if lower in dropped or dashed.startswith(b"x-pico-"):
-            return False
+            return lower in kept
         return dashed == lower or dashed not in lookalikes
 
     return Memo(decide, _MAX_REMEMBERED)
 
 
 _TO_TUNNEL: Final = _goes_on(_OURS, _OURS)
-_FROM_LINK: Final = _goes_on(_HOP_BY_HOP | _FRAMING | _HOST_FIELD)
+_FROM_LINK: Final = _goes_on(_HOP_BY_HOP | _FRAMING | _HOST_FIELD, kept=frozenset((CLIENT_CONNECTION,)))
 _TO_SERVICE: Final = _goes_on(_HOP_BY_HOP | _FRAMING | _HOST_FIELD, _OURS)
 _RESPONSE: Final = _goes_on(_HOP_BY_HOP | _FRAMING)
 
@@ -123,11 +126,13 @@ class Client:
         ip: of the client's connection.
         https: the connection is TLS.
         trusted: the client is a proxy whose forwarding fields are believed: they are appended to, not replaced.
+        connection: the name of its connection, once a request on it authenticated the connection; else empty.
     """
 
     ip: bytes
     https: bool = False
     trusted: bool = False
+    connection: bytes = b""
 
 
 @lru_cache(_MAX_REMEMBERED)
@@ -201,6 +206,8 @@ def request_to_tunnel(
         if not ENDPOINT_ID_BYTES_PATTERN.fullmatch(endpoint):
             raise ValueError("bad endpoint ID")
         first += b"x-pico-endpoint: " + endpoint + b"\r\n"
+    if client.connection:
+        first += CLIENT_CONNECTION + b": " + client.connection + b"\r\n"
     lines = _lines(
         first + b"Host: " + (head.host or NO_HOST),
         head,

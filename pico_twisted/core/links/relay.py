@@ -17,10 +17,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION, NAME_BYTES, name_of
 from pico_twisted.core.http1.head import END, End, HeadLimits, RequestHead, ResponseHead, parse_request_head
 from pico_twisted.core.rpc.http import ResponseStream
 
 _ENDPOINT_LINE: Final = b"x-pico-endpoint: "
+_CLIENT_LINE: Final = CLIENT_CONNECTION + b": "
 _CONNECTION_LINE: Final = b"\r\nConnection:"
 _VERSION: Final = b"HTTP/1.1 "
 _ORDINARY: Final = {b"%d " % status: status for status in range(200, 600) if status != 502}
@@ -33,9 +35,10 @@ class RelayedRequest:
         raw: the head as it goes on to an agent.
         method: of the request.
         endpoint: the value of the `x-pico-endpoint` that was taken out.
+        client_connection: the name of the client's connection; empty when it has none.
     """
 
-    __slots__ = ("_limits", "_whole", "endpoint", "method", "raw")
+    __slots__ = ("_limits", "_whole", "client_connection", "endpoint", "method", "raw")
 
     upgrade: Final = None
 
@@ -43,6 +46,7 @@ class RelayedRequest:
         self.raw = raw
         self.method = raw[: raw.find(b" ")]
         self.endpoint = endpoint
+        self.client_connection = b""
         self._limits = limits
         self._whole: RequestHead | None = None
 
@@ -92,7 +96,11 @@ def relayed_request(payload: bytes, limits: HeadLimits) -> tuple[RelayedRequest,
     if end < 4 or payload.find(_CONNECTION_LINE, value_end, end) >= 0:
         return None
     raw = payload[:line] + payload[value_end + 2 : end]
-    return RelayedRequest(raw, payload[value:value_end], limits), payload[end:]
+    request = RelayedRequest(raw, payload[value:value_end], limits)
+    name = line + len(_CLIENT_LINE)
+    if raw[line:name] == _CLIENT_LINE:
+        request.client_connection = name_of(raw[name : name + NAME_BYTES])
+    return request, payload[end:]
 
 
 class RelayedResponse:

@@ -92,6 +92,15 @@ class Registry(Generic[R]):
             held.append(best)
         return best
 
+    def can_take(self, registration: R, excluded: Collection[object] = ()) -> bool:
+        """Whether a registration that was chosen before can be chosen again: it is here, not draining and not full."""
+        return (
+            registration in self._by_endpoint.get(registration.endpoint, ())
+            and registration not in excluded
+            and not registration.draining
+            and len(registration.calls) < self._max_calls
+        )
+
     def has_other(self, endpoint: str, excluded: Collection[object] = ()) -> bool:
         """Whether there is a registration that is not excluded, full or not. Changes nothing."""
         return any(registration not in excluded for registration in self._by_endpoint.get(endpoint, ()))

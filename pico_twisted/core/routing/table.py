@@ -149,6 +149,10 @@ class ClusterTable:
                 return node_id
         return weights[-1][1]
 
+    def holds(self, endpoint: str, node_id: str) -> bool:
+        """Whether a node that takes requests holds an endpoint."""
+        return node_id in self._holders.get(endpoint, ()) and self.nodes[node_id].status == ACTIVE
+
     def has_other(self, endpoint: str, excluded: Collection[str], in_flight: Callable[[str], int | None]) -> bool:
         """Say whether `choose`, with the same arguments, would find a node, active or draining. Nothing is drawn."""
         return any(

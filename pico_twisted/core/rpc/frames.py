@@ -20,8 +20,16 @@ HTTP: Final = 2
 TCP: Final = 3
 DRAIN: Final = 4
 SYNC: Final = 5
+CLIENT_GONE: Final = 6
 
-KIND_NAMES: Final = {HEARTBEAT: "heartbeat", HTTP: "http", TCP: "tcp", DRAIN: "drain", SYNC: "sync"}
+KIND_NAMES: Final = {
+    HEARTBEAT: "heartbeat",
+    HTTP: "http",
+    TCP: "tcp",
+    DRAIN: "drain",
+    SYNC: "sync",
+    CLIENT_GONE: "client-gone",
+}
 
 RESPONSE: Final = 0x8000
 NOT_SUPPORTED: Final = 0x4000

@@ -11,6 +11,7 @@ import functools
 from typing import Final
 
 from pico_twisted.core.http1.client import ClientConnection
+from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION
 from pico_twisted.core.http1.head import (
     END,
     Framing,
@@ -116,6 +117,8 @@ class RequestMessage:
         head = connection.next_event()
         if not isinstance(head, RequestHead):
             raise CallProtocolError("a message without a whole head")
+        if CLIENT_CONNECTION in head.by_name:  # a first-generation node passes on what its client made up
+            head = head._replace(by_name={**head.by_name, CLIENT_CONNECTION: b""})
         if head.upgrade is not None:
             return [head._replace(upgrade=None), END]  # it goes on as a plain request
         pieces: list[bytes] = []

@@ -76,6 +76,7 @@ class ServiceConnection(TwistedProtocol):
         write: writes to the service.
         paused: it is not read.
         socket: under it, where there is one.
+        client: the name of the client's connection that alone may use it; empty when anybody may.
         deadline: set by the user, or by its owner while it is idle.
     """
 
@@ -86,6 +87,7 @@ class ServiceConnection(TwistedProtocol):
         self.http = ClientConnection(limits)
         self.writable = True
         self.paused = False
+        self.client = b""
         self.deadline = NEVER
         self._owner = owner
         self._sweep = sweep

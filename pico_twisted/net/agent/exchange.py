@@ -31,6 +31,7 @@ from zope.interface import implementer
 
 from pico_twisted.core.agent.service_call import COMING, ENDED, UPGRADING, ServiceRequest, ServiceResponse
 from pico_twisted.core.http1.answers import error_response
+from pico_twisted.core.http1.client_connection import authenticates_connection
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import ResponseHead
 from pico_twisted.core.protocol_limits import REQUEST_LIMITS
@@ -92,7 +93,7 @@ class Exchange(ServedCall):
             return
         self._since = service.sweep.now
         self._owed = len(payload)
-        connection = service.take(surely=request.replay is None or more)
+        connection = service.take(request.client_connection, surely=request.replay is None or more)
         if connection is None:
             self._open(data)
         else:
@@ -128,6 +129,8 @@ class Exchange(ServedCall):
         request = self._request
         self._stage = _AWAITING
         self._connection = connection
+        if request.client_connection:
+            self._service.keep_for(connection, request.client_connection)
         connection.user = self
         connection.http.expect(request.method, upgrade=request.upgrade_asked)
         connection.write(data)
@@ -239,7 +242,9 @@ class Exchange(ServedCall):
             connection.abort()
             self._linger(0.0)
             return
-        if connection.http.reusable:
+        by_name = head.by_name
+        asks = self._request.authenticates or b"www-authenticate" in by_name or b"proxy-authenticate" in by_name
+        if connection.http.reusable and not (asks and self._is_nobodys(connection, head)):
             self._service.give(connection, head.by_name.get(b"keep-alive"))
         else:
             connection.close()
@@ -247,6 +252,10 @@ class Exchange(ServedCall):
             self._over()
         else:
             self._linger(CALLER_LINGER_S)
+
+    def _is_nobodys(self, connection: ServiceConnection, head: ResponseHead) -> bool:
+        """Whether the connection is authenticated, or about to be, for a client whose connection has no name here."""
+        return not connection.client and (self._request.authenticates or authenticates_connection(head))
 
     def _answer_is_broken(self, error: Http1Error, code: str) -> None:
         self._service.trouble("The service broke HTTP: {reason}", error.message)

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from zope.interface import implementer
 
 from pico_twisted.core.rpc.call import Call
+from pico_twisted.core.rpc.frames import CLIENT_GONE
 from pico_twisted.net.agent.exchange import Exchange
 from pico_twisted.net.agent.local_service import LocalService
 from pico_twisted.net.agent.v1 import WholeExchange
 from pico_twisted.net.interfaces import ICallAcceptor, ITunnel
+from pico_twisted.net.routing.client_routes import take_client_gone
 
 
 @implementer(ICallAcceptor)
@@ -26,9 +28,12 @@ class Forwarder:
         self._service = service
         self._drain_requested = drain_requested
 
-    def call_opened(self, tunnel: ITunnel, call: Call, kind: int, payload: bytes, more: bool) -> Exchange:
-        """Serve an http call; the session itself answers other kinds. See `ICallAcceptor.call_opened`."""
+    def call_opened(self, tunnel: ITunnel, call: Call, kind: int, payload: bytes, more: bool) -> Exchange | None:
+        """Serve a call; the session itself answers kinds that no agent serves. See `ICallAcceptor.call_opened`."""
         service = self._service
+        if kind == CLIENT_GONE:
+            take_client_gone(tunnel, call, payload, more, service.client_gone)
+            return None
         service.metrics.call_started("service")
         exchange = (Exchange if tunnel.dialect.whole_body_bytes is None else WholeExchange)(service, tunnel, call)
         call.receiver = exchange

@@ -42,6 +42,12 @@ not needed."""
 CONNECT_TIMEOUT_S: Final = 10.0
 """Most seconds for name, connection and TLS: a service beside the agent answers in milliseconds or not at all."""
 
+MAX_CLIENTS: Final = 1024
+"""Most connections that are kept for one client's connection each, beside the pool that all share."""
+CLIENT_IDLE_S: Final = 300.0
+"""Most seconds for which an idle one of these is kept. The node says when the client's connection ends; this is for
+nodes that do not, and as long as a node keeps an idle client by default."""
+
 _PEEK: Final = socket.MSG_PEEK | socket.MSG_DONTWAIT
 _NO_BYTES: Final = bytes(4)
 _TIMEOUT = re.compile(rb"(?:^|[,; \t])timeout=([0-9]{1,6})(?:$|[,; \t])", re.IGNORECASE)
@@ -102,6 +108,7 @@ class LocalService:
         self._factory = Factory.forProtocol(functools.partial(make, self, parts.sweep, parts.head_limits))
         self._factory.noisy = False
         self._idle: dict[ServiceConnection, None] = {}
+        self._of_clients: dict[bytes, ServiceConnection] = {}  # by the name of the client's connection, in use or not
         self._closed = False
         self._reach = RepeatedWarning()
         self._conduct = RepeatedWarning()
@@ -110,16 +117,21 @@ class LocalService:
         """Bytes of responses that are kept from their callers."""
         return sum(call.held_bytes for call in self.calls)
 
-    def take(self, *, surely: bool) -> ServiceConnection | None:
+    def take(self, client: bytes = b"", *, surely: bool) -> ServiceConnection | None:
         """Take an idle connection, the one that was used last, and on which no bytes wait: those would be taken for the
         answer to the next request.
 
         Args:
+            client: the name of the client's connection that has one of its own; empty for none. Its own is preferred.
             surely: look whether the service has closed it. For requests that cannot be sent twice.
 
         Returns:
             None when there is none.
         """
+        if client and (own := self._of_clients.get(client)) is not None and own.user is None:
+            if own.socket is None or not (_has_unasked(own.socket) or _is_closed(own.socket)):
+                return own
+            own.abort()
         idle = self._idle
         while idle:
             connection, _ = idle.popitem()
@@ -129,6 +141,24 @@ class LocalService:
             connection.abort()
         return None
 
+    def keep_for(self, connection: ServiceConnection, client: bytes) -> None:
+        """From here on the connection serves this client's connection alone, for its life."""
+        connection.client = client
+        own = self._of_clients
+        own[client] = connection
+        if len(own) > MAX_CLIENTS:
+            for other in own.values():
+                if other.user is None and other is not connection:
+                    other.close()
+                    return
+            del own[client]  # all are in use: this one is closed behind its answer
+
+    def client_gone(self, client: bytes) -> None:
+        """The client's connection of that name has ended."""
+        connection = self._of_clients.pop(client, None)
+        if connection is not None and connection.user is None:
+            connection.close()
+
     def give(self, connection: ServiceConnection, hint: bytes | None) -> None:
         """Give a connection back whose response has ended and left nothing behind.
 
@@ -137,6 +167,13 @@ class LocalService:
             hint: the response's Keep-Alive field. Where it says how long the service waits, we wait a second less.
         """
         idle_s = MAX_IDLE_S if hint is None else _idle_s(hint)
+        if connection.client:
+            idle_s = min(idle_s, CLIENT_IDLE_S) if hint is not None else CLIENT_IDLE_S
+            if self._closed or idle_s <= 0 or self._of_clients.get(connection.client) is not connection:
+                connection.close()
+            else:
+                connection.deadline = self.sweep.now + idle_s
+            return
         if self._closed or len(self._idle) >= MAX_BUSY or idle_s <= 0:
             connection.close()
             return
@@ -148,6 +185,8 @@ class LocalService:
     def forget(self, connection: ServiceConnection) -> None:
         """The connection can serve no further request. Idempotent."""
         self._idle.pop(connection, None)
+        if connection.client and self._of_clients.get(connection.client) is connection:
+            del self._of_clients[connection.client]
 
     def open(self) -> Deferred[ServiceConnection]:
         """Open a connection. Fails with what Twisted or OpenSSL say, or with `TimeoutError`; can be cancelled."""

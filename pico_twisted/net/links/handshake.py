@@ -23,6 +23,7 @@ from pico_twisted.core.links.handshake import (
 )
 from pico_twisted.core.links.sync_frames import SyncFormatError, decode_proof, encode_proof
 from pico_twisted.core.protocol_limits import CLOSE_POLICY
+from pico_twisted.core.rpc.capabilities import OWN_CAPABILITIES
 from pico_twisted.core.rpc.dialect import V2
 from pico_twisted.core.rpc.frames import (
     CREDIT,
@@ -68,7 +69,7 @@ class LinkServerProtocol(TunnelServerProtocol):
     _prove_by = NEVER
 
     def _answer_headers(self) -> dict[str, str]:
-        return self.admission.headers()
+        return {**self.admission.headers(), **OWN_CAPABILITIES}
 
     def onOpen(self) -> None:
         self.node_id = self.agent_id = self.admission.node_id
@@ -207,7 +208,7 @@ class LinkClientFactory(TunnelClientFactory):
         super().__init__(
             parts,
             url=f"ws://{host_port(host.partition('%')[0], port)}{LINK_PATH.decode('ascii')}",
-            headers=handshake.headers(),
+            headers={**handshake.headers(), **OWN_CAPABILITIES},
             acceptor=acceptor,
             agent_id=server_id,
             reactor=reactor,

@@ -107,6 +107,11 @@ class Link:
         return self._tunnel is not None and self._tunnel.draining
 
     @property
+    def capabilities(self) -> frozenset[bytes]:
+        """What the other node understands; nothing is known before the link is open."""
+        return self._tunnel.capabilities if self._tunnel is not None else frozenset()
+
+    @property
     def peer(self) -> str:
         """host:port of the other end; empty before the link is open."""
         return self._tunnel.peer if self._tunnel is not None else ""

@@ -15,11 +15,12 @@ from pico_twisted.core.http1.head import RequestHead
 from pico_twisted.core.links.handshake import LINK_PATH, HandshakeFault, LinkIdentity, ServerHandshake
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY
 from pico_twisted.core.rpc.call import Call
-from pico_twisted.core.rpc.frames import HTTP, REFUSED_BUSY, SUBPROTOCOL_V2, SYNC
+from pico_twisted.core.rpc.frames import CLIENT_GONE, HTTP, REFUSED_BUSY, SUBPROTOCOL_V2, SYNC
 from pico_twisted.net.interfaces import ICallAcceptor, ICallReceiver, IRouter, ITunnel
 from pico_twisted.net.links.handshake import LinkServerProtocol
 from pico_twisted.net.links.request import LinkRequest
 from pico_twisted.net.links.sync import SyncRequest
+from pico_twisted.net.routing.client_routes import take_client_gone
 from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.tunnel import Closed, Refusal, TunnelParts, TunnelServerFactory, TunnelServerProtocol
 from pico_twisted.net.tunnel.server import NODE_DRAINS
@@ -49,7 +50,7 @@ class LinkPort(TunnelServerFactory):
 
     protocol = LinkServerProtocol
     peers = "nodes"
-    serves = (HTTP, SYNC)
+    serves = (HTTP, SYNC, CLIENT_GONE)
     draining = False
 
     def __init__(
@@ -148,6 +149,9 @@ class LinkPort(TunnelServerFactory):
             call.receiver = request
             request.start(payload, more)
             return None if request.over else request
+        if kind == CLIENT_GONE:
+            take_client_gone(tunnel, call, payload, more, self._settings.router.client_gone)
+            return None
         assert isinstance(tunnel, LinkServerProtocol)
         if sum(other.kind == SYNC and not other.ours for other in tunnel.session.calls()) > MAX_SYNC_CALLS:
             tunnel.reset(call, REFUSED_BUSY, "too many questions at once")

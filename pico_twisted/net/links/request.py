@@ -22,6 +22,7 @@ from typing import Final
 from zope.interface import implementer
 
 from pico_twisted.core.http1.answers import error_response
+from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION, name_of
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import request_from_link, response_onto_link
 from pico_twisted.core.http1.head import RequestHead, ResponseHead
@@ -66,7 +67,7 @@ class LinkRequest:
         end_of_turn: of the process, if what one turn brings leaves together.
 
     Attributes:
-        head, endpoint: of the request.
+        head, endpoint, client_connection: of the request.
         over: nothing more comes of it.
     """
 
@@ -83,6 +84,7 @@ class LinkRequest:
         "_settings",
         "_tunnel",
         "_unwanted",
+        "client_connection",
         "endpoint",
         "head",
         "over",
@@ -90,6 +92,7 @@ class LinkRequest:
 
     head: RequestHead | RelayedRequest
     endpoint: str
+    client_connection: bytes
 
     def __init__(self, settings: RoutingSettings, tunnel: ITunnel, call: Call, end_of_turn: EndOfTurn | None) -> None:
         self._settings = settings
@@ -116,6 +119,7 @@ class LinkRequest:
         if relayed is not None:
             self.head, body = relayed
             name = relayed[0].endpoint
+            self.client_connection = relayed[0].client_connection
         else:
             self._reader = RequestStream(REQUEST_LIMITS)
             try:
@@ -127,6 +131,7 @@ class LinkRequest:
             assert isinstance(head, RequestHead)
             self.head = head
             name = head.by_name.get(HEADER) or b""
+            self.client_connection = name_of(head.by_name.get(CLIENT_CONNECTION, b""))
             body = events[1] if len(events) > 1 and type(events[1]) is bytes else b""
         endpoint = normal_endpoint_id(name)
         if endpoint is None:

@@ -104,8 +104,7 @@ class ProxyChannel(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone, whichever side ended it."""
         self._stage = Stage.CLOSED
-        self.port.connections.discard(self)
-        self.port.paused.discard(self)
+        self.port.lost(self)
         self.port.settings.sweep.discard(self)
         if (forward := self._forward) is not None:
             forward.gone()

@@ -28,6 +28,7 @@ class ProxySettings:
     sweep: Sweep
     metrics: Metrics
     access_log: AccessLog
+    client_gone: Callable[[bytes], object] = bool  # told the name of a client's connection that has ended
 
 
 class IClientTransport(ITCPTransport, IPushProducer, IConsumer):
@@ -108,6 +109,13 @@ class ProxyPort:
         self.paused: set[ClientConnection] = set()
         self.draining = False
         self.requests = 0
+
+    def lost(self, connection: ClientConnection) -> None:
+        """A connection is gone."""
+        self.connections.discard(connection)
+        self.paused.discard(connection)
+        if connection.client.connection:
+            self.settings.client_gone(connection.client.connection)
 
     def held_bytes(self) -> int:
         """Bytes that wait in the transports of slow clients."""

@@ -48,6 +48,7 @@ class ProxyRequest:
     bytes_out: int = 0
     forward: RoutedRequest | None = None
     endpoint: str = ""
+    client_connection: bytes = b""
     request_id: bytes = b""
     status: int = 0
     error: str = ""

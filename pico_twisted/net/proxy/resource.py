@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from random import getrandbits
+from secrets import token_hex
 
+import attrs
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
+from pico_twisted.core.http1.client_connection import NAME_BYTES, authenticates_connection
 from pico_twisted.core.http1.forwarding import REQUEST_ID_PATTERN
 from pico_twisted.core.routing.endpoint import EndpointError, endpoint_of
 from pico_twisted.net.proxy.request import ProxyRequest
@@ -38,6 +41,13 @@ class ReverseResource(Resource):
             request.fail(400, error.message, error.code)
             request.done()
             return NOT_DONE_YET
+        client = request.connection.client
+        if b"authorization" in head.by_name and not client.connection and not client.trusted:
+            if authenticates_connection(head):
+                client = request.connection.client = attrs.evolve(
+                    client, connection=token_hex(NAME_BYTES // 2).encode("ascii")
+                )
+        request.client_connection = client.connection
         forward = request.forward = RoutedRequest(self._settings, request)
         forward.start(request.body, request.body_complete)
         return NOT_DONE_YET

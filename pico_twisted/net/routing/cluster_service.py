@@ -27,6 +27,7 @@ from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.net.interfaces import ILinks, IRegistry, IRoute, IRouter, ITunnel
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.routing.client_routes import ClientRoutes
 from pico_twisted.net.routing.refusals import BUSY, refusal
 from pico_twisted.net.routing.routes import AgentRoute, NodeRoute, RouteParts
 from pico_twisted.net.routing.v1 import route_to
@@ -79,6 +80,7 @@ class ClusterService(Service):
         self._parts = RouteParts(metrics=metrics, head_limits=head_limits)
         self.pending = self._parts.pending
         self._routes: dict[ITunnel, AgentRoute] = {}
+        self._client_routes = ClientRoutes()
         self._budget = budget
         self._max_calls = limits.calls
         self._links = links
@@ -128,17 +130,38 @@ class ClusterService(Service):
 
     # IRouter
 
-    def take(self, endpoint: str, tried: Collection[IRoute], *, only_here: bool = False) -> IRoute | None:
+    def take(
+        self, endpoint: str, tried: Collection[IRoute], client: bytes = b"", *, only_here: bool = False
+    ) -> IRoute | None:
         """Choose the route of a request's next call; with `only_here` no other node is asked. See `IRouter.take`."""
         if self._budget.full or len(self.pending) >= self._max_calls:
             raise refusal(BUSY)
+        if client and (last := self._last_route(endpoint, tried, client)) is not None:
+            return last
         local = self.registry.take(endpoint, tried)
         route: IRoute | None = local
         if not only_here and self.table.nodes and (local is None or local.draining):
             route = self._elsewhere(endpoint, ACTIVE, tried) or local or self._elsewhere(endpoint, DRAINING, tried)
         if route is None and self.registry.has_other(endpoint, tried):
             raise refusal(BUSY)  # those that are left have as many calls as one session may
+        if client and route is not None:
+            self._client_routes.went(client, endpoint, route)
         return route
+
+    def _last_route(self, endpoint: str, tried: Collection[IRoute], client: bytes) -> IRoute | None:
+        """The way that the client's last call went, if that is open again."""
+        last = self._client_routes.last(client, endpoint)
+        if isinstance(last, AgentRoute):
+            return last if self.registry.can_take(last, tried) else None
+        if last is None or not self.table.holds(endpoint, last.node_id) or self._links.load(last.node_id) is None:
+            return None
+        if any(route.node_id == last.node_id for route in tried):
+            return None
+        return NodeRoute(self._parts, self._links.link(last.node_id), last.node_id, self.table)
+
+    def client_gone(self, client: bytes) -> None:
+        """The client's connection of that name has ended. See `IRouter.client_gone`."""
+        self._client_routes.gone(client)
 
     def _elsewhere(self, endpoint: str, status: str, tried: Collection[IRoute]) -> IRoute | None:
         links = self._links
@@ -191,6 +214,7 @@ class LocalRouter:
         self.node_id = cluster.node_id
         self.take = partial(cluster.take, only_here=True)
         self.has_other = cluster.registry.has_other
+        self.client_gone = cluster.client_gone
 
     @property
     def draining(self) -> bool:

@@ -194,7 +194,7 @@ class RoutedRequest:
         before = self._call
         downstream = self._downstream
         try:
-            route = self._settings.router.take(downstream.endpoint, self._tried)
+            route = self._settings.router.take(downstream.endpoint, self._tried, downstream.client_connection)
             if route is None:
                 self._nowhere()
                 return

@@ -47,7 +47,7 @@ class AgentRoute:
         tunnel: the agent's session.
 
     Attributes:
-        tunnel: the same.
+        tunnel, callee: the same.
         calls: those in flight on it.
         rows: where its calls are counted.
         endpoint, agent_id, slot: what it is registered as.
@@ -56,7 +56,7 @@ class AgentRoute:
     node_id = ""
 
     def __init__(self, parts: RouteParts, tunnel: ITunnel) -> None:
-        self.tunnel = tunnel
+        self.tunnel = self.callee = tunnel
         self.endpoint = tunnel.endpoint
         self.agent_id = self.name = tunnel.agent_id
         self.slot = tunnel.slot
@@ -98,11 +98,11 @@ class NodeRoute:
         table: where it stands.
     """
 
-    __slots__ = ("_link", "_parts", "_table", "name", "node_id", "max_replay_bytes")
+    __slots__ = ("_parts", "_table", "callee", "name", "node_id", "max_replay_bytes")
 
     def __init__(self, parts: RouteParts, link: ICallee, node_id: str, table: ClusterTable) -> None:
         self._parts = parts
-        self._link = link
+        self.callee = link
         self._table = table
         self.name = self.node_id = node_id
         self.max_replay_bytes = MAX_REPLAY_BYTES
@@ -115,7 +115,7 @@ class NodeRoute:
         parts.metrics.call_started("node" if node is not None and node.status == ACTIVE else "draining node")
         reader = ResponseStream(parts.head_limits, head.method, head.upgrade is not None)
         payload = request.write_head(request.endpoint.encode("ascii"), None, True)
-        return PendingCall((parts.pending,), self._link, reader, sink, payload, body, more)
+        return PendingCall((parts.pending,), self.callee, reader, sink, payload, body, more)
 
     def not_here(self, endpoint: str) -> bool:
         """Believe the node over the gossip, which may be late. See `IRoute.not_here`."""

@@ -20,8 +20,9 @@ from twisted.python.failure import Failure
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import ResponseHead, parse_response_head
 from pico_twisted.core.links.handshake import NotThePeer
+from pico_twisted.core.rpc.capabilities import OWN_CAPABILITIES, capabilities_of
 from pico_twisted.core.rpc.dialect import V2
-from pico_twisted.core.rpc.frames import HTTP, SUBPROTOCOL_V2, nodes_of
+from pico_twisted.core.rpc.frames import CLIENT_GONE, HTTP, SUBPROTOCOL_V2, nodes_of
 from pico_twisted.core.text import bracketed, host_port, printable
 from pico_twisted.net.interfaces import ICallAcceptor
 from pico_twisted.net.socket.dialling import DialReactor, tcp_endpoint
@@ -126,6 +127,7 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
         Raises:
             NotThePeer: nothing more will be sent.
         """
+        self.capabilities = capabilities_of(head)
         node_id = head.get(b"x-pico-node-id")
         if node_id is not None:
             self.node_id = printable(node_id[:64].decode("ascii", "replace"))
@@ -154,7 +156,7 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
 
     def onOpen(self) -> None:
         dialect = V2 if self.websocket_protocol_in_use == SUBPROTOCOL_V2 else self.parts.v1
-        self._start_session(dialect, asks_always=False, serves=(HTTP,))
+        self._start_session(dialect, asks_always=False, serves=(HTTP, CLIENT_GONE))
         self.factory.opened(self)
 
 
@@ -267,6 +269,7 @@ def connect_tunnel(
     port = parsed.port or (443 if secure else 80)
     path = parsed.path.rstrip("/") + LISTENER_PATH.decode("ascii") + endpoint_id
     headers = {"x-pico-agent-id": agent_id, "x-pico-agent-version": parts.version, "x-pico-slot": slot}
+    headers.update(OWN_CAPABILITIES)
     if elsewhere:
         headers["x-pico-elsewhere"] = ",".join(elsewhere)
     if token:

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from pico_twisted.core.http1.answers import error_response
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import RequestHead, parse_request_head
+from pico_twisted.core.rpc.capabilities import OWN_CAPABILITIES
 from pico_twisted.core.rpc.dialect import V2, Dialect
 from pico_twisted.core.rpc.frames import HEARTBEAT_PAYLOAD, SUBPROTOCOL_V2
 from pico_twisted.core.rpc.session_base import HEARTBEAT_S
@@ -63,6 +64,7 @@ class Admission:
     agent_id: str
     slot: str
     agent_version: str
+    capabilities: frozenset[bytes] = frozenset()
 
 
 class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[misc]
@@ -188,6 +190,7 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
         assert isinstance(admission, Admission)
         self.endpoint = admission.endpoint
         self.slot = admission.slot
+        self.capabilities = admission.capabilities
         self.agent_id = admission.agent_id or f"v1-{self._peer_text()}"
         self._serve(V2 if self.websocket_protocol_in_use == SUBPROTOCOL_V2 else self.parts.v1)
         self.session.ask_sooner(self.factory.chance() * (HEARTBEAT_S - TICK_S))
@@ -250,7 +253,7 @@ class TunnelServerFactory(WebSocketServerFactory):
 
     def answer_headers(self) -> dict[str, str]:
         """What stands in a 101 besides WebSocket's own."""
-        return {"x-pico-node-id": self.node_id}
+        return {"x-pico-node-id": self.node_id, **OWN_CAPABILITIES}
 
     def opened(self, tunnel: TunnelServerProtocol) -> None:
         """A session is open."""

@@ -61,6 +61,7 @@ class Tunnel(WebSocketPipe):
     agent_id = ""
     endpoint = ""
     slot = ""
+    capabilities: frozenset[bytes] = frozenset()
     acceptor: ICallAcceptor
 
     _output_is = _QUIET

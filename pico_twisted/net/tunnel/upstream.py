@@ -9,6 +9,7 @@ from zope.interface import implementer
 from pico_twisted.core.http1.head import RequestHead
 from pico_twisted.core.routing.endpoint import normal_endpoint_id
 from pico_twisted.core.rpc.call import Call
+from pico_twisted.core.rpc.capabilities import capabilities_of
 from pico_twisted.core.rpc.frames import REFUSED_NOT_HERE, encode_nodes
 from pico_twisted.net.interfaces import Closed, ICallAcceptor, IRegistry, ITunnel
 from pico_twisted.net.tunnel.parts import ELSEWHERE, LISTENER_PATH, MAX_ELSEWHERE, TunnelParts
@@ -84,7 +85,13 @@ class UpstreamFactory(TunnelServerFactory):
             )
         if self.node_id in elsewhere and not set(self._registry.others()) <= set(elsewhere):
             return Refusal(status=409, message="another node can take this session", code=ELSEWHERE)
-        return Admission(endpoint=endpoint, agent_id=agent_id, slot=slot, agent_version=agent_version)
+        return Admission(
+            endpoint=endpoint,
+            agent_id=agent_id,
+            slot=slot,
+            agent_version=agent_version,
+            capabilities=capabilities_of(head),
+        )
 
     def opened(self, tunnel: TunnelServerProtocol) -> None:
         """A session is open: register it, until it closes."""

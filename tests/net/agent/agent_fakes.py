@@ -19,7 +19,7 @@ from pico_twisted.core.rpc import session_base as rpc
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.dialect import V2
-from pico_twisted.core.rpc.frames import HTTP, MAX_BODY_V1
+from pico_twisted.core.rpc.frames import CLIENT_GONE, HTTP, MAX_BODY_V1
 from pico_twisted.core.rpc.v1 import dialect_v1
 from pico_twisted.net.agent.forwarder import Forwarder
 from pico_twisted.net.agent.local_service import LocalService
@@ -51,7 +51,7 @@ class FakeTunnel:
         self.blocked = False
         """Nothing leaves the agent's session while this is set, as if the transport was full."""
         options: dict[str, Any] = {"max_calls": 10_000, "now": 0.0}
-        self.ours = self.dialect.session(asks_always=False, serves=(HTTP,), budget=Budget(2**30), **options)
+        self.ours = self.dialect.session(asks_always=False, serves=(HTTP, CLIENT_GONE), budget=Budget(2**30), **options)
         self.theirs = self.dialect.session(asks_always=False, budget=Budget(2**30), **options)
         self.resets: list[tuple[str, str]] = []
         self.consumed_bytes = 0

@@ -113,9 +113,9 @@ class TestRetry:
         take = here.parts.cluster.take
         attempts: list[int] = []
 
-        def counted(endpoint: str, tried: Collection[IRoute]) -> IRoute | None:
+        def counted(endpoint: str, tried: Collection[IRoute], client: bytes) -> IRoute | None:
             attempts.append(len(tried))
-            return take(endpoint, tried)
+            return take(endpoint, tried, client)
 
         monkeypatch.setattr(here.parts.cluster, "take", counted)
         here.start(request_head())

@@ -1,0 +1,29 @@
+"""What a peer understands beyond what every peer of its version does. What it did not list is never sent to it.
+
+Both sides list it in the handshake, with commas between. What one does not know is ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pico_twisted.core.http1.fields import all_values
+from pico_twisted.core.http1.head import RequestHead, ResponseHead
+
+CAPABILITIES: Final = b"x-pico-capabilities"
+"""The field of a handshake's request, and of its 101."""
+
+CLIENT_CONNECTIONS: Final = b"client-connections"
+"""Takes calls that say that a client's connection has ended."""
+
+_KNOWN: Final = frozenset((CLIENT_CONNECTIONS,))
+
+OWN_CAPABILITIES: Final = {CAPABILITIES.decode("ascii"): b", ".join(sorted(_KNOWN)).decode("ascii")}
+"""What we say, as a field of our handshake."""
+
+
+def capabilities_of(head: RequestHead | ResponseHead) -> frozenset[bytes]:
+    """What the peer lists in its half of the handshake, of what we know."""
+    if CAPABILITIES not in head.by_name:
+        return frozenset()
+    return _KNOWN.intersection(name.strip().lower() for name in all_values(head.fields, CAPABILITIES).split(b","))
