@@ -4,7 +4,8 @@ Our own, because httptools says neither where a message ended nor how much it sw
 extensions and thousands of trailers pass it. Here what is not body is bounded. Each chunk's line may be
 `MAX_CHUNK_LINE` bytes; beyond that a message has `SPARE_OVERHEAD` bytes for good, and each chunk adds to them what a
 chunk of its size may reasonably cost, so that signed chunks pass at any length and a flood of extensions does not.
-Trailers are checked like the fields of a head, held to a head's limits, and dropped.
+Blanks behind a size are read over, as devices pad it with them. Trailers are checked like the fields of a head, held to
+a head's limits, and dropped.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ MAX_CHUNK_LINE: Final = 1024
 SPARE_OVERHEAD: Final = 16 * 1024
 """Most bytes that the chunk lines of one body may cost beyond what their data pays for."""
 
-_CHUNK_ALLOWANCE: Final = 16
-"""Bytes of overhead that come free with each chunk, beside twice its size: the framing of even one-byte chunks."""
+_CHUNK_ALLOWANCE: Final = 48
+"""Bytes of overhead that come free with each chunk, beside twice its size: the framing of even one-byte chunks, with an
+extension of forty bytes."""
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
-_CHUNK_LINE: Final = re.compile(rb"(0{0,15}[0-9A-Fa-f]{1,16})(?:[ \t]*;[\t -~]*)?")
+_CHUNK_LINE: Final = re.compile(rb"(0*[0-9A-Fa-f]{1,16})[ \t]*(?:;[\t -~]*)?")
 _MAX_SIZE: Final = 2**63 - 1
 _SIMPLE_LINE_BYTES: Final = 8
 _HEX: Final = b"0123456789abcdefABCDEF"
 
-_TRAILER: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~]*")
-_OPAQUE_TRAILER: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*")
+_TRAILER: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*")
 
 
 def encode_chunk(data: bytes) -> bytes:
@@ -62,8 +63,7 @@ class ChunkedDecoder:
 
     Args:
         limits: of a head; its trailers are held to them.
-        request: the body is a request's, so what is wrong with it is a 400 and trailers are ASCII; else it is a
-            response's and a 502.
+        request: the body is a request's, so what is wrong with it is a 400; else it is a response's and a 502.
     """
 
     __slots__ = ("_left", "_limits", "_overhead", "_request", "_state", "_trailer_bytes", "_trailer_scan", "_trailers")
@@ -186,7 +186,7 @@ class ChunkedDecoder:
         if self._trailers > self._limits.fields:
             raise self._broken("too many trailers")
         self._trailer_bytes += len(line) + 2
-        if not (_TRAILER if self._request else _OPAQUE_TRAILER).fullmatch(line):
+        if not _TRAILER.fullmatch(line):
             raise self._broken("bad trailer")
 
     def _broken(self, message: str) -> Http1Error:

@@ -7,6 +7,7 @@ from typing import Final
 from pico_twisted.core.http1.chunked import ChunkedDecoder
 from pico_twisted.core.http1.errors import bad_response
 from pico_twisted.core.http1.head import (
+    BARE_LINE_ENDS,
     END,
     End,
     Framing,
@@ -29,7 +30,12 @@ class ClientConnection(Messages[ResponseHead]):
     the connection, and one that was cut short is an error. A 1xx head is an event, too. Behind the head of a 101 comes
     nothing: the owner calls `take_rest`. Bytes behind a complete response are no error: they only make the connection
     not reusable.
+
+    Attributes:
+        most_status: the highest status that is one.
     """
+
+    most_status = 599
 
     __slots__ = ("_interim", "_method", "_reusable", "_upgrade")
 
@@ -67,14 +73,17 @@ class ClientConnection(Messages[ResponseHead]):
         return self._reusable and self._state is DONE and len(self._data) == self._at
 
     def _next_head(self) -> ResponseHead | None:
+        scan = self._scan
         raw = self._take_head()
         if raw is None:
-            self._judge_partial_head()
+            self._judge_partial_head(scan)
             if self._ended:
                 raise bad_response("the connection ended before the response")
             return None
         head = parse_response_head(raw, self._limits)
         status = head.status
+        if status > self.most_status:
+            raise bad_response(f"status is over {self.most_status}")
         if status < 200 or status == 204:
             self._judge_bodiless(head)
         framing = response_framing(head, self._method)
@@ -101,11 +110,13 @@ class ClientConnection(Messages[ResponseHead]):
         if b"transfer-encoding" in head.by_name or head.by_name.get(b"content-length", b"0") != b"0":
             self._reusable = False
 
-    def _judge_partial_head(self) -> None:
+    def _judge_partial_head(self, scan: int) -> None:
         at = self._at
         start = bytes(self._data[at : at + len(_STATUS_START)])
         if start != _STATUS_START[: len(start)]:
             raise bad_response("not an HTTP response")
+        if self._ends_bare(scan):
+            raise bad_response(BARE_LINE_ENDS)
         if len(self._data) - at > self._limits.head_bytes:
             raise bad_response("head is too large")
 

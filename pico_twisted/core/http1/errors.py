@@ -9,9 +9,10 @@ class Http1Error(Exception):
     The connection of a peer that broke HTTP is to be closed, a client's after it was answered.
 
     Attributes:
-        status: for a request that breaks HTTP 400, 414, 431, 501, 505 or 508; for a response always 502.
-        code: the stable code that goes into `x-pico-error`: "bad-request", "uri-too-long", "head-too-large",
-            "not-implemented", "version", "loop" or "bad-response", or one of the refusals.
+        status: for a request that breaks HTTP 400, 414, 417, 431, 501, 505 or 508; for a response always 502.
+        code: the stable code that goes into `x-pico-error`: "bad-request", "uri-too-long",
+            "expectation-failed", "head-too-large", "not-implemented", "version", "loop" or "bad-response", or one of
+            the refusals.
         message: what is wrong, for humans. It never holds bytes of the peer.
     """
 

@@ -79,7 +79,7 @@ def read_fields(
     upgrade request, for a second message.
 
     Args:
-        data: the head, without control bytes.
+        data: the head, without control bytes, behind a first line that is like any other.
         parser: of httptools.
         count: the lines between the first and the last, empty one. Each must have come out as a field, so llhttp saw
             the head end where we do.

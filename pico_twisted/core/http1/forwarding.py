@@ -24,14 +24,14 @@ from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.fields import all_values
 from pico_twisted.core.http1.head import Framing, RequestHead, ResponseHead
 from pico_twisted.core.http1.memo import Memo
-from pico_twisted.core.http1.target import VALID_HOST
+from pico_twisted.core.http1.target import HOSTS
 from pico_twisted.core.text import ENDPOINT_ID_BYTES_PATTERN
 
 MAX_OWN_VIAS: Final = 10
 """Hops of ours that a request may have passed; one that has passed so many goes in circles."""
 
 NO_HOST: Final = b"localhost"
-"""The Host of a request that has none, which only HTTP/1.0 allows, on its way over HTTP/1.1."""
+"""The Host of a request that names none, in HTTP/1.0 or by an empty field, on its way over HTTP/1.1."""
 
 _HOP_BY_HOP: Final = frozenset(
     b"""
@@ -256,7 +256,7 @@ def request_to_service(head: RequestHead, *, host: bytes | None, via: bytes, chu
     """
     if host is None:
         host = head.host or NO_HOST
-    elif not VALID_HOST[host]:
+    elif not HOSTS[host]:
         raise ValueError("bad Host")
     first = head.method + b" " + head.target + b" HTTP/1.1\r\nHost: " + host
     lines = _lines(first, head, _TO_SERVICE, None if chunked else head.length, head.upgrade)

@@ -12,6 +12,7 @@ upgrade request for a second request.
 from __future__ import annotations
 
 import enum
+import re
 from typing import Final, NamedTuple
 
 import attrs
@@ -20,7 +21,7 @@ from httptools import HttpRequestParser, HttpResponseParser
 from pico_twisted.core.http1.errors import Http1Error, bad_request, bad_response
 from pico_twisted.core.http1.fields import NO_TOKENS, ByName, Fields, FieldsError, read_fields
 from pico_twisted.core.http1.memo import Memo
-from pico_twisted.core.http1.target import VALID_HOST, read_request_line
+from pico_twisted.core.http1.target import HOSTS, read_request_line
 
 MAX_HEAD_BYTES: Final = 32 * 1024
 """Most bytes of a head, its empty line included, unless the configuration says otherwise."""
@@ -90,8 +91,8 @@ class RequestHead(NamedTuple):
         method: as received; methods compare with case.
         target: in origin-form, or `*`. The authority of an absolute-form target is in `host`.
         version_11: HTTP/1.1, else HTTP/1.0.
-        host: the effective Host: the authority of an absolute-form target, else the field's value. None only for
-            HTTP/1.0.
+        host: the effective Host: the authority of an absolute-form target, else the field's value. None when that is
+            empty, and for HTTP/1.0 without one.
         fields: all of them, in order, Host included.
         by_name: the first value of each field by lower-case name.
         length: Content-Length; None when absent.
@@ -132,7 +133,7 @@ class ResponseHead(NamedTuple):
     """The head of a response, checked. `response_framing` says what follows it.
 
     Attributes:
-        status: 100 to 599.
+        status: 100 to 999; over 599 only from a service whose listener is `lenient`.
         reason: may be empty; may hold bytes over 0x7F.
         version_11: HTTP/1.1, else HTTP/1.0.
         fields: all of them, in order.
@@ -179,11 +180,19 @@ def response_framing(head: ResponseHead, request_method: bytes) -> Framing:
     return Framing.UNTIL_CLOSE if head.length is None else Framing.LENGTH
 
 
-_REQUEST_BYTES: Final = b"\t" + bytes(range(0x20, 0x7F))
-"""Bytes that the lines of a request may hold. Without these a head is nothing but its line ends."""
+_LINE_BYTES: Final = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
+"""Bytes that the lines of a head may hold, those over 0x7F in values alone, where they are opaque (RFC 9110 5.5).
+Without these a head is nothing but its line ends."""
 
-_RESPONSE_BYTES: Final = _REQUEST_BYTES + bytes(range(0x80, 0x100))
-"""Bytes that the lines of a response may hold: RFC 9110 5.5 lets those over 0x7F pass as opaque."""
+BARE_LINE_ENDS: Final = "bare line ends or control bytes in the head"
+"""What is wrong with a head that is not nothing but lines."""
+
+_ANY_REQUEST: Final = b"GET / HTTP/1.1\r\n"
+_ANY_RESPONSE: Final = b"HTTP/1.1 200 OK\r\n"
+"""First lines that llhttp reads in the place of the real ones. Those are judged here alone: llhttp knows a list of
+methods, where HTTP has none, and stops at a 101."""
+
+_LATER_VERSION: Final = re.compile(rb"HTTP/1\.[2-9] ")
 
 _MAX_STATUS_LINES: Final = 256
 """Most status lines that are kept with their parts."""
@@ -197,23 +206,24 @@ def parse_request_head(data: bytes, limits: HeadLimits) -> RequestHead:
         limits: what it is held to.
 
     Raises:
-        Http1Error: 400, 414, 431, 501 or 505.
+        Http1Error: 400, 414, 417, 431, 501 or 505.
     """
-    line = data[: data.find(b"\n")]
-    method, target, authority, version_11 = read_request_line(line, limits.target_bytes)
-    if len(data) > limits.head_bytes:
+    end = data.find(b"\n")
+    method, target, authority, version_11 = read_request_line(data[:end], limits.target_bytes)
+    size = len(data)
+    if size > limits.head_bytes or size - end + len(target) > limits.head_bytes:
         raise Http1Error(431, "head-too-large", "head is too large")
-    line_ends = data.translate(None, _REQUEST_BYTES)
+    line_ends = data.translate(None, _LINE_BYTES)
     lines = len(line_ends) // 2
     if line_ends != b"\r\n" * lines:
-        raise bad_request("bare line ends, control bytes or bytes over 0x7F in the head")
+        raise bad_request(BARE_LINE_ENDS)
     if lines - 2 > limits.fields:
         raise Http1Error(431, "head-too-large", "too many fields")
     if not data.endswith(b"\r\n\r\n"):
         raise bad_request("not one whole head")
     try:
         fields, by_name, length, chunked, keep_alive, connection, upgrade = read_fields(
-            data, HttpRequestParser, lines - 2, version_11
+            _ANY_REQUEST + data[end + 1 :], HttpRequestParser, lines - 2, version_11
         )
     except FieldsError as error:
         raise bad_request(str(error)) from None
@@ -223,11 +233,22 @@ def parse_request_head(data: bytes, limits: HeadLimits) -> RequestHead:
     if host is None:
         if version_11:
             raise bad_request("missing Host")
-    elif not VALID_HOST[host]:
-        raise bad_request("bad Host")
+    else:
+        host = HOSTS[host]
+        if host is None:
+            raise bad_request("bad Host")
+    if b"expect" in by_name and version_11:
+        _judge_expectations(fields)
+    host = authority or host or None
     return RequestHead(
-        method, target, version_11, authority or host, fields, by_name, length, chunked, keep_alive, connection, upgrade
+        method, target, version_11, host, fields, by_name, length, chunked, keep_alive, connection, upgrade
     )
+
+
+def _judge_expectations(fields: Fields) -> None:
+    """An expectation that a service may read in another way than we do is none that we can meet (RFC 9110 10.1.1)."""
+    if [value.lower() for lower, _, value in fields if lower == b"expect"] != [b"100-continue"]:
+        raise Http1Error(417, "expectation-failed", "the only expectation is one 100-continue")
 
 
 def parse_response_head(data: bytes, limits: HeadLimits) -> ResponseHead:
@@ -247,17 +268,17 @@ def parse_response_head(data: bytes, limits: HeadLimits) -> ResponseHead:
     status, reason, version_11 = _STATUS_LINES[line]
     if len(data) > limits.head_bytes:
         raise bad_response("head is too large")
-    line_ends = data.translate(None, _RESPONSE_BYTES)
+    line_ends = data.translate(None, _LINE_BYTES)
     lines = len(line_ends) // 2
     if line_ends != b"\r\n" * lines:
-        raise bad_response("bare line ends or control bytes in the head")
+        raise bad_response(BARE_LINE_ENDS)
     if lines - 2 > limits.fields:
         raise bad_response("too many fields")
     if not data.endswith(b"\r\n\r\n"):
         raise bad_response("not one whole head")
     try:
         fields, by_name, length, chunked, keep_alive, connection, upgrade = read_fields(
-            data, HttpResponseParser, lines - 2, version_11
+            _ANY_RESPONSE + data[end + 1 :], HttpResponseParser, lines - 2, version_11
         )
     except FieldsError as error:
         raise bad_response(str(error)) from None
@@ -276,14 +297,16 @@ def _read_status_line(line: bytes) -> tuple[int, bytes, bool]:
         version_11 = True
     elif version == b"HTTP/1.0 ":
         version_11 = False
+    elif _LATER_VERSION.fullmatch(version):
+        version_11 = True
     else:
         raise bad_response("bad status line")
     if not digits.isdigit() or line[12:13] not in (b"", b" ") or b"\r" in reason:
         raise bad_response("bad status line")
     status = int(digits)
-    if len(digits) != 3 or not 100 <= status <= 599:
-        raise bad_response("status is not between 100 and 599")
-    if reason.translate(None, _RESPONSE_BYTES):
+    if len(digits) != 3 or status < 100:
+        raise bad_response("status is not between 100 and 999")
+    if reason.translate(None, _LINE_BYTES):
         raise bad_response("control bytes in the head")
     return status, reason, version_11
 

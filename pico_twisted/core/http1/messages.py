@@ -8,6 +8,7 @@ only where the last search stopped, and the bytes in front of the buffer are pas
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping
 from typing import Final, Generic, TypeVar
 
@@ -16,6 +17,7 @@ from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import END, End, Framing, HeadLimits, RequestHead, ResponseHead
 
 _HEAD_END: Final = b"\r\n\r\n"
+_BARE_END: Final = re.compile(rb"\n\r?\n")
 
 Head = TypeVar("Head", RequestHead, ResponseHead)
 
@@ -172,6 +174,14 @@ class Messages(Generic[Head]):
             self._scan = max(self._at, len(self._data) - 3)
             return None
         return self._take(stop + 4)
+
+    def _ends_bare(self, scan: int) -> bool:
+        """Whether the head that has not ended would have, if LF alone ended its lines: its sender waits for us.
+
+        Args:
+            scan: where `_take_head` began to look.
+        """
+        return _BARE_END.search(self._data, scan, self._at + self._limits.head_bytes) is not None
 
     def _take(self, stop: int) -> bytes:
         """The bytes up to `stop`, or as many of them as are here, which are given out with that."""

@@ -6,7 +6,7 @@ from typing import Final
 
 from pico_twisted.core.http1.chunked import ChunkedDecoder
 from pico_twisted.core.http1.errors import Http1Error, bad_request
-from pico_twisted.core.http1.head import Framing, HeadLimits, RequestHead, parse_request_head
+from pico_twisted.core.http1.head import BARE_LINE_ENDS, Framing, HeadLimits, RequestHead, parse_request_head
 from pico_twisted.core.http1.messages import HEAD, Messages, Step
 from pico_twisted.core.http1.target import longest_line, read_request_line, refuse_line_start
 
@@ -35,9 +35,10 @@ class ServerConnection(Messages[RequestHead]):
             return None
         if self._data[self._at] == 0x0D:
             self._pass_empty_lines()
+        scan = self._scan
         raw = self._take_head()
         if raw is None:
-            self._judge_partial_head()
+            self._judge_partial_head(scan)
             return None
         head = parse_request_head(raw, self._limits)
         if head.chunked:
@@ -69,7 +70,7 @@ class ServerConnection(Messages[RequestHead]):
                 raise bad_request("too many empty lines before the request line")
         self._pass(at)
 
-    def _judge_partial_head(self) -> None:
+    def _judge_partial_head(self, scan: int) -> None:
         """Refuse at once what more bytes cannot mend."""
         at = self._at
         size = len(self._data) - at
@@ -84,5 +85,7 @@ class ServerConnection(Messages[RequestHead]):
             else:
                 read_request_line(start[:end], self._limits.target_bytes)
                 self._line_read = True
+        if self._ends_bare(scan):
+            raise bad_request(BARE_LINE_ENDS)
         if size > self._limits.head_bytes:
             raise Http1Error(431, "head-too-large", "head is too large")

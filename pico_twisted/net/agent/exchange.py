@@ -27,6 +27,7 @@ from typing import Final
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
 from pico_twisted.core.agent.service_call import COMING, ENDED, UPGRADING, ServiceRequest, ServiceResponse
@@ -318,8 +319,15 @@ class Exchange(ServedCall):
         request = self._request
         self._status = status
         self._held.clear()
-        head_only = request.method == b"HEAD"
-        data = error_response(status, message, hop=self._service.agent_id, code=code, close=False, head_only=head_only)
+        data = error_response(
+            status,
+            message,
+            hop=self._service.agent_id,
+            code=code,
+            close=False,
+            head_only=request.method == b"HEAD",
+            date=datetimeToString(),
+        )
         self._tunnel.send(self._call, data, False)
         if request.body is ENDED:
             self._over()

@@ -19,6 +19,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
+from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
 from pico_twisted.core.http1.answers import error_response
@@ -238,8 +239,15 @@ class LinkRequest:
         router = self._settings.router
         if status < 500:
             self._unwanted = True
-            head_only = self.head.method == b"HEAD"
-            answer = error_response(status, message, hop=router.node_id, code=code, close=False, head_only=head_only)
+            answer = error_response(
+                status,
+                message,
+                hop=router.node_id,
+                code=code,
+                close=False,
+                head_only=self.head.method == b"HEAD",
+                date=datetimeToString(),
+            )
             self._tunnel.send(self._call, answer, False)
         elif status == 504:
             self._reset(TIMEOUT, message)

@@ -58,10 +58,27 @@ def test_a_body() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"5", b"05", b"0000000005", b"5;a", b"5;a=b;c", b'5;a="b c"', b"5 ;a", b"5\t; a = b", b"5;", b"00005;x"]
+    "line",
+    [
+        b"5",
+        b"05",
+        b"0" * 40 + b"5",
+        b"0" * 1000 + b"5",
+        b"5;a",
+        b"5;a=b;c",
+        b'5;a="b c"',
+        b"5 ;a",
+        b"5\t; a = b",
+        b"5;",
+        b"00005;x",
+        b"5 ",
+        b"5\t",
+        b"5" + b" " * 12,
+        b"05 \t ",
+    ],
 )
 def test_chunk_lines(line: bytes) -> None:
-    """Leading zeros and extensions are taken and dropped."""
+    """Leading zeros, extensions, and the blanks that devices pad a size with are taken and dropped."""
     assert decode(line + b"\r\nhello\r\n" + LAST_CHUNK) == (b"hello", True, b"")
 
 
@@ -75,8 +92,12 @@ def test_hexadecimal_sizes() -> None:
     [
         b"",
         b" 5",
-        b"5 ",
-        b"5\t",
+        b"5\x0b",
+        b"5\x0c",
+        b"5\x85",
+        b"5\xa0",
+        b"5 \r",
+        b" ",
         b"+5",
         b"-5",
         b"0x5",
@@ -98,7 +119,8 @@ def test_hexadecimal_sizes() -> None:
         b"FFFFFFFFFFFFFFFF",
         b"10000000000000000",
         b"1" * 33,
-        b"0" * 40 + b"5",
+        b"0" * 40 + b"1" * 17,
+        b"0" * 1000 + b"g",
     ],
 )
 def test_chunk_lines_that_are_refused(line: bytes) -> None:
@@ -155,11 +177,11 @@ def test_trailers_that_are_refused(trailer: bytes) -> None:
 
 
 def test_bytes_over_7f_in_trailers() -> None:
-    """A service's trailers may hold opaque bytes, a client's may not."""
-    data = b"0\r\nA: \xe4\r\n\r\n"
-    assert decode(data, request=False)[1]
-    with pytest.raises(Http1Error):
-        decode(data)
+    """Trailers may hold opaque bytes as fields may, in their values alone."""
+    for request in (False, True):
+        assert decode(b"0\r\nA: \xe4\r\n\r\n", request=request)[1]
+        with pytest.raises(Http1Error):
+            decode(b"0\r\nA\xe4: b\r\n\r\n", request=request)
 
 
 def test_a_flood_of_trailers() -> None:
@@ -190,8 +212,9 @@ def test_a_flood_of_extensions() -> None:
 
 
 def test_small_and_signed_chunks_go_on_for_ever() -> None:
-    """Chunks of one byte and chunks with a signature each pass in any number."""
-    assert decode(b"1\r\nx\r\n" * 100_000 + LAST_CHUNK)[0] == b"x" * 100_000
+    """Chunks of one byte, bare or with an extension of forty, and chunks with a signature each pass in any number."""
+    for chunk in (b"1\r\nx\r\n", b"1;" + b"a" * 40 + b"\r\nx\r\n", b"000001            \r\nx\r\n"):
+        assert decode(chunk * 20_000 + LAST_CHUNK)[0] == b"x" * 20_000
     signed = b"1000;chunk-signature=" + b"f" * 64 + b"\r\n" + b"x" * 4096 + b"\r\n"
     assert len(decode(signed * 2000 + LAST_CHUNK)[0]) == 4096 * 2000
 

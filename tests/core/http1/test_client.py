@@ -156,6 +156,21 @@ def test_what_comes_on_an_idle_connection(data: bytes) -> None:
     assert connection.next_event() is None
 
 
+@pytest.mark.parametrize("end", [b"\n\n", b"\n\r\n", b"\r\n\n"])
+def test_a_head_that_ends_in_bare_line_ends(end: bytes) -> None:
+    """The service waits for us behind it: it is refused at once, however it came, and not when our patience ends."""
+    data = b"HTTP/1.1 200 OK\r\nA: b" + end
+    words = "bare line ends or control bytes in the head"
+    assert run([data])[1] == run([data[at : at + 1] for at in range(len(data))])[1] == words
+    assert run([data.replace(b"\r\n", b"\n", 1), b"x"])[1] == words
+
+
+def test_statuses_over_599() -> None:
+    """A service's status is one of RFC 9110's classes, unless its listener is lenient."""
+    assert run([b"HTTP/1.1 599 What\r\nContent-Length: 0\r\n\r\n"])[1] == ""
+    assert run([b"HTTP/1.1 600 What\r\nContent-Length: 0\r\n\r\n"])[1] == "status is over 599"
+
+
 def test_interim_responses() -> None:
     """1xx heads come out one by one, in front of the response that they announce."""
     events, error, reusable = run([INTERIM + LENGTH])

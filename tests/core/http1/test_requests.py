@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pico_twisted.core.http1.fields import FieldsError, read_framing
-from pico_twisted.core.http1.target import MAX_METHOD_BYTES, METHODS, VALID_HOST
+from pico_twisted.core.http1.head import HeadLimits
+from pico_twisted.core.http1.target import HOSTS, IDEMPOTENT, MAX_METHOD_BYTES
 from tests.core.http1.request_heads import parse, refused, with_fields
 
 
@@ -66,25 +67,52 @@ def test_connection_over_several_lines() -> None:
 def test_expect() -> None:
     """An expectation counts in HTTP/1.1 only (RFC 9110 10.1.1)."""
     assert parse(with_fields(b"Expect: 100-Continue", b"Content-Length: 1")).expect_continue
-    assert not parse(with_fields(b"Expect: 100-continue", line=b"POST / HTTP/1.0")).expect_continue
-    assert not parse(with_fields(b"Expect: something")).expect_continue
+    for value in (b"100-continue", b"200-ok", b""):
+        assert not parse(with_fields(b"Expect: " + value, line=b"POST / HTTP/1.0")).expect_continue
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b"Expect: 200-ok"],
+        [b"Expect: y 100-continue"],
+        [b"Expect: 100-continue, 100-continue"],
+        [b"Expect: 100-continue;q=1"],
+        [b"Expect:"],
+        [b"Expect: 100-continue", b"Expect: 100-continue"],
+        [b"Expect: 100-continue", b"X-A: b", b"expect: y"],
+        [b"Expect:", b"Expect: 100-continue"],
+        [b"Expect: 100-continue\xa0"],
+    ],
+)
+def test_expectations_that_are_refused(lines: list[bytes]) -> None:
+    """Services read an odd Expect in different ways, and wait for a body or do not: only one 100-continue goes on."""
+    assert refused(with_fields(*lines, b"Content-Length: 1"), 417).code == "expectation-failed"
 
 
 # The request line
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
-def test_known_methods(method: bytes) -> None:
-    """Every method that we know llhttp knows too."""
-    assert parse(with_fields(line=method + b" / HTTP/1.1")).method == method
+METHODS = b"""
+    GET HEAD POST PUT DELETE OPTIONS TRACE PATCH ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT COPY LABEL LINK LOCK
+    M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL MKREDIRECTREF MKWORKSPACE MOVE NOTIFY ORDERPATCH PRI PROPFIND
+    PROPPATCH PURGE QUERY REBIND REPORT SEARCH SOURCE SUBSCRIBE UNBIND UNCHECKOUT UNLINK UNLOCK UNSUBSCRIBE UPDATE
+    UPDATEREDIRECTREF VERSION-CONTROL LIST RPC_IN_DATA RPC_OUT_DATA RDG_IN_DATA BITS_POST BAN X-CUSTOM FROB
+    DESCRIBE get Post connecting !#$%&'*+-.^_`|~09
+""".split()
 
 
-@pytest.mark.parametrize(
-    "method",
-    [b"get", b"Get", b"FOO", b"CONNECT", b"DESCRIBE", b"FLUSH", b"GET_PARAMETER", b"X-Y!", b"M" * MAX_METHOD_BYTES],
-)
+@pytest.mark.parametrize("method", [*METHODS, b"M" * MAX_METHOD_BYTES])
+def test_any_token_is_a_method(method: bytes) -> None:
+    """Methods are an open set (RFC 9110 16.1), those of IANA's registry, of products and of nobody alike."""
+    assert parse(with_fields(b"Content-Length: 5", line=method + b" / HTTP/1.1")).method == method
+    assert (method in IDEMPOTENT) is (method in (b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+
+
+@pytest.mark.parametrize("method", [b"CONNECT", b"connect", b"Connect", b"head", b"Head"])
 def test_methods_that_are_not_served(method: bytes) -> None:
-    """CONNECT, methods that llhttp does not know, those of other protocols, and known ones in another case: 501."""
+    """CONNECT makes a tunnel of the connection, and HEAD an answer without a body: a service that compares methods
+    without case would see another message than we do."""
     target = b"a:1" if method == b"CONNECT" else b"/"
     assert refused(with_fields(line=method + b" " + target + b" HTTP/1.1"), 501).code == "not-implemented"
 
@@ -97,9 +125,15 @@ def test_methods_that_are_no_tokens(method: bytes) -> None:
     refused(with_fields(line=method + b" / HTTP/1.1"))
 
 
-@pytest.mark.parametrize("version", [b"HTTP/0.9", b"HTTP/2.0", b"HTTP/1.2", b"HTTP/3.0", b"HTTP/0.0", b"HTTP/9.9"])
+@pytest.mark.parametrize("version", [b"HTTP/1.2", b"HTTP/1.9"])
+def test_later_minor_versions(version: bytes) -> None:
+    """A later minor version is understood as the latest that we know (RFC 9110 2.5)."""
+    assert parse(with_fields(b"Transfer-Encoding: chunked", line=b"POST / " + version)).version_11
+
+
+@pytest.mark.parametrize("version", [b"HTTP/0.9", b"HTTP/2.0", b"HTTP/3.0", b"HTTP/0.0", b"HTTP/9.9"])
 def test_versions_that_are_not_spoken(version: bytes) -> None:
-    """Versions other than 1.0 and 1.1 are 505, though llhttp takes some of them."""
+    """Versions other than 1.x are 505, though llhttp takes some of them."""
     assert refused(with_fields(line=b"GET / " + version), 505).code == "version"
 
 
@@ -131,14 +165,24 @@ def test_the_preface_of_http2() -> None:
         b"GET / RTSP/1.0",
         b"GET /\x00 HTTP/1.1",
         b"GET /\x7f HTTP/1.1",
-        b"GET /\xc3\xa4 HTTP/1.1",
+        b"GET \xc3\xa4 HTTP/1.1",
+        b"G\xc3\xa4T / HTTP/1.1",
+        b"G\xc3\xa4T /\xc3\xa4 HTTP/1.1",
+        b"GET /\xc3\xa4 b HTTP/1.1",
+        b"GET  /\xc3\xa4 HTTP/1.1",
+        b"GET /\xc3\xa4",
+        b"GET /\xc3\xa4#b HTTP/1.1",
+        b"GET /\xc3\xa4\x7f HTTP/1.1",
+        b"GET http://\xc3\xa4/ HTTP/1.1",
+        b"GET http://\xc3\xa4/\xc3\xa4 HTTP/1.1",
+        b"GET /\xc3\xa4 HTTP/1.\xb1",
         b"GET / HTTP/1.1\r",
         b"GET / HTTP/1.\xb1",
         b"HTTP/1.1 200 OK",
     ],
 )
 def test_request_lines_that_are_refused(line: bytes) -> None:
-    """No version, two spaces, tabs, other protocols and bytes that are not visible ASCII: 400."""
+    """No version, two spaces, tabs, other protocols, control bytes, and bytes over 0x7F outside path and query: 400."""
     assert refused(with_fields(line=line)).code == "bad-request"
 
 
@@ -148,6 +192,31 @@ def test_request_lines_that_are_refused(line: bytes) -> None:
 def test_targets_pass_as_they_are(target: bytes) -> None:
     """Paths and queries are not ours to change."""
     assert parse(with_fields(line=b"GET " + target + b" HTTP/1.1")).target == target
+
+
+@pytest.mark.parametrize(
+    ("target", "encoded", "host"),
+    [
+        (b"/caf\xc3\xa9?q=\xc3\xa9&a=%C3", b"/caf%C3%A9?q=%C3%A9&a=%C3", b"a.example"),
+        (b"/\x80\xff", b"/%80%FF", b"a.example"),
+        (b"http://b.example/\xe2\x82\xac", b"/%E2%82%AC", b"b.example"),
+        (b"http://b.example?\xe9", b"/?%E9", b"b.example"),
+    ],
+)
+def test_bytes_over_7f_in_a_target(target: bytes, encoded: bytes, host: bytes) -> None:
+    """Raw UTF-8 and other bytes over 0x7F are percent-encoded as they are, and nothing else is changed."""
+    head = parse(with_fields(line=b"GET " + target + b" HTTP/1.1"))
+    assert (head.target, head.host) == (encoded, host)
+
+
+def test_a_target_that_grows_by_being_encoded() -> None:
+    """The limits hold for the target and the head that go on, so that no hop behind has to refuse them."""
+    limits = HeadLimits(target_bytes=31)
+    assert parse(with_fields(line=b"GET /" + b"\xe9" * 10 + b" HTTP/1.1"), limits)
+    assert refused(with_fields(line=b"GET /" + b"\xe9" * 11 + b" HTTP/1.1"), 414, limits).code == "uri-too-long"
+    data = with_fields(line=b"GET /" + b"\xe9" * 100 + b" HTTP/1.1")
+    refused(data, 431, HeadLimits(head_bytes=len(data) + 100))
+    parse(data, HeadLimits(head_bytes=len(data) + 200))
 
 
 @pytest.mark.parametrize(
@@ -240,19 +309,34 @@ def test_repeated_host() -> None:
         b"[::1]",
         b"[2001:db8::1]:65535",
         b"A" * 255,
+        b"a~b!c*d.example",
+        b"a%41",
+        b"%C3%A9.example:80",
+        b"[fe80::1%25eth0]",
+        b"[fe80::1%eth0]:80",
     ],
 )
 def test_good_hosts(host: bytes) -> None:
-    """Names, IPv4 and bracketed IPv6 addresses, with or without a port."""
+    """Names, IPv4 and bracketed IPv6 addresses, these also with a zone, with or without a port."""
     assert parse(with_fields(host=host)).host == host
+
+
+@pytest.mark.parametrize(
+    ("host", "onward"),
+    [(b"a.example:", b"a.example"), (b"[::1]:", b"[::1]"), (b"127.0.0.1:", b"127.0.0.1"), (b"", None), (b" ", None)],
+)
+def test_hosts_that_do_not_go_on_as_they_came(host: bytes, onward: bytes | None) -> None:
+    """An empty port says nothing (RFC 3986 6.2.3), and an empty Host that the target has no host (RFC 9112 3.2)."""
+    assert parse(with_fields(host=host)).host == onward
+    assert parse(with_fields(host=host, line=b"GET http://b.example:/ HTTP/1.1")).host == b"b.example"
 
 
 @pytest.mark.parametrize(
     "host",
     [
-        b"",
+        b":",
         b":80",
-        b"a:",
+        b"a::",
         b"a:x",
         b"a:-1",
         b"a:65536",
@@ -264,16 +348,23 @@ def test_good_hosts(host: bytes) -> None:
         b"a#b",
         b"a@b",
         b"a\\b",
-        b"a%41",
+        b"a%4",
+        b"a%xy",
+        b"a%",
+        b"a\xe9",
         b'"a"',
         b"a;b",
+        b"a(b",
         b"::1",
         b"[::1",
         b"::1]",
         b"[]",
         b"[:]",
         b"[1.2.3.4]",
-        b"[fe80::1%eth0]",
+        b"[fe80::1%]",
+        b"[fe80::1%a b]",
+        b"[fe80::1%a]b]",
+        b"[%eth0]",
         b"[v1.a]",
         b"[::1]a",
         b"[12345::]",
@@ -286,7 +377,7 @@ def test_good_hosts(host: bytes) -> None:
 def test_bad_hosts(host: bytes) -> None:
     """What is no host with an optional port is refused before anybody routes by it."""
     refused(with_fields(host=host))
-    assert not VALID_HOST[host]
+    assert HOSTS[host] is None
 
 
 def test_repeated_endpoint() -> None:

@@ -53,13 +53,24 @@ def test_status_lines(line: bytes, status: int, reason: bytes) -> None:
         assert (head.status, head.reason, head.version_11) == (status, reason, line.startswith(b"HTTP/1.1"))
 
 
+def test_a_later_minor_version() -> None:
+    """It is understood as the latest that we know (RFC 9110 2.5)."""
+    assert parse(with_fields(line=b"HTTP/1.2 200 OK")).version_11
+
+
+@pytest.mark.parametrize("fields", [[], [b"Upgrade: websocket"], [b"Connection: Upgrade"]])
+def test_a_101_that_names_no_protocol(fields: list[bytes]) -> None:
+    """A 101 without both of Connection and Upgrade is refused in words of ours, not in those of a parser's."""
+    with pytest.raises(Http1Error) as caught:
+        parse(with_fields(*fields, line=b"HTTP/1.1 101 Switching Protocols"))
+    assert caught.value.message == "a 101 that names no protocol"
+
+
 @pytest.mark.parametrize(
     "line",
     [
         b"HTTP/1.1 099 OK",
         b"HTTP/1.1 000 OK",
-        b"HTTP/1.1 600 OK",
-        b"HTTP/1.1 999 OK",
         b"HTTP/1.1 20 OK",
         b"HTTP/1.1 2000 OK",
         b"HTTP/1.1 +20 OK",
@@ -75,7 +86,7 @@ def test_status_lines(line: bytes, status: int, reason: bytes) -> None:
         b"HTTP/2 200 OK",
         b"HTTP/0.9 200 OK",
         b"HTTP/0.0 200 OK",
-        b"HTTP/1.2 200 OK",
+        b"HTTP/1.10 200 OK",
         b"http/1.1 200 OK",
         b" HTTP/1.1 200 OK",
         b"ICY 200 OK",

@@ -250,7 +250,7 @@ def test_an_endless_row_of_empty_lines() -> None:
         (b" GET", 400),
         (b"GET /\r\n", 400),
         (b"GET / HTTP/1.1\n", 400),
-        (b"get / HTTP/1.1\r\n", 501),
+        (b"head / HTTP/1.1\r\n", 501),
         (b"CONNECT a:1 HTTP/1.1\r\n", 501),
         (b"PRI * HTTP/2.0\r\n", 505),
         (b"GET / HTTP/3.0\r\n", 505),
@@ -262,6 +262,9 @@ def test_an_endless_row_of_empty_lines() -> None:
         (b"\rG", 400),
         (b"\n\n" + GET, 400),
         (b"\r\n\n" + GET, 400),
+        (b"GET / HTTP/1.1\r\nHost: a\n\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n\n", 400),
     ],
 )
 def test_what_cannot_become_a_request(start: bytes, status: int) -> None:

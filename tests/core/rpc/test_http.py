@@ -226,7 +226,7 @@ class TestResponse:
         "head",
         [
             b"HTTP/1.1 099 X\r\n\r\n",
-            b"HTTP/1.1 600 X\r\n\r\n",
+            b"HTTP/1.1 1000 X\r\n\r\n",
             b"HTTP/2.0 200 OK\r\n\r\n",
             b"HTTP/0.0 502 Bad Gateway\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nX: \x01\r\n\r\n",
