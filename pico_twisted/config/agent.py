@@ -76,6 +76,13 @@ class ListenerConfig:
         "false",
         "Whether the service gets its own address as `Host` instead of the `Host` that the client sent.",
     )
+    lenient: bool = setting(
+        kinds.BOOLEAN,
+        "false",
+        "Whether the service may break some rules of HTTP, as small devices do: lines that end in LF alone, empty "
+        "lines before the status line, statuses from 600 to 999, and the same `Content-Length` more than once. "
+        "Otherwise these make the answer a 502.",
+    )
 
 
 @attrs.frozen(kw_only=True)

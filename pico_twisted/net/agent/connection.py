@@ -68,6 +68,7 @@ class ServiceConnection(TwistedProtocol):
         owner: keeps it.
         sweep: watches its deadline.
         limits: of the heads of responses.
+        reader: makes what reads the responses.
 
     Attributes:
         user: who has it; None while it is idle.
@@ -82,9 +83,15 @@ class ServiceConnection(TwistedProtocol):
 
     transport: Any  # TCP's, or TLS on it: no interface of Twisted has all that both can do
 
-    def __init__(self, owner: ConnectionOwner, sweep: Sweep, limits: HeadLimits) -> None:
+    def __init__(
+        self,
+        owner: ConnectionOwner,
+        sweep: Sweep,
+        limits: HeadLimits,
+        reader: type[ClientConnection] = ClientConnection,
+    ) -> None:
         self.user: ConnectionUser | None = None
-        self.http = ClientConnection(limits)
+        self.http = reader(limits)
         self.writable = True
         self.paused = False
         self.client = b""
@@ -198,8 +205,14 @@ class ServiceConnection(TwistedProtocol):
 class SecureServiceConnection(ServiceConnection):
     """A connection to an https service; `ready` fires once its certificate was found good."""
 
-    def __init__(self, owner: ConnectionOwner, sweep: Sweep, limits: HeadLimits) -> None:
-        super().__init__(owner, sweep, limits)
+    def __init__(
+        self,
+        owner: ConnectionOwner,
+        sweep: Sweep,
+        limits: HeadLimits,
+        reader: type[ClientConnection] = ClientConnection,
+    ) -> None:
+        super().__init__(owner, sweep, limits, reader)
         self.ready: Deferred[None] = Deferred(lambda _: self.abort())
         self._read_ended = False
 

@@ -19,6 +19,8 @@ from twisted.python.failure import Failure
 
 from pico_twisted.config import ListenerConfig
 from pico_twisted.config.values import ServiceAddress
+from pico_twisted.core.http1.client import ClientConnection
+from pico_twisted.core.http1.lenient import LenientConnection
 from pico_twisted.net.agent.connection import SecureServiceConnection, ServiceConnection
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 from pico_twisted.net.socket.dialling import DialReactor, tcp_endpoint
@@ -105,7 +107,8 @@ class LocalService:
         self._connect_s = min(config.timeout, CONNECT_TIMEOUT_S)
         self._endpoint = endpoint or _endpoint(reactor, config.addr, self._connect_s)
         make = SecureServiceConnection if config.addr.https else ServiceConnection
-        self._factory = Factory.forProtocol(functools.partial(make, self, parts.sweep, parts.head_limits))
+        reader = LenientConnection if config.lenient else ClientConnection
+        self._factory = Factory.forProtocol(functools.partial(make, self, parts.sweep, parts.head_limits, reader))
         self._factory.noisy = False
         self._idle: dict[ServiceConnection, None] = {}
         self._of_clients: dict[bytes, ServiceConnection] = {}  # by the name of the client's connection, in use or not
