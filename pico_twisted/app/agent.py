@@ -11,6 +11,7 @@ from twisted.web.server import Site
 from pico_twisted import __version__
 from pico_twisted.config import AgentConfig
 from pico_twisted.net.admin.app import AgentAdminApp
+from pico_twisted.net.admin.operators import Reload
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.agent.service import AgentService
 from pico_twisted.net.observe.metrics import Metrics
@@ -31,9 +32,9 @@ class Agent:
     metrics: Metrics
     service: AgentService
 
-    def admin_site(self) -> Site:
-        """The factory of the admin port."""
-        return admin_site(AgentAdminApp(self.metrics).resource(), self.reactor)
+    def admin_site(self, reload: Reload) -> Site:
+        """The factory of an admin port; see `AgentAdminApp`."""
+        return admin_site(AgentAdminApp(self.metrics, reload).resource(), self.reactor)
 
 
 # `reactor` as of `Agent`

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import cast
 
 from twisted.application.service import IService
+from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 
 from pico_twisted import __version__
@@ -12,6 +15,7 @@ from pico_twisted.app.agent import build_agent
 from pico_twisted.app.cli.banner import agent_banner, guess_proxy_url
 from pico_twisted.app.cli.options import AgentOptions
 from pico_twisted.app.process.daemon import Daemon, counted
+from pico_twisted.app.process.local_admin import LocalPort, listen_locally, local_admin_socket
 from pico_twisted.app.process.ports import BoundPort
 from pico_twisted.app.process.reactor import IDaemonReactor
 from pico_twisted.config import AgentConfig
@@ -27,7 +31,7 @@ class AgentDaemon(Daemon[AgentConfig]):
     Args:
         reactor: of the process.
         config: what it is told.
-        options: where the configuration is read again on SIGHUP.
+        options: where the configuration is read again for a reload.
         logging: of the process.
     """
 
@@ -35,6 +39,7 @@ class AgentDaemon(Daemon[AgentConfig]):
         super().__init__(reactor, options, config.grace_period, logging)
         self._config = config
         self._admin: BoundPort | None = None
+        self._local_ports: Sequence[LocalPort] = ()
         sweep = Sweep(reactor)
         sweep.each(lambda _: logging.flush())
         self.agent = build_agent(config, reactor, sweep=sweep, end_of_turn=EndOfTurn(reactor))
@@ -42,8 +47,10 @@ class AgentDaemon(Daemon[AgentConfig]):
     def bind(self) -> None:
         """Bind the admin port, if there is one."""
         address = self._config.admin.bind_addr
+        site = self.agent.admin_site(self.reload)
         if address is not None:
-            self._admin = BoundPort(self.reactor, "admin.bind_addr", address, self.agent.admin_site())
+            self._admin = BoundPort(self.reactor, "admin.bind_addr", address, site)
+        self._local_ports = listen_locally(self.reactor, local_admin_socket(os.environ), site)
 
     def serve(self) -> None:
         """Register the listeners."""
@@ -79,14 +86,21 @@ class AgentDaemon(Daemon[AgentConfig]):
         await self.agent.service.stopService()
         if self._admin is not None:
             await self._admin.stop()
+        for port in self._local_ports:
+            await maybeDeferred(port.stopListening)
 
     def cut(self) -> None:
         """Drop every connection."""
         self.agent.service.abort()
 
-    def take(self, config: AgentConfig) -> None:
-        """Show another token from the next handshake on."""
-        self.agent.service.token = config.connect.token
+    def prepare(self, config: AgentConfig) -> Callable[[], Iterable[str]]:
+        """Show another token from the next handshake on. See `Daemon.prepare`."""
+
+        def take() -> Iterator[str]:
+            self.agent.service.token = config.connect.token
+            yield from ()
+
+        return take
 
     def status_line(self) -> str:
         """How many listeners are registered. An agent is ready without: it goes on trying until its node is there."""

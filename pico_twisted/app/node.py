@@ -28,6 +28,7 @@ from pico_twisted.core.rpc.v1 import dialect_v1
 from pico_twisted.net.admin.app import AdminApp
 from pico_twisted.net.admin.fetch import AdminTls
 from pico_twisted.net.admin.node_status import NodeStatus
+from pico_twisted.net.admin.operators import Reload
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.admin.workers import Siblings
 from pico_twisted.net.links.tls import LinkTls
@@ -79,11 +80,11 @@ class Node:
     upstream: UpstreamFactory
     status: NodeStatus
 
-    def admin_site(self, siblings: Siblings | None = None) -> Site:
-        """The factory of an admin port; with siblings one that several workers share."""
+    def admin_site(self, reload: Reload, siblings: Siblings | None = None) -> Site:
+        """The factory of an admin port, see `AdminApp`; with siblings one that several workers share."""
         tls = self.config.cluster.tls
         policy = AdminTls(tls.ca) if tls.enabled else None
-        app = AdminApp(self.status, self.metrics, reactor=self.reactor, tls=policy, siblings=siblings)
+        app = AdminApp(self.status, self.metrics, reload, reactor=self.reactor, tls=policy, siblings=siblings)
         return admin_site(app.resource(), self.reactor)
 
 

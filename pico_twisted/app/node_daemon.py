@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import functools
 import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import cast
 
@@ -18,15 +20,25 @@ from pico_twisted.app.cli.banner import warn_of_exposure
 from pico_twisted.app.cli.options import NodeOptions
 from pico_twisted.app.node import build_node
 from pico_twisted.app.process.advertised import AdvertisedPorts
-from pico_twisted.app.process.daemon import Daemon, counted
+from pico_twisted.app.process.daemon import CERTIFICATE_WARNING, Daemon, counted
+from pico_twisted.app.process.local_admin import listen_locally, local_admin_socket
 from pico_twisted.app.process.ports import BoundPort, CannotStart, GossipPort
 from pico_twisted.app.process.reactor import IDaemonReactor
 from pico_twisted.app.workers.cpu_affinity import usable_cores
 from pico_twisted.app.workers.host import Host
 from pico_twisted.app.workers.worker import Worker, worker_from
-from pico_twisted.config import AdminConfig, NodeConfig, ProxyConfig, UpstreamConfig
-from pico_twisted.config.checks import certificate_warnings
-from pico_twisted.config.pem import UnusableCertificateError
+from pico_twisted.config import (
+    AdminConfig,
+    ClusterTlsConfig,
+    ConfigFaults,
+    Fault,
+    NodeConfig,
+    ProxyConfig,
+    ServerTlsConfig,
+    UpstreamConfig,
+)
+from pico_twisted.config.checks import certificate_warnings, tls_sections, too_old, unusable
+from pico_twisted.config.pem import UnusableCertificateError, day, good_until, refused_for
 from pico_twisted.config.values import duration_text
 from pico_twisted.core.routing.table import ACTIVE, DRAINING
 from pico_twisted.net.admin.node_status import ADMIN_ADDR, ADMIN_SCHEME, PROXY_ADDR, VERSION
@@ -67,7 +79,7 @@ class NodeDaemon(Daemon[NodeConfig]):
     Args:
         reactor: of the process.
         config: what it is told; of a worker, what the host is told.
-        options: where the configuration is read again on SIGHUP.
+        options: where the configuration is read again for a reload.
         logging: of the process.
         worker: what the parent gave, when this is one of several processes that share the ports.
     """
@@ -83,9 +95,9 @@ class NodeDaemon(Daemon[NodeConfig]):
         super().__init__(reactor, options, config.grace_period, logging)
         self._config = config if worker is None else worker.configured(config)
         self._worker = worker
-        self._certificates: dict[str, ServerContext | LinkTls] = {}
+        self._certificates: dict[str, ServerContext] = {}
         self._ports: dict[str, BoundPort] = {}
-        self._worker_port: IListeningPort | None = None
+        self._local_ports: list[IListeningPort] = []
         self._join_timer: IDelayedCall | None = None
         self._stage = Stage.STARTING
         self._orphan = False
@@ -122,13 +134,17 @@ class NodeDaemon(Daemon[NodeConfig]):
             path = worker.sockets[worker.number]
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)  # of a process that was killed
-            self._worker_port = self.reactor.listenUNIX(path, node.admin_site())  # type: ignore[arg-type]  # a Site is a Factory
+            site = node.admin_site(self.reload)
+            self._local_ports.append(self.reactor.listenUNIX(path, site))  # type: ignore[arg-type]  # a Site is a Factory
         self._bind("proxy", config.proxy, node.proxy)
         if worker is not None:
             # Clients wait in its queue, for this process or for the one before: until we know who holds what.
             self._ports["proxy"].pause()
         self._bind("upstream", config.upstream, node.upstream)
-        self._bind("admin", config.admin, node.admin_site(None if worker is None else worker.siblings()))
+        admin_site = node.admin_site(self.reload, None if worker is None else worker.siblings())
+        self._bind("admin", config.admin, admin_site)
+        local = local_admin_socket(os.environ) if worker is None else worker.local_admin()
+        self._local_ports += listen_locally(self.reactor, local, admin_site)
         self._ports["gossip"] = GossipPort(
             self.reactor,
             "cluster.gossip.bind_addr",
@@ -138,12 +154,12 @@ class NodeDaemon(Daemon[NodeConfig]):
             MAX_DATAGRAM_BYTES,
         )
         for warning in certificate_warnings(config, datetime.now(UTC)):
-            log.warn("A certificate needs attention: {reason}", reason=warning)
+            log.warn(CERTIFICATE_WARNING, reason=warning)
 
     def _bind(self, name: str, section: ProxyConfig | UpstreamConfig | AdminConfig, factory: IProtocolFactory) -> None:
         node, tls = self.node, section.tls
         if tls.enabled:
-            context = self._certificates[name] = ServerContext(tls.cert, tls.key)
+            context = self._certificates[name] = _certificate(tls)
             try:
                 context.reload()
             except UnusableCertificateError as error:
@@ -265,8 +281,8 @@ class NodeDaemon(Daemon[NodeConfig]):
         links.stop()
         await self._ports["gossip"].stop()
         node.sweep.stop()
-        if self._worker_port is not None:
-            await maybeDeferred(self._worker_port.stopListening)
+        for port in self._local_ports:
+            await maybeDeferred(port.stopListening)
         if self._worker is not None and self._orphan:
             self._worker.clean_up()
 
@@ -281,15 +297,36 @@ class NodeDaemon(Daemon[NodeConfig]):
         if "gossip" in self._ports:
             self.node.membership.abort()
 
-    def take(self, config: NodeConfig) -> None:
-        """Read the certificates again, too."""
-        for name, certificate in self._certificates.items():
+    def prepare(self, config: NodeConfig) -> Callable[[], Iterable[str]]:
+        """Read the certificates again, too. See `Daemon.prepare`."""
+        now = datetime.now(UTC)
+        faults: list[Fault] = []
+        fresh: dict[str, ServerContext] = {}
+        for path, tls in tls_sections(config).items():
+            name = path.partition(".")[0]
+            if name not in self._certificates or not tls.enabled:
+                continue  # to switch it on or off takes a restart
+            read = _certificate(tls)
             try:
-                certificate.reload()
-            except UnusableCertificateError as error:
-                log.error("The certificate of {port} is not reloaded: {reason}", port=name, reason=str(error))
+                read.reload()
+            except UnusableCertificateError as error:  # a file has changed since it was checked
+                faults.append(unusable(error, path))
+                continue
+            if read.in_use == self._certificates[name].in_use:
+                continue
+            if words := refused_for(read.chain, now):
+                faults.append(too_old(path, read.cert_file, words))
+            fresh[name] = read
+        if faults:
+            raise ConfigFaults(faults)
+        return functools.partial(self._take, config, fresh)
+
+    def _take(self, config: NodeConfig, fresh: Mapping[str, ServerContext]) -> Iterator[str]:
         self.node.access_log.enabled = config.proxy.access_log
         self.node.membership.set_secrets(config.cluster.secrets)
+        for name, read in fresh.items():
+            self._certificates[name].become(read)
+            yield f"{name} certificate until {day(good_until(read.chain))}"
 
     def _parent_ended(self) -> None:
         """End: no parent looks after this worker any more, nor removes what it made."""
@@ -316,6 +353,13 @@ class NodeDaemon(Daemon[NodeConfig]):
         local = self.node.cluster.registry.counts()
         upstreams = counted(sum(local.values()), "upstream")
         return f"{counted(reachable, 'node')}; here {counted(len(local), 'endpoint')}, {upstreams}"
+
+
+def _certificate(tls: ServerTlsConfig | ClusterTlsConfig) -> ServerContext:
+    """What a section of the configuration names; not read yet."""
+    if isinstance(tls, ClusterTlsConfig):
+        return LinkTls(tls.cert, tls.key, tls.ca)
+    return ServerContext(tls.cert, tls.key)
 
 
 def make_node_service(options: NodeOptions) -> IService:

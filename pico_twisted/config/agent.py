@@ -44,8 +44,9 @@ class ConnectConfig:
         "",
         "Token that the agent shows to the node. Prefer `connect.token_file`: every user of the machine can see a "
         "flag.",
+        live=True,
     )
-    token_file: str = setting(kinds.FILE, "", "File that holds the token. Read again on SIGHUP.")
+    token_file: str = setting(kinds.FILE, "", "File that holds the token.", live=True)
     timeout: float = setting(
         kinds.duration(),
         "10s",
@@ -139,7 +140,7 @@ class AgentConfig:
     )
     admin: AgentAdminConfig = section(AgentAdminConfig, "The agent's own port for health checks and metrics.")
     limits: AgentLimitsConfig = section(AgentLimitsConfig, "How much the agent takes on before it refuses more.")
-    log: LogConfig = section(LogConfig, "What is logged on stderr. Read again on SIGHUP.")
+    log: LogConfig = section(LogConfig, "What is logged on stderr.")
     grace_period: float = setting(
         kinds.duration(least_s=0.0),
         "1m",

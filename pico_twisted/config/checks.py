@@ -146,11 +146,11 @@ def age_faults(config: NodeConfig | AgentConfig, now: datetime) -> Iterator[Cont
 
     for path, file_name, chain in _chains(config):
         if words := refused_for(chain, now):
-            yield _too_old(path, file_name, words)
+            yield too_old(path, file_name, words), ()
     for path, file_name in _authorities(config):
         refused = [refused_for([one], now) for one in _readable(file_name)]
         if refused and all(refused):
-            yield _too_old(path, file_name, refused[0])
+            yield too_old(path, file_name, refused[0]), ()
 
 
 def certificate_warnings(config: NodeConfig | AgentConfig, now: datetime) -> list[str]:
@@ -165,9 +165,10 @@ def certificate_warnings(config: NodeConfig | AgentConfig, now: datetime) -> lis
     ]
 
 
-def _too_old(path: str, file_name: str, words: str) -> Contradiction:
+def too_old(path: str, file_name: str, words: str) -> Fault:
+    """A certificate, by its key and file, that is refused at this time, for what the words of `refused_for` say."""
     found = f"{shown(file_name, MAX_FILE_NAME_SHOWN)}, which {words}"
-    return Fault(path=path, found=found, expected="a certificate that is valid now"), ()
+    return Fault(path=path, found=found, expected="a certificate that is valid now")
 
 
 def _chains(config: NodeConfig | AgentConfig) -> Iterator[tuple[str, str, Sequence[x509.Certificate]]]:
@@ -216,7 +217,7 @@ def _certificate_faults(tls: ServerTlsConfig | ClusterTlsConfig, path: str) -> I
     try:
         load_pair(tls.cert, tls.key)
     except UnusableCertificateError as error:
-        yield _unusable(error, child(path, "cert" if error.path == tls.cert else "key"))
+        yield unusable(error, child(path, "cert" if error.path == tls.cert else "key")), ()
 
 
 def _pem_faults(file_name: str, path: str, *, key: bool = False) -> Iterator[Contradiction]:
@@ -230,12 +231,13 @@ def _pem_faults(file_name: str, path: str, *, key: bool = False) -> Iterator[Con
     try:
         (load_key if key else load_certificates)(file_name)
     except UnusableCertificateError as error:
-        yield _unusable(error, path)
+        yield unusable(error, path), ()
 
 
-def _unusable(error: UnusableCertificateError, path: str) -> Contradiction:
+def unusable(error: UnusableCertificateError, path: str) -> Fault:
+    """A PEM file that cannot be used, at its key."""
     found = f"{shown(error.path, MAX_FILE_NAME_SHOWN)}, which {error.reason}"
-    return Fault(path=path, found=found, expected="a PEM file that can be used"), ()
+    return Fault(path=path, found=found, expected="a PEM file that can be used")
 
 
 def _file_faults(file_name: str, path: str) -> Iterator[Contradiction]:

@@ -20,8 +20,9 @@ class ServerTlsConfig:
         "",
         "Certificate chain of this port, a PEM file with the port's own certificate first. Set it together with "
         "`key`; without them the port speaks plain text.",
+        live=True,
     )
-    key: str = setting(kinds.FILE, "", "Private key of the certificate, a PEM file.")
+    key: str = setting(kinds.FILE, "", "Private key of the certificate, a PEM file.", live=True)
 
     @property
     def enabled(self) -> bool:
@@ -34,9 +35,7 @@ class LogConfig:
     """What is logged, and how."""
 
     level: str = setting(
-        kinds.one_of(*LOG_LEVELS),
-        "info",
-        "Lowest level that is logged: " + ", ".join(LOG_LEVELS) + ".",
+        kinds.one_of(*LOG_LEVELS), "info", "Lowest level that is logged: " + ", ".join(LOG_LEVELS) + ".", live=True
     )
     format: str = setting(
         kinds.one_of(*LOG_FORMATS), "json", "Format of a line: `json`, one object per line, or `text`, for people."
@@ -45,4 +44,5 @@ class LogConfig:
         kinds.Many(item=kinds.SUBSYSTEM),
         "",
         "Subsystems to log at every level, whatever `log.level` says. Each line names its subsystem.",
+        live=True,
     )

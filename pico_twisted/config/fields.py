@@ -13,18 +13,19 @@ import attrs
 
 from pico_twisted.config.kinds import Kind, Many
 
-_HELP, _KIND, _SECTION, _ITEM = "help", "kind", "section", "item"
+_HELP, _KIND, _SECTION, _ITEM, _LIVE = "help", "kind", "section", "item", "live"
 
 
-def setting(kind: Kind[Any] | Many[Any], default: str | None, help: str) -> Any:
+def setting(kind: Kind[Any] | Many[Any], default: str | None, help: str, *, live: bool = False) -> Any:
     """A key that holds a value.
 
     Args:
         kind: what fits.
         default: the default as a file would say it (a list with commas); None when the key must be given.
         help: what the key is for: full sentences, no line breaks.
+        live: a reload takes another value; else it takes a restart.
     """
-    metadata = {_HELP: help, _KIND: kind}
+    metadata = {_HELP: f"{help} Read again on a reload." if live else help, _KIND: kind, _LIVE: live}
 
     def check(_instance: object, _attribute: object, value: object) -> None:
         kind.check(value)
@@ -40,8 +41,8 @@ def section(cls: type[Any], help: str) -> Any:
 
 
 def listing(cls: type[Any], help: str) -> Any:
-    """A key that holds a list of mappings; empty by default. It has no flag of its own."""
-    return attrs.field(default=(), converter=tuple, metadata={_HELP: help, _ITEM: cls})
+    """A key that holds a list of mappings; empty by default. It has no flag of its own, and a reload takes another."""
+    return attrs.field(default=(), converter=tuple, metadata={_HELP: help, _ITEM: cls, _LIVE: True})
 
 
 @attrs.frozen(kw_only=True)
@@ -54,6 +55,7 @@ class Key:
         kind: what fits; None for a section and for a listing.
         section: the class of the mapping that it holds, if it holds one.
         item: the class of the mappings in its list, if it holds such a list.
+        live: a reload takes another value.
         default: its default value; `attrs.NOTHING` when it must be given.
     """
 
@@ -62,6 +64,7 @@ class Key:
     kind: Kind[Any] | Many[Any] | None
     section: type[Any] | None
     item: type[Any] | None
+    live: bool
     default: Any
 
     @property
@@ -79,6 +82,16 @@ class Key:
         """The default as a flag would say it."""
         return "" if self.kind is None or self.default is attrs.NOTHING else self.kind.to_text(self.default)
 
+    def section_of(self, config: Any) -> Any:
+        """The section that has this key, in a configuration of the class at whose root the path begins."""
+        for name in self.path[:-1]:
+            config = getattr(config, name)
+        return config
+
+    def value(self, config: Any) -> Any:
+        """What such a configuration has for this key."""
+        return getattr(self.section_of(config), self.path[-1])
+
 
 def own_keys(cls: type[Any], prefix: tuple[str, ...] = ()) -> Iterator[Key]:
     """The keys that stand directly in one class, in order."""
@@ -89,6 +102,7 @@ def own_keys(cls: type[Any], prefix: tuple[str, ...] = ()) -> Iterator[Key]:
             kind=field.metadata.get(_KIND),
             section=field.metadata.get(_SECTION),
             item=field.metadata.get(_ITEM),
+            live=field.metadata.get(_LIVE, False),
             default=field.default,
         )
 

@@ -54,7 +54,7 @@ class ProxyConfig:
         "Addresses or ranges (CIDR) of load balancers in front of this port. X-Forwarded-* and Forwarded from them "
         "are kept and appended to; from anybody else they are replaced.",
     )
-    access_log: bool = setting(kinds.BOOLEAN, "true", "Whether to log one line for each request.")
+    access_log: bool = setting(kinds.BOOLEAN, "true", "Whether to log one line for each request.", live=True)
     tls: ServerTlsConfig = section(ServerTlsConfig, "Serve HTTPS instead of HTTP to the proxy clients.")
 
 
@@ -104,13 +104,15 @@ class ClusterTlsConfig:
         "",
         "Certificate chain of this node, a PEM file with the node's own certificate first. The node shows it on "
         "links in both directions. Set it together with `key` and `ca`.",
+        live=True,
     )
-    key: str = setting(kinds.FILE, "", "Private key of the certificate, a PEM file.")
+    key: str = setting(kinds.FILE, "", "Private key of the certificate, a PEM file.", live=True)
     ca: str = setting(
         kinds.FILE,
         "",
         "Authority of the cluster, a PEM file. Any peer with a certificate signed by it counts as a node, so let it "
         "sign nothing else.",
+        live=True,
     )
 
     @property
@@ -184,12 +186,14 @@ class ClusterConfig:
         "",
         "Secrets that only the nodes of the cluster know; with one, packets are encrypted and links are "
         "authenticated. The first is used and all are accepted, so a secret can be replaced while the cluster runs. "
-        "Read again on SIGHUP. Prefer `cluster.secret_files`: every user of the machine can see a flag.",
+        "Prefer `cluster.secret_files`: every user of the machine can see a flag.",
+        live=True,
     )
     secret_files: tuple[str, ...] = setting(
         kinds.Many(item=kinds.FILE_NAME),
         "",
-        "Files that hold one secret each. These come after the ones in `cluster.secrets`. Read again on SIGHUP.",
+        "Files that hold one secret each. These come after the ones in `cluster.secrets`.",
+        live=True,
     )
     workers: int = setting(
         kinds.count_or_auto(most=64),
@@ -260,7 +264,7 @@ class NodeConfig:
         NodeLimitsConfig,
         "How much the node takes on before it refuses more. With `cluster.workers`, these apply to each worker.",
     )
-    log: LogConfig = section(LogConfig, "What is logged on stderr. Read again on SIGHUP.")
+    log: LogConfig = section(LogConfig, "What is logged on stderr.")
     grace_period: float = setting(
         kinds.duration(least_s=0.0),
         "1m",

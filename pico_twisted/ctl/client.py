@@ -22,10 +22,13 @@ import click
 
 from pico_twisted import __version__
 from pico_twisted.ctl.exits import ExitWithMessage, NoAnswer, SaidNo
-from pico_twisted.net.admin.shapes import NO_SUCH_NODE
+from pico_twisted.net.admin.shapes import NO_SUCH_NODE, OPERATOR
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 """Most bytes of an answer that are read: as many as a node passes on from another one."""
+
+UNIX: Final = "unix:"
+"""What an address begins with that is the path of a Unix socket."""
 
 _CHUNK_BYTES: Final = 64 * 1024
 _JSON_ERRORS: Final = (ValueError, RecursionError)  # no JSON; nested without end
@@ -55,7 +58,7 @@ class AdminPort:
     """The admin port that is asked.
 
     Attributes:
-        url: its base URL, without a slash at the end.
+        url: its base URL, without a slash at the end; or `unix:` and the path of a socket.
         forward: ID of the node that is to answer through it; empty for its own.
         timeout_s: for one question and its answer.
         tls: for https, else None.
@@ -66,11 +69,12 @@ class AdminPort:
     timeout_s: float
     tls: ssl.SSLContext | None = None
 
-    def ask(self, path: str) -> Answer:
+    def ask(self, path: str, *, change: bool = False) -> Answer:
         """Ask for a path.
 
         Args:
             path: of a route, quoted.
+            change: the route changes something, and takes a POST.
 
         Raises:
             NoAnswer: nothing answers, or what answers is no admin port.
@@ -79,7 +83,7 @@ class AdminPort:
 
         def exchange() -> None:
             try:
-                outcome.append(self._exchange(path))
+                outcome.append(self._exchange(path, change))
             except Exception as error:
                 outcome.append(error)
 
@@ -103,25 +107,29 @@ class AdminPort:
         """How to end when something else seems to listen there."""
         return NoAnswer(f"{self.url} is not the admin port of a node: {why}")
 
-    def _exchange(self, path: str) -> Answer:
-        where = urlsplit(self.url)
-        assert where.hostname is not None
-        if self.tls is None:
-            connection = http.client.HTTPConnection(where.hostname, where.port, timeout=self.timeout_s)
-        else:
-            connection = http.client.HTTPSConnection(
-                where.hostname, where.port, timeout=self.timeout_s, context=self.tls
-            )
-        with contextlib.closing(connection):
+    def _exchange(self, path: str, change: bool) -> Answer:
+        with contextlib.closing(self._connection()) as connection:
             query = "?" + urlencode({"forward": self.forward}) if self.forward else ""
             headers = {"accept": "application/json", "connection": "close", "user-agent": f"picoctl/{__version__}"}
-            connection.request("GET", where.path + path + query, headers=headers)
+            if change:
+                headers[OPERATOR] = "picoctl"
+            base = "" if self.url.startswith(UNIX) else urlsplit(self.url).path
+            connection.request("POST" if change else "GET", base + path + query, headers=headers)
             response = connection.getresponse()
             body = self._read(response)
         try:
             return Answer(response.status, json.loads(body, parse_constant=_refuse_constant))
         except _JSON_ERRORS:
             raise self.no_admin_port(f"it answers with {response.status}, and not in JSON") from None
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self.url.startswith(UNIX):
+            return _UnixConnection(self.url.removeprefix(UNIX), self.timeout_s)
+        where = urlsplit(self.url)
+        assert where.hostname is not None
+        if self.tls is None:
+            return http.client.HTTPConnection(where.hostname, where.port, timeout=self.timeout_s)
+        return http.client.HTTPSConnection(where.hostname, where.port, timeout=self.timeout_s, context=self.tls)
 
     def _read(self, response: http.client.HTTPResponse) -> bytes:
         """The body, whole and bounded."""
@@ -142,6 +150,8 @@ class AdminPort:
         match error:
             case ConnectionRefusedError():
                 return f"nothing answers at {url}: is the node running? Another address: --admin URL or PICO_ADMIN"
+            case FileNotFoundError():
+                return f"there is no {url}: is the daemon running?"
             case socket.gaierror():
                 return f"no address for the name in {url}. Another address: --admin URL or PICO_ADMIN"
             case TimeoutError():
@@ -162,6 +172,24 @@ class AdminPort:
         raise error
 
 
+class _UnixConnection(http.client.HTTPConnection):
+    """A connection to a Unix socket.
+
+    Args:
+        path: of the socket.
+        timeout_s: for each step.
+    """
+
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
@@ -176,6 +204,8 @@ def read_url(text: str, hint: str) -> str:
     Raises:
         click.BadParameter: it is no such URL.
     """
+    if text.startswith(UNIX) and text.isprintable() and len(text) > len(UNIX):
+        return text
     try:
         where = urlsplit(text)
         fits = where.scheme in ("http", "https") and where.hostname and where.port != 0 and text.isprintable()
@@ -184,7 +214,9 @@ def read_url(text: str, hint: str) -> str:
     except ValueError:
         fits = False
     if not fits:
-        raise click.BadParameter(f"found {text!r}, expected a URL such as http://localhost:8001", param_hint=hint)
+        raise click.BadParameter(
+            f"found {text!r}, expected a URL such as http://localhost:8001, or unix:/run/pico/admin", param_hint=hint
+        )
     return f"{where.scheme}://{where.netloc}{quote(where.path.rstrip('/'), safe='/%')}"
 
 

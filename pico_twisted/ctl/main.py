@@ -17,6 +17,7 @@ from pico_twisted.ctl.options import admin_options
 COMMANDS: Final = {
     "bench": "pico_twisted.ctl.bench.command",
     "check": "pico_twisted.ctl.check",
+    "reload": "pico_twisted.ctl.reload",
     "status": "pico_twisted.ctl.status",
 }
 """The name of each subcommand, and the module that has it under this name."""
@@ -45,7 +46,7 @@ def cli() -> None:
     Exit status, for scripts:
       0  all is well
       1  the answer is no: no such node, not ready, an invalid configuration,
-         requests of a bench that failed
+         also one that is not reloaded, requests of a bench that failed
       2  the command line does not make sense
       3  no answer: a port cannot be reached or does not answer properly
 
@@ -55,6 +56,7 @@ def cli() -> None:
       picoctl status node n2 --admin https://10.0.0.1:8001 --ca ca.pem
       picoctl status endpoints --forward n2 --json
       picoctl check /etc/pico/pico.yaml
+      picoctl reload
       picoctl bench --connections 64 --duration 30s
     """
 

@@ -46,7 +46,7 @@ def _overview(context: click.Context) -> None:
     _, local = _get(port, "/status/cluster/nodes/local", NodeDetail)
     if wants_json(context):
         own = dict(local.endpoints)
-        _emit_json({"id": local.id, "ready": ready, "reason": reason, "nodes": nodes_data, "endpoints": own})
+        emit_json({"id": local.id, "ready": ready, "reason": reason, "nodes": nodes_data, "endpoints": own})
     else:
         state = "ready" if ready else f"not ready: {escaped(reason)}"
         parts = [
@@ -122,7 +122,7 @@ def _show(context: click.Context, path: str, kind: type[T], render: Callable[[T]
     """Ask for a path, and print the answer as it is wanted."""
     data, value = _get(admin_port(context), path, kind)
     if wants_json(context):
-        _emit_json(data)
+        emit_json(data)
     else:
         emit(render(value))
 
@@ -143,6 +143,7 @@ def _get(port: AdminPort, path: str, kind: type[T]) -> tuple[Any, T]:
         raise port.no_admin_port("it answers with something else than was asked for") from None
 
 
-def _emit_json(data: object) -> None:
+def emit_json(data: object) -> None:
+    """Print an answer as JSON."""
     # Of the control characters JSON escapes all but this one.
     emit(json.dumps(data, indent=2).replace("\x7f", "\\u007f"))

@@ -23,7 +23,7 @@ from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tls.server import ServerContext, SniffingFactory
 from pico_twisted.net.turn import Sweep
 from tests.ctl.harness import PATIENCE_S, PROGRAM, Done, environment, picoctl
-from tests.net.admin.admin_fakes import Served, Status, node_app
+from tests.net.admin.admin_fakes import Served, Status, node_app, nothing_changes
 from tests.net.in_reactor import in_reactor, reactor
 from tools.stage.certificates import Authority
 
@@ -230,7 +230,7 @@ async def test_where_options_stand(rig: Rig) -> None:
 @in_reactor
 async def test_an_agents_admin_port() -> None:
     """That has no status: status 3 and words, also where a node would be asked for; never a no."""
-    served = Served(AgentAdminApp(Metrics("agent")).resource())
+    served = Served(AgentAdminApp(Metrics("agent"), nothing_changes).resource())
     try:
         for arguments in (("status",), ("status", "nodes"), ("status", "node", "n1"), ("status", "gossip", "n1")):
             done = await deferToThread(picoctl, *arguments, PICO_ADMIN=served.url)

@@ -150,11 +150,11 @@ def unit_settings(name: str) -> dict[str, list[str]]:
 
 def analysed(verb: str, name: str, directory: Path, *options: str) -> str:
     """What systemd-analyze says of a unit whose program is there: that of the documentation is not."""
-    program = directory / "twistd"
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
+    for program in ("twistd", "picoctl"):
+        (directory / program).write_text("#!/bin/sh\n")
+        (directory / program).chmod(0o755)
     text = (UNITS / name).read_text()
-    (directory / name).write_text(text.replace("/opt/pico/venv/bin/twistd", str(program)))
+    (directory / name).write_text(text.replace("/opt/pico/venv/bin", str(directory)))
     command = ["systemd-analyze", verb, *options, str(directory / name)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -177,14 +177,13 @@ class TestUnitFiles:
         assert float(level[1]) < MAX_EXPOSURE
 
     def test_what_it_asks_for_is_what_the_daemon_does(self, stage: Stage, name: str, tmp_path: Path) -> None:
-        """Notification, reload by SIGHUP behind a check, and time enough for the defaults of the configuration."""
+        """Notification, a reload with a verdict, and time enough for the defaults of the configuration."""
         settings = unit_settings(name)
         command = name.removesuffix(".service")
         (started,) = settings["ExecStart"]
         assert started == f"/opt/pico/venv/bin/twistd -n --pidfile= {command} --config /etc/pico/{command}.yaml"
-        check, reload = settings["ExecReload"]
-        assert check == f"{started.replace('-n --pidfile= ', '')} --check"
-        assert reload == "/bin/kill -HUP $MAINPID"
+        assert settings["ExecReload"] == [f"/opt/pico/venv/bin/picoctl reload --admin unix:/run/{command}/admin"]
+        assert settings["RuntimeDirectory"] == [command]
         assert (settings["Type"], settings["NotifyAccess"]) == (["notify"], ["main"])
         config = NodeConfig() if command == "pico" else AgentConfig()
         assert read_duration(settings["TimeoutStopSec"][0]) > config.grace_period

@@ -13,7 +13,8 @@ import enum
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from types import FrameType
 from typing import Generic
 
@@ -29,10 +30,15 @@ from pico_twisted.app.process.ports import CannotStart
 from pico_twisted.app.process.reactor import IDaemonReactor, spare_what_stays
 from pico_twisted.app.process.systemd import Notifier, notifier_from
 from pico_twisted.config import ConfigFaults
+from pico_twisted.config.changes import changes, in_force
+from pico_twisted.config.checks import certificate_warnings
+from pico_twisted.net.admin.shapes import Reloaded
 from pico_twisted.net.observe.logs import Logging
 
 log = Logger()
 
+CERTIFICATE_WARNING = "A certificate needs attention: {reason}"
+"""The message of the log for each line of `certificate_warnings`."""
 POLL_S = 0.05
 """Seconds between two looks of a drain at whether it may go on."""
 
@@ -84,8 +90,16 @@ class Daemon(Service, Generic[C]):
     def cut(self) -> None:
         """Drop everything that is still open."""
 
-    def take(self, config: C) -> None:
-        """Take what can change while running from a configuration that was read again."""
+    def prepare(self, config: C) -> Callable[[], Iterable[str]]:
+        """Make ready to take what can change while running from a configuration that was read again.
+
+        Returns:
+            What takes it, which cannot fail, and says in words what that changed beside keys with one value.
+
+        Raises:
+            ConfigFaults: something in it cannot be taken; nothing has changed.
+        """
+        return tuple
 
     def ready_state(self) -> bool:
         """Whether systemd may take the start for done. Asked until it is true, from the reactor."""
@@ -100,17 +114,44 @@ class Daemon(Service, Generic[C]):
         """Whether the daemon is on its way to its end."""
         return self._end_stage is not _End.NOT_YET
 
-    def reload(self) -> None:
-        """SIGHUP: read the configuration again. One with faults is not taken."""
-        try:
-            config = self.options.reload()
-        except ConfigFaults as error:
-            for fault in error.faults:
-                log.error("The configuration is not reloaded: {fault}", fault=str(fault))
-            return
-        self.logging.set_level(config.log.level, config.log.subsystems)
-        self.take(config)
-        log.info("Configuration reloaded")
+    def reload(self, by: str) -> Reloaded:
+        """Read the configuration again, and take all of it that takes no restart, or nothing.
+
+        Args:
+            by: who asks, for the log.
+
+        Returns:
+            What came of it. The log has that too.
+        """
+        if self.stopping:
+            return Reloaded(faults=(f"{self.options.command} stops",))
+        with self._notifier.reloading():
+            try:
+                reloaded = self._reload()
+            except ConfigFaults as error:
+                reloaded = Reloaded(faults=tuple(map(str, error.faults)))
+            except Exception:
+                log.failure("The configuration could not be reloaded")
+                reloaded = Reloaded(faults=("internal error; the log says more",))
+        for fault in reloaded.faults:
+            log.error("The configuration is not reloaded: {fault}", fault=fault, by=by)
+        for warning in reloaded.warnings:
+            log.warn(CERTIFICATE_WARNING, reason=warning)
+        if not reloaded.faults:
+            log.info("Configuration reloaded: {verdict}", verdict=reloaded.line(), by=by)
+        return reloaded
+
+    def _reload(self) -> Reloaded:
+        before, after = self.options.config, self.options.reload()
+        take = self.prepare(after)
+        found = list(changes(before, after))
+        self.options.config = in_force(before, after)
+        self.logging.set_level(after.log.level, after.log.subsystems)
+        return Reloaded(
+            changed=(*(change.words for change in found if change.live), *take()),
+            needs_restart=tuple(change.path for change in found if not change.live),
+            warnings=tuple(certificate_warnings(after, datetime.now(UTC))),
+        )
 
     def fail(self, message: str) -> None:
         """The daemon cannot go on: say why, stop in order, and end with status 1."""
@@ -215,7 +256,10 @@ class Daemon(Service, Generic[C]):
         self._old_handlers.clear()
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
-        self.reactor.callFromThread(self._hup if number == signal.SIGHUP else self._end)
+        if number == signal.SIGHUP:
+            self.reactor.callFromThread(self.reload, "SIGHUP")
+        else:
+            self.reactor.callFromThread(self._end)
 
     def _end(self) -> None:
         if self.stopping:
@@ -225,15 +269,6 @@ class Daemon(Service, Generic[C]):
             self.reactor.stop()
         except ReactorNotRunning:
             self._cut_now("second signal")
-
-    def _hup(self) -> None:
-        if self.stopping:
-            return
-        with self._notifier.reloading():
-            try:
-                self.reload()
-            except Exception:
-                log.failure("The configuration could not be reloaded")
 
 
 def _end(status: int) -> None:

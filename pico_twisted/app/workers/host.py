@@ -16,6 +16,7 @@ ever ready ends everything: the configuration is bad, or the host lacks somethin
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import ipaddress
 import os
@@ -34,6 +35,7 @@ from pico_twisted.app.cli.banner import warn_of_exposure
 from pico_twisted.app.cli.options import NodeOptions
 from pico_twisted.app.process.advertised import AdvertisedPorts
 from pico_twisted.app.process.daemon import Daemon, counted
+from pico_twisted.app.process.local_admin import local_admin_socket
 from pico_twisted.app.process.own_address import is_this_machine
 from pico_twisted.app.process.ports import PAIR_ATTEMPTS, CannotStart, shared_sockets
 from pico_twisted.app.process.reactor import IDaemonReactor
@@ -41,9 +43,10 @@ from pico_twisted.app.workers.cpu_affinity import settle, usable_cores
 from pico_twisted.app.workers.process import LOOK_S, WorkerProcess
 from pico_twisted.app.workers.reuseport_bpf import steer
 from pico_twisted.app.workers.runtime_dir import RuntimeDir
-from pico_twisted.app.workers.worker import NOTIFY, VARIABLE, Worker
-from pico_twisted.config import NodeConfig
+from pico_twisted.app.workers.worker import LOCAL_ADMIN, NOTIFY, VARIABLE, Worker
+from pico_twisted.config import ConfigFaults, NodeConfig
 from pico_twisted.config.values import Address
+from pico_twisted.net.admin.shapes import Reloaded
 from pico_twisted.net.observe.logs import Logging
 from pico_twisted.net.socket.options import plain_ip
 
@@ -80,6 +83,7 @@ class Host(Daemon[NodeConfig]):
         cores = usable_cores()
         self._cores = cores if len(cores) == count else []
         self._sockets: dict[str, list[socket.socket]] = {}
+        self._local_admin: socket.socket | None = None
         self._bound: dict[str, Address] = {}
         self._pipe: tuple[int, int] = (-1, -1)
         self._runtime_dir: RuntimeDir | None = None
@@ -100,6 +104,7 @@ class Host(Daemon[NodeConfig]):
         self._gossip_port = _free_row(cluster.gossip_bind_addr, self._count)
         self._bound["gossip"] = Address(_bound_ip(cluster.gossip_bind_addr), self._gossip_port)
         self._joins_others = not all(map(self._is_ours, cluster.join))
+        self._local_admin = local_admin_socket(os.environ)
         self._pipe = os.pipe()
         try:
             self._runtime_dir = RuntimeDir()
@@ -132,10 +137,18 @@ class Host(Daemon[NodeConfig]):
         if self._runtime_dir is not None:
             self._runtime_dir.remove()
 
-    def reload(self) -> None:
-        """Pass it on: each worker reads the configuration again, and says what is wrong with it."""
-        for worker in self.workers:
-            worker.signal(signal.SIGHUP)
+    def reload(self, by: str) -> Reloaded:
+        """Read the configuration again, and pass it on: each worker does the same, if all is well with it."""
+        reloaded = super().reload(by)
+        if not reloaded.faults:
+            for worker in self.workers:
+                worker.signal(signal.SIGHUP)
+        return reloaded
+
+    def worker_reloads(self) -> None:
+        """A worker was asked for a reload, and has taken the configuration: so do we."""
+        with contextlib.suppress(ConfigFaults):
+            self._reload()
 
     def ready_state(self) -> bool:
         """All workers serve."""
@@ -153,6 +166,8 @@ class Host(Daemon[NodeConfig]):
             for sock in sockets:
                 sock.close()
         self._sockets.clear()
+        if self._local_admin is not None:
+            self._local_admin.close()
 
     # What a WorkerProcess asks and tells
 
@@ -195,6 +210,10 @@ class Host(Daemon[NodeConfig]):
             self._pipe[0],
             self._runtime_dir.descriptor,
         ]
+        inherited = {name: FIRST_DESCRIPTOR + at for at, name in enumerate(SHARED)}
+        if self._local_admin is not None:
+            inherited[LOCAL_ADMIN] = FIRST_DESCRIPTOR + len(given)
+            given.append(self._local_admin.fileno())
         descriptors = {FIRST_DESCRIPTOR + at: descriptor for at, descriptor in enumerate(given)}
         bind = self._config.cluster.gossip_bind_addr
         near = "127.0.0.1" if bind.is_all else bind.host
@@ -204,7 +223,7 @@ class Host(Daemon[NodeConfig]):
             gossip=Address(bind.host, self._gossip_port + number),
             advertised=None if advertise is None else Address(advertise.host, advertise.port + number),
             others=tuple(Address(near, self._gossip_port + at) for at in range(self._count) if at != number),
-            descriptors={name: FIRST_DESCRIPTOR + at for at, name in enumerate(SHARED)},
+            descriptors=inherited,
             pipe=FIRST_DESCRIPTOR + len(SHARED),
             number=number,
             sockets=tuple(self._path(f"admin-{at}") for at in range(self._count)),

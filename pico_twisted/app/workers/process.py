@@ -80,6 +80,9 @@ class Parent(Protocol):
     def worker_ended(self, number: int, status: str) -> bool:
         """A process ended. Whether another one is to be started."""
 
+    def worker_reloads(self) -> None:
+        """A process reads the configuration again."""
+
     def worker_wrote(self, text: str) -> None:
         """A process wrote whole lines to a pipe of ours."""
 
@@ -166,6 +169,8 @@ class WorkerProcess(ProcessProtocol):
             assert self._transport is not None  # whose process tells this
             self.stage = Stage.READY
             self._parent.worker_is_ready(self.number, self._transport.pid)
+        elif line == "RELOADING=1":
+            self._parent.worker_reloads()
         elif line == "STOPPING=1":
             self.stage = Stage.STOPPING
         if self.takes is not took:

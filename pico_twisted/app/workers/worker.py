@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 from collections.abc import Callable, Mapping, MutableMapping
 
 import attrs
@@ -24,6 +25,8 @@ from pico_twisted.config.values import Address
 from pico_twisted.net.admin.workers import Siblings
 
 VARIABLE = "PICO_WORKER"
+LOCAL_ADMIN = "local-admin"
+"""The name of the admin port as a file among the descriptors of a worker."""
 NOTIFY = "notify-"
 """Beginning of the names of the sockets at which workers speak as if to systemd."""
 
@@ -37,7 +40,7 @@ class Worker:
         gossip: where its gossip port listens.
         advertised: what gossip tells in its place, if the operator set that.
         others: the gossip port of each other worker.
-        descriptors: listening sockets, by the name of the port.
+        descriptors: listening sockets, by the name of the port; `LOCAL_ADMIN` is that of operators of this machine.
         pipe: ends when the parent ends.
         number: its own, from 0.
         sockets: paths of the workers' Unix sockets for the admin port, by number; its own is among them.
@@ -71,6 +74,11 @@ class Worker:
         """The host's configuration, as this worker is to understand it."""
         gossip = attrs.evolve(config.cluster.gossip, bind_addr=self.gossip, advertise_addr=self.advertised)
         return attrs.evolve(config, cluster=attrs.evolve(config.cluster, node_id=self.node_id, gossip=gossip))
+
+    def local_admin(self) -> socket.socket | None:
+        """The socket at which all workers answer operators of this machine, if there is one."""
+        descriptor = self.descriptors.get(LOCAL_ADMIN)
+        return None if descriptor is None else socket.socket(fileno=descriptor)
 
     def siblings(self) -> Siblings:
         """The other workers of the host, which the admin port asks."""

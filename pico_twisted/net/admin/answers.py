@@ -9,6 +9,8 @@ from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
+from pico_twisted.net.admin.shapes import Reloaded, to_json
+
 JSON: Final = "application/json"
 """Content type of the answers."""
 
@@ -47,6 +49,14 @@ def answer_json(request: IRequest, value: object, status: int = 200) -> bytes:
         status: of the answer.
     """
     return answer(request, json.dumps(value, indent=2).encode("ascii") + b"\n", JSON, status)
+
+
+def answer_reloaded(request: IRequest, reloaded: Reloaded) -> bytes:
+    """Answer a request for a reload: with 200, or 422 when something is wrong. Returns the body."""
+    answered: dict[str, object] = to_json(reloaded)
+    if not reloaded.faults:
+        return answer_json(request, answered)
+    return answer_json(request, {"error": "; ".join(reloaded.faults), **answered}, 422)
 
 
 def fail(request: IRequest, status: int, message: str) -> bytes:

@@ -1,8 +1,8 @@
 """The routes of the admin port.
 
-An app has one table of routes, from which both Klein's rules and the index at `/` are made. All are for GET and HEAD,
-and all answers are JSON, errors included; only the metrics are not. Of query parameters only a node's `forward` means
-anything; see `other_nodes`.
+An app has one table of routes, from which both Klein's rules and the index at `/` are made. All but those that change
+something are for GET and HEAD, and all answers are JSON, errors included; only the metrics are not. Of query parameters
+only a node's `forward` means anything; see `other_nodes`. Who may change something is said in `operators`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,19 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from pico_twisted.net.admin.answers import Rendered, answer, answer_json, fail, refuse_method, render
+from pico_twisted.net.admin.answers import (
+    Rendered,
+    answer,
+    answer_json,
+    answer_reloaded,
+    fail,
+    refuse_method,
+    render,
+)
 from pico_twisted.net.admin.fetch import AdminTls, Fetcher
+from pico_twisted.net.admin.operators import Reload, refusal
 from pico_twisted.net.admin.other_nodes import OtherNodesResource
-from pico_twisted.net.admin.shapes import NO_SUCH_NODE, to_json
+from pico_twisted.net.admin.shapes import NO_SUCH_NODE, OPERATOR, RELOAD_PATH, to_json
 from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.admin.workers import Siblings, WorkersResource
 from pico_twisted.net.observe.metrics import CONTENT_TYPE, Metrics
@@ -37,10 +46,12 @@ class AgentAdminApp:
 
     Args:
         metrics: of this process.
+        reload: reads the configuration again.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, reload: Reload) -> None:
         self._metrics = metrics
+        self._reload = reload
 
     def resource(self) -> IResource:
         """The resource for `admin_site`."""
@@ -48,6 +59,7 @@ class AgentAdminApp:
         app.url_map.merge_slashes = False
         for path, (_, respond) in self._routes().items():
             app.route(path, methods=["GET"])(respond)
+        app.route(RELOAD_PATH, methods=["POST"])(self._reload_now)
         app.handle_errors(HTTPException)(refuse)
         app.handle_errors(Exception)(break_down)
         return CheckedResource(self._around(app.resource()))
@@ -70,10 +82,26 @@ class AgentAdminApp:
     def _index(self, request: IRequest) -> bytes:
         listed = {path: what for path, (what, _) in self._routes().items()}
         parameters = dict(self._parameters())
-        return answer_json(request, {"component": self._metrics.component, "routes": listed, "parameters": parameters})
+        changing = {
+            RELOAD_PATH: f"reads the configuration again, for a POST from this machine with the field {OPERATOR}"
+        }
+        return answer_json(
+            request,
+            {
+                "component": self._metrics.component,
+                "routes": listed,
+                "parameters": parameters,
+                "changing": changing,
+            },
+        )
 
     def _health(self, request: IRequest) -> bytes:
         return answer_json(request, {"status": "ok"})
+
+    def _reload_now(self, request: Request) -> bytes:
+        if why := refusal(request):
+            return fail(request, 403, why)
+        return answer_reloaded(request, self._reload(request.getHeader(OPERATOR) or ""))
 
     def _exposition(self, request: IRequest) -> bytes:
         return answer(request, self._metrics.exposition(), CONTENT_TYPE)
@@ -85,6 +113,7 @@ class AdminApp(AgentAdminApp):
     Args:
         status: what the node says of itself and of others.
         metrics: of this process.
+        reload: reads the configuration again.
         reactor: asks the admin ports of other nodes.
         tls: how those that speak https are trusted; by the system's roots when None.
         siblings: the other workers that share the port; None when this node has it for itself.
@@ -94,12 +123,13 @@ class AdminApp(AgentAdminApp):
         self,
         status: INodeStatus,
         metrics: Metrics,
+        reload: Reload,
         *,
         reactor: Any,  # see `Fetcher`
         tls: IPolicyForHTTPS | None = None,
         siblings: Siblings | None = None,
     ) -> None:
-        super().__init__(metrics)
+        super().__init__(metrics, reload)
         self._status = status
         self._fetcher = Fetcher(reactor, AdminTls() if tls is None else tls)
         self._siblings = siblings
@@ -108,7 +138,7 @@ class AdminApp(AgentAdminApp):
         siblings = self._siblings
         if siblings is None:
             return OtherNodesResource(routes, self._status, self._fetcher)
-        host = WorkersResource(routes, siblings, self._status, self._metrics, self._fetcher)
+        host = WorkersResource(routes, siblings, self._status, self._metrics, self._reload, self._fetcher)
         return OtherNodesResource(routes, self._status, self._fetcher, host, siblings.sockets)
 
     def _parameters(self) -> Mapping[str, str]:

@@ -5,6 +5,7 @@ What all answers in the making hold together is bounded.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, cast
 
 import attrs
@@ -101,22 +102,25 @@ class Fetcher:
         """Bytes of the answers that are being fetched."""
         return sum(body.size for body in self._bodies)
 
-    def fetch(self, url: str, socket_path: str, timeout_s: float) -> Deferred[Fetched]:
-        """GET a URL. No redirect is followed, no proxy of the environment is used, no cookie is kept.
+    def fetch(
+        self, url: str, socket_path: str, timeout_s: float, *, post: Mapping[str, str] | None = None
+    ) -> Deferred[Fetched]:
+        """GET or POST a URL. No redirect is followed, no proxy of the environment is used, no cookie is kept.
 
         Args:
             url: what is asked for.
             socket_path: a Unix socket at which it is asked for, whatever host the URL names; none when empty.
             timeout_s: seconds from the question to the last byte of the answer.
+            post: the fields of a POST, which has no body; None for a GET.
 
         Returns:
             The answer, whatever its status. It fails with `defer.TimeoutError` after `timeout_s`, with
             `AnswerTooLargeError`, or with one of the errors that `why_unreachable` puts into words. Once it fired the
             connection is closed.
         """
-        return Deferred.fromCoroutine(self._fetch(url, socket_path)).addTimeout(timeout_s, self._reactor)
+        return Deferred.fromCoroutine(self._fetch(url, socket_path, post)).addTimeout(timeout_s, self._reactor)
 
-    async def _fetch(self, url: str, socket_path: str) -> Fetched:
+    async def _fetch(self, url: str, socket_path: str, post: Mapping[str, str] | None) -> Fetched:
         connections = _Connections(self._reactor)
         if socket_path:
             agent = Agent.usingEndpointFactory(self._reactor, _OneSocket(self._reactor, socket_path), connections)
@@ -127,7 +131,14 @@ class Fetcher:
         try:
             # A client of its own for each question: treq keeps cookies in the client.
             client = treq.client.HTTPClient(_OneUrl(agent, url.encode("ascii")))
-            response = await client.get(_STAND_IN, allow_redirects=False, unbuffered=True, reactor=self._reactor)
+            response = await client.request(
+                "GET" if post is None else "POST",
+                _STAND_IN,
+                headers=Headers({name: [value] for name, value in (post or {}).items()}),
+                allow_redirects=False,
+                unbuffered=True,
+                reactor=self._reactor,
+            )
             await treq.collect(response, body.take)
             content_type = response.headers.getRawHeaders(b"content-type", [b""])[0].decode("latin-1")
             return Fetched(response.code, content_type or _CONTENT_TYPE, b"".join(body.pieces))

@@ -16,6 +16,11 @@ GossipValue = str | int
 NO_SUCH_NODE: Final = "no such node"
 """What the error of a 404 begins with when a node is unknown: so its clients tell that from a path that is."""
 
+RELOAD_PATH: Final = "/reload"
+"""Path of the route that has a process read its configuration again."""
+OPERATOR: Final = "x-pico-operator"
+"""Name of the field that says who asks for a change. Any value will do; it is logged."""
+
 MAX_SUSPICION: Final = 1000.0
 """Where suspicion ends as far as it is told: JSON knows no infinity, and by then a node is long unreachable."""
 
@@ -157,6 +162,31 @@ class GossipDetail:
             suspicion=self.suspicion,
             heard_s=self.heard_s,
         )
+
+
+@attrs.frozen(kw_only=True)
+class Reloaded:
+    """What came of a reload: all of it was taken, or nothing.
+
+    Attributes:
+        changed: what is different from now on, in words.
+        needs_restart: keys whose new values take a restart.
+        warnings: what else an operator should know.
+        faults: what is wrong; with one, nothing was changed.
+    """
+
+    changed: tuple[str, ...] = ()
+    needs_restart: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+
+    def line(self) -> str:
+        """What was taken, in one line."""
+        line = "; ".join(self.changed) or "nothing has changed"
+        if self.needs_restart:
+            verb = "needs" if len(self.needs_restart) == 1 else "need"
+            line += f" (unchanged: {', '.join(self.needs_restart)} {verb} a restart)"
+        return line
 
 
 def _checked(value: object, kind: type[S]) -> S:

@@ -2,14 +2,15 @@
 
 Each worker also answers on a Unix socket, for itself alone and only to its siblings. Metrics and endpoints are asked
 of all of them; one that does not answer in time is left out, and the metrics say how many did. What is asked there
-never goes further. The host is ready when any worker is: the kernel sends connections to those that are.
+never goes further. The host is ready when any worker is: the kernel sends connections to those that are. A reload is
+done here first, and by the others only if all was well.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Final
 
 import attrs
@@ -19,8 +20,10 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from pico_twisted.net.admin.answers import JSON, Rendered, answer, answer_json, fail, render
+from pico_twisted.net.admin.answers import JSON, Rendered, answer, answer_json, answer_reloaded, fail, render
 from pico_twisted.net.admin.fetch import Fetched, Fetcher
+from pico_twisted.net.admin.operators import Reload, refusal
+from pico_twisted.net.admin.shapes import OPERATOR, RELOAD_PATH
 from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.observe.metrics import CONTENT_TYPE, Metrics
 
@@ -30,6 +33,8 @@ METRICS: Final = [b"metrics"]
 """Path of the metrics, which are asked of all workers."""
 READY: Final = [b"ready"]
 """Path of the readiness."""
+RELOAD: Final = [RELOAD_PATH[1:].encode("ascii")]
+"""Path of the reload, which all workers do."""
 ENDPOINTS: Final = [b"status", b"upstream", b"endpoints"]
 """Path of the endpoints, which are asked of all workers."""
 SIBLING_TIMEOUT_S: Final = 2.0
@@ -59,35 +64,69 @@ class WorkersResource(Resource):
         siblings: who else is to be asked.
         status: of this worker.
         metrics: of this worker.
+        reload: has this worker read its configuration again.
         fetcher: asks.
     """
 
     isLeaf = True
 
     def __init__(
-        self, routes: Resource, siblings: Siblings, status: INodeStatus, metrics: Metrics, fetcher: Fetcher
+        self,
+        routes: Resource,
+        siblings: Siblings,
+        status: INodeStatus,
+        metrics: Metrics,
+        reload: Reload,
+        fetcher: Fetcher,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._routes = routes
         self._siblings = siblings
         self._status = status
         self._metrics = metrics
+        self._reload = reload
         self._fetcher = fetcher
 
     def render(self, request: Request) -> Rendered:
+        if request.method == b"POST" and request.postpath == RELOAD and not refusal(request):
+            return self._deferred(request, self._reload_all)
         if request.method not in (b"GET", b"HEAD") or request.postpath not in (METRICS, ENDPOINTS, READY):
             return render(self._routes, request)
         if request.postpath == READY and self._status.ready()[0]:
             return render(self._routes, request)
-        path = b"/".join(request.postpath).decode("ascii")
+        return self._deferred(request, self._answer)
+
+    def _deferred(
+        self, request: Request, respond: Callable[[Request, Deferred[None]], Coroutine[Deferred[object], object, None]]
+    ) -> Rendered:
         left = request.notifyFinish()
-        asking = Deferred.fromCoroutine(self._answer(request, path, left))
+        asking = Deferred.fromCoroutine(respond(request, left))
         left.addErrback(lambda _: asking.cancel())
         asking.addErrback(lambda failure: self._broken(request, failure))
         return NOT_DONE_YET
 
-    async def _answer(self, request: Request, path: str, left: Deferred[None]) -> None:
-        found = await self._ask_all(path)
+    async def _reload_all(self, request: Request, left: Deferred[None]) -> None:
+        operator = request.getHeader(OPERATOR) or ""
+        own = self._reload(operator)
+        faults = list(own.faults)
+        if not faults:
+            answers = await self._ask(RELOAD_PATH[1:], {OPERATOR: operator})
+            for id, answered in answers.items():
+                if not isinstance(answered, Fetched):
+                    faults.append(f"worker {self._siblings.labels[id]} does not answer")
+                elif answered.status != 200:
+                    faults.append(f"worker {self._siblings.labels[id]}: {json.loads(answered.body)['error']}")
+        if not left.called:
+            request.write(answer_reloaded(request, attrs.evolve(own, faults=tuple(faults))))
+            request.finish()
+
+    async def _answer(self, request: Request, left: Deferred[None]) -> None:
+        path = b"/".join(request.postpath or ()).decode("ascii")
+        found = {
+            id: answered.body
+            for id, answered in (await self._ask(path)).items()
+            if isinstance(answered, Fetched) and answered.status == 200
+        }
         if left.called:
             return  # so has the client
         if request.postpath == METRICS:
@@ -105,18 +144,22 @@ class WorkersResource(Resource):
         request.write(body)
         request.finish()
 
-    async def _ask_all(self, path: str) -> dict[str, bytes]:
-        """What each sibling answers, by its node ID."""
+    async def _ask(self, path: str, operator: Mapping[str, str] | None = None) -> dict[str, object]:
+        """What each sibling answers, by its node ID: `Fetched`, or what went wrong.
+
+        Args:
+            path: what is asked for.
+            operator: for a POST instead of a GET, the field that says who asks.
+        """
         ids = list(self._siblings.sockets)
         results = await DeferredList(
-            [self._fetcher.fetch(f"http://node/{path}", self._siblings.sockets[id], SIBLING_TIMEOUT_S) for id in ids],
+            [
+                self._fetcher.fetch(f"http://node/{path}", self._siblings.sockets[id], SIBLING_TIMEOUT_S, post=operator)
+                for id in ids
+            ],
             consumeErrors=True,
         )
-        return {
-            id: result.body
-            for id, (_, result) in zip(ids, results, strict=True)
-            if isinstance(result, Fetched) and result.status == 200
-        }
+        return {id: result for id, (_, result) in zip(ids, results, strict=True)}
 
     def _broken(self, request: Request, failure: Failure) -> None:
         log.failure("an admin request failed", failure)

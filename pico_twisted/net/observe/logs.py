@@ -80,7 +80,7 @@ class Logging:
         self._writer.write(text)
 
     def set_level(self, level: str, subsystems: Sequence[str] = ()) -> None:
-        """Change what is logged; called at the start and on SIGHUP.
+        """Change what is logged; called at the start and for a reload.
 
         Args:
             level: debug, info, warn, error or critical.

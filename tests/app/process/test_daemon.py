@@ -17,6 +17,8 @@ from twisted.internet.task import Clock
 
 from pico_twisted.app.process.daemon import Daemon
 from pico_twisted.app.process.ports import CannotStart
+from pico_twisted.config import ConfigFaults, Fault
+from pico_twisted.net.admin.shapes import Reloaded
 from tests.conftest import LoggedFailures
 
 GRACE_S = 5.0
@@ -34,8 +36,8 @@ class ProcessReactor(Clock):
             raise ReactorNotRunning
         self.stopped = True
 
-    def callFromThread(self, what: Callable[[], object]) -> None:
-        what()
+    def callFromThread(self, what: Callable[..., object], *given: object) -> None:
+        what(*given)
 
     def callWhenRunning(self, what: Callable[[], object]) -> None:
         """It does not run yet."""
@@ -85,10 +87,11 @@ class Recorded(Daemon):
     def cut(self) -> None:
         self.done.append("cut")
 
-    def reload(self) -> None:
+    def _reload(self) -> Reloaded:
         self.done.append("reload")
         if self.fault is not None:
             raise self.fault
+        return Reloaded(changed=("log.level info -> debug",))
 
 
 @pytest.fixture(autouse=True)
@@ -207,6 +210,17 @@ def test_handlers_are_those_of_before_when_it_has_stopped() -> None:
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
+def test_a_reload_gives_a_verdict(logged_failures: LoggedFailures) -> None:
+    """Whoever asks for a reload reads what it changed, or every fault, or that the log has the details."""
+    subject = Recorded()
+    assert subject.reload("picoctl").line() == "log.level info -> debug"
+    subject.fault = ConfigFaults([Fault(path=key, found="this", expected="that") for key in ("one", "two")])
+    assert subject.reload("picoctl").faults == ("one: found this, expected that", "two: found this, expected that")
+    subject.fault = RuntimeError("reload")
+    assert subject.reload("picoctl").faults == ("internal error; the log says more",)
+    assert len(logged_failures.flush(RuntimeError)) == 1
+
+
 def test_sighup_reloads_until_the_stop(logged_failures: LoggedFailures) -> None:
     """SIGHUP reads the configuration again; a fault in that is logged and survived; whoever stops reads nothing."""
     subject = Recorded()
@@ -218,5 +232,6 @@ def test_sighup_reloads_until_the_stop(logged_failures: LoggedFailures) -> None:
     assert len(logged_failures.flush(RuntimeError)) == 1
     subject.stopService()
     signal.raise_signal(signal.SIGHUP)
+    assert subject.reload("picoctl").faults == ("pico stops",)
     assert subject.done[2:] == ["reload", "reload", "drain"]
     subject.drained.callback(None)

@@ -60,6 +60,9 @@ class Parent:
     def worker_ended(self, number: int, status: str) -> bool:
         return self.again
 
+    def worker_reloads(self) -> None:
+        """Nothing here depends on it."""
+
     def worker_wrote(self, text: str) -> None:
         self.wrote += text
 

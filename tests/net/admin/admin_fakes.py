@@ -13,7 +13,7 @@ from twisted.web.resource import IResource
 from zope.interface import implementer
 
 from pico_twisted.net.admin.app import AdminApp
-from pico_twisted.net.admin.shapes import GossipDetail, GossipEntry, GossipRow, NodeDetail, NodeRow
+from pico_twisted.net.admin.shapes import GossipDetail, GossipEntry, GossipRow, NodeDetail, NodeRow, Reloaded
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.observe.metrics import Metrics
@@ -95,7 +95,12 @@ class Status:
 
 def node_app(status: Status | None = None) -> IResource:
     """The app of a node."""
-    return AdminApp(status or Status(), Metrics("node"), reactor=reactor).resource()
+    return AdminApp(status or Status(), Metrics("node"), nothing_changes, reactor=reactor).resource()
+
+
+def nothing_changes(operator: str) -> Reloaded:
+    """A reload that finds everything as it was."""
+    return Reloaded()
 
 
 class Served:

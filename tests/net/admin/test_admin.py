@@ -35,7 +35,7 @@ from pico_twisted.net.admin.site import KEEPALIVE_S, MAX_BODY_BYTES, MAX_CONNECT
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tls.server import ServerContext
 from tests.conftest import LoggedFailures
-from tests.net.admin.admin_fakes import DETAIL, GOSSIP, Serve, Status, node_app
+from tests.net.admin.admin_fakes import DETAIL, GOSSIP, Serve, Status, node_app, nothing_changes
 from tests.net.in_reactor import DEADLINE_S, in_reactor, reactor
 from tools.stage.certificates import Authority
 
@@ -136,7 +136,7 @@ class TestRoutes:
         """`/metrics` is what Prometheus can read."""
         metrics = Metrics("node")
         metrics.request_done(b"GET", 200, 0.01, 0, 5)
-        served = serve(AdminApp(Status(), metrics, reactor=reactor).resource())
+        served = serve(AdminApp(Status(), metrics, nothing_changes, reactor=reactor).resource())
         code, headers, body = await served.ask("/metrics")
         assert code == 200
         assert headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -146,7 +146,7 @@ class TestRoutes:
     @in_reactor
     async def test_agent(self, serve: Serve) -> None:
         """An agent's port has health, metrics and the index, and no status of a cluster."""
-        served = serve(AgentAdminApp(Metrics("agent")).resource())
+        served = serve(AgentAdminApp(Metrics("agent"), nothing_changes).resource())
         code, _, body = await served.ask("/")
         assert code == 200
         assert json.loads(body)["component"] == "agent"

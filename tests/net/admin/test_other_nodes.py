@@ -22,7 +22,7 @@ from pico_twisted.net.admin.other_nodes import split_query
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tls.server import ServerContext
 from tests.conftest import LoggedFailures
-from tests.net.admin.admin_fakes import DETAIL, Serve, Served, Status, node_app
+from tests.net.admin.admin_fakes import DETAIL, Serve, Served, Status, node_app, nothing_changes
 from tests.net.in_reactor import in_reactor, reactor
 from tools.stage.certificates import Authority
 from tools.stage.ports import free_port
@@ -333,7 +333,7 @@ async def test_tls(serve: Serve, tmp_path: Path) -> None:
     ):
         status.urls["n2"] = url
         tls = None if root_cas is None else AdminTls(str(root_cas))
-        near = serve(AdminApp(status, Metrics("node"), reactor=reactor, tls=tls).resource())
+        near = serve(AdminApp(status, Metrics("node"), nothing_changes, reactor=reactor, tls=tls).resource())
         got, headers, body = await near.ask("/status/cluster/nodes/local?forward=n2")
         assert (url, got, headers["content-type"]) == (url, code, "application/json"), body
         if code == 200:

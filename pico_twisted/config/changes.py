@@ -1,0 +1,72 @@
+"""What a configuration that was read again changes, key by key, and what of it is in force afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from pico_twisted.config.fields import Key, all_keys, own_keys
+
+C = TypeVar("C")
+
+MAX_SHOWN: Final = 60
+"""Most characters of a value that are told: enough to recognise it."""
+
+
+@attrs.frozen(kw_only=True)
+class Change:
+    """A key with another value than before.
+
+    Attributes:
+        path: of the key.
+        words: the key and both values, unless they are secret.
+        live: it takes no restart.
+    """
+
+    path: str
+    words: str
+    live: bool
+
+
+def changes(before: Any, after: Any) -> Iterator[Change]:
+    """Compare two configurations of one class, but for the lists of mappings in them.
+
+    Args:
+        before: what is in force, an instance of a configuration class.
+        after: what was read, another one.
+    """
+    for key in all_keys(type(before)):
+        if key.kind is None or key.value(before) == key.value(after):
+            continue
+        if key.kind.secret:
+            words = f"{key.dotted} changed"
+        else:
+            words = f"{key.dotted} {_shown(key, before)} -> {_shown(key, after)}"
+        yield Change(path=key.dotted, words=words, live=_is_live(key, key.section_of(before), key.section_of(after)))
+
+
+def in_force(before: C, after: C) -> C:
+    """What is in force when `after` was taken as far as it takes no restart; arguments as of `changes`."""
+    values: dict[str, object] = {}
+    for key in own_keys(type(before)):
+        name = key.path[-1]
+        if key.section is not None:
+            values[name] = in_force(getattr(before, name), getattr(after, name))
+        elif _is_live(key, before, after):
+            values[name] = getattr(after, name)
+    # attrs declares this for its own instances, which no type variable says
+    taken: C = attrs.evolve(before, **values)  # type: ignore[misc]
+    return taken
+
+
+def _is_live(key: Key, before: object, after: object) -> bool:
+    """Whether the process takes another value while it runs. To switch TLS on or off, a port is bound anew."""
+    return key.live and all(getattr(section, "enabled", True) for section in (before, after))
+
+
+def _shown(key: Key, config: Any) -> str:
+    assert key.kind is not None
+    text = key.kind.to_text(key.value(config))
+    return (text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "...") or "nothing"
