@@ -14,6 +14,7 @@ import pytest
 from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.unix import Port
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOProtocol
 from twisted.web.http import HTTPChannel
 
@@ -26,6 +27,7 @@ _REACTOR: Final = "app/process/reactor.py"
 _ADMIN: Final = "net/admin/site.py"
 _PIPE: Final = "net/tunnel/websocket_pipe.py"
 _SOCKET: Final = "net/socket/options.py"
+_LOCAL_ADMIN: Final = "app/process/local_admin.py"
 
 USED: Final[dict[str, tuple[type, str, str]]] = {
     "_aborted": (TLSMemoryBIOProtocol, _TLS, "a dropped TLS connection goes on with its handshake"),
@@ -54,6 +56,7 @@ USED: Final[dict[str, tuple[type, str, str]]] = {
     "_dataReceived": (WebSocketProtocol, _PIPE, "no tunnel opens"),
     "_fail_connection": (WebSocketProtocol, _PIPE, "a peer that breaks WebSocket is closed without a log line"),
     "_tempDataBuffer": (FileDescriptor, _SOCKET, "writes may overtake each other"),
+    "_fromListeningDescriptor": (Port, _LOCAL_ADMIN, "daemons with a RUNTIME_DIRECTORY do not start"),
 }
 """By name: the class of the library that has it, the module of ours that uses it, and what breaks without it."""
 
