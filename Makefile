@@ -12,7 +12,7 @@ METADATA := setup.cfg setup.py pyproject.toml $(CONSTRAINTS)
 CORES := $(shell nproc)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help check quick-tests demo test properties lint format config-docs states-docs walk fuzz soak bench cluster-figures simulate netns clean
+.PHONY: help check quick-tests demo test properties lint format config-docs states-docs walk fuzz soak programs bench cluster-figures simulate netns clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do \
@@ -57,6 +57,9 @@ fuzz: $(VENV)/.installed-test  ## malformed traffic for FUZZ_SECONDS (600)
 
 soak: $(VENV)/.installed-test  ## long transfers and many idle connections, with an eye on memory
 	$(BIN)/python -m tests.soak.run
+
+programs: $(VENV)/.installed-test  ## docker, chromium and curl through one node and two; needs all three
+	$(BIN)/python -m tests.programs.run
 
 bench: $(VENV)/.installed-test  ## load through node and agent, beside nginx doing the same
 	$(BIN)/python -m benchmarks.run

@@ -1,0 +1,180 @@
+"""Real programs through one node and through two. Run by `make programs`.
+
+    python -m tests.programs.run              every part
+    python -m tests.programs.run docker curl  some of them
+
+Each part starts its own nodes and agent as real processes. The exit status is 1 when a program did not get what it gets
+without a tunnel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import json
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.programs.engine import CONTAINER, engine
+from tests.system.service import Connection, Service, answer
+from tests.system.wire import Request
+from tools.stage.nodes import Node
+from tools.stage.processes import environment
+from tools.stage.report import Options, Report, exit_status
+from tools.stage.stage import Stage, open_stage
+
+ENDPOINT: Final = "web"
+_PATIENCE_S: Final = 60
+_NAME: Final = "José"
+_COOKIE_PAGE: Final = f"""<!DOCTYPE html><meta charset="utf-8"><script>
+document.cookie = "name={_NAME}; path=/"; location = "/told";
+</script>"""
+_CURL: Final = ("curl", "-q", "-sS", "--noproxy", "*", "-H", f"x-pico-endpoint: {ENDPOINT}")
+_CHALLENGE: Final = b"NTLMSSP\0" + struct.pack("<IHHIIQQ", 2, 0, 0, 48, 0x8205, 0x0123456789ABCDEF, 0)
+"""The second message of NTLM, which asks for the third ([MS-NLMP] 2.2.1.2)."""
+_THIRD: Final = struct.pack("<I", 3)
+_QUIET: Final = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@dataclass
+class Scene:
+    """A service behind an agent, and the nodes at which it can be asked: the agent's, and another."""
+
+    stage: Stage
+    service: Service
+    nodes: dict[str, Node]
+
+
+@contextlib.contextmanager
+def scene(directory: Path) -> Iterator[Scene]:
+    """Two nodes of a cluster, an agent at the first, and its service."""
+    service = Service()
+    with contextlib.closing(service), open_stage(directory) as stage:
+        first = stage.node("n1")
+        second = stage.node("n2", {"cluster": {"join": [f"127.0.0.1:{first.ports.gossip}"]}})
+        stage.agent(first, {ENDPOINT: service.address})
+        yield Scene(stage, service, {"one node": first, "two nodes": second})
+
+
+def ran(command: list[str], directory: Path, said: str | None = None, **env: str) -> str:
+    """What a program wrote on both streams, behind its exit status when that is not 0."""
+    result = subprocess.run(
+        command,
+        cwd=directory,
+        env=environment(**env),
+        input=said,
+        stdin=subprocess.DEVNULL if said is None else None,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=_PATIENCE_S,
+        check=False,
+    )
+    return result.stdout if result.returncode == 0 else f"exit status {result.returncode}: {result.stdout}"
+
+
+def docker(here: Scene, options: argparse.Namespace, report: Report) -> None:
+    """Docker's own command: what it sends, a body and an upgrade in one request, is served."""
+    directory = here.stage.directory
+    (directory / "config.json").write_text(json.dumps({"HttpHeaders": {"x-pico-endpoint": ENDPOINT}}))
+    here.service.script = engine
+    for where, node in here.nodes.items():
+        begin = ["docker", "-H", f"tcp://127.0.0.1:{node.ports.proxy}"]
+        for what in (["exec", "-i", CONTAINER, "cat"], ["attach", CONTAINER]):
+            said = ran([*begin, *what], directory, "hello\n", DOCKER_CONFIG=str(directory))
+            report.check(f"{where}: docker {what[0]}", "asked with" in said and "echo: hello\n" in said, said)
+
+
+def chromium(here: Scene, options: argparse.Namespace, report: Report) -> None:
+    """A browser whose cookie has a national letter is served on each later request."""
+
+    def page(request: Request) -> bytes:
+        cookie = (request.get("cookie") or b"").decode()
+        body = f"<!DOCTYPE html><p>cookie: {cookie}</p>" if request.target == b"/told" else _COOKIE_PAGE
+        return answer(body.encode(), headers=[("Content-Type", "text/html; charset=utf-8")])
+
+    here.service.handler = page
+    for where, node in here.nodes.items():
+        profile = here.stage.directory / f"profile-{node.name}"
+        url = f"http://{ENDPOINT}.localhost:{node.ports.proxy}/"
+        command = ["chromium", *_QUIET, f"--user-data-dir={profile}", "--virtual-time-budget=5000", "--dump-dom", url]
+        said = ran(command, here.stage.directory)
+        report.check(f"{where}: a cookie with a national letter", f"cookie: name={_NAME}" in said, said)
+
+
+def curl(here: Scene, options: argparse.Namespace, report: Report) -> None:
+    """Vault's LIST, and fields and targets with national letters, by curl."""
+
+    def told(request: Request) -> bytes:
+        parts = (request.method, request.target, request.get("cookie") or b"", request.get("referer") or b"")
+        return answer(b" | ".join(parts), headers=[("X-Name", _NAME.encode().decode("latin-1"))])
+
+    here.service.handler = told
+    for where, node in here.nodes.items():
+        begin = [*_CURL, "-i"]
+        for what, arguments, wanted in (
+            ("LIST", ["-X", "LIST", node.url("/v1/secret/metadata")], "LIST | /v1/secret/metadata |"),
+            ("a cookie", ["-H", f"Cookie: name={_NAME}", node.url("/a")], f"| name={_NAME} |"),
+            ("a referer", ["-H", f"Referer: http://x/{_NAME}", node.url("/b")], f"| http://x/{_NAME}"),
+            ("a target", [node.url("/") + _NAME], "GET | /Jos%c3%a9 |"),
+        ):
+            said = ran([*begin, *arguments], here.stage.directory)
+            report.check(f"{where}: {what}", " 200 " in said and wanted in said and f"X-Name: {_NAME}" in said, said)
+
+
+def ntlm(here: Scene, options: argparse.Namespace, report: Report) -> None:
+    """What alice's curl authenticated with NTLM is hers: the next client, who shows nothing, gets nothing of hers."""
+
+    def guarded(connection: Connection) -> None:
+        allowed = False
+        while True:
+            request = connection.read_request()
+            scheme, _, token = (request.get("authorization") or b"").decode().partition(" ")
+            message = base64.b64decode(token) if scheme == "NTLM" else b""
+            allowed = allowed or message[8:12] == _THIRD
+            if allowed:
+                connection.send(answer(b"secrets of alice"))
+            else:
+                asked = "NTLM " + base64.b64encode(_CHALLENGE).decode() if message else "NTLM"
+                connection.send(answer(b"who?", status=401, headers=[("WWW-Authenticate", asked)]))
+
+    here.service.script = guarded
+    for where, node in here.nodes.items():
+        alice = ran([*_CURL, "--ntlm", "-u", "alice:secret", node.url(), node.url("/again")], here.stage.directory)
+        report.check(f"{where}: its owner is served", alice == "secrets of alice" * 2, alice)
+        stranger = ran([*_CURL, node.url()] + [node.url(f"/{number}") for number in range(20)], here.stage.directory)
+        report.check(f"{where}: a stranger is not", stranger == "who?" * 21, stranger)
+
+
+PARTS: Final = {"docker": docker, "chromium": chromium, "curl": curl, "ntlm": ntlm}
+PROGRAMS: Final = {"docker": "docker", "chromium": "chromium", "curl": "curl", "ntlm": "curl"}
+
+
+def main() -> int:
+    """Run the parts that were asked for; the exit status."""
+    options = Options(__doc__, PARTS).read()
+    for program in (PROGRAMS[part] for part in options.parts):
+        if shutil.which(program) is None:
+            print(f"{program} is not installed", file=sys.stderr)
+            return 1
+    return Report().run("programs", PARTS, options, scene)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))
