@@ -8,7 +8,7 @@ from pico_twisted.config import kinds
 from pico_twisted.config.fields import setting
 
 LOG_LEVELS = ("debug", "info", "warn", "error", "critical")
-LOG_FORMATS = ("json", "text")
+LOG_FORMATS = ("auto", "json", "text")
 
 
 @attrs.frozen(kw_only=True)
@@ -38,7 +38,10 @@ class LogConfig:
         kinds.one_of(*LOG_LEVELS), "info", "Lowest level that is logged: " + ", ".join(LOG_LEVELS) + ".", live=True
     )
     format: str = setting(
-        kinds.one_of(*LOG_FORMATS), "json", "Format of a line: `json`, one object per line, or `text`, for people."
+        kinds.one_of(*LOG_FORMATS),
+        "auto",
+        "Format of a line: `json`, one object per line, or `text`, for people. `auto` is `text` on a terminal and in "
+        "the journal of systemd, else `json`.",
     )
     subsystems: tuple[str, ...] = setting(
         kinds.Many(item=kinds.SUBSYSTEM),

@@ -55,6 +55,11 @@ class ProxyConfig:
         "are kept and appended to; from anybody else they are replaced.",
     )
     access_log: bool = setting(kinds.BOOLEAN, "true", "Whether to log one line for each request.", live=True)
+    access_log_file: str = setting(
+        kinds.FILE,
+        "",
+        "File that these lines are appended to. Opened again on SIGUSR1 and SIGHUP. Empty: they go with the log.",
+    )
     tls: ServerTlsConfig = section(ServerTlsConfig, "Serve HTTPS instead of HTTP to the proxy clients.")
 
 

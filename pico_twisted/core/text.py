@@ -35,3 +35,9 @@ def bracketed(host: str) -> str:
 def host_port(host: str, port: int | str) -> str:
     """Return `host:port`, with the brackets that an IPv6 address needs."""
     return f"{bracketed(host)}:{port}"
+
+
+def milliseconds(seconds: float) -> str:
+    """Return a short time in seconds as people read it: in milliseconds."""
+    value = seconds * 1000
+    return f"{value:.1f} ms" if value < 10 else f"{value:.0f} ms"

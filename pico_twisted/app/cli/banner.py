@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from twisted.logger import Logger
 
-from pico_twisted.core.text import host_port
+from pico_twisted.core.text import host_port, milliseconds
 
 log = Logger()
 
@@ -81,7 +81,7 @@ def agent_banner(
     """
     lines = [f"Pico agent {agent_id} is up (pico_twisted {version})", ""]
     for url, node_id, rtt_s in _distinct(sessions):
-        latency = "latency not measured yet" if rtt_s is None else f"latency {_milliseconds(rtt_s)}"
+        latency = "latency not measured yet" if rtt_s is None else f"latency {milliseconds(rtt_s)}"
         lines.append(f"  session   {url}  node {node_id or 'unknown'}, {latency}")
     if not sessions:
         lines.append("  session   none yet")
@@ -141,8 +141,3 @@ def _distinct(
         known = seen.get((url, node_id))
         seen[url, node_id] = rtt_s if known is None else min(known, known if rtt_s is None else rtt_s)
     return [(url, node_id, rtt_s) for (url, node_id), rtt_s in seen.items()]
-
-
-def _milliseconds(seconds: float) -> str:
-    milliseconds = seconds * 1000
-    return f"{milliseconds:.1f} ms" if milliseconds < 10 else f"{milliseconds:.0f} ms"

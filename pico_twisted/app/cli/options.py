@@ -15,14 +15,12 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Generic, NoReturn, TypeVar
 
-import attrs
 from twisted.python import usage
 
 from pico_twisted import __version__
 from pico_twisted.app.cli.usage_text import Entry, Group, render, terminal_width
 from pico_twisted.config import AgentConfig, ConfigFaults, Fault, NodeConfig, load_agent, load_node
 from pico_twisted.config.checks import certificate_warnings
-from pico_twisted.config.common import LogConfig
 from pico_twisted.config.faults import shown
 from pico_twisted.config.fields import Key, all_keys
 from pico_twisted.config.kinds import Many
@@ -129,16 +127,13 @@ class DaemonOptions(usage.Options, Generic[C]):
         # usage.Options has no types: each of twistd's options is of its own
         twistd: dict[str, Any] = {} if self.parent is None else self.parent
         self.background = in_background(twistd)
-        self.logging = log_under_twistd(self._log_settings(), twistd)
+        self.logging = log_under_twistd(self.config.log, twistd, self._access_log_file())
         if twistd.get("nodaemon") and twistd.get("pidfile") == _TWISTD_PIDFILE:
             twistd["pidfile"] = ""  # two daemons in the foreground of one directory would be in each other's way
 
-    def _log_settings(self) -> LogConfig:
-        """Return the log section. A daemon on a terminal and without a file writes lines for people instead of JSON."""
-        settings: LogConfig = self.config.log
-        if self.config_file is None and "log.format" not in self.given and sys.stderr.isatty():
-            settings = attrs.evolve(settings, format="text")
-        return settings
+    def _access_log_file(self) -> str:
+        """The file for access lines that the configuration names, or nothing."""
+        return ""
 
     def reload(self, now: datetime | None = None) -> C:
         """Read the file again, with the same flags. Called at the start and for a reload.
@@ -313,6 +308,9 @@ class NodeOptions(DaemonOptions[NodeConfig]):
             "      --cluster.secret-files=/etc/pico/cluster-secret",
         ),
     )
+
+    def _access_log_file(self) -> str:
+        return self.config.proxy.access_log_file
 
 
 @_flag_for_every_key

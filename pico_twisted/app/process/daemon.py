@@ -3,7 +3,7 @@
 twistd stops its services together and waits for none of them in turn, and a second signal does nothing to it. So a
 daemon here is one service. The first SIGTERM or SIGINT stops the reactor, which waits for `stopService`: that runs
 the drain, with `grace_period` as its deadline. A second signal, or the deadline, cuts what is left. SIGHUP reloads.
-systemd is told of all that, if it listens.
+SIGUSR1 opens the log files again, which SIGHUP does too. systemd is told of all that, if it listens.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ log = Logger()
 
 CERTIFICATE_WARNING = "A certificate needs attention: {reason}"
 """The message of the log for each line of `certificate_warnings`."""
+IGNORED = (signal.SIGUSR2, signal.SIGALRM)
+"""Signals that mean nothing to a daemon and would end it: they may come from a recipe that was made for another."""
 POLL_S = 0.05
 """Seconds between two looks of a drain at whether it may go on."""
 
@@ -115,7 +117,7 @@ class Daemon(Service, Generic[C]):
         return self._end_stage is not _End.NOT_YET
 
     def reload(self, by: str) -> Reloaded:
-        """Read the configuration again, and take all of it that takes no restart, or nothing.
+        """Open the log files again, read the configuration again, and take all of it that takes no restart, or nothing.
 
         Args:
             by: who asks, for the log.
@@ -123,6 +125,7 @@ class Daemon(Service, Generic[C]):
         Returns:
             What came of it. The log has that too.
         """
+        self.reopen_logs()
         if self.stopping:
             return Reloaded(faults=(f"{self.options.command} stops",))
         with self._notifier.reloading():
@@ -160,10 +163,18 @@ class Daemon(Service, Generic[C]):
         self._status = 1
         log.critical("The daemon ends: {reason}", reason=message)
         self._notifier.status(message)
-        print(f"{self.options.command}: {message}", file=sys.__stderr__)
-        # twistd ends with status 0 however its reactor ends, so the status is given when all else is done
-        atexit.register(_end, self._status)
+        if not self.logging.on_console:
+            self._say_fault(message)
         self._end()
+
+    def _say_fault(self, message: str) -> None:
+        self.logging.say(f"{self.options.command}: {message}\n", "critical")
+
+    def _exit(self) -> None:
+        """All else is done: write the last lines. twistd ends with status 0 however its reactor ends."""
+        self.logging.stop()
+        if self._status:
+            os._exit(self._status)
 
     # IService
 
@@ -176,18 +187,20 @@ class Daemon(Service, Generic[C]):
     def startService(self) -> None:
         """Bind and serve, or end with one message and status 1."""
         super().startService()  # type: ignore[no-untyped-call]
+        self.logging.start()
+        atexit.register(self._exit)
         self._notifier = notifier_from(os.environ, os.getpid(), self.reactor, self.ready_state, self.status_line)
         try:
             self.bind()
         except CannotStart as error:
             self.cut()
             self._notifier.status(str(error))
-            if self.options.background:  # stderr is closed by now; twistd tells its caller of an exception
+            if not self.logging.on_console:
                 log.critical("The daemon cannot start: {reason}", reason=str(error))
-                self.logging.flush()
+            if self.options.background:  # stderr is closed by now; twistd tells its caller of an exception
                 sys.excepthook = lambda *details: None  # nor of the stack, which would go to the log line by line
                 raise
-            print(f"{self.options.command}: {error}", file=sys.__stderr__)
+            self._say_fault(str(error))
             raise SystemExit(1) from error
         self._catch_signals()
         self.reactor.callWhenRunning(self._catch_signals)
@@ -201,10 +214,12 @@ class Daemon(Service, Generic[C]):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        told = not self._status or self.ready_state()  # the end of a start that failed has been told
         if self._end_stage is _End.NOT_YET:
             self._end_stage = _End.DRAINING
         self._notifier.stopping()
-        log.info("Stopping: requests in progress have {grace_s} s", grace_s=self.grace_s)
+        if told:
+            log.info("Stopping: requests in progress have {grace_s} s", grace_s=self.grace_s)
         timer = self.reactor.callLater(self.grace_s, self._cut_now, "the grace period is over")
         try:
             await self.drain()
@@ -215,7 +230,8 @@ class Daemon(Service, Generic[C]):
         self.cut()
         self._release_signals()
         self._notifier.stop()
-        log.info("Stopped")
+        if told:
+            log.info("Stopped")
         self.logging.flush()
 
     async def until(self, reached: Callable[[], bool], within_s: float | None = None) -> bool:
@@ -235,17 +251,15 @@ class Daemon(Service, Generic[C]):
 
     def on_terminal(self, banner: Callable[[], str]) -> bool:
         """Print the one block for a person who started us on a terminal. Returns whether there is one."""
-        stream = sys.__stderr__
-        if stream is None or not stream.isatty():
-            return False
-        stream.write(banner())
-        return True
+        if self.logging.on_terminal:
+            self.logging.say(banner())
+        return self.logging.on_terminal
 
     # Signals
 
     def _catch_signals(self) -> None:
         """Take the signals: before it is said that we are up, and again once the reactor has set its own."""
-        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, *IGNORED):
             handler = signal.signal(number, self._signalled)
             if handler != self._signalled:
                 self._old_handlers[number] = handler
@@ -258,8 +272,14 @@ class Daemon(Service, Generic[C]):
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
             self.reactor.callFromThread(self.reload, "SIGHUP")
-        else:
+        elif number == signal.SIGUSR1:
+            self.reactor.callFromThread(self.reopen_logs)
+        elif number not in IGNORED:
             self.reactor.callFromThread(self._end)
+
+    def reopen_logs(self) -> None:
+        """Go on in the log files that have the names now: somebody has renamed the old ones."""
+        self.logging.reopen()
 
     def _end(self) -> None:
         if self.stopping:
@@ -270,8 +290,3 @@ class Daemon(Service, Generic[C]):
         except ReactorNotRunning:
             self._cut_now("second signal")
 
-
-def _end(status: int) -> None:
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    os._exit(status)

@@ -150,6 +150,13 @@ class Host(Daemon[NodeConfig]):
         with contextlib.suppress(ConfigFaults):
             self._reload()
 
+    def reopen_logs(self) -> None:
+        """Pass it on, too: each worker writes access lines to their file by itself."""
+        super().reopen_logs()
+        for worker in self.workers:
+            if worker.ready:  # one that starts would not know the signal yet, and has just opened the file
+                worker.signal(signal.SIGUSR1)
+
     def ready_state(self) -> bool:
         """All workers serve."""
         return bool(self.workers) and all(worker.ready for worker in self.workers)

@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Final, TypedDict, Unpack
 
-from pico_twisted.net.observe.lines import MAX_FIELD_CHARS, Timestamps, bounded, hide_query_secrets, text_value
+from pico_twisted.core.text import escaped, milliseconds
+from pico_twisted.net.observe.formats import Place, Timestamps, chosen_format, priority, text_value, time_of_day
+from pico_twisted.net.observe.lines import MAX_FIELD_CHARS, bounded, hide_query_secrets
 
 ACCESS_BUFFER_CHARS: Final = 64 * 1024
 """Characters of access lines that wait for the next flush: about two hundred requests, which a crash may lose."""
@@ -15,7 +17,13 @@ ACCESS_BUFFER_CHARS: Final = 64 * 1024
 LINE_CHARS: Final = 320
 """Characters that a line is assumed to have beside its target."""
 
+TARGET_COLUMNS: Final = 20
+"""Columns that a target takes on a terminal at least, so that what stands behind short ones is below each other."""
+MOST_TARGET_COLUMNS: Final = 40
+"""Columns that a target takes on a terminal at most: the line of a request should fit into 80."""
+
 _quote: Callable[[str], str] = json.encoder.encode_basestring_ascii
+_UNITS: Final = ("B", "KB", "MB", "GB", "TB")
 
 
 class LoggedRequest(TypedDict):
@@ -60,10 +68,11 @@ class AccessLog:
 
     Args:
         stream_write: takes whole lines; `Logging.write`.
-        format: `json` or `text`.
+        format: `json`, `text` or `auto`.
         enabled: whether lines are made at all; may be changed later.
         wall_clock: seconds of the Unix epoch.
         worker: the number of the worker that speaks, on a host with several.
+        place: where lines go. On a terminal a line of text says what a person looks for, elsewhere all that is known.
     """
 
     def __init__(
@@ -73,13 +82,18 @@ class AccessLog:
         enabled: bool = True,
         wall_clock: Callable[[], float] = time.time,
         worker: int | None = None,
+        place: Place = Place.ELSEWHERE,
     ) -> None:
-        if format == "json":
-            self._line = self._json_line
+        json_wanted = chosen_format(format, place) == "json"
+        self._line = (
+            self._json_line if json_wanted else self._short_line if place is Place.TERMINAL else self._text_line
+        )
+        self._start = priority("info", place)
+        if json_wanted:
             self._end = "}\n" if worker is None else f',"worker":{worker}}}\n'
         else:
-            self._line = self._text_line
             self._end = "\n" if worker is None else f" worker={worker}\n"
+        self._dated = place is not Place.JOURNAL
         self.enabled = enabled
         self._write = stream_write
         self._wall_clock = wall_clock
@@ -101,12 +115,12 @@ class AccessLog:
         if self._waiting:
             waiting, self._waiting = self._waiting, []
             self._chars = 0
-            self._write("".join([self._line(self._timestamps.text(at), request) for at, request in waiting]))
+            self._write("".join([self._line(at, request) for at, request in waiting]))
 
-    def _json_line(self, stamp: str, request: LoggedRequest) -> str:
+    def _json_line(self, at: float, request: LoggedRequest) -> str:
         first_byte_s = request["first_byte_s"]
         line = (
-            f'{{"time":"{stamp}","level":"info","subsystem":"access","message":"request",'
+            f'{self._start}{{"time":"{self._timestamps.text(at)}","level":"info","subsystem":"access","message":"request",'
             f'"client":{_quote(request["client"])},"method":{_quote(_method(request))},'
             f'"target":{_quote(_target(request))},"endpoint":{_quote(request["endpoint"])},'
             f'"upstream":{_quote(request["upstream"])},"status":{request["status"]},"bytes_in":{request["bytes_in"]},'
@@ -117,10 +131,11 @@ class AccessLog:
         )
         return line.replace("\x7f", "\\u007f") if "\x7f" in line else line
 
-    def _text_line(self, stamp: str, request: LoggedRequest) -> str:
+    def _text_line(self, at: float, request: LoggedRequest) -> str:
         first_byte_s = request["first_byte_s"]
         return (
-            f"{stamp} info     access: {text_value(_method(request))} {text_value(_target(request))} "
+            f"{self._start}{f'{self._timestamps.text(at)} info     ' if self._dated else ''}access: "
+            f"{text_value(_method(request))} {text_value(_target(request))} "
             f"status={request['status']} client={text_value(request['client'])} "
             f"endpoint={text_value(request['endpoint'])} upstream={text_value(request['upstream'])} "
             f"bytes_in={request['bytes_in']} bytes_out={request['bytes_out']} "
@@ -128,6 +143,29 @@ class AccessLog:
             f"duration_s={request['duration_s']:.6f} request_id={text_value(request['request_id'])} "
             f"error={text_value(request['error'])}{self._end}"
         )
+
+    def _short_line(self, at: float, request: LoggedRequest) -> str:
+        """What fits on a terminal: when, what, with which outcome, how long, how much, and for whom."""
+        target = escaped(_target(request))
+        if len(target) > MOST_TARGET_COLUMNS:
+            target = f"{target[: MOST_TARGET_COLUMNS - 3]}..."
+        took = milliseconds(request["duration_s"])
+        about = f"  {escaped(request['endpoint'])}" if request["endpoint"] else ""
+        error = f"  {request['error']}" if request["error"] else ""
+        return (
+            f"{time_of_day(at)}  {escaped(_method(request)):<4} {target:<{TARGET_COLUMNS}} {request['status']} "
+            f"{took:>9} {short_size(request['bytes_out']):>8}{about}{error}{self._end}"
+        )
+
+
+def short_size(count: int) -> str:
+    """A number of bytes with three digits at most, for people."""
+    value = float(count)
+    for unit in _UNITS:
+        if value < 999.5 or unit == _UNITS[-1]:
+            break
+        value /= 1000
+    return f"{value:.1f} {unit}" if value < 9.95 and unit != "B" else f"{value:.0f} {unit}"
 
 
 def _method(request: LoggedRequest) -> str:

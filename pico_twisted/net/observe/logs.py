@@ -1,8 +1,9 @@
-"""Log lines on stderr: what is logged, how a line looks, and how to install it under twistd.
+"""Log lines: what is logged, where they go, and how the log is installed under twistd.
 
-One line is one event, whatever it holds: JSON (the default), or text for people. A line has `time` (RFC 3339, UTC,
-milliseconds), `level`, `subsystem`, `message`, and the plain fields of the event: text, numbers, booleans and None.
-A failure adds `traceback`. Nothing raised in here reaches the caller; lines that cannot be written are counted.
+One line is one event, whatever it holds. A line of JSON has `time` (RFC 3339, UTC, milliseconds), `level`, `subsystem`,
+`message`, and the plain fields of the event: text, numbers, booleans and None. A failure adds `traceback`. A line of
+text has the same, less what `formats` leaves out. Nothing raised in here reaches the caller, and nothing waits; lines
+that cannot be written are counted (`writer`).
 
 **Levels.** `log.level` is the least severe level that is written. `log.subsystems` names subsystems that are
 written at every level, `debug` included, whatever `log.level` says. The name of a subsystem is the module's without
@@ -21,11 +22,13 @@ sets the observer of `log_under_twistd` there. There is never a second one, and 
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
+from prometheus_client.core import CounterMetricFamily, Metric
 from twisted.logger import (
     FilteringLogObserver,
     ILogFilterPredicate,
@@ -35,23 +38,15 @@ from twisted.logger import (
     LogLevelFilterPredicate,
     globalLogPublisher,
 )
-from twisted.python.logfile import LogFile
 
 from pico_twisted.config.common import LogConfig
 from pico_twisted.net.observe.access_log import AccessLog
-from pico_twisted.net.observe.lines import (
-    OURS,
-    LineObserver,
-    LineWriter,
-    Quieter,
-    Stream,
-    Timestamps,
-    json_line,
-    text_line,
-)
+from pico_twisted.net.observe.formats import Place, chosen_format, line_maker, place_of, priority
+from pico_twisted.net.observe.lines import OURS, LineObserver, Quieter
+from pico_twisted.net.observe.writer import LineWriter, LogFile, Stream, descriptor_of
 
 LAST_FLUSH_S: Final = 1.0
-"""Seconds that a slow reader of stderr gets at the end of the process."""
+"""Seconds that a reader who does not keep up gets at the end of the process."""
 
 
 class Logging:
@@ -59,25 +54,75 @@ class Logging:
 
     Args:
         config: the `log` section of the configuration.
-        stream: where lines go.
+        target: where lines go.
         wall_clock: seconds of the Unix epoch.
+        access_file: where access lines go, if not to `target`.
+        console: the stderr of the process, where what is said to whoever starts it goes; None when there is nobody.
+        journal_stream: systemd's `JOURNAL_STREAM`.
     """
 
-    def __init__(self, config: LogConfig, stream: Stream, wall_clock: Callable[[], float] = time.time) -> None:
-        self._format = config.format
+    def __init__(
+        self,
+        config: LogConfig,
+        target: Stream | LogFile,
+        wall_clock: Callable[[], float] = time.time,
+        *,
+        access_file: LogFile | None = None,
+        console: Stream | None = None,
+        journal_stream: str = "",
+    ) -> None:
+        self._config = config
         self._wall_clock = wall_clock
-        self._render = {"json": json_line, "text": text_line}[config.format]
-        self._timestamps = Timestamps()
-        self._writer = LineWriter(stream, self._about_lost)
+        self._place = place_of(descriptor_of(target), journal_stream)
+        render, self._render_own = (
+            line_maker(chosen_format(config.format, self._place), self._place) for _ in ("here", "in threads")
+        )
+        self._writer = LineWriter(target, self._own_line)
+        self._access_writer = self._writer
+        if access_file is not None:
+            self._access_writer = LineWriter(access_file, self._tell_of_access_file)
+        self._console = self._writer
+        self._console_place = self._place
+        if console is not None and console is not target:
+            self._console = LineWriter(console, _untold)
+            self._console_place = place_of(descriptor_of(console), journal_stream)
         self._levels = LogLevelFilterPredicate()
         self._access: list[AccessLog] = []
         self.set_level(config.level, config.subsystems)
         predicates: list[ILogFilterPredicate] = [self._levels]
-        self.observer: ILogObserver = Quieter(FilteringLogObserver(LineObserver(self.write, self._render), predicates))
+        self.observer: ILogObserver = Quieter(FilteringLogObserver(LineObserver(self.write, render), predicates))
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether a person started us on a terminal."""
+        return self._console_place is Place.TERMINAL
+
+    @property
+    def on_console(self) -> bool:
+        """Whether lines go to the stderr of the process."""
+        return self._console is self._writer
+
+    @property
+    def lost(self) -> int:
+        """Lines that could not be written since the start."""
+        return sum(writer.lost for writer in self._writers())
+
+    def families(self) -> Iterator[Metric]:
+        """What Prometheus is told of the log."""
+        yield CounterMetricFamily("pico_log_lines_lost", "Lines that could not be written.", value=self.lost)
+
+    def start(self) -> None:
+        """Begin to write. To be called once the process stays what it is: behind a fork there are no threads."""
+        for writer in self._writers():
+            writer.start()
 
     def write(self, text: str) -> None:
-        """Write whole lines as they are; what an `AccessLog` is given."""
+        """Write whole lines as they are."""
         self._writer.write(text)
+
+    def say(self, text: str, level: str = "info") -> None:
+        """Write lines to stderr for whoever started us, wherever the log goes."""
+        self._console.write(priority(level, self._console_place) + text)
 
     def set_level(self, level: str, subsystems: Sequence[str] = ()) -> None:
         """Change what is logged; called at the start and for a reload.
@@ -94,35 +139,44 @@ class Logging:
 
     def access_log(self, enabled: bool = True, worker: int | None = None) -> AccessLog:
         """An access log that is written here, and flushed by `flush` and `stop`."""
-        access = AccessLog(self.write, self._format, enabled, self._wall_clock, worker)
+        writer = self._access_writer
+        place = self._place if writer is self._writer else Place.ELSEWHERE
+        access = AccessLog(writer.write, self._config.format, enabled, self._wall_clock, worker, place)
         self._access.append(access)
         return access
 
     def flush(self) -> None:
-        """Write the access lines, and what waits for a slow reader. To be called some times a second."""
+        """Write the access lines. To be called some times a second."""
         for access in self._access:
             access.flush()
-        self._writer.flush()
+
+    def reopen(self) -> None:
+        """Go on in the files that have the names of the log's now: somebody has renamed the old ones."""
+        self.flush()
+        for writer in self._writers():
+            writer.reopen()
 
     def stop(self) -> None:
-        """Write what is left, and log no more. Idempotent."""
+        """Write what is left, and log no more. Waits a moment for a reader who does not keep up. Idempotent."""
         self.flush()
-        self._writer.flush(LAST_FLUSH_S)
+        for writer in self._writers():
+            writer.close(LAST_FLUSH_S)
         globalLogPublisher.removeObserver(self.observer)
 
-    def _about_lost(self, count: int) -> str:
-        return self._render(
-            {
-                "time": self._timestamps.text(self._wall_clock()),
-                "level": "warn",
-                "subsystem": "observe.logs",
-                "message": "log lines could not be written and are lost",
-                "lost": count,
-            }
-        )
+    def _writers(self) -> set[LineWriter]:
+        return {self._writer, self._access_writer, self._console}
+
+    def _own_line(self, message: str, /, **fields: str | int) -> str:
+        about = {"level": "warn", "subsystem": "observe.logs", "message": message, **fields}
+        return self._render_own(self._wall_clock(), about, "")
+
+    def _tell_of_access_file(self, message: str, /, **fields: str | int) -> str:
+        """What goes wrong with the access log is told in the log: programs read the other."""
+        self.write(self._own_line(message, file="access log", **fields))
+        return ""
 
 
-def log_under_twistd(config: LogConfig, options: Mapping[str, object]) -> Logging:
+def log_under_twistd(config: LogConfig, options: Mapping[str, object], access_file: str = "") -> Logging:
     """The log of a daemon that twistd runs: where twistd would write its own, but stderr where that would be stdout.
 
     twistd takes the observer from the application, whose component `ILogObserver` the daemon's service sets; it starts
@@ -131,14 +185,25 @@ def log_under_twistd(config: LogConfig, options: Mapping[str, object]) -> Loggin
     Args:
         config: the `log` section of the configuration.
         options: twistd's own options, parsed.
+        access_file: the name of a file for access lines; empty when they go with the others.
+
+    Raises:
+        OSError: a file cannot be opened.
     """
     path = str(options.get("logfile") or "")
-    stream: Stream = real_stderr()
+    console = real_stderr()
+    target: Stream | LogFile = console
     if path == "-":
-        stream = sys.__stdout__ or stream
+        target = sys.__stdout__ or console
     elif path or in_background(options):
-        stream = LogFile.fromFullPath(path or "twistd.log")
-    return Logging(config, stream)
+        target = LogFile(path or "twistd.log")
+    return Logging(
+        config,
+        target,
+        access_file=LogFile(access_file) if access_file else None,
+        console=console,
+        journal_stream=os.environ.get("JOURNAL_STREAM", ""),
+    )
 
 
 def in_background(options: Mapping[str, object]) -> bool:
@@ -152,6 +217,11 @@ def real_stderr() -> Stream:
     if stream is None or isinstance(stream, LoggingFile):
         stream = sys.__stderr__
     return stream if stream is not None else _Nowhere()
+
+
+def _untold(message: str, /, **fields: str | int) -> str:
+    """What is lost of what is said to whoever started us is lost."""
+    return ""
 
 
 class _Nowhere:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import io
+import json
 import os
 import signal
 import sys
@@ -14,15 +15,18 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
 
-from pico_twisted.app.process.daemon import Daemon
+from pico_twisted.app.process.daemon import IGNORED, Daemon
 from pico_twisted.app.process.ports import CannotStart
 from pico_twisted.config import ConfigFaults, Fault
+from pico_twisted.config.common import LogConfig
 from pico_twisted.net.admin.shapes import Reloaded
+from pico_twisted.net.observe.logs import Logging
 from tests.conftest import LoggedFailures
 
 GRACE_S = 5.0
-SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, *IGNORED)
 
 
 class ProcessReactor(Clock):
@@ -52,25 +56,21 @@ class Options:
         self.background = background
 
 
-class SilentLogging:
-    """A log that only counts how often it was written out."""
-
-    flushed = 0
-
-    def flush(self) -> None:
-        self.flushed += 1
-
-
 class Recorded(Daemon):
     """A daemon that says what it was told to do."""
 
     def __init__(self, background: bool = False) -> None:
         self.memory = ProcessReactor()
-        self.log = SilentLogging()
+        self.log, self.stderr = io.StringIO(), io.StringIO()
         self.done: list[str] = []
         self.drained: Deferred[None] = Deferred()
         self.fault: Exception | None = None
-        super().__init__(cast(Any, self.memory), cast(Any, Options(background)), GRACE_S, cast(Any, self.log))
+        super().__init__(
+            cast(Any, self.memory),
+            cast(Any, Options(background)),
+            GRACE_S,
+            Logging(LogConfig(), self.log, console=self.stderr),
+        )
 
     def bind(self) -> None:
         if self.fault is not None:
@@ -86,6 +86,9 @@ class Recorded(Daemon):
 
     def cut(self) -> None:
         self.done.append("cut")
+
+    def reopen_logs(self) -> None:
+        self.done.append("reopen")
 
     def _reload(self) -> Reloaded:
         self.done.append("reload")
@@ -103,54 +106,49 @@ def own_handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-@pytest.fixture
-def stderr(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """What the process writes to its real stderr."""
-    stream = io.StringIO()
-    monkeypatch.setattr(sys, "__stderr__", stream)
-    return stream
+@pytest.fixture(autouse=True)
+def at_exit(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
+    """What is to be done at the end of the process."""
+    registered: list[Callable[[], None]] = []
+    monkeypatch.setattr(atexit, "register", registered.append)
+    return registered
 
 
-def test_a_failed_start_ends_with_one_line_and_status_1(stderr: io.StringIO) -> None:
+def test_a_failed_start_ends_with_one_line_and_status_1() -> None:
     """A port that is taken: one line on stderr that says why, nothing left open, nothing served, exit status 1."""
     subject = Recorded()
     subject.fault = CannotStart("proxy.bind_addr: 127.0.0.1:8000 is in use")
     with pytest.raises(SystemExit) as ended:
         subject.startService()
     assert ended.value.code == 1
-    assert stderr.getvalue() == "pico: proxy.bind_addr: 127.0.0.1:8000 is in use\n"
+    assert subject.stderr.getvalue() == "pico: proxy.bind_addr: 127.0.0.1:8000 is in use\n"
     assert subject.done == ["cut"]
 
 
-def test_a_failed_start_in_the_background_is_told_to_twistd(
-    stderr: io.StringIO, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nobody reads stderr any more: twistd gets the exception, for its caller, and the log is written out."""
+def test_a_failed_start_in_the_background_is_told_to_twistd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody reads stderr any more: twistd gets the exception, for its caller."""
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     subject = Recorded(background=True)
     subject.fault = CannotStart("in use")
     with pytest.raises(CannotStart):
         subject.startService()
-    assert stderr.getvalue() == ""
-    assert subject.log.flushed == 1
+    assert subject.stderr.getvalue() == ""
     assert subject.done == ["cut"]
 
 
 def test_a_failure_while_running_ends_in_order_with_status_1(
-    stderr: io.StringIO, monkeypatch: pytest.MonkeyPatch
+    at_exit: list[Callable[[], None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is told once, the reactor is stopped, and the process ends with status 1 when all else is done."""
-    last: list[Callable[[], None]] = []
     statuses: list[int] = []
-    monkeypatch.setattr(atexit, "register", lambda what, *given: last.append(lambda: what(*given)))
     monkeypatch.setattr(os, "_exit", statuses.append)
     subject = Recorded()
     subject.startService()
     subject.fail("a worker cannot be started")
     subject.fail("another one neither")
-    assert stderr.getvalue() == "pico: a worker cannot be started\n"
+    assert subject.stderr.getvalue() == "pico: a worker cannot be started\n"
     assert subject.memory.stopped
-    (end,) = last
+    (end,) = at_exit
     end()
     assert statuses == [1]
 
@@ -188,14 +186,13 @@ def test_the_grace_period_cuts() -> None:
 
 
 def test_a_drain_that_fails_is_logged_and_the_stop_goes_on(logged_failures: LoggedFailures) -> None:
-    """A fault of ours in the drain: what is open is dropped all the same, the log is written out, the process ends."""
+    """A fault of ours in the drain: what is open is dropped all the same, and the process ends."""
     subject = Recorded()
     subject.startService()
     stopped = subject.stopService()
     subject.drained.errback(RuntimeError("drain"))
     assert stopped.called
     assert subject.done[-1] == "cut"
-    assert subject.log.flushed == 1
     assert len(logged_failures.flush(RuntimeError)) == 1
 
 
@@ -222,16 +219,46 @@ def test_a_reload_gives_a_verdict(logged_failures: LoggedFailures) -> None:
 
 
 def test_sighup_reloads_until_the_stop(logged_failures: LoggedFailures) -> None:
-    """SIGHUP reads the configuration again; a fault in that is logged and survived; whoever stops reads nothing."""
+    """SIGHUP opens the log files again and reads the configuration again; a fault in that is logged and survived.
+    Whoever stops reads nothing."""
     subject = Recorded()
     subject.startService()
     signal.raise_signal(signal.SIGHUP)
     subject.fault = RuntimeError("reload")
     signal.raise_signal(signal.SIGHUP)
-    assert subject.done[2:] == ["reload", "reload"]
+    assert subject.done[2:] == ["reopen", "reload", "reopen", "reload"]
     assert len(logged_failures.flush(RuntimeError)) == 1
     subject.stopService()
     signal.raise_signal(signal.SIGHUP)
     assert subject.reload("picoctl").faults == ("pico stops",)
-    assert subject.done[2:] == ["reload", "reload", "drain"]
+    assert subject.done[6:] == ["drain", "reopen", "reopen"]
     subject.drained.callback(None)
+
+
+def test_sigusr1_only_opens_the_log_files_again() -> None:
+    """SIGUSR1 is what recipes for rotating logs send; other signals that would end the process do nothing."""
+    subject = Recorded()
+    subject.startService()
+    for number in (signal.SIGUSR1, *IGNORED):
+        signal.raise_signal(number)
+    assert subject.done[2:] == ["reopen"]
+    subject.stopService()
+    subject.drained.callback(None)
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_a_start_that_failed_does_not_tell_of_requests(served: bool) -> None:
+    """The end of a daemon that never served is told once, without a word about requests in progress."""
+    subject = Recorded()
+    subject.ready_state = lambda: served  # type: ignore[method-assign]
+    globalLogPublisher.addObserver(subject.logging.observer)
+    try:
+        subject.startService()
+        subject.fail("could not join")
+        subject.stopService()
+        subject.drained.callback(None)
+    finally:
+        globalLogPublisher.removeObserver(subject.logging.observer)
+    messages = [json.loads(line)["message"] for line in subject.log.getvalue().splitlines()]
+    assert messages[0] == "The daemon ends: could not join"
+    assert messages[1:] == ([f"Stopping: requests in progress have {GRACE_S} s", "Stopped"] if served else [])

@@ -19,7 +19,7 @@ throwaway = ServiceMaker("throwaway", "throwaway", "for a test", "throwaway")
 """
 
 MODULE = """
-import sys, warnings
+import atexit, sys, warnings
 import attrs
 from twisted.application.service import MultiService
 from twisted.internet.protocol import Factory
@@ -55,6 +55,8 @@ class Service(MultiService):
 
     def startService(self):
         super().startService()
+        atexit.register(self.logging.stop)
+        self.logging.start()
         from twisted.internet import reactor
         reactor.callWhenRunning(self.run, reactor)
 
