@@ -43,7 +43,7 @@ class AgentDaemon(Daemon[AgentConfig]):
         sweep = Sweep(reactor)
         sweep.each(lambda _: logging.flush())
         self.agent = build_agent(config, reactor, sweep=sweep, end_of_turn=EndOfTurn(reactor))
-        self.agent.metrics.families(logging.families)
+        self.count_in(self.agent.metrics)
 
     def bind(self) -> None:
         """Bind the admin port, if there is one."""

@@ -112,7 +112,7 @@ class NodeDaemon(Daemon[NodeConfig]):
             ready=self.ready,
             siblings=() if worker is None else worker.others,
         )
-        self.node.metrics.families(logging.families)
+        self.count_in(self.node.metrics)
 
     def ready(self) -> tuple[bool, str]:
         """Whether requests may come, and if not, why."""

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from types import FrameType
 from typing import Generic
 
+from prometheus_client.core import CounterMetricFamily
 from twisted.application.service import Service
 from twisted.internet import task
 from twisted.internet.defer import Deferred
@@ -34,6 +35,7 @@ from pico_twisted.config.changes import changes, in_force
 from pico_twisted.config.checks import certificate_warnings
 from pico_twisted.net.admin.shapes import Reloaded
 from pico_twisted.net.observe.logs import Logging
+from pico_twisted.net.observe.metrics import Metrics
 
 log = Logger()
 
@@ -110,6 +112,11 @@ class Daemon(Service, Generic[C]):
     def status_line(self) -> str:
         """What the daemon does, in one line for people: systemd shows it."""
         return ""
+
+    def count_in(self, metrics: Metrics) -> None:
+        """Add what concerns the process to the metrics of the daemon."""
+        lost = "Lines that could not be written: who reads the log stands still, or the disk is full."
+        metrics.families(lambda: [CounterMetricFamily("pico_log_lines_lost", lost, value=self.logging.lost)])
 
     @property
     def stopping(self) -> bool:

@@ -25,10 +25,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, Metric
 from twisted.logger import (
     FilteringLogObserver,
     ILogFilterPredicate,
@@ -106,10 +105,6 @@ class Logging:
     def lost(self) -> int:
         """Lines that could not be written since the start."""
         return sum(writer.lost for writer in self._writers())
-
-    def families(self) -> Iterator[Metric]:
-        """What Prometheus is told of the log."""
-        yield CounterMetricFamily("pico_log_lines_lost", "Lines that could not be written.", value=self.lost)
 
     def start(self) -> None:
         """Begin to write. To be called once the process stays what it is: behind a fork there are no threads."""
