@@ -296,4 +296,3 @@ class Daemon(Service, Generic[C]):
             self.reactor.stop()
         except ReactorNotRunning:
             self._cut_now("second signal")
-
