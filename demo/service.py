@@ -24,9 +24,7 @@ _SHOWN = frozenset(
         "user-agent",
         "content-type",
         "content-length",
-        "via",
-        "x-forwarded-for",
-        "x-forwarded-host",
+        "forwarded",
         "x-request-id",
     )
 )

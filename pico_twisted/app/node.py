@@ -166,7 +166,6 @@ def build_node(
         timeout_s=config.proxy.timeout,
         idle_timeout_s=config.proxy.idle_timeout,
     )
-    via = b"pico-" + node_id.encode("ascii")
     proxy = ProxySite(
         ProxySettings(
             node_id=node_id,
@@ -179,7 +178,7 @@ def build_node(
             client_gone=cluster.client_gone,
         ),
         ReverseResource(routing),
-        via,
+        b"pico-" + node_id.encode("ascii") if config.proxy.via else None,
     )
     metrics.gauge("pico_connections", "Connections of proxy clients.", lambda: len(proxy.connections))
     metrics.gauge("pico_requests_in_flight", "Requests in progress.", proxy.serving)

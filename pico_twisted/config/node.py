@@ -51,8 +51,14 @@ class ProxyConfig:
     trusted_proxies: tuple[Network, ...] = setting(
         kinds.Many(item=kinds.NETWORK),
         "",
-        "Addresses or ranges (CIDR) of load balancers in front of this port. X-Forwarded-* and Forwarded from them "
-        "are kept and appended to; from anybody else they are replaced.",
+        "Addresses or ranges (CIDR) of all proxies in front of this port: load balancers, and a CDN before them. What "
+        "they tell of the client in X-Forwarded-* or Forwarded is believed; what anybody else tells is dropped.",
+    )
+    via: bool = setting(
+        kinds.BOOLEAN,
+        "false",
+        "Whether the node names itself in Via, in requests and in responses. Some services do not compress their "
+        "responses when a request has a Via, and its value shows the ID of the node.",
     )
     access_log: bool = setting(kinds.BOOLEAN, "true", "Whether to log one line for each request.", live=True)
     access_log_file: str = setting(

@@ -181,8 +181,8 @@ async def test_no_client_names_a_connection(guarded: Guarded) -> None:
     await guarded.agent()
     alice, stranger = await guarded.client(), await guarded.client()
     await log_in(alice, b"alice")
-    name = next(iter(guarded.entry.parts.proxy.connections)).client.connection or next(
-        channel.client.connection for channel in guarded.entry.parts.proxy.connections if channel.client.connection
+    name = next(iter(guarded.entry.parts.proxy.connections)).peer.connection or next(
+        channel.peer.connection for channel in guarded.entry.parts.proxy.connections if channel.peer.connection
     )
     for field in (CLIENT_CONNECTION, CLIENT_CONNECTION.replace(b"-", b"_"), CLIENT_CONNECTION.title()):
         assert await ask(stranger, field + b": " + name + b"\r\n") == b"who?"
@@ -194,7 +194,7 @@ async def test_a_proxy_in_front(guarded: Guarded) -> None:
     service = await guarded.agent()
     proxy = await guarded.client()
     channel = next(iter(guarded.entry.parts.proxy.connections))
-    channel.client = type(channel.client)(channel.client.ip, trusted=True)
+    channel.peer = channel.peer._replace(trusts=lambda _: True)
     assert await ask(proxy, STEP_1) == b"challenge"
     assert await ask(proxy, step_3(b"alice")) == b"who?"
     await eventually(lambda: not service.open)

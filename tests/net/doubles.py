@@ -6,7 +6,8 @@ from typing import Any
 
 from zope.interface import implementer
 
-from pico_twisted.core.http1.forwarding import Client, request_to_tunnel
+from pico_twisted.core.http1.account import Peer, account_of_peer
+from pico_twisted.core.http1.forwarding import request_to_tunnel
 from pico_twisted.core.http1.head import HeadLimits, RequestHead, ResponseHead, parse_request_head
 from pico_twisted.net.interfaces import IDownstream
 from pico_twisted.net.routing.routed_request import RoutedRequest
@@ -64,8 +65,8 @@ class FakeDownstream:
     def write_head(self, endpoint: bytes | None, length: int | None, upgrades: bool) -> bytes:
         return request_to_tunnel(
             self.head if upgrades else self.head._replace(upgrade=None),
-            client=Client(b"192.0.2.7"),
-            via=b"pico-n1",
+            account=account_of_peer(b"192.0.2.7", False, self.head.host),
+            peer=Peer(b"192.0.2.7"),
             request_id=b"id-1",
             endpoint=endpoint,
             length=length,

@@ -45,7 +45,7 @@ class Host(Twistd):
         if gossip is None:
             gossip = free_row(2)
         flags = [*self.ports.flags()[:3], f"--cluster.gossip.bind-addr=127.0.0.1:{gossip}"]
-        flags += ["--cluster.workers=2", "--cluster.node-id=host", *extra]
+        flags += ["--cluster.workers=2", "--cluster.node-id=host", "--proxy.via=true", *extra]
         self._temporary = tempfile.TemporaryDirectory(prefix="pico-test-")  # the path of pytest's is too long
         self.scratch = Path(self._temporary.name)
         here = {"TMPDIR": str(self.scratch), **(env or {})}

@@ -74,14 +74,13 @@ class ServiceRequest:
         self.authenticates = False
         self.replay: bytes | None = None
 
-    def begin(self, payload: bytes, more: bool, *, host: bytes | None, via: bytes) -> bytes:
+    def begin(self, payload: bytes, more: bool, *, host: bytes | None) -> bytes:
         """Take the first frame, and return what to write to the service.
 
         Args:
             payload: a head, and what of the body came with it.
             more: further frames follow.
             host: the Host that the service gets; None for the caller's.
-            via: our pseudonym.
 
         Raises:
             Http1Error: the head is not valid HTTP.
@@ -106,7 +105,7 @@ class ServiceRequest:
         elif head.expect_continue:
             self.body = EXPECTING
         self._chunked = head.length is None and not self.upgrade_asked and bool(body or more)
-        data = request_to_service(head, host=host, via=via, chunked=self._chunked)
+        data = request_to_service(head, host=host, chunked=self._chunked)
         if self._chunked:
             data += encode_chunk(body) if more else encode_chunk(body) + LAST_CHUNK
         elif body:
@@ -139,7 +138,6 @@ class ServiceResponse:
 
     Args:
         request: that it answers, which a 100 sets going.
-        via: our pseudonym.
 
     Attributes:
         head: the final one, or that of an upgrade; None before it.
@@ -147,11 +145,10 @@ class ServiceResponse:
         body_bytes: how much of its body came.
     """
 
-    __slots__ = ("_interim_bytes", "_request", "_via", "body_bytes", "ended", "head")
+    __slots__ = ("_interim_bytes", "_request", "body_bytes", "ended", "head")
 
-    def __init__(self, request: ServiceRequest, via: bytes) -> None:
+    def __init__(self, request: ServiceRequest) -> None:
         self._request = request
-        self._via = via
         self._interim_bytes = 0
         self.head: ResponseHead | None = None
         self.ended = False
@@ -174,7 +171,7 @@ class ServiceResponse:
                 if event.status < 200 and event.status != 101:
                     return self._interim(event)
                 self.head = event
-                pieces.append(response_to_tunnel(event, via=self._via))
+                pieces.append(response_to_tunnel(event))
                 if event.status != 101:
                     continue
                 event = http.take_rest()
@@ -190,6 +187,6 @@ class ServiceResponse:
     def _interim(self, head: ResponseHead) -> bytes:
         if head.status == 100 and self._request.body is EXPECTING:
             self._request.body = COMING
-        data = response_to_tunnel(head, via=self._via)
+        data = response_to_tunnel(head)
         self._interim_bytes += len(data)
         return data if self._interim_bytes <= INTERIM_BYTES else b""

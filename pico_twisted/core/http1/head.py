@@ -33,10 +33,10 @@ MAX_TARGET_BYTES: Final = 8 * 1024
 """Most bytes of a request's target, unless the configuration says otherwise."""
 
 ONWARD_BYTES: Final = 2 * 1024
-"""Most bytes that a hop adds to a head: a host three times, an address twice, the IDs of request, endpoint and hop,
+"""Most bytes that a hop adds to a head: a host three times, addresses twice, the IDs of request, endpoint and hop,
 and the names of all these."""
 
-ONWARD_FIELDS: Final = 8
+ONWARD_FIELDS: Final = 10
 """Most fields that a hop adds to a head."""
 
 

@@ -71,7 +71,7 @@ class Exchange(ServedCall):
 
     def __init__(self, service: LocalService, tunnel: ITunnel, call: Call) -> None:
         request = ServiceRequest(tunnel.dialect.read_request(REQUEST_LIMITS))
-        super().__init__(service, tunnel, call, request, ServiceResponse(request, service.via))
+        super().__init__(service, tunnel, call, request, ServiceResponse(request))
         self._since = 0.0  # the last progress of the request
         self._held: list[bytes] = []  # for the service, until there is a connection
         self._opening: Deferred[ServiceConnection] | None = None
@@ -88,7 +88,7 @@ class Exchange(ServedCall):
         service = self._service
         request = self._request
         try:
-            data = request.begin(payload, more, host=service.host, via=service.via)
+            data = request.begin(payload, more, host=service.host)
         except (Http1Error, CallProtocolError) as error:
             self._refuse(error)
             return

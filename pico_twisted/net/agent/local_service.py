@@ -69,13 +69,12 @@ class LocalService:
     Args:
         config: of the listener.
         parts: what all of the process shares.
-        agent_id: named in the answers that we make ourselves, and in Via.
+        agent_id: named in the answers that we make ourselves.
         reactor: connects.
         endpoint: how to connect, when not by the address of the configuration.
 
     Attributes:
         host: the Host that it gets; None for the client's.
-        via: our pseudonym.
         timeout_s: for its final head.
         sweep: the coarse timer.
         seconds: the time, to measure how long calls take.
@@ -94,7 +93,6 @@ class LocalService:
         endpoint: IStreamClientEndpoint | None = None,
     ) -> None:
         self.agent_id = agent_id
-        self.via = b"pico-" + agent_id.encode("ascii")
         self.host = config.addr.host_header.encode("ascii") if config.rewrite_host else None
         self.timeout_s = config.timeout
         self.sweep = parts.sweep

@@ -25,7 +25,7 @@ class WholeResponse(ServiceResponse):
     """One response as one message.
 
     Args:
-        request, via: as of `ServiceResponse`.
+        request: as of `ServiceResponse`.
         most_bytes: what its body may have.
 
     Attributes:
@@ -34,8 +34,8 @@ class WholeResponse(ServiceResponse):
 
     __slots__ = ("_most_bytes", "collected")
 
-    def __init__(self, request: ServiceRequest, via: bytes, most_bytes: int) -> None:
-        super().__init__(request, via)
+    def __init__(self, request: ServiceRequest, most_bytes: int) -> None:
+        super().__init__(request)
         self._most_bytes = most_bytes
         self.collected: Sequence[bytes] = ()
 
@@ -63,7 +63,7 @@ class WholeResponse(ServiceResponse):
         body = b"".join(collected)
         if body or not (self._request.method == b"HEAD" or head.status == 304):
             head = head._replace(length=len(body))
-        return response_to_tunnel(head, via=self._via) + body
+        return response_to_tunnel(head) + body
 
 
 class WholeExchange(Exchange):
@@ -73,7 +73,7 @@ class WholeExchange(Exchange):
 
     def __init__(self, service: LocalService, tunnel: ITunnel, call: Call) -> None:
         super().__init__(service, tunnel, call)
-        self._response = WholeResponse(self._request, service.via, tunnel.dialect.whole_body_bytes or 0)
+        self._response = WholeResponse(self._request, tunnel.dialect.whole_body_bytes or 0)
 
     @property
     def held_bytes(self) -> int:

@@ -23,16 +23,15 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pico_twisted.config.values import in_networks
+from pico_twisted.core.http1.account import Peer, account_of_peer, account_of_proxy
 from pico_twisted.core.http1.errors import Http1Error
-from pico_twisted.core.http1.forwarding import Client
 from pico_twisted.core.http1.head import END, RequestHead
 from pico_twisted.core.http1.server import ServerConnection
 from pico_twisted.net.proxy.half_close import CLIENT_LINGER_S, HalfClose
 from pico_twisted.net.proxy.port import IClientTransport, ProxyPort
 from pico_twisted.net.proxy.request import ProxyRequest, refuse
 from pico_twisted.net.routing.routed_request import RoutedRequest
-from pico_twisted.net.socket.options import half_close, plain_ip, tune, writer
+from pico_twisted.net.socket.options import half_close, tune, writer
 from pico_twisted.net.turn import NEVER
 
 READ_AHEAD_BYTES: Final = 64 * 1024
@@ -67,7 +66,7 @@ class ProxyChannel(Protocol):
     """
 
     transport: IClientTransport
-    client = Client(b"")
+    peer = Peer(b"")
     held_bytes = 0
     deadline = NEVER
 
@@ -91,9 +90,7 @@ class ProxyChannel(Protocol):
             self._stage = Stage.CLOSED
             transport.abortConnection()
             return
-        host = plain_ip(getattr(transport.getPeer(), "host", ""))
-        https = bool(ISSLTransport.providedBy(transport))
-        self.client = Client(host.encode("ascii", "replace"), https, in_networks(settings.config.trusted_proxies, host))
+        self.peer = port.peer(getattr(transport.getPeer(), "host", ""), ISSLTransport.providedBy(transport))
         tune(transport, tunnel=False)
         self._write = writer(transport)
         transport.registerProducer(self, True)
@@ -161,7 +158,9 @@ class ProxyChannel(Protocol):
                     complete = True
         except Http1Error as error:
             fault = error
-        request = self._request = ProxyRequest(self, head, body, complete, head.keep_alive, len(body))
+        ip, https, trusts, _ = peer = self.peer
+        account = account_of_peer(ip, https, head.host) if trusts is None else account_of_proxy(head, peer)
+        request = self._request = ProxyRequest(self, head, account, body, complete, head.keep_alive, len(body))
         self._stage = Stage.SERVING
         self.port.requests += 1
         if fault is not None:

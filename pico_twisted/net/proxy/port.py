@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import attrs
 from twisted.internet.interfaces import IConsumer, IPushProducer, IReactorTime, ITCPTransport
 from twisted.web.resource import IResource
 
-from pico_twisted.config import ProxyConfig
-from pico_twisted.core.http1.forwarding import Client
+from pico_twisted.config import ProxyConfig, in_networks
+from pico_twisted.core.http1.account import Peer
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.socket.options import plain_ip
 from pico_twisted.net.turn import Sweep
 
 
@@ -39,13 +41,13 @@ class ClientConnection(Protocol):
     """A connection, as its requests and its port know it.
 
     Attributes:
-        client: who it is from.
+        peer: the other end of it.
         held_bytes: an upper bound on what the transport holds for the client; 0 while it takes more.
     """
 
     transport: IClientTransport
     port: ProxyPort
-    client: Client
+    peer: Peer
     held_bytes: int
 
     @property
@@ -92,7 +94,7 @@ class ProxyPort:
     Args:
         settings: of the port.
         resource: its `render` is given each request.
-        via: our pseudonym in Via.
+        via: our pseudonym in Via; None when there is to be no Via.
 
     Attributes:
         connections: the open ones.
@@ -101,10 +103,11 @@ class ProxyPort:
         requests: taken so far.
     """
 
-    def __init__(self, settings: ProxySettings, resource: IResource, via: bytes) -> None:
+    def __init__(self, settings: ProxySettings, resource: IResource, via: bytes | None) -> None:
         self.settings = settings
         self.resource = resource
         self.via = via
+        self._trusts = partial(in_networks, settings.config.trusted_proxies)
         self.connections: set[ClientConnection] = set()
         self.paused: set[ClientConnection] = set()
         self.draining = False
@@ -114,8 +117,13 @@ class ProxyPort:
         """A connection is gone."""
         self.connections.discard(connection)
         self.paused.discard(connection)
-        if connection.client.connection:
-            self.settings.client_gone(connection.client.connection)
+        if connection.peer.connection:
+            self.settings.client_gone(connection.peer.connection)
+
+    def peer(self, host: str, https: bool) -> Peer:
+        """Who is at the other end of a connection, by the address that it is from."""
+        ip = plain_ip(host)
+        return Peer(ip.encode("ascii", "replace"), https, self._trusts if self._trusts(ip) else None)
 
     def held_bytes(self) -> int:
         """Bytes that wait in the transports of slow clients."""

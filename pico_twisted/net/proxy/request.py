@@ -13,6 +13,7 @@ import attrs
 from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
+from pico_twisted.core.http1.account import Account, account_of_peer
 from pico_twisted.core.http1.answers import error_response
 from pico_twisted.core.http1.chunked import LAST_CHUNK, encode_chunk
 from pico_twisted.core.http1.errors import Http1Error
@@ -31,6 +32,7 @@ class ProxyRequest:
     Attributes:
         connection: that it came on.
         head: as read.
+        account: who it is from.
         body, body_complete: what came with the head, and whether that was all of the request.
         keep_alive: the connection goes on behind the response.
         bytes_in, bytes_out: of the bodies.
@@ -41,6 +43,7 @@ class ProxyRequest:
 
     connection: ClientConnection
     head: RequestHead
+    account: Account
     body: bytes
     body_complete: bool
     keep_alive: bool
@@ -81,9 +84,10 @@ class ProxyRequest:
         connection = self.connection
         return request_to_tunnel(
             self.head if upgrades else self.head._replace(upgrade=None),
-            client=connection.client,
-            via=connection.port.via,
+            account=self.account,
+            peer=connection.peer,
             request_id=self.request_id,
+            via=connection.port.via,
             endpoint=endpoint,
             length=length,
         )
@@ -106,7 +110,12 @@ class ProxyRequest:
         ends = framing is Framing.UNTIL_CLOSE or framing is Framing.RAW
         self.keep_alive = self.keep_alive and not ends and connection.goes_on()
         self._response_head = response_to_client(
-            head, framing, close=not self.keep_alive, via=connection.port.via, version_11_client=version_11
+            head,
+            framing,
+            close=not self.keep_alive,
+            request_id=self.request_id,
+            via=connection.port.via,
+            version_11_client=version_11,
         )
         if framing is Framing.RAW:
             self._send(b"")  # what was read ahead goes on now, and that may be the end of the request
@@ -187,7 +196,7 @@ class ProxyRequest:
         settings.metrics.request_done(head.method, status, duration_s, self.bytes_in, self.bytes_out)
         if settings.access_log.enabled:
             settings.access_log.request(
-                client=connection.client.ip.decode("ascii"),
+                client=self.account.address.decode("ascii"),
                 method=head.method,
                 target=head.target,
                 endpoint=self.endpoint,
@@ -206,7 +215,8 @@ def refuse(connection: ClientConnection, error: Http1Error) -> None:
     """What came is no request: answer, log it, and close."""
     answer, size = error_answer(connection.port, error.status, error.message, error.code, close=True)
     connection.send(answer)
-    request = ProxyRequest(connection, RequestHead(b"", b""), b"", True, False, 0, size)
+    account = account_of_peer(connection.peer.ip, connection.peer.https, None)
+    request = ProxyRequest(connection, RequestHead(b"", b""), account, b"", True, False, 0, size)
     request.status, request.error = error.status, error.code
     request.log(None, 0.0)
     connection.linger()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from random import getrandbits
 from secrets import token_hex
 
-import attrs
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
@@ -41,13 +40,12 @@ class ReverseResource(Resource):
             request.fail(400, error.message, error.code)
             request.done()
             return NOT_DONE_YET
-        client = request.connection.client
-        if b"authorization" in head.by_name and not client.connection and not client.trusted:
+        peer = request.connection.peer
+        if b"authorization" in head.by_name and not peer.connection and peer.trusts is None:
             if authenticates_connection(head):
-                client = request.connection.client = attrs.evolve(
-                    client, connection=token_hex(NAME_BYTES // 2).encode("ascii")
-                )
-        request.client_connection = client.connection
+                name = token_hex(NAME_BYTES // 2).encode("ascii")
+                peer = request.connection.peer = peer._replace(connection=name)
+        request.client_connection = peer.connection
         forward = request.forward = RoutedRequest(self._settings, request)
         forward.start(request.body, request.body_complete)
         return NOT_DONE_YET

@@ -19,21 +19,19 @@ from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc.http import INTERIM_BYTES, CallProtocolError, RequestStream
 
-VIA = b"pico-agent-1"
-
 
 def begun(head: bytes, body: bytes = b"", *, more: bool) -> tuple[ServiceRequest, bytes]:
     """A request, and what its first frame made for the service."""
     request = ServiceRequest(RequestStream(HeadLimits()))
     payload = head + b"\r\nHost: web\r\n\r\n" + body
-    return request, request.begin(payload, more, host=None, via=VIA)
+    return request, request.begin(payload, more, host=None)
 
 
 def asked(request: ServiceRequest | None = None, *, upgrade: bool = False) -> tuple[ServiceResponse, ClientConnection]:
     """A response that is awaited, and the connection on which it comes."""
     http = ClientConnection(HeadLimits())
     http.expect(b"GET", upgrade=upgrade)
-    return ServiceResponse(request or ServiceRequest(RequestStream(HeadLimits())), VIA), http
+    return ServiceResponse(request or ServiceRequest(RequestStream(HeadLimits()))), http
 
 
 @pytest.mark.parametrize(
@@ -92,7 +90,7 @@ def test_a_small_response_is_one_payload() -> None:
     """Head and body, without transfer coding."""
     response, http = asked()
     http.receive(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")
-    assert response.read(http) == b"HTTP/1.1 200 OK\r\nVia: 1.1 pico-agent-1\r\n\r\nok"
+    assert response.read(http) == b"HTTP/1.1 200 OK\r\n\r\nok"
     assert response.ended and response.body_bytes == 2
 
 

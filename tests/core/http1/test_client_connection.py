@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pico_twisted.core.http1.account import Peer, account_of_peer
 from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION, authenticates_connection, name_of
-from pico_twisted.core.http1.forwarding import Client, request_from_link, request_to_service, request_to_tunnel
+from pico_twisted.core.http1.forwarding import request_from_link, request_to_service, request_to_tunnel
 from pico_twisted.core.http1.head import HeadLimits, parse_request_head, parse_response_head
 from pico_twisted.core.links.relay import relayed_request
 
@@ -49,8 +50,9 @@ def test_the_name_goes_as_far_as_the_agent(upgrade: bytes) -> None:
     through."""
     given = b"GET / HTTP/1.1\r\nHost: a\r\n" + CLIENT_CONNECTION + b": " + NAME[::-1] + b"\r\n" + upgrade + b"\r\n"
     head = parse_request_head(given, LIMITS)
+    account = account_of_peer(b"192.0.2.1", False, head.host)
     sent = request_to_tunnel(
-        head, client=Client(b"192.0.2.1", connection=NAME), via=b"pico-n", request_id=b"1", endpoint=b"ep"
+        head, account=account, peer=Peer(b"192.0.2.1", connection=NAME), request_id=b"1", endpoint=b"ep"
     )
     relayed = relayed_request(sent, LIMITS)
     if upgrade:
@@ -61,6 +63,6 @@ def test_the_name_goes_as_far_as_the_agent(upgrade: bytes) -> None:
         onward = relayed[0].raw
     at_agent = parse_request_head(onward, LIMITS)
     assert at_agent.by_name[CLIENT_CONNECTION] == NAME and NAME[::-1] not in onward
-    assert CLIENT_CONNECTION not in request_to_service(at_agent, host=None, via=b"pico-a", chunked=False)
-    plain = request_to_tunnel(head, client=Client(b"192.0.2.1"), via=b"pico-n", request_id=b"1")
+    assert CLIENT_CONNECTION not in request_to_service(at_agent, host=None, chunked=False)
+    plain = request_to_tunnel(head, account=account, peer=Peer(b"192.0.2.1"), request_id=b"1")
     assert CLIENT_CONNECTION not in plain

@@ -32,7 +32,7 @@ def to_client(
         framing = Framing.CHUNKED if chunked else Framing.LENGTH
     if length is not None:
         head = head._replace(length=length)
-    data = response_to_client(head, framing, close=close, via=b"pico-n1", version_11_client=version_11_client)
+    data = response_to_client(head, framing, close=close, request_id=b"id-1", version_11_client=version_11_client)
     return parse_response_head(data, ROOMY)
 
 
@@ -40,23 +40,40 @@ def through_tunnel(head: ResponseHead, *, length: int | None = None) -> Response
     """The head as the node reads it."""
     if length is not None:
         head = head._replace(length=length)
-    return parse_response_head(response_to_tunnel(head, via=b"pico-a1"), ROOMY)
+    return parse_response_head(response_to_tunnel(head), ROOMY)
 
 
 def test_a_response() -> None:
-    """What goes back: the service's fields as they were, our framing, and a Via of each hop."""
+    """What goes back: the service's fields as they were, our framing, and the ID of the request."""
     head = response(
         b"Server: x", b"Date: d", b"Content-Length: 05", b"Set-Cookie: a", b"Set-Cookie: b", b"Keep-Alive: 5"
     )
-    data = response_to_tunnel(head, via=b"pico-a1")
+    data = response_to_tunnel(head)
     assert data == (
-        b"HTTP/1.1 200 OK\r\nServer: x\r\nDate: d\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nContent-Length: 5\r\n"
-        b"Via: 1.1 pico-a1\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\nServer: x\r\nDate: d\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nContent-Length: 5\r\n\r\n"
     )
-    assert response_to_client(parse_response_head(data, LIMITS), Framing.LENGTH, close=True, via=b"pico-n1") == (
-        b"HTTP/1.1 200 OK\r\nServer: x\r\nDate: d\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nVia: 1.1 pico-a1\r\n"
+    onward = parse_response_head(data, LIMITS)
+    assert response_to_client(onward, Framing.LENGTH, close=True, request_id=b"id-1", via=b"pico-n1") == (
+        b"HTTP/1.1 200 OK\r\nServer: x\r\nDate: d\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nx-request-id: id-1\r\n"
         b"Content-Length: 5\r\nConnection: close\r\nVia: 1.1 pico-n1\r\n\r\n"
     )
+
+
+def test_the_id_of_the_request() -> None:
+    """A client is told the ID of its request, unless its service tells it one of its own: that one goes on alone."""
+    assert values(to_client(response()), b"x-request-id") == [b"id-1"]
+    assert values(to_client(response(b"X-Request-Id: theirs")), b"x-request-id") == [b"theirs"]
+    assert b"x-request-id" not in response_to_client(response(line=b"HTTP/1.1 103 E"), Framing.NONE, close=False)
+
+
+def test_vias_of_older_agents() -> None:
+    """A client does not see which agents and nodes of ours there are; what others say in Via goes on."""
+    for told, left in (
+        (b"1.1 pico-a", []),
+        (b"1.0 x, 1.1 pico-a", [b"1.0 x"]),
+        (b"1.1 pico-a,1.0 x (y, z)", [b"1.0 x (y, z)"]),
+    ):
+        assert values(to_client(response(b"Via: " + told, b"X: y")), b"via") == left
 
 
 def test_the_framing_of_a_response() -> None:
@@ -65,10 +82,10 @@ def test_the_framing_of_a_response() -> None:
     assert b"transfer-encoding" not in names(through_tunnel(chunked))
     assert through_tunnel(chunked, length=4).length == 4
     assert to_client(through_tunnel(chunked), chunked=True).chunked
-    assert names(to_client(response(b"Content-Length: 3"), chunked=True)) == [b"transfer-encoding", b"via"]
+    assert names(to_client(response(b"Content-Length: 3"), chunked=True)) == [b"x-request-id", b"transfer-encoding"]
     assert to_client(response(b"Content-Length: 3"), length=8).length == 8
     assert to_client(response()).length is None
-    assert names(to_client(chunked)) == [b"via"]
+    assert names(to_client(chunked)) == [b"x-request-id"]
 
 
 @pytest.mark.parametrize("status", [100, 103, 204])
@@ -76,7 +93,7 @@ def test_statuses_that_have_no_body(status: int) -> None:
     """1xx and 204 carry no framing whatever the caller says, and no interim response closes anything."""
     head = response(b"Content-Length: 5", b"Link: l", line=b"HTTP/1.1 %d X" % status)
     onward = through_tunnel(head, length=7)
-    assert names(onward) == [b"link", b"via"]
+    assert names(onward) == [b"link"]
     for chunked in (False, True):
         assert b"transfer-encoding" not in names(to_client(head, chunked=chunked, length=7))
         assert b"content-length" not in names(to_client(head, chunked=chunked, length=7))
@@ -87,7 +104,7 @@ def test_not_modified_and_head_keep_their_length() -> None:
     """The length in an answer to HEAD and in a 304 speaks of what is not there: it goes on, chunks do not."""
     head = response(b"Content-Length: 5", line=b"HTTP/1.1 304 Not Modified")
     assert to_client(through_tunnel(head)).length == 5
-    assert names(to_client(response(line=b"HTTP/1.1 304 Not Modified"), chunked=True)) == [b"via"]
+    assert names(to_client(response(line=b"HTTP/1.1 304 Not Modified"), chunked=True)) == [b"x-request-id"]
 
 
 def test_clients_that_speak_http_10() -> None:
@@ -101,10 +118,8 @@ def test_clients_that_speak_http_10() -> None:
 
 
 def test_a_response_of_http_10() -> None:
-    """A response from an HTTP/1.0 service goes on as HTTP/1.1; its Via tells."""
-    onward = through_tunnel(response(b"Content-Length: 1", line=b"HTTP/1.0 200 OK"))
-    assert onward.version_11
-    assert values(onward, b"via") == [b"1.0 pico-a1"]
+    """A response from an HTTP/1.0 service goes on as HTTP/1.1."""
+    assert through_tunnel(response(b"Content-Length: 1", line=b"HTTP/1.0 200 OK")).version_11
 
 
 @pytest.mark.parametrize("line", HOP_BY_HOP)
@@ -119,18 +134,18 @@ def test_hop_by_hop_fields_of_a_response(line: bytes) -> None:
         b"Connection: Upgrade, X-Hop", b"Upgrade: a", b"Keep-Alive: 5", b"X-Hop: 1", line=b"HTTP/1.1 101 Switching"
     )
     for onward in (through_tunnel(switch), to_client(switch, close=True)):
-        assert names(onward) == [b"connection", b"upgrade", b"via"]
+        assert [name for name in names(onward) if name != b"x-request-id"] == [b"connection", b"upgrade"]
         assert (onward.upgrade, onward.get(b"connection")) == (b"a", b"Upgrade")
 
 
 def test_a_service_does_not_speak_for_us() -> None:
     """`x-pico-*` of a service ends at the agent; what an agent says itself reaches the client in x-pico-error alone."""
     head = response(b"x-pico-error: forged", b"X-Pico-Other: 1", b"X: y")
-    assert names(through_tunnel(head)) == [b"x", b"via"]
+    assert names(through_tunnel(head)) == [b"x"]
     onward = to_client(head)
     assert (onward.get(b"x-pico-error"), onward.get(b"x-pico-other")) == (b"forged", None)
     head = response(b"Connection: keep-alive", b"Keep-Alive: 5")
-    assert b"alive" not in response_to_client(head, Framing.UNTIL_CLOSE, close=False, via=b"v").lower()
+    assert b"alive" not in response_to_client(head, Framing.UNTIL_CLOSE, close=False).lower()
 
 
 def test_reasons_go_on() -> None:

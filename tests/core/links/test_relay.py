@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pico_twisted.core.http1.account import Peer, account_of_peer
 from pico_twisted.core.http1.errors import Http1Error
-from pico_twisted.core.http1.forwarding import Client, request_from_link, request_to_tunnel
+from pico_twisted.core.http1.forwarding import request_from_link, request_to_tunnel
 from pico_twisted.core.http1.head import END, HeadLimits, RequestHead, ResponseHead, parse_request_head
 from pico_twisted.core.links.relay import RelayedResponse, relayed_request
 from pico_twisted.core.rpc.http import CallProtocolError, ResponseStream
@@ -34,8 +35,8 @@ def onto_link(head: RequestHead) -> bytes:
     """The head as the node that took it sends it to another node."""
     return request_to_tunnel(
         head,
-        client=Client(b"127.0.0.1"),
-        via=b"pico-n1",
+        account=account_of_peer(b"127.0.0.1", False, head.host),
+        peer=Peer(b"192.0.2.7"),
         request_id=b"r1",
         endpoint=b"svc",
     )

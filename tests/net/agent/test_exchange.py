@@ -14,10 +14,9 @@ def test_a_small_request_is_one_write_and_its_answer_one_frame(bench: Bench) -> 
     sent = bench.service.last.taken()
     assert sent.startswith(b"GET /a?b=c HTTP/1.1\r\nHost: web\r\n")
     assert b"Accept: */*\r\n" in sent and b"secret" not in sent and b"Transfer-Encoding" not in sent
-    assert b"Via: 1.1 pico-agent-1\r\n" in sent
     bench.service.last.answer(b"HTTP/1.1 200 OK\r\nX-A: b\r\nX-Pico-Error: no\r\nContent-Length: 2\r\n\r\nok")
     assert len(request.frames) == 1
-    assert request.head == b"HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Length: 2\r\nVia: 1.1 pico-agent-1"
+    assert request.head == b"HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Length: 2"
     assert request.body == b"ok"
     assert bench.nothing_is_left()
 
@@ -82,7 +81,7 @@ def test_a_response_streams_back_piece_by_piece(bench: Bench) -> None:
     request = bench.get()
     service = bench.service.last
     service.answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-    assert request.frames == [(b"HTTP/1.1 200 OK\r\nVia: 1.1 pico-agent-1\r\n\r\n", True)]
+    assert request.frames == [(b"HTTP/1.1 200 OK\r\n\r\n", True)]
     service.answer(b"3\r\na")
     assert request.body == b"a"
     service.answer(b"bc\r\n")
@@ -145,7 +144,7 @@ def test_interim_heads_leave_room_for_the_final_one(bench: Bench) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nX: " + b"y" * 30000 + b"\r\n\r\n"
     bench.service.last.answer(head + b"z")
     assert len(request.frames) == 3
-    assert request.frames[-1][0].endswith(b"y\r\nContent-Length: 1\r\nVia: 1.1 pico-agent-1\r\n\r\nz")
+    assert request.frames[-1][0].endswith(b"y\r\nContent-Length: 1\r\n\r\nz")
 
 
 def test_expect_goes_to_the_service_and_its_100_comes_back(bench: Bench) -> None:
@@ -153,7 +152,7 @@ def test_expect_goes_to_the_service_and_its_100_comes_back(bench: Bench) -> None
     request = bench.post(b"", b"Content-Length: 2\r\nExpect: 100-continue\r\n")
     assert b"Expect: 100-continue\r\n" in bench.service.last.taken()
     bench.service.last.answer(b"HTTP/1.1 100 Continue\r\n\r\n")
-    assert request.frames == [(b"HTTP/1.1 100 Continue\r\nVia: 1.1 pico-agent-1\r\n\r\n", True)]
+    assert request.frames == [(b"HTTP/1.1 100 Continue\r\n\r\n", True)]
     bench.pass_time(60)
     request.send(b"hi", more=False)
     bench.service.last.answer(OK)
@@ -317,8 +316,7 @@ def test_an_upgrade_turns_both_streams_into_raw_bytes(bench: Bench) -> None:
     service.answer(SWITCHED + b"first")
     assert request.frames == [
         (
-            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n"
-            b"Via: 1.1 pico-agent-1\r\n\r\nfirst",
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nfirst",
             True,
         )
     ]
@@ -413,7 +411,7 @@ def test_v1_takes_and_gives_whole_messages() -> None:
     service.answer(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n")
     assert not request.frames
     service.answer(b"1\r\nc\r\n0\r\n\r\n")
-    assert request.frames == [(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nVia: 1.1 pico-agent-1\r\n\r\nabc", False)]
+    assert request.frames == [(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", False)]
     assert bench.nothing_is_left()
 
 

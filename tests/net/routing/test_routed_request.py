@@ -32,7 +32,7 @@ class TestChoice:
         """A request reaches the tunnel with its head rewritten, and the response comes back."""
         here.start(request_head())
         head, body = head_and_body(here.call)
-        assert head.target == b"/" and head.get(b"via") == b"1.1 pico-n1" and body == b""
+        assert head.target == b"/" and head.get(b"cdn-loop") == b"pico" and body == b""
         assert here.call.send_ended
         here.respond(OK2 + b"hi", False)
         assert here.down.told == ["begin 200", "write", "finish", "done"]

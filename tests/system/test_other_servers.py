@@ -1,0 +1,111 @@
+"""Servers that people put behind and before Pico, as they are installed: what they do with what we send."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system.wire import connect
+from tools.stage.asking import try_get
+from tools.stage.nodes import Node
+from tools.stage.ports import free_port, is_free
+from tools.stage.processes import Process, find_program
+from tools.stage.stage import Stage
+from tools.stage.waiting import wait_until
+
+_NGINX = """\
+daemon off;
+master_process off;
+pid {directory}/nginx.pid;
+lock_file {directory}/nginx.lock;
+error_log stderr warn;
+events {{ worker_connections 64; }}
+http {{
+  access_log off;
+  client_body_temp_path {directory}/body;
+  proxy_temp_path {directory}/proxy;
+  fastcgi_temp_path {directory}/fastcgi;
+  uwsgi_temp_path {directory}/uwsgi;
+  scgi_temp_path {directory}/scgi;
+  gzip on;
+  gzip_types text/plain;
+  server {{
+    listen 127.0.0.1:{port};
+    default_type text/plain;
+    root {directory}/files;
+  }}
+}}
+"""
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    """What these tests start, without TLS between us and these servers."""
+    result = Stage(tmp_path)
+    try:
+        yield result
+        assert result.new_faults() == []
+    finally:
+        result.close()
+
+
+def listening(stage: Stage, process: Process, port: int) -> None:
+    """Wait until a server takes connections."""
+    stage.add(process)
+    wait_until(lambda: not is_free(port), f"{process.name} to listen")
+
+
+def two_nodes(stage: Stage) -> list[Node]:
+    """Two nodes that know each other."""
+    first = stage.node("node-1")
+    join = {"cluster": {"join": [f"127.0.0.1:{first.ports.gossip}"]}}
+    return [first, stage.node("node-2", settings=join)]
+
+
+def wait_known(node: Node, endpoint: str) -> None:
+    """Wait until a request for an endpoint at a node finds a way."""
+    wait_until(
+        lambda: try_get(node.ports.proxy, "/", {"x-pico-endpoint": endpoint})[0] != 502, f"{endpoint} to be known"
+    )
+
+
+def test_nginx_compresses_for_clients_behind_us(stage: Stage) -> None:
+    """A service that compresses does so through us too, on one node and across two: nginx, as it is installed, does
+    not for a request with Via."""
+    port, body = free_port(), b"compress me " * 2000
+    files = stage.directory / "files"
+    files.mkdir()
+    (files / "page").write_bytes(body)
+    config = stage.directory / "nginx.conf"
+    config.write_text(_NGINX.format(directory=stage.directory, port=port))
+    program = find_program("nginx", "nginx-light")
+    listening(stage, Process("nginx", [program, "-e", "stderr", "-c", str(config)], stage.directory), port)
+    nodes = two_nodes(stage)
+    stage.agent(nodes[0], {"web": f"127.0.0.1:{port}"})
+    for node in nodes:
+        wait_known(node, "web")
+        client = connect(node.proxy)
+        client.send(b"GET /page HTTP/1.1\r\nHost: web.example\r\nAccept-Encoding: gzip\r\n\r\n")
+        response = client.read_response()
+        client.close()
+        assert (response.status, response.get("content-encoding")) == (200, b"gzip")
+        assert gzip.decompress(response.body) == body and len(response.body) < len(body) / 10
+
+
+def test_a_service_that_is_our_own_proxy_port(stage: Stage) -> None:
+    """A request to an agent whose service is a proxy port of the cluster goes round a few times and is then answered
+    508, at the same node and at another one."""
+    nodes = two_nodes(stage)
+    for number, node in enumerate(nodes):
+        stage.agent(nodes[0], {f"loop-{number}": f"127.0.0.1:{node.ports.proxy}"}, name=f"agent-{number}")
+    for node in nodes:
+        for endpoint in ("loop-0", "loop-1"):
+            wait_known(node, endpoint)
+            client = connect(node.proxy)
+            client.send(f"GET / HTTP/1.1\r\nHost: {endpoint}.example\r\n\r\n".encode())
+            assert client.read_response().status == 508
+            client.close()
+    assert sum(len(node.records) for node in nodes) < 200
