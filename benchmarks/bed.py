@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 from benchmarks.nginx import SMALL_BODY, ReverseProxy, Service
 from tools.stage.asking import try_get
 from tools.stage.nodes import Agent, Node
-from tools.stage.ports import Ports
+from tools.stage.ports import Ports, free_port
 from tools.stage.processes import Process
 from tools.stage.stage import Stage
 from tools.stage.waiting import StageFailed
@@ -60,6 +61,14 @@ class Bed:
         proxy = self.stage.add(ReverseProxy(self.directory, self.service))
         self._wait_for_small("nginx", proxy, proxy.port)
         return Target("nginx", proxy.port, {"nginx": proxy})
+
+    def hello(self) -> Target:
+        """Start the other yardstick, which forwards nothing."""
+        port = free_port()
+        command = [sys.executable, "-m", "benchmarks.hello", str(port)]
+        server = self.stage.add(Process("hello", command, self.directory))
+        self._wait_for_small("hello", server, port)
+        return Target("hello", port, {"hello": server})
 
     @contextlib.contextmanager
     def ordinary(self, name: str) -> Iterator[None]:

@@ -1,4 +1,5 @@
-"""How much a node and an agent cost, beside nginx's own reverse proxy doing the same in the same run.
+"""How much a node and an agent cost, beside nginx's own reverse proxy doing the same in the same run, and beside a
+bare twisted.web server that answers by itself.
 
     python -m benchmarks.run [--connections 32] [--seconds 8] [--repeat 3] [--megabytes 100] [--json] [PART...]
 
@@ -28,6 +29,7 @@ LARGE_BYTES = 100_000_000
 TRANSFERS_BYTES = 400_000_000
 """Of the large bodies of a round together, at least: nginx needs so little CPU that less would be hard to read."""
 RATIO = "x nginx"
+HELLO_RATIO = "x hello"
 LATENCY = "p50 x nginx"
 
 
@@ -71,6 +73,9 @@ def requests_table(title: str, rounds: Sequence[dict[str, Requests]]) -> Table:
         for hop in first.cpu_s:
             ratios = [result[name].cpu_us(hop) / result["nginx"].cpu_us("nginx") for result in rounds]
             cpu = {"CPU us/req": median(result.cpu_us(hop) for result in results), RATIO: median(ratios)}
+            if "hello" in rounds[0]:
+                beside = [result[name].cpu_us(hop) / result["hello"].cpu_us("hello") for result in rounds]
+                cpu[HELLO_RATIO] = median(beside)
             rows.append(Row(hop if len(first.cpu_s) == 1 else f"  {hop}", seen | cpu, ratios))
     return Table(title, rows)
 
@@ -132,7 +137,7 @@ class Run:
 
     def _usual(self, targets: Sequence[Target]) -> Table:
         logged = [self._bed.pico("pico, access log", access_log=True)] if "logged" in self._arguments.parts else []
-        return self._warm(f", {self._connections} connections", [*targets, *logged])
+        return self._warm(f", {self._connections} connections", [targets[0], self._bed.hello(), *targets[1:], *logged])
 
     def _many(self, targets: Sequence[Target]) -> Table:
         """Many connections beside the usual number: the rate must not fall."""
