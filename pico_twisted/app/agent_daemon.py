@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 from twisted.application.service import IService
@@ -67,7 +67,7 @@ class AgentDaemon(Daemon[AgentConfig]):
 
     def _registered(self, _: None) -> None:
         if not self.on_terminal(self._banner):
-            log.info("All listeners are registered", listeners=len(self._config.listeners))
+            log.info("All listeners are registered", listeners=len(self.agent.service.listeners))
 
     def _banner(self) -> str:
         sessions = [
@@ -78,7 +78,7 @@ class AgentDaemon(Daemon[AgentConfig]):
             __version__,
             self.agent.service.agent_id,
             sessions,
-            [(one.endpoint, str(one.addr)) for one in self._config.listeners],
+            [(one.config.endpoint, str(one.config.addr)) for one in self.agent.service.listeners],
             guess_proxy_url(sessions[0][0]) if sessions else None,
         )
 
@@ -95,11 +95,11 @@ class AgentDaemon(Daemon[AgentConfig]):
         self.agent.service.abort()
 
     def prepare(self, config: AgentConfig) -> Callable[[], Iterable[str]]:
-        """Show another token from the next handshake on. See `Daemon.prepare`."""
+        """Show another token from the next handshake on, and serve other listeners. See `Daemon.prepare`."""
 
-        def take() -> Iterator[str]:
+        def take() -> Iterable[str]:
             self.agent.service.token = config.connect.token
-            yield from ()
+            return self.agent.service.set_listeners(config.listeners)
 
         return take
 

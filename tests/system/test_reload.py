@@ -11,12 +11,13 @@ import pytest
 
 from tests.ctl.harness import picoctl
 from tests.peers.pipe import dial
+from tests.system.asking import Asking
 from tests.system.requesting import GET, ask, client_of
 from tests.system.service import Service
 from tests.system.workers import Host
 from tools.stage.certificates import Tls, make
 from tools.stage.nodes import Node
-from tools.stage.ports import Ports
+from tools.stage.ports import Ports, free_port
 from tools.stage.stage import Stage, open_stage
 from tools.stage.waiting import wait_until
 
@@ -223,3 +224,44 @@ def test_workers_reload_together(tmp_path: Path) -> None:
         assert host.output.count("Configuration reloaded") == 2
     finally:
         host.close()
+
+
+@PLAIN
+def test_listeners_change_under_load(stage: Stage, one: Service, two: Service) -> None:
+    """Of 20 listeners one is changed and one removed, and another one is added: no request of the other 18 fails, and
+    none of the changed one, which is answered by its new service; the sessions of all these stay."""
+    node = stage.node()
+    admin = free_port()
+    names = [f"web-{number}" for number in range(20)]
+    settings = {"admin": {"bind_addr": f"127.0.0.1:{admin}"}}
+    agent = stage.agent(node, dict.fromkeys(names, one.address), settings)
+    agent.wait_output("All listeners are registered")
+    asking = [Asking([node.proxy], name, clients=1, pause_s=0.05, path="/") for name in names[:19]]
+    try:
+        for client in asking:
+            client.wait_more(5)
+        listeners = [{"endpoint": name, "addr": one.address} for name in names[:18]]
+        changed = {"endpoint": "web-18", "addr": two.address}
+        added = {"endpoint": "web-20", "addr": two.address}
+        agent.write_settings({"listeners": [added, *listeners, changed]})
+        done = picoctl("reload", "--admin", f"http://127.0.0.1:{admin}")
+        assert done.stdout == (
+            "reloaded: listener added: web-20; "
+            f"listener changed: web-18 (addr {one.address} -> {two.address}); listener removed: web-19\n"
+        )
+        for client in asking[:18]:
+            client.wait_more(20, body=b"one")
+        asking[18].wait_more(20, body=b"two")
+        node.wait_endpoint("web-20")
+        node.wait_endpoint("web-19", 0)
+        agent.wait_count('"Registered"', 21)
+        assert agent.output.count('"Registered"') == 21
+    finally:
+        for client in asking:
+            client.stop()
+    for client in asking:
+        client.check()
+    agent.write_settings({"listeners": []})
+    agent.signal(signal.SIGHUP)
+    agent.wait_output("is not reloaded: listeners")
+    assert node.admin.endpoints().keys() == {*names[:19], "web-20"}

@@ -20,17 +20,17 @@ class Forwarder:
     """Hands the calls of one listener to its service.
 
     Args:
-        service: serves them.
+        service: serves those that come; may be set again, for those that come after.
         drain_requested: called with the tunnel when the node asks for a replacement.
     """
 
     def __init__(self, service: LocalService, drain_requested: Callable[[ITunnel], None]) -> None:
-        self._service = service
+        self.service = service
         self._drain_requested = drain_requested
 
     def call_opened(self, tunnel: ITunnel, call: Call, kind: int, payload: bytes, more: bool) -> Exchange | None:
         """Serve a call; the session itself answers kinds that no agent serves. See `ICallAcceptor.call_opened`."""
-        service = self._service
+        service = self.service
         if kind == CLIENT_GONE:
             take_client_gone(tunnel, call, payload, more, service.client_gone)
             return None

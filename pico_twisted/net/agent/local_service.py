@@ -111,6 +111,7 @@ class LocalService:
         self._idle: dict[ServiceConnection, None] = {}
         self._of_clients: dict[bytes, ServiceConnection] = {}  # by the name of the client's connection, in use or not
         self._closed = False
+        self._retired = False
         self._reach = RepeatedWarning()
         self._conduct = RepeatedWarning()
 
@@ -170,12 +171,17 @@ class LocalService:
         idle_s = MAX_IDLE_S if hint is None else _idle_s(hint)
         if connection.client:
             idle_s = min(idle_s, CLIENT_IDLE_S) if hint is not None else CLIENT_IDLE_S
-            if self._closed or idle_s <= 0 or self._of_clients.get(connection.client) is not connection:
+            if (
+                self._closed
+                or self._retired
+                or idle_s <= 0
+                or self._of_clients.get(connection.client) is not connection
+            ):
                 connection.close()
             else:
                 connection.deadline = self.sweep.now + idle_s
             return
-        if self._closed or len(self._idle) >= MAX_BUSY or idle_s <= 0:
+        if self._closed or self._retired or len(self._idle) >= MAX_BUSY or idle_s <= 0:
             connection.close()
             return
         if len(self._idle) >= MAX_IDLE:
@@ -204,6 +210,13 @@ class LocalService:
             raise ConnectionAborted
         self._reach.cleared()
         return connection
+
+    def retire(self) -> None:
+        """Take no new calls, which is for the owner to see to: those that it has go on, and keep no connection open."""
+        self._retired = True
+        for connection in [*self._idle, *self._of_clients.values()]:
+            if connection.user is None:
+                connection.close()
 
     def close(self) -> None:
         """Close the idle connections, cut the others, and keep none from here on."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
@@ -12,6 +14,7 @@ from twisted.internet.defer import Deferred, DeferredList, TimeoutError
 from twisted.logger import Logger
 
 from pico_twisted.config import AgentConfig, ListenerConfig
+from pico_twisted.config.changes import changes
 from pico_twisted.core.agent.dial_plan import AgentRandom
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc.budget import Budget
@@ -38,13 +41,28 @@ MAX_CALLS_PER_SESSION: Final = 20_000
 of our memory."""
 
 
-@attrs.frozen(kw_only=True)
+MAX_NAMED: Final = 10
+"""Listeners that a verdict names; of more it says how many they are."""
+
+
+@attrs.define(eq=False, kw_only=True)
 class Listener:
-    """One endpoint and what serves it."""
+    """One endpoint and what serves it.
+
+    Attributes:
+        config: in force for new calls.
+        connections: its sessions, which live on when it changes.
+        forwarder: takes their calls.
+    """
 
     config: ListenerConfig
     connections: ListenerConnections
-    service: LocalService
+    forwarder: Forwarder
+
+    @property
+    def service(self) -> LocalService:
+        """Where new calls go."""
+        return self.forwarder.service
 
 
 class AgentService(Service):
@@ -62,7 +80,7 @@ class AgentService(Service):
     Attributes:
         agent_id: as configured, or made for this process.
         token: shown at each handshake from now on; may be set again after a reload.
-        listeners: in the order of the configuration.
+        listeners: in the order of the configuration; see `set_listeners`.
         all_registered: fires when every listener has a session for the first time.
     """
 
@@ -107,38 +125,42 @@ class AgentService(Service):
             v1=dialect_v1(config.limits.v1_body_bytes),
         )
         self._stopping: Deferred[None] | None = None
-        self.listeners = tuple(self._listener(index, one) for index, one in enumerate(config.listeners))
+        self._indices = itertools.count()
+        self.listeners = [self._listener(one) for one in config.listeners]
+        self._leaving: dict[Listener, Deferred[None]] = {}  # those that are no more, until their last call is over
+        self._retired: list[LocalService] = []  # of listeners that have another one now, likewise
         self._turn = 0
         self._missing = list(self.listeners)  # those that had no session yet
         self._add_gauges()
         sweep.each(self._measure)
 
-    def _listener(self, index: int, config: ListenerConfig) -> Listener:
-        service = LocalService(config, self._parts, agent_id=self.agent_id, reactor=self._reactor)
+    def _service(self, config: ListenerConfig) -> LocalService:
+        return LocalService(config, self._parts, agent_id=self.agent_id, reactor=self._reactor)
 
+    def _listener(self, config: ListenerConfig) -> Listener:
         def drain_requested(tunnel: ITunnel) -> None:
             connections.drain_requested(tunnel)
 
-        forwarder = Forwarder(service, drain_requested)
+        forwarder = Forwarder(self._service(config), drain_requested)
         connections = ListenerConnections(
             self._dialling,
             endpoint=config.endpoint,
-            index=index,
+            index=next(self._indices),
             connections=self._config.connect.connections,
-            connect=functools.partial(self._connect, config, forwarder),
+            connect=functools.partial(self._connect, config.endpoint, forwarder),
             changed=self._changed,
         )
-        return Listener(config=config, connections=connections, service=service)
+        return Listener(config=config, connections=connections, forwarder=forwarder)
 
     def _connect(
-        self, config: ListenerConfig, forwarder: Forwarder, url: str, slot: str, elsewhere: Sequence[str]
+        self, endpoint: str, forwarder: Forwarder, url: str, slot: str, elsewhere: Sequence[str]
     ) -> Deferred[TunnelClientProtocol]:
         connect = self._config.connect
         return connect_tunnel(
             self._reactor,
             self._parts,
             url,
-            endpoint_id=config.endpoint,
+            endpoint_id=endpoint,
             agent_id=self.agent_id,
             slot=slot,
             elsewhere=elsewhere,
@@ -160,6 +182,77 @@ class AgentService(Service):
         gauge("pico_agent_calls", "Calls that are being served.", self.calls_in_flight)
         gauge("pico_agent_service_connections", "Connections to local services, idle ones too.", self._connection_count)
         gauge("pico_buffered_bytes", "Bytes held in memory for slow peers.", lambda: self._budget.held)
+
+    # Its listeners
+
+    def set_listeners(self, wanted: Sequence[ListenerConfig]) -> list[str]:
+        """Serve these endpoints from now on. Listeners that are the same are left alone; one whose endpoint stays keeps
+        its sessions, and only new calls go where it says now; one that is gone serves its last calls.
+
+        Args:
+            wanted: the listeners of a configuration that was read again.
+
+        Returns:
+            What that changed, in words.
+        """
+        same: defaultdict[ListenerConfig, list[Listener]] = defaultdict(list)
+        for listener in reversed(self.listeners):
+            same[listener.config].append(listener)
+        places = [same[one].pop() if same[one] else None for one in wanted]
+        left: defaultdict[str, list[Listener]] = defaultdict(list)
+        for listener in reversed([one for ones in same.values() for one in ones]):
+            left[listener.config.endpoint].append(listener)
+        changed, added = [], []
+        for at, config in enumerate(wanted):
+            if places[at] is not None:
+                continue
+            if left[config.endpoint]:
+                places[at] = listener = left[config.endpoint].pop()
+                changed.append(_difference(listener.config, config))
+                self._change(listener, config)
+            else:
+                places[at] = self._listener(config)
+                added.append(config.endpoint)
+        removed = [listener for ones in left.values() for listener in ones]
+        known = set(self.listeners)
+        self.listeners = [one for one in places if one is not None]
+        for listener in removed:
+            leaving = Deferred.fromCoroutine(self._leave(listener))
+            if not leaving.called:
+                self._leaving[listener] = leaving
+        for listener in self.listeners:
+            if listener not in known and self.running:
+                listener.connections.start()
+        self._missing = list(self.listeners)
+        self._changed()
+        names = [one.config.endpoint for one in removed]
+        told = (("added", added), ("changed", changed), ("removed", names))
+        return [_told(verb, texts) for verb, texts in told if texts]
+
+    def _change(self, listener: Listener, config: ListenerConfig) -> None:
+        listener.config = config
+        old, listener.forwarder.service = listener.service, self._service(config)
+        old.retire()
+        self._retired.append(old)
+
+    async def _leave(self, listener: Listener) -> None:
+        """Serve the last calls of a listener, for as long as at a stop, and forget it."""
+        try:
+            await listener.connections.drain().addTimeout(self._config.grace_period, self._reactor)
+        except TimeoutError:
+            log.warn("Cutting the last calls of a listener that is removed", endpoint=listener.config.endpoint)
+        except Exception:
+            log.failure("A listener could not be drained", endpoint=listener.config.endpoint)
+        listener.connections.abort()
+        listener.service.close()
+        self._leaving.pop(listener, None)
+
+    def _all(self) -> list[Listener]:
+        """The listeners, and those that are leaving."""
+        return [*self.listeners, *self._leaving]
+
+    def _services(self) -> list[LocalService]:
+        return [*(one.service for one in self._all()), *self._retired]
 
     # Service
 
@@ -188,14 +281,16 @@ class AgentService(Service):
 
     def abort(self) -> None:
         """Cut everything at once: a second signal."""
-        for listener in self.listeners:
+        for listener in self._all():
             listener.connections.abort()
-            listener.service.close()
+        for service in self._services():
+            service.close()
 
     async def _stop(self) -> None:
         if self.calls_in_flight():
             log.info("Waiting for calls in flight", calls=self.calls_in_flight(), grace_s=self._config.grace_period)
-        draining = DeferredList([one.connections.drain() for one in self.listeners], consumeErrors=True)
+        leaving = list(self._leaving.values())
+        draining = DeferredList([*(one.connections.drain() for one in self.listeners), *leaving], consumeErrors=True)
         try:
             await draining.addTimeout(self._config.grace_period, self._reactor)
         except TimeoutError:
@@ -212,17 +307,17 @@ class AgentService(Service):
 
     def sessions(self) -> list[ActiveConnection]:
         """The sessions that there are, in the order of the listeners."""
-        return [session for listener in self.listeners for session in listener.connections.sessions]
+        return [session for listener in self._all() for session in listener.connections.sessions]
 
     def calls_in_flight(self) -> int:
         """Calls that are being served."""
-        return sum(len(listener.service.calls) for listener in self.listeners)
+        return sum(len(service.calls) for service in self._services())
 
     def _registered_count(self) -> int:
         return sum(bool(listener.connections.current) for listener in self.listeners)
 
     def _connection_count(self) -> int:
-        return sum(len(listener.service.connections) for listener in self.listeners)
+        return sum(len(service.connections) for service in self._services())
 
     def _changed(self) -> None:
         if self.all_registered.called:
@@ -236,13 +331,21 @@ class AgentService(Service):
             self._missing = [listener for listener in self.listeners if not listener.connections.current]
 
     def _measure(self, now: float) -> None:
-        held = 0
-        for listener in self.listeners:
-            if listener.service.calls:
-                held += listener.service.held_bytes()
-            held += listener.connections.held_bytes()
-        self._budget.measure(held)
+        held = sum(service.held_bytes() for service in self._services() if service.calls)
+        self._budget.measure(held + sum(listener.connections.held_bytes() for listener in self._all()))
+        self._retired = [service for service in self._retired if service.connections or service.calls]
         for listener in self.listeners[self._turn :: LOOK_TURNS]:
             listener.connections.look(now)
         self._turn = (self._turn + 1) % LOOK_TURNS
         self._metrics.lag(self._sweep.lag_s)
+
+
+def _difference(before: ListenerConfig, after: ListenerConfig) -> str:
+    """A changed listener, and what changed."""
+    return f"{after.endpoint} ({', '.join(change.words for change in changes(before, after))})"
+
+
+def _told(verb: str, texts: Sequence[str]) -> str:
+    more = len(texts) - MAX_NAMED
+    named = ", ".join(texts[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return f"{'listener' if len(texts) == 1 else 'listeners'} {verb}: {named}"

@@ -1,4 +1,4 @@
-"""A forwarder for the tests of calls, and what the log says."""
+"""A forwarder for the tests of calls, a whole agent, and what the log says."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 from twisted.logger import LogEvent, globalLogPublisher
 
 from tests.net.agent.agent_fakes import Bench
+from tests.net.agent.agent_world import World
+from tests.net.in_reactor import finish
 
 
 @pytest.fixture
@@ -25,3 +27,11 @@ def lines() -> Iterator[Callable[[str], list[LogEvent]]]:
     globalLogPublisher.addObserver(observer)
     yield lambda start: [event for event in events if str(event.get("log_format")).startswith(start)]
     globalLogPublisher.removeObserver(observer)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """Nodes, a service and agents; all of it is taken down at the end."""
+    found = World()
+    yield found
+    finish(found.close())
