@@ -17,7 +17,7 @@ from pico_twisted.config import Address, ClusterConfig
 from pico_twisted.core.gossip import Gossip, GossipSettings
 from pico_twisted.core.gossip.members import GOSSIP_ADDR, STATUS
 from pico_twisted.core.gossip.sync import SyncError
-from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable, endpoint_key
+from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable, endpoint_key, last_choice_key
 from pico_twisted.net.gossip.metrics import GossipMetrics
 from pico_twisted.net.gossip.port import GossipParts, GossipProtocol
 from pico_twisted.net.gossip.resolver import split_address
@@ -127,12 +127,22 @@ class Membership:
         self.gossip.set_secrets(secrets)
         self.links.set_secrets([secret.encode() for secret in secrets])
 
-    def announce(self, endpoint: str, registrations: int) -> None:
-        """Tell the others how many registrations of an endpoint this node has."""
+    def announce(self, endpoint: str, registrations: int, draining: int) -> None:
+        """Tell the others how many registrations of an endpoint this node has.
+
+        Args:
+            endpoint: its ID.
+            registrations: all of them.
+            draining: those of agents that drain. They count only where there are no others.
+        """
         if registrations:
-            self.gossip.set(endpoint_key(endpoint), registrations)
+            self.gossip.set(endpoint_key(endpoint), registrations - draining or draining)
         else:
             self.gossip.delete(endpoint_key(endpoint))
+        if 0 < draining == registrations:
+            self.gossip.set(last_choice_key(endpoint), 1)
+        else:
+            self.gossip.delete(last_choice_key(endpoint))
 
     def say_draining(self) -> None:
         """Others are to send us nothing that they can send elsewhere."""

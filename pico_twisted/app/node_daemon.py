@@ -41,6 +41,7 @@ from pico_twisted.config.checks import certificate_warnings, tls_sections, too_o
 from pico_twisted.config.pem import UnusableCertificateError, day, good_until, refused_for
 from pico_twisted.config.values import duration_text
 from pico_twisted.core.routing.table import ACTIVE, DRAINING
+from pico_twisted.core.stopping import LAST_SHARE, awaited
 from pico_twisted.net.admin.node_status import ADMIN_ADDR, ADMIN_SCHEME, PROXY_ADDR, VERSION
 from pico_twisted.net.links.tls import LinkTls
 from pico_twisted.net.observe.logs import Logging
@@ -50,8 +51,7 @@ from pico_twisted.net.turn import EndOfTurn, Sweep
 log = Logger(namespace="pico_twisted.app.node")
 
 QUIET_S = 0.5
-"""Seconds without a request after which a node that stops no longer listens: clients and load balancers have noticed
-by then."""
+"""Seconds without a new request after which clients and load balancers have noticed that a node stops."""
 QUIET_SHARE = 0.1
 """Most of the grace period, as a fraction, that a node spends waiting for `QUIET_S` without a request."""
 CLOSE_S = 2.0
@@ -262,14 +262,21 @@ class NodeDaemon(Daemon[NodeConfig]):
     async def drain(self) -> None:
         """Say it, wait for what is in progress, close, leave."""
         self._stage = Stage.DRAINING
-        node = self.node
+        node, clock = self.node, self.reactor
         proxy, cluster, gossip, links = node.proxy, node.cluster, node.membership.gossip, node.membership.links
+        began = clock.seconds()
+        last_call, streams_until = began + self.grace_s * (1 - LAST_SHARE), began + self._config.drain_streams
+        first = set(cluster.pending)
         node.membership.say_draining()
         proxy.drain()
         cluster.start_draining()
-        await self.until(proxy.quiet_for(QUIET_S, self.reactor), within_s=self.grace_s * QUIET_SHARE)
+        await self.until(proxy.quiet_for(QUIET_S, clock), within_s=self.grace_s * QUIET_SHARE)
+        await self.until(
+            lambda: not awaited(cluster.pending, first, clock.seconds() < streams_until),
+            within_s=last_call - clock.seconds(),
+        )
         await self._ports["proxy"].stop()
-        await self.until(lambda: not proxy.connections and not cluster.pending)
+        await self.until(lambda: not cluster.cut_streams() and not proxy.connections)
         drained = links.drain()
         await self.until(lambda: drained.called)
         await self._ports["upstream"].stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from pico_twisted.config import kinds
-from pico_twisted.config.common import LogConfig
+from pico_twisted.config.common import LogConfig, drain_streams_setting
 from pico_twisted.config.fields import listing, section, setting
 from pico_twisted.config.values import Address, ServiceAddress
 
@@ -141,6 +141,7 @@ class AgentConfig:
     admin: AgentAdminConfig = section(AgentAdminConfig, "The agent's own port for health checks and metrics.")
     limits: AgentLimitsConfig = section(AgentLimitsConfig, "How much the agent takes on before it refuses more.")
     log: LogConfig = section(LogConfig, "What is logged on stderr.")
+    drain_streams: float = drain_streams_setting()
     grace_period: float = setting(
         kinds.duration(least_s=0.0),
         "1m",

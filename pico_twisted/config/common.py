@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 
 from pico_twisted.config import kinds
@@ -9,6 +11,16 @@ from pico_twisted.config.fields import setting
 
 LOG_LEVELS = ("debug", "info", "warn", "error", "critical")
 LOG_FORMATS = ("auto", "json", "text")
+
+
+def drain_streams_setting() -> Any:  # as of `setting`
+    """The key `drain_streams`."""
+    return setting(
+        kinds.duration(least_s=0.0),
+        "10s",
+        "How long after SIGTERM streams go on that nobody ends: upgraded connections (WebSockets) and streams of "
+        "events. New requests are served meanwhile.",
+    )
 
 
 @attrs.frozen(kw_only=True)

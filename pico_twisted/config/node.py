@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from pico_twisted.config import kinds
-from pico_twisted.config.common import LogConfig, ServerTlsConfig
+from pico_twisted.config.common import LogConfig, ServerTlsConfig, drain_streams_setting
 from pico_twisted.config.fields import section, setting
 from pico_twisted.config.values import GOSSIP_PORT, Address, Network
 
@@ -276,6 +276,7 @@ class NodeConfig:
         "How much the node takes on before it refuses more. With `cluster.workers`, these apply to each worker.",
     )
     log: LogConfig = section(LogConfig, "What is logged on stderr.")
+    drain_streams: float = drain_streams_setting()
     grace_period: float = setting(
         kinds.duration(least_s=0.0),
         "1m",

@@ -180,12 +180,16 @@ class IPendingCall(Interface):
     queued: int = Attribute("bytes of the request that wait for credit or for the connection")
     paused: bool = Attribute("whether it grants no credit for now")
     over: bool = Attribute("whether both streams have ended, or it was given up")
+    never_ends: bool = Attribute("whether its response has begun, and goes on until somebody cuts it")
 
     def send(data: bytes, more: bool) -> None:
         """Send body bytes of the request; `more=False` ends it."""
 
     def cancel(code: str, text: str = "") -> None:
         """Give the call up. Nothing more comes of it. Idempotent."""
+
+    def shut() -> None:
+        """The node stops: cut the response, for the client and for the callee. Idempotent."""
 
     def pause() -> None:
         """The client's transport holds enough: grant no credit for what comes."""
@@ -273,6 +277,9 @@ class IRegistry(Interface):
 
     def register(tunnel: ITunnel) -> None:
         """A session is open: its endpoint can be served. Replaces one of the same agent, endpoint and slot."""
+
+    def resign(tunnel: ITunnel) -> bool:
+        """The session is the last choice from now on. Returns whether that is news."""
 
     def deregister(tunnel: ITunnel) -> None:
         """The session is gone. Idempotent."""

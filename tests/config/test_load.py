@@ -425,8 +425,8 @@ def test_configurations_made_by_code_are_checked_too() -> None:
 @pytest.mark.parametrize(
     ("section", "names"),
     [
-        (NodeConfig, "proxy upstream admin cluster limits log grace_period"),
-        (AgentConfig, "connect agent_id listeners admin limits log grace_period"),
+        (NodeConfig, "proxy upstream admin cluster limits log drain_streams grace_period"),
+        (AgentConfig, "connect agent_id listeners admin limits log drain_streams grace_period"),
         (ListenerConfig, "endpoint addr protocol timeout rewrite_host lenient"),
         (
             ClusterConfig,

@@ -210,7 +210,7 @@ async def test_close_in_good_order(node: RunningNode) -> None:
     await node.parts.cluster.close_sessions()
     closed = await agent.closed
     assert (closed.code, closed.clean, closed.by_us) == (1001, True, False)
-    assert not node.parts.cluster.registry.count("my-ep")
+    assert not node.parts.cluster.registry.held("my-ep")
 
 
 @ensureDeferred
@@ -245,7 +245,7 @@ async def test_agent_vanishes(node: RunningNode) -> None:
     calls = [Receiver().open(tunnel, HTTP, GET) for _ in range(50)]
     agent.transport.abortConnection()
     await tunnel.closed
-    assert not node.parts.cluster.registry.count("my-ep")
+    assert not node.parts.cluster.registry.held("my-ep")
     await eventually(lambda: all(call.was_lost for call in calls))
 
 

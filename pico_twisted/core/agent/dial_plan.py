@@ -9,14 +9,15 @@ that is not ours) must not be asked over and over.
 
 What was chosen. Failures are told apart by what they cost the other side:
 
-- *The port is closed* (TCP refuses). No node is there to be hurt, and the answer costs the host one packet. For five
+- *The port is closed* (TCP refuses, or a load balancer in front says that nobody is behind it). No node is there to be
+  hurt, and the answer costs the host one packet. For five
   minutes after we last had a session (or after our start: agents are often up before their node) the ceiling stays at
   0.7 s, which leaves 0.3 s for the handshake of a busy machine. The ceiling that other failures have grown is
   lowered to that too, so
   that the session lost next does not draw from a ceiling that closed ports have grown. Later the common rule holds.
 - *Turned away* (the node answered the handshake with 4xx: our configuration, not its health). That address is left
-  alone for 7.5 to 15 s; others may be tried meanwhile. An answer of 5xx speaks of the node's state, or of a load
-  balancer in front of it while the node restarts: it counts as a common failure.
+  alone for 7.5 to 15 s; others may be tried meanwhile. A node's answer of
+  5xx speaks of its state: it counts as a common failure.
 - *All else* (a timeout, no route, TLS, a session that broke): the common rule.
 
 A session that the node closes in good order, or asks us to replace, is replaced at once and by another address if there

@@ -6,7 +6,7 @@ A registration is whatever the glue gives: this module compares its `endpoint`, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sized
+from collections.abc import Collection, Iterator, Sequence, Sized
 from typing import Generic, Protocol, TypeVar
 
 
@@ -105,9 +105,9 @@ class Registry(Generic[R]):
         """Whether there is a registration that is not excluded, full or not. Changes nothing."""
         return any(registration not in excluded for registration in self._by_endpoint.get(endpoint, ()))
 
-    def count(self, endpoint: str) -> int:
-        """How many registrations an endpoint has."""
-        return len(self._by_endpoint.get(endpoint, ()))
+    def held(self, endpoint: str) -> Sequence[R]:
+        """The registrations of an endpoint, in the order of their turns."""
+        return self._by_endpoint.get(endpoint, ())
 
     def counts(self) -> dict[str, int]:
         """Registrations by endpoint ID."""

@@ -19,11 +19,18 @@ ACTIVE: Final = "active"
 """The status of a node that takes requests."""
 DRAINING: Final = "draining"
 """The status of a node that is about to stop: it takes what no other node takes."""
+LAST_CHOICE: Final = "last-choice:"
+"""The beginning of a key that says that all registrations of an endpoint that a node holds are of agents that drain."""
 
 
 def endpoint_key(endpoint: str) -> str:
     """The key of an endpoint."""
     return ENDPOINT + endpoint
+
+
+def last_choice_key(endpoint: str) -> str:
+    """The key that says that what a node holds of an endpoint is the last choice."""
+    return LAST_CHOICE + endpoint
 
 
 @attrs.define(slots=True)
@@ -34,11 +41,13 @@ class KnownNode:
         status: `active`, `draining`, `unreachable` or `left`.
         keys: what it says of itself, but for its endpoints.
         endpoints: the registrations of each endpoint that it holds.
+        last_choice: those of them that only agents that drain still serve there.
     """
 
     status: str
     keys: dict[str, Value] = attrs.field(factory=dict)
     endpoints: dict[str, int] = attrs.field(factory=dict)
+    last_choice: set[str] = attrs.field(factory=set)
 
     def text(self, key: str) -> str:
         """The text of a key; "" when there is none."""
@@ -78,6 +87,10 @@ class ClusterTable:
         if node is None:
             return
         for key, value in event.changes.items():
+            if key.startswith(LAST_CHOICE):
+                endpoint = key[len(LAST_CHOICE) :]
+                (node.last_choice.discard if value is None else node.last_choice.add)(endpoint)
+                continue
             if not key.startswith(ENDPOINT):
                 if value is None:
                     node.keys.pop(key, None)
@@ -116,7 +129,7 @@ class ClusterTable:
 
         Args:
             endpoint: in lower case.
-            status: only nodes with this one.
+            status: only nodes with this one; to have only agents that drain is as if the node did.
             excluded: not these nodes.
             in_flight: the calls in flight to a node; None when it cannot be called now.
         """
@@ -125,12 +138,16 @@ class ClusterTable:
             return None
         if len(holders) == 1:
             (node_id,) = holders
-            there = self.nodes[node_id].status == status and node_id not in excluded and in_flight(node_id) is not None
+            node = self.nodes[node_id]
+            stands = DRAINING if node.status == ACTIVE and endpoint in node.last_choice else node.status
+            there = stands == status and node_id not in excluded and in_flight(node_id) is not None
             return node_id if there else None
         weights: list[tuple[float, str]] = []
         total = 0.0
         for node_id, registrations in holders.items():
-            if self.nodes[node_id].status != status or node_id in excluded:
+            node = self.nodes[node_id]
+            stands = DRAINING if node.status == ACTIVE and endpoint in node.last_choice else node.status
+            if stands != status or node_id in excluded:
                 continue
             calls = in_flight(node_id)
             if calls is None:

@@ -16,7 +16,10 @@ CAPABILITIES: Final = b"x-pico-capabilities"
 CLIENT_CONNECTIONS: Final = b"client-connections"
 """Takes calls that say that a client's connection has ended."""
 
-_KNOWN: Final = frozenset((CLIENT_CONNECTIONS,))
+DRAIN_TWICE: Final = b"drain-twice"
+"""Takes the first drain on an agent's session for a wish to be the last choice, and the second one for its end."""
+
+_KNOWN: Final = frozenset((CLIENT_CONNECTIONS, DRAIN_TWICE))
 
 OWN_CAPABILITIES: Final = {CAPABILITIES.decode("ascii"): b", ".join(sorted(_KNOWN)).decode("ascii")}
 """What we say, as a field of our handshake."""

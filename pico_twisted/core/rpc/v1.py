@@ -95,7 +95,8 @@ class SessionV1(SessionBase):
             self._close(call)
 
     def drain(self) -> bool:
-        """A v1 peer cannot be told: it is closed when idle."""
+        """A v1 peer cannot be told: its further calls are answered as if there were too many of them."""
+        self._max_calls = 0
         return False
 
 

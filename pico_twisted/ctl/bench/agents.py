@@ -23,7 +23,8 @@ from pico_twisted.ctl.bench.latencies import Latencies
 from pico_twisted.ctl.bench.messages import Content
 from pico_twisted.ctl.bench.plan import MAX_HELD_BYTES, BenchPlan
 from pico_twisted.ctl.exits import NoAnswer
-from pico_twisted.net.agent.connector import Connector, DialParts, explain_failure
+from pico_twisted.net.agent.connector import Connector, DialParts
+from pico_twisted.net.agent.dial_failures import explain_failure
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tunnel import TunnelClientProtocol, TunnelParts, connect_tunnel
 from pico_twisted.net.turn import EndOfTurn, Sweep

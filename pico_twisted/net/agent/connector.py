@@ -24,12 +24,12 @@ waits. A number that only rises: half-open sessions would be counted twice for a
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
-from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -38,17 +38,15 @@ from twisted.python.failure import Failure
 from pico_twisted.core.agent.dial_plan import AgentRandom, DialPlan, Ended, Failed
 from pico_twisted.core.agent.life import Command, Last, NextSession, new_life
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL
+from pico_twisted.net.agent.dial_failures import explain_failure
 from pico_twisted.net.agent.dial_throttle import DialThrottle
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
-from pico_twisted.net.tls.client import explain_tls
-from pico_twisted.net.tls.failures import TIMED_OUT, connect_failure_text
 from pico_twisted.net.tunnel import (
     ELSEWHERE,
     MAX_ELSEWHERE,
     Closed,
     HandshakeRefused,
-    HandshakeTimeout,
     TunnelClientProtocol,
 )
 
@@ -56,6 +54,9 @@ log = Logger()
 
 DRAIN_LOOK_S: Final = 0.05
 """Seconds between two looks for the last call of a draining session: far below what anybody notices at a shutdown."""
+V1_IDLE_S: Final = 2.0
+"""Seconds for which a session of version 1 waits for a moment with nothing in flight. Its node cannot be told to call
+no more: calls that come later are refused, and so lost."""
 CLOSE_S: Final = 3.0
 """Seconds that a session that we closed may take to be gone: a close frame that waits in a transport dies with the
 process. The tunnel itself cuts a peer that does not answer after two seconds."""
@@ -172,6 +173,12 @@ class Connector:
         self._follow(session, Ended.IN_ORDER)
         self._changed()
 
+    def resign(self) -> None:
+        """Dial no more, and ask the nodes for calls that nobody else can serve, and no others."""
+        self._do(self._life.stop())
+        for session in self.sessions:
+            session.tunnel.resign()
+
     def drain(self) -> Deferred[None]:
         """Dial no more; drain each session and close it after its last call. Fires when all are gone."""
         self._do(self._life.stop())
@@ -185,19 +192,25 @@ class Connector:
             session.tunnel.abort()
 
     async def _retire(self, session: ActiveConnection, why: str) -> None:
+        if session.tunnel.version == 1:
+            await self._idle(session, self._clock.seconds() + V1_IDLE_S)
         try:
             await session.tunnel.drain()
         except CancelledError:
             raise
         except Exception:
             log.failure("A session could not be drained", endpoint=self.endpoint)
-        while session in self.sessions and session.tunnel.call_count:
-            await deferLater(self._clock, DRAIN_LOOK_S)
+        await self._idle(session)
         tunnel = session.tunnel
         if session in self.sessions:
             tunnel.close(CLOSE_GOING_AWAY, why)
         until = self._clock.seconds() + CLOSE_S
         while not tunnel.gone.called and self._clock.seconds() < until:
+            await deferLater(self._clock, DRAIN_LOOK_S)
+
+    async def _idle(self, session: ActiveConnection, until: float = math.inf) -> None:
+        """Wait for a moment in which nothing is in flight on a session, or for its end."""
+        while session in self.sessions and session.tunnel.call_count and self._clock.seconds() < until:
             await deferLater(self._clock, DRAIN_LOOK_S)
 
     # What the machine says
@@ -364,32 +377,3 @@ class Connector:
 
 def _log_fault(failure: Failure) -> None:
     log.failure("The connector failed", failure)
-
-
-def explain_failure(failure: Failure) -> tuple[Failed, str, str]:
-    """Say what a failed attempt means.
-
-    Returns:
-        Its kind for the back-off, its label for the metrics, and words for people.
-    """
-    error = failure.value
-    if isinstance(error, HandshakeRefused):
-        if error.code == ELSEWHERE:
-            failed = Failed.SENT_ELSEWHERE
-        else:
-            failed = Failed.TURNED_AWAY if 400 <= error.status < 500 else Failed.OTHER
-        return failed, "refused", f"the node refused ({error.status}): {error.message}"
-    words = connect_failure_text(failure)
-    if isinstance(error, ConnectionRefusedError):
-        return Failed.CLOSED_PORT, "connect", words
-    if isinstance(error, DNSLookupError):
-        label = "dns"
-    elif isinstance(error, (HandshakeTimeout, *TIMED_OUT)):
-        label = "timeout"
-    elif explain_tls(failure) is not None:
-        label = "tls"
-    elif isinstance(error, ConnectError):
-        label = "connect"
-    else:
-        label = "handshake"
-    return Failed.OTHER, label, words

@@ -88,6 +88,12 @@ class ListenerConnections:
         for connector in self.connectors:
             connector.drain_requested(tunnel)
 
+    def resign(self) -> None:
+        """Dial no more, and ask the nodes for calls that nobody else can serve, and no others."""
+        self._stopped = True
+        for connector in self.connectors:
+            connector.resign()
+
     def drain(self) -> Deferred[None]:
         """Dial no more; drain each session and close it after its last call. Fires when all are gone."""
         self._stopped = True

@@ -62,6 +62,13 @@ class HeldCall(Protocol):
     def held_bytes(self) -> int:
         """Bytes of the response that are kept from the caller."""
 
+    @property
+    def never_ends(self) -> bool:
+        """Whether its response has begun, and goes on until somebody cuts it."""
+
+    def shut(self) -> None:
+        """The agent stops: cut the response, for the caller and for the service."""
+
 
 class LocalService:
     """Where the calls of one listener go.

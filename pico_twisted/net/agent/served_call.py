@@ -6,7 +6,9 @@ import enum
 from typing import Final
 
 from pico_twisted.core.agent.service_call import ServiceRequest, ServiceResponse
+from pico_twisted.core.http1.streams import never_ends
 from pico_twisted.core.rpc.call import Call
+from pico_twisted.core.rpc.frames import FAILED
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.agent.connection import ServiceConnection
 from pico_twisted.net.agent.local_service import LocalService
@@ -52,6 +54,16 @@ class ServedCall:
         self._owed = 0  # payload that came, and was not taken by the service's transport yet
         self._connection: ServiceConnection | None = None
         self._lingering: Linger | None = None
+
+    @property
+    def never_ends(self) -> bool:
+        """Whether its response has begun, and goes on until somebody cuts it."""
+        head = self._response.head
+        return head is not None and never_ends(head)
+
+    def shut(self) -> None:
+        """The agent stops: cut the response, for the caller and for the service."""
+        self._give_up(FAILED, "the agent stops")
 
     @property
     def held_bytes(self) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import itertools
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, TimeoutError
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from pico_twisted.config import AgentConfig, ListenerConfig
@@ -19,11 +20,12 @@ from pico_twisted.core.agent.dial_plan import AgentRandom
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.v1 import dialect_v1
-from pico_twisted.net.agent.connector import ActiveConnection, DialParts
+from pico_twisted.core.stopping import LAST_SHARE, awaited
+from pico_twisted.net.agent.connector import DRAIN_LOOK_S, ActiveConnection, DialParts
 from pico_twisted.net.agent.dial_throttle import DialThrottle
 from pico_twisted.net.agent.forwarder import Forwarder
 from pico_twisted.net.agent.listener_connections import ListenerConnections
-from pico_twisted.net.agent.local_service import LocalService
+from pico_twisted.net.agent.local_service import HeldCall, LocalService
 from pico_twisted.net.interfaces import ITunnel
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.socket.dialling import DialReactor
@@ -287,14 +289,26 @@ class AgentService(Service):
             service.close()
 
     async def _stop(self) -> None:
-        if self.calls_in_flight():
-            log.info("Waiting for calls in flight", calls=self.calls_in_flight(), grace_s=self._config.grace_period)
+        config, clock = self._config, self._reactor
+        first = set(self._calls())
+        now = clock.seconds()
+        streams_until, end = now + config.drain_streams, now + config.grace_period
+        if first:
+            log.info("Waiting for calls in flight", calls=len(first), grace_s=config.grace_period)
+        for listener in self.listeners:
+            listener.connections.resign()
+        last_call = end - config.grace_period * LAST_SHARE
+        while clock.seconds() < last_call and awaited(self._calls(), first, clock.seconds() < streams_until):
+            await deferLater(clock, DRAIN_LOOK_S)
         leaving = list(self._leaving.values())
         draining = DeferredList([*(one.connections.drain() for one in self.listeners), *leaving], consumeErrors=True)
-        try:
-            await draining.addTimeout(self._config.grace_period, self._reactor)
-        except TimeoutError:
+        while not draining.called and clock.seconds() < end:
+            for call in [call for call in self._calls() if call.never_ends]:
+                call.shut()
+            await deferLater(clock, DRAIN_LOOK_S)
+        if not draining.called:
             log.warn("The grace period is over: cutting what is left", calls=self.calls_in_flight())
+            draining.cancel()
         self.abort()
         self._sweep.stop()
 
@@ -308,6 +322,9 @@ class AgentService(Service):
     def sessions(self) -> list[ActiveConnection]:
         """The sessions that there are, in the order of the listeners."""
         return [session for listener in self._all() for session in listener.connections.sessions]
+
+    def _calls(self) -> Iterator[HeldCall]:
+        return itertools.chain.from_iterable(service.calls for service in self._services())
 
     def calls_in_flight(self) -> int:
         """Calls that are being served."""

@@ -30,6 +30,7 @@ from pico_twisted.core.http1.server import ServerConnection
 from pico_twisted.net.proxy.half_close import CLIENT_LINGER_S, HalfClose
 from pico_twisted.net.proxy.port import IClientTransport, ProxyPort
 from pico_twisted.net.proxy.request import ProxyRequest, refuse
+from pico_twisted.net.routing.refusals import SHUTDOWN
 from pico_twisted.net.routing.routed_request import RoutedRequest
 from pico_twisted.net.socket.options import half_close, tune, writer
 from pico_twisted.net.turn import NEVER
@@ -351,7 +352,7 @@ class ProxyChannel(Protocol):
     def shut(self) -> None:
         """The node ends now, whatever is in progress."""
         if self._request is not None:
-            self._request.error = "shutdown"
+            self._request.error = SHUTDOWN
         self.abort()
 
     def drain(self) -> None:

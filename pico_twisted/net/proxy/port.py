@@ -140,14 +140,14 @@ class ProxyPort:
         return sum(connection.serving for connection in self.connections)
 
     def quiet_for(self, seconds: float, clock: IReactorTime) -> Callable[[], bool]:
-        """A condition: since it was made, no request was in progress for so long."""
+        """A condition: since it was made, no request came for so long."""
         since = clock.seconds()
         served = self.requests
 
         def quiet() -> bool:
             nonlocal since, served
             now = clock.seconds()
-            if self.requests != served or self.serving():
+            if self.requests != served:
                 served, since = self.requests, now
             return now - since >= seconds
 

@@ -49,7 +49,8 @@ class ClusterService(Service):
         limits: of the node; its calls and those of each session are held to here.
         table: the other nodes.
         links: the ways to them.
-        announce: called with an endpoint and how many registrations it has here, whenever that changed.
+        announce: called with an endpoint, how many registrations it has here, and how many of them drain, whenever that
+            changed.
 
     Attributes:
         registry: the registrations of this node.
@@ -71,7 +72,7 @@ class ClusterService(Service):
         limits: NodeLimitsConfig,
         table: ClusterTable,
         links: ILinks,
-        announce: Callable[[str, int], object],
+        announce: Callable[[str, int, int], object],
     ) -> None:
         self.node_id = node_id
         self.registry: Registry[AgentRoute] = Registry(limits.calls_per_session)
@@ -104,8 +105,8 @@ class ClusterService(Service):
         """An agent's session is open: route to it."""
         route = self._routes[tunnel] = route_to(tunnel, self._parts)
         replaced = self.registry.add(route)
-        if replaced is None:
-            self._announce(tunnel.endpoint, self.registry.count(tunnel.endpoint))
+        if replaced is None or replaced.resigned:
+            self._tell(tunnel.endpoint)
         log.info(
             "Endpoint {endpoint} registered by {agent_id}",
             endpoint=tunnel.endpoint,
@@ -122,7 +123,21 @@ class ClusterService(Service):
         """The session is gone."""
         route = self._routes.pop(tunnel, None)
         if route is not None and self.registry.remove(route):
-            self._announce(tunnel.endpoint, self.registry.count(tunnel.endpoint))
+            self._tell(tunnel.endpoint)
+
+    def resign(self, tunnel: ITunnel) -> bool:
+        """The agent drains: others are to send it only what nobody else can serve. See `IRegistry.resign`."""
+        route = self._routes.get(tunnel)
+        if route is None or route.resigned:
+            return False
+        route.resigned = True
+        self._tell(tunnel.endpoint)
+        return True
+
+    def _tell(self, endpoint: str) -> None:
+        """Tell the other nodes what we hold of an endpoint."""
+        held = self.registry.held(endpoint)
+        self._announce(endpoint, len(held), sum(route.resigned for route in held))
 
     def tunnels(self) -> list[ITunnel]:
         """The sessions of agents that are routed to."""
@@ -183,6 +198,12 @@ class ClusterService(Service):
         if not waiting:
             return succeed(None)
         return DeferredList(waiting).addCallback(lambda _: None)
+
+    def cut_streams(self) -> int:
+        """Cut the responses that nobody else ends. Returns how many calls are in flight without them."""
+        for call in [call for call in self.pending if call.never_ends]:
+            call.shut()
+        return len(self.pending)
 
     def close_sessions(self) -> Deferred[None]:
         """Close every session (1001). Fires when all are closed."""

@@ -14,10 +14,12 @@ from zope.interface import implementer
 
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import ResponseHead
+from pico_twisted.core.http1.streams import never_ends
 from pico_twisted.core.rpc.call import Call, Stream
 from pico_twisted.core.rpc.frames import CANCELLED, FAILED, HTTP, PROTOCOL, REFUSALS, STOP, UNSUPPORTED
 from pico_twisted.core.rpc.http import CallProtocolError, ResponseReader
 from pico_twisted.net.interfaces import CallFailed, ICallee, ICallReceiver, IPendingCall, IResponseSink
+from pico_twisted.net.routing.refusals import SHUTDOWN
 
 LOST: Final = "lost"
 """The code of a call whose session ended."""
@@ -57,9 +59,22 @@ class PendingCall:
             once it fired.
         paused: what comes is not granted again for now.
         over: nothing more comes of it.
+        never_ends: its response has begun, and goes on until somebody cuts it.
     """
 
-    __slots__ = ("_callee", "_came", "_held", "_reader", "_rows", "_sink", "call", "over", "paused", "response")
+    __slots__ = (
+        "_callee",
+        "_came",
+        "_held",
+        "_reader",
+        "_rows",
+        "_sink",
+        "call",
+        "never_ends",
+        "over",
+        "paused",
+        "response",
+    )
 
     def __init__(
         self,
@@ -78,6 +93,7 @@ class PendingCall:
         self._held = 0  # payload that came while paused
         self._came = _AWAITED
         self.over = False
+        self.never_ends = False
         self.paused = False
         self.response: Deferred[ResponseHead] | None = Deferred(self._cancelled)
         rest = b""
@@ -111,6 +127,12 @@ class PendingCall:
             self._finish()
             self.response = None
             self._callee.reset(self.call, code, text)
+
+    def shut(self) -> None:
+        """The node stops: cut the response, for the client and for the callee."""
+        if not self.over:
+            self._callee.reset(self.call, CANCELLED, "the node stops")
+            self._fail(CallFailed(SHUTDOWN, "the node stops", safe=False))
 
     def pause(self) -> None:
         """The client's transport holds enough: grant no credit for what comes."""
@@ -148,6 +170,8 @@ class PendingCall:
                     sink.interim(event)
                 else:
                     self._came = _BEGUN
+                    if more:
+                        self.never_ends = never_ends(event)
                     response, self.response = self.response, None
                     if response is not None:
                         response.callback(event)

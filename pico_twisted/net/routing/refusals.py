@@ -21,6 +21,8 @@ REQUEST_TIMEOUT: Final = "request-timeout"
 """The code of a 408 that says: the client did not send its request in time."""
 BODY_TOO_LARGE: Final = "body-too-large"
 """The code of a 413 that says: an agent of version 1 takes no body of this size."""
+SHUTDOWN: Final = "shutdown"
+"""What is logged of a request that the end of this node cut."""
 SERVICE_UNREACHABLE: Final = "service-unreachable"
 """The code of an agent's own 502 that says: nothing of the request reached the service."""
 
@@ -46,8 +48,8 @@ def refusal(code: str) -> Http1Error:
 
 def code_of_reset(reset: str) -> str:
     """Return what is logged of a call that was reset with a code."""
-    if reset == TIMEOUT:
-        return TIMEOUT
+    if reset in (TIMEOUT, SHUTDOWN):
+        return reset
     return BUSY if reset == REFUSED_BUSY else UNREACHABLE
 
 

@@ -50,6 +50,7 @@ class AgentRoute:
         tunnel, callee: the same.
         calls: those in flight on it.
         rows: where its calls are counted.
+        resigned: the agent asked for calls only where nobody else can serve.
         endpoint, agent_id, slot: what it is registered as.
     """
 
@@ -62,6 +63,7 @@ class AgentRoute:
         self.slot = tunnel.slot
         self.calls: set[IPendingCall] = set()
         self.max_replay_bytes = MAX_REPLAY_BYTES
+        self.resigned = False
         self._parts = parts
         self.rows = (parts.pending, self.calls)
 

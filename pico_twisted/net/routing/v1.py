@@ -14,7 +14,7 @@ from pico_twisted.core.http1.head import ResponseHead
 from pico_twisted.core.rpc.frames import CANCELLED
 from pico_twisted.net.interfaces import CallFailed, IDownstream, IPendingCall, IResponseSink, ITunnel
 from pico_twisted.net.routing.pending_call import LOST, PendingCall
-from pico_twisted.net.routing.refusals import BODY_TOO_LARGE, refusal
+from pico_twisted.net.routing.refusals import BODY_TOO_LARGE, SHUTDOWN, refusal
 from pico_twisted.net.routing.routes import AgentRoute, RouteParts
 
 
@@ -83,6 +83,7 @@ class _GatheringCall:
         self._size = len(body)
         self._call: PendingCall | None = None
         self._over = False
+        self.never_ends = False
         self.paused = False
         self.response: Deferred[ResponseHead] | None = Deferred(lambda _: self.cancel(CANCELLED))
         for row in route.rows:
@@ -144,6 +145,11 @@ class _GatheringCall:
         self.response = None
         if self._call is not None:
             self._call.cancel(code, text)
+
+    def shut(self) -> None:
+        """The node stops: give the call up, if it has not begun."""
+        if not self._over:
+            self._fail(CallFailed(SHUTDOWN, "the node stops", safe=True))
 
     def pause(self) -> None:
         """Grant no credit for what comes."""

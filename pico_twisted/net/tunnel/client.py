@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import wrapClientTLS
-from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRefusedError
 from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -20,9 +20,9 @@ from twisted.python.failure import Failure
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import ResponseHead, parse_response_head
 from pico_twisted.core.links.handshake import NotThePeer
-from pico_twisted.core.rpc.capabilities import OWN_CAPABILITIES, capabilities_of
+from pico_twisted.core.rpc.capabilities import DRAIN_TWICE, OWN_CAPABILITIES, capabilities_of
 from pico_twisted.core.rpc.dialect import V2
-from pico_twisted.core.rpc.frames import CLIENT_GONE, HTTP, SUBPROTOCOL_V2, nodes_of
+from pico_twisted.core.rpc.frames import CLIENT_GONE, DRAIN, HTTP, SUBPROTOCOL_V2, nodes_of
 from pico_twisted.core.text import bracketed, host_port, printable
 from pico_twisted.net.interfaces import ICallAcceptor
 from pico_twisted.net.socket.dialling import DialReactor, tcp_endpoint
@@ -35,6 +35,8 @@ from pico_twisted.net.tunnel.websocket_pipe import Stage, autobahn_log
 
 log = Logger(namespace="pico_twisted.net.tunnel")
 
+AWAY: Final = frozenset((502, 503, 504))
+"""Statuses with which proxies and load balancers say that what is behind them cannot be reached."""
 MAX_REFUSAL_BODY_BYTES: Final = 8 * 1024
 """Bytes of a refusal's body that an agent reads at most."""
 
@@ -58,6 +60,18 @@ class HandshakeRefused(Exception):
         self.code = code
 
 
+class NobodyThere(ConnectionRefusedError):
+    """Somebody in between takes connections for a node that is away: the same as a port at which nothing listens.
+
+    Attributes:
+        message: what was met, in words.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)  # type: ignore[no-untyped-call]  # Twisted gives it no types
+        self.message = message
+
+
 class HandshakeTimeout(Exception):
     """The connection or its handshake took too long."""
 
@@ -68,6 +82,7 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
     factory: TunnelClientFactory
     _answer_head: ResponseHead | None = None
     _nodes = 1
+    _resigned = False
 
     def connectionMade(self) -> None:
         self.parts = self.factory.parts
@@ -85,8 +100,9 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
             if self._answer_head is not None:
                 self._refused(self._answer_head)
             else:
-                if reason.check(ConnectionDone):
-                    reason = Failure(ConnectionLost("closed during the handshake"))
+                if reason.check(ConnectionDone, ConnectionLost):
+                    begun = ConnectionLost("closed during the handshake")
+                    reason = Failure(begun if self._head else NobodyThere("it was closed without an answer"))
                 self.factory.failed(reason)
         super().connectionLost(reason)
 
@@ -141,10 +157,27 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
         note = self.session.note
         return self._nodes if note is None else nodes_of(note) or self._nodes
 
+    def resign(self) -> None:
+        """Ask the node to call us only when nobody else can serve. Does nothing at a node that does not understand."""
+        if DRAIN_TWICE in self.capabilities and not self._resigned and self._stage is Stage.OPEN:
+            self._resigned = True
+            self.session.call(DRAIN, b"", False)
+            self._drain_waiters.append([])
+            self._pump()
+
+    def drain(self) -> Deferred[None]:
+        """Tell the node that no call may start any more. See `ITunnel.drain`."""
+        self.resign()
+        return super().drain()
+
     def _refused(self, head: ResponseHead) -> None:
         self._answer_head = None
+        words = _refusal_words(head.reason, self._head)
+        if head.status in AWAY and b"x-pico-error" not in head.by_name and b"x-pico-node-id" not in head.by_name:
+            self._give_up(NobodyThere(f"what is in front of the node answers {head.status}: {words}"))
+            return
         code = (head.get(b"x-pico-error") or b"").partition(b"; ")[2].decode("latin-1")
-        self._give_up(HandshakeRefused(head.status, _refusal_words(head.reason, self._head), code))
+        self._give_up(HandshakeRefused(head.status, words, code))
 
     def _give_up(self, error: Exception) -> None:
         self.factory.failed(Failure(error))

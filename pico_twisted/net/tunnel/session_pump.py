@@ -7,6 +7,7 @@ where a small call overtakes a big one. The transport is never paused for readin
 from __future__ import annotations
 
 import enum
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -95,7 +96,7 @@ class Tunnel(WebSocketPipe):
         )
         self.session.last_received = now
         self._stage = _OPEN
-        self._drain_waiters: list[Deferred[None]] = []
+        self._drain_waiters: deque[list[Deferred[None]]] = deque()  # for each drain of ours that has no answer yet
         tune(self.transport, tunnel=True)
         self._write = writer(self.transport)
         self.transport.registerProducer(self, True)
@@ -310,18 +311,22 @@ class Tunnel(WebSocketPipe):
 
     def drain(self) -> Deferred[None]:
         """Tell the peer that we drain. Fires when it answered, when the session ends, or at once when it is v1."""
-        self._told_drain = True
+        told, self._told_drain = self._told_drain, True
         if self._stage is not _OPEN or not self.session.drain():
             return succeed(None)
+        if not told:
+            self._drain_waiters.append([])
+            self._pump()
+        if not self._drain_waiters:
+            return succeed(None)
         waiter: Deferred[None] = Deferred()
-        self._drain_waiters.append(waiter)
-        self._pump()
+        self._drain_waiters[-1].append(waiter)
         return waiter
 
     def _drain_answered(self) -> None:
-        waiters, self._drain_waiters = self._drain_waiters, []
-        for waiter in waiters:
-            waiter.callback(None)
+        if self._drain_waiters:
+            for waiter in self._drain_waiters.popleft():
+                waiter.callback(None)
 
     def close(self, code: int = CLOSE_NORMAL, reason: str = "") -> None:
         """Close the WebSocket: a close frame, and the connection once the peer answered or `CLOSE_TIMEOUT_S` passed."""
@@ -335,7 +340,8 @@ class Tunnel(WebSocketPipe):
         if self._stage is not _OPEN:
             return
         self._stage = Stage.CLOSING
-        self._drain_answered()
+        while self._drain_waiters:
+            self._drain_answered()
         closed = Closed(by_us=self._by_us, clean=clean, code=self._code, reason=self._reason or "connection lost")
         calls = list(self.session.calls())
         self.closed.callback(closed)  # first, so that a call that is made again does not come back here

@@ -123,6 +123,8 @@ class UpstreamFactory(TunnelServerFactory):
         tunnel.reset(call, REFUSED_NOT_HERE)
 
     def drain_requested(self, tunnel: ITunnel) -> None:
-        """The agent drains: no call may start on its session from here on, so it is no registration any more."""
-        self._registry.deregister(tunnel)
+        """The agent drains: its session is the last choice; told so again, no call may start on it from here on."""
+        if not self._registry.resign(tunnel):
+            self._registry.deregister(tunnel)
+            return
         log.info("Agent {agent_id} drains {endpoint}", endpoint=tunnel.endpoint, agent_id=tunnel.agent_id)

@@ -36,7 +36,7 @@ def test_nobody() -> None:
     """Where nobody holds an endpoint nobody is chosen, and no trace of the question stays."""
     registry = registry_of()
     assert registry.take("ep") is None
-    assert not registry.count("ep") and len(registry) == 0 and registry.counts() == {}
+    assert not registry.held("ep") and len(registry) == 0 and registry.counts() == {}
 
 
 def test_ties_in_turn() -> None:
@@ -128,7 +128,7 @@ def test_gone_at_once() -> None:
     assert registry.remove(a) is False
     assert [registry.take("ep") for _ in range(3)] == [b, b, b]
     registry.remove(b)
-    assert not registry.count("ep") and registry.counts() == {}
+    assert not registry.held("ep") and registry.counts() == {}
 
 
 @given(

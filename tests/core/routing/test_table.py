@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pico_twisted.core.gossip.events import KeysChanged, StatusChanged
-from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable, endpoint_key
+from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable, endpoint_key, last_choice_key
 
 
 class Nodes:
@@ -150,6 +150,23 @@ def test_the_ends_of_chance() -> None:
         nodes.there("a", 1)
         nodes.there("b", 3)
         assert nodes.choose() in ("a", "b")
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_the_last_choice(nodes: Nodes, others: int) -> None:
+    """A node with none but agents that drain is chosen like one that drains itself, until it says otherwise."""
+    nodes.there("n1", 1)
+    for number in range(others):
+        nodes.there(f"other-{number}", 1)
+        nodes.status(f"other-{number}", "unreachable")
+    nodes.keys("n1", **{last_choice_key("ep"): 1})
+    assert (nodes.choose(), nodes.choose(status=DRAINING)) == (None, "n1")
+    assert nodes.has_other() and nodes.choose(endpoint="of-nobody", status=DRAINING) is None
+    nodes.status("n1", "unreachable")
+    assert nodes.choose(status=DRAINING) is None
+    nodes.status("n1", ACTIVE)
+    nodes.keys("n1", **{last_choice_key("ep"): None})
+    assert (nodes.choose(), nodes.choose(status=DRAINING)) == ("n1", None)
 
 
 def test_not_here(nodes: Nodes) -> None:

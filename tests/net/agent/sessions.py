@@ -14,6 +14,7 @@ class Session:
         draining: fires when the node has heard of our drain, as the test says; None before we drain.
         close_code, close_reason: of our close; None while there is none.
         aborted: we dropped it.
+        resigned: we asked for what nobody else can serve.
     """
 
     rtt_s = 0.0
@@ -28,6 +29,11 @@ class Session:
         self.close_code: int | None = None
         self.close_reason: str | None = None
         self.aborted = False
+        self.resigned = False
+
+    def resign(self) -> None:
+        """Ask the node for what nobody else can serve."""
+        self.resigned = True
 
     def drain(self) -> Deferred[None]:
         """Tell the node that we end."""

@@ -14,7 +14,7 @@ from twisted.logger import LogEvent
 
 from pico_twisted.net.agent.connector import Connector, DialParts
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.tunnel import HandshakeRefused, HandshakeTimeout
+from pico_twisted.net.tunnel import HandshakeRefused, HandshakeTimeout, NobodyThere
 from tests.net.agent.sessions import Session
 
 A, B = "http://a:8002", "http://b:8002"
@@ -175,14 +175,15 @@ def test_an_overloaded_node_is_asked_again_sooner(cluster: NodesToDial) -> None:
     cluster.until_dialled(0.11)
 
 
-def test_a_killed_node_is_found_within_a_second_of_its_return(cluster: NodesToDial) -> None:
-    """However long it was away, within minutes."""
+@pytest.mark.parametrize("error", [ConnectionRefusedError(), NobodyThere("a proxy answers 502")])
+def test_a_killed_node_is_found_within_a_second_of_its_return(cluster: NodesToDial, error: Exception) -> None:
+    """However long it was away, within minutes, and also when a proxy in front of it says that it is away."""
     session = cluster.accept()
     cluster.clock.advance(30)
     session.end(clean=False)
     while cluster.clock.seconds() < 150:
         cluster.until_dialled(0.8)
-        cluster.refuse(ConnectionRefusedError())
+        cluster.refuse(error)
     cluster.until_dialled(0.8)
     cluster.accept()
 

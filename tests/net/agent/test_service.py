@@ -162,7 +162,8 @@ async def test_a_draining_node_is_relieved_by_another_while_it_serves_on(world: 
 
 @in_reactor
 async def test_it_drains_serves_what_is_in_flight_and_closes(world: World) -> None:
-    """The node is told first; the session closes with 1001 behind the last answer; then it is done."""
+    """The node is told first. What is in flight is served, and what comes meanwhile; then the node is told again, and
+    the session closes with 1001 behind the last answer."""
     world.echo.at_once = False
     node, agent = await world.registered()
     tunnel = node.tunnels[0]
@@ -173,12 +174,13 @@ async def test_it_drains_serves_what_is_in_flight_and_closes(world: World) -> No
     done = agent.stopService()
     again = agent.stopService()
     assert not agent.ready
-    await until(lambda: node.drained == [tunnel])
     crossed = node.call(b"crossed")
     await until(lambda: len(world.echo.made) == 2 and world.echo.made[1].waiting)
+    assert not done.called and not closed and node.drained == [tunnel]
+    world.echo.made[0].answer()
+    await until(lambda: node.drained == [tunnel, tunnel])
     assert not done.called and not closed
     world.echo.made[1].answer()
-    world.echo.made[0].answer()
     await done
     await again
     await agent.stopService()

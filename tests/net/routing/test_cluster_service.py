@@ -190,11 +190,11 @@ class FakeLinks:
 def links(parts: MemoryNode) -> FakeLinks:
     """The node has ways to others."""
     links = FakeLinks()
-    route_by(parts, links, lambda endpoint, count: None)
+    route_by(parts, links, lambda endpoint, count, draining: None)
     return links
 
 
-def route_by(parts: MemoryNode, links: ILinks, announce: Callable[[str, int], object]) -> None:
+def route_by(parts: MemoryNode, links: ILinks, announce: Callable[[str, int, int], object]) -> None:
     """Give the node a ClusterService that uses these links and announces here."""
     parts.metrics = Metrics("node")
     parts.cluster = ClusterService(
@@ -322,14 +322,18 @@ def test_routing_is_counted(parts: MemoryNode, links: FakeLinks) -> None:
 
 
 def test_what_is_announced(parts: MemoryNode) -> None:
-    """Other nodes are told how many registrations an endpoint has, whenever that changes and only then."""
-    told: list[tuple[str, int]] = []
-    route_by(parts, parts.links, lambda endpoint, count: told.append((endpoint, count)))
+    """Other nodes are told of an endpoint's registrations, and how many of them drain, when that changes only."""
+    told: list[tuple[int, int]] = []
+    route_by(parts, parts.links, lambda endpoint, count, draining: told.append((count, draining)))
     first, second = register(parts, FakeTunnel()), register(parts, FakeTunnel(slot="1"))
     again = register(parts, FakeTunnel())
     assert first.over
-    assert told == [("my-ep", 1), ("my-ep", 2)]
+    assert told == [(1, 0), (2, 0)]
+    assert parts.cluster.resign(second) and not parts.cluster.resign(second)
     again.lose()
-    second.lose()
+    assert told[2:] == [(2, 1), (1, 1)]
+    assert not register(parts, FakeTunnel(slot="1")).over and second.over
+    assert told[4:] == [(1, 0)]
     parts.cluster.deregister(second)
-    assert told[2:] == [("my-ep", 1), ("my-ep", 0)]
+    assert not parts.cluster.resign(second)
+    assert told[5:] == []

@@ -85,14 +85,14 @@ class TestClosing:
     def test_without_a_word(self, peer: RawPeer, how: str) -> None:
         """A connection that just ends is no clean end; the endpoint is gone at once."""
         receiver = Receiver().open(peer.tunnel, HTTP, GET, True)
-        assert peer.parts.cluster.registry.count("my-ep")
+        assert peer.parts.cluster.registry.held("my-ep")
         if how == "fin":
             peer.transport.receive_fin()
         else:
             peer.transport.receive_reset()
         (closed,) = peer.closed
         assert (closed.by_us, closed.clean, closed.code) == (False, False, None)
-        assert receiver.was_lost and not peer.parts.cluster.registry.count("my-ep")
+        assert receiver.was_lost and not peer.parts.cluster.registry.held("my-ep")
 
     def test_in_the_middle_of_a_message(self, peer: RawPeer) -> None:
         """Also within a frame or a fragmented message."""
@@ -126,7 +126,7 @@ class TestClosing:
     def test_calls_made_while_calls_are_lost(self, peer: RawPeer) -> None:
         """A session is out of the registry before its calls hear of its end."""
         seen: list[bool] = []
-        receiver = Receiver(then=lambda receiver: seen.append(bool(peer.parts.cluster.registry.count("my-ep"))))
+        receiver = Receiver(then=lambda receiver: seen.append(bool(peer.parts.cluster.registry.held("my-ep"))))
         receiver.open(peer.tunnel, HTTP, GET, True)
         peer.transport.receive_fin()
         assert seen == [False]

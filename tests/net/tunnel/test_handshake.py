@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
@@ -17,6 +18,7 @@ from pico_twisted.net.tunnel import (
     HANDSHAKE_TIMEOUT_S,
     MAX_REFUSAL_BODY_BYTES,
     HandshakeRefused,
+    NobodyThere,
 )
 from tests.doubles.node import MemoryNode, pass_time
 from tests.doubles.service import Acceptor
@@ -240,7 +242,9 @@ class TestClientHandshake:
             (b'HTTP/1.1 401 No\r\nContent-Length: 24\r\n\r\n{"error": "wrong token"}', 401, "wrong token"),
             (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", 404, "Not Found"),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\n<html>\n  hi </html>", 200, "<html> hi </html>"),
-            (b'HTTP/1.1 503 No\r\nContent-Length: 17\r\n\r\n{"error": [1, 2]}', 503, '{"error": [1, 2]}'),
+            (b'HTTP/1.1 500 No\r\nContent-Length: 17\r\n\r\n{"error": [1, 2]}', 500, '{"error": [1, 2]}'),
+            (b"HTTP/1.1 503 No\r\nx-pico-error: n1; busy\r\nContent-Length: 2\r\n\r\nNo", 503, "No"),
+            (b"HTTP/1.1 502 No\r\nx-pico-node-id: n1\r\nContent-Length: 2\r\n\r\nNo", 502, "No"),
             (b"HTTP/1.1 400 No\r\nContent-Length: 3\r\n\r\n\x00\xff\x1b", 400, None),
             (b"HTTP/1.1 599 " + b"x" * 40_000, 502, None),
             (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", 502, None),
@@ -258,6 +262,28 @@ class TestClientHandshake:
         if words is not None:
             assert error.message == words
         assert attempt.transport.over
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            b"HTTP/1.1 502 Bad Gateway\r\nServer: nginx\r\nContent-Length: 13\r\n\r\n<h1>502 </h1>",
+            b"HTTP/1.0 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 504 Gateway Time-out\r\nContent-Length: 0\r\n\r\n",
+            b"",
+        ],
+    )
+    def test_somebody_in_between(self, answer: bytes) -> None:
+        """A proxy's answer for a node that is away is no node's refusal: it is as if nothing listened there.
+
+        So is a connection that is closed without an answer, as a balancer of connections does it.
+        """
+        attempt = Attempt()
+        attempt.transport.receive(answer)
+        if not answer:
+            attempt.transport.receive_fin()
+        error = attempt.error()
+        assert isinstance(error, NobodyThere) and isinstance(error, ConnectionRefusedError)
+        assert error.message.isprintable() and (answer[9:12].decode() or "without an answer") in error.message
 
     def test_refusal_that_ends_with_the_connection(self) -> None:
         """A body without a length, or cut short, is told as far as it came."""

@@ -83,7 +83,7 @@ def test_registered_until_gone(parts: MemoryNode) -> None:
     ends = ("fin", "reset", "close", "violation", "abort")
     for how in ends:
         peer = RawPeer(parts)
-        assert parts.cluster.registry.count("my-ep")
+        assert parts.cluster.registry.held("my-ep")
         if how == "fin":
             peer.transport.receive_fin()
         elif how == "reset":
@@ -94,18 +94,21 @@ def test_registered_until_gone(parts: MemoryNode) -> None:
             peer.send_ws(1, b"text")
         else:
             peer.tunnel.abort()
-        assert not parts.cluster.registry.count("my-ep"), how
+        assert not parts.cluster.registry.held("my-ep"), how
 
 
 def test_draining_agent(parts: MemoryNode) -> None:
-    """An agent that drains gets no call any more: none could start there."""
+    """An agent that drains is still there for what nobody else serves; told so again, no call could start there."""
     peer = RawPeer(parts)
     peer.received()
     call = Receiver().open(peer.tunnel, HTTP, GET)
     peer.received()
-    peer.send(DRAIN, 1)
-    assert peer.received_rpc() == [(DRAIN, 1, RESPONSE, b"")]
-    assert not parts.cluster.registry.count("my-ep")
+    for call_id in (1, 2):
+        (held,) = parts.cluster.registry.held("my-ep")
+        assert held.draining is (call_id == 2)
+        peer.send(DRAIN, call_id)
+        assert peer.received_rpc() == [(DRAIN, call_id, RESPONSE, b"")]
+    assert not parts.cluster.registry.held("my-ep")
     peer.send(HTTP, 2, RESPONSE, b"HTTP/1.1 204 No Content\r\n\r\n")
     assert call.ended
     peer.transport.receive_fin()

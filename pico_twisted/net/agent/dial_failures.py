@@ -1,0 +1,42 @@
+"""What a failed attempt to open a session means: for the back-off, for the metrics and for people."""
+
+from __future__ import annotations
+
+from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError
+from twisted.python.failure import Failure
+
+from pico_twisted.core.agent.dial_plan import Failed
+from pico_twisted.net.tls.client import explain_tls
+from pico_twisted.net.tls.failures import TIMED_OUT, connect_failure_text
+from pico_twisted.net.tunnel import ELSEWHERE, HandshakeRefused, HandshakeTimeout, NobodyThere
+
+
+def explain_failure(failure: Failure) -> tuple[Failed, str, str]:
+    """Say what a failed attempt means.
+
+    Returns:
+        Its kind for the back-off, its label for the metrics, and words for people.
+    """
+    error = failure.value
+    if isinstance(error, HandshakeRefused):
+        if error.code == ELSEWHERE:
+            failed = Failed.SENT_ELSEWHERE
+        else:
+            failed = Failed.TURNED_AWAY if 400 <= error.status < 500 else Failed.OTHER
+        return failed, "refused", f"the node refused ({error.status}): {error.message}"
+    if isinstance(error, NobodyThere):
+        return Failed.CLOSED_PORT, "proxy", error.message
+    words = connect_failure_text(failure)
+    if isinstance(error, ConnectionRefusedError):
+        return Failed.CLOSED_PORT, "connect", words
+    if isinstance(error, DNSLookupError):
+        label = "dns"
+    elif isinstance(error, (HandshakeTimeout, *TIMED_OUT)):
+        label = "timeout"
+    elif explain_tls(failure) is not None:
+        label = "tls"
+    elif isinstance(error, ConnectError):
+        label = "connect"
+    else:
+        label = "handshake"
+    return Failed.OTHER, label, words
