@@ -203,7 +203,7 @@ class LocalService:
             del self._of_clients[connection.client]
 
     def open(self) -> Deferred[ServiceConnection]:
-        """Open a connection. Fails with what Twisted or OpenSSL say, or with `TimeoutError`; can be cancelled."""
+        """Open a connection. Fails with what Twisted or OpenSSL say, in time; can be cancelled."""
         opening: Deferred[ServiceConnection] = Deferred.fromCoroutine(self._open())
         return opening.addTimeout(self._connect_s, self._clock)
 

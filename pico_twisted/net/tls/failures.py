@@ -5,13 +5,26 @@ from __future__ import annotations
 from typing import Final
 
 from twisted.internet import defer
-from twisted.internet.error import ConnectionRefusedError, DNSLookupError, TCPTimedOutError, TimeoutError
+from twisted.internet.error import (
+    ConnectingCancelledError,
+    ConnectionRefusedError,
+    DNSLookupError,
+    TCPTimedOutError,
+    TimeoutError,
+)
 from twisted.python.failure import Failure
 
 from pico_twisted.net.tls.client import explain_tls
 
-TIMED_OUT: Final = (defer.TimeoutError, defer.CancelledError, TimeoutError, TCPTimedOutError)
-"""What an attempt to connect fails with when it takes too long."""
+TIMED_OUT: Final = (
+    defer.TimeoutError,
+    defer.CancelledError,
+    ConnectingCancelledError,
+    TimeoutError,
+    TCPTimedOutError,
+)
+"""What an attempt to connect fails with when it takes too long. `addTimeout` makes a TimeoutError of CancelledError only:
+an endpoint that is cancelled while it connects fails with one of its own."""
 
 
 def connect_failure_text(failure: Failure) -> str:
