@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket
 
 import pytest
-from twisted.internet.defer import TimeoutError, ensureDeferred
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint
 from twisted.internet.error import ConnectionRefusedError
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
@@ -30,15 +30,15 @@ async def test_nobody_takes_the_connection(kind: str) -> None:
             endpoint = HostnameEndpoint(reactor, b"localhost", port)
         opening = endpoint.connect(Factory.forProtocol(Protocol))
         if kind == "coroutine":
-            opening = ensureDeferred(_awaited(opening))
+            opening = Deferred.fromCoroutine(_awaited(opening))
         opening.addTimeout(0.1, reactor)
         with pytest.raises(Exception) as caught:
             await opening
     assert connect_failure_text(Failure(caught.value)) == "no answer in time"
 
 
-async def _awaited(opening: object) -> object:
-    return await opening  # type: ignore[misc]
+async def _awaited(opening: Deferred[IProtocol]) -> IProtocol:
+    return await opening
 
 
 def test_others() -> None:
