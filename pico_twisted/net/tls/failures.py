@@ -23,8 +23,8 @@ TIMED_OUT: Final = (
     TimeoutError,
     TCPTimedOutError,
 )
-"""What an attempt to connect fails with when it takes too long. An endpoint that is cancelled while it connects fails with
-an error of its own, which `addTimeout` leaves as it is."""
+"""What an attempt to connect fails with when it takes too long. An endpoint that is cancelled while it connects fails
+with an error of its own, which `addTimeout` leaves as it is."""
 
 
 def connect_failure_text(failure: Failure) -> str:
