@@ -22,6 +22,7 @@ from pico_twisted import __version__
 from pico_twisted.app.membership import Membership
 from pico_twisted.config import Address, NodeConfig
 from pico_twisted.core.http1.head import HeadLimits
+from pico_twisted.core.protocol_limits import RESPONSE_LIMITS
 from pico_twisted.core.routing.table import ClusterTable
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.v1 import dialect_v1
@@ -152,7 +153,7 @@ def build_node(
         sweep=sweep,
         metrics=metrics,
         budget=budget,
-        head_limits=head_limits.onward(),
+        head_limits=RESPONSE_LIMITS,
         limits=limits,
         table=table,
         links=membership.links,

@@ -71,7 +71,19 @@ class ListenerConfig:
         "Where the service listens: a port on this machine, host:port, or an http or https URL.",
     )
     protocol: str = setting(kinds.one_of("http"), "http", "What the service speaks.")
-    timeout: float = setting(kinds.duration(), "30s", "How long to wait for the first byte of the service's response.")
+    timeout: float | None = setting(
+        kinds.duration(or_none=True),
+        "",
+        "How long to wait for the first byte of the service's response, if that is to be less than the node waits for "
+        "it (`proxy.timeout`). Empty: as long as the node waits.",
+    )
+    keepalive_timeout: float = setting(
+        kinds.duration(least_s=0.0),
+        "55s",
+        "How long a connection to the service is kept when it is idle. It is less if the service says so "
+        "(`Keep-Alive: timeout=5`). A request that cannot be sent twice, such as a POST, gets a new connection after a "
+        "second, or sooner if the service closes idle connections sooner. 0s: none is kept.",
+    )
     rewrite_host: bool = setting(
         kinds.BOOLEAN,
         "false",

@@ -144,15 +144,17 @@ def split_commas(text: str) -> list[str]:
     return [item.strip() for item in text.split(",")] if text.strip() else []
 
 
-def duration(*, least_s: float = SHORTEST_WAIT_S, most_s: float = DAY_S) -> Kind[float]:
-    """A time to wait. The value is in seconds."""
+def duration(*, least_s: float = SHORTEST_WAIT_S, most_s: float = DAY_S, or_none: bool = False) -> Kind[float]:
+    """A time to wait. The value is in seconds; with `or_none` an empty text is None."""
     least, most = values.duration_text(least_s), values.duration_text(most_s)
+    expected = f"a duration such as 500ms, 15s or 1m30s, from {least} to {most}"
     return Kind(
         name="duration",
-        expected=f"a duration such as 500ms, 15s or 1m30s, from {least} to {most}",
+        expected=expected + ', or "" for none' if or_none else expected,
         read=values.read_duration,
         fits=lambda seconds: least_s <= seconds <= most_s,
         text=values.duration_text,
+        empty_fits=or_none,
     )
 
 

@@ -8,6 +8,7 @@ from pico_twisted.config import kinds
 from pico_twisted.config.common import LogConfig, ServerTlsConfig, drain_streams_setting
 from pico_twisted.config.fields import section, setting
 from pico_twisted.config.values import GOSSIP_PORT, Address, Network
+from pico_twisted.core.protocol_limits import MAX_CALLS_PER_SESSION
 
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -31,8 +32,8 @@ class ProxyConfig:
         kinds.duration(),
         "30s",
         "How long to wait for the first byte of a response, counted from the last time the request's body made "
-        "progress. The client gets a 504 one second later: within that second an agent can still send its own error, "
-        "which says more.",
+        "progress. The client gets a 504 one second later: within that second an agent whose listener has a `timeout` "
+        "of its own can still send its own error, which says more.",
     )
     head_timeout: float = setting(
         kinds.duration(),
@@ -231,7 +232,7 @@ class NodeLimitsConfig:
 
     calls: int = setting(kinds.count(), "20000", "Requests in progress at once. Further ones are answered 503.")
     calls_per_session: int = setting(
-        kinds.count(),
+        kinds.count(most=MAX_CALLS_PER_SESSION),
         "2000",
         "Requests in progress at once on one agent's session. Further ones go elsewhere or are answered 503.",
     )

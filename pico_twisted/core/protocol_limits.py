@@ -10,6 +10,14 @@ REQUEST_LIMITS: Final = HeadLimits(head_bytes=48 * 1024, fields=1200, target_byt
 """Limits of a request's head that a node sends to an agent or to another node. The node has held its client to its own
 limits and added fields since; what is left to the receiver is that one head fits one frame."""
 
+RESPONSE_LIMITS: Final = HeadLimits(head_bytes=48 * 1024, fields=1200)
+"""Limits of a response's head that an agent sends to a node, or a node to another. The agent has held its service to
+its own limits."""
+
+MAX_CALLS_PER_SESSION: Final = 100_000
+"""Most calls of a node that may be open at once on one session of an agent. How many there are is the node's to decide;
+this keeps a broken node from taking all of an agent's memory."""
+
 MAX_INTERIM_HEADS: Final = 16
 """Most 1xx heads before the final head of a response. Services send one or two; a broken one could
 send them for ever."""

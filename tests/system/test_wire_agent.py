@@ -444,5 +444,5 @@ def test_a_service_that_breaks_http_costs_one_call(rig: Rig) -> None:
     response = rig.node.http(GET)
     assert status(response) == 502
     assert b"x-pico-error: agent-1; " in response.lower()
-    assert json.loads(body_of(response)) == {"error": "upstream unreachable"}
+    assert json.loads(body_of(response)) == {"error": "the response of the service is not valid HTTP"}
     rig.serves()

@@ -53,6 +53,7 @@ class ServiceRequest:
 
     __slots__ = (
         "_chunked",
+        "_head",
         "_reader",
         "authenticates",
         "body",
@@ -70,9 +71,16 @@ class ServiceRequest:
         self.upgrade_asked = False
         self.body = COMING
         self.body_bytes = 0
+        self._head: RequestHead | None = None
         self.client_connection = b""
         self.authenticates = False
         self.replay: bytes | None = None
+
+    @property
+    def request_id(self) -> str:
+        """The ID that the node gave it, for logs; empty when it gave none."""
+        value = self._head.by_name.get(b"x-request-id", b"") if self._head is not None else b""
+        return value.decode("ascii", "replace")
 
     def begin(self, payload: bytes, more: bool, *, host: bytes | None) -> bytes:
         """Take the first frame, and return what to write to the service.
@@ -90,6 +98,7 @@ class ServiceRequest:
         head = events[0]
         assert isinstance(head, RequestHead)
         body = events[1] if len(events) > 1 and isinstance(events[1], bytes) else b""
+        self._head = head
         self.method = head.method
         self.upgrade_asked = head.upgrade is not None
         self.body_bytes = len(body)

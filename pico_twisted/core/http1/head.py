@@ -32,13 +32,6 @@ MAX_FIELDS: Final = 100
 MAX_TARGET_BYTES: Final = 8 * 1024
 """Most bytes of a request's target, unless the configuration says otherwise."""
 
-ONWARD_BYTES: Final = 2 * 1024
-"""Most bytes that a hop adds to a head: a host three times, addresses twice, the IDs of request, endpoint and hop,
-and the names of all these."""
-
-ONWARD_FIELDS: Final = 10
-"""Most fields that a hop adds to a head."""
-
 
 class End(enum.Enum):
     """The type of `END`."""
@@ -63,10 +56,6 @@ class HeadLimits:
     head_bytes: int = MAX_HEAD_BYTES
     fields: int = MAX_FIELDS
     target_bytes: int = MAX_TARGET_BYTES
-
-    def onward(self) -> HeadLimits:
-        """The limits of the next hop: room for what `forwarding` adds to a head that is just within these."""
-        return attrs.evolve(self, head_bytes=self.head_bytes + ONWARD_BYTES, fields=self.fields + ONWARD_FIELDS)
 
 
 class Framing(enum.Enum):

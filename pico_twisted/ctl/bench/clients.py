@@ -207,6 +207,9 @@ class Client:
 
     # ConnectionOwner and ConnectionUser
 
+    def closed_idle(self, connection: ServiceConnection) -> None:
+        """It is gone, which `forget` says as well."""
+
     def forget(self, connection: ServiceConnection) -> None:
         """It can serve no further request."""
         if connection is self._connection:

@@ -59,6 +59,9 @@ class ConnectionOwner(Protocol):
     def forget(self, connection: ServiceConnection) -> None:
         """The connection can serve no further request."""
 
+    def closed_idle(self, connection: ServiceConnection) -> None:
+        """The service closed it while it had no user."""
+
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
 class ServiceConnection(TwistedProtocol):
@@ -77,6 +80,7 @@ class ServiceConnection(TwistedProtocol):
         write: writes to the service.
         paused: it is not read.
         socket: under it, where there is one.
+        idle_since: when its last answer had ended.
         client: the name of the client's connection that alone may use it; empty when anybody may.
         deadline: set by the user, or by its owner while it is idle.
     """
@@ -95,6 +99,7 @@ class ServiceConnection(TwistedProtocol):
         self.writable = True
         self.paused = False
         self.client = b""
+        self.idle_since = sweep.now
         self.deadline = NEVER
         self._owner = owner
         self._sweep = sweep
@@ -127,7 +132,8 @@ class ServiceConnection(TwistedProtocol):
     def readConnectionLost(self) -> None:
         if self.user is not None:
             self.user.service_ended()
-        else:
+        elif self._life is _Life.OPEN:
+            self._owner.closed_idle(self)
             self.close()
 
     def writeConnectionLost(self) -> None:
@@ -135,6 +141,8 @@ class ServiceConnection(TwistedProtocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._sweep.discard(self)
+        if self.user is None and self._life is _Life.OPEN:
+            self._owner.closed_idle(self)
         self._life = _Life.GONE
         self._owner.forget(self)
         self._owner.connections.discard(self)

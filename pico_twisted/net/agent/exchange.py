@@ -16,13 +16,13 @@ what was read behind it, so that an answer that turns out broken in the same rea
 - *A response that ends before its request*: the caller is told *stop* once the response has left us. A reset before
   that would overtake it. The connection to the service is cut: what it would make of the rest is not known.
 - *Credit* is given when the transport of the service takes bytes, not when they arrive.
-- *Timeouts* bound waiting for the service only: for its head, from the last progress of the request; else for any byte
-  either way. While the request waits for its caller, or after an upgrade, none runs.
+- *Timeouts* are the node's: it resets a call that takes too long or stands still. The listener may have a shorter one
+  for the service's head, from the last progress of the request. Nodes of version 1 can reset nothing: see `v1`.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -45,12 +45,17 @@ from pico_twisted.net.agent.served_call import ServedCall, Stage
 from pico_twisted.net.agent.upgraded import UpgradedCall
 from pico_twisted.net.interfaces import ICallReceiver, ITunnel
 from pico_twisted.net.routing.linger import CALLER_LINGER_S
+from pico_twisted.net.turn import NEVER
 
 log = Logger()
 
-IDLE_S: Final = 300.0
-"""Seconds after which a stream is given up in which no byte moved, either way."""
-
+_WORDS: Final = {
+    "service-unreachable": "the service cannot be reached",
+    "service-failed": "the service closed the connection without a response",
+    "bad-response": "the response of the service is not valid HTTP",
+    "service-timeout": "the service did not respond in time",
+}
+"""What is wrong, for the client, by the code of our answer."""
 
 _OPENING = Stage.OPENING
 _AWAITING = Stage.AWAITING
@@ -68,6 +73,9 @@ class Exchange(ServedCall):
         tunnel: the session that the call is on.
         call: the call.
     """
+
+    _default_timeout_s: ClassVar[float] = NEVER  # for the service's head, if the listener has none
+    _idle_s: ClassVar[float] = NEVER  # for any byte either way
 
     def __init__(self, service: LocalService, tunnel: ITunnel, call: Call) -> None:
         request = ServiceRequest(tunnel.dialect.read_request(REQUEST_LIMITS))
@@ -120,7 +128,7 @@ class Exchange(ServedCall):
         if self._stage is _OVER:
             return  # the attempt was cancelled
         self._service.unreachable(failure)
-        self._fail(502, "upstream unreachable", "service-unreachable")
+        self._fail(502, _WORDS["service-unreachable"], "service-unreachable")
 
     def _broken(self, failure: Failure) -> None:
         log.failure("A call failed by a fault of ours", failure)
@@ -172,7 +180,12 @@ class Exchange(ServedCall):
     def _watch(self, connection: ServiceConnection, since: float) -> None:
         """Something moved: set the deadline of the service's head, or of a silent stream."""
         due = self._response.head is None and self._service_is_due(connection)
-        connection.deadline = since + (self._service.timeout_s if due else IDLE_S)
+        timeout_s = self._service.timeout_s
+        if not due:
+            timeout_s = self._idle_s
+        elif timeout_s is None:
+            timeout_s = self._default_timeout_s
+        connection.deadline = since + timeout_s
 
     # The service
 
@@ -259,10 +272,10 @@ class Exchange(ServedCall):
         return not connection.client and (self._request.authenticates or authenticates_connection(head))
 
     def _answer_is_broken(self, error: Http1Error, code: str) -> None:
-        self._service.trouble("The service broke HTTP: {reason}", error.message)
+        self._trouble("The service broke HTTP: {reason}", error.message)
         self._cut()
         if self._stage is _AWAITING:
-            self._fail(502, "upstream unreachable", code)
+            self._fail(502, _WORDS[code], code)
         else:
             self._give_up(FAILED, error.message)
 
@@ -280,13 +293,14 @@ class Exchange(ServedCall):
         """The connection is gone."""
         self._cut()
         if self._stage is not _AWAITING:
+            self._trouble("The service broke the connection: {reason}", "it was in the middle of its response")
             self._give_up(FAILED, "the service broke the connection")
         elif self._request.replay is not None:
             self._service.metrics.retried("stale")
             self._open(self._request.replay)
         else:
-            self._service.trouble("The service broke the connection: {reason}", "it gave no answer")
-            self._fail(502, "upstream unreachable", "service-failed")
+            self._trouble("The service broke the connection: {reason}", "it gave no answer")
+            self._fail(502, _WORDS["service-failed"], "service-failed")
 
     def service_late(self, now: float) -> None:
         """The deadline passed."""
@@ -296,10 +310,10 @@ class Exchange(ServedCall):
         self._cut()
         if due:
             reason = "no head" if self._response.head is None else "no byte"
-            self._service.trouble("The service did not answer in time", reason)
-            self._fail(504, "upstream timeout", "service-timeout")
+            self._trouble("The service did not answer in time", reason)
+            self._fail(504, _WORDS["service-timeout"], "service-timeout")
         else:
-            self._give_up(TIMEOUT, f"no byte for {IDLE_S:.0f} s")
+            self._give_up(TIMEOUT, f"no byte for {self._idle_s:.0f} s")
 
     def drained(self) -> None:
         """The response's queue is short again (ICallReceiver)."""
@@ -309,6 +323,19 @@ class Exchange(ServedCall):
             self._watch(connection, self._service.sweep.now)
 
     # Endings
+
+    def reset(self, code: str, text: str) -> None:
+        """The caller gave up, or broke the protocol (ICallReceiver)."""
+        if code == TIMEOUT and self._stage is _AWAITING:
+            self._trouble("The service did not answer in time", "the node waits no longer")
+            self._drop(504)
+            return
+        if code == PROTOCOL:
+            self._trouble("The node refused the response: {reason}", text)
+        super().reset(code, text)
+
+    def _trouble(self, message: str, reason: str) -> None:
+        self._service.trouble(message, reason, self._request.request_id)
 
     def _refuse(self, error: Http1Error | CallProtocolError) -> None:
         """The request itself is nonsense."""

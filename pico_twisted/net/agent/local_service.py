@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import functools
+import math
 import re
 import socket
 import termios
@@ -32,9 +33,12 @@ log = Logger()
 
 MAX_IDLE: Final = 64
 """Most idle connections that are kept while a service has little to do: few beside its own limit of open files."""
-MAX_IDLE_S: Final = 55.0
-"""Seconds for which an idle connection is kept: below the 60 s or more after which most services close it, so that we
-are the first."""
+FRESH_S: Final = 1.0
+"""Most seconds that a connection may have been idle on which a request is sent that cannot be sent twice. Services
+close idle connections when they like, most after 2 s (gunicorn), 5 s (uvicorn, Node) or 60 s; what is on its way to
+them at that moment is lost. To open a connection takes less than a millisecond."""
+FRESH_SHARE: Final = 0.5
+"""The same, as a share of the time after which the service was seen to close idle connections."""
 MAX_BUSY: Final = 1024
 """Most idle connections that are kept between two bursts. What a turn of the reactor brings is answered together, so of
 hundreds of connections in use all may be idle for a moment; to open others costs more than the requests do."""
@@ -82,7 +86,7 @@ class LocalService:
 
     Attributes:
         host: the Host that it gets; None for the client's.
-        timeout_s: for its final head.
+        timeout_s: for its final head; None when the node's alone counts.
         sweep: the coarse timer.
         seconds: the time, to measure how long calls take.
         metrics: counts them.
@@ -109,13 +113,14 @@ class LocalService:
         self.connections: set[ServiceConnection] = set()
         self._config = config
         self._clock = parts.clock
-        self._connect_s = min(config.timeout, CONNECT_TIMEOUT_S)
+        self._connect_s = min(config.timeout or CONNECT_TIMEOUT_S, CONNECT_TIMEOUT_S)
         self._endpoint = endpoint or _endpoint(reactor, config.addr, self._connect_s)
         make = SecureServiceConnection if config.addr.https else ServiceConnection
         reader = LenientConnection if config.lenient else ClientConnection
         self._factory = Factory.forProtocol(functools.partial(make, self, parts.sweep, parts.head_limits, reader))
         self._factory.noisy = False
         self._idle: dict[ServiceConnection, None] = {}
+        self._closes_after_s = math.inf  # how long an idle connection lasted that the service closed
         self._of_clients: dict[bytes, ServiceConnection] = {}  # by the name of the client's connection, in use or not
         self._closed = False
         self._retired = False
@@ -132,7 +137,7 @@ class LocalService:
 
         Args:
             client: the name of the client's connection that has one of its own; empty for none. Its own is preferred.
-            surely: look whether the service has closed it. For requests that cannot be sent twice.
+            surely: the request cannot be sent twice: only one that is not about to end, and is looked at.
 
         Returns:
             None when there is none.
@@ -145,10 +150,20 @@ class LocalService:
         while idle:
             connection, _ = idle.popitem()
             sock = connection.socket
+            idle_s = self.sweep.now - connection.idle_since
+            if idle_s > self._closes_after_s and not (sock is not None and _is_closed(sock)):
+                self._closes_after_s = idle_s  # the service keeps them for longer than it was seen to
+            if surely and idle_s > min(FRESH_S, self._closes_after_s * FRESH_SHARE):
+                idle[connection] = None
+                return None  # the others were idle for longer
             if sock is None or not (_has_unasked(sock) or (surely and _is_closed(sock))):
                 return connection
             connection.abort()
         return None
+
+    def closed_idle(self, connection: ServiceConnection) -> None:
+        """The service closed a connection that served no request."""
+        self._closes_after_s = min(self._closes_after_s, self.sweep.now - connection.idle_since)
 
     def keep_for(self, connection: ServiceConnection, client: bytes) -> None:
         """From here on the connection serves this client's connection alone, for its life."""
@@ -175,19 +190,17 @@ class LocalService:
             connection: in use no longer.
             hint: the response's Keep-Alive field. Where it says how long the service waits, we wait a second less.
         """
-        idle_s = MAX_IDLE_S if hint is None else _idle_s(hint)
+        said_s = math.inf if hint is None else _idle_s(hint)
+        connection.idle_since = self.sweep.now
         if connection.client:
-            idle_s = min(idle_s, CLIENT_IDLE_S) if hint is not None else CLIENT_IDLE_S
-            if (
-                self._closed
-                or self._retired
-                or idle_s <= 0
-                or self._of_clients.get(connection.client) is not connection
-            ):
+            idle_s = min(said_s, CLIENT_IDLE_S)
+            kept = self._of_clients.get(connection.client) is connection
+            if self._closed or self._retired or idle_s <= 0 or not kept:
                 connection.close()
             else:
                 connection.deadline = self.sweep.now + idle_s
             return
+        idle_s = min(said_s, self._config.keepalive_timeout)
         if self._closed or self._retired or len(self._idle) >= MAX_BUSY or idle_s <= 0:
             connection.close()
             return
@@ -238,11 +251,11 @@ class LocalService:
         """No connection could be made for a call that still wants one."""
         self._warn(self._reach, "The service cannot be reached: {reason}", connect_failure_text(failure))
 
-    def trouble(self, message: str, reason: str) -> None:
+    def trouble(self, message: str, reason: str, request_id: str) -> None:
         """The service did something wrong on a connection: broke it, broke HTTP, was late."""
-        self._warn(self._conduct, message, reason)
+        self._warn(self._conduct, message, reason, request_id)
 
-    def _warn(self, repeated: RepeatedWarning, message: str, reason: str) -> None:
+    def _warn(self, repeated: RepeatedWarning, message: str, reason: str, request_id: str = "") -> None:
         suppressed = repeated.due(message + reason, self.sweep.now)
         if suppressed is not None:
             log.warn(
@@ -251,6 +264,7 @@ class LocalService:
                 service=str(self._config.addr),
                 reason=reason,
                 suppressed=suppressed,
+                **({"request_id": request_id} if request_id else {}),
             )
 
 
@@ -275,7 +289,7 @@ def _is_closed(sock: socket.socket) -> bool:
 
 def _idle_s(hint: bytes) -> float:
     found = _TIMEOUT.search(hint)
-    return MAX_IDLE_S if found is None else min(MAX_IDLE_S, int(found.group(1)) - 1.0)
+    return math.inf if found is None else int(found.group(1)) - 1.0
 
 
 def _endpoint(reactor: DialReactor, address: ServiceAddress, timeout_s: float) -> IStreamClientEndpoint:

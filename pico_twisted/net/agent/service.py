@@ -18,6 +18,7 @@ from pico_twisted.config import AgentConfig, ListenerConfig
 from pico_twisted.config.changes import changes
 from pico_twisted.core.agent.dial_plan import AgentRandom
 from pico_twisted.core.http1.head import HeadLimits
+from pico_twisted.core.protocol_limits import MAX_CALLS_PER_SESSION
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.v1 import dialect_v1
 from pico_twisted.core.stopping import LAST_SHARE, awaited
@@ -38,9 +39,6 @@ LOOK_TURNS: Final = 5
 """Turns of the sweep in which each listener's connections are looked at once, which is about once a second: what they
 do then takes seconds anyway. Thousands in every turn would take a tenth of a core, and take it from those that are
 coming back."""
-MAX_CALLS_PER_SESSION: Final = 20_000
-"""Calls of a node open at once on one session. The node has its own limit; this one keeps a broken node from taking all
-of our memory."""
 
 
 MAX_NAMED: Final = 10

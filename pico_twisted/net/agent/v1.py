@@ -1,11 +1,14 @@
 """Calls of a node that speaks version 1: a response is collected and sent as one message, framed with its length.
 
 So nothing of it was sent before all of it is there, and whatever the service does wrong is still a clean 502 or 504.
+
+Such a node cannot say that it waits no longer, so we have time limits of our own for its calls.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from pico_twisted.core.agent.service_call import ENDED, ServiceRequest, ServiceResponse
 from pico_twisted.core.http1.client import ClientConnection
@@ -19,6 +22,12 @@ from pico_twisted.net.agent.local_service import LocalService
 from pico_twisted.net.interfaces import ITunnel
 
 _TOO_LARGE = "body-too-large"
+
+TIMEOUT_S: Final = 30.0
+"""Seconds that a service gets for its response's head, unless its listener says otherwise: as long as a node waits
+whose configuration says nothing."""
+IDLE_S: Final = 300.0
+"""Seconds after which a response is given up of which no byte came."""
 
 
 class WholeResponse(ServiceResponse):
@@ -69,6 +78,8 @@ class WholeResponse(ServiceResponse):
 class WholeExchange(Exchange):
     """Serves one call of version 1."""
 
+    _default_timeout_s = TIMEOUT_S
+    _idle_s = IDLE_S
     _response: WholeResponse
 
     def __init__(self, service: LocalService, tunnel: ITunnel, call: Call) -> None:

@@ -174,7 +174,7 @@ class LinkRequest:
 
         The agent is told why.
         """
-        self._drop(code if code in (TIMEOUT, PROTOCOL) else CANCELLED)
+        self._drop(code if code in (TIMEOUT, PROTOCOL) else CANCELLED, text)
 
     def lost(self) -> None:
         """The link is gone."""
@@ -291,12 +291,12 @@ class LinkRequest:
         self._tunnel.reset(self._call, code, text)
         self._drop()
 
-    def _drop(self, code: str = CANCELLED) -> None:
+    def _drop(self, code: str = CANCELLED, text: str = "") -> None:
         """The response is not wanted any more: let the agent know why."""
         routed, self._routed = self._routed, None
         self._end()
         if routed is not None:
-            routed.gone(code)
+            routed.gone(code, text)
 
     def _end(self) -> None:
         if self._linger is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from pico_twisted.core.http1.errors import Http1Error
-from pico_twisted.core.rpc.frames import REFUSED_BUSY, TIMEOUT
+from pico_twisted.core.rpc.frames import PROTOCOL, REFUSED_BUSY, TIMEOUT
 
 BUSY: Final = "busy"
 """The code of a 503 that says: a limit of calls or memory is reached, and the client may come again."""
@@ -15,6 +15,8 @@ NO_UPSTREAMS: Final = "no-upstreams"
 """The code of a 502 that says: no agent or node holds the endpoint."""
 UNREACHABLE: Final = "upstream-unreachable"
 """The code of a 502 that says: the endpoint is held, and no call for the request came to a good end."""
+BAD_RESPONSE: Final = "bad-response"
+"""The code of a 502 that says: an agent's response breaks the rules, and is not passed on."""
 UPSTREAM_TIMEOUT: Final = "upstream-timeout"
 """The code of a 504 that says: the service did not answer in time."""
 REQUEST_TIMEOUT: Final = "request-timeout"
@@ -34,6 +36,7 @@ _ANSWERS: Final = {
     DRAINING: (503, "node is shutting down"),
     NO_UPSTREAMS: (502, "no available upstreams"),
     UNREACHABLE: (502, "upstream unreachable"),
+    BAD_RESPONSE: (502, "the response of the upstream is not valid"),
     UPSTREAM_TIMEOUT: (504, "upstream timeout"),
     REQUEST_TIMEOUT: (408, "request timeout"),
     BODY_TOO_LARGE: (413, "request body too large for an agent of version 1"),
@@ -50,6 +53,8 @@ def code_of_reset(reset: str) -> str:
     """Return what is logged of a call that was reset with a code."""
     if reset in (TIMEOUT, SHUTDOWN):
         return reset
+    if reset == PROTOCOL:
+        return BAD_RESPONSE
     return BUSY if reset == REFUSED_BUSY else UNREACHABLE
 
 

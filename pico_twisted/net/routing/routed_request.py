@@ -27,10 +27,11 @@ from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import ResponseHead
 from pico_twisted.core.http1.target import IDEMPOTENT
 from pico_twisted.core.rpc.call import WINDOW_BYTES
-from pico_twisted.core.rpc.frames import CANCELLED, FAILED, REFUSED_NOT_HERE, TIMEOUT
+from pico_twisted.core.rpc.frames import CANCELLED, FAILED, PROTOCOL, REFUSED_NOT_HERE, TIMEOUT
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.interfaces import CallFailed, IDownstream, IPendingCall, IResponseSink, IRoute
 from pico_twisted.net.routing.refusals import (
+    BAD_RESPONSE,
     BUSY,
     DRAINING,
     NO_UPSTREAMS,
@@ -170,11 +171,11 @@ class RoutedRequest:
         else:
             self._progress()
 
-    def gone(self, code: str = CANCELLED) -> None:
-        """The client left, or another node gave up; `code` is the reset code that says why."""
+    def gone(self, code: str = CANCELLED, text: str = "") -> None:
+        """The client left, or another node gave up; the reset code says why, the text says more."""
         if self._response is not _OVER:
             self.error = self.error or "client-gone"
-            self._cancel(code)
+            self._cancel(code, text)
             self._finish()
 
     def pause(self) -> None:
@@ -233,7 +234,7 @@ class RoutedRequest:
         elif self.error == TIMEOUT:
             code = UPSTREAM_TIMEOUT
         else:
-            code = BUSY if self.error == BUSY else UNREACHABLE
+            code = self.error if self.error in (BUSY, BAD_RESPONSE) else UNREACHABLE
         self._refuse(refusal(code))
 
     # What the pending call tells: its Deferred first, then as an IResponseSink
@@ -283,6 +284,8 @@ class RoutedRequest:
         """The call failed: before its head the request may be made again, behind it the response is cut short."""
         self.error = code_of_reset(error.code)
         endpoint = self._downstream.endpoint
+        if error.code == PROTOCOL:
+            self._settings.rules_broken(endpoint, self.upstream, error.text)
         if self._response is _BODY or self._response is _UPGRADED:
             log.debug(
                 "A response was cut short: {reason}", reason=str(error), endpoint=endpoint, upstream=self.upstream
@@ -379,10 +382,10 @@ class RoutedRequest:
         self._downstream.cut()
         self._finish()
 
-    def _cancel(self, code: str) -> None:
+    def _cancel(self, code: str, text: str = "") -> None:
         call, self._call = self._call, None
         if call is not None:
-            call.cancel(code)
+            call.cancel(code, text)
 
     def _finish(self) -> None:
         if self._response is not _OVER:

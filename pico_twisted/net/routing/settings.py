@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import attrs
+from twisted.logger import Logger
 
 from pico_twisted.net.interfaces import IRouter
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 from pico_twisted.net.turn import Sweep
+
+log = Logger()
 
 
 @attrs.frozen(kw_only=True)
@@ -26,3 +30,16 @@ class RoutingSettings:
     metrics: Metrics
     timeout_s: float
     idle_timeout_s: float
+    _warnings: RepeatedWarning = attrs.field(factory=RepeatedWarning, init=False)
+
+    def rules_broken(self, endpoint: str, upstream: str, reason: str) -> None:
+        """A call ended because one side says that the other broke the protocol in it: somebody should know why."""
+        suppressed = self._warnings.due(upstream + reason, self.sweep.now)
+        if suppressed is not None:
+            log.warn(
+                "A call broke the protocol: {reason}",
+                reason=reason,
+                endpoint=endpoint,
+                upstream=upstream,
+                suppressed=suppressed,
+            )

@@ -294,7 +294,7 @@ class FakeEndpoint:
 
 
 def listener_config(
-    address: ServiceAddress | None = None, *, rewrite_host: bool = False, timeout_s: float = 30.0
+    address: ServiceAddress | None = None, *, rewrite_host: bool = False, timeout_s: float | None = 30.0
 ) -> ListenerConfig:
     """The configuration of a listener."""
     return ListenerConfig(
@@ -322,7 +322,12 @@ class Bench:
     """A forwarder between a tunnel of the test and a service of the test."""
 
     def __init__(
-        self, version: int = 2, *, rewrite_host: bool = False, timeout_s: float = 30.0, v1_body_bytes: int = 1 << 20
+        self,
+        version: int = 2,
+        *,
+        rewrite_host: bool = False,
+        timeout_s: float | None = 30.0,
+        v1_body_bytes: int = 1 << 20,
     ) -> None:
         self.clock = Clock()
         self.sweep = Sweep(self.clock)

@@ -7,7 +7,7 @@ import json
 import pytest
 from twisted.internet.error import ConnectionRefusedError
 
-from pico_twisted.net.agent.exchange import IDLE_S
+from pico_twisted.net.agent.v1 import IDLE_S, TIMEOUT_S
 from tests.net.agent.agent_fakes import OK, UPGRADE, Bench
 
 # Services that fail
@@ -18,7 +18,7 @@ def test_no_connection_is_a_502_that_says_so(bench: Bench) -> None:
     bench.service.refusing = ConnectionRefusedError()
     request = bench.get()
     assert request.status == 502 and request.error == "agent-1; service-unreachable"
-    assert json.loads(request.body) == {"error": "upstream unreachable"}
+    assert json.loads(request.body) == {"error": "the service cannot be reached"}
     assert b"content-type: application/json" in request.head
     assert bench.nothing_is_left()
 
@@ -54,7 +54,7 @@ def test_no_response_in_time_is_a_504() -> None:
         bench.service.last.answer(bytes((byte,)))
     bench.pass_time(2)
     assert request.status == 504 and request.error == "agent-1; service-timeout"
-    assert json.loads(request.body) == {"error": "upstream timeout"}
+    assert json.loads(request.body) == {"error": "the service did not respond in time"}
     assert bench.service.last.aborted
     assert bench.nothing_is_left()
 
@@ -107,18 +107,35 @@ def test_a_service_that_does_not_read_the_body_is_late() -> None:
     assert request.status == 504 and request.reset_code == "stop"
 
 
-def test_a_silent_stream_is_given_up(bench: Bench) -> None:
-    """Five minutes without a byte either way; a byte in between extends it."""
+def test_the_node_has_the_clock() -> None:
+    """However long a service takes, before its response and in the middle of it, the agent waits as long as the node
+    does; then the service hears of it."""
+    for begun in (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n1"):
+        bench = Bench(timeout_s=None)
+        request = bench.get()
+        bench.service.last.answer(begun)
+        bench.pass_time(4000)
+        assert request.reset_code is None and not request.ended and bench.service.last.connected
+        request.cancel("timeout")
+        assert bench.service.last.aborted
+        assert bench.nothing_is_left()
+
+
+def test_a_node_of_version_1_has_no_clock() -> None:
+    """It cannot say that it waits no longer: its calls have limits of ours, for the response and each byte of it."""
+    bench = Bench(1, timeout_s=None)
+    request = bench.get()
+    bench.pass_time(TIMEOUT_S + 1)
+    assert request.status == 504 and request.error == "agent-1; service-timeout"
     request = bench.get()
     bench.service.last.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n1")
     bench.pass_time(IDLE_S - 10)
     bench.service.last.answer(b"2")
     bench.pass_time(IDLE_S - 10)
-    assert request.reset_code is None
+    assert not request.ended
     bench.pass_time(20)
-    assert request.reset_code == "timeout" and not request.ended
     assert bench.service.last.aborted
-    assert bench.nothing_is_left()
+    assert not bench.local.calls
 
 
 @pytest.mark.parametrize(

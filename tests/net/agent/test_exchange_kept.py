@@ -6,7 +6,7 @@ import pytest
 
 from pico_twisted.core.agent.service_call import KEPT_BYTES
 from pico_twisted.net.agent.connection import ServiceConnection
-from pico_twisted.net.agent.local_service import MAX_BUSY, MAX_BUSY_S, MAX_IDLE, MAX_IDLE_S, LocalService
+from pico_twisted.net.agent.local_service import MAX_BUSY, MAX_BUSY_S, MAX_IDLE, LocalService
 from pico_twisted.net.turn import INTERVAL_S
 from tests.net.agent.agent_fakes import OK, Bench
 
@@ -191,7 +191,7 @@ def test_what_is_not_needed_goes_soon(bench: Bench) -> None:
         bench.local.give(used, None)
         bench.pass_time(MAX_BUSY_S / 5)
     assert len(bench.local.connections) == MAX_IDLE + 1
-    bench.pass_time(MAX_IDLE_S)
+    bench.pass_time(55)
     assert not taken(bench.local)
 
 
@@ -215,3 +215,51 @@ def test_calls_are_counted(bench: Bench) -> None:
     assert 'pico_requests_total{method="POST",status="499"} 1.0' in text
     assert 'pico_requests_total{method="GET",status="502"} 1.0' in text
     assert "pico_calls_total 3.0" in text
+
+
+# Requests that cannot be sent twice, on connections that may be about to end
+
+
+@pytest.mark.parametrize("closes_after_s", [2.0, 5.0])
+def test_no_post_meets_a_service_that_closes(bench: Bench, closes_after_s: float) -> None:
+    """A POST is never sent on a connection that was idle for as long as services keep them, in spite of those that say
+    nothing of it: the service may be closing it at that moment. A GET is, since it can be sent again."""
+    kept = bench.warm_up()
+    bench.pass_time(closes_after_s - 0.4)
+    request = bench.post(b"", more=False)
+    assert not kept.taken() and bench.service.last is not kept
+    bench.service.last.answer(OK)
+    assert request.body == b"ok"
+    bench.service.last.lose()
+    assert bench.get() and kept.taken(), "the one that it did not get is still of use"
+
+
+def test_a_post_soon_after_goes_on_the_same_connection(bench: Bench) -> None:
+    """What was idle for a moment only is not about to end."""
+    kept = bench.warm_up()
+    for _ in range(3):
+        bench.pass_time(0.6)
+        request = bench.post(b"", more=False)
+        kept.answer(OK)
+        assert request.body == b"ok"
+    assert len(bench.service.transports) == 1
+
+
+def test_the_time_of_a_service_is_learned(bench: Bench) -> None:
+    """One that closes idle connections after 0.8 s gets no POST on one that was idle for half of that; and one that is
+    seen to keep them for longer does again, for it was only started anew."""
+    kept = bench.warm_up()
+    bench.pass_time(0.8)
+    kept.finish()
+    kept = bench.warm_up()
+    bench.pass_time(0.6)
+    bench.post(b"", more=False)
+    assert not kept.taken()
+    bench.service.last.answer(OK)
+    bench.service.last.finish()
+    bench.pass_time(2)
+    bench.get()
+    kept.answer(OK)
+    bench.pass_time(0.6)
+    bench.post(b"", more=False)
+    assert kept.taken()

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 import pytest
+from twisted.logger import LogEvent, globalLogPublisher
 
 from pico_twisted.core.rpc import frames
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
@@ -251,9 +252,18 @@ class TestRetry:
         here = case(*agents(1))
         here.start(request_head(b"POST", length=0))
         call = here.call
-        call.respond(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", True)
-        assert here.down.failure == (502, "upstream unreachable", "upstream-unreachable")
-        assert call.reset_code == frames.PROTOCOL
+        lines: list[LogEvent] = []
+        observer: Any = lines.append
+        globalLogPublisher.addObserver(observer)
+        try:
+            call.respond(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", True)
+        finally:
+            globalLogPublisher.removeObserver(observer)
+        assert here.down.failure == (502, "the response of the upstream is not valid", "bad-response")
+        assert (call.reset_code, "Content-Length" in call.reset_text) == (frames.PROTOCOL, True)
+        warned = [event for event in lines if event["log_level"].name == "warn"]
+        assert [(event["endpoint"], event["upstream"]) for event in warned] == [("my-ep", "agent-1")]
+        assert "Content-Length" in warned[0]["reason"], "the reason is told to those who can act on it"
 
 
 class TestStreaming:
@@ -322,7 +332,7 @@ class TestStreaming:
             else:
                 here.call.respond(bytes(50), True)
             assert here.down.told == ["begin 200", "write", "cut", "done"]
-            assert here.routed.error == "upstream-unreachable"
+            assert here.routed.error == ("bad-response" if how == "too long" else "upstream-unreachable")
 
     def test_client_leaves(self) -> None:
         """A client that leaves cancels its call, at any point."""
