@@ -8,7 +8,6 @@ from pico_twisted.config import kinds
 from pico_twisted.config.common import LogConfig, ServerTlsConfig, drain_streams_setting
 from pico_twisted.config.fields import section, setting
 from pico_twisted.config.values import GOSSIP_PORT, Address, Network
-from pico_twisted.core.protocol_limits import MAX_CALLS_PER_SESSION
 
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -232,7 +231,7 @@ class NodeLimitsConfig:
 
     calls: int = setting(kinds.count(), "20000", "Requests in progress at once. Further ones are answered 503.")
     calls_per_session: int = setting(
-        kinds.count(most=MAX_CALLS_PER_SESSION),
+        kinds.count(most=100_000),
         "2000",
         "Requests in progress at once on one agent's session. Further ones go elsewhere or are answered 503.",
     )

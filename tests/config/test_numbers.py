@@ -8,6 +8,7 @@ from pico_twisted.config import AgentConfig, NodeConfig
 from pico_twisted.config.faults import Unfit
 from pico_twisted.config.fields import Key, all_keys
 from pico_twisted.config.kinds import Kind
+from pico_twisted.core.protocol_limits import MAX_CALLS_PER_SESSION
 
 NUMBERS = [
     key
@@ -52,3 +53,10 @@ def test_auto_is_read_in_any_case(key: Key) -> None:
 def test_who_knows_auto() -> None:
     """The workers of a host and the sessions of a listener."""
     assert {key.dotted for key in AUTOMATIC} == {"cluster.workers", "connect.connections"}
+
+
+def test_a_node_may_open_as_many_calls_as_an_agent_takes() -> None:
+    """The highest `limits.calls_per_session` is the number beyond which agents refuse, and no number of its own."""
+    (key,) = [key for key in NUMBERS if key.dotted == "limits.calls_per_session"]
+    assert isinstance(key.kind, Kind)
+    assert key.kind.fits(MAX_CALLS_PER_SESSION) and not key.kind.fits(MAX_CALLS_PER_SESSION + 1)
