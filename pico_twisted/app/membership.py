@@ -10,7 +10,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 
 from pico_twisted.config import Address, ClusterConfig
@@ -21,7 +21,9 @@ from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable, endp
 from pico_twisted.net.gossip.metrics import GossipMetrics
 from pico_twisted.net.gossip.port import GossipParts, GossipProtocol
 from pico_twisted.net.gossip.resolver import split_address
+from pico_twisted.net.links.dial_back import DialBack
 from pico_twisted.net.links.links import LinkSettings, NodeLinks
+from pico_twisted.net.links.sync import Answers
 from pico_twisted.net.links.tls import LinkTls
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 from pico_twisted.net.tunnel import TunnelParts
@@ -48,7 +50,9 @@ class Membership:
         core: decides what the gossip says.
         gossip: drives it; the protocol of the UDP port.
         links: to and from other nodes.
-        conflict: fires with a message when another process has our node ID.
+        conflict: fires with a message when another process took our node ID.
+        in_use: the address of the process that has our node ID, and for how many seconds that has been up; None while
+            no such process is known.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class Membership:
         self._reactor = reactor
         self._malformed = RepeatedWarning()
         self.conflict: Deferred[str] = Deferred()
+        self.in_use: tuple[str, float] | None = None
         self.core = Gossip(
             GossipSettings(
                 node_id=node_id,
@@ -80,6 +85,11 @@ class Membership:
             now=reactor.seconds(),
             wall_ms=wall_ms,
         )
+        self._dial_back = DialBack(
+            reactor,
+            self._answers,
+            lambda address, other: maybeDeferred(self.dial_once, address, other),
+        )
         self.links = NodeLinks(
             parts,
             LinkSettings(
@@ -88,7 +98,7 @@ class Membership:
                 generation=lambda: self.core.generation,
                 secrets=[secret.encode() for secret in config.secrets],
                 address_of=self.address_of,
-                answer_sync=self.answer_sync,
+                answers=Answers(maps=self.answer_sync, dial_back=self._dial_back.dial),
                 tls=tls,
                 max_links=max_links,
             ),
@@ -107,6 +117,7 @@ class Membership:
                 heard=self.links.heard,
                 doubted=self.links.probe,
                 conflict=self._conflict,
+                in_use=self._in_use,
             )
         )
 
@@ -183,6 +194,20 @@ class Membership:
                     suppressed=suppressed,
                 )
             raise
+
+    def dial_once(self, address: str, node_id: str) -> Deferred[None]:
+        """Open a link to a node at an address, and close it again. See `NodeLinks.dial_once`.
+
+        Raises:
+            ValueError: it is no address.
+        """
+        return self.links.dial_once(split_address(address), node_id)
+
+    def _answers(self, address: str, node_id: str) -> Deferred[bool]:
+        return self.gossip.answers(address, node_id)
+
+    def _in_use(self, address: str, uptime_s: float) -> None:
+        self.in_use = address, uptime_s
 
     def _conflict(self, message: str) -> None:
         if not self.conflict.called:

@@ -6,18 +6,20 @@ import contextlib
 import enum
 import functools
 import os
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import cast
 
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.logger import Logger
 
 from pico_twisted import __version__
 from pico_twisted.app.cli.banner import warn_of_exposure
 from pico_twisted.app.cli.options import NodeOptions
+from pico_twisted.app.joining import Joining
 from pico_twisted.app.node import build_node
 from pico_twisted.app.process.advertised import AdvertisedPorts
 from pico_twisted.app.process.daemon import CERTIFICATE_WARNING, Daemon, counted
@@ -39,7 +41,6 @@ from pico_twisted.config import (
 )
 from pico_twisted.config.checks import certificate_warnings, tls_sections, too_old, unusable
 from pico_twisted.config.pem import UnusableCertificateError, day, good_until, refused_for
-from pico_twisted.config.values import duration_text
 from pico_twisted.core.routing.table import ACTIVE, DRAINING
 from pico_twisted.core.stopping import LAST_SHARE, awaited
 from pico_twisted.net.admin.node_status import ADMIN_ADDR, ADMIN_SCHEME, PROXY_ADDR, VERSION
@@ -98,7 +99,6 @@ class NodeDaemon(Daemon[NodeConfig]):
         self._certificates: dict[str, ServerContext] = {}
         self._ports: dict[str, BoundPort] = {}
         self._local_ports: list[IListeningPort] = []
-        self._join_timer: IDelayedCall | None = None
         self._stage = Stage.STARTING
         self._orphan = False
         sweep = Sweep(reactor)
@@ -113,6 +113,7 @@ class NodeDaemon(Daemon[NodeConfig]):
             siblings=() if worker is None else worker.others,
         )
         self.count_in(self.node.metrics)
+        self._joining = Joining(self.node.membership, reactor, random.SystemRandom())
 
     def ready(self) -> tuple[bool, str]:
         """Whether requests may come, and if not, why."""
@@ -188,7 +189,7 @@ class NodeDaemon(Daemon[NodeConfig]):
                 VERSION: __version__,
             },
         )
-        self._join_timer = self.reactor.callLater(self._join_timeout_s(), self._join_failed)
+        self._joining.begin(self._join_timeout_s(), self._join_failed)
         node.membership.gossip.joined.addCallback(self._met)
 
     def _join_timeout_s(self) -> float:
@@ -211,7 +212,7 @@ class NodeDaemon(Daemon[NodeConfig]):
         self._joined()
 
     def _joined(self) -> None:
-        self._stop_joining()
+        self._joining.end()
         if self._stage is not Stage.JOINING:
             return
         self._stage = Stage.SERVING
@@ -236,32 +237,22 @@ class NodeDaemon(Daemon[NodeConfig]):
     def _advertised(self) -> AdvertisedPorts:
         return AdvertisedPorts(self._config, {name: port.bound for name, port in self._ports.items()})
 
-    def _stop_joining(self) -> None:
-        if self._join_timer is not None and self._join_timer.active():
-            self._join_timer.cancel()
-
-    def _join_failed(self) -> None:
-        if self._stage is not Stage.JOINING:
-            return
-        config = self._config.cluster
+    def _join_failed(self, why: str) -> None:
+        """The time is over: serve alone, or end and say why."""
         if self._worker is not None and not self._worker.joins_others:
             log.warn("No node was found: serving alone, and trying on")
-            self._joined()
+        elif self._joining.id_is_in_use or self._config.cluster.abort_if_join_fails:
+            self.fail(why)
             return
-        nodes = ", ".join(map(str, config.join))
-        if config.abort_if_join_fails:
-            self.fail(
-                f"could not join within {duration_text(config.join_timeout)}: no node of cluster {config.name} answers "
-                f"at {nodes} (cluster.join). Do they run, with the same cluster.name and cluster.secrets, and is the "
-                "gossip port open between the nodes, for UDP and for TCP?"
-            )
         else:
-            log.warn("Could not join: serving alone, and trying on", join=nodes)
-            self._joined()
+            log.warn("Could not join: serving alone, and trying on", reason=why)
+        self.node.membership.gossip.begin_alone()
+        self._joined()
 
     async def drain(self) -> None:
         """Say it, wait for what is in progress, close, leave."""
         self._stage = Stage.DRAINING
+        self._joining.end()
         node, clock = self.node, self.reactor
         proxy, cluster, gossip, links = node.proxy, node.cluster, node.membership.gossip, node.membership.links
         began = clock.seconds()
@@ -297,7 +288,7 @@ class NodeDaemon(Daemon[NodeConfig]):
     def cut(self) -> None:
         """Drop every connection."""
         self._stage = Stage.DRAINING
-        self._stop_joining()
+        self._joining.end()
         for channel in list(self.node.proxy.connections):
             channel.shut()
         for tunnel in list(self.node.upstream.connections):
@@ -356,7 +347,7 @@ class NodeDaemon(Daemon[NodeConfig]):
             return f"draining, {counted(self.node.proxy.serving(), 'request')} in progress"
         ready, reason = self.ready()
         if not ready:
-            return reason
+            return ": ".join(filter(None, (reason, "; ".join(self._joining.reasons()))))
         reachable = sum(row.status in (ACTIVE, DRAINING) for row in self.node.status.nodes())
         local = self.node.cluster.registry.counts()
         upstreams = counted(sum(local.values()), "upstream")

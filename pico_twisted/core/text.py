@@ -41,3 +41,11 @@ def milliseconds(seconds: float) -> str:
     """Return a short time in seconds as people read it: in milliseconds."""
     value = seconds * 1000
     return f"{value:.1f} ms" if value < 10 else f"{value:.0f} ms"
+
+
+def span_text(seconds: float) -> str:
+    """A span of time for people, in its largest unit: `4 s`, `12 min`, `3 h`, `5 d`."""
+    for unit, size_s, most in (("s", 1, 100), ("min", 60, 100), ("h", 3600, 48)):
+        if seconds < size_s * most:
+            return f"{int(seconds // size_s)} {unit}"
+    return f"{int(seconds // 86400)} d"

@@ -16,7 +16,7 @@ from pico_twisted.core.gossip import Event, Gossip, GossipSettings, KeysChanged
 from pico_twisted.core.gossip.events import Value
 from tests.simulator.network import Cut, NetworkSettings, Reach, VirtualNetwork, VirtualTime
 from tests.simulator.node import Process, Surroundings
-from tests.simulator.promises import ACTIVE_S, CALM_S, Promises, ghost_bound_s
+from tests.simulator.promises import CALM_S, Promises, ghost_bound_s
 from tests.simulator.spreads import Spreads
 
 LOOK_S = 0.25
@@ -181,6 +181,10 @@ class SimulatedCluster:
         """The processes that are there, not stopped, and stay."""
         return [process for process in self.processes if process.running and process.left_at is None]
 
+    def _nodes(self) -> list[Process]:
+        """Those of them that are nodes: who only visits is told no news."""
+        return [process for process in self.running() if not process.visits]
+
     def cut(self, cells: Sequence[int], deaf: frozenset[tuple[int, int]]) -> Cut:
         """Cut the network; a cell for each machine, the spare ones too."""
         cut = Cut(tuple(cells), deaf)
@@ -201,7 +205,7 @@ class SimulatedCluster:
         self._reach_changed()
         self._tell("heal")
         if not self.reach.cuts:
-            running = self.running()
+            running = self._nodes()
             for process in running:
                 others = [other for other in running if not self._shows_live(other, process)]
                 self.spreads.begin("heal", process, others, self.time.now, status="active")
@@ -255,9 +259,9 @@ class SimulatedCluster:
         self._writes += 1
         kind = "endpoint" if key.startswith("endpoint:") else "draining" if value == "draining" else ""
         if kind == "draining":
-            self.spreads.begin(kind, process, self.running(), self.time.now, status="draining")
+            self.spreads.begin(kind, process, self._nodes(), self.time.now, status="draining")
         elif kind and not self._writes % SAMPLED:
-            self.spreads.begin(kind, process, self.running(), self.time.now, version=process.own.version)
+            self.spreads.begin(kind, process, self._nodes(), self.time.now, version=process.own.version)
 
     def changed(self, process: Process, what: str) -> None:
         """A process started, ended, stops, goes on, leaves, or took another generation."""
@@ -266,22 +270,21 @@ class SimulatedCluster:
         now = self.time.now
         if what == "started":
             self.processes.append(process)
-            self.promises.owns(process)
-            self.spreads.superseded(process.node_id, now)
             if process.machine % max(1, self.settings.nodes // 10) == 0:
                 self.promises.witness(process)
-            self.spreads.begin("start", process, self.running(), now, status="active")
         elif what == "took another generation":
             self.promises.owns(process)
-            if now - process.started_at <= ACTIVE_S:
-                process.started_at = now  # the watch is over that a start with a clock set back begins with
-            process.calm_since = now  # others learn of it as of a start
-        elif what == "leaves":
+            if len(process.generations) == 2:
+                self.promises.claimed(process)
+                self.spreads.superseded(process.node_id, now)
+                self.spreads.begin("start", process, self._nodes(), now, status="active")
+            process.claimed_at = process.calm_since = now  # others learn of it as of a start
+        elif what == "leaves" and not process.visits:
             self.spreads.begin("left", process, self._showing(process), now, status="left")
         elif what == "ended":
             if process.conflict:
                 self.promises.twins(process.node_id)
-            elif process.left_at is None:
+            elif process.left_at is None and not process.visits:
                 self.spreads.begin("crash", process, self._showing(process), now, status="unreachable")
         self._reach_changed()
 
@@ -312,7 +315,7 @@ class SimulatedCluster:
         return member is not None and member.generation == process.gossip.generation and member.status == "active"
 
     def _showing(self, process: Process) -> list[Process]:
-        return [other for other in self.running() if self._shows_live(other, process)]
+        return [other for other in self._nodes() if self._shows_live(other, process)]
 
     def _reach_changed(self) -> None:
         running = [process.machine for process in self.running()]

@@ -15,8 +15,9 @@ from typing import Final, Protocol
 
 import attrs
 
-from pico_twisted.core.gossip import Conflict, Event, Gossip, GossipSettings, SyncWanted
+from pico_twisted.core.gossip import Conflict, Event, Gossip, GossipSettings, IdInUse, SyncWanted
 from pico_twisted.core.gossip.events import Value
+from pico_twisted.core.gossip.own import VISITOR
 from pico_twisted.core.gossip.state import VersionedMap
 from tests.simulator.network import Reach, VirtualNetwork, VirtualTime
 
@@ -77,13 +78,15 @@ class Process:
 
     Attributes:
         gossip: its core.
-        generations: all that it had; more than one when its clock was set back.
-        started_at: when it started, or soon after that took a generation which others believe.
+        generations: all that it had, from that of a visitor on; more than two when its clock was set back.
+        started_at: when it started.
+        claimed_at: when it claimed its ID, or soon after that took a generation which others believe.
         ended_at: when it ended; None while it has not.
         left_at: when it said that it leaves.
         stopped: it is stopped, by SIGSTOP.
         calm_since: since when it ran without a stop, and as one generation if that changed late; infinite while it is
         stopped or has ended.
+        in_use: it was told that another process has its ID, which it has not claimed.
         found_since: since when it knows somebody, or could find a seed; infinite while it does not and cannot.
         resumed_at: when it went on after its last stop.
         settled: the version of its map at the time that `settle` was called with.
@@ -112,8 +115,8 @@ class Process:
         self.gossip = around.make(
             settings, rng=random.Random(around.rng.getrandbits(64)), now=time.now, wall_ms=wall_ms
         )
-        self.generations = [wall_ms]
-        self.started_at = self.calm_since = self.found_since = time.now
+        self.generations = [VISITOR]
+        self.started_at = self.claimed_at = self.calm_since = self.found_since = time.now
         self.resumed_at = -math.inf
         self.ended_at: float | None = None
         self.left_at: float | None = None
@@ -122,12 +125,14 @@ class Process:
         self.most_keys = 0
         self.most_tombstones = 0
         self.conflict = False
+        self.in_use = False
         self._written: deque[tuple[float, int]] = deque()  # when each version was written
         self.settled = 0
         self._tick_at = math.inf
         self._inbox: list[Callable[[], None]] = []
         around.network.listen(address, machine, self._receive)
         self.gossip.seed(seeds)
+        self._alone = set(seeds) <= {address}
         around.watch.changed(self, "started")
         self.write("gossip_addr", address)
         self.write("status", "active")
@@ -141,9 +146,14 @@ class Process:
         return self.ended_at is None and not self.stopped
 
     @property
+    def visits(self) -> bool:
+        """It has not claimed its ID: nobody is to know of it."""
+        return self.generations[-1] == VISITOR
+
+    @property
     def own(self) -> VersionedMap:
         """What it says of itself."""
-        return self.gossip.view.own
+        return self.gossip.view.own.map
 
     def settle(self, before: float) -> None:
         """Find out the version of its map at a time. Times must not go back."""
@@ -235,6 +245,10 @@ class Process:
                 self._ask(event.node_id)
             elif isinstance(event, Conflict):
                 self.conflict = True
+            elif isinstance(event, IdInUse):
+                self.in_use = True
+        if gossip.may_claim(around.time.now) or (self._alone and self.visits):
+            gossip.claim(around.time.now)
         if gossip.generation != self.generations[-1]:
             self.generations.append(gossip.generation)
             around.watch.changed(self, "took another generation")

@@ -9,15 +9,16 @@ somebody or could have found a seed.
   unreachable, left or forgotten stays that, and who joins never hears of it.
 - *No false unreachable.* Nobody shows a process as unreachable that ran without a stop and was together with the
   observer for `CALM_S`; that the observer itself was stopped is no excuse.
-- *One cluster.* A pair that was calm for `CALM_S` shows each other: after a start, a stop, a partition of any length. A
-  process that started is shown within `ACTIVE_S` of its start by all that were calm with it since; when it has to take
-  another generation first, which takes a watch of three seconds, within `ACTIVE_S` of that.
+- *Claimed.* A process that started, and could find somebody for `CALM_S`, has its ID, unless another one has it.
+- *One cluster.* A pair that was calm for `CALM_S` shows each other: after a start, a stop, a partition of any length.
+  A process is shown within `ACTIVE_S` of claiming its ID by all that were calm with it since; before that, never.
 - *Views equal the truth.* Such a pair knows of each other all that was written longer than `CALM_S` ago, deletes
   included, and where the versions are the same the maps are the same. No key is told as gone that is there.
 - *One row.* An observer never goes back to an older generation of a node; never shows what never was; and what it tells
   in events is what its view holds.
 - *Bounds.* Packets, entries, tombstones, unconfirmed nodes, replay windows and wanted syncs.
-- *Twins.* Of two running processes with one ID one is told so, and one stays.
+- *Twins.* A process does not claim the ID of another one with which it was calm for `CALM_S`. Of two that both have it,
+  since they started together or were apart, one is told so, and one stays.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from pico_twisted.core.gossip import Conflict, Event, KeysChanged, Member, Standing, StatusChanged, SyncWanted
+from pico_twisted.core.gossip import Conflict, Event, IdInUse, KeysChanged, Member, Standing, StatusChanged, SyncWanted
 from pico_twisted.core.gossip.sealing import MAX_SENDERS
 from pico_twisted.core.gossip.suspicion import MOST_PATIENT
 from pico_twisted.core.routing.table import ClusterTable
@@ -108,6 +109,14 @@ class Promises:
         """A process started, or took another generation."""
         self._owners[process.node_id, process.generations[-1]] = process
 
+    def claimed(self, process: Process) -> None:
+        """A process claimed its ID."""
+        since = self._time.now - CALM_S
+        for other in self._processes():
+            has_it = other.node_id == process.node_id and other is not process and not other.visits and other.running
+            if has_it and other.left_at is None and self.calm(process, other, since):
+                self._break("twins", f"{process} claims the ID of {other}, with which it can talk")
+
     def twins(self, node_id: str) -> None:
         """Two processes with this ID run, or did until now."""
         self._twins[node_id] = self._time.now
@@ -148,8 +157,11 @@ class Promises:
             if len(wanted) > MAX_SYNCS:
                 self._break("bounds", f"{observer} wanted {len(wanted)} syncs in {SYNC_WINDOW_S:.0f} s")
                 wanted.clear()
-        elif isinstance(event, Conflict) and self._time.now - self._twins.get(observer.node_id, -math.inf) > CALM_S:
-            self._break("twins", f"{observer} was told of a conflict, and nobody else has its ID")
+        elif (
+            isinstance(event, Conflict | IdInUse)
+            and self._time.now - self._twins.get(observer.node_id, -math.inf) > CALM_S
+        ):
+            self._break("twins", f"{observer} was told of another process, and nobody else has its ID")
 
     def _status(self, observer: Process, event: StatusChanged) -> None:
         now = self._time.now
@@ -208,9 +220,12 @@ class Promises:
         for process in running:
             process.settle(now - CALM_S)
             self._look_for_others(process)
+            if process.visits:
+                self._look_at_visitor(process)
         self._look_at_twins()
+        nodes = [process for process in running if not process.visits]
         for observer in running:
-            self._look_at(observer, running)
+            self._look_at(observer, nodes)
 
     def _look_for_others(self, process: Process) -> None:
         """A process finds others by those whom it knows, and when it knows nobody, by a seed."""
@@ -218,6 +233,11 @@ class Promises:
             process.found_since = math.inf
         elif process.found_since == math.inf:
             process.found_since = self._time.now
+
+    def _look_at_visitor(self, process: Process) -> None:
+        waits_for_s = self._time.now - max(process.calm_since, process.found_since)
+        if waits_for_s > CALM_S and process.node_id not in self._twins and self._first_time(process, process):
+            self._break("claimed", f"{process} has not claimed its ID, though it could for {waits_for_s:.0f} s")
 
     def _look_at(self, observer: Process, running: list[Process]) -> None:
         now, owners = self._time.now, self._owners
@@ -255,7 +275,7 @@ class Promises:
             if member is not None and member.generation == process.generations[-1] and member.standing is Standing.LIVE:
                 continue
             within_s = CALM_S
-            if now - process.started_at < CALM_S + 1.0 and process.calm_since == process.started_at:
+            if now - process.claimed_at < CALM_S + 1.0 and process.calm_since == process.claimed_at:
                 within_s = ACTIVE_S
             if not self._is_calm(observer, process, within_s) or not self._first_time(observer, process):
                 continue
@@ -282,6 +302,8 @@ class Promises:
             twins = [one for one in self._processes() if one.node_id == node_id and one.ended_at is None]
             if len(twins) == 2:
                 self._twins[node_id] = now
+                if any(one.visits for one in twins):
+                    continue
                 if self.calm(twins[0], twins[1], now - TWINS_S) and self._first_time(*twins):
                     self._break("twins", f"{twins[0]} and {twins[1]} both run, though they could talk")
             elif now - lately > CALM_S:

@@ -74,7 +74,7 @@ def test_a_node_that_was_stopped_for_a_while(cluster: Cluster, one: Service, two
     cluster["n1"].signal(signal.SIGSTOP)
     try:
         cluster.wait_status("n1", "unreachable")
-        cluster["n4"].wait_output("Link to n1 dropped: it does not answer")
+        cluster["n4"].wait_output(f"Link to n1 at {cluster.gossip_address('n1')} dropped: it does not answer")
         asking.wait_more(20)
     finally:
         cluster["n1"].signal(signal.SIGCONT)

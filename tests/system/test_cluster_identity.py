@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from tests.system.asking import Asking
 from tests.system.cluster import Cluster, Watch
 from tests.system.curl import curl
 from tests.system.service import Service
@@ -69,25 +70,60 @@ def test_nothing_of_the_last_life_is_left(cluster: Cluster, one: Service) -> Non
 
 
 @pytest.mark.parametrize("prelude", ["", CLOCK_BACK], ids=["clock right", "clock an hour back"])
-def test_two_processes_with_one_id(cluster: Cluster, prelude: str) -> None:
-    """One of them ends with status 1 and a message that says what to do; the other one stays, and stands once."""
+def test_a_newcomer_with_an_id_that_is_taken(cluster: Cluster, one: Service, prelude: str) -> None:
+    """The node that carries traffic stays, and its clients notice nothing. The newcomer says where the process with its
+    ID is and for how long that has been up, waits for it to go, and ends with status 1."""
     cluster.start(*THREE)
-    watch = Watch([cluster["n2"], cluster["n3"]])
+    cluster.agent(["n1"], {"web": one.address})
+    cluster.wait_endpoint("n1", "web")
     first = cluster["n1"]
-    twin = cluster.launch("n1", {"cluster": {"join": [cluster.gossip_address("n2")]}}, prelude=prelude, alias="twin")
-    wait_until(lambda: not (first.running and twin.running), "one of the two to end")
-    ended, stayed = (first, twin) if twin.running else (twin, first)
-    assert ended.wait_exit() == 1
-    assert re.search(r"node ID n1: give each node an ID of its own", ended.output)
-    wait_until(lambda: stayed.admin.status("/ready") == 200, "the other one to be ready")
-    for id in ("n2", "n3"):
-        cluster.wait_view(cluster[id], dict.fromkeys(THREE, "active"))
-        (row,) = [row for row in cluster[id].admin.rows() if row["id"] == "n1"]
-        wait_until(lambda id=id: _address(cluster, id) == stayed.ports.gossip, "the address of who stays")  # type: ignore[misc]
-        assert row
+    watch = Watch([cluster["n2"], cluster["n3"]])
+    asking = Asking([cluster["n2"].proxy, first.proxy], "web", pause_s=0.02)
+    settings = {"cluster": {"join": [cluster.gossip_address("n2")], "join_timeout": "6s"}}
+    twin = cluster.launch("n1", settings, prelude=prelude, alias="twin")
+    assert twin.wait_exit() == 1
+    asking.stop()
+    address = cluster.gossip_address("n1")
+    wanted = rf"node ID n1 is in use by the process at {address} \(up for \d+ s\): set another cluster.node_id"
+    assert re.search(f"joining: {wanted}", twin.output)
+    assert re.search(f"pico: {wanted}", twin.output)
+    assert asking.outcomes and not asking.failures
     watch.stop()
     watch.check_unique()
-    assert stayed.running
+    for id in THREE[1:]:
+        assert watch.statuses(id, "n1") == ["active"]
+        assert _address(cluster, id) == first.ports.gossip
+        assert cluster[id].output.count("Node n1 at ") == 1
+    assert first.running and "Link to n1" not in twin.output
+
+
+def test_a_hand_over(cluster: Cluster) -> None:
+    """A process that waits for the ID of another one has it as soon as that was stopped in order."""
+    cluster.start(*THREE)
+    settings = {"cluster": {"join": [cluster.gossip_address("n2")]}}
+    twin = cluster.launch("n1", settings, alias="twin")
+    twin.wait_output("node ID n1 is in use")
+    cluster.stop("n1")
+    twin.wait_ready()
+    for id in THREE[1:]:
+        cluster.wait_view(cluster[id], dict.fromkeys(THREE, "active"))
+        wait_until(lambda id=id: _address(cluster, id) == twin.ports.gossip, "the address of who stays")  # type: ignore[misc]
+
+
+def test_two_that_start_together(cluster: Cluster) -> None:
+    """Of two processes with one ID that start at the same moment exactly one stays; the other one ends with status 1,
+    and names it."""
+    cluster.start("n2", "n3")
+    settings = {"cluster": {"join": [cluster.gossip_address("n2")], "join_timeout": "6s"}}
+    twins = [cluster.launch("n1", settings, alias=alias) for alias in ("n1", "twin")]
+    wait_until(lambda: not all(one.running for one in twins), "one of the two to end")
+    (ended,), (stays,) = ([one for one in twins if one.running is runs] for runs in (False, True))
+    assert ended.wait_exit() == 1
+    assert re.search(rf"127.0.0.1:{stays.ports.gossip} .*set another cluster.node_id", ended.output)
+    stays.wait_ready()
+    for id in ("n2", "n3"):
+        cluster.wait_view(cluster[id], dict.fromkeys(THREE, "active"))
+        wait_until(lambda id=id: _address(cluster, id) == stays.ports.gossip, "the address of who stays")  # type: ignore[misc]
 
 
 def _address(cluster: Cluster, id: str) -> int:

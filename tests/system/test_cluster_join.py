@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.system.cluster import Cluster, detail
+from tests.system.cluster import SECRET, Cluster, detail
 from tests.system.curl import curl
 from tests.system.service import Service
 from tools.stage.nodes import Node, Settings
@@ -50,12 +50,67 @@ def test_a_seed_that_comes_up_later(cluster: Cluster) -> None:
 
 
 def test_a_join_that_fails(cluster: Cluster) -> None:
-    """The node ends with status 1 and one line that says where it asked and what may be wrong."""
+    """The node ends with status 1 and one line that says what is wrong at each address."""
     seed = unused_address()
-    node = cluster.launch("n1", joining(seed, join_timeout="1s"))
+    node = cluster.launch("n1", joining(seed, "no-such-name.invalid", join_timeout="1s"))
     assert node.wait_exit() == 1
-    assert f"could not join within 1s: no node of cluster pico answers at {seed} (cluster.join)" in node.output
-    assert "for UDP and for TCP" in node.output
+    assert (
+        f"could not join within 1s (cluster.join): {seed}: no answer over UDP; TCP: nothing listens there; "
+        "no-such-name.invalid:8003: the name has no address" in node.output
+    )
+
+
+OTHERS: dict[str, tuple[dict[str, object], str, str]] = {
+    "secret": ({"secrets": ["another-secret-of-16-bytes"]}, "gossip", "refused: another cluster.secret"),
+    "cluster": ({"name": "other"}, "gossip", "refused: another cluster.name"),
+    "admin": ({}, "admin", "that is an admin port"),
+    "proxy": ({}, "proxy", "that is a proxy port"),
+    "upstream": ({}, "upstream", "that is an upstream port"),
+}
+"""What is wrong with a node that joins, the port of the other one that it joins, and what it is told."""
+
+
+def test_what_a_node_says_while_it_joins(cluster: Cluster) -> None:
+    """Nodes that cannot join say why after two seconds, each in its log, though gossip packets are dropped in silence:
+    the wrong secret, the wrong cluster, the wrong port. The name of a seed is told beside its address."""
+    cluster.launch("n1", {"cluster": {"secrets": [SECRET]}}).wait_ready()
+    nodes = {}
+    for name, (settings, port, _) in OTHERS.items():
+        seed = f"localhost:{getattr(cluster.ports('n1'), port)}"
+        nodes[name] = cluster.launch(name, joining(seed, **{"secrets": [SECRET], **settings}))
+    for name, (_, port, words) in OTHERS.items():
+        number = getattr(cluster.ports("n1"), port)
+        wanted = f"joining: localhost:{number} (127.0.0.1:{number}): no answer over UDP; TCP: {words}"
+        wait_until(lambda name=name, wanted=wanted: wanted in nodes[name].output, wanted)  # type: ignore[misc]
+        assert nodes[name].admin.status("/ready") == 503
+
+
+def test_an_address_that_others_do_not_reach(cluster: Cluster) -> None:
+    """A node that others cannot reach where it says that it is does not become ready, is shown by nobody, and says
+    which address is meant and what happens there; when it gives up, too."""
+    cluster.start("n1", "n2")
+    wrong = unused_address()
+    settings = joining(cluster.gossip_address("n1"), gossip={"advertise_addr": wrong}, join_timeout="8s")
+    node = cluster.launch("n3", settings)
+    words = (
+        f"others cannot reach {wrong} (cluster.gossip.advertise_addr): UDP no answer, TCP nothing listens there (says n"
+    )
+    node.wait_output(f"joining: {words}")
+    assert node.admin.status("/ready") == 503
+    assert node.wait_exit() == 1
+    assert f"pico: {words}" in node.output
+    assert all(cluster[id].admin.statuses() == {"n1": "active", "n2": "active"} for id in ("n1", "n2"))
+
+
+def test_the_address_of_another_node(cluster: Cluster) -> None:
+    """Nor does a node that advertises the address of another one: that one answers there."""
+    cluster.start("n1", "n2")
+    wrong = cluster.gossip_address("n2")
+    settings = joining(cluster.gossip_address("n1"), gossip={"advertise_addr": wrong}, join_timeout="6s")
+    node = cluster.launch("n3", settings)
+    assert node.wait_exit() == 1
+    assert f"others cannot reach {wrong} (cluster.gossip.advertise_addr): UDP no answer, TCP " in node.output
+    assert "this node has another ID" in node.output
 
 
 def test_a_join_that_fails_and_may(cluster: Cluster, one: Service) -> None:

@@ -42,7 +42,7 @@ def test_workers_that_meet_only_each_other_have_not_joined(stage: Stage, tmp_pat
     status, _, body = host.admin.get("/ready")
     assert (status, json.loads(body)["error"]) == (503, "joining")
     assert host.wait_exit() == 1
-    assert f"could not join within 4s: no node of cluster pico answers at {seed} (cluster.join)" in host.output
+    assert f"could not join within 4s (cluster.join): {seed}: no answer over UDP; TCP: nothing listens" in host.output
     assert "ended before all were ready" in host.output
 
 

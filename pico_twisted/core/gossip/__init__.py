@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from pico_twisted.core.gossip.events import Conflict, Event, KeysChanged, StatusChanged, SyncWanted
+from pico_twisted.core.gossip.events import Conflict, Event, IdInUse, KeysChanged, StatusChanged, SyncWanted
 from pico_twisted.core.gossip.gossip import Gossip
 from pico_twisted.core.gossip.members import Member, Standing
 from pico_twisted.core.gossip.sealing import REASONS, PacketError
@@ -18,6 +18,7 @@ __all__ = [
     "Event",
     "Gossip",
     "GossipSettings",
+    "IdInUse",
     "KeysChanged",
     "Member",
     "PacketError",

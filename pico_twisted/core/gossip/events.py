@@ -39,9 +39,22 @@ class SyncWanted:
 
 @attrs.frozen
 class Conflict:
-    """Another live process has our node ID: end, with this message."""
+    """A later live process has our node ID: end, with this message."""
 
     message: str
 
 
-Event = StatusChanged | KeysChanged | SyncWanted | Conflict
+@attrs.frozen
+class IdInUse:
+    """We have not claimed our node ID, and another live process has it. It may go away; then it is ours.
+
+    Attributes:
+        address: where that process gossips; "" when it is not known.
+        uptime_s: for how long it has been up.
+    """
+
+    address: str
+    uptime_s: float
+
+
+Event = StatusChanged | KeysChanged | SyncWanted | Conflict | IdInUse

@@ -29,11 +29,16 @@ from pico_twisted.core.gossip import packets
 from pico_twisted.core.gossip.challenge import Challenger
 from pico_twisted.core.gossip.channel import PacketChannel
 from pico_twisted.core.gossip.events import Event, SyncWanted, Value
+from pico_twisted.core.gossip.farewell import Farewell
 from pico_twisted.core.gossip.judging import judge
+from pico_twisted.core.gossip.looking import Looking
 from pico_twisted.core.gossip.members import GOSSIP_ADDR, LEFT, STATUS, Member
 from pico_twisted.core.gossip.news import News
+from pico_twisted.core.gossip.own import VISITOR, OwnNode
 from pico_twisted.core.gossip.packets import CHALLENGE, DELTA, REPLY, SYN, Received
 from pico_twisted.core.gossip.partners import Partners, Random
+from pico_twisted.core.gossip.pauses import Pauses
+from pico_twisted.core.gossip.probes import Probes
 from pico_twisted.core.gossip.sealing import RANDOM_BYTES, PacketError, Sealer
 from pico_twisted.core.gossip.settings import GossipSettings
 from pico_twisted.core.gossip.sync import pack_answer, pack_request, read_answer, read_request
@@ -46,12 +51,8 @@ GATHER_S: Final = 0.02
 """Seconds that changes wait for further ones before they are sent."""
 JITTER: Final = 0.1
 """Fraction of the interval by which a round may come earlier or later."""
-PAUSED: Final = 2.0
-"""Intervals by which a tick has to be late to show that the process did not run."""
-FAREWELL_S: Final = 0.1
-"""Seconds after which a node that did not answer is told again that we leave."""
 GENERATIONS: Final = 1000
-"""Number of milliseconds among which the next generation is chosen, when a later one of our ID turns out to be dead."""
+"""Number of milliseconds among which a generation is chosen, from our start on or after a later one that is dead."""
 MAX_TOMBSTONES: Final = 20_000
 """Most tombstones kept in our own map. Beyond that its floor rises early, and a node below it takes the whole map."""
 
@@ -66,49 +67,47 @@ class Gossip:
         settings: of the node.
         rng: the source of chance.
         now: monotonic seconds, as in every method.
-        wall_ms: the wall clock in milliseconds: the generation. It is not looked at again.
+        wall_ms: the wall clock in milliseconds: the generation, once our ID is claimed. It is not looked at again.
 
     Attributes:
         node_id: our ID.
         view: what we know, of ourselves and of others.
+        probes: tries addresses.
     """
 
     def __init__(self, settings: GossipSettings, *, rng: Random, now: float, wall_ms: int) -> None:
-        wall_ms = min(max(wall_ms, 0), MAX_GENERATION)  # a clock may be that wrong
+        self._wall_ms = min(max(wall_ms, VISITOR + 1), MAX_GENERATION)  # a clock may be that wrong
         self.node_id = settings.node_id
-        self.view = View(settings.node_id, wall_ms, settings.interval_s, settings.forget_s)
-        self._own = self.view.own
+        self._own = OwnNode(settings.node_id, VISITOR, now)
+        self.view = View(self._own, settings.interval_s, settings.forget_s)
+        self._looking = Looking(self._own, settings.interval_s)
         self._telling = Telling(self.view)
         self._partners = Partners(self.view, rng)
         self._syncs = SyncSource(self.view, settings.interval_s)
+        self._farewell = Farewell(self.view, self._telling)
         self._forget_s = settings.forget_s
         self._interval_s = settings.interval_s
         self._rng = rng
-        self._began = now
         random = rng.randbytes(RANDOM_BYTES)
-        self._sealer = Sealer(settings.cluster, settings.secrets, settings.node_id, wall_ms, random)
+        self._sealer = Sealer(settings.cluster, settings.secrets, settings.node_id, VISITOR, random)
         self._channel = PacketChannel(self._sealer, Challenger(rng.randbytes(32)), settings.max_packet_bytes)
+        self.probes = Probes(self._channel, self._telling)
         self._news = News(self.view, self._telling, self._partners, self._channel)
         self._round_at = now
         self._judge_at = now + settings.interval_s
         self._news_at = math.inf
-        self._left_version = 0
-        self._farewell_at = math.inf
         self._now = now
-        self._slept_s = 0.0
-        self._awake_at = now
+        self._pauses = Pauses(settings.interval_s, now)
 
     @property
     def generation(self) -> int:
-        """Our generation. It rises when a later one of our ID turns out to be dead."""
-        return self.view.generation
+        """Our generation; `VISITOR` until our ID is claimed. It rises when a later one turns out to be dead."""
+        return self._own.generation
 
     @property
     def counts(self) -> dict[str, int]:
         """Packets, bytes and the like since the start, by name."""
         return self._channel.counts
-
-    # What its owner does
 
     def set(self, key: str, value: Value, now: float) -> None:
         """Say something of ourselves.
@@ -121,17 +120,33 @@ class Gossip:
         Raises:
             ValueError: it is too large to be said.
         """
-        if self._own.get(key) != value:
+        if self._own.map.get(key) != value:
             self._write(key, value, now)
 
     def delete(self, key: str, now: float) -> None:
         """Say it no longer."""
-        if self._own.get(key) is not None:
+        if self._own.map.get(key) is not None:
             self._write(key, None, now)
 
     def seed(self, addresses: Sequence[str]) -> None:
         """Take the addresses at which nodes of the cluster are said to be. They are tried for ever."""
         self._partners.set_seeds(addresses)
+        self._looking.set_seeds(addresses)
+
+    def may_claim(self, now: float) -> bool:
+        """Whether our ID is still to be claimed, and free as far as those know whom we found."""
+        alone = next(self.view.live(), None) is None
+        return not self._farewell.begun and self._looking.is_over(
+            now, knows_the_cluster=self.knows_the_cluster, alone=alone
+        )
+
+    def claim(self, now: float) -> None:
+        """Take our ID: from now on we are a node, and the others are told so. Nothing happens when it is ours already.
+
+        Its owner calls this when `may_claim` says so, or when there is nobody to ask.
+        """
+        if not self._own.claimed:
+            self._take_generation(max(self._wall_ms, self._own.identity.successor(now) or 0), now)
 
     def set_secrets(self, secrets: tuple[str, ...]) -> None:
         """Seal with the first of these from now on, and open what any of them sealed."""
@@ -139,19 +154,23 @@ class Gossip:
 
     def leave(self, now: float) -> None:
         """Say to every live node that we leave. `told` says when all of them have heard."""
-        if not self._left_version:
+        if not self._farewell.begun:
             self._write(STATUS, LEFT, now)
-            self._left_version = self._own.version
-            self._farewell_at = now
+            self._farewell.begin(now)
             self.tick(now)
 
     @property
     def told(self) -> bool:
         """Whether we left and every live node knows that."""
-        return self._left_version > 0 and all(self._knows(member) >= self._left_version for member in self.view.live())
+        return self._farewell.told
 
     @property
     def joined(self) -> bool:
+        """Whether our ID is ours, and we know the cluster."""
+        return self._own.claimed and self.knows_the_cluster
+
+    @property
+    def knows_the_cluster(self) -> bool:
         """Whether we know a live node, and all that it knew when we met it."""
         return self._syncs.answered and any(True for _ in self.view.live())
 
@@ -173,98 +192,86 @@ class Gossip:
         return self.view.take_delays()
 
     def _write(self, key: str, value: Value | None, now: float) -> None:
-        version = max(self._own.version + 1, self._uptime_ms(now))
-        packed, _ = packets.pack_delta(
-            self.node_id, self.generation, 0, 0, ((key, value, version),), self._channel.room // 2
-        )
+        entry = (key, value, self._own.next_version(now))
+        packed, _ = packets.pack_delta(self.node_id, MAX_GENERATION, 0, 0, (entry,), self._channel.room // 2)
         if not packed or len(key) > packets.MAX_KEY_BYTES or len(str(value).encode()) > packets.MAX_VALUE_BYTES:
             raise ValueError(f"too large to be told: {key}")
-        self._own.write(key, value, version)
+        self._own.write(key, value, now)
         self._hurry(now + GATHER_S)
 
     def _hurry(self, at: float) -> None:
         """Have news told then."""
         self._news_at = min(self._news_at, at)
 
-    def _uptime_ms(self, now: float) -> int:
-        return int((now - self._began) * 1000) + 1
-
-    def _knows(self, member: Member) -> int:
-        return member.knows[1] if member.knows[0] == self.generation else 0
-
     # Time
 
     def next_tick(self) -> float:
         """When `tick` is to be called, at the latest."""
-        return min(
-            self._round_at, self._judge_at, self._news_at, self._farewell_at, self.view.own_identity.due() or math.inf
-        )
+        own = self._own
+        look_at = own.identity.due() if own.claimed else self._looking.due(self._now)
+        return min(self._round_at, self._judge_at, self._news_at, self._farewell.due(), look_at)
 
     def tick(self, now: float) -> None:
         """Do what is due."""
         self._now = now
         late = now - self.next_tick()
-        if late > PAUSED * self._interval_s:
+        if self._pauses.woke(late, now):
             self._channel.count("pauses")
             self.view.woke(now)
-            self._slept_s = late
-            self._awake_at = now + self._interval_s
         if now >= self._judge_at:
             self._judge_at = now + self._interval_s / 4
             if late < self._interval_s / 2:  # else what came meanwhile is to be read first
                 judge(self.view, now)
         if now >= self._round_at:
             self._round_at = now + self._interval_s * (1 - JITTER + 2 * JITTER * self._rng.random())
-            if not self._left_version:
+            if not self._farewell.begun:
                 self._round(now)
         if now >= self._news_at:
             self._news_at = math.inf
-            if not self._left_version:
+            if not self._farewell.begun:
                 self._news.push(now)
                 for member in self._partners.to_probe(now, again=False):
                     self._send_syn(member.address, member, now)
-        if now >= self._farewell_at:
-            self._farewell_at = now + FAREWELL_S
-            self._say_farewell(now)
-        generation = self.view.own_identity.successor(now)
-        if generation is not None and generation > self.generation:
-            self._take_generation(generation, now)
+        if now >= self._farewell.due():
+            for member, deltas in self._farewell.say(self._channel.room // 2, now):
+                self._send_syn(member.address, member, now, deltas)
+        if self._own.claimed:
+            generation = self._own.identity.successor(now)
+            if generation is not None and generation > self.generation:
+                self._take_generation(generation, now)
 
     def _round(self, now: float) -> None:
-        self.view.tell_alive(self._uptime_ms(now))
-        if self._own.tombstones:
+        own = self._own
+        own.tell_alive(now)
+        if own.map.tombstones:
             kept_ms = int(2000 * self._forget_s)
-            self._own.raise_floor(self._own.old_tombstones(self._uptime_ms(now) - kept_ms, MAX_TOMBSTONES))
+            own.map.raise_floor(own.map.old_tombstones(own.uptime_ms(now) - kept_ms, MAX_TOMBSTONES))
         self.view.drop_rumours(now)
         self._want_sync(self._syncs.wanted(now))
         for member in self._partners.of_round(now):
             self._send_syn(member.address, member, now)
-        for seed in self._partners.seeds(str(self._own.get(GOSSIP_ADDR))):
+        for seed in self._partners.seeds(str(own.map.get(GOSSIP_ADDR))):
             self._send_syn(seed, None, now)
+        self._ask_who_has_our_id(now, again=True)
+
+    def _ask_who_has_our_id(self, now: float, *, again: bool = False) -> None:
+        address = self._looking.whom_to_ask(again=again)
+        if address:
+            self._send_syn(address, None, now)
 
     def _want_sync(self, source: str | None) -> None:
         if source is not None:
             self.view.tell(SyncWanted(source))
 
-    def _said_at(self, now: float) -> float:
-        """When a packet that is read now was sent, at the earliest.
-
-        While we are paused packets wait in the socket's buffer, and what they say gets no younger. They are read before
-        the timer goes off that is overdue, or soon after it.
-        """
-        overdue_s = now - self.next_tick()
-        if overdue_s > PAUSED * self._interval_s:
-            return now - overdue_s
-        return now - self._slept_s if now < self._awake_at else now
-
-    def _take_generation(self, generation: int, now: float) -> None:
-        # by chance, since in the other half of a parted cluster another one of our ID may take one at the same time
-        generation = min(generation + self._rng.randrange(GENERATIONS), MAX_GENERATION)
+    def _take_generation(self, least: int, now: float) -> None:
+        """Be a generation that is not lower from now on, and tell everybody."""
+        # by chance, since another process of our ID may take one at the same time: a copy of us that was started with
+        # us, or one in the other half of a parted cluster
+        self._own.generation = min(least + self._rng.randrange(GENERATIONS), MAX_GENERATION)
         self._channel.count("generations")
-        self.view.take_generation(generation)
-        self._sealer.set_generation(generation)
+        self._sealer.set_generation(self.generation)
         self._news.begin_again()
-        self._news_at = now
+        self._round_at = self._news_at = now
 
     # Packets out
 
@@ -272,15 +279,6 @@ class Gossip:
         """Begin an exchange."""
         digest = self._telling.digest(self._channel.room - sum(map(len, deltas)), now)
         self._channel.send(SYN, address, member, now, digest=digest, deltas=deltas)
-
-    def _say_farewell(self, now: float) -> None:
-        """Tell those who did not yet say that they heard that we leave."""
-        for member in self.view.live():
-            known = self._knows(member)
-            if known < self._left_version and member.address:
-                after = self._own.before(self._left_version - 1)
-                deltas = self._telling.deltas([(self.node_id, known), (self.node_id, after)], self._channel.room // 2)
-                self._send_syn(member.address, member, now, deltas)
 
     # Packets in
 
@@ -298,11 +296,18 @@ class Gossip:
         try:
             header, body = self._channel.receive(packet)
         except PacketError as error:
+            if error.reason == "own":
+                self._looking.met_ourselves(source)
             return error.reason
         self._now = now
         proven = self._channel.proves(body.echo, source, now)
-        received = Received(header.node_id, header.generation, body, source, proven, self._said_at(now))
+        received = Received(
+            header.node_id, header.generation, body, source, proven, self._pauses.said_at(now - self.next_tick(), now)
+        )
+        self.probes.heard(header.node_id, body.echo, now)
         member = self.view.sender(received, now)
+        if proven and header.generation == VISITOR and header.node_id != self.node_id:
+            self._looking.met_visitor(source, now)
         if member is None:
             stranger = Member(received.node_id, received.generation, self._interval_s, now)
             stranger.speaks(body)
@@ -310,6 +315,7 @@ class Gossip:
         else:
             gap = self._learn(member, received, now)
             self._answer(member, received, now, gap=gap)
+        self._ask_who_has_our_id(now)
         return None
 
     def _learn(self, member: Member, received: Received, now: float) -> bool:
@@ -356,7 +362,7 @@ class Gossip:
 
     def sync_request(self) -> bytes:
         """What to ask a node for: the maps that we are behind with, and all nodes that we do not know."""
-        return pack_request(self._uptime_ms(self._now), *self._syncs.behind())
+        return pack_request(self._own.uptime_ms(self._now), *self._syncs.behind())
 
     def sync_answer(self, request: bytes, now: float) -> bytes:
         """The whole maps that are asked for.
@@ -381,10 +387,11 @@ class Gossip:
         """
         asked_ms, maps = read_answer(answer)
         # the answer is not older than its question, and may have waited for us as long as that
-        said_at = min(now, self._began + asked_ms / 1000)
+        said_at = min(now, self._own.time_of(asked_ms))
         for whole in maps:
             if self.view.take_whole(whole, reporter, said_at, now):
                 self._channel.count("maps taken")
         self._syncs.maps_taken()
+        self._ask_who_has_our_id(now)
         if self.view.take_can_probe():
             self._hurry(now)

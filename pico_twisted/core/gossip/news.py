@@ -42,12 +42,12 @@ class News:
     def push(self, now: float) -> None:
         """Send what is new."""
         view, partners, room = self._view, self._partners, self._channel.room - 2 * OWN_ITEM_BYTES
-        live = partners.reachable()
-        if view.own.version > self._pushed and live:
+        own, live = view.own, partners.reachable()
+        if own.told.version > self._pushed and live:
             targets = partners.of_news(live)
-            news = self._telling.news(view.node_id, view.generation, view.own, self._pushed, room)
+            news = self._telling.news(own.node_id, own.generation, own.told, self._pushed, room)
             self._send(targets, news, now, hops=1 if targets is live else 0)
-        self._pushed = view.own.version
+        self._pushed = own.told.version
         relays, self._relays = self._relays, {}
         for node_id, after in relays.items():
             member = view.members.get(node_id)

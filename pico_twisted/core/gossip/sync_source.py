@@ -99,7 +99,7 @@ class SyncSource:
         view, members = self._view, self._all()
         less = [(one.node_id, one.generation, one.map.version) for one in members if one.behind_since is not None]
         known = [(one.node_id, one.generation) for one in members if one.behind_since is None]
-        return less, [*known, (view.node_id, view.generation)]
+        return less, [*known, (view.own.node_id, view.own.generation)]
 
     def wholes(self, behind: dict[str, tuple[int, int]], known: dict[str, int], now: float) -> list[Whole]:
         """The maps that we know further than a node that asks.
@@ -110,7 +110,7 @@ class SyncSource:
             now: monotonic seconds.
         """
         view = self._view
-        ours = [(view.own_digest(), view.own)]
+        ours = [(view.own.digest(), view.own.told)] if view.own.claimed else []
         ours += [(one.digest(now), one.map) for one in view.members.values() if view.spoken_of(one, now)]
         found: list[Whole] = []
         for digest, held in ours:

@@ -35,14 +35,13 @@ class Telling:
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self._own = view.own
         # where the next digest of each kind goes on, so that no node is left out for long
         self._begun = 0
         self._answered = 0
 
     def own_digest(self) -> list[bytes]:
         """A digest of our own item alone."""
-        return [packets.pack_item(self._view.own_digest())]
+        return [packets.pack_item(self._view.own.digest())]
 
     def digest(self, room: int, now: float) -> list[bytes]:
         """Our own item, and of the others as many as fit, in turn."""
@@ -84,7 +83,8 @@ class Telling:
         newer heartbeats, with their positions."""
         view = self._view
         theirs = {item[0]: item for item in body.digest}
-        newer: list[tuple[str, int]] = [(view.node_id, body.have[1] if body.have[0] == view.generation else 0)]
+        own = view.own
+        newer: list[tuple[str, int]] = [(own.node_id, body.have[1] if body.have[0] == own.generation else 0)]
         fresher: list[tuple[int, Member]] = []
         for position, other in self._in_turn(self._answered):
             said = theirs.get(other.node_id)
@@ -124,7 +124,7 @@ class Telling:
         view = self._view
         newer = {node_id: version for node_id, generation, version in body.wants if view.holds(node_id, generation)}
         for node_id, generation, _, version, _, _ in body.digest:
-            if node_id != view.node_id and view.holds(node_id, generation):
+            if node_id != view.own.node_id and view.holds(node_id, generation):
                 newer.setdefault(node_id, version)
         return list(newer.items())
 
@@ -135,11 +135,11 @@ class Telling:
         for node_id, after in newer:
             if room < LEAST_DELTA_BYTES:
                 break
-            own = node_id == view.node_id
-            known = self._own if own else view.members[node_id].map
+            own = node_id == view.own.node_id
+            known = view.own.told if own else view.members[node_id].map
             if after < known.floor or after >= known.version:
                 continue
-            generation = view.generation if own else view.members[node_id].generation
+            generation = view.own.generation if own else view.members[node_id].generation
             packed, _ = packets.pack_delta(node_id, generation, after, known.floor, known.since(after), room)
             if packed:
                 room -= len(packed)

@@ -17,13 +17,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from pico_twisted.core.gossip.events import Conflict, Event, KeysChanged, StatusChanged, Value
-from pico_twisted.core.gossip.identity import OwnIdentity
+from pico_twisted.core.gossip.events import Event, KeysChanged, StatusChanged, Value
 from pico_twisted.core.gossip.members import GOSSIP_ADDR, LEFT, STATUS, Member, Standing
+from pico_twisted.core.gossip.own import VISITOR, OwnNode
 from pico_twisted.core.gossip.packets import Delta, Digest, Received
 from pico_twisted.core.gossip.state import VersionedMap
 from pico_twisted.core.gossip.sync import Whole
-from pico_twisted.core.protocol_limits import MAX_GENERATION
 
 PREVIOUS_S: Final = 1.0
 """Seconds for which the keys of a node's previous life still count while it tells those of the new one."""
@@ -48,29 +47,21 @@ class View:
     """The other nodes as one node sees them.
 
     Args:
-        node_id: our ID.
-        generation: our generation.
+        own: what we are to the others.
         interval_s: seconds between two rounds.
         forget_s: seconds after which a dead node is forgotten.
 
     Attributes:
-        generation: our generation.
-        own: what we say of ourselves.
-        heartbeat: our heartbeat, in milliseconds.
+        own: what we are to the others.
         members: the nodes that are confirmed, by ID.
         unconfirmed: nodes, or new generations of nodes, that we only heard of.
-        own_identity: watches for other processes with our ID.
         entries: how many entries were taken from others so far.
     """
 
-    def __init__(self, node_id: str, generation: int, interval_s: float, forget_s: float) -> None:
-        self.node_id = node_id
-        self.generation = generation
-        self.own = VersionedMap()
-        self.heartbeat = 1
+    def __init__(self, own: OwnNode, interval_s: float, forget_s: float) -> None:
+        self.own = own
         self.members: dict[str, Member] = {}
         self.unconfirmed: dict[str, Member] = {}
-        self.own_identity = OwnIdentity()
         self.entries = 0
         self.interval_s = interval_s
         self.forget_s = forget_s
@@ -90,18 +81,6 @@ class View:
         """Whether a dead life is over for so long that a lower generation of its node is believed."""
         return member.standing is not Standing.LIVE and now - member.alive_at >= LOWER_GENERATION_AFTER * self.forget_s
 
-    def own_digest(self) -> Digest:
-        """What we say of ourselves in a digest."""
-        return (self.node_id, self.generation, self.heartbeat, self.own.version, self.own.floor, 0)
-
-    def tell_alive(self, uptime_ms: int) -> None:
-        """Move our heartbeat: it rises with each round, and shows how long we have been up."""
-        self.heartbeat = max(self.heartbeat + 1, uptime_ms)
-
-    def take_generation(self, generation: int) -> None:
-        """Go on as another generation of ourselves."""
-        self.generation = generation
-
     def tell(self, event: Event) -> None:
         """Add an event to those that are given out next."""
         self._events.append(event)
@@ -118,8 +97,8 @@ class View:
 
     def holds(self, node_id: str, generation: int) -> bool:
         """Whether we can give entries of that generation of a node."""
-        if node_id == self.node_id:
-            return generation == self.generation
+        if node_id == self.own.node_id:
+            return generation == self.own.generation
         member = self.members.get(node_id)
         return member is not None and member.generation == generation
 
@@ -165,12 +144,15 @@ class View:
 
     def sender(self, received: Received, now: float) -> Member | None:
         """Return the sender of a packet, or None: for a node that is unknown and did not prove its address; for a life
-        that is over, which may have to hear of that; and for another process with our ID, which has to hear of us."""
-        if received.node_id == self.node_id:
+        that is over, which may have to hear of that; for a visitor; and for another process with our ID, which has to
+        hear of us."""
+        if received.node_id == self.own.node_id:
             if received.proven and received.body.digest:
-                self.hear(received.body.digest[0], received.node_id, received.said_at, now)
+                self._hear_of_ourselves(received.body.digest[0], received.said_at, now, from_itself=True)
+                for delta in received.body.deltas:
+                    self.apply(delta, received.node_id, now)
             return None
-        if self._is_over(received.node_id, received.generation, now):
+        if received.generation == VISITOR or self._is_over(received.node_id, received.generation, now):
             return None
         member = self.of(received.node_id, received.generation)
         fresh = received.proven and self._is_fresh(received.said_at, now)
@@ -247,13 +229,11 @@ class View:
             now: monotonic seconds.
         """
         node_id, generation, heartbeat, version, floor, age_ms = item
-        alive_at = said_at - age_ms / 1000
-        if node_id == self.node_id:
-            newer = (generation, heartbeat) > (self.generation, self.heartbeat)
-            if newer and now - alive_at < OWN_LIFE_IGNORED_AFTER * self.forget_s:
-                self._hear_of_ourselves(generation, heartbeat, alive_at, now)
+        if node_id == self.own.node_id:
+            self._hear_of_ourselves(item, said_at, now)
             return
-        if self._is_over(node_id, generation, now):
+        alive_at = said_at - age_ms / 1000
+        if generation == VISITOR or self._is_over(node_id, generation, now):
             return
         member = self.of(node_id, generation)
         if member is None and self._is_fresh(alive_at, now):
@@ -293,12 +273,15 @@ class View:
             if member is not None:
                 member.hear_version(version, floor, reporter, now)
 
-    def _hear_of_ourselves(self, generation: int, heartbeat: int, alive_at: float, now: float) -> None:
-        """A node speaks of a process with our ID that is not us."""
-        if self.generation <= generation < MAX_GENERATION and self.own_identity.heard(
-            generation, heartbeat, alive_at, now
-        ):
-            self.tell(Conflict(f"another live process has the node ID {self.node_id}: give each node an ID of its own"))
+    def _hear_of_ourselves(self, item: Digest, said_at: float, now: float, *, from_itself: bool = False) -> None:
+        """A node speaks of a process with our ID, which may be us."""
+        _, generation, heartbeat, _, _, age_ms = item
+        age_s = age_ms / 1000
+        newer = (generation, heartbeat) > (self.own.generation, self.own.heartbeat)
+        if newer and now - said_at + age_s < OWN_LIFE_IGNORED_AFTER * self.forget_s:
+            event = self.own.heard(generation, heartbeat, age_s, said_at, now, from_itself=from_itself)
+            if event is not None:
+                self.tell(event)
 
     def _alive(self, member: Member, heartbeat: int, alive_at: float, said_at: float, now: float) -> None:
         if member.advance(heartbeat, alive_at, said_at, now):
@@ -318,8 +301,11 @@ class View:
             Whether some before them are missing, so that they are of no use; and the version from which on the node's
             map is new to us, or None when nothing was.
         """
+        if delta.node_id == self.own.node_id:
+            self.own.heard_entries(delta.generation, delta.entries)
+            return False, None
         member = self.of(delta.node_id, delta.generation)
-        if member is None or delta.node_id == self.node_id or not delta.entries:
+        if member is None or not delta.entries:
             return False, None
         version = member.map.version
         member.hear_version(delta.entries[-1][2], delta.floor, reporter, now)
@@ -349,6 +335,9 @@ class View:
         """
         node_id, generation, _, version, floor, _ = whole.digest
         self.hear(whole.digest, reporter, said_at, now)
+        if node_id == self.own.node_id:
+            self.own.heard_entries(generation, whole.entries)
+            return False
         member = self.of(node_id, generation)
         if member is None or version <= member.map.version or len(whole.entries) > MAX_KEYS:
             return False
@@ -385,9 +374,9 @@ class View:
 
     def _check_invariants(self) -> None:
         """For tests."""
-        self.own._check_invariants()
+        self.own.map._check_invariants()
         for node_id, member in self.members.items():
-            assert member.node_id == node_id != self.node_id
+            assert member.node_id == node_id != self.own.node_id
             assert member.standing is not Standing.UNCONFIRMED
             member.map._check_invariants()
         for node_id, member in self.unconfirmed.items():

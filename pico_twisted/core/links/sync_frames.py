@@ -1,17 +1,21 @@
-"""What is said in the sync calls of a node link: a client's proof, and the question for the maps of all nodes.
+"""What is said in the sync calls of a node link: a client's proof, the question for the maps of all nodes, and the one
+whether its gossip port is reached from there.
 
-The request of a call is a msgpack array of a word and bytes: `["proof", bytes]`, answered empty, or `["maps", bytes]`,
-whose bytes and answer mean something to gossip only. Reading is strict and bounded: whatever else comes is refused, and
-nothing is allocated before its size is known to fit.
+The request of a call is a msgpack array of a word and bytes: `["proof", bytes]`, answered empty; `["maps", bytes]`,
+whose bytes and answer mean something to gossip only; or `["dial", bytes]`, an address as text, answered with an array
+of two texts. Reading is strict and bounded: whatever else comes is refused, and nothing is allocated before its size is
+known to fit.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+import attrs
 import msgpack
 
 from pico_twisted.core.links.proof import PROOF_BYTES
+from pico_twisted.core.text import printable
 
 MAX_REQUEST_BYTES: Final = 1024 * 1024
 """Most bytes of a question: a line for each of 10,000 nodes fits well."""
@@ -20,8 +24,15 @@ MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
 
 _PROOF: Final = "proof"
 _MAPS: Final = "maps"
+_DIAL: Final = "dial"
+MAX_ADDRESS_BYTES: Final = 300
+"""Most bytes of an address, as in a node's map."""
+MAX_WORDS_BYTES: Final = 300
+"""Most bytes of why an address is not reached."""
 _HEAD_BYTES: Final = 16
 """Most bytes of the array, the word and the length of the bytes."""
+_WORD_BYTES: Final = 6
+"""Bytes of the array and of a word of four characters."""
 MAX_REQUEST_PAYLOAD_BYTES: Final = MAX_REQUEST_BYTES + _HEAD_BYTES
 """Most bytes of a request that are read."""
 
@@ -68,6 +79,76 @@ def decode_maps(payload: bytes) -> bytes:
         SyncFormatError: it is not such a request.
     """
     return _decode(payload, _MAPS, MAX_REQUEST_BYTES)
+
+
+@attrs.frozen
+class Reached:
+    """Whether a node was reached at an address: "" where it was, else why not.
+
+    Attributes:
+        udp: of its gossip.
+        tcp: of its links.
+    """
+
+    udp: str
+    tcp: str
+
+    @property
+    def both(self) -> bool:
+        """Whether it was, over both."""
+        return not self.udp and not self.tcp
+
+
+def encode_dial(address: str) -> bytes:
+    """The request to dial the node that asks, at an address, `host:port`.
+
+    Raises:
+        ValueError: it is too long.
+    """
+    data = address.encode("utf-8")
+    if len(data) > MAX_ADDRESS_BYTES:
+        raise ValueError("an address that is too long")
+    return _encode(_DIAL, data)
+
+
+def decode_dial(payload: bytes) -> str:
+    """The address that is to be dialled.
+
+    Raises:
+        SyncFormatError: it is not such a request.
+    """
+    try:
+        return _decode(payload, _DIAL, MAX_ADDRESS_BYTES).decode("utf-8")
+    except UnicodeDecodeError:
+        raise SyncFormatError("an address that is no text") from None
+
+
+def is_dial(payload: bytes) -> bool:
+    """Whether a request is one to dial, and not one for the maps."""
+    return payload.startswith(_encode(_DIAL, b"")[:_WORD_BYTES])
+
+
+def encode_reached(reached: Reached) -> bytes:
+    """The answer to a request to dial."""
+    packed: bytes = msgpack.packb([text[: MAX_WORDS_BYTES // 4] for text in (reached.udp, reached.tcp)])
+    return packed
+
+
+def decode_reached(payload: bytes) -> Reached:
+    """Whether we were reached.
+
+    Raises:
+        SyncFormatError: it is not such an answer.
+    """
+    try:
+        found = msgpack.unpackb(
+            payload[: 2 * MAX_WORDS_BYTES + _HEAD_BYTES], max_array_len=2, max_str_len=MAX_WORDS_BYTES, max_map_len=0
+        )
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise SyncFormatError(f"not msgpack within its limits: {type(error).__name__}") from None
+    if type(found) is not list or len(found) != 2 or any(type(text) is not str for text in found):
+        raise SyncFormatError("not an answer to a request to dial")
+    return Reached(*map(printable, found))
 
 
 def _encode(word: str, data: bytes) -> bytes:

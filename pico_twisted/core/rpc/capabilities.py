@@ -19,7 +19,10 @@ CLIENT_CONNECTIONS: Final = b"client-connections"
 DRAIN_TWICE: Final = b"drain-twice"
 """Takes the first drain on an agent's session for a wish to be the last choice, and the second one for its end."""
 
-_KNOWN: Final = frozenset((CLIENT_CONNECTIONS, DRAIN_TWICE))
+DIAL_BACK: Final = b"dial-back"
+"""A node: dials who asks it over a link, to see whether that is reached."""
+
+_KNOWN: Final = frozenset((CLIENT_CONNECTIONS, DIAL_BACK, DRAIN_TWICE))
 
 OWN_CAPABILITIES: Final = {CAPABILITIES.decode("ascii"): b", ".join(sorted(_KNOWN)).decode("ascii")}
 """What we say, as a field of our handshake."""

@@ -93,7 +93,7 @@ class NodeStatus:
     # What they are made of
 
     def _own(self) -> NodeDetail:
-        said = self._view.own.get
+        said = self._view.own.map.get
         return NodeDetail(
             id=self.node_id,
             status=DRAINING if self._cluster.draining else ACTIVE,
@@ -107,7 +107,7 @@ class NodeStatus:
     def _own_gossip(self) -> GossipDetail:
         view = self._view
         status = DRAINING if self._cluster.draining else ACTIVE
-        return _gossip_detail(self.node_id, view.generation, status, view.heartbeat, view.own)
+        return _gossip_detail(self.node_id, view.own.generation, status, view.own.heartbeat, view.own.map)
 
     def _gossip(self, member: Member) -> GossipDetail:
         now = self._clock.seconds()

@@ -84,7 +84,7 @@ class GossipMetrics:
             value=max((member.suspicion(now) for member in members), default=0.0),
         )
         keys = GaugeMetricFamily("pico_gossip_keys", "Keys and tombstones known of all nodes.", labels=("kind",))
-        maps = [core.view.own, *(member.map for member in members)]
+        maps = [core.view.own.map, *(member.map for member in members)]
         keys.add_metric(("live",), sum(one.keys for one in maps))
         keys.add_metric(("tombstone",), sum(one.tombstones for one in maps))
         yield keys

@@ -11,22 +11,21 @@ from typing import Final, Protocol
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IHostnameResolver, IUDPTransport
+from twisted.internet.interfaces import IDelayedCall, IUDPTransport
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from pico_twisted.core.gossip import Conflict, Event, Gossip, KeysChanged, StatusChanged, SyncError, SyncWanted
+from pico_twisted.core.gossip import Conflict, Event, Gossip, IdInUse, KeysChanged, StatusChanged, SyncError, SyncWanted
 from pico_twisted.net.gossip.metrics import GossipMetrics
-from pico_twisted.net.gossip.resolver import address_text, is_ip, resolve, split_address
+from pico_twisted.net.gossip.resolver import NamingReactor, address_text, is_ip, resolve, split_address
+from pico_twisted.net.gossip.seeds import Seeds
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 
 log = Logger()
 
-LOOK_UP_S: Final = 10.0
-"""Seconds between two look-ups of the names of seeds."""
-LOOK_UP_JOINING_S: Final = 1.0
-"""Seconds between two look-ups of the names of seeds while no other node was found."""
+ANSWERS_S: Final = 2.0
+"""Seconds that a node has to answer packets to an address; four are sent."""
 NAME_S: Final = 30.0
 """Seconds for which the address of a node that advertises a name is used."""
 MAX_NAMES: Final = 4096
@@ -35,15 +34,6 @@ AFTER_FAULT_S: Final = 0.5
 """Seconds that a core waits which failed and wants to be woken at once: it must not take all of our time."""
 SAY_AGAIN_S: Final = 1.0
 """Seconds after which packets that are dropped for the same reason are logged again."""
-
-
-class GossipReactor(Protocol):
-    """What is asked of the reactor: time, and names."""
-
-    nameResolver: IHostnameResolver
-
-    def seconds(self) -> float: ...
-    def callLater(self, delay: float, callable: Callable[..., object], /) -> IDelayedCall: ...
 
 
 class Table(Protocol):
@@ -66,10 +56,11 @@ class GossipParts:
         fetch: asks a node for whole maps; a Deferred of its answer.
         heard: called with the ID of a node that was just found alive.
         doubted: called with the ID of a node that just became unreachable.
-        conflict: called with a message when another process has our ID.
+        conflict: called with a message when another process took our ID.
+        in_use: called with the address and the uptime in seconds of another process, when we find that it has our ID.
     """
 
-    clock: GossipReactor
+    clock: NamingReactor
     core: Gossip
     table: Table
     metrics: GossipMetrics
@@ -78,6 +69,7 @@ class GossipParts:
     heard: Callable[[str], object]
     doubted: Callable[[str], object]
     conflict: Callable[[str], object]
+    in_use: Callable[[str, float], object]
 
 
 class GossipProtocol(DatagramProtocol):
@@ -87,7 +79,9 @@ class GossipProtocol(DatagramProtocol):
         parts: see there.
 
     Attributes:
-        joined: fires once with None, when we know what the cluster knows, or know that we are alone.
+        met: fires once with None, when we know what the cluster knows. Then `vouch` is awaited.
+        joined: fires once with None, when we are a node of the cluster, or know that we are alone.
+        seeds: where other nodes may be.
     """
 
     transport: IUDPTransport
@@ -95,11 +89,12 @@ class GossipProtocol(DatagramProtocol):
     def __init__(self, parts: GossipParts) -> None:
         self._parts = parts
         self._core = parts.core
+        self.met: Deferred[None] = Deferred()
         self.joined: Deferred[None] = Deferred()
+        self.seeds = Seeds(parts.clock, parts.seeds, self._core.seed, lambda: self._core.joined)
         self._wake: IDelayedCall | None = None
-        self._look_up: IDelayedCall | None = None
         self._running = False
-        self._seeds: dict[tuple[str, int], list[str]] = {}
+        self._vouched = False
         self._names: dict[str, tuple[float, str]] = {}
         self._looked_up: set[str] = set()
         self._ours: set[str] = set()
@@ -114,8 +109,37 @@ class GossipProtocol(DatagramProtocol):
         """Begin: look for others, and tell them of us. The port is bound and our keys are set."""
         self._running = True
         self._mapped = ":" in self.transport.getHost().host
-        self._look_up_seeds()
+        self.seeds.start()
         self._step()
+
+    def vouch(self) -> None:
+        """Others reach us, as far as can be told: our ID may be claimed."""
+        self._vouched = True
+        self._step()
+
+    def begin_alone(self) -> None:
+        """Be a node though no other one was found."""
+        self._core.claim(self._parts.clock.seconds())
+        self.vouch()
+
+    def answers(self, address: str, node_id: str) -> Deferred[bool]:
+        """Whether a node answers packets that are sent to an address, `host:port`. Told within `ANSWERS_S`."""
+        probes, clock = self._core.probes, self._parts.clock
+        answers: Deferred[bool] = Deferred()
+        until = clock.seconds() + ANSWERS_S
+
+        def look() -> None:
+            reached = probes.reached(address, node_id)
+            if reached or clock.seconds() >= until or not self._running:
+                probes.end(address)
+                answers.callback(reached)
+                return
+            probes.send(address, clock.seconds())
+            self._step()
+            clock.callLater(ANSWERS_S / 4, look)
+
+        look()
+        return answers
 
     def set(self, key: str, value: str | int) -> None:
         """Say something of this node."""
@@ -141,10 +165,10 @@ class GossipProtocol(DatagramProtocol):
     def stop(self) -> None:
         """Say and hear nothing more. Idempotent."""
         self._running = False
-        for timer in (self._wake, self._look_up):
-            if timer is not None and timer.active():
-                timer.cancel()
-        self._wake = self._look_up = None
+        self.seeds.stop()
+        if self._wake is not None and self._wake.active():
+            self._wake.cancel()
+        self._wake = None
         for fetch in list(self._fetches):
             fetch.cancel()
 
@@ -164,6 +188,8 @@ class GossipProtocol(DatagramProtocol):
         except Exception:
             log.failure("A gossip packet failed by a fault of ours", source=source)
             dropped = None
+        if not self.joined.called:
+            self.seeds.heard(source, DROPPED[dropped] if dropped is not None else "")
         if dropped == "own":
             self._ours.add(source)
         elif dropped is not None:
@@ -181,6 +207,8 @@ class GossipProtocol(DatagramProtocol):
         if not self._running:
             return
         core = self._core
+        if not core.view.own.claimed:
+            self._claim_if_free()
         for packet, address in core.packets():
             self._send(packet, address)
         for event in core.events():
@@ -188,7 +216,9 @@ class GossipProtocol(DatagramProtocol):
                 self._dispatch(event)
             except Exception:
                 log.failure("A gossip event failed by a fault of ours")
-        if not self.joined.called and (core.joined or self._alone()):
+        if core.knows_the_cluster and not self.met.called:
+            self.met.callback(None)
+        if not self.joined.called and core.view.own.claimed and (self._vouched or self._alone()):
             self.joined.callback(None)
         at = core.next_tick()
         wake = self._wake
@@ -196,6 +226,13 @@ class GossipProtocol(DatagramProtocol):
             if wake is not None:
                 wake.cancel()
             self._wake = self._parts.clock.callLater(max(0.0, at - self._parts.clock.seconds()), self._tick)
+
+    def _claim_if_free(self) -> None:
+        """Claim our ID, if nobody else has it and those who could not reach us need not learn of us first."""
+        now = self._parts.clock.seconds()
+        reached = self._vouched or not self._core.knows_the_cluster
+        if self._alone() or (reached and self._core.may_claim(now)):
+            self._core.claim(now)
 
     def _tick(self) -> None:
         self._wake = None
@@ -248,40 +285,13 @@ class GossipProtocol(DatagramProtocol):
         if usable:
             self._names[name] = (self._parts.clock.seconds(), usable[0])
 
-    # Seeds
-
-    def _look_up_seeds(self) -> None:
-        self._look_up = None
-        for host, port in self._parts.seeds:
-            if is_ip(host):
-                self._seeds[host, port] = [address_text(host, port)]
-            elif host not in self._looked_up:
-                self._looked_up.add(host)
-                resolve(self._parts.clock.nameResolver, host).addCallback(self._seed_found, host, port)
-        self._tell_seeds()
-        if any(not is_ip(host) for host, _ in self._parts.seeds):
-            wait_s = LOOK_UP_S if self._core.joined else LOOK_UP_JOINING_S
-            self._look_up = self._parts.clock.callLater(wait_s, self._look_up_seeds)
-
-    def _seed_found(self, ips: list[str], host: str, port: int) -> None:
-        self._looked_up.discard(host)
-        if not ips:
-            log.debug("No address for a node to join", host=host)
-            return
-        self._seeds[host, port] = [address_text(ip, port) for ip in ips]
-        if self._running:
-            self._tell_seeds()
-
-    def _tell_seeds(self) -> None:
-        addresses = [address for found in self._seeds.values() for address in found]
-        self._core.seed(list(dict.fromkeys(addresses)))
-
     def _alone(self) -> bool:
         """Whether there is no node to join: no seeds, or all of them are us."""
-        if len(self._seeds) < len(self._parts.seeds):
-            return False
-        own = self._core.view.own.get("gossip_addr")
-        return all(address == own or address in self._ours for found in self._seeds.values() for address in found)
+        seeds = self.seeds
+        own = self._core.view.own.map.get("gossip_addr")
+        return seeds.all_found and all(
+            address == own or address in self._ours for found in seeds.addresses.values() for address in found
+        )
 
     # Events
 
@@ -295,16 +305,26 @@ class GossipProtocol(DatagramProtocol):
                 parts.heard(event.node_id)
             elif event.status == "unreachable":
                 parts.doubted(event.node_id)
-            say = log.warn if event.status == "unreachable" else log.info
-            say(
-                "Node {node} is {status}",
-                node=event.node_id,
-                status="forgotten" if event.status is None else event.status,
-            )
+            self._say_status(event)
         elif isinstance(event, SyncWanted):
             self._fetch(event.node_id)
         elif isinstance(event, Conflict):
             parts.conflict(event.message)
+        elif isinstance(event, IdInUse):
+            parts.in_use(event.address, event.uptime_s)
+
+    def _say_status(self, event: StatusChanged) -> None:
+        node_id, status = event.node_id, event.status
+        if status is None:
+            log.info("Node {node} is forgotten", node=node_id, status="forgotten")
+            return
+        say = log.warn if status == "unreachable" else log.info
+        say("Node {node} at {address} is {status}", node=node_id, address=self._where(node_id), status=status)
+
+    def _where(self, node_id: str) -> str:
+        """The address of a node, for people."""
+        member = self._core.view.members.get(node_id)
+        return member.address if member is not None and member.address else "an unknown address"
 
     def _fetch(self, node_id: str) -> None:
         fetch = self._parts.fetch(node_id, self._core.sync_request())
@@ -322,7 +342,12 @@ class GossipProtocol(DatagramProtocol):
         if failure.check(CancelledError):
             return
         if failure.check(SyncError):
-            log.warn("The maps of {node} are not well made: {reason}", node=node_id, reason=str(failure.value))
+            log.warn(
+                "The maps of {node} at {address} are not well made: {reason}",
+                node=node_id,
+                address=self._where(node_id),
+                reason=str(failure.value),
+            )
         else:
             log.debug("The maps of {node} were not fetched: {reason}", node=node_id, reason=failure.getErrorMessage())
         self._parts.metrics.sync_failed()

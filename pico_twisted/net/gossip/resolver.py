@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Protocol
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IHostnameResolver, IHostResolution, IResolutionReceiver
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHostnameResolver,
+    IHostResolution,
+    IResolutionReceiver,
+)
 from zope.interface import implementer
 
 from pico_twisted.core.text import host_port
 from pico_twisted.net.socket.options import plain_ip
 
 _PORT: Final = re.compile(r"[0-9]{1,5}")
+
+
+class NamingReactor(Protocol):
+    """What is asked of the reactor: time, and names."""
+
+    nameResolver: IHostnameResolver
+
+    def seconds(self) -> float: ...
+    def callLater(self, delay: float, callable: Callable[..., object], /) -> IDelayedCall: ...
 
 
 @implementer(IResolutionReceiver)

@@ -30,12 +30,13 @@ FORGET_S: Final = 60.0
 class _Failed:
     """What is remembered of one node."""
 
-    __slots__ = ("backoff", "last_at", "until", "warnings")
+    __slots__ = ("backoff", "last_at", "until", "warnings", "words")
 
     def __init__(self) -> None:
         self.backoff = Backoff(FIRST_WAIT_S, MAX_WAIT_S)
         self.last_at = 0.0
         self.until = 0.0
+        self.words = ""
         self.warnings = RepeatedWarning()
 
 
@@ -52,11 +53,12 @@ class DialFailures:
         self._metrics = metrics
         self._failed: dict[str, _Failed] = {}
 
-    def count(self, node_id: str, reason: str, words: str) -> None:
+    def count(self, node_id: str, address: str, reason: str, words: str) -> None:
         """An attempt was in vain: count it, wait longer, and log it unless that was just said.
 
         Args:
             node_id: of the node.
+            address: where it was dialled; "" when that is not known.
             reason: what it is called in the metrics.
             words: for people.
         """
@@ -64,9 +66,16 @@ class DialFailures:
         failed = self._failed.setdefault(node_id, _Failed())
         failed.last_at = now = self._clock.seconds()
         failed.until = now + failed.backoff.next_s()
+        failed.words = words
         suppressed = failed.warnings.due(words, now)
         if suppressed is not None:
-            log.warn("No link to {node}: {reason}", node=node_id, reason=words, suppressed=suppressed)
+            where = f"{node_id} at {address}" if address else node_id
+            log.warn("No link to {where}: {reason}", where=where, node=node_id, reason=words, suppressed=suppressed)
+
+    def why(self, node_id: str) -> str:
+        """Why no link to a node could be opened lately; "" when nothing is remembered of it."""
+        failed = self._failed.get(node_id)
+        return "" if failed is None else failed.words
 
     def holds_off(self, node_id: str) -> bool:
         """Whether the node must not be dialled yet."""

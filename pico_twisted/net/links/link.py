@@ -85,6 +85,7 @@ class Link:
         self._tunnel: LinkClientProtocol | None = None
         self._proven = False
         self._losing: IDelayedCall | None = None
+        self._trying: list[Deferred[None]] = []
 
     def __repr__(self) -> str:
         return f"<Link to {self.node_id}, {self._state.name.lower()}>"
@@ -155,6 +156,15 @@ class Link:
         if tunnel is not None:
             tunnel.consumed(call, count)
 
+    def tried(self) -> Deferred[None]:
+        """Fires when the link is open, or will not be."""
+        tried: Deferred[None] = Deferred()
+        if self._state is _State.DIALLING:
+            self._trying.append(tried)
+        else:
+            tried.callback(None)
+        return tried
+
     # What NodeLinks does
 
     def dialled(self, attempt: Deferred[LinkClientProtocol]) -> None:
@@ -162,6 +172,7 @@ class Link:
         if self._state is _State.DIALLING:
             self._attempt = attempt
         attempt.addCallbacks(self._opened, self._failed)
+        attempt.addBoth(self._was_tried)
         attempt.addErrback(lambda failure: log.failure("A link failed by a fault of ours", failure))
 
     def _opened(self, tunnel: LinkClientProtocol) -> None:
@@ -172,6 +183,12 @@ class Link:
         self._state = _State.OPEN
         self._tunnel = tunnel
         tunnel.closed.addCallback(self._closed)
+
+    def _was_tried(self, outcome: Failure | None) -> Failure | None:
+        trying, self._trying = self._trying, []
+        for tried in trying:
+            tried.callback(None)
+        return outcome
 
     def _failed(self, failure: Failure) -> None:
         self._attempt = None

@@ -25,14 +25,18 @@ from zope.interface import implementer
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.links.handshake import ClientHandshake, LinkIdentity, link_keys
 from pico_twisted.core.links.proof import NONCE_BYTES
+from pico_twisted.core.links.sync_frames import encode_dial, encode_maps
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL
+from pico_twisted.core.rpc.capabilities import DIAL_BACK
 from pico_twisted.core.rpc.session import SessionV2
+from pico_twisted.core.text import host_port
 from pico_twisted.net.interfaces import ILinks
+from pico_twisted.net.links.dial_back import DialledOnce
 from pico_twisted.net.links.failures import DialFailures, explained
 from pico_twisted.net.links.handshake import LinkClientFactory
 from pico_twisted.net.links.link import Link
 from pico_twisted.net.links.port import LinkPort
-from pico_twisted.net.links.sync import Fetch
+from pico_twisted.net.links.sync import Answers, Fetch
 from pico_twisted.net.links.tls import LinkTls
 from pico_twisted.net.socket.dialling import DialReactor
 from pico_twisted.net.tls.server import SniffingFactory
@@ -58,7 +62,7 @@ class LinkSettings:
         generation: asked for at each handshake; of this node's start.
         secrets: of the cluster; the first is used, all are accepted. `NodeLinks.set_secrets` changes them.
         address_of: gives host and port of another node's gossip port, or None when it is not known.
-        answer_sync: called with another node's ID and its question for the maps; gives the answer.
+        answers: to the questions of other nodes.
         tls: for a cluster whose links use TLS.
         max_links: of other nodes to this one, at once.
         random: gives so many random bytes.
@@ -69,7 +73,7 @@ class LinkSettings:
     generation: Callable[[], int]
     secrets: Sequence[bytes] = attrs.field(repr=False)
     address_of: Callable[[str], tuple[str, int] | None]
-    answer_sync: Callable[[str, bytes], bytes]
+    answers: Answers
     tls: LinkTls | None
     max_links: int
     random: Callable[[int], bytes] = os.urandom
@@ -103,7 +107,7 @@ class NodeLinks:
             identity=self._identity,
             nonce=self._nonce,
             max_links=settings.max_links,
-            answer_sync=settings.answer_sync,
+            answers=settings.answers,
             reactor=reactor,
         )
         metrics = parts.metrics
@@ -152,7 +156,7 @@ class NodeLinks:
             link.give_up()
         elif address is None:
             link.give_up()
-            self._failures.count(node_id, "address", "its address is not known")
+            self._failures.count(node_id, "", "address", "its address is not known")
         else:
             self._links[node_id] = link
             dial = LinkClientFactory(
@@ -213,32 +217,75 @@ class NodeLinks:
         Raises:
             ValueError: the question is over 1 MiB.
         """
-        return Fetch(self.link(node_id), request, self.parts.sweep).answer
+        return Fetch(self.link(node_id), encode_maps(request), self.parts.sweep).answer
+
+    async def ask_to_dial(self, node_id: str, address: str) -> bytes | None:
+        """Ask another node to dial us back.
+
+        Args:
+            node_id: the node.
+            address: where we are said to be, `host:port`.
+
+        Returns:
+            The answer; None when there is no link to that node, or it does not do that.
+
+        Raises:
+            FetchFailed: as of `fetch`.
+        """
+        link = self.link(node_id)
+        await link.tried()
+        if DIAL_BACK not in link.capabilities:
+            return None
+        return await Fetch(link, encode_dial(address), self.parts.sweep).answer
+
+    def dial_once(self, address: tuple[str, int], node_id: str) -> Deferred[None]:
+        """Open a link to a node at an address, and close it again.
+
+        Args:
+            address: host and port.
+            node_id: of the node that is expected there.
+
+        Returns:
+            A Deferred that fires when the node has proven who it is, and fails as that of `LinkClientFactory.connect`.
+        """
+        once = DialledOnce()
+        dial = LinkClientFactory(
+            self._reactor,
+            self.parts,
+            address,
+            server_id=node_id,
+            handshake=ClientHandshake(self._identity(), node_id, self._nonce()),
+            session=self.new_session(),
+            acceptor=once,
+            proven=once.proven,
+        )
+        return dial.connect(self._settings.tls, DIAL_TIMEOUT_S).addCallback(once.opened)
 
     # What links tell
 
     def link_proven(self, link: Link) -> None:
         """The other node takes our calls."""
         troubled = self._failures.forget(link.node_id)
-        log.info("Link to {node} opened", node=link.node_id, peer=link.peer, after_trouble=troubled)
+        log.info("Link to {node} at {peer} opened", node=link.node_id, peer=link.peer, after_trouble=troubled)
 
     def link_failed(self, link: Link, failure: Failure) -> None:
         """A link could not be opened; its calls are lost in the next turn."""
         self._forget(link)
-        self._failures.count(link.node_id, *explained(failure))
+        self._failures.count(link.node_id, self._where(link.node_id), *explained(failure))
 
     def link_closed(self, link: Link, closed: Closed, proven: bool) -> None:
         """See `LinkOwner.link_closed`."""
         self._forget(link)
         if not proven:
-            self._failures.count(link.node_id, "proof", closed.reason)
+            self._failures.count(link.node_id, self._where(link.node_id), "proof", closed.reason)
             return
         in_order = closed.by_us or (closed.clean and closed.code in (CLOSE_NORMAL, CLOSE_GOING_AWAY))
         if not in_order:
             self.parts.metrics.link_failed("lost")
         log.info(
-            "Link to {node} ended: {reason}",
+            "Link to {node} at {address} ended: {reason}",
             node=link.node_id,
+            address=self._where(link.node_id),
             code=closed.code,
             by_us=closed.by_us,
             clean=closed.clean,
@@ -250,6 +297,11 @@ class NodeLinks:
         if self._links.get(link.node_id) is link:
             del self._links[link.node_id]
             self._retiring[link] = None
+
+    def _where(self, node_id: str) -> str:
+        """The address of a node, for people."""
+        address = self._settings.address_of(node_id)
+        return host_port(*address) if address is not None else "an unknown address"
 
     def _forget(self, link: Link) -> None:
         self._retiring.pop(link, None)
@@ -266,7 +318,11 @@ class NodeLinks:
             elif now >= until:
                 del self._probed[link]
                 self.parts.metrics.link_failed("lost")
-                log.warn("Link to {node} dropped: it does not answer, and gossip believes it dead", node=link.node_id)
+                log.warn(
+                    "Link to {node} at {address} dropped: it does not answer, and gossip believes it dead",
+                    node=link.node_id,
+                    address=self._where(link.node_id),
+                )
                 link.end(politely=False)
         self._failures.forget_old()
 

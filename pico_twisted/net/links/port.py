@@ -19,7 +19,7 @@ from pico_twisted.core.rpc.frames import CLIENT_GONE, HTTP, REFUSED_BUSY, SUBPRO
 from pico_twisted.net.interfaces import ICallAcceptor, ICallReceiver, IRouter, ITunnel
 from pico_twisted.net.links.handshake import LinkServerProtocol
 from pico_twisted.net.links.request import LinkRequest
-from pico_twisted.net.links.sync import SyncRequest
+from pico_twisted.net.links.sync import Answers, SyncRequest
 from pico_twisted.net.routing.client_routes import take_client_gone
 from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.tunnel import Closed, Refusal, TunnelParts, TunnelServerFactory, TunnelServerProtocol
@@ -40,7 +40,7 @@ class LinkPort(TunnelServerFactory):
         identity: asked for this node's own at each handshake.
         nonce: gives `NONCE_BYTES` new random bytes.
         max_links: connections at once, those in their handshake included.
-        answer_sync: called with another node's ID and its question for the maps; gives the answer.
+        answers: to the questions of other nodes.
         reactor: for Autobahn.
 
     Attributes:
@@ -60,14 +60,14 @@ class LinkPort(TunnelServerFactory):
         identity: Callable[[], LinkIdentity],
         nonce: Callable[[], bytes],
         max_links: int,
-        answer_sync: Callable[[str, bytes], bytes],
+        answers: Answers,
         reactor: IReactorTime,
     ) -> None:
         super().__init__(parts, node_id=identity().node_id, reactor=reactor)
         self._identity = identity
         self._nonce = nonce
         self._max_links = max_links
-        self._answer_sync = answer_sync
+        self._answers = answers
         self.acceptor = self
         self.tunnels: dict[LinkServerProtocol, None] = {}
         self._told: set[LinkServerProtocol] = set()  # those that answered our drain: no call can start on them
@@ -122,7 +122,9 @@ class LinkPort(TunnelServerFactory):
         assert isinstance(tunnel, LinkServerProtocol)
         self.tunnels[tunnel] = None
         tunnel.closed.addCallback(self._closed, tunnel)
-        log.info("Link from {node} opened", node=tunnel.node_id, peer=tunnel.peer, generation=tunnel.generation)
+        log.info(
+            "Link from {node} at {peer} opened", node=tunnel.node_id, peer=tunnel.peer, generation=tunnel.generation
+        )
         if self.draining:
             self._drain(tunnel)
 
@@ -130,7 +132,7 @@ class LinkPort(TunnelServerFactory):
         self.tunnels.pop(tunnel, None)
         self._told.discard(tunnel)
         log.info(
-            "Link from {node} ended: {reason}",
+            "Link from {node} at {peer} ended: {reason}",
             node=tunnel.node_id,
             peer=tunnel.peer,
             code=closed.code,
@@ -156,7 +158,7 @@ class LinkPort(TunnelServerFactory):
         if sum(other.kind == SYNC and not other.ours for other in tunnel.session.calls()) > MAX_SYNC_CALLS:
             tunnel.reset(call, REFUSED_BUSY, "too many questions at once")
             return None
-        question = SyncRequest(tunnel, call, self._answer_sync)
+        question = SyncRequest(tunnel, call, self._answers)
         question.frame(payload, more)
         return question
 

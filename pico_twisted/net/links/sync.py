@@ -1,7 +1,8 @@
-"""Sync calls over node links: one node asks another for the maps of all nodes, which may be many megabytes.
+"""Sync calls over node links: one node asks another for the maps of all nodes, which may be many megabytes, or to be
+dialled back.
 
-What the question and the answer mean is gossip's business. Here they are gathered, bounded, and given up when nothing
-moves. An answer is queued in one piece, and leaves as credit allows.
+What the question and the answer mean is gossip's business, or that of `dial_back`. Here they are gathered, bounded, and
+given up when nothing moves. An answer is queued in one piece, and leaves as credit allows.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
@@ -17,11 +19,12 @@ from pico_twisted.core.links.sync_frames import (
     MAX_ANSWER_BYTES,
     MAX_REQUEST_PAYLOAD_BYTES,
     SyncFormatError,
+    decode_dial,
     decode_maps,
-    encode_maps,
+    is_dial,
 )
 from pico_twisted.core.rpc.call import Call
-from pico_twisted.core.rpc.frames import CANCELLED, FAILED, PROTOCOL, SYNC, TIMEOUT
+from pico_twisted.core.rpc.frames import CANCELLED, FAILED, PROTOCOL, REFUSED_BUSY, SYNC, TIMEOUT
 from pico_twisted.net.interfaces import ICallee, ICallReceiver, ITunnel
 from pico_twisted.net.turn import Sweep
 
@@ -39,7 +42,7 @@ class Fetch:
 
     Args:
         link: to the node that is asked.
-        request: the question, for gossip.
+        request: the question, encoded.
         sweep: the coarse timer.
 
     Attributes:
@@ -54,7 +57,7 @@ class Fetch:
         self._waits = True
         self.answer: Deferred[bytes] = Deferred(lambda _: self._give_up(CANCELLED, "it was cancelled"))
         self.deadline = sweep.now + FETCH_IDLE_S
-        self._call: Call = link.call(SYNC, encode_maps(request), False, self)
+        self._call: Call = link.call(SYNC, request, False, self)
         sweep.add(self)
 
     def frame(self, payload: bytes, more: bool) -> None:
@@ -101,6 +104,21 @@ class Fetch:
         self._sweep.discard(self)
 
 
+@attrs.frozen(kw_only=True)
+class Answers:
+    """What answers the questions of other nodes.
+
+    Attributes:
+        maps: called with the other node's ID and its question for the maps; gives the answer, or raises `SyncError`
+            when the question is none.
+        dial_back: called with the other node's ID and the address at which it wants to be dialled; gives a Deferred of
+            the answer, of None when that is too much now.
+    """
+
+    maps: Callable[[str, bytes], bytes]
+    dial_back: Callable[[str, str], Deferred[bytes | None]]
+
+
 @implementer(ICallReceiver)
 class SyncRequest:
     """Takes a question of another node, and answers it.
@@ -108,14 +126,14 @@ class SyncRequest:
     Args:
         tunnel: the link that the call is on.
         call: the call.
-        answer_sync: called with the other node's ID and its question; gives the answer, or raises `SyncError` when the
-            question is none.
+        answers: to questions.
     """
 
-    def __init__(self, tunnel: ITunnel, call: Call, answer_sync: Callable[[str, bytes], bytes]) -> None:
+    def __init__(self, tunnel: ITunnel, call: Call, answers: Answers) -> None:
         self._tunnel = tunnel
         self._call = call
-        self._answer_sync = answer_sync
+        self._answers = answers
+        self._wanted = True
         self._pieces: list[bytes] = []
         self._size = 0
 
@@ -130,26 +148,35 @@ class SyncRequest:
         if more:
             return
         pieces, self._pieces = self._pieces, []
-        try:
-            request = decode_maps(b"".join(pieces))
-        except SyncFormatError as error:
-            self._tunnel.reset(self._call, PROTOCOL, str(error))
-            return
+        payload = b"".join(pieces)
         node_id = self._tunnel.node_id
         assert node_id is not None
         try:
-            answer = self._answer_sync(node_id, request)
-        except SyncError as error:
+            if is_dial(payload):
+                self._answers.dial_back(node_id, decode_dial(payload)).addCallback(self._dialled)
+            else:
+                self._answer(self._answers.maps(node_id, decode_maps(payload)))
+        except (SyncFormatError, SyncError) as error:
             self._tunnel.reset(self._call, PROTOCOL, str(error))
-            return
-        self._tunnel.send(self._call, answer, False)
+
+    def _dialled(self, answer: bytes | None) -> None:
+        if answer is not None:
+            self._answer(answer)
+        elif self._wanted:
+            self._tunnel.reset(self._call, REFUSED_BUSY, "too many nodes are dialled back")
+
+    def _answer(self, answer: bytes) -> None:
+        if self._wanted:
+            self._tunnel.send(self._call, answer, False)
 
     def reset(self, code: str, text: str) -> None:
         """The other node wants no answer any more."""
+        self._wanted = False
         self._pieces.clear()
 
     def lost(self) -> None:
         """The link is gone."""
+        self._wanted = False
         self._pieces.clear()
 
     def drained(self) -> None:

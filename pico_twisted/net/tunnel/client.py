@@ -51,13 +51,15 @@ class HandshakeRefused(Exception):
         status: the HTTP status.
         message: the server's own words, cut and made printable.
         code: of `x-pico-error`; "" when the server gave none.
+        hop: who refused, by `x-pico-error`; "" likewise.
     """
 
-    def __init__(self, status: int, message: str, code: str = "") -> None:
+    def __init__(self, status: int, message: str, code: str = "", hop: str = "") -> None:
         super().__init__(f"{status} {message}")
         self.status = status
         self.message = message
         self.code = code
+        self.hop = hop
 
 
 class NobodyThere(ConnectionRefusedError):
@@ -176,8 +178,8 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
         if head.status in AWAY and b"x-pico-error" not in head.by_name and b"x-pico-node-id" not in head.by_name:
             self._give_up(NobodyThere(f"what is in front of the node answers {head.status}: {words}"))
             return
-        code = (head.get(b"x-pico-error") or b"").partition(b"; ")[2].decode("latin-1")
-        self._give_up(HandshakeRefused(head.status, words, code))
+        hop, _, code = (head.get(b"x-pico-error") or b"").decode("latin-1").partition("; ")
+        self._give_up(HandshakeRefused(head.status, words, code, printable(hop[:64])))
 
     def _give_up(self, error: Exception) -> None:
         self.factory.failed(Failure(error))

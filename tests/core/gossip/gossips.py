@@ -7,7 +7,16 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from pico_twisted.core.gossip import Conflict, Event, Gossip, GossipSettings, KeysChanged, StatusChanged, SyncWanted
+from pico_twisted.core.gossip import (
+    Conflict,
+    Event,
+    Gossip,
+    GossipSettings,
+    IdInUse,
+    KeysChanged,
+    StatusChanged,
+    SyncWanted,
+)
 from pico_twisted.core.gossip.events import Value
 
 WALL_MS = 1_700_000_000_000
@@ -70,6 +79,10 @@ class Core:
         """The conflicts that it told of."""
         return [one.message for one in self.events if isinstance(one, Conflict)]
 
+    def in_use(self) -> list[tuple[str, float]]:
+        """Address and uptime of who has its ID, as often as it told."""
+        return [(one.address, one.uptime_s) for one in self.events if isinstance(one, IdInUse)]
+
     def syncs(self) -> list[str]:
         """The nodes that it wanted to ask for whole maps."""
         return [one.node_id for one in self.events if isinstance(one, SyncWanted)]
@@ -111,6 +124,8 @@ class Wire:
         if say:
             gossip.set("gossip_addr", address, self.now)
             gossip.set("status", "active", self.now)
+        if set(seeds) <= {address}:
+            gossip.claim(self.now)
         return core
 
     def some(self, count: int, **settings: Any) -> list[Core]:
@@ -134,7 +149,9 @@ class Wire:
         self.take(core)
 
     def take(self, core: Core) -> None:
-        """Take what a core has to send and to tell."""
+        """Take what a core has to send and to tell, and let it claim its ID when it may."""
+        if core.gossip.may_claim(self.now):
+            core.gossip.claim(self.now)
         for packet, address in core.gossip.packets():
             core.sent.append((self.now, packet, address))
             for delay_s, arriving in self.fate(packet, core.address, address):
@@ -187,7 +204,7 @@ def views_are_equal(cores: list[Core]) -> bool:
     """Whether all of them hold what each says of itself, and told of it."""
     return all(
         one.status(two.node_id) is not None
-        and one.keys(two.node_id) == two.gossip.view.own.values() == one.told(two.node_id)
+        and one.keys(two.node_id) == two.gossip.view.own.map.values() == one.told(two.node_id)
         for one in cores
         for two in cores
         if one is not two

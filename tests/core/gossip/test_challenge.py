@@ -124,4 +124,4 @@ def test_at_most_one_packet_each() -> None:
     for number in range(200):
         cores[number % 5].gossip.set(f"endpoint:e{number}", 1, wire.now)
         wire.run(0.05)
-    assert all(len(one.keys("n0")) == len(cores[0].gossip.view.own.values()) for one in cores[1:])
+    assert all(len(one.keys("n0")) == len(cores[0].gossip.view.own.map.values()) for one in cores[1:])

@@ -145,7 +145,7 @@ class Rejuvenating(View):
                 heartbeat = max(heartbeat, known.heartbeat + 1)
             self.hear((node_id, generation, heartbeat, version, floor, 0), reporter, said_at, now)
 
-    def _hear_of_ourselves(self, generation: int, heartbeat: int, alive_at: float, now: float) -> None:
+    def _hear_of_ourselves(self, item: Digest, said_at: float, now: float, *, from_itself: bool = False) -> None:
         """Our own heartbeat, made young by others, is no other process."""
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pico_twisted.core.gossip import KeysChanged, StatusChanged
 from pico_twisted.core.gossip.events import Value
 from pico_twisted.core.gossip.judging import LEARNING_S, MASS_FAILURE_PATIENCE, judge
+from pico_twisted.core.gossip.own import OwnNode
 from pico_twisted.core.gossip.packets import Delta, Digest
 from pico_twisted.core.gossip.sync import Whole
 from pico_twisted.core.gossip.sync_source import SyncSource
@@ -80,12 +81,12 @@ def test_hearsay_that_does_not_come_true_is_forgotten() -> None:
 def test_hearsay_does_not_get_younger() -> None:
     """What goes round between nodes stays as old as it is: however often a dead node's last heartbeat is repeated, it
     is judged by when it was made."""
-    views = [View(name, 7, INTERVAL_S, FORGET_S) for name in "pqr"]
+    views = [View(OwnNode(name, 7, T), INTERVAL_S, FORGET_S) for name in "pqr"]
     for view in views:
         for name in "pqr":
-            if name != view.node_id:
+            if name != view.own.node_id:
                 speak(view, name, 5, 100, T)
-        speak(view, "x", 5, 100 if view.node_id != "p" else 400, T)
+        speak(view, "x", 5, 100 if view.own.node_id != "p" else 400, T)
     now = T
     while now < T + 10:
         now += 0.1
@@ -93,8 +94,8 @@ def test_hearsay_does_not_get_younger() -> None:
             for two in views:
                 if one is not two:
                     said = [one.members["x"].digest(now)] if one.spoken_of(one.members["x"], now) else []
-                    two.hear_all(said, one.node_id, now, now)
-                    two.hear_all([(one.node_id, 5, int(now * 1000), 0, 0, 0)], one.node_id, now, now)
+                    two.hear_all(said, one.own.node_id, now, now)
+                    two.hear_all([(one.own.node_id, 5, int(now * 1000), 0, 0, 0)], one.own.node_id, now, now)
         for view in views:
             judge(view, now)
         if now > T + 3:
@@ -109,7 +110,7 @@ def test_unproven_packets_say_nothing_of_who_lives() -> None:
     speak(view, "a", 5, 900, T + 1, proven=False)
     assert view.members["x"].reported == 77 and view.members["x"].behind_since == T + 1
     assert view.members["x"].alive_at == view.members["a"].alive_at == before
-    assert not view.unconfirmed and view.own_identity.generation is None
+    assert not view.unconfirmed and view.own.identity.generation is None
 
 
 def test_older_generations_are_ignored() -> None:
@@ -158,7 +159,7 @@ def test_an_own_life_that_all_have_outlived_is_not_heeded() -> None:
     ):
         view = view_of("a")
         view.hear_all([("me", 9, 5000, 3, 0, int(age_s * 1000))], "a", T, T)
-        assert (view.own_identity.generation is not None) is heeded
+        assert (view.own.identity.generation is not None) is heeded
 
 
 def test_bounded() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pico_twisted.core.gossip.events import Event
+from pico_twisted.core.gossip.own import OwnNode
 from pico_twisted.core.gossip.packets import DELTA, Body, Received
 from pico_twisted.core.gossip.view import View
 
@@ -13,7 +14,7 @@ T = 1000.0
 
 def view_of(*members: str) -> View:
     """A view that holds live nodes of generation 5."""
-    view = View("me", 7, INTERVAL_S, FORGET_S)
+    view = View(OwnNode("me", 7, T), INTERVAL_S, FORGET_S)
     for name in members:
         speak(view, name, 5, 100, T)
     view.take_events()

@@ -13,7 +13,8 @@ from twisted.logger import globalLogPublisher
 from pico_twisted.core.gossip import Gossip, GossipSettings
 from pico_twisted.core.routing.table import ClusterTable, endpoint_key
 from pico_twisted.net.gossip.metrics import GossipMetrics
-from pico_twisted.net.gossip.port import DROPPED, LOOK_UP_S, GossipParts, GossipProtocol
+from pico_twisted.net.gossip.port import DROPPED, GossipParts, GossipProtocol
+from pico_twisted.net.gossip.seeds import LOOK_UP_S
 from pico_twisted.net.observe.metrics import Metrics
 from tests.conftest import LoggedFailures
 from tests.net.gossip.gossip_net import FLIGHT_S, PORT, Net, Transport
@@ -49,7 +50,7 @@ class GossipNode:
 
     Attributes:
         table: what it knows of others.
-        heard, doubted, conflicts: what it told.
+        heard, doubted, conflicts, in_use: what it told.
         fetched: whom it asked for maps.
         answers: gives what it gets, by node ID.
     """
@@ -72,6 +73,7 @@ class GossipNode:
         self.heard: list[str] = []
         self.doubted: list[str] = []
         self.conflicts: list[str] = []
+        self.in_use: list[tuple[str, float]] = []
         self.fetched: list[str] = []
         self.pending: list[Deferred[bytes]] = []
         self.joined = False
@@ -93,8 +95,10 @@ class GossipNode:
                 heard=self.heard.append,
                 doubted=self.doubted.append,
                 conflict=self.conflicts.append,
+                in_use=lambda address, uptime_s: self.in_use.append((address, uptime_s)),
             )
         )
+        self.gossip.met.addCallback(lambda _: self.gossip.vouch())
         self.gossip.joined.addCallback(self._joined)
         self.address = (ip, PORT)
         net.nodes[self.address] = self.gossip
@@ -182,8 +186,8 @@ def test_status_of_others(net: GossipNodes, logged: list[dict[str, Any]]) -> Non
     assert net.rows()["a"] == {"b": "active"}
     assert a.heard == ["b", "b"]
     said = messages(logged)
-    assert said.count("Node b is unreachable") == 1
-    assert said.count("Node b is active") == 2
+    assert said.count("Node b at 10.0.0.2:8003 is unreachable") == 1
+    assert said.count("Node b at 10.0.0.2:8003 is active") == 2
 
 
 def test_leaving(net: GossipNodes) -> None:
@@ -327,16 +331,24 @@ def test_secrets_are_changed(net: GossipNodes) -> None:
     assert [node.doubted for node in nodes] == [[], []]
 
 
-def test_two_of_one_id(net: GossipNodes) -> None:
-    """Of two processes with one node ID one is told to end, and why."""
-    GossipNode(net, "a", "10.0.0.1")
+def test_two_of_one_id(net: GossipNodes, logged: list[dict[str, Any]]) -> None:
+    """A second process with a node ID is told where the first one is, and joins when that has gone; the others say at
+    which address a node is."""
+    a = GossipNode(net, "a", "10.0.0.1")
     first = GossipNode(net, "twin", "10.0.0.2", ["10.0.0.1"])
     net.pass_time(3)
     second = GossipNode(net, "twin", "10.0.0.3", ["10.0.0.1"])
     net.pass_time(8)
-    told = first.conflicts + second.conflicts
-    assert told
-    assert "twin" in told[0]
+    assert [address for address, _ in second.in_use] == ["10.0.0.2:8003"]
+    assert not second.joined and not first.conflicts and not second.conflicts
+    assert messages(logged).count("Node twin at 10.0.0.2:8003 is active") == 1
+    first.gossip.leave()
+    net.pass_time(0.1)
+    first.gossip.stop()
+    net.pass_time(3)
+    assert second.joined and net.rows()["a"] == {"twin": "active"}
+    assert any("10.0.0.3:8003" in text for text in messages(logged) if "twin" in text)
+    assert a.core.view.members["twin"].address == "10.0.0.3:8003"
 
 
 def test_maps_that_packets_do_not_suffice_for(net: GossipNodes) -> None:
