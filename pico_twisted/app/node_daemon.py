@@ -176,7 +176,7 @@ class NodeDaemon(Daemon[NodeConfig]):
         node.sweep.start()
         node.cluster.startService()
         self._stage = Stage.JOINING
-        addresses = self._advertised().addresses
+        addresses = self._advertised.addresses
         if self._worker is not None:
             self._worker.watch_parent(self.reactor, self._parent_ended)
         node.membership.conflict.addCallback(self.fail)
@@ -218,7 +218,7 @@ class NodeDaemon(Daemon[NodeConfig]):
         self._stage = Stage.SERVING
         if self._worker is not None:
             self._ports["proxy"].resume()
-        ports = self._advertised()
+        ports = self._advertised
         # of a host with workers the parent prints one for all
         if self.on_terminal(lambda: ports.banner(self.node.node_id) if self._worker is None else ""):
             return
@@ -234,7 +234,9 @@ class NodeDaemon(Daemon[NodeConfig]):
             guarded = bool(self._config.cluster.secrets) or self._ports["gossip"].is_loopback
             warn_of_exposure(ports.urls["upstream"], ports.urls["gossip"], guarded)
 
+    @functools.cached_property
     def _advertised(self) -> AdvertisedPorts:
+        """Found out once, before the reactor runs: names are looked up for it."""
         return AdvertisedPorts(self._config, {name: port.bound for name, port in self._ports.items()})
 
     def _join_failed(self, why: str) -> None:

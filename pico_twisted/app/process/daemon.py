@@ -36,6 +36,7 @@ from pico_twisted.config.checks import certificate_warnings
 from pico_twisted.net.admin.shapes import Reloaded
 from pico_twisted.net.observe.logs import Logging
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.socket.names import NameLookups
 
 log = Logger()
 
@@ -195,6 +196,7 @@ class Daemon(Service, Generic[C]):
         """Bind and serve, or end with one message and status 1."""
         super().startService()  # type: ignore[no-untyped-call]
         self.logging.start()
+        self.reactor.installNameResolver(NameLookups(self.reactor))
         atexit.register(self._exit)
         self._notifier = notifier_from(os.environ, os.getpid(), self.reactor, self.ready_state, self.status_line)
         try:

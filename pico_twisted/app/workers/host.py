@@ -90,6 +90,7 @@ class Host(Daemon[NodeConfig]):
         self._gossip_port = 0
         self._joins_others = False
         self._was_ready = False
+        self._advertised: AdvertisedPorts | None = None
         self.workers: list[WorkerProcess] = []
 
     # Daemon
@@ -116,6 +117,7 @@ class Host(Daemon[NodeConfig]):
     def serve(self) -> None:
         """Start the workers."""
         self.workers = [WorkerProcess(self, number) for number in range(self._count)]
+        self._advertised = AdvertisedPorts(self._config, self._bound)  # looks names up: before the reactor runs
         self.reactor.callWhenRunning(self._start_all)
 
     def _start_all(self) -> None:
@@ -268,7 +270,8 @@ class Host(Daemon[NodeConfig]):
     # What is said at the start
 
     def _say_up(self) -> None:
-        ports = AdvertisedPorts(self._config, self._bound)
+        ports = self._advertised
+        assert ports is not None
         if self.on_terminal(lambda: ports.banner(self._node_id, self._count)):
             return
         log.info(

@@ -30,6 +30,7 @@ from pico_twisted.ctl.bench.plan import BenchPlan
 from pico_twisted.ctl.bench.record import Outcome, Record
 from pico_twisted.ctl.bench.traffic import Traffic
 from pico_twisted.ctl.exits import INTERRUPTED, NoAnswer
+from pico_twisted.net.socket.names import NameLookups
 
 PROGRESS_S: Final = 0.5
 """The seconds between two lines of progress."""
@@ -263,7 +264,9 @@ def run_bench(plan: BenchPlan, progress: Callable[[str], None]) -> Outcome:
             f"this process may open {most} files, and the bench needs {plan.open_files}: raise the limit "
             "(ulimit -n), or use fewer connections and agents"
         )
-    from twisted.internet import reactor
+    from twisted.internet import reactor as installed
 
+    reactor: Any = installed  # it has no type
+    reactor.installNameResolver(NameLookups(reactor))
     globalLogBeginner.beginLoggingTo([_Faults()], discardBuffer=True, redirectStandardIO=False)
     return Bench(reactor, plan, progress).run()

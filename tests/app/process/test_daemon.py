@@ -14,6 +14,7 @@ from typing import Any, cast
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
+from twisted.internet.interfaces import IHostnameResolver
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
@@ -42,6 +43,9 @@ class ProcessReactor(Clock):
 
     def callFromThread(self, what: Callable[..., object], *given: object) -> None:
         what(*given)
+
+    def installNameResolver(self, resolver: IHostnameResolver) -> None:
+        """Nothing is looked up."""
 
     def callWhenRunning(self, what: Callable[[], object]) -> None:
         """It does not run yet."""
