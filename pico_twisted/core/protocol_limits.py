@@ -40,6 +40,3 @@ CLOSE_PROTOCOL: Final = 1002
 
 CLOSE_POLICY: Final = 1008
 """WebSocket close code for a peer that asks for more than it may, or does not prove who it is."""
-
-CLOSE_BUSY: Final = 1013
-"""WebSocket close code for a peer whose message there is no memory for; it may come again."""

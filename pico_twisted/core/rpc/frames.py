@@ -59,6 +59,8 @@ FAILED: Final = "failed"
 PROTOCOL: Final = "protocol"
 UNSUPPORTED: Final = "unsupported"
 """Not a code on the wire: what a caller is told when its call was answered with flags 0xC000."""
+TOO_LARGE: Final = "too-large"
+"""Not a code on the wire: what a caller is told when the answer to its call is too large for version 1."""
 
 REFUSALS: Final = frozenset({REFUSED_NOT_HERE, REFUSED_DRAINING, REFUSED_BUSY})
 RESET_CODES: Final = REFUSALS | {CANCELLED, TIMEOUT, STOP, FAILED, PROTOCOL}

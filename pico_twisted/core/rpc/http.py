@@ -34,6 +34,10 @@ class CallProtocolError(Exception):
     """A peer's stream breaks the rules of http calls: reset the call with `protocol`."""
 
 
+class ResponseTooLargeError(CallProtocolError):
+    """A response has a larger body than its version of the protocol may carry."""
+
+
 class RequestReader(Protocol):
     """Reads the request of one call; see `RequestStream`."""
 

@@ -89,6 +89,7 @@ class SessionBase(abc.ABC):
     first_credit: ClassVar[int] = WINDOW_BYTES  # what each stream may send before the peer grants more
     max_data_bytes: ClassVar[int] = MAX_DATA_BYTES
     more_flag: ClassVar[int] = MORE  # marks each frame of a stream but the last
+    messages_are_calls: ClassVar[bool] = False  # one message may be too large by the fault of one call
 
     def __init__(
         self, *, asks_always: bool, serves: Iterable[int] = (), max_calls: int, budget: Budget, now: float

@@ -27,7 +27,7 @@ from pico_twisted.core.rpc import frames
 from pico_twisted.core.rpc.call import Call, Stream
 from pico_twisted.core.rpc.dialect import Dialect
 from pico_twisted.core.rpc.frames import HEADER, HEADER_BYTES, HEARTBEAT, HTTP, MAX_MESSAGE_V1, NOT_SUPPORTED, RESPONSE
-from pico_twisted.core.rpc.http import CallProtocolError, RequestEvent, ResponseEvent, split_head
+from pico_twisted.core.rpc.http import CallProtocolError, RequestEvent, ResponseEvent, ResponseTooLargeError, split_head
 from pico_twisted.core.rpc.session_base import (
     FRAME,
     MAX_OWED_FRAMES,
@@ -49,6 +49,7 @@ class SessionV1(SessionBase):
     first_credit = _ENDLESS
     max_data_bytes = _ENDLESS
     more_flag = 0
+    messages_are_calls = True
 
     def receive(self, message: bytes) -> Event | None:
         """See `SessionBase.receive`."""
@@ -83,6 +84,31 @@ class SessionV1(SessionBase):
         call.unconsumed = len(message) - HEADER_BYTES
         self._theirs[call_id] = call
         return (OPENED, call, message[HEADER_BYTES:], False)
+
+    def skipped(self, header: bytes, answer: bytes) -> Event | None:
+        """A message was dropped that is too large: the call that it belongs to fails alone.
+
+        Args:
+            header: of its frame.
+            answer: to a request, in its service's place.
+
+        Returns:
+            What `receive` would, about a call of ours.
+        """
+        kind, call_id, flags = HEADER.unpack(header)
+        if flags & RESPONSE:
+            call = self._ours.get(call_id)
+            if call is None:
+                return None
+            self._close(call)
+            return (WAS_RESET, call, frames.TOO_LARGE, "the response is too large for version 1 of the protocol")
+        if len(self._control) >= MAX_OWED_FRAMES:
+            raise SessionError(CLOSE_POLICY, "too many answers owed to a peer that does not read")
+        if kind != HTTP or HTTP not in self._serves:
+            self._control.append(HEADER.pack(kind, call_id, RESPONSE | NOT_SUPPORTED))
+        elif call_id not in self._theirs:
+            self._control.append(frames.encode(HTTP, call_id, RESPONSE, answer))
+        return None
 
     def consumed(self, call: Call, count: int, now: float) -> bool:
         """See `SessionBase.consumed`. There is no credit in v1: only the count of held bytes changes."""
@@ -157,7 +183,7 @@ class ResponseMessage:
         else:
             head, body = self._read(payload)
         if len(body) > self._body_bytes:
-            raise CallProtocolError("a v1 response with a body over its limit")
+            raise ResponseTooLargeError("the response is too large for version 1 of the protocol")
         # A first-generation agent passes on what its service made up as `x-pico-*`.
         fields = [field for field in head.fields if not field[0].startswith(b"x-pico-")]
         has_body = response_framing(head, self._method) is not Framing.NONE

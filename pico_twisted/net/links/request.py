@@ -44,7 +44,7 @@ from pico_twisted.core.rpc.http import INTERIM_BYTES, CallProtocolError, Request
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.interfaces import ICallReceiver, IDownstream, ITunnel
 from pico_twisted.net.routing.linger import CALLER_LINGER_S, Linger
-from pico_twisted.net.routing.refusals import BUSY, DRAINING, NO_UPSTREAMS
+from pico_twisted.net.routing.refusals import BUSY, DRAINING, NO_UPSTREAMS, RESPONSE_TOO_LARGE
 from pico_twisted.net.routing.routed_request import RoutedRequest
 from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.turn import EndOfTurn
@@ -237,7 +237,7 @@ class LinkRequest:
     def fail(self, status: int, message: str, code: str) -> None:
         """Tell the calling node whether a response could come from elsewhere. See `IDownstream.fail`."""
         router = self._settings.router
-        if status < 500:
+        if status < 500 or code == RESPONSE_TOO_LARGE:
             self._unwanted = True
             answer = error_response(
                 status,

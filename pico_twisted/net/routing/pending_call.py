@@ -16,8 +16,8 @@ from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import ResponseHead
 from pico_twisted.core.http1.streams import never_ends
 from pico_twisted.core.rpc.call import Call, Stream
-from pico_twisted.core.rpc.frames import CANCELLED, FAILED, HTTP, PROTOCOL, REFUSALS, STOP, UNSUPPORTED
-from pico_twisted.core.rpc.http import CallProtocolError, ResponseReader
+from pico_twisted.core.rpc.frames import CANCELLED, FAILED, HTTP, PROTOCOL, REFUSALS, STOP, TOO_LARGE, UNSUPPORTED
+from pico_twisted.core.rpc.http import CallProtocolError, ResponseReader, ResponseTooLargeError
 from pico_twisted.net.interfaces import CallFailed, ICallee, ICallReceiver, IPendingCall, IResponseSink
 from pico_twisted.net.routing.refusals import SHUTDOWN
 
@@ -158,7 +158,8 @@ class PendingCall:
             events = self._reader.feed(payload, more)
         except (Http1Error, CallProtocolError) as error:
             self._callee.reset(self.call, PROTOCOL, str(error))
-            self._fail(CallFailed(PROTOCOL, str(error), safe=False))
+            code = TOO_LARGE if isinstance(error, ResponseTooLargeError) else PROTOCOL
+            self._fail(CallFailed(code, str(error), safe=False))
             return
         sink = self._sink
         data = b""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from pico_twisted.core.http1.errors import Http1Error
-from pico_twisted.core.rpc.frames import PROTOCOL, REFUSED_BUSY, TIMEOUT
+from pico_twisted.core.rpc.frames import PROTOCOL, REFUSED_BUSY, TIMEOUT, TOO_LARGE
 
 BUSY: Final = "busy"
 """The code of a 503 that says: a limit of calls or memory is reached, and the client may come again."""
@@ -17,6 +17,8 @@ UNREACHABLE: Final = "upstream-unreachable"
 """The code of a 502 that says: the endpoint is held, and no call for the request came to a good end."""
 BAD_RESPONSE: Final = "bad-response"
 """The code of a 502 that says: an agent's response breaks the rules, and is not passed on."""
+RESPONSE_TOO_LARGE: Final = "response-too-large"
+"""The code of a 502 that says: an agent of version 1 gave a response that is too large for that."""
 UPSTREAM_TIMEOUT: Final = "upstream-timeout"
 """The code of a 504 that says: the service did not answer in time."""
 REQUEST_TIMEOUT: Final = "request-timeout"
@@ -37,6 +39,7 @@ _ANSWERS: Final = {
     NO_UPSTREAMS: (502, "no available upstreams"),
     UNREACHABLE: (502, "upstream unreachable"),
     BAD_RESPONSE: (502, "the response of the upstream is not valid"),
+    RESPONSE_TOO_LARGE: (502, "response too large for an agent of version 1"),
     UPSTREAM_TIMEOUT: (504, "upstream timeout"),
     REQUEST_TIMEOUT: (408, "request timeout"),
     BODY_TOO_LARGE: (413, "request body too large for an agent of version 1"),
@@ -55,6 +58,8 @@ def code_of_reset(reset: str) -> str:
         return reset
     if reset == PROTOCOL:
         return BAD_RESPONSE
+    if reset == TOO_LARGE:
+        return RESPONSE_TOO_LARGE
     return BUSY if reset == REFUSED_BUSY else UNREACHABLE
 
 

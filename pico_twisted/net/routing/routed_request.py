@@ -36,6 +36,7 @@ from pico_twisted.net.routing.refusals import (
     DRAINING,
     NO_UPSTREAMS,
     REQUEST_TIMEOUT,
+    RESPONSE_TOO_LARGE,
     SERVICE_UNREACHABLE,
     UNREACHABLE,
     UPSTREAM_TIMEOUT,
@@ -234,7 +235,7 @@ class RoutedRequest:
         elif self.error == TIMEOUT:
             code = UPSTREAM_TIMEOUT
         else:
-            code = self.error if self.error in (BUSY, BAD_RESPONSE) else UNREACHABLE
+            code = self.error if self.error in (BUSY, BAD_RESPONSE, RESPONSE_TOO_LARGE) else UNREACHABLE
         self._refuse(refusal(code))
 
     # What the pending call tells: its Deferred first, then as an IResponseSink

@@ -16,12 +16,14 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from pico_twisted.core.http1.answers import error_response
 from pico_twisted.core.protocol_limits import CLOSE_NORMAL
 from pico_twisted.core.rpc.call import Call, CallReceiver
 from pico_twisted.core.rpc.dialect import Dialect
 from pico_twisted.core.rpc.frames import DRAIN, FAILED
 from pico_twisted.core.rpc.session import SessionV2
 from pico_twisted.core.rpc.session_base import DRAINED, ECHO, FRAME, OPENED, WAS_RESET, Event, SessionError
+from pico_twisted.core.rpc.v1 import SessionV1
 from pico_twisted.net.interfaces import Closed, ICallAcceptor, ITunnel
 from pico_twisted.net.socket.options import acknowledged_bytes, tune, writer
 from pico_twisted.net.tunnel.websocket_pipe import Stage, WebSocketPipe
@@ -43,6 +45,9 @@ class _Output(enum.Enum):
     DUE = enum.auto()  # at the end of this turn of the reactor
     PUMPED = enum.auto()  # right now
 
+
+_TOO_LARGE: Final = (413, "the request is too large for version 1 of the protocol", "body-too-large")
+_NO_MEMORY: Final = (503, "no memory for a request of this size now", "busy")
 
 _OPEN = Stage.OPEN
 _QUIET = _Output.QUIET
@@ -140,6 +145,21 @@ class Tunnel(WebSocketPipe):
                 if event[1] is not None and not event[1].closed:
                     self.reset(event[1], FAILED)
                     self._lose(event[1])
+        if self._output_is is _QUIET and session.has_output():
+            self._send_soon()
+
+    def _message_skipped(self, header: bytes, too_large: bool) -> None:
+        session = self.session
+        if self._stage is not _OPEN or not isinstance(session, SessionV1):
+            return
+        status, words, code = _TOO_LARGE if too_large else _NO_MEMORY
+        try:
+            event = session.skipped(header, error_response(status, words, hop=self.agent_id, code=code, close=False))
+        except SessionError as error:
+            self.fail(error.code, error.reason)
+            return
+        if event is not None:
+            self._dispatch(event)
         if self._output_is is _QUIET and session.has_output():
             self._send_soon()
 

@@ -21,8 +21,8 @@ from autobahn.websocket.xormasker import create_xor_masker  # type: ignore[attr-
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from pico_twisted.core.protocol_limits import CLOSE_BUSY, CLOSE_GOING_AWAY, CLOSE_PROTOCOL
-from pico_twisted.core.rpc.frames import MAX_MESSAGE_V2
+from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_PROTOCOL
+from pico_twisted.core.rpc.frames import HEADER_BYTES, MAX_MESSAGE_V2
 from pico_twisted.core.rpc.session_base import SessionBase
 from pico_twisted.core.text import host_port, printable
 from pico_twisted.net.socket.options import half_close, plain_ip
@@ -84,6 +84,8 @@ class WebSocketPipe(WebSocketProtocol):
     factory: WebSocketServerFactory | WebSocketClientFactory
     gone: Deferred[None]
     deadline = NEVER
+    maxMessagePayloadSize: int  # Autobahn's, as the next one: of a frame that has not ended; None between frames
+    frame_data: list[bytes] = []
 
     _stage = _OPENING
     _by_us = False
@@ -93,6 +95,7 @@ class WebSocketPipe(WebSocketProtocol):
     _abort_at = NEVER
     _pong: bytes | None = None  # the last ping that waits for the transport to take its answer
     _partial_bytes = 0
+    _skipped: bytearray | None = None  # the header of a message whose rest is dropped as it comes
 
     @property
     def has_session(self) -> bool:
@@ -106,6 +109,9 @@ class WebSocketPipe(WebSocketProtocol):
 
     def _message(self, message: bytes) -> None:
         """A whole binary message came."""
+
+    def _message_skipped(self, header: bytes, too_large: bool) -> None:
+        """A message was dropped, all but its header: it was too large, or there was no memory for it."""
 
     def _wake(self) -> None:
         """Something is held of a message that has not ended, or of our output."""
@@ -178,15 +184,43 @@ class WebSocketPipe(WebSocketProtocol):
         if not isBinary:
             self.fail(CLOSE_PROTOCOL, "a text message")
 
+    def onMessageFrameBegin(self, length: int) -> None:
+        total = self.message_data_total_length + length
+        if self.session.messages_are_calls and total > self.maxMessagePayloadSize:
+            self._skip()
+        if self._skipped is None:
+            super().onMessageFrameBegin(length)
+        else:
+            self.message_data_total_length = total
+            self.frame_data = []
+
     def onMessageFrameData(self, payload: bytes) -> None:
+        skipped = self._skipped
+        if skipped is not None:
+            skipped += payload[: HEADER_BYTES - len(skipped)]
+            return
         self._partial_bytes += len(payload)
         self._wake()
         super().onMessageFrameData(payload)
         if self._partial_bytes > MAX_MESSAGE_V2 and self.parts.budget.full:
-            self.fail(CLOSE_BUSY, "no memory for a message of this size now")
+            self._skip()
+
+    def _skip(self) -> None:
+        """Drop the message that is coming, all but the header: it tells the one call that this is the fault of."""
+        if self._skipped is None:
+            pieces = [*self.message_data, *(self.frame_data or ())]
+            self._skipped = bytearray(b"".join(pieces)[:HEADER_BYTES])
+            self.message_data = []
+            self.frame_data = []
+            self._partial_bytes = 0
 
     def onMessageEnd(self) -> None:
         self._partial_bytes = 0
+        if self._skipped is not None:
+            header, self._skipped = bytes(self._skipped), None
+            del self.message_data
+            self._message_skipped(header, self.message_data_total_length > self.maxMessagePayloadSize)
+            return
         message = b"".join(self.message_data)
         del self.message_data
         if not self.failedByMe:

@@ -177,7 +177,7 @@ def test_session_ends_later(made: Made) -> None:
     ("frame", "more"),
     [
         (b"nonsense", True),
-        (b"HTTP/1.1 999 X\r\n\r\n", True),
+        (b"HTTP/1.1 099 X\r\n\r\n", True),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", True),
         (OK2 + b"too long", True),
         (OK2 + b"s", False),

@@ -326,18 +326,40 @@ class TestFraming:
         for at in range(0, len(message), 1 << 20):
             peer.send_raw(message[at : at + (1 << 20)])
         assert receiver.ended and len(receiver.data) == rpc.MAX_MESSAGE_V1 - 12
+
+    @pytest.mark.parametrize("piece", [1 << 20, (1 << 20) - 7])
+    @pytest.mark.parametrize("size", [rpc.MAX_MESSAGE_V1 + 1, 2 * rpc.MAX_MESSAGE_V1])
+    def test_a_message_that_is_too_large_costs_one_call(self, size: int, piece: int) -> None:
+        """Of a larger v1 message nothing is kept but its header, however it comes: the call fails that it belongs to,
+        and the session and its other calls go on."""
         peer = raw(1)
-        peer.send_raw(b"\x82\xff" + struct.pack(">Q", rpc.MAX_MESSAGE_V1 + 1) + bytes(4))
-        assert peer.close_code() == 1009
+        large, other = Receiver().open(peer.tunnel, HTTP, GET), Receiver().open(peer.tunnel, HTTP, GET)
+        peer.received()
+        message = rpc.encode(HTTP, 2, RESPONSE, bytes(size - 12))
+        if piece == 1 << 20:
+            raw_bytes = frame_bytes(BINARY, message, mask=True)
+            for at in range(0, len(raw_bytes), piece):
+                peer.send_raw(raw_bytes[at : at + piece])
+                assert peer.tunnel.held_bytes() < 1000
+        else:
+            peer.send_ws(BINARY, message[:5], fin=False)
+            for at in range(5, size, piece):
+                peer.send_ws(CONTINUATION, message[at : at + piece], fin=at + piece >= size)
+        assert large.reset_code == rpc.TOO_LARGE and "too large" in large.reset_text
+        peer.send(HTTP, 3, RESPONSE, b"fine")
+        assert other.ended and bytes(other.data) == b"fine" and peer.closed == []
 
     def test_no_memory_for_a_large_message(self) -> None:
-        """While the process holds as much as it may, a large v1 message ends its session instead of being gathered."""
+        """While the process holds as much as it may, a large v1 message is not gathered, and its call fails alone."""
         peer = raw(1)
+        receiver = Receiver().open(peer.tunnel, HTTP, GET)
+        peer.received()
         peer.parts.budget.measure(1 << 40)
         message = frame_bytes(BINARY, rpc.encode(HTTP, 2, RESPONSE, bytes(1_000_000)), mask=True)
         for at in range(0, len(message), 10_000):
             peer.send_raw(message[at : at + 10_000])
-        assert peer.close_code() == 1013
+            assert peer.tunnel.held_bytes() < 200_000
+        assert receiver.reset_code == rpc.TOO_LARGE and peer.closed == []
 
     def test_partial_messages_count_as_held(self) -> None:
         """What has come of a message is among the bytes that the process holds."""
