@@ -18,10 +18,6 @@ MAX_CALLS_PER_SESSION: Final = 100_000
 """Most calls of a node that may be open at once on one session of an agent. How many there are is the node's to decide;
 this keeps a broken node from taking all of an agent's memory."""
 
-MAX_INTERIM_HEADS: Final = 16
-"""Most 1xx heads before the final head of a response. Services send one or two; a broken one could
-send them for ever."""
-
 MAX_GENERATION: Final = 2**48 - 1
 """Highest generation of a node, in milliseconds since 1970: the year 10889. No node can claim one that none of its
 restarts would supersede."""

@@ -92,7 +92,6 @@ RESPONSES = [
     Reply("101 fields", reply(b"Content-Length: 2\r\n" + b"\r\n".join([b"X-A: b"] * 101))),
     Reply("a head that never ends", b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 9000),
     Reply("an unasked 101", reply(b"Connection: Upgrade\r\nUpgrade: raw", status=b"HTTP/1.1 101 Switching")),
-    Reply("seventeen 1xx", b"HTTP/1.1 103 Hint\r\n\r\n" * 17 + answer(b"ok")),
     Reply("1xx and then garbage", b"HTTP/1.1 103 Hint\r\n\r\nHTTP/1.1 999 What\r\n\r\n"),
     # Behind its head a response can only be cut.
     Reply("a bad chunk size", coded(b"5\r\nhello\r\nxyz\r\n"), "broken"),
@@ -111,6 +110,9 @@ RESPONSES = [
     Reply("a chunk extension", coded(b'2;a="b"\r\nok\r\n0;c\r\n\r\n'), b"ok"),
     Reply("high bytes in a value", reply(b"Content-Length: 2\r\nX-A: caf\xe9"), b"ok"),
     Reply("high bytes in the reason", reply(b"Content-Length: 2", status=b"HTTP/1.1 200 \xe9t\xe9"), b"ok"),
+    Reply("seventeen 1xx", b"HTTP/1.1 103 Hint\r\n\r\n" * 17 + answer(b"ok"), b"ok"),
+    Reply("a thousand 1xx", b"HTTP/1.1 102 Processing\r\n\r\n" * 1000 + answer(b"ok"), b"ok"),
+    Reply("chunk sizes with blanks", coded(b"2  \r\nok\r\n0 \r\n\r\n"), b"ok"),
     Reply("no reason", reply(b"Content-Length: 2", status=b"HTTP/1.1 200 "), b"ok"),
     Reply("no reason and no space", reply(b"Content-Length: 2", status=b"HTTP/1.1 200"), b"ok"),
     Reply("http/1.0 with a length", reply(b"Content-Length: 2", status=b"HTTP/1.0 200 OK"), b"ok"),

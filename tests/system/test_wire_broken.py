@@ -251,22 +251,16 @@ def test_malformed_responses_of_a_peer(stack: Stack, payload: bytes) -> None:
     serves(stack, peer, endpoint)
 
 
-def test_seventeen_interim_heads(stack: Stack) -> None:
-    """Sixteen 1xx heads pass, each in its frame; the seventeenth is too many."""
+@pytest.mark.parametrize("count", [17, 1000])
+def test_many_interim_heads(stack: Stack, count: int) -> None:
+    """Any number of 1xx heads may come, each in its frame: the final answer goes its way."""
     peer, endpoint = stack.v2_agent()
-    for count in (16, 17):
-        client = ask(stack, endpoint, "POST / HTTP/1.1", "Content-Length: 0")
-        call = peer.next_call().call
-        for number in range(count):
-            peer.send(HTTP, call, RESPONSE | MORE, b"HTTP/1.1 103 Early Hints\r\nX-N: %d\r\n\r\n" % number)
-        if count == 16:
-            peer.answer_call(call, OK)
-            assert len(client.read_response().interim) == 16
-        else:
-            assert peer.wait_reset(call)
-            with pytest.raises((Broken, Ended, AssertionError)):
-                response = client.read_response()
-                assert response.status != 502
+    client = ask(stack, endpoint, "POST / HTTP/1.1", "Content-Length: 0")
+    call = peer.next_call().call
+    for number in range(count):
+        peer.send(HTTP, call, RESPONSE | MORE, b"HTTP/1.1 103 Early Hints\r\nX-N: %d\r\n\r\n" % number)
+    peer.answer_call(call, OK)
+    assert 17 <= len(client.read_response().interim) <= count
     serves(stack, peer, endpoint)
 
 

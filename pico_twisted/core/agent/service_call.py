@@ -11,7 +11,7 @@ from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION, authent
 from pico_twisted.core.http1.forwarding import request_to_service, response_to_tunnel
 from pico_twisted.core.http1.head import END, RequestHead, ResponseHead
 from pico_twisted.core.http1.target import IDEMPOTENT
-from pico_twisted.core.rpc.http import INTERIM_BYTES, RequestReader
+from pico_twisted.core.rpc.http import RequestReader
 
 KEPT_BYTES: Final = 64 * 1024
 """Most bytes of a request's body that are kept, to be sent again on a fresh connection."""
@@ -154,11 +154,10 @@ class ServiceResponse:
         body_bytes: how much of its body came.
     """
 
-    __slots__ = ("_interim_bytes", "_request", "body_bytes", "ended", "head")
+    __slots__ = ("_request", "body_bytes", "ended", "head")
 
     def __init__(self, request: ServiceRequest) -> None:
         self._request = request
-        self._interim_bytes = 0
         self.head: ResponseHead | None = None
         self.ended = False
         self.body_bytes = 0
@@ -168,7 +167,7 @@ class ServiceResponse:
 
         Returns:
             The payload of the next frame to the caller, which is the last one if the response has `ended`; None when
-            there is nothing. While there is no `head` this was an interim one, which may be dropped (an empty payload):
+            there is nothing. While there is no `head` this was an interim one, or is empty where those do not go on:
             then read on.
 
         Raises:
@@ -196,6 +195,4 @@ class ServiceResponse:
     def _interim(self, head: ResponseHead) -> bytes:
         if head.status == 100 and self._request.body is EXPECTING:
             self._request.body = COMING
-        data = response_to_tunnel(head)
-        self._interim_bytes += len(data)
-        return data if self._interim_bytes <= INTERIM_BYTES else b""
+        return response_to_tunnel(head)

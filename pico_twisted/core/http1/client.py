@@ -17,7 +17,6 @@ from pico_twisted.core.http1.head import (
     response_framing,
 )
 from pico_twisted.core.http1.messages import CHUNKED, DONE, LENGTH, UNTIL_CLOSE, Messages, Step
-from pico_twisted.core.protocol_limits import MAX_INTERIM_HEADS
 
 _STATUS_START: Final = b"HTTP/1."
 
@@ -27,7 +26,8 @@ class ClientConnection(Messages[ResponseHead]):
 
     Call `expect` when a request is sent, feed it with `receive`, then call `next_event` until it gives None. When the
     service closes its side call `receive_eof`, then `next_event` as before: only then is a body whole that ends with
-    the connection, and one that was cut short is an error. A 1xx head is an event, too. Behind the head of a 101 comes
+    the connection, and one that was cut short is an error. A 1xx head is an event, too, and there may be
+    any number. Behind the head of a 101 comes
     nothing: the owner calls `take_rest`. Bytes behind a complete response are no error: they only make the connection
     not reusable.
 
@@ -37,13 +37,12 @@ class ClientConnection(Messages[ResponseHead]):
 
     most_status = 599
 
-    __slots__ = ("_interim", "_method", "_reusable", "_upgrade")
+    __slots__ = ("_method", "_reusable", "_upgrade")
 
     def __init__(self, limits: HeadLimits) -> None:
         super().__init__(limits, DONE)
         self._method = b""
         self._upgrade = False
-        self._interim = 0
         self._reusable = True
 
     def expect(self, method: bytes, *, upgrade: bool = True) -> None:
@@ -59,7 +58,6 @@ class ClientConnection(Messages[ResponseHead]):
         self._go(Step.RESPONSE_WANTED)
         self._method = method
         self._upgrade = upgrade
-        self._interim = 0
 
     def receive_eof(self) -> None:
         """The service closed its side: nothing more will be received."""
@@ -91,9 +89,6 @@ class ClientConnection(Messages[ResponseHead]):
             if not self._upgrade:
                 raise bad_response("an upgrade that was not asked for")
         elif status < 200:
-            self._interim += 1
-            if self._interim > MAX_INTERIM_HEADS:
-                raise bad_response("too many interim responses")
             return head
         elif framing is Framing.LENGTH:
             self._left = head.length or 0

@@ -35,6 +35,7 @@ from pico_twisted.core.links.proof import (
     prove,
 )
 from pico_twisted.core.protocol_limits import MAX_LINK_GENERATION
+from pico_twisted.core.rpc.capabilities import capabilities_of
 from pico_twisted.core.rpc.frames import SUBPROTOCOL_V2
 from pico_twisted.core.text import NAME_PATTERN
 
@@ -179,6 +180,7 @@ class ServerHandshake:
     Attributes:
         node_id: who the client says it is.
         generation: of the client, as it says.
+        capabilities: of the client, as it says.
         proves: the client has yet to prove it, with its first frame.
 
     Raises:
@@ -190,6 +192,7 @@ class ServerHandshake:
         self.node_id = _name(head, b"x-pico-node-id")
         wanted = _name(head, b"x-pico-to")
         self.generation = _generation(head)
+        self.capabilities = capabilities_of(head)
         if cluster != identity.cluster:
             raise HandshakeFault(403, "this node is in a cluster of another name", "wrong-cluster")
         if wanted != identity.node_id:

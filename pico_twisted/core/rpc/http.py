@@ -7,7 +7,7 @@ length than its head says, a second final head, an upgrade that was not asked fo
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Protocol
 
 from pico_twisted.core.http1.head import (
     END,
@@ -20,11 +20,6 @@ from pico_twisted.core.http1.head import (
     parse_response_head,
     response_framing,
 )
-from pico_twisted.core.protocol_limits import MAX_INTERIM_HEADS
-
-INTERIM_BYTES: Final = 16 * 1024
-"""Most bytes of 1xx heads that a callee passes on. Further ones are dropped: they must leave room for the final head in
-the window."""
 
 RequestEvent = RequestHead | bytes | End
 ResponseEvent = ResponseHead | bytes | End
@@ -134,7 +129,7 @@ class ResponseStream:
         upgrade_asked: the request offered an upgrade.
     """
 
-    __slots__ = ("_final", "_interim", "_left", "_limits", "_method", "_upgrade_asked")
+    __slots__ = ("_final", "_left", "_limits", "_method", "_upgrade_asked")
 
     def __init__(self, limits: HeadLimits, method: bytes, upgrade_asked: bool) -> None:
         self._left: int | None = None
@@ -142,7 +137,6 @@ class ResponseStream:
         self._method = method
         self._upgrade_asked = upgrade_asked
         self._final = False
-        self._interim = 0
 
     def feed(self, payload: bytes, more: bool) -> list[ResponseEvent]:
         """Take the payload of one frame. What it returns ends with `END` when the response is complete.
@@ -166,9 +160,8 @@ class ResponseStream:
                 if not self._upgrade_asked or head.upgrade is None:
                     raise CallProtocolError("an upgrade that was not asked for")
             elif head.status < 200:
-                self._interim += 1
-                if payload or not more or self._interim > MAX_INTERIM_HEADS:
-                    raise CallProtocolError("an interim head that is not alone in its frame, or one too many")
+                if payload or not more:
+                    raise CallProtocolError("an interim head that is not alone in its frame")
                 return [head]
             elif framing is Framing.NONE:
                 self._left = 0

@@ -39,6 +39,7 @@ from pico_twisted.core.protocol_limits import REQUEST_LIMITS
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import FAILED, PROTOCOL, TIMEOUT
 from pico_twisted.core.rpc.http import CallProtocolError
+from pico_twisted.core.rpc.interim import InterimHeads
 from pico_twisted.net.agent.connection import ServiceConnection
 from pico_twisted.net.agent.local_service import LocalService
 from pico_twisted.net.agent.served_call import ServedCall, Stage
@@ -83,6 +84,7 @@ class Exchange(ServedCall):
         self._since = 0.0  # the last progress of the request
         self._held: list[bytes] = []  # for the service, until there is a connection
         self._opening: Deferred[ServiceConnection] | None = None
+        self._interims: InterimHeads | None = None  # of a response that has some
 
     # The request
 
@@ -211,7 +213,7 @@ class Exchange(ServedCall):
             payload = response.read(connection.http)
             while payload is not None and response.head is None:
                 if payload:
-                    self._tunnel.send(self._call, payload, True)
+                    self._send_interim(payload)
                 self._since = self._service.sweep.now
                 self._watch(connection, self._since)
                 payload = response.read(connection.http)
@@ -233,6 +235,12 @@ class Exchange(ServedCall):
             self._send(connection, payload)
             if self._connection is connection:
                 self._watch(connection, self._service.sweep.now)
+
+    def _send_interim(self, head: bytes) -> None:
+        if self._interims is None:
+            self._interims = InterimHeads(self._tunnel.capabilities)
+        if self._interims.passes(head, self._call.queued, self._service.sweep.now):
+            self._tunnel.send(self._call, head, True)
 
     def _upgrade(self, connection: ServiceConnection, data: bytes) -> None:
         """The service changes the protocol: hand the call on."""

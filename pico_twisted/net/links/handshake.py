@@ -74,6 +74,7 @@ class LinkServerProtocol(TunnelServerProtocol):
     def onOpen(self) -> None:
         self.node_id = self.agent_id = self.admission.node_id
         self.generation = self.admission.generation
+        self.capabilities = self.admission.capabilities
         self._serve(V2)
         if self.admission.proves:
             self._gate = self._take_proof

@@ -40,7 +40,8 @@ from pico_twisted.core.rpc.frames import (
     REFUSED_NOT_HERE,
     TIMEOUT,
 )
-from pico_twisted.core.rpc.http import INTERIM_BYTES, CallProtocolError, RequestStream
+from pico_twisted.core.rpc.http import CallProtocolError, RequestStream
+from pico_twisted.core.rpc.interim import InterimHeads
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.interfaces import ICallReceiver, IDownstream, ITunnel
 from pico_twisted.net.routing.linger import CALLER_LINGER_S, Linger
@@ -75,7 +76,7 @@ class LinkRequest:
     __slots__ = (
         "_call",
         "_end_of_turn",
-        "_interim_bytes",
+        "_interims",
         "_linger",
         "_out",
         "_owed",
@@ -108,7 +109,7 @@ class LinkRequest:
         self._owed = 0  # payload that came while the request is paused
         # the response
         self._out = b""  # the head, until what came with it is here
-        self._interim_bytes = 0
+        self._interims: InterimHeads | None = None  # of a response that has some
         self._unwanted = False  # the rest of the request
         self._linger: Linger | None = None  # while the response is queued, and the request goes nowhere
 
@@ -197,8 +198,9 @@ class LinkRequest:
     def interim(self, head: ResponseHead) -> None:
         """Pass a 1xx on."""
         data = response_onto_link(head)
-        self._interim_bytes += len(data)
-        if self._interim_bytes <= INTERIM_BYTES:
+        if self._interims is None:
+            self._interims = InterimHeads(self._tunnel.capabilities)
+        if self._interims.passes(data, self._call.queued, self._settings.sweep.now):
             self._tunnel.send(self._call, data, True)
 
     def begin(self, head: ResponseHead) -> None:

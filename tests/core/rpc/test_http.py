@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import END, HeadLimits, RequestHead, ResponseHead
-from pico_twisted.core.protocol_limits import MAX_INTERIM_HEADS
 from pico_twisted.core.rpc.frames import MAX_BODY_V1
 from pico_twisted.core.rpc.http import (
     CallProtocolError,
@@ -167,9 +166,9 @@ class TestResponse:
         assert stream.feed(b"", False) == [END]
 
     def test_interim_heads(self) -> None:
-        """Up to 16 heads of 1xx may come before the final one."""
+        """Any number of heads of 1xx may come before the final one."""
         stream = response()
-        for _ in range(MAX_INTERIM_HEADS):
+        for _ in range(1000):
             assert told(stream.feed(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", True)) == [103]
         assert told(stream.feed(OK5 + b"hello", False)) == [200, b"hello", END]
 
@@ -209,7 +208,6 @@ class TestResponse:
             ([(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", True)], False),
             ([(b"HTTP/1.1 100 Continue\r\n\r\n", False)], False),
             ([(b"HTTP/1.1 100 Continue\r\n\r\n" + OK, True)], False),
-            ([(b"HTTP/1.1 100 Continue\r\n\r\n", True)] * (MAX_INTERIM_HEADS + 1), False),
             ([(SWITCH, True)], False),
             ([(OK5, True), (b"hello", True), (OK5, True)], False),
         ],
@@ -319,7 +317,6 @@ class TestV1:
             b"HTTP/0.0 100 Continue\r\n\r\n",
             b"HTTP/0.1 200 OK\r\n\r\n",
             b"HTTP/0.0 502 X",
-            b"HTTP/1.1 100 Continue\r\n\r\n" * 17 + OK,
         ],
     )
     def test_cut_and_broken_responses(self, message: bytes) -> None:

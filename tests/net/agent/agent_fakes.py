@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +42,7 @@ class FakeTunnel:
     peer = "node:8002"
     rtt_s = 0.0
     call_count = 0
+    capabilities: Collection[bytes] = ()
 
     def __init__(self, acceptor: Any, version: int = 2, v1_body_bytes: int = MAX_BODY_V1) -> None:
         self.version = version

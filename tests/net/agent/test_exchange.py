@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pytest
 
+from pico_twisted.core.rpc.capabilities import INTERIM_HEADS
 from pico_twisted.net.agent.v1 import IDLE_S
 from tests.net.agent.agent_fakes import OK, UPGRADE, Bench
 
@@ -133,6 +136,16 @@ def test_interim_heads_come_each_in_a_frame_of_its_own(bench: Bench) -> None:
     assert [payload[:12] for payload, more in request.frames if more] == [b"HTTP/1.1 103", b"HTTP/1.1 102"]
     bench.pass_time(29)
     bench.service.last.answer(b"Content-Length: 0\r\n\r\n")
+    assert request.frames[-1][0].startswith(b"HTTP/1.1 200 OK\r\n") and request.ended
+
+
+@pytest.mark.parametrize(("capabilities", "passed"), [((INTERIM_HEADS,), range(100, 1000)), ((), [15])])
+def test_a_thousand_interim_heads(bench: Bench, capabilities: Collection[bytes], passed: Collection[int]) -> None:
+    """As many go on as the caller can take, an older node only so few, and the final answer goes its way."""
+    bench.tunnel.capabilities = capabilities
+    request = bench.get()
+    bench.service.last.answer(b"HTTP/1.1 102 Processing\r\n\r\n" * 1000 + OK)
+    assert len(request.frames) - 1 in passed
     assert request.frames[-1][0].startswith(b"HTTP/1.1 200 OK\r\n") and request.ended
 
 
