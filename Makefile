@@ -12,7 +12,7 @@ METADATA := setup.cfg setup.py pyproject.toml $(CONSTRAINTS)
 CORES := $(shell nproc)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help check quick-tests demo test properties lint format config-docs states-docs walk fuzz soak programs bench cluster-figures simulate netns clean
+.PHONY: help check quick-tests demo test properties lint format config-docs states-docs walk fuzz soak programs bench cluster-figures simulate odd-requests netns clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do \
@@ -71,6 +71,9 @@ simulate: $(VENV)/.installed-test  ## gossip of SIMULATE_NODES (100) on a virtua
 	$(BIN)/python -m tests.simulator.run \
 	  --nodes $${SIMULATE_NODES:-100} --endpoints $${SIMULATE_ENDPOINTS:-10000} --loss $${SIMULATE_LOSS:-0.1} \
 	  --minutes $${SIMULATE_MINUTES:-60} --seed $${SIMULATE_SEED:-1}
+
+odd-requests: $(VENV)/.installed-test  ## which odd requests nginx and HAProxy serve, for the table in tests/odd_requests
+	$(BIN)/python -m tests.odd_requests.record
 
 netns: $(VENV)/.installed-test  ## nodes in network namespaces: loss, partitions, a machine that dies; needs root, iproute2, nftables
 	$(BIN)/python -m tests.netns.run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from pico_twisted.config import kinds
-from pico_twisted.config.common import LogConfig, drain_streams_setting
+from pico_twisted.config.common import MOST_HEAD_BYTES, LogConfig, drain_streams_setting
 from pico_twisted.config.fields import listing, section, setting
 from pico_twisted.config.values import Address, ServiceAddress
 
@@ -120,9 +120,10 @@ class AgentLimitsConfig:
         "refused. Windows above 256 KiB, for links with long round trips, share half of it.",
     )
     head_bytes: int = setting(
-        kinds.size(least=_KIB, most=32 * _KIB),
+        kinds.size(least=_KIB, most=MOST_HEAD_BYTES),
         "32KiB",
-        "Size of the head of a service's response. A longer one makes the answer a 502.",
+        "Size of the head of a service's response. A longer one makes the answer a 502. Nodes of earlier versions "
+        "take up to their own `limits.head_bytes`.",
     )
     head_fields: int = setting(
         kinds.count(least=8, most=1000),

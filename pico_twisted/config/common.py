@@ -9,6 +9,9 @@ import attrs
 from pico_twisted.config import kinds
 from pico_twisted.config.fields import setting
 
+MOST_HEAD_BYTES = 60 * 1024
+"""Most bytes to which the limit of heads can be raised: with what a hop adds, a head has to fit one frame of 64 KiB."""
+
 LOG_LEVELS = ("debug", "info", "warn", "error", "critical")
 LOG_FORMATS = ("auto", "json", "text")
 

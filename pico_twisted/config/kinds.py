@@ -147,7 +147,8 @@ def split_commas(text: str) -> list[str]:
 def duration(*, least_s: float = SHORTEST_WAIT_S, most_s: float = DAY_S, or_none: bool = False) -> Kind[float]:
     """A time to wait. The value is in seconds; with `or_none` an empty text is None."""
     least, most = values.duration_text(least_s), values.duration_text(most_s)
-    expected = f"a duration such as 500ms, 15s or 1m30s, from {least} to {most}"
+    examples = ", ".join(text for text in ("500ms", "15s", "1m30s") if least_s <= values.read_duration(text) <= most_s)
+    expected = f"a duration such as {examples}, from {least} to {most}"
     return Kind(
         name="duration",
         expected=expected + ', or "" for none' if or_none else expected,
@@ -162,7 +163,7 @@ def size(*, least: int, most: int) -> Kind[int]:
     """A number of bytes."""
     return Kind(
         name="size",
-        expected=f"a size such as 64KiB or 16MiB, from {values.size_text(least)} to {values.size_text(most)}",
+        expected=f"a size from {values.size_text(least)} to {values.size_text(most)}, such as {values.size_text(most)}",
         read=values.read_size,
         fits=lambda count: least <= count <= most,
         text=values.size_text,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from pico_twisted.config import kinds
-from pico_twisted.config.common import LogConfig, ServerTlsConfig, drain_streams_setting
+from pico_twisted.config.common import MOST_HEAD_BYTES, LogConfig, ServerTlsConfig, drain_streams_setting
 from pico_twisted.config.fields import section, setting
 from pico_twisted.config.values import GOSSIP_PORT, Address, Network
 
@@ -245,7 +245,9 @@ class NodeLimitsConfig:
         "answered 503. Windows above 256 KiB, for links with long round trips, share half of it.",
     )
     head_bytes: int = setting(
-        kinds.size(least=_KIB, most=32 * _KIB), "32KiB", "Size of one HTTP head. A longer one is answered 431."
+        kinds.size(least=_KIB, most=MOST_HEAD_BYTES),
+        "32KiB",
+        "Size of the head of a request. A longer one is answered 431. Agents of earlier versions take up to 48 KiB.",
     )
     head_fields: int = setting(
         kinds.count(least=8, most=1000), "100", "Header fields in one HTTP head. A head with more is answered 431."

@@ -6,11 +6,11 @@ from typing import Final
 
 from pico_twisted.core.http1.head import HeadLimits
 
-REQUEST_LIMITS: Final = HeadLimits(head_bytes=48 * 1024, fields=1200, target_bytes=40 * 1024)
+REQUEST_LIMITS: Final = HeadLimits(head_bytes=64 * 1024, fields=1200, target_bytes=40 * 1024)
 """Limits of a request's head that a node sends to an agent or to another node. The node has held its client to its own
 limits and added fields since; what is left to the receiver is that one head fits one frame."""
 
-RESPONSE_LIMITS: Final = HeadLimits(head_bytes=48 * 1024, fields=1200)
+RESPONSE_LIMITS: Final = HeadLimits(head_bytes=64 * 1024, fields=1200)
 """Limits of a response's head that an agent sends to a node, or a node to another. The agent has held its service to
 its own limits."""
 

@@ -207,7 +207,7 @@ def test_a_file_that_is_not_yaml_is_one_fault(write: Write) -> None:
         ({"proxy.timeout": "0s"}, "proxy.timeout"),
         ({"proxy.timeout": "25h"}, "proxy.timeout"),
         ({"limits.calls": "-1"}, "limits.calls"),
-        ({"limits.head_bytes": "33KiB"}, "limits.head_bytes"),
+        ({"limits.head_bytes": "61KiB"}, "limits.head_bytes"),
         ({"limits.head_bytes": "0"}, "limits.head_bytes"),
         ({"limits.v1_body_bytes": "17MiB"}, "limits.v1_body_bytes"),
         ({"limits.buffered_bytes": "2MiB"}, "limits.v1_body_bytes"),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pico_twisted.config import Address, ServiceAddress, in_networks
+from pico_twisted.config import Address, AgentConfig, NodeConfig, ServiceAddress, in_networks
+from pico_twisted.config.fields import all_keys
 from pico_twisted.config.values import (
     duration_text,
     read_bind_address,
@@ -264,3 +267,14 @@ def test_booleans_and_whole_numbers() -> None:
     for text in ("1.0", "0x10", "1_000", "", "1" * 20):
         with pytest.raises(ValueError):
             read_integer(text)
+
+
+@pytest.mark.parametrize("section", [NodeConfig, AgentConfig])
+def test_what_is_expected_is_accepted(section: type[Any]) -> None:
+    """The words about a value that does not fit propose none that would be refused as well."""
+    for key in all_keys(section):
+        if key.kind is not None and key.kind.name in ("size", "duration"):
+            examples = re.findall(r"\b[0-9][0-9a-zA-Z]*", key.kind.expected)
+            assert examples
+            for example in examples:
+                assert key.kind.parse(example) is not None, f"{key.dotted}: {example}"

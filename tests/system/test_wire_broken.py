@@ -223,7 +223,7 @@ MANY_FIELDS = b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1300 + b"\r\n"
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
-        b"HTTP/1.1 999 What\r\n\r\n",
+        b"HTTP/1.1 1000 What\r\n\r\n",
         b"HTTP/1.1 099 What\r\n\r\n",
         b"HTTP/0.0 502 Bad Gateway\r\n\r\nv1 only",
         b"HTTP/2.0 200 OK\r\n\r\n",

@@ -35,7 +35,7 @@ _VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _LATER_VERSION: Final = re.compile(rb"HTTP/1\.[2-9]")
 _ABSOLUTE: Final = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*)(.*)")
 _HOST: Final = re.compile(
-    rb"((?:[0-9A-Za-z._~!*-]|%[0-9A-Fa-f]{2}){1,255}|\[([0-9A-Fa-f:.]{2,45})(?:%[0-9A-Za-z._~-]{1,32})?\])"
+    rb"((?:[0-9A-Za-z._~!$&'()*+-]|%[0-9A-Fa-f]{2}){1,255}|\[([0-9A-Fa-f:.]{2,45})(?:%[0-9A-Za-z._~-]{1,32})?\])"
     rb"(?::([0-9]{0,5}))?"
 )
 

@@ -1,13 +1,14 @@
 """What the frames of an http call mean: heads, interim heads, bodies and their lengths.
 
-A stream begins with a whole head in its first frame and goes on with the raw body. The readers here turn it into
-events: a head, pieces of body, `END`. They check what one end of a call may not believe of the other: a body of another
-length than its head says, a second final head, an upgrade that was not asked for. Version 1 has readers of its own.
+A stream begins with a head, a request's whole in its first frame, and goes on with the raw body. The readers here turn
+it into events: a head, pieces of body, `END`. They check what one end of a call may not believe of the other: a body of
+another length than its head says, a second final head, an upgrade that was not asked for. Version 1 has readers of its
+own.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from pico_twisted.core.http1.head import (
     END,
@@ -20,6 +21,8 @@ from pico_twisted.core.http1.head import (
     parse_response_head,
     response_framing,
 )
+
+_VERSION: Final = b"HTTP/1."
 
 RequestEvent = RequestHead | bytes | End
 ResponseEvent = ResponseHead | bytes | End
@@ -50,11 +53,11 @@ def split_head(payload: bytes, limits: HeadLimits) -> tuple[bytes, bytes]:
     """Return the head that a payload begins with, and what is behind it.
 
     Raises:
-        CallProtocolError: there is no whole head.
+        CallProtocolError: there is no whole head, of at most so many bytes.
     """
     end = payload.find(b"\r\n\r\n", 0, limits.head_bytes)
     if end < 0:
-        raise CallProtocolError("the first frame does not hold a whole head")
+        raise CallProtocolError("no whole head")
     end += 4
     if end == len(payload):
         return payload, b""
@@ -129,7 +132,7 @@ class ResponseStream:
         upgrade_asked: the request offered an upgrade.
     """
 
-    __slots__ = ("_final", "_left", "_limits", "_method", "_upgrade_asked")
+    __slots__ = ("_begun", "_final", "_left", "_limits", "_method", "_upgrade_asked")
 
     def __init__(self, limits: HeadLimits, method: bytes, upgrade_asked: bool) -> None:
         self._left: int | None = None
@@ -137,6 +140,7 @@ class ResponseStream:
         self._method = method
         self._upgrade_asked = upgrade_asked
         self._final = False
+        self._begun = b""  # of a head that goes on in the next frame
 
     def feed(self, payload: bytes, more: bool) -> list[ResponseEvent]:
         """Take the payload of one frame. What it returns ends with `END` when the response is complete.
@@ -151,7 +155,16 @@ class ResponseStream:
         """
         events: list[ResponseEvent] = []
         if not self._final:
-            first, payload = split_head(payload, self._limits)
+            if self._begun:
+                payload = self._begun + payload
+                self._begun = b""
+            try:
+                first, payload = split_head(payload, self._limits)
+            except CallProtocolError:
+                if not more or len(payload) >= self._limits.head_bytes or not payload.startswith(_VERSION):
+                    raise
+                self._begun = payload
+                return events
             head = parse_response_head(first, self._limits)
             if head.chunked:
                 raise CallProtocolError("a Transfer-Encoding in a v2 head")

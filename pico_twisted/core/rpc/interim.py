@@ -19,7 +19,8 @@ BYTES_PER_S: Final = 1024
 """How many bytes of interim heads may follow each second: a progress report of any size, again and again."""
 
 OLD_MOST_HEADS: Final = 16
-"""Most interim heads that a caller takes which does not say that it takes any number."""
+"""Most interim heads that a caller takes which does not say that it takes any number. It also wants the final head in
+one frame, so their bytes are bounded for good."""
 
 _CONTINUE: Final = b"HTTP/1.1 100 "
 
@@ -52,10 +53,12 @@ class InterimHeads:
             self._continued = True
             return True
         size = len(head)
-        taken = max(0.0, self._bytes - (now - self._since) * BYTES_PER_S)
-        if taken + size > INTERIM_BYTES or queued + size > INTERIM_BYTES:
+        taken = self._bytes
+        if self._any_number:
+            taken = max(0.0, taken - (now - self._since) * BYTES_PER_S)
+        elif self._count >= OLD_MOST_HEADS - 1:
             return False
-        if not self._any_number and self._count >= OLD_MOST_HEADS - 1:
+        if taken + size > INTERIM_BYTES or queued + size > INTERIM_BYTES:
             return False
         self._count += 1
         self._bytes = taken + size

@@ -337,6 +337,8 @@ class SessionBase(abc.ABC):
         if queue:
             payload = queue.popleft()
             most = min(self.max_data_bytes, call.credit)
+            if len(payload) > most and call.id == 0 and call.ours:
+                most = min(frames.MAX_PAYLOAD_V2, call.credit)  # the head of a request is not cut
             if len(payload) > most:
                 view = memoryview(payload)
                 queue.appendleft(view[most:])

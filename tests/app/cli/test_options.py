@@ -69,7 +69,7 @@ def test_the_last_of_a_repeated_flag_for_one_value_is_not_guessed(faults: Faults
     """Two values for a key that holds one are a fault, not a choice."""
     lines = faults("--proxy.timeout=1s", "--proxy.timeout=2s")
     assert lines == [
-        'pico: proxy.timeout (--proxy.timeout): found "1s,2s", expected a duration such as 500ms, 15s or 1m30s, '
+        'pico: proxy.timeout (--proxy.timeout): found "1s,2s", expected a duration such as 500ms, 15s, 1m30s, '
         "from 1ms to 24h"
     ]
 
@@ -105,7 +105,7 @@ def test_every_fault_is_one_line_on_stderr(faults: Faults, tmp_path: Path) -> No
         "pico: --check: found a value, expected none",
         'pico: flags: found "word", expected nothing but flags',
         "pico: proxi (pico.yaml:1): found an unknown key, expected a key such as proxy",
-        'pico: proxy.timeout (--proxy.timeout): found "xx", expected a duration such as 500ms, 15s or 1m30s, '
+        'pico: proxy.timeout (--proxy.timeout): found "xx", expected a duration such as 500ms, 15s, 1m30s, '
         "from 1ms to 24h",
         'pico: log.level (pico.yaml:2): found "loud", expected one of debug, info, warn, error, critical',
     ]

@@ -165,6 +165,14 @@ class TestResponse:
         assert stream.feed(b"x", True) == [b"x"]
         assert stream.feed(b"", False) == [END]
 
+    @pytest.mark.parametrize("at", [7, 20, len(OK5) - 1])
+    def test_a_head_in_several_frames(self, at: int) -> None:
+        """A head that is larger than a frame or than the credit that is left goes on in the next frame."""
+        stream = response()
+        assert stream.feed(OK5[:at], True) == []
+        assert told(stream.feed(OK5[at:] + b"hel", True)) == [200, b"hel"]
+        assert told(stream.feed(b"lo", False)) == [b"lo", END]
+
     def test_interim_heads(self) -> None:
         """Any number of heads of 1xx may come before the final one."""
         stream = response()
@@ -198,7 +206,10 @@ class TestResponse:
     @pytest.mark.parametrize(
         ("frames", "upgrade"),
         [
-            ([(b"HTTP/1.1 200 OK\r\n", True)], False),
+            ([(b"HTTP/1.1 200 OK\r\n", False)], False),
+            ([(b"HTTP/1.1 200 OK\r\n", True), (b"A: b\r\n", False)], False),
+            ([(b"HTTP/1.1 200 OK\r\n", True), (b"A: " + b"b" * 40_000, True)], False),
+            ([(b"hello", True)], False),
             ([(b"", False)], False),
             ([(OK5 + b"hello!", False)], False),
             ([(OK5 + b"hell", False)], False),

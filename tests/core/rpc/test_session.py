@@ -123,10 +123,13 @@ class TestFairness:
         assert order[:6] == [1, 2, 3, 1, 2, 3]
 
     def test_frames_fit_one_read(self, session: SessionV2) -> None:
-        """No data frame carries more than 60 KiB, so that it fits the 64 KiB that a peer reads at once."""
+        """No data frame carries more than 60 KiB, so that it fits the 64 KiB that a peer reads at once; but a head of a
+        request that is larger stays whole, as its callee wants it in the first frame."""
+        call = session.call(HTTP, b"", True)
+        session.send(call, bytes(WINDOW), False)
+        assert [len(payload) for *_, payload in sent(session)] == [0, 60 * 1024, 4 * 1024]
         session.call(HTTP, bytes(WINDOW), False)
-        sizes = [len(payload) for *_, payload in sent(session)]
-        assert sizes == [60 * 1024, 4 * 1024]
+        assert [len(payload) for *_, payload in sent(session)] == [WINDOW]
 
     def test_control_goes_first(self) -> None:
         """Heartbeats, their echoes, credit and resets leave before data that was queued earlier."""
