@@ -12,13 +12,14 @@ from twisted.logger import Logger
 
 from pico_twisted import __version__
 from pico_twisted.app.agent import build_agent
-from pico_twisted.app.cli.banner import agent_banner, guess_proxy_url
+from pico_twisted.app.cli.banner import agent_banner, counted, guess_proxy_url
 from pico_twisted.app.cli.options import AgentOptions
-from pico_twisted.app.process.daemon import Daemon, counted
+from pico_twisted.app.process.daemon import Daemon, patience
 from pico_twisted.app.process.local_admin import LocalPort, listen_locally, local_admin_socket
 from pico_twisted.app.process.ports import BoundPort
 from pico_twisted.app.process.reactor import IDaemonReactor
 from pico_twisted.config import AgentConfig
+from pico_twisted.core.stopping import of_both_kinds
 from pico_twisted.net.observe.logs import Logging
 from pico_twisted.net.turn import EndOfTurn, Sweep
 
@@ -37,7 +38,7 @@ class AgentDaemon(Daemon[AgentConfig]):
 
     def __init__(self, reactor: IDaemonReactor, config: AgentConfig, options: AgentOptions, logging: Logging) -> None:
         super().__init__(reactor, options, config.grace_period, logging)
-        self._config = config
+        self._config = config = patience(config, logging)
         self._admin: BoundPort | None = None
         self._local_ports: Sequence[LocalPort] = ()
         sweep = Sweep(reactor)
@@ -89,6 +90,10 @@ class AgentDaemon(Daemon[AgentConfig]):
             await self._admin.stop()
         for port in self._local_ports:
             await maybeDeferred(port.stopListening)
+
+    def in_progress(self) -> tuple[int, int]:
+        """See `Daemon.in_progress`."""
+        return of_both_kinds(self.agent.service.calls())
 
     def cut(self) -> None:
         """Drop every connection."""

@@ -17,12 +17,12 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.logger import Logger
 
 from pico_twisted import __version__
-from pico_twisted.app.cli.banner import warn_of_exposure
+from pico_twisted.app.cli.banner import counted, warn_of_exposure
 from pico_twisted.app.cli.options import NodeOptions
 from pico_twisted.app.joining import Joining
 from pico_twisted.app.node import build_node
 from pico_twisted.app.process.advertised import AdvertisedPorts
-from pico_twisted.app.process.daemon import CERTIFICATE_WARNING, Daemon, counted
+from pico_twisted.app.process.daemon import CERTIFICATE_WARNING, Daemon, patience
 from pico_twisted.app.process.local_admin import listen_locally, local_admin_socket
 from pico_twisted.app.process.ports import BoundPort, CannotStart, GossipPort
 from pico_twisted.app.process.reactor import IDaemonReactor
@@ -42,7 +42,7 @@ from pico_twisted.config import (
 from pico_twisted.config.checks import certificate_warnings, tls_sections, too_old, unusable
 from pico_twisted.config.pem import UnusableCertificateError, day, good_until, refused_for
 from pico_twisted.core.routing.table import ACTIVE, DRAINING
-from pico_twisted.core.stopping import LAST_SHARE, awaited
+from pico_twisted.core.stopping import LAST_SHARE, awaited, of_both_kinds
 from pico_twisted.net.admin.node_status import ADMIN_ADDR, ADMIN_SCHEME, PROXY_ADDR, VERSION
 from pico_twisted.net.links.tls import LinkTls
 from pico_twisted.net.observe.logs import Logging
@@ -94,6 +94,7 @@ class NodeDaemon(Daemon[NodeConfig]):
         worker: Worker | None = None,
     ) -> None:
         super().__init__(reactor, options, config.grace_period, logging)
+        config = patience(config, logging)
         self._config = config if worker is None else worker.configured(config)
         self._worker = worker
         self._certificates: dict[str, ServerContext] = {}
@@ -286,6 +287,10 @@ class NodeDaemon(Daemon[NodeConfig]):
             await maybeDeferred(port.stopListening)
         if self._worker is not None and self._orphan:
             self._worker.clean_up()
+
+    def in_progress(self) -> tuple[int, int]:
+        """See `Daemon.in_progress`."""
+        return of_both_kinds(self.node.cluster.pending)
 
     def cut(self) -> None:
         """Drop every connection."""

@@ -28,6 +28,9 @@ MAX_LINK_GENERATION: Final = 2**63 - 1
 CLOSE_NORMAL: Final = 1000
 """WebSocket close code of a session whose place another one took."""
 
+REPLACED: Final = "replaced by a newer session"
+"""What the reason of that close begins with; the address of the newer session follows."""
+
 CLOSE_GOING_AWAY: Final = 1001
 """WebSocket close code of a process that ends in good order."""
 

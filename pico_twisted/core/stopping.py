@@ -28,6 +28,12 @@ class EndingCall(Protocol):
         """Whether its response has begun, and goes on until somebody cuts it."""
 
 
+def of_both_kinds(calls: Iterable[EndingCall]) -> tuple[int, int]:
+    """How many calls end by themselves, and how many do not."""
+    endless = [call.never_ends for call in calls]
+    return endless.count(False), endless.count(True)
+
+
 def awaited(calls: Iterable[EndingCall], first: Collection[object], streams: bool) -> bool:
     """Whether a process that stops still waits for calls, and so serves new ones.
 

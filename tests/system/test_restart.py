@@ -189,3 +189,18 @@ def test_a_second_agent_relieves_the_first(stage: Stage, service: Service, other
     for client in clients:
         client.close()
     assert first.wait_exit() == 0
+
+
+@PLAIN
+def test_two_agents_with_one_id(stage: Stage, service: Service) -> None:
+    """A copied agent: both sides say what it is and where the other one is, and no request fails for it for ever."""
+    node = stage.node()
+    agents = [stage.agent(node, {"web": service.address}, wait=False, name="copied") for _ in range(2)]
+    for agent in agents:
+        agent.wait_output("Another agent has the ID copied and took web over")
+    node.wait_output("Two agents have the ID copied and take web from each other")
+    (line,) = [one for one in node.records if one["message"].startswith("Two agents")]
+    assert line["peer"].startswith("127.0.0.1:") and line["other_peer"].startswith("127.0.0.1:")
+    told = [one for agent in agents for one in agent.records if one["message"].startswith("Another agent")]
+    assert all(one["other"].startswith("127.0.0.1:") and one["retry_s"] >= 1.0 for one in told)
+    assert ask(stage, node).status == 200

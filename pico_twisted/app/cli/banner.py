@@ -14,6 +14,7 @@ from pico_twisted.core.text import host_port, milliseconds
 
 log = Logger()
 
+_STOP_HINT = "Ctrl-C, or closing this terminal, stops the {} once the requests in progress have finished."
 _LOOPBACK = ("localhost", "127.", "::1")
 
 
@@ -57,7 +58,7 @@ def node_banner(
         "",
         f"  twistd -n --pidfile= pico-agent --connect.url {upstream_url} --listen my-endpoint=localhost:3000",
         "",
-        "Ctrl-C stops the node once the requests in progress have finished.",
+        _STOP_HINT.format("node"),
     ]
     return "\n".join(lines) + "\n"
 
@@ -95,8 +96,31 @@ def agent_banner(
             "",
             f"  curl -H 'x-pico-endpoint: {listeners[0][0]}' {proxy_url or 'http://NODE:8000'}/",
         ]
-    lines += ["", "Ctrl-C stops the agent once the requests in progress have finished."]
+    lines += ["", _STOP_HINT.format("agent")]
     return "\n".join(lines) + "\n"
+
+
+def stop_line(requests: int, streams: int) -> str:
+    """The line of a daemon that waits for what is in progress, for whoever pressed Ctrl-C.
+
+    Args:
+        requests: those that end by themselves.
+        streams: those that do not.
+    """
+    words = [
+        text
+        for number, text in (
+            (requests, f"{counted(requests, 'request')} in progress"),
+            (streams, f"{counted(streams, 'WebSocket or event stream')} open"),
+        )
+        if number
+    ]
+    return f"Ctrl-C again to stop now ({', '.join(words)})\n"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 node`, `3 nodes`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def warn_of_exposure(upstream_url: str, gossip_addr: str, gossip_is_guarded: bool) -> None:

@@ -2,7 +2,8 @@
 
 twistd stops its services together and waits for none of them in turn, and a second signal does nothing to it. So a
 daemon here is one service. The first SIGTERM or SIGINT stops the reactor, which waits for `stopService`: that runs
-the drain, with `grace_period` as its deadline. A second signal, or the deadline, cuts what is left. SIGHUP reloads.
+the drain, with `grace_period` as its deadline. A second signal, or the deadline, cuts what is left. SIGHUP reloads;
+on a terminal it says that the terminal is gone, and is as good as SIGTERM.
 SIGUSR1 opens the log files again, which SIGHUP does too. systemd is told of all that, if it listens.
 """
 
@@ -18,6 +19,7 @@ from datetime import UTC, datetime
 from types import FrameType
 from typing import Generic
 
+import attrs
 from prometheus_client.core import CounterMetricFamily
 from twisted.application.service import Service
 from twisted.internet import task
@@ -26,6 +28,7 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
+from pico_twisted.app.cli.banner import stop_line
 from pico_twisted.app.cli.options import C, DaemonOptions
 from pico_twisted.app.process.ports import CannotStart
 from pico_twisted.app.process.reactor import IDaemonReactor, spare_what_stays
@@ -44,6 +47,8 @@ CERTIFICATE_WARNING = "A certificate needs attention: {reason}"
 """The message of the log for each line of `certificate_warnings`."""
 IGNORED = (signal.SIGUSR2, signal.SIGALRM)
 """Signals that mean nothing to a daemon and would end it: they may come from a recipe that was made for another."""
+TERMINAL_STREAMS_S = 2.0
+"""Most seconds that streams which nobody ends have at a stop on a terminal."""
 POLL_S = 0.05
 """Seconds between two looks of a drain at whether it may go on."""
 
@@ -56,9 +61,11 @@ class _End(enum.Enum):
     CUT = enum.auto()  # nothing is waited for any more
 
 
-def counted(count: int, noun: str) -> str:
-    """`1 node`, `3 nodes`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def patience(config: C, logging: Logging) -> C:
+    """The configuration of a daemon that may be on a terminal: whoever sits there does not wait for streams."""
+    if not logging.on_terminal:
+        return config
+    return attrs.evolve(config, drain_streams=min(config.drain_streams, TERMINAL_STREAMS_S))
 
 
 class Daemon(Service, Generic[C]):
@@ -113,6 +120,10 @@ class Daemon(Service, Generic[C]):
     def status_line(self) -> str:
         """What the daemon does, in one line for people: systemd shows it."""
         return ""
+
+    def in_progress(self) -> tuple[int, int]:
+        """Requests in progress that end by themselves, and streams that do not."""
+        return 0, 0
 
     def count_in(self, metrics: Metrics) -> None:
         """Add what concerns the process to the metrics of the daemon."""
@@ -229,6 +240,8 @@ class Daemon(Service, Generic[C]):
         self._notifier.stopping()
         if told:
             log.info("Stopping: requests in progress have {grace_s} s", grace_s=self.grace_s)
+        if self.logging.on_terminal and any(self.in_progress()):
+            self.logging.say(stop_line(*self.in_progress()))
         timer = self.reactor.callLater(self.grace_s, self._cut_now, "the grace period is over")
         try:
             await self.drain()
@@ -279,7 +292,7 @@ class Daemon(Service, Generic[C]):
         self._old_handlers.clear()
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGHUP:
+        if number == signal.SIGHUP and not self.logging.on_terminal:
             self.reactor.callFromThread(self.reload, "SIGHUP")
         elif number == signal.SIGUSR1:
             self.reactor.callFromThread(self.reopen_logs)

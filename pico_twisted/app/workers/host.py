@@ -31,10 +31,10 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 
 from pico_twisted import __version__
-from pico_twisted.app.cli.banner import warn_of_exposure
+from pico_twisted.app.cli.banner import counted, warn_of_exposure
 from pico_twisted.app.cli.options import NodeOptions
 from pico_twisted.app.process.advertised import AdvertisedPorts
-from pico_twisted.app.process.daemon import Daemon, counted
+from pico_twisted.app.process.daemon import Daemon
 from pico_twisted.app.process.local_admin import local_admin_socket
 from pico_twisted.app.process.own_address import is_this_machine
 from pico_twisted.app.process.ports import PAIR_ATTEMPTS, CannotStart, shared_sockets

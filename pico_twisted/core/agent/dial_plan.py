@@ -24,6 +24,9 @@ A session that the node closes in good order, or asks us to replace, is replaced
 is one, unless it lasted less than a second: a node that greets and closes must not be dialled in a tight loop. What a
 stopping node refused meanwhile (503, while its old sessions ended) does not delay us beyond what closed ports may.
 
+A session that another agent with our ID took over, on a machine that was copied, is not taken back at once: the two
+would throw each other out for ever. Each time it waits longer, from 2 s to 5 min.
+
 A session that broke is followed by one at another address first, if there is one: the node may be dead, and an attempt
 there may cost a whole time-out. If the session had held for a few seconds, that first attempt elsewhere waits no longer
 than one at a closed port: what that node did says nothing against the other.
@@ -72,6 +75,10 @@ SENT_ELSEWHERE_S: Final = 30.0
 """Most seconds of the first wait of a session that found no other node."""
 SENT_ELSEWHERE_MAX_S: Final = 960.0
 """Most seconds of the longest wait of a session that found no other node."""
+TAKEN_OVER_S: Final = 2.0
+"""Most seconds of the first wait after another agent with our ID took our place; it doubles each time."""
+TAKEN_OVER_MAX_S: Final = 300.0
+"""Most seconds of the longest such wait: each takeover cuts the requests of the session that it ends."""
 
 
 class AgentRandom(Random, Protocol):
@@ -95,6 +102,7 @@ class Ended(enum.Enum):
 
     IN_ORDER = "in order"  # the node closed it properly, or asked for a replacement
     BROKEN = "broken"
+    TAKEN_OVER = "taken over"  # another agent with our ID registered in its place
 
 
 @attrs.frozen(kw_only=True)
@@ -126,6 +134,7 @@ class DialPlan:
         self._rng = rng
         self._backoff = Backoff(BASE_S, MAX_S, rng)
         self._sent_elsewhere = Backoff(SENT_ELSEWHERE_S, SENT_ELSEWHERE_MAX_S, rng, jitter=0.5)
+        self._taken_over = Backoff(TAKEN_OVER_S, TAKEN_OVER_MAX_S, rng, jitter=0.5)
         self._round: list[str] = []
         self._left_alone_until = dict.fromkeys(self._urls, -math.inf)
         self._hoping_since = now
@@ -177,6 +186,10 @@ class DialPlan:
         """
         self._hoping_since = now
         self._sent_elsewhere.reset()
+        if ended is Ended.TAKEN_OVER:
+            if lasted_s >= 2 * TAKEN_OVER_MAX_S:
+                self._taken_over.reset()
+            return self._next(self._taken_over.next_s(), now, url, shun)
         if lasted_s >= STABLE_S:
             self._backoff.reset()
         if ended is Ended.IN_ORDER and lasted_s >= BRIEF_S:

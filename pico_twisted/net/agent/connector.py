@@ -37,7 +37,7 @@ from twisted.python.failure import Failure
 
 from pico_twisted.core.agent.dial_plan import AgentRandom, DialPlan, Ended, Failed
 from pico_twisted.core.agent.life import Command, Last, NextSession, new_life
-from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL
+from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL, REPLACED
 from pico_twisted.net.agent.dial_failures import explain_failure
 from pico_twisted.net.agent.dial_throttle import DialThrottle
 from pico_twisted.net.observe.metrics import Metrics
@@ -363,16 +363,35 @@ class Connector:
         if session is self.current:
             self.current = None
         if self.current is None:
-            in_order = closed.clean and not closed.by_us and closed.code in (CLOSE_NORMAL, CLOSE_GOING_AWAY)
-            self._follow(session, Ended.IN_ORDER if in_order else Ended.BROKEN)
+            ended = _ended(closed)
+            command = self._follow(session, ended)
+            if ended is Ended.TAKEN_OVER and command is Command.WAIT:
+                log.warn(
+                    "Another agent has the ID {agent_id} and took {endpoint} over: give each its own agent_id",
+                    agent_id=session.tunnel.agent_id,
+                    endpoint=self.endpoint,
+                    url=session.url,
+                    other=closed.reason.removeprefix(REPLACED).removeprefix(" from "),
+                    retry_s=round(self._next.dial.delay_s, 1),
+                )
         self._changed()
         return closed
 
-    def _follow(self, session: ActiveConnection, ended: Ended) -> None:
+    def _follow(self, session: ActiveConnection, ended: Ended) -> Command:
         """No session takes new calls, since this one ended or is to be replaced."""
         now = self._clock.seconds()
         last = Last(url=session.url, ended=ended, lasted_s=now - session.opened_at)
-        self._do(self._life.wanted(last, now, self._shun()))
+        command = self._life.wanted(last, now, self._shun())
+        self._do(command)
+        return command
+
+
+def _ended(closed: Closed) -> Ended:
+    """Why a session needs a successor."""
+    if closed.by_us or not closed.clean or closed.code not in (CLOSE_NORMAL, CLOSE_GOING_AWAY):
+        return Ended.BROKEN
+    # We live, so the newer session is no successor of ours.
+    return Ended.TAKEN_OVER if closed.reason.startswith(REPLACED) else Ended.IN_ORDER
 
 
 def _log_fault(failure: Failure) -> None:

@@ -288,7 +288,7 @@ class AgentService(Service):
 
     async def _stop(self) -> None:
         config, clock = self._config, self._reactor
-        first = set(self._calls())
+        first = set(self.calls())
         now = clock.seconds()
         streams_until, end = now + config.drain_streams, now + config.grace_period
         if first:
@@ -296,12 +296,12 @@ class AgentService(Service):
         for listener in self.listeners:
             listener.connections.resign()
         last_call = end - config.grace_period * LAST_SHARE
-        while clock.seconds() < last_call and awaited(self._calls(), first, clock.seconds() < streams_until):
+        while clock.seconds() < last_call and awaited(self.calls(), first, clock.seconds() < streams_until):
             await deferLater(clock, DRAIN_LOOK_S)
         leaving = list(self._leaving.values())
         draining = DeferredList([*(one.connections.drain() for one in self.listeners), *leaving], consumeErrors=True)
         while not draining.called and clock.seconds() < end:
-            for call in [call for call in self._calls() if call.never_ends]:
+            for call in [call for call in self.calls() if call.never_ends]:
                 call.shut()
             await deferLater(clock, DRAIN_LOOK_S)
         if not draining.called:
@@ -321,7 +321,8 @@ class AgentService(Service):
         """The sessions that there are, in the order of the listeners."""
         return [session for listener in self._all() for session in listener.connections.sessions]
 
-    def _calls(self) -> Iterator[HeldCall]:
+    def calls(self) -> Iterator[HeldCall]:
+        """Calls that are being served."""
         return itertools.chain.from_iterable(service.calls for service in self._services())
 
     def calls_in_flight(self) -> int:

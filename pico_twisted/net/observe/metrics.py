@@ -60,9 +60,10 @@ RETRY_REASONS: Final = RESET_CODES | {"lost", "unsupported", "service-unreachabl
 calls (`unsupported`); the agent could not reach its service; a pooled connection to the service turned out dead
 (`stale`)."""
 
-CONNECT_FAILURES: Final = frozenset(("refused", "connect", "dns", "tls", "timeout", "handshake", "protocol"))
+CONNECT_FAILURES: Final = frozenset(("refused", "connect", "dns", "tls", "timeout", "handshake", "protocol", "proxy"))
 """Why an agent's attempt to reach a node failed: the node answered no (`refused`), no TCP connection, no address, a
-certificate or TLS fault, too slow, a broken WebSocket handshake, a peer that speaks something else."""
+certificate or TLS fault, too slow, a broken WebSocket handshake, a peer that speaks something else,
+whoever answers for a node that is away (`proxy`)."""
 
 LINK_FAILURES: Final = frozenset(
     ("address", "connect", "dns", "tls", "timeout", "refused", "handshake", "wrong-node", "proof", "lost")

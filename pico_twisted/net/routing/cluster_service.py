@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from pico_twisted.config import NodeLimitsConfig
 from pico_twisted.core.http1.head import HeadLimits
-from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL
+from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL, REPLACED
 from pico_twisted.core.routing.registry import Registry
 from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable
 from pico_twisted.core.rpc.budget import Budget
@@ -30,6 +30,7 @@ from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.routing.client_routes import ClientRoutes
 from pico_twisted.net.routing.refusals import BUSY, refusal
 from pico_twisted.net.routing.routes import AgentRoute, NodeRoute, RouteParts
+from pico_twisted.net.routing.takeovers import Takeovers
 from pico_twisted.net.routing.v1 import route_to
 from pico_twisted.net.turn import Sweep
 
@@ -82,6 +83,7 @@ class ClusterService(Service):
         self.pending = self._parts.pending
         self._routes: dict[ITunnel, AgentRoute] = {}
         self._client_routes = ClientRoutes()
+        self._takeovers = Takeovers(sweep)
         self._budget = budget
         self._max_calls = limits.calls
         self._links = links
@@ -117,7 +119,8 @@ class ClusterService(Service):
             replaces=replaced is not None,
         )
         if replaced is not None:
-            replaced.tunnel.close(CLOSE_NORMAL, "replaced by a newer session")
+            self._takeovers.happened(replaced, route)
+            replaced.tunnel.close(CLOSE_NORMAL, f"{REPLACED} from {tunnel.peer}")
 
     def deregister(self, tunnel: ITunnel) -> None:
         """The session is gone."""

@@ -51,6 +51,8 @@ class AgentRoute:
         calls: those in flight on it.
         rows: where its calls are counted.
         resigned: the agent asked for calls only where nobody else can serve.
+        takeovers, taken_at: how many registrations have taken this place from another one in turn, and when this one
+            did; see `takeovers`.
         endpoint, agent_id, slot: what it is registered as.
     """
 
@@ -64,6 +66,8 @@ class AgentRoute:
         self.calls: set[IPendingCall] = set()
         self.max_replay_bytes = MAX_REPLAY_BYTES
         self.resigned = False
+        self.takeovers = 0
+        self.taken_at = 0.0
         self._parts = parts
         self.rows = (parts.pending, self.calls)
 

@@ -174,12 +174,12 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
 
     def _refused(self, head: ResponseHead) -> None:
         self._answer_head = None
-        words = _refusal_words(head.reason, self._head)
         if head.status in AWAY and b"x-pico-error" not in head.by_name and b"x-pico-node-id" not in head.by_name:
-            self._give_up(NobodyThere(f"what is in front of the node answers {head.status}: {words}"))
+            words = printable(head.reason.decode("latin-1"))[:200]
+            self._give_up(NobodyThere(f"what is in front of the node answers {head.status} {words}".rstrip()))
             return
         hop, _, code = (head.get(b"x-pico-error") or b"").decode("latin-1").partition("; ")
-        self._give_up(HandshakeRefused(head.status, words, code, printable(hop[:64])))
+        self._give_up(HandshakeRefused(head.status, _refusal_words(head.reason, self._head), code, printable(hop[:64])))
 
     def _give_up(self, error: Exception) -> None:
         self.factory.failed(Failure(error))

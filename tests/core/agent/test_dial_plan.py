@@ -102,6 +102,14 @@ def test_a_node_that_greets_and_closes_is_not_dialled_in_a_tight_loop() -> None:
     assert delays[-1] == MAX_S and min(delays) == BASE_S
 
 
+def test_a_place_that_was_taken_over_is_taken_back_more_slowly_each_time() -> None:
+    """Two agents with one ID throw each other out ever more seldom, until one of them had its place for long."""
+    plan = DialPlan([A], Highest(), 0.0)
+    delays = [plan.after_session(A, Ended.TAKEN_OVER, 300.0, 0.0).delay_s for _ in range(10)]
+    assert delays[:4] == [2.0, 4.0, 8.0, 16.0] and delays[-1] == 300.0
+    assert plan.after_session(A, Ended.TAKEN_OVER, 600.0, 0.0).delay_s == 2.0
+
+
 def test_what_a_stopping_node_refused_does_not_delay_us_after_its_end() -> None:
     """It answered 503 while it drained, then closed our old session in order and restarts."""
     plan = DialPlan([A], Highest(), 0.0)

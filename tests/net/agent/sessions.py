@@ -17,6 +17,7 @@ class Session:
         resigned: we asked for what nobody else can serve.
     """
 
+    agent_id = "agent-1"
     rtt_s = 0.0
     call_count = 0
 
@@ -52,9 +53,17 @@ class Session:
         self.aborted = True
         self.end(by_us=True, clean=False)
 
-    def end(self, *, by_us: bool = False, clean: bool = True, code: int | None = None, linger: bool = False) -> None:
+    def end(
+        self,
+        *,
+        by_us: bool = False,
+        clean: bool = True,
+        code: int | None = None,
+        linger: bool = False,
+        reason: str = "over",
+    ) -> None:
         """The session is over; with `linger` its connection is not yet."""
         if not linger and not self.gone.called:
             self.gone.callback(None)
         if not self.closed.called:
-            self.closed.callback(Closed(by_us=by_us, clean=clean, code=code, reason="over"))
+            self.closed.callback(Closed(by_us=by_us, clean=clean, code=code, reason=reason))

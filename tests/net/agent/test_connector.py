@@ -139,6 +139,28 @@ def test_a_clean_close_is_followed_at_once(code: int) -> None:
     assert cluster.attempts[1][0] == ({A, B} - {first}).pop()
 
 
+def test_another_agent_with_its_id(cluster: NodesToDial, lines: Callable[[str], list[LogEvent]]) -> None:
+    """An agent that is replaced while it lives says that another one has its ID, and where, and is in no hurry."""
+    for _ in range(4):
+        session = cluster.accept()
+        cluster.clock.advance(100)
+        session.end(code=1000, reason="replaced by a newer session from 192.0.2.7:50007")
+        cluster.until_dialled(20.0)
+    told = lines("Another agent has the ID")
+    assert [line["other"] for line in told] == ["192.0.2.7:50007"] * 4
+    assert told[0]["agent_id"] == "agent-1" and told[3]["retry_s"] >= 8.0
+
+
+def test_a_stopping_agent_is_replaced_by_the_next_process(
+    cluster: NodesToDial, lines: Callable[[str], list[LogEvent]]
+) -> None:
+    """Nothing is said of that: it is how a new process relieves an old one."""
+    session = cluster.accept()
+    cluster.connector.resign()
+    session.end(code=1000, reason="replaced by a newer session")
+    assert session.resigned and not lines("Another agent")
+
+
 @pytest.mark.parametrize("code", [1002, 1008, 1011, None])
 def test_a_close_for_a_fault_is_followed_after_a_wait(cluster: NodesToDial, code: int | None) -> None:
     """A close frame that complains is no good order."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent
 from zope.interface import implementer
 
 from pico_twisted.core.gossip.events import KeysChanged, StatusChanged
@@ -337,3 +338,17 @@ def test_what_is_announced(parts: MemoryNode) -> None:
     parts.cluster.deregister(second)
     assert not parts.cluster.resign(second)
     assert told[5:] == []
+
+
+def test_two_agents_with_one_id(parts: MemoryNode, lines: Callable[[str], list[LogEvent]]) -> None:
+    """That they replace each other in turn is told with both addresses; one that reconnects is not suspected."""
+    tunnels = [register(parts, FakeTunnel()) for _ in range(3)]
+    assert not lines("Two agents")
+    again = FakeTunnel()
+    again.peer = "192.0.2.8:50008"
+    register(parts, again)
+    (told,) = lines("Two agents have the ID")
+    assert (told["endpoint"], told["peer"], told["other_peer"]) == ("my-ep", again.peer, tunnels[2].peer)
+    pass_time(parts.clock, 1000, 1.0)
+    register(parts, FakeTunnel())
+    assert len(lines("Two agents")) == 1

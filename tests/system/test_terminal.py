@@ -1,0 +1,136 @@
+"""Daemons that a person started on a terminal: what Ctrl-C says, and what the end of the terminal means."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+
+import pytest
+
+from tests.peers.pipe import PATIENCE_S
+from tests.system.requesting import GET, ask
+from tests.system.service import Service
+from tests.system.test_restart import PLAIN, ends, opened, streams
+from tools.stage.nodes import Node
+from tools.stage.stage import Stage
+from tools.stage.waiting import wait_until
+
+
+class Terminal:
+    """A terminal with a daemon in its foreground."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._ours, its = pty.openpty()
+        self._shown = bytearray()
+        twistd = "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", twistd, "-n", "--pidfile=", *arguments],
+            stdin=its,
+            stdout=its,
+            stderr=its,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C and its end are signals
+        )
+        os.close(its)
+
+    @property
+    def text(self) -> str:
+        """What it shows."""
+        with contextlib.suppress(OSError):  # nobody is there any more
+            while select.select([self._ours], [], [], 0)[0] and (piece := os.read(self._ours, 65536)):
+                self._shown += piece
+        return self._shown.decode("utf-8", "replace")
+
+    def wait(self, words: str) -> None:
+        """Wait until it shows them."""
+        wait_until(lambda: words in self.text, f"{words!r} on the terminal")
+
+    def press(self, key: bytes) -> None:
+        """A key."""
+        os.write(self._ours, key)
+
+    def end(self) -> None:
+        """The window is closed. Idempotent."""
+        with contextlib.suppress(OSError):
+            os.close(self._ours)
+
+    def exit_status(self) -> int:
+        """Of the daemon, when it has ended."""
+        return self.process.wait(PATIENCE_S)
+
+    def close(self) -> None:
+        """End all of it."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.end()
+
+
+@pytest.fixture
+def node(stage: Stage) -> Node:
+    """That an agent on a terminal connects to."""
+    return stage.node()
+
+
+@pytest.fixture
+def terminal(node: Node, service: Service) -> Iterator[Terminal]:
+    """With an agent that serves `web` and would give streams an hour."""
+    service.script = streams
+    flags = ("--connect.url", node.upstream_url, "--listen", f"web={service.address}", "--drain-streams", "1h")
+    made = Terminal("pico-agent", *flags)
+    made.wait("or closing this terminal, stops the agent")
+    yield made
+    made.close()
+
+
+@PLAIN
+@pytest.mark.parametrize("how", ["Ctrl-C", "the window is closed"])
+def test_the_end_of_an_agent(stage: Stage, node: Node, terminal: Terminal, how: str) -> None:
+    """It waits two seconds for streams and says so, whatever the configuration gives them; then nothing is served."""
+    assert ask(stage, node, GET).status == 200
+    clients = opened(node)
+    if how == "Ctrl-C":
+        terminal.press(b"\x03")
+        terminal.wait("Ctrl-C again to stop now (2 WebSocket or event streams open)")
+    else:
+        terminal.end()
+    ends(clients)
+    assert terminal.exit_status() == 0
+    node.wait_endpoint("web", 0)
+
+
+@PLAIN
+def test_ctrl_c_twice(node: Node, terminal: Terminal) -> None:
+    """The second one cuts what is open, at once."""
+    clients = opened(node)
+    terminal.press(b"\x03")
+    terminal.wait("Ctrl-C again")
+    terminal.press(b"\x03")
+    terminal.wait("second signal")
+    ends(clients)
+    assert terminal.exit_status() == 0
+
+
+@PLAIN
+def test_nothing_open(terminal: Terminal) -> None:
+    """Nothing is said of what is open when nothing is."""
+    terminal.press(b"\x03")
+    assert terminal.exit_status() == 0
+    assert "Ctrl-C again" not in terminal.text
+
+
+@PLAIN
+def test_sighup_without_a_terminal(stage: Stage, node: Node, service: Service) -> None:
+    """A daemon that no terminal shows reads its configuration again at SIGHUP, and serves on."""
+    agent = stage.agent(node, {"web": service.address})
+    agent.signal(signal.SIGHUP)
+    agent.wait_output("Configuration reloaded")
+    assert ask(stage, node, GET).status == 200
