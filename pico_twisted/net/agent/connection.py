@@ -117,7 +117,7 @@ class ServiceConnection(TwistedProtocol):
             self.transport.protocol = self
         self.socket = raw_socket(self.transport)
         self.write = writer(self.transport)
-        tune(self.transport, tunnel=False)
+        tune(self.transport)
         self.transport.registerProducer(self, True)
         self._sweep.add(self)
         self._owner.connections.add(self)

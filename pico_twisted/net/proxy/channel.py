@@ -92,7 +92,7 @@ class ProxyChannel(Protocol):
             transport.abortConnection()
             return
         self.peer = port.peer(getattr(transport.getPeer(), "host", ""), ISSLTransport.providedBy(transport))
-        tune(transport, tunnel=False)
+        tune(transport)
         self._write = writer(transport)
         transport.registerProducer(self, True)
         port.connections.add(self)

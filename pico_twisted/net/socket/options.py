@@ -12,7 +12,8 @@ from twisted.internet.interfaces import IConsumer, ITCPTransport, ITransport
 from twisted.internet.tcp import Connection
 
 NOTSENT_LOWAT_BYTES: Final = 128 * 1024
-"""Unsent bytes that the kernel may queue: enough for a fast link, little enough that a small call soon follows."""
+"""Unsent bytes that the kernel may queue on a connection: enough for a fast link, little enough that a small call soon
+follows on a tunnel, and that thousands who read slowly do not use up the memory that the kernel has for all of TCP."""
 
 _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
 _TCP_INFO = getattr(socket, "TCP_INFO", 11)
@@ -35,16 +36,15 @@ def plain_ip(host: str) -> str:
     return host.removeprefix("::ffff:") if "." in host else host
 
 
-def tune(transport: object, *, tunnel: bool) -> None:
-    """Send small writes at once; on a tunnel also keep the kernel's queue short. Where that cannot be, it is not."""
+def tune(transport: object) -> None:
+    """Send small writes at once, and keep the kernel's queue short. Where that cannot be, it is not."""
     sock = raw_socket(transport)
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if tunnel:
-            sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
+        sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
     except OSError:
         return
 

@@ -93,7 +93,7 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
         self.agent_id = self.factory.agent_id
         self.slot = self.factory.slot
         self._head = b""
-        tune(self.transport, tunnel=True)
+        tune(self.transport)
         super().connectionMade()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

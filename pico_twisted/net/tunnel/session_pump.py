@@ -102,7 +102,7 @@ class Tunnel(WebSocketPipe):
         self.session.last_received = now
         self._stage = _OPEN
         self._drain_waiters: deque[list[Deferred[None]]] = deque()  # for each drain of ours that has no answer yet
-        tune(self.transport, tunnel=True)
+        tune(self.transport)
         self._write = writer(self.transport)
         self.transport.registerProducer(self, True)
         self._abort_at = NEVER

@@ -45,19 +45,17 @@ def test_raw_socket(pair: Pair) -> None:
 
 
 def test_tune(pair: Pair) -> None:
-    """Small writes leave at once; a tunnel's kernel queue is short; other transports are left alone."""
-    flow.tune(Holder(pair[0]), tunnel=False)
-    assert pair[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-    assert pair[0].getsockopt(socket.IPPROTO_TCP, flow._TCP_NOTSENT_LOWAT) != flow.NOTSENT_LOWAT_BYTES
-    flow.tune(Holder(pair[1]), tunnel=True)
+    """Small writes leave at once, and the kernel's queue is short; other transports are left alone."""
+    flow.tune(Holder(pair[1]))
+    assert pair[1].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     assert pair[1].getsockopt(socket.IPPROTO_TCP, flow._TCP_NOTSENT_LOWAT) == flow.NOTSENT_LOWAT_BYTES
     one, two = socket.socketpair()
     with one, two:
-        flow.tune(Holder(one), tunnel=True)
-    flow.tune(Holder(one), tunnel=True)
+        flow.tune(Holder(one))
+    flow.tune(Holder(one))
     pair[0].close()
-    flow.tune(Holder(pair[0]), tunnel=True)
-    flow.tune(MemoryTransport(Clock()), tunnel=True)
+    flow.tune(Holder(pair[0]))
+    flow.tune(MemoryTransport(Clock()))
 
 
 def test_acknowledged_bytes(pair: Pair) -> None:
@@ -127,3 +125,17 @@ def test_half_close() -> None:
     other: Any = Recorder()
     flow.half_close(other)
     assert other.asked == ["unregister", "lose"]
+
+
+def test_a_peer_that_does_not_read_takes_little_of_the_kernel(pair: Pair) -> None:
+    """What is sent to it waits with us, where it is counted, and not in the kernel, but for a little."""
+    flow.tune(Holder(pair[0]))
+    accepted = [0, 0]
+    for number, sock in enumerate(pair):
+        sock.setblocking(False)
+        try:
+            while True:
+                accepted[number] += sock.send(bytes(16 * 1024))
+        except BlockingIOError:
+            pass
+    assert 2 * accepted[0] < accepted[1]
