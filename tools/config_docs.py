@@ -179,7 +179,7 @@ def _key_tables(cls: type[Any]) -> Iterator[str]:
             inner = [found for found in all_keys(key.section, key.path) if found.kind is not None]
             yield from _table(f"`{key.dotted}`", key.help, inner)
         elif key.item is not None:
-            inner = [attrs.evolve(found, path=found.path[-1:]) for found in own_keys(key.item)]
+            inner = [found for found in all_keys(key.item) if found.kind is not None]
             yield from _table(f"`{key.dotted}`, each", key.help, inner)
     yield from _table("At the top", "", top)
 

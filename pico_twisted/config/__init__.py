@@ -9,6 +9,7 @@ from pico_twisted.config.agent import (
     ClientTlsConfig,
     ConnectConfig,
     ListenerConfig,
+    ServiceTlsConfig,
 )
 from pico_twisted.config.common import LogConfig, ServerTlsConfig
 from pico_twisted.config.faults import ConfigFaults, Fault
@@ -46,6 +47,7 @@ __all__ = [
     "ProxyConfig",
     "ServerTlsConfig",
     "ServiceAddress",
+    "ServiceTlsConfig",
     "UpstreamConfig",
     "in_networks",
     "load_agent",

@@ -56,6 +56,30 @@ class ConnectConfig:
 
 
 @attrs.frozen(kw_only=True)
+class ServiceTlsConfig:
+    """How the certificate of an https service is checked."""
+
+    ca: str = setting(
+        kinds.FILE,
+        "",
+        "Certificates to trust, a PEM file: those of an authority of your own, or the service's own. Empty: the "
+        "authorities of the system, or those that the variable `SSL_CERT_FILE` of the agent's environment names.",
+    )
+    server_name: str = setting(
+        kinds.SERVER_NAME,
+        "",
+        "Name that the certificate must be for, and that the service is asked for (SNI), when it is not the host of "
+        "`addr`.",
+    )
+    verify: bool = setting(
+        kinds.BOOLEAN,
+        "true",
+        "Whether the certificate is checked. With `false`, anybody on the way to the service can read and change what "
+        "goes there; the agent warns of it. Prefer `ca` with the service's own certificate.",
+    )
+
+
+@attrs.frozen(kw_only=True)
 class ListenerConfig:
     """One endpoint, and the local service behind it."""
 
@@ -96,6 +120,7 @@ class ListenerConfig:
         "lines before the status line, statuses from 600 to 999, and the same `Content-Length` more than once. "
         "Otherwise these make the answer a 502.",
     )
+    tls: ServiceTlsConfig = section(ServiceTlsConfig, "How the certificate is checked when `addr` is an https URL.")
 
 
 @attrs.frozen(kw_only=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from pico_twisted.config.agent import AgentConfig
+from pico_twisted.config.agent import AgentConfig, ListenerConfig, ServiceTlsConfig
 from pico_twisted.config.common import ServerTlsConfig
 from pico_twisted.config.document import child
 from pico_twisted.config.faults import MAX_FILE_NAME_SHOWN, Fault, shown
@@ -59,11 +59,28 @@ def agent_faults(config: AgentConfig) -> Iterator[Contradiction]:
         )
     yield from _file_faults(connect.token_file, "connect.token_file")
     yield from _pem_faults(connect.tls.root_cas, "connect.tls.root_cas")
+    for index, listener in enumerate(config.listeners):
+        yield from _service_faults(listener, child("listeners", index))
     if config.limits.v1_body_bytes > config.limits.buffered_bytes:
         yield _above("limits.v1_body_bytes", "limits.buffered_bytes")
     if not config.listeners:
         expected = "at least one, in the file or with a flag such as --listen my-endpoint=localhost:3000"
         yield Fault(path="listeners", found="none", expected=expected), ()
+
+
+def _service_faults(listener: ListenerConfig, path: str) -> Iterator[Contradiction]:
+    """What is wrong with how a listener's service is to be checked."""
+    tls = listener.tls
+    here = child(path, "tls")
+    if tls != ServiceTlsConfig() and not listener.addr.https:
+        fault = Fault(path=here, found="TLS for a service without", expected=f"an https URL as {child(path, 'addr')}")
+        yield fault, (child(path, "addr"),)
+    yield from _pem_faults(tls.ca, child(here, "ca"))
+    if tls.ca and not tls.verify:
+        fault = Fault(
+            path=child(here, "ca"), found="a file that is not used", expected=f"{child(here, 'verify')}: true"
+        )
+        yield fault, (child(here, "verify"),)
 
 
 def read_cluster_secrets(cluster: ClusterConfig) -> tuple[tuple[str, ...], tuple[Fault, ...]]:
@@ -185,6 +202,9 @@ def _authorities(config: NodeConfig | AgentConfig) -> Iterator[tuple[str, str]]:
         path, file_name = "cluster.tls.ca", config.cluster.tls.ca
     else:
         path, file_name = "connect.tls.root_cas", config.connect.tls.root_cas
+        for index, listener in enumerate(config.listeners):
+            if listener.tls.ca:
+                yield child(child("listeners", index), "tls.ca"), listener.tls.ca
     if file_name:
         yield path, file_name
 

@@ -19,6 +19,7 @@ SHORTEST_WAIT_S = 0.001  # what the timers can tell apart
 
 _PREFIX = re.compile(r"[A-Za-z0-9._-]{1,48}", re.ASCII)  # leaves room for what is drawn behind it
 _SUBSYSTEM = re.compile(r"[a-z][a-z0-9_.-]{0,63}", re.ASCII)
+_SERVER_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.:-]{0,252})", re.ASCII)
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}", re.ASCII)  # goes into a header line as it is
 _CLUSTER_SECRET = re.compile(r"[\x21-\x2b\x2d-\x7e]{16,4096}", re.ASCII)  # a comma would be two secrets in a flag
 
@@ -294,6 +295,14 @@ SECRET: Kind[str] = Kind(
     empty_fits=True,
     empty="",
     secret=True,
+)
+SERVER_NAME: Kind[str] = Kind(
+    name="name",
+    expected='the name or the IP address in a certificate, such as shop.internal, or "" for that of the address',
+    read=str,
+    fits=_matching(_SERVER_NAME),
+    empty_fits=True,
+    empty="",
 )
 CLUSTER_SECRET: Kind[str] = Kind(
     name="secret",

@@ -427,7 +427,7 @@ def test_configurations_made_by_code_are_checked_too() -> None:
     [
         (NodeConfig, "proxy upstream admin cluster limits log drain_streams grace_period"),
         (AgentConfig, "connect agent_id listeners admin limits log drain_streams grace_period"),
-        (ListenerConfig, "endpoint addr protocol timeout keepalive_timeout rewrite_host lenient"),
+        (ListenerConfig, "endpoint addr protocol timeout keepalive_timeout rewrite_host lenient tls"),
         (
             ClusterConfig,
             "name node_id node_id_prefix join join_timeout abort_if_join_fails secrets secret_files workers tls gossip",

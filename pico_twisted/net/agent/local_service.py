@@ -19,7 +19,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pico_twisted.config import ListenerConfig
-from pico_twisted.config.values import ServiceAddress
 from pico_twisted.core.http1.client import ClientConnection
 from pico_twisted.core.http1.lenient import LenientConnection
 from pico_twisted.net.agent.connection import SecureServiceConnection, ServiceConnection
@@ -114,7 +113,15 @@ class LocalService:
         self._config = config
         self._clock = parts.clock
         self._connect_s = min(config.timeout or CONNECT_TIMEOUT_S, CONNECT_TIMEOUT_S)
-        self._endpoint = endpoint or _endpoint(reactor, config.addr, self._connect_s)
+        self._reactor = reactor
+        self._endpoint = endpoint
+        if config.addr.https and not config.tls.verify:
+            log.warn(
+                "The certificate of the service is not checked (tls.verify: false): whoever is on the way can read and "
+                "change what goes there",
+                endpoint=config.endpoint,
+                service=str(config.addr),
+            )
         make = SecureServiceConnection if config.addr.https else ServiceConnection
         reader = LenientConnection if config.lenient else ClientConnection
         self._factory = Factory.forProtocol(functools.partial(make, self, parts.sweep, parts.head_limits, reader))
@@ -221,7 +228,8 @@ class LocalService:
         return opening.addTimeout(self._connect_s, self._clock)
 
     async def _open(self) -> ServiceConnection:
-        connection = await self._endpoint.connect(self._factory)
+        endpoint = self._endpoint or _endpoint(self._reactor, self._config, self._connect_s)
+        connection = await endpoint.connect(self._factory)
         assert isinstance(connection, ServiceConnection)
         if isinstance(connection, SecureServiceConnection):
             await connection.ready
@@ -292,8 +300,9 @@ def _idle_s(hint: bytes) -> float:
     return math.inf if found is None else int(found.group(1)) - 1.0
 
 
-def _endpoint(reactor: DialReactor, address: ServiceAddress, timeout_s: float) -> IStreamClientEndpoint:
+def _endpoint(reactor: DialReactor, config: ListenerConfig, timeout_s: float) -> IStreamClientEndpoint:
+    address, tls = config.addr, config.tls
     endpoint = tcp_endpoint(reactor, address.host, address.port, timeout_s)
     if address.https:
-        endpoint = wrapClientTLS(client_tls(address.host), endpoint)
+        endpoint = wrapClientTLS(client_tls(tls.server_name or address.host, tls.ca, verify=tls.verify), endpoint)
     return endpoint

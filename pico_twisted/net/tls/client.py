@@ -8,16 +8,26 @@ is refused and why: the reason is put into words and ends the connection. `expla
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from cryptography import x509
 from cryptography.x509.oid import ExtensionOID, NameOID
 from OpenSSL import SSL, crypto
 from service_identity import CertificateError, VerificationError
-from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
+from service_identity.hazmat import (
+    DNS_ID,
+    CertificatePattern,
+    DNSPattern,
+    IPAddress_ID,
+    IPAddressPattern,
+    verify_service_identity,
+)
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.logger import Logger
@@ -39,9 +49,10 @@ class RefusedCertificateError(Exception):
 class ClientTls:
     """TLS to one server. See `client_tls`."""
 
-    def __init__(self, hostname: str, context: SSL.Context) -> None:
+    def __init__(self, hostname: str, context: SSL.Context, verify: bool) -> None:
         self.hostname = hostname
         self._context = context
+        self._verify = verify
         self._is_address = isIPAddress(hostname) or isIPv6Address(hostname)
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
@@ -49,6 +60,9 @@ class ClientTls:
         connection.set_alpn_protos([b"http/1.1"])
         if not self._is_address:
             connection.set_tlsext_host_name(_idna(self.hostname))
+        if not self._verify:
+            connection.set_verify(SSL.VERIFY_NONE)
+            return connection
 
         def verify(_: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int) -> bool:
             try:
@@ -71,28 +85,28 @@ class ClientTls:
             raise RefusedCertificateError(refusal_words(certificate, error, depth))
         if depth > 0:
             return
+        wanted = IPAddress_ID(self.hostname) if self._is_address else DNS_ID(_idna(self.hostname).decode("ascii"))
+        usable, others = _names(certificate)
         try:
-            if self._is_address:
-                verify_certificate_ip_address(certificate, self.hostname)
-            else:
-                verify_certificate_hostname(certificate, _idna(self.hostname).decode("ascii"))
+            verify_service_identity(list(usable.values()), [wanted], [])
         except (VerificationError, CertificateError):
-            names = _names(certificate)
-            held = f"for {', '.join(names)}" if names else "without any name"
-            raise RefusedCertificateError(f"the certificate is {held}, not for {self.hostname}") from None
+            held = f"for {_listed(usable)}" if usable else "without any name"
+            beside = f" (but {_listed(others)}: too wide, or no name, and not used)" if others else ""
+            raise RefusedCertificateError(f"the certificate is {held}{beside}, not for {self.hostname}") from None
 
 
-def client_tls(hostname: str, root_cas: str = "") -> ClientTls:
+def client_tls(hostname: str, root_cas: str = "", *, verify: bool = True) -> ClientTls:
     """How to speak TLS to a server: TLS 1.2 or 1.3, its certificate and name checked.
 
     Args:
         hostname: a name or an IP address, as in the URL and without brackets.
         root_cas: a PEM file with the certificates to trust; the system's when empty. A changed file is read again.
+        verify: whether the certificate is looked at. Without that anybody can be the server.
 
     Raises:
         UnusableCertificateError: the bundle cannot be used.
     """
-    return ClientTls(hostname, _context(root_cas, _stamp(root_cas) if root_cas else (0, 0)))
+    return ClientTls(hostname, _context(root_cas, _stamp(root_cas) if root_cas else (0, 0)), verify)
 
 
 def _stamp(path: str) -> tuple[int, int]:
@@ -175,14 +189,31 @@ def _common_name(name: x509.Name) -> str:
     return _clean(name.rfc4514_string()) or "no name"
 
 
-def _names(certificate: x509.Certificate) -> list[str]:
+def _names(certificate: x509.Certificate) -> tuple[dict[str, CertificatePattern], list[str]]:
+    """The names that a certificate is for, and those in it that cannot be used, such as `*.lan`.
+
+    One of the latter says nothing about the others (RFC 9525 6.3: a name of an unknown form is skipped).
+    """
     try:
         names = certificate.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME).value
     except x509.ExtensionNotFound:
-        return []
+        return {}, []
     assert isinstance(names, x509.SubjectAlternativeName)
-    found = [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
-    return [_clean(name) for name in found[:10]]
+    usable: dict[str, CertificatePattern] = {}
+    others: list[str] = []
+    for name in names.get_values_for_type(x509.DNSName):
+        try:
+            usable[name] = DNSPattern.from_bytes(name.encode("utf-8"))
+        except CertificateError:
+            others.append(name)
+    for address in names.get_values_for_type(x509.IPAddress):
+        if isinstance(address, IPv4Address | IPv6Address):  # the type has networks too, for constraints
+            usable[str(address)] = IPAddressPattern(address)
+    return usable, others
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(_clean(name) for name in itertools.islice(names, 10))
 
 
 def _clean(text: str) -> str:

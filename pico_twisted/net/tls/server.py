@@ -109,8 +109,15 @@ class ServerContext:
         return SSL.Connection(self.getContext(), None)
 
 
+class NoCommonProtocolError(SSL.Error):
+    """The client offers protocols, and HTTP/1.1 is not among them. It has the form of what OpenSSL's queue gives."""
+
+
 def _select_protocol(_: SSL.Connection, offered: list[bytes]) -> bytes:
-    return b"http/1.1" if b"http/1.1" in offered else b""
+    """The protocol to speak. What is raised here makes OpenSSL send `no_application_protocol` (RFC 7301 3.2)."""
+    if b"http/1.1" not in offered:
+        raise NoCommonProtocolError([("", "", "the client does not offer HTTP/1.1")])
+    return b"http/1.1"
 
 
 class SniffingFactory(Factory):

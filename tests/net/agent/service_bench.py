@@ -7,9 +7,10 @@ import ssl
 import threading
 from typing import Any
 
+import attrs
 from twisted.internet.task import deferLater
 
-from pico_twisted.config import ServiceAddress
+from pico_twisted.config import ServiceAddress, ServiceTlsConfig
 from pico_twisted.net.agent.forwarder import Forwarder
 from pico_twisted.net.agent.local_service import LocalService
 from pico_twisted.net.observe.metrics import Metrics
@@ -155,12 +156,18 @@ class Client:
 class ServiceBench:
     """A forwarder between a fake tunnel and a real service."""
 
-    def __init__(self, address: ServiceAddress, endpoint: Any = None, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        address: ServiceAddress,
+        endpoint: Any = None,
+        timeout_s: float = 5.0,
+        tls: ServiceTlsConfig = ServiceTlsConfig(),  # noqa: B008 - it is frozen
+    ) -> None:
         self.sweep = Sweep(reactor, 0.02)
         self.sweep.start()
         self.metrics = Metrics("agent")
         self.local = LocalService(
-            listener_config(address, timeout_s=timeout_s),
+            attrs.evolve(listener_config(address, timeout_s=timeout_s), tls=tls),
             tunnel_parts(reactor, self.sweep, self.metrics),
             agent_id="agent-1",
             reactor=reactor,

@@ -5,16 +5,16 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
 from twisted.internet.task import deferLater
+from twisted.logger import LogEvent
 
-from pico_twisted.config import ServiceAddress
-from pico_twisted.net.tls.client import client_tls
+from pico_twisted.config import ServiceAddress, ServiceTlsConfig
 from tests.net.agent.service_bench import OK, SWITCHED, UPGRADE, Client, Service, ServiceBench, answered, begun
 from tests.net.in_reactor import finish, in_reactor, reactor, until
 from tools.stage.certificates import Authority
@@ -247,20 +247,20 @@ async def test_a_hundred_upgraded_calls_and_requests_beside_them(bench: ServiceB
 
 
 class Secure:
-    """An https service and a forwarder that trusts its authority."""
+    """An https service and a forwarder that trusts its authority, or has other settings."""
 
-    def __init__(self, directory: Path, names: tuple[str, ...] = ("127.0.0.1",), *, trusted: bool = True) -> None:
+    def __init__(
+        self, directory: Path, names: tuple[str, ...] = ("127.0.0.1",), *, trusted: bool = True, **tls: Any
+    ) -> None:
         authority = Authority(directory)
         pair = authority.issue("service", names)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pair.cert, pair.key)
         self.service = Service(context=context)
         address = ServiceAddress(True, "127.0.0.1", self.service.port)
-        endpoint = None
         if trusted:
-            inner = TCP4ClientEndpoint(reactor, "127.0.0.1", self.service.port)
-            endpoint = wrapClientTLS(client_tls("127.0.0.1", str(authority.ca)), inner)
-        self.bench = ServiceBench(address, endpoint)
+            tls["ca"] = str(authority.ca)
+        self.bench = ServiceBench(address, tls=ServiceTlsConfig(**tls))
 
     async def close(self) -> None:
         await self.bench.close()
@@ -279,6 +279,23 @@ async def test_https_to_the_service(tmp_path: Path) -> None:
         await client.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"s" * size)
         await answered(request)
         assert request.body == b"s" * size
+    await secure.close()
+
+
+@pytest.mark.parametrize(
+    ("trusted", "tls"), [(True, {"server_name": "shop.internal"}), (False, {"verify": False})], ids=["name", "any"]
+)
+@in_reactor
+async def test_a_service_with_a_certificate_of_its_own_kind(
+    tmp_path: Path, trusted: bool, tls: dict[str, Any], lines: Callable[[str], list[LogEvent]]
+) -> None:
+    """A listener may say which name the certificate is for, or that it is not to be checked; that is warned of."""
+    secure = Secure(tmp_path, ("shop.internal",), trusted=trusted, **tls)
+    assert len(lines("The certificate of the service is not checked")) == (not trusted)
+    request = secure.bench.request(b"GET /")
+    await secure.service.answer(OK)
+    await answered(request)
+    assert request.body == b"ok"
     await secure.close()
 
 

@@ -84,6 +84,21 @@ class TestConnecting:
             assert await talk(port.number, name, str(bundle)) == b"hello"
 
     @in_reactor
+    @pytest.mark.parametrize("wide", ["*.lan", "*.internal", "*.localhost", "*", "10.0.0.*", "a.*.example", "1234"])
+    async def test_a_name_that_cannot_be_used(self, authority: Made, tmp_path: Path, wide: str) -> None:
+        """One is skipped, and the others of the certificate count; it never matches, and the words say so."""
+        made = make(tmp_path, "wide", issuer=authority, names=("localhost", wide))
+        port = Port(ServerContext(made.cert_file, made.key_file))
+        try:
+            assert await talk(port.number, "localhost", authority.cert_file) == b"hello"
+            refused = await why_not(port.number, "nas.lan", authority.cert_file)
+        finally:
+            await port.close()
+        assert refused is not None
+        assert refused.startswith("the certificate is for localhost (but ") and refused.endswith(", not for nas.lan")
+        assert wide in refused
+
+    @in_reactor
     async def test_self_signed_and_pinned(self, tmp_path: Path) -> None:
         """A self-signed certificate that is itself the bundle is accepted."""
         made = make(tmp_path, "pinned")
