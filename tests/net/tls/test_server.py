@@ -148,7 +148,7 @@ class TestServing:
         assert await deferToThread(version, ssl.TLSVersion.TLSv1_2) == "TLSv1.2"
         with pytest.raises(ssl.SSLError):
             await deferToThread(version, ssl.TLSVersion.TLSv1_1)
-        with pytest.raises(ssl.SSLError, match="(?i)no.application.protocol"):
+        with pytest.raises(ssl.SSLError, match=r"(?i)no.application.protocol"):
             await deferToThread(http2)
         assert len(port.served) == 1
 
