@@ -14,6 +14,7 @@ from pico_twisted.net.admin.app import AgentAdminApp
 from pico_twisted.net.admin.operators import Reload
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.agent.service import AgentService
+from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.turn import EndOfTurn, Sweep
 
@@ -38,7 +39,14 @@ class Agent:
 
 
 # `reactor` as of `Agent`
-def build_agent(config: AgentConfig, reactor: Any, *, sweep: Sweep, end_of_turn: EndOfTurn | None) -> Agent:
+def build_agent(
+    config: AgentConfig,
+    reactor: Any,
+    *,
+    sweep: Sweep,
+    end_of_turn: EndOfTurn | None,
+    access_log: AccessLog | None = None,
+) -> Agent:
     """Put the parts of an agent together.
 
     Args:
@@ -46,6 +54,7 @@ def build_agent(config: AgentConfig, reactor: Any, *, sweep: Sweep, end_of_turn:
         reactor: of the process: tells the time, dials.
         sweep: the process's coarse timer.
         end_of_turn: gathers what tunnels send, as of `TunnelParts`.
+        access_log: gets a line for each request.
     """
     metrics = Metrics("agent", __version__)
     service = AgentService(
@@ -56,5 +65,6 @@ def build_agent(config: AgentConfig, reactor: Any, *, sweep: Sweep, end_of_turn:
         rng=random.SystemRandom(),
         version=__version__,
         end_of_turn=end_of_turn,
+        access_log=access_log,
     )
     return Agent(reactor=reactor, metrics=metrics, service=service)

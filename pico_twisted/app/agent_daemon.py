@@ -43,8 +43,16 @@ class AgentDaemon(Daemon[AgentConfig]):
         self._local_ports: Sequence[LocalPort] = ()
         sweep = Sweep(reactor)
         sweep.each(lambda _: logging.flush())
-        self.agent = build_agent(config, reactor, sweep=sweep, end_of_turn=EndOfTurn(reactor))
+        self._access_log = logging.access_log(self._logs_requests(config))
+        self.agent = build_agent(
+            config, reactor, sweep=sweep, end_of_turn=EndOfTurn(reactor), access_log=self._access_log
+        )
         self.count_in(self.agent.metrics)
+
+    def _logs_requests(self, config: AgentConfig) -> bool:
+        if config.access_log == "auto":
+            return self.logging.on_terminal or bool(config.access_log_file)
+        return config.access_log == "true"
 
     def bind(self) -> None:
         """Bind the admin port, if there is one."""
@@ -67,6 +75,7 @@ class AgentDaemon(Daemon[AgentConfig]):
         self.agent.service.startService()
 
     def _registered(self, _: None) -> None:
+        self.tell_status()
         if not self.on_terminal(self._banner):
             log.info("All listeners are registered", listeners=len(self.agent.service.listeners))
 
@@ -104,6 +113,7 @@ class AgentDaemon(Daemon[AgentConfig]):
 
         def take() -> Iterable[str]:
             self.agent.service.token = config.connect.token
+            self._access_log.enabled = self._logs_requests(config)
             return self.agent.service.set_listeners(config.listeners)
 
         return take

@@ -178,6 +178,17 @@ class AgentConfig:
     )
     admin: AgentAdminConfig = section(AgentAdminConfig, "The agent's own port for health checks and metrics.")
     limits: AgentLimitsConfig = section(AgentLimitsConfig, "How much the agent takes on before it refuses more.")
+    access_log: str = setting(
+        kinds.one_of("auto", "true", "false"),
+        "auto",
+        "Whether to log one line for each request. `auto`: on a terminal, and when there is a file for them.",
+        live=True,
+    )
+    access_log_file: str = setting(
+        kinds.FILE,
+        "",
+        "File that these lines are appended to. Opened again on SIGUSR1 and SIGHUP. Empty: they go with the log.",
+    )
     log: LogConfig = section(LogConfig, "What is logged on stderr.")
     drain_streams: float = drain_streams_setting()
     grace_period: float = setting(

@@ -58,6 +58,12 @@ class LogConfig:
         "Format of a line: `json`, one object per line, or `text`, for people. `auto` is `text` on a terminal and in "
         "the journal of systemd, else `json`.",
     )
+    access_format: str = setting(
+        kinds.one_of("auto", "json", "text", "combined"),
+        "auto",
+        "Format of the line of a request: `json`, `text`, or `combined`, as nginx and Apache write it. `auto` is as "
+        "`log.format` has it, and `json` in a file of its own.",
+    )
     subsystems: tuple[str, ...] = setting(
         kinds.Many(item=kinds.SUBSYSTEM),
         "",

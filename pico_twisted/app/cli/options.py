@@ -351,3 +351,6 @@ class AgentOptions(DaemonOptions[AgentConfig]):
     def opt_listen(self, value: str) -> None:
         """Register an endpoint for the service at this address."""
         self.given.setdefault("listen", []).append(value)
+
+    def _access_log_file(self) -> str:
+        return self.config.access_log_file

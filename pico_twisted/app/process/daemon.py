@@ -125,6 +125,10 @@ class Daemon(Service, Generic[C]):
         """Requests in progress that end by themselves, and streams that do not."""
         return 0, 0
 
+    def tell_status(self) -> None:
+        """Tell systemd what has just changed, rather than a moment later."""
+        self._notifier.status(self.status_line())
+
     def count_in(self, metrics: Metrics) -> None:
         """Add what concerns the process to the metrics of the daemon."""
         lost = "Lines that could not be written: who reads the log stands still, or the disk is full."
@@ -207,6 +211,7 @@ class Daemon(Service, Generic[C]):
         """Bind and serve, or end with one message and status 1."""
         super().startService()  # type: ignore[no-untyped-call]
         self.logging.start()
+        self.logging.await_banner()
         self.reactor.installNameResolver(NameLookups(self.reactor))
         atexit.register(self._exit)
         self._notifier = notifier_from(os.environ, os.getpid(), self.reactor, self.ready_state, self.status_line)
@@ -274,7 +279,7 @@ class Daemon(Service, Generic[C]):
     def on_terminal(self, banner: Callable[[], str]) -> bool:
         """Print the one block for a person who started us on a terminal. Returns whether there is one."""
         if self.logging.on_terminal:
-            self.logging.say(banner())
+            self.logging.banner(banner())
         return self.logging.on_terminal
 
     # Signals

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 LOOK_S = 0.25
 """Seconds between two looks at whether the daemon is ready, until it is."""
-STATUS_S = 5.0
+STATUS_S = 1.0
 """Seconds between two status lines. One is sent only when it has changed."""
 MAX_STATUS_CHARACTERS = 200
 

@@ -42,6 +42,7 @@ class ServiceRequest:
         reader: reads the frames of the call.
 
     Attributes:
+        head: None before it came.
         method: empty before the head.
         upgrade_asked: the caller offers to change the protocol.
         body: who has the next say about it.
@@ -53,12 +54,12 @@ class ServiceRequest:
 
     __slots__ = (
         "_chunked",
-        "_head",
         "_reader",
         "authenticates",
         "body",
         "body_bytes",
         "client_connection",
+        "head",
         "method",
         "replay",
         "upgrade_asked",
@@ -71,7 +72,7 @@ class ServiceRequest:
         self.upgrade_asked = False
         self.body = COMING
         self.body_bytes = 0
-        self._head: RequestHead | None = None
+        self.head: RequestHead | None = None
         self.client_connection = b""
         self.authenticates = False
         self.replay: bytes | None = None
@@ -79,7 +80,15 @@ class ServiceRequest:
     @property
     def request_id(self) -> str:
         """The ID that the node gave it, for logs; empty when it gave none."""
-        value = self._head.by_name.get(b"x-request-id", b"") if self._head is not None else b""
+        return self._told(b"x-request-id")
+
+    @property
+    def client(self) -> str:
+        """The address of its client, for logs, as the node tells it; empty when it does not."""
+        return self._told(b"x-forwarded-for").partition(",")[0]
+
+    def _told(self, name: bytes) -> str:
+        value = self.head.by_name.get(name, b"") if self.head is not None else b""
         return value.decode("ascii", "replace")
 
     def begin(self, payload: bytes, more: bool, *, host: bytes | None) -> bytes:
@@ -98,7 +107,7 @@ class ServiceRequest:
         head = events[0]
         assert isinstance(head, RequestHead)
         body = events[1] if len(events) > 1 and isinstance(events[1], bytes) else b""
-        self._head = head
+        self.head = head
         self.method = head.method
         self.upgrade_asked = head.upgrade is not None
         self.body_bytes = len(body)

@@ -353,6 +353,7 @@ class Exchange(ServedCall):
         """Answer in the service's place; no byte of a response was sent yet."""
         request = self._request
         self._status = status
+        self._error = code
         self._held.clear()
         data = error_response(
             status,

@@ -22,6 +22,7 @@ from pico_twisted.config import ListenerConfig
 from pico_twisted.core.http1.client import ClientConnection
 from pico_twisted.core.http1.lenient import LenientConnection
 from pico_twisted.net.agent.connection import SecureServiceConnection, ServiceConnection
+from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 from pico_twisted.net.socket.dialling import DialReactor, tcp_endpoint
 from pico_twisted.net.tls.client import client_tls
@@ -82,6 +83,7 @@ class LocalService:
         agent_id: named in the answers that we make ourselves.
         reactor: connects.
         endpoint: how to connect, when not by the address of the configuration.
+        access_log: gets a line for each call.
 
     Attributes:
         host: the Host that it gets; None for the client's.
@@ -89,6 +91,9 @@ class LocalService:
         sweep: the coarse timer.
         seconds: the time, to measure how long calls take.
         metrics: counts them.
+        access_log: as given.
+        endpoint: the endpoint ID.
+        addr: where the service is, as text.
         calls: those that it serves now.
         connections: all that are open, idle or not.
     """
@@ -101,8 +106,10 @@ class LocalService:
         agent_id: str,
         reactor: DialReactor,
         endpoint: IStreamClientEndpoint | None = None,
+        access_log: AccessLog | None = None,
     ) -> None:
         self.agent_id = agent_id
+        self.access_log = access_log
         self.host = config.addr.host_header.encode("ascii") if config.rewrite_host else None
         self.timeout_s = config.timeout
         self.sweep = parts.sweep
@@ -110,6 +117,8 @@ class LocalService:
         self.metrics = parts.metrics
         self.calls: set[HeldCall] = set()
         self.connections: set[ServiceConnection] = set()
+        self.endpoint = config.endpoint
+        self.addr = str(config.addr)
         self._config = config
         self._clock = parts.clock
         self._connect_s = min(config.timeout or CONNECT_TIMEOUT_S, CONNECT_TIMEOUT_S)

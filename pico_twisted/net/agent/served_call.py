@@ -40,6 +40,8 @@ class ServedCall:
         request, response: what came and went so far.
     """
 
+    _error = ""  # the code of what went wrong
+
     def __init__(
         self, service: LocalService, tunnel: ICallee, call: Call, request: ServiceRequest, response: ServiceResponse
     ) -> None:
@@ -87,6 +89,7 @@ class ServedCall:
     def _give_up(self, code: str, text: str = "") -> None:
         """Reset the call."""
         if self._stage is not Stage.OVER:
+            self._error = code
             self._tunnel.reset(self._call, code, text)
             self._drop(502)
 
@@ -124,3 +127,22 @@ class ServedCall:
         service.metrics.request_done(
             request.method, self._status, took_s, request.body_bytes, self._response.body_bytes
         )
+        access_log = service.access_log
+        if access_log is not None and access_log.enabled and request.head is not None:
+            access_log.request(
+                client=request.client,
+                method=request.method,
+                target=request.head.target,
+                endpoint=service.endpoint,
+                upstream=service.addr,
+                status=self._status,
+                bytes_in=request.body_bytes,
+                bytes_out=self._response.body_bytes,
+                first_byte_s=None,
+                duration_s=took_s,
+                request_id=request.request_id,
+                error=self._error,
+                version_11=request.head.version_11,
+                referer=request.head.by_name.get(b"referer", b""),
+                user_agent=request.head.by_name.get(b"user-agent", b""),
+            )

@@ -28,6 +28,7 @@ from pico_twisted.net.agent.forwarder import Forwarder
 from pico_twisted.net.agent.listener_connections import ListenerConnections
 from pico_twisted.net.agent.local_service import HeldCall, LocalService
 from pico_twisted.net.interfaces import ITunnel
+from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.socket.dialling import DialReactor
 from pico_twisted.net.tunnel import TunnelClientProtocol, TunnelParts, connect_tunnel
@@ -76,6 +77,7 @@ class AgentService(Service):
         rng: the source of chance.
         version: told to the nodes.
         end_of_turn: gathers what tunnels send; see `TunnelParts`.
+        access_log: gets a line for each call.
 
     Attributes:
         agent_id: as configured, or made for this process.
@@ -96,7 +98,9 @@ class AgentService(Service):
         rng: AgentRandom,
         version: str,
         end_of_turn: EndOfTurn | None = None,
+        access_log: AccessLog | None = None,
     ) -> None:
+        self._access_log = access_log
         self.agent_id = config.agent_id or f"agent-{rng.getrandbits(32):08x}"
         self.token = config.connect.token
         self.all_registered: Deferred[None] = Deferred()
@@ -135,7 +139,9 @@ class AgentService(Service):
         sweep.each(self._measure)
 
     def _service(self, config: ListenerConfig) -> LocalService:
-        return LocalService(config, self._parts, agent_id=self.agent_id, reactor=self._reactor)
+        return LocalService(
+            config, self._parts, agent_id=self.agent_id, reactor=self._reactor, access_log=self._access_log
+        )
 
     def _listener(self, config: ListenerConfig) -> Listener:
         def drain_requested(tunnel: ITunnel) -> None:

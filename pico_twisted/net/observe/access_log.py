@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from typing import Final, TypedDict, Unpack
@@ -23,6 +24,8 @@ MOST_TARGET_COLUMNS: Final = 40
 """Columns that a target takes on a terminal at most: the line of a request should fit into 80."""
 
 _quote: Callable[[str], str] = json.encoder.encode_basestring_ascii
+_COMBINED_TIME: Final = "%d/%b/%Y:%H:%M:%S +0000"
+_NOT_PLAIN: Final = re.compile(r"""[^ !#-\[\]-~]""")
 _UNITS: Final = ("B", "KB", "MB", "GB", "TB")
 
 
@@ -42,6 +45,8 @@ class LoggedRequest(TypedDict):
         duration_s: seconds from the first byte of the head to the end.
         request_id: the `x-request-id` that it went on with.
         error: the code of an error that Pico made, empty when it made none.
+        version_11: whether it was of HTTP/1.1, and not 1.0.
+        referer, user_agent: these fields of its head, as received; empty when it has none.
     """
 
     client: str
@@ -56,6 +61,9 @@ class LoggedRequest(TypedDict):
     duration_s: float
     request_id: str
     error: str
+    version_11: bool
+    referer: bytes
+    user_agent: bytes
 
 
 class AccessLog:
@@ -68,7 +76,7 @@ class AccessLog:
 
     Args:
         stream_write: takes whole lines; `Logging.write`.
-        format: `json`, `text` or `auto`.
+        format: `json`, `text`, `combined`, or `auto`.
         enabled: whether lines are made at all; may be changed later.
         wall_clock: seconds of the Unix epoch.
         worker: the number of the worker that speaks, on a host with several.
@@ -84,12 +92,14 @@ class AccessLog:
         worker: int | None = None,
         place: Place = Place.ELSEWHERE,
     ) -> None:
-        json_wanted = chosen_format(format, place) == "json"
-        self._line = (
-            self._json_line if json_wanted else self._short_line if place is Place.TERMINAL else self._text_line
-        )
+        format = chosen_format(format, place)
+        self._line = {
+            "json": self._json_line,
+            "combined": self._combined_line,
+            "text": self._short_line if place is Place.TERMINAL else self._text_line,
+        }[format]
         self._start = priority("info", place)
-        if json_wanted:
+        if format == "json":
             self._end = "}\n" if worker is None else f',"worker":{worker}}}\n'
         else:
             self._end = "\n" if worker is None else f" worker={worker}\n"
@@ -106,7 +116,7 @@ class AccessLog:
         if not self.enabled:
             return
         self._waiting.append((self._wall_clock(), request))
-        self._chars += LINE_CHARS + len(request["target"])
+        self._chars += LINE_CHARS + len(request["target"]) + len(request["referer"]) + len(request["user_agent"])
         if self._chars >= ACCESS_BUFFER_CHARS:
             self.flush()
 
@@ -144,6 +154,16 @@ class AccessLog:
             f"error={text_value(request['error'])}{self._end}"
         )
 
+    def _combined_line(self, at: float, request: LoggedRequest) -> str:
+        """As nginx writes `combined`: what is no plain character is a backslash, an x and two hexadecimal digits."""
+        line = f"{_method(request)} {_target(request)} HTTP/{'1.1' if request['version_11'] else '1.0'}"
+        stamp = time.strftime(_COMBINED_TIME, time.gmtime(at))
+        return (
+            f"{self._start}{_combined(request['client']) or '-'} - - [{stamp}] "
+            f'"{_combined(line)}" {request["status"]} {request["bytes_out"]} '
+            f'"{_combined(_latin(request["referer"])) or "-"}" "{_combined(_latin(request["user_agent"])) or "-"}"\n'
+        )
+
     def _short_line(self, at: float, request: LoggedRequest) -> str:
         """What fits on a terminal: when, what, with which outcome, how long, how much, and for whom."""
         target = escaped(_target(request))
@@ -156,6 +176,14 @@ class AccessLog:
             f"{time_of_day(at)}  {escaped(_method(request)):<4} {target:<{TARGET_COLUMNS}} {request['status']} "
             f"{took:>9} {short_size(request['bytes_out']):>8}{about}{error}{self._end}"
         )
+
+
+def _latin(value: bytes) -> str:
+    return bounded(hide_query_secrets(value.decode("latin-1")))
+
+
+def _combined(text: str) -> str:
+    return _NOT_PLAIN.sub(lambda found: f"\\x{ord(found[0]):02X}", text)
 
 
 def short_size(count: int) -> str:

@@ -119,6 +119,16 @@ class Logging:
         """Write lines to stderr for whoever started us, wherever the log goes."""
         self._console.write(priority(level, self._console_place) + text)
 
+    def await_banner(self) -> None:
+        """On a terminal, write only what is wrong until `banner`: the rest stands below it, or is told by it."""
+        if self.on_terminal and self._config.level == "info":
+            self.set_level("warn", self._config.subsystems)
+
+    def banner(self, text: str) -> None:
+        """Say to the person who started us on a terminal what there is to know, and log as configured from here on."""
+        self.say(text)
+        self.set_level(self._config.level, self._config.subsystems)
+
     def set_level(self, level: str, subsystems: Sequence[str] = ()) -> None:
         """Change what is logged; called at the start and for a reload.
 
@@ -136,7 +146,8 @@ class Logging:
         """An access log that is written here, and flushed by `flush` and `stop`."""
         writer = self._access_writer
         place = self._place if writer is self._writer else Place.ELSEWHERE
-        access = AccessLog(writer.write, self._config.format, enabled, self._wall_clock, worker, place)
+        format = self._config.format if self._config.access_format == "auto" else self._config.access_format
+        access = AccessLog(writer.write, format, enabled, self._wall_clock, worker, place)
         self._access.append(access)
         return access
 

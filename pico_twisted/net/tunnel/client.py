@@ -196,7 +196,7 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
 
 
 def _refusal_words(reason: bytes, body: bytes) -> str:
-    """The server's own words: the `error` of a JSON body, else the start of the body, else the reason phrase."""
+    """The server's own words: the `error` of a JSON body, else the start of a text, else the reason phrase."""
     text = body[:MAX_REFUSAL_BODY_BYTES].decode("utf-8", "replace")
     try:
         parsed = json.loads(text)
@@ -204,6 +204,8 @@ def _refusal_words(reason: bytes, body: bytes) -> str:
         parsed = None
     if isinstance(parsed, Mapping) and isinstance(parsed.get("error"), str):
         text = parsed["error"]
+    elif text.lstrip().startswith("<"):
+        text = ""  # a page for browsers
     text = " ".join(text.split())[:200] or reason.decode("latin-1")
     return printable(text)
 

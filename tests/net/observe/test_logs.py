@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +19,7 @@ from twisted.python import log as legacy_log
 from twisted.python.failure import Failure
 
 from pico_twisted.config.common import LogConfig
-from pico_twisted.net.observe.access_log import ACCESS_BUFFER_CHARS, AccessLog
+from pico_twisted.net.observe.formats import Place, chosen_format, line_maker, place_of
 from pico_twisted.net.observe.lines import (
     HIDDEN,
     MAX_FIELD_CHARS,
@@ -24,6 +27,7 @@ from pico_twisted.net.observe.lines import (
     subsystem_of,
 )
 from pico_twisted.net.observe.logs import Logging, real_stderr
+from tests.net.observe.test_access_log import REQUEST
 
 
 class Log:
@@ -116,6 +120,28 @@ class TestLines:
         (line,) = (Log(), log)[:1]
         line.logger().info("m {f}", f=nasty)
         assert line.lines[0]["f"] == nasty
+
+    def test_what_the_message_tells(self) -> None:
+        """Text says nothing twice: not a field that stands in the message, nor the words of one that was put there."""
+        log = Log(format="text")
+        reason = "the node refused (404)"
+        log.event(LogLevel.warn, "Could not register: {why}", log_time=1.5, why=reason, reason=reason, endpoint="web")
+        assert log.raw == [f"1970-01-01T00:00:01.500Z warn     tunnel: Could not register: {reason} endpoint=web"]
+
+    @pytest.mark.parametrize(
+        ("place", "format", "lines"),
+        [
+            (Place.TERMINAL, "text", ["00:00:01  up n=1", "00:00:01  warn: up n=1", "00:00:01  debug x.y: up n=1"]),
+            (Place.JOURNAL, "text", ["<6>x.y: up n=1", "<4>x.y: up n=1", "<7>x.y: up n=1"]),
+        ],
+    )
+    def test_places(self, place: Place, format: str, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        """On a terminal a line has the time of day; for the journal, which adds the time, it has a priority."""
+        monkeypatch.setattr("time.localtime", time.gmtime)
+        render = line_maker(format, place)
+        fields = {"subsystem": "x.y", "message": "up", "n": 1}
+        levels = ("info", "warn", "debug")
+        assert [render(1.5, {"level": level, **fields}, "up") for level in levels] == [f"{line}\n" for line in lines]
 
     def test_numbers_that_json_lacks(self, log: Log) -> None:
         """Infinity is text; the line stays JSON."""
@@ -334,115 +360,38 @@ class TestSecrets:
         assert "s3cr3t" not in log.raw[0]
 
 
-REQUEST: dict[str, Any] = {
-    "client": "10.0.0.9:51234",
-    "method": b"GET",
-    "target": b"/a?b=1",
-    "endpoint": "my-endpoint",
-    "upstream": "agent-1",
-    "status": 200,
-    "bytes_in": 0,
-    "bytes_out": 12,
-    "first_byte_s": 0.0012345,
-    "duration_s": 0.002,
-    "request_id": "r-1",
-    "error": "",
-}
+class TestPlaces:
+    def test_what_auto_means(self, tmp_path: Path) -> None:
+        """Lines for people on a terminal and in the journal, and JSON elsewhere, unless something else is asked for."""
+        primary, secondary = os.openpty()
+        with open(tmp_path / "log", "w") as file:
+            status = os.fstat(file.fileno())
+            journal = f"{status.st_dev}:{status.st_ino}"
+            assert place_of(secondary, "") is Place.TERMINAL
+            assert place_of(file.fileno(), journal) is Place.JOURNAL
+            assert place_of(file.fileno(), "1:2") is place_of(None, journal) is place_of(-1, "") is Place.ELSEWHERE
+        os.close(primary)
+        os.close(secondary)
+        assert [chosen_format("auto", place) for place in Place] == ["text", "text", "json"]
+        assert {chosen_format("json", place) for place in Place} == {"json"}
 
-
-class TestAccessLog:
-    def written(self, format: str = "json", **changed: Any) -> str:
-        written: list[str] = []
-        access = AccessLog(written.append, format, True, lambda: 1_700_000_000.25)
-        access.request(**{**REQUEST, **changed})
-        assert written == []
-        access.flush()
-        (text,) = written
-        access.flush()
-        assert len(written) == 1
-        return text
-
-    def test_json(self) -> None:
-        """The line of a request, with everything that an operator looks for."""
-        assert json.loads(self.written()) == {
-            "time": "2023-11-14T22:13:20.250Z",
-            "level": "info",
-            "subsystem": "access",
-            "message": "request",
-            "client": "10.0.0.9:51234",
-            "method": "GET",
-            "target": "/a?b=1",
-            "endpoint": "my-endpoint",
-            "upstream": "agent-1",
-            "status": 200,
-            "bytes_in": 0,
-            "bytes_out": 12,
-            "first_byte_s": 0.001234,
-            "duration_s": 0.002,
-            "request_id": "r-1",
-            "error": "",
-        }
-
-    def test_text(self) -> None:
-        """The same as text."""
-        assert self.written("text", error="not-here") == (
-            '2023-11-14T22:13:20.250Z info     access: GET "/a?b=1" status=200 client=10.0.0.9:51234 '
-            "endpoint=my-endpoint upstream=agent-1 bytes_in=0 bytes_out=12 first_byte_s=0.001234 duration_s=0.002000 "
-            "request_id=r-1 error=not-here\n"
-        )
-
-    @pytest.mark.parametrize(("format", "end"), [("json", ',"worker":3}\n'), ("text", " worker=3\n")])
-    def test_of_a_worker(self, format: str, end: str) -> None:
-        """On a host with several workers a line ends with the number of the one that took the request."""
-        written: list[str] = []
-        access = AccessLog(written.append, format, True, lambda: 1_700_000_000.25, 3)
-        access.request(**REQUEST)
-        access.flush()
-        assert written == [self.written(format).rstrip("}\n") + end]
-
-    def test_failed_early(self) -> None:
-        """A request without a head, an answer or an endpoint is a line as well."""
-        found = json.loads(
-            self.written(method=b"", target=b"", endpoint="", upstream="", first_byte_s=None, error="bad-request")
-        )
-        assert (found["method"], found["first_byte_s"], found["error"]) == ("", None, "bad-request")
-
-    @given(st.binary(), st.binary(), st.text(), st.sampled_from(["json", "text"]))
-    def test_any_bytes(self, method: bytes, target: bytes, words: str, format: str) -> None:
-        """Whatever bytes a client sends, its line is one line."""
-        text = self.written(format, method=method, target=target, endpoint=words, request_id=words)
-        assert len(text.splitlines()) == 1
-        assert text[:-1].isprintable()
-        if format == "json":
-            found = json.loads(text)
-            assert found["endpoint"] == words
-
-    def test_credentials_in_the_query(self) -> None:
-        """Values of query parameters that look like credentials are hidden; the others are kept."""
-        found = json.loads(self.written(target=b"/x?page=2&access_token=s3cr3t&API-KEY=s3cr3t&sort=token"))
-        assert found["target"] == f"/x?page=2&access_token={HIDDEN}&API-KEY={HIDDEN}&sort=token"
-
-    def test_buffer(self) -> None:
-        """Lines are gathered, but never more than a bounded amount."""
-        written: list[str] = []
-        access = AccessLog(written.append)
-        for _ in range(1000):
-            access.request(**REQUEST)
-        assert 1 < len(written) < 20
-        assert all(len(text) < ACCESS_BUFFER_CHARS + 1000 for text in written)
-
-    def test_disabled(self) -> None:
-        """Switched off it writes nothing, and it can be switched on while running."""
-        log = Log(level="error")
-        access = log.logging.access_log(False)
-        access.request(**REQUEST)
-        access.enabled = True
-        access.request(**REQUEST)
-        log.logging.flush()
-        assert len(log.lines) == 1
-        access.request(**REQUEST)
-        log.logging.stop()
-        assert len(log.lines) == 2
+    def test_nothing_stands_above_the_banner(self) -> None:
+        """On a terminal lines of level info come below the banner, or are told by it; trouble is told at once."""
+        primary, secondary = os.openpty()
+        with open(secondary, "w") as terminal, open(primary, "rb", buffering=0) as screen:
+            logging = Logging(LogConfig(), terminal, console=terminal)
+            logging.start()
+            logging.await_banner()
+            logger = Logger("pico_twisted.x", observer=logging.observer)
+            logger.info("registered")
+            logger.warn("trouble")
+            logging.banner("Pico is up\n")
+            logger.info("more")
+            seen = b""
+            while b"more" not in seen:
+                seen += screen.read(1000)
+        lines = [line.split("  ")[-1] for line in seen.decode().split("\r\n")]
+        assert lines[:3] == ["warn: trouble", "Pico is up", "more"]
 
 
 class TestInstalling:

@@ -35,6 +35,7 @@ class Settings:
     level: str
     format: str
     subsystems: tuple = ()
+    access_format: str = "auto"
 
 class Options(usage.Options):
     optParameters = [["level", None, "info"], ["format", None, "json"]]
@@ -74,7 +75,8 @@ class Service(MultiService):
         port = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
         port.stopListening()
         self.access.request(client="c", method=b"GET", target=b"/", endpoint="e", upstream="u", status=200, bytes_in=0,
-            bytes_out=0, first_byte_s=None, duration_s=0.0, request_id="r", error="")
+            bytes_out=0, first_byte_s=None, duration_s=0.0, request_id="r", error="", version_11=True,
+            referer=b"", user_agent=b"")
         reactor.callLater(0, reactor.stop)
 
     def stopService(self):
