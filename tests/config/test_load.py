@@ -426,7 +426,10 @@ def test_configurations_made_by_code_are_checked_too() -> None:
     ("section", "names"),
     [
         (NodeConfig, "proxy upstream admin cluster limits log drain_streams grace_period"),
-        (AgentConfig, "connect agent_id listeners admin limits log drain_streams grace_period"),
+        (
+            AgentConfig,
+            "connect agent_id listeners admin limits access_log access_log_file log drain_streams grace_period",
+        ),
         (ListenerConfig, "endpoint addr protocol timeout keepalive_timeout rewrite_host lenient tls"),
         (
             ClusterConfig,

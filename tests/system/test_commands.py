@@ -16,6 +16,7 @@ import yaml
 
 from tests.system.service import Service, answer
 from tests.system.wire import connect
+from tools.stage.asking import get
 from tools.stage.certificates import Authority
 from tools.stage.ports import Ports, free_port
 from tools.stage.processes import Process
@@ -317,7 +318,7 @@ def test_the_block_on_a_terminal(stage: Stage, service: Service) -> None:
         wait_until(lambda: str(ports.proxy) in text() and str(ports.upstream) in text(), "the node's block")
         assert node.running
         assert str(ports.admin) in text() and '{"time"' not in text()
-        assert "open to" in text().lower()
+        assert "open to" in text().lower() and text().startswith("Pico node ")
         shown.clear()
         url = f"http://127.0.0.1:{ports.upstream}"
         stage.command(
@@ -326,6 +327,11 @@ def test_the_block_on_a_terminal(stage: Stage, service: Service) -> None:
         wait_until(lambda: "curl" in text(), "the agent's block")
         assert "web" in text() and service.address in text()
         assert '{"time"' not in text()
+        shown.clear()
+        # a line for the request, of each, with what fits
+        assert get(ports.proxy, "/hook", {"x-pico-endpoint": "web"})[0] == 200
+        request = re.compile(r"^\d\d:\d\d:\d\d  GET  /hook {16}200 +[0-9.]+ ms +[0-9.]+ K?B  web\r$", re.MULTILINE)
+        wait_until(lambda: len(request.findall(text())) == 2, "the lines of node and agent")
     finally:
         os.close(master)
         os.close(slave)
