@@ -40,7 +40,7 @@ _IP_NODE: Final = re.compile(
     r"|\[(?P<v6>[0-9A-Fa-f:.]{2,45})\](?::(?:[0-9]{1,5}|_[0-9A-Za-z._-]{1,32}))?"
     r"|(?P<bare>[0-9A-Fa-f:.]{2,45})(?:%[0-9A-Za-z._-]{1,32})?"
 )
-_HIDDEN_NODE: Final = re.compile(r"(unknown|_[0-9A-Za-z._-]{1,64})(?::[0-9A-Za-z._-]{1,33})?", re.IGNORECASE)
+_HIDDEN_NODE: Final = re.compile(r"(unknown|_[0-9A-Za-z._-]{1,63})(?::[0-9A-Za-z._-]{1,33})?", re.IGNORECASE)
 _PAIR: Final = re.compile(
     r"[ \t]*(?:(?P<name>[!#$%&'*+\-.^_`|~0-9A-Za-z]+)="
     r"(?:(?P<token>[!#$%&'*+\-.^_`|~0-9A-Za-z:\[\]]+)|\"(?P<quoted>(?:[^\"\\]|\\.)*)\"))?[ \t]*(?P<end>[;,]|$)"
