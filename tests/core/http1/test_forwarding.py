@@ -10,6 +10,7 @@ from pico_twisted.core.http1.account import Peer, account_of_peer, account_of_pr
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import (
     MAX_PASSES,
+    NO_HOST,
     REQUEST_ID_PATTERN,
     count_passes,
     request_to_service,
@@ -383,7 +384,7 @@ def test_whatever_is_taken_goes_on_well_formed(
         assert error.status == 508
         return
     assert (onward.method, onward.target, onward.upgrade) == (head.method, head.target, head.upgrade)
-    assert onward.host == head.host
+    assert onward.host == (head.host or NO_HOST)
     assert onward.length == (head.length if length is None else length)
     assert not onward.chunked
     assert len(values(onward, b"x-forwarded-for")) == len(values(onward, b"forwarded")) == 1
