@@ -16,6 +16,7 @@ from pico_twisted.app.cli.banner import agent_banner, counted, guess_proxy_url
 from pico_twisted.app.cli.options import AgentOptions
 from pico_twisted.app.process.daemon import Daemon, patience
 from pico_twisted.app.process.local_admin import LocalPort, listen_locally, local_admin_socket
+from pico_twisted.app.process.memory import give_memory_back
 from pico_twisted.app.process.ports import BoundPort
 from pico_twisted.app.process.reactor import IDaemonReactor
 from pico_twisted.config import AgentConfig
@@ -48,6 +49,7 @@ class AgentDaemon(Daemon[AgentConfig]):
             config, reactor, sweep=sweep, end_of_turn=EndOfTurn(reactor), access_log=self._access_log
         )
         self.count_in(self.agent.metrics)
+        sweep.each(give_memory_back(lambda: self.agent.service.budget.held))
 
     def _logs_requests(self, config: AgentConfig) -> bool:
         if config.access_log == "auto":

@@ -24,6 +24,7 @@ from pico_twisted.app.node import build_node
 from pico_twisted.app.process.advertised import AdvertisedPorts
 from pico_twisted.app.process.daemon import CERTIFICATE_WARNING, Daemon, patience
 from pico_twisted.app.process.local_admin import listen_locally, local_admin_socket
+from pico_twisted.app.process.memory import give_memory_back
 from pico_twisted.app.process.ports import BoundPort, CannotStart, GossipPort
 from pico_twisted.app.process.reactor import IDaemonReactor
 from pico_twisted.app.workers.cpu_affinity import usable_cores
@@ -114,6 +115,7 @@ class NodeDaemon(Daemon[NodeConfig]):
             siblings=() if worker is None else worker.others,
         )
         self.count_in(self.node.metrics)
+        sweep.each(give_memory_back(lambda: self.node.budget.held))
         self._joining = Joining(self.node.membership, reactor, random.SystemRandom())
 
     def ready(self) -> tuple[bool, str]:

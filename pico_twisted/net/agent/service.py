@@ -115,13 +115,13 @@ class AgentService(Service):
             metrics=metrics,
             throttle=DialThrottle(config.connect.url, reactor),
         )
-        self._budget = Budget(config.limits.buffered_bytes)
+        self.budget = Budget(config.limits.buffered_bytes)
         self._limits = HeadLimits(head_bytes=config.limits.head_bytes, fields=config.limits.head_fields)
         self._parts = TunnelParts(
             clock=reactor,
             sweep=sweep,
             metrics=metrics,
-            budget=self._budget,
+            budget=self.budget,
             head_limits=self._limits,
             max_calls=MAX_CALLS_PER_SESSION,
             version=version,
@@ -187,7 +187,7 @@ class AgentService(Service):
         )
         gauge("pico_agent_calls", "Calls that are being served.", self.calls_in_flight)
         gauge("pico_agent_service_connections", "Connections to local services, idle ones too.", self._connection_count)
-        gauge("pico_buffered_bytes", "Bytes held in memory for slow peers.", lambda: self._budget.held)
+        gauge("pico_buffered_bytes", "Bytes held in memory for slow peers.", lambda: self.budget.held)
 
     # Its listeners
 
@@ -354,7 +354,7 @@ class AgentService(Service):
 
     def _measure(self, now: float) -> None:
         held = sum(service.held_bytes() for service in self._services() if service.calls)
-        self._budget.measure(held + sum(listener.connections.held_bytes() for listener in self._all()))
+        self.budget.measure(held + sum(listener.connections.held_bytes() for listener in self._all()))
         self._retired = [service for service in self._retired if service.connections or service.calls]
         for listener in self.listeners[self._turn :: LOOK_TURNS]:
             listener.connections.look(now)

@@ -6,9 +6,13 @@ refused with 413. An offer to upgrade is left out.
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import ResponseHead
 from pico_twisted.core.rpc.frames import CANCELLED
@@ -16,6 +20,9 @@ from pico_twisted.net.interfaces import CallFailed, IDownstream, IPendingCall, I
 from pico_twisted.net.routing.pending_call import LOST, PendingCall
 from pico_twisted.net.routing.refusals import BODY_TOO_LARGE, SHUTDOWN, refusal
 from pico_twisted.net.routing.routes import AgentRoute, RouteParts
+
+_CLIENT_LINE: Final = re.compile(rb"^" + CLIENT_CONNECTION + rb": [^\r]*\r\n", re.MULTILINE)
+"""What an agent of version 1 would pass on to its service."""
 
 
 def route_to(tunnel: ITunnel, parts: RouteParts) -> AgentRoute:
@@ -64,7 +71,7 @@ class V1Route(AgentRoute):
         parts = self._parts
         parts.metrics.call_started("agent")
         reader = self.tunnel.dialect.read_response(parts.head_limits, request.head.method, False)
-        message = request.write_head(None, length, False) + body
+        message = _CLIENT_LINE.sub(b"", request.write_head(None, length, False), count=1) + body
         return PendingCall(self.rows, self.tunnel, reader, sink, message, b"", False)
 
 

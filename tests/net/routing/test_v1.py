@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION
 from pico_twisted.core.rpc import frames
 from tests.doubles.node import pass_time
 from tests.doubles.tunnel import FakeTunnel
-from tests.net.doubles import OK2, UPGRADE_FIELDS, Case, request_head
+from tests.net.doubles import OK2, UPGRADE_FIELDS, Case, FakeDownstream, request_head
 from tests.net.routing.routed_case import IDLE_S, case, head_and_body
 
 
@@ -48,6 +49,13 @@ class TestVersion1:
         """A request without a body goes at once."""
         here.start(request_head())
         assert head_and_body(here.call)[0].length is None
+
+    def test_no_name_of_a_client(self, here: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What a node says of a client's connection is not for such an agent, which would pass it on."""
+        head = b"GET / HTTP/1.1\r\n" + CLIENT_CONNECTION + b": %032x\r\nHost: a\r\nX: 1\r\n\r\n" % 7
+        monkeypatch.setattr(FakeDownstream, "write_head", lambda *_: head)
+        here.start(request_head())
+        assert bytes(here.call.sent) == b"GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\n"
 
     def test_body_of_length_zero(self, here: Case) -> None:
         """A length of zero stays."""
