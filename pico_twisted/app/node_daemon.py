@@ -41,6 +41,7 @@ from pico_twisted.config import (
     UpstreamConfig,
 )
 from pico_twisted.config.checks import certificate_warnings, tls_sections, too_old, unusable
+from pico_twisted.config.error_pages import read_error_pages
 from pico_twisted.config.pem import UnusableCertificateError, day, good_until, refused_for
 from pico_twisted.core.routing.table import ACTIVE, DRAINING
 from pico_twisted.core.stopping import LAST_SHARE, awaited, of_both_kinds
@@ -141,6 +142,7 @@ class NodeDaemon(Daemon[NodeConfig]):
                 os.unlink(path)  # of a process that was killed
             site = node.admin_site(self.reload)
             self._local_ports.append(self.reactor.listenUNIX(path, site))  # type: ignore[arg-type]  # a Site is a Factory
+        node.proxy.error_pages, _ = read_error_pages(config.proxy.error_pages)
         self._bind("proxy", config.proxy, node.proxy)
         if worker is not None:
             # Clients wait in its queue, for this process or for the one before: until we know who holds what.
@@ -332,6 +334,10 @@ class NodeDaemon(Daemon[NodeConfig]):
     def _take(self, config: NodeConfig, fresh: Mapping[str, ServerContext]) -> Iterator[str]:
         self.node.access_log.enabled = config.proxy.access_log
         self.node.membership.set_secrets(config.cluster.secrets)
+        pages, _ = read_error_pages(config.proxy.error_pages)
+        if pages != self.node.proxy.error_pages:
+            self.node.proxy.error_pages = pages
+            yield f"error pages: {', '.join(pages) or 'none'}"
         for name, read in fresh.items():
             self._certificates[name].become(read)
             yield f"{name} certificate until {day(good_until(read.chain))}"

@@ -18,6 +18,7 @@ import attrs
 from pico_twisted.config.agent import AgentConfig, ListenerConfig, ServiceTlsConfig
 from pico_twisted.config.common import ServerTlsConfig
 from pico_twisted.config.document import child
+from pico_twisted.config.error_pages import read_error_pages
 from pico_twisted.config.faults import MAX_FILE_NAME_SHOWN, Fault, shown
 from pico_twisted.config.kinds import CLUSTER_SECRET, SECRET, Kind
 from pico_twisted.config.node import ClusterConfig, ClusterTlsConfig, NodeConfig, NodeLimitsConfig
@@ -46,6 +47,7 @@ def node_faults(config: NodeConfig) -> Iterator[Contradiction]:
         }
     )
     yield from _cluster_faults(config.cluster)
+    yield from ((fault, ()) for fault in read_error_pages(config.proxy.error_pages)[1])
     yield from _limit_faults(config.limits)
 
 

@@ -60,6 +60,14 @@ class ProxyConfig:
         "Whether the node names itself in Via, in requests and in responses. Some services do not compress their "
         "responses when a request has a Via, and its value shows the ID of the node.",
     )
+    error_pages: str = setting(
+        kinds.FILE,
+        "",
+        "Directory of your own pages for errors that the node answers browsers with: `502.html` and the like, and "
+        "`default.html` for the others. `$status`, `$reason`, `$code`, `$message`, `$hint`, `$endpoint`, `$request_id` "
+        "and `$node` are replaced in them. Empty: a plain page.",
+        live=True,
+    )
     access_log: bool = setting(kinds.BOOLEAN, "true", "Whether to log one line for each request.", live=True)
     access_log_file: str = setting(
         kinds.FILE,

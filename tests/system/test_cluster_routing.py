@@ -67,7 +67,7 @@ def test_all_serve_what_one_holds(cluster: Cluster, one: Service) -> None:
     cluster.wait_endpoint("n1", "web", 0)
     for node in cluster.running():
         answer = ask(cluster, node)
-        assert (answer.status, answer.json) == (502, {"error": "no available upstreams"})
+        assert (answer.status, answer.json["error"]) == (502, "no available upstreams")
 
 
 def test_counts(cluster: Cluster, one: Service, two: Service) -> None:
@@ -110,7 +110,7 @@ def test_a_node_that_says_not_here_is_believed(cluster: Cluster, one: Service, t
     assert ask(cluster, cluster["n2"]).status == 200
     agent.kill()
     answer = ask(cluster, cluster["n2"])
-    assert (answer.status, answer.json) == (502, {"error": "no available upstreams"})
+    assert (answer.status, answer.json["error"]) == (502, "no available upstreams")
     agent = cluster.agent(["n1"], {"web": one.address}, name="agent-2")
     cluster.agent(["n3"], {"web": two.address}, name="agent-3")
     cluster.wait_endpoint("n1", "web")

@@ -164,7 +164,7 @@ def test_responses(stack: Stack, case: Reply) -> None:
         response = client.read_response(case.method)
         if case.outcome == "error":
             assert response.status == 502
-            assert (response.get("x-pico-error") or b"").startswith(b"agent-1; ")
+            assert (response.get("x-pico-error") or b"").startswith(b"node-1; ")
             assert json.loads(response.body)["error"]
         else:
             assert (response.status, response.body) == (200, case.outcome)

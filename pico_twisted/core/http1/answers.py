@@ -1,4 +1,4 @@
-"""The answers that Pico makes itself: always JSON, always naming the hop that made them."""
+"""The answers that Pico makes itself; those of most ports are JSON that names the hop that made them."""
 
 from __future__ import annotations
 
@@ -41,14 +41,32 @@ def error_response(
         ValueError: `extra` or `date` may not stand in a head.
     """
     body = json.dumps({"error": message}).encode("ascii")
-    fields = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
-        (b"x-pico-error", _UNPRINTABLE.sub("?", f"{hop}; {code}").encode("ascii")),
-    ]
+    fields = [(b"content-type", b"application/json"), (b"x-pico-error", error_value(hop, code)), *extra]
+    return whole_answer(status, fields, body, close=close, head_only=head_only, date=date)
+
+
+def error_value(hop: str, code: str) -> bytes:
+    """What `x-pico-error` says: who made the error, and its code."""
+    return _UNPRINTABLE.sub("?", f"{hop}; {code}").encode("ascii")
+
+
+def whole_answer(
+    status: int,
+    fields: Sequence[tuple[bytes, bytes]],
+    body: bytes,
+    *,
+    close: bool,
+    head_only: bool = False,
+    date: bytes | None = None,
+) -> bytes:
+    """An answer with a body of known length. For the arguments see `error_response`.
+
+    Raises:
+        ValueError: `fields` or `date` may not stand in a head.
+    """
+    fields = [*fields, (b"content-length", b"%d" % len(body))]
     if date is not None:
         fields.append((b"date", date))
-    fields += extra
     if close:
         fields.append((b"connection", b"close"))
     lines = [b"HTTP/1.1 %d %b" % (status, _REASONS.get(status, b""))]

@@ -292,8 +292,6 @@ def response_to_client(
     if b"via" in by_name and via is None:
         head = head._replace(fields=_without_own_vias(head.fields))
     lines = _lines(b"HTTP/1.1 %d %b" % (status, head.reason), head, _RESPONSE, None, None)
-    if b"x-pico-error" in by_name:
-        lines += [name + b": " + value for lower, name, value in head.fields if lower == b"x-pico-error"]
     if request_id is not None and b"x-request-id" not in by_name:
         lines.append(b"x-request-id: " + request_id)
     if framing is Framing.CHUNKED:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
 
@@ -100,6 +100,8 @@ class ProxyPort:
         connections: the open ones.
         paused: those whose transport holds enough.
         draining: answers close their connections.
+        error_pages: the operator's own, by status.
+        trusts: whether an IP is of a trusted proxy.
         requests: taken so far.
     """
 
@@ -107,7 +109,8 @@ class ProxyPort:
         self.settings = settings
         self.resource = resource
         self.via = via
-        self._trusts = partial(in_networks, settings.config.trusted_proxies)
+        self.error_pages: Mapping[str, str] = {}
+        self.trusts = partial(in_networks, settings.config.trusted_proxies)
         self.connections: set[ClientConnection] = set()
         self.paused: set[ClientConnection] = set()
         self.draining = False
@@ -123,7 +126,7 @@ class ProxyPort:
     def peer(self, host: str, https: bool) -> Peer:
         """Who is at the other end of a connection, by the address that it is from."""
         ip = plain_ip(host)
-        return Peer(ip.encode("ascii", "replace"), https, self._trusts if self._trusts(ip) else None)
+        return Peer(ip.encode("ascii", "replace"), https, self.trusts if self.trusts(ip) else None)
 
     def held_bytes(self) -> int:
         """Bytes that wait in the transports of slow clients."""

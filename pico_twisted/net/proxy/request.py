@@ -10,17 +10,17 @@ from __future__ import annotations
 from time import perf_counter
 
 import attrs
-from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
 from pico_twisted.core.http1.account import Account, account_of_peer
-from pico_twisted.core.http1.answers import error_response
 from pico_twisted.core.http1.chunked import LAST_CHUNK, encode_chunk
+from pico_twisted.core.http1.error_pages import ErrorFacts
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import request_to_tunnel, response_to_client
 from pico_twisted.core.http1.head import Framing, RequestHead, ResponseHead, response_framing
 from pico_twisted.net.interfaces import IDownstream
-from pico_twisted.net.proxy.port import ClientConnection, ProxyPort
+from pico_twisted.net.proxy.error_answer import AgentError, error_answer
+from pico_twisted.net.proxy.port import ClientConnection
 from pico_twisted.net.routing.routed_request import RoutedRequest
 
 
@@ -55,6 +55,7 @@ class ProxyRequest:
     request_id: bytes = b""
     status: int = 0
     error: str = ""
+    _agent_error: AgentError | None = None  # of which the body is awaited
     _framing: Framing = Framing.NONE
     _response_head: bytes = b""  # of the response, until something follows it
     _started_at: float = attrs.field(factory=perf_counter)
@@ -98,7 +99,10 @@ class ProxyRequest:
             self.connection.send(response_to_client(head, Framing.NONE, close=False, via=self.connection.port.via))
 
     def begin(self, head: ResponseHead) -> None:
-        """Send the final head, framed for this client."""
+        """Send the final head, framed for this client; an agent's own error is told in our words instead."""
+        if b"x-pico-error" in head.by_name and head.status >= 400:
+            self._agent_error = AgentError(head)
+            return
         connection = self.connection
         version_11 = self.head.version_11
         self._first_byte_at = perf_counter()
@@ -123,6 +127,9 @@ class ProxyRequest:
 
     def write(self, data: bytes) -> None:
         """Send body bytes, with the head if that waits."""
+        if self._agent_error is not None:
+            self._agent_error.body(data)
+            return
         self.bytes_out += len(data)
         if self._framing is Framing.CHUNKED:
             data = encode_chunk(data)
@@ -130,6 +137,10 @@ class ProxyRequest:
 
     def finish(self, data: bytes) -> None:
         """Send the last body bytes: the response is complete."""
+        if (error := self._agent_error) is not None:
+            error.body(data)
+            self.fail(error.status, error.message, error.code)
+            return
         self.bytes_out += len(data)
         if self._framing is Framing.CHUNKED:
             data = encode_chunk(data) + LAST_CHUNK
@@ -150,6 +161,9 @@ class ProxyRequest:
         A response that ends with its connection would look whole after a FIN: the client of one gets a reset.
         """
         self.keep_alive = False
+        if (error := self._agent_error) is not None:
+            self.fail(error.status, error.message, error.code)
+            return
         if self._framing in (Framing.UNTIL_CLOSE, Framing.RAW):
             self.connection.abort()
         else:
@@ -162,9 +176,16 @@ class ProxyRequest:
         self.status = status
         self.error = code
         self.keep_alive = self.keep_alive and status != 408 and self.body_complete and self.connection.goes_on()
-        answer, self.bytes_out = error_answer(
-            self.connection.port, status, message, code, close=not self.keep_alive, head=self.head
+        self._agent_error = None
+        facts = ErrorFacts(
+            status=status,
+            code=code,
+            message=message,
+            endpoint=self.endpoint,
+            request_id=self.request_id.decode("ascii"),
+            node=self.connection.port.settings.node_id,
         )
+        answer, self.bytes_out = error_answer(facts, self.head, self.connection.port.error_pages, not self.keep_alive)
         self.connection.send(answer)
 
     def pause_request(self) -> None:
@@ -216,39 +237,8 @@ class ProxyRequest:
 
 def refuse(connection: ClientConnection, error: Http1Error) -> None:
     """What came is no request: answer, log it, and close."""
-    answer, size = error_answer(connection.port, error.status, error.message, error.code, close=True)
-    connection.send(answer)
     account = account_of_peer(connection.peer.ip, connection.peer.https, None)
-    request = ProxyRequest(connection, RequestHead(b"", b""), account, b"", True, False, 0, size)
-    request.status, request.error = error.status, error.code
+    request = ProxyRequest(connection, RequestHead(b"", b""), account, b"", True, False, 0)
+    request.fail(error.status, error.message, error.code)
     request.log(None, 0.0)
     connection.linger()
-
-
-def error_answer(
-    port: ProxyPort, status: int, message: str, code: str, *, close: bool, head: RequestHead | None = None
-) -> tuple[bytes, int]:
-    """An answer of ours to a proxy client, and the size of its body.
-
-    Args:
-        port: which the client came to.
-        status: of the answer.
-        message: one sentence for the client.
-        code: the error code, for the client.
-        close: the connection is closed behind it.
-        head: of the request that is answered; None when what came is no request.
-    """
-    extra = [(b"retry-after", b"1")] if status == 503 else []
-    if head is not None and not close and not head.version_11:
-        extra.append((b"connection", b"keep-alive"))
-    answer = error_response(
-        status,
-        message,
-        hop=port.settings.node_id,
-        code=code,
-        close=close,
-        head_only=head is not None and head.method == b"HEAD",
-        date=datetimeToString(),
-        extra=extra,
-    )
-    return answer, len(answer) - answer.index(b"\r\n\r\n") - 4

@@ -139,11 +139,11 @@ def test_hop_by_hop_fields_of_a_response(line: bytes) -> None:
 
 
 def test_a_service_does_not_speak_for_us() -> None:
-    """`x-pico-*` of a service ends at the agent; what an agent says itself reaches the client in x-pico-error alone."""
+    """`x-pico-*` of a service ends at the agent, and what an agent says itself at the node."""
     head = response(b"x-pico-error: forged", b"X-Pico-Other: 1", b"X: y")
     assert names(through_tunnel(head)) == [b"x"]
     onward = to_client(head)
-    assert (onward.get(b"x-pico-error"), onward.get(b"x-pico-other")) == (b"forged", None)
+    assert not [name for name in names(onward) if b"pico" in name]
     head = response(b"Connection: keep-alive", b"Keep-Alive: 5")
     assert b"alive" not in response_to_client(head, Framing.UNTIL_CLOSE, close=False).lower()
 

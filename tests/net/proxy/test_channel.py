@@ -289,7 +289,8 @@ class TestErrors:
         got, fields, body = client.answer()
         assert (got, fields["x-pico-error"]) == (status, f"n1; {code}")
         assert fields["connection"] == "close" and fields["content-type"] == "application/json"
-        assert set(json.loads(body)) == {"error"}
+        told = json.loads(body)
+        assert (told["code"], told["endpoint"], told["request_id"], told["node"]) == (code, "", "", "n1")
         assert client.tunnel.opened == [] and client.transport.half_closed
         client.send(GET)
         client.transport.receive_fin()
@@ -317,7 +318,8 @@ class TestErrors:
         """A request that goes nowhere is answered in JSON, and its connection goes on."""
         client = Client(head)
         got, fields, body = client.answer()
-        assert (got, fields["x-pico-error"], json.loads(body)) == (status, f"n1; {code}", {"error": words})
+        assert (got, fields["x-pico-error"], json.loads(body)["error"]) == (status, f"n1; {code}", words)
+        assert json.loads(body)["request_id"] == fields["x-request-id"] == client.log[0]["request_id"]
         assert fields["date"].endswith(" GMT") and not client.transport.disconnecting
         client.send(GET)
         client.respond(OK2 + b"hi")

@@ -96,7 +96,7 @@ class TestTime:
         client = Client(GET)
         client.pass_time(TIMEOUT_S + 1.5)
         status, fields, body = client.answer()
-        assert (status, json.loads(body)) == (504, {"error": "upstream timeout"}) and "connection" not in fields
+        assert (status, json.loads(body)["error"]) == (504, "upstream timeout") and "connection" not in fields
         client.send(GET)
         assert len(client.tunnel.opened) == 2
 

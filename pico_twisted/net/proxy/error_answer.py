@@ -1,0 +1,82 @@
+"""The one place where errors become answers of the proxy port, whoever made them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from twisted.web.http import datetimeToString
+
+from pico_twisted.core.http1.answers import error_value, whole_answer
+from pico_twisted.core.http1.error_pages import PAGE_POLICY, ErrorFacts, agent_message, page_for, wants_html
+from pico_twisted.core.http1.fields import all_values
+from pico_twisted.core.http1.head import RequestHead, ResponseHead
+from pico_twisted.net.routing.refusals import UNREACHABLE, code_of_agent
+
+MOST_AGENT_BODY_BYTES: Final = 4 * 1024
+"""Most bytes of the body of an agent's own error that are read; what is beyond is dropped."""
+
+_CODE: Final = re.compile(r"[a-z0-9-]{1,64}")
+
+
+class AgentError:
+    """An error that an agent made in its service's place, while its body comes.
+
+    Args:
+        head: of its answer, with an `x-pico-error`.
+
+    Attributes:
+        status: of the answer.
+        code: of the error.
+    """
+
+    def __init__(self, head: ResponseHead) -> None:
+        code = code_of_agent(head.by_name[b"x-pico-error"])
+        self.status = head.status
+        self.code = code if _CODE.fullmatch(code) else UNREACHABLE
+        self._body = b""
+
+    def body(self, data: bytes) -> None:
+        """A piece of the body."""
+        self._body += data[: MOST_AGENT_BODY_BYTES - len(self._body)]
+
+    @property
+    def message(self) -> str:
+        """What the agent says, for people."""
+        return agent_message(self._body, self.code)
+
+
+def error_answer(facts: ErrorFacts, head: RequestHead, pages: Mapping[str, str], close: bool) -> tuple[bytes, int]:
+    """An answer to a proxy client, and the size of its body.
+
+    Args:
+        facts: of the error.
+        head: of the request; an empty one when what came is no request.
+        pages: the operator's own, by status.
+        close: the connection is closed behind it.
+    """
+    fields = [
+        (b"x-pico-error", error_value(facts.node, facts.code)),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+    ]
+    if facts.request_id:
+        fields.append((b"x-request-id", facts.request_id.encode("ascii")))
+    if wants_html(all_values(head.fields, b"accept")):
+        page = page_for(pages, facts.status)
+        body = facts.as_html(page)
+        fields.append((b"content-type", b"text/html; charset=utf-8"))
+        if page is None:
+            fields.append((b"content-security-policy", PAGE_POLICY))
+    else:
+        body = facts.as_json()
+        fields.append((b"content-type", b"application/json"))
+    if facts.status == 503:
+        fields.append((b"retry-after", b"1"))
+    if not close and not head.version_11:
+        fields.append((b"connection", b"keep-alive"))
+    head_only = head.method == b"HEAD"
+    return whole_answer(
+        facts.status, fields, body, close=close, head_only=head_only, date=datetimeToString()
+    ), 0 if head_only else len(body)
