@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 from twisted.internet.error import ConnectionRefusedError
+from twisted.logger import LogEvent
 
 from pico_twisted.net.agent.v1 import IDLE_S, TIMEOUT_S
 from tests.net.agent.agent_fakes import OK, UPGRADE, Bench
@@ -21,6 +23,48 @@ def test_no_connection_is_a_502_that_says_so(bench: Bench) -> None:
     assert json.loads(request.body) == {"error": "the service cannot be reached"}
     assert b"content-type: application/json" in request.head
     assert bench.nothing_is_left()
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "content-length"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: 1\r\n" * 101 + b"\r\n", "too many fields"),
+        (b"HTTP/1.1 099 What\r\n\r\n", "status"),
+        (b"ICY 200 OK\r\n\r\n", "bad status line"),
+    ],
+)
+def test_a_refused_answer_is_told(
+    bench: Bench, lines: Callable[[str], list[LogEvent]], answer: bytes, reason: str
+) -> None:
+    """The client is told what happened, and the operator of the agent why, for which endpoint and which request; the
+    same again is only counted for a while."""
+    for number in range(3):
+        request = bench.get(extra=b"x-request-id: id-%d\r\n" % number)
+        bench.service.last.answer(answer)
+        assert request.status == 502 and request.error == "agent-1; bad-response"
+        assert json.loads(request.body) == {"error": "the response of the service is not valid HTTP"}
+    (line,) = lines("The service broke HTTP")
+    assert line["log_level"].name == "warn" and reason in line["reason"].lower()
+    assert (line["endpoint"], line["request_id"]) == ("web", "id-0")
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "start"),
+    [
+        (b"", "timeout", "The service did not answer in time"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n1", "protocol", "The node refused the response"),
+    ],
+)
+def test_what_a_node_says_of_a_service_is_told(
+    bench: Bench, lines: Callable[[str], list[LogEvent]], answer: bytes, code: str, start: str
+) -> None:
+    """The node waits no longer, or refuses the response: the agent's operator can act on it."""
+    request = bench.get(extra=b"x-request-id: id-1\r\n")
+    bench.service.last.answer(answer)
+    request.cancel(code)
+    (line,) = lines(start)
+    assert (line["endpoint"], line["request_id"]) == ("web", "id-1")
 
 
 def test_connecting_has_a_deadline(bench: Bench) -> None:
