@@ -48,6 +48,7 @@ from pico_twisted.core.stopping import LAST_SHARE, awaited, of_both_kinds
 from pico_twisted.net.admin.node_status import ADMIN_ADDR, ADMIN_SCHEME, PROXY_ADDR, VERSION
 from pico_twisted.net.links.tls import LinkTls
 from pico_twisted.net.observe.logs import Logging
+from pico_twisted.net.proxy.proxy_protocol import behind_proxies
 from pico_twisted.net.tls.server import ServerContext, SniffingFactory
 from pico_twisted.net.turn import EndOfTurn, Sweep
 
@@ -172,6 +173,8 @@ class NodeDaemon(Daemon[NodeConfig]):
             except UnusableCertificateError as error:
                 raise CannotStart(f"{name}.tls: {error}") from error
             factory = SniffingFactory(factory, context, node.node_id, timer=node.sweep, clock=self.reactor)
+        if name == "proxy":
+            factory = behind_proxies(factory, node.proxy)
         descriptor = None if self._worker is None else self._worker.descriptors[name]
         self._ports[name] = BoundPort(self.reactor, f"{name}.bind_addr", section.bind_addr, factory, descriptor)
 

@@ -47,6 +47,9 @@ def node_faults(config: NodeConfig) -> Iterator[Contradiction]:
         }
     )
     yield from _cluster_faults(config.cluster)
+    if config.proxy.proxy_protocol and not config.proxy.trusted_proxies:
+        expected = "addresses of load balancers, because proxy.proxy_protocol is set"
+        yield Fault(path="proxy.trusted_proxies", found="none", expected=expected), ("proxy.proxy_protocol",)
     yield from ((fault, ()) for fault in read_error_pages(config.proxy.error_pages)[1])
     yield from _limit_faults(config.limits)
 

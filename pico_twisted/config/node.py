@@ -54,6 +54,12 @@ class ProxyConfig:
         "Addresses or ranges (CIDR) of all proxies in front of this port: load balancers, and a CDN before them. What "
         "they tell of the client in X-Forwarded-* or Forwarded is believed; what anybody else tells is dropped.",
     )
+    proxy_protocol: bool = setting(
+        kinds.BOOLEAN,
+        "false",
+        "Whether the connections of `proxy.trusted_proxies` begin with a PROXY protocol header (version 1 or 2), which "
+        "tells the client's address and comes before TLS. Then each of them has to. Anybody else's is refused.",
+    )
     via: bool = setting(
         kinds.BOOLEAN,
         "false",

@@ -440,3 +440,11 @@ def test_configurations_made_by_code_are_checked_too() -> None:
 def test_the_names_of_keys_are_those_of_the_design(section: type[Any], names: str) -> None:
     """Files that operators have written go on being read."""
     assert [key.path[-1] for key in own_keys(section)] == names.split()
+
+
+def test_the_proxy_protocol_of_nobody() -> None:
+    """Headers that nobody is trusted to send make no sense, and are a fault of the configuration."""
+    with pytest.raises(ConfigFaults, match=r"proxy\.trusted_proxies.*found none, expected .*proxy\.proxy_protocol"):
+        load_node(overrides={"proxy.proxy_protocol": "true"})
+    overrides = {"proxy.proxy_protocol": "true", "proxy.trusted_proxies": "10.0.0.1"}
+    assert load_node(overrides=overrides).proxy.proxy_protocol

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 
 import pytest
 
+from tests.system.service import Service
 from tests.system.wire import connect
 from tools.stage.asking import try_get
+from tools.stage.certificates import Tls
 from tools.stage.nodes import Node
-from tools.stage.ports import free_port, is_free
+from tools.stage.ports import free_port, free_row, is_free
 from tools.stage.processes import Process, find_program
 from tools.stage.stage import Stage
 from tools.stage.waiting import wait_until
@@ -38,6 +42,25 @@ http {{
     root {directory}/files;
   }}
 }}
+"""
+
+_HAPROXY = """\
+global
+  log stderr format raw daemon
+defaults
+  mode tcp
+  timeout connect 10s
+  timeout client 60s
+  timeout server 60s
+listen v1
+  bind 127.0.0.1:{v1}
+  server node 127.0.0.1:{node} send-proxy
+listen none
+  bind 127.0.0.1:{none}
+  server node 127.0.0.1:{node}
+listen v2
+  bind 127.0.0.1:{v2}
+  server node 127.0.0.1:{node} send-proxy-v2
 """
 
 
@@ -109,3 +132,47 @@ def test_a_service_that_is_our_own_proxy_port(stage: Stage) -> None:
             assert client.read_response().status == 508
             client.close()
     assert sum(len(node.records) for node in nodes) < 200
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_haproxy_tells_us_the_client(stage: Stage, certificates: Tls, workers: int) -> None:
+    """Behind HAProxy with send-proxy and send-proxy-v2, services and the access log have the client's address: with TLS
+    behind the header, and on a host with workers; HAProxy without a header is not served."""
+    tls = certificates if workers == 1 else None
+    cluster = {"workers": workers, "gossip": {"bind_addr": f"127.0.0.1:{free_row(workers)}"}}
+    proxy = {"trusted_proxies": "127.0.0.1/32", "proxy_protocol": True, "tls": tls.section if tls else {}}
+    service = Service()
+    try:
+        node = stage.node(settings={"proxy": proxy, "cluster": cluster})
+        stage.agent(node, {"web": service.address}, {"connect": {"connections": str(workers)}}, wait=False)
+        ports = {"v1": free_port(), "v2": free_port(), "none": free_port()}
+        config = stage.directory / "haproxy.cfg"
+        config.write_text(_HAPROXY.format(node=node.ports.proxy, **ports))
+        program = find_program("haproxy", "haproxy")
+        listening(stage, Process("haproxy", [program, "-db", "-f", str(config)], stage.directory), ports["v1"])
+        for version in ("v1", "v2"):
+            wait_until(lambda version=version: status_through(ports[version], tls) == 200, "an answer")  # type: ignore[misc]
+            request = service.requests[-1]
+            assert request.get("x-forwarded-for") == b"127.0.0.9"
+            assert request.get("x-forwarded-proto") == (b"https" if tls else b"http")
+        assert status_through(ports["none"], tls) == 0
+        node.wait_output("A proxy sent no usable PROXY protocol header")
+        node.wait_output('"client":"127.0.0.9"')
+    finally:
+        service.close()
+
+
+def status_through(port: int, tls: Tls | None) -> int:
+    """The status that a client at 127.0.0.9 gets for a request; 0 when there is no answer."""
+    source = ("127.0.0.9", 0)
+    client = (
+        HTTPSConnection("127.0.0.1", port, context=tls.context, source_address=source, timeout=30)
+        if tls is not None
+        else HTTPConnection("127.0.0.1", port, source_address=source, timeout=30)
+    )
+    with contextlib.closing(client):
+        try:
+            client.request("GET", "/", headers={"Host": "web.example"})
+            return client.getresponse().status
+        except (OSError, HTTPException):
+            return 0

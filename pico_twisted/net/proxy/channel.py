@@ -18,7 +18,7 @@ from __future__ import annotations
 import enum
 from typing import Final
 
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, ISSLTransport
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IPushProducer, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -61,6 +61,7 @@ class ProxyChannel(Protocol):
 
     Args:
         port: that the client came to.
+        address: of the client, or of the proxy that it came through.
 
     Attributes:
         deadline: of what is awaited now, for the sweep. For the others see `ClientConnection`.
@@ -71,8 +72,9 @@ class ProxyChannel(Protocol):
     held_bytes = 0
     deadline = NEVER
 
-    def __init__(self, port: ProxyPort) -> None:
+    def __init__(self, port: ProxyPort, address: IAddress | None) -> None:
         self.port = port
+        self._address = address
         self._stage = Stage.READING
         self._request: ProxyRequest | None = None
         self._requests = ServerConnection(port.settings.head_limits)
@@ -91,7 +93,7 @@ class ProxyChannel(Protocol):
             self._stage = Stage.CLOSED
             transport.abortConnection()
             return
-        self.peer = port.peer(getattr(transport.getPeer(), "host", ""), ISSLTransport.providedBy(transport))
+        self.peer = port.peer(getattr(self._address, "host", ""), ISSLTransport.providedBy(transport))
         tune(transport)
         self._write = writer(transport)
         transport.registerProducer(self, True)

@@ -16,6 +16,6 @@ class ProxySite(ProxyPort, Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> ProxyChannel:
         """A channel for a new connection."""
-        channel = ProxyChannel(self)
+        channel = ProxyChannel(self, addr)
         channel.factory = self
         return channel
