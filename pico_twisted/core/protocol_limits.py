@@ -37,5 +37,12 @@ CLOSE_GOING_AWAY: Final = 1001
 CLOSE_PROTOCOL: Final = 1002
 """WebSocket close code for a peer that breaks the protocol."""
 
+CLOSE_TOO_LARGE: Final = 1009
+"""WebSocket close code for a peer whose message is larger than we take."""
+
+CLOSES_IN_ORDER: Final = (CLOSE_NORMAL, CLOSE_GOING_AWAY, CLOSE_TOO_LARGE)
+"""Codes of sessions that a node ended and that say nothing against dialling it again; the last one is the fault of a
+single call."""
+
 CLOSE_POLICY: Final = 1008
 """WebSocket close code for a peer that asks for more than it may, or does not prove who it is."""

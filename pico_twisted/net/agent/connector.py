@@ -37,7 +37,7 @@ from twisted.python.failure import Failure
 
 from pico_twisted.core.agent.dial_plan import AgentRandom, DialPlan, Ended, Failed
 from pico_twisted.core.agent.life import Command, Last, NextSession, new_life
-from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL, REPLACED
+from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSES_IN_ORDER, REPLACED
 from pico_twisted.net.agent.dial_failures import explain_failure
 from pico_twisted.net.agent.dial_throttle import DialThrottle
 from pico_twisted.net.observe.metrics import Metrics
@@ -388,7 +388,7 @@ class Connector:
 
 def _ended(closed: Closed) -> Ended:
     """Why a session needs a successor."""
-    if closed.by_us or not closed.clean or closed.code not in (CLOSE_NORMAL, CLOSE_GOING_AWAY):
+    if closed.by_us or not closed.clean or closed.code not in CLOSES_IN_ORDER:
         return Ended.BROKEN
     # We live, so the newer session is no successor of ours.
     return Ended.TAKEN_OVER if closed.reason.startswith(REPLACED) else Ended.IN_ORDER

@@ -126,7 +126,7 @@ def test_a_lost_session_is_followed_by_another_in_the_same_slot(cluster: NodesTo
     assert b"pico_agent_reconnects_total 1.0" in cluster.metrics.exposition()
 
 
-@pytest.mark.parametrize("code", [1000, 1001])
+@pytest.mark.parametrize("code", [1000, 1001, 1009])
 def test_a_clean_close_is_followed_at_once(code: int) -> None:
     """No wait, and another address first."""
     cluster = NodesToDial(A, B)
