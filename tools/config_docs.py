@@ -52,7 +52,8 @@ run without one. Commented samples with every key are [etc/pico.yaml](../etc/pic
 
 1. A flag. Every key has one, made from its path with dashes: `proxy.bind_addr` is `--proxy.bind-addr`. To give a list,
    repeat the flag or use commas. A boolean takes a value: `--proxy.access-log=false`. The agent's `listeners` have no
-   such flag; `--listen my-endpoint=localhost:3000`, repeated as needed, replaces those in the file.
+   such flag; `--listen my-endpoint=localhost:3000`, repeated as needed, replaces those in the file. Their other keys
+   follow behind blanks: `--listen 'my-endpoint=3000 rewrite_host timeout=5s'`.
 2. The file.
 3. The default.
 
@@ -64,8 +65,8 @@ run without one. Commented samples with every key are [etc/pico.yaml](../etc/pic
 | --- | --- |
 | duration | `500ms`, `15s`, `1m`, `1m30s`, `1h`: a number always has its unit |
 | size | `64KiB`, `16MiB`, `1GiB`; a plain number is bytes |
-| address | `":8000"` (every interface), `127.0.0.1:8000`, `"[::1]:8000"`; port 0 takes a free port |
-| boolean | `true`, `false` |
+| address | `8000` (every interface), `":8000"` (the same), `127.0.0.1:8000`, `"[::1]:8000"`; port 0 takes a free port |
+| boolean | `true`, `false`; `yes`, `no`, `on`, `off` |
 | list | a YAML list, or one string with commas |
 | network | `10.0.0.0/8`, `192.0.2.7`, `2001:db8::/32` |
 

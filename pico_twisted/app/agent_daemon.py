@@ -19,7 +19,7 @@ from pico_twisted.app.process.local_admin import LocalPort, listen_locally, loca
 from pico_twisted.app.process.memory import give_memory_back
 from pico_twisted.app.process.ports import BoundPort
 from pico_twisted.app.process.reactor import IDaemonReactor
-from pico_twisted.config import AgentConfig
+from pico_twisted.config import AgentConfig, ListenerConfig
 from pico_twisted.core.stopping import of_both_kinds
 from pico_twisted.net.observe.logs import Logging
 from pico_twisted.net.turn import EndOfTurn, Sweep
@@ -73,6 +73,7 @@ class AgentDaemon(Daemon[AgentConfig]):
             listeners=len(self._config.listeners),
             admin=str(self._admin.bound) if self._admin is not None else "",
         )
+        _warn_of_dots(self._config.listeners)
         self.agent.service.all_registered.addCallback(self._registered)
         self.agent.service.startService()
 
@@ -114,6 +115,7 @@ class AgentDaemon(Daemon[AgentConfig]):
         """Show another token from the next handshake on, and serve other listeners. See `Daemon.prepare`."""
 
         def take() -> Iterable[str]:
+            _warn_of_dots(config.listeners)
             self.agent.service.token = config.connect.token
             self._access_log.enabled = self._logs_requests(config)
             return self.agent.service.set_listeners(config.listeners)
@@ -127,6 +129,16 @@ class AgentDaemon(Daemon[AgentConfig]):
         listeners = self.agent.service.listeners
         registered = sum(bool(one.connections.current) for one in listeners)
         return f"{registered} of {counted(len(listeners), 'listener')} registered"
+
+
+def _warn_of_dots(listeners: Iterable[ListenerConfig]) -> None:
+    """Clients name an endpoint by the first label of a host name, which has no dot."""
+    for listener in listeners:
+        if "." in listener.endpoint:
+            log.warn(
+                "No host name leads to endpoint {endpoint}, since it has a dot: only x-pico-endpoint does",
+                endpoint=listener.endpoint,
+            )
 
 
 def make_agent_service(options: AgentOptions) -> IService:

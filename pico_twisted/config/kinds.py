@@ -69,7 +69,8 @@ class Kind(Generic[T]):
         return value
 
     def _unfit(self, raw: str) -> Unfit:
-        return Unfit("a value that is not shown here" if self.secret else shown(raw), self.expected)
+        hint = ", or --config.expand-env, which puts a variable of the environment here" if "${" in raw else ""
+        return Unfit("a value that is not shown here" if self.secret else shown(raw), self.expected + hint)
 
     def check(self, value: Any) -> None:
         """Raise `ValueError` for a value that code gave and that no file could."""
@@ -164,7 +165,8 @@ def size(*, least: int, most: int) -> Kind[int]:
     """A number of bytes."""
     return Kind(
         name="size",
-        expected=f"a size from {values.size_text(least)} to {values.size_text(most)}, such as {values.size_text(most)}",
+        expected=f"a size in KiB, MiB or GiB from {values.size_text(least)} to {values.size_text(most)}, "
+        f"such as {values.size_text(most)}",
         read=values.read_size,
         fits=lambda count: least <= count <= most,
         text=values.size_text,
@@ -211,7 +213,7 @@ def _boolean_text(value: bool) -> str:
 
 
 BOOLEAN: Kind[bool] = Kind(name="boolean", expected="true or false", read=values.read_boolean, text=_boolean_text)
-_BIND_EXPECTED = "an address to listen on such as :8000, 127.0.0.1:8000 or [::1]:8000 (in quotes in a file)"
+_BIND_EXPECTED = "an address to listen on such as 8000, :8000, 127.0.0.1:8000 or [::1]:8000 (in quotes in a file)"
 BIND_ADDRESS: Kind[values.Address] = Kind(name="address", expected=_BIND_EXPECTED, read=values.read_bind_address)
 BIND_ADDRESS_OR_OFF: Kind[values.Address] = Kind(
     name="address", expected=_BIND_EXPECTED + ', or "" for none', read=values.read_bind_address, empty_fits=True

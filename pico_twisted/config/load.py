@@ -193,19 +193,21 @@ class _Load(Generic[C]):
         return data
 
     def _listen(self, data: dict[str, Any], texts: list[str]) -> None:
-        listeners: list[dict[str, str]] = []
+        listeners: list[dict[str, Any]] = []
         for text in [item for given in texts for item in split_commas(given)]:
-            endpoint, equals, addr = text.partition("=")
+            (endpoint, equals, addr), *options = (word.partition("=") for word in text.split())
             path = child("listeners", len(listeners))
+            if not equals:
+                expected = "ENDPOINT=ADDR, with options behind blanks"
+                self.faults.append(Fault(path="listeners", found=shown(text), expected=expected, where="--listen"))
+                continue
+            listener: dict[str, Any] = {}
+            for name, equals, value in (("endpoint", "=", endpoint), ("addr", "=", addr), *options):
+                *sections, last = name.replace("-", "_").split(".")
+                self._section(listener, sections)[last] = value if equals else "true"
+                self.places[child(path, ".".join((*sections, last)))] = "--listen"
             self.places[path] = "--listen"
-            for name in ("endpoint", "addr"):
-                self.places[child(path, name)] = "--listen"
-            if equals:
-                listeners.append({"endpoint": endpoint, "addr": addr})
-            else:
-                self.faults.append(
-                    Fault(path="listeners", found=shown(text), expected="ENDPOINT=ADDR", where="--listen")
-                )
+            listeners.append(listener)
         data["listeners"] = listeners
 
     def _anchor_file_names(self, data: dict[str, Any]) -> None:

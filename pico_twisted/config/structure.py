@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import re
+from collections.abc import Mapping
 from typing import TypeVar
 
 import attrs
 
 from pico_twisted.config.document import child
 from pico_twisted.config.faults import Fault, Misfits, Unfit, shown
-from pico_twisted.config.fields import Key, own_keys
+from pico_twisted.config.fields import Key, all_keys, own_keys
 
 C = TypeVar("C")
+
+_UNKNOWN = "an unknown key"
 
 _FAULTY = object()
 """Stands for the value of a key that has a fault: the default takes its place."""
@@ -25,7 +29,17 @@ def structure(data: object, cls: type[C]) -> tuple[C | None, tuple[Fault, ...]]:
         cannot be made; and the faults.
     """
     faults: list[Fault] = []
-    return _mapping(data, cls, "", faults), tuple(faults)
+    config = _mapping(data, cls, "", faults)
+    places: dict[str, list[str]] = {}
+    for key in all_keys(cls):
+        places.setdefault(key.path[-1], []).append(key.dotted)
+    return config, tuple(_with_place(fault, places) for fault in faults)
+
+
+def _with_place(fault: Fault, places: Mapping[str, list[str]]) -> Fault:
+    """A fault of an unknown key that is known elsewhere says where."""
+    found = places.get(re.split(r"[.\]]", fault.path)[-1]) if fault.found == _UNKNOWN else None
+    return fault if found is None else attrs.evolve(fault, expected=" or ".join(found))
 
 
 def _mapping(raw: object, cls: type[C], path: str, faults: list[Fault]) -> C | None:
@@ -45,7 +59,7 @@ def _mapping(raw: object, cls: type[C], path: str, faults: list[Fault]) -> C | N
             faults.append(Fault(path=here, found="nothing", expected=key.kind.expected if key.kind else "a value"))
             values[name] = _FAULTY
     faults += [
-        Fault(path=child(path, name), found="an unknown key", expected=_known(name, list(keys)))
+        Fault(path=child(path, name), found=_UNKNOWN, expected=_known(name, list(keys)))
         for name in sorted(raw.keys() - keys.keys())
     ]
     given = {name: value for name, value in values.items() if value is not _FAULTY}

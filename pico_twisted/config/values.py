@@ -26,6 +26,7 @@ _DURATION_UNITS = {"h": Decimal(3600), "m": Decimal(60), "s": Decimal(1), "ms": 
 _SIZE = re.compile(r"([0-9]{1,12})(B|KiB|MiB|GiB)?", re.ASCII)
 _SIZE_UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _INTEGER = re.compile(r"-?[0-9]{1,12}", re.ASCII)
+_BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
 _HOST_NAME = re.compile(r"(?=.{1,253}\.?\Z)(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?)+", re.ASCII)
 _DOTTED_NUMBERS = re.compile(r"[0-9.]+", re.ASCII)
@@ -119,8 +120,12 @@ def read_integer(text: str) -> int:
 
 
 def read_boolean(text: str) -> bool:
-    """Read `true` or `false`. Raises `ValueError` for other texts."""
-    value = {"true": True, "false": False}.get(text.lower())
+    """Read a boolean in the words of YAML 1.1: `true` and `false`, `yes` and `no`, `on` and `off`.
+
+    Raises:
+        ValueError: it is another text.
+    """
+    value = _BOOLEANS.get(text.lower())
     if value is None:
         raise ValueError("not a boolean")
     return value
@@ -158,7 +163,9 @@ def _split_host_port(text: str) -> tuple[str, str]:
 
 
 def read_bind_address(text: str) -> Address:
-    """Read an address to listen on: `:8000`, `127.0.0.1:8000`, `[::1]:8000`, `localhost:0` for any free port."""
+    """Read an address to listen on: `8000`, `:8000`, `127.0.0.1:8000`, `[::1]:8000`; port 0 is any free one."""
+    if ":" not in text:
+        text = ":" + text
     host, port = _split_host_port(text)
     return Address(read_host(host) if host else "", read_port(port, zero=True))
 

@@ -113,7 +113,7 @@ def test_everything_that_is_wrong_is_told_at_once(write: Write) -> None:
     """Unknown keys, wrong types, impossible values, contradictions and faulty flags, in the order of the keys."""
     path = write(
         "proxy:\n"
-        "  bind_addr: 8000\n"
+        "  bind_addr: 80000\n"
         "  timeout: -5s\n"
         "  timout: 5s\n"
         "  trusted_proxies: [10.0.0.1/8, '::1', nonsense]\n"
@@ -136,7 +136,7 @@ def test_everything_that_is_wrong_is_told_at_once(write: Write) -> None:
     beginnings = [
         "extra (pico.yaml:17): found an unknown key, expected a key that --help lists",
         "proxy.timout (pico.yaml:4): found an unknown key, expected a key such as timeout",
-        'proxy.bind_addr (pico.yaml:2): found "8000", expected an address to listen on such as :8000',
+        'proxy.bind_addr (pico.yaml:2): found "80000", expected an address to listen on such as 8000,',
         'proxy.timeout (pico.yaml:3): found "-5s", expected a duration such as 500ms, ',
         'proxy.head_timeout (--proxy.head-timeout): found "xx", expected a duration',
         'proxy.trusted_proxies[0] (pico.yaml:5): found "10.0.0.1/8", expected an IP address or a range',
@@ -220,7 +220,7 @@ def test_a_file_that_is_not_yaml_is_one_fault(write: Write) -> None:
         ({"cluster.join_timeout": "0s"}, "cluster.join_timeout"),
         ({"cluster.secrets": "fifteen-letters"}, "cluster.secrets[0]"),
         ({"cluster.secret_files": "/nowhere/secret"}, "cluster.secret_files[0]"),
-        ({"cluster.gossip.bind_addr": "8003"}, "cluster.gossip.bind_addr"),
+        ({"cluster.gossip.bind_addr": "local"}, "cluster.gossip.bind_addr"),
         ({"cluster.gossip.bind_addr": ":8001"}, "cluster.gossip.bind_addr"),
         ({"proxy.bind_addr": ":8003"}, "cluster.gossip.bind_addr"),
         ({"cluster.gossip.advertise_addr": "node-1"}, "cluster.gossip.advertise_addr"),
@@ -318,6 +318,40 @@ def test_the_flag_listen_takes_the_place_of_the_listeners(write: Write) -> None:
     ]
 
 
+def test_the_flag_listen_takes_the_other_keys_of_a_listener() -> None:
+    """They follow behind blanks, in any order; one that is true needs no value; commas still begin another listener."""
+    texts = ["a=3000 rewrite_host timeout=5s,b=3001", " c=3002  timeout=1m  rewrite-host=no "]
+    config = load_agent(None, {"listen": texts})
+    assert [(one.endpoint, one.addr.port, one.rewrite_host, one.timeout) for one in config.listeners] == [
+        ("a", 3000, True, 5.0),
+        ("b", 3001, False, None),
+        ("c", 3002, False, 60.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "expected"),
+    [
+        ("node_id: n1\n", "node_id", "expected cluster.node_id"),
+        ("proxy: {node_id: n1}\n", "proxy.node_id", "expected cluster.node_id"),
+        ("gossip: {}\n", "gossip", "expected cluster.gossip"),
+        ("cluster: {cert: x.pem}\n", "cluster.cert", "expected proxy.tls.cert or upstream.tls.cert or"),
+        ("limits: {head_bytes: 1GB}\n", "limits.head_bytes", "a size in KiB, MiB or GiB"),
+        ("proxy: {timeout: '${NOPE}'}\n", "proxy.timeout", "--config.expand-env, which puts a variable"),
+    ],
+)
+def test_faults_that_are_often_made(write: Write, text: str, path: str, expected: str) -> None:
+    """A key in another place, a unit that means two things, and a variable that nobody expands are told as such."""
+    assert expected in faults_of(load_node, write(text))[path]
+
+
+def test_words_of_yaml(write: Write) -> None:
+    """A file may say yes and no, and give a port as a number."""
+    config = load_node(write("proxy: {access_log: no, bind_addr: 9000}\ncluster: {abort_if_join_fails: Yes}\n"))
+    assert (config.proxy.access_log, config.cluster.abort_if_join_fails) == (False, True)
+    assert config.proxy.bind_addr == Address("", 9000)
+
+
 def test_an_agent_needs_a_listener() -> None:
     """An agent without one would do nothing, and say nothing about it."""
     faults = faults_of(load_agent)
@@ -346,8 +380,9 @@ def test_faults_of_listeners_have_the_path_of_the_item(write: Write) -> None:
     assert faults["listeners[0].endpoint"].startswith("found nothing, expected an endpoint ID")
     assert faults["listeners[2].rewrite"] == "found an unknown key, expected a key such as rewrite_host"
     assert list(faults_of(load_agent, write("listeners: {a: b}\n"))) == ["listeners"]
-    flags = faults_of(load_agent, None, {"listen": ["a", "b=x y"]})
-    assert list(flags) == ["listeners", "listeners[0].addr"]
+    flags = faults_of(load_agent, None, {"listen": ["a", "b=x y", "c=3000 timeout"]})
+    assert list(flags) == ["listeners", "listeners[0].addr", "listeners[0].y", "listeners[1].timeout"]
+    assert flags["listeners[1].timeout"].startswith('found "true", expected a duration')
 
 
 @pytest.mark.parametrize(
@@ -359,7 +394,7 @@ def test_faults_of_listeners_have_the_path_of_the_item(write: Write) -> None:
         ({"connect.timeout": "0s"}, "connect.timeout"),
         ({"connect.tls.root_cas": "/nowhere/ca.pem"}, "connect.tls.root_cas"),
         ({"agent_id": "a/b"}, "agent_id"),
-        ({"admin.bind_addr": "9000"}, "admin.bind_addr"),
+        ({"admin.bind_addr": "local"}, "admin.bind_addr"),
     ],
 )
 def test_impossible_values_of_an_agent(given: dict[str, str], path: str) -> None:

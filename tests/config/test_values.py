@@ -99,12 +99,17 @@ def test_addresses_to_listen_on(text: str, host: str, port: int) -> None:
     assert str(address) == text
 
 
+def test_a_port_alone() -> None:
+    """It is that of every interface."""
+    assert read_bind_address("8000") == read_bind_address(":8000")
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "",
         ":",
-        "8000",
+        "80000",
         "localhost",
         "localhost:",
         ":65536",
@@ -258,10 +263,10 @@ def test_which_peers_are_in_a_network() -> None:
 
 
 def test_booleans_and_whole_numbers() -> None:
-    """true and false in any case; whole numbers in plain digits."""
-    assert read_boolean("true") and not read_boolean("False")
+    """true and false, yes and no, on and off in any case; whole numbers in plain digits."""
+    assert all(map(read_boolean, ("true", "Yes", "ON"))) and not any(map(read_boolean, ("False", "no", "off")))
     assert read_integer("-12") == -12
-    for text in ("yes", "1", ""):
+    for text in ("y", "1", ""):
         with pytest.raises(ValueError):
             read_boolean(text)
     for text in ("1.0", "0x10", "1_000", "", "1" * 20):

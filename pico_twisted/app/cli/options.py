@@ -342,9 +342,10 @@ class AgentOptions(DaemonOptions[AgentConfig]):
     more_flags = (
         Entry(
             flag="listen",
-            value="ENDPOINT=ADDRESS",
+            value="ENDPOINT=ADDRESS [KEY=VALUE ...]",
             help="Register an endpoint for the service at this address: a port, host:port, or an http or https URL. "
-            "May be given more than once. In place of the file's listeners.",
+            "Behind blanks other keys of a listener may follow, as in 'web=3000 rewrite_host timeout=5s'. May be given "
+            "more than once. In place of the file's listeners.",
         ),
     )
 

@@ -115,10 +115,13 @@ async def test_a_closed_port_is_unreachable_at_once(service: Service) -> None:
     await bench.close()
 
 
-@pytest.mark.parametrize(("host", "bound"), [("localhost", "127.0.0.1"), ("::1", "::1"), ("127.0.0.1", "127.0.0.1")])
+@pytest.mark.parametrize(
+    ("host", "bound"),
+    [("localhost", "127.0.0.1"), ("localhost", "::1"), ("::1", "::1"), ("127.0.0.1", "127.0.0.1")],
+)
 @in_reactor
 async def test_names_and_both_kinds_of_addresses(host: str, bound: str) -> None:
-    """A service is found by name, by IPv4 and by IPv6."""
+    """A service is found by name, by IPv4 and by IPv6; this machine by either, whatever /etc/hosts says of its name."""
     service = Service(bound)
     bench = ServiceBench(ServiceAddress(False, host, service.port))
     request = bench.request(b"GET /")
