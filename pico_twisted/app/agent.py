@@ -6,17 +6,70 @@ import random
 from typing import Any
 
 import attrs
+from twisted.internet.interfaces import IReactorTime
 from twisted.web.server import Site
+from zope.interface import implementer
 
 from pico_twisted import __version__
 from pico_twisted.config import AgentConfig
 from pico_twisted.net.admin.app import AgentAdminApp
 from pico_twisted.net.admin.operators import Reload
+from pico_twisted.net.admin.shapes import AgentDetail, ListenerRow, SessionRow
 from pico_twisted.net.admin.site import admin_site
-from pico_twisted.net.agent.service import AgentService
+from pico_twisted.net.admin.status import IAgentStatus
+from pico_twisted.net.agent.service import AgentService, Listener
 from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.turn import EndOfTurn, Sweep
+
+
+@implementer(IAgentStatus)
+class AgentStatus:
+    """What the admin port shows of an agent.
+
+    Args:
+        service: of the agent.
+        clock: tells the time.
+    """
+
+    def __init__(self, service: AgentService, clock: IReactorTime) -> None:
+        self._service = service
+        self._clock = clock
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether at least one listener is registered, and the agent does not stop; and if not, why."""
+        if self._service.stopping:
+            return False, "draining"
+        registered = any(listener.connections.current for listener in self._service.listeners)
+        return registered, "" if registered else "no listener is registered"
+
+    def detail(self) -> AgentDetail:
+        """The listeners and their sessions."""
+        ready, reason = self.ready()
+        listeners = tuple(self._row(listener) for listener in self._service.listeners)
+        return AgentDetail(
+            id=self._service.agent_id, version=__version__, ready=ready, reason=reason, listeners=listeners
+        )
+
+    def _row(self, listener: Listener) -> ListenerRow:
+        current, now = listener.connections.current, self._clock.seconds()
+        sessions = tuple(
+            SessionRow(
+                node=session.tunnel.node_id or "",
+                url=session.url,
+                current=session in current,
+                age_s=round(now - session.opened_at, 3),
+                rtt_s=round(session.tunnel.rtt_s or session.handshake_s / 2, 6),
+            )
+            for session in listener.connections.sessions
+        )
+        return ListenerRow(
+            endpoint=listener.config.endpoint,
+            service=str(listener.config.addr),
+            registered=bool(current),
+            in_flight=len(listener.service.calls),
+            sessions=sessions,
+        )
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -35,7 +88,8 @@ class Agent:
 
     def admin_site(self, reload: Reload) -> Site:
         """The factory of an admin port; see `AgentAdminApp`."""
-        return admin_site(AgentAdminApp(self.metrics, reload).resource(), self.reactor)
+        status = AgentStatus(self.service, self.reactor)
+        return admin_site(AgentAdminApp(status, self.metrics, reload).resource(), self.reactor)
 
 
 # `reactor` as of `Agent`

@@ -130,7 +130,7 @@ class AgentAdminConfig:
     bind_addr: Address | None = setting(
         kinds.BIND_ADDRESS_OR_OFF,
         "",
-        "Address that serves /health and /metrics, such as 127.0.0.1:9000. Empty: no such port.",
+        "Address that serves /ready, /health, /status and /metrics, such as 127.0.0.1:9000. Empty: no such port.",
     )
 
 

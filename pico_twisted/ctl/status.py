@@ -16,7 +16,16 @@ from pico_twisted.ctl import tables
 from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.exits import NO, emit
 from pico_twisted.ctl.options import admin_options, admin_port, wants_json
-from pico_twisted.net.admin.shapes import GossipDetail, GossipRow, NodeDetail, NodeRow, ShapeError, read
+from pico_twisted.net.admin.shapes import (
+    AGENT_PATH,
+    AgentDetail,
+    GossipDetail,
+    GossipRow,
+    NodeDetail,
+    NodeRow,
+    ShapeError,
+    read,
+)
 
 T = TypeVar("T")
 
@@ -30,17 +39,21 @@ _NO_ENDPOINTS: Final = "no agent has registered an endpoint at this node"
 @admin_options()
 @click.pass_context
 def status(context: click.Context) -> None:
-    """Show what a node knows. Without a subcommand: whether it is ready, the nodes, and its endpoints.
+    """Show what a node knows. Without a subcommand: whether it is ready, the nodes, and its endpoints; of an agent its
+    listeners.
 
-    That overview ends with status 1 when the node is not ready.
+    That overview ends with status 1 when the node or agent is not ready.
     """
     if context.invoked_subcommand is None:
         _overview(context)
 
 
 def _overview(context: click.Context) -> None:
-
     port = admin_port(context)
+    agent = port.ask(AGENT_PATH)
+    if agent.status == HTTPStatus.OK:
+        _show_agent(context, agent.data, _understood(port, agent.data, AgentDetail))
+        return
     ready, reason = _readiness(port)
     nodes_data, nodes_known = _get(port, "/status/cluster/nodes", list[NodeRow])
     _, local = _get(port, "/status/cluster/nodes/local", NodeDetail)
@@ -59,6 +72,17 @@ def _overview(context: click.Context) -> None:
             parts.append(f"and {more} more endpoints: picoctl status endpoints")
         emit("\n\n".join(parts))
     if not ready:
+        raise click.exceptions.Exit(NO)
+
+
+def _show_agent(context: click.Context, data: object, agent: AgentDetail) -> None:
+    """The overview of an agent."""
+    if wants_json(context):
+        emit_json(data)
+    else:
+        state = "ready" if agent.ready else f"not ready: {escaped(agent.reason)}"
+        emit(f"agent {escaped(agent.id)} is {state}\n\n{tables.listeners_table(agent.listeners)}")
+    if not agent.ready:
         raise click.exceptions.Exit(NO)
 
 
@@ -137,8 +161,17 @@ def _get(port: AdminPort, path: str, kind: type[T]) -> tuple[Any, T]:
     answer = port.ask(path)
     if answer.status != HTTPStatus.OK:
         raise port.refusal(answer)
+    return answer.data, _understood(port, answer.data, kind)
+
+
+def _understood(port: AdminPort, data: object, kind: type[T]) -> T:
+    """An answer as a shape.
+
+    Raises:
+        ExitWithMessage: it is something else.
+    """
     try:
-        return answer.data, read(answer.data, kind)
+        return read(data, kind)
     except ShapeError:
         raise port.no_admin_port("it answers with something else than was asked for") from None
 

@@ -13,7 +13,7 @@ from typing import Final
 import attrs
 
 from pico_twisted.core.text import escaped
-from pico_twisted.net.admin.shapes import GossipDetail, GossipRow, NodeDetail, NodeRow
+from pico_twisted.net.admin.shapes import GossipDetail, GossipRow, ListenerRow, NodeDetail, NodeRow
 
 NOTHING: Final = "-"
 """Stands for what is not known or does not apply, so that no column is missing in a line."""
@@ -43,6 +43,21 @@ def endpoints_table(endpoints: Mapping[str, int]) -> str:
     """Endpoint IDs with the number of their registrations."""
     rows = [{"endpoint": endpoint, "upstreams": count} for endpoint, count in sorted(endpoints.items())]
     return _table(("endpoint", "upstreams"), rows, numbers=("upstreams",))
+
+
+def listeners_table(listeners: Iterable[ListenerRow]) -> str:
+    """The listeners of an agent, with the nodes that send them requests."""
+    rows = [
+        {
+            "endpoint": one.endpoint,
+            "service": one.service,
+            "nodes": ", ".join(session.node or session.url for session in one.sessions if session.current),
+            "rtt": ", ".join(f"{session.rtt_s * 1000:.1f}ms" for session in one.sessions if session.current),
+            "in flight": one.in_flight,
+        }
+        for one in listeners
+    ]
+    return _table(("endpoint", "service", "nodes", "rtt", "in flight"), rows, numbers=("in flight",))
 
 
 def gossip_table(nodes: Iterable[GossipRow]) -> str:

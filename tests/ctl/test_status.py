@@ -17,13 +17,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from pico_twisted.net.admin.app import AgentAdminApp
-from pico_twisted.net.admin.shapes import GossipRow, NodeRow, to_json
+from pico_twisted.net.admin.shapes import AgentDetail, GossipRow, NodeRow, read, to_json
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tls.server import ServerContext, SniffingFactory
 from pico_twisted.net.turn import Sweep
 from tests.ctl.harness import PATIENCE_S, PROGRAM, Done, environment, picoctl
-from tests.net.admin.admin_fakes import Served, Status, node_app, nothing_changes
+from tests.net.admin.admin_fakes import AGENT, OfAgent, Served, Status, node_app, nothing_changes
 from tests.net.in_reactor import in_reactor, reactor
 from tools.stage.certificates import Authority
 
@@ -229,15 +229,27 @@ async def test_where_options_stand(rig: Rig) -> None:
 
 @in_reactor
 async def test_an_agents_admin_port() -> None:
-    """That has no status: status 3 and words, also where a node would be asked for; never a no."""
-    served = Served(AgentAdminApp(Metrics("agent"), nothing_changes).resource())
-    try:
-        for arguments in (("status",), ("status", "nodes"), ("status", "node", "n1"), ("status", "gossip", "n1")):
-            done = await deferToThread(picoctl, *arguments, PICO_ADMIN=served.url)
-            assert (done.returncode, done.stdout) == (3, "")
-            assert done.stderr.startswith(f"picoctl: {served.url} answers with 404: no such path")
-    finally:
-        await served.close()
+    """The overview shows its listeners, and whether one is registered; what only a node knows is status 3 and words."""
+    gone = attrs.evolve(AGENT, ready=False, reason="no listener is registered")
+    for detail, status, words in ((AGENT, 0, "ready"), (gone, 1, "not ready: no listener is registered")):
+        served = Served(AgentAdminApp(OfAgent(detail), Metrics("agent"), nothing_changes).resource())
+        try:
+            done = await deferToThread(picoctl, "status", PICO_ADMIN=served.url)
+            assert (done.returncode, done.stdout) == (
+                status,
+                f"agent agent-1 is {words}\n\n"
+                "ENDPOINT  SERVICE         NODES  RTT    IN FLIGHT\n"
+                "web       localhost:3000  n1     4.2ms          2\n"
+                "api       localhost:3001  -      -              0\n",
+            )
+            done = await deferToThread(picoctl, "status", "--json", PICO_ADMIN=served.url)
+            assert done.returncode == status and read(json.loads(done.stdout), AgentDetail) == detail
+            for arguments in (("status", "nodes"), ("status", "node", "n1"), ("status", "gossip", "n1")):
+                done = await deferToThread(picoctl, *arguments, PICO_ADMIN=served.url)
+                assert (done.returncode, done.stdout) == (3, "")
+                assert done.stderr.startswith(f"picoctl: {served.url} answers with 404: no such path")
+        finally:
+            await served.close()
 
 
 @in_reactor

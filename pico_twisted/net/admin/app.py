@@ -30,8 +30,8 @@ from pico_twisted.net.admin.answers import (
 from pico_twisted.net.admin.fetch import AdminTls, Fetcher
 from pico_twisted.net.admin.operators import Reload, refusal
 from pico_twisted.net.admin.other_nodes import OtherNodesResource
-from pico_twisted.net.admin.shapes import NO_SUCH_NODE, OPERATOR, RELOAD_PATH, to_json
-from pico_twisted.net.admin.status import INodeStatus
+from pico_twisted.net.admin.shapes import AGENT_PATH, NO_SUCH_NODE, OPERATOR, RELOAD_PATH, to_json
+from pico_twisted.net.admin.status import IAgentStatus, INodeStatus
 from pico_twisted.net.admin.workers import Siblings, WorkersResource
 from pico_twisted.net.observe.metrics import CONTENT_TYPE, Metrics
 
@@ -41,17 +41,21 @@ Routes = Mapping[str, tuple[str, Callable[..., bytes]]]
 """Path -> (what is there, for the index; what answers)."""
 
 
-class AgentAdminApp:
-    """What the admin port of an agent serves, and the part that a node's has in common with it.
+class CommonAdminApp:
+    """What the admin ports of agents and nodes have in common.
 
     Args:
+        status: what the agent or node says of itself.
         metrics: of this process.
         reload: reads the configuration again.
     """
 
-    def __init__(self, metrics: Metrics, reload: Reload) -> None:
+    def __init__(self, status: IAgentStatus | INodeStatus, metrics: Metrics, reload: Reload) -> None:
+        self._ready_now = status.ready
         self._metrics = metrics
         self._reload = reload
+
+    _ready_words = ""
 
     def resource(self) -> IResource:
         """The resource for `admin_site`."""
@@ -72,6 +76,7 @@ class AgentAdminApp:
         return {
             "/": ("this list", self._index),
             "/health": ("200 while the process is alive", self._health),
+            "/ready": (self._ready_words, self._ready),
             "/metrics": ("metrics for Prometheus", self._exposition),
         }
 
@@ -98,6 +103,10 @@ class AgentAdminApp:
     def _health(self, request: IRequest) -> bytes:
         return answer_json(request, {"status": "ok"})
 
+    def _ready(self, request: IRequest) -> bytes:
+        ready, reason = self._ready_now()
+        return answer_json(request, {"status": "ready"}) if ready else fail(request, 503, reason)
+
     def _reload_now(self, request: Request) -> bytes:
         if why := refusal(request):
             return fail(request, 403, why)
@@ -107,7 +116,23 @@ class AgentAdminApp:
         return answer(request, self._metrics.exposition(), CONTENT_TYPE)
 
 
-class AdminApp(AgentAdminApp):
+class AgentAdminApp(CommonAdminApp):
+    """What the admin port of an agent serves. See `CommonAdminApp`."""
+
+    _ready_words = "200 while at least one listener is registered, else 503 and the reason"
+
+    def __init__(self, status: IAgentStatus, metrics: Metrics, reload: Reload) -> None:
+        super().__init__(status, metrics, reload)
+        self._status = status
+
+    def _routes(self) -> Routes:
+        return {**super()._routes(), AGENT_PATH: ("the listeners of this agent, and their sessions", self._detail)}
+
+    def _detail(self, request: IRequest) -> bytes:
+        return answer_json(request, to_json(self._status.detail()))
+
+
+class AdminApp(CommonAdminApp):
     """What the admin port of a node serves.
 
     Args:
@@ -119,6 +144,8 @@ class AdminApp(AgentAdminApp):
         siblings: the other workers that share the port; None when this node has it for itself.
     """
 
+    _ready_words = "200 while the node is to be sent requests, else 503 and the reason"
+
     def __init__(
         self,
         status: INodeStatus,
@@ -129,7 +156,7 @@ class AdminApp(AgentAdminApp):
         tls: IPolicyForHTTPS | None = None,
         siblings: Siblings | None = None,
     ) -> None:
-        super().__init__(metrics, reload)
+        super().__init__(status, metrics, reload)
         self._status = status
         self._fetcher = Fetcher(reactor, AdminTls() if tls is None else tls)
         self._siblings = siblings
@@ -147,7 +174,6 @@ class AdminApp(AgentAdminApp):
     def _routes(self) -> Routes:
         return {
             **super()._routes(),
-            "/ready": ("200 while the node is to be sent requests, else 503 and the reason", self._ready),
             "/status/cluster/nodes": ("the nodes of the cluster", self._nodes),
             "/status/cluster/nodes/<id>": ("one node with its endpoints; the id may be local", self._node),
             "/status/upstream/endpoints": (
@@ -160,10 +186,6 @@ class AdminApp(AgentAdminApp):
                 self._gossip_node,
             ),
         }
-
-    def _ready(self, request: IRequest) -> bytes:
-        ready, reason = self._status.ready()
-        return answer_json(request, {"status": "ready"}) if ready else fail(request, 503, reason)
 
     def _nodes(self, request: IRequest) -> bytes:
         return answer_json(request, to_json(list(self._status.nodes())))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar, cast, get_origin
 
 import attrs
@@ -13,6 +13,8 @@ S = TypeVar("S")
 GossipValue = str | int
 """What a key of a node may hold."""
 
+AGENT_PATH: Final = "/status"
+"""What an agent's admin port shows of it; nodes have no such path."""
 NO_SUCH_NODE: Final = "no such node"
 """What the error of a 404 begins with when a node is unknown: so its clients tell that from a path that is."""
 
@@ -187,6 +189,63 @@ class Reloaded:
             verb = "needs" if len(self.needs_restart) == 1 else "need"
             line += f" (unchanged: {', '.join(self.needs_restart)} {verb} a restart)"
         return line
+
+
+@attrs.frozen(kw_only=True)
+class SessionRow:
+    """One session of an agent.
+
+    Attributes:
+        node: the ID of the node; empty when it did not say it.
+        url: that was dialled.
+        current: whether the node sends new calls over it; else it only serves what it has.
+        age_s: seconds since it was opened.
+        rtt_s: seconds of the last round trip.
+    """
+
+    node: str
+    url: str
+    current: bool
+    age_s: float
+    rtt_s: float
+
+
+@attrs.frozen(kw_only=True)
+class ListenerRow:
+    """One listener of an agent.
+
+    Attributes:
+        endpoint: its endpoint ID.
+        service: where the service listens.
+        registered: whether new calls can come.
+        in_flight: calls that are being served.
+        sessions: all that are alive.
+    """
+
+    endpoint: str
+    service: str
+    registered: bool
+    in_flight: int
+    sessions: Sequence[SessionRow] = ()
+
+
+@attrs.frozen(kw_only=True)
+class AgentDetail:
+    """What an agent knows of itself.
+
+    Attributes:
+        id: its agent ID.
+        version: of its program.
+        ready: whether at least one listener is registered, and the agent does not stop.
+        reason: why it is not ready.
+        listeners: in the order of the configuration.
+    """
+
+    id: str
+    version: str
+    ready: bool
+    reason: str
+    listeners: Sequence[ListenerRow]
 
 
 def _checked(value: object, kind: type[S]) -> S:

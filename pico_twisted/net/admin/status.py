@@ -6,7 +6,17 @@ from collections.abc import Mapping, Sequence
 
 from zope.interface import Attribute, Interface
 
-from pico_twisted.net.admin.shapes import GossipDetail, GossipRow, NodeDetail, NodeRow
+from pico_twisted.net.admin.shapes import AgentDetail, GossipDetail, GossipRow, NodeDetail, NodeRow
+
+
+class IAgentStatus(Interface):
+    """An agent's own view of itself. Each answer is a value that does not change afterwards."""
+
+    def ready() -> tuple[bool, str]:
+        """Whether at least one listener is registered, and if none is, why."""
+
+    def detail() -> AgentDetail:
+        """Its listeners and their sessions."""
 
 
 class INodeStatus(Interface):

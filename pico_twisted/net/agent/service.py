@@ -323,6 +323,11 @@ class AgentService(Service):
         """Every listener has a session for new calls, and we are not stopping."""
         return self._stopping is None and self._registered_count() == len(self.listeners)
 
+    @property
+    def stopping(self) -> bool:
+        """Whether an ordered stop has begun."""
+        return self._stopping is not None
+
     def sessions(self) -> list[ActiveConnection]:
         """The sessions that there are, in the order of the listeners."""
         return [session for listener in self._all() for session in listener.connections.sessions]

@@ -13,9 +13,19 @@ from twisted.web.resource import IResource
 from zope.interface import implementer
 
 from pico_twisted.net.admin.app import AdminApp
-from pico_twisted.net.admin.shapes import GossipDetail, GossipEntry, GossipRow, NodeDetail, NodeRow, Reloaded
+from pico_twisted.net.admin.shapes import (
+    AgentDetail,
+    GossipDetail,
+    GossipEntry,
+    GossipRow,
+    ListenerRow,
+    NodeDetail,
+    NodeRow,
+    Reloaded,
+    SessionRow,
+)
 from pico_twisted.net.admin.site import admin_site
-from pico_twisted.net.admin.status import INodeStatus
+from pico_twisted.net.admin.status import IAgentStatus, INodeStatus
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tls.server import ServerContext, SniffingFactory
 from pico_twisted.net.turn import Sweep
@@ -46,6 +56,44 @@ GOSSIP = GossipDetail(
         "endpoint:web": GossipEntry(value=2, version=6),
     },
 )
+
+
+AGENT = AgentDetail(
+    id="agent-1",
+    version="1.2.3",
+    ready=True,
+    reason="",
+    listeners=(
+        ListenerRow(
+            endpoint="web",
+            service="localhost:3000",
+            registered=True,
+            in_flight=2,
+            sessions=(SessionRow(node="n1", url="http://n1:8002", current=True, age_s=61.5, rtt_s=0.0042),),
+        ),
+        ListenerRow(endpoint="api", service="localhost:3001", registered=False, in_flight=0, sessions=()),
+    ),
+)
+
+
+@implementer(IAgentStatus)
+class OfAgent:
+    """What an agent says of itself.
+
+    Args:
+        detail: that; it is ready when this says so.
+    """
+
+    def __init__(self, detail: AgentDetail = AGENT) -> None:
+        self._detail = detail
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether it is ready."""
+        return self._detail.ready, self._detail.reason
+
+    def detail(self) -> AgentDetail:
+        """Its listeners."""
+        return self._detail
 
 
 @implementer(INodeStatus)

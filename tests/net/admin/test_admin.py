@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from pico_twisted.net.admin.app import AdminApp, AgentAdminApp
 from pico_twisted.net.admin.shapes import (
     MAX_SUSPICION,
+    AgentDetail,
     GossipDetail,
     GossipRow,
     NodeDetail,
@@ -35,7 +36,7 @@ from pico_twisted.net.admin.site import KEEPALIVE_S, MAX_BODY_BYTES, MAX_CONNECT
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tls.server import ServerContext
 from tests.conftest import LoggedFailures
-from tests.net.admin.admin_fakes import DETAIL, GOSSIP, Serve, Status, node_app, nothing_changes
+from tests.net.admin.admin_fakes import AGENT, DETAIL, GOSSIP, OfAgent, Serve, Status, node_app, nothing_changes
 from tests.net.in_reactor import DEADLINE_S, in_reactor, reactor
 from tools.stage.certificates import Authority
 
@@ -145,18 +146,27 @@ class TestRoutes:
 
     @in_reactor
     async def test_agent(self, serve: Serve) -> None:
-        """An agent's port has health, metrics and the index, and no status of a cluster."""
-        served = serve(AgentAdminApp(Metrics("agent"), nothing_changes).resource())
+        """An agent's port has its health, its listeners, metrics and the index, and no status of a cluster."""
+        served = serve(AgentAdminApp(OfAgent(), Metrics("agent"), nothing_changes).resource())
         code, _, body = await served.ask("/")
         assert code == 200
         assert json.loads(body)["component"] == "agent"
-        assert set(json.loads(body)["routes"]) == {"/", "/health", "/metrics"}
+        assert set(json.loads(body)["routes"]) == {"/", "/health", "/ready", "/metrics", "/status"}
         assert json.loads(body)["parameters"] == {}
         assert (await served.ask("/health?forward=n2"))[0] == 200
         assert (await served.ask("/health"))[0] == 200
         assert b"pico_agent_connects_total 0.0" in (await served.ask("/metrics"))[2]
-        for path in ("/ready", "/status/cluster/nodes"):
-            assert (await served.ask(path))[0] == 404
+        assert (await served.ask("/status/cluster/nodes"))[0] == 404
+        assert (await served.ask("/ready"))[0] == 200
+        assert read(json.loads((await served.ask("/status"))[2]), AgentDetail) == AGENT
+
+    @in_reactor
+    async def test_agent_that_is_not_ready(self, serve: Serve) -> None:
+        """503 says why, as at a node."""
+        detail = attrs.evolve(AGENT, ready=False, reason="no listener is registered")
+        served = serve(AgentAdminApp(OfAgent(detail), Metrics("agent"), nothing_changes).resource())
+        code, _, body = await served.ask("/ready")
+        assert (code, json.loads(body)) == (503, {"error": "no listener is registered"})
 
     @in_reactor
     async def test_head(self, serve: Serve) -> None:

@@ -10,7 +10,7 @@ from pico_twisted.net.admin.app import AgentAdminApp
 from pico_twisted.net.admin.operators import refusal
 from pico_twisted.net.admin.shapes import OPERATOR, RELOAD_PATH, Reloaded, read
 from pico_twisted.net.observe.metrics import Metrics
-from tests.net.admin.admin_fakes import Serve
+from tests.net.admin.admin_fakes import OfAgent, Serve
 from tests.net.in_reactor import in_reactor
 
 ASKING = {OPERATOR: "me", "host": "localhost:8001"}
@@ -105,7 +105,7 @@ async def test_the_route(serve: Serve) -> None:
         asked.append(operator)
         return verdicts[len(asked) - 1]
 
-    served = serve(AgentAdminApp(Metrics("agent"), reload).resource())
+    served = serve(AgentAdminApp(OfAgent(), Metrics("agent"), reload).resource())
     for expected, verdict in zip((200, 422), verdicts, strict=True):
         code, _, body = await served.ask(RELOAD_PATH, method="POST", headers={OPERATOR: "me"})
         assert (code, read(json.loads(body), Reloaded)) == (expected, verdict)
