@@ -392,6 +392,6 @@ def test_whatever_is_taken_goes_on_well_formed(
     assert len(onward.fields) <= len(head.fields) + 10
     final = to_service(onward, chunked=chunked and onward.upgrade is None)
     assert (final.method, final.target, final.host, final.upgrade) == (
-        head.method, head.target, head.host, head.upgrade
+        head.method, head.target, head.host or NO_HOST, head.upgrade
     )  # fmt: skip
     assert not [name for name in names(final) if name.replace(b"_", b"-").startswith(b"x-pico-")]
