@@ -143,6 +143,5 @@ class ServedCall:
                 request_id=request.request_id,
                 error=self._error,
                 version_11=request.head.version_11,
-                referer=request.head.by_name.get(b"referer", b""),
-                user_agent=request.head.by_name.get(b"user-agent", b""),
+                fields=request.head.by_name,
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, TypedDict, Unpack
 
 from pico_twisted.core.text import escaped, milliseconds
@@ -13,7 +13,8 @@ from pico_twisted.net.observe.formats import Place, Timestamps, chosen_format, p
 from pico_twisted.net.observe.lines import MAX_FIELD_CHARS, bounded, hide_query_secrets
 
 ACCESS_BUFFER_CHARS: Final = 64 * 1024
-"""Characters of access lines that wait for the next flush: about two hundred requests, which a crash may lose."""
+"""Characters of access lines that wait for the next flush: about two hundred requests, which a crash may lose. Their
+heads are kept so long."""
 
 LINE_CHARS: Final = 320
 """Characters that a line is assumed to have beside its target."""
@@ -46,7 +47,7 @@ class LoggedRequest(TypedDict):
         request_id: the `x-request-id` that it went on with.
         error: the code of an error that Pico made, empty when it made none.
         version_11: whether it was of HTTP/1.1, and not 1.0.
-        referer, user_agent: these fields of its head, as received; empty when it has none.
+        fields: the first value of each field of its head, by lower-case name.
     """
 
     client: str
@@ -62,8 +63,7 @@ class LoggedRequest(TypedDict):
     request_id: str
     error: str
     version_11: bool
-    referer: bytes
-    user_agent: bytes
+    fields: Mapping[bytes, bytes]
 
 
 class AccessLog:
@@ -116,7 +116,7 @@ class AccessLog:
         if not self.enabled:
             return
         self._waiting.append((self._wall_clock(), request))
-        self._chars += LINE_CHARS + len(request["target"]) + len(request["referer"]) + len(request["user_agent"])
+        self._chars += LINE_CHARS + len(request["target"])
         if self._chars >= ACCESS_BUFFER_CHARS:
             self.flush()
 
@@ -161,7 +161,7 @@ class AccessLog:
         return (
             f"{self._start}{_combined(request['client']) or '-'} - - [{stamp}] "
             f'"{_combined(line)}" {request["status"]} {request["bytes_out"]} '
-            f'"{_combined(_latin(request["referer"])) or "-"}" "{_combined(_latin(request["user_agent"])) or "-"}"\n'
+            f'"{_field(request, b"referer")}" "{_field(request, b"user-agent")}"\n'
         )
 
     def _short_line(self, at: float, request: LoggedRequest) -> str:
@@ -178,8 +178,9 @@ class AccessLog:
         )
 
 
-def _latin(value: bytes) -> str:
-    return bounded(hide_query_secrets(value.decode("latin-1")))
+def _field(request: LoggedRequest, name: bytes) -> str:
+    value = request["fields"].get(name, b"").decode("latin-1")
+    return _combined(bounded(hide_query_secrets(value))) or "-"
 
 
 def _combined(text: str) -> str:

@@ -230,8 +230,7 @@ class ProxyRequest:
                 request_id=self.request_id.decode("ascii"),
                 error=self.error or (forward.error if forward is not None else ""),
                 version_11=head.version_11,
-                referer=head.by_name.get(b"referer", b""),
-                user_agent=head.by_name.get(b"user-agent", b""),
+                fields=head.by_name,
             )
 
 

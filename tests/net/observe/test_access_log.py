@@ -31,8 +31,7 @@ REQUEST: dict[str, Any] = {
     "request_id": "r-1",
     "error": "",
     "version_11": True,
-    "referer": b"",
-    "user_agent": b"",
+    "fields": {},
 }
 
 
@@ -79,7 +78,7 @@ class TestAccessLog:
 
     def test_combined(self) -> None:
         """As nginx and Apache write it, for programs that read theirs; no byte of a client can end a quoted part."""
-        assert self.written("combined", referer=b"http://a/", user_agent=b'say "\xe9"') == (
+        assert self.written("combined", fields={b"referer": b"http://a/", b"user-agent": b'say "\xe9"'}) == (
             '10.0.0.9:51234 - - [14/Nov/2023:22:13:20 +0000] "GET /a?b=1 HTTP/1.1" 200 12 '
             '"http://a/" "say \\x22\\xE9\\x22"\n'
         )
@@ -125,7 +124,7 @@ class TestAccessLog:
     def test_any_bytes(self, method: bytes, target: bytes, words: str, format: str, place: Place) -> None:
         """Whatever bytes a client sends, its line is one line."""
         told = {"method": method, "target": target, "endpoint": words, "request_id": words, "client": words}
-        text = self.written(format, place, referer=method, user_agent=target, **told)
+        text = self.written(format, place, fields={b"referer": method, b"user-agent": target}, **told)
         assert len(text.splitlines()) == 1
         assert text[:-1].isprintable()
         if format == "json":

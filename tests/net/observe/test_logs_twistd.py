@@ -76,7 +76,7 @@ class Service(MultiService):
         port.stopListening()
         self.access.request(client="c", method=b"GET", target=b"/", endpoint="e", upstream="u", status=200, bytes_in=0,
             bytes_out=0, first_byte_s=None, duration_s=0.0, request_id="r", error="", version_11=True,
-            referer=b"", user_agent=b"")
+            fields={})
         reactor.callLater(0, reactor.stop)
 
     def stopService(self):
