@@ -165,8 +165,9 @@ class Logging:
     def stop(self) -> None:
         """Write what is left, and log no more. Waits a moment for a reader who does not keep up. Idempotent."""
         self.flush()
+        until = time.monotonic() + LAST_FLUSH_S
         for writer in self._writers():
-            writer.close(LAST_FLUSH_S)
+            writer.close(max(0.0, until - time.monotonic()))
         globalLogPublisher.removeObserver(self.observer)
 
     def _writers(self) -> set[LineWriter]:
