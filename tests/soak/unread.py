@@ -25,7 +25,7 @@ STDERR = "import os; os.dup2(os.open({path!r}, os.O_WRONLY), 2); "
 
 
 def unread(stage: Stage, options: argparse.Namespace, report: Report) -> None:
-    """500 requests a second whose lines go to a file, to a pipe that nobody reads, and to files on a disk that hangs."""
+    """Load whose lines go to a file, to a pipe that nobody reads, and to files on a disk that hangs."""
     path = stage.directory / "unread"
     os.mkfifo(path)
     held = os.open(path, os.O_RDWR)  # a writer waits for room, and not for a reader
