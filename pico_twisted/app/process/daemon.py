@@ -243,6 +243,7 @@ class Daemon(Service, Generic[C]):
         if self._end_stage is _End.NOT_YET:
             self._end_stage = _End.DRAINING
         self._notifier.stopping()
+        self.logging.await_no_banner()
         if told:
             log.info("Stopping: requests in progress have {grace_s} s", grace_s=self.grace_s)
         if self.logging.on_terminal and any(self.in_progress()):
@@ -277,10 +278,10 @@ class Daemon(Service, Generic[C]):
             self.cut()
 
     def on_terminal(self, banner: Callable[[], str]) -> bool:
-        """Print the one block for a person who started us on a terminal. Returns whether there is one."""
+        """Print the one block for a person who started us on a terminal. Returns whether it stands in for the log."""
         if self.logging.on_terminal:
             self.logging.banner(banner())
-        return self.logging.on_terminal
+        return self.logging.on_terminal and self.logging.on_console
 
     # Signals
 

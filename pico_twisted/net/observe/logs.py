@@ -87,6 +87,7 @@ class Logging:
             self._console_place = place_of(descriptor_of(console), journal_stream)
         self._levels = LogLevelFilterPredicate()
         self._access: list[AccessLog] = []
+        self._awaits_banner = False
         self.set_level(config.level, config.subsystems)
         predicates: list[ILogFilterPredicate] = [self._levels]
         self.observer: ILogObserver = Quieter(FilteringLogObserver(LineObserver(self.write, render), predicates))
@@ -121,13 +122,18 @@ class Logging:
 
     def await_banner(self) -> None:
         """On a terminal, write only what is wrong until `banner`: the rest stands below it, or is told by it."""
-        if self.on_terminal and self._config.level == "info":
-            self.set_level("warn", self._config.subsystems)
+        self._awaits_banner = self._place is Place.TERMINAL
+        self.set_level(*self._wanted)
 
     def banner(self, text: str) -> None:
-        """Say to the person who started us on a terminal what there is to know, and log as configured from here on."""
+        """Say to the person who started us on a terminal what there is to know, and await it no more."""
         self.say(text)
-        self.set_level(self._config.level, self._config.subsystems)
+        self.await_no_banner()
+
+    def await_no_banner(self) -> None:
+        """Log as configured from here on: the banner has come, or never will."""
+        self._awaits_banner = False
+        self.set_level(*self._wanted)
 
     def set_level(self, level: str, subsystems: Sequence[str] = ()) -> None:
         """Change what is logged; called at the start and for a reload.
@@ -136,7 +142,9 @@ class Logging:
             level: debug, info, warn, error or critical.
             subsystems: those that are logged at every level.
         """
-        self._levels.defaultLogLevel = LogLevel.levelWithName(level)
+        self._wanted = level, subsystems
+        held = self._awaits_banner and level == "info"
+        self._levels.defaultLogLevel = LogLevel.warn if held else LogLevel.levelWithName(level)
         self._levels.clearLogLevels()
         for name in subsystems:
             for namespace in (name, f"{OURS}.{name}", f"{OURS}.net.{name}"):
