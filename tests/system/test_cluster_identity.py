@@ -86,7 +86,7 @@ def test_a_newcomer_with_an_id_that_is_taken(cluster: Cluster, one: Service, pre
     address = cluster.gossip_address("n1")
     wanted = rf"node ID n1 is in use by the process at {address} \(up for \d+ s\): set another cluster.node_id"
     assert re.search(f"joining: {wanted}", twin.output)
-    assert re.search(f"pico: {wanted}", twin.output)
+    assert re.search(f"The daemon ends: {wanted}", twin.output)
     assert asking.outcomes and not asking.failures
     watch.stop()
     watch.check_unique()

@@ -98,7 +98,7 @@ def test_an_address_that_others_do_not_reach(cluster: Cluster) -> None:
     node.wait_output(f"joining: {words}")
     assert node.admin.status("/ready") == 503
     assert node.wait_exit() == 1
-    assert f"pico: {words}" in node.output
+    assert f"The daemon ends: {words}" in node.output
     assert all(cluster[id].admin.statuses() == {"n1": "active", "n2": "active"} for id in ("n1", "n2"))
 
 
