@@ -104,7 +104,7 @@ class Membership:
             ),
             reactor=reactor,
         )
-        metrics = GossipMetrics(self.core, parts.metrics, reactor.seconds, table.count_by_status)
+        metrics = GossipMetrics(self.core, parts.metrics, reactor.seconds, table.count_by_status, config.name)
         parts.sweep.each(lambda _: metrics.gather())
         self.gossip = GossipProtocol(
             GossipParts(

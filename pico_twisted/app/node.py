@@ -200,5 +200,5 @@ def build_node(
         cluster=cluster,
         proxy=proxy,
         upstream=upstream,
-        status=NodeStatus(cluster, membership.core.view, reactor, ready),
+        status=NodeStatus(cluster, membership.core.view, reactor, ready, membership.links.standing),
     )

@@ -73,7 +73,7 @@ class AdminPort:
         """Ask for a path.
 
         Args:
-            path: of a route, quoted.
+            path: of a route, quoted, perhaps with a query.
             change: the route changes something, and takes a POST.
 
         Raises:
@@ -109,7 +109,7 @@ class AdminPort:
 
     def _exchange(self, path: str, change: bool) -> Answer:
         with contextlib.closing(self._connection()) as connection:
-            query = "?" + urlencode({"forward": self.forward}) if self.forward else ""
+            query = ("&" if "?" in path else "?") + urlencode({"forward": self.forward}) if self.forward else ""
             headers = {"accept": "application/json", "connection": "close", "user-agent": f"picoctl/{__version__}"}
             if change:
                 headers[OPERATOR] = "picoctl"

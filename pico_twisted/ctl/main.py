@@ -15,10 +15,14 @@ from pico_twisted.ctl.exits import INTERRUPTED, OK
 from pico_twisted.ctl.options import admin_options
 
 COMMANDS: Final = {
+    "agents": "pico_twisted.ctl.agents",
     "bench": "pico_twisted.ctl.bench.command",
     "check": "pico_twisted.ctl.check",
+    "endpoint": "pico_twisted.ctl.agents",
+    "help": "pico_twisted.ctl.help",
     "reload": "pico_twisted.ctl.reload",
     "status": "pico_twisted.ctl.status",
+    "version": "pico_twisted.ctl.version",
 }
 """The name of each subcommand, and the module that has it under this name."""
 _WIDTH = 100  # of help on wide terminals
@@ -37,7 +41,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": _WIDTH})
-@click.version_option(__version__, message="picoctl %(version)s")
+@click.version_option(__version__, "-V", "--version", message="picoctl %(version)s")
 @admin_options(hidden=True)
 def cli() -> None:
     """Ask a Pico node about itself and its cluster, check configuration files, and measure.
@@ -45,8 +49,9 @@ def cli() -> None:
     \b
     Exit status, for scripts:
       0  all is well
-      1  the answer is no: no such node, not ready, an invalid configuration,
-         also one that is not reloaded, requests of a bench that failed
+      1  the answer is no: no such node, not ready, nobody serves an endpoint,
+         an invalid configuration, also one that is not reloaded,
+         requests of a bench that failed
       2  the command line does not make sense
       3  no answer: a port cannot be reached or does not answer properly
 
@@ -54,7 +59,9 @@ def cli() -> None:
     Examples:
       picoctl status
       picoctl status node n2 --admin https://10.0.0.1:8001 --ca ca.pem
-      picoctl status endpoints --forward n2 --json
+      picoctl endpoint my-endpoint
+      picoctl agents --watch
+      picoctl status --forward n2 --json
       picoctl check /etc/pico/pico.yaml
       picoctl reload
       picoctl bench --connections 64 --duration 30s

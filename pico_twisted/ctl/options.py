@@ -96,6 +96,27 @@ def admin_options(*, hidden: bool = False) -> Callable[[F], F]:
     return decorate
 
 
+def status_options() -> Callable[[F], F]:
+    """Give a command that shows status those options, and the one to show it again and again."""
+
+    def decorate(command: F) -> F:
+        watch = click.option(
+            "--watch",
+            help="Show it again every two seconds, until Ctrl-C.",
+            is_flag=True,
+            expose_value=False,
+            callback=_keep,
+        )
+        return watch(admin_options()(command))
+
+    return decorate
+
+
+def wants_watch(context: click.Context) -> bool:
+    """Whether the answer is to be shown again and again."""
+    return bool(context.meta.get(_KEY + "watch"))
+
+
 def wants_json(context: click.Context) -> bool:
     """Whether the answer is to be printed as JSON."""
     return bool(context.meta.get(_KEY + "json"))

@@ -7,9 +7,9 @@ from http import HTTPStatus
 import click
 
 from pico_twisted.core.text import escaped
+from pico_twisted.ctl.asking import emit_json
 from pico_twisted.ctl.exits import SaidNo, emit
 from pico_twisted.ctl.options import admin_options, admin_port, wants_json
-from pico_twisted.ctl.status import emit_json
 from pico_twisted.net.admin.shapes import RELOAD_PATH, Reloaded, ShapeError, read
 
 

@@ -1,19 +1,21 @@
 """Status shapes as text for people: tables whose columns stand in line, however wide they get.
 
-A cell is never empty and never cut. Where a node's ports are on one host, the host is written once: so the list of
-nodes fits a terminal of 80 columns.
+A cell is never empty and never cut. Where a node's ports are on one host, the host is written once. A table that is
+too wide for the terminal is written as a block of lines for each row, so nothing wraps in the middle of a word.
 """
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import attrs
 
-from pico_twisted.core.text import escaped
-from pico_twisted.net.admin.shapes import GossipDetail, GossipRow, ListenerRow, NodeDetail, NodeRow
+from pico_twisted.core.text import escaped, milliseconds, span_text
+from pico_twisted.net.admin.shapes import AgentSession, GossipDetail, GossipRow, ListenerRow, NodeDetail, NodeRow
 
 NOTHING: Final = "-"
 """Stands for what is not known or does not apply, so that no column is missing in a line."""
@@ -22,21 +24,24 @@ MINUTE_S: Final = 60
 HOUR_S: Final = 3600
 
 
-def nodes_table(nodes: Iterable[NodeRow]) -> str:
-    """The list of nodes."""
+def nodes_table(nodes: Sequence[NodeRow]) -> str:
+    """The list of nodes, of which the first one is the one that was asked."""
     rows = [
         _node_facts(node)
         | {"admin": _beside(node.admin_addr, node.proxy_addr), "gossip": _beside(node.gossip_addr, node.proxy_addr)}
         for node in nodes
     ]
-    columns = ("id", "status", "proxy", "admin", "gossip", "version", "endpoints", "upstreams")
-    return _table(columns, rows, numbers=("endpoints", "upstreams"))
+    columns = ("id", "status", "proxy", "admin", "gossip", "version", "endpoints", "upstreams", "link")
+    heading = count_of(node.status for node in nodes) + (f", seen by {escaped(nodes[0].id)}" if nodes else "")
+    return f"{heading}\n{_table(columns, rows, numbers=('endpoints', 'upstreams'))}"
 
 
 def node_page(node: NodeDetail) -> str:
     """One node with its endpoints."""
     page = _facts(_node_facts(node.row()))
-    return f"{page}\n\n{endpoints_table(node.endpoints)}" if node.endpoints else page
+    if not node.endpoints:
+        return page
+    return f"{page}\n\nendpoints of node {escaped(node.id)}\n{endpoints_table(node.endpoints)}"
 
 
 def endpoints_table(endpoints: Mapping[str, int]) -> str:
@@ -60,17 +65,80 @@ def listeners_table(listeners: Iterable[ListenerRow]) -> str:
     return _table(("endpoint", "service", "nodes", "rtt", "in flight"), rows, numbers=("in flight",))
 
 
-def gossip_table(nodes: Iterable[GossipRow]) -> str:
+def held_table(held: Mapping[str, Mapping[str, int]]) -> str:
+    """The endpoints of the cluster, with the number of their registrations and the nodes that hold them."""
+    rows = [
+        {"endpoint": endpoint, "upstreams": sum(nodes.values()), "nodes": _list(nodes)}
+        for endpoint, nodes in sorted(held.items())
+    ]
+    return _table(("endpoint", "upstreams", "nodes"), rows, numbers=("upstreams",))
+
+
+def agents_table(sessions: Iterable[AgentSession]) -> str:
+    """The agents of the cluster, each in one line, by their IDs."""
+    by_agent: dict[str, list[AgentSession]] = {}
+    for session in sessions:
+        by_agent.setdefault(session.agent, []).append(session)
+    if not by_agent:
+        return "no agent has registered an endpoint at a node that answers"
+    rows = [
+        {
+            "agent": agent,
+            "address": _list(one.address.rpartition(":")[0] for one in found),
+            "version": _list(one.version for one in found),
+            "since": span_text(max(one.since_s for one in found)),
+            "rtt": _round_trip(min((one.rtt_s for one in found if one.rtt_s is not None), default=None)),
+            "nodes": _list(one.node for one in found),
+            "endpoints": _list(one.endpoint for one in found),
+        }
+        for agent, found in sorted(by_agent.items())
+    ]
+    columns = ("agent", "address", "version", "since", "rtt", "nodes", "endpoints")
+    return f"agents of the cluster\n{_table(columns, rows, numbers=('since', 'rtt'))}"
+
+
+def sessions_table(endpoint: str, sessions: Sequence[AgentSession]) -> str:
+    """Who serves one endpoint: a line for each session."""
+    if not sessions:
+        return f"no agent serves {escaped(endpoint)}"
+    rows = [
+        {
+            "agent": one.agent,
+            "address": one.address,
+            "version": one.version,
+            "since": span_text(one.since_s),
+            "rtt": _round_trip(one.rtt_s),
+            "node": one.node,
+            "in flight": one.in_flight,
+            "state": "draining" if one.draining else "active",
+        }
+        for one in sorted(sessions, key=lambda one: (one.agent, one.node))
+    ]
+    columns = ("agent", "address", "version", "since", "rtt", "node", "in flight", "state")
+    numbers = ("since", "rtt", "in flight")
+    return f"agents that serve {escaped(endpoint)}\n{_table(columns, rows, numbers=numbers)}"
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted({name for name in names if name}))
+
+
+def _round_trip(seconds: float | None) -> str:
+    return NOTHING if seconds is None else milliseconds(seconds)
+
+
+def gossip_table(nodes: Sequence[GossipRow]) -> str:
     """What gossip knows of the nodes. Floors and tombstones are left to the page of one node."""
-    columns = ("id", "status", "generation", "heartbeat", "version", "entries", "suspicion", "heard")
-    return _table(columns, map(_gossip_facts, nodes), numbers=columns[2:])
+    columns = ("id", "status", "generation", "heartbeat", "written", "entries", "suspicion", "heard")
+    heading = f"nodes as the gossip of node {escaped(nodes[0].id)} knows them" if nodes else "no node"
+    return f"{heading}\n{_table(columns, map(_gossip_facts, nodes), numbers=columns[2:])}"
 
 
 def gossip_page(node: GossipDetail) -> str:
     """What gossip knows of one node, with its keys."""
     page = _facts(_gossip_facts(node.row()))
-    rows = [{"key": key, "value": entry.value, "version": entry.version} for key, entry in sorted(node.keys.items())]
-    return f"{page}\n\n{_table(('key', 'value', 'version'), rows, numbers=('version',))}" if rows else page
+    rows = [{"key": key, "value": entry.value, "written": entry.version} for key, entry in sorted(node.keys.items())]
+    return f"{page}\n\n{_table(('key', 'value', 'written'), rows, numbers=('written',))}" if rows else page
 
 
 def count_of(statuses: Iterable[str]) -> str:
@@ -89,7 +157,9 @@ def _node_facts(node: NodeRow) -> dict[str, object]:
 
 def _gossip_facts(node: GossipRow) -> dict[str, object]:
     facts = attrs.asdict(node) | {"suspicion": f"{node.suspicion:.1f}", "heard": _heard(node)}
-    return {name: value for name, value in facts.items() if name not in ("local", "heard_s")}
+    shown = {name: value for name, value in facts.items() if name not in ("local", "heard_s")}
+    # a version is a program's, everywhere; here it is how far the writes of its map are known
+    return {"written" if name == "version" else name: value for name, value in shown.items()}
 
 
 def _beside(address: str, other: str) -> str:
@@ -119,7 +189,9 @@ def _facts(facts: Mapping[str, object]) -> str:
 
 
 def _table(columns: Sequence[str], rows: Iterable[Mapping[str, object]], numbers: Sequence[str]) -> str:
-    """Lines with two blanks between the columns; those of numbers are set to the right."""
+    """Lines with two blanks between the columns; those of numbers are set to the right. A block for each row where the
+    lines do not fit."""
+    rows = list(rows)
     cells = {column: [column.upper()] for column in columns}
     for row in rows:
         for column in columns:
@@ -127,7 +199,15 @@ def _table(columns: Sequence[str], rows: Iterable[Mapping[str, object]], numbers
     for column, found in cells.items():
         width = max(map(len, found))
         cells[column] = [cell.rjust(width) if column in numbers else cell.ljust(width) for cell in found]
-    return "\n".join("  ".join(line).rstrip() for line in zip(*cells.values(), strict=True))
+    lines = ["  ".join(line).rstrip() for line in zip(*cells.values(), strict=True)]
+    if max(map(len, lines)) > _columns():
+        return "\n\n".join(_facts({column: row[column] for column in columns}) for row in rows)
+    return "\n".join(lines)
+
+
+def _columns() -> int:
+    """How wide the terminal is; what is no terminal takes any width."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
 
 
 def _cell(value: object) -> str:

@@ -122,6 +122,7 @@ class ITunnel(ICallee):
     dialect: Dialect = Attribute("the version of the protocol that the peer speaks")
     node_id: str | None = Attribute("the ID of the node at the other end, when it said so")
     agent_id: str = Attribute("who registered")
+    agent_version: str = Attribute("of the agent's program; empty when it did not say")
     peer: str = Attribute("host:port of the other end, as text")
     rtt_s: float = Attribute("the last heartbeat's round trip; 0.0 before the first")
     draining: bool = Attribute("the peer drains, or is told that we do")

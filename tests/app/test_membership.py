@@ -211,3 +211,23 @@ def test_the_same_id(pair: Pair) -> None:
     twin.stop()
     assert told
     assert "b" in told[0]
+
+
+def test_who_serves_what(pair: Pair) -> None:
+    """A node tells the endpoints of all nodes that are there, with their holders, and its own agents with what they
+    said; the endpoints of the cluster are counted once."""
+    tunnel = FakeTunnel()
+    register(pair.b.parts, tunnel)
+    register(pair.a.parts, FakeTunnel())
+    register(pair.a.parts, FakeTunnel(endpoint="other"))
+    pair.net.pass_time(2.0)
+    held = {"my-ep": {"a": 1, "b": 1}, "other": {"a": 1}}
+    assert pair.a.status.cluster_endpoints() == pair.b.status.cluster_endpoints() == held
+    assert b"pico_cluster_endpoints 2.0" in pair.b.parts.metrics.exposition()
+    (told,) = pair.b.status.agents("my-ep")
+    assert (told.agent, told.address, told.node, told.endpoint) == (tunnel.agent_id, tunnel.peer, "b", "my-ep")
+    assert 1.0 < told.since_s < 3.0 and not told.draining and told.in_flight == 0
+    assert pair.b.status.agents("other") == [] and len(pair.a.status.agents("")) == 2
+    pair.net.cut.add(("10.0.0.2", PORT))
+    pair.net.pass_time(8)
+    assert pair.a.status.cluster_endpoints() == {"my-ep": {"a": 1}, "other": {"a": 1}}

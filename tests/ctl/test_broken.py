@@ -126,7 +126,7 @@ def test_huge(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_large() -> None:
     """An answer of some megabytes is read whole."""
-    counts = {f"endpoint-{number}": number for number in range(100_000)}
+    counts = {f"endpoint-{number}": {"n1": number} for number in range(100_000)}
     with serving(saying(http_answer(json.dumps(counts).encode()))) as url:
         done = picoctl("status", "endpoints", "--json", "--admin", url)
     assert (done.returncode, json.loads(done.stdout)) == (0, counts)
@@ -219,9 +219,9 @@ def test_usage_of_the_environment() -> None:
 @pytest.mark.parametrize(
     ("prefix", "line"),
     [
-        ("", b"GET /status/upstream/endpoints?forward=n+2%26x HTTP/1.1"),
-        ("/", b"GET /status/upstream/endpoints?forward=n+2%26x HTTP/1.1"),
-        ("/pico/n%201/", b"GET /pico/n%201/status/upstream/endpoints?forward=n+2%26x HTTP/1.1"),
+        ("", b"GET /status/cluster/endpoints?forward=n+2%26x HTTP/1.1"),
+        ("/", b"GET /status/cluster/endpoints?forward=n+2%26x HTTP/1.1"),
+        ("/pico/n%201/", b"GET /pico/n%201/status/cluster/endpoints?forward=n+2%26x HTTP/1.1"),
     ],
 )
 def test_what_is_asked(prefix: str, line: bytes) -> None:
@@ -234,7 +234,7 @@ def test_what_is_asked(prefix: str, line: bytes) -> None:
 
     with serving(handle) as url:
         done = picoctl("status", "endpoints", "--admin", url + prefix, "--forward", "n 2&x")
-    assert (done.returncode, done.stdout) == (0, "no agent has registered an endpoint at this node\n")
+    assert (done.returncode, done.stdout) == (0, "endpoints of the cluster\nno agent has registered one\n")
     first, *fields = heads[0].removesuffix(b"\r\n\r\n").split(b"\r\n")
     assert first == line
     names = {field.partition(b":")[0].lower() for field in fields}

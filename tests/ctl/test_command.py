@@ -22,7 +22,7 @@ def test_version() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), ("Exit status", "status", "check", "bench", "Examples")),
+        ((), ("Exit status", "status", "check", "bench", "Examples", "agents", "endpoint", "version", "help")),
         (("status",), ("--admin", "PICO_ADMIN", "--forward", "--json", "--ca", "--timeout", "nodes", "gossip")),
         (("status", "nodes"), ("--admin", "--json")),
         (("status", "node"), ("ID", "local")),

@@ -41,6 +41,7 @@ class ClusterStatus(Status):
             version="0.1.0",
             endpoints=12345,
             upstreams=123456,
+            link="no route to host",
         )
         return [attrs.evolve(self.detail, gossip_addr="10.0.0.1:8003").row(), other]
 
@@ -77,9 +78,16 @@ def rig() -> Iterator[Rig]:
 
 
 NODES = """\
-ID  STATUS       PROXY          ADMIN  GOSSIP          VERSION  ENDPOINTS  UPSTREAMS
-n1  active       10.0.0.1:8000  :8001  :8003           0.1.0            2          3
-n2  unreachable  10.0.0.2:8000  :8001  10.0.0.12:8003  0.1.0        12345     123456
+2 nodes: 1 active, 1 unreachable, seen by n1
+ID  STATUS       PROXY          ADMIN  GOSSIP          VERSION  ENDPOINTS  UPSTREAMS  LINK
+n1  active       10.0.0.1:8000  :8001  :8003           0.1.0            2          3  -
+n2  unreachable  10.0.0.2:8000  :8001  10.0.0.12:8003  0.1.0        12345     123456  no route to host
+"""
+HELD = """\
+endpoints of the cluster
+ENDPOINT  UPSTREAMS  NODES
+api               1  n1
+web               2  n1
 """
 
 
@@ -103,7 +111,9 @@ gossip     -
 version    0.1.0
 endpoints  2
 upstreams  3
+link       -
 
+endpoints of node n1
 ENDPOINT  UPSTREAMS
 api               1
 web               2
@@ -119,13 +129,13 @@ web               2
 
 @in_reactor
 async def test_endpoints(rig: Rig) -> None:
-    """The endpoints of the node, in order; or the words that there are none."""
+    """The endpoints of the cluster, in order, with the nodes that hold them; or the words that there are none."""
     done = await rig.run("status", "endpoints")
-    assert (done.returncode, done.stdout) == (0, "ENDPOINT  UPSTREAMS\napi               1\nweb               2\n")
-    assert await rig.json("status", "endpoints") == {"api": 1, "web": 2}
+    assert (done.returncode, done.stdout) == (0, HELD)
+    assert await rig.json("status", "endpoints") == {"api": {"n1": 1}, "web": {"n1": 2}}
     rig.status.detail = attrs.evolve(rig.status.detail, endpoints={})
     done = await rig.run("status", "endpoints")
-    assert (done.returncode, done.stdout) == (0, "no agent has registered an endpoint at this node\n")
+    assert (done.returncode, done.stdout) == (0, "endpoints of the cluster\nno agent has registered one\n")
     assert await rig.json("status", "endpoints") == {}
 
 
@@ -134,7 +144,8 @@ async def test_gossip(rig: Rig) -> None:
     """What gossip knows of all nodes, and of one with its keys."""
     done = await rig.run("status", "gossip")
     expected = """\
-ID  STATUS          GENERATION  HEARTBEAT  VERSION  ENTRIES  SUSPICION  HEARD
+nodes as the gossip of node n1 knows them
+ID  STATUS          GENERATION  HEARTBEAT  WRITTEN  ENTRIES  SUSPICION  HEARD
 n1  active       1790000000000         42        7        2        0.0  local
 n2  unreachable  1790000000000         42        7        2       12.3    13m
 n3  left         1790000000000         42        7        2        0.0      -
@@ -148,14 +159,14 @@ id          n1
 generation  1790000000000
 status      active
 heartbeat   42
-version     7
+written     7
 floor       3
 entries     2
 tombstones  1
 suspicion   0.0
 heard       local
 
-KEY           VALUE   VERSION
+KEY           VALUE   WRITTEN
 endpoint:web  2             6
 status        active        2
 """
@@ -171,16 +182,14 @@ async def test_overview(rig: Rig) -> None:
     done = await rig.run("status")
     parts = done.stdout.split("\n\n")
     assert (done.returncode, done.stderr) == (0, "")
-    assert parts[:2] == ["node n1 is ready", "2 nodes: 1 active, 1 unreachable"]
-    assert parts[2] + "\n" == NODES
-    assert parts[3] == "ENDPOINT  UPSTREAMS\napi               1\nweb               2\n"
+    assert [parts[0], parts[1] + "\n", parts[2]] == ["node n1 is ready", NODES, HELD]
     got = await rig.json("status")
     assert got == {
         "id": "n1",
         "ready": True,
         "reason": "",
         "nodes": to_json(list(rig.status.nodes())),
-        "endpoints": {"api": 1, "web": 2},
+        "endpoints": {"api": {"n1": 1}, "web": {"n1": 2}},
     }
     rig.status.why_not = "draining"
     rig.status.detail = attrs.evolve(rig.status.detail, endpoints={f"ep-{number:03}": 1 for number in range(100)})
@@ -286,9 +295,9 @@ async def test_wide_tables(rig: Rig) -> None:
     """Columns stand in line whatever the width: no cell is cut, and no line is broken."""
     rig.status.detail = attrs.evolve(rig.status.detail, endpoints={"e" * 128: 1, "f": 1_000_000})
     done = await rig.run("status", "endpoints")
-    lines = done.stdout.splitlines()
-    assert [len(line) for line in lines] == [128 + 2 + len("UPSTREAMS")] * 3
-    assert lines[1].split() == ["e" * 128, "1"]
+    lines = done.stdout.splitlines()[1:]
+    assert [line.index("  n1") for line in lines[1:]] == [128 + 2 + len("UPSTREAMS")] * 2
+    assert lines[1].split() == ["e" * 128, "1", "n1"]
 
 
 @in_reactor
@@ -306,7 +315,7 @@ async def test_hostile_words(rig: Rig) -> None:
     ):
         done = await rig.run(*arguments)
         assert re.fullmatch(r"[\n -~]+", done.stdout + done.stderr), done
-    assert (await rig.json("status", "endpoints")) == {evil: 1}
+    assert (await rig.json("status", "endpoints")) == {evil: {evil: 1}}
 
 
 @in_reactor

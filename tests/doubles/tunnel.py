@@ -105,6 +105,7 @@ class FakeTunnel:
     ) -> None:
         self.endpoint = endpoint
         self.agent_id = agent_id
+        self.agent_version = "0.1.0"
         self.slot = slot
         self.version = version
         self.dialect = V2 if version == 2 else dialect_v1(v1_body_bytes)

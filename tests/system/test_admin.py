@@ -68,6 +68,7 @@ def test_nodes(stack: Stack) -> None:
         "version",
         "endpoints",
         "upstreams",
+        "link",
     }
     assert (row["id"], row["status"]) == ("node-1", "active")
     assert row["proxy_addr"] == f"127.0.0.1:{stack.node.ports.proxy}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pico_twisted import __version__
 from tests.ctl.harness import Done, picoctl
 from tests.system.stack import Stack
 
@@ -27,14 +28,32 @@ def test_status(stack: Stack) -> None:
     admin = stack.node.admin
     assert ask_json(stack, "status", "nodes") == admin.json("/status/cluster/nodes")
     assert ask_json(stack, "status", "node", "node-1") == admin.json("/status/cluster/nodes/local")
-    assert ask_json(stack, "status", "endpoints", "--forward", "node-1") == admin.endpoints()
+    assert ask_json(stack, "status", "node", "local", "--forward", "node-1")["endpoints"] == admin.endpoints()
     assert ask_json(stack, "status")["ready"] is True
     done = ask(stack, "status")
     assert done.returncode == 0
     assert done.stdout.startswith("node node-1 is ready\n")
     assert f"127.0.0.1:{stack.node.ports.proxy}" in done.stdout
-    for endpoint in admin.endpoints():
+    for endpoint in stack.registrations():
         assert endpoint in done.stdout
+
+
+def test_who_serves_what(stack: Stack) -> None:
+    """Whichever node is asked: the endpoints of the cluster with the nodes that hold them, and their agents with
+    address, version and round trip."""
+    holder = stack.agents_node.name
+    held = ask_json(stack, "status", "endpoints")
+    assert set(held) >= set(stack.registrations())
+    assert {id for nodes in held.values() for id in nodes} == {holder}
+    told = ask_json(stack, "agents")
+    assert told["unanswered"] == {}
+    endpoint = next(iter(stack.registrations()))
+    (session,) = ask_json(stack, "endpoint", endpoint)["sessions"]
+    assert session["agent"] in {one["agent"] for one in told["sessions"]}
+    assert (session["endpoint"], session["node"], session["version"]) == (endpoint, holder, __version__)
+    assert session["address"].startswith("127.0.0.1:") and session["since_s"] >= 0
+    done = ask(stack, "endpoint", "nobody")
+    assert (done.returncode, done.stdout) == (1, "no agent serves nobody\n")
 
 
 def test_no(stack: Stack) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from klein import Klein
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IPolicyForHTTPS, IRequest
@@ -27,17 +28,18 @@ from pico_twisted.net.admin.answers import (
     refuse_method,
     render,
 )
+from pico_twisted.net.admin.cluster_agents import ClusterAgents
 from pico_twisted.net.admin.fetch import AdminTls, Fetcher
 from pico_twisted.net.admin.operators import Reload, refusal
 from pico_twisted.net.admin.other_nodes import OtherNodesResource
-from pico_twisted.net.admin.shapes import AGENT_PATH, NO_SUCH_NODE, OPERATOR, RELOAD_PATH, to_json
+from pico_twisted.net.admin.shapes import AGENT_PATH, AGENTS_PATH, NO_SUCH_NODE, OPERATOR, RELOAD_PATH, to_json
 from pico_twisted.net.admin.status import IAgentStatus, INodeStatus
 from pico_twisted.net.admin.workers import Siblings, WorkersResource
 from pico_twisted.net.observe.metrics import CONTENT_TYPE, Metrics
 
 log = Logger()
 
-Routes = Mapping[str, tuple[str, Callable[..., bytes]]]
+Routes = Mapping[str, tuple[str, Callable[..., bytes | Deferred[bytes]]]]
 """Path -> (what is there, for the index; what answers)."""
 
 
@@ -160,6 +162,7 @@ class AdminApp(CommonAdminApp):
         self._status = status
         self._fetcher = Fetcher(reactor, AdminTls() if tls is None else tls)
         self._siblings = siblings
+        self._cluster_agents = ClusterAgents(status, self._fetcher, {} if siblings is None else siblings.sockets)
 
     def _around(self, routes: Resource) -> Resource:
         siblings = self._siblings
@@ -180,6 +183,12 @@ class AdminApp(CommonAdminApp):
                 "the endpoints that agents registered at this node, with the number of registrations",
                 self._endpoints,
             ),
+            "/status/cluster/endpoints": ("the endpoints of the cluster, with the nodes that hold them", self._held),
+            "/status/cluster/agents": (
+                "the agents of all nodes, asked now; endpoint=<id> leaves out those that do not serve it",
+                self._all_agents,
+            ),
+            AGENTS_PATH: ("the agents of this node; endpoint=<id> as above", self._agents),
             "/status/gossip/nodes": ("what gossip knows of each node", self._gossip_nodes),
             "/status/gossip/nodes/<id>": (
                 "the same of one node, with its keys and their versions; the id may be local",
@@ -197,12 +206,28 @@ class AdminApp(CommonAdminApp):
     def _endpoints(self, request: IRequest) -> bytes:
         return answer_json(request, dict(sorted(self._status.endpoints().items())))
 
+    def _held(self, request: IRequest) -> bytes:
+        return answer_json(request, dict(sorted(self._status.cluster_endpoints().items())))
+
+    def _agents(self, request: Request) -> bytes:
+        return answer_json(request, to_json(list(self._status.agents(_endpoint(request)))))
+
+    def _all_agents(self, request: Request) -> Deferred[bytes]:
+        asking = Deferred.fromCoroutine(self._cluster_agents.all(_endpoint(request)))
+        return asking.addCallback(lambda found: answer_json(request, to_json(found)))
+
     def _gossip_nodes(self, request: IRequest) -> bytes:
         return answer_json(request, to_json(list(self._status.gossip_nodes())))
 
     def _gossip_node(self, request: IRequest, id: str) -> bytes:
         found = self._status.gossip_node(id)
         return fail(request, 404, NO_SUCH_NODE) if found is None else answer_json(request, to_json(found))
+
+
+def _endpoint(request: Request) -> str:
+    """The endpoint that a request is about; empty when it is about all."""
+    given: list[bytes] = (request.args or {}).get(b"endpoint", [])
+    return given[0].decode("utf-8", "replace").lower() if given else ""
 
 
 def refuse(request: IRequest, failure: Failure) -> bytes:

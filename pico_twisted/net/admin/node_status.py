@@ -15,7 +15,7 @@ from pico_twisted.core.gossip.state import VersionedMap
 from pico_twisted.core.gossip.view import View
 from pico_twisted.core.routing.table import ACTIVE, DRAINING, KnownNode
 from pico_twisted.net.admin.other_nodes import LOCAL
-from pico_twisted.net.admin.shapes import GossipDetail, GossipEntry, GossipRow, NodeDetail, NodeRow
+from pico_twisted.net.admin.shapes import AgentSession, GossipDetail, GossipEntry, GossipRow, NodeDetail, NodeRow
 from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.routing.cluster_service import ClusterService
 
@@ -38,6 +38,7 @@ class NodeStatus:
         view: what this node believes of the others.
         clock: tells the time.
         ready: whether requests may come, and if not, why.
+        link: how the link to another node stands, as of `NodeRow.link`.
     """
 
     def __init__(
@@ -46,30 +47,59 @@ class NodeStatus:
         view: View,
         clock: IReactorTime,
         ready: Callable[[], tuple[bool, str]],
+        link: Callable[[str], str],
     ) -> None:
         self.node_id = cluster.node_id
         self.ready = ready
         self._cluster = cluster
         self._view = view
         self._clock = clock
+        self._link = link
 
     # INodeStatus
 
     def nodes(self) -> list[NodeRow]:
         """All nodes that this one knows, itself first."""
         others = sorted(self._cluster.table.nodes.items())
-        return [self._own().row(), *(_detail(node_id, node).row() for node_id, node in others)]
+        return [self._own().row(), *(self._detail(node_id, node).row() for node_id, node in others)]
 
     def node(self, id: str) -> NodeDetail | None:
         """One node by its ID, this one by `local`."""
         if id in (LOCAL, self.node_id):
             return self._own()
         node = self._cluster.table.nodes.get(id)
-        return None if node is None else _detail(id, node)
+        return None if node is None else self._detail(id, node)
 
     def endpoints(self) -> Mapping[str, int]:
         """The registrations of this node."""
         return self._cluster.registry.counts()
+
+    def agents(self, endpoint: str) -> list[AgentSession]:
+        """The sessions of agents at this node, in the order of their endpoints."""
+        routes = [route for route in self._cluster.registry if not endpoint or route.endpoint == endpoint]
+        routes.sort(key=lambda route: (route.endpoint, route.agent_id, route.slot))
+        return [
+            AgentSession(
+                agent=route.agent_id,
+                address=route.tunnel.peer,
+                version=route.tunnel.agent_version,
+                node=self.node_id,
+                endpoint=route.endpoint,
+                since_s=round(self._cluster.registered_for_s(route), 1),
+                rtt_s=route.tunnel.rtt_s or None,
+                in_flight=len(route.calls),
+                draining=route.draining,
+            )
+            for route in routes
+        ]
+
+    def cluster_endpoints(self) -> dict[str, dict[str, int]]:
+        """The endpoints of all nodes that are there, each with its holders."""
+        found = {endpoint: {self.node_id: count} for endpoint, count in self.endpoints().items()}
+        for node_id, node in sorted(self._cluster.table.nodes.items()):
+            for endpoint, count in _held(node).items():
+                found.setdefault(endpoint, {})[node_id] = count
+        return found
 
     def gossip_nodes(self) -> list[GossipRow]:
         """What gossip knows of each node, this one first."""
@@ -104,6 +134,18 @@ class NodeStatus:
             endpoints=self._cluster.registry.counts(),
         )
 
+    def _detail(self, node_id: str, node: KnownNode) -> NodeDetail:
+        return NodeDetail(
+            id=node_id,
+            status=node.status,
+            proxy_addr=node.text(PROXY_ADDR),
+            admin_addr=node.text(ADMIN_ADDR),
+            gossip_addr=node.text(GOSSIP_ADDR),
+            version=node.text(VERSION),
+            endpoints=_held(node),
+            link=self._link(node_id),
+        )
+
     def _own_gossip(self) -> GossipDetail:
         view = self._view
         status = DRAINING if self._cluster.draining else ACTIVE
@@ -136,13 +178,6 @@ def _gossip_detail(node_id: str, generation: int, status: str, heartbeat: int, h
     )
 
 
-def _detail(node_id: str, node: KnownNode) -> NodeDetail:
-    return NodeDetail(
-        id=node_id,
-        status=node.status,
-        proxy_addr=node.text(PROXY_ADDR),
-        admin_addr=node.text(ADMIN_ADDR),
-        gossip_addr=node.text(GOSSIP_ADDR),
-        version=node.text(VERSION),
-        endpoints=dict(node.endpoints) if node.status in (ACTIVE, DRAINING) else {},
-    )
+def _held(node: KnownNode) -> dict[str, int]:
+    """What another node holds, if it is there."""
+    return dict(node.endpoints) if node.status in (ACTIVE, DRAINING) else {}

@@ -23,6 +23,9 @@ RELOAD_PATH: Final = "/reload"
 OPERATOR: Final = "x-pico-operator"
 """Name of the field that says who asks for a change. Any value will do; it is logged."""
 
+AGENTS_PATH: Final = "/status/upstream/agents"
+"""Path of the route that tells a node's own agents; other nodes ask it."""
+
 MAX_SUSPICION: Final = 1000.0
 """Where suspicion ends as far as it is told: JSON knows no infinity, and by then a node is long unreachable."""
 
@@ -60,10 +63,13 @@ class NodeRow(_Node):
     Attributes:
         endpoints: how many endpoint IDs its agents have registered.
         upstreams: how many registrations that are, counting each agent's.
+        link: `open` when the node that was asked has a link to it, or why none could be opened lately; empty when none
+            was needed.
     """
 
     endpoints: int = 0
     upstreams: int = 0
+    link: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -72,15 +78,18 @@ class NodeDetail(_Node):
 
     Attributes:
         endpoints: registrations of each endpoint ID.
+        link: as in `NodeRow`.
     """
 
     endpoints: Mapping[str, int] = attrs.field(factory=dict)
+    link: str = ""
 
     def row(self) -> NodeRow:
         """The same node for the list."""
         return NodeRow(
             id=self.id,
             status=self.status,
+            link=self.link,
             proxy_addr=self.proxy_addr,
             admin_addr=self.admin_addr,
             gossip_addr=self.gossip_addr,
@@ -88,6 +97,46 @@ class NodeDetail(_Node):
             endpoints=len(self.endpoints),
             upstreams=sum(self.endpoints.values()),
         )
+
+
+@attrs.frozen(kw_only=True)
+class AgentSession:
+    """A session of an agent at a node, which serves one endpoint.
+
+    Attributes:
+        agent: ID of the agent.
+        address: where it connects from, `host:port`.
+        version: of its program; empty when it did not say.
+        node: ID of the node.
+        endpoint: that it serves.
+        since_s: seconds since it registered.
+        rtt_s: the last round trip; None before the first.
+        in_flight: calls in progress.
+        draining: it gets calls only where nobody else can serve.
+    """
+
+    agent: str
+    address: str
+    version: str = ""
+    node: str
+    endpoint: str
+    since_s: float
+    rtt_s: float | None = None
+    in_flight: int = 0
+    draining: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class AgentsOfCluster:
+    """The agents of all nodes.
+
+    Attributes:
+        sessions: of those that told.
+        unanswered: why the others did not, by node ID.
+    """
+
+    sessions: tuple[AgentSession, ...] = ()
+    unanswered: Mapping[str, str] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)

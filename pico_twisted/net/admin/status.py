@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from zope.interface import Attribute, Interface
 
-from pico_twisted.net.admin.shapes import AgentDetail, GossipDetail, GossipRow, NodeDetail, NodeRow
+from pico_twisted.net.admin.shapes import AgentDetail, AgentSession, GossipDetail, GossipRow, NodeDetail, NodeRow
 
 
 class IAgentStatus(Interface):
@@ -35,6 +35,12 @@ class INodeStatus(Interface):
 
     def endpoints() -> Mapping[str, int]:
         """The endpoint IDs that agents registered at this node, with the number of registrations of each."""
+
+    def agents(endpoint: str) -> Sequence[AgentSession]:
+        """The sessions of agents at this node; only those that serve an endpoint, unless it is empty."""
+
+    def cluster_endpoints() -> Mapping[str, Mapping[str, int]]:
+        """The endpoint IDs of the cluster: for each the registrations of the nodes that hold it and are there."""
 
     def gossip_nodes() -> Sequence[GossipRow]:
         """What gossip knows of each node, this one included."""

@@ -179,6 +179,11 @@ class NodeLinks:
             return link.call_count
         return 0 if self.usable(node_id) else None
 
+    def standing(self, node_id: str) -> str:
+        """`open` when there is a link to a node, else why none could be opened lately; "" when none was needed."""
+        link = self._links.get(node_id)
+        return "open" if link is not None and link.is_open else self._failures.why(node_id)
+
     def usable(self, node_id: str) -> bool:
         """Whether calls to the node are likely to get there."""
         link = self._links.get(node_id)

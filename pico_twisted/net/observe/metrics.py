@@ -51,7 +51,7 @@ RESET_CODES: Final = frozenset(
 )
 """The codes that a reset of the tunnel's protocol may carry."""
 
-ROUTES: Final = ("agent", "node", "draining node", "service")
+ROUTES: Final = ("agent", "node", "draining-node", "service")
 """Where an http call goes: from a node to an agent of its own, to another node, to a draining node that alone holds the
 endpoint; from an agent to its service."""
 

@@ -89,9 +89,13 @@ class ClusterService(Service):
         self._links = links
         self._announce = announce
         self._held: list[Callable[[], int]] = []
+        self._sweep = sweep
         sweep.each(self._measure)
         metrics.gauge(
             "pico_endpoints", "Endpoints that agents of this node serve.", lambda: len(self.registry.counts())
+        )
+        metrics.gauge(
+            "pico_cluster_endpoints", "Endpoints that nodes of the cluster hold.", lambda: len(self.endpoints())
         )
         metrics.gauge("pico_upstream_sessions", "Sessions of agents on this node.", lambda: len(self.registry))
         metrics.gauge("pico_calls_pending", "Calls to agents in flight.", lambda: len(self.pending))
@@ -106,6 +110,7 @@ class ClusterService(Service):
     def register(self, tunnel: ITunnel) -> None:
         """An agent's session is open: route to it."""
         route = self._routes[tunnel] = route_to(tunnel, self._parts)
+        route.registered_at = self._sweep.now
         replaced = self.registry.add(route)
         if replaced is None or replaced.resigned:
             self._tell(tunnel.endpoint)
@@ -141,6 +146,18 @@ class ClusterService(Service):
         """Tell the other nodes what we hold of an endpoint."""
         held = self.registry.held(endpoint)
         self._announce(endpoint, len(held), sum(route.resigned for route in held))
+
+    def registered_for_s(self, route: AgentRoute) -> float:
+        """Seconds since a route of this node was registered."""
+        return self._sweep.now - route.registered_at
+
+    def endpoints(self) -> set[str]:
+        """The endpoints that this node or another one that is there holds."""
+        found = set(self.registry.counts())
+        for node in self.table.nodes.values():
+            if node.status in (ACTIVE, DRAINING):
+                found.update(node.endpoints)
+        return found
 
     def tunnels(self) -> list[ITunnel]:
         """The sessions of agents that are routed to."""

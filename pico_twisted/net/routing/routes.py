@@ -54,9 +54,11 @@ class AgentRoute:
         takeovers, taken_at: how many registrations have taken this place from another one in turn, and when this one
             did; see `takeovers`.
         endpoint, agent_id, slot: what it is registered as.
+        registered_at: when, in the sweep's seconds.
     """
 
     node_id = ""
+    registered_at = 0.0
 
     def __init__(self, parts: RouteParts, tunnel: ITunnel) -> None:
         self.tunnel = self.callee = tunnel
@@ -118,7 +120,7 @@ class NodeRoute:
         parts = self._parts
         head = request.head
         node = self._table.nodes.get(self.node_id)
-        parts.metrics.call_started("node" if node is not None and node.status == ACTIVE else "draining node")
+        parts.metrics.call_started("node" if node is not None and node.status == ACTIVE else "draining-node")
         reader = ResponseStream(parts.head_limits, head.method, head.upgrade is not None)
         payload = request.write_head(request.endpoint.encode("ascii"), None, True)
         return PendingCall((parts.pending,), self.callee, reader, sink, payload, body, more)

@@ -190,6 +190,7 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
         assert isinstance(admission, Admission)
         self.endpoint = admission.endpoint
         self.slot = admission.slot
+        self.agent_version = admission.agent_version
         self.capabilities = admission.capabilities
         self.agent_id = admission.agent_id or f"v1-{self._peer_text()}"
         self._serve(V2 if self.websocket_protocol_in_use == SUBPROTOCOL_V2 else self.parts.v1)

@@ -15,6 +15,7 @@ from zope.interface import implementer
 from pico_twisted.net.admin.app import AdminApp
 from pico_twisted.net.admin.shapes import (
     AgentDetail,
+    AgentSession,
     GossipDetail,
     GossipEntry,
     GossipRow,
@@ -96,6 +97,19 @@ class OfAgent:
         return self._detail
 
 
+def session(node: str, agent: str, endpoint: str) -> AgentSession:
+    """An agent's session at a node."""
+    return AgentSession(
+        agent=agent,
+        address="10.1.2.3:40000",
+        version="0.1.0",
+        node=node,
+        endpoint=endpoint,
+        since_s=7200.0,
+        rtt_s=0.008,
+    )
+
+
 @implementer(INodeStatus)
 class Status:
     """A node with two endpoints.
@@ -106,6 +120,7 @@ class Status:
     Attributes:
         why_not: why it is not ready; empty when it is.
         urls: the admin ports of the other nodes.
+        sessions: of agents.
     """
 
     def __init__(self, node_id: str = "n1") -> None:
@@ -114,6 +129,7 @@ class Status:
         self.urls: dict[str, str] = {}
         self.detail = attrs.evolve(DETAIL, id=node_id)
         self.gossip = attrs.evolve(GOSSIP, id=node_id)
+        self.sessions = [session(node_id, "agent-1", "web"), session(node_id, "agent-2", "web")]
 
     def ready(self) -> tuple[bool, str]:
         return not self.why_not, self.why_not
@@ -128,6 +144,12 @@ class Status:
 
     def endpoints(self) -> Mapping[str, int]:
         return self.detail.endpoints
+
+    def agents(self, endpoint: str) -> Sequence[AgentSession]:
+        return [one for one in self.sessions if not endpoint or one.endpoint == endpoint]
+
+    def cluster_endpoints(self) -> Mapping[str, Mapping[str, int]]:
+        return {endpoint: {self.node_id: count} for endpoint, count in self.detail.endpoints.items()}
 
     def gossip_nodes(self) -> Sequence[GossipRow]:
         return [self.gossip.row()]

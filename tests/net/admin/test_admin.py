@@ -63,6 +63,9 @@ class TestRoutes:
             "/metrics",
             "/status/cluster/nodes",
             "/status/cluster/nodes/<id>",
+            "/status/cluster/endpoints",
+            "/status/cluster/agents",
+            "/status/upstream/agents",
             "/status/upstream/endpoints",
             "/status/gossip/nodes",
             "/status/gossip/nodes/<id>",
@@ -98,6 +101,7 @@ class TestRoutes:
             "version": "0.1.0",
             "endpoints": 2,
             "upstreams": 3,
+            "link": "",
         }
         detail = {**row, "endpoints": {"web": 2, "api": 1}}
         del detail["upstreams"]
@@ -117,11 +121,18 @@ class TestRoutes:
         }
         gossip = {**gossip_row, "keys": keys}
         del gossip["entries"]
+        agents = to_json(Status().sessions)
         for path, expected in (
             ("/status/cluster/nodes", [row]),
             ("/status/cluster/nodes/local", detail),
             ("/status/cluster/nodes/n1", detail),
             ("/status/cluster/nodes/n%C5%93ud", detail),
+            ("/status/cluster/endpoints", {"api": {"n1": 1}, "web": {"n1": 2}}),
+            ("/status/cluster/agents", {"sessions": agents, "unanswered": {}}),
+            ("/status/cluster/agents?endpoint=api", {"sessions": [], "unanswered": {}}),
+            ("/status/upstream/agents", agents),
+            ("/status/upstream/agents?endpoint=WEB", agents),
+            ("/status/upstream/agents?endpoint=api", []),
             ("/status/upstream/endpoints", {"api": 1, "web": 2}),
             ("/status/upstream/endpoints?sort=no&x", {"api": 1, "web": 2}),
             ("/status/gossip/nodes", [gossip_row]),

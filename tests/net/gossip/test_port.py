@@ -89,7 +89,7 @@ class GossipNode:
                 clock=net.clock,
                 core=self.core,
                 table=self.table,
-                metrics=GossipMetrics(self.core, self.metrics, net.clock.seconds, self.table.count_by_status),
+                metrics=GossipMetrics(self.core, self.metrics, net.clock.seconds, self.table.count_by_status, cluster),
                 seeds=[(host, PORT) for host in seeds],
                 fetch=self._fetch,
                 heard=self.heard.append,

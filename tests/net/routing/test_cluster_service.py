@@ -318,7 +318,7 @@ def test_routing_is_counted(parts: MemoryNode, links: FakeLinks) -> None:
         call(route)
         tried.append(route)
     text = parts.metrics.exposition().decode()
-    for to in ("agent", "node", "draining node"):
+    for to in ("agent", "node", "draining-node"):
         assert f'pico_routed_total{{to="{to}"}} 1.0' in text
 
 

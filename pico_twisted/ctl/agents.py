@@ -1,0 +1,55 @@
+"""`picoctl agents` and `picoctl endpoint`: who serves what, in the whole cluster."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import quote
+
+import click
+
+from pico_twisted.core.text import escaped
+from pico_twisted.ctl import tables
+from pico_twisted.ctl.asking import Page, get, present
+from pico_twisted.ctl.client import AdminPort
+from pico_twisted.ctl.options import status_options
+from pico_twisted.net.admin.shapes import AgentsOfCluster
+
+PATH: Final = "/status/cluster/agents"
+"""Path of the route that tells the agents of all nodes."""
+
+
+@click.command(short_help="Show the agents of the cluster.")
+@status_options()
+@click.pass_context
+def agents(context: click.Context) -> None:
+    """The agents of all nodes: where each connects from, since when, and which endpoints it serves at which nodes.
+
+    The node asked asks the others. One that does not answer is named below the table.
+    """
+
+    def page(port: AdminPort) -> Page:
+        data, found = get(port, PATH, AgentsOfCluster)
+        return Page(_with_silent(tables.agents_table(found.sessions), found), data)
+
+    present(context, page)
+
+
+@click.command(short_help="Show who serves an endpoint.")
+@click.argument("id")
+@status_options()
+@click.pass_context
+def endpoint(context: click.Context, id: str) -> None:
+    """The agents that serve one endpoint, session by session. Status 1 when there are none."""
+
+    def page(port: AdminPort) -> Page:
+        data, found = get(port, f"{PATH}?endpoint={quote(id, safe='')}", AgentsOfCluster)
+        nobody = not found.sessions and not found.unanswered
+        return Page(_with_silent(tables.sessions_table(id, found.sessions), found), data, no=nobody)
+
+    present(context, page)
+
+
+def _with_silent(text: str, found: AgentsOfCluster) -> str:
+    """The text, and which nodes did not tell their agents."""
+    silent = [f"node {escaped(id)} is missing: {escaped(why)}" for id, why in sorted(found.unanswered.items())]
+    return "\n".join([text, *([""] if silent else []), *silent])
