@@ -23,6 +23,7 @@ from pico_twisted.core.rpc.http import ResponseStream
 
 _ENDPOINT_LINE: Final = b"x-pico-endpoint: "
 _CLIENT_LINE: Final = CLIENT_CONNECTION + b": "
+_CLIENT_LINE_BYTES: Final = len(_CLIENT_LINE)
 _CONNECTION_LINE: Final = b"\r\nConnection:"
 _VERSION: Final = b"HTTP/1.1 "
 _ORDINARY: Final = {b"%d " % status: status for status in range(200, 600) if status != 502}
@@ -97,8 +98,8 @@ def relayed_request(payload: bytes, limits: HeadLimits) -> tuple[RelayedRequest,
         return None
     raw = payload[:line] + payload[value_end + 2 : end]
     request = RelayedRequest(raw, payload[value:value_end], limits)
-    name = line + len(_CLIENT_LINE)
-    if raw[line:name] == _CLIENT_LINE:
+    if raw[line : line + _CLIENT_LINE_BYTES] == _CLIENT_LINE:
+        name = line + _CLIENT_LINE_BYTES
         request.client_connection = name_of(raw[name : name + NAME_BYTES])
     return request, payload[end:]
 

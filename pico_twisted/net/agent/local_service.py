@@ -206,17 +206,17 @@ class LocalService:
             connection: in use no longer.
             hint: the response's Keep-Alive field. Where it says how long the service waits, we wait a second less.
         """
-        said_s = math.inf if hint is None else _idle_s(hint)
+        idle_s = CLIENT_IDLE_S if connection.client else self._config.keepalive_timeout
+        if hint is not None:
+            idle_s = min(idle_s, _idle_s(hint))
         connection.idle_since = self.sweep.now
         if connection.client:
-            idle_s = min(said_s, CLIENT_IDLE_S)
             kept = self._of_clients.get(connection.client) is connection
             if self._closed or self._retired or idle_s <= 0 or not kept:
                 connection.close()
             else:
                 connection.deadline = self.sweep.now + idle_s
             return
-        idle_s = min(said_s, self._config.keepalive_timeout)
         if self._closed or self._retired or len(self._idle) >= MAX_BUSY or idle_s <= 0:
             connection.close()
             return
