@@ -131,6 +131,7 @@ class ServedCall:
         if access_log is not None and access_log.enabled and request.head is not None:
             access_log.request(
                 client=request.client,
+                proxies="",
                 method=request.method,
                 target=request.head.target,
                 endpoint=service.endpoint,

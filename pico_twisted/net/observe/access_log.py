@@ -16,7 +16,7 @@ ACCESS_BUFFER_CHARS: Final = 64 * 1024
 """Characters of access lines that wait for the next flush: about two hundred requests, which a crash may lose. Their
 heads are kept so long."""
 
-LINE_CHARS: Final = 320
+LINE_CHARS: Final = 400
 """Characters that a line is assumed to have beside its target."""
 
 TARGET_COLUMNS: Final = 20
@@ -34,7 +34,8 @@ class LoggedRequest(TypedDict):
     """What is told of a request that is over, also of one that failed before it was routed.
 
     Attributes:
-        client: the address that it came from.
+        client: the address that it came from; behind trusted proxies the one that they tell.
+        proxies: addresses of these proxies, the nearest last; empty when there are none, or none that tells.
         method: as received; may be empty when there was no request line.
         target: path and query, as received; values of parameters that look like credentials are hidden.
         endpoint: the endpoint ID, empty when none was found.
@@ -51,6 +52,7 @@ class LoggedRequest(TypedDict):
     """
 
     client: str
+    proxies: str
     method: bytes
     target: bytes
     endpoint: str
@@ -131,13 +133,15 @@ class AccessLog:
         first_byte_s = request["first_byte_s"]
         line = (
             f'{self._start}{{"time":"{self._timestamps.text(at)}","level":"info","subsystem":"access","message":"request",'
-            f'"client":{_quote(request["client"])},"method":{_quote(_method(request))},'
+            f'"client":{_quote(request["client"])},"proxies":{_quote(request["proxies"])},'
+            f'"method":{_quote(_method(request))},"host":{_quote(_field(request, b"host"))},'
             f'"target":{_quote(_target(request))},"endpoint":{_quote(request["endpoint"])},'
             f'"upstream":{_quote(request["upstream"])},"status":{request["status"]},"bytes_in":{request["bytes_in"]},'
             f'"bytes_out":{request["bytes_out"]},'
             f'"first_byte_s":{"null" if first_byte_s is None else f"{first_byte_s:.6f}"},'
             f'"duration_s":{request["duration_s"]:.6f},"request_id":{_quote(request["request_id"])},'
-            f'"error":{_quote(request["error"])}{self._end}'
+            f'"error":{_quote(request["error"])},"referer":{_quote(_field(request, b"referer"))},'
+            f'"user_agent":{_quote(_field(request, b"user-agent"))}{self._end}'
         )
         return line.replace("\x7f", "\\u007f") if "\x7f" in line else line
 
@@ -147,6 +151,7 @@ class AccessLog:
             f"{self._start}{f'{self._timestamps.text(at)} info     ' if self._dated else ''}access: "
             f"{text_value(_method(request))} {text_value(_target(request))} "
             f"status={request['status']} client={text_value(request['client'])} "
+            f"host={text_value(_field(request, b'host'))} "
             f"endpoint={text_value(request['endpoint'])} upstream={text_value(request['upstream'])} "
             f"bytes_in={request['bytes_in']} bytes_out={request['bytes_out']} "
             f"first_byte_s={'-' if first_byte_s is None else f'{first_byte_s:.6f}'} "
@@ -161,7 +166,7 @@ class AccessLog:
         return (
             f"{self._start}{_combined(request['client']) or '-'} - - [{stamp}] "
             f'"{_combined(line)}" {request["status"]} {request["bytes_out"]} '
-            f'"{_field(request, b"referer")}" "{_field(request, b"user-agent")}"\n'
+            f'"{_combined(_field(request, b"referer")) or "-"}" "{_combined(_field(request, b"user-agent")) or "-"}"\n'
         )
 
     def _short_line(self, at: float, request: LoggedRequest) -> str:
@@ -179,8 +184,8 @@ class AccessLog:
 
 
 def _field(request: LoggedRequest, name: bytes) -> str:
-    value = request["fields"].get(name, b"").decode("latin-1")
-    return _combined(bounded(hide_query_secrets(value))) or "-"
+    value = request["fields"].get(name)
+    return "" if value is None else bounded(hide_query_secrets(value.decode("latin-1")))
 
 
 def _combined(text: str) -> str:

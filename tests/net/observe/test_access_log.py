@@ -19,6 +19,7 @@ from pico_twisted.net.observe.logs import Logging
 
 REQUEST: dict[str, Any] = {
     "client": "10.0.0.9:51234",
+    "proxies": "",
     "method": b"GET",
     "target": b"/a?b=1",
     "endpoint": "my-endpoint",
@@ -31,7 +32,7 @@ REQUEST: dict[str, Any] = {
     "request_id": "r-1",
     "error": "",
     "version_11": True,
-    "fields": {},
+    "fields": {b"host": b"ep.example.com"},
 }
 
 
@@ -55,7 +56,9 @@ class TestAccessLog:
             "subsystem": "access",
             "message": "request",
             "client": "10.0.0.9:51234",
+            "proxies": "",
             "method": "GET",
+            "host": "ep.example.com",
             "target": "/a?b=1",
             "endpoint": "my-endpoint",
             "upstream": "agent-1",
@@ -66,14 +69,23 @@ class TestAccessLog:
             "duration_s": 0.002,
             "request_id": "r-1",
             "error": "",
+            "referer": "",
+            "user_agent": "",
         }
+        found = json.loads(
+            self.written(
+                fields={b"referer": b"http://a/?token=s3cr3t", b"user-agent": b'say "\xe9"'}, proxies="10.0.0.1"
+            )
+        )
+        told = (found["referer"], found["user_agent"], found["proxies"])
+        assert told == (f"http://a/?token={HIDDEN}", 'say "\xe9"', "10.0.0.1")
 
     def test_text(self) -> None:
         """The same as text."""
         assert self.written("text", error="not-here") == (
             '2023-11-14T22:13:20.250Z info     access: GET "/a?b=1" status=200 client=10.0.0.9:51234 '
-            "endpoint=my-endpoint upstream=agent-1 bytes_in=0 bytes_out=12 first_byte_s=0.001234 duration_s=0.002000 "
-            "request_id=r-1 error=not-here\n"
+            "host=ep.example.com endpoint=my-endpoint upstream=agent-1 bytes_in=0 bytes_out=12 first_byte_s=0.001234 "
+            "duration_s=0.002000 request_id=r-1 error=not-here\n"
         )
 
     def test_combined(self) -> None:
@@ -87,7 +99,11 @@ class TestAccessLog:
         ("place", "format", "line"),
         [
             (Place.TERMINAL, "auto", "22:13:20  GET  /a?b=1               200    2.0 ms     12 B  my-endpoint\n"),
-            (Place.JOURNAL, "auto", '<6>access: GET "/a?b=1" status=200 client=10.0.0.9:51234 endpoint='),
+            (
+                Place.JOURNAL,
+                "auto",
+                '<6>access: GET "/a?b=1" status=200 client=10.0.0.9:51234 host=ep.example.com endpoint=',
+            ),
             (Place.JOURNAL, "json", '<6>{"time":"2023-11-14T22:13:20.250Z",'),
             (Place.ELSEWHERE, "auto", '{"time":"2023-11-14T22:13:20.250Z",'),
         ],
@@ -124,7 +140,7 @@ class TestAccessLog:
     def test_any_bytes(self, method: bytes, target: bytes, words: str, format: str, place: Place) -> None:
         """Whatever bytes a client sends, its line is one line."""
         told = {"method": method, "target": target, "endpoint": words, "request_id": words, "client": words}
-        text = self.written(format, place, fields={b"referer": method, b"user-agent": target}, **told)
+        text = self.written(format, place, fields={b"host": target, b"referer": method, b"user-agent": target}, **told)
         assert len(text.splitlines()) == 1
         assert text[:-1].isprintable()
         if format == "json":

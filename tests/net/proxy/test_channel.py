@@ -146,6 +146,22 @@ class TestRequests:
             assert (b"203.0.113.9" in client.call.first) is trusted, peer
         assert not Client(peer=IPv4Address("TCP", "not an address", 1)).channel.peer.trusts
 
+    def test_the_log_has_the_client_that_a_trusted_proxy_tells(self) -> None:
+        """The access log has the address that the account of the client has, the proxies, and who asked for what."""
+        lines = (b"X-Forwarded-For: 6.6.6.6, 203.0.113.9", b"User-Agent: browser/1", b"Referer: http://a/", b"", b"")
+        request = GET[:-2] + b"\r\n".join(lines)
+        for trusted, told in (("192.0.2.0/24", ("203.0.113.9", "192.0.2.7")), ("10.0.0.0/8", ("192.0.2.7", ""))):
+            peer = IPv4Address("TCP", "192.0.2.7", 1)
+            client = Client(request, peer=peer, trusted_proxies=(ip_network(trusted),))
+            client.respond(OK)
+            (line,) = client.log
+            assert (line["client"], line["proxies"]) == told
+            assert (line["host"], line["user_agent"], line["referer"]) == (
+                "my-ep.example.com",
+                "browser/1",
+                "http://a/",
+            )
+
     def test_request_ids(self) -> None:
         """A sane request ID is kept, another is replaced, and it is in the log."""
         for given, kept in ((b"abc-1", True), (b"a b", False), (b"x" * 129, False)):
