@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import stat
 import subprocess
@@ -265,3 +266,22 @@ def test_listeners_change_under_load(stage: Stage, one: Service, two: Service) -
     agent.signal(signal.SIGHUP)
     agent.wait_output("is not reloaded: listeners")
     assert node.admin.endpoints().keys() == {*names[:19], "web-20"}
+
+
+@PLAIN
+def test_a_file_that_is_never_read_to_its_end(stage: Stage, service: Service) -> None:
+    """A file on a disk that hangs, or a pipe in its place: the reload says so, everything goes on as it was, and a file
+    that can be read is taken afterwards."""
+    node = stage.node(settings={"log": {"level": "info"}})
+    stage.agent(node, {"web": service.address})
+    node.config_path.unlink()
+    os.mkfifo(node.config_path)
+    hanging = os.open(node.config_path, os.O_RDWR)
+    done = reload(node)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "they are not read within" in done.stderr
+    assert ask(stage, node).status == 200
+    node.config_path.unlink()
+    node.write_settings({"log": {"level": "debug"}})
+    assert reload(node).stdout == "reloaded: log.level info -> debug\n"
+    os.close(hanging)

@@ -32,6 +32,7 @@ from pico_twisted.app.cli.banner import stop_line
 from pico_twisted.app.cli.options import C, DaemonOptions
 from pico_twisted.app.process.ports import CannotStart
 from pico_twisted.app.process.reactor import IDaemonReactor, spare_what_stays
+from pico_twisted.app.process.reading import read_in_time
 from pico_twisted.app.process.systemd import Notifier, notifier_from
 from pico_twisted.config import ConfigFaults
 from pico_twisted.config.changes import changes, in_force
@@ -103,7 +104,7 @@ class Daemon(Service, Generic[C]):
         """Drop everything that is still open."""
 
     def prepare(self, config: C) -> Callable[[], Iterable[str]]:
-        """Make ready to take what can change while running from a configuration that was read again.
+        """Make ready to take what can change while running from a configuration that was read again. Runs in a thread.
 
         Returns:
             What takes it, which cannot fail, and says in words what that changed beside keys with one value.
@@ -168,15 +169,19 @@ class Daemon(Service, Generic[C]):
         return reloaded
 
     def _reload(self) -> Reloaded:
-        before, after = self.options.config, self.options.reload()
-        take = self.prepare(after)
+        def read() -> tuple[C, Callable[[], Iterable[str]], tuple[str, ...]]:
+            config = self.options.reload()
+            return config, self.prepare(config), tuple(certificate_warnings(config, datetime.now(UTC)))
+
+        before = self.options.config
+        after, take, warnings = read_in_time(read)
         found = list(changes(before, after))
         self.options.config = in_force(before, after)
         self.logging.set_level(after.log.level, after.log.subsystems)
         return Reloaded(
             changed=(*(change.words for change in found if change.live), *take()),
             needs_restart=tuple(change.path for change in found if not change.live),
-            warnings=tuple(certificate_warnings(after, datetime.now(UTC))),
+            warnings=warnings,
         )
 
     def fail(self, message: str) -> None:
