@@ -188,7 +188,7 @@ class Membership:
             suppressed = self._malformed.due("malformed", self._reactor.seconds())
             if suppressed is not None:
                 log.warn(
-                    "A question for maps is not well made: {reason}",
+                    "A question of {node} for maps is not well made: {reason}",
                     node=node_id,
                     reason=str(error),
                     suppressed=suppressed,

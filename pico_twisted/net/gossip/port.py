@@ -349,7 +349,12 @@ class GossipProtocol(DatagramProtocol):
                 reason=str(failure.value),
             )
         else:
-            log.debug("The maps of {node} were not fetched: {reason}", node=node_id, reason=failure.getErrorMessage())
+            log.debug(
+                "The maps of {node} at {address} were not fetched: {reason}",
+                node=node_id,
+                address=self._where(node_id),
+                reason=failure.getErrorMessage(),
+            )
         self._parts.metrics.sync_failed()
 
 

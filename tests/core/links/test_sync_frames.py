@@ -1,4 +1,4 @@
-"""What is said in sync calls: two requests, and nothing else, whatever comes."""
+"""What is said in sync calls: three requests, and nothing else, whatever comes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ from hypothesis import strategies as st
 
 from pico_twisted.core.links.proof import PROOF_BYTES
 from pico_twisted.core.links.sync_frames import (
+    MAX_ADDRESS_BYTES,
     MAX_REQUEST_BYTES,
     MAX_REQUEST_PAYLOAD_BYTES,
+    Reached,
     SyncFormatError,
+    decode_dial,
     decode_maps,
     decode_proof,
+    decode_reached,
+    encode_dial,
     encode_maps,
     encode_proof,
+    encode_reached,
+    is_dial,
 )
 
 PROOF = bytes(range(PROOF_BYTES))
@@ -58,8 +65,34 @@ def test_proofs_of_another_length(proof: bytes) -> None:
         decode_proof(encode_proof(proof))
 
 
+@given(st.text(max_size=MAX_ADDRESS_BYTES // 4), st.text(max_size=400), st.text(max_size=400))
+def test_dials_come_back(address: str, udp: str, tcp: str) -> None:
+    """An address arrives as it was, and what came of it as words that are cut and made printable."""
+    encoded = encode_dial(address)
+    assert is_dial(encoded) and decode_dial(encoded) == address
+    reached = decode_reached(encode_reached(Reached(udp, tcp)))
+    assert (reached.both, len(reached.udp) <= 400, reached.tcp.isprintable()) == (not udp and not tcp, True, True)
+
+
+def test_an_address_that_is_none() -> None:
+    """One that is too long, or no text, is refused; and so is an answer that is none."""
+    with pytest.raises(ValueError, match="too long"):
+        encode_dial("x" * (MAX_ADDRESS_BYTES + 1))
+    for address in (b"x" * 999, b"\xff", "x"):
+        payload = msgpack.packb(["dial", address])
+        assert is_dial(payload)
+        with pytest.raises(SyncFormatError):
+            decode_dial(payload)
+    for answer in (b"", b"\xc1", msgpack.packb(["a"]), msgpack.packb([1, 2]), msgpack.packb(["x" * 999, ""])):
+        with pytest.raises(SyncFormatError):
+            decode_reached(answer)
+
+
 def test_one_is_not_the_other() -> None:
     """A question is no proof, and a proof is no question."""
+    assert not is_dial(encode_maps(PROOF)) and not is_dial(encode_proof(PROOF))
+    with pytest.raises(SyncFormatError):
+        decode_maps(encode_dial("x"))
     with pytest.raises(SyncFormatError):
         decode_proof(encode_maps(PROOF))
     with pytest.raises(SyncFormatError):

@@ -1,0 +1,162 @@
+"""A node's way into its cluster: what it waits for, and what it says of that."""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ConnectError
+from twisted.logger import globalLogPublisher
+
+from pico_twisted.app.joining import ANY_NODE, SPEAK_AFTER_S, Joining, refusal_in_words
+from pico_twisted.app.membership import Membership
+from pico_twisted.config import Address, ClusterConfig
+from pico_twisted.core.gossip import Member, Standing
+from pico_twisted.core.gossip.events import IdInUse
+from pico_twisted.core.links.sync_frames import Reached, encode_reached
+from pico_twisted.net.tunnel import HandshakeRefused
+from tests.doubles.node import MemoryNode
+from tests.net.gossip.gossip_net import PORT, Net, Transport
+
+UNREACHABLE = ConnectError(osError=OSError(errno.EHOSTUNREACH, "x"))
+
+
+class Joiner:
+    """A node that joins, on a network in memory on which nobody else is.
+
+    Attributes:
+        dials: what comes of a link to an address and a node ID; of every other one there is no route.
+        failed: why it gave up.
+        said: what it logged.
+    """
+
+    def __init__(self, *seeds: str) -> None:
+        self.net = Net()
+        self.dials: dict[tuple[str, str], Exception | None] = {}
+        self.failed: list[str] = []
+        self.said: list[str] = []
+
+        def membership(config: ClusterConfig, node_id: str, **given: Any) -> Membership:
+            given["siblings"] = [Address(host, PORT) for host in seeds]
+            return Membership(config, node_id, **given)
+
+        self.parts = MemoryNode(self.net.clock, node_id="n4", membership=membership)
+        self.membership = self.parts.node.membership
+        self.membership.dial_once = self._dial  # type: ignore[method-assign]
+        self.net.nodes["10.0.0.4", PORT] = self.membership.gossip
+        self.membership.gossip.transport = Transport(self.net, ("10.0.0.4", PORT), "0.0.0.0")  # type: ignore[assignment]
+        self.joining = Joining(self.membership, self.net.clock, random.Random(1))
+        observer: Any = self._log
+        self._observer = observer
+        globalLogPublisher.addObserver(observer)
+        self.membership.start(f"10.0.0.4:{PORT}", {})
+        self.joining.begin(5.0, self.failed.append)
+
+    def _dial(self, address: str, node_id: str) -> Deferred[None]:
+        outcome = self.dials.get((address, node_id), UNREACHABLE)
+        return succeed(None) if outcome is None else fail(outcome)
+
+    def _log(self, event: dict[str, Any]) -> None:
+        if event.get("log_namespace") == "pico_twisted.app.joining":
+            self.said.append(event["log_format"].format(**event))
+
+    def close(self) -> None:
+        """The end."""
+        globalLogPublisher.removeObserver(self._observer)
+        self.joining.end()
+        self.membership.abort()
+        self.parts.stop()
+
+
+@pytest.fixture
+def joiner() -> Iterator[Joiner]:
+    """One that is to join an address, and a name that has none."""
+    made = Joiner("10.0.0.9", "nosuch.invalid")
+    yield made
+    made.close()
+    made.net.clock.advance(0.1)
+    assert made.net.clock.getDelayedCalls() == []
+
+
+NO_ROUTE = "10.0.0.9:8003: no answer over UDP; TCP: no route to host"
+NO_ADDRESS = "nosuch.invalid:8003: the name has no address"
+
+
+def test_it_speaks_and_gives_up(joiner: Joiner) -> None:
+    """After two seconds it says what is wrong at each address, a line each; when the time is over, once more, with all
+    of it in one line."""
+    joiner.net.pass_time(SPEAK_AFTER_S - 0.1)
+    assert joiner.said == []
+    joiner.net.pass_time(0.7)
+    assert joiner.said == [f"joining: {NO_ROUTE}", f"joining: {NO_ADDRESS}"]
+    assert joiner.joining.reasons() == [NO_ROUTE, NO_ADDRESS]
+    joiner.net.pass_time(3.0)
+    assert joiner.failed == [f"could not join within 5s (cluster.join): {NO_ROUTE}; {NO_ADDRESS}"]
+    assert len(joiner.said) == 2
+
+
+def test_what_a_refusal_means(joiner: Joiner) -> None:
+    """A seed is dialled by any name, says its own, and then what it has against us; a link that can be opened shows
+    that only UDP is missing."""
+    address = "10.0.0.9:8003"
+    joiner.dials[address, ANY_NODE] = HandshakeRefused(403, "this node has another ID", "wrong-node", "n1")
+    joiner.dials[address, "n1"] = HandshakeRefused(401, "this node does not know it", "unauthenticated", "n1")
+    joiner.net.pass_time(SPEAK_AFTER_S + 0.6)
+    assert joiner.said[0] == f"joining: {address}: no answer over UDP; TCP: refused: another cluster.secret"
+    joiner.dials[address, "n1"] = None
+    joiner.net.pass_time(2.5)
+    assert joiner.failed[0].startswith(
+        f"could not join within 5s (cluster.join): {address}: no answer over UDP; TCP: ans"
+    )
+
+
+def test_an_id_in_use(joiner: Joiner) -> None:
+    """Whose ID it is, is said as soon as it is known, and is all that it says in the end."""
+    joiner.membership.core.view.tell(IdInUse("10.0.0.3:8003", 3 * 3600.0))
+    joiner.net.pass_time(1.2)
+    words = "node ID n4 is in use by the process at 10.0.0.3:8003 (up for 3 h): set another cluster.node_id"
+    assert joiner.said == [f"joining: {words}"] and joiner.joining.id_is_in_use
+    joiner.net.pass_time(5.0)
+    assert joiner.failed == [words]
+
+
+def test_not_reached(joiner: Joiner) -> None:
+    """What another node says of our address is passed on with its name; it is asked again, until it reaches us."""
+    core: Any = joiner.membership.core
+    links: Any = joiner.membership.links
+    asked: list[str] = []
+    reached = [Reached("no answer", "no route to host"), Reached("", "")]
+
+    async def ask(node_id: str, address: str) -> bytes:
+        asked.append(f"{node_id} for {address}")
+        return encode_reached(reached[min(len(asked) - 1, 1)])
+
+    other = core.view.members["n1"] = Member("n1", 5, 0.5, joiner.net.clock.seconds())
+    other.standing, other.address = Standing.LIVE, "10.0.0.1:8003"
+    links.ask_to_dial = ask
+    joiner.membership.gossip.met.callback(None)
+    words = "others cannot reach 10.0.0.4:8003 (cluster.gossip.advertise_addr): UDP no answer, TCP no route to host"
+    assert joiner.joining.reasons() == [f"{words} (says n1 at 10.0.0.1:8003)"]
+    joiner.net.pass_time(1.6)
+    assert joiner.said == [f"joining: {words} (says n1 at 10.0.0.1:8003)"]
+    assert asked == ["n1 for 10.0.0.4:8003"] * 2
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "code", "words"),
+    [
+        (403, "this node is in a cluster of another name", "wrong-cluster", "refused: another cluster.name"),
+        (400, "this port speaks TLS: use https", "tls-required", "TLS is required there (cluster.tls)"),
+        (404, "nothing is here: agents connect to a listener", "not-found", "that is an upstream port; nodes join at"),
+        (404, "no such path; GET / lists what is here", "", "that is an admin port; nodes join at"),
+        (400, "missing endpoint id", "missing-endpoint", "that is a proxy port; nodes join at"),
+        (418, "I am a teapot", "", "refused (418): I am a teapot"),
+    ],
+)
+def test_words_of_refusals(status: int, message: str, code: str, words: str) -> None:
+    """Each port that is no gossip port of the cluster is known by what it says."""
+    assert refusal_in_words(HandshakeRefused(status, message, code)).startswith(words)
