@@ -7,6 +7,7 @@ import grp
 import json
 import os
 import pwd
+import re
 import signal
 import subprocess
 import sys
@@ -30,6 +31,8 @@ UNREAD_REQUESTS = 200
 """Requests with such a target whose lines are more than a pipe and the daemon hold."""
 STDERR = "import os; os.dup2(os.open({path!r}, os.O_WRONLY), 2); "
 """A prelude: stderr is this file."""
+JOURNAL = "import os; s = os.fstat(2); os.environ['JOURNAL_STREAM'] = str(s.st_dev) + ':' + str(s.st_ino); "
+"""A prelude: what stderr is, is the journal of systemd."""
 
 
 @pytest.fixture
@@ -85,6 +88,19 @@ def test_a_reader_that_goes_on_is_told_what_it_missed(stage: Stage, service: Ser
     records = [json.loads(line) for line in text.splitlines()]
     (told,) = [record for record in records if "lost" in record]
     assert told["level"] == "warn" and told["lost"] == lost(node)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_lines_for_the_journal(stage: Stage, service: Service, workers: int) -> None:
+    """Where systemd reads stderr each line has its level in front, for `journalctl -p`, and the time is left to it."""
+    node = stage.node(settings={"cluster": {"workers": workers}}, prelude=JOURNAL)
+    registered(stage, service, node)
+    node.wait_output("GET / status=200")
+    node.terminate()
+    assert node.wait_exit() == 0
+    lines = node.output.splitlines()
+    assert all(re.match(r"<[2467]>[a-z][a-z._]+: ", line) for line in lines), lines
+    assert "<4>app.cli.banner: Agents are not authenticated: keep the upstream port off the Internet" in node.output
 
 
 # -- rotation
