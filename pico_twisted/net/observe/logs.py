@@ -22,6 +22,7 @@ sets the observer of `log_under_twistd` there. There is never a second one, and 
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import time
@@ -212,13 +213,15 @@ def log_under_twistd(config: LogConfig, options: Mapping[str, object], access_fi
         target = sys.__stdout__ or console
     elif path or in_background(options):
         target = LogFile(path or "twistd.log")
-    return Logging(
+    logging = Logging(
         config,
         target,
         access_file=LogFile(access_file) if access_file else None,
         console=console,
         journal_stream=os.environ.get("JOURNAL_STREAM", ""),
     )
+    atexit.register(logging.stop)  # also when the daemon never starts: twistd may have said why
+    return logging
 
 
 def in_background(options: Mapping[str, object]) -> bool:

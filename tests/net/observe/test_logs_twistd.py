@@ -19,7 +19,7 @@ throwaway = ServiceMaker("throwaway", "throwaway", "for a test", "throwaway")
 """
 
 MODULE = """
-import atexit, sys, warnings
+import sys, warnings
 import attrs
 from twisted.application.service import MultiService
 from twisted.internet.protocol import Factory
@@ -56,7 +56,6 @@ class Service(MultiService):
 
     def startService(self):
         super().startService()
-        atexit.register(self.logging.stop)
         self.logging.start()
         from twisted.internet import reactor
         reactor.callWhenRunning(self.run, reactor)
@@ -159,6 +158,12 @@ class TestTwistd:
             assert done.stderr == ""
             text = done.stdout if arguments[-1].endswith("-") else (plugin / "own.log").read_text()
             assert len([json.loads(line) for line in text.splitlines()]) == 8
+
+    def test_a_start_that_comes_to_nothing(self, plugin: Path) -> None:
+        """What twistd says of a start that fails before the daemon's is written too."""
+        done = twistd(plugin, "-n", f"--pidfile={plugin}/no/pid", "throwaway")
+        assert done.returncode == 1
+        assert f"No such file or directory: '{plugin}/no/pid'" in done.stderr
 
     def test_stderr_closed(self, plugin: Path) -> None:
         """A daemon whose stderr nobody reads runs to its end all the same."""
