@@ -12,6 +12,7 @@ from pico_twisted.core.http1.head import HeadLimits, RequestHead, ResponseHead, 
 from pico_twisted.net.interfaces import IDownstream
 from pico_twisted.net.routing.routed_request import RoutedRequest
 from pico_twisted.net.routing.settings import RoutingSettings
+from pico_twisted.net.routing.upgrade_request import UpgradeRequest
 from tests.doubles.node import MemoryNode
 from tests.doubles.tunnel import FakeCall, FakeTunnel
 
@@ -158,7 +159,7 @@ class Case:
             timeout_s=node.config.proxy.timeout,
             idle_timeout_s=node.config.proxy.idle_timeout,
         )
-        self.routed = RoutedRequest(settings, self.down)
+        self.routed = (RoutedRequest if head.upgrade is None else UpgradeRequest)(settings, self.down)
         self.routed.start(body, ended)
         return self.routed
 

@@ -21,9 +21,5 @@ EXCEPTIONS = {
         for name, reason in EXPECTATIONS.items()
         for where in ("", ", without a body")
     },
-    **{
-        f"field: Upgrade {what}, with a body": "an upgrade has no body"
-        for what in ("that nobody takes", "to TLS", "to several")
-    },
 }
 """The reason, by the name of the request."""

@@ -10,7 +10,8 @@ import websockets.sync.client
 
 from tests.peers import websocket
 from tests.peers.pipe import PATIENCE_S, Ended
-from tests.system.service import Connection, answer
+from tests.system.service import Connection, answer, chunk
+from tests.system.shapes import NODES
 from tests.system.stack import PLAIN, Stack
 from tests.system.wire import Request
 
@@ -80,6 +81,83 @@ def test_bytes_right_behind_both_heads(stack: Stack) -> None:
     client.close()
     assert connection.gone.wait(PATIENCE_S)
     assert bytes(connection.received).partition(b"\r\n\r\n")[2] == b"client firstclient second"
+
+
+BODY = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def warmed(stack: Stack) -> Stack:
+    """A stack whose nodes know each other: over a link that is still being opened a body goes with a plain request."""
+    assert stack.request("GET /before HTTP/1.1").status == 200
+    stack.service.reset()
+    return stack
+
+
+def chunked(body: bytes) -> bytes:
+    return b"".join(chunk(body[at : at + 1000]) for at in range(0, len(body), 1000)) + chunk(b"")
+
+
+@NODES
+@pytest.mark.parametrize("body", [BODY, b"b" * 60_000], ids=["small", "large"])
+@pytest.mark.parametrize("coded", [False, True])
+def test_an_upgrade_with_a_body(stack: Stack, body: bytes, coded: bool) -> None:
+    """As of `docker exec`: the service gets offer and body, whose length is known, then both go on with raw bytes."""
+
+    def script(connection: Connection) -> None:
+        request = connection.read_request()
+        assert (request.get("upgrade"), request.length, request.body) == (b"raw", len(body), body)
+        connection.send(SWITCH + b"service first")
+        assert connection.read(12) == b"client first"
+        connection.send(b" / service second")
+        connection.linger()
+
+    warmed(stack).service.script = script
+    client = stack.connect()
+    framing = "Transfer-Encoding: chunked" if coded else f"Content-Length: {len(body)}"
+    client.send(stack.head("POST /exec HTTP/1.1", *UPGRADE, framing) + (chunked(body) if coded else body))
+    assert client.read_response().status == 101
+    client.send(b"client first")
+    assert client.read(30) == b"service first / service second"
+
+
+@NODES
+@pytest.mark.parametrize("early", [False, True])
+def test_an_upgrade_with_a_body_that_is_declined(stack: Stack, early: bool) -> None:
+    """Whatever the service answers, and when, its body is a body and the next request the next one; so for a GET with
+    an offer of TLS, as Apache HttpClient sends it."""
+
+    def script(connection: Connection) -> None:
+        while True:
+            request = connection.request_head()
+            if early and request.method == b"GET":
+                connection.send(answer(b"declined", headers=[("Connection", "close")]))
+                connection.linger()
+                return
+            body = connection.body()
+            connection.send(answer(b"declined" if body == BODY else b"after"))
+
+    warmed(stack).service.script = script
+    client = stack.connect()
+    fields = ("Connection: Upgrade", "Upgrade: TLS/1.2", f"Content-Length: {len(BODY)}")
+    client.send(stack.head("GET / HTTP/1.1", *fields) + BODY)
+    response = client.read_response()
+    assert (response.status, response.body) == (200, b"declined")
+    after = client if response.get("connection") is None and not early else stack.connect()
+    after.send(stack.head("POST /after HTTP/1.1", "Content-Length: 0"))
+    assert after.read_response().body == b"after"
+    assert b"/smuggled" not in b"".join(request.target for request in stack.service.requests)
+
+
+@NODES
+def test_a_body_that_is_too_large_to_be_gathered(stack: Stack) -> None:
+    """A body in chunks over 64 KiB goes on with a plain request."""
+    stack.service.handler = lambda request: answer(
+        b"%d" % len(request.body), headers=[("X-Offer", str(request.get("upgrade")))]
+    )
+    client = stack.connect()
+    client.send(stack.head("POST / HTTP/1.1", *UPGRADE, "Transfer-Encoding: chunked") + chunked(b"b" * 100_000))
+    response = client.read_response()
+    assert (response.status, response.body, response.get("x-offer")) == (200, b"100000", b"None")
 
 
 def test_an_upgrade_is_made_anew_at_each_hop(stack: Stack) -> None:

@@ -208,7 +208,6 @@ def test_a_long_reset_is_survived(stack: Stack) -> None:
 # -- http calls that break HTTP
 
 UNASKED_UPGRADE = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\nsurprise"
-LARGE_HEAD = b"HTTP/1.1 200 OK\r\nX: " + b"a" * 50_000 + b"\r\n\r\n"
 MANY_FIELDS = b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1300 + b"\r\n"
 
 
@@ -231,12 +230,11 @@ MANY_FIELDS = b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1300 + b"\r\n"
         b"HTTP/1.1 200 OK\r\nX: a\x00b\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX: a\rSet-Cookie: evil=1\r\n\r\n",
         b"HTTP/1.1 200 OK\nX: y\n\n",
-        # A head has some room above 32 KiB and 100 fields between hops, for what the last one has added.
-        LARGE_HEAD,
+        # A head has some room above 100 fields between hops, for what the last one has added.
         MANY_FIELDS,
         b"HTTP/1.1 103 Hint\r\n\r\n" * 1 + b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
     ],
-    in_all=[short(payload) for payload in (b"", b"garbage\r\n\r\n", UNASKED_UPGRADE, LARGE_HEAD, MANY_FIELDS)],
+    in_all=[short(payload) for payload in (b"", b"garbage\r\n\r\n", UNASKED_UPGRADE, MANY_FIELDS)],
 )
 def test_malformed_responses_of_a_peer(stack: Stack, payload: bytes) -> None:
     """A response that breaks HTTP or v2's rules is a 502 and costs its call; the session serves on."""

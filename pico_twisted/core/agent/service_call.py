@@ -20,7 +20,8 @@ KEPT_BYTES: Final = 64 * 1024
 class Body(enum.Enum):
     """Who has the next say about a request's body.
 
-    A request begins in any of these states. EXPECTING and UPGRADING lead to COMING, all lead to ENDED.
+    A request begins in any of these states. EXPECTING leads to COMING, COMING to UPGRADING once the body of an offer to
+    upgrade is whole, and all lead to ENDED.
     """
 
     COMING = enum.auto()  # the caller: more of it comes when it likes
@@ -118,7 +119,7 @@ class ServiceRequest:
             self.authenticates = authenticates_connection(head)
         if not more:
             self.body = ENDED
-        elif self.upgrade_asked:
+        elif self.upgrade_asked and len(body) == (head.length or 0):
             self.body = UPGRADING
         elif head.expect_continue:
             self.body = EXPECTING
@@ -142,6 +143,8 @@ class ServiceRequest:
         self.body_bytes += len(payload)
         if not more:
             self.body = ENDED
+        elif self.upgrade_asked and self.head is not None and self.body_bytes == (self.head.length or 0):
+            self.body = UPGRADING
         elif self.body is EXPECTING:
             self.body = COMING
         if self._chunked:

@@ -216,8 +216,6 @@ def parse_request_head(data: bytes, limits: HeadLimits) -> RequestHead:
         )
     except FieldsError as error:
         raise bad_request(str(error)) from None
-    if upgrade is not None and (chunked or length):
-        raise bad_request("an upgrade with a body")
     host = by_name.get(b"host")
     if host is None:
         if version_11:

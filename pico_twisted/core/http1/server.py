@@ -18,9 +18,9 @@ class ServerConnection(Messages[RequestHead]):
     """Reads requests one after the other.
 
     Feed it with `receive`, then call `next_event` until it gives None. Pipelined requests wait until the one before is
-    answered and `next_request` was called. An upgrade has no body: its head is followed by `END`, and then the owner
-    either calls `take_rest` or, when the upgrade was not granted, `next_request`. What keeps it bounded while a head is
-    incomplete are the limits of a head; for the rest, stop receiving while events are not taken.
+    answered and `next_request` was called. Behind an upgrade and its body the owner either calls `take_rest`, in the
+    middle of a body with a length too, or, when the upgrade was not granted, `next_request`. What keeps it bounded
+    while a head is incomplete are the limits of a head; for the rest, stop receiving while events are not taken.
     """
 
     __slots__ = ("_empty_lines", "_line_read")

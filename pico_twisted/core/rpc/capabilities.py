@@ -22,10 +22,13 @@ DRAIN_TWICE: Final = b"drain-twice"
 DIAL_BACK: Final = b"dial-back"
 """A node: dials who asks it over a link, to see whether that is reached."""
 
+BODY_UPGRADE: Final = b"body-upgrade"
+"""Takes requests that offer an upgrade and have a body, whose length is known."""
+
 INTERIM_HEADS: Final = b"interim-heads"
 """Takes any number of interim heads before the final one."""
 
-_KNOWN: Final = frozenset((CLIENT_CONNECTIONS, DIAL_BACK, DRAIN_TWICE, INTERIM_HEADS))
+_KNOWN: Final = frozenset((BODY_UPGRADE, CLIENT_CONNECTIONS, DIAL_BACK, DRAIN_TWICE, INTERIM_HEADS))
 
 OWN_CAPABILITIES: Final = {CAPABILITIES.decode("ascii"): b", ".join(sorted(_KNOWN)).decode("ascii")}
 """What we say, as a field of our handshake."""

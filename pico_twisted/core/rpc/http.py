@@ -107,14 +107,17 @@ class RequestStream:
             head = self._head = parse_request_head(first, self._limits)
             if head.chunked:
                 raise CallProtocolError("a Transfer-Encoding in a v2 head")
-            if head.upgrade is None:
-                self._left = head.length
-            elif payload or not more:
-                raise CallProtocolError("an upgrade whose stream does not stay open")
+            self._left = head.length
+            if head.upgrade is not None:
+                if not more:
+                    raise CallProtocolError("an upgrade whose stream does not stay open")
+                self._left = head.length or 0
             events.append(head)
-        if payload and head.upgrade is not None and not self._upgraded:
-            raise CallProtocolError("bytes of an upgraded protocol before the 101")
-        if self._left is not None:
+        if self._upgraded:
+            pass  # of the body and of what follows it nobody needs to know any more
+        elif self._left is not None:
+            if head.upgrade is not None and len(payload) > self._left:
+                raise CallProtocolError("bytes of an upgraded protocol before the 101")
             self._left = _count_off(self._left, len(payload), more)
         if payload:
             events.append(payload)

@@ -147,7 +147,7 @@ class RequestMessage:
         if CLIENT_CONNECTION in head.by_name:  # a first-generation node passes on what its client made up
             head = head._replace(by_name={**head.by_name, CLIENT_CONNECTION: b""})
         if head.upgrade is not None:
-            return [head._replace(upgrade=None), END]  # it goes on as a plain request
+            head = head._replace(upgrade=None)  # it goes on as a plain request
         pieces: list[bytes] = []
         while (event := connection.next_event()) is not END:
             if not isinstance(event, bytes):

@@ -48,6 +48,7 @@ from pico_twisted.net.routing.linger import CALLER_LINGER_S, Linger
 from pico_twisted.net.routing.refusals import BUSY, DRAINING, NO_UPSTREAMS, RESPONSE_TOO_LARGE
 from pico_twisted.net.routing.routed_request import RoutedRequest
 from pico_twisted.net.routing.settings import RoutingSettings
+from pico_twisted.net.routing.upgrade_request import UpgradeRequest
 from pico_twisted.net.turn import EndOfTurn
 
 _REFUSALS: Final = {
@@ -140,7 +141,8 @@ class LinkRequest:
             self._give_up(PROTOCOL, "no valid endpoint id")
             return
         self.endpoint = endpoint
-        routed = self._routed = RoutedRequest(self._settings, self)
+        kind = RoutedRequest if self.head.upgrade is None else UpgradeRequest
+        routed = self._routed = kind(self._settings, self)
         routed.start(body, not more)
         self._took(len(payload))
 

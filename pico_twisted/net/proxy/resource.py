@@ -14,6 +14,7 @@ from pico_twisted.core.routing.endpoint import EndpointError, endpoint_of
 from pico_twisted.net.proxy.request import ProxyRequest
 from pico_twisted.net.routing.routed_request import RoutedRequest
 from pico_twisted.net.routing.settings import RoutingSettings
+from pico_twisted.net.routing.upgrade_request import UpgradeRequest
 
 
 class ReverseResource(Resource):
@@ -46,6 +47,6 @@ class ReverseResource(Resource):
                 name = token_hex(NAME_BYTES // 2).encode("ascii")
                 peer = request.connection.peer = peer._replace(connection=name)
         request.client_connection = peer.connection
-        forward = request.forward = RoutedRequest(self._settings, request)
+        forward = request.forward = (RoutedRequest if head.upgrade is None else UpgradeRequest)(self._settings, request)
         forward.start(request.body, request.body_complete)
         return NOT_DONE_YET

@@ -17,6 +17,7 @@ longer than the hop behind it, so that the one who knows most answers.
 from __future__ import annotations
 
 import enum
+import math
 from typing import Final
 
 from twisted.logger import Logger
@@ -55,7 +56,7 @@ HOP_MARGIN_S: Final = 1.0
 """Seconds that a hop waits longer for a response than the hop behind it."""
 
 
-class _Response(enum.Enum):
+class Response(enum.Enum):
     """How far the response is."""
 
     AWAITED = enum.auto()
@@ -65,10 +66,10 @@ class _Response(enum.Enum):
     OVER = enum.auto()  # the downstream was told `done`
 
 
-_AWAITED = _Response.AWAITED
-_BODY = _Response.BODY
-_UPGRADED = _Response.UPGRADED
-_OVER = _Response.OVER
+_AWAITED = Response.AWAITED
+_BODY = Response.BODY
+_UPGRADED = Response.UPGRADED
+_OVER = Response.OVER
 
 
 @implementer(IResponseSink)
@@ -99,6 +100,7 @@ class RoutedRequest:
         "_response",
         "_settings",
         "_tried",
+        "_whole_at",
         "deadline",
         "error",
         "reached",
@@ -114,14 +116,13 @@ class RoutedRequest:
         self.deadline = NEVER
         self._call: IPendingCall | None = None
         self._tried: list[IRoute] = []
-        # the request
         self._replay: list[bytes] = []  # of its body, to be sent again
         self._replay_bytes = 0
         self._received = 0  # bytes of its body so far
         self._request_ended = False
+        self._whole_at = math.inf  # so many bytes are the body of an offer to upgrade, whose answer is then awaited
         self._pausing_request = False
         self._queued = 0  # of its body, when it was last seen to move
-        # the response
         self._response = _AWAITED
 
     # What the downstream calls
@@ -131,7 +132,7 @@ class RoutedRequest:
         if body:
             self._replay.append(body)
             self._replay_bytes = self._received = len(body)
-        self._request_ended = ended and self._downstream.head.upgrade is None
+        self._request_ended = ended
         self._attempt()
         if self._response is not _OVER:
             self._settings.sweep.add(self)
@@ -203,6 +204,8 @@ class RoutedRequest:
             self._tried.append(route)
             self.upstream = route.name
             self.error = ""
+            if self._whole_at < math.inf:
+                self._fit(route)
             body = b"".join(self._replay) if self._replay else b""
             call = self._call = route.open(downstream, body, not self._request_ended, self)
         except Http1Error as error:
@@ -215,14 +218,16 @@ class RoutedRequest:
         response.addCallbacks(self._head_came, self._no_head_came)
         self._progress()
 
+    def _fit(self, route: IRoute) -> None:
+        """Leave out what the route's peer does not take, in a request that offers an upgrade."""
+
     def _can_retry(self, *, safe: bool) -> bool:
         """Whether making the request again does no harm, and there is where to."""
         if self._response is not _AWAITED or self._replay_bytes < self._received or len(self._tried) > MAX_RETRIES:
             return False
-        downstream = self._downstream
-        if not safe and downstream.head.method not in IDEMPOTENT:
+        if not safe and self._downstream.head.method not in IDEMPOTENT:
             return False
-        return self._settings.router.has_other(downstream.endpoint, self._tried)
+        return self._settings.router.has_other(self._downstream.endpoint, self._tried)
 
     def _retry(self, why: str) -> None:
         self._settings.metrics.retried(why)
@@ -253,8 +258,6 @@ class RoutedRequest:
             else:
                 self._response = _BODY
                 self.deadline = self._settings.sweep.now + self._settings.idle_timeout_s
-                if self._downstream.head.upgrade is not None:
-                    self.body_ended()  # it was declined
             self._downstream.begin(head)
         except Exception:
             log.failure("A response could not be passed on", endpoint=self._downstream.endpoint, upstream=self.upstream)
@@ -304,7 +307,7 @@ class RoutedRequest:
 
     def interim(self, head: ResponseHead) -> None:
         """A 1xx head: the wait starts over. A service was reached, so the request is not made again."""
-        self._response = _Response.INTERIM
+        self._response = Response.INTERIM
         self.reached = True
         self._replay = []
         self._downstream.interim(head)
@@ -344,9 +347,7 @@ class RoutedRequest:
         response = self._response
         if response is _UPGRADED:
             return
-        if response is _BODY or not (
-            self._request_ended or self._pausing_request or self._downstream.head.upgrade is not None
-        ):
+        if response is _BODY or not (self._request_ended or self._pausing_request or self._received >= self._whole_at):
             self.deadline = settings.sweep.now + settings.idle_timeout_s
         else:
             self.deadline = settings.sweep.now + settings.timeout_s + HOP_MARGIN_S
@@ -358,7 +359,7 @@ class RoutedRequest:
             self._cut("idle-timeout", TIMEOUT)
         elif self._call is not None and self._takes_request(self._call):
             self._progress()  # the service takes its request, however slowly
-        elif self._request_ended or self._pausing_request or self._downstream.head.upgrade is not None:
+        elif self._request_ended or self._pausing_request or self._received >= self._whole_at:
             self._refuse(refusal(UPSTREAM_TIMEOUT))
         else:
             self._refuse(refusal(REQUEST_TIMEOUT))

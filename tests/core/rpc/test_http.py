@@ -25,6 +25,7 @@ GET = b"GET /a?b HTTP/1.1\r\nHost: a.b\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a.b\r\nContent-Length: 5\r\n\r\n"
 UNKNOWN = b"POST / HTTP/1.1\r\nHost: a.b\r\n\r\n"
 UPGRADE = b"GET / HTTP/1.1\r\nHost: a.b\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
+UPGRADE_POST = UPGRADE.replace(b"GET", b"POST").replace(b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\n")
 OK = b"HTTP/1.1 200 OK\r\n\r\n"
 OK5 = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
@@ -95,7 +96,11 @@ class TestRequest:
             ([(POST, True), (b"hel", False)], "fewer bytes"),
             ([(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", True)], "Transfer-Encoding"),
             ([(UPGRADE, False)], "stay open"),
-            ([(UPGRADE + b"early", True)], "stay open"),
+            ([(UPGRADE + b"early", True)], "before the 101"),
+            ([(UPGRADE_POST + b"hello", False)], "stay open"),
+            ([(UPGRADE_POST + b"hello!", True)], "before the 101"),
+            ([(UPGRADE_POST + b"hel", True), (b"lo!", True)], "before the 101"),
+            ([(UPGRADE_POST + b"hel", True), (b"", False)], "fewer bytes"),
             ([(UPGRADE, True), (b"early", True)], "before the 101"),
         ],
     )
@@ -128,8 +133,22 @@ class TestRequest:
         assert stream.feed(b"\x00\xff", True) == [b"\x00\xff"]
         assert stream.feed(b"", False) == [END]
 
+    @pytest.mark.parametrize("early", [False, True])
+    def test_upgrade_with_a_body(self, early: bool) -> None:
+        """The body comes first, then what follows the 101, which may come before the body has ended."""
+        stream = request()
+        stream.feed(UPGRADE_POST + b"he", True)
+        if not early:
+            assert stream.feed(b"llo", True) == [b"llo"]
+        stream.upgraded()
+        assert stream.feed(b"llo raw" if early else b" raw", True)
+        assert stream.feed(b"", False) == [END]
+
     def test_upgrade_that_was_declined(self) -> None:
         """On another final head the caller just ends its stream."""
+        stream = request()
+        stream.feed(UPGRADE_POST + b"hello", True)
+        assert stream.feed(b"", False) == [END]
         stream = request()
         stream.feed(UPGRADE, True)
         assert stream.feed(b"", False) == [END]

@@ -12,7 +12,7 @@ from pico_twisted.core.rpc import frames
 from pico_twisted.net.proxy.channel import READ_AHEAD_BYTES
 from pico_twisted.net.proxy.half_close import CLIENT_LINGER_S
 from tests.net.doubles import CONTINUE, OK, OK2
-from tests.net.proxy.proxy_client import CHUNKED, GET, POST, UPGRADE, Client
+from tests.net.proxy.proxy_client import CHUNKED, GET, POST, Client
 
 
 class TestRequests:
@@ -289,7 +289,6 @@ class TestErrors:
             (b"nonsense\r\n\r\n", 400, "bad-request"),
             (b"\x16\x03\x01", 400, "bad-request"),
             (b"GET / HTTP/1.1\r\nHost: a\r\nX-Pico-Endpoint: a\r\nX-Pico-Endpoint: b\r\n\r\n", 400, "bad-request"),
-            (UPGRADE.replace(b"\r\n\r\n", b"\r\nContent-Length: 1\r\n\r\n"), 400, "bad-request"),
             (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414, "uri-too-long"),
             (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 40_000, 431, "head-too-large"),
             (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 501, "not-implemented"),
