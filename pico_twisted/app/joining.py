@@ -40,6 +40,8 @@ SPEAK_EVERY_S: Final = 10.0
 """Seconds after which it is said again."""
 ASK_AGAIN_S: Final = 1.0
 """Seconds between two nodes that are asked to dial us back."""
+MOST_ROUNDS: Final = 5
+"""Times that all nodes are asked when one that could tell gives no answer."""
 MOST_TOLD: Final = 16
 """Most addresses that are dialled and told of at a time; the others are only counted."""
 ANY_NODE: Final = "any"
@@ -61,12 +63,16 @@ class Joining:
         membership: the node's part in the cluster.
         reactor: tells the time.
         rng: chooses who is asked first.
+        ours: whether a node ID is one of this host, which cannot tell how others reach us; None when none is.
     """
 
-    def __init__(self, membership: Membership, reactor: IReactorTime, rng: random.Random) -> None:
+    def __init__(
+        self, membership: Membership, reactor: IReactorTime, rng: random.Random, ours: Callable[[str], bool] | None
+    ) -> None:
         self._membership = membership
         self._reactor = reactor
         self._rng = rng
+        self._ours = ours or (lambda node_id: False)
         self._found: list[str] = []
         self._speak_at = 0.0
         self._said_final = False
@@ -99,19 +105,26 @@ class Joining:
     # Being reached
 
     def _met(self, _: None) -> None:
-        self._asking = Deferred.fromCoroutine(self._be_reached())
-        self._asking.addErrback(lambda failure: failure.trap(CancelledError))
+        self._asking = Deferred.fromCoroutine(self.be_reached())
+        self._asking.addCallbacks(
+            lambda _: self._membership.gossip.vouch(), lambda failure: failure.trap(CancelledError)
+        )
 
-    async def _be_reached(self) -> None:
-        """Ask one node after the other to dial us back, until one reaches us or all say that they do not do that."""
+    async def be_reached(self) -> None:
+        """Ask one node after the other to dial us back, until one reaches us. Ends, too, when none of them can tell:
+        all are of this host, or of an earlier version, or give no answer."""
         membership = self._membership
         address = str(membership.core.view.own.map.get(GOSSIP_ADDR))
         asked: set[str] = set()
+        rounds_left = MOST_ROUNDS
+        failed = False
         while not self._over:
-            others = [one for one in membership.core.view.live() if one.node_id not in asked]
+            live = membership.core.view.live()
+            others = [one for one in live if one.node_id not in asked and not self._ours(one.node_id)]
             if not others:
-                if not self._unreached:
-                    break  # nobody can tell
+                rounds_left -= 1
+                if not self._unreached and not (failed and rounds_left):
+                    return
                 asked.clear()
                 await deferLater(self._reactor, ASK_AGAIN_S)
                 continue
@@ -120,25 +133,26 @@ class Joining:
             try:
                 answer = await membership.links.ask_to_dial(other.node_id, address)
                 reached = None if answer is None else decode_reached(answer)
-            except (FetchFailed, SyncFormatError):
+            except (FetchFailed, SyncFormatError):  # such as one that is asked by too many at once
+                failed = True
                 continue
             if reached is not None and reached.both:
-                break
+                self._unreached.clear()
+                return
             if reached is not None:
                 self._unreached[f"{other.node_id} at {other.address}"] = reached
-        if not self._over:
-            membership.gossip.vouch()
 
     # What is said
 
     @property
     def id_is_in_use(self) -> bool:
-        """Whether another process has our node ID: then we must not serve, not even alone."""
+        """Whether another process has our node ID."""
         return self._membership.in_use is not None and not self._membership.core.view.own.claimed
 
     @property
     def is_final(self) -> bool:
-        """Whether the reason is the operator's to mend, and no matter of waiting longer."""
+        """Whether the reason is the operator's to mend, and no matter of waiting longer: then we must not serve, not
+        even alone."""
         return self.id_is_in_use or bool(self._unreached)
 
     def reasons(self) -> list[str]:

@@ -118,7 +118,8 @@ class NodeDaemon(Daemon[NodeConfig]):
         )
         self.count_in(self.node.metrics)
         sweep.each(give_memory_back(lambda: self.node.budget.held))
-        self._joining = Joining(self.node.membership, reactor, random.SystemRandom())
+        ours = None if worker is None else worker.is_sibling
+        self._joining = Joining(self.node.membership, reactor, random.SystemRandom(), ours)
 
     def ready(self) -> tuple[bool, str]:
         """Whether requests may come, and if not, why."""
@@ -217,6 +218,7 @@ class NodeDaemon(Daemon[NodeConfig]):
             return self.node.membership.core.joined and not all(map(worker.is_sibling, self.node.cluster.table.nodes))
 
         await self.until(lambda: met() or self._stage is not Stage.JOINING)
+        await self._joining.be_reached()
         self._joined()
 
     def _joined(self) -> None:
@@ -251,7 +253,7 @@ class NodeDaemon(Daemon[NodeConfig]):
         """The time is over: serve alone, or end and say why."""
         if self._worker is not None and not self._worker.joins_others:
             log.warn("No node was found: serving alone, and trying on")
-        elif self._joining.id_is_in_use or self._config.cluster.abort_if_join_fails:
+        elif self._joining.is_final or self._config.cluster.abort_if_join_fails:
             self.fail(why)
             return
         else:

@@ -49,7 +49,7 @@ class Joiner:
         self.membership.dial_once = self._dial  # type: ignore[method-assign]
         self.net.nodes["10.0.0.4", PORT] = self.membership.gossip
         self.membership.gossip.transport = Transport(self.net, ("10.0.0.4", PORT), "0.0.0.0")  # type: ignore[assignment]
-        self.joining = Joining(self.membership, self.net.clock, random.Random(1))
+        self.joining = Joining(self.membership, self.net.clock, random.Random(1), "n3".__eq__)
         observer: Any = self._log
         self._observer = observer
         globalLogPublisher.addObserver(observer)
