@@ -140,8 +140,9 @@ class LineWriter:
     def _turn(self) -> None:
         """Write what waits, and once that works again how many lines were lost. No lock is held while writing."""
         with self._changed:
-            data, self._waiting = b"".join(self._waiting), []
+            waiting, self._waiting = self._waiting, []
             reopens, self._reopens = self._reopens, False
+        data = b"".join(waiting)
         if reopens:
             self._reopen()
         written = self._put(data)
@@ -174,13 +175,15 @@ class LineWriter:
     def _put(self, data: bytes) -> int:
         """Write the data. Returns how much of it was written: the rest is lost."""
         at = 0
+        if not data:
+            return at
         try:
             descriptor = descriptor_of(self._target)
             if descriptor is None:
                 return self._put_at_once(data)
             # Several processes may write to one pipe, as the workers of a host do. A file takes any write whole.
             shared = not stat.S_ISREG(os.fstat(descriptor).st_mode)
-            if self._failed and data:
+            if self._failed:
                 _write(descriptor, b"\n")  # a part of the first line that was lost may have been written
             while at < len(data):
                 at += _write(descriptor, data[at : _end_of_piece(data, at, shared)])
