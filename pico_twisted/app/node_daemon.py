@@ -7,7 +7,8 @@ import enum
 import functools
 import os
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import socket
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import cast
 
@@ -23,33 +24,29 @@ from pico_twisted.app.joining import Joining
 from pico_twisted.app.node import build_node
 from pico_twisted.app.process.advertised import AdvertisedPorts
 from pico_twisted.app.process.daemon import CERTIFICATE_WARNING, Daemon, patience
+from pico_twisted.app.process.handed import HandedSockets, handed_over
 from pico_twisted.app.process.local_admin import listen_locally, local_admin_socket
 from pico_twisted.app.process.memory import give_memory_back
-from pico_twisted.app.process.ports import BoundPort, CannotStart, GossipPort
+from pico_twisted.app.process.port_certificates import PortCertificates
+from pico_twisted.app.process.ports import Attempts, BoundPort, GossipPort
 from pico_twisted.app.process.reactor import IDaemonReactor
 from pico_twisted.app.workers.cpu_affinity import usable_cores
 from pico_twisted.app.workers.host import Host
 from pico_twisted.app.workers.worker import Worker, worker_from
 from pico_twisted.config import (
     AdminConfig,
-    ClusterTlsConfig,
-    ConfigFaults,
-    Fault,
     NodeConfig,
     ProxyConfig,
-    ServerTlsConfig,
     UpstreamConfig,
 )
-from pico_twisted.config.checks import certificate_warnings, tls_sections, too_old, unusable
+from pico_twisted.config.checks import certificate_warnings
 from pico_twisted.config.error_pages import read_error_pages
-from pico_twisted.config.pem import UnusableCertificateError, day, good_until, refused_for
 from pico_twisted.core.routing.table import ACTIVE, DRAINING
 from pico_twisted.core.stopping import LAST_SHARE, awaited, of_both_kinds
 from pico_twisted.net.admin.node_status import ADMIN_ADDR, ADMIN_SCHEME, PROXY_ADDR, VERSION
-from pico_twisted.net.links.tls import LinkTls
 from pico_twisted.net.observe.logs import Logging
 from pico_twisted.net.proxy.proxy_protocol import behind_proxies
-from pico_twisted.net.tls.server import ServerContext, SniffingFactory
+from pico_twisted.net.tls.server import SniffingFactory
 from pico_twisted.net.turn import EndOfTurn, Sweep
 
 log = Logger(namespace="pico_twisted.app.node")
@@ -66,6 +63,12 @@ SIBLINGS_S = 3.0
 """Seconds that a worker gets to find another one of its host. If all were started again, none can be found at first."""
 MAX_DATAGRAM_BYTES = 64 * 1024
 """Largest packet that is read, in bytes: other nodes may have another `max_packet_size`."""
+
+
+AGENTS_S = 2.0
+"""Most seconds that clients wait at a start that took the ports over, until agents are registered again."""
+AGENTS_PAUSE_S = 0.3
+"""Seconds without another agent after which those that wait are here."""
 
 
 class Stage(enum.Enum):
@@ -100,9 +103,10 @@ class NodeDaemon(Daemon[NodeConfig]):
         config = patience(config, logging)
         self._config = config if worker is None else worker.configured(config)
         self._worker = worker
-        self._certificates: dict[str, ServerContext] = {}
+        self._certificates = PortCertificates()
         self._ports: dict[str, BoundPort] = {}
         self._local_ports: list[IListeningPort] = []
+        self._handed = HandedSockets()
         self._stage = Stage.STARTING
         self._orphan = False
         sweep = Sweep(reactor)
@@ -132,12 +136,11 @@ class NodeDaemon(Daemon[NodeConfig]):
     def bind(self) -> None:
         """Read the certificates and bind all ports. See `Daemon.bind`."""
         node, config, worker = self.node, self._config, self._worker
+        self._handed = handed_over(self.reactor) if worker is None else HandedSockets()
+        attempts = Attempts()
         if node.link_tls is not None:
-            self._certificates["cluster"] = node.link_tls
-            try:
-                node.link_tls.reload()
-            except UnusableCertificateError as error:
-                raise CannotStart(f"cluster.tls: {error}") from error
+            with attempts.each():
+                self._certificates.start("cluster", node.link_tls)
         if worker is not None:
             path = worker.sockets[worker.number]
             with contextlib.suppress(FileNotFoundError):
@@ -145,39 +148,49 @@ class NodeDaemon(Daemon[NodeConfig]):
             site = node.admin_site(self.reload)
             self._local_ports.append(self.reactor.listenUNIX(path, site))  # type: ignore[arg-type]  # a Site is a Factory
         node.proxy.error_pages, _ = read_error_pages(config.proxy.error_pages)
-        self._bind("proxy", config.proxy, node.proxy)
-        if worker is not None:
+        admin_site = node.admin_site(self.reload, None if worker is None else worker.siblings())
+        with attempts.each():
+            self._bind("proxy", config.proxy, node.proxy)
+        with attempts.each():
+            self._bind("upstream", config.upstream, node.upstream)
+        with attempts.each():
+            self._bind("admin", config.admin, admin_site)
+        with attempts.each():
+            local = local_admin_socket(os.environ) if worker is None else worker.local_admin()
+            self._local_ports += listen_locally(self.reactor, local, admin_site)
+        gossip = config.cluster.gossip_bind_addr
+        with attempts.each():
+            self._ports["gossip"] = GossipPort(
+                self.reactor,
+                "cluster.gossip.bind_addr",
+                gossip,
+                node.membership.links.port_factory,
+                node.membership.gossip,
+                MAX_DATAGRAM_BYTES,
+                (self._handed.take("gossip", gossip), self._handed.take("gossip", gossip, socket.SOCK_DGRAM)),
+            )
+        addresses = {name: getattr(config, name).bind_addr for name in ("proxy", "upstream", "admin")}
+        with attempts.each():
+            self._handed.check({**addresses, "gossip": gossip})
+        attempts.check()
+        if worker is not None or self._ports["proxy"].outlives:
             # Clients wait in its queue, for this process or for the one before: until we know who holds what.
             self._ports["proxy"].pause()
-        self._bind("upstream", config.upstream, node.upstream)
-        admin_site = node.admin_site(self.reload, None if worker is None else worker.siblings())
-        self._bind("admin", config.admin, admin_site)
-        local = local_admin_socket(os.environ) if worker is None else worker.local_admin()
-        self._local_ports += listen_locally(self.reactor, local, admin_site)
-        self._ports["gossip"] = GossipPort(
-            self.reactor,
-            "cluster.gossip.bind_addr",
-            config.cluster.gossip_bind_addr,
-            node.membership.links.port_factory,
-            node.membership.gossip,
-            MAX_DATAGRAM_BYTES,
-        )
         for warning in certificate_warnings(config, datetime.now(UTC)):
             log.warn(CERTIFICATE_WARNING, reason=warning)
 
     def _bind(self, name: str, section: ProxyConfig | UpstreamConfig | AdminConfig, factory: IProtocolFactory) -> None:
         node, tls = self.node, section.tls
         if tls.enabled:
-            context = self._certificates[name] = _certificate(tls)
-            try:
-                context.reload()
-            except UnusableCertificateError as error:
-                raise CannotStart(f"{name}.tls: {error}") from error
+            context = self._certificates.start(name, tls)
             factory = SniffingFactory(factory, context, node.node_id, timer=node.sweep, clock=self.reactor)
         if name == "proxy":
             factory = behind_proxies(factory, node.proxy)
-        descriptor = None if self._worker is None else self._worker.descriptors[name]
-        self._ports[name] = BoundPort(self.reactor, f"{name}.bind_addr", section.bind_addr, factory, descriptor)
+        handed = self._handed.take(name, section.bind_addr)
+        descriptor = handed if self._worker is None else self._worker.descriptors[name]
+        self._ports[name] = BoundPort(
+            self.reactor, f"{name}.bind_addr", section.bind_addr, factory, descriptor, outlives=handed is not None
+        )
 
     def serve(self) -> None:
         """Everything is bound: begin, and join the others."""
@@ -226,8 +239,7 @@ class NodeDaemon(Daemon[NodeConfig]):
         if self._stage is not Stage.JOINING:
             return
         self._stage = Stage.SERVING
-        if self._worker is not None:
-            self._ports["proxy"].resume()
+        Deferred.fromCoroutine(self._let_in(self._ports["proxy"]))
         ports = self._advertised
         # of a host with workers the parent prints one for all
         if self.on_terminal(lambda: ports.banner(self.node.node_id) if self._worker is None else ""):
@@ -243,6 +255,22 @@ class NodeDaemon(Daemon[NodeConfig]):
         if self._worker is None:
             guarded = bool(self._config.cluster.secrets) or self._ports["gossip"].is_loopback
             warn_of_exposure(ports.urls["upstream"], ports.urls["gossip"], guarded)
+
+    async def _let_in(self, proxy: BoundPort) -> None:
+        """Take the clients that wait. After a restart that kept the ports agents wait, too: they go first."""
+        seen, since = 0, self.reactor.seconds()
+
+        def settled() -> bool:
+            nonlocal seen, since
+            count, now = sum(self.node.cluster.registry.counts().values()), self.reactor.seconds()
+            if count != seen:
+                seen, since = count, now
+            return seen > 0 and now - since >= AGENTS_PAUSE_S
+
+        if proxy.outlives:
+            await self.until(settled, within_s=AGENTS_S)
+        if not self.stopping:
+            proxy.resume()
 
     @functools.cached_property
     def _advertised(self) -> AdvertisedPorts:
@@ -303,49 +331,29 @@ class NodeDaemon(Daemon[NodeConfig]):
 
     def cut(self) -> None:
         """Drop every connection."""
-        self._stage = Stage.DRAINING
+        started, self._stage = self._stage is not Stage.STARTING, Stage.DRAINING
         self._joining.end()
         for channel in list(self.node.proxy.connections):
             channel.shut()
         for tunnel in list(self.node.upstream.connections):
             tunnel.transport.abortConnection()
-        if "gossip" in self._ports:
+        if started:
             self.node.membership.abort()
 
     def prepare(self, config: NodeConfig) -> Callable[[], Iterable[str]]:
         """Read the certificates again, too. See `Daemon.prepare`."""
-        now = datetime.now(UTC)
-        faults: list[Fault] = []
-        fresh: dict[str, ServerContext] = {}
-        for path, tls in tls_sections(config).items():
-            name = path.partition(".")[0]
-            if name not in self._certificates or not tls.enabled:
-                continue  # to switch it on or off takes a restart
-            read = _certificate(tls)
-            try:
-                read.reload()
-            except UnusableCertificateError as error:  # a file has changed since it was checked
-                faults.append(unusable(error, path))
-                continue
-            if read.in_use == self._certificates[name].in_use:
-                continue
-            if words := refused_for(read.chain, now):
-                faults.append(too_old(path, read.cert_file, words))
-            fresh[name] = read
-        if faults:
-            raise ConfigFaults(faults)
-        return functools.partial(self._take, config, fresh)
+        take_certificates = self._certificates.prepare(config)
 
-    def _take(self, config: NodeConfig, fresh: Mapping[str, ServerContext]) -> Iterator[str]:
-        self.node.access_log.enabled = config.proxy.access_log
-        self.node.membership.set_secrets(config.cluster.secrets)
-        pages, _ = read_error_pages(config.proxy.error_pages)
-        if pages != self.node.proxy.error_pages:
-            self.node.proxy.error_pages = pages
-            yield f"error pages: {', '.join(pages) or 'none'}"
-        for name, read in fresh.items():
-            self._certificates[name].become(read)
-            yield f"{name} certificate until {day(good_until(read.chain))}"
+        def take() -> Iterator[str]:
+            self.node.access_log.enabled = config.proxy.access_log
+            self.node.membership.set_secrets(config.cluster.secrets)
+            pages, _ = read_error_pages(config.proxy.error_pages)
+            if pages != self.node.proxy.error_pages:
+                self.node.proxy.error_pages = pages
+                yield f"error pages: {', '.join(pages) or 'none'}"
+            yield from take_certificates()
+
+        return take
 
     def _parent_ended(self) -> None:
         """End: no parent looks after this worker any more, nor removes what it made."""
@@ -372,13 +380,6 @@ class NodeDaemon(Daemon[NodeConfig]):
         local = self.node.cluster.registry.counts()
         upstreams = counted(sum(local.values()), "upstream")
         return f"{counted(reachable, 'node')}; here {counted(len(local), 'endpoint')}, {upstreams}"
-
-
-def _certificate(tls: ServerTlsConfig | ClusterTlsConfig) -> ServerContext:
-    """What a section of the configuration names; not read yet."""
-    if isinstance(tls, ClusterTlsConfig):
-        return LinkTls(tls.cert, tls.key, tls.ca)
-    return ServerContext(tls.cert, tls.key)
 
 
 def make_node_service(options: NodeOptions) -> IService:

@@ -1,15 +1,21 @@
-"""What the daemons make of their process: the reactor's turns, and the garbage collector."""
+"""What the daemons make of their process: its user and ports, the reactor's turns, and the garbage collector."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.system.requesting import ask
+from tests.system.service import Service
+from tools.stage.asking import Admin
+from tools.stage.ports import Ports, is_free
 from tools.stage.processes import ROOT, environment
+from tools.stage.stage import Stage
 from tools.stage.waiting import PATIENCE_S
 
 # Three readers for each event of a turn are ready at once, and have three times one byte to read.
@@ -129,3 +135,41 @@ def test_garbage() -> None:
     assert seen["found"] > 5000 and seen["left"] < seen["found"] / 20
     assert seen["lost"]
     assert seen["now"] == seen["wanted"]
+
+
+def low_port(but: set[int]) -> int:
+    """A free port that only root may take."""
+    return next(port for port in range(700, 1024) if port not in but and is_free(port))
+
+
+@pytest.mark.parametrize("stage", ["plain"], indirect=True)
+def test_ports_below_1024_for_another_user(stage: Stage, service: Service) -> None:
+    """`twistd --uid` lays root down: node and agent bind their ports before that, and serve as the other user."""
+    numbers: set[int] = set()
+    while len(numbers) < 5:
+        numbers.add(low_port(numbers))
+    *own, admin = numbers
+    ports = Ports(*own)
+    options = ["--uid", "65534", "--gid", "65534"]
+    node = stage.node(ports=ports, options=options)
+    settings = {"admin": {"bind_addr": f"127.0.0.1:{admin}"}}
+    agent = stage.agent(node, {"web": service.address}, settings, options=options)
+    assert ask(stage, node).status == 200
+    assert Admin(admin).status("/health") == 200
+    for daemon in (node, agent):
+        assert "Uid:\t65534\t65534" in Path(f"/proc/{daemon.pid}/status").read_text()
+
+
+@pytest.mark.parametrize("stage", ["plain"], indirect=True)
+def test_all_ports_that_are_taken_are_told(stage: Stage) -> None:
+    """A line for each, so that one start finds them all."""
+    node = stage.node()
+    other = stage.command("other", "pico", *node.ports.flags())
+    assert other.wait_exit() == 1
+    lines = [line for line in other.output.splitlines() if line.startswith("pico: cannot listen on ")]
+    assert [line.split("(")[1].split(".bind_addr")[0] for line in lines] == [
+        "proxy",
+        "upstream",
+        "admin",
+        "cluster.gossip",
+    ]

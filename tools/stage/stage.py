@@ -144,10 +144,15 @@ class Stage:
         return agent
 
     def command(
-        self, name: str, *arguments: str, terminal: int | None = None, env: Mapping[str, str] | None = None
+        self,
+        name: str,
+        *arguments: str,
+        terminal: int | None = None,
+        env: Mapping[str, str] | None = None,
+        prelude: str = "",
     ) -> Twistd:
-        """Start twistd with any arguments, its output in a file or on a terminal."""
-        return self.add(Twistd(name, arguments, self.directory, env, terminal))
+        """Start twistd with any arguments, its output in a file or on a terminal, behind some Python of its own."""
+        return self.add(Twistd(name, arguments, self.directory, env, terminal, prelude))
 
     # -- what they wrote
 

@@ -92,7 +92,10 @@ class Daemon(Service, Generic[C]):
     # What subclasses do
 
     def bind(self) -> None:
-        """Take what may be taken only once: ports. Raises `CannotStart`."""
+        """Take what may be taken only once, and only with privileges: ports, certificates. Raises `CannotStart`."""
+
+    def make_ready(self) -> None:
+        """Take what else is needed, as the user that the process runs as. Raises `CannotStart`."""
 
     def serve(self) -> None:
         """Everything is bound: begin."""
@@ -196,7 +199,8 @@ class Daemon(Service, Generic[C]):
         self._end()
 
     def _say_fault(self, message: str) -> None:
-        self.logging.say(f"{self.options.command}: {message}\n", "critical")
+        lines = [f"{self.options.command}: {line}\n" for line in message.splitlines()]
+        self.logging.say("".join(lines), "critical")
 
     def _exit(self) -> None:
         """All else is done: write the last lines. twistd ends with status 0 however its reactor ends."""
@@ -212,16 +216,31 @@ class Daemon(Service, Generic[C]):
         if isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, self.logging.observer)
 
-    def startService(self) -> None:
-        """Bind and serve, or end with one message and status 1."""
-        super().startService()  # type: ignore[no-untyped-call]
+    def privilegedStartService(self) -> None:
+        """Bind, as long as the process may take every port: twistd lays privileges down behind this. Or end with status
+        1, and a line for each fault."""
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
         self.logging.start()
         self.logging.await_banner()
         self.reactor.installNameResolver(NameLookups(self.reactor))
         atexit.register(self._exit)
         self._notifier = notifier_from(os.environ, os.getpid(), self.reactor, self.ready_state, self.status_line)
+        self._or_end(self.bind)
+
+    def startService(self) -> None:
+        """Serve. The ports are bound."""
+        super().startService()  # type: ignore[no-untyped-call]
+        self._or_end(self.make_ready)
+        self._catch_signals()
+        self.reactor.callWhenRunning(self._catch_signals)
+        self.reactor.callWhenRunning(self._notifier.start)
+        self.reactor.callWhenRunning(spare_what_stays)
+        self.serve()
+
+    def _or_end(self, step: Callable[[], None]) -> None:
+        """Take a step of the start, or end with status 1."""
         try:
-            self.bind()
+            step()
         except CannotStart as error:
             self.cut()
             self._notifier.status(str(error))
@@ -232,11 +251,6 @@ class Daemon(Service, Generic[C]):
                 raise
             self._say_fault(str(error))
             raise SystemExit(1) from error
-        self._catch_signals()
-        self.reactor.callWhenRunning(self._catch_signals)
-        self.reactor.callWhenRunning(self._notifier.start)
-        self.reactor.callWhenRunning(spare_what_stays)
-        self.serve()
 
     def stopService(self) -> Deferred[None]:
         """Drain. The reactor waits for the result."""

@@ -9,7 +9,7 @@ import functools
 import ipaddress
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from twisted.internet import task
@@ -36,7 +36,27 @@ PAIR_ATTEMPTS = 50
 
 
 class CannotStart(Exception):
-    """What stops a daemon before it serves anything: one clear line for the operator."""
+    """What stops a daemon before it serves anything: a clear line for the operator, or several."""
+
+
+class Attempts:
+    """Things to do at a start of which each is tried, so that an operator reads at once all that stops it."""
+
+    def __init__(self) -> None:
+        self._faults: list[str] = []
+
+    @contextlib.contextmanager
+    def each(self) -> Iterator[None]:
+        """Try one."""
+        try:
+            yield
+        except CannotStart as error:
+            self._faults.append(str(error))
+
+    def check(self) -> None:
+        """Raise `CannotStart` with all that went wrong."""
+        if self._faults:
+            raise CannotStart("\n".join(self._faults))
 
 
 def shared_sockets(key: str, address: Address, count: int) -> list[socket.socket]:
@@ -131,6 +151,7 @@ class BoundPort:
         address: where.
         factory: makes its protocols.
         descriptor: of a socket that listens there already, which is taken over; None to bind one.
+        outlives: somebody else holds that socket, too, and what waits in its queue is for the next process.
 
     Raises:
         CannotStart: nothing can listen there.
@@ -143,8 +164,11 @@ class BoundPort:
         address: Address,
         factory: IProtocolFactory,
         descriptor: int | None = None,
+        *,
+        outlives: bool = False,
     ) -> None:
         self._reactor = reactor
+        self.outlives = outlives
         try:
             if descriptor is None:
                 self._port = _listen(reactor, address, factory)
@@ -182,6 +206,9 @@ class BoundPort:
         port, self._port = self._port, _Stopped(self._port)
         if isinstance(port, _Stopped):
             return
+        if self.outlives:
+            await maybeDeferred(port.stopListening)
+            return
         _drop_new_connections(port.socket)
         await task.deferLater(self._reactor, SETTLE_S)
         port.numberAccepts = BACKLOG
@@ -200,6 +227,7 @@ class GossipPort(BoundPort):
         protocol: gets the packets. On a port of both IP families its transport takes and gives IPv4 addresses in
             their IPv6 form, `::ffff:192.0.2.1`.
         max_packet_bytes: the largest packet that is read whole; a larger one is cut.
+        descriptors: of sockets for TCP and for UDP that systemd has bound there; None for one that is to be bound.
 
     Raises:
         CannotStart: nothing can listen there.
@@ -213,14 +241,20 @@ class GossipPort(BoundPort):
         factory: IProtocolFactory,
         protocol: DatagramProtocol,
         max_packet_bytes: int,
+        descriptors: tuple[int | None, int | None] = (None, None),
     ) -> None:
-        attempts = 1 if address.port else PAIR_ATTEMPTS
+        self._udp: IListeningPort | None = None
+        tcp, udp = descriptors
+        attempts = 1 if address.port or tcp is not None else PAIR_ATTEMPTS
         while True:
             attempts -= 1
-            super().__init__(reactor, key, address, factory)
+            super().__init__(reactor, key, address, factory, tcp, outlives=tcp is not None)
+            if udp is not None:
+                self._udp = _adopt_packets(reactor, udp, protocol, max_packet_bytes)
+                return
             bound = self.bound
             try:
-                self._udp: IListeningPort | None = reactor.listenUDP(
+                self._udp = reactor.listenUDP(
                     bound.port, protocol, interface=bound.host, maxPacketSize=max_packet_bytes
                 )
                 return
@@ -281,6 +315,12 @@ _DROP_SYN = (
     (0x06, 0, 0, 0),  # ret #0
     (0x06, 0, 0, 0xFFFFFFFF),  # ret #-1
 )
+
+
+# `Any`: as of `_adopt`
+def _adopt_packets(reactor: IDaemonReactor, descriptor: int, protocol: DatagramProtocol, most_bytes: int) -> Any:
+    with socket.socket(fileno=descriptor) as sock:
+        return reactor.adoptDatagramPort(sock.fileno(), sock.family, protocol, most_bytes)
 
 
 class _Stopped:

@@ -35,9 +35,10 @@ from pico_twisted.app.cli.banner import counted, warn_of_exposure
 from pico_twisted.app.cli.options import NodeOptions
 from pico_twisted.app.process.advertised import AdvertisedPorts
 from pico_twisted.app.process.daemon import Daemon
+from pico_twisted.app.process.handed import handed_over
 from pico_twisted.app.process.local_admin import local_admin_socket
 from pico_twisted.app.process.own_address import is_this_machine
-from pico_twisted.app.process.ports import PAIR_ATTEMPTS, CannotStart, shared_sockets
+from pico_twisted.app.process.ports import PAIR_ATTEMPTS, Attempts, CannotStart, shared_sockets
 from pico_twisted.app.process.reactor import IDaemonReactor
 from pico_twisted.app.workers.cpu_affinity import settle, usable_cores
 from pico_twisted.app.workers.process import LOOK_S, WorkerProcess
@@ -98,15 +99,26 @@ class Host(Daemon[NodeConfig]):
     def bind(self) -> None:
         """Bind the shared ports, and find numbers for the gossip ports. See `Daemon.bind`."""
         cluster = self._config.cluster
+        if handed_over(self.reactor).left:
+            raise CannotStart(
+                "cluster.workers cannot use sockets that systemd hands over, since each worker has its own: disable "
+                "the socket unit, or set cluster.workers to 1"
+            )
+        attempts = Attempts()
         for name in SHARED:
             address = getattr(self._config, name).bind_addr
-            self._sockets[name] = shared_sockets(f"{name}.bind_addr", address, self._count)
-            self._bound[name] = Address(*self._sockets[name][0].getsockname()[:2])
+            with attempts.each():
+                self._sockets[name] = shared_sockets(f"{name}.bind_addr", address, self._count)
+                self._bound[name] = Address(*self._sockets[name][0].getsockname()[:2])
+        attempts.check()
         self._gossip_port = _free_row(cluster.gossip_bind_addr, self._count)
         self._bound["gossip"] = Address(_bound_ip(cluster.gossip_bind_addr), self._gossip_port)
         self._joins_others = not all(map(self._is_ours, cluster.join))
         self._local_admin = local_admin_socket(os.environ)
         self._pipe = os.pipe()
+
+    def make_ready(self) -> None:
+        """Make the directory of the workers' sockets, which is for the user that they run as."""
         try:
             self._runtime_dir = RuntimeDir()
         except OSError as error:

@@ -76,6 +76,11 @@ class Recorded(Daemon):
             Logging(LogConfig(), self.log, console=self.stderr),
         )
 
+    def start(self) -> None:
+        """As twistd does."""
+        self.privilegedStartService()
+        self.startService()
+
     def bind(self) -> None:
         if self.fault is not None:
             raise self.fault
@@ -123,7 +128,7 @@ def test_a_failed_start_ends_with_one_line_and_status_1() -> None:
     subject = Recorded()
     subject.fault = CannotStart("proxy.bind_addr: 127.0.0.1:8000 is in use")
     with pytest.raises(SystemExit) as ended:
-        subject.startService()
+        subject.start()
     assert ended.value.code == 1
     assert subject.stderr.getvalue() == "pico: proxy.bind_addr: 127.0.0.1:8000 is in use\n"
     assert subject.done == ["cut"]
@@ -135,7 +140,7 @@ def test_a_failed_start_in_the_background_is_told_to_twistd(monkeypatch: pytest.
     subject = Recorded(background=True)
     subject.fault = CannotStart("in use")
     with pytest.raises(CannotStart):
-        subject.startService()
+        subject.start()
     assert subject.stderr.getvalue() == ""
     assert subject.done == ["cut"]
 
@@ -147,7 +152,7 @@ def test_a_failure_while_running_ends_in_order_with_status_1(
     statuses: list[int] = []
     monkeypatch.setattr(os, "_exit", statuses.append)
     subject = Recorded()
-    subject.startService()
+    subject.start()
     subject.fail("a worker cannot be started")
     subject.fail("another one neither")
     assert subject.stderr.getvalue() == "pico: a worker cannot be started\n"
@@ -161,7 +166,7 @@ def test_a_failure_while_running_ends_in_order_with_status_1(
 def test_the_first_signal_drains_and_the_second_cuts(number: signal.Signals) -> None:
     """The first one stops the reactor, which waits for the drain; the second one cuts what is left, once."""
     subject = Recorded()
-    subject.startService()
+    subject.start()
     assert subject.done == ["bind", "serve"]
     signal.raise_signal(number)
     assert subject.memory.stopped
@@ -178,7 +183,7 @@ def test_the_first_signal_drains_and_the_second_cuts(number: signal.Signals) -> 
 def test_the_grace_period_cuts() -> None:
     """A drain that does not end is cut after `grace_period`, and not before."""
     subject = Recorded()
-    subject.startService()
+    subject.start()
     stopped = subject.stopService()
     subject.memory.advance(GRACE_S - 0.1)
     assert subject.done[2:] == ["drain"]
@@ -192,7 +197,7 @@ def test_the_grace_period_cuts() -> None:
 def test_a_drain_that_fails_is_logged_and_the_stop_goes_on(logged_failures: LoggedFailures) -> None:
     """A fault of ours in the drain: what is open is dropped all the same, and the process ends."""
     subject = Recorded()
-    subject.startService()
+    subject.start()
     stopped = subject.stopService()
     subject.drained.errback(RuntimeError("drain"))
     assert stopped.called
@@ -204,7 +209,7 @@ def test_handlers_are_those_of_before_when_it_has_stopped() -> None:
     """Whoever started the process has its signal handlers back."""
     before = [signal.getsignal(number) for number in SIGNALS]
     subject = Recorded()
-    subject.startService()
+    subject.start()
     assert all(signal.getsignal(number) not in before for number in SIGNALS)
     subject.stopService()
     subject.drained.callback(None)
@@ -226,7 +231,7 @@ def test_sighup_reloads_until_the_stop(logged_failures: LoggedFailures) -> None:
     """SIGHUP opens the log files again and reads the configuration again; a fault in that is logged and survived.
     Whoever stops reads nothing."""
     subject = Recorded()
-    subject.startService()
+    subject.start()
     signal.raise_signal(signal.SIGHUP)
     subject.fault = RuntimeError("reload")
     signal.raise_signal(signal.SIGHUP)
@@ -242,7 +247,7 @@ def test_sighup_reloads_until_the_stop(logged_failures: LoggedFailures) -> None:
 def test_sigusr1_only_opens_the_log_files_again() -> None:
     """SIGUSR1 is what recipes for rotating logs send; other signals that would end the process do nothing."""
     subject = Recorded()
-    subject.startService()
+    subject.start()
     for number in (signal.SIGUSR1, *IGNORED):
         signal.raise_signal(number)
     assert subject.done[2:] == ["reopen"]
@@ -257,7 +262,7 @@ def test_a_start_that_failed_does_not_tell_of_requests(served: bool) -> None:
     subject.ready_state = lambda: served  # type: ignore[method-assign]
     globalLogPublisher.addObserver(subject.logging.observer)
     try:
-        subject.startService()
+        subject.start()
         subject.fail("could not join")
         subject.stopService()
         subject.drained.callback(None)
