@@ -64,7 +64,7 @@ programs: $(VENV)/.installed-test  ## docker, chromium and curl through one node
 bench: $(VENV)/.installed-test  ## load through node and agent, beside nginx doing the same
 	$(BIN)/python -m benchmarks.run
 
-cluster-figures: $(VENV)/.installed-test  ## how quickly five nodes notice what happens to one of them
+cluster-figures: $(VENV)/.installed-test  ## how quickly five nodes notice what happens to one of them, and what a restart costs
 	$(BIN)/python -m tests.cluster_figures.run
 
 simulate: $(VENV)/.installed-test  ## gossip of SIMULATE_NODES (100) on a virtual clock for SIMULATE_MINUTES (60) of its time; fails on a broken promise

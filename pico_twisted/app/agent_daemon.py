@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from pico_twisted import __version__
 from pico_twisted.app.agent import build_agent
-from pico_twisted.app.cli.banner import agent_banner, counted, guess_proxy_url
+from pico_twisted.app.cli.banner import agent_banner, counted, proxy_url
 from pico_twisted.app.cli.options import AgentOptions
 from pico_twisted.app.process.daemon import Daemon, patience
 from pico_twisted.app.process.local_admin import LocalPort, listen_locally, local_admin_socket
@@ -83,16 +83,15 @@ class AgentDaemon(Daemon[AgentConfig]):
             log.info("All listeners are registered", listeners=len(self.agent.service.listeners))
 
     def _banner(self) -> str:
-        sessions = [
-            (one.url, one.tunnel.node_id, one.tunnel.rtt_s or one.handshake_s / 2)
-            for one in self.agent.service.sessions()
-        ]
+        service = self.agent.service
+        sessions = service.sessions()
+        told = (proxy_url(one.url, one.tunnel.proxy) for one in sessions)
         return agent_banner(
             __version__,
-            self.agent.service.agent_id,
-            sessions,
-            [(one.config.endpoint, str(one.config.addr)) for one in self.agent.service.listeners],
-            guess_proxy_url(sessions[0][0]) if sessions else None,
+            service.agent_id,
+            [(one.url, one.tunnel.node_id, one.tunnel.rtt_s or one.handshake_s / 2) for one in sessions],
+            [(one.config.endpoint, str(one.config.addr)) for one in service.listeners],
+            next(filter(None, told), ""),
         )
 
     async def drain(self) -> None:

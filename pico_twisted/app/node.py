@@ -28,7 +28,7 @@ from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.v1 import dialect_v1
 from pico_twisted.net.admin.app import AdminApp
 from pico_twisted.net.admin.fetch import AdminTls
-from pico_twisted.net.admin.node_status import NodeStatus
+from pico_twisted.net.admin.node_status import PROXY_ADDR, NodeStatus
 from pico_twisted.net.admin.operators import Reload
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.admin.workers import Siblings
@@ -183,7 +183,12 @@ def build_node(
     )
     metrics.gauge("pico_connections", "Connections of proxy clients.", lambda: len(proxy.connections))
     metrics.gauge("pico_requests_in_flight", "Requests in progress.", proxy.serving)
-    upstream = UpstreamFactory(tunnel_parts, cluster, max_sessions=limits.sessions, reactor=reactor)
+
+    def proxy_port() -> str:
+        _, colon, port = str(membership.core.view.own.map.get(PROXY_ADDR) or "").rpartition(":")
+        return f"{'https' if config.proxy.tls.enabled else 'http'}:{port}" if colon else ""
+
+    upstream = UpstreamFactory(tunnel_parts, cluster, max_sessions=limits.sessions, proxy=proxy_port, reactor=reactor)
     for part in (proxy, upstream, membership.links):
         cluster.holds_bytes(part.held_bytes)
     return Node(

@@ -23,6 +23,7 @@ from tests.system.asking import Asking
 from tests.system.balancer import Balancer
 from tests.system.cluster import FIVE, Cluster, Watch, log_time, noticed, running_cluster
 from tests.system.service import Service, answer
+from tests.system.test_restart import opened, streams
 from tools.stage.processes import CLOCK_BACK
 from tools.stage.report import Options, Report, exit_status
 from tools.stage.waiting import wait_until
@@ -35,6 +36,7 @@ BACK_ELSEWHERE_MS = 2000.0
 DRAINING_MS = 500.0
 LEFT_MS = 500.0
 RESTARTED_MS = 5000.0
+BEYOND_MS = 1000.0
 
 _POLL_S = 0.002
 
@@ -197,6 +199,38 @@ def restart(cluster: Cluster, options: argparse.Namespace, report: Report) -> No
         report.check("no node was listed twice", True)
 
 
+def only(cluster: Cluster, options: argparse.Namespace, report: Report) -> None:
+    """The only agent, then the only node, restarted under 200 requests a second while endless streams are open."""
+    service = Service(streams)
+    cluster.start("n1")
+    agent = cluster.agent(["n1"], {"web": service.address})
+    for who in ("agent", "node"):
+        beyond = []
+        for _ in range(options.restarts):
+            clients = opened(cluster["n1"])
+            load = Asking([cluster["n1"].proxy], "web", clients=8, pause_s=0.035, kept=1)
+            load.wait_more(100)
+            leaver = agent if who == "agent" else cluster["n1"]
+            leaver.terminate()
+            leaver.wait_exit()
+            since = time.monotonic()
+            if who == "agent":
+                agent = cluster.agent(["n1"], {"web": service.address})
+            else:
+                cluster.again("n1")
+                cluster["n1"].wait_endpoint("web")
+            process_s = time.monotonic() - since
+            load.wait_more(50)
+            load.stop()
+            beyond.append(max(0.0, load.outage_s - process_s))
+            report.line(f"{who}: outage", load.outage_s * 1000)
+            report.line(f"{who}: of it the restart of the process itself", process_s * 1000)
+            for client in clients:
+                client.close()
+        report.times(f"{who}: outage beyond the restart of the process", beyond, BEYOND_MS)
+    service.close()
+
+
 def knows_new_life(cluster: Cluster, id: str) -> bool:
     """Whether a node lists the life of the first node that runs now, as active."""
     generation = cluster["n1"].admin.json("/status/gossip/nodes/local")["generation"]
@@ -205,7 +239,7 @@ def knows_new_life(cluster: Cluster, id: str) -> bool:
 
 
 Part = Callable[[Cluster, argparse.Namespace, Report], None]
-PARTS: dict[str, Part] = {"spread": spread, "crash": crash, "stop": stop, "restart": restart}
+PARTS: dict[str, Part] = {"spread": spread, "crash": crash, "stop": stop, "restart": restart, "only": only}
 
 
 def main() -> int:

@@ -325,6 +325,8 @@ def test_the_block_on_a_terminal(stage: Stage, service: Service) -> None:
             "pico-agent", "pico-agent", "--connect.url", url, "--listen", f"web={service.address}", terminal=slave
         )
         wait_until(lambda: "curl" in text(), "the agent's block")
+        assert f"  http://web.localhost:{ports.proxy}/\r\n" in text()
+        assert f"  curl -H 'x-pico-endpoint: web' http://127.0.0.1:{ports.proxy}/\r\n" in text()
         assert "web" in text() and service.address in text()
         assert '{"time"' not in text()
         shown.clear()

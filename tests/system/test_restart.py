@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.peers.pipe import Ended
+from tests.peers import v1, websocket
+from tests.peers.pipe import PATIENCE_S, Ended
 from tests.system.asking import Asking
 from tests.system.cluster import Cluster
 from tests.system.requesting import GET, ask
@@ -204,3 +208,34 @@ def test_two_agents_with_one_id(stage: Stage, service: Service) -> None:
     told = [one for agent in agents for one in agent.records if one["message"].startswith("Another agent")]
     assert all(one["other"].startswith("127.0.0.1:") and one["retry_s"] >= 1.0 for one in told)
     assert ask(stage, node).status == 200
+
+
+@PLAIN
+def test_an_agent_at_a_node_of_version_1(stage: Stage, service: Service) -> None:
+    """Under a load without a gap it ends all the same: calls that it took are answered, later ones refused."""
+    server = v1.Server()
+    agent = stage.agent(f"http://127.0.0.1:{server.port}", {"web": service.address}, {"grace_period": "1h"})
+    session = server.wait_session("web")
+    answers: list[bytes] = []
+
+    def ask_on(delay_s: float) -> None:
+        with contextlib.suppress(Ended, websocket.Nonsense):
+            while True:
+                answers.append(session.http(GET))
+                time.sleep(delay_s)
+
+    def slow(request: object) -> bytes:
+        time.sleep(0.1)
+        return answer(b"slow")
+
+    service.handler = slow
+    clients = [threading.Thread(target=ask_on, args=(number / 1000,), daemon=True) for number in range(4)]
+    for client in clients:
+        client.start()
+    wait_until(lambda: len(answers) > 8, "answers")
+    agent.terminate()
+    assert agent.wait_exit() == 0
+    for client in clients:
+        client.join(PATIENCE_S)
+    assert all(b"slow" in one for one in answers)
+    server.close()

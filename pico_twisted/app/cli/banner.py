@@ -68,7 +68,7 @@ def agent_banner(
     agent_id: str,
     sessions: Sequence[tuple[str, str | None, float | None]],
     listeners: Sequence[tuple[str, str]],
-    proxy_url: str | None = None,
+    proxy: str = "",
 ) -> str:
     """The block of an agent whose endpoints are registered.
 
@@ -78,7 +78,7 @@ def agent_banner(
         sessions: for each the URL of the node, the node's ID if it told one, and the round trip in seconds if it was
             measured.
         listeners: for each the endpoint and the address of the service.
-        proxy_url: where clients reach the node's proxy port, if that can be told or guessed.
+        proxy: URL of the node's proxy port; "" when the node did not tell it.
     """
     lines = [f"Pico agent {agent_id} is up (pico_twisted {version})", ""]
     for url, node_id, rtt_s in _distinct(sessions):
@@ -90,14 +90,20 @@ def agent_banner(
     width = max((len(endpoint) for endpoint, _ in listeners), default=0)
     lines += [f"  {endpoint:<{width}} -> {addr}" for endpoint, addr in listeners]
     if listeners:
-        lines += [
-            "",
-            "Try it:",
-            "",
-            f"  curl -H 'x-pico-endpoint: {listeners[0][0]}' {proxy_url or 'http://NODE:8000'}/",
-        ]
+        lines += ["", "Try it:", "", *_ways_to_try(listeners[0][0], proxy)]
     lines += ["", _STOP_HINT.format("agent")]
     return "\n".join(lines) + "\n"
+
+
+def _ways_to_try(endpoint: str, proxy: str) -> list[str]:
+    """Lines to click or to paste: browsers take every name below localhost for this machine."""
+    if not proxy:
+        return [f"  curl -H 'x-pico-endpoint: {endpoint}' URL    with the URL of the node's proxy port"]
+    url = urlsplit(proxy)
+    curl = f"  curl -H 'x-pico-endpoint: {endpoint}' {proxy}/"
+    if url.scheme != "http" or "." in endpoint or not (url.hostname or "").startswith(_LOOPBACK):
+        return [curl]
+    return [f"  http://{endpoint}.localhost:{url.port}/", curl]
 
 
 def stop_line(requests: int, streams: int) -> str:
@@ -139,12 +145,19 @@ def warn_of_exposure(upstream_url: str, gossip_addr: str, gossip_is_guarded: boo
         )
 
 
-def guess_proxy_url(upstream_url: str, port: int = 8000) -> str:
-    """Where the proxy port of a node may be, from the URL of its upstream port: the same host, the default port."""
-    url = urlsplit(upstream_url)
-    host = url.hostname or "localhost"
-    scheme = "https" if url.scheme in ("https", "wss") else "http"
-    return f"{scheme}://{host_port(host, port)}"
+def proxy_url(upstream_url: str, proxy: str) -> str:
+    """Where clients reach the proxy port of a node.
+
+    Args:
+        upstream_url: where the agent reached its upstream port.
+        proxy: what the node said of the proxy port, `http:8000` or `https:8443`; "" when it did not.
+
+    Returns:
+        The port told, on the host of the upstream port; "" when it is not known.
+    """
+    scheme, _, port = proxy.partition(":")
+    host = urlsplit(upstream_url).hostname
+    return f"{scheme}://{host_port(host, int(port))}" if host and port else ""
 
 
 def _reach(url: str, *, everywhere: bool) -> str:

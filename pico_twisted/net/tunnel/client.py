@@ -41,6 +41,7 @@ MAX_REFUSAL_BODY_BYTES: Final = 8 * 1024
 """Bytes of a refusal's body that an agent reads at most."""
 
 _slim: dict[type[TunnelClientProtocol], type[TunnelClientProtocol]] = {}
+_PROXY = re.compile(rb"https?:[0-9]{1,5}")
 _COUNT = re.compile(rb"[0-9]{1,5}")
 
 
@@ -79,10 +80,15 @@ class HandshakeTimeout(Exception):
 
 
 class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[misc]
-    """Our connection to a node."""
+    """Our connection to a node.
+
+    Attributes:
+        proxy: scheme and port of the node's proxy port, `http:8000`; "" when it did not say.
+    """
 
     factory: TunnelClientFactory
     _answer_head: ResponseHead | None = None
+    proxy = ""
     _nodes = 1
     _resigned = False
 
@@ -149,6 +155,9 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
         node_id = head.get(b"x-pico-node-id")
         if node_id is not None:
             self.node_id = printable(node_id[:64].decode("ascii", "replace"))
+        proxy = _PROXY.fullmatch(head.get(b"x-pico-proxy") or b"")
+        if proxy is not None:
+            self.proxy = proxy.group().decode("ascii")
         nodes = _COUNT.fullmatch(head.get(b"x-pico-nodes") or b"")
         if nodes is not None:
             self._nodes = int(nodes.group())

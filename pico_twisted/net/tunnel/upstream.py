@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -34,13 +36,23 @@ class UpstreamFactory(TunnelServerFactory):
         parts: what all tunnels share.
         registry: where sessions are registered.
         max_sessions: agents connected at once, those in their handshake included.
+        proxy: asked for each 101: scheme and port of the proxy port, `http:8000`; "" while it is not known.
         reactor: for Autobahn.
     """
 
-    def __init__(self, parts: TunnelParts, registry: IRegistry, *, max_sessions: int, reactor: IReactorTime) -> None:
+    def __init__(
+        self,
+        parts: TunnelParts,
+        registry: IRegistry,
+        *,
+        max_sessions: int,
+        proxy: Callable[[], str] = str,
+        reactor: IReactorTime,
+    ) -> None:
         super().__init__(parts, node_id=registry.node_id, reactor=reactor)
         self._registry = registry
         self._max_sessions = max_sessions
+        self._proxy = proxy
         self.acceptor = self
         parts.sweep.each(lambda _: self._count_nodes())
 
@@ -53,7 +65,9 @@ class UpstreamFactory(TunnelServerFactory):
 
     def answer_headers(self) -> dict[str, str]:
         """What stands in a 101 besides WebSocket's own."""
-        return {**super().answer_headers(), "x-pico-nodes": str(self._nodes())}
+        headers = {**super().answer_headers(), "x-pico-nodes": str(self._nodes())}
+        proxy = self._proxy()
+        return {**headers, "x-pico-proxy": proxy} if proxy else headers
 
     def admit(self, head: RequestHead) -> Admission | Refusal:
         """Decide on an agent's handshake."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pico_twisted.app.cli.banner import agent_banner, guess_proxy_url, node_banner
+import pytest
+
+from pico_twisted.app.cli.banner import agent_banner, node_banner, proxy_url
 
 
 def test_a_node_tells_its_addresses_and_what_is_open_to_whom() -> None:
@@ -51,11 +53,35 @@ def test_an_agent_that_does_not_know_everything_yet() -> None:
     """No round trip measured, a node of the first version that tells no ID, and no idea where the proxy port is."""
     text = agent_banner("1.2.3", "agent-1", [("http://node:8002", None, None)], [("a", "localhost:1")])
     assert "node unknown, latency not measured yet" in text
-    assert "http://NODE:8000/" in text
+    assert "  curl -H 'x-pico-endpoint: a' URL " in text and ":8000" not in text
     assert "none yet" in agent_banner("1.2.3", "agent-1", [], [])
 
 
-def test_where_the_proxy_port_may_be() -> None:
-    """On the host of the upstream port, at the default port; encrypted if the other is."""
-    assert guess_proxy_url("ws://pico.example.com:8002") == "http://pico.example.com:8000"
-    assert guess_proxy_url("wss://[::1]:8002") == "https://[::1]:8000"
+@pytest.mark.parametrize(
+    ("proxy", "endpoint", "shown"),
+    [
+        ("http://localhost:9010", "web", "http://web.localhost:9010/"),
+        ("http://127.0.0.1:9010", "web", "http://web.localhost:9010/"),
+        ("http://127.0.0.1:9010", "a.b", ""),  # the first label would be `a`
+        ("https://localhost:9010", "web", ""),  # no certificate has that name
+        ("http://pico.example.com:8000", "web", ""),
+    ],
+)
+def test_a_url_to_click(proxy: str, endpoint: str, shown: str) -> None:
+    """A browser finds an endpoint of this machine by a name; everywhere a line to paste works."""
+    text = agent_banner("1.2.3", "agent-1", [], [(endpoint, "localhost:1")], proxy)
+    assert f"  curl -H 'x-pico-endpoint: {endpoint}' {proxy}/\n" in text
+    assert [line.strip() for line in text.splitlines() if ".localhost" in line] == ([shown] if shown else [])
+
+
+@pytest.mark.parametrize(
+    ("upstream", "proxy", "url"),
+    [
+        ("ws://pico.example.com:8002", "http:8000", "http://pico.example.com:8000"),
+        ("wss://[::1]:8002", "https:9443", "https://[::1]:9443"),
+        ("http://localhost:8002", "", ""),
+    ],
+)
+def test_where_the_proxy_port_is(upstream: str, proxy: str, url: str) -> None:
+    """On the host of the upstream port, at the port that the node told; a node that told none is not guessed at."""
+    assert proxy_url(upstream, proxy) == url

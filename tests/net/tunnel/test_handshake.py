@@ -349,6 +349,18 @@ class TestClientHandshake:
         attempt.parts.stop()
         assert attempt.clock.getDelayedCalls() == []
 
+    @pytest.mark.parametrize(
+        ("told", "proxy"), [(b"https:9010", "https:9010"), (b"", ""), (b"ftp:1", ""), (b"http:1 x", "")]
+    )
+    def test_proxy_port(self, told: bytes, proxy: str) -> None:
+        """The agent knows where clients reach the node, if the node said so in words that make sense."""
+        attempt = Attempt()
+        peer = RawPeer(attempt.parts, shake=False)
+        peer.send_raw(attempt.asked)
+        answer = bytes(peer.transport.clear())
+        attempt.transport.receive(answer.replace(b"x-pico-nodes", b"x-pico-proxy: %b\r\nx-pico-nodes" % told))
+        assert attempt.tunnel.proxy == proxy
+
     def test_node_id(self) -> None:
         """The agent knows which node it is connected to."""
         pair = TunnelPair()
