@@ -17,7 +17,7 @@ from pico_twisted.config import Address, ClusterConfig
 from pico_twisted.core.gossip import Gossip, GossipSettings
 from pico_twisted.core.gossip.members import GOSSIP_ADDR, STATUS
 from pico_twisted.core.gossip.sync import SyncError
-from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable, endpoint_key, last_choice_key
+from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable, alone_key, endpoint_key, last_choice_key
 from pico_twisted.net.gossip.metrics import GossipMetrics
 from pico_twisted.net.gossip.port import GossipParts, GossipProtocol
 from pico_twisted.net.gossip.resolver import split_address
@@ -138,18 +138,23 @@ class Membership:
         self.gossip.set_secrets(secrets)
         self.links.set_secrets([secret.encode() for secret in secrets])
 
-    def announce(self, endpoint: str, registrations: int, draining: int) -> None:
+    def announce(self, endpoint: str, registrations: int, draining: int, owner: str) -> None:
         """Tell the others how many registrations of an endpoint this node has.
 
         Args:
             endpoint: its ID.
             registrations: all of them.
             draining: those of agents that drain. They count only where there are no others.
+            owner: ID of an agent that will not share the endpoint; "" for none.
         """
         if registrations:
             self.gossip.set(endpoint_key(endpoint), registrations - draining or draining)
         else:
             self.gossip.delete(endpoint_key(endpoint))
+        if owner:
+            self.gossip.set(alone_key(endpoint), owner)
+        else:
+            self.gossip.delete(alone_key(endpoint))
         if 0 < draining == registrations:
             self.gossip.set(last_choice_key(endpoint), 1)
         else:

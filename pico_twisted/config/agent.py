@@ -108,6 +108,12 @@ class ListenerConfig:
         "(`Keep-Alive: timeout=5`). A request that cannot be sent twice, such as a POST, gets a new connection after a "
         "second, or sooner if the service closes idle connections sooner. 0s: none is kept.",
     )
+    share: bool = setting(
+        kinds.BOOLEAN,
+        "true",
+        "Whether other agents may serve the endpoint too. If not, nodes refuse this agent while another one serves it, "
+        "and others while this one does, as far as they know of them.",
+    )
     rewrite_host: bool = setting(
         kinds.BOOLEAN,
         "false",

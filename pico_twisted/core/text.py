@@ -49,3 +49,11 @@ def span_text(seconds: float) -> str:
         if seconds < size_s * most:
             return f"{int(seconds // size_s)} {unit}"
     return f"{int(seconds // 86400)} d"
+
+
+def span(seconds: float) -> str:
+    """A time in the unit that says enough of it: `40 s`, `4 min`, `3 h`, `12 d`."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size or (unit == "min" and seconds >= size):
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"

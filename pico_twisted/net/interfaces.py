@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -13,6 +13,7 @@ from pico_twisted.core.links.relay import RelayedRequest
 from pico_twisted.core.protocol_limits import CLOSE_NORMAL
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.dialect import Dialect
+from pico_twisted.core.text import span
 
 
 @attrs.frozen(kw_only=True)
@@ -23,6 +24,27 @@ class Closed:
     clean: bool
     code: int | None
     reason: str
+
+
+@attrs.frozen(kw_only=True)
+class OtherServer:
+    """Somebody else who serves an endpoint.
+
+    Attributes:
+        name: the agent's ID, or words where that is not known.
+        address: where it is.
+        for_s: how long it has been registered; None where that is not known.
+        alone: it will not share the endpoint.
+    """
+
+    name: str
+    address: str
+    for_s: float | None = None
+    alone: bool = False
+
+    def __str__(self) -> str:
+        since = "" if self.for_s is None else f", {span(self.for_s)}"
+        return f"{self.name} ({self.address}{since})"
 
 
 class CallFailed(Exception):
@@ -128,6 +150,7 @@ class ITunnel(ICallee):
     draining: bool = Attribute("the peer drains, or is told that we do")
     call_count: int = Attribute("calls open now, both ways")
     endpoint: str = Attribute("the endpoint ID that is registered, in lower case")
+    alone: bool = Attribute("the agent will not share the endpoint with others")
     slot: str = Attribute("which of the agent's registrations of that endpoint this is")
     closed: Deferred[Closed] = Attribute("fires once, when the session ended")
     gone: Deferred[None] = Attribute("fires once, when the connection is closed too")
@@ -275,6 +298,15 @@ class IRegistry(Interface):
 
     def others() -> Collection[str]:
         """The IDs of the other nodes that take agents."""
+
+    def other_servers(endpoint: str, agent_id: str, own_nodes: Collection[str]) -> Sequence[OtherServer]:
+        """Who serves an endpoint besides an agent.
+
+        Args:
+            endpoint: its ID in lower case.
+            agent_id: of the agent.
+            own_nodes: the nodes at which the agent has sessions.
+        """
 
     def register(tunnel: ITunnel) -> None:
         """A session is open: its endpoint can be served. Replaces one of the same agent, endpoint and slot."""

@@ -465,7 +465,7 @@ def test_configurations_made_by_code_are_checked_too() -> None:
             AgentConfig,
             "connect agent_id listeners admin limits access_log access_log_file log drain_streams grace_period",
         ),
-        (ListenerConfig, "endpoint addr protocol timeout keepalive_timeout rewrite_host lenient tls"),
+        (ListenerConfig, "endpoint addr protocol timeout keepalive_timeout share rewrite_host lenient tls"),
         (
             ClusterConfig,
             "name node_id node_id_prefix join join_timeout abort_if_join_fails secrets secret_files workers tls gossip",

@@ -113,6 +113,7 @@ class FakeTunnel:
         self.peer = "192.0.2.7:50007"
         self.rtt_s = 0.0
         self.draining = False
+        self.alone = False
         self.capabilities: frozenset[bytes] = frozenset()
         self.takes = True
         self.calls: list[FakeCall] = []

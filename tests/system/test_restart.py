@@ -12,7 +12,7 @@ import pytest
 from tests.peers import v1, websocket
 from tests.peers.pipe import PATIENCE_S, Ended
 from tests.system.asking import Asking
-from tests.system.cluster import Cluster
+from tests.system.cluster import Cluster, registrations
 from tests.system.requesting import GET, ask
 from tests.system.service import Connection, Service, answer
 from tests.system.wire import Broken, Stream, connect
@@ -239,3 +239,26 @@ def test_an_agent_at_a_node_of_version_1(stage: Stage, service: Service) -> None
         client.join(PATIENCE_S)
     assert all(b"slow" in one for one in answers)
     server.close()
+
+
+@pytest.mark.parametrize("ids", [["n1"], ["n1", "n2"]], ids=["one node", "two nodes"])
+def test_who_shares_an_endpoint(cluster: Cluster, one: Service, ids: list[str]) -> None:
+    """A second agent says whom it shares with; one that will not share is refused, and then serves alone."""
+    cluster.start(*ids)
+    place = "127.0.0.1" if len(ids) == 1 else "at node n1"
+    first = cluster.agent(["n1"], {"web": one.address}, name="first")
+    for id in ids:
+        wait_until(lambda id=id: registrations(cluster[id], "n1", "web"), "the first agent")  # type: ignore[misc]
+    second = cluster.agent([ids[-1]], {"web": one.address}, name="second")
+    second.wait_output("web is also served by " + ("first (127.0.0.1" if len(ids) == 1 else "an agent (at node n1)"))
+    second.terminate()
+    assert second.wait_exit() == 0
+    url = cluster[ids[-1]].upstream_url
+    alone = cluster.stage.agent(url, {"web": {"addr": one.address, "share": False}}, name="alone")
+    assert place in alone.wait_output("and is not shared: choose another endpoint ID")
+    first.terminate()
+    alone.wait_output("All listeners are registered")
+    if len(ids) > 1:
+        wait_until(lambda: registrations(cluster["n1"], "n2", "web"), "the one that serves alone")
+    late = cluster.stage.agent(cluster["n1"].upstream_url, {"web": one.address}, name="late")
+    late.wait_output("web is served by alone (")

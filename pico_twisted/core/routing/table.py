@@ -21,11 +21,18 @@ DRAINING: Final = "draining"
 """The status of a node that is about to stop: it takes what no other node takes."""
 LAST_CHOICE: Final = "last-choice:"
 """The beginning of a key that says that all registrations of an endpoint that a node holds are of agents that drain."""
+ALONE: Final = "alone:"
+"""The beginning of a key whose value is the ID of an agent that will not share an endpoint with others."""
 
 
 def endpoint_key(endpoint: str) -> str:
     """The key of an endpoint."""
     return ENDPOINT + endpoint
+
+
+def alone_key(endpoint: str) -> str:
+    """The key that says which agent will not share an endpoint."""
+    return ALONE + endpoint
 
 
 def last_choice_key(endpoint: str) -> str:
@@ -42,12 +49,14 @@ class KnownNode:
         keys: what it says of itself, but for its endpoints.
         endpoints: the registrations of each endpoint that it holds.
         last_choice: those of them that only agents that drain still serve there.
+        owners: the agents there that will not share an endpoint.
     """
 
     status: str
     keys: dict[str, Value] = attrs.field(factory=dict)
     endpoints: dict[str, int] = attrs.field(factory=dict)
     last_choice: set[str] = attrs.field(factory=set)
+    owners: dict[str, str] = attrs.field(factory=dict)
 
     def text(self, key: str) -> str:
         """The text of a key; "" when there is none."""
@@ -90,6 +99,11 @@ class ClusterTable:
             if key.startswith(LAST_CHOICE):
                 endpoint = key[len(LAST_CHOICE) :]
                 (node.last_choice.discard if value is None else node.last_choice.add)(endpoint)
+                continue
+            if key.startswith(ALONE):
+                node.owners.pop(key[len(ALONE) :], None)
+                if isinstance(value, str):
+                    node.owners[key[len(ALONE) :]] = value
                 continue
             if not key.startswith(ENDPOINT):
                 if value is None:

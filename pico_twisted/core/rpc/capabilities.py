@@ -28,7 +28,10 @@ BODY_UPGRADE: Final = b"body-upgrade"
 INTERIM_HEADS: Final = b"interim-heads"
 """Takes any number of interim heads before the final one."""
 
-_KNOWN: Final = frozenset((BODY_UPGRADE, CLIENT_CONNECTIONS, DIAL_BACK, DRAIN_TWICE, INTERIM_HEADS))
+NOT_SHARED: Final = b"not-shared"
+"""A node: refuses others where an agent says that it will not share its endpoint."""
+
+_KNOWN: Final = frozenset((BODY_UPGRADE, CLIENT_CONNECTIONS, DIAL_BACK, DRAIN_TWICE, INTERIM_HEADS, NOT_SHARED))
 
 OWN_CAPABILITIES: Final = {CAPABILITIES.decode("ascii"): b", ".join(sorted(_KNOWN)).decode("ascii")}
 """What we say, as a field of our handshake."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from pico_twisted.core.agent.dial_plan import AgentRandom
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.protocol_limits import MAX_CALLS_PER_SESSION
 from pico_twisted.core.rpc.budget import Budget
+from pico_twisted.core.rpc.capabilities import NOT_SHARED
 from pico_twisted.core.rpc.v1 import dialect_v1
 from pico_twisted.core.stopping import LAST_SHARE, awaited
 from pico_twisted.net.agent.connector import DRAIN_LOOK_S, ActiveConnection, DialParts
@@ -131,6 +131,7 @@ class AgentService(Service):
         self._stopping: Deferred[None] | None = None
         self._indices = itertools.count()
         self.listeners = [self._listener(one) for one in config.listeners]
+        self._sharers: dict[str, str] = {}  # who was said to serve an endpoint, too
         self._leaving: dict[Listener, Deferred[None]] = {}  # those that are no more, until their last call is over
         self._retired: list[LocalService] = []  # of listeners that have another one now, likewise
         self._turn = 0
@@ -147,34 +148,54 @@ class AgentService(Service):
         def drain_requested(tunnel: ITunnel) -> None:
             connections.drain_requested(tunnel)
 
+        def connect(url: str, slot: str, elsewhere: Sequence[str]) -> Deferred[TunnelClientProtocol]:
+            return self._connect(listener.config, forwarder, url, slot, elsewhere)
+
         forwarder = Forwarder(self._service(config), drain_requested)
         connections = ListenerConnections(
             self._dialling,
             endpoint=config.endpoint,
             index=next(self._indices),
             connections=self._config.connect.connections,
-            connect=functools.partial(self._connect, config.endpoint, forwarder),
+            connect=connect,
             changed=self._changed,
         )
-        return Listener(config=config, connections=connections, forwarder=forwarder)
+        listener = Listener(config=config, connections=connections, forwarder=forwarder)
+        return listener
 
     def _connect(
-        self, endpoint: str, forwarder: Forwarder, url: str, slot: str, elsewhere: Sequence[str]
+        self, config: ListenerConfig, forwarder: Forwarder, url: str, slot: str, elsewhere: Sequence[str]
     ) -> Deferred[TunnelClientProtocol]:
         connect = self._config.connect
-        return connect_tunnel(
+        connecting = connect_tunnel(
             self._reactor,
             self._parts,
             url,
-            endpoint_id=endpoint,
+            endpoint_id=config.endpoint,
             agent_id=self.agent_id,
             slot=slot,
             elsewhere=elsewhere,
             token=self.token,
+            share=config.share,
             root_cas=connect.tls.root_cas,
             acceptor=forwarder,
             timeout_s=connect.timeout,
         )
+        return connecting.addCallback(self._tell_of_others, config)
+
+    def _tell_of_others(self, tunnel: TunnelClientProtocol, config: ListenerConfig) -> TunnelClientProtocol:
+        """Say who else serves an endpoint: two people may have taken one name without knowing of each other."""
+        if not config.share and NOT_SHARED not in tunnel.capabilities:
+            log.warn("Node {node} is too old to keep {endpoint} for us", node=tunnel.node_id, endpoint=config.endpoint)
+        name = tunnel.shared_with.partition(" (")[0]
+        if tunnel.shared_with and self._sharers.get(config.endpoint) != name:
+            log.warn(
+                "{endpoint} is also served by {other}: requests are shared out",
+                endpoint=config.endpoint,
+                other=tunnel.shared_with,
+            )
+            self._sharers[config.endpoint] = name
+        return tunnel
 
     def _add_gauges(self) -> None:
         gauge = self._metrics.gauge

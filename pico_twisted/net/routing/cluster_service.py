@@ -11,7 +11,7 @@ another node goes to registrations of this node only (`LocalRouter`), so it hops
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from twisted.application.service import Service
@@ -25,11 +25,12 @@ from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL, RE
 from pico_twisted.core.routing.registry import Registry
 from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable
 from pico_twisted.core.rpc.budget import Budget
-from pico_twisted.net.interfaces import ILinks, IRegistry, IRoute, IRouter, ITunnel
+from pico_twisted.net.interfaces import ILinks, IRegistry, IRoute, IRouter, ITunnel, OtherServer
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.routing.client_routes import ClientRoutes
 from pico_twisted.net.routing.refusals import BUSY, refusal
 from pico_twisted.net.routing.routes import AgentRoute, NodeRoute, RouteParts
+from pico_twisted.net.routing.sharing import other_servers
 from pico_twisted.net.routing.takeovers import Takeovers
 from pico_twisted.net.routing.v1 import route_to
 from pico_twisted.net.turn import Sweep
@@ -50,8 +51,8 @@ class ClusterService(Service):
         limits: of the node; its calls and those of each session are held to here.
         table: the other nodes.
         links: the ways to them.
-        announce: called with an endpoint, how many registrations it has here, and how many of them drain, whenever that
-            changed.
+        announce: called with an endpoint, how many registrations it has here, how many of them drain, and the ID of an
+            agent that will not share it or "", whenever that changed.
 
     Attributes:
         registry: the registrations of this node.
@@ -73,7 +74,7 @@ class ClusterService(Service):
         limits: NodeLimitsConfig,
         table: ClusterTable,
         links: ILinks,
-        announce: Callable[[str, int, int], object],
+        announce: Callable[[str, int, int, str], object],
     ) -> None:
         self.node_id = node_id
         self.registry: Registry[AgentRoute] = Registry(limits.calls_per_session)
@@ -106,6 +107,10 @@ class ClusterService(Service):
     def others(self) -> Collection[str]:
         """The IDs of the other nodes that are active."""
         return [node_id for node_id, node in self.table.nodes.items() if node.status == ACTIVE]
+
+    def other_servers(self, endpoint: str, agent_id: str, own_nodes: Collection[str]) -> Sequence[OtherServer]:
+        """See `IRegistry.other_servers`."""
+        return other_servers(self.registry.held(endpoint), self.table, endpoint, agent_id, own_nodes, self._sweep.now)
 
     def register(self, tunnel: ITunnel) -> None:
         """An agent's session is open: route to it."""
@@ -145,7 +150,8 @@ class ClusterService(Service):
     def _tell(self, endpoint: str) -> None:
         """Tell the other nodes what we hold of an endpoint."""
         held = self.registry.held(endpoint)
-        self._announce(endpoint, len(held), sum(route.resigned for route in held))
+        owner = next((route.agent_id for route in held if route.tunnel.alone), "")
+        self._announce(endpoint, len(held), sum(route.resigned for route in held), owner)
 
     def registered_for_s(self, route: AgentRoute) -> float:
         """Seconds since a route of this node was registered."""

@@ -84,11 +84,13 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
 
     Attributes:
         proxy: scheme and port of the node's proxy port, `http:8000`; "" when it did not say.
+        shared_with: who else serves the endpoint, in words; "" when the node knows of nobody.
     """
 
     factory: TunnelClientFactory
     _answer_head: ResponseHead | None = None
     proxy = ""
+    shared_with = ""
     _nodes = 1
     _resigned = False
 
@@ -158,6 +160,7 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
         proxy = _PROXY.fullmatch(head.get(b"x-pico-proxy") or b"")
         if proxy is not None:
             self.proxy = proxy.group().decode("ascii")
+        self.shared_with = printable((head.get(b"x-pico-shared-with") or b"")[:200].decode("ascii", "replace"))
         nodes = _COUNT.fullmatch(head.get(b"x-pico-nodes") or b"")
         if nodes is not None:
             self._nodes = int(nodes.group())
@@ -286,6 +289,7 @@ def connect_tunnel(
     slot: str,
     elsewhere: Sequence[str] = (),
     token: str = "",
+    share: bool = True,
     root_cas: str = "",
     acceptor: ICallAcceptor,
     timeout_s: float,
@@ -301,6 +305,7 @@ def connect_tunnel(
         slot: which of the agent's registrations of the endpoint this is.
         elsewhere: IDs of nodes that may refuse us, if another node would take us.
         token: sent as a Bearer token when not empty.
+        share: whether others may serve the endpoint, too.
         root_cas: a PEM file to check the node's certificate with instead of the system's roots.
         acceptor: an `ICallAcceptor`, for the requests.
         timeout_s: for the connection, TLS and the WebSocket handshake together.
@@ -318,6 +323,8 @@ def connect_tunnel(
     headers.update(OWN_CAPABILITIES)
     if elsewhere:
         headers["x-pico-elsewhere"] = ",".join(elsewhere)
+    if not share:
+        headers["x-pico-share"] = "no"
     if token:
         headers["Authorization"] = f"Bearer {token}"
     factory = TunnelClientFactory(

@@ -64,6 +64,8 @@ class Admission:
     agent_id: str
     slot: str
     agent_version: str
+    alone: bool = False
+    others: str = ""  # who else serves the endpoint, told to the agent
     capabilities: frozenset[bytes] = frozenset()
 
 
@@ -183,13 +185,18 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
 
     def _answer_headers(self) -> dict[str, str]:
         """What stands in the 101 besides WebSocket's own."""
-        return self.factory.answer_headers()
+        headers = self.factory.answer_headers()
+        admission = self.admission
+        if isinstance(admission, Admission) and admission.others:
+            headers["x-pico-shared-with"] = admission.others
+        return headers
 
     def onOpen(self) -> None:
         admission = self.admission
         assert isinstance(admission, Admission)
         self.endpoint = admission.endpoint
         self.slot = admission.slot
+        self.alone = admission.alone
         self.agent_version = admission.agent_version
         self.capabilities = admission.capabilities
         self.agent_id = admission.agent_id or f"v1-{self._peer_text()}"

@@ -67,6 +67,7 @@ class Tunnel(WebSocketPipe):
     agent_id = ""
     endpoint = ""
     slot = ""
+    alone = False
     agent_version: str = ""
     capabilities: frozenset[bytes] = frozenset()
     acceptor: ICallAcceptor

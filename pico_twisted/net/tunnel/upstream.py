@@ -99,11 +99,21 @@ class UpstreamFactory(TunnelServerFactory):
             )
         if self.node_id in elsewhere and not set(self._registry.others()) <= set(elsewhere):
             return Refusal(status=409, message="another node can take this session", code=ELSEWHERE)
+        others = self._registry.other_servers(endpoint, agent_id, elsewhere)
+        alone = head.get(b"x-pico-share") == b"no"
+        if others and (alone or any(other.alone for other in others)):
+            return Refusal(
+                status=409,
+                message=f"{endpoint} is served by {others[0]}, and is not shared: choose another endpoint ID",
+                code="not-shared",
+            )
         return Admission(
             endpoint=endpoint,
             agent_id=agent_id,
             slot=slot,
             agent_version=agent_version,
+            alone=alone,
+            others=str(others[0]) if others else "",
             capabilities=capabilities_of(head),
         )
 

@@ -8,12 +8,15 @@ import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 
-from pico_twisted.core.gossip.events import StatusChanged
+from pico_twisted.core.gossip.events import KeysChanged, StatusChanged
 from pico_twisted.core.http1.head import HeadLimits, RequestHead, parse_request_head
+from pico_twisted.core.routing.table import alone_key, endpoint_key
 from pico_twisted.core.rpc.frames import DRAIN, HEARTBEAT, HTTP, RESPONSE
 from pico_twisted.net.tunnel import Admission, Refusal
-from tests.doubles.node import MemoryNode
+from tests.doubles.node import MemoryNode, pass_time
 from tests.doubles.service import Receiver
+from tests.doubles.tunnel import FakeTunnel
+from tests.net.doubles import register
 from tests.net.tunnel.websockets import RawPeer, TunnelPair
 
 GET = b"GET / HTTP/1.1\r\nHost: a.b\r\n\r\n"
@@ -176,3 +179,54 @@ def test_the_number_of_nodes(parts: MemoryNode) -> None:
         parts.clock.advance(0.2)
     heartbeats = [payload for kind, _, _, payload in peer.received_rpc() if kind == HEARTBEAT]
     assert heartbeats and heartbeats[-1] == b"pico nodes=2"
+
+
+def admitted(parts: MemoryNode, *lines: bytes) -> Admission | Refusal:
+    """What becomes of an agent with the ID `new`."""
+    return parts.upstream.admit(head(b"/pico/v1/listener/my-ep", b"X-Pico-Agent-Id: new", *lines))
+
+
+def test_who_else_serves_it(parts: MemoryNode) -> None:
+    """An agent that registers is told who serves its endpoint already; its own sessions and what drains are nobody."""
+    register(parts, FakeTunnel(agent_id="new", slot="other"))
+    answer = admitted(parts)
+    assert isinstance(answer, Admission) and answer.others == ""
+    old = register(parts, FakeTunnel(agent_id="old"))
+    pass_time(parts.clock, 240, 1.0)
+    answer = admitted(parts)
+    assert isinstance(answer, Admission) and answer.others == "old (192.0.2.7, 4 min)"
+    parts.cluster.resign(old)
+    answer = admitted(parts)
+    assert isinstance(answer, Admission) and answer.others == ""
+
+
+@pytest.mark.parametrize("where", ["here", "there"])
+@pytest.mark.parametrize("who", ["the newcomer", "the other", "nobody"])
+def test_an_endpoint_that_is_not_shared(parts: MemoryNode, where: str, who: str) -> None:
+    """One agent that will not share is enough to refuse a second one, at its node and at others that gossip told."""
+    tunnel = FakeTunnel(agent_id="old")
+    tunnel.alone = who == "the other"
+    if where == "here":
+        register(parts, tunnel)
+    else:
+        know(parts, "n2", "active")
+        keys: dict[str, int | str | None] = {endpoint_key("my-ep"): 1}
+        if tunnel.alone:
+            keys[alone_key("my-ep")] = "old"
+        parts.cluster.table.keys_changed(KeysChanged("n2", keys))
+    answer = admitted(parts, *([b"X-Pico-Share: no"] if who == "the newcomer" else []))
+    if who == "nobody":
+        assert isinstance(answer, Admission) and answer.others and not answer.alone
+        own = admitted(parts, b"X-Pico-Elsewhere: n2")
+        assert isinstance(own, Admission) and bool(own.others) is (where == "here")
+    else:
+        assert isinstance(answer, Refusal) and (answer.status, answer.code) == (409, "not-shared")
+        assert ("old (192.0.2.7" if where == "here" else "at node n2") in answer.message
+
+
+def test_own_sessions_are_no_others(parts: MemoryNode) -> None:
+    """An agent that will not share has sessions at two nodes all the same."""
+    know(parts, "n2", "active")
+    parts.cluster.table.keys_changed(KeysChanged("n2", {endpoint_key("my-ep"): 1, alone_key("my-ep"): "new"}))
+    answer = admitted(parts, b"X-Pico-Share: no")
+    assert isinstance(answer, Admission) and answer.alone
