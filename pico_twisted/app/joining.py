@@ -25,6 +25,7 @@ from pico_twisted.app.membership import Membership
 from pico_twisted.config.values import duration_text
 from pico_twisted.core.gossip.members import GOSSIP_ADDR
 from pico_twisted.core.links.sync_frames import Reached, SyncFormatError, decode_reached
+from pico_twisted.core.ports import GOSSIP, wrong_port
 from pico_twisted.core.text import span_text
 from pico_twisted.net.links.dial_back import words_of
 from pico_twisted.net.links.sync import FetchFailed
@@ -260,10 +261,6 @@ def refusal_in_words(error: HandshakeRefused) -> str:
     """What a port that is no gossip port of our cluster said, as an operator needs it."""
     if error.code in _WORDS:
         return _WORDS[error.code]
-    if error.code == "not-found" and "agents" in error.message:
-        return f"that is an upstream port; {_GOSSIP_PORT}"
-    if error.message.startswith("no such path; GET /"):
-        return f"that is an admin port; {_GOSSIP_PORT}"
-    if "endpoint" in error.message or "upstreams" in error.message:
-        return f"that is a proxy port; {_GOSSIP_PORT}"
+    if elsewhere := wrong_port(error.port, GOSSIP):
+        return f"{elsewhere}; {_GOSSIP_PORT}"
     return f"refused ({error.status}): {error.message}"

@@ -21,6 +21,7 @@ import attrs
 import click
 
 from pico_twisted import __version__
+from pico_twisted.core.ports import ADMIN, port_that_answered, wrong_port
 from pico_twisted.ctl.exits import ExitWithMessage, NoAnswer, SaidNo
 from pico_twisted.net.admin.shapes import NO_SUCH_NODE, OPERATOR
 
@@ -117,6 +118,8 @@ class AdminPort:
             connection.request("POST" if change else "GET", base + path + query, headers=headers)
             response = connection.getresponse()
             body = self._read(response)
+        if elsewhere := wrong_port(port_that_answered(response.getheader), ADMIN):
+            raise self.no_admin_port(f"{elsewhere}. The admin port has 8001 unless configured")
         try:
             return Answer(response.status, json.loads(body, parse_constant=_refuse_constant))
         except _JSON_ERRORS:

@@ -20,6 +20,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 from zope.interface import implementer
 
+from pico_twisted.core.ports import ADMIN, PORT_FIELD
 from pico_twisted.net.admin.answers import fail
 
 KEEPALIVE_S: Final = 120.0
@@ -57,6 +58,7 @@ class AdminRequest(Request):
     def process(self) -> None:
         self.site = self.channel.site
         self.setHeader(b"server", SERVER)
+        self.setHeader(PORT_FIELD.encode("ascii"), ADMIN.encode("ascii"))
         self.setHeader(b"date", datetimeToString())
         path: bytes = self.path
         if path.lower().startswith((b"http://", b"https://")):  # absolute-form: what counts is behind the authority

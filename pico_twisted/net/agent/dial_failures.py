@@ -6,6 +6,7 @@ from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLook
 from twisted.python.failure import Failure
 
 from pico_twisted.core.agent.dial_plan import Failed
+from pico_twisted.core.ports import UPSTREAM, wrong_port
 from pico_twisted.net.tls.client import explain_tls
 from pico_twisted.net.tls.failures import TIMED_OUT, connect_failure_text
 from pico_twisted.net.tunnel import ELSEWHERE, HandshakeRefused, HandshakeTimeout, NobodyThere
@@ -23,7 +24,10 @@ def explain_failure(failure: Failure) -> tuple[Failed, str, str]:
             failed = Failed.SENT_ELSEWHERE
         else:
             failed = Failed.TURNED_AWAY if 400 <= error.status < 500 else Failed.OTHER
-        return failed, "refused", f"the node refused ({error.status}): {error.message}"
+        if elsewhere := wrong_port(error.port, UPSTREAM):
+            return failed, "refused", f"{elsewhere}: connect.url takes its upstream port (8002 by default)"
+        who = "the node refused" if error.port else "what answers does not say that it is a node of Pico, and refused"
+        return failed, "refused", f"{who} ({error.status}): {error.message}"
     if isinstance(error, NobodyThere):
         return Failed.CLOSED_PORT, "proxy", error.message
     words = connect_failure_text(failure)

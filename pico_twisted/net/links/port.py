@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from pico_twisted.core.http1.head import RequestHead
 from pico_twisted.core.links.handshake import LINK_PATH, HandshakeFault, LinkIdentity, ServerHandshake
+from pico_twisted.core.ports import GOSSIP
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import CLIENT_GONE, HTTP, REFUSED_BUSY, SUBPROTOCOL_V2, SYNC
@@ -50,6 +51,7 @@ class LinkPort(TunnelServerFactory):
 
     protocol = LinkServerProtocol
     peers = "nodes"
+    port_name = GOSSIP
     serves = (HTTP, SYNC, CLIENT_GONE)
     draining = False
 

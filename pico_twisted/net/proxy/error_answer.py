@@ -12,6 +12,7 @@ from pico_twisted.core.http1.answers import error_value, whole_answer
 from pico_twisted.core.http1.error_pages import PAGE_POLICY, ErrorFacts, agent_message, page_for, wants_html
 from pico_twisted.core.http1.fields import all_values
 from pico_twisted.core.http1.head import RequestHead, ResponseHead
+from pico_twisted.core.ports import PORT_FIELD, PROXY
 from pico_twisted.net.routing.refusals import UNREACHABLE, code_of_agent
 
 MOST_AGENT_BODY_BYTES: Final = 4 * 1024
@@ -58,6 +59,7 @@ def error_answer(facts: ErrorFacts, head: RequestHead, pages: Mapping[str, str],
     """
     fields = [
         (b"x-pico-error", error_value(facts.node, facts.code)),
+        (PORT_FIELD.encode("ascii"), PROXY.encode("ascii")),
         (b"cache-control", b"no-store"),
         (b"x-content-type-options", b"nosniff"),
     ]

@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import ResponseHead, parse_response_head
 from pico_twisted.core.links.handshake import NotThePeer
+from pico_twisted.core.ports import UNNAMED, port_that_answered
 from pico_twisted.core.rpc.capabilities import DRAIN_TWICE, OWN_CAPABILITIES, capabilities_of
 from pico_twisted.core.rpc.dialect import V2
 from pico_twisted.core.rpc.frames import CLIENT_GONE, DRAIN, HTTP, SUBPROTOCOL_V2, nodes_of
@@ -53,14 +54,16 @@ class HandshakeRefused(Exception):
         message: the server's own words, cut and made printable.
         code: of `x-pico-error`; "" when the server gave none.
         hop: who refused, by `x-pico-error`; "" likewise.
+        port: of a node that answered, as of `port_that_answered`.
     """
 
-    def __init__(self, status: int, message: str, code: str = "", hop: str = "") -> None:
+    def __init__(self, status: int, message: str, code: str = "", hop: str = "", port: str = UNNAMED) -> None:
         super().__init__(f"{status} {message}")
         self.status = status
         self.message = message
         self.code = code
         self.hop = hop
+        self.port = port
 
 
 class NobodyThere(ConnectionRefusedError):
@@ -191,7 +194,11 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
             self._give_up(NobodyThere(f"what is in front of the node answers {head.status} {words}".rstrip()))
             return
         hop, _, code = (head.get(b"x-pico-error") or b"").decode("latin-1").partition("; ")
-        self._give_up(HandshakeRefused(head.status, _refusal_words(head.reason, self._head), code, printable(hop[:64])))
+        words = _refusal_words(head.reason, self._head)
+        port = port_that_answered(lambda name: _text(head, name))
+        if not port and (server := _text(head, "server")):
+            words += f" (server: {printable(server[:64])})"
+        self._give_up(HandshakeRefused(head.status, words, code, printable(hop[:64]), port))
 
     def _give_up(self, error: Exception) -> None:
         self.factory.failed(Failure(error))
@@ -205,6 +212,11 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
         dialect = V2 if self.websocket_protocol_in_use == SUBPROTOCOL_V2 else self.parts.v1
         self._start_session(dialect, asks_always=False, serves=(HTTP, CLIENT_GONE))
         self.factory.opened(self)
+
+
+def _text(head: ResponseHead, name: str) -> str | None:
+    value = head.get(name.encode("ascii"))
+    return None if value is None else value.decode("latin-1")
 
 
 def _refusal_words(reason: bytes, body: bytes) -> str:

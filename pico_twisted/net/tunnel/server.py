@@ -18,6 +18,8 @@ from twisted.python.failure import Failure
 from pico_twisted.core.http1.answers import error_response
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import RequestHead, parse_request_head
+from pico_twisted.core.http1.target import read_request_line
+from pico_twisted.core.ports import PORT_FIELD, UPSTREAM
 from pico_twisted.core.rpc.capabilities import OWN_CAPABILITIES
 from pico_twisted.core.rpc.dialect import V2, Dialect
 from pico_twisted.core.rpc.frames import HEARTBEAT_PAYLOAD, SUBPROTOCOL_V2
@@ -119,6 +121,8 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
         if end < 0:
             if len(self._head) >= limits.head_bytes:
                 self._refuse(Refusal(status=431, message="request head too large", code="head-too-large"))
+            elif b"\n" in self._head:
+                self._check_line(self._head.partition(b"\n")[0], limits.target_bytes)
             return
         whole, self._head = self._head, b""
         try:
@@ -133,6 +137,13 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
         self.admission = answer
         if self._shake_hands(whole):
             shrink(self)
+
+    def _check_line(self, line: bytes, target_bytes: int) -> None:
+        """Tell a peer that speaks something else at once, instead of waiting for the rest of a head."""
+        try:
+            read_request_line(line, target_bytes)
+        except Http1Error as error:
+            self._refuse(Refusal(status=error.status, message=error.message, code=error.code))
 
     def _check_websocket(self, head: RequestHead) -> Refusal | None:
         if head.method != b"GET" or head.has_body:
@@ -169,7 +180,7 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
                 hop=self.factory.node_id,
                 code=refusal.code,
                 close=True,
-                extra=refusal.headers,
+                extra=((PORT_FIELD.encode("ascii"), self.factory.port_name.encode("ascii")), *refusal.headers),
             )
         )
         self._close_soon()
@@ -207,7 +218,7 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
 
 
 class TunnelServerFactory(WebSocketServerFactory):
-    """Accepts tunnels. A subclass says from which peers (`peers` in words, `admit`) and what follows (`opened`).
+    """Accepts tunnels. A subclass says where (`port_name`), from whom (`peers`, `admit`) and what follows (`opened`).
 
     Args:
         parts: what all tunnels share.
@@ -222,6 +233,7 @@ class TunnelServerFactory(WebSocketServerFactory):
     log = autobahn_log
     protocol = TunnelServerProtocol  # type: ignore[assignment]  # it knows its factory better than Twisted does
     peers = "agents"
+    port_name = UPSTREAM
     acceptor: ICallAcceptor
     serves: tuple[int, ...] = ()
     says = HEARTBEAT_PAYLOAD  # what our heartbeats carry
