@@ -12,7 +12,7 @@ from pico_twisted.ctl import tables
 from pico_twisted.ctl.asking import Page, get, present
 from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.options import status_options
-from pico_twisted.net.admin.shapes import AgentsOfCluster
+from pico_twisted.net.admin.shapes import Agents
 
 PATH: Final = "/status/cluster/agents"
 """Path of the route that tells the agents of all nodes."""
@@ -28,7 +28,7 @@ def agents(context: click.Context) -> None:
     """
 
     def page(port: AdminPort) -> Page:
-        data, found = get(port, PATH, AgentsOfCluster)
+        data, found = get(port, PATH, Agents)
         return Page(_with_silent(tables.agents_table(found.sessions), found), data)
 
     present(context, page)
@@ -42,14 +42,15 @@ def endpoint(context: click.Context, id: str) -> None:
     """The agents that serve one endpoint, session by session. Status 1 when there are none."""
 
     def page(port: AdminPort) -> Page:
-        data, found = get(port, f"{PATH}?endpoint={quote(id, safe='')}", AgentsOfCluster)
+        data, found = get(port, f"{PATH}?endpoint={quote(id, safe='')}", Agents)
         nobody = not found.sessions and not found.unanswered
         return Page(_with_silent(tables.sessions_table(id, found.sessions), found), data, no=nobody)
 
     present(context, page)
 
 
-def _with_silent(text: str, found: AgentsOfCluster) -> str:
-    """The text, and which nodes did not tell their agents."""
-    silent = [f"node {escaped(id)} is missing: {escaped(why)}" for id, why in sorted(found.unanswered.items())]
+def _with_silent(text: str, found: Agents) -> str:
+    """The text, what was left out of it, and which nodes did not tell their agents."""
+    silent = [f"and {found.more} more sessions"] if found.more else []
+    silent += [f"node {escaped(id)} is missing: {escaped(why)}" for id, why in sorted(found.unanswered.items())]
     return "\n".join([text, *([""] if silent else []), *silent])

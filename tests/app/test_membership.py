@@ -224,10 +224,10 @@ def test_who_serves_what(pair: Pair) -> None:
     held = {"my-ep": {"a": 1, "b": 1}, "other": {"a": 1}}
     assert pair.a.status.cluster_endpoints() == pair.b.status.cluster_endpoints() == held
     assert b"pico_cluster_endpoints 2.0" in pair.b.parts.metrics.exposition()
-    (told,) = pair.b.status.agents("my-ep")
+    (told,) = pair.b.status.agents("my-ep").sessions
     assert (told.agent, told.address, told.node, told.endpoint) == (tunnel.agent_id, tunnel.peer, "b", "my-ep")
     assert 1.0 < told.since_s < 3.0 and not told.draining and told.in_flight == 0
-    assert pair.b.status.agents("other") == [] and len(pair.a.status.agents("")) == 2
+    assert pair.b.status.agents("other").sessions == () and len(pair.a.status.agents("").sessions) == 2
     pair.net.cut.add(("10.0.0.2", PORT))
     pair.net.pass_time(8)
     assert pair.a.status.cluster_endpoints() == {"my-ep": {"a": 1}, "other": {"a": 1}}

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from pico_twisted.ctl.tables import agents_table
+from pico_twisted.net.admin.cluster_agents import MOST_SESSIONS
 from pico_twisted.net.admin.shapes import AgentSession
 from tests.ctl.harness import PATIENCE_S, PROGRAM, Done, environment, http_answer, picoctl, serving
 from tests.net.admin.admin_fakes import Served, Status, node_app, session
@@ -219,3 +220,13 @@ def _on_terminal(columns: int, *arguments: str, **variables: str) -> str:
         pass
     os.close(ours)
     return seen.decode()
+
+
+@in_reactor
+async def test_too_many(rig: Rig) -> None:
+    """Beyond what a person reads sessions are only counted, of one node and of all together."""
+    rig.status.sessions = [session("n1", f"agent-{number}", "web") for number in range(MOST_SESSIONS - 1)]
+    rig.status.left_out = 7
+    told = json.loads((await rig.run("agents", "--json")).stdout)
+    assert (len(told["sessions"]), told["more"]) == (MOST_SESSIONS, 7 + 1)
+    assert "\nand 8 more sessions\nnode n3 is missing" in (await rig.run("agents")).stdout

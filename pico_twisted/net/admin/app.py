@@ -210,7 +210,7 @@ class AdminApp(CommonAdminApp):
         return answer_json(request, dict(sorted(self._status.cluster_endpoints().items())))
 
     def _agents(self, request: Request) -> bytes:
-        return answer_json(request, to_json(list(self._status.agents(_endpoint(request)))))
+        return answer_json(request, to_json(self._status.agents(_endpoint(request))))
 
     def _all_agents(self, request: Request) -> Deferred[bytes]:
         asking = Deferred.fromCoroutine(self._cluster_agents.all(_endpoint(request)))

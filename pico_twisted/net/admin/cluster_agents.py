@@ -19,11 +19,13 @@ from twisted.python.failure import Failure
 from pico_twisted.core.routing.table import ACTIVE, DRAINING
 from pico_twisted.net.admin.fetch import CANNOT_REACH, AnswerTooLargeError, Fetched, Fetcher, why_unreachable
 from pico_twisted.net.admin.other_nodes import ARRIVED
-from pico_twisted.net.admin.shapes import AGENTS_PATH, AgentSession, AgentsOfCluster, ShapeError, read
+from pico_twisted.net.admin.shapes import AGENTS_PATH, Agents, ShapeError, read
 from pico_twisted.net.admin.status import INodeStatus
 
 TIMEOUT_S: Final = 3.0
 """Seconds from the question to the last byte of a node's answer: several such fit into what picoctl waits."""
+MOST_SESSIONS: Final = 5000
+"""Most sessions that are told of all nodes together."""
 AT_ONCE: Final = 16
 """Most nodes that are asked at the same time."""
 
@@ -42,13 +44,14 @@ class ClusterAgents:
         self._fetcher = fetcher
         self._sockets = sockets
 
-    async def all(self, endpoint: str) -> AgentsOfCluster:
+    async def all(self, endpoint: str) -> Agents:
         """The sessions of agents at all nodes that are there.
 
         Args:
             endpoint: only those that serve it; all of them when empty.
         """
-        sessions = list(self._status.agents(endpoint))
+        own = self._status.agents(endpoint)
+        sessions, more = list(own.sessions), own.more
         unanswered: dict[str, str] = {}
         ids = [row.id for row in self._status.nodes() if row.id != self._status.node_id and _is_there(row.status)]
         if endpoint:
@@ -57,13 +60,15 @@ class ClusterAgents:
         limit = DeferredSemaphore(AT_ONCE)
         asked = await DeferredList([limit.run(self._ask, id, endpoint) for id in ids], consumeErrors=True)
         for id, (success, outcome) in zip(ids, asked, strict=True):
-            if success and isinstance(outcome, list):
-                sessions += outcome
+            if success and isinstance(outcome, Agents):
+                room = max(0, MOST_SESSIONS - len(sessions))
+                sessions += outcome.sessions[:room]
+                more += outcome.more + len(outcome.sessions[room:])
             else:
                 unanswered[id] = outcome if isinstance(outcome, str) else "internal error"
-        return AgentsOfCluster(sessions=tuple(sessions), unanswered=unanswered)
+        return Agents(sessions=tuple(sessions), more=more, unanswered=unanswered)
 
-    def _ask(self, id: str, endpoint: str) -> Deferred[list[AgentSession] | str]:
+    def _ask(self, id: str, endpoint: str) -> Deferred[Agents | str]:
         """One node's sessions, or why there are none. Never fails."""
         beside = self._sockets.get(id, "")
         base = "http://node" if beside else self._status.admin_url(id)
@@ -79,13 +84,13 @@ def _is_there(status: str) -> bool:
     return status in (ACTIVE, DRAINING)
 
 
-def _read(answer: Fetched) -> list[AgentSession] | str:
+def _read(answer: Fetched) -> Agents | str:
     if answer.status == 404:
         return "it is of an earlier version, which does not tell its agents"
     if answer.status != 200:
         return f"it answers with {answer.status}"
     try:
-        return read(json.loads(answer.body), list[AgentSession])
+        return read(json.loads(answer.body), Agents)
     except (ValueError, RecursionError, ShapeError):
         return "its answer is none"
 

@@ -15,7 +15,16 @@ from pico_twisted.core.gossip.state import VersionedMap
 from pico_twisted.core.gossip.view import View
 from pico_twisted.core.routing.table import ACTIVE, DRAINING, KnownNode
 from pico_twisted.net.admin.other_nodes import LOCAL
-from pico_twisted.net.admin.shapes import AgentSession, GossipDetail, GossipEntry, GossipRow, NodeDetail, NodeRow
+from pico_twisted.net.admin.shapes import (
+    MAX_SESSIONS,
+    Agents,
+    AgentSession,
+    GossipDetail,
+    GossipEntry,
+    GossipRow,
+    NodeDetail,
+    NodeRow,
+)
 from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.routing.cluster_service import ClusterService
 
@@ -74,11 +83,11 @@ class NodeStatus:
         """The registrations of this node."""
         return self._cluster.registry.counts()
 
-    def agents(self, endpoint: str) -> list[AgentSession]:
+    def agents(self, endpoint: str) -> Agents:
         """The sessions of agents at this node, in the order of their endpoints."""
         routes = [route for route in self._cluster.registry if not endpoint or route.endpoint == endpoint]
         routes.sort(key=lambda route: (route.endpoint, route.agent_id, route.slot))
-        return [
+        told = [
             AgentSession(
                 agent=route.agent_id,
                 address=route.tunnel.peer,
@@ -90,8 +99,9 @@ class NodeStatus:
                 in_flight=len(route.calls),
                 draining=route.draining,
             )
-            for route in routes
+            for route in routes[:MAX_SESSIONS]
         ]
+        return Agents(sessions=tuple(told), more=len(routes) - len(told))
 
     def cluster_endpoints(self) -> dict[str, dict[str, int]]:
         """The endpoints of all nodes that are there, each with its holders."""

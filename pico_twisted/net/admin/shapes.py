@@ -26,6 +26,9 @@ OPERATOR: Final = "x-pico-operator"
 AGENTS_PATH: Final = "/status/upstream/agents"
 """Path of the route that tells a node's own agents; other nodes ask it."""
 
+MAX_SESSIONS: Final = 1000
+"""Most sessions of agents that one node tells: more are for no person to read, and to write them takes time."""
+
 MAX_SUSPICION: Final = 1000.0
 """Where suspicion ends as far as it is told: JSON knows no infinity, and by then a node is long unreachable."""
 
@@ -127,15 +130,17 @@ class AgentSession:
 
 
 @attrs.frozen(kw_only=True)
-class AgentsOfCluster:
-    """The agents of all nodes.
+class Agents:
+    """The agents of a node, or of all.
 
     Attributes:
-        sessions: of those that told.
-        unanswered: why the others did not, by node ID.
+        sessions: of the nodes that told; those that are too many are left out.
+        more: how many were left out.
+        unanswered: why other nodes did not tell, by node ID.
     """
 
     sessions: tuple[AgentSession, ...] = ()
+    more: int = 0
     unanswered: Mapping[str, str] = attrs.field(factory=dict)
 
 

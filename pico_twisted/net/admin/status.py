@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from zope.interface import Attribute, Interface
 
-from pico_twisted.net.admin.shapes import AgentDetail, AgentSession, GossipDetail, GossipRow, NodeDetail, NodeRow
+from pico_twisted.net.admin.shapes import AgentDetail, Agents, GossipDetail, GossipRow, NodeDetail, NodeRow
 
 
 class IAgentStatus(Interface):
@@ -36,7 +36,7 @@ class INodeStatus(Interface):
     def endpoints() -> Mapping[str, int]:
         """The endpoint IDs that agents registered at this node, with the number of registrations of each."""
 
-    def agents(endpoint: str) -> Sequence[AgentSession]:
+    def agents(endpoint: str) -> Agents:
         """The sessions of agents at this node; only those that serve an endpoint, unless it is empty."""
 
     def cluster_endpoints() -> Mapping[str, Mapping[str, int]]:

@@ -15,6 +15,7 @@ from zope.interface import implementer
 from pico_twisted.net.admin.app import AdminApp
 from pico_twisted.net.admin.shapes import (
     AgentDetail,
+    Agents,
     AgentSession,
     GossipDetail,
     GossipEntry,
@@ -121,6 +122,7 @@ class Status:
         why_not: why it is not ready; empty when it is.
         urls: the admin ports of the other nodes.
         sessions: of agents.
+        left_out: sessions that are too many.
     """
 
     def __init__(self, node_id: str = "n1") -> None:
@@ -129,6 +131,7 @@ class Status:
         self.urls: dict[str, str] = {}
         self.detail = attrs.evolve(DETAIL, id=node_id)
         self.gossip = attrs.evolve(GOSSIP, id=node_id)
+        self.left_out = 0
         self.sessions = [session(node_id, "agent-1", "web"), session(node_id, "agent-2", "web")]
 
     def ready(self) -> tuple[bool, str]:
@@ -145,8 +148,9 @@ class Status:
     def endpoints(self) -> Mapping[str, int]:
         return self.detail.endpoints
 
-    def agents(self, endpoint: str) -> Sequence[AgentSession]:
-        return [one for one in self.sessions if not endpoint or one.endpoint == endpoint]
+    def agents(self, endpoint: str) -> Agents:
+        told = tuple(one for one in self.sessions if not endpoint or one.endpoint == endpoint)
+        return Agents(sessions=told, more=self.left_out)
 
     def cluster_endpoints(self) -> Mapping[str, Mapping[str, int]]:
         return {endpoint: {self.node_id: count} for endpoint, count in self.detail.endpoints.items()}

@@ -121,18 +121,19 @@ class TestRoutes:
         }
         gossip = {**gossip_row, "keys": keys}
         del gossip["entries"]
-        agents = to_json(Status().sessions)
+        nobody = {"sessions": [], "more": 0, "unanswered": {}}
+        agents = {**nobody, "sessions": to_json(Status().sessions)}
         for path, expected in (
             ("/status/cluster/nodes", [row]),
             ("/status/cluster/nodes/local", detail),
             ("/status/cluster/nodes/n1", detail),
             ("/status/cluster/nodes/n%C5%93ud", detail),
             ("/status/cluster/endpoints", {"api": {"n1": 1}, "web": {"n1": 2}}),
-            ("/status/cluster/agents", {"sessions": agents, "unanswered": {}}),
-            ("/status/cluster/agents?endpoint=api", {"sessions": [], "unanswered": {}}),
+            ("/status/cluster/agents", agents),
+            ("/status/cluster/agents?endpoint=api", nobody),
             ("/status/upstream/agents", agents),
             ("/status/upstream/agents?endpoint=WEB", agents),
-            ("/status/upstream/agents?endpoint=api", []),
+            ("/status/upstream/agents?endpoint=api", nobody),
             ("/status/upstream/endpoints", {"api": 1, "web": 2}),
             ("/status/upstream/endpoints?sort=no&x", {"api": 1, "web": 2}),
             ("/status/gossip/nodes", [gossip_row]),
