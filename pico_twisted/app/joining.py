@@ -107,9 +107,11 @@ class Joining:
 
     def _met(self, _: None) -> None:
         self._asking = Deferred.fromCoroutine(self.be_reached())
-        self._asking.addCallbacks(
-            lambda _: self._membership.gossip.vouch(), lambda failure: failure.trap(CancelledError)
-        )
+        self._asking.addCallbacks(self._vouch, lambda failure: failure.trap(CancelledError))
+
+    def _vouch(self, _: None) -> None:
+        if not self._over:  # then nobody is to hear of us any more
+            self._membership.gossip.vouch()
 
     async def be_reached(self) -> None:
         """Ask one node after the other to dial us back, until one reaches us. Ends, too, when none of them can tell:

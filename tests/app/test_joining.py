@@ -18,6 +18,7 @@ from pico_twisted.config import Address, ClusterConfig
 from pico_twisted.core.gossip import Member, Standing
 from pico_twisted.core.gossip.events import IdInUse
 from pico_twisted.core.links.sync_frames import Reached, encode_reached
+from pico_twisted.net.links.sync import FetchFailed
 from pico_twisted.net.tunnel import HandshakeRefused
 from tests.doubles.node import MemoryNode
 from tests.net.gossip.gossip_net import PORT, Net, Transport
@@ -144,6 +145,20 @@ def test_not_reached(joiner: Joiner) -> None:
     joiner.net.pass_time(1.6)
     assert joiner.said == [f"joining: {words} (says n1 at 10.0.0.1:8003)"]
     assert asked == ["n1 for 10.0.0.4:8003"] * 2
+
+
+def test_the_end_while_it_asks(joiner: Joiner) -> None:
+    """A node that is stopped before anybody reached it is not taken for one that was reached: nobody hears of it."""
+    core: Any = joiner.membership.core
+    links: Any = joiner.membership.links
+    answers: list[Deferred[bytes]] = [Deferred(lambda answer: answer.errback(FetchFailed("it was cancelled")))]
+    other = core.view.members["n1"] = Member("n1", 5, 0.5, joiner.net.clock.seconds())
+    other.standing, other.address = Standing.LIVE, "10.0.0.1:8003"
+    links.ask_to_dial = lambda node_id, address: answers.pop()
+    joiner.membership.gossip.met.callback(None)
+    assert not answers
+    joiner.joining.end()
+    assert not joiner.membership.gossip.joined.called and not core.view.own.claimed
 
 
 @pytest.mark.parametrize(
