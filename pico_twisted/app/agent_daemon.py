@@ -14,7 +14,7 @@ from pico_twisted import __version__
 from pico_twisted.app.agent import build_agent
 from pico_twisted.app.cli.banner import agent_banner, counted, proxy_url
 from pico_twisted.app.cli.options import AgentOptions
-from pico_twisted.app.process.daemon import Daemon, patience
+from pico_twisted.app.process.daemon import Daemon
 from pico_twisted.app.process.local_admin import LocalPort, listen_locally, local_admin_socket
 from pico_twisted.app.process.memory import give_memory_back
 from pico_twisted.app.process.ports import BoundPort
@@ -39,7 +39,7 @@ class AgentDaemon(Daemon[AgentConfig]):
 
     def __init__(self, reactor: IDaemonReactor, config: AgentConfig, options: AgentOptions, logging: Logging) -> None:
         super().__init__(reactor, options, config.grace_period, logging)
-        self._config = config = patience(config, logging)
+        self._config = config = self.patient(config)
         self._admin: BoundPort | None = None
         self._local_ports: Sequence[LocalPort] = ()
         sweep = Sweep(reactor)

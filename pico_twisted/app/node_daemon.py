@@ -23,7 +23,7 @@ from pico_twisted.app.cli.options import NodeOptions
 from pico_twisted.app.joining import Joining
 from pico_twisted.app.node import build_node
 from pico_twisted.app.process.advertised import AdvertisedPorts
-from pico_twisted.app.process.daemon import CERTIFICATE_WARNING, Daemon, patience
+from pico_twisted.app.process.daemon import CERTIFICATE_WARNING, Daemon
 from pico_twisted.app.process.handed import HandedSockets, handed_over
 from pico_twisted.app.process.local_admin import listen_locally, local_admin_socket
 from pico_twisted.app.process.memory import give_memory_back
@@ -100,7 +100,7 @@ class NodeDaemon(Daemon[NodeConfig]):
         worker: Worker | None = None,
     ) -> None:
         super().__init__(reactor, options, config.grace_period, logging)
-        config = patience(config, logging)
+        config = self.patient(config)
         self._config = config if worker is None else worker.configured(config)
         self._worker = worker
         self._certificates = PortCertificates()

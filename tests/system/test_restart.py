@@ -171,9 +171,13 @@ def test_a_proxy_answers_for_a_node_that_is_away(stage: Stage, service: Service)
     agent.wait_output("answers 502")
     failures = "pico_agent_connection_failures_total"
     wait_until(lambda: Admin(admin).metric(failures, "proxy") > 4, "attempts")
+    assert (Admin(admin).status("/health"), Admin(admin).status("/ready")) == (200, 503)
     again = stage.node(ports=node.ports)
     again.wait_endpoint("web")
     assert Admin(admin).metric("pico_agent_refusals_total") == 0
+    wait_until(lambda: Admin(admin).status("/ready") == 200, "the agent to be ready")
+    (listener,) = Admin(admin).json("/status")["listeners"]
+    assert (listener["endpoint"], [one["node"] for one in listener["sessions"]]) == ("web", ["node-1"])
     assert ask(stage, again).status == 200
 
 

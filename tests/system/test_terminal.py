@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -25,14 +26,14 @@ from tools.stage.waiting import wait_until
 
 
 class Terminal:
-    """A terminal with a daemon in its foreground."""
+    """A terminal with a daemon, in its foreground unless twistd is told otherwise."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, twistd: tuple[str, ...] = ("-n", "--pidfile=")) -> None:
         self._ours, its = pty.openpty()
         self._shown = bytearray()
-        twistd = "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"
+        run = "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", twistd, "-n", "--pidfile=", *arguments],
+            [sys.executable, "-c", run, *twistd, *arguments],
             stdin=its,
             stdout=its,
             stderr=its,
@@ -134,3 +135,22 @@ def test_sighup_without_a_terminal(stage: Stage, node: Node, service: Service) -
     agent.signal(signal.SIGHUP)
     agent.wait_output("Configuration reloaded")
     assert ask(stage, node, GET).status == 200
+
+
+@PLAIN
+def test_sighup_in_the_background(node: Node, service: Service, tmp_path: Path) -> None:
+    """A daemon that left the terminal it was started from does not end with it: SIGHUP is a reload there."""
+    log, pid = tmp_path / "agent.log", tmp_path / "agent.pid"
+    flags = ("--connect.url", node.upstream_url, "--listen", f"web={service.address}")
+    terminal = Terminal("pico-agent", *flags, twistd=("--pidfile", str(pid), "--logfile", str(log)))
+    try:
+        assert terminal.exit_status() == 0
+        node.wait_endpoint("web")
+        terminal.end()
+        os.kill(int(pid.read_text()), signal.SIGHUP)
+        wait_until(lambda: "Configuration reloaded" in log.read_text(), "the reload")
+        node.wait_endpoint("web")
+    finally:
+        os.kill(int(pid.read_text()), signal.SIGTERM)
+        wait_until(lambda: not pid.exists(), "the end")
+        terminal.close()

@@ -62,13 +62,6 @@ class _End(enum.Enum):
     CUT = enum.auto()  # nothing is waited for any more
 
 
-def patience(config: C, logging: Logging) -> C:
-    """The configuration of a daemon that may be on a terminal: whoever sits there does not wait for streams."""
-    if not logging.on_terminal:
-        return config
-    return attrs.evolve(config, drain_streams=min(config.drain_streams, TERMINAL_STREAMS_S))
-
-
 class Daemon(Service, Generic[C]):
     """A service that owns its process. Subclasses bind, serve, drain, cut and take a new configuration.
 
@@ -137,6 +130,17 @@ class Daemon(Service, Generic[C]):
         """Add what concerns the process to the metrics of the daemon."""
         lost = "Lines that could not be written: who reads the log stands still, or the disk is full."
         metrics.families(lambda: [CounterMetricFamily("pico_log_lines_lost", lost, value=self.logging.lost)])
+
+    @property
+    def attended(self) -> bool:
+        """Whether somebody sits at the terminal that shows what we say. A daemon in the background has left it."""
+        return self.logging.on_terminal and not self.options.background
+
+    def patient(self, config: C) -> C:
+        """The configuration, but that nobody at a terminal waits long for streams."""
+        if not self.attended:
+            return config
+        return attrs.evolve(config, drain_streams=min(config.drain_streams, TERMINAL_STREAMS_S))
 
     @property
     def stopping(self) -> bool:
@@ -265,7 +269,7 @@ class Daemon(Service, Generic[C]):
         self.logging.await_no_banner()
         if told:
             log.info("Stopping: requests in progress have {grace_s} s", grace_s=self.grace_s)
-        if self.logging.on_terminal and any(self.in_progress()):
+        if self.attended and any(self.in_progress()):
             self.logging.say(stop_line(*self.in_progress()))
         timer = self.reactor.callLater(self.grace_s, self._cut_now, "the grace period is over")
         try:
@@ -317,7 +321,7 @@ class Daemon(Service, Generic[C]):
         self._old_handlers.clear()
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGHUP and not self.logging.on_terminal:
+        if number == signal.SIGHUP and not self.attended:
             self.reactor.callFromThread(self.reload, "SIGHUP")
         elif number == signal.SIGUSR1:
             self.reactor.callFromThread(self.reopen_logs)
