@@ -79,6 +79,7 @@ class Account:
         host: that it asked for, with the port if it gave one; None when it gave no host.
         port: that it asked for.
         proxies: addresses of the proxies between the client and us, the nearest last.
+        over: the same as one text, with commas between.
         lines: the fields that tell all this, without the last CRLF.
     """
 
@@ -87,6 +88,7 @@ class Account:
     host: bytes | None
     port: int
     proxies: tuple[bytes, ...]
+    over: bytes
     lines: bytes
 
 
@@ -150,7 +152,7 @@ def _account(
         authority = host if colon or port == default else b"%b:%d" % (host, port)
         element += b';host="' + authority + b'"' if _NEEDS_QUOTES.search(authority) else b";host=" + authority
     lines.append(b"Forwarded: " + b", ".join((element, *(b"for=" + _in_forwarded(proxy) for proxy in proxies))))
-    return Account(address, https, host, port, proxies, b"\r\n".join(lines))
+    return Account(address, https, host, port, proxies, b", ".join(proxies), b"\r\n".join(lines))
 
 
 def _in_forwarded(node: bytes) -> bytes:

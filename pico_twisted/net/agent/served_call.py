@@ -131,7 +131,7 @@ class ServedCall:
         if access_log is not None and access_log.enabled and request.head is not None:
             access_log.request(
                 client=request.client,
-                proxies="",
+                proxies=b"",
                 method=request.method,
                 target=request.head.target,
                 endpoint=service.endpoint,

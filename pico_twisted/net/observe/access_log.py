@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final, TypedDict, Unpack
 
+from pico_twisted.core.http1.memo import Memo
 from pico_twisted.core.text import escaped, milliseconds
 from pico_twisted.net.observe.formats import Place, Timestamps, chosen_format, priority, text_value, time_of_day
 from pico_twisted.net.observe.lines import MAX_FIELD_CHARS, bounded, hide_query_secrets
@@ -52,7 +53,7 @@ class LoggedRequest(TypedDict):
     """
 
     client: str
-    proxies: str
+    proxies: bytes
     method: bytes
     target: bytes
     endpoint: str
@@ -130,18 +131,18 @@ class AccessLog:
             self._write("".join([self._line(at, request) for at, request in waiting]))
 
     def _json_line(self, at: float, request: LoggedRequest) -> str:
-        first_byte_s = request["first_byte_s"]
+        first_byte_s, fields = request["first_byte_s"], request["fields"]
         line = (
             f'{self._start}{{"time":"{self._timestamps.text(at)}","level":"info","subsystem":"access","message":"request",'
-            f'"client":{_quote(request["client"])},"proxies":{_quote(request["proxies"])},'
-            f'"method":{_quote(_method(request))},"host":{_quote(_field(request, b"host"))},'
+            f'"client":{_quote(request["client"])},"proxies":{_QUOTED[request["proxies"]]},'
+            f'"method":{_quote(_method(request))},"host":{_QUOTED[fields.get(b"host", b"")]},'
             f'"target":{_quote(_target(request))},"endpoint":{_quote(request["endpoint"])},'
             f'"upstream":{_quote(request["upstream"])},"status":{request["status"]},"bytes_in":{request["bytes_in"]},'
             f'"bytes_out":{request["bytes_out"]},'
             f'"first_byte_s":{"null" if first_byte_s is None else f"{first_byte_s:.6f}"},'
             f'"duration_s":{request["duration_s"]:.6f},"request_id":{_quote(request["request_id"])},'
-            f'"error":{_quote(request["error"])},"referer":{_quote(_field(request, b"referer"))},'
-            f'"user_agent":{_quote(_field(request, b"user-agent"))}{self._end}'
+            f'"error":{_quote(request["error"])},"referer":{_QUOTED[fields.get(b"referer", b"")]},'
+            f'"user_agent":{_QUOTED[fields.get(b"user-agent", b"")]}{self._end}'
         )
         return line.replace("\x7f", "\\u007f") if "\x7f" in line else line
 
@@ -184,8 +185,15 @@ class AccessLog:
 
 
 def _field(request: LoggedRequest, name: bytes) -> str:
-    value = request["fields"].get(name)
-    return "" if value is None else bounded(hide_query_secrets(value.decode("latin-1")))
+    return _text(request["fields"].get(name, b""))
+
+
+def _text(value: bytes) -> str:
+    return bounded(hide_query_secrets(value.decode("latin-1")))
+
+
+_QUOTED: Final = Memo(lambda value: _quote(_text(value)), 1024, longest_bytes=256)
+"""Values of fields as they stand in a line of JSON: clients send the same few again and again."""
 
 
 def _combined(text: str) -> str:

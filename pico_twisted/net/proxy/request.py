@@ -218,7 +218,7 @@ class ProxyRequest:
         if settings.access_log.enabled:
             settings.access_log.request(
                 client=self.account.address.decode("ascii"),
-                proxies=b", ".join(self.account.proxies).decode("ascii"),
+                proxies=self.account.over,
                 method=head.method,
                 target=head.target,
                 endpoint=self.endpoint,

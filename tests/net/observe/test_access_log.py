@@ -19,7 +19,7 @@ from pico_twisted.net.observe.logs import Logging
 
 REQUEST: dict[str, Any] = {
     "client": "10.0.0.9:51234",
-    "proxies": "",
+    "proxies": b"",
     "method": b"GET",
     "target": b"/a?b=1",
     "endpoint": "my-endpoint",
@@ -74,7 +74,7 @@ class TestAccessLog:
         }
         found = json.loads(
             self.written(
-                fields={b"referer": b"http://a/?token=s3cr3t", b"user-agent": b'say "\xe9"'}, proxies="10.0.0.1"
+                fields={b"referer": b"http://a/?token=s3cr3t", b"user-agent": b'say "\xe9"'}, proxies=b"10.0.0.1"
             )
         )
         told = (found["referer"], found["user_agent"], found["proxies"])
