@@ -12,7 +12,7 @@ METADATA := setup.cfg setup.py pyproject.toml $(CONSTRAINTS)
 CORES := $(shell nproc)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help check quick-tests demo test properties lint format config-docs states-docs walk fuzz soak programs bench cluster-figures simulate odd-requests netns clean
+.PHONY: help check quick-tests demo test properties lint format config-docs states-docs walk fuzz soak programs bench cluster-figures simulate odd-requests netns systemd clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do \
@@ -77,6 +77,9 @@ odd-requests: $(VENV)/.installed-test  ## which odd requests nginx and HAProxy s
 
 netns: $(VENV)/.installed-test  ## nodes in network namespaces: loss, partitions, a machine that dies; needs root, iproute2, nftables
 	$(BIN)/python -m tests.netns.run
+
+systemd: $(VENV)/.installed-test  ## docs/run.md and docs/cluster.md, command for command, on three machines booted with systemd; needs root, debootstrap, systemd-container
+	$(BIN)/python -m tests.booted.run
 
 clean:  ## remove what the others have made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

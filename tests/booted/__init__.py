@@ -1,0 +1,1 @@
+"""Machines that boot systemd, on which the documentation is followed."""
