@@ -209,7 +209,7 @@ class Membership:
         return self.links.dial_once(split_address(address), node_id)
 
     def _answers(self, address: str, node_id: str) -> Deferred[bool]:
-        return self.gossip.answers(address, node_id)
+        return self.gossip.answers.await_from(node_id, address)
 
     def _in_use(self, address: str, uptime_s: float) -> None:
         self.in_use = address, uptime_s

@@ -63,9 +63,9 @@ def test_a_join_that_fails(cluster: Cluster) -> None:
 OTHERS: dict[str, tuple[dict[str, object], str, str]] = {
     "secret": ({"secrets": ["another-secret-of-16-bytes"]}, "gossip", "refused: another cluster.secret"),
     "cluster": ({"name": "other"}, "gossip", "refused: another cluster.name"),
-    "admin": ({}, "admin", "that is an admin port"),
-    "proxy": ({}, "proxy", "that is a proxy port"),
-    "upstream": ({}, "upstream", "that is an upstream port"),
+    "admin": ({}, "admin", "that is the admin port of a node"),
+    "proxy": ({}, "proxy", "that is the proxy port of a node"),
+    "upstream": ({}, "upstream", "that is the upstream port of a node"),
 }
 """What is wrong with a node that joins, the port of the other one that it joins, and what it is told."""
 

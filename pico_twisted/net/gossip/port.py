@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pico_twisted.core.gossip import Conflict, Event, Gossip, IdInUse, KeysChanged, StatusChanged, SyncError, SyncWanted
+from pico_twisted.net.gossip.answers import Answers
 from pico_twisted.net.gossip.metrics import GossipMetrics
 from pico_twisted.net.gossip.resolver import NamingReactor, address_text, is_ip, resolve, split_address
 from pico_twisted.net.gossip.seeds import Seeds
@@ -24,8 +25,6 @@ from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 
 log = Logger()
 
-ANSWERS_S: Final = 2.0
-"""Seconds that a node has to answer packets to an address; four are sent."""
 NAME_S: Final = 30.0
 """Seconds for which the address of a node that advertises a name is used."""
 MAX_NAMES: Final = 4096
@@ -82,6 +81,7 @@ class GossipProtocol(DatagramProtocol):
         met: fires once with None, when we know what the cluster knows. Then `vouch` is awaited.
         joined: fires once with None, when we are a node of the cluster, or know that we are alone.
         seeds: where other nodes may be.
+        answers: whether nodes answer packets.
     """
 
     transport: IUDPTransport
@@ -91,6 +91,7 @@ class GossipProtocol(DatagramProtocol):
         self._core = parts.core
         self.met: Deferred[None] = Deferred()
         self.joined: Deferred[None] = Deferred()
+        self.answers = Answers(parts.clock, parts.core.probes, self._step)
         self.seeds = Seeds(parts.clock, parts.seeds, self._core.seed, lambda: self._core.joined)
         self._wake: IDelayedCall | None = None
         self._running = False
@@ -122,25 +123,6 @@ class GossipProtocol(DatagramProtocol):
         self._core.claim(self._parts.clock.seconds())
         self.vouch()
 
-    def answers(self, address: str, node_id: str) -> Deferred[bool]:
-        """Whether a node answers packets that are sent to an address, `host:port`. Told within `ANSWERS_S`."""
-        probes, clock = self._core.probes, self._parts.clock
-        answers: Deferred[bool] = Deferred()
-        until = clock.seconds() + ANSWERS_S
-
-        def look() -> None:
-            reached = probes.reached(address, node_id)
-            if reached or clock.seconds() >= until or not self._running:
-                probes.end(address)
-                answers.callback(reached)
-                return
-            probes.send(address, clock.seconds())
-            self._step()
-            clock.callLater(ANSWERS_S / 4, look)
-
-        look()
-        return answers
-
     def set(self, key: str, value: str | int) -> None:
         """Say something of this node."""
         self._core.set(key, value, self._parts.clock.seconds())
@@ -166,6 +148,7 @@ class GossipProtocol(DatagramProtocol):
         """Say and hear nothing more. Idempotent."""
         self._running = False
         self.seeds.stop()
+        self.answers.stop()
         if self._wake is not None and self._wake.active():
             self._wake.cancel()
         self._wake = None
@@ -194,6 +177,7 @@ class GossipProtocol(DatagramProtocol):
             self._ours.add(source)
         elif dropped is not None:
             self._say_dropped(dropped, source)
+        self.answers.look()
         self._step()
 
     def _say_dropped(self, reason: str, source: str) -> None:

@@ -12,6 +12,7 @@ from twisted.logger import globalLogPublisher
 
 from pico_twisted.core.gossip import Gossip, GossipSettings
 from pico_twisted.core.routing.table import ClusterTable, endpoint_key
+from pico_twisted.net.gossip.answers import ANSWERS_S
 from pico_twisted.net.gossip.metrics import GossipMetrics
 from pico_twisted.net.gossip.port import DROPPED, GossipParts, GossipProtocol
 from pico_twisted.net.gossip.seeds import LOOK_UP_S
@@ -425,3 +426,29 @@ def test_faults_of_ours(net: GossipNodes, logged: list[dict[str, Any]], logged_f
     for text in ("packet", "round", "event"):
         assert any(f"A gossip {text} failed" in one for one in said)
     assert len(logged_failures.flush(RuntimeError)) < 40
+
+
+def test_who_answers_packets(net: GossipNodes) -> None:
+    """A node answers at its address as soon as a packet gets there and back; at another one nobody does, or another
+    node, and that is told in time, and when the port is stopped."""
+    a, b = GossipNode(net, "a", "10.0.0.1"), GossipNode(net, "b", "10.0.0.2", ["10.0.0.1"])
+    net.pass_time(2)
+    told: dict[str, bool] = {}
+
+    def ask(name: str, node_id: str, address: str) -> None:
+        a.gossip.answers.await_from(node_id, address).addCallback(lambda answers: told.__setitem__(name, answers))
+
+    ask("there", "b", "10.0.0.2:8003")
+    net.pass_time(0.02)
+    assert told == {"there": True}
+    ask("elsewhere", "b", "10.0.0.77:8003")
+    ask("another node", "c", "10.0.0.2:8003")
+    ask("nonsense", "b", "nonsense")
+    net.pass_time(ANSWERS_S - 0.1)
+    assert told == {"there": True}
+    net.pass_time(0.2)
+    assert told == {"there": True, "elsewhere": False, "another node": False, "nonsense": False}
+    net.cut.add(b.address)
+    ask("late", "b", "10.0.0.2:8003")
+    a.gossip.stop()
+    assert told["late"] is False
