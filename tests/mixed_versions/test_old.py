@@ -34,6 +34,22 @@ def shape_of(request: pytest.FixtureRequest) -> str:
     return name
 
 
+def test_a_circle(stack: Stack) -> None:
+    """A service that sends the request back to the node is found out, whichever hops of the circle are older ones."""
+
+    def send_back(request: Request) -> bytes:
+        line, _, fields = request.raw_head.partition(b"\r\n")
+        client = stack.connect()
+        client.send(line + f"\r\nx-pico-endpoint: {stack.endpoint}\r\n".encode() + fields)
+        response = client.read_response()
+        client.close()
+        return answer(b"", status=response.status)
+
+    stack.service.handler = send_back
+    assert stack.request().status == 508
+    assert len(stack.service.requests) <= 10
+
+
 def test_an_upgrade_with_a_body(stack: Stack, request: pytest.FixtureRequest) -> None:
     """A peer that does not say that it takes one gets a plain request with that body."""
     response = stack.request("POST /exec HTTP/1.1", "Connection: Upgrade", "Upgrade: raw", body=b"hello")

@@ -319,6 +319,20 @@ def test_what_we_add_stays_within_the_limits_of_the_next_hop() -> None:
         assert onward.count(b"\r\n") - 2 <= 10 + 10
 
 
+def test_a_long_way_stays_within_the_limits_of_the_next_hop() -> None:
+    """However many trusted proxies a request came through, its head grows by no more than 2 KiB."""
+    chain = b", ".join(b"fd00:ffff:ffff:ffff:ffff:ffff:ffff:%04x" % number for number in range(4096, 4136))
+    start = b"GET / HTTP/1.1\r\nHost: " + b"a" * 255 + b"\r\nX-Real-IP: ::1\r\nX-Forwarded-For: "
+    data = start + chain + b"\r\n\r\n"
+    head = parse_request_head(data, LIMITS)
+    peer = Peer(b"fd00::1", True, lambda _: True)
+    account = account_of_proxy(head, peer)
+    onward = request_to_tunnel(head, account=account, peer=peer, request_id=b"r" * 128, endpoint=b"e" * 128)
+    assert len(account.proxies) == 8
+    assert parse_request_head(onward, ROOMY).get(b"x-real-ip") == account.address
+    assert len(onward) <= len(data) + 2 * 1024
+
+
 def test_a_request_that_goes_in_circles() -> None:
     """A request that came to a proxy port of ours ten times is 508, whatever others have written into CDN-Loop."""
     assert count_passes(request()) == 0
