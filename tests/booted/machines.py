@@ -162,6 +162,8 @@ def machines(names: Sequence[str]) -> Iterator[list[Machine]]:
             shutil.copytree(directory / "checkout", parts["root"] / CHECKOUT.lstrip("/"))
             shutil.copytree(directory / "wheels", parts["root"] / _WHEELS.lstrip("/"))
             (parts["root"] / "etc/pip.conf").write_text(_PIP)
+            (parts["root"] / "etc/hosts").write_text(f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {name}\n")
+            (parts["root"] / "etc/hostname").write_text(f"{name}\n")
             machine = Machine(name, f"10.0.0.{number}", parts["root"], directory / f"{name}.log")
             ends.callback(machine.close)
             found.append(machine)
