@@ -148,7 +148,7 @@ class LineWriter:
         written = self._put(data)
         with self._changed:
             self._count_lost(data[written:])
-            untold = self._untold
+            untold = 0 if self._waiting else self._untold  # what waits is older
         if untold and not self._failed and self._said("log lines could not be written and are lost", lost=untold):
             with self._changed:
                 self._untold -= untold
