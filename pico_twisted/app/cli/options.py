@@ -8,6 +8,7 @@ here may import the reactor: twistd picks it after these options are read.
 from __future__ import annotations
 
 import difflib
+import errno
 import getopt
 import os
 import sys
@@ -127,7 +128,15 @@ class DaemonOptions(usage.Options, Generic[C]):
         # usage.Options has no types: each of twistd's options is of its own
         twistd: dict[str, Any] = {} if self.parent is None else self.parent
         self.background = in_background(twistd)
-        self.logging = log_under_twistd(self.config.log, twistd, self._access_log_file())
+        try:
+            self.logging = log_under_twistd(self.config.log, twistd, self._access_log_file())
+            pidfile = twistd.get("pidfile") or ""
+            if self.background and pidfile and not os.access(os.path.dirname(pidfile) or ".", os.W_OK):
+                # twistd would raise, when nobody looks any more
+                raise OSError(errno.EACCES, "its directory cannot be written", pidfile)
+        except OSError as error:
+            print(f"{self.command}: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
+            raise SystemExit(1) from None
         if twistd.get("nodaemon") and twistd.get("pidfile") == _TWISTD_PIDFILE:
             twistd["pidfile"] = ""  # two daemons in the foreground of one directory would be in each other's way
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -123,6 +123,19 @@ def test_faults_of_an_agent_name_the_agent(faults: Faults) -> None:
     """Both daemons may run on one machine."""
     (line,) = faults(options=AgentOptions)
     assert line.startswith("pico-agent: listeners: found none, expected at least one")
+
+
+@pytest.mark.parametrize("name", ["logfile", "pidfile"])
+def test_a_file_of_twistd_that_cannot_be_written(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line, before the process leaves the terminal: what twistd raises behind that nobody sees."""
+    options = NodeOptions()
+    paths = {"logfile": str(tmp_path / "log"), "pidfile": str(tmp_path / "pid"), name: f"{tmp_path}/nowhere/file"}
+    options.parent = cast(Any, {"nodaemon": False, **paths})
+    with pytest.raises(SystemExit) as raised:
+        options.parseOptions([])
+    assert raised.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"pico: cannot write {paths[name]}: ")
 
 
 @pytest.mark.parametrize(("options", "arguments"), [(NodeOptions, []), (AgentOptions, ["--listen=a=1"])])
