@@ -209,7 +209,8 @@ class Joining:
         return Deferred.fromCoroutine(self._look())
 
     async def _look(self) -> list[str]:
-        if not self._membership.core.knows_the_cluster:
+        """See `look`. Once a node of another host was met, what the seeds say explains nothing."""
+        if all(self._ours(member.node_id) for member in self._membership.core.view.live()):
             places = list(self._places())
             told = [self._of_address(*place) for place in places[:MOST_TOLD]]
             outcomes = await DeferredList([Deferred.fromCoroutine(one) for one in told], consumeErrors=True)

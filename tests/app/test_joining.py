@@ -148,6 +148,20 @@ def test_not_reached(joiner: Joiner) -> None:
     assert asked == ["n1 for 10.0.0.4:8003"] * 2
 
 
+def test_nodes_of_the_same_host(joiner: Joiner) -> None:
+    """Nodes of the same host do not tell whether others reach it, nor is a seed forgotten for them."""
+    core: Any = joiner.membership.core
+    links: Any = joiner.membership.links
+    links.ask_to_dial = None
+    other = core.view.members["n3"] = Member("n3", 5, 0.5, joiner.net.clock.seconds())
+    other.standing, other.address = Standing.LIVE, "10.0.0.3:8003"
+    joiner.membership.gossip.met.callback(None)
+    joiner.net.pass_time(1.6)
+    looked: list[list[str]] = []
+    joiner.joining.look().addCallback(looked.append)
+    assert looked == [[NO_ROUTE, NO_ADDRESS]]
+
+
 def test_the_end_while_it_asks(joiner: Joiner) -> None:
     """A node that is stopped before anybody reached it is not taken for one that was reached: nobody hears of it."""
     core: Any = joiner.membership.core
