@@ -11,7 +11,7 @@ import ctypes
 from collections.abc import Callable
 from typing import Final
 
-LEAST_BYTES: Final = 32 * 1024 * 1024
+LEAST_BYTES: Final = 8 * 1024 * 1024
 """Bytes by which what is held has to have fallen: less than this the next burst needs again."""
 AGAIN_S: Final = 5.0
 """Fewest seconds between two returns."""

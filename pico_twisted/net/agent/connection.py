@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from pico_twisted.core.http1.client import ClientConnection
 from pico_twisted.core.http1.head import HeadLimits
-from pico_twisted.net.socket.options import raw_socket, tune, writer
+from pico_twisted.net.socket.options import forget_output, raw_socket, tune, writer
 from pico_twisted.net.turn import NEVER, Sweep
 
 CLOSE_S: Final = 10.0
@@ -146,6 +146,7 @@ class ServiceConnection(TwistedProtocol):
         self._life = _Life.GONE
         self._owner.forget(self)
         self._owner.connections.discard(self)
+        forget_output(self.transport)
         if self.user is not None:
             self.user.service_lost()
 

@@ -15,7 +15,7 @@ from pico_twisted.core.http1.account import Peer
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.socket.options import plain_ip
+from pico_twisted.net.socket.options import forget_output, plain_ip
 from pico_twisted.net.turn import Sweep
 
 
@@ -120,6 +120,7 @@ class ProxyPort:
         """A connection is gone."""
         self.connections.discard(connection)
         self.paused.discard(connection)
+        forget_output(connection.transport)
         if connection.peer.connection:
             self.settings.client_gone(connection.peer.connection)
 

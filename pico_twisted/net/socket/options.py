@@ -75,6 +75,18 @@ def writer(transport: ITransport) -> Callable[[bytes], None]:
     return write
 
 
+def forget_output(transport: object) -> None:
+    """Let go of what a connection that is gone did not send. Its objects refer to each other, so they stay until the
+    garbage collector looks at all objects, which it does not while nothing happens: with the output of all clients that
+    left together."""
+    while transport is not None:
+        if isinstance(transport, Connection):
+            transport.dataBuffer = b""
+            transport._tempDataBuffer = []
+            return
+        transport = getattr(transport, "transport", None)
+
+
 def half_close(transport: ITransport) -> None:
     """Send what is queued and then the end of our stream, and go on reading; where TLS cannot do that, close.
 

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
+from twisted.internet.tcp import Connection
 
 from pico_twisted.net.socket import options as flow
 from tests.doubles.transport import MemoryTransport
@@ -139,3 +141,13 @@ def test_a_peer_that_does_not_read_takes_little_of_the_kernel(pair: Pair) -> Non
         except BlockingIOError:
             pass
     assert 2 * accepted[0] < accepted[1]
+
+
+def test_what_a_lost_connection_held_is_let_go() -> None:
+    """Its objects may live on for a while, its output does not, under TLS or not."""
+    transport: Any = Connection(socket.socket(), Protocol())
+    transport.dataBuffer, transport._tempDataBuffer = b"much", [b"more"]
+    flow.forget_output(Holder(transport=transport))
+    assert (transport.dataBuffer, transport._tempDataBuffer) == (b"", [])
+    flow.forget_output(MemoryTransport(Clock()))
+    transport.socket.close()
