@@ -176,6 +176,7 @@ def build_node(
             sweep=sweep,
             metrics=metrics,
             access_log=access_log,
+            end_of_turn=end_of_turn,
             client_gone=cluster.client_gone,
         ),
         ReverseResource(routing),

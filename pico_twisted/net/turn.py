@@ -128,3 +128,33 @@ class EndOfTurn:
                 work()
             except Exception:
                 log.failure("Work at the end of a turn failed")
+
+
+class TurnPieces:
+    """The pieces of a body that one turn of the reactor brings, to go on together: as one chunk where there were few.
+
+    Args:
+        end_of_turn: of the process.
+        send: takes them, joined, at the end of the turn.
+    """
+
+    def __init__(self, end_of_turn: EndOfTurn, send: Callable[[bytes], object]) -> None:
+        self._end_of_turn = end_of_turn
+        self._send = send
+        self._pieces: list[bytes] = []
+
+    def add(self, piece: bytes) -> None:
+        """Keep a piece, perhaps an empty one, until the end of the turn."""
+        if not self._pieces:
+            self._end_of_turn.add(self.flush)
+        self._pieces.append(piece)
+
+    def take(self) -> bytes:
+        """What is kept, which will not be sent."""
+        pieces, self._pieces = self._pieces, []
+        return b"".join(pieces)
+
+    def flush(self) -> None:
+        """Send what is kept, now."""
+        if self._pieces:
+            self._send(self.take())

@@ -48,17 +48,18 @@ class ServiceRequest:
         upgrade_asked: the caller offers to change the protocol.
         body: who has the next say about it.
         body_bytes: how much of it came.
+        chunked: it goes to the service in chunks.
         client_connection: the name of its client's connection; empty when the node gives none.
         authenticates: it authenticates the connection that it is sent on.
         replay: all that was written for the service, when that may be sent again; else None.
     """
 
     __slots__ = (
-        "_chunked",
         "_reader",
         "authenticates",
         "body",
         "body_bytes",
+        "chunked",
         "client_connection",
         "head",
         "method",
@@ -68,7 +69,7 @@ class ServiceRequest:
 
     def __init__(self, reader: RequestReader) -> None:
         self._reader = reader
-        self._chunked = False
+        self.chunked = False
         self.method = b""
         self.upgrade_asked = False
         self.body = COMING
@@ -123,9 +124,9 @@ class ServiceRequest:
             self.body = UPGRADING
         elif head.expect_continue:
             self.body = EXPECTING
-        self._chunked = head.length is None and not self.upgrade_asked and bool(body or more)
-        data = request_to_service(head, host=host, chunked=self._chunked)
-        if self._chunked:
+        self.chunked = head.length is None and not self.upgrade_asked and bool(body or more)
+        data = request_to_service(head, host=host, chunked=self.chunked)
+        if self.chunked:
             data += encode_chunk(body) if more else encode_chunk(body) + LAST_CHUNK
         elif body:
             data += body
@@ -147,7 +148,7 @@ class ServiceRequest:
             self.body = UPGRADING
         elif self.body is EXPECTING:
             self.body = COMING
-        if self._chunked:
+        if self.chunked:
             payload = encode_chunk(payload) if more else encode_chunk(payload) + LAST_CHUNK
         if self.replay is not None:
             self.replay = self.replay + payload if self.body_bytes <= KEPT_BYTES else None

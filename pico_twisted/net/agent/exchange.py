@@ -46,7 +46,7 @@ from pico_twisted.net.agent.served_call import ServedCall, Stage
 from pico_twisted.net.agent.upgraded import UpgradedCall
 from pico_twisted.net.interfaces import ICallReceiver, ITunnel
 from pico_twisted.net.routing.linger import CALLER_LINGER_S
-from pico_twisted.net.turn import NEVER
+from pico_twisted.net.turn import NEVER, TurnPieces
 
 log = Logger()
 
@@ -85,6 +85,7 @@ class Exchange(ServedCall):
         self._held: list[bytes] = []  # for the service, until there is a connection
         self._opening: Deferred[ServiceConnection] | None = None
         self._interims: InterimHeads | None = None  # of a response that has some
+        self._pieces: TurnPieces | None = None  # of a request in chunks
 
     # The request
 
@@ -102,6 +103,8 @@ class Exchange(ServedCall):
         except (Http1Error, CallProtocolError) as error:
             self._refuse(error)
             return
+        if request.chunked and service.end_of_turn is not None:
+            self._pieces = TurnPieces(service.end_of_turn, self._take)
         self._since = service.sweep.now
         self._owed = len(payload)
         connection = service.take(request.client_connection, surely=request.replay is None or more)
@@ -152,6 +155,15 @@ class Exchange(ServedCall):
 
     def frame(self, payload: bytes, more: bool) -> None:
         """A further frame of the request (ICallReceiver)."""
+        pieces = self._pieces
+        if pieces is None:
+            self._take(payload, more)
+        elif more:
+            pieces.add(payload)
+        else:
+            self._take(pieces.take() + payload, False)
+
+    def _take(self, payload: bytes, more: bool = True) -> None:
         stage = self._stage
         if stage is _LINGERING or stage is _OVER:
             if not more:

@@ -89,6 +89,7 @@ class LocalService:
         host: the Host that it gets; None for the client's.
         timeout_s: for its final head; None when the node's alone counts.
         sweep: the coarse timer.
+        end_of_turn: gathers what one turn brings, if the process does so.
         seconds: the time, to measure how long calls take.
         metrics: counts them.
         access_log: as given.
@@ -113,6 +114,7 @@ class LocalService:
         self.host = config.addr.host_header.encode("ascii") if config.rewrite_host else None
         self.timeout_s = config.timeout
         self.sweep = parts.sweep
+        self.end_of_turn = parts.end_of_turn
         self.seconds = parts.clock.seconds
         self.metrics = parts.metrics
         self.calls: set[HeldCall] = set()

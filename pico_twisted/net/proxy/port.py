@@ -16,7 +16,7 @@ from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.socket.options import forget_output, plain_ip
-from pico_twisted.net.turn import Sweep
+from pico_twisted.net.turn import EndOfTurn, Sweep
 
 
 @attrs.frozen(kw_only=True)
@@ -30,6 +30,7 @@ class ProxySettings:
     sweep: Sweep
     metrics: Metrics
     access_log: AccessLog
+    end_of_turn: EndOfTurn | None = None  # gathers what one turn brings into one chunk
     client_gone: Callable[[bytes], object] = bool  # told the name of a client's connection that has ended
 
 

@@ -22,6 +22,7 @@ from pico_twisted.net.interfaces import IDownstream
 from pico_twisted.net.proxy.error_answer import AgentError, error_answer
 from pico_twisted.net.proxy.port import ClientConnection
 from pico_twisted.net.routing.routed_request import RoutedRequest
+from pico_twisted.net.turn import TurnPieces
 
 
 @implementer(IDownstream)
@@ -57,6 +58,7 @@ class ProxyRequest:
     error: str = ""
     _agent_error: AgentError | None = None  # of which the body is awaited
     _framing: Framing = Framing.NONE
+    _pieces: TurnPieces | None = None  # of a response in chunks
     _response_head: bytes = b""  # of the response, until something follows it
     _started_at: float = attrs.field(factory=perf_counter)
     _first_byte_at: float = 0.0
@@ -111,6 +113,9 @@ class ProxyRequest:
         if framing is Framing.UNTIL_CLOSE and version_11:
             framing = Framing.CHUNKED
         self._framing = framing
+        end_of_turn = connection.port.settings.end_of_turn
+        if framing is Framing.CHUNKED and end_of_turn is not None:
+            self._pieces = TurnPieces(end_of_turn, self._send_chunk)
         ends = framing is Framing.UNTIL_CLOSE or framing is Framing.RAW
         self.keep_alive = self.keep_alive and not ends and connection.goes_on()
         self._response_head = response_to_client(
@@ -131,9 +136,15 @@ class ProxyRequest:
             self._agent_error.body(data)
             return
         self.bytes_out += len(data)
-        if self._framing is Framing.CHUNKED:
-            data = encode_chunk(data)
-        self._send(data)
+        if self._framing is not Framing.CHUNKED:
+            self._send(data)
+        elif self._pieces is not None:
+            self._pieces.add(data)
+        else:
+            self._send_chunk(data)
+
+    def _send_chunk(self, data: bytes) -> None:
+        self._send(encode_chunk(data))
 
     def finish(self, data: bytes) -> None:
         """Send the last body bytes: the response is complete."""
@@ -143,6 +154,8 @@ class ProxyRequest:
             return
         self.bytes_out += len(data)
         if self._framing is Framing.CHUNKED:
+            if self._pieces is not None:
+                data = self._pieces.take() + data
             data = encode_chunk(data) + LAST_CHUNK
         self._send(data)
         if self._framing is Framing.RAW:
@@ -164,6 +177,8 @@ class ProxyRequest:
         if (error := self._agent_error) is not None:
             self.fail(error.status, error.message, error.code)
             return
+        if self._pieces is not None:
+            self._pieces.flush()
         if self._framing in (Framing.UNTIL_CLOSE, Framing.RAW):
             self.connection.abort()
         else:
@@ -205,6 +220,8 @@ class ProxyRequest:
         first = self._first_byte_at - self._started_at if self._first_byte_at else None
         self.log(first, perf_counter() - self._started_at)
         self.forward = None
+        if self._pieces is not None:
+            self._pieces.take()  # nobody is there for them, or they were sent
         self.connection.request_done()
 
     def log(self, first_byte_s: float | None, duration_s: float) -> None:

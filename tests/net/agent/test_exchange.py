@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import pytest
 
-from pico_twisted.core.rpc.capabilities import INTERIM_HEADS
 from pico_twisted.net.agent.v1 import IDLE_S
 from tests.net.agent.agent_fakes import OK, UPGRADE, Bench
 
@@ -124,40 +121,6 @@ def test_responses_without_a_body_end_with_their_head(bench: Bench, method: byte
     assert (b"Content-Length: 100" in request.head) == (b"100" in response)
     bench.get()
     assert len(bench.service.transports) == 1
-
-
-def test_interim_heads_come_each_in_a_frame_of_its_own(bench: Bench) -> None:
-    """1xx heads pass, and restart the wait for the final one."""
-    request = bench.get()
-    bench.pass_time(29)
-    bench.service.last.answer(
-        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\n"
-    )
-    assert [payload[:12] for payload, more in request.frames if more] == [b"HTTP/1.1 103", b"HTTP/1.1 102"]
-    bench.pass_time(29)
-    bench.service.last.answer(b"Content-Length: 0\r\n\r\n")
-    assert request.frames[-1][0].startswith(b"HTTP/1.1 200 OK\r\n") and request.ended
-
-
-@pytest.mark.parametrize(("capabilities", "passed"), [((INTERIM_HEADS,), range(100, 1000)), ((), [15])])
-def test_a_thousand_interim_heads(bench: Bench, capabilities: Collection[bytes], passed: Collection[int]) -> None:
-    """As many go on as the caller can take, an older node only so few, and the final answer goes its way."""
-    bench.tunnel.capabilities = capabilities
-    request = bench.get()
-    bench.service.last.answer(b"HTTP/1.1 102 Processing\r\n\r\n" * 1000 + OK)
-    assert len(request.frames) - 1 in passed
-    assert request.frames[-1][0].startswith(b"HTTP/1.1 200 OK\r\n") and request.ended
-
-
-def test_interim_heads_leave_room_for_the_final_one(bench: Bench) -> None:
-    """Of many large 1xx heads only some pass on: the final head must fit the window whole, whatever was sent before."""
-    request = bench.get(greedy=False)
-    for _ in range(10):
-        bench.service.last.answer(b"HTTP/1.1 103 Early Hints\r\nLink: " + b"x" * 7000 + b"\r\n\r\n")
-    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nX: " + b"y" * 30000 + b"\r\n\r\n"
-    bench.service.last.answer(head + b"z")
-    assert len(request.frames) == 3
-    assert request.frames[-1][0].endswith(b"y\r\nContent-Length: 1\r\n\r\nz")
 
 
 def test_expect_goes_to_the_service_and_its_100_comes_back(bench: Bench) -> None:
