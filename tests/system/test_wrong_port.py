@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ from tools.stage.stage import Stage
 
 def picoctl(*arguments: str) -> str:
     """What picoctl says on stderr."""
-    command = [sys.executable, "-m", "pico_twisted.ctl.main", *arguments]
+    command = [str(Path(sys.executable).with_name("picoctl")), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment(), check=False).stderr
 
 
