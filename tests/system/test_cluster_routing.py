@@ -133,7 +133,7 @@ def test_the_admin_port_of_another_node(cluster: Cluster, one: Service) -> None:
     assert admin.get("/status/cluster/nodes?forward=nobody")[0] == 404
     url = f"http://127.0.0.1:{admin.port}"
     done = picoctl("status", "endpoints", "--json", "--admin", url, "--forward", "n3")
-    assert (done.returncode, json.loads(done.stdout)) == (0, {"web": 1})
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"web": {"n3": 1}})
     shown = json.loads(picoctl("status", "nodes", "--json", "--admin", url).stdout)
     assert {row["id"]: row["status"] for row in shown} == cluster["n1"].admin.statuses()
 

@@ -55,7 +55,7 @@ def test_without_a_terminal_it_ends_by_itself() -> None:
     for asked, holder, agent in ways:
         assert asked != holder
         assert f"{agent} is registered at {holder} after" in output
-    assert "| 3 active nodes\n" in output and "| 3 nodes: 2 active, 1 unreachable\n" in output
+    assert "| 3 active nodes, seen by " in output and "| 3 nodes: 2 active, 1 unreachable, seen by " in output
 
     killed = re.search(r"^\d  kill -9 for (n\d), while requests for my-endpoint go on through", output, re.MULTILINE)
     assert killed is not None, output
