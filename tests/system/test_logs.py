@@ -107,16 +107,16 @@ def test_lines_for_the_journal(stage: Stage, service: Service, workers: int) -> 
 
 
 def targets(path: Path) -> list[str]:
-    """The targets in the access lines of a file, without those of `registered`."""
+    """The targets in the access lines of a file, as far as they were served, without those of `registered`."""
     with contextlib.suppress(FileNotFoundError):
         records = [json.loads(line) for line in path.read_text().splitlines()]
-        return [record["target"] for record in records if record.get("target", "/") != "/"]
+        return [one["target"] for one in records if one.get("target", "/") != "/" and one["status"] == 200]
     return []
 
 
 def asked(stage: Stage, node: Node, target: bytes) -> None:
-    """Make one request."""
-    assert ask(stage, node, GET.replace(b"/ ", target + b" ", 1)).status == 200
+    """Make one request that is served: a worker that has not heard of the agent yet is asked again."""
+    wait_until(lambda: ask(stage, node, GET.replace(b"/ ", target + b" ", 1)).status == 200, "an answer")
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
