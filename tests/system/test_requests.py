@@ -330,7 +330,7 @@ def test_expect_that_the_service_refuses(stack: Stack) -> None:
 
 
 def test_early_hints(stack: Stack) -> None:
-    """1xx heads pass to an HTTP/1.1 client, as many as nodes of older versions take too; and to an HTTP/1.0 client none."""
+    """1xx heads pass to an HTTP/1.1 client, here as many as older nodes take too; an HTTP/1.0 client gets none."""
     hints = b"".join(b"HTTP/1.1 103 Early Hints\r\nLink: </%d.css>\r\n\r\n" % number for number in range(15))
     stack.service.handler = lambda request: hints + answer(b"done")
     response = stack.request()
