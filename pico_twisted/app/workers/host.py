@@ -156,7 +156,7 @@ class Host(Daemon[NodeConfig]):
         reloaded = super().reload(by)
         if not reloaded.faults:
             for worker in self.workers:
-                worker.signal(signal.SIGHUP)
+                worker.pass_on(signal.SIGHUP)
         return reloaded
 
     def worker_reloads(self) -> None:
@@ -168,8 +168,7 @@ class Host(Daemon[NodeConfig]):
         """Pass it on, too: each worker writes access lines to their file by itself."""
         super().reopen_logs()
         for worker in self.workers:
-            if worker.ready:  # one that starts would not know the signal yet, and has just opened the file
-                worker.signal(signal.SIGUSR1)
+            worker.pass_on(signal.SIGUSR1)
 
     def ready_state(self) -> bool:
         """All workers serve."""

@@ -107,6 +107,7 @@ class WorkerProcess(ProcessProtocol):
         self._spoke = False
         self._missed = 0
         self._line = b""
+        self._when_ready: set[int] = set()
         self._timers: dict[Callable[[], None], IDelayedCall] = {}
 
     @property
@@ -136,6 +137,7 @@ class WorkerProcess(ProcessProtocol):
         self._started_s = self._reactor.seconds()
         self._spoke = False
         self._missed = 0
+        self._when_ready.clear()
         try:
             self._transport = self._parent.spawn(self, self.number)
         except OSError as error:  # no memory, too many processes
@@ -149,6 +151,13 @@ class WorkerProcess(ProcessProtocol):
         if self.running and self._transport is not None:
             with contextlib.suppress(ProcessExitedAlready):
                 self._transport.signalProcess(number)
+
+    def pass_on(self, number: int) -> None:
+        """Send a signal that a process which is still starting would die of: it gets it when it is ready."""
+        if self.stage is Stage.STARTING:
+            self._when_ready.add(number)
+        else:
+            self.signal(number)
 
     def cut(self) -> None:
         """Kill the process, and start none. Idempotent."""
@@ -169,6 +178,8 @@ class WorkerProcess(ProcessProtocol):
             assert self._transport is not None  # whose process tells this
             self.stage = Stage.READY
             self._parent.worker_is_ready(self.number, self._transport.pid)
+            for number in self._when_ready:
+                self.signal(number)
         elif line == "RELOADING=1":
             self._parent.worker_reloads()
         elif line == "STOPPING=1":

@@ -34,8 +34,10 @@ CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 OTHER: Final = "other"
 """Label of what has no label of its own."""
 
-METHODS: Final = (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH")
-"""The methods of RFC 9110 and RFC 5789; all others share one label."""
+METHODS: Final = tuple(
+    b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK".split()
+)
+"""The methods of RFC 9110, RFC 5789 and RFC 4918 (WebDAV); all others share one label."""
 
 RESET_CODES: Final = frozenset(
     (

@@ -167,6 +167,25 @@ def test_a_slow_start_is_not_silence(parent: Parent) -> None:
     assert parent.signals == [signal.SIGABRT, signal.SIGKILL]
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_waits_for_the_end_of_a_start(parent: Parent, number: int) -> None:
+    """A process that is still starting would die of the signal for a reload, or of that for log files: it gets it once
+    it is ready. The next process of the worker reads all anew, and gets none."""
+    parent.worker.pass_on(number)
+    assert parent.signals == []
+    parent.end()
+    parent.pass_s(1.0)
+    parent.worker.told("READY=1")
+    assert parent.signals == []
+    parent.worker.pass_on(number)
+    assert parent.signals == [number]
+    parent.end()
+    parent.pass_s(1.0)
+    parent.worker.pass_on(number)
+    parent.worker.told("READY=1")
+    assert parent.signals == [number, number]
+
+
 def test_a_parent_that_slept_judges_nobody(parent: Parent) -> None:
     """After a pause of the parent its timers come before the signs of life that waited meanwhile."""
     parent.worker.told("READY=1")
