@@ -10,10 +10,12 @@ and prints what it measured beside what is promised; the exit status is 1 when a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from tests.peers import v2
@@ -22,6 +24,7 @@ from tests.system import wire
 from tests.system.asking import Asking
 from tests.system.balancer import Balancer
 from tests.system.cluster import FIVE, Cluster, Watch, log_time, noticed, running_cluster
+from tests.system.handing import Systemd, bound
 from tests.system.service import Service, answer
 from tests.system.test_restart import opened, streams
 from tools.stage.processes import CLOCK_BACK
@@ -201,10 +204,23 @@ def restart(cluster: Cluster, options: argparse.Namespace, report: Report) -> No
 
 def only(cluster: Cluster, options: argparse.Namespace, report: Report) -> None:
     """The only agent, then the only node, restarted under 200 requests a second while endless streams are open."""
+    _restarted_alone(cluster, options, report, ("agent", "node"))
+
+
+def held(cluster: Cluster, options: argparse.Namespace, report: Report) -> None:
+    """The only node, restarted like that, while systemd holds its ports: no connection is refused."""
+    held_by = Systemd(cluster.stage.directory / "systemd", {"pico.socket": bound(cluster.ports("n1"))})
+    with contextlib.closing(held_by):
+        _restarted_alone(cluster, options, report, ("node",), held_by.prelude)
+
+
+def _restarted_alone(
+    cluster: Cluster, options: argparse.Namespace, report: Report, who_restarts: Sequence[str], prelude: str = ""
+) -> None:
     service = Service(streams)
-    cluster.start("n1")
+    cluster.start("n1", prelude=prelude)
     agent = cluster.agent(["n1"], {"web": service.address})
-    for who in ("agent", "node"):
+    for who in who_restarts:
         beyond = []
         for _ in range(options.restarts):
             clients = opened(cluster["n1"])
@@ -217,12 +233,17 @@ def only(cluster: Cluster, options: argparse.Namespace, report: Report) -> None:
             if who == "agent":
                 agent = cluster.agent(["n1"], {"web": service.address})
             else:
-                cluster.again("n1")
+                cluster.again("n1", prelude=prelude)
                 cluster["n1"].wait_endpoint("web")
             process_s = time.monotonic() - since
             load.wait_more(50)
             load.stop()
             beyond.append(max(0.0, load.outage_s - process_s))
+            problems = Counter(outcome.problem.partition(":")[0] for outcome in load.failures)
+            report.line(f"{who}: of {len(load.outcomes)} requests failed", len(load.failures), unit="")
+            if prelude:
+                answered = [problem for problem in problems if problem[:3] in ("502", "503")]
+                report.check("no connection was refused or cut", len(answered) == len(problems), str(problems))
             report.line(f"{who}: outage", load.outage_s * 1000)
             report.line(f"{who}: of it the restart of the process itself", process_s * 1000)
             for client in clients:
@@ -239,7 +260,14 @@ def knows_new_life(cluster: Cluster, id: str) -> bool:
 
 
 Part = Callable[[Cluster, argparse.Namespace, Report], None]
-PARTS: dict[str, Part] = {"spread": spread, "crash": crash, "stop": stop, "restart": restart, "only": only}
+PARTS: dict[str, Part] = {
+    "spread": spread,
+    "crash": crash,
+    "stop": stop,
+    "restart": restart,
+    "only": only,
+    "held": held,
+}
 
 
 def main() -> int:
