@@ -75,9 +75,13 @@ class Environment:
         """A file that is for the operator of an installation."""
         return self.directory / "share" / "pico_twisted" / name
 
+    def command(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """One of our own commands."""
+        return run([str(self.directory / "bin" / name), *arguments], cwd=self.empty)
+
     def picoctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The console script, as it was installed."""
-        return run([str(self.directory / "bin" / "picoctl"), *arguments], cwd=self.empty)
+        return self.command("picoctl", *arguments)
 
     def twistd(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         program = "from twisted.scripts.twistd import run; run()"
@@ -133,8 +137,12 @@ def assert_both_commands_work(environment: Environment, **variables: str) -> Non
     run([str(environment.python), "-c", program], cwd=environment.empty, **variables)
 
 
-def assert_picoctl_works(environment: Environment) -> None:
-    """The script is on the path, and its subcommands find what they import."""
+def assert_own_commands_work(environment: Environment) -> None:
+    """picoctl is on the path, and its subcommands find what they import; so are the daemons, since pipx shows only a
+    package's own commands."""
+    assert environment.command("pico-node", "--check").stdout == "configuration is valid\n"
+    checked = environment.command("pico-agent", "--listen", "my-endpoint=3000", "--check")
+    assert checked.stdout == "configuration is valid\n"
     assert environment.picoctl("--version").stdout == f"picoctl {pico_twisted.__version__}\n"
     (environment.empty / "pico.yaml").write_text("proxy: {timeout: 5s}\n", encoding="utf-8")
     assert environment.picoctl("check", "pico.yaml").stdout == "configuration is valid\n"
@@ -168,7 +176,7 @@ def test_from_the_wheel(source: Path, environment: Environment) -> None:
 
     environment.install(str(wheel))
     assert_both_commands_work(environment)
-    assert_picoctl_works(environment)
+    assert_own_commands_work(environment)
     for name in SHARED:
         assert environment.shared(name).read_bytes() == (ROOT / "etc" / name).read_bytes()
     for daemon in ([], ["--agent"]):
@@ -205,7 +213,7 @@ def test_editable(source: Path, environment: Environment) -> None:
     """`pip install -e .`, where the plugin is easily lost."""
     environment.install("--editable", str(source))
     assert_both_commands_work(environment)
-    assert_picoctl_works(environment)
+    assert_own_commands_work(environment)
 
 
 def test_a_bare_checkout(source: Path, environment: Environment) -> None:
