@@ -155,8 +155,9 @@ def test_keep_alive(stack: Stack) -> None:
     stack.service.handler = echo
     client = stack.connect()
     for number in range(20):
-        client.send(stack.head(f"POST /{number} HTTP/1.1", "Content-Length: 1") + b"x")
+        client.send(stack.head(f"GET /{number} HTTP/1.1"))
         assert client.read_response().get("x-target") == f"/{number}".encode()
+    # A POST that a slow machine has late would rightly get a connection that has not been idle for long.
     assert len(stack.service.connections) == 1
 
 
