@@ -18,6 +18,7 @@ import threading
 import time
 
 from tests.soak.memory import memory
+from tests.soak.readers import readers
 from tests.soak.rig import PAUSE, head, rig_of
 from tests.soak.unread import unread
 from tests.system import wire
@@ -271,6 +272,7 @@ PARTS = {
     "load": load,
     "memory": memory,
     "unread": unread,
+    "readers": readers,
 }
 
 
@@ -280,6 +282,7 @@ def main() -> int:
     parser.number("--size", 2000, "megabytes of each long transfer")
     parser.add_argument("--rate", type=float, default=40.0, help="megabytes a second of the slow ends (40)")
     parser.number("--websockets", 1000, "idle WebSockets")
+    parser.number("--readers", 1500, "clients that read nothing")
     parser.number("--unread", 60, "seconds of load on a node whose log nobody reads")
     parser.number("--seconds", 10, "of a run of wrk, and of single bytes")
     parser.add_argument("--tls", action="store_true", help="TLS on all ports")

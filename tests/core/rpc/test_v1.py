@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from pico_twisted.core.http1.errors import Http1Error
+from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc import frames
 from pico_twisted.core.rpc import session_base as rpc
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import CREDIT, DRAIN, HEARTBEAT, HTTP, MORE, NOT_SUPPORTED, RESET, RESPONSE, TCP
+from pico_twisted.core.rpc.http import CallProtocolError, ResponseTooLargeError
 from pico_twisted.core.rpc.session_base import SessionError
-from pico_twisted.core.rpc.v1 import SessionV1
+from pico_twisted.core.rpc.v1 import ResponseMessage, SessionV1
 from tests.core.rpc.sessions import sent
 
 BIG = 5 * 1024 * 1024
@@ -191,3 +194,54 @@ def test_short_frames() -> None:
         with pytest.raises(SessionError) as caught:
             make().receive(bytes(size))
         assert caught.value.code == 1002
+
+
+# Messages that are too large
+
+
+def header(kind: int, call_id: int, flags: int = 0) -> bytes:
+    """The first bytes of a message that was dropped."""
+    return frames.HEADER.pack(kind, call_id, flags)
+
+
+def test_a_response_that_is_too_large_costs_its_call(session: SessionV1) -> None:
+    """The call fails alone, with the reason; one that nobody waits for is nothing."""
+    call = session.call(HTTP, b"x", False)
+    (_, call_id, _, _) = sent(session)[0]
+    assert session.skipped(header(HTTP, call_id + 1, RESPONSE), b"") is None
+    event = session.skipped(header(HTTP, call_id, RESPONSE), b"")
+    assert event is not None and event[:3] == (rpc.WAS_RESET, call, frames.TOO_LARGE)
+    assert call.closed and session.skipped(header(HTTP, call_id, RESPONSE), b"") is None
+
+
+def test_a_request_that_is_too_large_is_answered(session: SessionV1) -> None:
+    """In its service's place, once; one of a kind that nobody serves is not supported; the session goes on."""
+    opened(session, 1)
+    for number, kind in ((1, HTTP), (2, HTTP), (3, TCP)):
+        assert session.skipped(header(kind, number), b"413") is None
+    assert sent(session) == [(HTTP, 2, RESPONSE, b"413"), (TCP, 3, RESPONSE | NOT_SUPPORTED, b"")]
+    opened(session, 4)
+
+
+def test_answers_to_requests_that_are_too_large_are_bounded(session: SessionV1) -> None:
+    """A peer that reads none of them is left."""
+    for number in range(rpc.MAX_OWED_FRAMES):
+        session.skipped(header(HTTP, number + 1), b"413")
+    with pytest.raises(SessionError):
+        session.skipped(header(HTTP, 0xFFFF), b"413")
+
+
+@pytest.mark.parametrize(
+    ("payload", "words"),
+    [
+        (b"HTTP/1.1 103 Early Hints\r\n\r\n", "before the response"),
+        (b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", "an upgrade over v1"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfour", "in the middle of the response"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\neleven long", "too large"),
+    ],
+)
+def test_answers_that_are_none(payload: bytes, words: str) -> None:
+    """What is not one whole response within the limits is refused, with the reason."""
+    message = ResponseMessage(HeadLimits(), b"GET", False, body_bytes=10)
+    with pytest.raises((CallProtocolError, Http1Error, ResponseTooLargeError), match=words):
+        message.feed(payload, False)
