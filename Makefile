@@ -22,7 +22,7 @@ check: $(VENV)/.installed-dev  ## lint, and all tests that start no node, with f
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint quick-tests
 
 quick-tests: $(VENV)/.installed-test
-	$(PYTEST) -n $(CORES) -m "not processes" --hypothesis-profile=dev tests
+	$(PYTEST) -n $$(($(CORES) + 1)) -m "not processes" --hypothesis-profile=dev tests
 
 test: $(VENV)/.installed-test  ## the whole test suite
 	$(PYTEST) -n $$(($(CORES) * 2)) tests

@@ -9,6 +9,7 @@ import pytest_twisted
 
 from pico_twisted.core.links.sync_frames import Reached, decode_reached
 from pico_twisted.core.text import host_port
+from pico_twisted.net.gossip import answers
 from pico_twisted.net.links import link
 from tests.integration.cluster import SECRET, LinkedNodes
 from tests.integration.harness import eventually, outcome
@@ -18,8 +19,9 @@ NO_GOSSIP = "no answer"  # these nodes have no UDP port
 
 
 @pytest_twisted.async_yield_fixture(params=["open", "secret"])
-async def nodes(request: pytest.FixtureRequest) -> AsyncIterator[LinkedNodes]:
-    """Two nodes, without and with a secret."""
+async def nodes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LinkedNodes]:
+    """Two nodes, without and with a secret, which soon give up to wait for gossip."""
+    monkeypatch.setattr(answers, "ANSWERS_S", 0.1)
     two = LinkedNodes(secrets=[SECRET] if request.param == "secret" else [])
     yield two
     await two.close()
