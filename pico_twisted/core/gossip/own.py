@@ -13,6 +13,7 @@ from typing import Final
 
 from pico_twisted.core.gossip.events import Conflict, Event, IdInUse, Value
 from pico_twisted.core.gossip.identity import OwnIdentity
+from pico_twisted.core.gossip.members import LEFT, STATUS
 from pico_twisted.core.gossip.packets import Digest
 from pico_twisted.core.gossip.state import Entry, VersionedMap
 from pico_twisted.core.protocol_limits import MAX_GENERATION
@@ -90,8 +91,8 @@ class OwnNode:
 
         The parameters are those of `OwnIdentity.heard`.
         """
-        if not max(self.generation, 1) <= generation < MAX_GENERATION:
-            return None
+        if not max(self.generation, 1) <= generation < MAX_GENERATION or self.map.get(STATUS) == LEFT:
+            return None  # an older life, nonsense, or the successor of one that has given the ID away
         identity = self.identity
         was_alive = identity.alive
         identity.heard(generation, heartbeat, age_s, said_at, now, from_itself=from_itself)

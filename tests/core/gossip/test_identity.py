@@ -189,6 +189,18 @@ def test_a_hand_over(wire: Wire, leaves: bool) -> None:
     assert not twin.conflicts()
 
 
+def test_a_hand_over_before_the_end(wire: Wire) -> None:
+    """A process that has said that it leaves, and still finishes requests, is not ended by its successor."""
+    cores = wire.some(3)
+    twin = wire.add("n2", address="twin:1", seeds=("n0:1",), wall_ms=WALL_MS + 5)
+    wire.until(lambda: bool(twin.in_use()), 5.0)
+    cores[2].gossip.leave(wire.now)
+    wire.until(lambda: all(is_shown(one, twin) for one in cores[:2]), 10.0)
+    wire.run(10.0)
+    assert not cores[2].conflicts() and not twin.conflicts()
+    assert all(is_shown(one, twin) for one in cores[:2])
+
+
 def test_a_restart_at_another_address(wire: Wire) -> None:
     """A node that crashed and starts at another address has its ID when its last life has been silent for the watch."""
     cores = wire.some(4)
