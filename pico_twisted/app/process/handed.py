@@ -10,7 +10,6 @@ one unit have one name in common.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import itertools
 import os
 import socket
@@ -22,7 +21,7 @@ from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromSt
 from pico_twisted.app.process.ports import CannotStart
 from pico_twisted.app.process.reactor import IDaemonReactor
 from pico_twisted.config.values import ALL_INTERFACES, Address
-from pico_twisted.core.text import host_port
+from pico_twisted.core.text import host_port, is_ip
 
 PORTS = ("proxy", "admin", "upstream", "gossip")
 """The names by which a socket says which port it is for."""
@@ -51,7 +50,7 @@ class HandedSocket:
         host, number = self.socket.getsockname()[:2]
         if number != address.port:
             return False
-        return host in ALL_INTERFACES if address.is_all else host == address.host or not _is_ip(address.host)
+        return host in ALL_INTERFACES if address.is_all else host == address.host or not is_ip(address.host)
 
     def __str__(self) -> str:
         where = self.socket.getsockname()
@@ -99,14 +98,6 @@ class HandedSockets:
             ports = ", ".join(f"{name} {address}" for name, address in addresses.items())
             left = ", ".join(map(str, self.left))
             raise CannotStart(f"systemd hands over what is for no port of this node: {left}. The ports are: {ports}")
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _empty(sock: socket.socket) -> None:

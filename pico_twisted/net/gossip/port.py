@@ -17,9 +17,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pico_twisted.core.gossip import Conflict, Event, Gossip, IdInUse, KeysChanged, StatusChanged, SyncError, SyncWanted
+from pico_twisted.core.text import is_ip
 from pico_twisted.net.gossip.answers import Answers
 from pico_twisted.net.gossip.metrics import GossipMetrics
-from pico_twisted.net.gossip.resolver import NamingReactor, address_text, is_ip, resolve, split_address
+from pico_twisted.net.gossip.resolver import NamingReactor, address_text, resolve, split_address
 from pico_twisted.net.gossip.seeds import Seeds
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -59,15 +58,6 @@ def resolve(resolver: IHostnameResolver, host: str) -> Deferred[list[str]]:
     found: Deferred[list[str]] = Deferred()
     resolver.resolveHostName(_Resolution(found), host)
     return found
-
-
-def is_ip(host: str) -> bool:
-    """Whether a host is an IP address already."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def split_address(text: str) -> tuple[str, int]:

@@ -8,7 +8,8 @@ from typing import Final
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from pico_twisted.net.gossip.resolver import NamingReactor, address_text, is_ip, resolve
+from pico_twisted.core.text import is_ip
+from pico_twisted.net.gossip.resolver import NamingReactor, address_text, resolve
 
 log = Logger()
 
