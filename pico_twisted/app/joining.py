@@ -103,6 +103,11 @@ class Joining:
         if self._asking is not None:
             self._asking.cancel()
 
+    @property
+    def _own_address(self) -> str:
+        """Where we say that we are reached."""
+        return str(self._membership.core.view.own.map.get(GOSSIP_ADDR))
+
     # Being reached
 
     def _met(self, _: None) -> None:
@@ -117,7 +122,7 @@ class Joining:
         """Ask one node after the other to dial us back, until one reaches us. Ends, too, when none of them can tell:
         all are of this host, or of an earlier version, or give no answer."""
         membership = self._membership
-        address = str(membership.core.view.own.map.get(GOSSIP_ADDR))
+        address = self._own_address
         asked: set[str] = set()
         rounds_left = MOST_ROUNDS
         failed = False
@@ -173,10 +178,11 @@ class Joining:
         )
 
     def _not_reached(self) -> str:
-        own = self._membership.core.view.own.map.get(GOSSIP_ADDR)
         who, reached = next(reversed(self._unreached.items()))
         over = [f"{way} {words}" for way, words in (("UDP", reached.udp), ("TCP", reached.tcp)) if words]
-        return f"others cannot reach {own} (cluster.gossip.advertise_addr): {', '.join(over)} (says {who})"
+        return (
+            f"others cannot reach {self._own_address} (cluster.gossip.advertise_addr): {', '.join(over)} (says {who})"
+        )
 
     def _look_again(self) -> None:
         self._timers["look"] = self._reactor.callLater(LOOK_S, self._look_again)
@@ -222,7 +228,7 @@ class Joining:
     def _places(self) -> Iterator[tuple[str, str]]:
         """Each address of each seed with what it is called; "" instead of an address where a name has none."""
         seeds = self._membership.gossip.seeds
-        own = self._membership.core.view.own.map.get(GOSSIP_ADDR)
+        own = self._own_address
         for host, port in seeds.places:
             name = f"{host}:{port}"
             found = seeds.addresses.get((host, port), [])

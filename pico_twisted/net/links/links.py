@@ -33,7 +33,7 @@ from pico_twisted.core.text import host_port
 from pico_twisted.net.interfaces import ILinks
 from pico_twisted.net.links.dial_back import DialledOnce
 from pico_twisted.net.links.failures import DialFailures, explained
-from pico_twisted.net.links.handshake import LinkClientFactory
+from pico_twisted.net.links.handshake import LinkClientFactory, LinkClientProtocol
 from pico_twisted.net.links.link import Link
 from pico_twisted.net.links.port import LinkPort
 from pico_twisted.net.links.sync import Answers, Fetch
@@ -159,17 +159,7 @@ class NodeLinks:
             self._failures.count(node_id, "", "address", "its address is not known")
         else:
             self._links[node_id] = link
-            dial = LinkClientFactory(
-                self._reactor,
-                self.parts,
-                address,
-                server_id=node_id,
-                handshake=ClientHandshake(self._identity(), node_id, self._nonce()),
-                session=link.session,
-                acceptor=link,
-                proven=link.proven,
-            )
-            link.dialled(dial.connect(self._settings.tls, DIAL_TIMEOUT_S))
+            link.dialled(self._dial(address, node_id, link.session, link))
         return link
 
     def load(self, node_id: str) -> int | None:
@@ -254,17 +244,22 @@ class NodeLinks:
             A Deferred that fires when the node has proven who it is, and fails as that of `LinkClientFactory.connect`.
         """
         once = DialledOnce()
+        return self._dial(address, node_id, self.new_session(), once).addCallback(once.opened)
+
+    def _dial(
+        self, address: tuple[str, int], node_id: str, session: SessionV2, caller: Link | DialledOnce
+    ) -> Deferred[LinkClientProtocol]:
         dial = LinkClientFactory(
             self._reactor,
             self.parts,
             address,
             server_id=node_id,
             handshake=ClientHandshake(self._identity(), node_id, self._nonce()),
-            session=self.new_session(),
-            acceptor=once,
-            proven=once.proven,
+            session=session,
+            acceptor=caller,
+            proven=caller.proven,
         )
-        return dial.connect(self._settings.tls, DIAL_TIMEOUT_S).addCallback(once.opened)
+        return dial.connect(self._settings.tls, DIAL_TIMEOUT_S)
 
     # What links tell
 
