@@ -343,11 +343,11 @@ class NodeDaemon(Daemon[NodeConfig]):
     def prepare(self, config: NodeConfig) -> Callable[[], Iterable[str]]:
         """Read the certificates again, too. See `Daemon.prepare`."""
         take_certificates = self._certificates.prepare(config)
+        pages, _ = read_error_pages(config.proxy.error_pages)
 
         def take() -> Iterator[str]:
             self.node.access_log.enabled = config.proxy.access_log
             self.node.membership.set_secrets(config.cluster.secrets)
-            pages, _ = read_error_pages(config.proxy.error_pages)
             if pages != self.node.proxy.error_pages:
                 self.node.proxy.error_pages = pages
                 yield f"error pages: {', '.join(pages) or 'none'}"
