@@ -26,9 +26,9 @@ PACKAGES: Final = "systemd,systemd-sysv,dbus,python3,python3-venv,openssl,curl,i
 NETWORK: Final = "pico-booted"
 """Name of the namespace, and the beginning of its bridge's."""
 BOOT_S: Final = 120.0
-CHECKOUT: Final = "/root/pico"
+CHECKOUT: Final = "/srv/pico"
 """Where the machines have the checkout."""
-_WHEELS: Final = "/root/wheels"
+_WHEELS: Final = "/srv/wheels"
 _PIP: Final = f"[global]\nno-index = true\nfind-links = {_WHEELS}\ndisable-pip-version-check = true\n"
 _ENVIRONMENT: Final = (
     "HOME=/root",
