@@ -14,6 +14,7 @@ from tools.stage.ports import HOST, Ports
 TAKE = (
     "import os, socket; s = socket.socket(socket.AF_UNIX); s.connect({path!r}); "
     "names, fds, _, _ = socket.recv_fds(s, 1000, 20); s.close(); "
+    "assert len(fds) == len(names.split(b':')), (names, fds); "
     "[os.dup2(fd, 3 + at) for at, fd in enumerate(fds)]; "
     "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(fds)), LISTEN_FDNAMES=names.decode()); "
 )

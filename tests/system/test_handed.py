@@ -13,7 +13,7 @@ from tests.system.asking import Asking
 from tests.system.handing import Systemd, bound
 from tests.system.requesting import client_of
 from tests.system.service import Service, answer
-from tools.stage.ports import HOST, Ports, free_port
+from tools.stage.ports import HOST, Ports
 from tools.stage.stage import Stage
 
 pytestmark = pytest.mark.parametrize("stage", ["plain"], indirect=True)
@@ -79,7 +79,7 @@ def test_all_five_sockets_are_used(stage: Stage, systemd: Systemd, ports: Ports)
 
 def test_a_socket_that_is_for_no_port_stops_the_start(stage: Stage, tmp_path: Path, ports: Ports) -> None:
     """Else its clients would wait for ever."""
-    stray = socket.create_server((HOST, free_port()))
+    stray = socket.create_server((HOST, Ports.pick(but=ports.numbers).proxy))
     systemd = Systemd(tmp_path / "systemd", {"pico.socket": [stray]})
     try:
         node = stage.command("node", "pico", *ports.flags(), prelude=systemd.prelude)
