@@ -21,6 +21,7 @@ _PREFIX = re.compile(r"[A-Za-z0-9._-]{1,48}", re.ASCII)  # leaves room for what 
 _SUBSYSTEM = re.compile(r"[a-z][a-z0-9_.-]{0,63}", re.ASCII)
 _SERVER_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.:-]{0,252})", re.ASCII)
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}", re.ASCII)  # goes into a header line as it is
+_TEXT = re.compile(r"[\x21-\x7e]{1,2048}", re.ASCII)
 _CLUSTER_SECRET = re.compile(r"[\x21-\x2b\x2d-\x7e]{16,4096}", re.ASCII)  # a comma would be two secrets in a flag
 
 
@@ -281,6 +282,14 @@ SUBSYSTEM: Kind[str] = Kind(
 )
 FILE: Kind[str] = Kind(
     name="file", expected="the name of a file", read=str, fits=str.isprintable, empty_fits=True, empty="", file=True
+)
+TEXT: Kind[str] = Kind(
+    name="text",
+    expected="1 to 2048 visible ASCII characters without blanks",
+    read=str,
+    fits=_matching(_TEXT),
+    empty_fits=True,
+    empty="",
 )
 FILE_NAME: Kind[str] = Kind(
     name="file",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from pico_twisted.config import kinds
+from pico_twisted.config.access import AuthConfig
 from pico_twisted.config.common import MOST_HEAD_BYTES, LogConfig, ServerTlsConfig, drain_streams_setting
 from pico_twisted.config.fields import section, setting
 from pico_twisted.config.values import GOSSIP_PORT, Address, Network
@@ -81,6 +82,7 @@ class ProxyConfig:
         "File that these lines are appended to. Opened again on SIGUSR1 and SIGHUP. Empty: they go with the log.",
     )
     tls: ServerTlsConfig = section(ServerTlsConfig, "Serve HTTPS instead of HTTP to the proxy clients.")
+    auth: AuthConfig = section(AuthConfig, "Which clients may send requests, and to which endpoints: rules `connect:`.")
 
 
 @attrs.frozen(kw_only=True)
@@ -99,6 +101,7 @@ class UpstreamConfig:
         "bound to all interfaces.",
     )
     tls: ServerTlsConfig = section(ServerTlsConfig, "Let agents connect with wss instead of ws.")
+    auth: AuthConfig = section(AuthConfig, "Which agents may connect, and with which endpoints: rules `listen:`.")
 
 
 @attrs.frozen(kw_only=True)
@@ -118,6 +121,7 @@ class AdminConfig:
         "bound to all interfaces.",
     )
     tls: ServerTlsConfig = section(ServerTlsConfig, "Serve HTTPS instead of HTTP to the operators.")
+    auth: AuthConfig = section(AuthConfig, "Which operators may look (`admin:read`) and change (`admin:operate`).")
 
 
 @attrs.frozen(kw_only=True)

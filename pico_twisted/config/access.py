@@ -1,0 +1,73 @@
+"""Who may use a port."""
+
+from __future__ import annotations
+
+import attrs
+
+from pico_twisted.config import kinds
+from pico_twisted.config.fields import section, setting
+
+
+@attrs.frozen(kw_only=True)
+class JwtConfig:
+    """Which JWTs count."""
+
+    keys: tuple[str, ...] = setting(
+        kinds.Many(item=kinds.FILE_NAME),
+        "",
+        "Files with the public keys of those who sign (PEM: RSA, elliptic curves, Ed25519). The key says which "
+        "algorithms count: RS256 and PS256 and their like, ES256 and its like, EdDSA.",
+        live=True,
+    )
+    secret_files: tuple[str, ...] = setting(
+        kinds.Many(item=kinds.FILE_NAME),
+        "",
+        "Files that hold one secret each, of at least 32 bytes, for HS256, HS384 and HS512.",
+        live=True,
+    )
+    jwks: str = setting(
+        kinds.TEXT,
+        "",
+        "Keys as a JWK set (RFC 7517): a file, or an https URL. A URL is asked again for a key that is not in the set, "
+        "every 30 s at most; while it is away the last set counts.",
+        live=True,
+    )
+    issuer: str = setting(kinds.TEXT, "", "What `iss` must be. Empty: anything.", live=True)
+    audience: str = setting(kinds.TEXT, "", "What `aud` must be or hold. Empty: anything.", live=True)
+    leeway: float = setting(
+        kinds.duration(least_s=0.0, most_s=600.0),
+        "30s",
+        "By how much the clocks of those who sign may differ from this machine's.",
+        live=True,
+    )
+
+    @property
+    def enabled(self) -> bool:
+        """Whether any JWT counts."""
+        return bool(self.keys or self.secret_files or self.jwks)
+
+
+@attrs.frozen(kw_only=True)
+class AuthConfig:
+    """Who may use a port; without any of them the port does not authenticate."""
+
+    tokens_file: str = setting(
+        kinds.FILE,
+        "",
+        "File with a line for each token: its name, the hash of the token, and its rules. `picoctl token create` "
+        "writes it.",
+        live=True,
+    )
+    certificates_file: str = setting(
+        kinds.FILE,
+        "",
+        "File with a line for each client certificate: its URI or DNS name, and its rules. Needs `tls.client_ca` of "
+        "this port.",
+        live=True,
+    )
+    jwt: JwtConfig = section(JwtConfig, "JWTs that count, and who signs them.")
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the port authenticates."""
+        return bool(self.tokens_file or self.certificates_file or self.jwt.enabled)

@@ -1,0 +1,1 @@
+"""Who somebody is: the credentials that agents, clients and operators show at the ports."""

@@ -1,0 +1,43 @@
+"""What the ports ask of the gate at their entrance."""
+
+from __future__ import annotations
+
+import attrs
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from pico_twisted.core.access.rules import Action, Rule
+from pico_twisted.core.access.subject import Refused, Subject
+
+
+@attrs.frozen(kw_only=True)
+class Credential:
+    """What somebody shows.
+
+    Attributes:
+        bearer: a token or JWT, as it came; None when there was none.
+        certificate: the client's certificate of the TLS connection, in DER; None when there was none.
+        address: of the client, for the log.
+    """
+
+    bearer: bytes | None = None
+    certificate: bytes | None = None
+    address: str = ""
+
+
+class IGate(Interface):
+    """Says who somebody is, and what they may do. One for each port; all of them share what is revoked."""
+
+    enabled: bool = Attribute("whether the port authenticates; else nothing is to be asked")
+
+    def known(credential: Credential) -> Subject | Refused | None:
+        """Say who shows a credential, when that is known without waiting; None when `identify` has to be asked."""
+
+    def identify(credential: Credential) -> Deferred[Subject | Refused]:
+        """Say who shows a credential. Never fails. Signatures are checked beside the reactor, so many at once."""
+
+    def check(subject: Subject, action: Action, endpoint: str | None = None) -> Rule | Refused:
+        """Say whether a subject may do something now: a rule allows it, it has not expired, and is not revoked."""
+
+    def refused(refused: Refused, credential: Credential, endpoint: str | None = None) -> None:
+        """Count a refusal by its reason, and log it, at most once a second and without a secret."""
