@@ -37,6 +37,11 @@ class Subject:
     expires_at: float | None = None
     revocable_as: frozenset[str] = frozenset()
 
+    @property
+    def key(self) -> str:
+        """Tells it from all other subjects: two credentials with one key are of the same somebody."""
+        return f"{self.kind.value}:{self.name}"
+
     def rule_for(self, action: Action, endpoint: str | None = None) -> Rule | None:
         """The first rule that allows an action.
 
@@ -86,6 +91,13 @@ class Refused:
         if self.reason is Reason.NOT_ALLOWED:
             return 403
         return 503 if self.reason in _LATER else 401
+
+    @property
+    def challenge(self) -> str:
+        """The `WWW-Authenticate` of the answer (RFC 6750 3), which says nothing that a stranger may not know."""
+        if self.reason is Reason.MISSING:
+            return 'Bearer realm="pico"'
+        return f'Bearer realm="pico", error="{"insufficient_scope" if self.status == 403 else "invalid_token"}"'
 
 
 _LATER: Final = frozenset((Reason.KEYS_AWAY, Reason.BUSY))
