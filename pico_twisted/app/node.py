@@ -26,6 +26,7 @@ from pico_twisted.core.protocol_limits import RESPONSE_LIMITS
 from pico_twisted.core.routing.table import ClusterTable
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.v1 import dialect_v1
+from pico_twisted.net.access.access import Access
 from pico_twisted.net.admin.app import AdminApp
 from pico_twisted.net.admin.fetch import AdminTls
 from pico_twisted.net.admin.node_status import PROXY_ADDR, NodeStatus
@@ -54,6 +55,7 @@ class Node:
         node_id: as configured, or made for this process.
         reactor: of the process.
         metrics: of the process.
+        access: who may do what, at the gate of each port. Its files are to be read before a port is open.
         sweep: the process's coarse timer; not started.
         budget: how many bytes the process may hold.
         access_log: gets a line for each request.
@@ -70,6 +72,7 @@ class Node:
     node_id: str
     reactor: Any  # a whole reactor, or as much of one as a test needs
     metrics: Metrics
+    access: Access
     sweep: Sweep
     budget: Budget
     access_log: AccessLog
@@ -121,6 +124,7 @@ def build_node(
     head_limits = HeadLimits(head_bytes=limits.head_bytes, fields=limits.head_fields, target_bytes=limits.uri_bytes)
     metrics = Metrics("node", __version__)
     sweep.each(lambda _: metrics.lag(sweep.lag_s))
+    access = Access(config, now=reactor.seconds, metrics=metrics)
     budget = Budget(limits.buffered_bytes)
     tunnel_parts = TunnelParts(
         clock=reactor,
@@ -197,6 +201,7 @@ def build_node(
         node_id=node_id,
         reactor=reactor,
         metrics=metrics,
+        access=access,
         sweep=sweep,
         budget=budget,
         access_log=access_log,

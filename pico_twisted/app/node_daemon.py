@@ -33,12 +33,7 @@ from pico_twisted.app.process.reactor import IDaemonReactor
 from pico_twisted.app.workers.cpu_affinity import usable_cores
 from pico_twisted.app.workers.host import Host
 from pico_twisted.app.workers.worker import Worker, worker_from
-from pico_twisted.config import (
-    AdminConfig,
-    NodeConfig,
-    ProxyConfig,
-    UpstreamConfig,
-)
+from pico_twisted.config import AdminConfig, NodeConfig, ProxyConfig, UpstreamConfig
 from pico_twisted.config.checks import certificate_warnings
 from pico_twisted.config.error_pages import read_error_pages
 from pico_twisted.core.routing.table import ACTIVE, DRAINING
@@ -148,6 +143,8 @@ class NodeDaemon(Daemon[NodeConfig]):
             site = node.admin_site(self.reload)
             self._local_ports.append(self.reactor.listenUNIX(path, site))  # type: ignore[arg-type]  # a Site is a Factory
         node.proxy.error_pages, _ = read_error_pages(config.proxy.error_pages)
+        with attempts.each():
+            node.access.prepare(config)()
         admin_site = node.admin_site(self.reload, None if worker is None else worker.siblings())
         with attempts.each():
             self._bind("proxy", config.proxy, node.proxy)
@@ -344,6 +341,7 @@ class NodeDaemon(Daemon[NodeConfig]):
         """Read the certificates again, too. See `Daemon.prepare`."""
         take_certificates = self._certificates.prepare(config)
         pages, _ = read_error_pages(config.proxy.error_pages)
+        take_credentials = self.node.access.prepare(config)
 
         def take() -> Iterator[str]:
             self.node.access_log.enabled = config.proxy.access_log
@@ -351,6 +349,7 @@ class NodeDaemon(Daemon[NodeConfig]):
             if pages != self.node.proxy.error_pages:
                 self.node.proxy.error_pages = pages
                 yield f"error pages: {', '.join(pages) or 'none'}"
+            yield from take_credentials()
             yield from take_certificates()
 
         return take

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pico_twisted.config.access import AuthConfig, JwtConfig
 from pico_twisted.config.agent import (
     AgentAdminConfig,
     AgentConfig,
@@ -32,6 +33,7 @@ __all__ = [
     "AgentAdminConfig",
     "AgentConfig",
     "AgentLimitsConfig",
+    "AuthConfig",
     "ClientTlsConfig",
     "ClusterConfig",
     "ClusterTlsConfig",
@@ -39,6 +41,7 @@ __all__ = [
     "ConnectConfig",
     "Fault",
     "GossipConfig",
+    "JwtConfig",
     "ListenerConfig",
     "LogConfig",
     "Network",

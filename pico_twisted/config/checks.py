@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from pico_twisted.config.access import AuthConfig
 from pico_twisted.config.agent import AgentConfig, ListenerConfig, ServiceTlsConfig
 from pico_twisted.config.common import ServerTlsConfig
+from pico_twisted.config.credentials import read_credentials
 from pico_twisted.config.document import child
 from pico_twisted.config.error_pages import read_error_pages
 from pico_twisted.config.faults import MAX_FILE_NAME_SHOWN, Fault, shown
@@ -38,6 +40,8 @@ def node_faults(config: NodeConfig) -> Iterator[Contradiction]:
     """What is wrong with a node's configuration as a whole."""
     for path, tls in tls_sections(config).items():
         yield from _certificate_faults(tls, path)
+    for path, auth in auth_sections(config).items():
+        yield from ((fault, ()) for fault in read_credentials(auth, path)[1])
     yield from _shared_port_faults(
         {
             "proxy.bind_addr": config.proxy.bind_addr,
@@ -150,6 +154,11 @@ def _cluster_faults(cluster: ClusterConfig) -> Iterator[Contradiction]:
             yield from unreadable
         elif path in without_secret:
             yield without_secret[path], ()
+
+
+def auth_sections(config: NodeConfig) -> dict[str, AuthConfig]:
+    """The sections that say who may use a port, by their path."""
+    return {"proxy.auth": config.proxy.auth, "upstream.auth": config.upstream.auth, "admin.auth": config.admin.auth}
 
 
 def tls_sections(config: NodeConfig) -> dict[str, ServerTlsConfig | ClusterTlsConfig]:

@@ -11,7 +11,15 @@ from twisted.internet.task import Clock
 
 from pico_twisted.app.membership import Membership
 from pico_twisted.app.node import build_node
-from pico_twisted.config import ClusterConfig, ClusterTlsConfig, NodeConfig, NodeLimitsConfig, ProxyConfig
+from pico_twisted.config import (
+    AdminConfig,
+    ClusterConfig,
+    ClusterTlsConfig,
+    NodeConfig,
+    NodeLimitsConfig,
+    ProxyConfig,
+    UpstreamConfig,
+)
 from pico_twisted.core.gossip.events import KeysChanged, StatusChanged
 from pico_twisted.core.routing.table import endpoint_key
 from pico_twisted.core.rpc.budget import Budget
@@ -71,6 +79,7 @@ class MemoryNode:
         interval_s: of the coarse timer.
         write_log: takes the lines of the access log, which are else kept in `access`.
         gathers: tunnels send what one turn of the reactor brings with one write, as in a daemon; else at once.
+        upstream, admin: these sections. The files that they and `auth` of the proxy name are read.
         keys: of the sections `proxy` and `limits`, as they are called there. They may be such as no file could have.
 
     Attributes:
@@ -89,6 +98,8 @@ class MemoryNode:
         interval_s: float = 0.05,
         write_log: Callable[[str], object] | None = None,
         gathers: bool = False,
+        upstream: UpstreamConfig | None = None,
+        admin: AdminConfig | None = None,
         **keys: Any,
     ) -> None:
         self.clock = clock
@@ -97,6 +108,8 @@ class MemoryNode:
         with attrs.validators.disabled():
             config = NodeConfig(
                 proxy=ProxyConfig(**{**PROXY_KEYS, **{key: keys[key] for key in keys if key in names}}),
+                upstream=upstream or UpstreamConfig(),
+                admin=admin or AdminConfig(),
                 limits=NodeLimitsConfig(**{**LIMITS, **{key: keys[key] for key in keys if key not in names}}),
                 cluster=ClusterConfig(
                     node_id=node_id,
@@ -116,6 +129,7 @@ class MemoryNode:
         )
         if node.link_tls is not None:
             node.link_tls.reload()
+        node.access.prepare(config)()
         self.cluster, self.links, self.proxy, self.upstream = (
             node.cluster,
             node.membership.links,

@@ -21,6 +21,7 @@ from twisted.logger import Logger
 
 from pico_twisted.app.process.own_address import own_ip
 from pico_twisted.app.process.reactor import IDaemonReactor
+from pico_twisted.config import ConfigFaults
 from pico_twisted.config.values import Address
 from pico_twisted.net.socket.options import plain_ip
 
@@ -47,10 +48,10 @@ class Attempts:
 
     @contextlib.contextmanager
     def each(self) -> Iterator[None]:
-        """Try one."""
+        """Try one: it raises `CannotStart`, or `ConfigFaults` for a file that has changed since it was checked."""
         try:
             yield
-        except CannotStart as error:
+        except (CannotStart, ConfigFaults) as error:
             self._faults.append(str(error))
 
     def check(self) -> None:

@@ -1,0 +1,74 @@
+"""The gate of a port."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from twisted.internet.task import Clock
+
+from pico_twisted.config import AuthConfig, ConfigFaults, NodeConfig, UpstreamConfig
+from pico_twisted.core.access.rules import Action, Rule
+from pico_twisted.core.access.subject import Reason, Refused, Subject
+from pico_twisted.net.access.access import Access
+from pico_twisted.net.access.interfaces import Credential
+from pico_twisted.net.observe.metrics import Metrics
+
+
+def hashed(token: bytes) -> str:
+    """As it stands in a file of tokens."""
+    return "sha256:" + hashlib.sha256(token).hexdigest()
+
+
+def access(clock: Clock, auth: AuthConfig) -> tuple[Access, Metrics]:
+    """What a node with this section `upstream.auth` has, its files read."""
+    metrics = Metrics("node")
+    config = NodeConfig(upstream=UpstreamConfig(auth=auth))
+    made = Access(config, now=clock.seconds, metrics=metrics, wall=clock.seconds)
+    made.prepare(config)()
+    return made, metrics
+
+
+def test_a_token_of_the_file_may_do_what_its_rules_say(tmp_path: Path) -> None:
+    """Another one is unknown, and none is missing; each decision is counted."""
+    file = tmp_path / "tokens"
+    file.write_text(f"ci {hashed(b'good')} listen:acme-*\n")
+    made, metrics = access(Clock(), AuthConfig(tokens_file=str(file)))
+    gate = made.upstream
+    assert gate.enabled and not made.proxy.enabled
+    subject = gate.known(Credential(bearer=b"good"))
+    assert isinstance(subject, Subject) and subject.name == "ci"
+    assert isinstance(gate.check(subject, Action.LISTEN, "acme-web"), Rule)
+    for credential, reason in (
+        (Credential(bearer=b"bad"), Reason.UNKNOWN),
+        (Credential(), Reason.MISSING),
+        (Credential(bearer=b"x" * 8193), Reason.MALFORMED),
+    ):
+        refused = gate.known(credential)
+        assert isinstance(refused, Refused) and refused.reason is reason
+        gate.refused(refused, credential)
+    answer = gate.check(subject, Action.LISTEN, "other-web")
+    assert isinstance(answer, Refused) and answer.reason is Reason.NOT_ALLOWED
+    text = metrics.exposition().decode()
+    assert 'pico_auth_total{port="upstream",result="allowed"} 1.0' in text
+    assert 'pico_auth_total{port="upstream",result="unknown"} 1.0' in text
+    assert 'port="proxy"' not in text
+
+
+def test_a_file_that_is_read_again_counts_at_once_and_a_broken_one_changes_nothing(tmp_path: Path) -> None:
+    """What went wrong is told with its line."""
+    file = tmp_path / "tokens"
+    file.write_text(f"ci {hashed(b'good')} listen:acme-*\n")
+    made, _ = access(Clock(), auth := AuthConfig(tokens_file=str(file)))
+    config = NodeConfig(upstream=UpstreamConfig(auth=auth))
+    file.write_text("ci\n")
+    with pytest.raises(ConfigFaults, match=r"upstream.auth.tokens_file \(.*tokens:1\): found no hash"):
+        made.prepare(config)
+    assert isinstance(made.upstream.known(Credential(bearer=b"good")), Subject)
+    file.write_text(f"ci {hashed(b'better')} listen:acme-*\n")
+    take = made.prepare(config)
+    assert isinstance(made.upstream.known(Credential(bearer=b"good")), Subject)
+    assert take() == ["who may use upstream"]
+    assert isinstance(made.upstream.known(Credential(bearer=b"good")), Refused)
+    assert made.prepare(config)() == []
