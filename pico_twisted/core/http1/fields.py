@@ -32,7 +32,9 @@ _MAX_NAMES: Final = 1024
 _MAX_CONNECTIONS: Final = 256
 """Most values of Connection that are kept as sets of tokens."""
 
-_ONCE_IN_REQUESTS: Final = frozenset((b"content-length", b"host", b"transfer-encoding", b"x-pico-endpoint"))
+_ONCE_IN_REQUESTS: Final = frozenset(
+    (b"content-length", b"host", b"transfer-encoding", b"x-pico-authorization", b"x-pico-endpoint")
+)
 _ONCE_IN_RESPONSES: Final = frozenset((b"content-length", b"transfer-encoding"))
 
 _PROTOCOL: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:/[!#$%&'*+\-.^_`|~0-9A-Za-z]+)?")
