@@ -31,7 +31,7 @@ class ToldGate:
     Args:
         subjects: who shows which token or JWT, or which certificate in DER; all others are unknown.
         slow: nobody is known at once, and `identify` waits for `answer`.
-        enabled: see `IGate`.
+        enabled, epoch: see `IGate`.
 
     Attributes:
         ended: why a subject may do nothing any more, by its name.
@@ -42,6 +42,7 @@ class ToldGate:
         self, subjects: Mapping[bytes, Subject | Refused], *, slow: bool = False, enabled: bool = True
     ) -> None:
         self.enabled = enabled
+        self.epoch = object()
         self.subjects = dict(subjects)
         self.slow = slow
         self.ended: dict[str, Reason] = {}

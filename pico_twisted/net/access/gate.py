@@ -42,6 +42,7 @@ class Gate:
         wall: tells the time of day, in seconds since 1970.
 
     Attributes:
+        epoch: see `IGate`.
         results: how often somebody was let through (`allowed`), and how often refused, by the reason.
     """
 
@@ -50,6 +51,7 @@ class Gate:
     ) -> None:
         self.port = port
         self.enabled = enabled
+        self.epoch = object()
         self.results: Counter[str] = Counter()
         self._revoked = revoked
         self._now = now
@@ -60,7 +62,9 @@ class Gate:
     def take(self, credentials: Credentials) -> bool:
         """Go by these from now on. Returns whether that changes anything."""
         changed = credentials != self._credentials
-        self._credentials = credentials
+        if changed:
+            self._credentials = credentials
+            self.epoch = object()
         return changed
 
     # IGate

@@ -29,6 +29,7 @@ class IGate(Interface):
     """Says who somebody is, and what they may do. One for each port; all of them share what is revoked."""
 
     enabled: bool = Attribute("whether the port authenticates; else nothing is to be asked")
+    epoch: object = Attribute("another one after each change of who is known: whoever keeps answers asks again then")
 
     def known(credential: Credential) -> Subject | Refused | None:
         """Say who shows a credential, when that is known without waiting; None when `identify` has to be asked."""

@@ -69,6 +69,8 @@ def test_a_file_that_is_read_again_counts_at_once_and_a_broken_one_changes_nothi
     file.write_text(f"ci {hashed(b'better')} listen:acme-*\n")
     take = made.prepare(config)
     assert isinstance(made.upstream.known(Credential(bearer=b"good")), Subject)
-    assert take() == ["who may use upstream"]
+    epoch = made.upstream.epoch
+    assert take() == ["who may use upstream"] and made.upstream.epoch is not epoch
+    epoch = made.upstream.epoch
     assert isinstance(made.upstream.known(Credential(bearer=b"good")), Refused)
-    assert made.prepare(config)() == []
+    assert made.prepare(config)() == [] and made.upstream.epoch is epoch
