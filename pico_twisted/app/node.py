@@ -138,7 +138,7 @@ def build_node(
         v1=dialect_v1(limits.v1_body_bytes),
     )
     tls = cluster_config.tls
-    link_tls = LinkTls(tls.cert, tls.key, tls.ca) if tls.enabled else None
+    link_tls = LinkTls(tls) if tls.enabled else None
     table = ClusterTable(chance)
     membership = make_membership(
         cluster_config,

@@ -13,8 +13,6 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-import attrs
-
 from pico_twisted.config.access import AuthConfig
 from pico_twisted.config.agent import AgentConfig, ListenerConfig, ServiceTlsConfig
 from pico_twisted.config.common import ServerTlsConfig
@@ -214,6 +212,9 @@ def _authorities(config: NodeConfig | AgentConfig) -> Iterator[tuple[str, str]]:
     """The key and the file of each bundle of certificates to trust."""
     if isinstance(config, NodeConfig):
         path, file_name = "cluster.tls.ca", config.cluster.tls.ca
+        for place, tls in tls_sections(config).items():
+            if isinstance(tls, ServerTlsConfig) and tls.client_ca:
+                yield child(place, "client_ca"), tls.client_ca
     else:
         path, file_name = "connect.tls.root_cas", config.connect.tls.root_cas
         for index, listener in enumerate(config.listeners):
@@ -235,13 +236,20 @@ def _readable(file_name: str) -> Sequence[x509.Certificate]:
 
 def _certificate_faults(tls: ServerTlsConfig | ClusterTlsConfig, path: str) -> Iterator[Contradiction]:
     """The files of a `tls` section: all of them or none, all of them readable, and what a port can use."""
-    files: dict[str, str] = {child(path, name): value for name, value in attrs.asdict(tls).items()}
+    names = ("cert", "key", "ca") if isinstance(tls, ClusterTlsConfig) else ("cert", "key")
+    files: dict[str, str] = {child(path, name): getattr(tls, name) for name in names}
     given = [name for name, value in files.items() if value]
     for name, value in files.items():
         if given and not value:
-            yield Fault(path=name, found="nothing", expected=f"a file, because {given[0]} is set"), tuple(given)
+            yield _missing(name, *given)
     if isinstance(tls, ClusterTlsConfig):
         yield from _pem_faults(tls.ca, child(path, "ca"))
+    else:
+        yield from _pem_faults(tls.client_ca, child(path, "client_ca"))
+        if tls.client_auth == "required" and not tls.client_ca:
+            yield _missing(child(path, "client_ca"), child(path, "client_auth"))
+        if tls.client_ca and not given:
+            yield _missing(child(path, "cert"), child(path, "client_ca"))
     faults = [*_pem_faults(tls.cert, child(path, "cert")), *_pem_faults(tls.key, child(path, "key"), key=True)]
     yield from faults
     if faults or not tls.enabled:
@@ -252,6 +260,11 @@ def _certificate_faults(tls: ServerTlsConfig | ClusterTlsConfig, path: str) -> I
         load_pair(tls.cert, tls.key)
     except UnusableCertificateError as error:
         yield unusable(error, child(path, "cert" if error.path == tls.cert else "key")), ()
+
+
+def _missing(path: str, *given: str) -> Contradiction:
+    """A file that is not named, though keys are set that need it."""
+    return Fault(path=path, found="nothing", expected=f"a file, because {given[0]} is set"), given
 
 
 def _pem_faults(file_name: str, path: str, *, key: bool = False) -> Iterator[Contradiction]:

@@ -38,6 +38,19 @@ class ServerTlsConfig:
         live=True,
     )
     key: str = setting(kinds.FILE, "", "Private key of the certificate, a PEM file.", live=True)
+    client_ca: str = setting(
+        kinds.FILE,
+        "",
+        "Authority of the certificates of clients, a PEM file. With it the port asks each client for a certificate, "
+        "and refuses one that this authority has not signed. Empty: none is asked for.",
+        live=True,
+    )
+    client_auth: str = setting(
+        kinds.one_of("optional", "required"),
+        "optional",
+        "With `client_ca`: whether a client has to have a certificate, or may come without and show a token instead.",
+        live=True,
+    )
 
     @property
     def enabled(self) -> bool:

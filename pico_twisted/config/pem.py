@@ -138,6 +138,15 @@ def load_pair(cert_file: str, key_file: str) -> Pair:
     return Pair(chain=tuple(chain), key=key)
 
 
+def server_names(certificate: x509.Certificate) -> list[str]:
+    """The host names that a certificate is for, as they stand in it; some may begin with `*.`."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return []
+    return names.get_values_for_type(x509.DNSName)
+
+
 def good_until(certificates: Sequence[x509.Certificate]) -> datetime:
     """When the first of some certificates, at least one, expires."""
     return min(one.not_valid_after_utc for one in certificates)

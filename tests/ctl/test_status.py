@@ -16,11 +16,13 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
+from pico_twisted.config import ServerTlsConfig
 from pico_twisted.net.admin.app import AgentAdminApp
 from pico_twisted.net.admin.shapes import AgentDetail, GossipRow, NodeRow, read, to_json
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.tls.server import ServerContext, SniffingFactory
+from pico_twisted.net.tls.port_context import ServerContext
+from pico_twisted.net.tls.server import SniffingFactory
 from pico_twisted.net.turn import Sweep
 from tests.ctl.harness import PATIENCE_S, PROGRAM, Done, environment, picoctl
 from tests.net.admin.admin_fakes import AGENT, OfAgent, Served, Status, node_app, nothing_changes
@@ -266,7 +268,7 @@ async def test_tls(tmp_path: Path) -> None:
     """Over https the certificate is checked, against the system's authorities or those of --ca; faults are told."""
     authority, stranger = Authority(tmp_path), Authority(tmp_path, "stranger")
     pair = authority.issue("admin")
-    context = ServerContext(str(pair.cert), str(pair.key))
+    context = ServerContext(ServerTlsConfig(cert=str(pair.cert), key=str(pair.key)))
     site = SniffingFactory(admin_site(node_app()), context, "n1", timer=Sweep(reactor))
     listening = reactor.listenTCP(0, site, interface="127.0.0.1")
     address = f"127.0.0.1:{listening.getHost().port}"

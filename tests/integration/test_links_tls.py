@@ -180,5 +180,5 @@ def test_unusable_files(authority: Authority, tmp_path: Path) -> None:
         (str(one.cert), str(one.key), str(one.key), str(one.key)),
     ):
         with pytest.raises(UnusableCertificateError) as caught:
-            LinkTls(cert, key, root).reload()
+            LinkTls(ClusterTlsConfig(cert=cert, key=key, ca=root)).reload()
         assert caught.value.path == path

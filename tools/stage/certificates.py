@@ -52,6 +52,7 @@ def make(
     names: tuple[str, ...] = ("localhost", "127.0.0.1"),
     authority: bool = False,
     days: tuple[int, int] = (-1, 7),
+    client: bool = False,
 ) -> Made:
     """Make a certificate, and write it with its issuer's chain behind it.
 
@@ -59,9 +60,10 @@ def make(
         directory: where its files go; older ones of the same name are overwritten.
         name: of the certificate and of its files.
         issuer: who signs it; None for itself.
-        names: hosts and addresses that it is for.
+        names: hosts, addresses and URIs that it is for.
         authority: it may sign others.
         days: from today, when its time begins and ends.
+        client: it is for clients instead of servers.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.datetime.now(datetime.UTC)
@@ -85,7 +87,8 @@ def make(
         may_sign = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
         builder = builder.add_extension(may_sign, critical=True)
     else:
-        builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        purpose = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
+        builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
     cert = builder.sign(signing, hashes.SHA256())
     above = Path(issuer.cert_file).read_bytes() if issuer else b""
     cert_file, key_file = directory / f"{name}.pem", directory / f"{name}.key"
@@ -98,6 +101,8 @@ def make(
 
 
 def _alternative(name: str) -> x509.GeneralName:
+    if "://" in name:
+        return x509.UniformResourceIdentifier(name)
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
@@ -117,10 +122,10 @@ class Authority:
         self._made = make(directory, name, names=(), authority=True)
         self.ca = Path(self._made.cert_file)
 
-    def issue(self, name: str, names: tuple[str, ...] = DEFAULT_NAMES) -> Pair:
-        """A server certificate for some host names and addresses; overwrites an older one of the
-        same name. The authority is not in its file."""
-        made = make(self._directory, name, issuer=self._made, names=names)
+    def issue(self, name: str, names: tuple[str, ...] = DEFAULT_NAMES, *, client: bool = False) -> Pair:
+        """A certificate for some host names, addresses and URIs, of a server or a client; overwrites an older one of
+        the same name. The authority is not in its file."""
+        made = make(self._directory, name, issuer=self._made, names=names, client=client)
         made.pair.cert.write_bytes(made.pem)
         return made.pair
 

@@ -10,7 +10,7 @@ from pico_twisted.config import ClusterTlsConfig, ConfigFaults, Fault, NodeConfi
 from pico_twisted.config.checks import tls_sections, too_old, unusable
 from pico_twisted.config.pem import UnusableCertificateError, day, good_until, refused_for
 from pico_twisted.net.links.tls import LinkTls
-from pico_twisted.net.tls.server import ServerContext
+from pico_twisted.net.tls.port_context import ServerContext
 
 
 class PortCertificates:
@@ -46,16 +46,17 @@ class PortCertificates:
             name = path.partition(".")[0]
             if name not in self._in_use or not tls.enabled:
                 continue  # to switch it on or off takes a restart
-            read = _context(tls)
+            read, used = _context(tls), self._in_use[name]
             try:
                 read.reload()
             except UnusableCertificateError as error:  # a file has changed since it was checked
                 faults.append(unusable(error, path))
                 continue
-            if read.in_use == self._in_use[name].in_use:
+            if read.loaded.same_as(used.loaded) and read.tls == used.tls:
                 continue
-            if words := refused_for(read.chain, now):
-                faults.append(too_old(path, read.cert_file, words))
+            for file_name, chain in read.loaded.chains.items():
+                if words := refused_for(chain, now):
+                    faults.append(too_old(path, file_name, words))
             fresh[name] = read
         if faults:
             raise ConfigFaults(faults)
@@ -63,13 +64,12 @@ class PortCertificates:
         def take() -> Iterator[str]:
             for name, read in fresh.items():
                 self._in_use[name].become(read)
-                yield f"{name} certificate until {day(good_until(read.chain))}"
+                until = min(map(good_until, read.loaded.chains.values()))
+                yield f"{name} certificate until {day(until)}"
 
         return take
 
 
 def _context(tls: ServerTlsConfig | ClusterTlsConfig) -> ServerContext:
     """What a section of the configuration names; not read yet."""
-    if isinstance(tls, ClusterTlsConfig):
-        return LinkTls(tls.cert, tls.key, tls.ca)
-    return ServerContext(tls.cert, tls.key)
+    return LinkTls(tls) if isinstance(tls, ClusterTlsConfig) else ServerContext(tls)

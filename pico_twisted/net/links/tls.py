@@ -8,22 +8,18 @@ issued for servers alone serves both roles. So the authority must sign nothing b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Final
 
 from cryptography import x509
-from OpenSSL import SSL, crypto
+from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
-from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pico_twisted.net.tls.certificates import new_context, trust_only, use_own
-from pico_twisted.net.tls.client import RefusedCertificateError, refusal_words
-from pico_twisted.net.tls.server import ServerContext
-
-log = Logger()
+from pico_twisted.config import ClusterTlsConfig, ServerTlsConfig
+from pico_twisted.net.tls.port_context import REQUIRED, ServerContext
+from pico_twisted.net.tls.verification import RefusedCertificateError, verify_peer
 
 _WRONG_PURPOSE: Final = 26
 """X509_V_ERR_INVALID_PURPOSE of OpenSSL."""
@@ -34,58 +30,25 @@ class LinkTls(ServerContext):
     """The TLS of a node's links, in both roles.
 
     Args:
-        cert_file: PEM, the node's own certificate first, then its chain.
-        key_file: PEM, not encrypted.
-        ca_file: PEM; whatever is in it is trusted.
+        cluster: the files. Whatever is in `ca` is trusted.
     """
 
-    def __init__(self, cert_file: str, key_file: str, ca_file: str) -> None:
-        self.ca_file = ca_file
-        self._trusted: Sequence[x509.Certificate] = ()
-        super().__init__(cert_file, key_file)
-
-    def become(self, other: ServerContext) -> None:
-        """See `ServerContext.become`."""
-        super().become(other)
-        if isinstance(other, LinkTls):
-            self.ca_file = other.ca_file
-            self._trusted = other._trusted
-
-    @property
-    def in_use(self) -> Sequence[x509.Certificate]:
-        """All certificates on which something depends: those that are shown, and those that are trusted."""
-        return (*self.chain, *self._trusted)
-
-    def _load(self) -> SSL.Context:
-        context = new_context()
-        pair = use_own(context, self.cert_file, self.key_file)
-        self._trusted = trust_only(context, self.ca_file)
-        self.chain = pair.chain
-        # Without an ID of its own OpenSSL refuses to resume a session in which the client showed a certificate.
-        context.set_session_id(b"pico node link")
-        return context
-
-    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        def refuse(words: str) -> None:
-            # OpenSSL tells the peer, who needs it more: with TLS 1.3 the peer believes that all went well.
-            log.info("A node's certificate is refused: {reason}", reason=words, peer=str(tlsProtocol.getPeer()))
-
-        return self._connection(refuse)
+    def __init__(self, cluster: ClusterTlsConfig) -> None:
+        super().__init__(
+            ServerTlsConfig(cert=cluster.cert, key=cluster.key, client_ca=cluster.ca, client_auth=REQUIRED)
+        )
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        def refuse(words: str) -> None:
-            tlsProtocol.failVerification(Failure(RefusedCertificateError(words)))
-
-        return self._connection(refuse)
-
-    def _connection(self, refuse: Callable[[str], None]) -> SSL.Connection:
         connection = SSL.Connection(self.getContext(), None)
-
-        def verify(_: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int) -> bool:
-            if ok or (depth == 0 and error == _WRONG_PURPOSE):
-                return True
-            refuse(refusal_words(certificate.to_cryptography(), error, depth))
-            return False
-
-        connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, verify)
+        verify_peer(
+            connection,
+            self.objection,
+            lambda words: tlsProtocol.failVerification(Failure(RefusedCertificateError(words))),
+        )
         return connection
+
+    def objection(self, certificate: x509.Certificate, error: int, depth: int) -> str:
+        """Why a node's certificate is refused; see `Objection`."""
+        if depth == 0 and error == _WRONG_PURPOSE:
+            return ""
+        return super().objection(certificate, error, depth)

@@ -1,8 +1,7 @@
 """TLS for the connections that an agent makes, and why it failed.
 
-The server's certificate and name are checked as OpenSSL and `service_identity` do it. OpenSSL's own error says only
-"certificate verify failed". But it asks a callback about each certificate of the chain, and there it is known which one
-is refused and why: the reason is put into words and ends the connection. `explain_tls` finds the words in a failure.
+The server's certificate and name are checked as OpenSSL and `service_identity` do it. `explain_tls` finds the words for
+a failure.
 """
 
 from __future__ import annotations
@@ -10,15 +9,13 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from cryptography import x509
-from cryptography.x509.oid import ExtensionOID, NameOID
-from OpenSSL import SSL, crypto
+from cryptography.x509.oid import ExtensionOID
+from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
 from service_identity.hazmat import (
     DNS_ID,
@@ -30,19 +27,13 @@ from service_identity.hazmat import (
 )
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
-from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pico_twisted.config.pem import UnusableCertificateError
 from pico_twisted.net.tls.certificates import new_context, openssl_reasons, trust_only
-
-log = Logger()
-
-
-class RefusedCertificateError(Exception):
-    """We refuse a server's certificate. The text says why."""
+from pico_twisted.net.tls.verification import RefusedCertificateError, clean, refusal_words, verify_peer
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -64,27 +55,16 @@ class ClientTls:
             connection.set_verify(SSL.VERIFY_NONE)
             return connection
 
-        def verify(_: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int) -> bool:
-            try:
-                self._check(certificate.to_cryptography(), error, depth, bool(ok))
-            except RefusedCertificateError:
-                tlsProtocol.failVerification(Failure())
-                return False
-            except Exception:
-                # Raised in here it would be lost inside OpenSSL.
-                log.failure("a certificate could not be checked", host=self.hostname)
-                tlsProtocol.failVerification(Failure())
-                return False
-            return True
-
-        connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, verify)
+        verify_peer(
+            connection,
+            self._objection,
+            lambda words: tlsProtocol.failVerification(Failure(RefusedCertificateError(words))),
+        )
         return connection
 
-    def _check(self, certificate: x509.Certificate, error: int, depth: int, ok: bool) -> None:
-        if not ok:
-            raise RefusedCertificateError(refusal_words(certificate, error, depth))
-        if depth > 0:
-            return
+    def _objection(self, certificate: x509.Certificate, error: int, depth: int) -> str:
+        if error or depth > 0:
+            return refusal_words(certificate, error, depth)
         wanted = IPAddress_ID(self.hostname) if self._is_address else DNS_ID(_idna(self.hostname).decode("ascii"))
         usable, others = _names(certificate)
         try:
@@ -92,7 +72,8 @@ class ClientTls:
         except (VerificationError, CertificateError):
             held = f"for {_listed(usable)}" if usable else "without any name"
             beside = f" (but {_listed(others)}: too wide, or no name, and not used)" if others else ""
-            raise RefusedCertificateError(f"the certificate is {held}{beside}, not for {self.hostname}") from None
+            return f"the certificate is {held}{beside}, not for {self.hostname}"
+        return ""
 
 
 def client_tls(hostname: str, root_cas: str = "", *, verify: bool = True) -> ClientTls:
@@ -136,59 +117,6 @@ def _idna(hostname: str) -> bytes:
         return name.encode("idna")
 
 
-_NOT_YET_VALID, _EXPIRED = 9, 10
-_SELF_SIGNED, _SELF_SIGNED_IN_CHAIN = 18, 19
-_UNKNOWN_ISSUER: Final = frozenset((2, 20, 21))
-_OTHER_FAULTS: Final = {
-    7: "its signature is wrong",
-    22: "its chain is too long",
-    23: "it was revoked",
-    24: "one that signed it is no certificate authority",
-    25: "its chain is longer than one of its issuers allows",
-    26: "it is not meant for a server",
-    28: "one of its issuers is not trusted for this",
-    47: "one of its issuers may not sign for this name",
-    66: "its key is too weak",
-    67: "the key of one that signed it is too weak",
-    68: "its signature uses a weak digest",
-}
-
-
-def refusal_words(certificate: x509.Certificate, error: int, depth: int) -> str:
-    """Why OpenSSL refuses a certificate, in words.
-
-    Args:
-        certificate: the one that is refused.
-        error: OpenSSL's number for it.
-        depth: its place in the chain; 0 is the peer's own.
-    """
-    subject, issuer = _common_name(certificate.subject), _common_name(certificate.issuer)
-    which = f"the certificate ({subject})" if depth == 0 else f"a certificate of its chain ({subject})"
-    if error == _EXPIRED:
-        return f"{which} has expired on {_day(certificate.not_valid_after_utc)}"
-    if error == _NOT_YET_VALID:
-        return f"{which} is not valid before {_day(certificate.not_valid_before_utc)}; is this machine's clock right?"
-    if error == _SELF_SIGNED:
-        return f"{which} is self-signed and not among the trusted ones"
-    if error == _SELF_SIGNED_IN_CHAIN:
-        return f"the certificate was issued by an authority that is not trusted here ({subject})"
-    if error in _UNKNOWN_ISSUER:
-        return f"{which} was issued by an authority that is not known here ({issuer}), or its chain is incomplete"
-    return f"{which} is refused: {_OTHER_FAULTS.get(error, f'OpenSSL error {error}')}"
-
-
-def _day(when: datetime) -> str:
-    return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def _common_name(name: x509.Name) -> str:
-    for kind in (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME):
-        found = name.get_attributes_for_oid(kind)
-        if found:
-            return _clean(str(found[0].value))
-    return _clean(name.rfc4514_string()) or "no name"
-
-
 def _names(certificate: x509.Certificate) -> tuple[dict[str, CertificatePattern], list[str]]:
     """The names that a certificate is for, and those in it that cannot be used, such as `*.lan`.
 
@@ -213,12 +141,7 @@ def _names(certificate: x509.Certificate) -> tuple[dict[str, CertificatePattern]
 
 
 def _listed(names: Iterable[str]) -> str:
-    return ", ".join(_clean(name) for name in itertools.islice(names, 10))
-
-
-def _clean(text: str) -> str:
-    """What a peer's certificate says, fit for a line of text."""
-    return re.sub(r"[^\x20-\x7e]", "?", text)[:100]
+    return ", ".join(clean(name) for name in itertools.islice(names, 10))
 
 
 _EXPLAINED: Final = {

@@ -8,30 +8,28 @@ no more.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from typing import Final
 
-from cryptography import x509
-from OpenSSL import SSL
 from twisted.internet.interfaces import (
     IAddress,
     IHalfCloseableProtocol,
     IOpenSSLContextFactory,
-    IOpenSSLServerConnectionCreator,
     IProtocol,
     IProtocolFactory,
     IReactorTime,
     ITCPTransport,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pico_twisted.core.http1.answers import error_response
-from pico_twisted.net.tls.certificates import new_context, use_own
 from pico_twisted.net.tls.transport import TlsFactory, TlsTransport
 from pico_twisted.net.turn import NEVER, Sweep
+
+log = Logger()
 
 TLS_HANDSHAKE_S: Final = 10.0
 """Seconds from the connection to the end of the handshake; as long as a request's head may take."""
@@ -49,75 +47,10 @@ MAX_HANDSHAKES: Final = 2048
 """Most connections of a port that have not completed their handshake. Each costs up to 55 KiB; more are closed at
 once."""
 
+SAY_AGAIN_S: Final = 1.0
+"""Seconds between two lines that say why a handshake failed: anybody can have thousands fail."""
+
 _TLS_HANDSHAKE: Final = 0x16
-
-
-@implementer(IOpenSSLContextFactory, IOpenSSLServerConnectionCreator)
-class ServerContext:
-    """The TLS of a port: version 1.2 or 1.3, HTTP/1.1 by ALPN.
-
-    The files are read by `reload`, which a daemon calls at its start, or else for the first connection. A daemon that
-    reloads makes another one of the files that there are now, and has this one take its place with `become`.
-
-    Args:
-        cert_file: PEM, the port's own certificate first, then its chain.
-        key_file: PEM, not encrypted.
-
-    Attributes:
-        chain: what is shown, once it was read: the port's own certificate, then those that certify it.
-    """
-
-    _context: SSL.Context | None = None
-
-    def __init__(self, cert_file: str, key_file: str) -> None:
-        self.cert_file = cert_file
-        self.key_file = key_file
-        self.chain: Sequence[x509.Certificate] = ()
-
-    def reload(self) -> None:
-        """Read the files, for the connections that come after. When that fails the old certificate stays in use.
-
-        Raises:
-            UnusableCertificateError: one of them cannot be used.
-        """
-        self._context = self._load()
-
-    def become(self, other: ServerContext) -> None:
-        """Use the files and the certificate of another one, for the connections that come after."""
-        self.cert_file = other.cert_file
-        self.key_file = other.key_file
-        self.chain = other.chain
-        self._context = other._context
-
-    @property
-    def in_use(self) -> Sequence[x509.Certificate]:
-        """All certificates on which something depends: those that are shown."""
-        return self.chain
-
-    def _load(self) -> SSL.Context:
-        context = new_context()
-        context.set_alpn_select_callback(_select_protocol)
-        self.chain = use_own(context, self.cert_file, self.key_file).chain
-        return context
-
-    def getContext(self) -> SSL.Context:
-        if self._context is None:
-            self._context = self._load()
-        return self._context
-
-    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        return SSL.Connection(self.getContext(), None)
-
-
-class NoCommonProtocolError(SSL.Error):
-    """The client offers protocols, and HTTP/1.1 is not among them. It has the form of what OpenSSL's queue gives."""
-
-
-def _select_protocol(_: SSL.Connection, offered: list[bytes]) -> bytes:
-    """The protocol to speak. What is raised here makes OpenSSL send `no_application_protocol` (RFC 7301 3.2)."""
-    if b"http/1.1" not in offered:
-        raise NoCommonProtocolError([("", "", "the client does not offer HTTP/1.1")])
-    return b"http/1.1"
 
 
 class SniffingFactory(Factory):
@@ -125,7 +58,7 @@ class SniffingFactory(Factory):
 
     Args:
         factory: makes the protocols that are served. Their transport behaves as a TLS transport.
-        context: the certificate; see `ServerContext`.
+        context: the certificates; see `ServerContext`.
         hop: the node's ID, named in the answer to plain HTTP.
         timer: watches the deadlines of handshakes.
         clock: for Twisted's gathering of small writes; its own reactor when None.
@@ -145,6 +78,8 @@ class SniffingFactory(Factory):
         self.hop = hop
         self.timer = timer
         self.waiting: set[FirstByte] = set()
+        self._say_again_at = -math.inf
+        self._unsaid = 0
         self._factory = factory
         self._tls = TlsFactory(context, False, factory, clock)
 
@@ -167,7 +102,15 @@ class SniffingFactory(Factory):
 
     def tls(self, first: FirstByte, served: IProtocol) -> TlsTransport:
         """The TLS side of a connection that began a handshake."""
-        return TlsTransport(self._tls, served, first.settled)
+        return TlsTransport(self._tls, served, first.settled, self._failed)
+
+    def _failed(self, peer: str, why: str) -> None:
+        """A handshake failed for a fault of the client, or of ours: say so, once a second."""
+        if self.timer.now < self._say_again_at:
+            self._unsaid += 1
+            return
+        unsaid, self._unsaid, self._say_again_at = self._unsaid, 0, self.timer.now + SAY_AGAIN_S
+        log.info("A TLS handshake failed: {reason}", reason=why, peer=peer, more_before=unsaid)
 
 
 @implementer(IHalfCloseableProtocol)

@@ -31,6 +31,8 @@ from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pico_twisted.net.tls.certificates import openssl_reasons
+
 log = Logger()
 
 
@@ -52,16 +54,30 @@ class TlsTransport(BufferingTLSTransport):
         factory: Twisted's, with the settings.
         served: the protocol to connect after the handshake.
         handshaken: called when the handshake is complete, before the protocol is connected.
+        failed: called with the peer's address and the reason when the handshake failed, but not when the peer just
+            went away.
     """
 
     transport: ITCPTransport
     _tlsConnection: SSL.Connection | None  # type: ignore[assignment]
 
-    def __init__(self, factory: TlsFactory, served: IProtocol, handshaken: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        factory: TlsFactory,
+        served: IProtocol,
+        handshaken: Callable[[], None],
+        failed: Callable[[str, str], None],
+    ) -> None:
         super().__init__(factory, served, False)
         self._handshaken: Callable[[], None] | None = handshaken
+        self._failed = failed
+        self._refusal = ""
         self._peer_finished = False
         self._write_side = WriteSide.OPEN
+
+    def refuse(self, words: str) -> None:
+        """Say why the peer's certificate is refused; see `verify_peer`. OpenSSL ends the handshake."""
+        self._refusal = words
 
     # Receiving.
 
@@ -184,7 +200,10 @@ class TlsTransport(BufferingTLSTransport):
         if not self._handshakeDone:
             self.wrappedProtocol = Protocol()  # the one to be served never heard of this connection
             why = self._reason or reason
-            log.debug("a TLS handshake failed: {reason}", reason=why.getErrorMessage(), peer=str(self.getPeer()))
+            if isinstance(why.value, SSL.Error):
+                self._failed(str(self.getPeer()), self._refusal or "; ".join(openssl_reasons(why.value)))
+            else:
+                log.debug("a TLS handshake failed: {reason}", reason=why.getErrorMessage(), peer=str(self.getPeer()))
         super().connectionLost(reason)
 
 

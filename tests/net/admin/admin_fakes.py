@@ -29,7 +29,8 @@ from pico_twisted.net.admin.shapes import (
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.admin.status import IAgentStatus, INodeStatus
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.tls.server import ServerContext, SniffingFactory
+from pico_twisted.net.tls.port_context import ServerContext
+from pico_twisted.net.tls.server import SniffingFactory
 from pico_twisted.net.turn import Sweep
 from tests.net.in_reactor import DEADLINE_S, answer_to, reactor
 

@@ -20,6 +20,7 @@ from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
+from pico_twisted.config import ServerTlsConfig
 from pico_twisted.net.admin.app import AdminApp, AgentAdminApp
 from pico_twisted.net.admin.shapes import (
     MAX_SUSPICION,
@@ -34,7 +35,7 @@ from pico_twisted.net.admin.shapes import (
 )
 from pico_twisted.net.admin.site import KEEPALIVE_S, MAX_BODY_BYTES, MAX_CONNECTIONS, admin_site
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.tls.server import ServerContext
+from pico_twisted.net.tls.port_context import ServerContext
 from tests.conftest import LoggedFailures
 from tests.net.admin.admin_fakes import AGENT, DETAIL, GOSSIP, OfAgent, Serve, Status, node_app, nothing_changes
 from tests.net.in_reactor import DEADLINE_S, in_reactor, reactor
@@ -276,7 +277,7 @@ class TestTls:
         """The port serves HTTPS, many requests on a connection, and tells a plain client what it speaks."""
         authority = Authority(tmp_path)
         pair = authority.issue("admin")
-        port = serve(tls=ServerContext(str(pair.cert), str(pair.key))).number
+        port = serve(tls=ServerContext(ServerTlsConfig(cert=str(pair.cert), key=str(pair.key)))).number
 
         def client() -> tuple[list[int], bytes]:
             secure = http.client.HTTPSConnection(

@@ -15,12 +15,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
+from pico_twisted.config import ServerTlsConfig
 from pico_twisted.net.admin import fetch, other_nodes
 from pico_twisted.net.admin.app import AdminApp
 from pico_twisted.net.admin.fetch import AdminTls
 from pico_twisted.net.admin.other_nodes import split_query
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.tls.server import ServerContext
+from pico_twisted.net.tls.port_context import ServerContext
 from tests.conftest import LoggedFailures
 from tests.net.admin.admin_fakes import DETAIL, Serve, Served, Status, node_app, nothing_changes
 from tests.net.in_reactor import in_reactor, reactor
@@ -319,7 +320,9 @@ async def test_tls(serve: Serve, tmp_path: Path) -> None:
     """Over https the other node's certificate is checked, and what is wrong with it is said."""
     authority, stranger = Authority(tmp_path), Authority(tmp_path, "stranger")
     pair = authority.issue("admin")
-    number = serve(node_app(Status("n2")), tls=ServerContext(str(pair.cert), str(pair.key))).number
+    number = serve(
+        node_app(Status("n2")), tls=ServerContext(ServerTlsConfig(cert=str(pair.cert), key=str(pair.key)))
+    ).number
     plain = Server(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     status = Status("n1")
     for url, root_cas, code, words in (

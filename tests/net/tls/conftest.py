@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pico_twisted.net.tls.server import ServerContext
+from pico_twisted.config import ServerTlsConfig
+from pico_twisted.net.tls.port_context import ServerContext
 from tests.net.in_reactor import finish
 from tests.net.tls.tls_port import Port
 from tools.stage.certificates import Made, make
@@ -24,7 +25,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, authority: Made) -> Made:
 
 @pytest.fixture
 def context(made: Made) -> ServerContext:
-    return ServerContext(made.cert_file, made.key_file)
+    return ServerContext(ServerTlsConfig(cert=made.cert_file, key=made.key_file))
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
+from pico_twisted.net.tls.port_context import ServerContext
 from pico_twisted.net.tls.server import (
     MAX_HANDSHAKES,
     MAX_PLAIN_DISCARDED_BYTES,
     PLAIN_CLIENT_LEAVES_S,
     TLS_HANDSHAKE_S,
     FirstByte,
-    ServerContext,
     SniffingFactory,
 )
 from pico_twisted.net.turn import Sweep

@@ -18,9 +18,11 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
+from pico_twisted.config import ServerTlsConfig
 from pico_twisted.config.pem import UnusableCertificateError
-from pico_twisted.net.tls.client import RefusedCertificateError, client_tls, explain_tls
-from pico_twisted.net.tls.server import ServerContext
+from pico_twisted.net.tls.client import client_tls, explain_tls
+from pico_twisted.net.tls.port_context import ServerContext
+from pico_twisted.net.tls.verification import RefusedCertificateError
 from tests.net.in_reactor import DEADLINE_S, in_reactor, reactor
 from tests.net.tls.tls_port import Port
 from tools.stage.certificates import Made, make
@@ -88,7 +90,7 @@ class TestConnecting:
     async def test_a_name_that_cannot_be_used(self, authority: Made, tmp_path: Path, wide: str) -> None:
         """One is skipped, and the others of the certificate count; it never matches, and the words say so."""
         made = make(tmp_path, "wide", issuer=authority, names=("localhost", wide))
-        port = Port(ServerContext(made.cert_file, made.key_file))
+        port = Port(ServerContext(ServerTlsConfig(cert=made.cert_file, key=made.key_file)))
         try:
             assert await talk(port.number, "localhost", authority.cert_file) == b"hello"
             refused = await why_not(port.number, "nas.lan", authority.cert_file)
@@ -102,7 +104,7 @@ class TestConnecting:
     async def test_self_signed_and_pinned(self, tmp_path: Path) -> None:
         """A self-signed certificate that is itself the bundle is accepted."""
         made = make(tmp_path, "pinned")
-        port = Port(ServerContext(made.cert_file, made.key_file))
+        port = Port(ServerContext(ServerTlsConfig(cert=made.cert_file, key=made.key_file)))
         try:
             assert await talk(port.number, "localhost", made.cert_file) == b"hello"
         finally:
@@ -158,7 +160,7 @@ class TestConnecting:
         lonely.pair.cert.write_bytes(lonely.pem)
         cases["incomplete chain"] = (lonely, "localhost", r"not known here \(stranger authority\)")
         for made, name, words in cases.values():
-            port = Port(ServerContext(made.cert_file, made.key_file))
+            port = Port(ServerContext(ServerTlsConfig(cert=made.cert_file, key=made.key_file)))
             try:
                 found = await why_not(port.number, name, authority.cert_file)
                 assert found is not None

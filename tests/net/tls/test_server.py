@@ -17,8 +17,9 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.threads import deferToThread
 
+from pico_twisted.config import ServerTlsConfig
 from pico_twisted.config.pem import UnusableCertificateError
-from pico_twisted.net.tls.server import ServerContext
+from pico_twisted.net.tls.port_context import ServerContext
 from tests.net.in_reactor import in_reactor, until
 from tests.net.tls.tls_port import Port, Served, dial
 from tools.stage.certificates import Made, make
@@ -393,7 +394,7 @@ class TestReload:
     async def test_new_certificate(self, tmp_path: Path, authority: Made) -> None:
         """After a reload new connections see the new certificate, and open ones go on."""
         made = make(tmp_path, "port", issuer=authority)
-        context = ServerContext(made.cert_file, made.key_file)
+        context = ServerContext(ServerTlsConfig(cert=made.cert_file, key=made.key_file))
         port = Port(context)
 
         def serial(client: Client) -> int:
@@ -417,7 +418,7 @@ class TestReload:
     def test_bad_reload_keeps_the_old_one(self, tmp_path: Path, authority: Made) -> None:
         """A reload that fails says which file is at fault, and the old certificate stays in use."""
         made = make(tmp_path, "port", issuer=authority)
-        context = ServerContext(made.cert_file, made.key_file)
+        context = ServerContext(ServerTlsConfig(cert=made.cert_file, key=made.key_file))
         before = context.getContext()
         Path(made.cert_file).write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
         with pytest.raises(UnusableCertificateError) as caught:
@@ -457,5 +458,5 @@ class TestReload:
             ),
         ):
             with pytest.raises(UnusableCertificateError) as caught:
-                ServerContext(cert_file, key_file).reload()
+                ServerContext(ServerTlsConfig(cert=cert_file, key=key_file)).reload()
             assert str(caught.value) == fault

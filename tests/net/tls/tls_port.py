@@ -12,7 +12,8 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pico_twisted.net.tls.server import ServerContext, SniffingFactory
+from pico_twisted.net.tls.port_context import ServerContext
+from pico_twisted.net.tls.server import SniffingFactory
 from pico_twisted.net.turn import Sweep
 from tests.net.in_reactor import DEADLINE_S, reactor, until
 
