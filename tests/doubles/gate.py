@@ -79,6 +79,13 @@ class ToldGate:
             return REFUSALS[self.ended[subject.name]]
         return subject.rule_for(action, endpoint) or not_allowed(action, endpoint)
 
+    def current(self, subject: Subject) -> Subject | Refused:
+        """See `IGate.current`."""
+        if subject.name in self.ended:
+            return REFUSALS[self.ended[subject.name]]
+        known = [one for one in self.subjects.values() if isinstance(one, Subject) and one.key == subject.key]
+        return known[0] if known else REFUSALS[Reason.UNKNOWN]
+
     def refused(self, refused: Refused, credential: Credential, endpoint: str | None = None) -> None:
         """See `IGate.refused`."""
         self.refusals.append((refused.reason, endpoint))

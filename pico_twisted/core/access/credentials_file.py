@@ -63,7 +63,13 @@ def read_tokens(text: str) -> tuple[Mapping[bytes, Subject], Sequence[LineFault]
         else:
             names.add(name)
             rules = _rules(number, rest[1:], faults)
-            found[key] = Subject(name=name, kind=CredentialKind.TOKEN, rules=rules, revocable_as=frozenset((name,)))
+            found[key] = Subject(
+                name=name,
+                kind=CredentialKind.TOKEN,
+                rules=rules,
+                revocable_as=frozenset((name,)),
+                token_hash=key,
+            )
     return found, faults[:MOST_FAULTS]
 
 

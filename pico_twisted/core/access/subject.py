@@ -29,6 +29,7 @@ class Subject:
         expires_at: when the credential ends, in seconds since 1970; None when it does not.
         revocable_as: the names by which it can be revoked: the token's or the certificate's name, the JWT's `jti` and
             `sub`.
+        token_hash: tells a token from others that have had its name; empty for other credentials.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Subject:
     rules: tuple[Rule, ...]
     expires_at: float | None = None
     revocable_as: frozenset[str] = frozenset()
+    token_hash: bytes = attrs.field(default=b"", repr=False)
 
     @property
     def key(self) -> str:
@@ -69,6 +71,7 @@ class Reason(enum.Enum):
     SIGNATURE = "signature"
     REVOKED = "revoked"
     NOT_ALLOWED = "not-allowed"
+    TOO_MANY_SESSIONS = "too-many-sessions"
     KEYS_AWAY = "keys-away"  # of a server that was never reached
     BUSY = "busy"  # too many wait for their signatures to be checked
 
@@ -100,4 +103,4 @@ class Refused:
         return f'Bearer realm="pico", error="{"insufficient_scope" if self.status == 403 else "invalid_token"}"'
 
 
-_LATER: Final = frozenset((Reason.KEYS_AWAY, Reason.BUSY))
+_LATER: Final = frozenset((Reason.KEYS_AWAY, Reason.BUSY, Reason.TOO_MANY_SESSIONS))

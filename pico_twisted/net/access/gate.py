@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
+import attrs
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -18,7 +19,7 @@ from pico_twisted.core.access.credentials_file import hash_of
 from pico_twisted.core.access.refusals import REFUSALS, not_allowed
 from pico_twisted.core.access.revocations import Revocations
 from pico_twisted.core.access.rules import Action, Rule
-from pico_twisted.core.access.subject import Reason, Refused, Subject
+from pico_twisted.core.access.subject import CredentialKind, Reason, Refused, Subject
 from pico_twisted.net.access.interfaces import Credential, IGate
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 
@@ -84,15 +85,32 @@ class Gate:
 
     def check(self, subject: Subject, action: Action, endpoint: str | None = None) -> Rule | Refused:
         """See `IGate.check`."""
-        if subject.expires_at is not None and self._wall() >= subject.expires_at:
-            return REFUSALS[Reason.EXPIRED]
-        if self._revoked.is_revoked(subject):
-            return REFUSALS[Reason.REVOKED]
+        ended = self._ended(subject)
+        if ended is not None:
+            return ended
         rule = subject.rule_for(action, endpoint)
         if rule is None:
             return not_allowed(action, endpoint)
         self.results["allowed"] += 1
         return rule
+
+    def current(self, subject: Subject) -> Subject | Refused:
+        """See `IGate.current`."""
+        ended = self._ended(subject)
+        if ended is not None:
+            return ended
+        if subject.kind is CredentialKind.TOKEN:
+            return self._credentials.tokens.get(subject.token_hash) or REFUSALS[Reason.UNKNOWN]
+        if subject.kind is CredentialKind.CERTIFICATE:
+            found = self._credentials.certificates.get(subject.name)
+            return REFUSALS[Reason.UNKNOWN] if found is None else attrs.evolve(subject, rules=found.rules)
+        return subject
+
+    def _ended(self, subject: Subject) -> Refused | None:
+        """Why a credential that was good is so no more."""
+        if subject.expires_at is not None and self._wall() >= subject.expires_at:
+            return REFUSALS[Reason.EXPIRED]
+        return REFUSALS[Reason.REVOKED] if self._revoked.is_revoked(subject) else None
 
     def refused(self, refused: Refused, credential: Credential, endpoint: str | None = None) -> None:
         """See `IGate.refused`."""

@@ -40,5 +40,12 @@ class IGate(Interface):
     def check(subject: Subject, action: Action, endpoint: str | None = None) -> Rule | Refused:
         """Say whether a subject may do something now: a rule allows it, it has not expired, and is not revoked."""
 
+    def current(subject: Subject) -> Subject | Refused:
+        """Say who somebody is now that was let in before: files may have been read again. Nothing is counted.
+
+        Returns:
+            The subject with the rules that it has now, or why it is none any more.
+        """
+
     def refused(refused: Refused, credential: Credential, endpoint: str | None = None) -> None:
         """Count a refusal by its reason, and log it, at most once a second and without a secret."""

@@ -74,3 +74,21 @@ def test_a_file_that_is_read_again_counts_at_once_and_a_broken_one_changes_nothi
     epoch = made.upstream.epoch
     assert isinstance(made.upstream.known(Credential(bearer=b"good")), Refused)
     assert made.prepare(config)() == [] and made.upstream.epoch is epoch
+
+
+def test_who_was_let_in_before_is_who_the_files_say_now(tmp_path: Path) -> None:
+    """Other rules count for the same token; a name that another token has now is somebody else."""
+    file = tmp_path / "tokens"
+    file.write_text(f"ci {hashed(b'good')} listen:acme-*\n")
+    made, _ = access(Clock(), auth := AuthConfig(tokens_file=str(file)))
+    config = NodeConfig(upstream=UpstreamConfig(auth=auth))
+    subject = made.upstream.known(Credential(bearer=b"good"))
+    assert isinstance(subject, Subject) and made.upstream.current(subject) == subject
+    file.write_text(f"ci {hashed(b'good')} listen:other\n")
+    made.prepare(config)()
+    current = made.upstream.current(subject)
+    assert isinstance(current, Subject) and [str(rule) for rule in current.rules] == ["listen:other"]
+    file.write_text(f"ci {hashed(b'better')} listen:acme-*\n")
+    made.prepare(config)()
+    refused = made.upstream.current(subject)
+    assert isinstance(refused, Refused) and refused.reason is Reason.UNKNOWN
