@@ -28,7 +28,6 @@ from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.v1 import dialect_v1
 from pico_twisted.net.access.access import Access
 from pico_twisted.net.admin.app import AdminApp
-from pico_twisted.net.admin.fetch import AdminTls
 from pico_twisted.net.admin.node_status import PROXY_ADDR, NodeStatus
 from pico_twisted.net.admin.operators import Reload
 from pico_twisted.net.admin.site import admin_site
@@ -41,6 +40,7 @@ from pico_twisted.net.proxy.resource import ReverseResource
 from pico_twisted.net.proxy.site import ProxySite
 from pico_twisted.net.routing.cluster_service import ClusterService, LocalRouter
 from pico_twisted.net.routing.settings import RoutingSettings
+from pico_twisted.net.tls.fetch import HttpsPolicy
 from pico_twisted.net.tunnel import TunnelParts
 from pico_twisted.net.tunnel.upstream import UpstreamFactory
 from pico_twisted.net.turn import EndOfTurn, Sweep
@@ -87,7 +87,7 @@ class Node:
     def admin_site(self, reload: Reload, siblings: Siblings | None = None) -> Site:
         """The factory of an admin port, see `AdminApp`; with siblings one that several workers share."""
         tls = self.config.cluster.tls
-        policy = AdminTls(tls.ca) if tls.enabled else None
+        policy = HttpsPolicy(tls.ca) if tls.enabled else None
         app = AdminApp(self.status, self.metrics, reload, reactor=self.reactor, tls=policy, siblings=siblings)
         return admin_site(app.resource(), self.reactor)
 

@@ -29,13 +29,13 @@ from pico_twisted.net.admin.answers import (
     render,
 )
 from pico_twisted.net.admin.cluster_agents import ClusterAgents
-from pico_twisted.net.admin.fetch import AdminTls, Fetcher
 from pico_twisted.net.admin.operators import Reload, refusal
 from pico_twisted.net.admin.other_nodes import OtherNodesResource
 from pico_twisted.net.admin.shapes import AGENT_PATH, AGENTS_PATH, NO_SUCH_NODE, OPERATOR, RELOAD_PATH, to_json
 from pico_twisted.net.admin.status import IAgentStatus, INodeStatus
 from pico_twisted.net.admin.workers import Siblings, WorkersResource
 from pico_twisted.net.observe.metrics import CONTENT_TYPE, Metrics
+from pico_twisted.net.tls.fetch import Fetcher, HttpsPolicy
 
 log = Logger()
 
@@ -160,7 +160,7 @@ class AdminApp(CommonAdminApp):
     ) -> None:
         super().__init__(status, metrics, reload)
         self._status = status
-        self._fetcher = Fetcher(reactor, AdminTls() if tls is None else tls)
+        self._fetcher = Fetcher(reactor, HttpsPolicy() if tls is None else tls)
         self._siblings = siblings
         self._cluster_agents = ClusterAgents(status, self._fetcher, {} if siblings is None else siblings.sockets)
 

@@ -17,10 +17,10 @@ from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
 from twisted.python.failure import Failure
 
 from pico_twisted.core.routing.table import ACTIVE, DRAINING
-from pico_twisted.net.admin.fetch import CANNOT_REACH, AnswerTooLargeError, Fetched, Fetcher, why_unreachable
 from pico_twisted.net.admin.other_nodes import ARRIVED
 from pico_twisted.net.admin.shapes import AGENTS_PATH, Agents, ShapeError, read
 from pico_twisted.net.admin.status import INodeStatus
+from pico_twisted.net.tls.fetch import CANNOT_REACH, AnswerTooLargeError, Fetched, Fetcher, why_unreachable
 
 TIMEOUT_S: Final = 3.0
 """Seconds from the question to the last byte of a node's answer: several such fit into what picoctl waits."""

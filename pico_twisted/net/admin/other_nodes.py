@@ -22,9 +22,9 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from pico_twisted.net.admin.answers import Rendered, answer, fail, refuse_method, render
-from pico_twisted.net.admin.fetch import CANNOT_REACH, AnswerTooLargeError, Fetched, Fetcher, why_unreachable
 from pico_twisted.net.admin.shapes import NO_SUCH_NODE
 from pico_twisted.net.admin.status import INodeStatus
+from pico_twisted.net.tls.fetch import CANNOT_REACH, AnswerTooLargeError, Fetched, Fetcher, why_unreachable
 
 log = Logger()
 

@@ -21,11 +21,11 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from pico_twisted.net.admin.answers import JSON, Rendered, answer, answer_json, answer_reloaded, fail, render
-from pico_twisted.net.admin.fetch import Fetched, Fetcher
 from pico_twisted.net.admin.operators import Reload, refusal
 from pico_twisted.net.admin.shapes import OPERATOR, RELOAD_PATH
 from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.observe.metrics import CONTENT_TYPE, Metrics
+from pico_twisted.net.tls.fetch import Fetched, Fetcher
 
 log = Logger()
 

@@ -16,11 +16,12 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
 from pico_twisted.config import ServerTlsConfig
-from pico_twisted.net.admin import fetch, other_nodes
+from pico_twisted.net.admin import other_nodes
 from pico_twisted.net.admin.app import AdminApp
-from pico_twisted.net.admin.fetch import AdminTls
 from pico_twisted.net.admin.other_nodes import split_query
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.tls import fetch
+from pico_twisted.net.tls.fetch import HttpsPolicy
 from pico_twisted.net.tls.port_context import ServerContext
 from tests.conftest import LoggedFailures
 from tests.net.admin.admin_fakes import DETAIL, Serve, Served, Status, node_app, nothing_changes
@@ -335,7 +336,7 @@ async def test_tls(serve: Serve, tmp_path: Path) -> None:
         (f"http://127.0.0.1:{number}", authority.ca, 400, "this port speaks TLS"),
     ):
         status.urls["n2"] = url
-        tls = None if root_cas is None else AdminTls(str(root_cas))
+        tls = None if root_cas is None else HttpsPolicy(str(root_cas))
         near = serve(AdminApp(status, Metrics("node"), nothing_changes, reactor=reactor, tls=tls).resource())
         got, headers, body = await near.ask("/status/cluster/nodes/local?forward=n2")
         assert (url, got, headers["content-type"]) == (url, code, "application/json"), body

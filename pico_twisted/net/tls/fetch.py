@@ -1,6 +1,6 @@
-"""Asks the admin ports of other nodes and workers, and takes their answers whole.
+"""Asks other servers over HTTP: the admin ports of other nodes and workers, and those who publish keys.
 
-What all answers in the making hold together is bounded.
+Answers are taken whole. What all that are in the making hold together is bounded.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from pico_twisted.net.tls.client import client_tls, explain_tls
 from pico_twisted.net.tls.failures import connect_failure_text
 
 CONNECT_S: Final = 5.0
-"""Seconds that connecting to another node's admin port may take."""
+"""Seconds that connecting to a server may take."""
 
 MAX_HELD_BYTES: Final = 64 * 1024 * 1024
-"""Most bytes of all answers together that are being fetched. The largest real one, all entries of a node with 10,000
-endpoints, is about a megabyte."""
+"""Most bytes of all answers together that are being fetched, unless told otherwise. The largest real one, all entries
+of a node with 10,000 endpoints, is about a megabyte."""
 
 CANNOT_REACH: Final = (
     ConnectError,
@@ -49,19 +49,19 @@ CANNOT_REACH: Final = (
     SSL.Error,
     UnusableCertificateError,
 )
-"""What a question fails with when its node cannot be reached; `why_unreachable` has words for each."""
+"""What a question fails with when its server cannot be reached; `why_unreachable` has words for each."""
 
-_CONTENT_TYPE: Final = "application/octet-stream"  # when the other node named none
+_CONTENT_TYPE: Final = "application/octet-stream"  # when the other server named none
 _STAND_IN: Final = "http://node/"  # for treq; see `_OneUrl`
 
 
 class AnswerTooLargeError(Exception):
-    """The answers of other nodes that are being fetched are more than this one will hold."""
+    """The answers that are being fetched are more than may be held."""
 
 
 @implementer(IPolicyForHTTPS)
-class AdminTls:
-    """How other nodes' admin ports are trusted: chain and name are checked, as an agent checks a node's.
+class HttpsPolicy:
+    """How servers are trusted: chain and name are checked, as an agent checks a node's.
 
     Args:
         root_cas: a PEM file with the certificates to trust; the system's when empty. A changed file is read again.
@@ -76,7 +76,7 @@ class AdminTls:
 
 @attrs.frozen
 class Fetched:
-    """What another node answered."""
+    """What a server answered."""
 
     status: int
     content_type: str
@@ -84,17 +84,19 @@ class Fetched:
 
 
 class Fetcher:
-    """Asks other nodes' admin ports.
+    """Asks other servers.
 
     Args:
         reactor: connects, looks names up, and keeps the time.
-        tls: for https; see `AdminTls`.
+        tls: for https; see `HttpsPolicy`.
+        most_bytes: what all answers together may have while they are fetched; None for `MAX_HELD_BYTES`.
     """
 
     # The reactor: treq wants several of its interfaces at once, and has a name of its own for that.
-    def __init__(self, reactor: Any, tls: IPolicyForHTTPS) -> None:
+    def __init__(self, reactor: Any, tls: IPolicyForHTTPS, most_bytes: int | None = None) -> None:
         self._reactor = reactor
         self._tls = tls
+        self.most_bytes = MAX_HELD_BYTES if most_bytes is None else most_bytes
         self._bodies: set[_Body] = set()
 
     @property
@@ -190,7 +192,7 @@ class _Body:
 
     def take(self, data: bytes) -> None:
         self.size += len(data)
-        if self._fetcher.held_bytes > MAX_HELD_BYTES:
+        if self._fetcher.held_bytes > self._fetcher.most_bytes:
             raise AnswerTooLargeError
         self.pieces.append(data)
 
@@ -217,7 +219,7 @@ class _Connections(HTTPConnectionPool):
 
 
 def why_unreachable(failure: Failure) -> str:
-    """Why another node's admin port could not be asked, in words."""
+    """Why a server could not be asked, in words."""
     if explained := explain_tls(failure):
         return explained
     if failure.check(ConnectionClosed, ResponseFailed, RequestTransmissionFailed):
