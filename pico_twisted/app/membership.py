@@ -7,17 +7,20 @@ are routed; the links carry those requests, and whole maps where packets do not 
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 
 from pico_twisted.config import Address, ClusterConfig
+from pico_twisted.core.access.revocations import Revocations
 from pico_twisted.core.gossip import Gossip, GossipSettings
 from pico_twisted.core.gossip.members import GOSSIP_ADDR, STATUS
 from pico_twisted.core.gossip.sync import SyncError
 from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable, alone_key, endpoint_key, last_choice_key
+from pico_twisted.net.access.shared import SharedParts, SharedRevocations
 from pico_twisted.net.gossip.metrics import GossipMetrics
 from pico_twisted.net.gossip.port import GossipParts, GossipProtocol
 from pico_twisted.net.gossip.resolver import split_address
@@ -30,6 +33,9 @@ from pico_twisted.net.tunnel import TunnelParts
 
 log = Logger()
 
+REVOCATIONS: Final = "revocations"
+"""Key of the digest of what a node knows to be revoked."""
+
 
 class Membership:
     """This node in its cluster.
@@ -40,6 +46,7 @@ class Membership:
         siblings: gossip ports of nodes to join besides those of `cluster.join`.
         max_links: links that other nodes may have to this one.
         table: is told of the other nodes.
+        revocations: of this node, to be shared with all others.
         parts: what all tunnels share; `max_calls` bounds the calls of one link.
         tls: of the links, if they use TLS.
         reactor: the reactor.
@@ -50,6 +57,7 @@ class Membership:
         core: decides what the gossip says.
         gossip: drives it; the protocol of the UDP port.
         links: to and from other nodes.
+        revocations: of all nodes.
         conflict: fires with a message when another process took our node ID.
         in_use: the address of the process that has our node ID, and for how many seconds that has been up; None while
             no such process is known.
@@ -63,6 +71,7 @@ class Membership:
         siblings: Sequence[Address],
         max_links: int,
         table: ClusterTable,
+        revocations: Revocations,
         parts: TunnelParts,
         tls: LinkTls | None,
         reactor: Any,  # a whole reactor, or as much of one as a test needs
@@ -98,7 +107,11 @@ class Membership:
                 generation=lambda: self.core.generation,
                 secrets=[secret.encode() for secret in config.secrets],
                 address_of=self.address_of,
-                answers=Answers(maps=self.answer_sync, dial_back=self._dial_back.dial),
+                answers=Answers(
+                    maps=self.answer_sync,
+                    dial_back=self._dial_back.dial,
+                    revoked=self._take_revocations,
+                ),
                 tls=tls,
                 max_links=max_links,
             ),
@@ -119,6 +132,23 @@ class Membership:
                 conflict=self._conflict,
                 in_use=self._in_use,
             )
+        )
+
+        def others() -> dict[str, str]:
+            there = (ACTIVE, DRAINING)
+            return {id: node.text(REVOCATIONS) for id, node in table.nodes.items() if node.status in there}
+
+        self.revocations = SharedRevocations(
+            revocations,
+            SharedParts(
+                clock=reactor,
+                sweep=parts.sweep,
+                wall=time.time,
+                metrics=parts.metrics,
+                others=others,
+                tell=lambda node_id, data: Deferred.fromCoroutine(self.links.tell_revoked(node_id, data)),
+                announce=lambda digest: self.gossip.set(REVOCATIONS, digest),
+            ),
         )
 
     def start(self, gossip_addr: str, others: Mapping[str, str]) -> None:
@@ -199,6 +229,9 @@ class Membership:
                     suppressed=suppressed,
                 )
             raise
+
+    def _take_revocations(self, node_id: str, data: bytes) -> bytes:
+        return self.revocations.take(node_id, data)
 
     def dial_once(self, address: str, node_id: str) -> Deferred[None]:
         """Open a link to a node at an address, and close it again. See `NodeLinks.dial_once`.

@@ -146,6 +146,7 @@ def build_node(
         siblings=siblings,
         max_links=limits.links,
         table=table,
+        revocations=access.revoked,
         parts=attrs.evolve(tunnel_parts, max_calls=limits.calls),
         tls=link_tls,
         reactor=reactor,

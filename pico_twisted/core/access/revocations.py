@@ -32,12 +32,12 @@ from pico_twisted.core.access.subject import Subject
 
 MOST_REVOCATIONS: Final = 10_000
 """Most words that a node keeps, and that an operator can have said."""
-MAX_NAME_BYTES: Final = 256
-"""Most bytes of the name of what is meant: the `sub` of a JWT may be a long URI."""
+MAX_NAME_BYTES: Final = 512
+"""Most bytes of the name of what is meant: it may be a long URI."""
 MAX_BY_BYTES: Final = 128
 """Most bytes of who said it."""
-MAX_LINE_BYTES: Final = 1024
-"""Most bytes of a word as it is written: both texts, should each of their characters need two bytes, and numbers."""
+MAX_LINE_BYTES: Final = 1500
+"""Most bytes of a word as it is written: both texts, should each of their bytes become two, and numbers."""
 MAX_LIST_BYTES: Final = MOST_REVOCATIONS * (MAX_LINE_BYTES + 1)
 """Most bytes of a list as it is written."""
 ROUND_S: Final = 600
@@ -152,7 +152,7 @@ class Revocations:
         self._most = most
         self._words: dict[tuple[Meant, str], Revocation] = {}
         self._refused: dict[Meant, set[str]] = {meant: set() for meant in Meant}
-        self._digest: str | None = ""
+        self._digest: str | None = None
 
     def is_revoked(self, subject: Subject | None, agent_id: str = "") -> bool:
         """Whether somebody is refused: a subject, by any of its names, or an agent by its ID."""
@@ -239,9 +239,9 @@ class Revocations:
 
     @property
     def digest(self) -> str:
-        """A short text that is the same at nodes that have the same list, and empty where it is empty."""
+        """A short text that is the same at nodes that have the same list."""
         if self._digest is None:
-            self._digest = hashlib.sha256(self.written()).hexdigest()[:_DIGEST_CHARS] if self._words else ""
+            self._digest = hashlib.sha256(self.written()).hexdigest()[:_DIGEST_CHARS]
         return self._digest
 
     def written(self) -> bytes:

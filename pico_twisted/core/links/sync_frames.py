@@ -1,10 +1,11 @@
-"""What is said in the sync calls of a node link: a client's proof, the question for the maps of all nodes, and the one
-whether its gossip port is reached from there.
+"""What is said in the sync calls of a node link: a client's proof, the question for the maps of all nodes, the one
+whether its gossip port is reached from there, and what is revoked.
 
 The request of a call is a msgpack array of a word and bytes: `["proof", bytes]`, answered empty; `["maps", bytes]`,
-whose bytes and answer mean something to gossip only; or `["dial", bytes]`, an address as text, answered with an array
-of two texts. Reading is strict and bounded: whatever else comes is refused, and nothing is allocated before its size is
-known to fit.
+whose bytes and answer mean something to gossip only; `["dial", bytes]`, an address as text, answered with an array of
+two texts; or `["revoked", bytes]`, revocations as `core.access.revocations` writes them, answered with all that the
+other node has, or empty when the request has some. Reading is strict and bounded: whatever else comes is refused, and
+nothing is allocated before its size is known to fit.
 """
 
 from __future__ import annotations
@@ -25,14 +26,13 @@ MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
 _PROOF: Final = "proof"
 _MAPS: Final = "maps"
 _DIAL: Final = "dial"
+_REVOKED: Final = "revoked"
 MAX_ADDRESS_BYTES: Final = 300
 """Most bytes of an address, as in a node's map."""
 MAX_WORDS_BYTES: Final = 300
 """Most bytes of why an address is not reached."""
 _HEAD_BYTES: Final = 16
 """Most bytes of the array, the word and the length of the bytes."""
-_WORD_BYTES: Final = 6
-"""Bytes of the array and of a word of four characters."""
 MAX_REQUEST_PAYLOAD_BYTES: Final = MAX_REQUEST_BYTES + _HEAD_BYTES
 """Most bytes of a request that are read."""
 
@@ -125,7 +125,32 @@ def decode_dial(payload: bytes) -> str:
 
 def is_dial(payload: bytes) -> bool:
     """Whether a request is one to dial, and not one for the maps."""
-    return payload.startswith(_encode(_DIAL, b"")[:_WORD_BYTES])
+    return _is(payload, _DIAL)
+
+
+def encode_revoked(revocations: bytes) -> bytes:
+    """The request with revocations, or for those that the other node has.
+
+    Raises:
+        ValueError: they are too long.
+    """
+    if len(revocations) > MAX_REQUEST_BYTES:
+        raise ValueError("revocations that are too long")
+    return _encode(_REVOKED, revocations)
+
+
+def decode_revoked(payload: bytes) -> bytes:
+    """The revocations in a request.
+
+    Raises:
+        SyncFormatError: it is not such a request.
+    """
+    return _decode(payload, _REVOKED, MAX_REQUEST_BYTES)
+
+
+def is_revoked(payload: bytes) -> bool:
+    """Whether a request is one with revocations."""
+    return _is(payload, _REVOKED)
 
 
 def encode_reached(reached: Reached) -> bytes:
@@ -154,6 +179,11 @@ def decode_reached(payload: bytes) -> Reached:
 def _encode(word: str, data: bytes) -> bytes:
     packed: bytes = msgpack.packb([word, data], use_bin_type=True)
     return packed
+
+
+def _is(payload: bytes, word: str) -> bool:
+    """Whether a request has that word."""
+    return payload.startswith(_encode(word, b"")[: 2 + len(word)])
 
 
 def _decode(payload: bytes, word: str, most: int) -> bytes:

@@ -31,7 +31,12 @@ INTERIM_HEADS: Final = b"interim-heads"
 NOT_SHARED: Final = b"not-shared"
 """A node: refuses others where an agent says that it will not share its endpoint."""
 
-_KNOWN: Final = frozenset((BODY_UPGRADE, CLIENT_CONNECTIONS, DIAL_BACK, DRAIN_TWICE, INTERIM_HEADS, NOT_SHARED))
+REVOCATIONS: Final = b"revocations"
+"""A node: takes revocations over a link, and tells those that it has."""
+
+_KNOWN: Final = frozenset(
+    (BODY_UPGRADE, CLIENT_CONNECTIONS, DIAL_BACK, DRAIN_TWICE, INTERIM_HEADS, NOT_SHARED, REVOCATIONS)
+)
 
 OWN_CAPABILITIES: Final = {CAPABILITIES.decode("ascii"): b", ".join(sorted(_KNOWN)).decode("ascii")}
 """What we say, as a field of our handshake."""

@@ -25,9 +25,9 @@ from zope.interface import implementer
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.links.handshake import ClientHandshake, LinkIdentity, link_keys
 from pico_twisted.core.links.proof import NONCE_BYTES
-from pico_twisted.core.links.sync_frames import encode_dial, encode_maps
+from pico_twisted.core.links.sync_frames import encode_dial, encode_maps, encode_revoked
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL
-from pico_twisted.core.rpc.capabilities import DIAL_BACK
+from pico_twisted.core.rpc.capabilities import DIAL_BACK, REVOCATIONS
 from pico_twisted.core.rpc.session import SessionV2
 from pico_twisted.core.text import host_port
 from pico_twisted.net.interfaces import ILinks
@@ -227,11 +227,28 @@ class NodeLinks:
         Raises:
             FetchFailed: as of `fetch`.
         """
+        return await self._ask(node_id, DIAL_BACK, encode_dial(address))
+
+    async def tell_revoked(self, node_id: str, revocations: bytes) -> bytes | None:
+        """Tell another node what is revoked, or ask it with nothing to tell.
+
+        Args:
+            node_id: the node.
+            revocations: as `core.access.revocations` writes them.
+
+        Returns:
+            The answer; None when there is no link to that node, or it knows no revocations.
+
+        Raises:
+            FetchFailed: as of `fetch`.
+            ValueError: they are too long.
+        """
+        return await self._ask(node_id, REVOCATIONS, encode_revoked(revocations))
+
+    async def _ask(self, node_id: str, capability: bytes, request: bytes) -> bytes | None:
         link = self.link(node_id)
         await link.tried()
-        if DIAL_BACK not in link.capabilities:
-            return None
-        return await Fetch(link, encode_dial(address), self.parts.sweep).answer
+        return await Fetch(link, request, self.parts.sweep).answer if capability in link.capabilities else None
 
     def dial_once(self, address: tuple[str, int], node_id: str) -> Deferred[None]:
         """Open a link to a node at an address, and close it again.

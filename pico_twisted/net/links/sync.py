@@ -1,8 +1,8 @@
-"""Sync calls over node links: one node asks another for the maps of all nodes, which may be many megabytes, or to be
-dialled back.
+"""Sync calls over node links: one node asks another for the maps of all nodes, which may be many megabytes, to be
+dialled back, or for what is revoked.
 
-What the question and the answer mean is gossip's business, or that of `dial_back`. Here they are gathered, bounded, and
-given up when nothing moves. An answer is queued in one piece, and leaves as credit allows.
+What the question and the answer mean is the business of gossip, of `dial_back`, or of `net.access.shared`. Here they
+are gathered, bounded, and given up when nothing moves. An answer is queued in one piece, and leaves as credit allows.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from pico_twisted.core.access.revocations import BadRevocations
 from pico_twisted.core.gossip.sync import SyncError
 from pico_twisted.core.links.sync_frames import (
     MAX_ANSWER_BYTES,
@@ -21,7 +22,9 @@ from pico_twisted.core.links.sync_frames import (
     SyncFormatError,
     decode_dial,
     decode_maps,
+    decode_revoked,
     is_dial,
+    is_revoked,
 )
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import CANCELLED, FAILED, PROTOCOL, REFUSED_BUSY, SYNC, TIMEOUT
@@ -113,10 +116,13 @@ class Answers:
             when the question is none.
         dial_back: called with the other node's ID and the address at which it wants to be dialled; gives a Deferred of
             the answer, of None when that is too much now.
+        revoked: called with the other node's ID and revocations; gives the answer, or raises `BadRevocations` when they
+            are none.
     """
 
     maps: Callable[[str, bytes], bytes]
     dial_back: Callable[[str, str], Deferred[bytes | None]]
+    revoked: Callable[[str, bytes], bytes]
 
 
 @implementer(ICallReceiver)
@@ -154,9 +160,11 @@ class SyncRequest:
         try:
             if is_dial(payload):
                 self._answers.dial_back(node_id, decode_dial(payload)).addCallback(self._dialled)
+            elif is_revoked(payload):
+                self._answer(self._answers.revoked(node_id, decode_revoked(payload)))
             else:
                 self._answer(self._answers.maps(node_id, decode_maps(payload)))
-        except (SyncFormatError, SyncError) as error:
+        except (SyncFormatError, SyncError, BadRevocations) as error:
             self._tunnel.reset(self._call, PROTOCOL, str(error))
 
     def _dialled(self, answer: bytes | None) -> None:

@@ -21,11 +21,14 @@ from pico_twisted.core.links.sync_frames import (
     decode_maps,
     decode_proof,
     decode_reached,
+    decode_revoked,
     encode_dial,
     encode_maps,
     encode_proof,
     encode_reached,
+    encode_revoked,
     is_dial,
+    is_revoked,
 )
 
 PROOF = bytes(range(PROOF_BYTES))
@@ -88,8 +91,18 @@ def test_an_address_that_is_none() -> None:
             decode_reached(answer)
 
 
+@given(st.binary(max_size=300))
+def test_revocations_come_back(lines: bytes) -> None:
+    """They arrive as they were, some or none; too many are our own fault."""
+    encoded = encode_revoked(lines)
+    assert is_revoked(encoded) and not is_dial(encoded) and decode_revoked(encoded) == lines
+    with pytest.raises(ValueError, match="too long"):
+        encode_revoked(bytes(MAX_REQUEST_BYTES + 1))
+
+
 def test_one_is_not_the_other() -> None:
     """A question is no proof, and a proof is no question."""
+    assert not is_revoked(encode_maps(PROOF)) and not is_revoked(encode_dial("revoked"))
     assert not is_dial(encode_maps(PROOF)) and not is_dial(encode_proof(PROOF))
     with pytest.raises(SyncFormatError):
         decode_maps(encode_dial("x"))
@@ -126,7 +139,7 @@ def test_any_value(value: Any) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes(payload: bytes) -> None:
     """Whatever bytes come, they are a request or are refused with the one error that callers know."""
-    for decode in (decode_maps, decode_proof):
+    for decode in (decode_maps, decode_proof, decode_revoked):
         with contextlib.suppress(SyncFormatError):
             assert type(decode(payload)) is bytes
 
@@ -158,6 +171,6 @@ def test_requests_that_are_cut_or_lengthened(data: st.DataObject) -> None:
 )
 def test_lengths_that_are_only_claimed(claim: bytes) -> None:
     """A few bytes that announce gigabytes, or a thousand levels, are refused before anything is made of them."""
-    for decode in (decode_maps, decode_proof):
+    for decode in (decode_maps, decode_proof, decode_revoked):
         with pytest.raises(SyncFormatError):
             decode(claim)
