@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.logger import Logger
 
 from pico_twisted import __version__
-from pico_twisted.app.cli.banner import counted, warn_of_exposure
+from pico_twisted.app.cli.banner import counted
 from pico_twisted.app.cli.options import NodeOptions
 from pico_twisted.app.joining import Joining
 from pico_twisted.app.node import build_node
@@ -166,7 +166,7 @@ class NodeDaemon(Daemon[NodeConfig]):
                 MAX_DATAGRAM_BYTES,
                 (self._handed.take("gossip", gossip), self._handed.take("gossip", gossip, socket.SOCK_DGRAM)),
             )
-        addresses = {name: getattr(config, name).bind_addr for name in ("proxy", "upstream", "admin")}
+        addresses = {name: getattr(config, name).listen_addr for name in ("proxy", "upstream", "admin")}
         with attempts.each():
             self._handed.check({**addresses, "gossip": gossip})
         attempts.check()
@@ -183,10 +183,10 @@ class NodeDaemon(Daemon[NodeConfig]):
             factory = SniffingFactory(factory, context, node.node_id, timer=node.sweep, clock=self.reactor)
         if name == "proxy":
             factory = behind_proxies(factory, node.proxy)
-        handed = self._handed.take(name, section.bind_addr)
+        handed = self._handed.take(name, section.listen_addr)
         descriptor = handed if self._worker is None else self._worker.descriptors[name]
         self._ports[name] = BoundPort(
-            self.reactor, f"{name}.bind_addr", section.bind_addr, factory, descriptor, outlives=handed is not None
+            self.reactor, f"{name}.bind_addr", section.listen_addr, factory, descriptor, outlives=handed is not None
         )
 
     def serve(self) -> None:
@@ -251,7 +251,7 @@ class NodeDaemon(Daemon[NodeConfig]):
         )
         if self._worker is None:
             guarded = bool(self._config.cluster.secrets) or self._ports["gossip"].is_loopback
-            warn_of_exposure(ports.urls["upstream"], ports.urls["gossip"], guarded)
+            ports.warn(gossip_is_guarded=guarded)
 
     async def _let_in(self, proxy: BoundPort) -> None:
         """Take the clients that wait. After a restart that kept the ports agents wait, too: they go first."""

@@ -43,8 +43,8 @@ def node_faults(config: NodeConfig) -> Iterator[Contradiction]:
     yield from _shared_port_faults(
         {
             "proxy.bind_addr": config.proxy.bind_addr,
-            "upstream.bind_addr": config.upstream.bind_addr,
-            "admin.bind_addr": config.admin.bind_addr,
+            "upstream.bind_addr": config.upstream.listen_addr,
+            "admin.bind_addr": config.admin.listen_addr,
             "cluster.gossip.bind_addr": config.cluster.gossip_bind_addr,
         }
     )

@@ -13,6 +13,10 @@ from pico_twisted.config.values import GOSSIP_PORT, Address, Network
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 
 
+def _default_address(port: int, *, everywhere: bool) -> Address:
+    return Address("" if everywhere else "127.0.0.1", port)
+
+
 @attrs.frozen(kw_only=True)
 class ProxyConfig:
     """The port of the proxy clients."""
@@ -84,15 +88,21 @@ class ProxyConfig:
     tls: ServerTlsConfig = section(ServerTlsConfig, "Serve HTTPS instead of HTTP to the proxy clients.")
     auth: AuthConfig = section(AuthConfig, "Which clients may send requests, and to which endpoints: rules `connect:`.")
 
+    @property
+    def listen_addr(self) -> Address:
+        """Where the port listens."""
+        return self.bind_addr
+
 
 @attrs.frozen(kw_only=True)
 class UpstreamConfig:
     """The port of the agents."""
 
-    bind_addr: Address = setting(
-        kinds.BIND_ADDRESS,
-        ":8002",
-        "Address that the upstream port listens on. Without a host: every interface. Port 0 takes a free port.",
+    bind_addr: Address | None = setting(
+        kinds.BIND_ADDRESS_OR_DEFAULT,
+        "",
+        "Address that the upstream port listens on. Without a host: every interface. Port 0 takes a free port. Empty: "
+        "`:8002` if `upstream.auth` says who may connect, otherwise `127.0.0.1:8002`.",
     )
     advertise_addr: Address | None = setting(
         kinds.ADVERTISE_ADDRESS,
@@ -103,16 +113,22 @@ class UpstreamConfig:
     tls: ServerTlsConfig = section(ServerTlsConfig, "Let agents connect with wss instead of ws.")
     auth: AuthConfig = section(AuthConfig, "Which agents may connect, and with which endpoints: rules `listen:`.")
 
+    @property
+    def listen_addr(self) -> Address:
+        """Where the port listens: this machine alone, unless the port authenticates or something else is configured."""
+        return self.bind_addr or _default_address(8002, everywhere=self.auth.enabled)
+
 
 @attrs.frozen(kw_only=True)
 class AdminConfig:
     """The port of the operators."""
 
-    bind_addr: Address = setting(
-        kinds.BIND_ADDRESS,
-        ":8001",
-        "Address that the admin port listens on. It shows the node's state to anybody who can reach it: keep it off "
-        "the Internet.",
+    bind_addr: Address | None = setting(
+        kinds.BIND_ADDRESS_OR_DEFAULT,
+        "",
+        "Address that the admin port listens on. Empty: `:8001` if `admin.auth` says who may use it, otherwise "
+        "`127.0.0.1:8001`. Without `admin.auth` it shows the node's state to anybody who can reach it: keep it off the "
+        "Internet. Other nodes ask it, too.",
     )
     advertise_addr: Address | None = setting(
         kinds.ADVERTISE_ADDRESS,
@@ -122,6 +138,11 @@ class AdminConfig:
     )
     tls: ServerTlsConfig = section(ServerTlsConfig, "Serve HTTPS instead of HTTP to the operators.")
     auth: AuthConfig = section(AuthConfig, "Which operators may look (`admin:read`) and change (`admin:operate`).")
+
+    @property
+    def listen_addr(self) -> Address:
+        """Where the port listens, as of `UpstreamConfig.listen_addr`."""
+        return self.bind_addr or _default_address(8001, everywhere=self.auth.enabled)
 
 
 @attrs.frozen(kw_only=True)
@@ -240,7 +261,7 @@ class ClusterConfig:
         if self.gossip.bind_addr is not None:
             return self.gossip.bind_addr
         others = self.join or self.secrets or self.secret_files or self.gossip.advertise_addr is not None
-        return Address("" if others else "127.0.0.1", GOSSIP_PORT)
+        return _default_address(GOSSIP_PORT, everywhere=bool(others))
 
 
 @attrs.frozen(kw_only=True)

@@ -166,6 +166,11 @@ def test_admin_urls(pair: Pair) -> None:
     """Another node's admin port is found by what the node says; not of one that says nothing, nor of a stranger."""
     assert pair.a.status.admin_url("b") == "https://10.0.0.1:8001"
     assert pair.a.status.admin_url("c") is None
+    pair.b.membership.gossip.set("gossip_addr", "10.0.0.1:8003")
+    for own_machine in ("127.0.0.1:8001", "[::1]:8001"):  # at the machine that asks that is another port
+        pair.b.membership.gossip.set("admin_addr", own_machine)
+        pair.net.pass_time(0.1)
+        assert pair.a.status.admin_url("b") is None
     pair.b.membership.gossip.delete("admin_addr")
     pair.net.pass_time(0.1)
     assert pair.a.status.admin_url("b") is None

@@ -46,7 +46,7 @@ PROMISES: Final = {
         systemctl reload pico
         """,
     "a restart with pico.socket refuses no connection": """
-        sed 's/127.0.0.1:8003/8003/' etc/systemd/pico.socket > /etc/systemd/system/pico.socket
+        sed 's/127.0.0.1://' etc/systemd/pico.socket > /etc/systemd/system/pico.socket
         systemctl daemon-reload
         systemctl stop pico
         systemctl start pico.socket

@@ -51,8 +51,8 @@ def test_a_node_needs_no_file() -> None:
     config = load_node()
     assert config == NodeConfig()
     assert config.proxy.bind_addr == Address("", 8000)
-    assert config.admin.bind_addr == Address("", 8001)
-    assert config.upstream.bind_addr == Address("", 8002)
+    assert config.admin.listen_addr == Address("127.0.0.1", 8001)
+    assert config.upstream.listen_addr == Address("127.0.0.1", 8002)
     assert config.proxy.timeout == 30.0
     assert config.limits.buffered_bytes == 256 << 20
     assert config.grace_period == 60.0

@@ -134,3 +134,19 @@ def test_the_tls_of_links_needs_all_three_files(tmp_path: Path) -> None:
         missing = faults_of({**given, key: "nowhere"}, tmp_path)
         assert list(missing) == [key] and "nowhere" in missing[key]
     assert not NodeConfig().cluster.tls.enabled
+
+
+@pytest.mark.parametrize(("port", "number"), [("upstream", 8002), ("admin", 8001)])
+def test_a_port_that_asks_nobody_who_he_is_is_for_this_machine(port: str, number: int, tmp_path: Path) -> None:
+    """Without authentication the port is bound to 127.0.0.1, with it to every interface, and as told if it is told."""
+
+    def address(**values: str) -> Address:
+        given = {f"{port}.{key}": value for key, value in values.items()}
+        found: Address = getattr(load_node(None, given, directory=str(tmp_path)), port).listen_addr
+        return found
+
+    (tmp_path / "tokens").touch()
+    assert address() == Address("127.0.0.1", number)
+    assert address(**{"auth.tokens_file": "tokens"}) == Address("", number)
+    assert address(bind_addr=":9000") == Address("", 9000)
+    assert address(**{"auth.tokens_file": "tokens", "bind_addr": "[::1]:0"}) == Address("::1", 0)

@@ -19,6 +19,7 @@ import pytest
 from tests.system.requesting import GET, ask
 from tests.system.service import Service
 from tools.stage.nodes import Node, Settings, merged
+from tools.stage.ports import Ports
 from tools.stage.processes import ROOT, find_program
 from tools.stage.stage import Stage
 from tools.stage.waiting import PATIENCE_S, wait_until
@@ -93,7 +94,9 @@ def test_a_reader_that_goes_on_is_told_what_it_missed(stage: Stage, service: Ser
 @pytest.mark.parametrize("workers", [1, 2])
 def test_lines_for_the_journal(stage: Stage, service: Service, workers: int) -> None:
     """Where systemd reads stderr each line has its level in front, for `journalctl -p`, and the time is left to it."""
-    node = stage.node(settings={"cluster": {"workers": workers}}, prelude=JOURNAL)
+    ports = Ports.pick()
+    everywhere = {"upstream": {"bind_addr": f":{ports.upstream}"}}
+    node = stage.node(settings={"cluster": {"workers": workers}, **everywhere}, ports=ports, prelude=JOURNAL)
     registered(stage, service, node)
     node.wait_output("GET / status=200")
     node.terminate()

@@ -183,7 +183,7 @@ def test_the_block_on_a_terminal(stage: Stage, tmp_path: Path) -> None:
 
 def test_each_line_says_whose_it_is(stage: Stage, tmp_path: Path) -> None:
     """Lines of workers have their number; those of the parent have none. All are whole."""
-    host = Host(tmp_path, "--log.level=debug")
+    host = Host(tmp_path, "--log.level=debug", "--upstream.bind-addr=:0")
     stage.processes.append(host)
     host.up()
     host.wait_nodes()

@@ -44,8 +44,10 @@ class Host(Twistd):
         self.ports = Ports.pick()
         if gossip is None:
             gossip = free_row(2)
-        flags = [*self.ports.flags()[:3], f"--cluster.gossip.bind-addr=127.0.0.1:{gossip}"]
-        flags += ["--cluster.workers=2", "--cluster.node-id=host", "--proxy.via=true", *extra]
+        given = {flag.partition("=")[0] for flag in extra}
+        flags = [flag for flag in self.ports.flags()[:3] if flag.partition("=")[0] not in given]
+        flags += [f"--cluster.gossip.bind-addr=127.0.0.1:{gossip}", "--cluster.workers=2"]
+        flags += ["--cluster.node-id=host", "--proxy.via=true", *extra]
         self._temporary = tempfile.TemporaryDirectory(prefix="pico-test-")  # the path of pytest's is too long
         self.scratch = Path(self._temporary.name)
         here = {"TMPDIR": str(self.scratch), **(env or {})}

@@ -5,7 +5,7 @@ The blocks use no colours and no characters beyond ASCII, so that they can be pa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from twisted.logger import Logger
@@ -27,6 +27,8 @@ def node_banner(
     *,
     workers: int = 1,
     open_to_all: Iterable[str] = (),
+    unguarded: Iterable[str] = (),
+    narrowed: Iterable[str] = (),
 ) -> str:
     """The block of a node, or of several that share the ports of a host.
 
@@ -38,18 +40,24 @@ def node_banner(
         upstream_url: the same for the upstream port.
         workers: how many processes share the ports.
         open_to_all: which of `proxy`, `admin` and `upstream` are bound to all interfaces.
+        unguarded: which of them other machines may reach though they authenticate nobody.
+        narrowed: which of them are for this machine alone because they authenticate nobody.
     """
-    everywhere = set(open_to_all)
+    everywhere, bare, narrow = set(open_to_all), set(unguarded), set(narrowed)
     rows = [
         ("proxy", proxy_url, "clients send requests here"),
-        ("upstream", upstream_url, "agents connect here; no authentication yet: never the Internet"),
-        ("admin", admin_url, "operators only: never the Internet"),
+        ("upstream", upstream_url, "agents connect here"),
+        ("admin", admin_url, "operators only"),
     ]
     url_width = max(len(url) for _, url, _ in rows)
     several = f" with {workers} workers" if workers > 1 else ""
     lines = [f"Pico node {node_id} is up{several} (pico_twisted {version})", ""]
     for port, url, users in rows:
         reach = _reach(url, everywhere=port in everywhere)
+        if port in narrow:
+            reach += f"; for others set {port}.auth, or {port}.bind_addr in a network that you trust"
+        if port in bare:
+            users += f"; no {port}.auth: never the Internet"
         lines.append(f"  {port:<9} {url:<{url_width}}  {users}")
         lines.append(f"  {'':<9} {'':<{url_width}}  open to: {reach}")
     lines += [
@@ -129,19 +137,28 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def warn_of_exposure(upstream_url: str, gossip_addr: str, gossip_is_guarded: bool) -> None:
-    """Warn of ports that do not authenticate their clients. Called once, when the node or the host is up.
+def warn_of_exposure(
+    urls: Mapping[str, str], *, unguarded: Iterable[str], narrowed: Iterable[str], gossip_is_guarded: bool
+) -> None:
+    """Say which ports authenticate nobody. Called once, when the node or the host is up.
 
     Args:
-        upstream_url: where agents connect.
-        gossip_addr: where nodes do.
+        urls: of the ports, by their names; of the gossip port the address.
+        unguarded: as of `node_banner`.
+        narrowed: likewise.
         gossip_is_guarded: by a secret, or because only this machine reaches it.
     """
-    log.warn("Agents are not authenticated: keep the upstream port off the Internet", upstream=upstream_url)
+    if "upstream" in unguarded:
+        log.warn("Agents are not authenticated: keep the upstream port off the Internet", upstream=urls["upstream"])
+    if narrowed:
+        log.info(
+            "Open to this machine only, since nobody is authenticated there: {ports}. For others set auth or bind_addr",
+            ports=" and ".join(narrowed),
+        )
     if not gossip_is_guarded:
         log.warn(
             "No cluster.secrets: whoever reaches the gossip port can join this cluster and take its requests",
-            gossip=gossip_addr,
+            gossip=urls["gossip"],
         )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pico_twisted import __version__
-from pico_twisted.app.cli.banner import node_banner
-from pico_twisted.app.process.ports import advertised
+from pico_twisted.app.cli.banner import node_banner, warn_of_exposure
+from pico_twisted.app.process.ports import advertised, is_loopback
 from pico_twisted.config import Address, AdminConfig, NodeConfig, ProxyConfig, UpstreamConfig
 
 GOSSIP = "gossip"
@@ -28,10 +28,15 @@ class AdvertisedPorts:
             "upstream": config.upstream,
             "admin": config.admin,
         }
-        binds = {name: section.bind_addr for name, section in sections.items()}
+        binds = {name: section.listen_addr for name, section in sections.items()}
         configured = {name: section.advertise_addr for name, section in sections.items()}
         binds[GOSSIP], configured[GOSSIP] = cluster.gossip_bind_addr, cluster.gossip.advertise_addr
         self._open = [name for name in sections if binds[name].is_all]
+        private = [name for name in ("upstream", "admin") if not sections[name].auth.enabled]
+        self.narrowed = [name for name in private if sections[name].bind_addr is None]
+        """Ports of this machine alone, because they authenticate nobody."""
+        self.unguarded = [name for name in private if not is_loopback(bound[name])]
+        """Ports that other machines may reach though they authenticate nobody."""
         self.addresses = {
             name: advertised(bound[name], configured[name], towards if binds[name].is_all else None) for name in bound
         }
@@ -54,4 +59,12 @@ class AdvertisedPorts:
             urls["upstream"],
             workers=workers,
             open_to_all=self._open,
+            unguarded=self.unguarded,
+            narrowed=self.narrowed,
+        )
+
+    def warn(self, *, gossip_is_guarded: bool) -> None:
+        """Say in the log which ports authenticate nobody; see `warn_of_exposure`."""
+        warn_of_exposure(
+            self.urls, unguarded=self.unguarded, narrowed=self.narrowed, gossip_is_guarded=gossip_is_guarded
         )

@@ -143,6 +143,11 @@ def advertised(bound: Address, configured: Address | None, towards: Sequence[str
     return str(Address(host=host, port=bound.port))
 
 
+def is_loopback(bound: Address) -> bool:
+    """Whether what is bound here is reached by this machine alone."""
+    return ipaddress.ip_address(plain_ip(bound.host)).is_loopback
+
+
 class BoundPort:
     """One listening TCP port.
 
@@ -187,7 +192,7 @@ class BoundPort:
     @property
     def is_loopback(self) -> bool:
         """Only this machine reaches it."""
-        return ipaddress.ip_address(plain_ip(self.bound.host)).is_loopback
+        return is_loopback(self.bound)
 
     def pause(self) -> None:
         """Accept no connections for now: new ones wait in the queue."""

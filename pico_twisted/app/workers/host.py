@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import ipaddress
 import os
 import secrets
 import signal
@@ -31,14 +30,14 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 
 from pico_twisted import __version__
-from pico_twisted.app.cli.banner import counted, warn_of_exposure
+from pico_twisted.app.cli.banner import counted
 from pico_twisted.app.cli.options import NodeOptions
 from pico_twisted.app.process.advertised import AdvertisedPorts
 from pico_twisted.app.process.daemon import Daemon
 from pico_twisted.app.process.handed import handed_over
 from pico_twisted.app.process.local_admin import local_admin_socket
 from pico_twisted.app.process.own_address import is_this_machine
-from pico_twisted.app.process.ports import PAIR_ATTEMPTS, Attempts, CannotStart, shared_sockets
+from pico_twisted.app.process.ports import PAIR_ATTEMPTS, Attempts, CannotStart, is_loopback, shared_sockets
 from pico_twisted.app.process.reactor import IDaemonReactor
 from pico_twisted.app.workers.cpu_affinity import settle, usable_cores
 from pico_twisted.app.workers.process import LOOK_S, WorkerProcess
@@ -49,7 +48,6 @@ from pico_twisted.config import ConfigFaults, NodeConfig
 from pico_twisted.config.values import Address
 from pico_twisted.net.admin.shapes import Reloaded
 from pico_twisted.net.observe.logs import Logging
-from pico_twisted.net.socket.options import plain_ip
 
 log = Logger()
 
@@ -106,7 +104,7 @@ class Host(Daemon[NodeConfig]):
             )
         attempts = Attempts()
         for name in SHARED:
-            address = getattr(self._config, name).bind_addr
+            address = getattr(self._config, name).listen_addr
             with attempts.each():
                 self._sockets[name] = shared_sockets(f"{name}.bind_addr", address, self._count)
                 self._bound[name] = Address(*self._sockets[name][0].getsockname()[:2])
@@ -293,9 +291,9 @@ class Host(Daemon[NodeConfig]):
             cluster=self._config.cluster.name,
             **ports.urls,
         )
-        loopback = ipaddress.ip_address(plain_ip(self._bound["gossip"].host)).is_loopback
+        loopback = is_loopback(self._bound["gossip"])
         guarded = bool(self._config.cluster.secrets) or loopback
-        warn_of_exposure(ports.urls["upstream"], ports.urls["gossip"], guarded)
+        ports.warn(gossip_is_guarded=guarded)
 
     def _is_ours(self, address: Address) -> bool:
         """Whether an address in `cluster.join` is a gossip port of this host."""

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
 from twisted.python.failure import Failure
 
 from pico_twisted.core.routing.table import ACTIVE, DRAINING
-from pico_twisted.net.admin.other_nodes import ARRIVED
+from pico_twisted.net.admin.other_nodes import ARRIVED, OUT_OF_REACH
 from pico_twisted.net.admin.shapes import AGENTS_PATH, Agents, ShapeError, read
 from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.tls.fetch import CANNOT_REACH, AnswerTooLargeError, Fetched, Fetcher, why_unreachable
@@ -73,7 +73,7 @@ class ClusterAgents:
         beside = self._sockets.get(id, "")
         base = "http://node" if beside else self._status.admin_url(id)
         if base is None:
-            return defer.succeed("it has no admin port that is known")
+            return defer.succeed(OUT_OF_REACH)
         marks = [] if beside else [f"forward={quote(id, safe='')}", ARRIVED]
         query = "&".join([*marks, *([f"endpoint={quote(endpoint, safe='')}"] if endpoint else [])])
         asking = self._fetcher.fetch(f"{base}{AGENTS_PATH}{'?' + query if query else ''}", beside, TIMEOUT_S)

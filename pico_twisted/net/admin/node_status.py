@@ -124,11 +124,12 @@ class NodeStatus:
         return None if member is None else self._gossip(member)
 
     def admin_url(self, id: str) -> str | None:
-        """Where another node's admin port is reached."""
+        """Where another node's admin port is reached; None when it is not known, or for that node's machine alone."""
         node = self._cluster.table.nodes.get(id)
-        if node is None or not node.text(ADMIN_ADDR):
+        address = "" if node is None else node.text(ADMIN_ADDR)
+        if node is None or not address or (_is_loopback(address) and not _is_loopback(node.text(GOSSIP_ADDR))):
             return None
-        return f"{node.text(ADMIN_SCHEME) or 'http'}://{node.text(ADMIN_ADDR)}"
+        return f"{node.text(ADMIN_SCHEME) or 'http'}://{address}"
 
     # What they are made of
 
@@ -186,6 +187,11 @@ def _gossip_detail(node_id: str, generation: int, status: str, heartbeat: int, h
         heard_s=0.0,
         keys={key: GossipEntry(value=value, version=version) for key, (value, version) in held.versions().items()},
     )
+
+
+def _is_loopback(address: str) -> bool:
+    """Whether an address that a node told is one of its own machine: here it would be another program's."""
+    return address.startswith(("127.", "[::1]", "localhost:"))
 
 
 def _held(node: KnownNode) -> dict[str, int]:

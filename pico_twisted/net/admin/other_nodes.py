@@ -35,6 +35,9 @@ LOCAL: Final = "local"
 ARRIVED: Final = "forwarded=1"
 """Marks, in the query, a question that another node passed on: it is not passed to a third one."""
 
+OUT_OF_REACH: Final = "it has no admin port that other machines reach (its admin.bind_addr)"
+"""Why a node is not asked."""
+
 TIMEOUT_S: Final = 5.0
 """Seconds from the question to the last byte of the answer. A node that needs longer is in trouble."""
 
@@ -107,6 +110,8 @@ class OtherNodesResource(Resource):
         marked = [pair for pair in rest.split("&") if pair != ARRIVED]
         arrived = ARRIVED in rest.split("&")
         base = "http://node" if beside else None if arrived else self._status.admin_url(node_id)
+        if base is None and not arrived and self._status.node(node_id) is not None:
+            return fail(request, BAD_GATEWAY, f"node {node_id} cannot be reached: {OUT_OF_REACH}")
         if base is None:
             return fail(request, 404, f"{NO_SUCH_NODE} to forward to: {node_id[:MAX_ID_SHOWN]}")
         # The path from its decoded parts: the same one, and nothing in it can be more than a path.

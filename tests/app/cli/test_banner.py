@@ -16,16 +16,18 @@ def test_a_node_tells_its_addresses_and_what_is_open_to_whom() -> None:
         "http://127.0.0.1:8001",
         "https://10.0.0.1:8002",
         open_to_all=["proxy"],
+        unguarded=["upstream"],
+        narrowed=["admin"],
     )
     lines = text.splitlines()
     assert "node-1" in lines[0] and "1.2.3" in lines[0]
     proxy, upstream, admin = (next(at for at, line in enumerate(lines) if name in line) for name in _PORTS)
     assert "http://localhost:8000" in lines[proxy] and "clients" in lines[proxy]
     assert "bound to all interfaces" in lines[proxy + 1]
-    assert "https://10.0.0.1:8002" in lines[upstream] and "agents" in lines[upstream]
+    assert "https://10.0.0.1:8002" in lines[upstream] and "no upstream.auth: never the Internet" in lines[upstream]
     assert "whoever reaches 10.0.0.1" in lines[upstream + 1]
     assert "http://127.0.0.1:8001" in lines[admin] and "operators only" in lines[admin]
-    assert "this machine only" in lines[admin + 1]
+    assert "this machine only; for others set admin.auth" in lines[admin + 1]
     assert "--connect.url https://10.0.0.1:8002 --listen my-endpoint=localhost:3000" in text
     assert text.isascii() and text.endswith("\n")
 
