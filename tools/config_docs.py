@@ -133,6 +133,8 @@ def _sample_key(key: Key, depth: int) -> Iterator[str]:
             if index:
                 yield ""
             yield from _sample_key(inner, depth + 1)
+    elif key.item is not None and "listeners" not in key.path:  # an agent has at least one of these
+        yield f"{indent}{name}: []"
     elif key.item is not None:
         yield f"{indent}{name}:"
         for index, inner in enumerate(own_keys(key.item, key.path)):

@@ -27,6 +27,7 @@ from pico_twisted.core.routing.table import ClusterTable
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.v1 import dialect_v1
 from pico_twisted.net.access.access import Access
+from pico_twisted.net.access.ceilings import NodeCeilings
 from pico_twisted.net.admin.app import AdminApp
 from pico_twisted.net.admin.node_status import PROXY_ADDR, NodeStatus
 from pico_twisted.net.admin.operators import Reload
@@ -59,6 +60,7 @@ class Node:
         sweep: the process's coarse timer; not started.
         budget: how many bytes the process may hold.
         access_log: gets a line for each request.
+        ceilings: that requests, connections and sessions come in under.
         tunnel_parts: what all tunnels share.
         link_tls: of node links, if they use TLS. Its files are to be read before a link can be there.
         membership: gossip and links.
@@ -76,6 +78,7 @@ class Node:
     sweep: Sweep
     budget: Budget
     access_log: AccessLog
+    ceilings: NodeCeilings
     tunnel_parts: TunnelParts
     link_tls: LinkTls | None
     membership: Membership
@@ -172,6 +175,8 @@ def build_node(
         timeout_s=config.proxy.timeout,
         idle_timeout_s=config.proxy.idle_timeout,
     )
+    ceilings = NodeCeilings(sweep, metrics)
+    ceilings.configure(config)
     proxy = ProxySite(
         ProxySettings(
             node_id=node_id,
@@ -181,10 +186,11 @@ def build_node(
             sweep=sweep,
             metrics=metrics,
             access_log=access_log,
+            ceilings=ceilings,
             end_of_turn=end_of_turn,
             client_gone=cluster.client_gone,
         ),
-        ReverseResource(routing),
+        ReverseResource(routing, ceilings),
         b"pico-" + node_id.encode("ascii") if config.proxy.via else None,
     )
     metrics.gauge("pico_connections", "Connections of proxy clients.", lambda: len(proxy.connections))
@@ -206,6 +212,7 @@ def build_node(
         sweep=sweep,
         budget=budget,
         access_log=access_log,
+        ceilings=ceilings,
         tunnel_parts=tunnel_parts,
         link_tls=link_tls,
         membership=membership,

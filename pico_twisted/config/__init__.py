@@ -13,6 +13,7 @@ from pico_twisted.config.agent import (
     ServiceTlsConfig,
 )
 from pico_twisted.config.common import LogConfig, ServerTlsConfig
+from pico_twisted.config.endpoints import EndpointLimitsConfig
 from pico_twisted.config.faults import ConfigFaults, Fault
 from pico_twisted.config.load import load_agent, load_node
 from pico_twisted.config.node import (
@@ -39,6 +40,7 @@ __all__ = [
     "ClusterTlsConfig",
     "ConfigFaults",
     "ConnectConfig",
+    "EndpointLimitsConfig",
     "Fault",
     "GossipConfig",
     "JwtConfig",

@@ -54,6 +54,13 @@ def node_faults(config: NodeConfig) -> Iterator[Contradiction]:
         yield Fault(path="proxy.trusted_proxies", found="none", expected=expected), ("proxy.proxy_protocol",)
     yield from ((fault, ()) for fault in read_error_pages(config.proxy.error_pages)[1])
     yield from _limit_faults(config.limits)
+    seen: dict[str, int] = {}
+    for index, entry in enumerate(config.endpoints):
+        path = child(child("endpoints", index), "match")
+        if entry.match in seen:
+            expected = f"a pattern that is not {child(child('endpoints', seen[entry.match]), 'match')} already"
+            yield Fault(path=path, found=shown(entry.match), expected=expected), ()
+        seen.setdefault(entry.match, index)
 
 
 def agent_faults(config: AgentConfig) -> Iterator[Contradiction]:

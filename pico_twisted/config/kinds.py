@@ -10,11 +10,13 @@ import attrs
 
 from pico_twisted.config import values
 from pico_twisted.config.faults import Misfits, Unfit, shown
+from pico_twisted.core.access.rules import Pattern, rate_text, read_rate
 from pico_twisted.core.text import ENDPOINT_ID_PATTERN, NAME_PATTERN
 
 T = TypeVar("T")
 
 DAY_S = 24 * 3600.0
+_OR_NONE = ', or "" for none'
 SHORTEST_WAIT_S = 0.001  # what the timers can tell apart
 
 _PREFIX = re.compile(r"[A-Za-z0-9._-]{1,48}", re.ASCII)  # leaves room for what is drawn behind it
@@ -154,7 +156,7 @@ def duration(*, least_s: float = SHORTEST_WAIT_S, most_s: float = DAY_S, or_none
     expected = f"a duration such as {examples}, from {least} to {most}"
     return Kind(
         name="duration",
-        expected=expected + ', or "" for none' if or_none else expected,
+        expected=expected + _OR_NONE if or_none else expected,
         read=values.read_duration,
         fits=lambda seconds: least_s <= seconds <= most_s,
         text=values.duration_text,
@@ -162,25 +164,31 @@ def duration(*, least_s: float = SHORTEST_WAIT_S, most_s: float = DAY_S, or_none
     )
 
 
-def size(*, least: int, most: int) -> Kind[int]:
-    """A number of bytes."""
+def size(*, least: int, most: int, or_none: bool = False) -> Kind[int]:
+    """A number of bytes; with `or_none` an empty text is None."""
+    expected = (
+        f"a size in KiB, MiB or GiB from {values.size_text(least)} to {values.size_text(most)}, "
+        f"such as {values.size_text(min(most, 1 << 30))}"
+    )
     return Kind(
         name="size",
-        expected=f"a size in KiB, MiB or GiB from {values.size_text(least)} to {values.size_text(most)}, "
-        f"such as {values.size_text(most)}",
+        expected=expected + _OR_NONE if or_none else expected,
         read=values.read_size,
         fits=lambda count: least <= count <= most,
         text=values.size_text,
+        empty_fits=or_none,
     )
 
 
-def count(*, least: int = 1, most: int = 10_000_000) -> Kind[int]:
-    """A whole number of things."""
+def count(*, least: int = 1, most: int = 10_000_000, or_none: bool = False) -> Kind[int]:
+    """A whole number of things; with `or_none` an empty text is None."""
+    expected = f"a whole number from {least} to {most}"
     return Kind(
         name="number",
-        expected=f"a whole number from {least} to {most}",
+        expected=expected + _OR_NONE if or_none else expected,
         read=values.read_integer,
         fits=lambda number: least <= number <= most,
+        empty_fits=or_none,
     )
 
 
@@ -259,6 +267,19 @@ OPTIONAL_ID: Kind[str] = Kind(
     fits=_matching(NAME_PATTERN),
     empty_fits=True,
     empty="",
+)
+PATTERN: Kind[str] = Kind(
+    name="pattern",
+    expected="an endpoint ID, or the beginning of some with a * behind it, such as acme-*",
+    read=lambda text: Pattern.read(text).text,
+)
+RATE: Kind[float] = Kind(
+    name="rate",
+    expected="a number in a time such as 200/s, 30/min or 1000/h" + _OR_NONE,
+    read=read_rate,
+    fits=lambda rate: rate > 0,
+    text=rate_text,
+    empty_fits=True,
 )
 ID_PREFIX: Kind[str] = Kind(
     name="ID",

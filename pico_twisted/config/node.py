@@ -7,7 +7,8 @@ import attrs
 from pico_twisted.config import kinds
 from pico_twisted.config.access import AuthConfig
 from pico_twisted.config.common import MOST_HEAD_BYTES, LogConfig, ServerTlsConfig, drain_streams_setting
-from pico_twisted.config.fields import section, setting
+from pico_twisted.config.endpoints import EndpointLimitsConfig
+from pico_twisted.config.fields import listing, section, setting
 from pico_twisted.config.values import GOSSIP_PORT, Address, Network
 
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
@@ -52,6 +53,14 @@ class ProxyConfig:
         "5m",
         "How long a request or response that has begun may stand still before it is given up. Upgraded connections "
         "may be silent for any length of time.",
+    )
+    min_body_rate: int = setting(
+        kinds.size(least=0, most=_GIB),
+        "240",
+        "Bytes in a second that a client has to send of a request's body on average, until the response begins. What "
+        "the node does not read does not count, and each request has 30 s ahead. A slower one is answered 408. 0: any "
+        "rate will do.",
+        live=True,
     )
     trusted_proxies: tuple[Network, ...] = setting(
         kinds.Many(item=kinds.NETWORK),
@@ -277,6 +286,20 @@ class NodeLimitsConfig:
     sessions: int = setting(kinds.count(), "20000", "Agent sessions at once. Further ones are refused.")
     links: int = setting(kinds.count(), "2048", "Links from other nodes to this one at once. Further ones are refused.")
     connections: int = setting(kinds.count(), "20000", "Connections of proxy clients at once. Further ones are closed.")
+    connections_per_address: int | None = setting(
+        kinds.count(or_none=True),
+        "",
+        "Connections of proxy clients at once from one address (IPv6: from one /64). Further ones are closed. Those of "
+        "`proxy.trusted_proxies` are not counted, unless `proxy.proxy_protocol` tells whose they are. Empty: no limit.",
+        live=True,
+    )
+    requests_per_address: float | None = setting(
+        kinds.RATE,
+        "",
+        "Requests in a time from one address (IPv6: from one /64), such as 50/s. Further ones are answered 429. Behind "
+        "`proxy.trusted_proxies` the address is the one that they tell. Many people may share one. Empty: no limit.",
+        live=True,
+    )
     buffered_bytes: int = setting(
         kinds.size(least=_MIB, most=64 * _GIB),
         "256MiB",
@@ -315,6 +338,10 @@ class NodeConfig:
     limits: NodeLimitsConfig = section(
         NodeLimitsConfig,
         "How much the node takes on before it refuses more. With `cluster.workers`, these apply to each worker.",
+    )
+    endpoints: tuple[EndpointLimitsConfig, ...] = listing(
+        EndpointLimitsConfig,
+        "Ceilings of endpoints, at each node (or worker) where a request or an agent comes in; see limits.md.",
     )
     log: LogConfig = section(LogConfig, "What is logged on stderr.")
     drain_streams: float = drain_streams_setting()

@@ -14,7 +14,7 @@ NUMBERS = [
     key
     for cls in (NodeConfig, AgentConfig)
     for key in all_keys(cls)
-    if isinstance(key.kind, Kind) and key.kind.name.startswith("number")
+    if isinstance(key.kind, Kind) and key.kind.name.startswith("number") and not key.kind.empty_fits
 ]
 AUTOMATIC = [key for key in NUMBERS if isinstance(key.kind, Kind) and "auto" in key.kind.expected]
 

@@ -15,6 +15,7 @@ from pico_twisted.config import (
     AdminConfig,
     ClusterConfig,
     ClusterTlsConfig,
+    EndpointLimitsConfig,
     NodeConfig,
     NodeLimitsConfig,
     ProxyConfig,
@@ -78,6 +79,7 @@ class MemoryNode:
         membership: makes the membership, as of `build_node`; one of a node alone unless given.
         interval_s: of the coarse timer.
         write_log: takes the lines of the access log, which are else kept in `access`.
+        endpoints: ceilings of endpoints.
         gathers: tunnels send what one turn of the reactor brings with one write, as in a daemon; else at once.
         upstream, admin: these sections. The files that they and `auth` of the proxy name are read.
         keys: of the sections `proxy` and `limits`, as they are called there. They may be such as no file could have.
@@ -100,6 +102,7 @@ class MemoryNode:
         gathers: bool = False,
         upstream: UpstreamConfig | None = None,
         admin: AdminConfig | None = None,
+        endpoints: Sequence[EndpointLimitsConfig] = (),
         **keys: Any,
     ) -> None:
         self.clock = clock
@@ -116,6 +119,7 @@ class MemoryNode:
                     secrets=tuple(secret.decode() for secret in secrets),
                     tls=tls or ClusterTlsConfig(),
                 ),
+                endpoints=tuple(endpoints),
             )
         node = self.node = build_node(
             config,

@@ -9,7 +9,7 @@ nothing in flight. Keys are texts, since Python seeds the hash of texts: nobody 
 from __future__ import annotations
 
 import enum
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import Final
 
@@ -40,7 +40,6 @@ class Limit(enum.Enum):
     ADDRESS_RATE = "address-rate"
     ADDRESS_CONNECTIONS = "address-connections"
     SLOW_BODY = "slow-body"
-    SLOW_READER = "slow-reader"
 
 
 @attrs.frozen
@@ -74,7 +73,7 @@ class Ceiling:
     fast: Limit
     most: int | None = None
     rate: float | None = None
-    inside: set[Hashable] = attrs.field(init=False, factory=set)
+    inside: set[object] = attrs.field(init=False, factory=set)
     _bucket: TokenBucket | None = attrs.field(init=False, default=None)
 
     def change(self, most: int | None, rate: float | None) -> None:
@@ -83,14 +82,14 @@ class Ceiling:
             self._bucket = None
         self.most, self.rate = most, rate
 
-    def enter(self, what: Hashable, now: float) -> Over | None:
+    def enter(self, what: object, now: float) -> Over | None:
         """Begin something, unless a limit is reached: then nothing of it is counted.
 
         Args:
-            what: that begins: stays inside until `leave`, if there is a limit for that.
+            what: begins: stays inside until `leave`, if there is a limit for that. What is inside already stays so.
             now: in seconds.
         """
-        if self.most is not None and len(self.inside) >= self.most:
+        if self.most is not None and len(self.inside) >= self.most and what not in self.inside:
             return Over(self.full, _FULL_WAIT_S)
         if self.rate is not None:
             if self._bucket is None:
@@ -101,7 +100,7 @@ class Ceiling:
             self.inside.add(what)
         return None
 
-    def leave(self, what: Hashable) -> None:
+    def leave(self, what: object) -> None:
         """Something has ended. Idempotent."""
         self.inside.discard(what)
 
@@ -110,7 +109,7 @@ class Ceiling:
         return not self.inside and (self._bucket is None or self._bucket.is_full(now))
 
 
-def enter_all(ceilings: Sequence[Ceiling], what: Hashable, now: float) -> Over | None:
+def enter_all(ceilings: Sequence[Ceiling], what: object, now: float) -> Over | None:
     """Begin something under several ceilings, or under none of them when a limit of one is reached.
 
     A rate that was taken from before that stays taken: put first the ceiling of the one who asks, so that nobody uses

@@ -26,7 +26,7 @@ _RATE: Final = re.compile(r"([0-9]{1,9})/(s|min|h)")
 _SECONDS: Final = {"s": 1, "min": 60, "h": 3600}
 
 
-class BadRule(Exception):
+class BadRule(ValueError):
     """A text is no rule, and why."""
 
 

@@ -28,7 +28,8 @@ from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import END, RequestHead
 from pico_twisted.core.http1.server import ServerConnection
 from pico_twisted.net.proxy.half_close import CLIENT_LINGER_S, HalfClose
-from pico_twisted.net.proxy.port import IClientTransport, ProxyPort
+from pico_twisted.net.proxy.pace import BodyPace
+from pico_twisted.net.proxy.port import TRANSPORT_BYTES, IClientTransport, ProxyPort
 from pico_twisted.net.proxy.request import ProxyRequest, refuse
 from pico_twisted.net.routing.refusals import SHUTDOWN
 from pico_twisted.net.routing.routed_request import RoutedRequest
@@ -37,9 +38,6 @@ from pico_twisted.net.turn import NEVER
 
 READ_AHEAD_BYTES: Final = 64 * 1024
 """Most bytes that a client may send ahead of the answer to its request: one read."""
-
-TRANSPORT_BYTES: Final = 64 * 1024
-"""Bytes that a Twisted transport holds when it asks us to pause."""
 
 DRAIN_IDLE_S: Final = 1.0
 """Seconds for which an idle connection is kept while the node drains: a request on its way still gets its answer."""
@@ -64,7 +62,8 @@ class ProxyChannel(Protocol):
         address: of the client, or of the proxy that it came through.
 
     Attributes:
-        deadline: of what is awaited now, for the sweep. For the others see `ClientConnection`.
+        deadline: of what is awaited now, for the sweep.
+        reading_stopped: why the client is not read now. For the others see `ClientConnection`.
     """
 
     transport: IClientTransport
@@ -78,26 +77,22 @@ class ProxyChannel(Protocol):
         self._stage = Stage.READING
         self._request: ProxyRequest | None = None
         self._requests = ServerConnection(port.settings.head_limits)
-        self._reading_stopped: set[str] = set()
+        self.reading_stopped: set[str] = set()
         self._taking = False  # requests, in a loop
         self._served = False
         self._head_deadline: float | None = None
 
     def connectionMade(self) -> None:
         """A client connected."""
-        port = self.port
-        settings = port.settings
+        settings = self.port.settings
         transport = self.transport
         self._ends = HalfClose(transport, self.send, self.abort)
-        if len(port.connections) >= settings.max_connections:
-            self._stage = Stage.CLOSED
-            transport.abortConnection()
+        if not self.port.made(self, getattr(self._address, "host", ""), ISSLTransport.providedBy(transport)):
+            self.abort()
             return
-        self.peer = port.peer(getattr(self._address, "host", ""), ISSLTransport.providedBy(transport))
         tune(transport)
         self._write = writer(transport)
         transport.registerProducer(self, True)
-        port.connections.add(self)
         self.deadline = settings.sweep.now + settings.config.head_timeout
         settings.sweep.add(self)
 
@@ -167,8 +162,10 @@ class ProxyChannel(Protocol):
         self._stage = Stage.SERVING
         self.port.requests += 1
         if fault is not None:
-            self._break(request, fault)
+            self.break_off(request, fault)
             return
+        if not complete and self.port.min_body_rate:
+            BodyPace(self, request)
         self.port.resource.render(request)
         if self.held_bytes and (forward := self._forward) is not None:
             forward.pause()  # the answer before it still waits in the transport
@@ -180,7 +177,7 @@ class ProxyChannel(Protocol):
         if request is None or forward is None:
             return
         try:
-            while not self._reading_stopped and not request.body_complete:
+            while not self.reading_stopped and not request.body_complete:
                 event = self._requests.next_event()
                 if event is None:
                     break
@@ -189,9 +186,11 @@ class ProxyChannel(Protocol):
                     forward.body_ended()
                 elif type(event) is bytes:
                     request.bytes_in += len(event)
+                    if request.bytes_in > request.most_bytes:
+                        raise self.port.body_too_long()
                     forward.body(event)
         except Http1Error as error:
-            self._break(request, error)
+            self.break_off(request, error)
 
     def _raw_data(self, data: bytes) -> None:
         if (request := self._request) is not None and request.forward is not None:
@@ -298,7 +297,7 @@ class ProxyChannel(Protocol):
             return
         self._requests.next_request()
         self._stage = Stage.READING
-        if self._reading_stopped:
+        if self.reading_stopped:
             self.resume_reading("ahead")
             self.resume_reading("request")
         if self._requests.buffered:
@@ -313,8 +312,8 @@ class ProxyChannel(Protocol):
 
     # Refusals and the end
 
-    def _break(self, request: ProxyRequest, error: Http1Error) -> None:
-        """The body of a request breaks HTTP: answer if nothing was answered, and close."""
+    def break_off(self, request: ProxyRequest, error: Http1Error) -> None:
+        """The body of a request is not to go on: answer if nothing was answered, and close."""
         request.keep_alive = False
         if request.status:
             self.abort()
@@ -331,7 +330,7 @@ class ProxyChannel(Protocol):
             return
         self._stage = Stage.LINGERING
         self.deadline = self.port.settings.sweep.now + self.port.settings.config.keepalive_timeout
-        self._reading_stopped.clear()
+        self.reading_stopped.clear()
         self.transport.unregisterProducer()
         if self._ends.client_ended:
             self.transport.loseConnection()
@@ -366,16 +365,16 @@ class ProxyChannel(Protocol):
 
     def pause_reading(self, why: str) -> None:
         """Stop reading, for one of two reasons; both have to be taken back."""
-        if not self._reading_stopped and self._stage is not Stage.CLOSED and self._stage is not Stage.LINGERING:
+        if not self.reading_stopped and self._stage is not Stage.CLOSED and self._stage is not Stage.LINGERING:
             self.transport.pauseProducing()
-        self._reading_stopped.add(why)
+        self.reading_stopped.add(why)
 
     def resume_reading(self, why: str) -> None:
         """Take one reason back."""
-        if why not in self._reading_stopped:
+        if why not in self.reading_stopped:
             return
-        self._reading_stopped.discard(why)
-        if self._reading_stopped or self._stage is Stage.CLOSED or self._stage is Stage.LINGERING:
+        self.reading_stopped.discard(why)
+        if self.reading_stopped or self._stage is Stage.CLOSED or self._stage is Stage.LINGERING:
             return
         if not self._ends.client_ended:
             self.transport.resumeProducing()

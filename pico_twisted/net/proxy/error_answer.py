@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from twisted.web.http import datetimeToString
@@ -18,6 +18,9 @@ from pico_twisted.net.routing.refusals import UNREACHABLE, code_of_agent
 MOST_AGENT_BODY_BYTES: Final = 4 * 1024
 """Most bytes of the body of an agent's own error that are read; what is beyond is dropped."""
 
+_FIELDS: Final = (b"www-authenticate", b"retry-after")
+"""What goes on of the head of an agent's own error: without it a client does not know what to do."""
+
 _CODE: Final = re.compile(r"[a-z0-9-]{1,64}")
 
 
@@ -30,12 +33,14 @@ class AgentError:
     Attributes:
         status: of the answer.
         code: of the error.
+        fields: for the client's answer, (name, value).
     """
 
     def __init__(self, head: ResponseHead) -> None:
         code = code_of_agent(head.by_name[b"x-pico-error"])
         self.status = head.status
         self.code = code if _CODE.fullmatch(code) else UNREACHABLE
+        self.fields = [(name, head.by_name[name]) for name in _FIELDS if name in head.by_name]
         self._body = b""
 
     def body(self, data: bytes) -> None:
@@ -48,7 +53,13 @@ class AgentError:
         return agent_message(self._body, self.code)
 
 
-def error_answer(facts: ErrorFacts, head: RequestHead, pages: Mapping[str, str], close: bool) -> tuple[bytes, int]:
+def error_answer(
+    facts: ErrorFacts,
+    head: RequestHead,
+    pages: Mapping[str, str],
+    close: bool,
+    extra: Sequence[tuple[bytes, bytes]] = (),
+) -> tuple[bytes, int]:
     """An answer to a proxy client, and the size of its body.
 
     Args:
@@ -56,12 +67,14 @@ def error_answer(facts: ErrorFacts, head: RequestHead, pages: Mapping[str, str],
         head: of the request; an empty one when what came is no request.
         pages: the operator's own, by status.
         close: the connection is closed behind it.
+        extra: further fields, (name, value).
     """
     fields = [
         (b"x-pico-error", error_value(facts.node, facts.code)),
         (PORT_FIELD.encode("ascii"), PROXY.encode("ascii")),
         (b"cache-control", b"no-store"),
         (b"x-content-type-options", b"nosniff"),
+        *extra,
     ]
     if facts.request_id:
         fields.append((b"x-request-id", facts.request_id.encode("ascii")))
@@ -74,7 +87,7 @@ def error_answer(facts: ErrorFacts, head: RequestHead, pages: Mapping[str, str],
     else:
         body = facts.as_json()
         fields.append((b"content-type", b"application/json"))
-    if facts.status == 503:
+    if facts.status == 503 and not any(name == b"retry-after" for name, _ in extra):
         fields.append((b"retry-after", b"1"))
     if not close and not head.version_11:
         fields.append((b"connection", b"keep-alive"))

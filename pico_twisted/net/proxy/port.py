@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 import attrs
 from twisted.internet.interfaces import IConsumer, IPushProducer, IReactorTime, ITCPTransport
 from twisted.web.resource import IResource
 
 from pico_twisted.config import ProxyConfig, in_networks
+from pico_twisted.core.access.ceilings import Ceiling, Limit, Over
 from pico_twisted.core.http1.account import Peer
+from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import HeadLimits
+from pico_twisted.net.access.ceilings import NodeCeilings, answer_to, leave_all
 from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.socket.options import forget_output, plain_ip
 from pico_twisted.net.turn import EndOfTurn, Sweep
+
+TRANSPORT_BYTES: Final = 64 * 1024
+"""Bytes that a Twisted transport holds when it asks us to pause."""
 
 
 @attrs.frozen(kw_only=True)
@@ -30,6 +36,7 @@ class ProxySettings:
     sweep: Sweep
     metrics: Metrics
     access_log: AccessLog
+    ceilings: NodeCeilings
     end_of_turn: EndOfTurn | None = None  # gathers what one turn brings into one chunk
     client_gone: Callable[[bytes], object] = bool  # told the name of a client's connection that has ended
 
@@ -102,6 +109,7 @@ class ProxyPort:
         paused: those whose transport holds enough.
         draining: answers close their connections.
         error_pages: the operator's own, by status.
+        min_body_rate: bytes a second that a client has to send of a body; 0 for any.
         trusts: whether an IP is of a trusted proxy.
         requests: taken so far.
     """
@@ -111,14 +119,39 @@ class ProxyPort:
         self.resource = resource
         self.via = via
         self.error_pages: Mapping[str, str] = {}
+        self.min_body_rate = settings.config.min_body_rate
         self.trusts = partial(in_networks, settings.config.trusted_proxies)
         self.connections: set[ClientConnection] = set()
         self.paused: set[ClientConnection] = set()
+        self._ceilings: dict[ClientConnection, Sequence[Ceiling]] = {}  # of their addresses, if those have one
         self.draining = False
         self.requests = 0
 
+    def made(self, connection: ClientConnection, host: str, https: bool) -> bool:
+        """A connection is there. Returns whether it may stay.
+
+        Args:
+            connection: gets its `peer`.
+            host: the address that it is from.
+            https: it is TLS.
+        """
+        settings = self.settings
+        if len(self.connections) >= settings.max_connections:
+            return False
+        peer = connection.peer = self.peer(host, https)
+        if peer.trusts is None:
+            ceilings = settings.ceilings.connected(connection, peer.ip)
+            if isinstance(ceilings, Over):
+                return False
+            if ceilings:
+                self._ceilings[connection] = ceilings
+        self.connections.add(connection)
+        return True
+
     def lost(self, connection: ClientConnection) -> None:
         """A connection is gone."""
+        if connection in self._ceilings:
+            leave_all(self._ceilings.pop(connection), connection)
         self.connections.discard(connection)
         self.paused.discard(connection)
         forget_output(connection.transport)
@@ -129,6 +162,18 @@ class ProxyPort:
         """Who is at the other end of a connection, by the address that it is from."""
         ip = plain_ip(host)
         return Peer(ip.encode("ascii", "replace"), https, self.trusts if self.trusts(ip) else None)
+
+    def body_too_long(self) -> Http1Error:
+        """What is answered to a body that is longer than its endpoint takes. It is counted."""
+        over = Over(Limit.ENDPOINT_BODY, 0.0)
+        self.settings.ceilings.counts.count(over.limit)
+        status, message, code = answer_to(over)
+        return Http1Error(status, code, message)
+
+    def body_too_slow(self) -> Http1Error:
+        """What is answered to a body that comes too slowly. It is counted."""
+        self.settings.ceilings.counts.count(Limit.SLOW_BODY)
+        return Http1Error(408, Limit.SLOW_BODY.value, "the request body came too slowly")
 
     def held_bytes(self) -> int:
         """Bytes that wait in the transports of slow clients."""

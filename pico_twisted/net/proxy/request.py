@@ -7,17 +7,21 @@ needs: the request as it was read, and the means to answer it.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from time import perf_counter
 
 import attrs
 from zope.interface import implementer
 
+from pico_twisted.core.access.ceilings import Ceiling
 from pico_twisted.core.http1.account import Account, account_of_peer
 from pico_twisted.core.http1.chunked import LAST_CHUNK, encode_chunk
 from pico_twisted.core.http1.error_pages import ErrorFacts
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import request_to_tunnel, response_to_client
 from pico_twisted.core.http1.head import Framing, RequestHead, ResponseHead, response_framing
+from pico_twisted.net.access.ceilings import leave_all
 from pico_twisted.net.interfaces import IDownstream
 from pico_twisted.net.proxy.error_answer import AgentError, error_answer
 from pico_twisted.net.proxy.port import ClientConnection
@@ -40,6 +44,10 @@ class ProxyRequest:
         forward: set by the resource that takes the request.
         status: of the response; 0 while there is none, 499 when the client left before.
         error: the code of an error of ours, for the log.
+        error_fields: what stands in the answer of an error besides, (name, value).
+        ceilings: those that it is in flight under.
+        most_bytes: what its body may have.
+        awaits_continue: the client may wait for a 100 before it sends the body.
     """
 
     connection: ClientConnection
@@ -56,6 +64,10 @@ class ProxyRequest:
     request_id: bytes = b""
     status: int = 0
     error: str = ""
+    error_fields: Sequence[tuple[bytes, bytes]] = ()
+    ceilings: Sequence[Ceiling] = ()
+    most_bytes: float = math.inf
+    awaits_continue: bool = False
     _agent_error: AgentError | None = None  # of which the body is awaited
     _framing: Framing = Framing.NONE
     _pieces: TurnPieces | None = None  # of a response in chunks
@@ -97,6 +109,7 @@ class ProxyRequest:
 
     def interim(self, head: ResponseHead) -> None:
         """Pass a 1xx on; HTTP/1.0 clients get none."""
+        self.awaits_continue = False
         if self.head.version_11:
             self.connection.send(response_to_client(head, Framing.NONE, close=False, via=self.connection.port.via))
 
@@ -150,7 +163,7 @@ class ProxyRequest:
         """Send the last body bytes: the response is complete."""
         if (error := self._agent_error) is not None:
             error.body(data)
-            self.fail(error.status, error.message, error.code)
+            self._fail_as(error)
             return
         self.bytes_out += len(data)
         if self._framing is Framing.CHUNKED:
@@ -175,7 +188,7 @@ class ProxyRequest:
         """
         self.keep_alive = False
         if (error := self._agent_error) is not None:
-            self.fail(error.status, error.message, error.code)
+            self._fail_as(error)
             return
         if self._pieces is not None:
             self._pieces.flush()
@@ -184,6 +197,10 @@ class ProxyRequest:
         else:
             self._send(b"")
             self.connection.linger()
+
+    def _fail_as(self, error: AgentError) -> None:
+        self.error_fields = error.fields
+        self.fail(error.status, error.message, error.code)
 
     def fail(self, status: int, message: str, code: str) -> None:
         """See `IDownstream.fail`."""
@@ -200,7 +217,8 @@ class ProxyRequest:
             request_id=self.request_id.decode("ascii"),
             node=self.connection.port.settings.node_id,
         )
-        answer, self.bytes_out = error_answer(facts, self.head, self.connection.port.error_pages, not self.keep_alive)
+        pages = self.connection.port.error_pages
+        answer, self.bytes_out = error_answer(facts, self.head, pages, not self.keep_alive, self.error_fields)
         self.connection.send(answer)
 
     def pause_request(self) -> None:
@@ -220,6 +238,8 @@ class ProxyRequest:
         first = self._first_byte_at - self._started_at if self._first_byte_at else None
         self.log(first, perf_counter() - self._started_at)
         self.forward = None
+        if self.ceilings:
+            leave_all(self.ceilings, self)
         if self._pieces is not None:
             self._pieces.take()  # nobody is there for them, or they were sent
         self.connection.request_done()

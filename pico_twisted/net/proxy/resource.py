@@ -11,6 +11,8 @@ from twisted.web.server import NOT_DONE_YET
 from pico_twisted.core.http1.client_connection import NAME_BYTES, authenticates_connection
 from pico_twisted.core.http1.forwarding import REQUEST_ID_PATTERN
 from pico_twisted.core.routing.endpoint import EndpointError, endpoint_of
+from pico_twisted.net.access.ceilings import NodeCeilings
+from pico_twisted.net.proxy.admission import admitted
 from pico_twisted.net.proxy.request import ProxyRequest
 from pico_twisted.net.routing.routed_request import RoutedRequest
 from pico_twisted.net.routing.settings import RoutingSettings
@@ -22,13 +24,15 @@ class ReverseResource(Resource):
 
     Args:
         settings: for the `RoutedRequest` of each request.
+        ceilings: that requests come in under.
     """
 
     isLeaf = True
 
-    def __init__(self, settings: RoutingSettings) -> None:
+    def __init__(self, settings: RoutingSettings, ceilings: NodeCeilings) -> None:
         Resource.__init__(self)
         self._settings = settings
+        self._ceilings = ceilings
 
     def render(self, request: ProxyRequest) -> int:
         """Route the request; the answer comes later."""
@@ -40,6 +44,8 @@ class ReverseResource(Resource):
         except EndpointError as error:
             request.fail(400, error.message, error.code)
             request.done()
+            return NOT_DONE_YET
+        if self._ceilings.active and not admitted(self._ceilings, request):
             return NOT_DONE_YET
         peer = request.connection.peer
         if b"authorization" in head.by_name and not peer.connection and peer.trusts is None:

@@ -1,0 +1,42 @@
+"""Whether a request comes in under the ceilings of its client, its subject and its endpoint."""
+
+from __future__ import annotations
+
+import math
+
+from pico_twisted.core.access.ceilings import Over
+from pico_twisted.core.access.rules import Rule
+from pico_twisted.core.access.subject import Subject
+from pico_twisted.net.access.ceilings import NodeCeilings, answer_to, retry_after
+from pico_twisted.net.proxy.request import ProxyRequest
+
+
+def admitted(
+    ceilings: NodeCeilings, request: ProxyRequest, subject: Subject | None = None, rule: Rule | None = None
+) -> bool:
+    """Take a request in, or answer it: then it is over. Returns whether it is in.
+
+    Args:
+        ceilings: of the node.
+        request: its endpoint has been decided.
+        subject: who sends it, once they have shown a credential.
+        rule: that allows it to the subject.
+    """
+    peer, address = request.connection.peer, request.account.address
+    if peer.trusts is not None and address == peer.ip:
+        address = b""  # the proxy itself asks, or does not tell for whom
+    most = ceilings.limits_of(request.endpoint).body_bytes
+    request.most_bytes = math.inf if most is None else most
+    if (request.head.length or request.bytes_in) > request.most_bytes:
+        error = request.connection.port.body_too_long()
+        request.fail(error.status, error.message, error.code)
+        request.done()
+        return False
+    entered = ceilings.enter(request, request.endpoint, address, subject, rule)
+    if isinstance(entered, Over):
+        request.error_fields = [(b"retry-after", retry_after(entered))]
+        request.fail(*answer_to(entered))
+        request.done()
+        return False
+    request.ceilings = entered
+    return True
