@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import attrs
 
 from pico_twisted.config.access import AuthConfig
 from pico_twisted.config.document import child
 from pico_twisted.config.faults import MAX_FILE_NAME_SHOWN, Fault, shown
-from pico_twisted.core.access.credentials_file import LineFault, read_certificates, read_tokens
+from pico_twisted.core.access.credentials_file import MAX_FILE_BYTES, LineFault, read_certificates, read_tokens
 from pico_twisted.core.access.subject import Subject
-
-MAX_FILE_BYTES: Final = 16 << 20
-"""Most bytes of a file of tokens or certificates: a hundred thousand lines."""
 
 T = TypeVar("T")
 

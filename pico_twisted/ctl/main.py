@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "help": "pico_twisted.ctl.help",
     "reload": "pico_twisted.ctl.reload",
     "status": "pico_twisted.ctl.status",
+    "token": "pico_twisted.ctl.token",
     "version": "pico_twisted.ctl.version",
 }
 """The name of each subcommand, and the module that has it under this name."""

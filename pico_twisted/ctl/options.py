@@ -66,6 +66,11 @@ def _keep(context: click.Context, option: click.Parameter, value: object) -> Non
         context.meta[_KEY + option.name] = value
 
 
+def json_option() -> Callable[[F], F]:
+    """Give a command that asks no admin port the option to print its answer as JSON."""
+    return click.option("--json", help="Print the answer as JSON.", is_flag=True, expose_value=False, callback=_keep)
+
+
 def admin_options(*, hidden: bool = False) -> Callable[[F], F]:
     """Give a command these options.
 

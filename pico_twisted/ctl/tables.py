@@ -14,6 +14,7 @@ from typing import Final
 
 import attrs
 
+from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.text import escaped, milliseconds, span_text
 from pico_twisted.net.admin.shapes import AgentSession, GossipDetail, GossipRow, ListenerRow, NodeDetail, NodeRow
 
@@ -117,6 +118,12 @@ def sessions_table(endpoint: str, sessions: Sequence[AgentSession]) -> str:
     columns = ("agent", "address", "version", "since", "rtt", "node", "in flight", "state")
     numbers = ("since", "rtt", "in flight")
     return f"agents that serve {escaped(endpoint)}\n{_table(columns, rows, numbers=numbers)}"
+
+
+def tokens_table(tokens: Iterable[Subject]) -> str:
+    """Tokens, with their rules."""
+    rows = [{"name": one.name, "rules": " ".join(map(str, one.rules))} for one in tokens]
+    return _table(("name", "rules"), rows, numbers=())
 
 
 def _list(names: Iterable[str]) -> str:

@@ -27,6 +27,8 @@ def test_version() -> None:
         (("status", "nodes"), ("--admin", "--json")),
         (("status", "node"), ("ID", "local")),
         (("check",), ("--agent", "--expand-env", "FILE")),
+        (("token",), ("create", "list", "revoke")),
+        (("token", "create"), ("NAME", "--rule", "--file", "--token-file", "--json")),
         (("bench",), ("--proxy", "--upstream", "--rate", "--churn", "--websocket", "--json", "stall")),
     ],
 )
@@ -45,6 +47,7 @@ def test_help(arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
         (["--version"], {"twisted", "zope", "cattrs", "yaml", "http.client", "ssl"}),
         (["status", "--admin", "http://127.0.0.1:1"], {"twisted", "zope", "yaml"}),
         (["check", "/dev/null"], {"twisted", "zope", "http.client"}),
+        (["token", "list", "--file", "/nowhere"], {"twisted", "zope", "yaml"}),
         (["bench", "--duration", "soon"], {"twisted", "zope"}),
         (["bench", "--help"], {"twisted", "zope", "yaml", "http.client", "ssl"}),
     ],

@@ -18,8 +18,13 @@ from pico_twisted.core.access.rules import MOST_RULES, BadRule, Rule
 from pico_twisted.core.access.subject import CredentialKind, Subject
 from pico_twisted.core.text import NAME_PATTERN
 
+MAX_FILE_BYTES: Final = 16 << 20
+"""Most bytes of a file of tokens or certificates: a hundred thousand lines."""
 MOST_FAULTS: Final = 20
 """Most faults of one file that are told: who sees those knows what is wrong."""
+
+TOKEN_PREFIX: Final = "pico_"
+"""What tokens that we make begin with, so that people and scanners for secrets know them; 64 hex digits follow."""
 
 _HASH: Final = re.compile(r"sha256:([0-9a-fA-F]{64})")
 _CERTIFICATE_NAME: Final = re.compile(r"[\x21-\x7e]{1,2048}")

@@ -16,6 +16,7 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pico_twisted.core.access.credentials_file import TOKEN_PREFIX
 from pico_twisted.net.observe.formats import Render
 
 HIDDEN: Final = "(hidden)"
@@ -46,6 +47,8 @@ _SECRET_HEADER: Final = re.compile(
 )
 _SECRET_SCHEME: Final = re.compile(r"\b(bearer|basic|digest)\s+[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE)
 
+_OWN_TOKEN: Final = re.compile(TOKEN_PREFIX + "[0-9a-f]{64}")
+
 
 def subsystem_of(namespace: str) -> str:
     """The name of the subsystem that a logger's namespace belongs to."""
@@ -57,7 +60,7 @@ def subsystem_of(namespace: str) -> str:
 
 def hide_secrets(text: str) -> str:
     """The text without credentials that libraries may have put into it."""
-    return _SECRET_SCHEME.sub(rf"\1 {HIDDEN}", _SECRET_HEADER.sub(rf"\1{HIDDEN}", text))
+    return _OWN_TOKEN.sub(HIDDEN, _SECRET_SCHEME.sub(rf"\1 {HIDDEN}", _SECRET_HEADER.sub(rf"\1{HIDDEN}", text)))
 
 
 def hide_query_secrets(target: str) -> str:

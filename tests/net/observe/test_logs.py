@@ -336,6 +336,10 @@ class TestSecrets:
         log.logger("autobahn.websocket").warn("{text}", text=text)
         assert "s3cr3t" not in log.raw[0]
 
+    def test_own_tokens(self) -> None:
+        """A token of ours is hidden wherever it stands."""
+        assert hide_secrets(f"GET /?a=pico_{'5e' * 32}&b=1") == f"GET /?a={HIDDEN}&b=1"
+
     def test_endless_text(self, log: Log) -> None:
         """Hostile text costs linear time, in a message and in a query."""
         for text in ("a-" * 500_000, "cookie " * 100_000, "basic " * 100_000, "cookie='" * 100_000, " " * 1_000_000):
