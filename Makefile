@@ -12,7 +12,7 @@ METADATA := setup.cfg setup.py pyproject.toml $(CONSTRAINTS)
 CORES := $(shell nproc)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help check quick-tests demo test properties lint format config-docs states-docs walk fuzz soak programs bench cluster-figures simulate odd-requests netns systemd clean
+.PHONY: help check quick-tests demo test properties lint format config-docs states-docs walk fuzz soak programs bench cluster-figures simulate odd-requests attacks netns systemd clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do \
@@ -74,6 +74,9 @@ simulate: $(VENV)/.installed-test  ## gossip of SIMULATE_NODES (100) on a virtua
 
 odd-requests: $(VENV)/.installed-test  ## which odd requests nginx and HAProxy serve, for the table in tests/odd_requests
 	$(BIN)/python -m tests.odd_requests.record
+
+attacks: $(VENV)/.installed-test  ## what nginx and HAProxy make of the attacks, for the tables in tests/attacks
+	$(BIN)/python -m tests.attacks.record
 
 netns: $(VENV)/.installed-test  ## nodes in network namespaces: loss, partitions, a machine that dies; needs root, iproute2, nftables
 	$(BIN)/python -m tests.netns.run

@@ -58,7 +58,7 @@ COMMANDS = {
 
 
 @contextlib.contextmanager
-def _running(name: str, service: int) -> Iterator[int]:
+def running(name: str, service: int) -> Iterator[int]:
     """One of the proxies in front of the service; gives its port."""
     text, command, _ = COMMANDS[name]
     port = free_port()
@@ -82,7 +82,7 @@ def _listens(port: int) -> bool:
     return True
 
 
-def _version(name: str) -> str:
+def version(name: str) -> str:
     done = subprocess.run(COMMANDS[name][2], capture_output=True, text=True, check=True)
     return (done.stdout + done.stderr).splitlines()[0].split(" 20")[0]
 
@@ -99,10 +99,10 @@ def main() -> int:
     columns: list[list[str]] = []
     with echo() as service:
         for name in COMMANDS:
-            with _running(name, service) as port:
+            with running(name, service) as port:
                 columns.append([ask(connect(("127.0.0.1", port)), request) for request in requests])
             print(f"{name}: {columns[-1].count(SERVED)} of {len(requests)} are served")
-    lines = ["# " + "; ".join(_version(name) for name in COMMANDS), "# request\tnginx\tHAProxy"]
+    lines = ["# " + "; ".join(version(name) for name in COMMANDS), "# request\tnginx\tHAProxy"]
     lines += ["\t".join((request.name, *row)) for request, *row in zip(requests, *columns, strict=True)]
     TABLE.write_text("\n".join(lines) + "\n", "utf-8")
     return 0
