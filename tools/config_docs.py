@@ -177,13 +177,18 @@ def _reference() -> str:
 
 def _key_tables(cls: type[Any]) -> Iterator[str]:
     top = [key for key in own_keys(cls) if key.kind is not None]
+    listings: dict[type[Any], list[str]] = {}
+    for key in all_keys(cls):
+        if key.item is not None:
+            listings.setdefault(key.item, []).append(f"`{key.dotted}`")
     for key in own_keys(cls):
         if key.section is not None:
             inner = [found for found in all_keys(key.section, key.path) if found.kind is not None]
             yield from _table(f"`{key.dotted}`", key.help, inner)
-        elif key.item is not None:
-            inner = [found for found in all_keys(key.item) if found.kind is not None]
-            yield from _table(f"`{key.dotted}`, each", key.help, inner)
+        for found in (key, *all_keys(key.section, key.path)) if key.section is not None else (key,):
+            if found.item is not None and (names := listings.pop(found.item, None)):
+                inner = [of_item for of_item in all_keys(found.item) if of_item.kind is not None]
+                yield from _table(f"{', '.join(names)}, each", found.help, inner)
     yield from _table("At the top", "", top)
 
 
@@ -191,7 +196,7 @@ def _table(title: str, help: str, keys: list[Key]) -> Iterator[str]:
     yield f"### {title}"
     yield ""
     if help:
-        yield help
+        yield textwrap.fill(help, 120, break_on_hyphens=False)
         yield ""
     yield "| key | kind | default | what it is for |"
     yield "| --- | --- | --- | --- |"

@@ -192,6 +192,8 @@ class NodeDaemon(Daemon[NodeConfig]):
     def serve(self) -> None:
         """Everything is bound: begin, and join the others."""
         node = self.node
+        node.metrics.families(self._certificates.expiry)
+        self.watch(self._certificates.files, self._certificates.read_again)
         node.sweep.start()
         node.cluster.startService()
         self._stage = Stage.JOINING

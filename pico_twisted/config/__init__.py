@@ -12,7 +12,7 @@ from pico_twisted.config.agent import (
     ListenerConfig,
     ServiceTlsConfig,
 )
-from pico_twisted.config.common import LogConfig, ServerTlsConfig
+from pico_twisted.config.common import CertificateConfig, LogConfig, ServerTlsConfig
 from pico_twisted.config.endpoints import EndpointLimitsConfig
 from pico_twisted.config.faults import ConfigFaults, Fault
 from pico_twisted.config.load import load_agent, load_node
@@ -35,6 +35,7 @@ __all__ = [
     "AgentConfig",
     "AgentLimitsConfig",
     "AuthConfig",
+    "CertificateConfig",
     "ClientTlsConfig",
     "ClusterConfig",
     "ClusterTlsConfig",

@@ -211,8 +211,11 @@ def _chains(config: NodeConfig | AgentConfig) -> Iterator[tuple[str, str, Sequen
     """The key, the file and the content of each chain that can be read."""
     if isinstance(config, NodeConfig):
         for path, tls in tls_sections(config).items():
-            if tls.enabled and (chain := _readable(tls.cert)):
-                yield child(path, "cert"), tls.cert, chain
+            if not tls.enabled:
+                continue
+            for place, cert_file, _ in _pairs(tls, path):
+                if chain := _readable(cert_file):
+                    yield child(place, "cert"), cert_file, chain
 
 
 def _authorities(config: NodeConfig | AgentConfig) -> Iterator[tuple[str, str]]:
@@ -255,18 +258,33 @@ def _certificate_faults(tls: ServerTlsConfig | ClusterTlsConfig, path: str) -> I
         yield from _pem_faults(tls.client_ca, child(path, "client_ca"))
         if tls.client_auth == "required" and not tls.client_ca:
             yield _missing(child(path, "client_ca"), child(path, "client_auth"))
-        if tls.client_ca and not given:
-            yield _missing(child(path, "cert"), child(path, "client_ca"))
-    faults = [*_pem_faults(tls.cert, child(path, "cert")), *_pem_faults(tls.key, child(path, "key"), key=True)]
+        for name in ("client_ca", "certificates"):
+            if getattr(tls, name) and not given:
+                yield _missing(child(path, "cert"), child(path, name))
+    for place, cert_file, key_file in _pairs(tls, path):
+        yield from _pair_faults(cert_file, key_file, place)
+
+
+def _pairs(tls: ServerTlsConfig | ClusterTlsConfig, path: str) -> Iterator[tuple[str, str, str]]:
+    """The certificates of a section, each with its place and its key."""
+    yield path, tls.cert, tls.key
+    if isinstance(tls, ServerTlsConfig):
+        for index, further in enumerate(tls.certificates):
+            yield child(child(path, "certificates"), index), further.cert, further.key
+
+
+def _pair_faults(cert_file: str, key_file: str, path: str) -> Iterator[Contradiction]:
+    """A certificate and its key that, if they are named, can be used together."""
+    faults = [*_pem_faults(cert_file, child(path, "cert")), *_pem_faults(key_file, child(path, "key"), key=True)]
     yield from faults
-    if faults or not tls.enabled:
+    if faults or not (cert_file and key_file):
         return
     from pico_twisted.config.pem import UnusableCertificateError, load_pair
 
     try:
-        load_pair(tls.cert, tls.key)
+        load_pair(cert_file, key_file)
     except UnusableCertificateError as error:
-        yield unusable(error, child(path, "cert" if error.path == tls.cert else "key")), ()
+        yield unusable(error, child(path, "cert" if error.path == cert_file else "key")), ()
 
 
 def _missing(path: str, *given: str) -> Contradiction:

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from pico_twisted.config import kinds
-from pico_twisted.config.fields import setting
+from pico_twisted.config.fields import listing, setting
 
 MOST_HEAD_BYTES = 60 * 1024
 """Most bytes to which the limit of heads can be raised: with what a hop adds, a head has to fit one frame of 64 KiB."""
@@ -27,6 +27,16 @@ def drain_streams_setting() -> Any:  # as of `setting`
 
 
 @attrs.frozen(kw_only=True)
+class CertificateConfig:
+    """A certificate beside the first one of a port."""
+
+    cert: str = setting(
+        kinds.FILE_NAME, None, "Certificate chain, a PEM file with the certificate of the names itself first."
+    )
+    key: str = setting(kinds.FILE_NAME, None, "Private key of the certificate, a PEM file.")
+
+
+@attrs.frozen(kw_only=True)
 class ServerTlsConfig:
     """The certificate of a port; without one the port speaks plain text."""
 
@@ -38,6 +48,11 @@ class ServerTlsConfig:
         live=True,
     )
     key: str = setting(kinds.FILE, "", "Private key of the certificate, a PEM file.", live=True)
+    certificates: tuple[CertificateConfig, ...] = listing(
+        CertificateConfig,
+        "Further certificates of this port. A client gets the one that has the name that it asks for, rather than one "
+        "that has a wildcard for it; `cert` when none has it.",
+    )
     client_ca: str = setting(
         kinds.FILE,
         "",

@@ -21,7 +21,7 @@ from pico_twisted.config.checks import (
 )
 from pico_twisted.config.document import Document, child, parse_document
 from pico_twisted.config.faults import MAX_FILE_NAME_SHOWN, ConfigFaults, Fault, shown
-from pico_twisted.config.fields import all_keys
+from pico_twisted.config.fields import all_keys, own_keys
 from pico_twisted.config.kinds import Many, split_commas
 from pico_twisted.config.node import ClusterConfig, NodeConfig
 from pico_twisted.config.structure import structure
@@ -212,20 +212,23 @@ class _Load(Generic[C]):
 
     def _anchor_file_names(self, data: dict[str, Any]) -> None:
         """Make relative file names absolute: a daemon changes its directory, and reads them again later."""
-        for key in all_keys(self.cls):
-            if key.kind is None or not key.kind.file:
+        self._anchor(data, self.cls)
+
+    def _anchor(self, data: Any, cls: type[Any]) -> None:
+        for key in own_keys(cls):
+            name = key.path[-1]
+            raw = data.get(name) if isinstance(data, dict) else None
+            if raw is None:
                 continue
-            holder: Any = data
-            for name in key.path[:-1]:
-                holder = holder.get(name) if isinstance(holder, dict) else None
-            if not isinstance(holder, dict) or key.path[-1] not in holder:
-                continue
-            raw = holder[key.path[-1]]
-            if isinstance(key.kind, Many) and isinstance(raw, str):
-                raw = split_commas(raw)
-            holder[key.path[-1]] = (
-                [self._anchored(item) for item in raw] if isinstance(raw, list) else self._anchored(raw)
-            )
+            if key.section is not None:
+                self._anchor(raw, key.section)
+            elif key.item is not None:
+                for item in raw if isinstance(raw, list) else ():
+                    self._anchor(item, key.item)
+            elif key.kind is not None and key.kind.file:
+                if isinstance(key.kind, Many) and isinstance(raw, str):
+                    raw = split_commas(raw)
+                data[name] = [self._anchored(item) for item in raw] if isinstance(raw, list) else self._anchored(raw)
 
     def _anchored(self, raw: Any) -> Any:
         return os.path.join(self.directory, raw) if isinstance(raw, str) and raw else raw

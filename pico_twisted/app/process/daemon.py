@@ -34,6 +34,7 @@ from pico_twisted.app.process.ports import CannotStart
 from pico_twisted.app.process.reactor import IDaemonReactor, spare_what_stays
 from pico_twisted.app.process.reading import read_in_time
 from pico_twisted.app.process.systemd import Notifier, notifier_from
+from pico_twisted.app.process.watching import FileWatch, Read
 from pico_twisted.config import ConfigFaults
 from pico_twisted.config.changes import changes, in_force
 from pico_twisted.config.checks import certificate_warnings
@@ -80,6 +81,7 @@ class Daemon(Service, Generic[C]):
         self._end_stage = _End.NOT_YET
         self._status = 0
         self._notifier = Notifier(reactor, self.ready_state, self.status_line)
+        self._watches: list[FileWatch] = []
         self._old_handlers: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
 
     # What subclasses do
@@ -125,6 +127,11 @@ class Daemon(Service, Generic[C]):
     def tell_status(self) -> None:
         """Tell systemd what has just changed, rather than a moment later."""
         self._notifier.status(self.status_line())
+
+    def watch(self, names: Callable[[], Iterable[str]], read: Read) -> None:
+        """Read files again when they change, from now on until the stop; arguments as of `FileWatch`."""
+        self._watches.append(FileWatch(self.reactor, names, read))
+        self._watches[-1].start()
 
     def count_in(self, metrics: Metrics) -> None:
         """Add what concerns the process to the metrics of the daemon."""
@@ -279,6 +286,8 @@ class Daemon(Service, Generic[C]):
         if timer.active():
             timer.cancel()
         self.cut()
+        for watch in self._watches:
+            watch.stop()
         self._release_signals()
         self._notifier.stop()
         if told:

@@ -1,9 +1,15 @@
-"""The certificates of a node's ports and links: read at the start, and again for a reload, all of them or none."""
+"""The certificates of a node's ports and links: read at the start, again for a reload, and when their files change.
+
+A reload takes all of them or none. A change of files takes those that can be used: a port has nothing to do with what
+is wrong with another one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+
+from prometheus_client.core import GaugeMetricFamily
 
 from pico_twisted.app.process.ports import CannotStart
 from pico_twisted.config import ClusterTlsConfig, ConfigFaults, Fault, NodeConfig, ServerTlsConfig
@@ -11,6 +17,9 @@ from pico_twisted.config.checks import tls_sections, too_old, unusable
 from pico_twisted.config.pem import UnusableCertificateError, day, good_until, refused_for
 from pico_twisted.net.links.tls import LinkTls
 from pico_twisted.net.tls.port_context import ServerContext
+
+Take = Callable[[], Iterable[str]]
+"""Takes what was read, and says in words what that changed."""
 
 
 class PortCertificates:
@@ -37,37 +46,63 @@ class PortCertificates:
             raise CannotStart(f"{name}.tls: {error}") from error
         return made
 
-    def prepare(self, config: NodeConfig) -> Callable[[], Iterable[str]]:
+    def prepare(self, config: NodeConfig) -> Take:
         """Read all of them again, from the files that a configuration names now. See `Daemon.prepare`."""
-        now = datetime.now(UTC)
-        faults: list[Fault] = []
-        fresh: dict[str, ServerContext] = {}
-        for path, tls in tls_sections(config).items():
-            name = path.partition(".")[0]
-            if name not in self._in_use or not tls.enabled:
-                continue  # to switch it on or off takes a restart
-            read, used = _context(tls), self._in_use[name]
-            try:
-                read.reload()
-            except UnusableCertificateError as error:  # a file has changed since it was checked
-                faults.append(unusable(error, path))
-                continue
-            if read.loaded.same_as(used.loaded) and read.tls == used.tls:
-                continue
-            for file_name, chain in read.loaded.chains.items():
-                if words := refused_for(chain, now):
-                    faults.append(too_old(path, file_name, words))
-            fresh[name] = read
+        sections = ((path.partition(".")[0], tls) for path, tls in tls_sections(config).items())
+        # To switch it on or off takes a restart.
+        take, faults = self._read(
+            {name: _context(tls) for name, tls in sections if name in self._in_use and tls.enabled}
+        )
         if faults:
             raise ConfigFaults(faults)
+        return take
+
+    def files(self) -> list[str]:
+        """The names of all files."""
+        return [name for context in self._in_use.values() for name in context.files]
+
+    def read_again(self) -> tuple[Take, Iterable[str]]:
+        """Read the files in use again. See `FileWatch`."""
+        take, faults = self._read({name: context.again() for name, context in self._in_use.items()})
+        return take, [f"{fault.path}: found {fault.found}" for fault in faults]
+
+    def _read(self, fresh: Mapping[str, ServerContext]) -> tuple[Take, list[Fault]]:
+        now = datetime.now(UTC)
+        faults: list[Fault] = []
+        usable: list[tuple[ServerContext, ServerTlsConfig, str, ServerContext]] = []
+        for name, read in fresh.items():
+            in_use, path = self._in_use[name], f"{name}.tls"
+            try:
+                read.reload()
+            except UnusableCertificateError as error:  # also when a file has changed since it was checked
+                faults.append(unusable(error, path))
+                continue
+            if read.loaded.same_as(in_use.loaded) and read.tls == in_use.tls:
+                continue
+            old = [(file, words) for file, chain in read.loaded.chains.items() if (words := refused_for(chain, now))]
+            faults += [too_old(path, file, words) for file, words in old]
+            if not old:
+                usable.append((in_use, in_use.tls, name, read))
 
         def take() -> Iterator[str]:
-            for name, read in fresh.items():
-                self._in_use[name].become(read)
-                until = min(map(good_until, read.loaded.chains.values()))
-                yield f"{name} certificate until {day(until)}"
+            for in_use, tls, name, read in usable:
+                if in_use.tls is tls:  # else the configuration was reloaded meanwhile
+                    in_use.become(read)
+                    yield f"{name} certificate until {day(min(map(good_until, read.loaded.chains.values())))}"
 
-        return take
+        return take, faults
+
+    def expiry(self) -> Iterator[GaugeMetricFamily]:
+        """When the certificates expire, for the metrics."""
+        family = GaugeMetricFamily(
+            "pico_certificate_expiry_timestamp_seconds",
+            "Unix time at which the certificate in a file, or one of its chain, expires.",
+            labels=("port", "file"),
+        )
+        for name, context in self._in_use.items():
+            for file, chain in context.loaded.chains.items():
+                family.add_metric((name, file), good_until(chain).timestamp())
+        yield family
 
 
 def _context(tls: ServerTlsConfig | ClusterTlsConfig) -> ServerContext:

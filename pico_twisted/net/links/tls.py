@@ -8,7 +8,7 @@ issued for servers alone serves both roles. So the authority must sign nothing b
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Self
 
 from cryptography import x509
 from OpenSSL import SSL
@@ -34,9 +34,20 @@ class LinkTls(ServerContext):
     """
 
     def __init__(self, cluster: ClusterTlsConfig) -> None:
+        self.cluster = cluster
         super().__init__(
             ServerTlsConfig(cert=cluster.cert, key=cluster.key, client_ca=cluster.ca, client_auth=REQUIRED)
         )
+
+    def again(self) -> Self:
+        """See `ServerContext.again`."""
+        return type(self)(self.cluster)
+
+    def become(self, other: ServerContext) -> None:
+        """See `ServerContext.become`."""
+        super().become(other)
+        assert isinstance(other, LinkTls)
+        self.cluster = other.cluster
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         connection = SSL.Connection(self.getContext(), None)

@@ -27,13 +27,16 @@ from service_identity.hazmat import (
 )
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pico_twisted.config.pem import UnusableCertificateError
-from pico_twisted.net.tls.certificates import new_context, openssl_reasons, trust_only
+from pico_twisted.net.tls.certificates import new_context, openssl_reasons, trust_only, use_own
 from pico_twisted.net.tls.verification import RefusedCertificateError, clean, refusal_words, verify_peer
+
+log = Logger()
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -76,36 +79,61 @@ class ClientTls:
         return ""
 
 
-def client_tls(hostname: str, root_cas: str = "", *, verify: bool = True) -> ClientTls:
+def client_tls(hostname: str, root_cas: str = "", *, verify: bool = True, cert: str = "", key: str = "") -> ClientTls:
     """How to speak TLS to a server: TLS 1.2 or 1.3, its certificate and name checked.
+
+    Files that have changed are read again. Those that cannot be used are told once, and what was read before counts.
 
     Args:
         hostname: a name or an IP address, as in the URL and without brackets.
-        root_cas: a PEM file with the certificates to trust; the system's when empty. A changed file is read again.
+        root_cas: a PEM file with the certificates to trust; the system's when empty.
         verify: whether the certificate is looked at. Without that anybody can be the server.
+        cert: a PEM file with our own certificate and its chain, which we show to a server that asks for one.
+        key: a PEM file with its key.
 
     Raises:
-        UnusableCertificateError: the bundle cannot be used.
+        UnusableCertificateError: a file cannot be used, and never could.
     """
-    return ClientTls(hostname, _context(root_cas, _stamp(root_cas) if root_cas else (0, 0)), verify)
+    files = tuple(filter(None, (root_cas, cert, key)))
+    try:
+        context = _context(root_cas, cert, key, tuple(_stamp(name) for name in files))
+        _doubtful.discard(files)
+    except UnusableCertificateError as error:
+        before = _last_good.get(files)
+        if before is None:
+            raise
+        context = before
+        if files not in _doubtful:
+            _doubtful.add(files)
+            log.error("Files have changed and are not used, those before stay: {fault}", fault=str(error))
+    _last_good[files] = context
+    return ClientTls(hostname, context, verify)
 
 
-def _stamp(path: str) -> tuple[int, int]:
+_last_good: dict[tuple[str, ...], SSL.Context] = {}
+"""What was read last that could be used, by the names of the files: as many as a configuration names."""
+_doubtful: set[tuple[str, ...]] = set()
+"""Those of which it was told that they cannot be used now."""
+
+
+def _stamp(path: str) -> tuple[int, int, int]:
     try:
         found = os.stat(path)
     except OSError as error:
         raise UnusableCertificateError(path, f"cannot be read: {error.strerror}") from None
-    return found.st_mtime_ns, found.st_size
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 @functools.lru_cache(maxsize=8)
-def _context(root_cas: str, stamp: tuple[int, int]) -> SSL.Context:
-    """The settings for one set of roots. They are kept, since reading a system's hundred roots takes milliseconds."""
+def _context(root_cas: str, cert: str, key: str, stamps: tuple[tuple[int, int, int], ...]) -> SSL.Context:
+    """The settings for some files. They are kept, since reading a system's hundred roots takes milliseconds."""
     context = new_context()
     if root_cas:
         trust_only(context, root_cas)
     else:
         context.set_default_verify_paths()
+    if cert:
+        use_own(context, cert, key)
     return context
 
 

@@ -9,7 +9,7 @@ With `client_ca` no session is resumed: each connection shows its certificate, a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, Self
 
 import attrs
 from cryptography import x509
@@ -81,6 +81,18 @@ class ServerContext:
         """
         self._loaded = self._load()
 
+    @property
+    def files(self) -> Iterator[str]:
+        """The names of all files that are read."""
+        for pair in self._pairs():
+            yield from pair
+        if self.tls.client_ca:
+            yield self.tls.client_ca
+
+    def again(self) -> Self:
+        """Another one of the same files, which were not read yet."""
+        return type(self)(self.tls)
+
     def become(self, other: ServerContext) -> None:
         """Use the files and what was read of them of another one, for the connections that come after."""
         self.tls, self._loaded = other.tls, other.loaded
@@ -119,6 +131,8 @@ class ServerContext:
     def _pairs(self) -> Iterator[tuple[str, str]]:
         """The files of each certificate and its key, those of the default first."""
         yield self.tls.cert, self.tls.key
+        for further in self.tls.certificates:
+            yield further.cert, further.key
 
     def _choose(self, connection: SSL.Connection) -> None:
         connection.set_context(self.loaded.for_name(connection.get_servername()))

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogEvent, capturedLogs
 
 from pico_twisted.config import ServerTlsConfig
+from pico_twisted.net.tls.client import client_tls
 from pico_twisted.net.tls.port_context import ServerContext
 from pico_twisted.net.tls.verification import client_certificate
-from tests.net.in_reactor import DEADLINE_S, in_reactor, until
+from tests.net.in_reactor import DEADLINE_S, in_reactor, reactor, until
 from tests.net.tls.tls_port import Port, Served, dial
 from tools.stage.certificates import Authority, Made, Pair
 
@@ -155,5 +159,39 @@ async def test_thousands_of_failures_are_told_once_a_second(made: Made, authorit
             await deferToThread(ask, port, authority)
             await until(lambda: not port.factory.waiting)
         assert [event["more_before"] for event in events if "handshake failed" in _format(event)] == [0, 2]
+    finally:
+        await port.close()
+
+
+@in_reactor
+async def test_an_agent_shows_its_certificate(made: Made, authority: Made, clients: Authority) -> None:
+    """It shows the one that the files hold now; as long as they do not fit each other, the one before."""
+    port = Asking(made, clients, "required")
+    pair = clients.issue("agent-2", (AGENT,), client=True)
+
+    async def connect() -> None:
+        connecting: Deferred[None] = Deferred()
+        talking = Protocol()
+        talking.connectionMade = lambda: connecting.callback(None)  # type: ignore[method-assign]
+        tls = client_tls("localhost", authority.cert_file, cert=str(pair.cert), key=str(pair.key))
+        endpoint = wrapClientTLS(tls, HostnameEndpoint(reactor, "127.0.0.1", port.number))
+        await endpoint.connect(Factory.forProtocol(lambda: talking))
+        known = len(port.known)
+        await until(lambda: len(port.known) > known)
+        talking.transport.abortConnection()  # type: ignore[union-attr]
+
+    try:
+        await connect()
+        old_key = pair.key.read_bytes()
+        clients.issue("agent-2", ("spiffe://acme.example/later",), client=True)
+        new_key = pair.key.read_bytes()
+        pair.key.write_bytes(old_key)
+        with capturedLogs() as events:
+            await connect()
+            await connect()
+        assert len([event for event in events if "are not used" in _format(event)]) == 1
+        pair.key.write_bytes(new_key)
+        await connect()
+        assert port.uris == [[AGENT], [AGENT], [AGENT], ["spiffe://acme.example/later"]]
     finally:
         await port.close()
