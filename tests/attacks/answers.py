@@ -188,13 +188,13 @@ def _answers() -> Iterator[Answer]:
         for status in (b"100 Continue", b"102 Processing", b"103 Early Hints", b"199 Odd"):
             interim = _head(status=b"HTTP/1.1 " + status) * count
             yield Answer("interim heads", f"{count} {status.decode()}", interim + _head(LENGTH) + b"ok" + EVIL)
-    interim = {
+    interims = {
         "with a length": _head(LENGTH, status=b"HTTP/1.1 103 Early Hints") + b"ok",
         "with chunks": _head(CHUNKED, status=b"HTTP/1.1 103 Early Hints") + LAST,
         "of 101": _head(b"Connection: Upgrade", b"Upgrade: raw", status=b"HTTP/1.1 101 Switching Protocols"),
         "with a long field": _head(b"X: " + b"a" * 70_000, status=b"HTTP/1.1 103 Early Hints"),
     }
-    for name, data in interim.items():
+    for name, data in interims.items():
         yield Answer("interim head", name, data + _head(LENGTH) + b"ok" + EVIL)
     for name, status in STATUS_LINES.items():
         yield Answer("status line", name, _head(LENGTH, status=status) + b"ok" + EVIL)

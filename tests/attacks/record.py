@@ -9,6 +9,7 @@ its name, and each proxy's verdict. The tests compare a node's with them.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from tests.attacks.answers import answers, judge_answer
@@ -50,7 +51,7 @@ def main() -> int:
                     requests[attack.kind, attack.name].append(verdict)
                 service.reset()
                 for reply in answers():
-                    verdict = judge_answer(lambda port=port: connect(("127.0.0.1", port)), b"", reply, service)
+                    verdict = judge_answer(partial(connect, ("127.0.0.1", port)), b"", reply, service)
                     replies[reply.kind, reply.name].append(verdict)
                     service.reset()
             print(f"{name}: {sum(row[-1] == 'refused' for row in requests.values())} of {len(requests)} are refused")

@@ -265,7 +265,7 @@ HOSTS = {
     "an empty label": b"a..example",
 }
 
-METHODS = (b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"TRACE", b"PUT", b"FOO")
+METHODS = ("GET", "HEAD", "OPTIONS", "DELETE", "TRACE", "PUT", "FOO")
 
 
 def attacks() -> list[Attack]:
@@ -309,8 +309,8 @@ def _framing() -> Iterator[Attack]:
         yield Attack("coding and length", name, head(b"Content-Length: 5", line) + LAST + SMUGGLED)
         yield Attack("coding on 1.0", name, head(line, line=b"POST /attack HTTP/1.0") + LAST + SMUGGLED)
     for method in METHODS:
-        start = method + b" /attack HTTP/1.1"
-        name = method.decode()
+        start = method.encode() + b" /attack HTTP/1.1"
+        name = method
         yield Attack("body with a length", name, head(b"Content-Length: " + LENGTH, line=start) + SMUGGLED)
         yield Attack("body in chunks", name, head(CHUNKED, line=start) + chunk(SMUGGLED) + LAST)
         yield Attack("no length", name, head(line=start) + SMUGGLED)
@@ -355,14 +355,13 @@ def _hosts() -> Iterator[Attack]:
 
 
 def _others() -> Iterator[Attack]:
-    for name in (b"content-length", b"transfer-encoding", b"host", b"x-pico-endpoint", b"x-forwarded-for", b"expect"):
-        line = b"Connection: close, " + name
-        yield Attack("named in Connection", name.decode(), head(line, b"Content-Length: " + LENGTH) + SMUGGLED)
-        line = b"Connection: keep-alive, " + name
-        yield Attack("named in Connection, kept", name.decode(), head(line, b"Content-Length: 0") + SMUGGLED)
-    for protocol in (b"websocket", b"h2c", b"raw", b"TLS/1.0"):
-        lines = (b"Connection: Upgrade", b"Upgrade: " + protocol)
-        name = protocol.decode()
+    for name in ("content-length", "transfer-encoding", "host", "x-pico-endpoint", "x-forwarded-for", "expect"):
+        line = b"Connection: close, " + name.encode()
+        yield Attack("named in Connection", name, head(line, b"Content-Length: " + LENGTH) + SMUGGLED)
+        line = b"Connection: keep-alive, " + name.encode()
+        yield Attack("named in Connection, kept", name, head(line, b"Content-Length: 0") + SMUGGLED)
+    for name in ("websocket", "h2c", "raw", "TLS/1.0"):
+        lines = (b"Connection: Upgrade", b"Upgrade: " + name.encode())
         yield Attack("upgrade with a length", name, head(*lines, b"Content-Length: " + LENGTH) + SMUGGLED)
         yield Attack("upgrade with chunks", name, head(*lines, CHUNKED) + chunk(SMUGGLED) + LAST)
         yield Attack("upgrade and more", name, head(*lines, line=b"GET /attack HTTP/1.1") + SMUGGLED)
