@@ -200,7 +200,15 @@ def build_node(
         _, colon, port = str(membership.core.view.own.map.get(PROXY_ADDR) or "").rpartition(":")
         return f"{'https' if config.proxy.tls.enabled else 'http'}:{port}" if colon else ""
 
-    upstream = UpstreamFactory(tunnel_parts, cluster, max_sessions=limits.sessions, proxy=proxy_port, reactor=reactor)
+    upstream = UpstreamFactory(
+        tunnel_parts,
+        cluster,
+        gate=access.upstream,
+        max_sessions=limits.sessions,
+        grace_s=config.grace_period,
+        proxy=proxy_port,
+        reactor=reactor,
+    )
     for part in (proxy, upstream, membership.links):
         cluster.holds_bytes(part.held_bytes)
     return Node(

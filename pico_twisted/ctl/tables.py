@@ -91,10 +91,11 @@ def agents_table(sessions: Iterable[AgentSession]) -> str:
             "rtt": _round_trip(min((one.rtt_s for one in found if one.rtt_s is not None), default=None)),
             "nodes": _list(one.node for one in found),
             "endpoints": _list(one.endpoint for one in found),
+            "subject": _list(one.subject for one in found),
         }
         for agent, found in sorted(by_agent.items())
     ]
-    columns = ("agent", "address", "version", "since", "rtt", "nodes", "endpoints")
+    columns = ("agent", "address", "version", "since", "rtt", "nodes", "endpoints", *_subject_if_any(rows))
     return f"agents of the cluster\n{_table(columns, rows, numbers=('since', 'rtt'))}"
 
 
@@ -112,10 +113,11 @@ def sessions_table(endpoint: str, sessions: Sequence[AgentSession]) -> str:
             "node": one.node,
             "in flight": one.in_flight,
             "state": "draining" if one.draining else "active",
+            "subject": one.subject,
         }
         for one in sorted(sessions, key=lambda one: (one.agent, one.node))
     ]
-    columns = ("agent", "address", "version", "since", "rtt", "node", "in flight", "state")
+    columns = ("agent", "address", "version", "since", "rtt", "node", "in flight", "state", *_subject_if_any(rows))
     numbers = ("since", "rtt", "in flight")
     return f"agents that serve {escaped(endpoint)}\n{_table(columns, rows, numbers=numbers)}"
 
@@ -124,6 +126,11 @@ def tokens_table(tokens: Iterable[Subject]) -> str:
     """Tokens, with their rules."""
     rows = [{"name": one.name, "rules": " ".join(map(str, one.rules))} for one in tokens]
     return _table(("name", "rules"), rows, numbers=())
+
+
+def _subject_if_any(rows: Iterable[Mapping[str, object]]) -> tuple[str, ...]:
+    """The column of who agents have shown to be, where some have."""
+    return ("subject",) if any(row["subject"] for row in rows) else ()
 
 
 def _list(names: Iterable[str]) -> str:

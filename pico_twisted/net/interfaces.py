@@ -8,6 +8,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
+from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.http1.head import RequestHead, ResponseHead
 from pico_twisted.core.links.relay import RelayedRequest
 from pico_twisted.core.protocol_limits import CLOSE_NORMAL
@@ -145,6 +146,7 @@ class ITunnel(ICallee):
     node_id: str | None = Attribute("the ID of the node at the other end, when it said so")
     agent_id: str = Attribute("who registered")
     agent_version: str = Attribute("of the agent's program; empty when it did not say")
+    subject: Subject | None = Attribute("who the agent has shown to be; None at a port that does not authenticate")
     peer: str = Attribute("host:port of the other end, as text")
     rtt_s: float = Attribute("the last heartbeat's round trip; 0.0 before the first")
     draining: bool = Attribute("the peer drains, or is told that we do")
@@ -299,14 +301,20 @@ class IRegistry(Interface):
     def others() -> Collection[str]:
         """The IDs of the other nodes that take agents."""
 
-    def other_servers(endpoint: str, agent_id: str, own_nodes: Collection[str]) -> Sequence[OtherServer]:
+    def other_servers(
+        endpoint: str, agent_id: str, own_nodes: Collection[str], subject: Subject | None
+    ) -> Sequence[OtherServer]:
         """Who serves an endpoint besides an agent.
 
         Args:
             endpoint: its ID in lower case.
             agent_id: of the agent.
             own_nodes: the nodes at which the agent has sessions.
+            subject: who the agent is. It hears nothing of others that are not the same subject but that they are there.
         """
+
+    def session_of(endpoint: str, agent_id: str, slot: str) -> ITunnel | None:
+        """The session that a new one of that agent, endpoint and slot would replace."""
 
     def register(tunnel: ITunnel) -> None:
         """A session is open: its endpoint can be served. Replaces one of the same agent, endpoint and slot."""

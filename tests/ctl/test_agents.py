@@ -79,6 +79,10 @@ node n3 is missing: cannot be reached: nothing listens there
     for command in (("agents",), ("status", "agents")):
         done = await rig.run(*command)
         assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
+    rig.far.sessions[0] = attrs.evolve(rig.far.sessions[0], subject="acme")
+    for command in (("agents",), ("endpoint", "web")):
+        lines = (await rig.run(*command)).stdout.splitlines()
+        assert lines[1].endswith("  SUBJECT") and sum(line.endswith("  acme") for line in lines) == 1
     told = json.loads((await rig.run("agents", "--json")).stdout)
     assert sorted(one["agent"] for one in told["sessions"]) == ["agent-1", "agent-2", "agent-2", "agent-9"]
     assert list(told["unanswered"]) == ["n3"]

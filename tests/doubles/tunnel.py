@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
+from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.rpc.call import Stream
 from pico_twisted.core.rpc.dialect import V2
 from pico_twisted.core.rpc.frames import MAX_BODY_V1, RESET_CODES
@@ -114,6 +115,7 @@ class FakeTunnel:
         self.rtt_s = 0.0
         self.draining = False
         self.alone = False
+        self.subject: Subject | None = None
         self.capabilities: frozenset[bytes] = frozenset()
         self.takes = True
         self.calls: list[FakeCall] = []

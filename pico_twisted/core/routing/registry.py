@@ -49,12 +49,9 @@ class Registry(Generic[R]):
             The one that it replaces: of the same agent, endpoint and slot. It is not here any more.
         """
         held = self._by_endpoint.setdefault(registration.endpoint, [])
-        replaced = None
-        for other in held:
-            if other is registration:
-                return None
-            if other.agent_id == registration.agent_id and other.slot == registration.slot:
-                replaced = other
+        replaced = self.find(registration.endpoint, registration.agent_id, registration.slot)
+        if registration in held:
+            return None
         if replaced is not None:
             held.remove(replaced)
         held.append(registration)
@@ -70,6 +67,13 @@ class Registry(Generic[R]):
                     del self._by_endpoint[registration.endpoint]
                 return True
         return False
+
+    def find(self, endpoint: str, agent_id: str, slot: str) -> R | None:
+        """The registration of an agent's slot."""
+        for registration in self._by_endpoint.get(endpoint, ()):
+            if registration.agent_id == agent_id and registration.slot == slot:
+                return registration
+        return None
 
     def take(self, endpoint: str, excluded: Collection[object] = ()) -> R | None:
         """Choose the registration for the next call: fewest calls in flight, ties in turn, draining ones last.

@@ -16,6 +16,9 @@ CAPABILITIES: Final = b"x-pico-capabilities"
 CLIENT_CONNECTIONS: Final = b"client-connections"
 """Takes calls that say that a client's connection has ended."""
 
+CREDENTIAL_CALLS: Final = b"credential"
+"""A node: takes calls with which an agent shows a new credential on its session."""
+
 DRAIN_TWICE: Final = b"drain-twice"
 """Takes the first drain on an agent's session for a wish to be the last choice, and the second one for its end."""
 
@@ -35,7 +38,16 @@ REVOCATIONS: Final = b"revocations"
 """A node: takes revocations over a link, and tells those that it has."""
 
 _KNOWN: Final = frozenset(
-    (BODY_UPGRADE, CLIENT_CONNECTIONS, DIAL_BACK, DRAIN_TWICE, INTERIM_HEADS, NOT_SHARED, REVOCATIONS)
+    (
+        BODY_UPGRADE,
+        CLIENT_CONNECTIONS,
+        CREDENTIAL_CALLS,
+        DIAL_BACK,
+        DRAIN_TWICE,
+        INTERIM_HEADS,
+        NOT_SHARED,
+        REVOCATIONS,
+    )
 )
 
 OWN_CAPABILITIES: Final = {CAPABILITIES.decode("ascii"): b", ".join(sorted(_KNOWN)).decode("ascii")}

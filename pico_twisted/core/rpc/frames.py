@@ -21,6 +21,7 @@ TCP: Final = 3
 DRAIN: Final = 4
 SYNC: Final = 5
 CLIENT_GONE: Final = 6
+CREDENTIAL: Final = 7
 
 KIND_NAMES: Final = {
     HEARTBEAT: "heartbeat",
@@ -29,6 +30,7 @@ KIND_NAMES: Final = {
     DRAIN: "drain",
     SYNC: "sync",
     CLIENT_GONE: "client-gone",
+    CREDENTIAL: "credential",
 }
 
 RESPONSE: Final = 0x8000

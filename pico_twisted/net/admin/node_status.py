@@ -98,6 +98,7 @@ class NodeStatus:
                 rtt_s=route.tunnel.rtt_s or None,
                 in_flight=len(route.calls),
                 draining=route.draining,
+                subject="" if route.tunnel.subject is None else route.tunnel.subject.name,
             )
             for route in routes[:MAX_SESSIONS]
         ]

@@ -116,6 +116,7 @@ class AgentSession:
         rtt_s: the last round trip; None before the first.
         in_flight: calls in progress.
         draining: it gets calls only where nobody else can serve.
+        subject: who the agent has shown to be; empty where agents need not.
     """
 
     agent: str
@@ -127,6 +128,7 @@ class AgentSession:
     rtt_s: float | None = None
     in_flight: int = 0
     draining: bool = False
+    subject: str = ""
 
 
 @attrs.frozen(kw_only=True)

@@ -17,6 +17,7 @@ from pico_twisted.core.ports import GOSSIP
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import CLIENT_GONE, HTTP, REFUSED_BUSY, SUBPROTOCOL_V2, SYNC
+from pico_twisted.net.access.interfaces import Credential
 from pico_twisted.net.interfaces import ICallAcceptor, ICallReceiver, IRouter, ITunnel
 from pico_twisted.net.links.handshake import LinkServerProtocol
 from pico_twisted.net.links.request import LinkRequest
@@ -97,7 +98,7 @@ class LinkPort(TunnelServerFactory):
         """A protocol for a new connection; None closes it, when even those to be refused are too many."""
         return super().buildProtocol(addr) if len(self.connections) < 2 * self._max_links else None
 
-    def admit(self, head: RequestHead) -> ServerHandshake | Refusal:
+    def admit(self, head: RequestHead, shown: Credential) -> ServerHandshake | Refusal:
         """Decide on a node's handshake."""
         if head.target.partition(b"?")[0] != LINK_PATH:
             return Refusal(status=404, message="nothing is here: nodes connect to a node", code="not-found")

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from pico_twisted.config import NodeLimitsConfig
+from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL, REPLACED
 from pico_twisted.core.routing.registry import Registry
@@ -108,9 +109,17 @@ class ClusterService(Service):
         """The IDs of the other nodes that are active."""
         return [node_id for node_id, node in self.table.nodes.items() if node.status == ACTIVE]
 
-    def other_servers(self, endpoint: str, agent_id: str, own_nodes: Collection[str]) -> Sequence[OtherServer]:
+    def other_servers(
+        self, endpoint: str, agent_id: str, own_nodes: Collection[str], subject: Subject | None
+    ) -> Sequence[OtherServer]:
         """See `IRegistry.other_servers`."""
-        return other_servers(self.registry.held(endpoint), self.table, endpoint, agent_id, own_nodes, self._sweep.now)
+        held = self.registry.held(endpoint)
+        return other_servers(held, self.table, endpoint, agent_id, own_nodes, subject, self._sweep.now)
+
+    def session_of(self, endpoint: str, agent_id: str, slot: str) -> ITunnel | None:
+        """See `IRegistry.session_of`."""
+        route = self.registry.find(endpoint, agent_id, slot)
+        return None if route is None else route.tunnel
 
     def register(self, tunnel: ITunnel) -> None:
         """An agent's session is open: route to it."""
@@ -125,6 +134,7 @@ class ClusterService(Service):
             agent_id=tunnel.agent_id,
             slot=tunnel.slot,
             peer=tunnel.peer,
+            subject="" if tunnel.subject is None else tunnel.subject.name,
             protocol=f"v{tunnel.version}",
             replaces=replaced is not None,
         )

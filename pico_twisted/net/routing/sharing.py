@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.routing.table import ACTIVE, ClusterTable
 from pico_twisted.net.interfaces import OtherServer
 from pico_twisted.net.routing.routes import AgentRoute
@@ -20,6 +21,7 @@ def other_servers(
     endpoint: str,
     agent_id: str,
     own_nodes: Collection[str],
+    subject: Subject | None,
     now: float,
 ) -> list[OtherServer]:
     """The other agents that serve an endpoint, those of this node first.
@@ -30,25 +32,30 @@ def other_servers(
         endpoint: its ID in lower case.
         agent_id: whose others are asked for.
         own_nodes: nodes at which it has sessions, as it says.
+        subject: who it is; who shows to be somebody else hears no ID and no address of the others.
         now: of the sweep.
     """
-    found = {
-        route.agent_id: OtherServer(
-            name=route.agent_id,
-            address=route.tunnel.peer.rpartition(":")[0],
-            for_s=now - route.registered_at,
+    key = None if subject is None else subject.key
+    found: dict[tuple[bool, str], OtherServer] = {}
+    for route in held:
+        other = route.tunnel.subject
+        is_same = key is None or (other is not None and other.key == key)
+        if route.resigned or (is_same and route.agent_id == agent_id):
+            continue
+        found[is_same, route.agent_id] = OtherServer(
+            name=route.agent_id if is_same else "an agent",
+            address=route.tunnel.peer.rpartition(":")[0] if is_same else "at this node",
+            for_s=now - route.registered_at if is_same else None,
             alone=route.tunnel.alone,
         )
-        for route in held
-        if route.agent_id != agent_id and not route.resigned
-    }
     others = list(found.values())
     for node_id, node in table.nodes.items():
         if node.status != ACTIVE or endpoint not in node.endpoints or endpoint in node.last_choice:
             continue
         owner = node.owners.get(endpoint, "")
         if owner not in ("", agent_id):
-            others.append(OtherServer(name=owner, address=f"at node {node_id}", alone=True))
+            name = owner if key is None else "an agent"
+            others.append(OtherServer(name=name, address=f"at node {node_id}", alone=True))
         elif not owner and node_id not in own_nodes:
             others.append(OtherServer(name="an agent", address=f"at node {node_id}"))
     return others

@@ -55,6 +55,7 @@ _DONE_WITH: Final[dict[str, object]] = {
     "_results": None,
     "_transport_details": None,
     "_head": b"",
+    "_awaited": None,
     "_wskey": "",
     "websocket_key": b"",
     "http_request_data": b"",

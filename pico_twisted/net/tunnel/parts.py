@@ -18,6 +18,8 @@ from pico_twisted.net.turn import EndOfTurn, Sweep
 LISTENER_PATH: Final = b"/pico/v1/listener/"
 ELSEWHERE: Final = "elsewhere"
 """Code of a refusal: another node can take this session, so that the listener is at more than one."""
+CREDENTIAL_UNTIL: Final = "x-pico-credential-until"
+"""Name of the field of a 101 that tells when the credential of the session ends, in seconds since 1970."""
 MAX_ELSEWHERE: Final = 16
 """Most nodes that an agent may name which it would rather not register with: as many as a listener may have
 sessions."""

@@ -10,11 +10,13 @@ from typing import Final
 import attrs
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionRequest
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.http1.answers import error_response
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import RequestHead, parse_request_head
@@ -25,10 +27,13 @@ from pico_twisted.core.rpc.dialect import V2, Dialect
 from pico_twisted.core.rpc.frames import HEARTBEAT_PAYLOAD, SUBPROTOCOL_V2
 from pico_twisted.core.rpc.session_base import HEARTBEAT_S
 from pico_twisted.core.text import NAME_PATTERN, printable
+from pico_twisted.net.access.interfaces import Credential
 from pico_twisted.net.interfaces import ICallAcceptor
+from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 from pico_twisted.net.socket.options import half_close
+from pico_twisted.net.tls.certificates import peer_certificate
 from pico_twisted.net.tunnel.idle import shrink, slim_class
-from pico_twisted.net.tunnel.parts import TunnelParts
+from pico_twisted.net.tunnel.parts import CREDENTIAL_UNTIL, TunnelParts
 from pico_twisted.net.tunnel.session_pump import TICK_S, Tunnel
 from pico_twisted.net.tunnel.websocket_pipe import Stage, autobahn_log
 
@@ -36,6 +41,13 @@ log = Logger(namespace="pico_twisted.net.tunnel")
 
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 """Seconds from the connection to the end of the WebSocket handshake; bytes do not extend them."""
+
+MAX_SHAKING: Final = 2048
+"""Connections in their handshake beside which stalled ones are not kept: with 64 KiB each, they hold 128 MiB."""
+STALLED_S: Final = 2.0
+"""Seconds after which a handshake stalls. Agents send theirs at once; many that come back together may wait a while."""
+REFUSALS_S: Final = 1.0
+"""Seconds between two lines of the log about refusals of one kind: strangers may be refused thousands of times."""
 
 _TLS_HANDSHAKE: Final = b"\x16"
 """The first byte of a peer that speaks TLS."""
@@ -51,6 +63,7 @@ class Refusal:
     message: str
     code: str
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    logged: bool = False  # by whoever refused it
 
 
 NODE_DRAINS: Final = Refusal(
@@ -68,6 +81,7 @@ class Admission:
     agent_version: str
     alone: bool = False
     others: str = ""  # who else serves the endpoint, told to the agent
+    subject: Subject | None = None  # who the agent has shown to be
     capabilities: frozenset[bytes] = frozenset()
 
 
@@ -76,6 +90,7 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
 
     factory: TunnelServerFactory
     admission: object  # what the factory's `admit` gave
+    _awaited: Deferred[object] | None = None  # the factory's answer, while it looks at a credential
 
     def connectionMade(self) -> None:
         self.parts = self.factory.parts
@@ -83,12 +98,14 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
         super().connectionMade()
         self._abort_at = self.deadline = self.parts.sweep.now + HANDSHAKE_TIMEOUT_S
         self.parts.sweep.add(self)
-        self.factory.connections.add(self)
+        self.factory.connected(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.factory.connections.discard(self)
+        self.factory.shaking.pop(self, None)
         self.factory.awake.discard(self)
         self.parts.sweep.discard(self)
+        self._judge_no_more()
         super().connectionLost(reason)
 
     def deadline_passed(self, now: float) -> None:
@@ -108,12 +125,17 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
     def _serve(self, dialect: Dialect) -> None:
         """Begin the session, as the side that asks for signs of life."""
         self.acceptor = self.factory.acceptor
+        self.factory.shaking.pop(self, None)
         self._start_session(dialect, asks_always=True, serves=self.factory.serves)
         self.factory.awake.add(self)
 
     def _handshake(self, data: bytes) -> None:
         limits = self.parts.head_limits
         self._head += data
+        if self._awaited is not None:
+            if len(self._head) > 2 * limits.head_bytes:
+                self._refuse(Refusal(status=400, message="frames before the answer", code="bad-request"))
+            return
         if self._head[:1] == _TLS_HANDSHAKE:  # it would wait for an answer in TLS until it gives up
             self._refuse(Refusal(status=400, message="this port does not speak TLS", code="bad-request"))
             return
@@ -124,19 +146,51 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
             elif b"\n" in self._head:
                 self._check_line(self._head.partition(b"\n")[0], limits.target_bytes)
             return
-        whole, self._head = self._head, b""
         try:
-            head = parse_request_head(whole[: end + 4], limits)
+            head = parse_request_head(self._head[: end + 4], limits)
         except Http1Error as error:
             self._refuse(Refusal(status=error.status, message=error.message, code=error.code))
             return
-        answer = self._check_websocket(head) or self.factory.admit(head)
+        answer = self._check_websocket(head) or self.factory.admit(head, self._shown(head))
+        if isinstance(answer, Deferred):
+            self._awaited = answer  # meanwhile the deadline of the handshake goes on
+            answer.addCallback(self._judged).addErrback(self._not_judged)
+        else:
+            self._judged(answer)
+
+    def _shown(self, head: RequestHead) -> Credential:
+        """What the peer shows of who it is. What stands in `Authorization` and is no Bearer token is an empty one."""
+        values = [value for name, _, value in head.fields if name == b"authorization"]
+        scheme, _, token = values[0].partition(b" ") if len(values) == 1 else (b"", b"", b"")
+        bearer = token.strip() if scheme.lower() == b"bearer" else b""
+        return Credential(
+            bearer=bearer if values else None,
+            certificate=peer_certificate(self.transport),
+            address=self._peer_text(),
+        )
+
+    def _judged(self, answer: object) -> None:
+        self._awaited = None
+        if self._stage is not Stage.OPENING:
+            return
         if isinstance(answer, Refusal):
             self._refuse(answer)
             return
         self.admission = answer
+        whole, self._head = self._head, b""
         if self._shake_hands(whole):
             shrink(self)
+
+    def _not_judged(self, failure: Failure) -> None:
+        self._awaited = None
+        if not failure.check(CancelledError):
+            log.failure("A handshake could not be judged", failure, peer=self._peer_text())
+            self.transport.abortConnection()
+
+    def _judge_no_more(self) -> None:
+        awaited, self._awaited = self._awaited, None
+        if awaited is not None:
+            awaited.cancel()
 
     def _check_line(self, line: bytes, target_bytes: int) -> None:
         """Tell a peer that speaks something else at once, instead of waiting for the rest of a head."""
@@ -171,8 +225,9 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
     def _refuse(self, refusal: Refusal) -> None:
         """Answer in JSON and close, after the peer had time to read it."""
         self._stage = Stage.REFUSED
-        log.info("Handshake refused: {reason}", peer=self._peer_text(), status=refusal.status, reason=refusal.message)
-        self.factory.refused(refusal)
+        self._head = b""
+        self._judge_no_more()
+        self.factory.refused(refusal, self._peer_text())
         self.transport.write(
             error_response(
                 refusal.status,
@@ -198,8 +253,11 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
         """What stands in the 101 besides WebSocket's own."""
         headers = self.factory.answer_headers()
         admission = self.admission
-        if isinstance(admission, Admission) and admission.others:
-            headers["x-pico-shared-with"] = admission.others
+        if isinstance(admission, Admission):
+            if admission.others:
+                headers["x-pico-shared-with"] = admission.others
+            if admission.subject is not None and admission.subject.expires_at is not None:
+                headers[CREDENTIAL_UNTIL] = f"{admission.subject.expires_at:.0f}"
         return headers
 
     def onOpen(self) -> None:
@@ -209,6 +267,7 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
         self.slot = admission.slot
         self.alone = admission.alone
         self.agent_version = admission.agent_version
+        self.subject = admission.subject
         self.capabilities = admission.capabilities
         self.agent_id = admission.agent_id or f"v1-{self._peer_text()}"
         self._serve(V2 if self.websocket_protocol_in_use == SUBPROTOCOL_V2 else self.parts.v1)
@@ -227,6 +286,7 @@ class TunnelServerFactory(WebSocketServerFactory):
 
     Attributes:
         connections: all that are open, those in their handshake included.
+        shaking: those of them that have no session, with when they began, in seconds of the sweep; the oldest first.
         awake: those with a session that has calls, or had some a moment ago. The others hold no bytes.
     """
 
@@ -244,8 +304,10 @@ class TunnelServerFactory(WebSocketServerFactory):
         self.parts = parts
         self.node_id = node_id
         self.connections: set[TunnelServerProtocol] = set()
+        self.shaking: dict[TunnelServerProtocol, float] = {}
         self.awake: set[TunnelServerProtocol] = set()
         self._slim: type[TunnelServerProtocol] | None = None
+        self._refusals = RepeatedWarning(REFUSALS_S)
         self.setProtocolOptions(  # likewise
             openHandshakeTimeout=0,
             closeHandshakeTimeout=0,
@@ -267,8 +329,28 @@ class TunnelServerFactory(WebSocketServerFactory):
         protocol.factory = self
         return protocol
 
-    def admit(self, head: RequestHead) -> object:
-        """Decide on a well-formed WebSocket handshake. Returns a `Refusal`, or what the protocol is to know."""
+    def connected(self, tunnel: TunnelServerProtocol) -> None:
+        """Somebody has connected. When many do and stall, the one that has stalled for the longest makes room."""
+        now = self.parts.sweep.now
+        if len(self.shaking) >= MAX_SHAKING:
+            oldest, began = next(iter(self.shaking.items()))
+            if now - began >= STALLED_S:
+                del self.shaking[oldest]
+                oldest.transport.abortConnection()
+        self.connections.add(tunnel)
+        self.shaking[tunnel] = now
+
+    def admit(self, head: RequestHead, shown: Credential) -> object:
+        """Decide on a well-formed WebSocket handshake.
+
+        Args:
+            head: of its request.
+            shown: what the peer has shown of who it is.
+
+        Returns:
+            A `Refusal`, or what the protocol is to know; or a Deferred of one of them, which is cancelled when the peer
+            leaves or takes too long.
+        """
         return Refusal(status=404, message="nothing is here", code="not-found")
 
     def answer_headers(self) -> dict[str, str]:
@@ -278,8 +360,19 @@ class TunnelServerFactory(WebSocketServerFactory):
     def opened(self, tunnel: TunnelServerProtocol) -> None:
         """A session is open."""
 
-    def refused(self, refusal: Refusal) -> None:
-        """A handshake was refused."""
+    def refused(self, refusal: Refusal, peer: str) -> None:
+        """A handshake was refused: log that, for each code once a second at most."""
+        if refusal.logged:
+            return
+        suppressed = self._refusals.due(refusal.code, self.parts.sweep.now)
+        if suppressed is not None:
+            log.info(
+                "Handshake refused: {reason}",
+                peer=peer,
+                status=refusal.status,
+                reason=refusal.message,
+                suppressed=suppressed,
+            )
 
 
 def token_of(head: RequestHead, name: bytes) -> str | None:

@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.http1.answers import error_response
 from pico_twisted.core.protocol_limits import CLOSE_NORMAL
 from pico_twisted.core.rpc.call import Call, CallReceiver
@@ -69,6 +70,7 @@ class Tunnel(WebSocketPipe):
     slot = ""
     alone = False
     agent_version: str = ""
+    subject: Subject | None = None
     capabilities: frozenset[bytes] = frozenset()
     acceptor: ICallAcceptor
 

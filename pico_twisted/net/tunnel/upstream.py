@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from pico_twisted.core.access.subject import Refused, Subject
 from pico_twisted.core.http1.head import RequestHead
 from pico_twisted.core.routing.endpoint import normal_endpoint_id
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.capabilities import capabilities_of
-from pico_twisted.core.rpc.frames import REFUSED_NOT_HERE, encode_nodes
+from pico_twisted.core.rpc.frames import CREDENTIAL, encode_nodes
+from pico_twisted.net.access.interfaces import Credential, IGate
 from pico_twisted.net.interfaces import Closed, ICallAcceptor, IRegistry, ITunnel
+from pico_twisted.net.tunnel.credentials import SessionCredentials
 from pico_twisted.net.tunnel.parts import ELSEWHERE, LISTENER_PATH, MAX_ELSEWHERE, TunnelParts
 from pico_twisted.net.tunnel.server import (
     NODE_DRAINS,
@@ -35,22 +39,32 @@ class UpstreamFactory(TunnelServerFactory):
     Args:
         parts: what all tunnels share.
         registry: where sessions are registered.
-        max_sessions: agents connected at once, those in their handshake included.
+        gate: says who an agent is, and what it may do.
+        max_sessions: sessions at once.
+        grace_s: how long calls in progress may take on a session that ends with its credential.
         proxy: asked for each 101: scheme and port of the proxy port, `http:8000`; "" while it is not known.
         reactor: for Autobahn.
+
+    Attributes:
+        credentials: those that the sessions were opened with.
     """
+
+    serves = (CREDENTIAL,)
 
     def __init__(
         self,
         parts: TunnelParts,
         registry: IRegistry,
         *,
+        gate: IGate,
         max_sessions: int,
+        grace_s: float,
         proxy: Callable[[], str] = str,
         reactor: IReactorTime,
     ) -> None:
         super().__init__(parts, node_id=registry.node_id, reactor=reactor)
         self._registry = registry
+        self.credentials = SessionCredentials(gate, registry, parts.sweep, grace_s=grace_s)
         self._max_sessions = max_sessions
         self._proxy = proxy
         self.acceptor = self
@@ -69,12 +83,27 @@ class UpstreamFactory(TunnelServerFactory):
         proxy = self._proxy()
         return {**headers, "x-pico-proxy": proxy} if proxy else headers
 
-    def admit(self, head: RequestHead) -> Admission | Refusal:
-        """Decide on an agent's handshake."""
+    def admit(self, head: RequestHead, shown: Credential) -> Admission | Refusal | Deferred[Admission | Refusal]:
+        """Decide on an agent's handshake. Whoever shows no good credential hears of nothing else."""
         path = head.target.partition(b"?")[0]
         if not path.startswith(LISTENER_PATH):
             return Refusal(status=404, message="nothing is here: agents connect to a listener", code="not-found")
-        endpoint = normal_endpoint_id(path[len(LISTENER_PATH) :])
+        listener = path[len(LISTENER_PATH) :]
+        gate = self.credentials.gate
+        if not gate.enabled:
+            return self._admit(head, listener, shown, None)
+        subject = gate.known(shown)
+        if subject is None:
+            return gate.identify(shown).addCallback(lambda found: self._admit(head, listener, shown, found))
+        return self._admit(head, listener, shown, subject)
+
+    def _admit(
+        self, head: RequestHead, listener: bytes, shown: Credential, subject: Subject | Refused | None
+    ) -> Admission | Refusal:
+        """Decide on the handshake of somebody who is known; of anybody when there is no credential to be shown."""
+        if isinstance(subject, Refused):
+            return self._refusal(subject, shown)
+        endpoint = normal_endpoint_id(listener)
         if endpoint is None:
             return Refusal(status=400, message="invalid endpoint id", code="invalid-endpoint")
         agent_id = token_of(head, b"x-pico-agent-id")
@@ -86,9 +115,20 @@ class UpstreamFactory(TunnelServerFactory):
                 message="x-pico-agent-id, x-pico-agent-version and x-pico-slot are 1 to 64 of A-Z a-z 0-9 . _ -",
                 code="bad-request",
             )
+        if subject is not None:
+            replaced = self._registry.session_of(endpoint, agent_id, slot) if agent_id else None
+            refused = self.credentials.may_listen(subject, endpoint, replaced)
+            if refused is not None:
+                return self._refusal(refused, shown, endpoint)
+            if replaced is not None and (replaced.subject is None or replaced.subject.key != subject.key):
+                return Refusal(
+                    status=409,
+                    message=f"another agent has the ID {agent_id} here: choose another one",
+                    code="agent-id-taken",
+                )
         if self._registry.draining:
             return NODE_DRAINS
-        if len(self.connections) > self._max_sessions:
+        if len(self.connections) - len(self.shaking) >= self._max_sessions:
             return Refusal(status=503, message="too many sessions", code="busy", headers=((b"retry-after", b"10"),))
         elsewhere = tokens_of(head, b"x-pico-elsewhere", MAX_ELSEWHERE)
         if elsewhere is None:
@@ -99,7 +139,7 @@ class UpstreamFactory(TunnelServerFactory):
             )
         if self.node_id in elsewhere and not set(self._registry.others()) <= set(elsewhere):
             return Refusal(status=409, message="another node can take this session", code=ELSEWHERE)
-        others = self._registry.other_servers(endpoint, agent_id, elsewhere)
+        others = self._registry.other_servers(endpoint, agent_id, elsewhere, subject)
         alone = head.get(b"x-pico-share") == b"no"
         if others and (alone or any(other.alone for other in others)):
             return Refusal(
@@ -114,16 +154,30 @@ class UpstreamFactory(TunnelServerFactory):
             agent_version=agent_version,
             alone=alone,
             others=str(others[0]) if others else "",
+            subject=subject,
             capabilities=capabilities_of(head),
+        )
+
+    def _refusal(self, refused: Refused, shown: Credential, endpoint: str | None = None) -> Refusal:
+        self.credentials.gate.refused(refused, shown, endpoint)
+        field = (b"retry-after", b"10") if refused.status == 503 else (b"www-authenticate", refused.challenge.encode())
+        return Refusal(
+            status=refused.status,
+            message=refused.message,
+            code=refused.reason.value,
+            headers=(field,),
+            logged=True,
         )
 
     def opened(self, tunnel: TunnelServerProtocol) -> None:
         """A session is open: register it, until it closes."""
         tunnel.closed.addCallback(self._closed, tunnel)
+        self.credentials.opened(tunnel)
         self._registry.register(tunnel)
 
     def _closed(self, closed: Closed, tunnel: TunnelServerProtocol) -> Closed:
         self._registry.deregister(tunnel)
+        self.credentials.closed(tunnel)
         log.info(
             "Session of {agent_id} for {endpoint} ended: {reason}",
             endpoint=tunnel.endpoint,
@@ -140,11 +194,11 @@ class UpstreamFactory(TunnelServerFactory):
         """Bytes that the sessions make the process hold."""
         return sum(tunnel.held_bytes() for tunnel in self.awake)
 
-    # ICallAcceptor: agents open no http calls (`serves` is empty), so only drains come here
+    # ICallAcceptor
 
     def call_opened(self, tunnel: ITunnel, call: Call, kind: int, payload: bytes, more: bool) -> None:
-        """Refuse the call: no type of call is served here. See `ICallAcceptor.call_opened`."""
-        tunnel.reset(call, REFUSED_NOT_HERE)
+        """Look at a new credential: agents open no other calls (`serves`). See `ICallAcceptor.call_opened`."""
+        self.credentials.show(tunnel, call, payload, more)
 
     def drain_requested(self, tunnel: ITunnel) -> None:
         """The agent drains: its session is the last choice; told so again, no call may start on it from here on."""

@@ -11,6 +11,7 @@ from twisted.internet.protocol import Factory, Protocol
 from pico_twisted.config import AgentConfig, ConnectConfig, ListenerConfig, ServiceAddress
 from pico_twisted.core.http1.head import RequestHead
 from pico_twisted.core.rpc.frames import HTTP
+from pico_twisted.net.access.interfaces import Credential
 from pico_twisted.net.agent.service import AgentService
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tunnel import Admission, Closed, Refusal, TunnelServerFactory
@@ -43,7 +44,7 @@ class TunnelNode(TunnelServerFactory):
         """Where agents connect."""
         return f"http://127.0.0.1:{self.port}"
 
-    def admit(self, head: RequestHead) -> Admission | Refusal:
+    def admit(self, head: RequestHead, shown: Credential) -> Admission | Refusal:
         self.tokens.append(head.get(b"authorization"))
         if self.refusal is not None:
             return self.refusal

@@ -12,6 +12,7 @@ from pico_twisted.core.gossip.events import KeysChanged, StatusChanged
 from pico_twisted.core.http1.head import HeadLimits, RequestHead, parse_request_head
 from pico_twisted.core.routing.table import alone_key, endpoint_key
 from pico_twisted.core.rpc.frames import DRAIN, HEARTBEAT, HTTP, RESPONSE
+from pico_twisted.net.access.interfaces import Credential
 from pico_twisted.net.tunnel import Admission, Refusal
 from tests.doubles.node import MemoryNode, pass_time
 from tests.doubles.service import Receiver
@@ -43,9 +44,10 @@ def test_admission(parts: MemoryNode) -> None:
             b"X-Pico-Slot: 0.1",
             b"X-Pico-Agent-Version: 1.2.3-rc.1",
         ),
+        Credential(),
     )
     assert answer == Admission(endpoint="my-ep.1", agent_id="Agent_1", slot="0.1", agent_version="1.2.3-rc.1")
-    answer = parts.upstream.admit(head(b"/pico/v1/listener/x"))
+    answer = parts.upstream.admit(head(b"/pico/v1/listener/x"), Credential())
     assert answer == Admission(endpoint="x", agent_id="", slot="", agent_version="")
 
 
@@ -53,7 +55,7 @@ def test_admission(parts: MemoryNode) -> None:
 @pytest.mark.parametrize("value", [b"", b"a b", b"a/b", b"<script>", b"a" * 65, b"a,b"])
 def test_odd_names(parts: MemoryNode, name: bytes, value: bytes) -> None:
     """What would end up in logs and metrics is a short token, or refused."""
-    answer = parts.upstream.admit(head(b"/pico/v1/listener/x", name + b": " + value))
+    answer = parts.upstream.admit(head(b"/pico/v1/listener/x", name + b": " + value), Credential())
     assert isinstance(answer, Refusal) and answer.status == 400 and answer.code == "bad-request"
 
 
@@ -147,7 +149,7 @@ def test_elsewhere(parts: MemoryNode) -> None:
     own = parts.cluster.node_id.encode()
 
     def code(elsewhere: bytes) -> tuple[int, str] | None:
-        answer = parts.upstream.admit(head(b"/pico/v1/listener/x", b"X-Pico-Elsewhere: " + elsewhere))
+        answer = parts.upstream.admit(head(b"/pico/v1/listener/x", b"X-Pico-Elsewhere: " + elsewhere), Credential())
         return (answer.status, answer.code) if isinstance(answer, Refusal) else None
 
     assert code(own) is None, "alone"
@@ -183,7 +185,9 @@ def test_the_number_of_nodes(parts: MemoryNode) -> None:
 
 def admitted(parts: MemoryNode, *lines: bytes) -> Admission | Refusal:
     """What becomes of an agent with the ID `new`."""
-    return parts.upstream.admit(head(b"/pico/v1/listener/my-ep", b"X-Pico-Agent-Id: new", *lines))
+    answer = parts.upstream.admit(head(b"/pico/v1/listener/my-ep", b"X-Pico-Agent-Id: new", *lines), Credential())
+    assert isinstance(answer, Admission | Refusal)
+    return answer
 
 
 def test_who_else_serves_it(parts: MemoryNode) -> None:

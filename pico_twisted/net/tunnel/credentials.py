@@ -1,0 +1,266 @@
+"""The credentials behind the sessions of the upstream port: how many sessions they allow, and the end of both.
+
+What is needed. A session lives for weeks, and the credential that opened it for an hour. It ends when its credential
+does, unless the agent has shown a new one on it before; when the credential or its subject is revoked; and when files
+that were read again do not allow it any more.
+
+What can go wrong. An end must not cut what is in progress, nor wait for ever for an agent that likes its calls long. A
+new credential takes time to be looked at, and meanwhile the session may be gone, or end. An agent may show one after
+the other, each of which costs a signature.
+
+What was chosen. A session that ends is no registration any more, so no call begins on it. It is told so as by a node
+that drains, since its agent then looks for a successor, and is closed after its last call or at the end of the grace
+period. Whether credentials have ended is looked at once a second, and after each change of what the gate knows.
+
+What was rejected. Ending a session a while before its credential: an agent that has no new one would dial in vain and
+end all the same. Remembering the credential itself, to ask again: it is a secret, and verifying thousands takes long.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import attrs
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pico_twisted.core.access.refusals import REFUSALS, not_allowed
+from pico_twisted.core.access.rules import Action, Rule
+from pico_twisted.core.access.subject import Reason, Refused, Subject
+from pico_twisted.core.protocol_limits import CLOSE_POLICY
+from pico_twisted.core.rpc.call import Call
+from pico_twisted.core.rpc.credential import MAX_CREDENTIAL_BYTES, Verdict, encode_verdict
+from pico_twisted.core.rpc.frames import PROTOCOL, REFUSED_BUSY
+from pico_twisted.net.access.interfaces import Credential, IGate
+from pico_twisted.net.interfaces import IRegistry, ITunnel
+from pico_twisted.net.turn import Sweep
+
+log = Logger()
+
+LOOK_S: Final = 1.0
+"""Seconds between two looks for credentials that have ended, and between two that an agent may show on a session."""
+
+_VISIBLE: Final = re.compile(rb"[\x21-\x7e]+")
+
+
+@attrs.frozen
+class _End:
+    """A session that ends.
+
+    Attributes:
+        at: when it is closed, whatever is in progress; seconds of the sweep.
+        reason: for its agent.
+    """
+
+    at: float
+    reason: str
+
+
+@attrs.define(eq=False)
+class _Showing:
+    """A session on which an agent has shown a credential.
+
+    Attributes:
+        at: when, in seconds of the sweep.
+        asked: who it is, while that is not known.
+    """
+
+    at: float
+    asked: Deferred[None] | None = None
+
+
+class SessionCredentials:
+    """The credentials of a node's sessions.
+
+    Args:
+        gate: of the upstream port.
+        registry: where sessions are registered.
+        sweep: the process's coarse timer.
+        grace_s: how long calls in progress may take on a session that ends.
+    """
+
+    def __init__(self, gate: IGate, registry: IRegistry, sweep: Sweep, *, grace_s: float) -> None:
+        self.gate = gate
+        self._registry = registry
+        self._sweep = sweep
+        self._grace_s = grace_s
+        self._by_subject: dict[str, dict[ITunnel, None]] = {}
+        self._ending: dict[ITunnel, _End] = {}
+        self._showing: dict[ITunnel, _Showing] = {}
+        self._epoch = gate.epoch
+        self._look_at = sweep.now
+        sweep.each(self._look)
+
+    # Sessions
+
+    def opened(self, tunnel: ITunnel) -> None:
+        """A session has begun."""
+        self._by_subject.setdefault(_key(tunnel.subject), {})[tunnel] = None
+
+    def closed(self, tunnel: ITunnel) -> None:
+        """A session has ended. Idempotent."""
+        self._leave(tunnel)
+        self._ending.pop(tunnel, None)
+        showing = self._showing.pop(tunnel, None)
+        if showing is not None and showing.asked is not None:
+            showing.asked.cancel()
+
+    def _leave(self, tunnel: ITunnel) -> None:
+        held = self._by_subject.get(_key(tunnel.subject), {})
+        held.pop(tunnel, None)
+        if not held:
+            self._by_subject.pop(_key(tunnel.subject), None)
+
+    def _hold(self, tunnel: ITunnel, subject: Subject) -> None:
+        self._leave(tunnel)
+        tunnel.subject = subject
+        self.opened(tunnel)
+
+    def sessions(self) -> Iterator[ITunnel]:
+        """All sessions that do not end."""
+        return iter([one for held in self._by_subject.values() for one in held if one not in self._ending])
+
+    def may_listen(self, subject: Subject, endpoint: str, replaced: ITunnel | None) -> Refused | None:
+        """Say why a subject may not have one more session, if it may not.
+
+        Args:
+            subject: who wants it.
+            endpoint: that it would serve.
+            replaced: the session that would go for it.
+        """
+        rule = self.gate.check(subject, Action.LISTEN, endpoint)
+        if isinstance(rule, Refused):
+            return rule
+        most = rule.limits.sessions
+        if most is not None and self._count(subject, rule, replaced) >= most:
+            return REFUSALS[Reason.TOO_MANY_SESSIONS]
+        return None
+
+    def _count(self, subject: Subject, rule: Rule, without: ITunnel | None) -> int:
+        held = self._by_subject.get(subject.key, ())
+        return sum(
+            one is not without and one not in self._ending and rule.allows(Action.LISTEN, one.endpoint) for one in held
+        )
+
+    # Their end
+
+    def end(self, which: Callable[[ITunnel], bool], reason: str) -> int:
+        """End sessions: no call begins on them any more; those in progress may finish within the grace period.
+
+        Args:
+            which: says of each whether it is meant.
+            reason: for the agent and the log.
+
+        Returns:
+            How many they are.
+        """
+        ended = [tunnel for tunnel in self.sessions() if which(tunnel)]
+        for tunnel in ended:
+            self._end(tunnel, reason)
+        return len(ended)
+
+    def _check(self, tunnel: ITunnel, subject: Subject) -> None:
+        """End a session that the gate would not let in now."""
+        now = self.gate.current(subject)
+        if isinstance(now, Refused):
+            self._end(tunnel, now.message)
+        elif now.rule_for(Action.LISTEN, tunnel.endpoint) is None:
+            self._end(tunnel, not_allowed(Action.LISTEN, tunnel.endpoint).message)
+        else:
+            self._hold(tunnel, now)  # it may have other limits
+
+    def _end(self, tunnel: ITunnel, reason: str) -> None:
+        self._registry.deregister(tunnel)
+        self._ending[tunnel] = _End(self._sweep.now + self._grace_s, reason)
+        log.info(
+            "Session of {agent_id} for {endpoint} is ended: {reason}",
+            endpoint=tunnel.endpoint,
+            agent_id=tunnel.agent_id,
+            subject="" if tunnel.subject is None else tunnel.subject.name,
+            reason=reason,
+            calls=tunnel.call_count,
+        )
+        if tunnel.call_count:
+            tunnel.drain()
+        else:
+            tunnel.close(CLOSE_POLICY, reason)
+
+    def _look(self, now: float) -> None:
+        for tunnel, end in list(self._ending.items()):
+            if now >= end.at or not tunnel.call_count:
+                tunnel.close(CLOSE_POLICY, end.reason)
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_S
+        epoch, self._epoch = self._epoch, self.gate.epoch
+        for tunnel in self.sessions():
+            subject = tunnel.subject
+            if subject is not None and (subject.expires_at is not None or epoch is not self._epoch):
+                self._check(tunnel, subject)
+
+    # New ones
+
+    def show(self, tunnel: ITunnel, call: Call, payload: bytes, more: bool) -> None:
+        """An agent shows a new credential on its session. A refused one leaves the session with the old one.
+
+        Args:
+            tunnel: its session.
+            call: to be answered.
+            payload: the token, as it stands in the agent's file.
+            more: whether further frames follow, which is none of the protocol.
+        """
+        if more or len(payload) > MAX_CREDENTIAL_BYTES:
+            tunnel.reset(call, PROTOCOL, f"a credential is one frame of {MAX_CREDENTIAL_BYTES} bytes at most")
+            return
+        if not self.gate.enabled:
+            tunnel.send(call, encode_verdict(Verdict(accepted=True)), False)
+            return
+        now = self._sweep.now
+        before = self._showing.get(tunnel)
+        if before is not None and (before.asked is not None or now < before.at + LOOK_S):
+            tunnel.reset(call, REFUSED_BUSY)
+            return
+        showing = self._showing[tunnel] = _Showing(now)
+        credential = Credential(bearer=payload if _VISIBLE.fullmatch(payload) else b"", address=tunnel.peer)
+        found = self.gate.known(credential)
+        if found is not None:
+            self._shown(found, tunnel, call, credential)
+            return
+
+        def known(found: Subject | Refused) -> None:
+            showing.asked = None
+            self._shown(found, tunnel, call, credential)
+
+        showing.asked = self.gate.identify(credential).addCallback(known)
+        showing.asked.addErrback(_log_fault)
+
+    def _shown(self, found: Subject | Refused, tunnel: ITunnel, call: Call, credential: Credential) -> None:
+        refused = found if isinstance(found, Refused) else self.may_listen(found, tunnel.endpoint, tunnel)
+        if refused is not None:
+            self.gate.refused(refused, credential, tunnel.endpoint)
+            verdict = Verdict(accepted=False, words=refused.message)
+        elif tunnel in self._ending:
+            verdict = Verdict(accepted=False, words="it came too late: this session ends")
+        else:
+            assert isinstance(found, Subject)
+            self._hold(tunnel, found)
+            log.info(
+                "Agent {agent_id} has shown a new credential for {endpoint}",
+                agent_id=tunnel.agent_id,
+                endpoint=tunnel.endpoint,
+                subject=found.name,
+            )
+            verdict = Verdict(accepted=True, expires_at=found.expires_at)
+        tunnel.send(call, encode_verdict(verdict), False)
+
+
+def _key(subject: Subject | None) -> str:
+    return "" if subject is None else subject.key
+
+
+def _log_fault(failure: Failure) -> None:
+    if not failure.check(CancelledError):
+        log.failure("A credential could not be looked at", failure)
