@@ -190,7 +190,7 @@ def build_node(
             end_of_turn=end_of_turn,
             client_gone=cluster.client_gone,
         ),
-        ReverseResource(routing, ceilings),
+        ReverseResource(routing, ceilings, access.proxy),
         b"pico-" + node_id.encode("ascii") if config.proxy.via else None,
     )
     metrics.gauge("pico_connections", "Connections of proxy clients.", lambda: len(proxy.connections))

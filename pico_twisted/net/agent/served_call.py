@@ -145,4 +145,5 @@ class ServedCall:
                 error=self._error,
                 version_11=request.head.version_11,
                 fields=request.head.by_name,
+                subject="",
             )

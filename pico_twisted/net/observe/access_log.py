@@ -50,6 +50,7 @@ class LoggedRequest(TypedDict):
         error: the code of an error that Pico made, empty when it made none.
         version_11: whether it was of HTTP/1.1, and not 1.0.
         fields: the first value of each field of its head, by lower-case name.
+        subject: who sent it, where the port authenticates; empty otherwise, and for somebody unknown.
     """
 
     client: str
@@ -67,6 +68,7 @@ class LoggedRequest(TypedDict):
     error: str
     version_11: bool
     fields: Mapping[bytes, bytes]
+    subject: str
 
 
 class AccessLog:
@@ -131,7 +133,8 @@ class AccessLog:
             self._write("".join([self._line(at, request) for at, request in waiting]))
 
     def _json_line(self, at: float, request: LoggedRequest) -> str:
-        first_byte_s, fields = request["first_byte_s"], request["fields"]
+        first_byte_s, fields, subject = request["first_byte_s"], request["fields"], request["subject"]
+        told = f'"subject":{_quote(bounded(subject))},' if subject else ""
         line = (
             f'{self._start}{{"time":"{self._timestamps.text(at)}","level":"info","subsystem":"access","message":"request",'
             f'"client":{_quote(request["client"])},"proxies":{_QUOTED[request["proxies"]]},'
@@ -141,13 +144,14 @@ class AccessLog:
             f'"bytes_out":{request["bytes_out"]},'
             f'"first_byte_s":{"null" if first_byte_s is None else f"{first_byte_s:.6f}"},'
             f'"duration_s":{request["duration_s"]:.6f},"request_id":{_quote(request["request_id"])},'
-            f'"error":{_quote(request["error"])},"referer":{_QUOTED[fields.get(b"referer", b"")]},'
+            f'"error":{_quote(request["error"])},{told}"referer":{_QUOTED[fields.get(b"referer", b"")]},'
             f'"user_agent":{_QUOTED[fields.get(b"user-agent", b"")]}{self._end}'
         )
         return line.replace("\x7f", "\\u007f") if "\x7f" in line else line
 
     def _text_line(self, at: float, request: LoggedRequest) -> str:
-        first_byte_s = request["first_byte_s"]
+        first_byte_s, subject = request["first_byte_s"], request["subject"]
+        told = f" subject={text_value(bounded(subject))}" if subject else ""
         return (
             f"{self._start}{f'{self._timestamps.text(at)} info     ' if self._dated else ''}access: "
             f"{text_value(_method(request))} {text_value(_target(request))} "
@@ -157,15 +161,16 @@ class AccessLog:
             f"bytes_in={request['bytes_in']} bytes_out={request['bytes_out']} "
             f"first_byte_s={'-' if first_byte_s is None else f'{first_byte_s:.6f}'} "
             f"duration_s={request['duration_s']:.6f} request_id={text_value(request['request_id'])} "
-            f"error={text_value(request['error'])}{self._end}"
+            f"error={text_value(request['error'])}{told}{self._end}"
         )
 
     def _combined_line(self, at: float, request: LoggedRequest) -> str:
         """As nginx writes `combined`: what is no plain character is a backslash, an x and two hexadecimal digits."""
         line = f"{_method(request)} {_target(request)} HTTP/{'1.1' if request['version_11'] else '1.0'}"
         stamp = time.strftime(_COMBINED_TIME, time.gmtime(at))
+        user = _combined(bounded(request["subject"])).replace(" ", "\\x20") or "-"
         return (
-            f"{self._start}{_combined(request['client']) or '-'} - - [{stamp}] "
+            f"{self._start}{_combined(request['client']) or '-'} - {user} [{stamp}] "
             f'"{_combined(line)}" {request["status"]} {request["bytes_out"]} '
             f'"{_combined(_field(request, b"referer")) or "-"}" "{_combined(_field(request, b"user-agent")) or "-"}"\n'
         )

@@ -5,22 +5,16 @@ from __future__ import annotations
 import math
 
 from pico_twisted.core.access.ceilings import Over
-from pico_twisted.core.access.rules import Rule
-from pico_twisted.core.access.subject import Subject
 from pico_twisted.net.access.ceilings import NodeCeilings, answer_to, retry_after
 from pico_twisted.net.proxy.request import ProxyRequest
 
 
-def admitted(
-    ceilings: NodeCeilings, request: ProxyRequest, subject: Subject | None = None, rule: Rule | None = None
-) -> bool:
+def admitted(ceilings: NodeCeilings, request: ProxyRequest) -> bool:
     """Take a request in, or answer it: then it is over. Returns whether it is in.
 
     Args:
         ceilings: of the node.
-        request: its endpoint has been decided.
-        subject: who sends it, once they have shown a credential.
-        rule: that allows it to the subject.
+        request: its endpoint, and who sends it by which rule, have been decided.
     """
     peer, address = request.connection.peer, request.account.address
     if peer.trusts is not None and address == peer.ip:
@@ -32,7 +26,8 @@ def admitted(
         request.fail(error.status, error.message, error.code)
         request.done()
         return False
-    entered = ceilings.enter(request, request.endpoint, address, subject, rule)
+    subject = None if request.visitor is None else request.visitor.subject
+    entered = ceilings.enter(request, request.endpoint, address, subject, request.rule)
     if isinstance(entered, Over):
         request.error_fields = [(b"retry-after", retry_after(entered))]
         request.fail(*answer_to(entered))

@@ -29,10 +29,9 @@ from pico_twisted.core.http1.head import END, RequestHead
 from pico_twisted.core.http1.server import ServerConnection
 from pico_twisted.net.proxy.half_close import CLIENT_LINGER_S, HalfClose
 from pico_twisted.net.proxy.pace import BodyPace
-from pico_twisted.net.proxy.port import TRANSPORT_BYTES, IClientTransport, ProxyPort
+from pico_twisted.net.proxy.port import TRANSPORT_BYTES, Forward, IClientTransport, ProxyPort, Visitor
 from pico_twisted.net.proxy.request import ProxyRequest, refuse
 from pico_twisted.net.routing.refusals import SHUTDOWN
-from pico_twisted.net.routing.routed_request import RoutedRequest
 from pico_twisted.net.socket.options import half_close, tune, writer
 from pico_twisted.net.turn import NEVER
 
@@ -68,6 +67,7 @@ class ProxyChannel(Protocol):
 
     transport: IClientTransport
     peer = Peer(b"")
+    visitor: Visitor | None = None
     held_bytes = 0
     deadline = NEVER
 
@@ -105,7 +105,7 @@ class ProxyChannel(Protocol):
             forward.gone()
 
     @property
-    def _forward(self) -> RoutedRequest | None:
+    def _forward(self) -> Forward | None:
         return self._request.forward if self._request is not None else None
 
     # Input

@@ -89,9 +89,32 @@ def error_answer(
         fields.append((b"content-type", b"application/json"))
     if facts.status == 503 and not any(name == b"retry-after" for name, _ in extra):
         fields.append((b"retry-after", b"1"))
-    if not close and not head.version_11:
-        fields.append((b"connection", b"keep-alive"))
+    _keep_alive(fields, head, close)
     head_only = head.method == b"HEAD"
     return whole_answer(
         facts.status, fields, body, close=close, head_only=head_only, date=datetimeToString()
     ), 0 if head_only else len(body)
+
+
+def preflight_answer(head: RequestHead, request_id: bytes, close: bool) -> bytes:
+    """The answer to a browser that asks what scripts may send to another origin: all of them may send anything.
+
+    Args:
+        head: of the request.
+        request_id: of it.
+        close: the connection is closed behind it.
+    """
+    fields = [
+        (b"access-control-allow-origin", b"*"),
+        (b"access-control-allow-methods", b"*"),
+        (b"access-control-allow-headers", b"*, authorization"),
+        (b"access-control-max-age", b"600"),
+        (b"x-request-id", request_id),
+    ]
+    _keep_alive(fields, head, close)
+    return whole_answer(200, fields, b"", close=close, date=datetimeToString())
+
+
+def _keep_alive(fields: list[tuple[bytes, bytes]], head: RequestHead, close: bool) -> None:
+    if not close and not head.version_11:
+        fields.append((b"connection", b"keep-alive"))

@@ -12,6 +12,7 @@ from twisted.web.resource import IResource
 
 from pico_twisted.config import ProxyConfig, in_networks
 from pico_twisted.core.access.ceilings import Ceiling, Limit, Over
+from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.http1.account import Peer
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import HeadLimits
@@ -45,17 +46,61 @@ class IClientTransport(ITCPTransport, IPushProducer, IConsumer):
     """The transport of a client, with or without TLS."""
 
 
+@attrs.frozen(kw_only=True)
+class Visitor:
+    """Somebody whose requests come on a connection.
+
+    Attributes:
+        values: of the fields that can show who it is; what has the same values, on the same connection, is from them.
+        epoch: of the gate, when it said who it is.
+        subject: who it is.
+        in_authorization, in_subprotocol: these fields show what no service may see.
+        offers_ours: where a service of WebSockets chooses no subprotocol, `SUBPROTOCOL` is chosen.
+    """
+
+    values: tuple[bytes | None, ...]
+    epoch: object
+    subject: Subject
+    in_authorization: bool
+    in_subprotocol: bool
+    offers_ours: bool
+
+
+class Forward(Protocol):
+    """A request on its way, as its connection knows it: a `RoutedRequest`, or what comes before."""
+
+    upstream: str
+    error: str
+
+    def body(self, data: bytes) -> None:
+        """A piece of the request's body, or of the upgraded protocol."""
+
+    def body_ended(self) -> None:
+        """The request is complete, or the client closed its direction of the upgraded protocol."""
+
+    def gone(self) -> None:
+        """The client left."""
+
+    def pause(self) -> None:
+        """The client's transport holds enough of the response."""
+
+    def resume(self) -> None:
+        """The client's transport took what it held."""
+
+
 class ClientConnection(Protocol):
     """A connection, as its requests and its port know it.
 
     Attributes:
         peer: the other end of it.
+        visitor: who the last request was from, where the port authenticates.
         held_bytes: an upper bound on what the transport holds for the client; 0 while it takes more.
     """
 
     transport: IClientTransport
     port: ProxyPort
     peer: Peer
+    visitor: Visitor | None
     held_bytes: int
 
     @property

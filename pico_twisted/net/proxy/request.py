@@ -15,17 +15,19 @@ import attrs
 from zope.interface import implementer
 
 from pico_twisted.core.access.ceilings import Ceiling
+from pico_twisted.core.access.rules import Rule
+from pico_twisted.core.access.subject import Refused
 from pico_twisted.core.http1.account import Account, account_of_peer
 from pico_twisted.core.http1.chunked import LAST_CHUNK, encode_chunk
+from pico_twisted.core.http1.credentials import choose_ours
 from pico_twisted.core.http1.error_pages import ErrorFacts
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import request_to_tunnel, response_to_client
 from pico_twisted.core.http1.head import Framing, RequestHead, ResponseHead, response_framing
 from pico_twisted.net.access.ceilings import leave_all
 from pico_twisted.net.interfaces import IDownstream
-from pico_twisted.net.proxy.error_answer import AgentError, error_answer
-from pico_twisted.net.proxy.port import ClientConnection
-from pico_twisted.net.routing.routed_request import RoutedRequest
+from pico_twisted.net.proxy.error_answer import AgentError, error_answer, preflight_answer
+from pico_twisted.net.proxy.port import ClientConnection, Forward, Visitor
 from pico_twisted.net.turn import TurnPieces
 
 
@@ -42,6 +44,8 @@ class ProxyRequest:
         keep_alive: the connection goes on behind the response.
         bytes_in, bytes_out: of the bodies.
         forward: set by the resource that takes the request.
+        visitor: who sends it, where the port authenticates.
+        rule: that lets it in.
         status: of the response; 0 while there is none, 499 when the client left before.
         error: the code of an error of ours, for the log.
         error_fields: what stands in the answer of an error besides, (name, value).
@@ -58,7 +62,9 @@ class ProxyRequest:
     keep_alive: bool
     bytes_in: int
     bytes_out: int = 0
-    forward: RoutedRequest | None = None
+    forward: Forward | None = None
+    visitor: Visitor | None = None
+    rule: Rule | None = None
     endpoint: str = ""
     client_connection: bytes = b""
     request_id: bytes = b""
@@ -118,6 +124,8 @@ class ProxyRequest:
         if b"x-pico-error" in head.by_name and head.status >= 400:
             self._agent_error = AgentError(head)
             return
+        if self.visitor is not None and self.visitor.offers_ours:
+            head = choose_ours(head)
         connection = self.connection
         version_11 = self.head.version_11
         self._first_byte_at = perf_counter()
@@ -204,6 +212,16 @@ class ProxyRequest:
 
     def fail(self, status: int, message: str, code: str) -> None:
         """See `IDownstream.fail`."""
+        self._fail(status, message, code, self.endpoint)
+
+    def refuse(self, refused: Refused) -> None:
+        """Answer that who sends this may not. Which endpoint a name stands for is not told."""
+        if refused.status != 503:
+            self.error_fields = [(b"www-authenticate", refused.challenge.encode("ascii"))]
+        self._fail(refused.status, refused.message, refused.reason.value, "")
+        self.done()
+
+    def _fail(self, status: int, message: str, code: str, endpoint: str) -> None:
         self._first_byte_at = perf_counter()
         self.status = status
         self.error = code
@@ -213,13 +231,21 @@ class ProxyRequest:
             status=status,
             code=code,
             message=message,
-            endpoint=self.endpoint,
+            endpoint=endpoint,
             request_id=self.request_id.decode("ascii"),
             node=self.connection.port.settings.node_id,
         )
         pages = self.connection.port.error_pages
         answer, self.bytes_out = error_answer(facts, self.head, pages, not self.keep_alive, self.error_fields)
         self.connection.send(answer)
+
+    def allow_origins(self) -> None:
+        """Answer a preflight: scripts of all origins may send what they have a credential for."""
+        self._first_byte_at = perf_counter()
+        self.status = 200
+        self.keep_alive = self.keep_alive and self.body_complete and self.connection.goes_on()
+        self.connection.send(preflight_answer(self.head, self.request_id, not self.keep_alive))
+        self.done()
 
     def pause_request(self) -> None:
         """Read no more of the body."""
@@ -269,6 +295,7 @@ class ProxyRequest:
                 error=self.error or (forward.error if forward is not None else ""),
                 version_11=head.version_11,
                 fields=head.by_name,
+                subject="" if self.visitor is None else self.visitor.subject.name,
             )
 
 

@@ -8,11 +8,14 @@ from secrets import token_hex
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
+from pico_twisted.core.access.rules import NO_LIMITS
 from pico_twisted.core.http1.client_connection import NAME_BYTES, authenticates_connection
 from pico_twisted.core.http1.forwarding import REQUEST_ID_PATTERN
 from pico_twisted.core.routing.endpoint import EndpointError, endpoint_of
 from pico_twisted.net.access.ceilings import NodeCeilings
+from pico_twisted.net.access.interfaces import IGate
 from pico_twisted.net.proxy.admission import admitted
+from pico_twisted.net.proxy.entrance import Entrance
 from pico_twisted.net.proxy.request import ProxyRequest
 from pico_twisted.net.routing.routed_request import RoutedRequest
 from pico_twisted.net.routing.settings import RoutingSettings
@@ -25,27 +28,37 @@ class ReverseResource(Resource):
     Args:
         settings: for the `RoutedRequest` of each request.
         ceilings: that requests come in under.
+        gate: of the port.
     """
 
     isLeaf = True
 
-    def __init__(self, settings: RoutingSettings, ceilings: NodeCeilings) -> None:
+    def __init__(self, settings: RoutingSettings, ceilings: NodeCeilings, gate: IGate) -> None:
         Resource.__init__(self)
         self._settings = settings
         self._ceilings = ceilings
+        self._entrance = Entrance(gate, settings.sweep, self.render) if gate.enabled else None
 
     def render(self, request: ProxyRequest) -> int:
         """Route the request; the answer comes later."""
         head = request.head
         given = head.by_name.get(b"x-request-id", b"")
         request.request_id = given if REQUEST_ID_PATTERN.fullmatch(given) else b"%016x" % getrandbits(64)
+        entrance = self._entrance
+        if entrance is not None:
+            if not entrance.knows(request):
+                return NOT_DONE_YET
+            head = request.head
         try:
             request.endpoint = endpoint_of(head)
         except EndpointError as error:
             request.fail(400, error.message, error.code)
             request.done()
             return NOT_DONE_YET
-        if self._ceilings.active and not admitted(self._ceilings, request):
+        if entrance is not None and not entrance.lets_in(request):
+            return NOT_DONE_YET
+        limited = request.rule is not None and request.rule.limits is not NO_LIMITS
+        if (limited or self._ceilings.active) and not admitted(self._ceilings, request):
             return NOT_DONE_YET
         peer = request.connection.peer
         if b"authorization" in head.by_name and not peer.connection and peer.trusts is None:

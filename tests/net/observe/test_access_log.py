@@ -33,6 +33,7 @@ REQUEST: dict[str, Any] = {
     "error": "",
     "version_11": True,
     "fields": {b"host": b"ep.example.com"},
+    "subject": "",
 }
 
 
@@ -94,6 +95,18 @@ class TestAccessLog:
             '10.0.0.9:51234 - - [14/Nov/2023:22:13:20 +0000] "GET /a?b=1 HTTP/1.1" 200 12 '
             '"http://a/" "say \\x22\\xE9\\x22"\n'
         )
+
+    @pytest.mark.parametrize(
+        ("format", "told"),
+        [
+            ("json", ',"error":"","subject":"a b\\"\\n","referer":'),
+            ("text", ' error="" subject="a b\\"\\n"\n'),
+            ("combined", "10.0.0.9:51234 - a\\x20b\\x22\\x0A [14/Nov/2023"),
+        ],
+    )
+    def test_who_sent_it(self, format: str, told: str) -> None:
+        """Where a port authenticates, the line says who sent the request, whatever the issuer let them be called."""
+        assert told in self.written(format, subject='a b"\n')
 
     @pytest.mark.parametrize(
         ("place", "format", "line"),

@@ -75,7 +75,7 @@ class Service(MultiService):
         port.stopListening()
         self.access.request(client="c", proxies=b"", method=b"GET", target=b"/", endpoint="e", upstream="u", status=200,
             bytes_in=0, bytes_out=0, first_byte_s=None, duration_s=0.0, request_id="r", error="", version_11=True,
-            fields={})
+            fields={}, subject="")
         reactor.callLater(0, reactor.stop)
 
     def stopService(self):
