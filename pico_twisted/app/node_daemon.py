@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import functools
 import os
 import random
-import socket
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import cast
 
 from twisted.application.service import IService
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from pico_twisted import __version__
@@ -22,26 +19,22 @@ from pico_twisted.app.cli.banner import counted
 from pico_twisted.app.cli.options import NodeOptions
 from pico_twisted.app.joining import Joining
 from pico_twisted.app.node import build_node
+from pico_twisted.app.node_ports import NodePorts
 from pico_twisted.app.process.advertised import AdvertisedPorts
 from pico_twisted.app.process.daemon import CERTIFICATE_WARNING, Daemon
-from pico_twisted.app.process.handed import HandedSockets, handed_over
-from pico_twisted.app.process.local_admin import listen_locally, local_admin_socket
 from pico_twisted.app.process.memory import give_memory_back
-from pico_twisted.app.process.port_certificates import PortCertificates
-from pico_twisted.app.process.ports import Attempts, BoundPort, GossipPort
+from pico_twisted.app.process.ports import Attempts, BoundPort
 from pico_twisted.app.process.reactor import IDaemonReactor
 from pico_twisted.app.workers.cpu_affinity import usable_cores
 from pico_twisted.app.workers.host import Host
 from pico_twisted.app.workers.worker import Worker, worker_from
-from pico_twisted.config import AdminConfig, NodeConfig, ProxyConfig, UpstreamConfig
+from pico_twisted.config import NodeConfig
 from pico_twisted.config.checks import certificate_warnings
 from pico_twisted.config.error_pages import read_error_pages
 from pico_twisted.core.routing.table import ACTIVE, DRAINING
 from pico_twisted.core.stopping import LAST_SHARE, awaited, of_both_kinds
 from pico_twisted.net.admin.node_status import ADMIN_ADDR, ADMIN_SCHEME, PROXY_ADDR, VERSION
 from pico_twisted.net.observe.logs import Logging
-from pico_twisted.net.proxy.proxy_protocol import behind_proxies
-from pico_twisted.net.tls.server import SniffingFactory
 from pico_twisted.net.turn import EndOfTurn, Sweep
 
 log = Logger(namespace="pico_twisted.app.node")
@@ -56,10 +49,6 @@ FAREWELL_S = 0.5
 """Seconds that other nodes get to hear that this one leaves; those that did not hear it wait for its silence."""
 SIBLINGS_S = 3.0
 """Seconds that a worker gets to find another one of its host. If all were started again, none can be found at first."""
-MAX_DATAGRAM_BYTES = 64 * 1024
-"""Largest packet that is read, in bytes: other nodes may have another `max_packet_size`."""
-
-
 AGENTS_S = 2.0
 """Most seconds that clients wait at a start that took the ports over, until agents are registered again."""
 AGENTS_PAUSE_S = 0.3
@@ -98,10 +87,7 @@ class NodeDaemon(Daemon[NodeConfig]):
         config = self.patient(config)
         self._config = config if worker is None else worker.configured(config)
         self._worker = worker
-        self._certificates = PortCertificates()
-        self._ports: dict[str, BoundPort] = {}
-        self._local_ports: list[IListeningPort] = []
-        self._handed = HandedSockets()
+        self._ports = NodePorts(reactor, worker)
         self._stage = Stage.STARTING
         self._orphan = False
         sweep = Sweep(reactor)
@@ -130,70 +116,25 @@ class NodeDaemon(Daemon[NodeConfig]):
 
     def bind(self) -> None:
         """Read the certificates and bind all ports. See `Daemon.bind`."""
-        node, config, worker = self.node, self._config, self._worker
-        self._handed = handed_over(self.reactor) if worker is None else HandedSockets()
+        node, config = self.node, self._config
         attempts = Attempts()
-        if node.link_tls is not None:
-            with attempts.each():
-                self._certificates.start("cluster", node.link_tls)
-        if worker is not None:
-            path = worker.sockets[worker.number]
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)  # of a process that was killed
-            site = node.admin_site(self.reload)
-            self._local_ports.append(self.reactor.listenUNIX(path, site))  # type: ignore[arg-type]  # a Site is a Factory
         node.proxy.error_pages, _ = read_error_pages(config.proxy.error_pages)
         with attempts.each():
             node.access.prepare(config)()
-        admin_site = node.admin_site(self.reload, None if worker is None else worker.siblings())
-        with attempts.each():
-            self._bind("proxy", config.proxy, node.proxy)
-        with attempts.each():
-            self._bind("upstream", config.upstream, node.upstream)
-        with attempts.each():
-            self._bind("admin", config.admin, admin_site)
-        with attempts.each():
-            local = local_admin_socket(os.environ) if worker is None else worker.local_admin()
-            self._local_ports += listen_locally(self.reactor, local, admin_site)
-        gossip = config.cluster.gossip_bind_addr
-        with attempts.each():
-            self._ports["gossip"] = GossipPort(
-                self.reactor,
-                "cluster.gossip.bind_addr",
-                gossip,
-                node.membership.links.port_factory,
-                node.membership.gossip,
-                MAX_DATAGRAM_BYTES,
-                (self._handed.take("gossip", gossip), self._handed.take("gossip", gossip, socket.SOCK_DGRAM)),
-            )
-        addresses = {name: getattr(config, name).listen_addr for name in ("proxy", "upstream", "admin")}
-        with attempts.each():
-            self._handed.check({**addresses, "gossip": gossip})
+        self._ports.bind(node, self.reload, attempts)
         attempts.check()
-        if worker is not None or self._ports["proxy"].outlives:
+        proxy = self._ports.bound["proxy"]
+        if self._worker is not None or proxy.outlives:
             # Clients wait in its queue, for this process or for the one before: until we know who holds what.
-            self._ports["proxy"].pause()
+            proxy.pause()
         for warning in certificate_warnings(config, datetime.now(UTC)):
             log.warn(CERTIFICATE_WARNING, reason=warning)
-
-    def _bind(self, name: str, section: ProxyConfig | UpstreamConfig | AdminConfig, factory: IProtocolFactory) -> None:
-        node, tls = self.node, section.tls
-        if tls.enabled:
-            context = self._certificates.start(name, tls)
-            factory = SniffingFactory(factory, context, node.node_id, timer=node.sweep, clock=self.reactor)
-        if name == "proxy":
-            factory = behind_proxies(factory, node.proxy)
-        handed = self._handed.take(name, section.listen_addr)
-        descriptor = handed if self._worker is None else self._worker.descriptors[name]
-        self._ports[name] = BoundPort(
-            self.reactor, f"{name}.bind_addr", section.listen_addr, factory, descriptor, outlives=handed is not None
-        )
 
     def serve(self) -> None:
         """Everything is bound: begin, and join the others."""
         node = self.node
-        node.metrics.families(self._certificates.expiry)
-        self.watch(self._certificates.files, self._certificates.read_again)
+        node.metrics.families(self._ports.certificates.expiry)
+        self.watch(self._ports.certificates.files, self._ports.certificates.read_again)
         node.sweep.start()
         node.cluster.startService()
         self._stage = Stage.JOINING
@@ -238,7 +179,7 @@ class NodeDaemon(Daemon[NodeConfig]):
         if self._stage is not Stage.JOINING:
             return
         self._stage = Stage.SERVING
-        Deferred.fromCoroutine(self._let_in(self._ports["proxy"]))
+        Deferred.fromCoroutine(self._let_in(self._ports.bound["proxy"]))
         ports = self._advertised
         # of a host with workers the parent prints one for all
         if self.on_terminal(lambda: ports.banner(self.node.node_id) if self._worker is None else ""):
@@ -252,7 +193,7 @@ class NodeDaemon(Daemon[NodeConfig]):
             **ports.urls,
         )
         if self._worker is None:
-            guarded = bool(self._config.cluster.secrets) or self._ports["gossip"].is_loopback
+            guarded = bool(self._config.cluster.secrets) or self._ports.bound["gossip"].is_loopback
             ports.warn(gossip_is_guarded=guarded)
 
     async def _let_in(self, proxy: BoundPort) -> None:
@@ -274,7 +215,7 @@ class NodeDaemon(Daemon[NodeConfig]):
     @functools.cached_property
     def _advertised(self) -> AdvertisedPorts:
         """Found out once, before the reactor runs: names are looked up for it."""
-        return AdvertisedPorts(self._config, {name: port.bound for name, port in self._ports.items()})
+        return AdvertisedPorts(self._config, {name: port.bound for name, port in self._ports.bound.items()})
 
     def _join_failed(self, why: str) -> None:
         """The time is over: serve alone, or end and say why."""
@@ -305,22 +246,21 @@ class NodeDaemon(Daemon[NodeConfig]):
             lambda: not awaited(cluster.pending, first, clock.seconds() < streams_until),
             within_s=last_call - clock.seconds(),
         )
-        await self._ports["proxy"].stop()
+        await self._ports.bound["proxy"].stop()
         await self.until(lambda: not cluster.cut_streams() and not proxy.connections)
         drained = links.drain()
         await self.until(lambda: drained.called)
-        await self._ports["upstream"].stop()
+        await self._ports.bound["upstream"].stop()
         cluster.close_sessions()
         await self.until(lambda: not node.upstream.connections, within_s=CLOSE_S)
         gossip.leave()
         await self.until(lambda: gossip.told, within_s=FAREWELL_S)
-        await self._ports["admin"].stop()
+        await self._ports.bound["admin"].stop()
         gossip.stop()
         links.stop()
-        await self._ports["gossip"].stop()
+        await self._ports.bound["gossip"].stop()
         node.sweep.stop()
-        for port in self._local_ports:
-            await maybeDeferred(port.stopListening)
+        await self._ports.stop_local()
         if self._worker is not None and self._orphan:
             self._worker.clean_up()
 
@@ -341,7 +281,7 @@ class NodeDaemon(Daemon[NodeConfig]):
 
     def prepare(self, config: NodeConfig) -> Callable[[], Iterable[str]]:
         """Read the certificates again, too. See `Daemon.prepare`."""
-        take_certificates = self._certificates.prepare(config)
+        take_certificates = self._ports.certificates.prepare(config)
         pages, _ = read_error_pages(config.proxy.error_pages)
         take_credentials = self.node.access.prepare(config)
 
