@@ -22,6 +22,7 @@ from pico_twisted.app.node import build_node
 from pico_twisted.app.node_ports import NodePorts
 from pico_twisted.app.process.advertised import AdvertisedPorts
 from pico_twisted.app.process.daemon import CERTIFICATE_WARNING, Daemon
+from pico_twisted.app.process.kept_revocations import keep_revocations
 from pico_twisted.app.process.memory import give_memory_back
 from pico_twisted.app.process.ports import Attempts, BoundPort
 from pico_twisted.app.process.reactor import IDaemonReactor
@@ -121,6 +122,7 @@ class NodeDaemon(Daemon[NodeConfig]):
         node.proxy.error_pages, _ = read_error_pages(config.proxy.error_pages)
         with attempts.each():
             node.access.prepare(config)()
+            keep_revocations(node.membership.revocations, config.cluster.revocations_file, os.environ, self.reactor)
         self._ports.bind(node, self.reload, attempts)
         attempts.check()
         proxy = self._ports.bound["proxy"]

@@ -254,6 +254,13 @@ class ClusterConfig:
         "Files that hold one secret each. These come after the ones in `cluster.secrets`.",
         live=True,
     )
+    revocations_file: str = setting(
+        kinds.FILE,
+        "",
+        "File that the node keeps what is revoked in, for a start at which it finds no other node. The node writes it. "
+        "Empty: `revocations` in the directory that systemd makes for the node (`StateDirectory=`); without one it is "
+        "kept nowhere.",
+    )
     workers: int = setting(
         kinds.count_or_auto(most=64),
         "1",

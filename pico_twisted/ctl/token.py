@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
+from pico_twisted.config.replacing import NEW_MODE
 from pico_twisted.core.access.credentials_file import TOKEN_PREFIX, hash_of, read_tokens
 from pico_twisted.core.access.rules import BadRule, Rule
 from pico_twisted.core.access.subject import Subject
@@ -17,7 +18,7 @@ from pico_twisted.ctl.asking import emit_json
 from pico_twisted.ctl.exits import SaidNo, emit
 from pico_twisted.ctl.options import json_option, wants_json
 from pico_twisted.ctl.tables import tokens_table
-from pico_twisted.ctl.tokens_file import NEW_MODE, change_file, read_file
+from pico_twisted.ctl.tokens_file import change_file, read_file
 
 _FILE = click.option("--file", "path", required=True, help="The `tokens_file` of a port.", metavar="FILE")
 

@@ -11,18 +11,16 @@ import contextlib
 import fcntl
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from pico_twisted.config.replacing import replace_file
 from pico_twisted.core.access.credentials_file import MAX_FILE_BYTES
 from pico_twisted.ctl.exits import SaidNo
 
 LOCK_S: Final = 10.0
 """Most seconds to wait for others who change files of the same directory."""
-NEW_MODE: Final = 0o600
-"""Mode of a file that is made: its owner alone may read it."""
 
 _LOOK_S: Final = 0.05
 
@@ -64,27 +62,10 @@ def change_file(path: str, change: Callable[[str], str], *, make: bool) -> bool:
         with _locked(directory, path):
             made = make and not os.path.lexists(target)
             text = change("" if made else read_file(target))
-            _replace(target, directory, text, None if made else os.stat(target))
+            replace_file(target, text.encode())
     except OSError as error:
         raise SaidNo(f"{path} cannot be changed: {error.strerror}") from None
     return made
-
-
-def _replace(target: str, directory: str, text: str, before: os.stat_result | None) -> None:
-    descriptor, fresh = tempfile.mkstemp(dir=directory, prefix=f".{os.path.basename(target)}.")
-    try:
-        with open(descriptor, "wb") as file:
-            if before is not None and (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
-                os.fchown(file.fileno(), before.st_uid, before.st_gid)
-            os.fchmod(file.fileno(), NEW_MODE if before is None else stat.S_IMODE(before.st_mode))
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(fresh)
-        raise
 
 
 @contextlib.contextmanager
@@ -101,6 +82,5 @@ def _locked(directory: str, path: str) -> Iterator[None]:
                     raise SaidNo(f"somebody else changes {path}: try again") from None
                 time.sleep(_LOOK_S)
         yield
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)

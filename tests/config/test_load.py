@@ -468,7 +468,8 @@ def test_configurations_made_by_code_are_checked_too() -> None:
         (ListenerConfig, "endpoint addr protocol timeout keepalive_timeout share rewrite_host lenient tls"),
         (
             ClusterConfig,
-            "name node_id node_id_prefix join join_timeout abort_if_join_fails secrets secret_files workers tls gossip",
+            "name node_id node_id_prefix join join_timeout abort_if_join_fails secrets secret_files revocations_file "
+            "workers tls gossip",
         ),
     ],
 )

@@ -184,6 +184,7 @@ class TestUnitFiles:
         assert started == f"/opt/pico/venv/bin/twistd -n --pidfile= {command} --config /etc/pico/{command}.yaml"
         assert settings["ExecReload"] == [f"/opt/pico/venv/bin/picoctl reload --admin unix:/run/{command}/admin"]
         assert settings["RuntimeDirectory"] == [command]
+        assert settings.get("StateDirectory") == ([command] if command == "pico" else None)
         assert (settings["Type"], settings["NotifyAccess"]) == (["notify"], ["main"])
         config = NodeConfig() if command == "pico" else AgentConfig()
         assert read_duration(settings["TimeoutStopSec"][0]) > config.grace_period

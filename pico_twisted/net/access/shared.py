@@ -106,6 +106,7 @@ class SharedRevocations:
         self.changed: list[Callable[[], object]] = []
         self._parts = parts
         self._told = ""
+        self._keep: Callable[[bytes], object] | None = None
         self._waits = Backoff(DIFFERS_S, MOST_WAIT_S)
         self._differ: list[str] = []
         self._exchange_at = math.inf
@@ -169,6 +170,19 @@ class SharedRevocations:
 
     # What is kept
 
+    @property
+    def kept(self) -> bool:
+        """Whether this node has them when it starts again and finds no other node."""
+        return self._keep is not None
+
+    def keep(self, keep: Callable[[bytes], object]) -> None:
+        """Have the list kept whenever it has become another one.
+
+        Args:
+            keep: called with the list as it is written.
+        """
+        self._keep = keep
+
     def load(self, data: bytes) -> None:
         """Take the list that this node kept. Raises BadRevocations when it is none."""
         if self.revocations.merge(read_revocations(data), self._parts.wall()):
@@ -206,6 +220,8 @@ class SharedRevocations:
     def _changed(self) -> None:
         self._announce()
         self._waits.reset()
+        if self._keep is not None:
+            self._keep(self.revocations.written())
         for tell in self.changed:
             tell()
 
