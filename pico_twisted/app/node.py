@@ -204,6 +204,7 @@ def build_node(
         tunnel_parts,
         cluster,
         gate=access.upstream,
+        ceilings=ceilings,
         max_sessions=limits.sessions,
         grace_s=config.grace_period,
         proxy=proxy_port,

@@ -22,7 +22,6 @@ REFUSALS: Final[Mapping[Reason, Refused]] = {
         Reason.SIGNATURE: "the signature of the JWT is wrong: it was changed, or signed with another key",
         Reason.REVOKED: "the credential was revoked: ask for a new one",
         Reason.NOT_ALLOWED: "the credential does not allow this: ask for a rule that does",
-        Reason.TOO_MANY_SESSIONS: "as many sessions are open as the credential allows: end one, or try again",
         Reason.KEYS_AWAY: "the keys that JWTs are checked with cannot be fetched at the moment: try again",
         Reason.BUSY: "too many credentials wait to be checked: try again",
     }.items()

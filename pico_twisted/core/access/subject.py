@@ -71,7 +71,6 @@ class Reason(enum.Enum):
     SIGNATURE = "signature"
     REVOKED = "revoked"
     NOT_ALLOWED = "not-allowed"
-    TOO_MANY_SESSIONS = "too-many-sessions"
     KEYS_AWAY = "keys-away"  # of a server that was never reached
     BUSY = "busy"  # too many wait for their signatures to be checked
 
@@ -103,4 +102,4 @@ class Refused:
         return f'Bearer realm="pico", error="{"insufficient_scope" if self.status == 403 else "invalid_token"}"'
 
 
-_LATER: Final = frozenset((Reason.KEYS_AWAY, Reason.BUSY, Reason.TOO_MANY_SESSIONS))
+_LATER: Final = frozenset((Reason.KEYS_AWAY, Reason.BUSY))

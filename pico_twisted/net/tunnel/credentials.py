@@ -19,7 +19,7 @@ end all the same. Remembering the credential itself, to ask again: it is a secre
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import attrs
@@ -27,13 +27,15 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from pico_twisted.core.access.refusals import REFUSALS, not_allowed
-from pico_twisted.core.access.rules import Action, Rule
-from pico_twisted.core.access.subject import Reason, Refused, Subject
+from pico_twisted.core.access.ceilings import Ceiling, Over
+from pico_twisted.core.access.refusals import not_allowed
+from pico_twisted.core.access.rules import Action
+from pico_twisted.core.access.subject import Refused, Subject
 from pico_twisted.core.protocol_limits import CLOSE_POLICY
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.credential import MAX_CREDENTIAL_BYTES, Verdict, encode_verdict
 from pico_twisted.core.rpc.frames import PROTOCOL, REFUSED_BUSY
+from pico_twisted.net.access.ceilings import NodeCeilings, answer_to, leave_all
 from pico_twisted.net.access.interfaces import Credential, IGate
 from pico_twisted.net.interfaces import IRegistry, ITunnel
 from pico_twisted.net.turn import Sweep
@@ -69,7 +71,7 @@ class _Showing:
     """
 
     at: float
-    asked: Deferred[None] | None = None
+    asked: Deferred[Subject | Refused] | None = None
 
 
 class SessionCredentials:
@@ -78,16 +80,20 @@ class SessionCredentials:
     Args:
         gate: of the upstream port.
         registry: where sessions are registered.
+        ceilings: of the node: how many sessions there may be.
         sweep: the process's coarse timer.
         grace_s: how long calls in progress may take on a session that ends.
     """
 
-    def __init__(self, gate: IGate, registry: IRegistry, sweep: Sweep, *, grace_s: float) -> None:
+    def __init__(
+        self, gate: IGate, registry: IRegistry, ceilings: NodeCeilings, sweep: Sweep, *, grace_s: float
+    ) -> None:
         self.gate = gate
         self._registry = registry
+        self._ceilings = ceilings
         self._sweep = sweep
         self._grace_s = grace_s
-        self._by_subject: dict[str, dict[ITunnel, None]] = {}
+        self._sessions: dict[ITunnel, Sequence[Ceiling]] = {}  # those that do not end, and what they are counted under
         self._ending: dict[ITunnel, _End] = {}
         self._showing: dict[ITunnel, _Showing] = {}
         self._epoch = gate.epoch
@@ -97,8 +103,8 @@ class SessionCredentials:
     # Sessions
 
     def opened(self, tunnel: ITunnel) -> None:
-        """A session has begun."""
-        self._by_subject.setdefault(_key(tunnel.subject), {})[tunnel] = None
+        """A session has begun, and the one that it replaced has ended."""
+        self._enter(tunnel)
 
     def closed(self, tunnel: ITunnel) -> None:
         """A session has ended. Idempotent."""
@@ -108,42 +114,45 @@ class SessionCredentials:
         if showing is not None and showing.asked is not None:
             showing.asked.cancel()
 
-    def _leave(self, tunnel: ITunnel) -> None:
-        held = self._by_subject.get(_key(tunnel.subject), {})
-        held.pop(tunnel, None)
-        if not held:
-            self._by_subject.pop(_key(tunnel.subject), None)
+    def _enter(self, tunnel: ITunnel) -> Over | None:
+        subject = tunnel.subject
+        rule = None if subject is None else subject.rule_for(Action.LISTEN, tunnel.endpoint)
+        entered = self._ceilings.session(tunnel, tunnel.endpoint, subject, rule)
+        self._sessions[tunnel] = () if isinstance(entered, Over) else entered
+        return entered if isinstance(entered, Over) else None
 
-    def _hold(self, tunnel: ITunnel, subject: Subject) -> None:
+    def _leave(self, tunnel: ITunnel) -> None:
+        leave_all(self._sessions.pop(tunnel, ()), tunnel)
+
+    def _hold(self, tunnel: ITunnel, subject: Subject | None) -> Over | None:
+        """Let another credential hold a session. Returns what speaks against that, if its rule allows no more."""
         self._leave(tunnel)
         tunnel.subject = subject
-        self.opened(tunnel)
+        return self._enter(tunnel)
 
-    def sessions(self) -> Iterator[ITunnel]:
+    def sessions(self) -> Collection[ITunnel]:
         """All sessions that do not end."""
-        return iter([one for held in self._by_subject.values() for one in held if one not in self._ending])
+        return self._sessions.keys()
 
-    def may_listen(self, subject: Subject, endpoint: str, replaced: ITunnel | None) -> Refused | None:
-        """Say why a subject may not have one more session, if it may not.
+    def may_listen(self, subject: Subject | None, endpoint: str, replaced: ITunnel | None) -> Refused | Over | None:
+        """Say why somebody may not have a session, if they may not.
 
         Args:
-            subject: who wants it.
+            subject: who wants it; None where that does not matter.
             endpoint: that it would serve.
-            replaced: the session that would go for it.
+            replaced: the session that would go for it, so that there are no more than before.
         """
-        rule = self.gate.check(subject, Action.LISTEN, endpoint)
+        rule = None if subject is None else self.gate.check(subject, Action.LISTEN, endpoint)
         if isinstance(rule, Refused):
             return rule
-        most = rule.limits.sessions
-        if most is not None and self._count(subject, rule, replaced) >= most:
-            return REFUSALS[Reason.TOO_MANY_SESSIONS]
+        if replaced is not None:
+            return None
+        probe = object()
+        entered = self._ceilings.session(probe, endpoint, subject, rule)
+        if isinstance(entered, Over):
+            return entered
+        leave_all(entered, probe)
         return None
-
-    def _count(self, subject: Subject, rule: Rule, without: ITunnel | None) -> int:
-        held = self._by_subject.get(subject.key, ())
-        return sum(
-            one is not without and one not in self._ending and rule.allows(Action.LISTEN, one.endpoint) for one in held
-        )
 
     # Their end
 
@@ -157,7 +166,7 @@ class SessionCredentials:
         Returns:
             How many they are.
         """
-        ended = [tunnel for tunnel in self.sessions() if which(tunnel)]
+        ended = [tunnel for tunnel in self._sessions if which(tunnel)]
         for tunnel in ended:
             self._end(tunnel, reason)
         return len(ended)
@@ -174,6 +183,7 @@ class SessionCredentials:
 
     def _end(self, tunnel: ITunnel, reason: str) -> None:
         self._registry.deregister(tunnel)
+        self._leave(tunnel)
         self._ending[tunnel] = _End(self._sweep.now + self._grace_s, reason)
         log.info(
             "Session of {agent_id} for {endpoint} is ended: {reason}",
@@ -196,7 +206,7 @@ class SessionCredentials:
             return
         self._look_at = now + LOOK_S
         epoch, self._epoch = self._epoch, self.gate.epoch
-        for tunnel in self.sessions():
+        for tunnel in list(self._sessions):
             subject = tunnel.subject
             if subject is not None and (subject.expires_at is not None or epoch is not self._epoch):
                 self._check(tunnel, subject)
@@ -227,38 +237,37 @@ class SessionCredentials:
         credential = Credential(bearer=payload if _VISIBLE.fullmatch(payload) else b"", address=tunnel.peer)
         found = self.gate.known(credential)
         if found is not None:
-            self._shown(found, tunnel, call, credential)
+            tunnel.send(call, encode_verdict(self._verdict(found, tunnel, credential)), False)
             return
 
         def known(found: Subject | Refused) -> None:
             showing.asked = None
-            self._shown(found, tunnel, call, credential)
+            tunnel.send(call, encode_verdict(self._verdict(found, tunnel, credential)), False)
 
-        showing.asked = self.gate.identify(credential).addCallback(known)
-        showing.asked.addErrback(_log_fault)
+        showing.asked = asked = self.gate.identify(credential)
+        asked.addCallback(known).addErrback(_log_fault)
 
-    def _shown(self, found: Subject | Refused, tunnel: ITunnel, call: Call, credential: Credential) -> None:
-        refused = found if isinstance(found, Refused) else self.may_listen(found, tunnel.endpoint, tunnel)
-        if refused is not None:
-            self.gate.refused(refused, credential, tunnel.endpoint)
-            verdict = Verdict(accepted=False, words=refused.message)
-        elif tunnel in self._ending:
-            verdict = Verdict(accepted=False, words="it came too late: this session ends")
-        else:
-            assert isinstance(found, Subject)
-            self._hold(tunnel, found)
-            log.info(
-                "Agent {agent_id} has shown a new credential for {endpoint}",
-                agent_id=tunnel.agent_id,
-                endpoint=tunnel.endpoint,
-                subject=found.name,
-            )
-            verdict = Verdict(accepted=True, expires_at=found.expires_at)
-        tunnel.send(call, encode_verdict(verdict), False)
-
-
-def _key(subject: Subject | None) -> str:
-    return "" if subject is None else subject.key
+    def _verdict(self, found: Subject | Refused, tunnel: ITunnel, credential: Credential) -> Verdict:
+        if isinstance(found, Subject):
+            allowed = self.gate.check(found, Action.LISTEN, tunnel.endpoint)
+            found = allowed if isinstance(allowed, Refused) else found
+        if isinstance(found, Refused):
+            self.gate.refused(found, credential, tunnel.endpoint)
+            return Verdict(accepted=False, words=found.message)
+        if tunnel in self._ending:
+            return Verdict(accepted=False, words="it came too late: this session ends")
+        before = tunnel.subject
+        over = self._hold(tunnel, found)
+        if over is not None:
+            self._hold(tunnel, before)
+            return Verdict(accepted=False, words=answer_to(over)[1])
+        log.info(
+            "Agent {agent_id} has shown a new credential for {endpoint}",
+            agent_id=tunnel.agent_id,
+            endpoint=tunnel.endpoint,
+            subject=found.name,
+        )
+        return Verdict(accepted=True, expires_at=found.expires_at)
 
 
 def _log_fault(failure: Failure) -> None:

@@ -15,6 +15,7 @@ from pico_twisted.core.routing.endpoint import normal_endpoint_id
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.capabilities import capabilities_of
 from pico_twisted.core.rpc.frames import CREDENTIAL, encode_nodes
+from pico_twisted.net.access.ceilings import NodeCeilings, answer_to, retry_after
 from pico_twisted.net.access.interfaces import Credential, IGate
 from pico_twisted.net.interfaces import Closed, ICallAcceptor, IRegistry, ITunnel
 from pico_twisted.net.tunnel.credentials import SessionCredentials
@@ -40,6 +41,7 @@ class UpstreamFactory(TunnelServerFactory):
         parts: what all tunnels share.
         registry: where sessions are registered.
         gate: says who an agent is, and what it may do.
+        ceilings: of the node.
         max_sessions: sessions at once.
         grace_s: how long calls in progress may take on a session that ends with its credential.
         proxy: asked for each 101: scheme and port of the proxy port, `http:8000`; "" while it is not known.
@@ -57,6 +59,7 @@ class UpstreamFactory(TunnelServerFactory):
         registry: IRegistry,
         *,
         gate: IGate,
+        ceilings: NodeCeilings,
         max_sessions: int,
         grace_s: float,
         proxy: Callable[[], str] = str,
@@ -64,7 +67,7 @@ class UpstreamFactory(TunnelServerFactory):
     ) -> None:
         super().__init__(parts, node_id=registry.node_id, reactor=reactor)
         self._registry = registry
-        self.credentials = SessionCredentials(gate, registry, parts.sweep, grace_s=grace_s)
+        self.credentials = SessionCredentials(gate, registry, ceilings, parts.sweep, grace_s=grace_s)
         self._max_sessions = max_sessions
         self._proxy = proxy
         self.acceptor = self
@@ -115,19 +118,20 @@ class UpstreamFactory(TunnelServerFactory):
                 message="x-pico-agent-id, x-pico-agent-version and x-pico-slot are 1 to 64 of A-Z a-z 0-9 . _ -",
                 code="bad-request",
             )
-        if subject is not None:
-            replaced = self._registry.session_of(endpoint, agent_id, slot) if agent_id else None
-            refused = self.credentials.may_listen(subject, endpoint, replaced)
-            if refused is not None:
-                return self._refusal(refused, shown, endpoint)
-            if replaced is not None and (replaced.subject is None or replaced.subject.key != subject.key):
-                return Refusal(
-                    status=409,
-                    message=f"another agent has the ID {agent_id} here: choose another one",
-                    code="agent-id-taken",
-                )
+        replaced = self._registry.session_of(endpoint, agent_id, slot) if agent_id else None
+        refused = self.credentials.may_listen(subject, endpoint, replaced)
+        if isinstance(refused, Refused):
+            return self._refusal(refused, shown, endpoint)
+        if subject is not None and replaced is not None:
+            if replaced.subject is None or replaced.subject.key != subject.key:
+                message = f"another agent has the ID {agent_id} here: choose another one"
+                return Refusal(status=409, message=message, code="agent-id-taken")
         if self._registry.draining:
             return NODE_DRAINS
+        if refused is not None:
+            status, message, code = answer_to(refused)
+            wait = ((b"retry-after", retry_after(refused)),)
+            return Refusal(status=status, message=message, code=code, headers=wait)
         if len(self.connections) - len(self.shaking) >= self._max_sessions:
             return Refusal(status=503, message="too many sessions", code="busy", headers=((b"retry-after", b"10"),))
         elsewhere = tokens_of(head, b"x-pico-elsewhere", MAX_ELSEWHERE)
@@ -172,8 +176,8 @@ class UpstreamFactory(TunnelServerFactory):
     def opened(self, tunnel: TunnelServerProtocol) -> None:
         """A session is open: register it, until it closes."""
         tunnel.closed.addCallback(self._closed, tunnel)
-        self.credentials.opened(tunnel)
         self._registry.register(tunnel)
+        self.credentials.opened(tunnel)
 
     def _closed(self, closed: Closed, tunnel: TunnelServerProtocol) -> Closed:
         self._registry.deregister(tunnel)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 from twisted.internet.task import Clock
 
+from pico_twisted.config import EndpointLimitsConfig
 from pico_twisted.core.access.subject import Reason, Refused
 from pico_twisted.core.rpc.credential import MAX_CREDENTIAL_BYTES
 from pico_twisted.core.rpc.frames import CREDENTIAL, DRAIN, HTTP, MORE, RESET, RESPONSE
@@ -210,7 +212,7 @@ def test_a_rule_bounds_the_sessions(guarded: Guarded) -> None:
     guarded.agent("acme", "agent-0")
     first = guarded.agent("few")
     again = guarded.ask(("x-pico-agent-id", "agent-1"), ("x-pico-slot", "1"), ("Authorization", "Bearer few"))
-    assert status(again) == 503 and b"x-pico-error: n1; too-many-sessions" in again.transport.taken
+    assert status(again) == 503 and b"x-pico-error: n1; subject-sessions" in again.transport.taken
     assert b"\r\nretry-after: " in again.transport.taken
     assert status(guarded.ask(("Authorization", "Bearer few"), path="/pico/v1/listener/other-1")) == 101
     second = guarded.agent("few")
@@ -327,7 +329,7 @@ def test_a_refused_one_changes_nothing(guarded: Guarded, token: bytes, words: by
     ((flags, answer),) = show(peer, token)
     assert flags == RESPONSE and answer.startswith(b"refused ") and words in answer
     assert peer.tunnel.subject.name == "acme" and not peer.closed
-    assert len(guarded.gate.refusals) == 1
+    assert len(guarded.gate.refusals) == (token != b"few"), "of limits the ceilings keep count"
 
 
 def test_one_that_comes_too_late_is_refused(guarded: Guarded) -> None:
@@ -388,5 +390,19 @@ def test_subjects_are_no_longer_remembered_than_their_sessions(guarded: Guarded)
         show(peer, b"acme")
         peer.transport.receive_fin()
     assert not list(guarded.credentials.sessions())
-    held = (guarded.credentials._by_subject, guarded.credentials._ending, guarded.credentials._showing)
+    held = (guarded.credentials._sessions, guarded.credentials._ending, guarded.credentials._showing)
     assert held == ({}, {}, {})
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_an_endpoint_bounds_the_sessions(enabled: bool) -> None:
+    """What operators say of an endpoint counts for all of its agents, whether they authenticate or not."""
+    guarded = Guarded(enabled=enabled)
+    node = guarded.node.node
+    limits = (EndpointLimitsConfig(match="my-*", sessions=1),)
+    node.ceilings.configure(attrs.evolve(node.config, endpoints=limits))
+    first = guarded.agent()
+    peer = guarded.ask(("x-pico-agent-id", "agent-2"), ("Authorization", "Bearer few"))
+    assert status(peer) == 503 and b"x-pico-error: n1; endpoint-sessions" in peer.transport.taken
+    guarded.agent()
+    assert first.closed, "its own successor is not one more"
