@@ -65,7 +65,8 @@ class CommonAdminApp:
         app.url_map.merge_slashes = False
         for path, (_, respond) in self._routes().items():
             app.route(path, methods=["GET"])(respond)
-        app.route(RELOAD_PATH, methods=["POST"])(self._reload_now)
+        for path, (_, change) in self._changes().items():
+            app.route(path, methods=["POST"], endpoint=f"POST {path}")(for_operators(change))
         app.handle_errors(HTTPException)(refuse)
         app.handle_errors(Exception)(break_down)
         return CheckedResource(self._around(app.resource()))
@@ -82,6 +83,10 @@ class CommonAdminApp:
             "/metrics": ("metrics for Prometheus", self._exposition),
         }
 
+    def _changes(self) -> Routes:
+        """The routes that change something, for operators."""
+        return {RELOAD_PATH: ("reads the configuration again", self._reload_now)}
+
     def _parameters(self) -> Mapping[str, str]:
         """The query parameters that every route takes, and what each is for."""
         return {}
@@ -89,9 +94,8 @@ class CommonAdminApp:
     def _index(self, request: IRequest) -> bytes:
         listed = {path: what for path, (what, _) in self._routes().items()}
         parameters = dict(self._parameters())
-        changing = {
-            RELOAD_PATH: f"reads the configuration again, for a POST from this machine with the field {OPERATOR}"
-        }
+        condition = f"for a POST from this machine with the field {OPERATOR}"
+        changing = {path: f"{what}, {condition}" for path, (what, _) in self._changes().items()}
         return answer_json(
             request,
             {
@@ -110,8 +114,6 @@ class CommonAdminApp:
         return answer_json(request, {"status": "ready"}) if ready else fail(request, 503, reason)
 
     def _reload_now(self, request: Request) -> bytes:
-        if why := refusal(request):
-            return fail(request, 403, why)
         return answer_reloaded(request, self._reload(request.getHeader(OPERATOR) or ""))
 
     def _exposition(self, request: IRequest) -> bytes:
@@ -222,6 +224,16 @@ class AdminApp(CommonAdminApp):
     def _gossip_node(self, request: IRequest, id: str) -> bytes:
         found = self._status.gossip_node(id)
         return fail(request, 404, NO_SUCH_NODE) if found is None else answer_json(request, to_json(found))
+
+
+def for_operators(change: Callable[..., bytes | Deferred[bytes]]) -> Callable[[Request], bytes | Deferred[bytes]]:
+    """Let only those change something who may."""
+
+    def respond(request: Request) -> bytes | Deferred[bytes]:
+        why = refusal(request)
+        return fail(request, 403, why) if why else change(request)
+
+    return respond
 
 
 def _endpoint(request: Request) -> str:
