@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 
+from tests.soak.hostile import hostile
 from tests.soak.memory import memory
 from tests.soak.readers import readers
 from tests.soak.rig import PAUSE, head, rig_of
@@ -273,6 +274,7 @@ PARTS = {
     "memory": memory,
     "unread": unread,
     "readers": readers,
+    "hostile": hostile,
 }
 
 
@@ -283,6 +285,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=40.0, help="megabytes a second of the slow ends (40)")
     parser.number("--websockets", 1000, "idle WebSockets")
     parser.number("--readers", 1500, "clients that read nothing")
+    parser.number("--hostile", 1000, "hostile peers at a time")
     parser.number("--unread", 60, "seconds of load on a node whose log nobody reads")
     parser.number("--seconds", 10, "of a run of wrk, and of single bytes")
     parser.add_argument("--tls", action="store_true", help="TLS on all ports")
