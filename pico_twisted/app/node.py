@@ -127,7 +127,7 @@ def build_node(
     head_limits = HeadLimits(head_bytes=limits.head_bytes, fields=limits.head_fields, target_bytes=limits.uri_bytes)
     metrics = Metrics("node", __version__)
     sweep.each(lambda _: metrics.lag(sweep.lag_s))
-    access = Access(config, now=reactor.seconds, metrics=metrics)
+    access = Access(config, reactor, metrics=metrics)
     budget = Budget(limits.buffered_bytes)
     tunnel_parts = TunnelParts(
         clock=reactor,

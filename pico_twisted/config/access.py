@@ -6,6 +6,7 @@ import attrs
 
 from pico_twisted.config import kinds
 from pico_twisted.config.fields import section, setting
+from pico_twisted.core.access.rules import Rule
 
 
 @attrs.frozen(kw_only=True)
@@ -26,10 +27,16 @@ class JwtConfig:
         live=True,
     )
     jwks: str = setting(
-        kinds.TEXT,
+        kinds.FILE_OR_URL,
         "",
-        "Keys as a JWK set (RFC 7517): a file, or an https URL. A URL is asked again for a key that is not in the set, "
-        "every 30 s at most; while it is away the last set counts.",
+        "Keys as a JWK set (RFC 7517): a file, or an https URL. A URL is asked again every 5 minutes, and for a key "
+        "that is not in the set, every 30 s at most; while it is away the last set counts.",
+        live=True,
+    )
+    jwks_ca: str = setting(
+        kinds.FILE,
+        "",
+        "Authorities for the https URL, a PEM file. Empty: those of the system.",
         live=True,
     )
     issuer: str = setting(kinds.TEXT, "", "What `iss` must be. Empty: anything.", live=True)
@@ -41,8 +48,20 @@ class JwtConfig:
         live=True,
     )
 
+    rules: tuple[Rule, ...] = setting(
+        kinds.Many(item=kinds.RULE),
+        "",
+        "Rules of a JWT that names none, in `pico.rules` or `piko.endpoints`. Empty: it may do nothing.",
+        live=True,
+    )
+
     @property
-    def enabled(self) -> bool:
+    def jwks_url(self) -> str:
+        """`jwks`, if it is a URL; else nothing."""
+        return self.jwks if "://" in self.jwks else ""
+
+    @property
+    def any_keys(self) -> bool:
         """Whether any JWT counts."""
         return bool(self.keys or self.secret_files or self.jwks)
 
@@ -70,4 +89,4 @@ class AuthConfig:
     @property
     def enabled(self) -> bool:
         """Whether the port authenticates."""
-        return bool(self.tokens_file or self.certificates_file or self.jwt.enabled)
+        return bool(self.tokens_file or self.certificates_file or self.jwt.any_keys)

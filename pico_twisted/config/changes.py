@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -44,26 +44,32 @@ def changes(before: Any, after: Any) -> Iterator[Change]:
             words = f"{key.dotted} changed"
         else:
             words = f"{key.dotted} {_shown(key, before)} -> {_shown(key, after)}"
-        yield Change(path=key.dotted, words=words, live=_is_live(key, key.section_of(before), key.section_of(after)))
+        yield Change(path=key.dotted, words=words, live=key.live and _stays_on(key.path[:-1], before, after))
 
 
 def in_force(before: C, after: C) -> C:
     """What is in force when `after` was taken as far as it takes no restart; arguments as of `changes`."""
+    if not _stays_on((), before, after):
+        return before
     values: dict[str, object] = {}
     for key in own_keys(type(before)):
         name = key.path[-1]
         if key.section is not None:
             values[name] = in_force(getattr(before, name), getattr(after, name))
-        elif _is_live(key, before, after):
+        elif key.live:
             values[name] = getattr(after, name)
     # attrs declares this for its own instances, which no type variable says
     taken: C = attrs.evolve(before, **values)  # type: ignore[misc]
     return taken
 
 
-def _is_live(key: Key, before: object, after: object) -> bool:
-    """Whether the process takes another value while it runs. To switch TLS on or off, a port is bound anew."""
-    return key.live and all(getattr(section, "enabled", True) for section in (before, after))
+def _stays_on(path: Sequence[str], before: Any, after: Any) -> bool:
+    """Whether all sections on a path are on, before and after: else a port has another TLS, or lets others in."""
+    for name in ("", *path):
+        before, after = (getattr(section, name) if name else section for section in (before, after))
+        if not all(getattr(section, "enabled", True) for section in (before, after)):
+            return False
+    return True
 
 
 def _shown(key: Key, config: Any) -> str:

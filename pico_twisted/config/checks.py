@@ -6,9 +6,6 @@ with a default that the operator did not ask for, and is not told.
 
 from __future__ import annotations
 
-import os
-import pwd
-import stat
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -19,7 +16,7 @@ from pico_twisted.config.common import ServerTlsConfig
 from pico_twisted.config.credentials import read_credentials
 from pico_twisted.config.document import child
 from pico_twisted.config.error_pages import read_error_pages
-from pico_twisted.config.faults import MAX_FILE_NAME_SHOWN, Fault, shown
+from pico_twisted.config.faults import MAX_FILE_NAME_SHOWN, Fault, shown, whose
 from pico_twisted.config.kinds import CLUSTER_SECRET, SECRET, Kind
 from pico_twisted.config.node import ClusterConfig, ClusterTlsConfig, NodeConfig, NodeLimitsConfig
 from pico_twisted.config.values import Address
@@ -40,6 +37,7 @@ def node_faults(config: NodeConfig) -> Iterator[Contradiction]:
         yield from _certificate_faults(tls, path)
     for path, auth in auth_sections(config).items():
         yield from ((fault, ()) for fault in read_credentials(auth, path)[1])
+        yield from _pem_faults(auth.jwt.jwks_ca, child(path, "jwt.jwks_ca"))
     yield from _shared_port_faults(
         {
             "proxy.bind_addr": config.proxy.bind_addr,
@@ -124,29 +122,6 @@ def read_secret(file_name: str, kind: Kind[str] = SECRET) -> str | None:
     except (OSError, ValueError):
         return None
     return text if text and kind.fits(text) else None
-
-
-def whose(file_name: str) -> str:
-    """Who may read a file that this process may not, as words that follow the system's reason."""
-    part = file_name
-    while True:
-        try:
-            found = os.stat(part)
-            break
-        except PermissionError:  # a directory above it may not be searched
-            part = os.path.dirname(part)
-        except OSError:
-            return ""
-    what = "the file" if part == file_name else part
-    mode = stat.S_IMODE(found.st_mode)
-    return f"; this process runs as {_user(os.geteuid())}, {what} is {_user(found.st_uid)}'s, mode {mode:o}"
-
-
-def _user(number: int) -> str:
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return f"user {number}"
 
 
 def _cluster_faults(cluster: ClusterConfig) -> Iterator[Contradiction]:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import attrs
 
-from pico_twisted.config.access import AuthConfig
+from pico_twisted.config.access import AuthConfig, JwtConfig
 from pico_twisted.config.document import child
-from pico_twisted.config.faults import MAX_FILE_NAME_SHOWN, Fault, shown
+from pico_twisted.config.faults import MAX_FILE_NAME_SHOWN, Fault, shown, whose
 from pico_twisted.core.access.credentials_file import MAX_FILE_BYTES, LineFault, read_certificates, read_tokens
 from pico_twisted.core.access.subject import Subject
+
+if TYPE_CHECKING:  # it takes longer to import than all of picoctl, and few configurations need it
+    from pico_twisted.core.access.signing_keys import SigningKey
+
+MAX_KEY_FILE_BYTES: Final = 256 << 10
+"""Most bytes of a file of keys."""
 
 T = TypeVar("T")
 
@@ -23,10 +29,16 @@ class Credentials:
     Attributes:
         tokens: the subjects by the hash of their token.
         certificates: the subjects by the name in their certificate.
+        jwt: which JWTs count.
+        of_files: keys of those who sign JWTs, each of a file.
+        of_set: those of a JWK set in a file.
     """
 
     tokens: Mapping[bytes, Subject] = attrs.field(factory=dict)
     certificates: Mapping[str, Subject] = attrs.field(factory=dict)
+    jwt: JwtConfig = JwtConfig()
+    of_files: tuple[SigningKey, ...] = ()
+    of_set: tuple[SigningKey, ...] = ()
 
 
 def read_credentials(auth: AuthConfig, path: str) -> tuple[Credentials, Sequence[Fault]]:
@@ -40,30 +52,75 @@ def read_credentials(auth: AuthConfig, path: str) -> tuple[Credentials, Sequence
         What they say, and what is wrong with them.
     """
     faults: list[Fault] = []
-    tokens = _read(auth.tokens_file, child(path, "tokens_file"), read_tokens, faults)
-    certificates = _read(auth.certificates_file, child(path, "certificates_file"), read_certificates, faults)
-    return Credentials(tokens=tokens or {}, certificates=certificates or {}), faults
+    tokens = _read_lines(auth.tokens_file, child(path, "tokens_file"), read_tokens, faults)
+    certificates = _read_lines(auth.certificates_file, child(path, "certificates_file"), read_certificates, faults)
+    of_files, of_set = _read_jwt_keys(auth.jwt, child(path, "jwt"), faults)
+    found = Credentials(
+        tokens=tokens or {}, certificates=certificates or {}, jwt=auth.jwt, of_files=of_files, of_set=of_set
+    )
+    return found, faults
 
 
-def _read(
+def _read_lines(
     file_name: str, path: str, read: Callable[[str], tuple[T, Sequence[LineFault]]], faults: list[Fault]
 ) -> T | None:
-    if not file_name:
+    content = _read(file_name, path, MAX_FILE_BYTES, faults)
+    if content is None:
         return None
     try:
-        with open(file_name, "rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
-            raise ValueError(f"longer than {MAX_FILE_BYTES >> 20} MiB")
-        text = content.decode("utf-8")
-    except (OSError, ValueError) as error:
-        why = "not UTF-8" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", None) or str(error)
-        found = f"{shown(file_name, MAX_FILE_NAME_SHOWN)} ({why})"
-        faults.append(Fault(path=path, found=found, expected="a file that can be read"))
+        value, wrong = read(content.decode("utf-8"))
+    except UnicodeDecodeError:
+        faults.append(_unusable(file_name, path, "is not UTF-8", "a text"))
         return None
-    value, wrong = read(text)
     faults += [
         Fault(path=path, found=fault.found, expected=fault.expected, where=f"{file_name}:{fault.line}")
         for fault in wrong
     ]
     return value
+
+
+def _read_jwt_keys(
+    jwt: JwtConfig, path: str, faults: list[Fault]
+) -> tuple[tuple[SigningKey, ...], tuple[SigningKey, ...]]:
+    """The keys of all files: those that hold some, and those of a JWK set."""
+    if not jwt.any_keys:
+        return (), ()
+    from pico_twisted.core.access.signing_keys import BadKeys, read_key_set, read_public_keys, read_secret_key
+
+    sources: list[tuple[str, str, Callable[[bytes], tuple[SigningKey, ...]], str]] = []
+    for index, name in enumerate(jwt.keys):
+        where = child(child(path, "keys"), index)
+        sources.append((name, where, read_public_keys, "a PEM file with public keys of those who sign"))
+    for index, name in enumerate(jwt.secret_files):
+        where = child(child(path, "secret_files"), index)
+        sources.append((name, where, lambda data: (read_secret_key(data),), "a file with one secret"))
+    if jwt.jwks and not jwt.jwks_url:
+        sources.append((jwt.jwks, child(path, "jwks"), read_key_set, "a JWK set with public keys"))
+    found: dict[bool, list[SigningKey]] = {False: [], True: []}
+    for name, where, read, expected in sources:
+        content = _read(name, where, MAX_KEY_FILE_BYTES, faults)
+        try:
+            found[read is read_key_set] += read(content) if content is not None else ()
+        except BadKeys as error:
+            faults.append(_unusable(name, where, str(error), expected))
+    return tuple(found[False]), tuple(found[True])
+
+
+def _read(file_name: str, path: str, most: int, faults: list[Fault]) -> bytes | None:
+    if not file_name:
+        return None
+    why = f"is longer than {most >> 10} KiB"
+    try:
+        with open(file_name, "rb") as file:
+            content = file.read(most + 1)
+        if len(content) <= most:
+            return content
+    except (OSError, ValueError) as error:
+        why = f"cannot be read: {getattr(error, 'strerror', None) or 'not a file name'}"
+        why += whose(file_name) if isinstance(error, PermissionError) else ""
+    faults.append(_unusable(file_name, path, why, "a file that can be read"))
+    return None
+
+
+def _unusable(file_name: str, path: str, why: str, expected: str) -> Fault:
+    return Fault(path=path, found=f"{shown(file_name, MAX_FILE_NAME_SHOWN)}, which {why}", expected=expected)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import re
+import stat
 from collections.abc import Iterable, Sequence
 
 import attrs
@@ -77,3 +80,26 @@ def shown(raw: object, most: int = MAX_SHOWN) -> str:
     if len(text) > most:
         text = text[:most] + "..."
     return json.dumps(text, ensure_ascii=False)
+
+
+def whose(file_name: str) -> str:
+    """Who may read a file that this process may not, as words that follow the system's reason."""
+    part = file_name
+    while True:
+        try:
+            found = os.stat(part)
+            break
+        except PermissionError:  # a directory above it may not be searched
+            part = os.path.dirname(part)
+        except OSError:
+            return ""
+    what = "the file" if part == file_name else part
+    mode = stat.S_IMODE(found.st_mode)
+    return f"; this process runs as {_user(os.geteuid())}, {what} is {_user(found.st_uid)}'s, mode {mode:o}"
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"

@@ -10,7 +10,7 @@ import attrs
 
 from pico_twisted.config import values
 from pico_twisted.config.faults import Misfits, Unfit, shown
-from pico_twisted.core.access.rules import Pattern, rate_text, read_rate
+from pico_twisted.core.access.rules import Pattern, Rule, rate_text, read_rate
 from pico_twisted.core.text import ENDPOINT_ID_PATTERN, NAME_PATTERN
 
 T = TypeVar("T")
@@ -303,6 +303,21 @@ SUBSYSTEM: Kind[str] = Kind(
 )
 FILE: Kind[str] = Kind(
     name="file", expected="the name of a file", read=str, fits=str.isprintable, empty_fits=True, empty="", file=True
+)
+FILE_OR_URL: Kind[str] = Kind(
+    name="file or URL",
+    expected="the name of a file, or an https URL such as https://id.example.com/keys.json",
+    read=str,
+    fits=lambda text: text.isprintable() and ("://" not in text or values.is_https_url(text)),
+    empty_fits=True,
+    empty="",
+    file=True,
+)
+RULE: Kind[Rule] = Kind(
+    name="rule",
+    expected="a rule such as listen:acme-*, connect:acme-* or admin:read",
+    read=values.read_rule,
+    text=str,
 )
 TEXT: Kind[str] = Kind(
     name="text",

@@ -17,10 +17,9 @@ from pico_twisted.config.checks import (
     node_faults,
     read_cluster_secrets,
     read_secret,
-    whose,
 )
 from pico_twisted.config.document import Document, child, parse_document
-from pico_twisted.config.faults import MAX_FILE_NAME_SHOWN, ConfigFaults, Fault, shown
+from pico_twisted.config.faults import MAX_FILE_NAME_SHOWN, ConfigFaults, Fault, shown, whose
 from pico_twisted.config.fields import all_keys, own_keys
 from pico_twisted.config.kinds import Many, split_commas
 from pico_twisted.config.node import ClusterConfig, NodeConfig
@@ -231,7 +230,8 @@ class _Load(Generic[C]):
                 data[name] = [self._anchored(item) for item in raw] if isinstance(raw, list) else self._anchored(raw)
 
     def _anchored(self, raw: Any) -> Any:
-        return os.path.join(self.directory, raw) if isinstance(raw, str) and raw else raw
+        is_file = isinstance(raw, str) and raw and "://" not in raw  # the file of a key set may be a URL instead
+        return os.path.join(self.directory, raw) if is_file else raw
 
 
 def _touches(path: str, other: str) -> bool:

@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import attrs
 
+from pico_twisted.core.access.rules import BadRule, Rule
 from pico_twisted.core.text import bracketed, host_port
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -211,6 +212,25 @@ def read_node_url(text: str) -> str:
     url = _split_plain_url(text, ("http", "https", "ws", "wss"))
     host, port = _host_and_port(url, 443 if url.scheme in ("https", "wss") else 80)
     return f"{url.scheme}://{host_port(host, port)}"
+
+
+def is_https_url(text: str) -> bool:
+    """Whether a text is an https URL with a host, perhaps a path and a query, and no user name."""
+    try:
+        url = urlsplit(text)
+        _host_and_port(url, 443)
+    except ValueError:
+        return False
+    plain = text.isascii() and text.isprintable() and " " not in text
+    return plain and url.scheme == "https" and "@" not in url.netloc and not url.fragment
+
+
+def read_rule(text: str) -> Rule:
+    """A rule of subjects, as `core.access.rules` has it."""
+    try:
+        return Rule.read(text)
+    except BadRule as error:
+        raise ValueError(str(error)) from None
 
 
 def read_service_address(text: str) -> ServiceAddress:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from prometheus_client.core import Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
 
-from pico_twisted.config import AuthConfig, ConfigFaults, Fault, NodeConfig
+from pico_twisted.config import AuthConfig, ConfigFaults, Fault, JwtConfig, NodeConfig
 from pico_twisted.config.checks import auth_sections
 from pico_twisted.config.credentials import Credentials, read_credentials
 from pico_twisted.core.access.revocations import Revocations
 from pico_twisted.net.access.gate import Gate
-from pico_twisted.net.observe.metrics import Metrics, labelled
+from pico_twisted.net.access.key_set import KeySet
+from pico_twisted.net.access.signature_checks import RunInThread, SignatureChecks
+from pico_twisted.net.observe.metrics import Metrics, by_label, labelled
 
 
 class Access:
@@ -20,9 +25,10 @@ class Access:
 
     Args:
         config: of the node.
-        now: tells the time for what comes again and again, in seconds from anywhere.
+        reactor: of the process: keeps the time, fetches keys.
         metrics: of the process.
         wall: tells the time of day, in seconds since 1970.
+        run_in_thread: does what takes long; the reactor's pool of threads unless given.
 
     Attributes:
         upstream, proxy, admin: the gates of the ports.
@@ -32,15 +38,20 @@ class Access:
     def __init__(
         self,
         config: NodeConfig,
+        reactor: Any,  # as of `Node`
         *,
-        now: Callable[[], float],
         metrics: Metrics,
         wall: Callable[[], float] = time.time,
+        run_in_thread: RunInThread | None = None,
     ) -> None:
         self.revoked = Revocations()
+        self._reactor = reactor
+        self._run_in_thread = run_in_thread or self._in_pool
+        self._key_sets: dict[tuple[str, str], KeySet] = {}  # by URL and authorities
+        checks = SignatureChecks(self._run_in_thread)
 
         def gate(port: str, auth: AuthConfig) -> Gate:
-            return Gate(port, auth.enabled, revoked=self.revoked, now=now, wall=wall)
+            return Gate(port, auth.enabled, revoked=self.revoked, checks=checks, now=reactor.seconds, wall=wall)
 
         self.upstream = gate("upstream", config.upstream.auth)
         self.proxy = gate("proxy", config.proxy.auth)
@@ -69,10 +80,33 @@ class Access:
             raise ConfigFaults(faults)
 
         def take() -> Sequence[str]:
-            changed = [gate.port for gate, credentials in fresh if gate.take(credentials)]
+            key_sets = self._key_sets_of(credentials.jwt for _, credentials in fresh)
+            changed = [gate.port for gate, of in fresh if gate.take(of, key_sets.get(_source(of.jwt)))]
             return [f"who may use {', '.join(changed)}"] if changed else []
 
         return take
+
+    def _key_sets_of(self, jwts: Iterable[JwtConfig]) -> Mapping[tuple[str, str], KeySet]:
+        """The JWK sets at the URLs that are named. Those that are there stay, with what they know."""
+        before, self._key_sets = self._key_sets, {}
+        for source in {_source(jwt) for jwt in jwts if jwt.jwks_url}:
+            key_set = before.pop(source, None)
+            if key_set is None:
+                key_set = KeySet(*source, self._reactor, self._run_in_thread)
+                key_set.start()
+            key_set.on_change.clear()
+            self._key_sets[source] = key_set
+        for key_set in before.values():
+            key_set.stop()
+        return self._key_sets
+
+    def stop(self) -> None:
+        """Fetch keys no more."""
+        for key_set in self._key_sets.values():
+            key_set.stop()
+
+    def _in_pool(self, work: Callable[[], object]) -> Deferred[object]:
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work)
 
     def _families(self) -> Iterator[Metric]:
         gates = [gate for gate in self._gates.values() if gate.enabled]
@@ -83,3 +117,19 @@ class Access:
                 ("port", "result"),
                 {(gate.port, result): count for gate in gates for result, count in gate.results.items()},
             )
+        key_sets = {gate.port: gate.at_url for gate in gates if gate.at_url is not None}
+        if key_sets:
+            failures = "Questions for the JWK set of a port that brought no good answer."
+            counts = {port: key_set.failures for port, key_set in key_sets.items()}
+            yield by_label("pico_auth_jwks_failures", failures, "port", counts)
+            age = GaugeMetricFamily(
+                "pico_auth_jwks_age_seconds", "Since the last good answer with the JWK set of a port.", labels=("port",)
+            )
+            for port, key_set in key_sets.items():
+                if key_set.read_at is not None:
+                    age.add_metric((port,), self._reactor.seconds() - key_set.read_at)
+            yield age
+
+
+def _source(jwt: JwtConfig) -> tuple[str, str]:
+    return jwt.jwks_url, jwt.jwks_ca

@@ -15,12 +15,17 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from pico_twisted.config.credentials import Credentials
+from pico_twisted.core.access.client_certificate import subject_of
 from pico_twisted.core.access.credentials_file import hash_of
+from pico_twisted.core.access.json_web_token import JwtPolicy
 from pico_twisted.core.access.refusals import REFUSALS, not_allowed
 from pico_twisted.core.access.revocations import Revocations
 from pico_twisted.core.access.rules import Action, Rule
 from pico_twisted.core.access.subject import CredentialKind, Reason, Refused, Subject
 from pico_twisted.net.access.interfaces import Credential, IGate
+from pico_twisted.net.access.jwts import JwtKeys, Jwts, Kept
+from pico_twisted.net.access.key_set import KeySet
+from pico_twisted.net.access.signature_checks import SignatureChecks
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 
 log = Logger()
@@ -39,6 +44,7 @@ class Gate:
         port: its name: `proxy`, `upstream` or `admin`.
         enabled: whether the port authenticates.
         revoked: what is revoked, for all ports.
+        checks: where signatures are checked.
         now: tells the time for what comes again and again, in seconds from anywhere.
         wall: tells the time of day, in seconds since 1970.
 
@@ -48,7 +54,14 @@ class Gate:
     """
 
     def __init__(
-        self, port: str, enabled: bool, *, revoked: Revocations, now: Callable[[], float], wall: Callable[[], float]
+        self,
+        port: str,
+        enabled: bool,
+        *,
+        revoked: Revocations,
+        checks: SignatureChecks,
+        now: Callable[[], float],
+        wall: Callable[[], float],
     ) -> None:
         self.port = port
         self.enabled = enabled
@@ -58,15 +71,43 @@ class Gate:
         self._now = now
         self._wall = wall
         self._warning = RepeatedWarning(REFUSAL_S)
+        self._checks = checks
         self._credentials = Credentials()
+        self._jwts: Jwts | None = None
+        self._by_certificate: Kept[Subject | Refused] = Kept()
 
-    def take(self, credentials: Credentials) -> bool:
-        """Go by these from now on. Returns whether that changes anything."""
-        changed = credentials != self._credentials
-        if changed:
-            self._credentials = credentials
-            self.epoch = object()
-        return changed
+    @property
+    def at_url(self) -> KeySet | None:
+        """The JWK set at a URL; None when there is none."""
+        return None if self._jwts is None else self._jwts.keys.at_url
+
+    def take(self, credentials: Credentials, at_url: KeySet | None) -> bool:
+        """Go by these from now on.
+
+        Args:
+            credentials: what the files say.
+            at_url: the JWK set at the URL of `credentials.jwt`, if that names one.
+
+        Returns:
+            Whether that changes anything.
+        """
+        if at_url is not None:
+            at_url.on_change.append(self._keys_changed)
+        if credentials == self._credentials and at_url is self.at_url:
+            return False
+        self._credentials = credentials
+        jwt = credentials.jwt
+        policy = JwtPolicy(issuer=jwt.issuer, audience=jwt.audience, leeway_s=jwt.leeway, rules=jwt.rules)
+        keys = JwtKeys(policy=policy, of_files=credentials.of_files, of_set=credentials.of_set, at_url=at_url)
+        self._jwts = Jwts(keys, self._checks, now=self._now, wall=self._wall) if jwt.any_keys else None
+        self._by_certificate = Kept()
+        self.epoch = object()
+        return True
+
+    def _keys_changed(self) -> None:
+        if self._jwts is not None:
+            self._jwts.forget()
+        self.epoch = object()
 
     # IGate
 
@@ -74,14 +115,32 @@ class Gate:
         """See `IGate.known`."""
         bearer = credential.bearer
         if bearer is None:
-            return REFUSALS[Reason.MISSING]
+            return self._of_certificate(credential.certificate)
         if len(bearer) > MAX_BEARER_BYTES:
             return REFUSALS[Reason.MALFORMED]
-        return self._credentials.tokens.get(hash_of(bearer)) or REFUSALS[Reason.UNKNOWN]
+        key = hash_of(bearer)
+        found = self._credentials.tokens.get(key)
+        if found is None and self._jwts is not None:
+            return self._jwts.known(bearer, key)
+        return found or REFUSALS[Reason.UNKNOWN]
+
+    def _of_certificate(self, certificate: bytes | None) -> Subject | Refused:
+        if certificate is None or not self._credentials.certificates:
+            return REFUSALS[Reason.MISSING]
+        key = hash_of(certificate)
+        found = self._by_certificate.get(key)
+        if found is None:
+            found = subject_of(certificate, self._credentials.certificates)
+            self._by_certificate.keep(key, found)
+        return found
 
     def identify(self, credential: Credential) -> Deferred[Subject | Refused]:
         """See `IGate.identify`."""
-        return succeed(self.known(credential) or REFUSALS[Reason.UNKNOWN])
+        known = self.known(credential)
+        if known is not None:
+            return succeed(known)
+        assert self._jwts is not None and credential.bearer is not None
+        return self._jwts.identify(credential.bearer, credential.address)
 
     def check(self, subject: Subject, action: Action, endpoint: str | None = None) -> Rule | Refused:
         """See `IGate.check`."""

@@ -25,7 +25,7 @@ def access(clock: Clock, auth: AuthConfig) -> tuple[Access, Metrics]:
     """What a node with this section `upstream.auth` has, its files read."""
     metrics = Metrics("node")
     config = NodeConfig(upstream=UpstreamConfig(auth=auth))
-    made = Access(config, now=clock.seconds, metrics=metrics, wall=clock.seconds)
+    made = Access(config, clock, metrics=metrics, wall=clock.seconds)
     made.prepare(config)()
     return made, metrics
 
