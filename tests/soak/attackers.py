@@ -115,10 +115,11 @@ def _jwt() -> str:
 
 async def _jwts(streams: Streams) -> None:
     """Requests with JWTs whose signatures are wrong."""
-    await _ask(
-        streams,
-        lambda: f"GET / HTTP/1.1\r\nHost: web.example\r\nx-pico-authorization: Bearer {_jwt()}\r\n\r\n".encode(),
-    )
+
+    def request() -> bytes:
+        return b"GET / HTTP/1.1\r\nHost: web.example\r\nx-pico-authorization: Bearer %b\r\n\r\n" % _jwt().encode()
+
+    await _ask(streams, request)
 
 
 async def _agents(streams: Streams) -> None:
