@@ -6,11 +6,13 @@ import contextlib
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from benchmarks.credentials import make
 from benchmarks.nginx import SMALL_BODY, ReverseProxy, Service
 from tools.stage.asking import try_get
 from tools.stage.nodes import Agent, Node
@@ -31,11 +33,13 @@ class Target:
         name: for the tables.
         port: where requests go.
         hops: the processes between client and service, whose CPU and memory are looked at.
+        fields: lines of a request's head that it asks for.
     """
 
     name: str
     port: int
     hops: dict[str, Process]
+    fields: Sequence[str] = ()
 
 
 class Bed:
@@ -77,19 +81,34 @@ class Bed:
         yield
         self._prelude = ""
 
-    def pico(self, name: str, *, access_log: bool = False, profiles: dict[str, Path] | None = None) -> Target:
+    def pico(
+        self,
+        name: str,
+        *,
+        access_log: bool = False,
+        auth: str = "",
+        profiles: dict[str, Path] | None = None,
+    ) -> Target:
         """Start a node and its agent.
 
         Args:
             name: of the target, small letters.
             access_log: whether the node logs each request, to a file.
+            auth: what its clients show, one of `credentials.KINDS`; empty for a node that does not authenticate.
             profiles: where cProfile writes what it found out about `node` and `agent` when they end.
         """
         word = re.sub("[^a-z]+", "-", name)
-        node = self.node(f"{word}-node", access_log=access_log, profile=(profiles or {}).get("node"))
+        shown = make(auth, self.directory) if auth else None
+        node = self.node(
+            f"{word}-node",
+            access_log=access_log,
+            auth=None if shown is None else shown.auth,
+            profile=(profiles or {}).get("node"),
+        )
         agent = self.agent(f"{word}-agent", node, profile=(profiles or {}).get("agent"))
-        self._wait_for_small(name, agent, node.ports.proxy)
-        return Target(name, node.ports.proxy, {"node": node, "agent": agent})
+        fields = () if shown is None else (shown.field,)
+        self._wait_for_small(name, agent, node.ports.proxy, fields)
+        return Target(name, node.ports.proxy, {"node": node, "agent": agent}, fields)
 
     def two_nodes(self, name: str) -> Target:
         """Start two nodes, and an agent at the one that clients do not ask."""
@@ -113,6 +132,7 @@ class Bed:
         name: str,
         *,
         access_log: bool = False,
+        auth: Mapping[str, Any] | None = None,
         join: Node | None = None,
         profile: Path | None = None,
         ports: Ports | None = None,
@@ -123,13 +143,14 @@ class Bed:
         Args:
             name: its ID.
             access_log: whether it logs each request, to a file.
+            auth: its section `proxy.auth`.
             join: a node of the cluster that it joins.
             profile: where cProfile writes when it ends.
             ports: of another node, which has ended, to take its place; None for free ones.
             workers: how many it has.
         """
         settings = {
-            "proxy": {"access_log": access_log},
+            "proxy": {"access_log": access_log, "auth": dict(auth or {})},
             "cluster": {"workers": workers, "join": [] if join is None else [f"127.0.0.1:{join.ports.gossip}"]},
         }
         return self.stage.node(name, settings, ports=ports, prelude=self._prelude, options=_profiling(profile))
@@ -166,9 +187,11 @@ class Bed:
             node.wait_until(partial(_knows, node, nodes, share * nodes), f"{node.name} to know the whole cluster")
         return cluster
 
-    def _wait_for_small(self, name: str, process: Process, port: int) -> None:
+    def _wait_for_small(self, name: str, process: Process, port: int, fields: Sequence[str] = ()) -> None:
+        sent = {"x-pico-endpoint": ENDPOINT, **dict(line.split(": ", 1) for line in fields)}
+
         def answers() -> bool:
-            return try_get(port, "/small", {"x-pico-endpoint": ENDPOINT}) == (200, SMALL_BODY)
+            return try_get(port, "/small", sent) == (200, SMALL_BODY)
 
         process.wait_until(answers, f"the small answer through {name}")
 

@@ -14,15 +14,18 @@ import argparse
 import gc
 import json
 import sys
+import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 sys.path[0:0] = [str(Path(__file__).resolve().parents[1])] if __name__ == "__main__" else []
 
-from benchmarks import memory_path  # noqa: E402
+from benchmarks import credentials, memory_path  # noqa: E402
 from benchmarks.memory_path import MemoryPath  # noqa: E402
+from pico_twisted.config import AuthConfig  # noqa: E402
 
 RECORD = Path(__file__).with_name("counted.json")
 MOST_DEARER = 1.10
@@ -48,7 +51,8 @@ REQUESTS = {
     "upload 1 MiB": b"POST /upload HTTP/1.1\r\n%bContent-Length: %d\r\n\r\n" % (_CLIENT_FIELDS, _LARGE_BYTES)
     + b"x" * _LARGE_BYTES,
 }
-_TIMES = {"small": 50, "download 1 MiB": 4, "upload 1 MiB": 4}
+_FEW_TIMES = 4
+_MANY_TIMES = 50
 _WARM_UP = 4
 
 # Who stands for the client, the service, the sockets and the reactor is not counted. Neither are comprehensions, which
@@ -122,17 +126,27 @@ class CallCounter:
 
 
 def count() -> Figures:
-    """Send all loads through one node, and the small one through two."""
-    figures = {name: _count(name, two_nodes=False) for name in REQUESTS}
-    figures["small, two nodes"] = _count("small", two_nodes=True)
+    """Send all loads through one node, the small one also through two, and with a token."""
+    figures = {name: _count(request) for name, request in REQUESTS.items()}
+    figures["small, two nodes"] = _count(REQUESTS["small"], two_nodes=True)
+    with authenticated() as (auth, request):
+        figures["small, token"] = _count(request, auth=auth)
     return figures
 
 
-def _count(load: str, *, two_nodes: bool) -> dict[str, float]:
+@contextmanager
+def authenticated() -> Iterator[tuple[AuthConfig, bytes]]:
+    """The small request with a token, and who may use a proxy port that knows it."""
+    with tempfile.TemporaryDirectory(prefix="pico-bench-") as directory:
+        shown = credentials.make("token", Path(directory))
+        line, _, rest = REQUESTS["small"].partition(b"\r\n")
+        yield AuthConfig(**shown.auth), b"\r\n".join((line, shown.field.encode(), rest))
+
+
+def _count(request: bytes, *, two_nodes: bool = False, auth: AuthConfig | None = None) -> dict[str, float]:
     counter = CallCounter()
-    path = MemoryPath(ANSWERS, two_nodes=two_nodes, scope=counter.scope)
-    times = _TIMES[load]
-    request = REQUESTS[load]
+    path = MemoryPath(ANSWERS, two_nodes=two_nodes, scope=counter.scope, auth=auth)
+    times = _MANY_TIMES if request.startswith(b"GET /small") else _FEW_TIMES
     for _ in range(_WARM_UP):
         path.request(request)
     path.finish()

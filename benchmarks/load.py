@@ -89,7 +89,9 @@ def small_requests(target: Target, *, connections: int, threads: int, seconds: f
     """
     with _cpu_of(target) as cpu:
         url = f"http://127.0.0.1:{target.port}/small"
-        result = Wrk(url, ENDPOINT, seconds=seconds, connections=connections, threads=threads).result()
+        result = Wrk(
+            url, ENDPOINT, seconds=seconds, connections=connections, threads=threads, fields=target.fields
+        ).result()
     if result.failed:
         raise StageFailed(f"{result.failed} requests of wrk through {target.name} failed:\n{result.output}")
     if not result.requests or result.received_bytes < result.requests * len(SMALL_BODY):

@@ -19,7 +19,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from pico_twisted.config import ListenerConfig, ServiceAddress
+from pico_twisted.config import AuthConfig, ListenerConfig, ServiceAddress
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.net.agent.forwarder import Forwarder
@@ -118,10 +118,19 @@ class MemoryPath:
         answers: the service's, whole, by path.
         two_nodes: the client asks a node that does not hold the tunnel.
         scope: entered around all that a daemon does: `node` (or `asked` and `holder`), `agent`, and `service`.
+        auth: who may use the proxy ports.
     """
 
-    def __init__(self, answers: dict[bytes, bytes], *, two_nodes: bool = False, scope: Scope = _unwatched) -> None:
+    def __init__(
+        self,
+        answers: dict[bytes, bytes],
+        *,
+        two_nodes: bool = False,
+        scope: Scope = _unwatched,
+        auth: AuthConfig | None = None,
+    ) -> None:
         self._scope = scope
+        self._auth = auth or AuthConfig()
         self._ways: list[tuple[MemoryTransport, MemoryTransport, str]] = []
         self._clocks = {"agent": TurnClock(), "service": TurnClock()}
         holder = self._add_node("holder" if two_nodes else "node")
@@ -138,7 +147,7 @@ class MemoryPath:
     def _add_node(self, name: str, dial: Callable[[Any], None] | None = None) -> MemoryNode:
         clock = self._clocks[name] = TurnClock(dial)
         others = functools.partial(ToldMembership, addresses={"holder": ("192.0.2.2", 8003)})
-        return MemoryNode(clock, node_id=name, gathers=True, membership=others)
+        return MemoryNode(clock, node_id=name, gathers=True, membership=others, auth=self._auth)
 
     def _dial(self, client: Any, server: Any) -> None:
         address = IPv4Address("TCP", "192.0.2.2", 8003)

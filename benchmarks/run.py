@@ -1,7 +1,8 @@
 """How much a node and an agent cost, beside nginx's own reverse proxy doing the same in the same run, and beside a
 bare twisted.web server that answers by itself.
 
-    python -m benchmarks.run [--connections 32] [--seconds 8] [--repeat 3] [--megabytes 100] [--json] [PART...]
+    python -m benchmarks.run [--connections 32] [--seconds 8] [--repeat 3] [--megabytes 100] [--auth token] [--json]
+                             [PART...]
 
 README.md beside this file says what is measured and how to read it.
 """
@@ -20,6 +21,7 @@ from functools import partial
 from statistics import median
 
 from benchmarks.bed import Bed, Target, bed
+from benchmarks.credentials import KINDS
 from benchmarks.load import MANY, WARM_UP_S, Bodies, Requests, large_bodies, rounds, small_requests
 from tools.stage.processes import find_program
 from tools.stage.report import Options, exit_status, progress
@@ -136,8 +138,14 @@ class Run:
                 yield partial(self._bodies, direction)
 
     def _usual(self, targets: Sequence[Target]) -> Table:
-        logged = [self._bed.pico("pico, access log", access_log=True)] if "logged" in self._arguments.parts else []
-        return self._warm(f", {self._connections} connections", [targets[0], self._bed.hello(), *targets[1:], *logged])
+        more = [self._bed.pico("pico, access log", access_log=True)] if "logged" in self._arguments.parts else []
+        kinds: Sequence[str] = self._arguments.auth
+        more += [self._bed.pico(f"pico, {kind}", auth=kind) for kind in kinds]
+        table = self._warm(f", {self._connections} connections", [targets[0], self._bed.hello(), *targets[1:], *more])
+        for kind in kinds:
+            ratios = [result[f"pico, {kind}"].cpu_us("node") / result["pico"].cpu_us("node") for result in self._last]
+            table.rows.append(Row(f"node with a {kind} / without", {"x without": median(ratios)}, ratios))
+        return table
 
     def _many(self, targets: Sequence[Target]) -> Table:
         """Many connections beside the usual number: the rate must not fall."""
@@ -262,6 +270,9 @@ def main() -> None:
     parser.number("--seconds", 8, "of one load")
     parser.number("--repeat", 3, "rounds; figures are medians")
     parser.number("--megabytes", LARGE_BYTES // 1_000_000, "of a large body")
+    parser.add_argument(
+        "--auth", choices=KINDS, action="append", default=[], help="small: load a node that wants this, too; repeatable"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.read()
     setting = setting_of(arguments)

@@ -21,8 +21,9 @@ import attrs
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0:0] = [str(ROOT)] if __name__ == "__main__" else []
 
-from benchmarks.counted import ANSWERS, REQUESTS  # noqa: E402
+from benchmarks.counted import ANSWERS, REQUESTS, authenticated  # noqa: E402
 from benchmarks.memory_path import MemoryPath  # noqa: E402
+from pico_twisted.config import AuthConfig  # noqa: E402
 
 _PACKAGE = str(ROOT / "pico_twisted")
 _WARM_UP = 4
@@ -49,16 +50,18 @@ class Walk:
         return sum(left[0] != right[0] for left, right in zip(self.steps, self.steps[1:], strict=False))
 
 
-def walk(*, two_nodes: bool = False) -> Walk:
+def walk(request: bytes = REQUESTS["small"], *, two_nodes: bool = False, auth: AuthConfig | None = None) -> Walk:
     """Follow one small GET to the service and back.
 
     Args:
+        request: the GET.
         two_nodes: the client asks a node that does not hold the tunnel.
+        auth: who may use the proxy ports.
     """
     steps: list[tuple[str, str]] = []
-    path = MemoryPath(ANSWERS, two_nodes=two_nodes, scope=_everything)
+    path = MemoryPath(ANSWERS, two_nodes=two_nodes, scope=_everything, auth=auth)
     for _ in range(_WARM_UP):
-        path.request(REQUESTS["small"])
+        path.request(request)
 
     def called(frame: Any, event: str, argument: object) -> None:
         code = frame.f_code
@@ -67,7 +70,7 @@ def walk(*, two_nodes: bool = False) -> Walk:
 
     sys.setprofile(called)
     try:
-        path.request(REQUESTS["small"])
+        path.request(request)
     finally:
         sys.setprofile(None)
     return Walk(steps)
@@ -84,8 +87,9 @@ def main() -> None:
     if parser.parse_args().trace:
         for file, function in walk().steps:
             print(f"{file:<40}{function}")
-    for name, two_nodes in (("one node", False), ("two nodes", True)):
-        found = walk(two_nodes=two_nodes)
+    with authenticated() as (auth, request):
+        walks = {"one node": walk(), "two nodes": walk(two_nodes=True), "one node, token": walk(request, auth=auth)}
+    for name, found in walks.items():
         print(f"small GET, {name}: {found.calls} calls of ours, {found.file_changes} changes of the file")
 
 

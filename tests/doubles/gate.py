@@ -73,7 +73,9 @@ class ToldGate:
         for credential, deferred in waiting:
             deferred.callback(self._found(credential))
 
-    def check(self, subject: Subject, action: Action, endpoint: str | None = None) -> Rule | Refused:
+    def check(
+        self, subject: Subject, action: Action, endpoint: str | None = None, known: Rule | None = None
+    ) -> Rule | Refused:
         """See `IGate.check`."""
         if subject.name in self.ended:
             return REFUSALS[self.ended[subject.name]]

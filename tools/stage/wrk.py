@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -43,15 +44,25 @@ class Wrk:
         seconds: how long.
         connections: how many.
         threads: of wrk.
+        fields: further lines of each request's head.
     """
 
-    def __init__(self, url: str, endpoint: str, *, seconds: float, connections: int = 16, threads: int = 1) -> None:
+    def __init__(
+        self,
+        url: str,
+        endpoint: str,
+        *,
+        seconds: float,
+        connections: int = 16,
+        threads: int = 1,
+        fields: Sequence[str] = (),
+    ) -> None:
         self._seconds = max(1, round(seconds))
         command = [find_program("wrk", "wrk"), f"-t{min(threads, connections)}", f"-c{connections}"]
         command += [f"-d{self._seconds}s", "--timeout", f"{TIMEOUT_S}s", "--latency", "-s", str(_REPORT)]
-        self._popen = subprocess.Popen(
-            [*command, "-H", f"x-pico-endpoint: {endpoint}", url], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+        for line in (f"x-pico-endpoint: {endpoint}", *fields):
+            command += ["-H", line]
+        self._popen = subprocess.Popen([*command, url], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def result(self) -> WrkResult:
         """Wait for the end of the run.

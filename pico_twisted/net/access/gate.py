@@ -142,12 +142,14 @@ class Gate:
         assert self._jwts is not None and credential.bearer is not None
         return self._jwts.identify(credential.bearer, credential.address)
 
-    def check(self, subject: Subject, action: Action, endpoint: str | None = None) -> Rule | Refused:
+    def check(
+        self, subject: Subject, action: Action, endpoint: str | None = None, known: Rule | None = None
+    ) -> Rule | Refused:
         """See `IGate.check`."""
         ended = self._ended(subject)
         if ended is not None:
             return ended
-        rule = subject.rule_for(action, endpoint)
+        rule = known or subject.rule_for(action, endpoint)
         if rule is None:
             return not_allowed(action, endpoint)
         self.results["allowed"] += 1

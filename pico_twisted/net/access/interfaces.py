@@ -37,8 +37,17 @@ class IGate(Interface):
     def identify(credential: Credential) -> Deferred[Subject | Refused]:
         """Say who shows a credential. Never fails. Signatures are checked beside the reactor, so many at once."""
 
-    def check(subject: Subject, action: Action, endpoint: str | None = None) -> Rule | Refused:
-        """Say whether a subject may do something now: a rule allows it, it has not expired, and is not revoked."""
+    def check(
+        subject: Subject, action: Action, endpoint: str | None = None, known: Rule | None = None
+    ) -> Rule | Refused:
+        """Say whether a subject may do something now: a rule allows it, it has not expired, and is not revoked.
+
+        Args:
+            subject: who.
+            action: what.
+            endpoint: with which endpoint, its ID in lower case; None for an action that has none.
+            known: the rule that allowed the same to this subject before, which is not looked for again.
+        """
 
     def current(subject: Subject) -> Subject | Refused:
         """Say who somebody is now that was let in before: files may have been read again. Nothing is counted.

@@ -50,6 +50,7 @@ log = Logger()
 IDENTIFY_S: Final = 10.0
 """Seconds that finding out who a request is from may take: as long as its head may."""
 
+_CONNECT: Final = Action.CONNECT  # to look a member of an Enum up is a call of Python's
 _FOREIGN: Final = frozenset(
     (Reason.UNKNOWN, Reason.MALFORMED, Reason.ISSUER, Reason.AUDIENCE, Reason.ALGORITHM, Reason.SIGNATURE)
 )
@@ -95,25 +96,22 @@ class Entrance:
             or len(head.fields) != len(by_name)
         ):
             return self._look(request)
-        self.came(request, visitor)
-        return True
-
-    def came(self, request: ProxyRequest, visitor: Visitor) -> None:
-        """Take a request for one of this visitor, and hide from its service what it showed us."""
         request.visitor = visitor
         if visitor.in_authorization or visitor.in_subprotocol:
-            request.head = hide(
-                request.head, authorization=visitor.in_authorization, subprotocol=visitor.in_subprotocol
-            )
+            request.head = hide(head, authorization=visitor.in_authorization, subprotocol=visitor.in_subprotocol)
+        return True
 
     def lets_in(self, request: ProxyRequest) -> bool:
         """Whether a request may go to its endpoint; otherwise it was answered."""
-        assert request.visitor is not None
-        rule = self._gate.check(request.visitor.subject, Action.CONNECT, request.endpoint)
+        visitor, endpoint = request.visitor, request.endpoint
+        assert visitor is not None
+        known = visitor.rule if visitor.endpoint == endpoint else None
+        rule = self._gate.check(visitor.subject, _CONNECT, endpoint, known)
         if isinstance(rule, Refused):
             self.refuse(request, rule)
             return False
-        request.rule = rule
+        request.rule = visitor.rule = rule
+        visitor.endpoint = endpoint
         return True
 
     def refuse(self, request: ProxyRequest, refused: Refused) -> None:
@@ -148,9 +146,11 @@ class Entrance:
         if isinstance(visitor, Refused):
             self.refuse(request, visitor)
             return False
-        if len(request.head.fields) == len(request.head.by_name):  # otherwise its values do not say all
+        head = request.head
+        if len(head.fields) == len(head.by_name):  # otherwise its values do not say all
             request.connection.visitor = visitor
-        self.came(request, visitor)
+        request.visitor = visitor
+        request.head = hide(head, authorization=visitor.in_authorization, subprotocol=visitor.in_subprotocol)
         return True
 
     async def _identify(self, request: ProxyRequest, shown: Shown, certificate: bytes | None) -> Visitor | Refused:

@@ -12,6 +12,7 @@ from twisted.web.resource import IResource
 
 from pico_twisted.config import ProxyConfig, in_networks
 from pico_twisted.core.access.ceilings import Ceiling, Limit, Over
+from pico_twisted.core.access.rules import Rule
 from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.http1.account import Peer
 from pico_twisted.core.http1.errors import Http1Error
@@ -46,7 +47,7 @@ class IClientTransport(ITCPTransport, IPushProducer, IConsumer):
     """The transport of a client, with or without TLS."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True, eq=False)
 class Visitor:
     """Somebody whose requests come on a connection.
 
@@ -55,6 +56,7 @@ class Visitor:
         epoch: of the gate, when it said who it is.
         subject: who it is.
         in_authorization, in_subprotocol: these fields show what no service may see.
+        endpoint, rule: where their last request went, and the rule that let it in.
         offers_ours: where a service of WebSockets chooses no subprotocol, `SUBPROTOCOL` is chosen.
     """
 
@@ -64,6 +66,8 @@ class Visitor:
     in_authorization: bool
     in_subprotocol: bool
     offers_ours: bool
+    endpoint: str = ""
+    rule: Rule | None = None
 
 
 class Forward(Protocol):
