@@ -90,7 +90,7 @@ class Node:
     def admin_site(self, reload: Reload, siblings: Siblings | None = None) -> Site:
         """The factory of an admin port, see `AdminApp`; with siblings one that several workers share."""
         tls = self.config.cluster.tls
-        policy = HttpsPolicy(tls.ca) if tls.enabled else None
+        policy = None if self.link_tls is None else HttpsPolicy(tls.ca, self.link_tls.revocation)
         app = AdminApp(self.status, self.metrics, reload, reactor=self.reactor, tls=policy, siblings=siblings)
         return admin_site(app.resource(), self.reactor)
 

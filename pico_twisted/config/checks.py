@@ -6,6 +6,7 @@ with a default that the operator did not ask for, and is not told.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -165,15 +166,23 @@ def age_faults(config: NodeConfig | AgentConfig, now: datetime) -> Iterator[Cont
 
 
 def certificate_warnings(config: NodeConfig | AgentConfig, now: datetime) -> list[str]:
-    """What an operator should know of the certificates, a line for each: those that expire, or have, and odd chains."""
-    from pico_twisted.config.pem import doubts, refused_for
+    """What an operator should know of the certificates, a line for each: those that expire, or have, odd chains, and a
+    list of revoked ones that is out of date."""
+    from pico_twisted.config.pem import UnusableCertificateError, day, doubts, load_revoked, refused_for
 
-    return [
-        f"{path}: {shown(file_name, MAX_FILE_NAME_SHOWN)} {words}"
+    found = [
+        (path, file_name, words)
         for path, file_name, chain in _chains(config)
         for words in (refused_for(chain, now), *doubts(chain, now))
         if words
     ]
+    if isinstance(config, NodeConfig) and config.cluster.tls.crl:
+        crl = config.cluster.tls.crl
+        with contextlib.suppress(UnusableCertificateError):
+            until = load_revoked(crl, _readable(config.cluster.tls.ca)).until
+            if until is not None and until <= now:
+                found.append(("cluster.tls.crl", crl, f"is out of date since {day(until)}, and still counts"))
+    return [f"{path}: {shown(file_name, MAX_FILE_NAME_SHOWN)} {words}" for path, file_name, words in found]
 
 
 def too_old(path: str, file_name: str, words: str) -> Fault:
@@ -229,13 +238,14 @@ def _certificate_faults(tls: ServerTlsConfig | ClusterTlsConfig, path: str) -> I
             yield _missing(name, *given)
     if isinstance(tls, ClusterTlsConfig):
         yield from _pem_faults(tls.ca, child(path, "ca"))
+        yield from _crl_faults(tls, child(path, "crl"))
     else:
         yield from _pem_faults(tls.client_ca, child(path, "client_ca"))
         if tls.client_auth == "required" and not tls.client_ca:
             yield _missing(child(path, "client_ca"), child(path, "client_auth"))
-        for name in ("client_ca", "certificates"):
-            if getattr(tls, name) and not given:
-                yield _missing(child(path, "cert"), child(path, name))
+    for name in ("client_ca", "certificates", "allowed_names", "crl"):
+        if getattr(tls, name, None) and not given:
+            yield _missing(child(path, "cert"), child(path, name))
     for place, cert_file, key_file in _pairs(tls, path):
         yield from _pair_faults(cert_file, key_file, place)
 
@@ -260,6 +270,20 @@ def _pair_faults(cert_file: str, key_file: str, path: str) -> Iterator[Contradic
         load_pair(cert_file, key_file)
     except UnusableCertificateError as error:
         yield unusable(error, child(path, "cert" if error.path == cert_file else "key")), ()
+
+
+def _crl_faults(tls: ClusterTlsConfig, path: str) -> Iterator[Contradiction]:
+    """A list of revoked certificates that, if one is named, can be used with the authorities."""
+    unreadable = list(_file_faults(tls.crl, path))
+    yield from unreadable
+    if not tls.crl or unreadable or not (authorities := _readable(tls.ca)):
+        return
+    from pico_twisted.config.pem import UnusableCertificateError, load_revoked
+
+    try:
+        load_revoked(tls.crl, authorities)
+    except UnusableCertificateError as error:
+        yield unusable(error, path), ()
 
 
 def _missing(path: str, *given: str) -> Contradiction:

@@ -22,6 +22,7 @@ SHORTEST_WAIT_S = 0.001  # what the timers can tell apart
 _PREFIX = re.compile(r"[A-Za-z0-9._-]{1,48}", re.ASCII)  # leaves room for what is drawn behind it
 _SUBSYSTEM = re.compile(r"[a-z][a-z0-9_.-]{0,63}", re.ASCII)
 _SERVER_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.:-]{0,252})", re.ASCII)
+_CERTIFICATE_NAME = re.compile(r"[\x21-\x2b\x2d-\x7e]{1,2048}", re.ASCII)
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}", re.ASCII)  # goes into a header line as it is
 _TEXT = re.compile(r"[\x21-\x7e]{1,2048}", re.ASCII)
 _CLUSTER_SECRET = re.compile(r"[\x21-\x2b\x2d-\x7e]{16,4096}", re.ASCII)  # a comma would be two secrets in a flag
@@ -350,6 +351,12 @@ SERVER_NAME: Kind[str] = Kind(
     fits=_matching(_SERVER_NAME),
     empty_fits=True,
     empty="",
+)
+CERTIFICATE_NAME: Kind[str] = Kind(
+    name="name",
+    expected="a DNS name or URI with * for any characters, such as node-*.cluster.example or spiffe://example/node/*",
+    read=str,
+    fits=_matching(_CERTIFICATE_NAME),
 )
 CLUSTER_SECRET: Kind[str] = Kind(
     name="secret",

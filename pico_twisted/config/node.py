@@ -170,7 +170,21 @@ class ClusterTlsConfig:
         kinds.FILE,
         "",
         "Authority of the cluster, a PEM file. Any peer with a certificate signed by it counts as a node, so let it "
-        "sign nothing else.",
+        "sign nothing else, or say with `allowed_names` which certificates are of nodes.",
+        live=True,
+    )
+    allowed_names: tuple[str, ...] = setting(
+        kinds.Many(item=kinds.CERTIFICATE_NAME),
+        "",
+        "Names of nodes: DNS names and URIs as they stand in certificates. `*` is for any characters but dots in a DNS "
+        "name, and but slashes in a URI. A peer whose certificate has none of them is refused. Empty: any name.",
+        live=True,
+    )
+    crl: str = setting(
+        kinds.FILE,
+        "",
+        "Certificates that the authority has revoked, a PEM file with its lists (CRL). Peers that show one are "
+        "refused, and links that are open end. A list that is out of date is told, and still counts.",
         live=True,
     )
 

@@ -25,6 +25,7 @@ SOON: Final = timedelta(days=14)
 """How long before its end a certificate is warned of: renewals run a month before it, so by then one has failed."""
 
 _CERTIFICATE: Final = b"-----BEGIN CERTIFICATE-----"
+_CRL: Final = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
 _KEY: Final = re.compile(rb"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----")
 
 PrivateKey = (
@@ -63,6 +64,22 @@ class Pair:
     key: PrivateKey
 
 
+@attrs.frozen(kw_only=True)
+class Revoked:
+    """Certificates that count no longer.
+
+    Attributes:
+        serials: of each the issuer in DER, and the number that it gave.
+        until: when there should be a newer list; None when that was not said.
+    """
+
+    serials: frozenset[tuple[bytes, int]] = frozenset()
+    until: datetime | None = None
+
+    def __contains__(self, certificate: x509.Certificate) -> bool:
+        return (certificate.issuer.public_bytes(), certificate.serial_number) in self.serials
+
+
 def read_pem(path: str) -> bytes:
     """The bytes of a file.
 
@@ -93,6 +110,45 @@ def load_certificates(path: str) -> list[x509.Certificate]:
         return x509.load_pem_x509_certificates(data)
     except ValueError as error:
         raise UnusableCertificateError(path, f"holds a damaged certificate: {_first_line(error)}") from None
+
+
+def load_revoked(path: str, authorities: Sequence[x509.Certificate]) -> Revoked:
+    """What the lists of revoked certificates (CRL, RFC 5280 5) in a PEM file say, at least one list.
+
+    Args:
+        path: the file.
+        authorities: who may revoke.
+
+    Raises:
+        UnusableCertificateError: there is no list, one is damaged, or none of the authorities has signed it.
+    """
+    lists = _CRL.findall(read_pem(path))
+    if not lists:
+        raise UnusableCertificateError(path, "holds no list of revoked certificates in PEM form")
+    serials: set[tuple[bytes, int]] = set()
+    until: list[datetime] = []
+    for pem in lists:
+        try:
+            found = x509.load_pem_x509_crl(pem)
+            signed = any(_signed_by(found, one) for one in authorities)
+            serials.update((found.issuer.public_bytes(), entry.serial_number) for entry in found)
+        except ValueError as error:
+            raise UnusableCertificateError(path, f"holds a damaged list: {_first_line(error)}") from None
+        if not signed:
+            issuer = found.issuer.rfc4514_string()
+            raise UnusableCertificateError(path, f"holds a list that no authority of ca has signed (of {issuer})")
+        if found.next_update_utc is not None:
+            until.append(found.next_update_utc)
+    return Revoked(serials=frozenset(serials), until=min(until, default=None))
+
+
+def _signed_by(found: x509.CertificateRevocationList, authority: x509.Certificate) -> bool:
+    if found.issuer != authority.subject:
+        return False
+    try:
+        return found.is_signature_valid(authority.public_key())  # type: ignore[arg-type]  # others raise
+    except (TypeError, UnsupportedAlgorithm):
+        return False
 
 
 def load_key(path: str) -> PrivateKey:
@@ -140,11 +196,22 @@ def load_pair(cert_file: str, key_file: str) -> Pair:
 
 def server_names(certificate: x509.Certificate) -> list[str]:
     """The host names that a certificate is for, as they stand in it; some may begin with `*.`."""
+    return _alternative_names(certificate, x509.DNSName)
+
+
+def node_names(certificate: x509.Certificate) -> list[str]:
+    """The host names and URIs in a certificate, as they stand in it."""
+    return [*server_names(certificate), *_alternative_names(certificate, x509.UniformResourceIdentifier)]
+
+
+def _alternative_names(
+    certificate: x509.Certificate, kind: type[x509.DNSName | x509.UniformResourceIdentifier]
+) -> list[str]:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, ValueError):
         return []
-    return names.get_values_for_type(x509.DNSName)
+    return names.get_values_for_type(kind)
 
 
 def good_until(certificates: Sequence[x509.Certificate]) -> datetime:

@@ -15,7 +15,7 @@ from pico_twisted.config import AgentConfig, ConfigFaults, NodeConfig, load_agen
 from pico_twisted.config.checks import certificate_warnings
 from pico_twisted.config.faults import whose
 from pico_twisted.config.pem import UnusableCertificateError, load_certificates
-from tools.stage.certificates import Made, make
+from tools.stage.certificates import Authority, Made, make
 
 PLACES = ("proxy.tls", "upstream.tls", "admin.tls", "cluster.tls")
 
@@ -129,6 +129,22 @@ def test_the_age_of_a_certificate(tmp_path: Path, files: Files, place: str) -> N
         assert [line.startswith(f'{place}.cert: "{made.cert_file}", which {fault}') for line in found] == (
             [True] * bool(fault)
         )
+
+
+def test_a_list_of_revoked_ones_that_is_out_of_date(tmp_path: Path) -> None:
+    """It is a warning, of a start too, since it still counts."""
+    authority = Authority(tmp_path)
+    own = authority.issue("n1")
+    flags: dict[str, str | list[str]] = {
+        "cluster.tls.cert": str(own.cert),
+        "cluster.tls.key": str(own.key),
+        "cluster.tls.ca": str(authority.ca),
+        "cluster.tls.crl": str(authority.revoke(days=(-9, -2))),
+    }
+    config, now = load_node(None, flags), datetime.now(UTC)
+    assert any("is out of date since 20" in line for line in certificate_warnings(config, now))
+    authority.revoke()
+    assert not any("out of date" in line for line in certificate_warnings(config, now))
 
 
 def test_a_chain_out_of_order_is_a_warning(files: Files) -> None:

@@ -6,11 +6,13 @@ import socket
 import ssl
 from pathlib import Path
 
+import attrs
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
-from pico_twisted.config import ClusterTlsConfig
+from pico_twisted.config import ClusterTlsConfig, ConfigFaults, load_node
 from pico_twisted.config.pem import UnusableCertificateError
 from pico_twisted.net.links.sync import FetchFailed
 from pico_twisted.net.links.tls import LinkTls
@@ -36,7 +38,9 @@ def read_again(nodes: LinkedNodes, name: str) -> None:
     """Have a node read its files again."""
     tls = nodes.nodes[name].parts.node.link_tls
     assert tls is not None
-    tls.reload()
+    again = tls.again()
+    again.reload()
+    tls.become(again)
 
 
 @pytest_twisted.ensureDeferred
@@ -165,6 +169,96 @@ async def test_reload(authority: Authority, tmp_path: Path) -> None:
         assert await nodes.links["n2"].fetch("n1", b"?") == b"n2 asks ?: the maps"
     finally:
         await nodes.close()
+
+
+NAMED = ("n1.cluster.example", "spiffe://cluster.example/node/1")
+
+
+@pytest.mark.parametrize(
+    ("names", "allowed", "reached"),
+    [
+        (NAMED, ("n*.cluster.example",), True),
+        (NAMED, ("other.example", "N1.CLUSTER.example"), True),
+        (NAMED, ("spiffe://cluster.example/node/*",), True),
+        (NAMED, ("*.example",), False),
+        (NAMED, ("spiffe://cluster.example/*",), False),
+        (NAMED, ("spiffe://CLUSTER.example/node/1",), False),
+        (("web.cluster.example",), ("n*.cluster.example",), False),
+        ((), ("*",), False),
+    ],
+)
+@pytest.mark.parametrize("dials", [True, False], ids=["we dial", "it dials"])
+@pytest_twisted.ensureDeferred
+async def test_allowed_names(
+    authority: Authority, names: tuple[str, ...], allowed: tuple[str, ...], reached: bool, dials: bool
+) -> None:
+    """A peer is a node only when its certificate has a name that is allowed, whoever dials: `*` stands for a part of
+    one label of a DNS name, in any case, and of one segment of a URI."""
+    own = attrs.evolve(link_tls(authority, authority.issue("n2")), allowed_names=allowed)
+    nodes = LinkedNodes(tls={"n1": link_tls(authority, authority.issue("n1", names)), "n2": own})
+    try:
+        asks, asked = ("n2", "n1") if dials else ("n1", "n2")
+        answer = await outcome(nodes.links[asks].fetch(asked, b"?"))
+        assert isinstance(answer, bytes if reached else FetchFailed)
+    finally:
+        await nodes.close()
+
+
+@pytest.mark.parametrize("days", [(-1, 7), (-9, -2)], ids=["fresh", "out of date"])
+@pytest.mark.parametrize("dials", [True, False], ids=["we dial", "it dials"])
+@pytest_twisted.ensureDeferred
+async def test_revoked(authority: Authority, dials: bool, days: tuple[int, int]) -> None:
+    """A node whose certificate is revoked is not talked to, whoever dials, even if the list is out of date; one whose
+    certificate becomes revoked loses its open links, and the others keep theirs."""
+    names = ("n1", "n2", "n3")
+    pairs = {name: authority.issue(name) for name in names}
+    tls = {name: link_tls(authority, pair) for name, pair in pairs.items()}
+    tls["n2"] = attrs.evolve(tls["n2"], crl=str(authority.revoke(pairs["n3"], days=days)))
+    nodes = LinkedNodes(names, tls=tls)
+    n2 = nodes.links["n2"]
+
+    def ask(name: str) -> Deferred[bytes]:
+        asks, asked = ("n2", name) if dials else (name, "n2")
+        return nodes.links[asks].fetch(asked, b"?")
+
+    def linked() -> int:
+        return len(n2.open_links() if dials else n2.port.tunnels)
+
+    try:
+        assert isinstance(await outcome(ask("n3")), FetchFailed)
+        assert isinstance(await outcome(ask("n1")), bytes)
+        authority.revoke(pairs["n3"], days=days)
+        read_again(nodes, "n2")
+        await eventually(lambda: linked() == 1)
+        authority.revoke(pairs["n3"], pairs["n1"], days=days)
+        read_again(nodes, "n2")
+        await eventually(lambda: linked() == 0)
+        assert isinstance(await outcome(ask("n1")), FetchFailed)
+    finally:
+        await nodes.close()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "no authority of ca has signed"),
+        (b"x", "holds no list"),
+        (b"-----BEGIN X509 CRL-----\nAA\n-----END X509 CRL-----\n", "damaged list"),
+    ],
+)
+def test_unusable_lists(authority: Authority, tmp_path: Path, content: bytes | None, words: str) -> None:
+    """A list of another authority revokes nothing: it is a fault, at a check and at a start."""
+    other = tmp_path / "other"
+    other.mkdir()
+    crl = Authority(other, "cluster").revoke()
+    if content is not None:
+        crl.write_bytes(content)
+    tls = attrs.evolve(link_tls(authority, authority.issue("n1")), crl=str(crl))
+    with pytest.raises(UnusableCertificateError, match=words):
+        LinkTls(tls).reload()
+    flags = {f"cluster.tls.{name}": str(getattr(tls, name)) for name in ("cert", "key", "ca", "crl")}
+    with pytest.raises(ConfigFaults, match=r"cluster\.tls\.crl"):
+        load_node(None, flags)
 
 
 def test_unusable_files(authority: Authority, tmp_path: Path) -> None:

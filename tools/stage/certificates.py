@@ -129,6 +129,29 @@ class Authority:
         made.pair.cert.write_bytes(made.pem)
         return made.pair
 
+    def revoke(self, *pairs: Pair, days: tuple[int, int] = (-1, 7)) -> Path:
+        """Write the list of these certificates, as the authority's only list.
+
+        Args:
+            pairs: the certificates that count no longer.
+            days: from today, when the list was made and when there should be a newer one.
+        """
+        now = datetime.datetime.now(datetime.UTC)
+        made, until = (now + datetime.timedelta(days=one) for one in days)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._made.cert.subject)
+            .last_update(made)
+            .next_update(until)
+        )
+        for pair in pairs:
+            serial = x509.load_pem_x509_certificate(pair.cert.read_bytes()).serial_number
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(made)
+            builder = builder.add_revoked_certificate(entry.build())
+        path = self.ca.with_suffix(".crl")
+        path.write_bytes(builder.sign(self._made.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        return path
+
     def client_context(self) -> ssl.SSLContext:
         """What a client needs to trust this authority."""
         return ssl.create_default_context(cafile=str(self.ca))

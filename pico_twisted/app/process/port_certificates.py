@@ -96,12 +96,12 @@ class PortCertificates:
         """When the certificates expire, for the metrics."""
         family = GaugeMetricFamily(
             "pico_certificate_expiry_timestamp_seconds",
-            "Unix time at which the certificate in a file, or one of its chain, expires.",
+            "Unix time at which the certificate in a file, one of its chain, or a list of revoked ones expires.",
             labels=("port", "file"),
         )
         for name, context in self._in_use.items():
-            for file, chain in context.loaded.chains.items():
-                family.add_metric((name, file), good_until(chain).timestamp())
+            for file, until in context.expiry.items():
+                family.add_metric((name, file), until.timestamp())
         yield family
 
 

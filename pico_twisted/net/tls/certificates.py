@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 from cryptography import x509
@@ -70,13 +70,6 @@ def trust_only(context: SSL.Context, ca_file: str) -> list[x509.Certificate]:
     for certificate in trusted:
         store.add_cert(crypto.X509.from_cryptography(certificate))
     return trusted
-
-
-def peer_certificate(transport: object) -> bytes | None:
-    """The certificate that the other end of a connection has shown, in DER; None when there was none, or no TLS."""
-    shown: Callable[[], crypto.X509 | None] | None = getattr(transport, "getPeerCertificate", None)
-    certificate = None if shown is None else shown()
-    return None if certificate is None else crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
 
 
 def openssl_reasons(error: SSL.Error) -> list[str]:

@@ -34,7 +34,14 @@ from zope.interface import implementer
 
 from pico_twisted.config.pem import UnusableCertificateError
 from pico_twisted.net.tls.certificates import new_context, openssl_reasons, trust_only, use_own
-from pico_twisted.net.tls.verification import RefusedCertificateError, clean, refusal_words, verify_peer
+from pico_twisted.net.tls.verification import (
+    Objection,
+    RefusedCertificateError,
+    clean,
+    no_objection,
+    refusal_words,
+    verify_peer,
+)
 
 log = Logger()
 
@@ -43,7 +50,8 @@ log = Logger()
 class ClientTls:
     """TLS to one server. See `client_tls`."""
 
-    def __init__(self, hostname: str, context: SSL.Context, verify: bool) -> None:
+    def __init__(self, hostname: str, context: SSL.Context, verify: bool, further: Objection) -> None:
+        self._further = further
         self.hostname = hostname
         self._context = context
         self._verify = verify
@@ -66,8 +74,10 @@ class ClientTls:
         return connection
 
     def _objection(self, certificate: x509.Certificate, error: int, depth: int) -> str:
-        if error or depth > 0:
-            return refusal_words(certificate, error, depth)
+        if words := refusal_words(certificate, error, depth) or self._further(certificate, error, depth):
+            return words
+        if depth > 0:
+            return ""
         wanted = IPAddress_ID(self.hostname) if self._is_address else DNS_ID(_idna(self.hostname).decode("ascii"))
         usable, others = _names(certificate)
         try:
@@ -79,7 +89,15 @@ class ClientTls:
         return ""
 
 
-def client_tls(hostname: str, root_cas: str = "", *, verify: bool = True, cert: str = "", key: str = "") -> ClientTls:
+def client_tls(
+    hostname: str,
+    root_cas: str = "",
+    *,
+    verify: bool = True,
+    cert: str = "",
+    key: str = "",
+    further: Objection = no_objection,
+) -> ClientTls:
     """How to speak TLS to a server: TLS 1.2 or 1.3, its certificate and name checked.
 
     Files that have changed are read again. Those that cannot be used are told once, and what was read before counts.
@@ -90,6 +108,7 @@ def client_tls(hostname: str, root_cas: str = "", *, verify: bool = True, cert: 
         verify: whether the certificate is looked at. Without that anybody can be the server.
         cert: a PEM file with our own certificate and its chain, which we show to a server that asks for one.
         key: a PEM file with its key.
+        further: asked about each certificate that OpenSSL accepts.
 
     Raises:
         UnusableCertificateError: a file cannot be used, and never could.
@@ -107,7 +126,7 @@ def client_tls(hostname: str, root_cas: str = "", *, verify: bool = True, cert: 
             _doubtful.add(files)
             log.error("Files have changed and are not used, those before stay: {fault}", fault=str(error))
     _last_good[files] = context
-    return ClientTls(hostname, context, verify)
+    return ClientTls(hostname, context, verify, further)
 
 
 _last_good: dict[tuple[str, ...], SSL.Context] = {}

@@ -32,6 +32,7 @@ from zope.interface import implementer
 from pico_twisted.config.pem import UnusableCertificateError
 from pico_twisted.net.tls.client import client_tls, explain_tls
 from pico_twisted.net.tls.failures import connect_failure_text
+from pico_twisted.net.tls.verification import Objection, no_objection
 
 CONNECT_S: Final = 5.0
 """Seconds that connecting to a server may take."""
@@ -65,13 +66,15 @@ class HttpsPolicy:
 
     Args:
         root_cas: a PEM file with the certificates to trust; the system's when empty. A changed file is read again.
+        further: asked about each certificate that OpenSSL accepts.
     """
 
-    def __init__(self, root_cas: str = "") -> None:
+    def __init__(self, root_cas: str = "", further: Objection = no_objection) -> None:
         self._root_cas = root_cas
+        self._further = further
 
     def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:
-        return client_tls(hostname.decode("ascii"), self._root_cas)
+        return client_tls(hostname.decode("ascii"), self._root_cas, further=self._further)
 
 
 @attrs.frozen

@@ -9,6 +9,7 @@ With `client_ca` no session is resumed: each connection shows its certificate, a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Final, Self
 
 import attrs
@@ -19,7 +20,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from pico_twisted.config import ServerTlsConfig
-from pico_twisted.config.pem import server_names
+from pico_twisted.config.pem import Revoked, good_until, server_names
 from pico_twisted.net.tls.certificates import new_context, trust_only, use_own
 from pico_twisted.net.tls.transport import TlsTransport
 from pico_twisted.net.tls.verification import refusal_words, verify_peer
@@ -37,16 +38,19 @@ class Loaded:
         by_name: for the others: host names in lower case, and `*.name`.
         chains: what is shown, by the file that it came from.
         trusted: the authorities of clients.
+        revoked: certificates of clients that count no longer.
     """
 
     default: SSL.Context
     by_name: Mapping[str, SSL.Context]
     chains: Mapping[str, Sequence[x509.Certificate]]
     trusted: Sequence[x509.Certificate] = ()
+    revoked: Revoked = attrs.field(factory=Revoked)
 
     def same_as(self, other: Loaded) -> bool:
         """Whether nothing has changed on which something depends."""
-        return (self.chains, self.trusted) == (other.chains, other.trusted)
+        mine, theirs = ((one.chains, one.trusted, one.revoked) for one in (self, other))
+        return mine == theirs
 
     def for_name(self, name: bytes | None) -> SSL.Context:
         """The context for the name that a client wants: one that has the name before one that has a wildcard."""
@@ -88,6 +92,11 @@ class ServerContext:
             yield from pair
         if self.tls.client_ca:
             yield self.tls.client_ca
+
+    @property
+    def expiry(self) -> dict[str, datetime]:
+        """When what was read expires, by its file."""
+        return {name: good_until(chain) for name, chain in self.loaded.chains.items()}
 
     def again(self) -> Self:
         """Another one of the same files, which were not read yet."""

@@ -24,6 +24,11 @@ Objection = Callable[[x509.Certificate, int, int], str]
 number (0 when OpenSSL accepts it), and the place in the chain, where 0 is the peer's own."""
 
 
+def no_objection(certificate: x509.Certificate, error: int, depth: int) -> str:
+    """Accept whatever OpenSSL accepts; an `Objection`."""
+    return ""
+
+
 class RefusedCertificateError(Exception):
     """We refuse a peer's certificate. The text says why."""
 
@@ -69,10 +74,12 @@ def client_certificate(transport: ITransport | None) -> bytes | None:
 _NOT_YET_VALID, _EXPIRED = 9, 10
 _SELF_SIGNED, _SELF_SIGNED_IN_CHAIN = 18, 19
 _UNKNOWN_ISSUER: Final = frozenset((2, 20, 21))
+REVOKED: Final = 23
+"""X509_V_ERR_CERT_REVOKED of OpenSSL."""
 _OTHER_FAULTS: Final = {
     7: "its signature is wrong",
     22: "its chain is too long",
-    23: "it was revoked",
+    REVOKED: "it was revoked",
     24: "one that signed it is no certificate authority",
     25: "its chain is longer than one of its issuers allows",
     26: "it was issued for another purpose: its extended key usage says for what",

@@ -31,7 +31,7 @@ from pico_twisted.net.access.interfaces import Credential
 from pico_twisted.net.interfaces import ICallAcceptor
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 from pico_twisted.net.socket.options import half_close
-from pico_twisted.net.tls.certificates import peer_certificate
+from pico_twisted.net.tls.verification import client_certificate
 from pico_twisted.net.tunnel.idle import shrink, slim_class
 from pico_twisted.net.tunnel.parts import CREDENTIAL_UNTIL, TunnelParts
 from pico_twisted.net.tunnel.session_pump import TICK_S, Tunnel
@@ -165,7 +165,7 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
         bearer = token.strip() if scheme.lower() == b"bearer" else b""
         return Credential(
             bearer=bearer if values else None,
-            certificate=peer_certificate(self.transport),
+            certificate=client_certificate(self.transport),
             address=self._peer_text(),
         )
 

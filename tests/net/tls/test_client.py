@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from OpenSSL import SSL
 from service_identity import VerificationError
 from twisted.internet.defer import Deferred
@@ -22,7 +23,7 @@ from pico_twisted.config import ServerTlsConfig
 from pico_twisted.config.pem import UnusableCertificateError
 from pico_twisted.net.tls.client import client_tls, explain_tls
 from pico_twisted.net.tls.port_context import ServerContext
-from pico_twisted.net.tls.verification import RefusedCertificateError
+from pico_twisted.net.tls.verification import Objection, RefusedCertificateError, no_objection
 from tests.net.in_reactor import DEADLINE_S, in_reactor, reactor
 from tests.net.tls.tls_port import Port
 from tools.stage.certificates import Made, make
@@ -54,11 +55,12 @@ class Talk(Protocol):
         self.lost.callback(reason.value)
 
 
-async def talk(number: int, name: str, root_cas: str) -> bytes:
+async def talk(number: int, name: str, root_cas: str, further: Objection = no_objection) -> bytes:
     """Connect as an agent does. Raises what the connection failed with."""
     endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", number)
     talking = Talk()
-    await wrapClientTLS(client_tls(name, root_cas), endpoint).connect(Factory.forProtocol(lambda: talking))
+    tls = client_tls(name, root_cas, further=further)
+    await wrapClientTLS(tls, endpoint).connect(Factory.forProtocol(lambda: talking))
     try:
         return await talking.answered
     finally:
@@ -66,10 +68,10 @@ async def talk(number: int, name: str, root_cas: str) -> bytes:
         await talking.lost
 
 
-async def why_not(number: int, name: str, root_cas: str) -> str | None:
+async def why_not(number: int, name: str, root_cas: str, further: Objection = no_objection) -> str | None:
     """The words for why the connection failed."""
     try:
-        await talk(number, name, root_cas)
+        await talk(number, name, root_cas, further)
     except Exception:
         return explain_tls(Failure())
     raise AssertionError("the connection was accepted")
@@ -118,6 +120,19 @@ class TestConnecting:
         assert "not trusted" in str(await why_not(port.number, "localhost", str(bundle)))
         bundle.write_bytes(authority.pem * 2)
         assert await talk(port.number, "localhost", str(bundle)) == b"hello"
+
+    @in_reactor
+    async def test_a_further_objection(self, port: Port, authority: Made) -> None:
+        """Whoever asks may refuse what OpenSSL accepts, such as a certificate that is revoked; it is asked about each
+        one of the chain."""
+        asked: list[int] = []
+
+        def further(certificate: x509.Certificate, error: int, depth: int) -> str:
+            asked.append(depth)
+            return "it was revoked" if depth == 0 else ""
+
+        assert await why_not(port.number, "localhost", authority.cert_file, further=further) == "it was revoked"
+        assert asked == [1, 0]
 
     @in_reactor
     async def test_refusals(self, tmp_path: Path, authority: Made) -> None:
