@@ -258,6 +258,7 @@ class NodeDaemon(Daemon[NodeConfig]):
         gossip.leave()
         await self.until(lambda: gossip.told, within_s=FAREWELL_S)
         await self._ports.bound["admin"].stop()
+        node.access.stop()
         gossip.stop()
         links.stop()
         await self._ports.bound["gossip"].stop()

@@ -14,7 +14,7 @@ from OpenSSL import SSL
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint
-from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
+from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
     IReactorTime,
@@ -147,6 +147,8 @@ class Fetcher:
             await treq.collect(response, body.take)
             content_type = response.headers.getRawHeaders(b"content-type", [b""])[0].decode("latin-1")
             return Fetched(response.code, content_type or _CONTENT_TYPE, b"".join(body.pieces))
+        except ConnectingCancelledError:
+            raise defer.CancelledError from None  # as below
         except (RequestTransmissionFailed, ResponseFailed) as error:
             if any(reason.check(defer.CancelledError) for reason in error.reasons):
                 raise defer.CancelledError from None  # Twisted wraps it, and then no timeout is seen in it

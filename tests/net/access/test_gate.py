@@ -6,6 +6,9 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from pico_twisted.config import AuthConfig, ConfigFaults, NodeConfig, UpstreamConfig
@@ -14,6 +17,7 @@ from pico_twisted.core.access.subject import Reason, Refused, Subject
 from pico_twisted.net.access.access import Access
 from pico_twisted.net.access.interfaces import Credential
 from pico_twisted.net.observe.metrics import Metrics
+from tools.stage.certificates import make
 
 
 def hashed(token: bytes) -> str:
@@ -92,3 +96,37 @@ def test_who_was_let_in_before_is_who_the_files_say_now(tmp_path: Path) -> None:
     made.prepare(config)()
     refused = made.upstream.current(subject)
     assert isinstance(refused, Refused) and refused.reason is Reason.UNKNOWN
+
+
+def test_a_certificate_is_known_by_its_name_as_long_as_it_lasts(tmp_path: Path) -> None:
+    """A token beside it counts more. What is no token is never taken for a certificate."""
+    made_certificate = make(tmp_path, "web", names=("spiffe://acme/web",), client=True)
+    der = made_certificate.cert.public_bytes(Encoding.DER)
+    (tmp_path / "certificates").write_text("spiffe://acme/web listen:acme-web\n")
+    (tmp_path / "tokens").write_text(f"ci {hashed(b'good')} listen:ci\n")
+    clock = Clock()
+    auth = AuthConfig(tokens_file=str(tmp_path / "tokens"), certificates_file=str(tmp_path / "certificates"))
+    gate = access(clock, auth)[0].upstream
+    subject = gate.known(Credential(certificate=der))
+    assert isinstance(subject, Subject) and subject.name == "spiffe://acme/web"
+    assert gate.known(Credential(certificate=der)) is subject
+    assert isinstance(gate.check(subject, Action.LISTEN, "acme-web"), Rule)
+    for bearer, expected in ((b"good", "ci"), (b"bad", Reason.UNKNOWN), (der, Reason.UNKNOWN)):
+        found = gate.known(Credential(bearer=bearer, certificate=der))
+        assert (found.reason if isinstance(found, Refused) else found and found.name) == expected
+    clock.advance(made_certificate.cert.not_valid_after_utc.timestamp())
+    answer = gate.check(subject, Action.LISTEN, "acme-web")
+    assert isinstance(answer, Refused) and answer.reason is Reason.EXPIRED
+    (tmp_path / "certificates").write_text("spiffe://acme/other listen:acme-web\n")
+    made, _ = access(clock, auth)
+    found = made.upstream.known(Credential(certificate=der))
+    assert isinstance(found, Refused) and found.reason is Reason.UNKNOWN
+
+
+@given(st.binary(max_size=100))
+def test_any_bytes_are_answered(bearer: bytes) -> None:
+    """As a token and as a certificate, at a gate that takes nothing."""
+    clock = Clock()
+    gate = Access(NodeConfig(), clock, metrics=Metrics("node"), wall=clock.seconds).upstream
+    for credential in (Credential(bearer=bearer), Credential(certificate=bearer)):
+        assert isinstance(gate.known(credential), Refused)
