@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from pico_twisted.config import NodeConfig, ServerTlsConfig, load_node
+from pico_twisted.config import AuthConfig, JwtConfig, NodeConfig, ServerTlsConfig, load_node
 from pico_twisted.config.changes import changes, in_force
 
 OLD, NEW = "the-first-secret", "the-second-secret"
@@ -56,3 +56,18 @@ def test_switching_tls_takes_a_restart() -> None:
     for before, after, live in ((one, two, True), (plain, one, False), (one, plain, False)):
         assert {change.live for change in changes(before, after)} == {live}
         assert in_force(before, after) == (after if live else before)
+
+
+def test_switching_authentication_takes_a_restart() -> None:
+    """A port that authenticates takes every other key of it, also its first one for JWTs, and stays closed."""
+
+    def asking(tokens: str = "", keys: tuple[str, ...] = ()) -> NodeConfig:
+        base = NodeConfig()
+        auth = AuthConfig(tokens_file=tokens, jwt=JwtConfig(keys=keys))
+        return attrs.evolve(base, upstream=attrs.evolve(base.upstream, auth=auth))
+
+    nothing, tokens, both, jwts = asking(), asking("a"), asking("a", ("b",)), asking(keys=("c",))
+    for before, after in ((tokens, both), (both, jwts), (jwts, tokens)):
+        assert {change.live for change in changes(before, after)} == {True} and in_force(before, after) == after
+    for before, after in ((nothing, tokens), (nothing, jwts), (both, nothing)):
+        assert {change.live for change in changes(before, after)} == {False} and in_force(before, after) == before

@@ -18,6 +18,8 @@ from typing import Final, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from pico_twisted.net.access.ceilings import network_of
+
 AT_ONCE: Final = 2
 """Most checks at a time. They share the processor with the reactor."""
 MOST_WAITING: Final = 64
@@ -45,12 +47,13 @@ class SignatureChecks:
         """Do some work in its turn.
 
         Args:
-            address: of who makes it necessary.
+            address: of who makes it necessary, with or without a port.
             work: checks something. Runs in a thread, and shares nothing that changes.
 
         Returns:
             What it returns; None when too many wait.
         """
+        address = _network(address)
         line = self._lines.get(address, ())
         if len(line) >= MOST_WAITING or sum(map(len, self._lines.values())) >= MOST_IN_ALL:
             return None
@@ -76,3 +79,9 @@ class SignatureChecks:
         else:
             done.callback(result)
         self._begin()
+
+
+def _network(address: str) -> str:
+    """Whose line somebody stands in: that of all who have addresses like theirs."""
+    host = address.rpartition(":")[0].strip("[]")
+    return network_of(address.encode()) or network_of(host.encode()) or address

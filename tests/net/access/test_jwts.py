@@ -118,10 +118,11 @@ def test_all_who_show_one_token_at_once_wait_for_one_check(tmp_path: Path) -> No
     assert [reasons(answer) for answer in answers] == [["ci"]] * 200
 
 
-def test_a_flood_of_bad_tokens_waits_behind_itself(tmp_path: Path) -> None:
-    """Few are checked at a time, few of one address wait, and another address is next whatever it sent."""
+@pytest.mark.parametrize("address", ["192.0.2.1", "192.0.2.1:{}", "2001:db8::{:x}", "[2001:db8::1]:{}"])
+def test_a_flood_of_bad_tokens_waits_behind_itself(address: str, tmp_path: Path) -> None:
+    """Few are checked at a time, few of one address wait, whatever its ports are, and another one is next."""
     fixture = Fixture(tmp_path, held=True)
-    flood = [fixture.show(bad(number)) for number in range(1000)]
+    flood = [fixture.show(bad(number), address.format(number)) for number in range(1000)]
     assert fixture.threads.begun == signature_checks.AT_ONCE
     told = signature_checks.AT_ONCE + signature_checks.MOST_WAITING
     assert all(reasons(answers) == ["busy"] for answers in flood[told:])
@@ -140,7 +141,7 @@ def test_a_flood_from_many_addresses_is_bounded() -> None:
     """Each waits in a line of its own; there is a bound for all lines together."""
     threads = Threads(held=True)
     checks = SignatureChecks(threads)
-    waiting = [checks.check(str(number), lambda: None) for number in range(5000)]
+    waiting = [checks.check(f"10.0.{number // 250}.{number % 250}", lambda: None) for number in range(5000)]
     assert sum(one is not None for one in waiting) == signature_checks.AT_ONCE + signature_checks.MOST_IN_ALL
     while threads.waiting:
         threads.finish()
