@@ -38,6 +38,7 @@ from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.proxy.port import ProxySettings
 from pico_twisted.net.proxy.resource import ReverseResource
+from pico_twisted.net.proxy.revoked import RevokedClients
 from pico_twisted.net.proxy.site import ProxySite
 from pico_twisted.net.routing.cluster_service import ClusterService, LocalRouter
 from pico_twisted.net.routing.settings import RoutingSettings
@@ -205,11 +206,14 @@ def build_node(
         cluster,
         gate=access.upstream,
         ceilings=ceilings,
+        revoked=access.revoked,
         max_sessions=limits.sessions,
         grace_s=config.grace_period,
         proxy=proxy_port,
         reactor=reactor,
     )
+    clients = RevokedClients(proxy, access.revoked, config.grace_period)
+    membership.revocations.changed += (upstream.end_revoked, clients.end)
     for part in (proxy, upstream, membership.links):
         cluster.holds_bytes(part.held_bytes)
     return Node(

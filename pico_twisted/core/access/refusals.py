@@ -28,6 +28,11 @@ REFUSALS: Final[Mapping[Reason, Refused]] = {
 }
 """For each reason its refusal."""
 
+AGENT_REVOKED: Final = Refused(
+    reason=Reason.REVOKED, message="this agent was revoked, by its ID: ask who runs the server"
+)
+"""What an agent is told whose ID is revoked, whatever credential it has."""
+
 
 def not_allowed(action: Action, endpoint: str | None) -> Refused:
     """Refuse what no rule allows, and say which rule would."""

@@ -350,10 +350,10 @@ class ProxyChannel(Protocol):
         self._stage = Stage.CLOSED
         self.transport.abortConnection()
 
-    def shut(self) -> None:
-        """The node ends now, whatever is in progress."""
+    def shut(self, error: str = SHUTDOWN) -> None:
+        """End now, whatever is in progress, for a reason that is none of the client's or the service's."""
         if self._request is not None:
-            self._request.error = SHUTDOWN
+            self._request.error = error
         self.abort()
 
     def drain(self) -> None:

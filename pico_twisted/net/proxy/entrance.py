@@ -147,9 +147,9 @@ class Entrance:
             self.refuse(request, visitor)
             return False
         head = request.head
-        if len(head.fields) == len(head.by_name):  # otherwise its values do not say all
-            request.connection.visitor = visitor
-        request.visitor = visitor
+        if len(head.fields) != len(head.by_name):
+            visitor = attrs.evolve(visitor, values=())  # they do not say all, so the next request is looked at again
+        request.connection.visitor = request.visitor = visitor
         request.head = hide(head, authorization=visitor.in_authorization, subprotocol=visitor.in_subprotocol)
         return True
 

@@ -114,8 +114,8 @@ class ClientConnection(Protocol):
     def drain(self) -> None:
         """The node shuts down: an idle connection has a moment left."""
 
-    def shut(self) -> None:
-        """The node ends now, whatever is in progress."""
+    def shut(self, error: str = ...) -> None:
+        """End now, whatever is in progress, for a reason that is none of the client's or the service's."""
 
     def send(self, data: bytes) -> None:
         """Write to the client."""

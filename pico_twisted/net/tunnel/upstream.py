@@ -9,7 +9,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from pico_twisted.core.access.subject import Refused, Subject
+from pico_twisted.core.access.refusals import AGENT_REVOKED, REFUSALS
+from pico_twisted.core.access.revocations import Revocations
+from pico_twisted.core.access.subject import Reason, Refused, Subject
 from pico_twisted.core.http1.head import RequestHead
 from pico_twisted.core.routing.endpoint import normal_endpoint_id
 from pico_twisted.core.rpc.call import Call
@@ -42,6 +44,7 @@ class UpstreamFactory(TunnelServerFactory):
         registry: where sessions are registered.
         gate: says who an agent is, and what it may do.
         ceilings: of the node.
+        revoked: says who is not let in, whatever they show.
         max_sessions: sessions at once.
         grace_s: how long calls in progress may take on a session that ends with its credential.
         proxy: asked for each 101: scheme and port of the proxy port, `http:8000`; "" while it is not known.
@@ -60,6 +63,7 @@ class UpstreamFactory(TunnelServerFactory):
         *,
         gate: IGate,
         ceilings: NodeCeilings,
+        revoked: Revocations,
         max_sessions: int,
         grace_s: float,
         proxy: Callable[[], str] = str,
@@ -67,6 +71,7 @@ class UpstreamFactory(TunnelServerFactory):
     ) -> None:
         super().__init__(parts, node_id=registry.node_id, reactor=reactor)
         self._registry = registry
+        self._revoked = revoked
         self.credentials = SessionCredentials(gate, registry, ceilings, parts.sweep, grace_s=grace_s)
         self._max_sessions = max_sessions
         self._proxy = proxy
@@ -118,6 +123,8 @@ class UpstreamFactory(TunnelServerFactory):
                 message="x-pico-agent-id, x-pico-agent-version and x-pico-slot are 1 to 64 of A-Z a-z 0-9 . _ -",
                 code="bad-request",
             )
+        if self._revoked.is_revoked(None, agent_id):
+            return self._refusal(AGENT_REVOKED, shown, endpoint)
         replaced = self._registry.session_of(endpoint, agent_id, slot) if agent_id else None
         refused = self.credentials.may_listen(subject, endpoint, replaced)
         if isinstance(refused, Refused):
@@ -172,6 +179,12 @@ class UpstreamFactory(TunnelServerFactory):
             headers=(field,),
             logged=True,
         )
+
+    def end_revoked(self) -> None:
+        """End the sessions of those who are revoked now."""
+        is_revoked = self._revoked.is_revoked
+        self.credentials.end(lambda tunnel: is_revoked(None, tunnel.agent_id), AGENT_REVOKED.message)
+        self.credentials.end(lambda tunnel: is_revoked(tunnel.subject), REFUSALS[Reason.REVOKED].message)
 
     def opened(self, tunnel: TunnelServerProtocol) -> None:
         """A session is open: register it, until it closes."""

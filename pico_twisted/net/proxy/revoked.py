@@ -1,0 +1,60 @@
+"""Clients that are revoked: what they have in progress may finish within the grace period, and is cut then.
+
+Their next request is refused by the gate, so only requests that have begun are looked for here: a long one, a stream,
+or an upgraded connection, which would go on for as long as the client likes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from twisted.logger import Logger
+
+from pico_twisted.core.access.revocations import Revocations
+from pico_twisted.core.access.subject import Reason, Subject
+from pico_twisted.net.proxy.port import ClientConnection, ProxyPort
+
+log = Logger()
+
+REVOKED: Final = Reason.REVOKED.value
+"""The error of a request that was cut so, in the access log."""
+
+
+class RevokedClients:
+    """Ends what clients of a port have in progress once they are revoked.
+
+    Args:
+        port: the proxy port.
+        revoked: says who is.
+        grace_s: how long requests in progress may take.
+    """
+
+    def __init__(self, port: ProxyPort, revoked: Revocations, grace_s: float) -> None:
+        self._port = port
+        self._revoked = revoked
+        self._grace_s = grace_s
+        self._sweep = port.settings.sweep
+        self._until: dict[ClientConnection, float] = {}
+        self._sweep.each(self._look)
+
+    def end(self) -> None:
+        """Somebody was revoked, or that was taken back."""
+        until = self._sweep.now + self._grace_s
+        for connection in self._port.connections:
+            if self._subject(connection) is not None:
+                self._until.setdefault(connection, until)
+
+    def _subject(self, connection: ClientConnection) -> Subject | None:
+        """Who a request in progress is from, if they are revoked."""
+        visitor = connection.visitor
+        if visitor is None or not connection.serving or not self._revoked.is_revoked(visitor.subject):
+            return None
+        return visitor.subject
+
+    def _look(self, now: float) -> None:
+        for connection in [one for one, until in self._until.items() if now >= until]:
+            del self._until[connection]
+            subject = self._subject(connection)
+            if subject is not None:
+                log.info("A request of {subject} is cut: it was revoked", subject=subject.name)
+                connection.shut(REVOKED)
