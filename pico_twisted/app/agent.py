@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 from typing import Any
 
 import attrs
@@ -12,8 +13,12 @@ from zope.interface import implementer
 
 from pico_twisted import __version__
 from pico_twisted.config import AgentConfig
+from pico_twisted.net.access.access import Access
 from pico_twisted.net.admin.app import AgentAdminApp
+from pico_twisted.net.admin.entrance import AdminAccess
+from pico_twisted.net.admin.logins import Logins
 from pico_twisted.net.admin.operators import Reload
+from pico_twisted.net.admin.origins import OwnHosts
 from pico_twisted.net.admin.shapes import AgentDetail, ListenerRow, SessionRow
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.admin.status import IAgentStatus
@@ -80,16 +85,21 @@ class Agent:
         reactor: of the process.
         metrics: of the process.
         service: registers the listeners and serves their calls.
+        access: who may use the admin port. Its files are to be read before that is open.
+        admin_access: the same, as the port asks it.
     """
 
     reactor: Any  # a whole reactor, or as much of one as a test needs
     metrics: Metrics
     service: AgentService
+    access: Access
+    admin_access: AdminAccess
 
     def admin_site(self, reload: Reload) -> Site:
         """The factory of an admin port; see `AgentAdminApp`."""
         status = AgentStatus(self.service, self.reactor)
-        return admin_site(AgentAdminApp(status, self.metrics, reload).resource(), self.reactor)
+        app = AgentAdminApp(status, self.metrics, reload, self.admin_access)
+        return admin_site(app.resource(), self.reactor)
 
 
 # `reactor` as of `Agent`
@@ -121,4 +131,11 @@ def build_agent(
         end_of_turn=end_of_turn,
         access_log=access_log,
     )
-    return Agent(reactor=reactor, metrics=metrics, service=service)
+    access = Access(config, reactor, metrics=metrics)
+    admin_access = AdminAccess(
+        name=f"Pico agent {service.agent_id}",
+        gate=access.admin,
+        hosts=OwnHosts(config.admin.names),
+        logins=Logins(reactor.seconds, secrets.token_bytes),
+    )
+    return Agent(reactor=reactor, metrics=metrics, service=service, access=access, admin_access=admin_access)

@@ -17,7 +17,7 @@ from pico_twisted.app.cli.options import AgentOptions
 from pico_twisted.app.process.daemon import Daemon
 from pico_twisted.app.process.local_admin import LocalPort, listen_locally, local_admin_socket
 from pico_twisted.app.process.memory import give_memory_back
-from pico_twisted.app.process.ports import BoundPort
+from pico_twisted.app.process.ports import Attempts, BoundPort
 from pico_twisted.app.process.reactor import IDaemonReactor
 from pico_twisted.config import AgentConfig, ListenerConfig
 from pico_twisted.core.stopping import of_both_kinds
@@ -58,6 +58,10 @@ class AgentDaemon(Daemon[AgentConfig]):
 
     def bind(self) -> None:
         """Bind the admin port, if there is one."""
+        attempts = Attempts()
+        with attempts.each():
+            self.agent.access.prepare(self._config)()
+        attempts.check()
         address = self._config.admin.bind_addr
         site = self.agent.admin_site(self.reload)
         if address is not None:
@@ -109,15 +113,19 @@ class AgentDaemon(Daemon[AgentConfig]):
     def cut(self) -> None:
         """Drop every connection."""
         self.agent.service.abort()
+        self.agent.access.stop()
 
     def prepare(self, config: AgentConfig) -> Callable[[], Iterable[str]]:
         """Show another token from the next handshake on, and serve other listeners. See `Daemon.prepare`."""
 
+        take_credentials = self.agent.access.prepare(config)
+
         def take() -> Iterable[str]:
             _warn_of_dots(config.listeners)
+            self.agent.admin_access.hosts.set_names(config.admin.names)
             self.agent.service.token = config.connect.token
             self._access_log.enabled = self._logs_requests(config)
-            return self.agent.service.set_listeners(config.listeners)
+            return (*self.agent.service.set_listeners(config.listeners), *take_credentials())
 
         return take
 

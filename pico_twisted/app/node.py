@@ -29,8 +29,12 @@ from pico_twisted.core.rpc.v1 import dialect_v1
 from pico_twisted.net.access.access import Access
 from pico_twisted.net.access.ceilings import NodeCeilings
 from pico_twisted.net.admin.app import AdminApp
+from pico_twisted.net.admin.entrance import AdminAccess
+from pico_twisted.net.admin.logins import Logins
 from pico_twisted.net.admin.node_status import PROXY_ADDR, NodeStatus
 from pico_twisted.net.admin.operators import Reload
+from pico_twisted.net.admin.origins import OwnHosts
+from pico_twisted.net.admin.passes import NodePasses
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.admin.workers import Siblings
 from pico_twisted.net.links.tls import LinkTls
@@ -69,6 +73,8 @@ class Node:
         proxy: the factory of the proxy port.
         upstream: the factory of the upstream port.
         status: what the node says of itself.
+        admin_access: who may use the admin port.
+        passes: what the node shows to the admin ports of others.
     """
 
     config: NodeConfig
@@ -87,13 +93,30 @@ class Node:
     proxy: ProxySite
     upstream: UpstreamFactory
     status: NodeStatus
+    admin_access: AdminAccess
+    passes: NodePasses
 
     def admin_site(self, reload: Reload, siblings: Siblings | None = None) -> Site:
         """The factory of an admin port, see `AdminApp`; with siblings one that several workers share."""
         tls = self.config.cluster.tls
         policy = None if self.link_tls is None else HttpsPolicy(tls.ca, self.link_tls.revocation)
-        app = AdminApp(self.status, self.metrics, reload, reactor=self.reactor, tls=policy, siblings=siblings)
+        app = AdminApp(
+            self.status,
+            self.metrics,
+            reload,
+            self.admin_access,
+            passes=self.passes,
+            reactor=self.reactor,
+            tls=policy,
+            siblings=siblings,
+        )
         return admin_site(app.resource(), self.reactor)
+
+    def take(self, config: NodeConfig) -> None:
+        """Go by what a reload has read: the secrets of the cluster, and the names of the admin port."""
+        self.membership.set_secrets(config.cluster.secrets)
+        self.passes.set_secrets(config.cluster.secrets)
+        self.admin_access.hosts.set_names(config.admin.names)
 
 
 def build_node(
@@ -216,6 +239,14 @@ def build_node(
     membership.revocations.changed += (upstream.end_revoked, clients.end)
     for part in (proxy, upstream, membership.links):
         cluster.holds_bytes(part.held_bytes)
+    passes = NodePasses(node_id, cluster_config.name, cluster_config.secrets, wall=time.time, nonce=secrets.token_bytes)
+    admin_access = AdminAccess(
+        name=f"Pico node {node_id}",
+        gate=access.admin,
+        hosts=OwnHosts(config.admin.names),
+        logins=Logins(reactor.seconds, secrets.token_bytes),
+        passes=passes,
+    )
     return Node(
         config=config,
         node_id=node_id,
@@ -233,4 +264,6 @@ def build_node(
         proxy=proxy,
         upstream=upstream,
         status=NodeStatus(cluster, membership.core.view, reactor, ready, membership.links.standing),
+        admin_access=admin_access,
+        passes=passes,
     )

@@ -290,7 +290,7 @@ class NodeDaemon(Daemon[NodeConfig]):
 
         def take() -> Iterator[str]:
             self.node.access_log.enabled = config.proxy.access_log
-            self.node.membership.set_secrets(config.cluster.secrets)
+            self.node.take(config)
             self.node.proxy.min_body_rate = config.proxy.min_body_rate
             yield from self.node.ceilings.configure(config)
             if pages != self.node.proxy.error_pages:

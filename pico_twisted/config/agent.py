@@ -5,7 +5,8 @@ from __future__ import annotations
 import attrs
 
 from pico_twisted.config import kinds
-from pico_twisted.config.common import MOST_HEAD_BYTES, LogConfig, drain_streams_setting
+from pico_twisted.config.access import AuthConfig
+from pico_twisted.config.common import MOST_HEAD_BYTES, LogConfig, admin_hosts_setting, drain_streams_setting
 from pico_twisted.config.fields import listing, section, setting
 from pico_twisted.config.values import Address, ServiceAddress
 
@@ -138,6 +139,13 @@ class AgentAdminConfig:
         "",
         "Address that serves /ready, /health, /status and /metrics, such as 127.0.0.1:9000. Empty: no such port.",
     )
+    hosts: tuple[str, ...] = admin_hosts_setting()
+    auth: AuthConfig = section(AuthConfig, "Which operators may look (`admin:read`) and change (`admin:operate`).")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The hosts by which it may be asked, IP addresses and empty ones among them."""
+        return (*self.hosts, "" if self.bind_addr is None else self.bind_addr.host)
 
 
 @attrs.frozen(kw_only=True)

@@ -64,6 +64,8 @@ def node_faults(config: NodeConfig) -> Iterator[Contradiction]:
 
 def agent_faults(config: AgentConfig) -> Iterator[Contradiction]:
     """What is wrong with an agent's configuration as a whole."""
+    for path, auth in auth_sections(config).items():
+        yield from ((fault, ()) for fault in read_credentials(auth, path)[1])
     connect = config.connect
     if connect.token and connect.token_file:
         yield (
@@ -137,8 +139,10 @@ def _cluster_faults(cluster: ClusterConfig) -> Iterator[Contradiction]:
             yield without_secret[path], ()
 
 
-def auth_sections(config: NodeConfig) -> dict[str, AuthConfig]:
+def auth_sections(config: NodeConfig | AgentConfig) -> dict[str, AuthConfig]:
     """The sections that say who may use a port, by their path."""
+    if isinstance(config, AgentConfig):
+        return {"admin.auth": config.admin.auth}
     return {"proxy.auth": config.proxy.auth, "upstream.auth": config.upstream.auth, "admin.auth": config.admin.auth}
 
 

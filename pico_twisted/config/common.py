@@ -73,6 +73,18 @@ class ServerTlsConfig:
         return bool(self.cert and self.key)
 
 
+def admin_hosts_setting() -> Any:  # as of `setting`
+    """The key `admin.hosts`."""
+    return setting(
+        kinds.Many(item=kinds.HOST_NAME),
+        "",
+        "Names by which the admin port may be asked over http, beside IP addresses, `localhost`, the name of the "
+        "machine, and those of the addresses above. Requests for other hosts are answered 421: a page of a stranger "
+        "could have given its own name the address of this port.",
+        live=True,
+    )
+
+
 @attrs.frozen(kw_only=True)
 class LogConfig:
     """What is logged, and how."""

@@ -23,6 +23,7 @@ _PREFIX = re.compile(r"[A-Za-z0-9._-]{1,48}", re.ASCII)  # leaves room for what 
 _SUBSYSTEM = re.compile(r"[a-z][a-z0-9_.-]{0,63}", re.ASCII)
 _SERVER_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.:-]{0,252})", re.ASCII)
 _CERTIFICATE_NAME = re.compile(r"[\x21-\x2b\x2d-\x7e]{1,2048}", re.ASCII)
+_HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}", re.ASCII)
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}", re.ASCII)  # goes into a header line as it is
 _TEXT = re.compile(r"[\x21-\x7e]{1,2048}", re.ASCII)
 _CLUSTER_SECRET = re.compile(r"[\x21-\x2b\x2d-\x7e]{16,4096}", re.ASCII)  # a comma would be two secrets in a flag
@@ -357,6 +358,12 @@ CERTIFICATE_NAME: Kind[str] = Kind(
     expected="a DNS name or URI with * for any characters, such as node-*.cluster.example or spiffe://example/node/*",
     read=str,
     fits=_matching(_CERTIFICATE_NAME),
+)
+HOST_NAME: Kind[str] = Kind(
+    name="name",
+    expected="the name of a host, such as node1.example.com, without a port",
+    read=str,
+    fits=_matching(_HOST_NAME),
 )
 CLUSTER_SECRET: Kind[str] = Kind(
     name="secret",

@@ -6,7 +6,13 @@ import attrs
 
 from pico_twisted.config import kinds
 from pico_twisted.config.access import AuthConfig
-from pico_twisted.config.common import MOST_HEAD_BYTES, LogConfig, ServerTlsConfig, drain_streams_setting
+from pico_twisted.config.common import (
+    MOST_HEAD_BYTES,
+    LogConfig,
+    ServerTlsConfig,
+    admin_hosts_setting,
+    drain_streams_setting,
+)
 from pico_twisted.config.endpoints import EndpointLimitsConfig
 from pico_twisted.config.fields import listing, section, setting
 from pico_twisted.config.values import GOSSIP_PORT, Address, Network
@@ -145,6 +151,7 @@ class AdminConfig:
         "Address at which operators reach the admin port. Empty: the bound IP, or the host's own address when "
         "bound to all interfaces.",
     )
+    hosts: tuple[str, ...] = admin_hosts_setting()
     tls: ServerTlsConfig = section(ServerTlsConfig, "Serve HTTPS instead of HTTP to the operators.")
     auth: AuthConfig = section(AuthConfig, "Which operators may look (`admin:read`) and change (`admin:operate`).")
 
@@ -152,6 +159,12 @@ class AdminConfig:
     def listen_addr(self) -> Address:
         """Where the port listens, as of `UpstreamConfig.listen_addr`."""
         return self.bind_addr or _default_address(8001, everywhere=self.auth.enabled)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The hosts by which it may be asked, IP addresses and empty ones among them."""
+        advertised = "" if self.advertise_addr is None else self.advertise_addr.host
+        return (*self.hosts, self.listen_addr.host, advertised)
 
 
 @attrs.frozen(kw_only=True)

@@ -17,15 +17,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from pico_twisted.config import ServerTlsConfig
-from pico_twisted.net.admin.app import AgentAdminApp
 from pico_twisted.net.admin.shapes import AgentDetail, GossipRow, NodeRow, read, to_json
 from pico_twisted.net.admin.site import admin_site
-from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tls.port_context import ServerContext
 from pico_twisted.net.tls.server import SniffingFactory
 from pico_twisted.net.turn import Sweep
 from tests.ctl.harness import PATIENCE_S, PROGRAM, Done, environment, picoctl
-from tests.net.admin.admin_fakes import AGENT, OfAgent, Served, Status, node_app, nothing_changes
+from tests.net.admin.admin_fakes import AGENT, Served, Status, agent_app, node_app
 from tests.net.in_reactor import in_reactor, reactor
 from tools.stage.certificates import Authority
 
@@ -243,7 +241,7 @@ async def test_an_agents_admin_port() -> None:
     """The overview shows its listeners, and whether one is registered; what only a node knows is status 3 and words."""
     gone = attrs.evolve(AGENT, ready=False, reason="no listener is registered")
     for detail, status, words in ((AGENT, 0, "ready"), (gone, 1, "not ready: no listener is registered")):
-        served = Served(AgentAdminApp(OfAgent(detail), Metrics("agent"), nothing_changes).resource())
+        served = Served(agent_app(detail))
         try:
             done = await deferToThread(picoctl, "status", PICO_ADMIN=served.url)
             assert (done.returncode, done.stdout) == (

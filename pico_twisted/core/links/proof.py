@@ -94,7 +94,7 @@ def link_key(secret: bytes, cluster: str) -> LinkKey:
     if not secret:
         raise ValueError("an empty secret")
     name = cluster.encode("utf-8")
-    return LinkKey(key=_derive(secret, _KEY_LABEL, name, 32), tag=_derive(secret, _TAG_LABEL, name, TAG_BYTES).hex())
+    return LinkKey(key=derived(secret, _KEY_LABEL, name, 32), tag=derived(secret, _TAG_LABEL, name, TAG_BYTES).hex())
 
 
 def prove(key: LinkKey, role: Role, handshake: Handshake) -> bytes:
@@ -115,7 +115,7 @@ def prove(key: LinkKey, role: Role, handshake: Handshake) -> bytes:
         handshake.client_nonce,
         handshake.server_nonce,
     )
-    return hmac.digest(key.key, _joined(*fields), hashlib.sha256)
+    return hmac.digest(key.key, joined(*fields), hashlib.sha256)
 
 
 def is_proof(given: bytes, key: LinkKey, role: Role, handshake: Handshake) -> bool:
@@ -130,10 +130,18 @@ def is_proof(given: bytes, key: LinkKey, role: Role, handshake: Handshake) -> bo
     return hmac.compare_digest(given, prove(key, role, handshake))
 
 
-def _derive(secret: bytes, label: bytes, cluster: bytes, size: int) -> bytes:
-    return HKDF(algorithm=SHA256(), length=size, salt=None, info=_joined(label, cluster)).derive(secret)
+def derived(secret: bytes, label: bytes, cluster: bytes, size: int) -> bytes:
+    """A key of a secret for one purpose and one cluster (HKDF, RFC 5869).
+
+    Args:
+        secret: one of `cluster.secrets`.
+        label: of the purpose.
+        cluster: the cluster's name.
+        size: bytes of the key.
+    """
+    return HKDF(algorithm=SHA256(), length=size, salt=None, info=joined(label, cluster)).derive(secret)
 
 
-def _joined(*fields: bytes) -> bytes:
+def joined(*fields: bytes) -> bytes:
     """The fields in a form that can be read in one way only."""
     return b"".join([len(field).to_bytes(4, "big") + field for field in fields])

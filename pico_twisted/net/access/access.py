@@ -1,4 +1,4 @@
-"""The gates of a node's ports, and what they share."""
+"""The gates of the ports of a node or an agent, and what they share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 
-from pico_twisted.config import AuthConfig, ConfigFaults, Fault, JwtConfig, NodeConfig
+from pico_twisted.config import AgentConfig, ConfigFaults, Fault, JwtConfig, NodeConfig
 from pico_twisted.config.checks import auth_sections
 from pico_twisted.config.credentials import Credentials, read_credentials
 from pico_twisted.core.access.revocations import Revocations
@@ -21,23 +21,22 @@ from pico_twisted.net.observe.metrics import Metrics, by_label, labelled
 
 
 class Access:
-    """Who may do what at a node. Nothing is read before `prepare`.
+    """Who may do what at a node, or at an agent, which has an admin port alone. Nothing is read before `prepare`.
 
     Args:
-        config: of the node.
+        config: of the node or agent.
         reactor: of the process: keeps the time, fetches keys.
         metrics: of the process.
         wall: tells the time of day, in seconds since 1970.
         run_in_thread: does what takes long; the reactor's pool of threads unless given.
 
     Attributes:
-        upstream, proxy, admin: the gates of the ports.
         revoked: what is revoked, at all of them.
     """
 
     def __init__(
         self,
-        config: NodeConfig,
+        config: NodeConfig | AgentConfig,
         reactor: Any,  # as of `Node`
         *,
         metrics: Metrics,
@@ -50,16 +49,35 @@ class Access:
         self._key_sets: dict[tuple[str, str], KeySet] = {}  # by URL and authorities
         checks = SignatureChecks(self._run_in_thread)
 
-        def gate(port: str, auth: AuthConfig) -> Gate:
-            return Gate(port, auth.enabled, revoked=self.revoked, checks=checks, now=reactor.seconds, wall=wall)
-
-        self.upstream = gate("upstream", config.upstream.auth)
-        self.proxy = gate("proxy", config.proxy.auth)
-        self.admin = gate("admin", config.admin.auth)
-        self._gates = {"upstream.auth": self.upstream, "proxy.auth": self.proxy, "admin.auth": self.admin}
+        self._gates = {
+            path: Gate(
+                path.partition(".")[0],
+                auth.enabled,
+                revoked=self.revoked,
+                checks=checks,
+                now=reactor.seconds,
+                wall=wall,
+            )
+            for path, auth in auth_sections(config).items()
+        }
         metrics.families(self._families)
 
-    def prepare(self, config: NodeConfig) -> Callable[[], Sequence[str]]:
+    @property
+    def upstream(self) -> Gate:
+        """The gate of the upstream port."""
+        return self._gates["upstream.auth"]
+
+    @property
+    def proxy(self) -> Gate:
+        """The gate of the proxy port."""
+        return self._gates["proxy.auth"]
+
+    @property
+    def admin(self) -> Gate:
+        """The gate of the admin port."""
+        return self._gates["admin.auth"]
+
+    def prepare(self, config: NodeConfig | AgentConfig) -> Callable[[], Sequence[str]]:
         """Read all files that a configuration names. Runs in a thread.
 
         Returns:

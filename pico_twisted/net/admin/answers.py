@@ -1,18 +1,25 @@
-"""How the routes of the admin port answer: in JSON, errors included, and never to be cached."""
+"""How the routes of the admin port answer: in JSON, errors included."""
 
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 from typing import Final
 
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
 from pico_twisted.net.admin.shapes import Reloaded, to_json
 
+log = Logger()
+
 JSON: Final = "application/json"
 """Content type of the answers."""
+
+_PHRASES: Final = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}  # twisted.web lacks some
 
 Rendered = bytes | int
 """What `Resource.render` returns: a body, or `NOT_DONE_YET`."""
@@ -33,10 +40,9 @@ def answer(request: IRequest, body: bytes, content_type: str, status: int = 200)
         content_type: of the body.
         status: of the answer.
     """
-    request.setResponseCode(status)
+    request.setResponseCode(status, _PHRASES.get(status))
     request.setHeader(b"content-type", content_type.encode("latin-1", "replace"))
     request.setHeader(b"content-length", b"%d" % len(body))
-    request.setHeader(b"cache-control", b"no-store")
     return body
 
 
@@ -74,3 +80,9 @@ def refuse_method(request: IRequest, allowed: str) -> bytes:
     """Answer a request whose method is none of those that are allowed here. Returns the body."""
     request.setHeader(b"allow", allowed.encode("ascii"))
     return fail(request, 405, f"only {allowed} here")
+
+
+def break_down(request: IRequest, failure: Failure) -> bytes:
+    """Answer a request that a fault of ours keeps from being served. Returns the body."""
+    log.failure("an admin request failed", failure)
+    return fail(request, 500, "internal error; the log says more")

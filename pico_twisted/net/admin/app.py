@@ -2,7 +2,7 @@
 
 An app has one table of routes, from which both Klein's rules and the index at `/` are made. All but those that change
 something are for GET and HEAD, and all answers are JSON, errors included; only the metrics are not. Of query parameters
-only a node's `forward` means anything; see `other_nodes`. Who may change something is said in `operators`.
+only a node's `forward` means anything; see `other_nodes`. Who may come in is said in `entrance`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,18 @@ from pico_twisted.net.admin.answers import (
     answer,
     answer_json,
     answer_reloaded,
+    break_down,
     fail,
     refuse_method,
     render,
 )
 from pico_twisted.net.admin.cluster_agents import ClusterAgents
-from pico_twisted.net.admin.operators import Reload, refusal
+from pico_twisted.net.admin.entrance import AdminAccess, Entrance
+from pico_twisted.net.admin.operators import Reload
 from pico_twisted.net.admin.other_nodes import OtherNodesResource
+from pico_twisted.net.admin.passes import NodePasses
 from pico_twisted.net.admin.shapes import AGENT_PATH, AGENTS_PATH, NO_SUCH_NODE, OPERATOR, RELOAD_PATH, to_json
+from pico_twisted.net.admin.site import AdminRequest
 from pico_twisted.net.admin.status import IAgentStatus, INodeStatus
 from pico_twisted.net.admin.workers import Siblings, WorkersResource
 from pico_twisted.net.observe.metrics import CONTENT_TYPE, Metrics
@@ -50,9 +54,13 @@ class CommonAdminApp:
         status: what the agent or node says of itself.
         metrics: of this process.
         reload: reads the configuration again.
+        access: who may use the port.
     """
 
-    def __init__(self, status: IAgentStatus | INodeStatus, metrics: Metrics, reload: Reload) -> None:
+    def __init__(
+        self, status: IAgentStatus | INodeStatus, metrics: Metrics, reload: Reload, access: AdminAccess
+    ) -> None:
+        self._access = access
         self._ready_now = status.ready
         self._metrics = metrics
         self._reload = reload
@@ -66,14 +74,14 @@ class CommonAdminApp:
         for path, (_, respond) in self._routes().items():
             app.route(path, methods=["GET"])(respond)
         for path, (_, change) in self._changes().items():
-            app.route(path, methods=["POST"], endpoint=f"POST {path}")(for_operators(change))
+            app.route(path, methods=["POST"], endpoint=f"POST {path}")(change)
         app.handle_errors(HTTPException)(refuse)
         app.handle_errors(Exception)(break_down)
         return CheckedResource(self._around(app.resource()))
 
-    def _around(self, routes: Resource) -> Resource:
+    def _around(self, routes: Resource) -> Entrance:
         """What stands in front of the routes."""
-        return routes
+        return Entrance(routes, self._access)
 
     def _routes(self) -> Routes:
         return {
@@ -94,7 +102,7 @@ class CommonAdminApp:
     def _index(self, request: IRequest) -> bytes:
         listed = {path: what for path, (what, _) in self._routes().items()}
         parameters = dict(self._parameters())
-        condition = f"for a POST from this machine with the field {OPERATOR}"
+        condition = f"for a POST; without admin.auth, from this machine alone with the field {OPERATOR}"
         changing = {path: f"{what}, {condition}" for path, (what, _) in self._changes().items()}
         return answer_json(
             request,
@@ -113,8 +121,8 @@ class CommonAdminApp:
         ready, reason = self._ready_now()
         return answer_json(request, {"status": "ready"}) if ready else fail(request, 503, reason)
 
-    def _reload_now(self, request: Request) -> bytes:
-        return answer_reloaded(request, self._reload(request.getHeader(OPERATOR) or ""))
+    def _reload_now(self, request: AdminRequest) -> bytes:
+        return answer_reloaded(request, self._reload(request.operator.name))
 
     def _exposition(self, request: IRequest) -> bytes:
         return answer(request, self._metrics.exposition(), CONTENT_TYPE)
@@ -125,8 +133,8 @@ class AgentAdminApp(CommonAdminApp):
 
     _ready_words = "200 while at least one listener is registered, else 503 and the reason"
 
-    def __init__(self, status: IAgentStatus, metrics: Metrics, reload: Reload) -> None:
-        super().__init__(status, metrics, reload)
+    def __init__(self, status: IAgentStatus, metrics: Metrics, reload: Reload, access: AdminAccess) -> None:
+        super().__init__(status, metrics, reload, access)
         self._status = status
 
     def _routes(self) -> Routes:
@@ -143,6 +151,8 @@ class AdminApp(CommonAdminApp):
         status: what the node says of itself and of others.
         metrics: of this process.
         reload: reads the configuration again.
+        access: who may use the port.
+        passes: what other nodes are shown.
         reactor: asks the admin ports of other nodes.
         tls: how those that speak https are trusted; by the system's roots when None.
         siblings: the other workers that share the port; None when this node has it for itself.
@@ -155,23 +165,33 @@ class AdminApp(CommonAdminApp):
         status: INodeStatus,
         metrics: Metrics,
         reload: Reload,
+        access: AdminAccess,
         *,
+        passes: NodePasses,
         reactor: Any,  # see `Fetcher`
         tls: IPolicyForHTTPS | None = None,
         siblings: Siblings | None = None,
     ) -> None:
-        super().__init__(status, metrics, reload)
+        super().__init__(status, metrics, reload, access)
         self._status = status
+        self._passes = passes
         self._fetcher = Fetcher(reactor, HttpsPolicy() if tls is None else tls)
         self._siblings = siblings
-        self._cluster_agents = ClusterAgents(status, self._fetcher, {} if siblings is None else siblings.sockets)
+        self._cluster_agents = ClusterAgents(
+            status, self._fetcher, passes, {} if siblings is None else siblings.sockets
+        )
 
-    def _around(self, routes: Resource) -> Resource:
-        siblings = self._siblings
+    def _around(self, routes: Resource) -> Entrance:
+        siblings, ids, fetcher = self._siblings, frozenset((self._status.node_id,)), self._fetcher
         if siblings is None:
-            return OtherNodesResource(routes, self._status, self._fetcher)
-        host = WorkersResource(routes, siblings, self._status, self._metrics, self._reload, self._fetcher)
-        return OtherNodesResource(routes, self._status, self._fetcher, host, siblings.sockets)
+            return Entrance(OtherNodesResource(routes, self._status, fetcher, self._passes), self._access, ids)
+        host = WorkersResource(routes, siblings, self._status, self._metrics, self._reload, fetcher)
+        others = OtherNodesResource(routes, self._status, fetcher, self._passes, host, siblings.sockets)
+
+        def tell(path: str, fields: Mapping[str, str]) -> Deferred[object]:
+            return Deferred.fromCoroutine(siblings.ask(fetcher, path, fields))
+
+        return Entrance(others, self._access, ids | siblings.sockets.keys(), tell)
 
     def _parameters(self) -> Mapping[str, str]:
         return {"forward": "the ID of the node that is to answer; every route takes it"}
@@ -214,8 +234,8 @@ class AdminApp(CommonAdminApp):
     def _agents(self, request: Request) -> bytes:
         return answer_json(request, to_json(self._status.agents(_endpoint(request))))
 
-    def _all_agents(self, request: Request) -> Deferred[bytes]:
-        asking = Deferred.fromCoroutine(self._cluster_agents.all(_endpoint(request)))
+    def _all_agents(self, request: AdminRequest) -> Deferred[bytes]:
+        asking = Deferred.fromCoroutine(self._cluster_agents.all(_endpoint(request), request.operator))
         return asking.addCallback(lambda found: answer_json(request, to_json(found)))
 
     def _gossip_nodes(self, request: IRequest) -> bytes:
@@ -224,16 +244,6 @@ class AdminApp(CommonAdminApp):
     def _gossip_node(self, request: IRequest, id: str) -> bytes:
         found = self._status.gossip_node(id)
         return fail(request, 404, NO_SUCH_NODE) if found is None else answer_json(request, to_json(found))
-
-
-def for_operators(change: Callable[..., bytes | Deferred[bytes]]) -> Callable[[Request], bytes | Deferred[bytes]]:
-    """Let only those change something who may."""
-
-    def respond(request: Request) -> bytes | Deferred[bytes]:
-        why = refusal(request)
-        return fail(request, 403, why) if why else change(request)
-
-    return respond
 
 
 def _endpoint(request: Request) -> str:
@@ -253,12 +263,6 @@ def refuse(request: IRequest, failure: Failure) -> bytes:
         return fail(request, 404, "no such path; GET / lists what is here")
     assert isinstance(error, HTTPException)
     return fail(request, error.code or 400, error.name)
-
-
-def break_down(request: IRequest, failure: Failure) -> bytes:
-    """Answer a request that a fault of ours keeps from being served."""
-    log.failure("an admin request failed", failure)
-    return fail(request, 500, "internal error; the log says more")
 
 
 class CheckedResource(Resource):

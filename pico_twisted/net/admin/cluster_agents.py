@@ -17,7 +17,9 @@ from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
 from twisted.python.failure import Failure
 
 from pico_twisted.core.routing.table import ACTIVE, DRAINING
+from pico_twisted.net.admin.operators import Operator
 from pico_twisted.net.admin.other_nodes import ARRIVED, OUT_OF_REACH
+from pico_twisted.net.admin.passes import NodePasses
 from pico_twisted.net.admin.shapes import AGENTS_PATH, Agents, ShapeError, read
 from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.tls.fetch import CANNOT_REACH, AnswerTooLargeError, Fetched, Fetcher, why_unreachable
@@ -36,19 +38,22 @@ class ClusterAgents:
     Args:
         status: of this node; knows the others.
         fetcher: asks them.
+        passes: what they are shown.
         sockets: paths of Unix sockets of the other workers of this host, by node ID.
     """
 
-    def __init__(self, status: INodeStatus, fetcher: Fetcher, sockets: Mapping[str, str]) -> None:
+    def __init__(self, status: INodeStatus, fetcher: Fetcher, passes: NodePasses, sockets: Mapping[str, str]) -> None:
         self._status = status
         self._fetcher = fetcher
+        self._passes = passes
         self._sockets = sockets
 
-    async def all(self, endpoint: str) -> Agents:
+    async def all(self, endpoint: str, operator: Operator) -> Agents:
         """The sessions of agents at all nodes that are there.
 
         Args:
             endpoint: only those that serve it; all of them when empty.
+            operator: who wants to know.
         """
         own = self._status.agents(endpoint)
         sessions, more = list(own.sessions), own.more
@@ -58,7 +63,7 @@ class ClusterAgents:
             holders = self._status.cluster_endpoints().get(endpoint, {})
             ids = [id for id in ids if id in holders]
         limit = DeferredSemaphore(AT_ONCE)
-        asked = await DeferredList([limit.run(self._ask, id, endpoint) for id in ids], consumeErrors=True)
+        asked = await DeferredList([limit.run(self._ask, id, endpoint, operator) for id in ids], consumeErrors=True)
         for id, (success, outcome) in zip(ids, asked, strict=True):
             if success and isinstance(outcome, Agents):
                 room = max(0, MOST_SESSIONS - len(sessions))
@@ -68,7 +73,7 @@ class ClusterAgents:
                 unanswered[id] = outcome if isinstance(outcome, str) else "internal error"
         return Agents(sessions=tuple(sessions), more=more, unanswered=unanswered)
 
-    def _ask(self, id: str, endpoint: str) -> Deferred[Agents | str]:
+    def _ask(self, id: str, endpoint: str, operator: Operator) -> Deferred[Agents | str]:
         """One node's sessions, or why there are none. Never fails."""
         beside = self._sockets.get(id, "")
         base = "http://node" if beside else self._status.admin_url(id)
@@ -76,8 +81,10 @@ class ClusterAgents:
             return defer.succeed(OUT_OF_REACH)
         marks = [] if beside else [f"forward={quote(id, safe='')}", ARRIVED]
         query = "&".join([*marks, *([f"endpoint={quote(endpoint, safe='')}"] if endpoint else [])])
-        asking = self._fetcher.fetch(f"{base}{AGENTS_PATH}{'?' + query if query else ''}", beside, TIMEOUT_S)
-        return asking.addCallbacks(_read, _why)
+        url = f"{base}{AGENTS_PATH}{'?' + query if query else ''}"
+        shown = {} if beside else self._passes.fields(operator, id, url)
+        asking = self._fetcher.fetch(url, beside, TIMEOUT_S, shown)
+        return asking.addCallbacks(lambda answer: self._passes.why_refused(operator, answer) or _read(answer), _why)
 
 
 def _is_there(status: str) -> bool:

@@ -1,15 +1,14 @@
-"""Who may change something at the admin port: an operator of this machine, and no page of a browser.
+"""Who asks an admin port; and who may change something at one that does not authenticate.
 
-What is needed. The port authenticates nobody yet, and a POST changes something. Operators of the machine may do that:
-they could send the process a signal as well.
+What is needed. Without `admin.auth` the port knows nobody, and a POST changes something. Operators of the machine may
+do that: they could send the process a signal as well.
 
 What can go wrong. The port may be bound to every interface. A page that an operator looks at may post to
-`http://localhost:8001` from their browser, or be of a host whose name suddenly has the address 127.0.0.1 (DNS
-rebinding). A proxy on this machine may pass strangers on.
+`http://localhost:8001` from their browser. A proxy on this machine may pass strangers on.
 
 What was chosen. The connection comes from this machine; a field of our own stands in the request, which no form sends
-and no script without asking first, and we answer no such question; nothing says that a browser or a proxy is involved;
-and the host that is asked for is a name or an address of this machine, unless TLS has checked it.
+and no script without asking first, and we answer no such question; and nothing says that a browser or a proxy is
+involved. `origins` looks at the host that is asked for.
 """
 
 from __future__ import annotations
@@ -17,12 +16,14 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 from typing import Final
-from urllib.parse import urlsplit
 
+import attrs
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.web.server import Request
 
 from pico_twisted.config import in_networks
+from pico_twisted.core.access.rules import Action
+from pico_twisted.core.text import escaped
 from pico_twisted.net.admin.shapes import OPERATOR, Reloaded
 
 Reload = Callable[[str], Reloaded]
@@ -35,27 +36,44 @@ _OF_BROWSERS: Final = (b"origin", b"referer", b"sec-fetch-site", b"sec-fetch-mod
 _OF_PROXIES: Final = (b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip")
 
 
+def _in_ascii(name: str) -> str:
+    return escaped(name).encode("ascii", "backslashreplace").decode("ascii")
+
+
+@attrs.frozen(kw_only=True)
+class Operator:
+    """Who asks.
+
+    Attributes:
+        name: for the log, in visible ASCII; where nobody is authenticated, what they call themselves.
+        action: the most that they may do, `Action.ADMIN_READ` or `Action.ADMIN_OPERATE`; None where nobody knows.
+        address: where they connect from; empty at a Unix socket.
+    """
+
+    name: str = attrs.field(default="", converter=_in_ascii)
+    action: Action | None = None
+    address: str = ""
+
+
+def address_of(request: Request) -> str:
+    """The IP address that a request came from; empty at a Unix socket, whose file says who may use it."""
+    return _ip(request.getClientAddress())
+
+
 def refusal(request: Request) -> str:
-    """Why a request may change nothing, in words for its sender; empty when it may."""
+    """Why a request may change nothing where nobody is authenticated, in words; empty when it may."""
     if any(request.getHeader(name) is not None for name in _OF_BROWSERS):
         return "pages of a browser may change nothing here"
     if any(request.getHeader(name) is not None for name in _OF_PROXIES):
         return "what comes through a proxy may change nothing here"
     if not request.getHeader(OPERATOR):
         return f"a field {OPERATOR} is needed that says who asks; picoctl sends it"
-    peer, own = request.getClientAddress(), request.getHost()
-    if not isinstance(peer, IPv4Address | IPv6Address):
-        return ""  # a Unix socket, whose file says who may use it
-    if not in_networks(LOOPBACK, peer.host) and peer.host != own.host:
-        return "only this machine may change something here"
-    if not request.isSecure() and not _names_this_machine(request.getHeader("host") or "", own.host):
-        return "only localhost, or an address of this machine, may be asked to change something"
+    peer = address_of(request)
+    if peer and not in_networks(LOOPBACK, peer) and peer != _ip(request.getHost()):
+        return "only this machine may change something here, unless admin.auth says who else"
     return ""
 
 
-def _names_this_machine(field: str, own: str) -> bool:
-    try:
-        host = urlsplit(f"//{field}").hostname or ""
-    except ValueError:
-        return False
-    return host in ("localhost", own, own.removeprefix("::ffff:")) or in_networks(LOOPBACK, host)
+def _ip(address: object) -> str:
+    """An IP as people write it, without what marks an IPv4 client of a port on all interfaces; empty of a socket."""
+    return address.host.removeprefix("::ffff:") if isinstance(address, IPv4Address | IPv6Address) else ""

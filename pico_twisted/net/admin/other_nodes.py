@@ -2,7 +2,8 @@
 
 An operator often reaches one node only. This one then asks the other node's admin port for the same path, and passes
 status, content type and body on. The question names the node again, since several may share that port, and is marked
-as forwarded: so marked it is passed on within a host at most, and cannot loop. No header of the client goes with it.
+as forwarded: so marked it is passed on within a host at most, and cannot loop. No header of the client goes with it,
+only a pass that says what they may do here (`passes`).
 
 The answer is taken whole before any of it goes on, so whatever fails becomes a readable 502 or 504, and none ends
 half-way as if it were whole.
@@ -19,10 +20,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import BAD_GATEWAY, GATEWAY_TIMEOUT
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Request
+from twisted.web.server import NOT_DONE_YET
 
 from pico_twisted.net.admin.answers import Rendered, answer, fail, refuse_method, render
+from pico_twisted.net.admin.passes import NodePasses
 from pico_twisted.net.admin.shapes import NO_SUCH_NODE
+from pico_twisted.net.admin.site import AdminRequest
 from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.tls.fetch import CANNOT_REACH, AnswerTooLargeError, Fetched, Fetcher, why_unreachable
 
@@ -74,6 +77,7 @@ class OtherNodesResource(Resource):
         routes: of this node.
         status: knows this node's ID, and the admin ports of the others.
         fetcher: asks them.
+        passes: what they are shown.
         host: answers what has no `forward`, when this node is one of several on its port; else the routes do.
         sockets: paths of Unix sockets of the others on this port, by node ID.
     """
@@ -85,6 +89,7 @@ class OtherNodesResource(Resource):
         routes: Resource,
         status: INodeStatus,
         fetcher: Fetcher,
+        passes: NodePasses,
         host: Resource | None = None,
         sockets: Mapping[str, str] | None = None,
     ) -> None:
@@ -92,10 +97,11 @@ class OtherNodesResource(Resource):
         self._routes = routes
         self._status = status
         self._fetcher = fetcher
+        self._passes = passes
         self._host = routes if host is None else host
         self._sockets = sockets or {}
 
-    def render(self, request: Request) -> Rendered:
+    def render(self, request: AdminRequest) -> Rendered:
         ids, rest = split_query(request.uri.partition(b"?")[2])
         if len(ids) > 1 or ids == [""]:
             return fail(request, 400, "forward takes the ID of one node")
@@ -122,12 +128,16 @@ class OtherNodesResource(Resource):
         self._ask(request, node_id, f"{base}/{path}?{query}" if query else f"{base}/{path}", beside)
         return NOT_DONE_YET
 
-    def _ask(self, request: Request, node_id: str, url: str, socket_path: str) -> None:
+    def _ask(self, request: AdminRequest, node_id: str, url: str, socket_path: str) -> None:
         """Answer the request with what is at the URL. HEAD asks with GET as well, to tell the length."""
-        asking = self._fetcher.fetch(url, socket_path, TIMEOUT_S)
+        operator = request.operator
+        shown = {} if socket_path else self._passes.fields(operator, node_id, url)
+        asking = self._fetcher.fetch(url, socket_path, TIMEOUT_S, shown)
 
         def done(result: Fetched | Failure) -> None:
-            if isinstance(result, Fetched):
+            if isinstance(result, Fetched) and (words := self._passes.why_refused(operator, result)):
+                body = fail(request, BAD_GATEWAY, f"node {node_id} {words}")
+            elif isinstance(result, Fetched):
                 body = answer(request, result.body, result.content_type, result.status)
             elif result.check(defer.CancelledError):
                 return  # the client left
@@ -140,7 +150,7 @@ class OtherNodesResource(Resource):
         asking.addBoth(done)
 
 
-def _failed(request: Request, node_id: str, failure: Failure) -> bytes:
+def _failed(request: AdminRequest, node_id: str, failure: Failure) -> bytes:
     """Answer a request whose question to another node failed. Returns the body."""
     if failure.check(defer.TimeoutError):
         return fail(request, GATEWAY_TIMEOUT, f"node {node_id} did not answer within {TIMEOUT_S:g} s")

@@ -1,8 +1,8 @@
 """The HTTP server of the admin port: twisted.web's, bounded.
 
-Only operators reach this port, and still a slow or huge request must not cost more than it is worth. So bodies, of
-which no route has any use, are dropped as they come; a request has to be complete in a fixed time, which its bytes do
-not extend; and the number of connections is limited.
+A slow or huge request must not cost more than it is worth. So of a body only as much is kept as a form with a token
+has; a request has to be complete in a fixed time, which its bytes do not extend; and the number of connections is
+limited. All answers, whatever they are, tell browsers to keep nothing, to guess nothing, and to show them in no frame.
 """
 
 from __future__ import annotations
@@ -21,10 +21,14 @@ from twisted.web.server import Request, Site
 from zope.interface import implementer
 
 from pico_twisted.core.ports import ADMIN, PORT_FIELD
-from pico_twisted.net.admin.answers import fail
+from pico_twisted.net.admin.answers import JSON, fail
+from pico_twisted.net.admin.operators import Operator
 
 KEEPALIVE_S: Final = 120.0
 """Seconds from one answer to the end of the next request: two scrapes of Prometheus at its default interval."""
+
+KEPT_BODY_BYTES: Final = 16 * 1024
+"""Most bytes of a body that are kept: more than the form of the login has."""
 
 MAX_BODY_BYTES: Final = 64 * 1024
 """Most bytes of a body that are dropped without a word; beyond that the answer is 413."""
@@ -35,11 +39,28 @@ MAX_CONNECTIONS: Final = 256
 SERVER: Final = b"pico"
 """Value of the Server header."""
 
+HEADERS: Final = {
+    b"server": SERVER,
+    PORT_FIELD.encode("ascii"): ADMIN.encode("ascii"),
+    b"cache-control": b"no-store",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"referrer-policy": b"same-origin",  # with `no-referrer` browsers would send no Origin with the form of the login
+    b"x-content-type-options": b"nosniff",
+}
+"""Fields of all answers."""
+
 
 class AdminRequest(Request):
-    """A request whose body is not kept."""
+    """A request of which only the beginning of the body is kept.
+
+    Attributes:
+        operator: who asks; the entrance says so.
+    """
 
     channel: AdminChannel
+    content: BytesIO
+    operator = Operator()
 
     def __init__(self, channel: AdminChannel, queued: bool = False) -> None:
         super().__init__(channel, queued)  # type: ignore[no-untyped-call]
@@ -50,6 +71,8 @@ class AdminRequest(Request):
 
     def handleContentChunk(self, data: bytes) -> None:
         self._body_bytes += len(data)
+        if self._body_bytes <= KEPT_BODY_BYTES:
+            self.content.write(data)
 
     def getRequestHostname(self) -> bytes:
         """A fixed name: no route depends on Host, and Klein stumbles over odd ones."""
@@ -57,9 +80,10 @@ class AdminRequest(Request):
 
     def process(self) -> None:
         self.site = self.channel.site
-        self.setHeader(b"server", SERVER)
-        self.setHeader(PORT_FIELD.encode("ascii"), ADMIN.encode("ascii"))
+        for name, value in HEADERS.items():
+            self.setHeader(name, value)
         self.setHeader(b"date", datetimeToString())
+        self.content.seek(0)
         path: bytes = self.path
         if path.lower().startswith((b"http://", b"https://")):  # absolute-form: what counts is behind the authority
             path = b"/" + path.split(b"://", 1)[1].partition(b"/")[2]
@@ -95,9 +119,15 @@ class AdminChannel(HTTPChannel):
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         body = json.dumps({"error": "not an HTTP/1.1 request, or its head is too large"}).encode("ascii")
-        head = b"HTTP/1.1 400 Bad Request\r\nserver: %b\r\ndate: %b\r\ncontent-type: application/json\r\n"
-        rest = b"content-length: %d\r\nconnection: close\r\n\r\n"
-        self.transport.write(head % (SERVER, datetimeToString()) + rest % len(body) + body)
+        fields = {
+            **HEADERS,
+            b"date": datetimeToString(),
+            b"content-type": JSON.encode("ascii"),
+            b"content-length": b"%d" % len(body),
+            b"connection": b"close",
+        }
+        lines = [b"HTTP/1.1 400 Bad Request", *(name + b": " + value for name, value in fields.items()), b"", body]
+        self.transport.write(b"\r\n".join(lines))
         self.loseConnection()
 
     def readConnectionLost(self) -> None:

@@ -3,7 +3,7 @@
 Each worker also answers on a Unix socket, for itself alone and only to its siblings. Metrics and endpoints are asked
 of all of them; one that does not answer in time is left out, and the metrics say how many did. What is asked there
 never goes further. The host is ready when any worker is: the kernel sends connections to those that are. A reload is
-done here first, and by the others only if all was well.
+done here first, and by the others only if all was well. A login or logout is told to the others.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Request
+from twisted.web.server import NOT_DONE_YET
 
 from pico_twisted.net.admin.answers import JSON, Rendered, answer, answer_json, answer_reloaded, fail, render
-from pico_twisted.net.admin.operators import Reload, refusal
+from pico_twisted.net.admin.operators import Reload
 from pico_twisted.net.admin.shapes import OPERATOR, RELOAD_PATH
+from pico_twisted.net.admin.site import AdminRequest
 from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.observe.metrics import CONTENT_TYPE, Metrics
 from pico_twisted.net.tls.fetch import Fetched, Fetcher
@@ -54,6 +55,23 @@ class Siblings:
     label: str
     labels: Mapping[str, str]
     sockets: Mapping[str, str]
+
+    async def ask(self, fetcher: Fetcher, path: str, fields: Mapping[str, str] | None = None) -> dict[str, object]:
+        """What each sibling answers, by its node ID: `Fetched`, or what went wrong.
+
+        Args:
+            fetcher: asks.
+            path: what is asked for.
+            fields: of a POST; None for a GET.
+        """
+        method = "GET" if fields is None else "POST"
+        ids = list(self.sockets)
+        asked = [
+            fetcher.fetch(f"http://node{path}", self.sockets[id], SIBLING_TIMEOUT_S, fields, method=method)
+            for id in ids
+        ]
+        results = await DeferredList(asked, consumeErrors=True)
+        return {id: result for id, (_, result) in zip(ids, results, strict=True)}
 
 
 class WorkersResource(Resource):
@@ -87,8 +105,8 @@ class WorkersResource(Resource):
         self._reload = reload
         self._fetcher = fetcher
 
-    def render(self, request: Request) -> Rendered:
-        if request.method == b"POST" and request.postpath == RELOAD and not refusal(request):
+    def render(self, request: AdminRequest) -> Rendered:
+        if request.method == b"POST" and request.postpath == RELOAD:
             return self._deferred(request, self._reload_all)
         if request.method not in (b"GET", b"HEAD") or request.postpath not in (METRICS, ENDPOINTS, READY):
             return render(self._routes, request)
@@ -97,7 +115,9 @@ class WorkersResource(Resource):
         return self._deferred(request, self._answer)
 
     def _deferred(
-        self, request: Request, respond: Callable[[Request, Deferred[None]], Coroutine[Deferred[object], object, None]]
+        self,
+        request: AdminRequest,
+        respond: Callable[[AdminRequest, Deferred[None]], Coroutine[Deferred[object], object, None]],
     ) -> Rendered:
         left = request.notifyFinish()
         asking = Deferred.fromCoroutine(respond(request, left))
@@ -105,12 +125,12 @@ class WorkersResource(Resource):
         asking.addErrback(lambda failure: self._broken(request, failure))
         return NOT_DONE_YET
 
-    async def _reload_all(self, request: Request, left: Deferred[None]) -> None:
-        operator = request.getHeader(OPERATOR) or ""
+    async def _reload_all(self, request: AdminRequest, left: Deferred[None]) -> None:
+        operator = request.operator.name or "somebody"
         own = self._reload(operator)
         faults = list(own.faults)
         if not faults:
-            answers = await self._ask(RELOAD_PATH[1:], {OPERATOR: operator})
+            answers = await self._siblings.ask(self._fetcher, RELOAD_PATH, {OPERATOR: operator})
             for id, answered in answers.items():
                 if not isinstance(answered, Fetched):
                     faults.append(f"worker {self._siblings.labels[id]} does not answer")
@@ -120,11 +140,11 @@ class WorkersResource(Resource):
             request.write(answer_reloaded(request, attrs.evolve(own, faults=tuple(faults))))
             request.finish()
 
-    async def _answer(self, request: Request, left: Deferred[None]) -> None:
-        path = b"/".join(request.postpath or ()).decode("ascii")
+    async def _answer(self, request: AdminRequest, left: Deferred[None]) -> None:
+        path = "/" + b"/".join(request.postpath or ()).decode("ascii")
         found = {
             id: answered.body
-            for id, answered in (await self._ask(path)).items()
+            for id, answered in (await self._siblings.ask(self._fetcher, path)).items()
             if isinstance(answered, Fetched) and answered.status == 200
         }
         if left.called:
@@ -144,24 +164,7 @@ class WorkersResource(Resource):
         request.write(body)
         request.finish()
 
-    async def _ask(self, path: str, operator: Mapping[str, str] | None = None) -> dict[str, object]:
-        """What each sibling answers, by its node ID: `Fetched`, or what went wrong.
-
-        Args:
-            path: what is asked for.
-            operator: for a POST instead of a GET, the field that says who asks.
-        """
-        ids = list(self._siblings.sockets)
-        results = await DeferredList(
-            [
-                self._fetcher.fetch(f"http://node/{path}", self._siblings.sockets[id], SIBLING_TIMEOUT_S, post=operator)
-                for id in ids
-            ],
-            consumeErrors=True,
-        )
-        return {id: result for id, (_, result) in zip(ids, results, strict=True)}
-
-    def _broken(self, request: Request, failure: Failure) -> None:
+    def _broken(self, request: AdminRequest, failure: Failure) -> None:
         log.failure("an admin request failed", failure)
         request.setResponseCode(500)
         request.finish()

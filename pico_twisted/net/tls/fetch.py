@@ -108,24 +108,32 @@ class Fetcher:
         return sum(body.size for body in self._bodies)
 
     def fetch(
-        self, url: str, socket_path: str, timeout_s: float, *, post: Mapping[str, str] | None = None
+        self,
+        url: str,
+        socket_path: str,
+        timeout_s: float,
+        fields: Mapping[str, str] | None = None,
+        *,
+        method: str = "GET",
     ) -> Deferred[Fetched]:
-        """GET or POST a URL. No redirect is followed, no proxy of the environment is used, no cookie is kept.
+        """Ask for a URL. No redirect is followed, no proxy of the environment is used, no cookie is kept.
 
         Args:
             url: what is asked for.
             socket_path: a Unix socket at which it is asked for, whatever host the URL names; none when empty.
             timeout_s: seconds from the question to the last byte of the answer.
-            post: the fields of a POST, which has no body; None for a GET.
+            fields: of the question's head, if any.
+            method: of the question, which has no body.
 
         Returns:
             The answer, whatever its status. It fails with `defer.TimeoutError` after `timeout_s`, with
             `AnswerTooLargeError`, or with one of the errors that `why_unreachable` puts into words. Once it fired the
             connection is closed.
         """
-        return Deferred.fromCoroutine(self._fetch(url, socket_path, post)).addTimeout(timeout_s, self._reactor)
+        asking = Deferred.fromCoroutine(self._fetch(method, url, socket_path, fields or {}))
+        return asking.addTimeout(timeout_s, self._reactor)
 
-    async def _fetch(self, url: str, socket_path: str, post: Mapping[str, str] | None) -> Fetched:
+    async def _fetch(self, method: str, url: str, socket_path: str, fields: Mapping[str, str]) -> Fetched:
         connections = _Connections(self._reactor)
         if socket_path:
             agent = Agent.usingEndpointFactory(self._reactor, _OneSocket(self._reactor, socket_path), connections)
@@ -137,9 +145,9 @@ class Fetcher:
             # A client of its own for each question: treq keeps cookies in the client.
             client = treq.client.HTTPClient(_OneUrl(agent, url.encode("ascii")))
             response = await client.request(
-                "GET" if post is None else "POST",
+                method,
                 _STAND_IN,
-                headers=Headers({name: [value] for name, value in (post or {}).items()}),
+                headers=Headers({name: [value] for name, value in fields.items()}),
                 allow_redirects=False,
                 unbuffered=True,
                 reactor=self._reactor,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,10 +11,16 @@ import attrs
 import treq
 from twisted.internet.threads import deferToThread
 from twisted.web.client import Agent
+from twisted.web.iweb import IPolicyForHTTPS
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
-from pico_twisted.net.admin.app import AdminApp
+from pico_twisted.net.admin.app import AdminApp, AgentAdminApp
+from pico_twisted.net.admin.entrance import AdminAccess
+from pico_twisted.net.admin.logins import Logins
+from pico_twisted.net.admin.operators import Reload
+from pico_twisted.net.admin.origins import OwnHosts
+from pico_twisted.net.admin.passes import NodePasses
 from pico_twisted.net.admin.shapes import (
     AgentDetail,
     Agents,
@@ -28,10 +36,12 @@ from pico_twisted.net.admin.shapes import (
 )
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.admin.status import IAgentStatus, INodeStatus
+from pico_twisted.net.admin.workers import Siblings
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tls.port_context import ServerContext
 from pico_twisted.net.tls.server import SniffingFactory
 from pico_twisted.net.turn import Sweep
+from tests.doubles.gate import ToldGate
 from tests.net.in_reactor import DEADLINE_S, answer_to, reactor
 
 DETAIL = NodeDetail(
@@ -168,9 +178,49 @@ class Status:
         return self.urls.get(id)
 
 
-def node_app(status: Status | None = None) -> IResource:
+def access(
+    gate: ToldGate | None = None, *, name: str = "n1", secrets: Sequence[str] = (), hosts: Sequence[str] = ()
+) -> AdminAccess:
+    """Who may use an admin port: everybody, unless a gate says otherwise."""
+    return AdminAccess(
+        name=name,
+        gate=gate or ToldGate({}, enabled=False),
+        hosts=OwnHosts(hosts),
+        logins=Logins(reactor.seconds, os.urandom),
+        passes=NodePasses(name, "pico", secrets, wall=time.time, nonce=os.urandom),
+    )
+
+
+def node_app(
+    status: Status | None = None,
+    admits: AdminAccess | None = None,
+    *,
+    metrics: Metrics | None = None,
+    tls: IPolicyForHTTPS | None = None,
+    siblings: Siblings | None = None,
+    reload: Reload | None = None,
+) -> IResource:
     """The app of a node."""
-    return AdminApp(status or Status(), Metrics("node"), nothing_changes, reactor=reactor).resource()
+    status = status or Status()
+    admits = admits or access(name=status.node_id)
+    assert admits.passes is not None
+    return AdminApp(
+        status,
+        metrics or Metrics("node"),
+        reload or nothing_changes,
+        admits,
+        passes=admits.passes,
+        reactor=reactor,
+        tls=tls,
+        siblings=siblings,
+    ).resource()
+
+
+def agent_app(
+    detail: AgentDetail = AGENT, admits: AdminAccess | None = None, *, reload: Reload | None = None
+) -> IResource:
+    """The app of an agent."""
+    return AgentAdminApp(OfAgent(detail), Metrics("agent"), reload or nothing_changes, admits or access()).resource()
 
 
 def nothing_changes(operator: str) -> Reloaded:

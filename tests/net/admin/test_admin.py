@@ -21,7 +21,6 @@ from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
 from pico_twisted.config import ServerTlsConfig
-from pico_twisted.net.admin.app import AdminApp, AgentAdminApp
 from pico_twisted.net.admin.shapes import (
     MAX_SUSPICION,
     AgentDetail,
@@ -37,8 +36,8 @@ from pico_twisted.net.admin.site import KEEPALIVE_S, MAX_BODY_BYTES, MAX_CONNECT
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tls.port_context import ServerContext
 from tests.conftest import LoggedFailures
-from tests.net.admin.admin_fakes import AGENT, DETAIL, GOSSIP, OfAgent, Serve, Status, node_app, nothing_changes
-from tests.net.in_reactor import DEADLINE_S, in_reactor, reactor
+from tests.net.admin.admin_fakes import AGENT, DETAIL, GOSSIP, Serve, Status, agent_app, node_app
+from tests.net.in_reactor import DEADLINE_S, in_reactor
 from tools.stage.certificates import Authority
 
 LOST = Failure(ConnectionDone())
@@ -150,7 +149,7 @@ class TestRoutes:
         """`/metrics` is what Prometheus can read."""
         metrics = Metrics("node")
         metrics.request_done(b"GET", 200, 0.01, 0, 5)
-        served = serve(AdminApp(Status(), metrics, nothing_changes, reactor=reactor).resource())
+        served = serve(node_app(metrics=metrics))
         code, headers, body = await served.ask("/metrics")
         assert code == 200
         assert headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -160,7 +159,7 @@ class TestRoutes:
     @in_reactor
     async def test_agent(self, serve: Serve) -> None:
         """An agent's port has its health, its listeners, metrics and the index, and no status of a cluster."""
-        served = serve(AgentAdminApp(OfAgent(), Metrics("agent"), nothing_changes).resource())
+        served = serve(agent_app())
         code, _, body = await served.ask("/")
         assert code == 200
         assert json.loads(body)["component"] == "agent"
@@ -177,7 +176,7 @@ class TestRoutes:
     async def test_agent_that_is_not_ready(self, serve: Serve) -> None:
         """503 says why, as at a node."""
         detail = attrs.evolve(AGENT, ready=False, reason="no listener is registered")
-        served = serve(AgentAdminApp(OfAgent(detail), Metrics("agent"), nothing_changes).resource())
+        served = serve(agent_app(detail))
         code, _, body = await served.ask("/ready")
         assert (code, json.loads(body)) == (503, {"error": "no listener is registered"})
 
@@ -185,7 +184,7 @@ class TestRoutes:
     async def test_head(self, serve: Serve) -> None:
         """HEAD is answered like GET, with the length and without the body."""
         served = serve()
-        request = b"%b /status/cluster/nodes HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        request = b"%b /status/cluster/nodes HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         whole = (await served.say(request % b"GET")).partition(b"\r\n\r\n")
         head = (await served.say(request % b"HEAD")).partition(b"\r\n\r\n")
         assert head[0].startswith(b"HTTP/1.1 200 OK\r\n")
@@ -205,10 +204,10 @@ class TestRoutes:
             ("GET", "/status/cluster/nodes/%00", 404),
             ("GET", "/status/gossip", 404),
             ("GET", "/status/gossip/nodes/other", 404),
-            ("POST", "/status/gossip/nodes", 405),
+            ("POST", "/status/gossip/nodes", 403),
             ("GET", "/status/cluster/nodes/%FF", 400),
             ("GET", "/%C3%28", 400),
-            ("POST", "/health", 405),
+            ("POST", "/health", 403),
             ("DELETE", "/status/cluster/nodes/local", 405),
             ("OPTIONS", "/", 405),
             ("BREW", "/ready", 405),
@@ -230,22 +229,22 @@ class TestHttp:
         """Odd but lawful requests are served: absolute-form, any Host, HTTP/1.0, a body, two in one packet."""
         served = serve()
         for request in (
-            b"GET http://whatever.example/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+            b"GET http://whatever.example/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
             b"GET /health HTTP/1.1\r\nHost: \xc3\xa4..b:port\r\nConnection: close\r\n\r\n",
             b"GET /health HTTP/1.0\r\n\r\n",
-            b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello",
+            b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello",
             b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
         ):
             answer = await served.say(request)
             assert re.match(rb"HTTP/1\.[01] 200 OK\r\n", answer)
             assert answer.count(b'"status": "ok"') == request.count(b"GET")
-        assert (await served.say(b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))[9:12] == b"405"
+        assert (await served.say(b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))[9:12] == b"405"
 
     @in_reactor
     async def test_half_close(self, serve: Serve) -> None:
         """A client that ends its side right after its request gets the answer."""
         served = serve()
-        answer = await served.say(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", end=True)
+        answer = await served.say(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n", end=True)
         assert answer.startswith(b"HTTP/1.1 200 ")
         assert b"pico_requests_total" in answer
         assert await served.say(b"GET /metr", end=True) == b""
@@ -312,7 +311,7 @@ class TestBounds:
         """A huge body is read and dropped, in memory and on disk, and answered 413."""
         for head in (b"Content-Length: 100000000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"):
             _, channel, transport = self.connect()
-            channel.dataReceived(b"POST /health HTTP/1.1\r\nHost: x\r\n" + head)
+            channel.dataReceived(b"POST /health HTTP/1.1\r\nHost: localhost\r\n" + head)
             chunked = b"chunked" in head
             for _ in range(1000):
                 piece = b"x" * 100_000
@@ -327,7 +326,9 @@ class TestBounds:
         """A body within the limit makes no difference."""
         _, channel, transport = self.connect()
         body = b"x" * MAX_BODY_BYTES
-        channel.dataReceived(b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        channel.dataReceived(
+            b"GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        )
         assert transport.value().startswith(b"HTTP/1.1 200 ")
         channel.connectionLost(LOST)
 
@@ -353,7 +354,7 @@ class TestBounds:
         clock, channel, transport = self.connect()
         for _ in range(5):
             clock.advance(KEEPALIVE_S - 1)
-            channel.dataReceived(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            channel.dataReceived(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert transport.value().count(b"HTTP/1.1 200 ") == 5
         assert not transport.disconnecting
         channel.connectionLost(LOST)

@@ -17,14 +17,12 @@ from twisted.python.failure import Failure
 
 from pico_twisted.config import ServerTlsConfig
 from pico_twisted.net.admin import other_nodes
-from pico_twisted.net.admin.app import AdminApp
 from pico_twisted.net.admin.other_nodes import split_query
-from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tls import fetch
 from pico_twisted.net.tls.fetch import HttpsPolicy
 from pico_twisted.net.tls.port_context import ServerContext
 from tests.conftest import LoggedFailures
-from tests.net.admin.admin_fakes import DETAIL, Serve, Served, Status, node_app, nothing_changes
+from tests.net.admin.admin_fakes import DETAIL, Serve, Served, Status, node_app
 from tests.net.in_reactor import in_reactor, reactor
 from tools.stage.certificates import Authority
 from tools.stage.ports import free_port
@@ -138,7 +136,7 @@ async def test_every_route(serve: Serve) -> None:
             assert {family.name for family in text_string_to_metric_families(body.decode())} >= {"pico_requests"}
         else:
             assert (path, body) == (path, direct[2])
-        request = f"HEAD {path}?forward=n2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        request = f"HEAD {path}?forward=n2 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         head, _, rest = (await pair.near.say(request.encode())).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 %d " % code)
         assert rest == b""
@@ -169,7 +167,7 @@ async def test_refused(serve: Serve) -> None:
         ("GET", "forward", 400),
         ("GET", "a=b&forward=n2&forward=n2", 400),
         ("GET", "forward=n2&%66orward=local", 400),
-        ("POST", "forward=n2", 405),
+        ("PUT", "forward=n2", 405),
         ("DELETE", "forward=n2", 405),
     ):
         code, headers, body = await pair.near.ask(f"/status/cluster/nodes?{query}", method)
@@ -307,7 +305,7 @@ async def test_a_client_that_leaves() -> None:
     near = Served(node_app(status))
     try:
         with socket.create_connection(("127.0.0.1", near.number)) as client:
-            client.sendall(b"GET /ready?forward=n2 HTTP/1.1\r\nHost: x\r\n\r\n")
+            client.sendall(b"GET /ready?forward=n2 HTTP/1.1\r\nHost: localhost\r\n\r\n")
             await server.asked
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close with a reset
         await server.left
@@ -337,7 +335,7 @@ async def test_tls(serve: Serve, tmp_path: Path) -> None:
     ):
         status.urls["n2"] = url
         tls = None if root_cas is None else HttpsPolicy(str(root_cas))
-        near = serve(AdminApp(status, Metrics("node"), nothing_changes, reactor=reactor, tls=tls).resource())
+        near = serve(node_app(status, tls=tls))
         got, headers, body = await near.ask("/status/cluster/nodes/local?forward=n2")
         assert (url, got, headers["content-type"]) == (url, code, "application/json"), body
         if code == 200:
