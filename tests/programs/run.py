@@ -17,13 +17,16 @@ import shutil
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from pico_twisted.core.access.credentials_file import hash_of
 from tests.programs.engine import CONTAINER, engine
 from tests.system.service import Connection, Service, answer
+from tests.system.test_upgrades import echo_websocket
 from tests.system.wire import Request
 from tools.stage.nodes import Node
 from tools.stage.processes import environment
@@ -50,6 +53,31 @@ _QUIET: Final = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+
+_TOKEN: Final = "pico_of-a-script"
+_SCRIPT: Final = """<!DOCTYPE html><p></p><img src="/hold"><script>
+const shows = text => document.querySelector("p").append(text + "; ");
+const fetches = (what, url, headers) => fetch(url, {method: "PUT", headers}).then(
+  answer => shows(what + " " + answer.status), error => shows(what + " refused"));
+const opens = (what, url, protocols) => new Promise(done => {
+  const socket = new WebSocket(url, protocols);
+  socket.onopen = () => socket.send("hello");
+  socket.onmessage = event => { shows(what + " " + event.data + " by " + socket.protocol); done(); };
+  socket.onerror = () => { shows(what + " refused"); done(); };
+});
+(async () => {
+  const [name, token] = ["HOST", "TOKEN"];
+  await fetches("authorization", `http://${name}/`, {Authorization: `Bearer ${token}`});
+  await fetches("field", `http://${name}/`, {"x-pico-authorization": token, "x-other": "1"});
+  await fetches("nothing", `http://${name}/`, {});
+  await opens("socket", `ws://${name}/`, ["pico", `pico.bearer.${token}`]);
+  await opens("bare socket", `ws://${name}/`, ["pico"]);
+  await fetch("/end");
+})();
+</script>"""
+_SAID: Final = "authorization 200; field 200; nothing refused; socket hello by pico; bare socket refused; "
+"""The page is whole, and dumped, when its image has come: at the end of the script."""
 
 
 @dataclass
@@ -118,6 +146,42 @@ def chromium(here: Scene, options: argparse.Namespace, report: Report) -> None:
         report.check(f"{where}: a cookie with a national letter", f"cookie: name={_NAME}" in said, said)
 
 
+def scripts(here: Scene, options: argparse.Namespace, report: Report) -> None:
+    """A script of another origin, in a browser, sends what it has a token for, and opens a WebSocket with it."""
+
+    over = threading.Event()
+
+    def serve(connection: Connection) -> None:
+        while True:
+            request = connection.request_head()
+            if request.target == b"/hold":
+                over.wait(_PATIENCE_S)
+            elif request.target == b"/end":
+                over.set()
+            if request.get("upgrade") == b"websocket":
+                echo_websocket(connection, request)
+            elif request.target.startswith(b"/page?"):
+                page = _SCRIPT.replace("HOST", request.target[6:].decode()).replace("TOKEN", _TOKEN)
+                connection.send(answer(page.encode(), headers=[("Content-Type", "text/html; charset=utf-8")]))
+            else:
+                connection.send(answer(headers=[("Access-Control-Allow-Origin", "*")]))
+
+    here.service.script = serve
+    stage, first = here.stage, here.nodes["one node"]
+    tokens = stage.directory / "tokens"
+    tokens.write_text(f"script sha256:{hash_of(_TOKEN.encode()).hex()} connect:*\n")
+    join = {"cluster": {"join": [f"127.0.0.1:{first.ports.gossip}"]}}
+    node = stage.node("n3", {**join, "proxy": {"auth": {"tokens_file": str(tokens)}}})
+    stage.agent(node, {"near": here.service.address}, name="near-agent")
+    for where, endpoint in (("one node", "near"), ("two nodes", ENDPOINT)):
+        url = f"http://{here.service.address}/page?{endpoint}.localhost:{node.ports.proxy}"
+        profile = stage.directory / f"profile-{endpoint}"
+        over.clear()
+        said = ran(["chromium", *_QUIET, f"--user-data-dir={profile}", "--dump-dom", url], stage.directory)
+        report.check(f"{where}: requests and WebSockets of a script", _SAID in said, said)
+    report.check("no service saw the token", _TOKEN.encode() not in here.service.received, "it did")
+
+
 def curl(here: Scene, options: argparse.Namespace, report: Report) -> None:
     """Vault's LIST, and fields and targets with national letters, by curl."""
 
@@ -162,8 +226,8 @@ def ntlm(here: Scene, options: argparse.Namespace, report: Report) -> None:
         report.check(f"{where}: a stranger is not", stranger == "who?" * 21, stranger)
 
 
-PARTS: Final = {"docker": docker, "chromium": chromium, "curl": curl, "ntlm": ntlm}
-PROGRAMS: Final = {"docker": "docker", "chromium": "chromium", "curl": "curl", "ntlm": "curl"}
+PARTS: Final = {"docker": docker, "chromium": chromium, "scripts": scripts, "curl": curl, "ntlm": ntlm}
+PROGRAMS: Final = {"docker": "docker", "chromium": "chromium", "scripts": "chromium", "curl": "curl", "ntlm": "curl"}
 
 
 def main() -> int:

@@ -21,7 +21,11 @@ UPGRADE = ("Connection: Upgrade", "Upgrade: raw")
 
 def websocket_echo(connection: Connection) -> None:
     """A script: a WebSocket that echoes what comes, text as text."""
-    request = connection.request_head()
+    echo_websocket(connection, connection.request_head())
+
+
+def echo_websocket(connection: Connection, request: Request) -> None:
+    """The same behind the head of the request."""
     key = request.get("sec-websocket-key")
     assert key is not None and request.get("upgrade") == b"websocket"
     protocol = request.get("sec-websocket-protocol")
