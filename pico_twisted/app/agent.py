@@ -8,11 +8,13 @@ from typing import Any
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.threads import deferToThreadPool
 from twisted.web.server import Site
 from zope.interface import implementer
 
 from pico_twisted import __version__
 from pico_twisted.config import AgentConfig
+from pico_twisted.config.credentials import read_users
 from pico_twisted.net.access.access import Access
 from pico_twisted.net.admin.app import AgentAdminApp
 from pico_twisted.net.admin.entrance import AdminAccess
@@ -22,6 +24,7 @@ from pico_twisted.net.admin.origins import OwnHosts
 from pico_twisted.net.admin.shapes import AgentDetail, ListenerRow, SessionRow
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.admin.status import IAgentStatus
+from pico_twisted.net.agent.policy import Policies
 from pico_twisted.net.agent.service import AgentService, Listener
 from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.metrics import Metrics
@@ -87,6 +90,7 @@ class Agent:
         service: registers the listeners and serves their calls.
         access: who may use the admin port. Its files are to be read before that is open.
         admin_access: the same, as the port asks it.
+        policies: what the listeners let through.
     """
 
     reactor: Any  # a whole reactor, or as much of one as a test needs
@@ -94,6 +98,7 @@ class Agent:
     service: AgentService
     access: Access
     admin_access: AdminAccess
+    policies: Policies
 
     def admin_site(self, reload: Reload) -> Site:
         """The factory of an admin port; see `AgentAdminApp`."""
@@ -121,6 +126,8 @@ def build_agent(
         access_log: gets a line for each request.
     """
     metrics = Metrics("agent", __version__)
+    policies = Policies(lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work), metrics, sweep)
+    policies.basic_auth.users, _ = read_users(config.listeners)
     service = AgentService(
         config,
         reactor=reactor,
@@ -130,6 +137,7 @@ def build_agent(
         version=__version__,
         end_of_turn=end_of_turn,
         access_log=access_log,
+        policies=policies,
     )
     access = Access(config, reactor, metrics=metrics)
     admin_access = AdminAccess(
@@ -138,4 +146,11 @@ def build_agent(
         hosts=OwnHosts(config.admin.names),
         logins=Logins(reactor.seconds, secrets.token_bytes),
     )
-    return Agent(reactor=reactor, metrics=metrics, service=service, access=access, admin_access=admin_access)
+    return Agent(
+        reactor=reactor,
+        metrics=metrics,
+        service=service,
+        access=access,
+        admin_access=admin_access,
+        policies=policies,
+    )

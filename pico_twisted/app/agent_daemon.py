@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import cast
 
 from twisted.application.service import IService
@@ -19,7 +19,8 @@ from pico_twisted.app.process.local_admin import LocalPort, listen_locally, loca
 from pico_twisted.app.process.memory import give_memory_back
 from pico_twisted.app.process.ports import Attempts, BoundPort
 from pico_twisted.app.process.reactor import IDaemonReactor
-from pico_twisted.config import AgentConfig, ListenerConfig
+from pico_twisted.config import AgentConfig, ConfigFaults, ListenerConfig
+from pico_twisted.config.credentials import read_users
 from pico_twisted.core.stopping import of_both_kinds
 from pico_twisted.net.observe.logs import Logging
 from pico_twisted.net.turn import EndOfTurn, Sweep
@@ -117,15 +118,22 @@ class AgentDaemon(Daemon[AgentConfig]):
 
     def prepare(self, config: AgentConfig) -> Callable[[], Iterable[str]]:
         """Show another token from the next handshake on, and serve other listeners. See `Daemon.prepare`."""
-
+        users, faults = read_users(config.listeners)
+        if faults:  # a file has changed since it was checked
+            raise ConfigFaults(faults)
         take_credentials = self.agent.access.prepare(config)
 
-        def take() -> Iterable[str]:
+        def take() -> Iterator[str]:
+            basic_auth = self.agent.policies.basic_auth
+            if users != basic_auth.users:
+                basic_auth.users = users
+                yield "users of basic_auth_file"
             _warn_of_dots(config.listeners)
             self.agent.admin_access.hosts.set_names(config.admin.names)
             self.agent.service.token = config.connect.token
             self._access_log.enabled = self._logs_requests(config)
-            return (*self.agent.service.set_listeners(config.listeners), *take_credentials())
+            yield from self.agent.service.set_listeners(config.listeners)
+            yield from take_credentials()
 
         return take
 

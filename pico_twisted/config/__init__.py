@@ -9,6 +9,7 @@ from pico_twisted.config.agent import (
     AgentLimitsConfig,
     ClientTlsConfig,
     ConnectConfig,
+    HeaderEditsConfig,
     ListenerConfig,
     ServiceTlsConfig,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "EndpointLimitsConfig",
     "Fault",
     "GossipConfig",
+    "HeaderEditsConfig",
     "JwtConfig",
     "ListenerConfig",
     "LogConfig",

@@ -8,7 +8,7 @@ from pico_twisted.config import kinds
 from pico_twisted.config.access import AuthConfig
 from pico_twisted.config.common import MOST_HEAD_BYTES, LogConfig, admin_hosts_setting, drain_streams_setting
 from pico_twisted.config.fields import listing, section, setting
-from pico_twisted.config.values import Address, ServiceAddress
+from pico_twisted.config.values import Address, Network, ServiceAddress
 
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -81,6 +81,17 @@ class ServiceTlsConfig:
 
 
 @attrs.frozen(kw_only=True)
+class HeaderEditsConfig:
+    """What is changed in the headers of each message."""
+
+    set: tuple[str, ...] = setting(
+        kinds.Many(item=kinds.HEADER), "", "Headers, such as `X-Frame-Options: DENY`, in place of all of their name."
+    )
+    add: tuple[str, ...] = setting(kinds.Many(item=kinds.HEADER), "", "Headers beside those of their name.")
+    remove: tuple[str, ...] = setting(kinds.Many(item=kinds.HEADER_NAME), "", "Names of headers that are taken away.")
+
+
+@attrs.frozen(kw_only=True)
 class ListenerConfig:
     """One endpoint, and the local service behind it."""
 
@@ -126,6 +137,41 @@ class ListenerConfig:
         "Whether the service may break some rules of HTTP, as small devices do: lines that end in LF alone, empty "
         "lines before the status line, statuses from 600 to 999, and the same `Content-Length` more than once. "
         "Otherwise these make the answer a 502.",
+    )
+    allow: tuple[Network, ...] = setting(
+        kinds.Many(item=kinds.NETWORK),
+        "",
+        "Addresses or ranges (CIDR) of clients that may use the endpoint, as the node tells them; others get a 403. "
+        "Empty: everybody.",
+    )
+    deny: tuple[Network, ...] = setting(
+        kinds.Many(item=kinds.NETWORK), "", "Addresses or ranges of clients that may not, though `allow` has them."
+    )
+    basic_auth_file: str = setting(
+        kinds.FILE,
+        "",
+        "File with the users that may use the endpoint and their passwords, as `htpasswd -B` writes it (bcrypt); "
+        "others get a 401. Read again on a reload.",
+    )
+    basic_auth_realm: str = setting(
+        kinds.REALM, "", "What browsers show when they ask for the password. Empty: the endpoint ID."
+    )
+    authorization: str = setting(
+        kinds.one_of("drop", "pass"),
+        "drop",
+        "What becomes of the user and the password with `basic_auth_file`: whether the service gets them, too.",
+    )
+    max_in_flight: int | None = setting(
+        kinds.count(or_none=True), "", "Requests in progress at once. Further ones are answered 503. Empty: no limit."
+    )
+    rate: float | None = setting(
+        kinds.RATE, "", "Requests in a time, such as 200/s. Further ones are answered 429. Empty: no limit."
+    )
+    request_headers: HeaderEditsConfig = section(
+        HeaderEditsConfig, "What is changed in the headers of a request, before the service gets it."
+    )
+    response_headers: HeaderEditsConfig = section(
+        HeaderEditsConfig, "What is changed in the headers of a response of the service."
     )
     tls: ServiceTlsConfig = section(ServiceTlsConfig, "How the certificate is checked when `addr` is an https URL.")
 

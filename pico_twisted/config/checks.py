@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pico_twisted.config.access import AuthConfig
 from pico_twisted.config.agent import AgentConfig, ListenerConfig, ServiceTlsConfig
 from pico_twisted.config.common import ServerTlsConfig
-from pico_twisted.config.credentials import read_credentials
+from pico_twisted.config.credentials import read_credentials, read_users
 from pico_twisted.config.document import child
 from pico_twisted.config.error_pages import read_error_pages
 from pico_twisted.config.faults import MAX_FILE_NAME_SHOWN, Fault, shown, whose
@@ -58,7 +58,7 @@ def node_faults(config: NodeConfig) -> Iterator[Contradiction]:
         path = child(child("endpoints", index), "match")
         if entry.match in seen:
             expected = f"a pattern that is not {child(child('endpoints', seen[entry.match]), 'match')} already"
-            yield Fault(path=path, found=shown(entry.match), expected=expected), ()
+            yield Fault(path=path, found=shown(entry.match), expected=expected), ("endpoints",)
         seen.setdefault(entry.match, index)
 
 
@@ -76,6 +76,7 @@ def agent_faults(config: AgentConfig) -> Iterator[Contradiction]:
     yield from _pem_faults(connect.tls.root_cas, "connect.tls.root_cas")
     for index, listener in enumerate(config.listeners):
         yield from _service_faults(listener, child("listeners", index))
+    yield from ((fault, ("listeners",)) for fault in read_users(config.listeners)[1])
     if config.limits.v1_body_bytes > config.limits.buffered_bytes:
         yield _above("limits.v1_body_bytes", "limits.buffered_bytes")
     if not config.listeners:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import attrs
 
 from pico_twisted.config.access import AuthConfig, JwtConfig
+from pico_twisted.config.agent import ListenerConfig
 from pico_twisted.config.document import child
 from pico_twisted.config.faults import MAX_FILE_NAME_SHOWN, Fault, shown, whose
 from pico_twisted.core.access.credentials_file import MAX_FILE_BYTES, LineFault, read_certificates, read_tokens
+from pico_twisted.core.access.htpasswd import read_htpasswd
 from pico_twisted.core.access.subject import Subject
 
 if TYPE_CHECKING:  # it takes longer to import than all of picoctl, and few configurations need it
@@ -20,6 +22,9 @@ MAX_KEY_FILE_BYTES: Final = 256 << 10
 """Most bytes of a file of keys."""
 
 T = TypeVar("T")
+
+Users = Mapping[bytes, bytes]
+"""The hashes of passwords, by the name of their user."""
 
 
 @attrs.frozen(kw_only=True)
@@ -124,3 +129,19 @@ def _read(file_name: str, path: str, most: int, faults: list[Fault]) -> bytes | 
 
 def _unusable(file_name: str, path: str, why: str, expected: str) -> Fault:
     return Fault(path=path, found=f"{shown(file_name, MAX_FILE_NAME_SHOWN)}, which {why}", expected=expected)
+
+
+def read_users(listeners: Sequence[ListenerConfig]) -> tuple[Mapping[str, Users], Sequence[Fault]]:
+    """Read the files of all listeners with users and passwords.
+
+    Returns:
+        The users of each file, by its name, and what is wrong.
+    """
+    found: dict[str, Users] = {}
+    faults: list[Fault] = []
+    for index, listener in enumerate(listeners):
+        name = listener.basic_auth_file
+        if name and name not in found:
+            path = child(child("listeners", index), "basic_auth_file")
+            found[name] = _read_lines(name, path, read_htpasswd, faults) or {}
+    return found, faults

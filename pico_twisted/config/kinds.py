@@ -11,6 +11,7 @@ import attrs
 from pico_twisted.config import values
 from pico_twisted.config.faults import Misfits, Unfit, shown
 from pico_twisted.core.access.rules import Pattern, Rule, rate_text, read_rate
+from pico_twisted.core.header_edits import read_field, read_field_name
 from pico_twisted.core.text import ENDPOINT_ID_PATTERN, NAME_PATTERN
 
 T = TypeVar("T")
@@ -26,6 +27,7 @@ _CERTIFICATE_NAME = re.compile(r"[\x21-\x2b\x2d-\x7e]{1,2048}", re.ASCII)
 _HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}", re.ASCII)
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}", re.ASCII)  # goes into a header line as it is
 _TEXT = re.compile(r"[\x21-\x7e]{1,2048}", re.ASCII)
+_REALM = re.compile(r"[ !#-\[\]-~]{1,100}", re.ASCII)
 _CLUSTER_SECRET = re.compile(r"[\x21-\x2b\x2d-\x7e]{16,4096}", re.ASCII)  # a comma would be two secrets in a flag
 
 
@@ -282,6 +284,25 @@ RATE: Kind[float] = Kind(
     fits=lambda rate: rate > 0,
     text=rate_text,
     empty_fits=True,
+)
+HEADER: Kind[str] = Kind(
+    name="header",
+    expected="a header such as `X-Frame-Options: DENY`, none that says where a message ends, where it goes or whose it "
+    "is",
+    read=read_field,
+)
+HEADER_NAME: Kind[str] = Kind(
+    name="name",
+    expected="the name of a header, none that says where a message ends, where it goes or whose it is",
+    read=read_field_name,
+)
+REALM: Kind[str] = Kind(
+    name="text",
+    expected="1 to 100 visible ASCII characters and blanks, without quotes and backslashes",
+    read=str,
+    fits=_matching(_REALM),
+    empty_fits=True,
+    empty="",
 )
 ID_PREFIX: Kind[str] = Kind(
     name="ID",

@@ -465,7 +465,11 @@ def test_configurations_made_by_code_are_checked_too() -> None:
             AgentConfig,
             "connect agent_id listeners admin limits access_log access_log_file log drain_streams grace_period",
         ),
-        (ListenerConfig, "endpoint addr protocol timeout keepalive_timeout share rewrite_host lenient tls"),
+        (
+            ListenerConfig,
+            "endpoint addr protocol timeout keepalive_timeout share rewrite_host lenient allow deny basic_auth_file "
+            "basic_auth_realm authorization max_in_flight rate request_headers response_headers tls",
+        ),
         (
             ClusterConfig,
             "name node_id node_id_prefix join join_timeout abort_if_join_fails secrets secret_files revocations_file "

@@ -28,7 +28,7 @@ _FULL_WAIT_S: Final = 1.0
 
 
 class Limit(enum.Enum):
-    """What was reached: the label of a metric, and the end of an error's code."""
+    """What was reached: the label of a metric, and an error's code."""
 
     ENDPOINT_RATE = "endpoint-rate"
     ENDPOINT_IN_FLIGHT = "endpoint-in-flight"
@@ -40,6 +40,11 @@ class Limit(enum.Enum):
     ADDRESS_RATE = "address-rate"
     ADDRESS_CONNECTIONS = "address-connections"
     SLOW_BODY = "slow-body"
+    LISTENER_ADDRESS = "listener-address"
+    LISTENER_LOGIN = "listener-login"
+    LISTENER_LOGINS = "listener-logins"  # that wait to be checked
+    LISTENER_RATE = "listener-rate"
+    LISTENER_IN_FLIGHT = "listener-in-flight"
 
 
 @attrs.frozen

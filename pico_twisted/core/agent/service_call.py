@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from typing import Final
+from typing import Final, TypeVar
 
+from pico_twisted.core.header_edits import HeaderEdits
 from pico_twisted.core.http1.chunked import LAST_CHUNK, encode_chunk
 from pico_twisted.core.http1.client import ClientConnection
 from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION, authenticates_connection, name_of
@@ -15,6 +16,13 @@ from pico_twisted.core.rpc.http import RequestReader
 
 KEPT_BYTES: Final = 64 * 1024
 """Most bytes of a request's body that are kept, to be sent again on a fresh connection."""
+
+
+H = TypeVar("H", RequestHead, ResponseHead)
+
+
+def _edited(head: H, edits: HeaderEdits) -> H:
+    return head._replace(fields=edits.edited(head.fields), connection=edits.unnamed(head.connection))
 
 
 class Body(enum.Enum):
@@ -93,13 +101,14 @@ class ServiceRequest:
         value = self.head.by_name.get(name, b"") if self.head is not None else b""
         return value.decode("ascii", "replace")
 
-    def begin(self, payload: bytes, more: bool, *, host: bytes | None) -> bytes:
+    def begin(self, payload: bytes, more: bool, *, host: bytes | None, edits: HeaderEdits | None = None) -> bytes:
         """Take the first frame, and return what to write to the service.
 
         Args:
             payload: a head, and what of the body came with it.
             more: further frames follow.
             host: the Host that the service gets; None for the caller's.
+            edits: of the fields that the service gets; None for none.
 
         Raises:
             Http1Error: the head is not valid HTTP.
@@ -125,7 +134,8 @@ class ServiceRequest:
         elif head.expect_continue:
             self.body = EXPECTING
         self.chunked = head.length is None and not self.upgrade_asked and bool(body or more)
-        data = request_to_service(head, host=host, chunked=self.chunked)
+        sent = head if edits is None else _edited(head, edits)
+        data = request_to_service(sent, host=host, chunked=self.chunked)
         if self.chunked:
             data += encode_chunk(body) if more else encode_chunk(body) + LAST_CHUNK
         elif body:
@@ -160,6 +170,7 @@ class ServiceResponse:
 
     Args:
         request: that it answers, which a 100 sets going.
+        edits: of the fields of its final head, unless that is a 101; None for none.
 
     Attributes:
         head: the final one, or that of an upgrade; None before it.
@@ -167,10 +178,11 @@ class ServiceResponse:
         body_bytes: how much of its body came.
     """
 
-    __slots__ = ("_request", "body_bytes", "ended", "head")
+    __slots__ = ("_edits", "_request", "body_bytes", "ended", "head")
 
-    def __init__(self, request: ServiceRequest) -> None:
+    def __init__(self, request: ServiceRequest, edits: HeaderEdits | None = None) -> None:
         self._request = request
+        self._edits = edits
         self.head: ResponseHead | None = None
         self.ended = False
         self.body_bytes = 0
@@ -192,7 +204,8 @@ class ServiceResponse:
                 if event.status < 200 and event.status != 101:
                     return self._interim(event)
                 self.head = event
-                pieces.append(response_to_tunnel(event))
+                plain = self._edits is None or event.status == 101
+                pieces.append(response_to_tunnel(event if plain else self.edited(event)))
                 if event.status != 101:
                     continue
                 event = http.take_rest()
@@ -204,6 +217,10 @@ class ServiceResponse:
         elif not pieces:
             return None
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def edited(self, head: ResponseHead) -> ResponseHead:
+        """The final head as the caller gets it."""
+        return head if self._edits is None else _edited(head, self._edits)
 
     def _interim(self, head: ResponseHead) -> bytes:
         if head.status == 100 and self._request.body is EXPECTING:

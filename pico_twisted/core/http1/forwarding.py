@@ -22,6 +22,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from pico_twisted.core.field_names import ACCOUNT, FRAMING, HOP_BY_HOP, ONWARD, OURS, REQUEST_ID, is_ours, plain_name
 from pico_twisted.core.http1.account import Account, Peer
 from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION
 from pico_twisted.core.http1.errors import Http1Error
@@ -37,30 +38,7 @@ MAX_PASSES: Final = 10
 NO_HOST: Final = b"localhost"
 """The Host of a request that names none, in HTTP/1.0 or by an empty field, on its way over HTTP/1.1."""
 
-_HOP_BY_HOP: Final = frozenset(
-    b"""
-    connection http2-settings keep-alive proxy-authenticate proxy-authentication-info proxy-authorization
-    proxy-connection te trailer transfer-encoding upgrade
-    """.split()
-)
-_FRAMING: Final = frozenset((b"content-length",))
-_HOST_FIELD: Final = frozenset((b"host",))
-_ACCOUNT: Final = frozenset(
-    b"forwarded x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto x-real-ip".split()
-)
-_REQUEST_ID: Final = frozenset((b"x-request-id",))
-_OURS: Final = _ACCOUNT | _REQUEST_ID | _FRAMING | _HOST_FIELD | _HOP_BY_HOP
-_ONWARD: Final = _FRAMING | _HOST_FIELD | _HOP_BY_HOP
-
-_TELL_OF_CLIENTS: Final = frozenset(
-    b"""
-    cf-connecting-ip cf-connecting-ipv6 client-ip fastly-client-ip front-end-https true-client-ip x-client-ip
-    x-cluster-client-ip x-original-forwarded-for x-real-ip x-remote-addr x-remote-ip x-scheme x-url-scheme
-    """.split()
-)
-"""What else than X-Forwarded-* and Forwarded services take for the word of a proxy in front of them."""
-
-_KEPT: Final = frozenset((b"authorization", b"cdn-loop", b"content-length", b"host", b"via")) | _ACCOUNT | _REQUEST_ID
+_KEPT: Final = frozenset((b"authorization", b"cdn-loop", b"content-length", b"host", b"via")) | ACCOUNT | REQUEST_ID
 """What Connection cannot name away: what routing, framing and access hang on, and what we set ourselves."""
 
 REQUEST_ID_PATTERN: Final = re.compile(rb"[0-9A-Za-z._-]{1,128}")
@@ -75,17 +53,6 @@ _PSEUDONYM: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,160}")
 _OWN_VIA: Final = re.compile(rb"(?:^|,)[ \t]*[^ \t,]+[ \t]+pico-[^,]*")
 _OWN_LOOP: Final = re.compile(rb"(?:^|,)[ \t]*pico[ \t]*(?=[;,]|$)")
 _LOOP_LINE: Final = b"CDN-Loop: pico"
-_PLAIN: Final = bytes(byte if chr(byte).isalnum() and byte < 0x80 else 0x2D for byte in range(0x100))
-"""Maps a name to what a service that turns names into variables sees of it."""
-
-
-def _tells_of_client(plain: bytes) -> bool:
-    """Whether a field, by lower-case name with dashes alone, tells of the client what only a proxy can know."""
-    return plain.startswith((b"x-forwarded", b"forwarded")) or plain in _TELL_OF_CLIENTS
-
-
-def _is_ours(plain: bytes) -> bool:
-    return plain in _OURS or _tells_of_client(plain)
 
 
 def _goes_on(
@@ -95,7 +62,7 @@ def _goes_on(
     the `disguised`, and `x-pico-*` other than the one that is `kept`."""
 
     def decide(lower: bytes) -> bool:
-        plain = lower.translate(_PLAIN)
+        plain = plain_name(lower)
         if dropped(lower) or plain.startswith(b"x-pico-"):
             return lower == kept
         return disguised is None or plain == lower or not disguised(plain)
@@ -103,11 +70,11 @@ def _goes_on(
     return Memo(decide, _MAX_REMEMBERED)
 
 
-_OF_STRANGER: Final = _goes_on(_is_ours, _is_ours)
-_OF_PROXY: Final = _goes_on(_OURS.__contains__, _is_ours)
-_FROM_LINK: Final = _goes_on(_ONWARD.__contains__, kept=CLIENT_CONNECTION)
-_TO_SERVICE: Final = _goes_on(_ONWARD.__contains__, _is_ours)
-_RESPONSE: Final = _goes_on((_HOP_BY_HOP | _FRAMING).__contains__)
+_OF_STRANGER: Final = _goes_on(is_ours, is_ours)
+_OF_PROXY: Final = _goes_on(OURS.__contains__, is_ours)
+_FROM_LINK: Final = _goes_on(ONWARD.__contains__, kept=CLIENT_CONNECTION)
+_TO_SERVICE: Final = _goes_on(ONWARD.__contains__, is_ours)
+_RESPONSE: Final = _goes_on((HOP_BY_HOP | FRAMING).__contains__)
 
 
 def _make_via_lines(via: bytes) -> tuple[bytes, bytes]:

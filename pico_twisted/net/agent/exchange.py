@@ -42,6 +42,7 @@ from pico_twisted.core.rpc.http import CallProtocolError
 from pico_twisted.core.rpc.interim import InterimHeads
 from pico_twisted.net.agent.connection import ServiceConnection
 from pico_twisted.net.agent.local_service import LocalService
+from pico_twisted.net.agent.policy import Denied, MoreFields
 from pico_twisted.net.agent.served_call import ServedCall, Stage
 from pico_twisted.net.agent.upgraded import UpgradedCall
 from pico_twisted.net.interfaces import ICallReceiver, ITunnel
@@ -80,7 +81,7 @@ class Exchange(ServedCall):
 
     def __init__(self, service: LocalService, tunnel: ITunnel, call: Call) -> None:
         request = ServiceRequest(tunnel.dialect.read_request(REQUEST_LIMITS))
-        super().__init__(service, tunnel, call, request, ServiceResponse(request))
+        super().__init__(service, tunnel, call, request, ServiceResponse(request, service.response_edits))
         self._since = 0.0  # the last progress of the request
         self._held: list[bytes] = []  # for the service, until there is a connection
         self._opening: Deferred[ServiceConnection] | None = None
@@ -99,26 +100,31 @@ class Exchange(ServedCall):
         service = self._service
         request = self._request
         try:
-            data = request.begin(payload, more, host=service.host)
+            data = request.begin(payload, more, host=service.host, edits=service.request_edits)
+            waits = None if service.policy is None else service.policy.judge(self._call, request)
         except (Http1Error, CallProtocolError) as error:
             self._refuse(error)
+            return
+        except Denied as denied:
+            self._fail(*denied.answer)
             return
         if request.chunked and service.end_of_turn is not None:
             self._pieces = TurnPieces(service.end_of_turn, self._take)
         self._since = service.sweep.now
         self._owed = len(payload)
-        connection = service.take(request.client_connection, surely=request.replay is None or more)
+        connection = None if waits else service.take(request.client_connection, surely=request.replay is None or more)
         if connection is None:
-            self._open(data)
+            self._open(data, waits)
         else:
             self._use(connection, data)
 
-    def _open(self, data: bytes) -> None:
-        """Send the request so far, and what comes meanwhile, on a fresh connection."""
+    def _open(self, data: bytes, waits: Deferred[None] | None = None) -> None:
+        """Send the request so far, and what comes meanwhile, on a fresh connection, once the policy says so."""
         self._stage = _OPENING
         self._held.append(data)
         self._request.replay = None
-        opening = self._opening = self._service.open()
+        service = self._service
+        opening = self._opening = service.open() if waits is None else waits.addCallback(lambda _: service.open())
         opening.addCallbacks(self._opened, self._unreachable)
         opening.addErrback(self._broken)
 
@@ -132,6 +138,9 @@ class Exchange(ServedCall):
         self._opening = None
         if self._stage is _OVER:
             return  # the attempt was cancelled
+        if isinstance(failure.value, Denied):
+            self._fail(*failure.value.answer)
+            return
         self._service.unreachable(failure)
         self._fail(502, _WORDS["service-unreachable"], "service-unreachable")
 
@@ -361,7 +370,7 @@ class Exchange(ServedCall):
         """The request itself is nonsense."""
         self._give_up(PROTOCOL, str(error))
 
-    def _fail(self, status: int, message: str, code: str) -> None:
+    def _fail(self, status: int, message: str, code: str, fields: MoreFields = ()) -> None:
         """Answer in the service's place; no byte of a response was sent yet."""
         request = self._request
         self._status = status
@@ -375,6 +384,7 @@ class Exchange(ServedCall):
             close=False,
             head_only=request.method == b"HEAD",
             date=datetimeToString(),
+            extra=fields,
         )
         self._tunnel.send(self._call, data, False)
         if request.body is ENDED:

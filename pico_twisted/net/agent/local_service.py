@@ -8,6 +8,7 @@ import math
 import re
 import socket
 import termios
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from twisted.internet.defer import Deferred
@@ -18,10 +19,12 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from pico_twisted.config import ListenerConfig
+from pico_twisted.config import HeaderEditsConfig, ListenerConfig
+from pico_twisted.core.header_edits import HeaderEdits
 from pico_twisted.core.http1.client import ClientConnection
 from pico_twisted.core.http1.lenient import LenientConnection
 from pico_twisted.net.agent.connection import SecureServiceConnection, ServiceConnection
+from pico_twisted.net.agent.policy import ListenerPolicy
 from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 from pico_twisted.net.socket.dialling import DialReactor, tcp_endpoint
@@ -84,9 +87,12 @@ class LocalService:
         reactor: connects.
         endpoint: how to connect, when not by the address of the configuration.
         access_log: gets a line for each call.
+        policy: judges the calls; None when it serves all.
 
     Attributes:
         host: the Host that it gets; None for the client's.
+        policy: as given.
+        request_edits, response_edits: what is changed in heads; None for nothing.
         timeout_s: for its final head; None when the node's alone counts.
         sweep: the coarse timer.
         end_of_turn: gathers what one turn brings, if the process does so.
@@ -108,7 +114,12 @@ class LocalService:
         reactor: DialReactor,
         endpoint: IStreamClientEndpoint | None = None,
         access_log: AccessLog | None = None,
+        policy: ListenerPolicy | None = None,
     ) -> None:
+        self.policy = policy
+        drops_login = config.basic_auth_file and config.authorization == "drop"
+        self.request_edits = _edits(config.request_headers, ("authorization",) if drops_login else ())
+        self.response_edits = _edits(config.response_headers)
         self.agent_id = agent_id
         self.access_log = access_log
         self.host = config.addr.host_header.encode("ascii") if config.rewrite_host else None
@@ -285,6 +296,10 @@ class LocalService:
                 suppressed=suppressed,
                 **({"request_id": request_id} if request_id else {}),
             )
+
+
+def _edits(config: HeaderEditsConfig, remove: Sequence[str] = ()) -> HeaderEdits | None:
+    return HeaderEdits.of(set_to=config.set, add=config.add, remove=(*config.remove, *remove)) or None
 
 
 def _has_unasked(sock: socket.socket) -> bool:

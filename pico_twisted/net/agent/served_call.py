@@ -122,6 +122,8 @@ class ServedCall:
         self._call.receiver = None  # no cycle is left for the collector
         service = self._service
         service.calls.discard(self)
+        if service.policy is not None:
+            service.policy.leave(self._call)
         took_s = service.seconds() - self._started
         request = self._request
         service.metrics.request_done(

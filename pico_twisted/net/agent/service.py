@@ -14,7 +14,6 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from pico_twisted.config import AgentConfig, ListenerConfig
-from pico_twisted.config.changes import changes
 from pico_twisted.core.agent.dial_plan import AgentRandom
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.protocol_limits import MAX_CALLS_PER_SESSION
@@ -25,8 +24,10 @@ from pico_twisted.core.stopping import LAST_SHARE, awaited
 from pico_twisted.net.agent.connector import DRAIN_LOOK_S, ActiveConnection, DialParts
 from pico_twisted.net.agent.dial_throttle import DialThrottle
 from pico_twisted.net.agent.forwarder import Forwarder
+from pico_twisted.net.agent.listener_changes import difference, told
 from pico_twisted.net.agent.listener_connections import ListenerConnections
 from pico_twisted.net.agent.local_service import HeldCall, LocalService
+from pico_twisted.net.agent.policy import Policies
 from pico_twisted.net.interfaces import ITunnel
 from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.metrics import Metrics
@@ -40,10 +41,6 @@ LOOK_TURNS: Final = 5
 """Turns of the sweep in which each listener's connections are looked at once, which is about once a second: what they
 do then takes seconds anyway. Thousands in every turn would take a tenth of a core, and take it from those that are
 coming back."""
-
-
-MAX_NAMED: Final = 10
-"""Listeners that a verdict names; of more it says how many they are."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -78,6 +75,7 @@ class AgentService(Service):
         version: told to the nodes.
         end_of_turn: gathers what tunnels send; see `TunnelParts`.
         access_log: gets a line for each call.
+        policies: what the listeners let through.
 
     Attributes:
         agent_id: as configured, or made for this process.
@@ -99,7 +97,9 @@ class AgentService(Service):
         version: str,
         end_of_turn: EndOfTurn | None = None,
         access_log: AccessLog | None = None,
+        policies: Policies | None = None,
     ) -> None:
+        self._policies = policies
         self._access_log = access_log
         self.agent_id = config.agent_id or f"agent-{rng.getrandbits(32):08x}"
         self.token = config.connect.token
@@ -141,7 +141,12 @@ class AgentService(Service):
 
     def _service(self, config: ListenerConfig) -> LocalService:
         return LocalService(
-            config, self._parts, agent_id=self.agent_id, reactor=self._reactor, access_log=self._access_log
+            config,
+            self._parts,
+            agent_id=self.agent_id,
+            reactor=self._reactor,
+            access_log=self._access_log,
+            policy=None if self._policies is None else self._policies.of(config),
         )
 
     def _listener(self, config: ListenerConfig) -> Listener:
@@ -235,7 +240,7 @@ class AgentService(Service):
                 continue
             if left[config.endpoint]:
                 places[at] = listener = left[config.endpoint].pop()
-                changed.append(_difference(listener.config, config))
+                changed.append(difference(listener.config, config))
                 self._change(listener, config)
             else:
                 places[at] = self._listener(config)
@@ -253,8 +258,8 @@ class AgentService(Service):
         self._missing = list(self.listeners)
         self._changed()
         names = [one.config.endpoint for one in removed]
-        told = (("added", added), ("changed", changed), ("removed", names))
-        return [_told(verb, texts) for verb, texts in told if texts]
+        news = (("added", added), ("changed", changed), ("removed", names))
+        return [told(verb, texts) for verb, texts in news if texts]
 
     def _change(self, listener: Listener, config: ListenerConfig) -> None:
         listener.config = config
@@ -386,14 +391,3 @@ class AgentService(Service):
             listener.connections.look(now)
         self._turn = (self._turn + 1) % LOOK_TURNS
         self._metrics.lag(self._sweep.lag_s)
-
-
-def _difference(before: ListenerConfig, after: ListenerConfig) -> str:
-    """A changed listener, and what changed."""
-    return f"{after.endpoint} ({', '.join(change.words for change in changes(before, after))})"
-
-
-def _told(verb: str, texts: Sequence[str]) -> str:
-    more = len(texts) - MAX_NAMED
-    named = ", ".join(texts[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
-    return f"{'listener' if len(texts) == 1 else 'listeners'} {verb}: {named}"

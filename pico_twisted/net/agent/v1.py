@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from pico_twisted.core.agent.service_call import ENDED, ServiceRequest, ServiceResponse
+from pico_twisted.core.header_edits import HeaderEdits
 from pico_twisted.core.http1.client import ClientConnection
 from pico_twisted.core.http1.errors import Http1Error, bad_request
 from pico_twisted.core.http1.forwarding import response_to_tunnel
@@ -36,6 +37,7 @@ class WholeResponse(ServiceResponse):
     Args:
         request: as of `ServiceResponse`.
         most_bytes: what its body may have.
+        edits: as of `ServiceResponse`.
 
     Attributes:
         collected: its body so far.
@@ -43,8 +45,8 @@ class WholeResponse(ServiceResponse):
 
     __slots__ = ("_most_bytes", "collected")
 
-    def __init__(self, request: ServiceRequest, most_bytes: int) -> None:
-        super().__init__(request)
+    def __init__(self, request: ServiceRequest, most_bytes: int, edits: HeaderEdits | None) -> None:
+        super().__init__(request, edits)
         self._most_bytes = most_bytes
         self.collected: Sequence[bytes] = ()
 
@@ -72,7 +74,7 @@ class WholeResponse(ServiceResponse):
         body = b"".join(collected)
         if body or not (self._request.method == b"HEAD" or head.status == 304):
             head = head._replace(length=len(body))
-        return response_to_tunnel(head) + body
+        return response_to_tunnel(self.edited(head)) + body
 
 
 class WholeExchange(Exchange):
@@ -84,7 +86,7 @@ class WholeExchange(Exchange):
 
     def __init__(self, service: LocalService, tunnel: ITunnel, call: Call) -> None:
         super().__init__(service, tunnel, call)
-        self._response = WholeResponse(self._request, tunnel.dialect.whole_body_bytes or 0)
+        self._response = WholeResponse(self._request, tunnel.dialect.whole_body_bytes or 0, service.response_edits)
 
     @property
     def held_bytes(self) -> int:

@@ -6,7 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+import attrs
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import Clock
@@ -22,8 +23,10 @@ from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.dialect import V2
 from pico_twisted.core.rpc.frames import CLIENT_GONE, HTTP, MAX_BODY_V1
 from pico_twisted.core.rpc.v1 import dialect_v1
+from pico_twisted.net.agent.basic_auth import InThread
 from pico_twisted.net.agent.forwarder import Forwarder
 from pico_twisted.net.agent.local_service import LocalService
+from pico_twisted.net.agent.policy import Policies
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tunnel import Closed, TunnelParts
 from pico_twisted.net.turn import Sweep
@@ -321,7 +324,15 @@ def tunnel_parts(clock: Any, sweep: Sweep, metrics: Metrics) -> TunnelParts:
 
 
 class Bench:
-    """A forwarder between a tunnel of the test and a service of the test."""
+    """A forwarder between a tunnel of the test and a service of the test.
+
+    Args:
+        version: of the tunnel.
+        rewrite_host, timeout_s: of the listener.
+        v1_body_bytes: of a tunnel of version 1.
+        in_thread: where passwords are checked.
+        listener: other keys of the listener.
+    """
 
     def __init__(
         self,
@@ -330,18 +341,23 @@ class Bench:
         rewrite_host: bool = False,
         timeout_s: float | None = 30.0,
         v1_body_bytes: int = 1 << 20,
+        in_thread: InThread = maybeDeferred,
+        **listener: Any,
     ) -> None:
         self.clock = Clock()
         self.sweep = Sweep(self.clock)
         self.sweep.start()
         self.metrics = Metrics("agent")
         self.service = FakeEndpoint()
+        config = attrs.evolve(listener_config(rewrite_host=rewrite_host, timeout_s=timeout_s), **listener)
+        self.policies = Policies(in_thread, self.metrics, self.sweep)
         self.local = LocalService(
-            listener_config(rewrite_host=rewrite_host, timeout_s=timeout_s),
+            config,
             tunnel_parts(self.clock, self.sweep, self.metrics),
             agent_id="agent-1",
             reactor=None,
             endpoint=self.service,
+            policy=self.policies.of(config),
         )
         self.drains: list[object] = []
         self.forwarder = Forwarder(self.local, self.drains.append)

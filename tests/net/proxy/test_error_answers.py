@@ -48,6 +48,16 @@ def test_head() -> None:
     assert lengths[0][0] == lengths[0][1] == lengths[1][0] and lengths[1][1] == 0
 
 
+@pytest.mark.parametrize("field", ['WWW-Authenticate: Basic realm="web"', "Retry-After: 30"])
+def test_what_a_client_is_to_do(field: str) -> None:
+    """An agent's challenge, and its word on when to come again, go on to the client, once; its other fields do not."""
+    client = Client(GET)
+    head = AGENT_ERROR.replace(b"502 Bad Gateway", b"503 Service Unavailable") % len(WORDS)
+    client.respond(head.replace(b"Content", field.encode() + b"\r\nX-Other: 1\r\nContent") + WORDS)
+    text = client.taken().decode().lower()
+    assert text.count(field.lower()) == 1 and text.count("retry-after") == 1 and "x-other" not in text
+
+
 @pytest.mark.parametrize("pieces", [1, 3, len(WORDS)])
 def test_an_error_of_the_agent(pieces: int) -> None:
     """What an agent answers in its service's place, older ones too, is told in the node's name with the agent's words,
