@@ -15,7 +15,7 @@ _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 
 @attrs.frozen(kw_only=True)
 class ClientTlsConfig:
-    """How a node's certificate is checked."""
+    """How a node's certificate is checked, and which one the agent shows."""
 
     root_cas: str = setting(
         kinds.FILE,
@@ -23,6 +23,14 @@ class ClientTlsConfig:
         "Certificate authorities to trust for a node's certificate, a PEM file. Empty: those of the system. Used "
         "with https and wss URLs.",
     )
+    cert: str = setting(
+        kinds.FILE,
+        "",
+        "Certificate that the agent shows to a node that asks for one, with its chain, a PEM file. A file that changes "
+        "is used from then on.",
+        live=True,
+    )
+    key: str = setting(kinds.FILE, "", "Private key of `cert`, a PEM file.", live=True)
 
 
 @attrs.frozen(kw_only=True)
@@ -47,13 +55,21 @@ class ConnectConfig:
         "flag.",
         live=True,
     )
-    token_file: str = setting(kinds.FILE, "", "File that holds the token.", live=True)
+    token_file: str = setting(
+        kinds.FILE,
+        "",
+        "File that holds the token. It is read again when it changes, and nodes are shown the new token on sessions "
+        "that are open.",
+        live=True,
+    )
     timeout: float = setting(
         kinds.duration(),
         "10s",
         "How long one attempt to connect may take: looking up the name, connecting, TLS and the handshake together.",
     )
-    tls: ClientTlsConfig = section(ClientTlsConfig, "How a node's certificate is checked.")
+    tls: ClientTlsConfig = section(
+        ClientTlsConfig, "How a node's certificate is checked, and which one the agent shows."
+    )
 
 
 @attrs.frozen(kw_only=True)

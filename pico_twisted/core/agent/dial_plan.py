@@ -18,6 +18,8 @@ What was chosen. Failures are told apart by what they cost the other side:
 - *Turned away* (the node answered the handshake with 4xx: our configuration, not its health). That address is left
   alone for 7.5 to 15 s; others may be tried meanwhile. A node's answer of
   5xx speaks of its state: it counts as a common failure.
+- *Unwelcome* (the node answered 401 or 403: our credential does not count, or not for this endpoint). Nothing changes
+  before somebody changes it, so the waits double from 5 s to a minute; a new credential ends the wait.
 - *All else* (a timeout, no route, TLS, a session that broke): the common rule.
 
 A session that the node closes in good order, or asks us to replace, is replaced at once and by another address if there
@@ -75,6 +77,10 @@ SENT_ELSEWHERE_S: Final = 30.0
 """Most seconds of the first wait of a session that found no other node."""
 SENT_ELSEWHERE_MAX_S: Final = 960.0
 """Most seconds of the longest wait of a session that found no other node."""
+UNWELCOME_S: Final = 5.0
+"""Most seconds of the first wait after a node refused our credential; it doubles each time."""
+UNWELCOME_MAX_S: Final = 60.0
+"""Most seconds of the longest such wait: a node that is told of our credential has us back within a minute."""
 TAKEN_OVER_S: Final = 2.0
 """Most seconds of the first wait after another agent with our ID took our place; it doubles each time."""
 TAKEN_OVER_MAX_S: Final = 300.0
@@ -93,6 +99,7 @@ class Failed(enum.Enum):
 
     CLOSED_PORT = "closed port"
     TURNED_AWAY = "turned away"
+    UNWELCOME = "unwelcome"
     SENT_ELSEWHERE = "sent elsewhere"
     OTHER = "other"
 
@@ -134,6 +141,7 @@ class DialPlan:
         self._rng = rng
         self._backoff = Backoff(BASE_S, MAX_S, rng)
         self._sent_elsewhere = Backoff(SENT_ELSEWHERE_S, SENT_ELSEWHERE_MAX_S, rng, jitter=0.5)
+        self._unwelcome = Backoff(UNWELCOME_S, UNWELCOME_MAX_S, rng, jitter=0.5)
         self._taken_over = Backoff(TAKEN_OVER_S, TAKEN_OVER_MAX_S, rng, jitter=0.5)
         self._round: list[str] = []
         self._left_alone_until = dict.fromkeys(self._urls, -math.inf)
@@ -166,6 +174,8 @@ class DialPlan:
             self._left_alone_until[url] = now + self._rng.uniform(MAX_S / 2, MAX_S)
         if failed is Failed.SENT_ELSEWHERE:
             return self._next(self._sent_elsewhere.next_s(), now, url, shun)
+        if failed is Failed.UNWELCOME:
+            return self._next(self._unwelcome.next_s(), now, url, shun)
         hopeful = failed is Failed.CLOSED_PORT and now - self._hoping_since < HOPE_S
         if hopeful:
             self._backoff.hold(CLOSED_PORT_MAX_S)
@@ -186,6 +196,7 @@ class DialPlan:
         """
         self._hoping_since = now
         self._sent_elsewhere.reset()
+        self._unwelcome.reset()
         if ended is Ended.TAKEN_OVER:
             if lasted_s >= 2 * TAKEN_OVER_MAX_S:
                 self._taken_over.reset()

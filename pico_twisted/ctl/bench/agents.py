@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pico_twisted import __version__
+from pico_twisted.config import ClientTlsConfig
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.ctl.bench.echo import EchoService
@@ -95,7 +96,7 @@ class Agent:
             agent_id=self._agent_id,
             slot=slot,
             token=agents.plan.token,
-            root_cas=agents.plan.ca,
+            tls=ClientTlsConfig(root_cas=agents.plan.ca),
             acceptor=self._service,
             timeout_s=agents.plan.timeout_s,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError
 from twisted.python.failure import Failure
 
@@ -10,6 +12,9 @@ from pico_twisted.core.ports import UPSTREAM, wrong_port
 from pico_twisted.net.tls.client import explain_tls
 from pico_twisted.net.tls.failures import TIMED_OUT, connect_failure_text
 from pico_twisted.net.tunnel import ELSEWHERE, HandshakeRefused, HandshakeTimeout, NobodyThere
+
+UNWELCOME: Final = (401, 403)
+"""Statuses with which a node says that our credential does not count, or not for an endpoint (RFC 9110 15.5.2, 15.5.4)."""
 
 
 def explain_failure(failure: Failure) -> tuple[Failed, str, str]:
@@ -22,6 +27,8 @@ def explain_failure(failure: Failure) -> tuple[Failed, str, str]:
     if isinstance(error, HandshakeRefused):
         if error.code == ELSEWHERE:
             failed = Failed.SENT_ELSEWHERE
+        elif error.status in UNWELCOME:
+            failed = Failed.UNWELCOME
         else:
             failed = Failed.TURNED_AWAY if 400 <= error.status < 500 else Failed.OTHER
         if elsewhere := wrong_port(error.port, UPSTREAM):

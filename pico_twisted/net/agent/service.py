@@ -182,7 +182,7 @@ class AgentService(Service):
             elsewhere=elsewhere,
             token=self.token,
             share=config.share,
-            root_cas=connect.tls.root_cas,
+            tls=connect.tls,
             acceptor=forwarder,
             timeout_s=connect.timeout,
         )

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.interfaces import Closed
-from pico_twisted.net.tunnel.client import (
+from pico_twisted.net.tunnel.attempts import (
     MAX_REFUSAL_BODY_BYTES,
     HandshakeRefused,
     HandshakeTimeout,
     NobodyThere,
-    TunnelClientFactory,
-    TunnelClientProtocol,
-    connect_tunnel,
 )
+from pico_twisted.net.tunnel.client import TunnelClientFactory, TunnelClientProtocol, connect_tunnel
 from pico_twisted.net.tunnel.parts import ELSEWHERE, MAX_ELSEWHERE, TunnelParts
 from pico_twisted.net.tunnel.server import (
     HANDSHAKE_TIMEOUT_S,

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final
 from urllib.parse import urlsplit
 
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import wrapClientTLS
-from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRefusedError
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from pico_twisted.config import ClientTlsConfig
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import ResponseHead, parse_response_head
 from pico_twisted.core.links.handshake import NotThePeer
-from pico_twisted.core.ports import UNNAMED, port_that_answered
 from pico_twisted.core.rpc.capabilities import DRAIN_TWICE, OWN_CAPABILITIES, capabilities_of
 from pico_twisted.core.rpc.dialect import V2
 from pico_twisted.core.rpc.frames import CLIENT_GONE, DRAIN, HTTP, SUBPROTOCOL_V2, nodes_of
@@ -29,57 +27,25 @@ from pico_twisted.net.interfaces import ICallAcceptor
 from pico_twisted.net.socket.dialling import DialReactor, tcp_endpoint
 from pico_twisted.net.socket.options import tune
 from pico_twisted.net.tls.client import client_tls
+from pico_twisted.net.tunnel.attempts import (
+    MAX_REFUSAL_BODY_BYTES,
+    HandshakeRefused,
+    HandshakeTimeout,
+    NobodyThere,
+    refusal_of,
+)
 from pico_twisted.net.tunnel.idle import shrink, slim_class
-from pico_twisted.net.tunnel.parts import LISTENER_PATH, TunnelParts
+from pico_twisted.net.tunnel.parts import CREDENTIAL_UNTIL, LISTENER_PATH, TunnelParts
 from pico_twisted.net.tunnel.session_pump import Tunnel
 from pico_twisted.net.tunnel.websocket_pipe import Stage, autobahn_log
 
 log = Logger(namespace="pico_twisted.net.tunnel")
 
-AWAY: Final = frozenset((502, 503, 504))
-"""Statuses with which proxies and load balancers say that what is behind them cannot be reached."""
-MAX_REFUSAL_BODY_BYTES: Final = 8 * 1024
-"""Bytes of a refusal's body that an agent reads at most."""
-
 _slim: dict[type[TunnelClientProtocol], type[TunnelClientProtocol]] = {}
 _PROXY = re.compile(rb"https?:[0-9]{1,5}")
+_DEFAULT_TLS: Final = ClientTlsConfig()
+_SECONDS = re.compile(rb"[0-9]{1,12}")
 _COUNT = re.compile(rb"[0-9]{1,5}")
-
-
-class HandshakeRefused(Exception):
-    """The server answered the WebSocket handshake with something other than 101.
-
-    Attributes:
-        status: the HTTP status.
-        message: the server's own words, cut and made printable.
-        code: of `x-pico-error`; "" when the server gave none.
-        hop: who refused, by `x-pico-error`; "" likewise.
-        port: of a node that answered, as of `port_that_answered`.
-    """
-
-    def __init__(self, status: int, message: str, code: str = "", hop: str = "", port: str = UNNAMED) -> None:
-        super().__init__(f"{status} {message}")
-        self.status = status
-        self.message = message
-        self.code = code
-        self.hop = hop
-        self.port = port
-
-
-class NobodyThere(ConnectionRefusedError):
-    """Somebody in between takes connections for a node that is away: the same as a port at which nothing listens.
-
-    Attributes:
-        message: what was met, in words.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)  # type: ignore[no-untyped-call]  # Twisted gives it no types
-        self.message = message
-
-
-class HandshakeTimeout(Exception):
-    """The connection or its handshake took too long."""
 
 
 class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[misc]
@@ -88,12 +54,15 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
     Attributes:
         proxy: scheme and port of the node's proxy port, `http:8000`; "" when it did not say.
         shared_with: who else serves the endpoint, in words; "" when the node knows of nobody.
+        credential_until: when the credential that holds the session ends, in seconds since 1970; None when it does not,
+            or the node did not say.
     """
 
     factory: TunnelClientFactory
     _answer_head: ResponseHead | None = None
     proxy = ""
     shared_with = ""
+    credential_until: float | None = None
     _nodes = 1
     _resigned = False
 
@@ -164,6 +133,9 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
         if proxy is not None:
             self.proxy = proxy.group().decode("ascii")
         self.shared_with = printable((head.get(b"x-pico-shared-with") or b"")[:200].decode("ascii", "replace"))
+        until = _SECONDS.fullmatch(head.get(CREDENTIAL_UNTIL.encode("ascii")) or b"")
+        if until is not None:
+            self.credential_until = float(until.group())
         nodes = _COUNT.fullmatch(head.get(b"x-pico-nodes") or b"")
         if nodes is not None:
             self._nodes = int(nodes.group())
@@ -189,16 +161,7 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
 
     def _refused(self, head: ResponseHead) -> None:
         self._answer_head = None
-        if head.status in AWAY and b"x-pico-error" not in head.by_name and b"x-pico-node-id" not in head.by_name:
-            words = printable(head.reason.decode("latin-1"))[:200]
-            self._give_up(NobodyThere(f"what is in front of the node answers {head.status} {words}".rstrip()))
-            return
-        hop, _, code = (head.get(b"x-pico-error") or b"").decode("latin-1").partition("; ")
-        words = _refusal_words(head.reason, self._head)
-        port = port_that_answered(lambda name: _text(head, name))
-        if not port and (server := _text(head, "server")):
-            words += f" (server: {printable(server[:64])})"
-        self._give_up(HandshakeRefused(head.status, words, code, printable(hop[:64]), port))
+        self._give_up(refusal_of(head, self._head, self.factory.token))
 
     def _give_up(self, error: Exception) -> None:
         self.factory.failed(Failure(error))
@@ -212,26 +175,6 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
         dialect = V2 if self.websocket_protocol_in_use == SUBPROTOCOL_V2 else self.parts.v1
         self._start_session(dialect, asks_always=False, serves=(HTTP, CLIENT_GONE))
         self.factory.opened(self)
-
-
-def _text(head: ResponseHead, name: str) -> str | None:
-    value = head.get(name.encode("ascii"))
-    return None if value is None else value.decode("latin-1")
-
-
-def _refusal_words(reason: bytes, body: bytes) -> str:
-    """The server's own words: the `error` of a JSON body, else the start of a text, else the reason phrase."""
-    text = body[:MAX_REFUSAL_BODY_BYTES].decode("utf-8", "replace")
-    try:
-        parsed = json.loads(text)
-    except ValueError:
-        parsed = None
-    if isinstance(parsed, Mapping) and isinstance(parsed.get("error"), str):
-        text = parsed["error"]
-    elif text.lstrip().startswith("<"):
-        text = ""  # a page for browsers
-    text = " ".join(text.split())[:200] or reason.decode("latin-1")
-    return printable(text)
 
 
 class TunnelClientFactory(WebSocketClientFactory):
@@ -251,8 +194,11 @@ class TunnelClientFactory(WebSocketClientFactory):
         agent_id: str,
         endpoint: str = "",
         slot: str = "",
+        token: str = "",
         reactor: IReactorTime,
     ) -> None:
+        if token:
+            headers = {**headers, "Authorization": f"Bearer {token}"}
         super().__init__(  # type: ignore[no-untyped-call]  # of Autobahn
             url, headers=dict(headers), protocols=[SUBPROTOCOL_V2], useragent=f"pico/{parts.version}", reactor=reactor
         )
@@ -262,6 +208,7 @@ class TunnelClientFactory(WebSocketClientFactory):
         self.endpoint = endpoint
         self.agent_id = agent_id
         self.slot = slot
+        self.token = token
         self.ready: Deferred[TunnelClientProtocol] = Deferred()
         self.setProtocolOptions(  # likewise
             openHandshakeTimeout=0,
@@ -302,7 +249,7 @@ def connect_tunnel(
     elsewhere: Sequence[str] = (),
     token: str = "",
     share: bool = True,
-    root_cas: str = "",
+    tls: ClientTlsConfig = _DEFAULT_TLS,
     acceptor: ICallAcceptor,
     timeout_s: float,
 ) -> Deferred[TunnelClientProtocol]:
@@ -318,7 +265,7 @@ def connect_tunnel(
         elsewhere: IDs of nodes that may refuse us, if another node would take us.
         token: sent as a Bearer token when not empty.
         share: whether others may serve the endpoint, too.
-        root_cas: a PEM file to check the node's certificate with instead of the system's roots.
+        tls: how the node's certificate is checked, and which one we show.
         acceptor: an `ICallAcceptor`, for the requests.
         timeout_s: for the connection, TLS and the WebSocket handshake together.
 
@@ -337,8 +284,6 @@ def connect_tunnel(
         headers["x-pico-elsewhere"] = ",".join(elsewhere)
     if not share:
         headers["x-pico-share"] = "no"
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
     factory = TunnelClientFactory(
         parts,
         url=f"{'wss' if secure else 'ws'}://{host_port(host, port)}{path}",
@@ -347,11 +292,12 @@ def connect_tunnel(
         endpoint=endpoint_id.lower(),
         agent_id=agent_id,
         slot=slot,
+        token=token,
         reactor=reactor,
     )
     endpoint = tcp_endpoint(reactor, host, port, timeout_s)
     if secure:
-        endpoint = wrapClientTLS(client_tls(host, root_cas), endpoint)
+        endpoint = wrapClientTLS(client_tls(host, tls.root_cas, cert=tls.cert, key=tls.key), endpoint)
     return open_tunnel(factory, endpoint, timeout_s)
 
 
