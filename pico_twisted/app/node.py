@@ -21,6 +21,7 @@ from twisted.web.server import Site
 from pico_twisted import __version__
 from pico_twisted.app.membership import Membership
 from pico_twisted.config import Address, NodeConfig
+from pico_twisted.core.access.revocations import end_of
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.protocol_limits import RESPONSE_LIMITS
 from pico_twisted.core.routing.table import ClusterTable
@@ -35,6 +36,7 @@ from pico_twisted.net.admin.node_status import PROXY_ADDR, NodeStatus
 from pico_twisted.net.admin.operators import Reload
 from pico_twisted.net.admin.origins import OwnHosts
 from pico_twisted.net.admin.passes import NodePasses
+from pico_twisted.net.admin.revocations import RevocationRoutes
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.admin.workers import Siblings
 from pico_twisted.net.links.tls import LinkTls
@@ -100,6 +102,7 @@ class Node:
         """The factory of an admin port, see `AdminApp`; with siblings one that several workers share."""
         tls = self.config.cluster.tls
         policy = None if self.link_tls is None else HttpsPolicy(tls.ca, self.link_tls.revocation)
+        subjects = self.upstream.credentials.subjects
         app = AdminApp(
             self.status,
             self.metrics,
@@ -107,6 +110,9 @@ class Node:
             self.admin_access,
             passes=self.passes,
             reactor=self.reactor,
+            revocations=RevocationRoutes(
+                self.membership.revocations, self.node_id, lambda jti: end_of(jti, subjects())
+            ),
             tls=policy,
             siblings=siblings,
         )

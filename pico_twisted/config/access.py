@@ -6,6 +6,7 @@ import attrs
 
 from pico_twisted.config import kinds
 from pico_twisted.config.fields import section, setting
+from pico_twisted.core.access.revocations import MOST_LEEWAY_S
 from pico_twisted.core.access.rules import Rule
 
 
@@ -42,7 +43,7 @@ class JwtConfig:
     issuer: str = setting(kinds.TEXT, "", "What `iss` must be. Empty: anything.", live=True)
     audience: str = setting(kinds.TEXT, "", "What `aud` must be or hold. Empty: anything.", live=True)
     leeway: float = setting(
-        kinds.duration(least_s=0.0, most_s=600.0),
+        kinds.duration(least_s=0.0, most_s=MOST_LEEWAY_S),
         "30s",
         "By how much the clocks of those who sign may differ from this machine's.",
         live=True,

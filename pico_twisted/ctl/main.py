@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "endpoint": "pico_twisted.ctl.agents",
     "help": "pico_twisted.ctl.help",
     "reload": "pico_twisted.ctl.reload",
+    "revoke": "pico_twisted.ctl.revoke",
     "status": "pico_twisted.ctl.status",
     "token": "pico_twisted.ctl.token",
     "version": "pico_twisted.ctl.version",
@@ -45,13 +46,14 @@ class _Commands(click.Group):
 @click.version_option(__version__, "-V", "--version", message="picoctl %(version)s")
 @admin_options(hidden=True)
 def cli() -> None:
-    """Ask a Pico node about itself and its cluster, check configuration files, and measure.
+    """Ask a Pico node about itself and its cluster, change what it does, check files, and measure.
 
     \b
     Exit status, for scripts:
       0  all is well
       1  the answer is no: no such node, not ready, nobody serves an endpoint,
-         an invalid configuration, also one that is not reloaded,
+         an invalid configuration, also one that is not reloaded, a name that is
+         taken or not there,
          requests of a bench that failed
       2  the command line does not make sense
       3  no answer: a port cannot be reached or does not answer properly
@@ -65,6 +67,8 @@ def cli() -> None:
       picoctl status --forward n2 --json
       picoctl check /etc/pico/pico.yaml
       picoctl reload
+      picoctl token create ci --rule 'listen:ci-*' --file /etc/pico/tokens
+      picoctl revoke ci
       picoctl bench --connections 64 --duration 30s
     """
 

@@ -16,6 +16,7 @@ import attrs
 
 from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.text import escaped, milliseconds, span_text
+from pico_twisted.net.admin.revocation_shapes import RevocationRow, Revoked
 from pico_twisted.net.admin.shapes import AgentSession, GossipDetail, GossipRow, ListenerRow, NodeDetail, NodeRow
 
 NOTHING: Final = "-"
@@ -131,6 +132,30 @@ def tokens_table(tokens: Iterable[Subject]) -> str:
 def _subject_if_any(rows: Iterable[Mapping[str, object]]) -> tuple[str, ...]:
     """The column of who agents have shown to be, where some have."""
     return ("subject",) if any(row["subject"] for row in rows) else ()
+
+
+def revocations_table(rows: Iterable[RevocationRow], now_s: float) -> str:
+    """Who is revoked, since when and for how long."""
+    shown = [
+        {
+            "kind": "agent" if row.kind == "agent" else "credential",
+            "name": row.name,
+            "since": span_text(max(0.0, now_s - row.at_s)),
+            "ends in": span_text(max(0.0, row.until_s - now_s)) if row.until_s else NOTHING,
+            "by": row.by,
+        }
+        for row in rows
+    ]
+    return _table(("kind", "name", "since", "ends in", "by"), shown, numbers=("since", "ends in"))
+
+
+def revoked_words(found: Revoked) -> str:
+    """What came of a revocation."""
+    done = "is revoked" if found.revoked else "is no longer revoked"
+    places = (
+        f"node {_list(found.nodes)}" if len(found.nodes) == 1 else f"{len(found.nodes)} nodes: {_list(found.nodes)}"
+    )
+    return escaped(f"{found.name} {done} at {places}")
 
 
 def _list(names: Iterable[str]) -> str:

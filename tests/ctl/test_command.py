@@ -29,6 +29,7 @@ def test_version() -> None:
         (("check",), ("--agent", "--expand-env", "FILE")),
         (("token",), ("create", "list", "revoke")),
         (("token", "create"), ("NAME", "--rule", "--file", "--token-file", "--json")),
+        (("revoke",), ("NAME", "--agent", "--for", "--undo", "--list", "--admin", "--json")),
         (("bench",), ("--proxy", "--upstream", "--rate", "--churn", "--websocket", "--json", "stall")),
     ],
 )
@@ -46,6 +47,7 @@ def test_help(arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
     [
         (["--version"], {"twisted", "zope", "cattrs", "yaml", "http.client", "ssl"}),
         (["status", "--admin", "http://127.0.0.1:1"], {"twisted", "zope", "yaml"}),
+        (["revoke", "ci", "--admin", "http://127.0.0.1:1"], {"twisted", "zope"}),
         (["check", "/dev/null"], {"twisted", "zope", "http.client"}),
         (["token", "list", "--file", "/nowhere"], {"twisted", "zope"}),
         (["bench", "--duration", "soon"], {"twisted", "zope"}),

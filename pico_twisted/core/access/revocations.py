@@ -28,7 +28,7 @@ from typing import Final
 
 import attrs
 
-from pico_twisted.core.access.subject import Subject
+from pico_twisted.core.access.subject import CredentialKind, Subject
 
 MOST_REVOCATIONS: Final = 10_000
 """Most words that a node keeps, and that an operator can have said."""
@@ -44,6 +44,9 @@ ROUND_S: Final = 600
 """Words end on full multiples of that, in seconds since 1970."""
 UNDONE_S: Final = 30 * 86_400
 """Seconds for which it is kept that something was taken back: a node that was away for longer may bring it again."""
+
+MOST_LEEWAY_S: Final = 600.0
+"""Most seconds for which a JWT may count after its `exp`."""
 
 _LATEST: Final = 2**53
 _DIGEST_CHARS: Final = 16
@@ -253,6 +256,17 @@ class Revocations:
 
     def __len__(self) -> int:
         return len(self._words)
+
+
+def end_of(jti: str, subjects: Iterable[Subject]) -> float:
+    """When the JWT with a `jti` counts no more, in seconds since 1970, if one of these subjects showed it; else 0."""
+    ends = (
+        subject.expires_at
+        for subject in subjects
+        if subject.kind is CredentialKind.JWT and jti != subject.name and jti in subject.revocable_as
+    )
+    end = next(ends, None)
+    return 0.0 if end is None else end + MOST_LEEWAY_S
 
 
 def written(words: Iterable[Revocation]) -> bytes:

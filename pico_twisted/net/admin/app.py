@@ -34,6 +34,8 @@ from pico_twisted.net.admin.entrance import AdminAccess, Entrance
 from pico_twisted.net.admin.operators import Reload
 from pico_twisted.net.admin.other_nodes import OtherNodesResource
 from pico_twisted.net.admin.passes import NodePasses
+from pico_twisted.net.admin.revocation_shapes import REVOCATIONS_PATH, REVOKE_PATH
+from pico_twisted.net.admin.revocations import RevocationRoutes
 from pico_twisted.net.admin.shapes import AGENT_PATH, AGENTS_PATH, NO_SUCH_NODE, OPERATOR, RELOAD_PATH, to_json
 from pico_twisted.net.admin.site import AdminRequest
 from pico_twisted.net.admin.status import IAgentStatus, INodeStatus
@@ -154,6 +156,7 @@ class AdminApp(CommonAdminApp):
         access: who may use the port.
         passes: what other nodes are shown.
         reactor: asks the admin ports of other nodes.
+        revocations: shows and changes who is revoked.
         tls: how those that speak https are trusted; by the system's roots when None.
         siblings: the other workers that share the port; None when this node has it for itself.
     """
@@ -169,6 +172,7 @@ class AdminApp(CommonAdminApp):
         *,
         passes: NodePasses,
         reactor: Any,  # see `Fetcher`
+        revocations: RevocationRoutes,
         tls: IPolicyForHTTPS | None = None,
         siblings: Siblings | None = None,
     ) -> None:
@@ -177,6 +181,7 @@ class AdminApp(CommonAdminApp):
         self._passes = passes
         self._fetcher = Fetcher(reactor, HttpsPolicy() if tls is None else tls)
         self._siblings = siblings
+        self._revocations = revocations
         self._cluster_agents = ClusterAgents(
             status, self._fetcher, passes, {} if siblings is None else siblings.sockets
         )
@@ -211,10 +216,20 @@ class AdminApp(CommonAdminApp):
                 self._all_agents,
             ),
             AGENTS_PATH: ("the agents of this node; endpoint=<id> as above", self._agents),
+            REVOCATIONS_PATH: ("who is revoked", self._revocations.listed),
             "/status/gossip/nodes": ("what gossip knows of each node", self._gossip_nodes),
             "/status/gossip/nodes/<id>": (
                 "the same of one node, with its keys and their versions; the id may be local",
                 self._gossip_node,
+            ),
+        }
+
+    def _changes(self) -> Routes:
+        return {
+            **super()._changes(),
+            REVOKE_PATH: (
+                "revokes somebody at all nodes: name=<of a credential> or agent=<id>",
+                self._revocations.revoke,
             ),
         }
 

@@ -19,7 +19,7 @@ end all the same. Remembering the credential itself, to ask again: it is a secre
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
 import attrs
@@ -133,6 +133,10 @@ class SessionCredentials:
     def sessions(self) -> Collection[ITunnel]:
         """All sessions that do not end."""
         return self._sessions.keys()
+
+    def subjects(self) -> Iterable[Subject]:
+        """Who the sessions are of, where that is known; once for each session."""
+        return (tunnel.subject for tunnel in self.sessions() if tunnel.subject is not None)
 
     def may_listen(self, subject: Subject | None, endpoint: str, replaced: ITunnel | None) -> Refused | Over | None:
         """Say why somebody may not have a session, if they may not.

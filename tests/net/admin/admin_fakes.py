@@ -9,18 +9,22 @@ from typing import Any
 
 import attrs
 import treq
+from twisted.internet.defer import fail, succeed
 from twisted.internet.threads import deferToThread
 from twisted.web.client import Agent
 from twisted.web.iweb import IPolicyForHTTPS
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
+from pico_twisted.core.access.revocations import Revocations
+from pico_twisted.net.access.shared import SharedParts, SharedRevocations
 from pico_twisted.net.admin.app import AdminApp, AgentAdminApp
 from pico_twisted.net.admin.entrance import AdminAccess
 from pico_twisted.net.admin.logins import Logins
 from pico_twisted.net.admin.operators import Reload
 from pico_twisted.net.admin.origins import OwnHosts
 from pico_twisted.net.admin.passes import NodePasses
+from pico_twisted.net.admin.revocations import RevocationRoutes
 from pico_twisted.net.admin.shapes import (
     AgentDetail,
     Agents,
@@ -178,6 +182,25 @@ class Status:
         return self.urls.get(id)
 
 
+def revocation_routes(others: Mapping[str, str] | None = None) -> RevocationRoutes:
+    """Those of a node, n1, at which nobody is revoked.
+
+    Args:
+        others: why other nodes cannot be told, or "", by node ID.
+    """
+    others = others or {}
+    parts = SharedParts(
+        clock=reactor,
+        sweep=Sweep(reactor),
+        wall=time.time,
+        metrics=Metrics("node"),
+        others=lambda: dict.fromkeys(others, "digest"),
+        tell=lambda node_id, data: fail(ConnectionError()) if others[node_id] else succeed(b""),
+        announce=lambda digest: None,
+    )
+    return RevocationRoutes(SharedRevocations(Revocations(), parts), "n1", lambda jti: 0.0)
+
+
 def access(
     gate: ToldGate | None = None, *, name: str = "n1", secrets: Sequence[str] = (), hosts: Sequence[str] = ()
 ) -> AdminAccess:
@@ -199,6 +222,7 @@ def node_app(
     tls: IPolicyForHTTPS | None = None,
     siblings: Siblings | None = None,
     reload: Reload | None = None,
+    revocations: RevocationRoutes | None = None,
 ) -> IResource:
     """The app of a node."""
     status = status or Status()
@@ -211,6 +235,7 @@ def node_app(
         admits,
         passes=admits.passes,
         reactor=reactor,
+        revocations=revocations or revocation_routes(),
         tls=tls,
         siblings=siblings,
     ).resource()

@@ -67,6 +67,7 @@ class TestRoutes:
             "/status/cluster/agents",
             "/status/upstream/agents",
             "/status/upstream/endpoints",
+            "/status/revocations",
             "/status/gossip/nodes",
             "/status/gossip/nodes/<id>",
         }
