@@ -14,6 +14,7 @@ import json
 import socket
 import ssl
 import threading
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -30,6 +31,14 @@ MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 
 UNIX: Final = "unix:"
 """What an address begins with that is the path of a Unix socket."""
+
+_HINTS: Final[Mapping[int, str]] = {
+    http.HTTPStatus.UNAUTHORIZED: ". A token: --token-file FILE or PICO_TOKEN_FILE; a certificate: --cert FILE",
+}
+"""What may help, by the status of an answer that says no."""
+
+_OF_CERTIFICATES: Final = ("CERTIFICATE", "UNKNOWN_CA")
+"""What stands in OpenSSL's reasons when a server refuses the certificate of its client, or misses one."""
 
 _CHUNK_BYTES: Final = 64 * 1024
 _JSON_ERRORS: Final = (ValueError, RecursionError)  # no JSON; nested without end
@@ -63,12 +72,14 @@ class AdminPort:
         forward: ID of the node that is to answer through it; empty for its own.
         timeout_s: for one question and its answer.
         tls: for https, else None.
+        token: that is shown; none when empty.
     """
 
     url: str
     forward: str = ""
     timeout_s: float
     tls: ssl.SSLContext | None = None
+    token: str = attrs.field(default="", repr=False)
 
     def ask(self, path: str, *, change: bool = False) -> Answer:
         """Ask for a path.
@@ -101,7 +112,8 @@ class AdminPort:
         if answer.status == http.HTTPStatus.NOT_FOUND and answer.error.startswith(NO_SUCH_NODE):
             return SaidNo(answer.error)
         if answer.error:
-            return NoAnswer(f"{self.url} answers with {answer.status}: {answer.error}")
+            hint = _HINTS.get(answer.status, "")
+            return NoAnswer(f"{self.url} answers with {answer.status}: {answer.error}{hint}")
         return self.no_admin_port(f"it answers with {answer.status}")
 
     def no_admin_port(self, why: str) -> NoAnswer:
@@ -114,6 +126,8 @@ class AdminPort:
             headers = {"accept": "application/json", "connection": "close", "user-agent": f"picoctl/{__version__}"}
             if change:
                 headers[OPERATOR] = "picoctl"
+            if self.token:
+                headers["authorization"] = f"Bearer {self.token}"
             base = "" if self.url.startswith(UNIX) else urlsplit(self.url).path
             connection.request("POST" if change else "GET", base + path + query, headers=headers)
             response = connection.getresponse()
@@ -164,6 +178,10 @@ class AdminPort:
                 )
             case ssl.SSLCertVerificationError():
                 return f"the certificate of {url} is refused: {error.verify_message}. The authority to trust: --ca FILE"
+            case ssl.SSLError() if any(word in str(error.reason) for word in _OF_CERTIFICATES):
+                return (
+                    f"{url} does not take this certificate, or wants one ({error.reason}): --cert FILE and --key FILE"
+                )
             case ssl.SSLError():
                 return f"no TLS with {url} ({error.reason or error.strerror}): should it be http://?"
             case ConnectionError() | http.client.IncompleteRead():
@@ -223,19 +241,40 @@ def read_url(text: str, hint: str) -> str:
     return f"{where.scheme}://{where.netloc}{quote(where.path.rstrip('/'), safe='/%')}"
 
 
-def read_trust(url: str, ca: str | None) -> ssl.SSLContext | None:
-    """How the server of a URL is checked: by an authority of one's own, or by the system's. None for http.
+def read_tls(url: str, ca: str | None, cert: str | None = None, key: str | None = None) -> ssl.SSLContext | None:
+    """How the server of a URL is checked, and what it is shown. None for http.
+
+    Args:
+        url: of the server.
+        ca: the PEM file of those to trust; the system's when None.
+        cert: the PEM file of a certificate to show; none when None.
+        key: the PEM file of its key; the same file when None.
 
     Raises:
-        click.BadParameter: the file cannot be used, or the URL has no use for it.
+        click.BadParameter: a file cannot be used, or the URL has no use for it.
     """
+    for name, value in (("--ca", ca), ("--cert", cert), ("--key", key)):
+        if value is None:
+            continue
+        if not url.startswith("https:"):
+            raise click.BadParameter(f"is for https, and the admin port is {url}", param_hint=name)
+        try:
+            with open(value, "rb"):
+                pass
+        except OSError as error:
+            raise click.BadParameter(f"{value} cannot be read: {error.strerror}", param_hint=name) from None
+    if key is not None and cert is None:
+        raise click.BadParameter("is the key of a certificate, and there is no --cert", param_hint="--key")
     if not url.startswith("https:"):
-        if ca is not None:
-            raise click.BadParameter(f"is for https, and the admin port is {url}", param_hint="--ca")
         return None
     try:
-        return ssl.create_default_context(cafile=ca)
+        context = ssl.create_default_context(cafile=ca)
     except ssl.SSLError:
         raise click.BadParameter(f"{ca} holds no certificate in PEM form", param_hint="--ca") from None
-    except OSError as error:
-        raise click.BadParameter(f"{ca} cannot be read: {error.strerror}", param_hint="--ca") from None
+    if cert is not None:
+        try:
+            context.load_cert_chain(cert, key, password="")  # an encrypted key would ask on the terminal
+        except (ssl.SSLError, ValueError):
+            words = f"{cert} and {key or cert} are not a certificate and its unencrypted key in PEM form"
+            raise click.BadParameter(words, param_hint="--cert") from None
+    return context

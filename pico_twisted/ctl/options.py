@@ -16,6 +16,10 @@ F = TypeVar("F", bound=Callable[..., Any])  # a command, whatever its parameters
 
 ADMIN: Final = "PICO_ADMIN"
 """The name of the environment's variable for the admin port's URL."""
+TOKEN: Final = "PICO_TOKEN"
+"""The name of the environment's variable for the token that is shown."""
+TOKEN_FILE: Final = "PICO_TOKEN_FILE"
+"""The name of the environment's variable for the file with that token."""
 DEFAULT_URL: Final = "http://localhost:8001"
 """The admin port of a node on this machine with its default ports."""
 DEFAULT_TIMEOUT_S: Final = 10.0
@@ -85,7 +89,11 @@ def admin_options(*, hidden: bool = False) -> Callable[[F], F]:
         option("--admin", f"The admin port to ask; also from {ADMIN}.  [default: {DEFAULT_URL}]", metavar="URL"),
         option("--forward", "Let this node answer, through the one asked.", metavar="ID"),
         option("--json", "Print the answer as JSON.", is_flag=True),
+        option("--token-file", f"Show the token in this file; also from {TOKEN_FILE}.", metavar="FILE"),
+        option("--token", f"Show this token, which others can see in the list of processes; also from {TOKEN}."),
         option("--ca", "Trust the authorities in this PEM file, for https.", metavar="FILE"),
+        option("--cert", "Show this certificate, a PEM file, for https.", metavar="FILE"),
+        option("--key", "The key of that certificate, if it is not in the same file.", metavar="FILE"),
         option(
             "--timeout",
             f"How long to wait for an answer, such as 500ms or 1m.  [default: {DEFAULT_TIMEOUT_S:g}s]",
@@ -131,11 +139,12 @@ def admin_port(context: click.Context) -> AdminPort:
     """The admin port to ask.
 
     Raises:
-        click.BadParameter: an option or `PICO_ADMIN` does not make sense.
+        click.BadParameter: an option or a variable of the environment does not make sense.
     """
-    from pico_twisted.ctl.client import AdminPort, read_trust, read_url
+    from pico_twisted.ctl.client import AdminPort, read_tls, read_url
 
-    given = {name: context.meta.get(_KEY + name) for name in ("admin", "forward", "ca", "timeout")}
+    names = ("admin", "forward", "ca", "cert", "key", "timeout")
+    given = {name: context.meta.get(_KEY + name) for name in names}
     if given["admin"] is not None:
         url = read_url(given["admin"], "--admin")
     else:
@@ -146,5 +155,32 @@ def admin_port(context: click.Context) -> AdminPort:
         url=url,
         forward=given["forward"] or "",
         timeout_s=given["timeout"] or DEFAULT_TIMEOUT_S,
-        tls=read_trust(url, given["ca"]),
+        tls=read_tls(url, given["ca"], given["cert"], given["key"]),
+        token=_token(context),
     )
+
+
+def _token(context: click.Context) -> str:
+    """The token to show; empty when none is given. What is on the command line counts before the environment."""
+    token, path = context.meta.get(_KEY + "token"), context.meta.get(_KEY + "token_file")
+    if token is not None and path is not None:
+        raise click.BadParameter("is given beside --token: one of the two is enough", param_hint="--token-file")
+    hint = "--token" if path is None else "--token-file"
+    if token is None and path is None:
+        token, path = os.environ.get(TOKEN) or None, os.environ.get(TOKEN_FILE) or None
+        hint = TOKEN_FILE if token is None else TOKEN
+    if token is None and path is None:
+        return ""
+    from pico_twisted.config.checks import read_secret
+    from pico_twisted.config.faults import whose
+    from pico_twisted.config.kinds import SECRET
+
+    found = token if token is not None else read_secret(str(path))
+    if found and SECRET.fits(found):
+        return found
+    what = (
+        "what is given is no token"
+        if token is not None
+        else f"{path} holds no token that can be read{whose(str(path))}"
+    )
+    raise click.BadParameter(f"{what}: {SECRET.expected} are needed", param_hint=hint)

@@ -23,9 +23,9 @@ Done = subprocess.CompletedProcess[str]
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """What picoctl inherits: no address to ask, a terminal of 80 columns, and proxies that must not be used."""
+    """What picoctl inherits: no address to ask and no token, 80 columns, and proxies that must not be used."""
     kept = stage_environment(**{"COLUMNS": "80", **variables})
-    return {name: value for name, value in kept.items() if name != "PICO_ADMIN" or name in variables}
+    return {name: value for name, value in kept.items() if not name.startswith("PICO_") or name in variables}
 
 
 def picoctl(*arguments: str, cwd: Path | None = None, own_process: bool = False, **variables: str) -> Done:

@@ -183,11 +183,11 @@ def read_plan(given: dict[str, Any]) -> BenchPlan:
     if size and not websocket and plan.method not in BODIES:
         raise click.UsageError(f"--request-size: a {plan.method} has no body; --method {' or '.join(BODIES)}")
     if plan.ca:
-        from pico_twisted.ctl.client import read_trust
+        from pico_twisted.ctl.client import read_tls
 
         if not any(url.startswith(("https:", "wss:")) for url in (*plan.proxies, *plan.upstreams)):
             raise click.BadParameter("is for https, and no URL is", param_hint="--ca")
-        read_trust("https:", plan.ca)
+        read_tls("https:", plan.ca)
     if plan.endpoints * plan.agents > MAX_REGISTRATIONS:
         raise click.UsageError(f"--endpoints times --agents is over {MAX_REGISTRATIONS}")
     if plan.connections * (size + plan.answer_bytes) > MAX_HELD_BYTES:
