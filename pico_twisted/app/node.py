@@ -186,6 +186,8 @@ def build_node(
         rng=rng or random.SystemRandom(),
         wall_ms=int(time.time() * 1000),
     )
+    ceilings = NodeCeilings(sweep, metrics)
+    ceilings.configure(config)
     cluster = ClusterService(
         node_id=node_id,
         sweep=sweep,
@@ -193,6 +195,7 @@ def build_node(
         budget=budget,
         head_limits=RESPONSE_LIMITS,
         limits=limits,
+        ceilings=ceilings,
         table=table,
         links=membership.links,
         announce=membership.announce,
@@ -205,8 +208,6 @@ def build_node(
         timeout_s=config.proxy.timeout,
         idle_timeout_s=config.proxy.idle_timeout,
     )
-    ceilings = NodeCeilings(sweep, metrics)
-    ceilings.configure(config)
     proxy = ProxySite(
         ProxySettings(
             node_id=node_id,

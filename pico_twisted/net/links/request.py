@@ -22,6 +22,7 @@ from typing import Final
 from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
+from pico_twisted.core.access.ceilings import Limit
 from pico_twisted.core.http1.answers import error_response
 from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION, name_of
 from pico_twisted.core.http1.errors import Http1Error
@@ -55,6 +56,7 @@ _REFUSALS: Final = {
     NO_UPSTREAMS: REFUSED_NOT_HERE,
     BUSY: REFUSED_BUSY,
     DRAINING: REFUSED_DRAINING,
+    Limit.SUBJECT_IN_FLIGHT.value: REFUSED_BUSY,
 }
 """Codes of errors of our own that say: nothing was done."""
 

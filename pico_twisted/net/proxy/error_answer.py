@@ -87,7 +87,7 @@ def error_answer(
     else:
         body = facts.as_json()
         fields.append((b"content-type", b"application/json"))
-    if facts.status == 503 and not any(name == b"retry-after" for name, _ in extra):
+    if facts.status in (429, 503) and not any(name == b"retry-after" for name, _ in extra):
         fields.append((b"retry-after", b"1"))
     _keep_alive(fields, head, close)
     head_only = head.method == b"HEAD"

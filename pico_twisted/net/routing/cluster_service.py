@@ -26,6 +26,7 @@ from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL, RE
 from pico_twisted.core.routing.registry import Registry
 from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable
 from pico_twisted.core.rpc.budget import Budget
+from pico_twisted.net.access.ceilings import NodeCeilings
 from pico_twisted.net.interfaces import ILinks, IRegistry, IRoute, IRouter, ITunnel, OtherServer
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.routing.client_routes import ClientRoutes
@@ -50,6 +51,7 @@ class ClusterService(Service):
         budget: the process's limit on held bytes; measured here.
         head_limits: for the heads of responses.
         limits: of the node; its calls and those of each session are held to here.
+        ceilings: of the node, that calls to agents come in under.
         table: the other nodes.
         links: the ways to them.
         announce: called with an endpoint, how many registrations it has here, how many of them drain, and the ID of an
@@ -73,6 +75,7 @@ class ClusterService(Service):
         budget: Budget,
         head_limits: HeadLimits,
         limits: NodeLimitsConfig,
+        ceilings: NodeCeilings,
         table: ClusterTable,
         links: ILinks,
         announce: Callable[[str, int, int, str], object],
@@ -81,7 +84,7 @@ class ClusterService(Service):
         self.registry: Registry[AgentRoute] = Registry(limits.calls_per_session)
         self.table = table
         self.draining = False
-        self._parts = RouteParts(metrics=metrics, head_limits=head_limits)
+        self._parts = RouteParts(metrics=metrics, head_limits=head_limits, ceilings=ceilings)
         self.pending = self._parts.pending
         self._routes: dict[ITunnel, AgentRoute] = {}
         self._client_routes = ClientRoutes()

@@ -6,15 +6,20 @@ version 1 is in `net.routing.v1`.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, cast
 
 import attrs
 from zope.interface import implementer
 
+from pico_twisted.core.access.ceilings import Over
+from pico_twisted.core.access.rules import NO_LIMITS, Action, Rule
+from pico_twisted.core.access.subject import Subject
+from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.links.relay import RelayedRequest, RelayedResponse
 from pico_twisted.core.routing.table import ACTIVE, ClusterTable
 from pico_twisted.core.rpc.http import ResponseReader, ResponseStream
+from pico_twisted.net.access.ceilings import NodeCeilings, answer_to, leave_all
 from pico_twisted.net.interfaces import ICallee, IDownstream, IPendingCall, IResponseSink, IRoute, ITunnel
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.routing.pending_call import PendingCall
@@ -31,11 +36,13 @@ class RouteParts:
         pending: every call in flight.
         metrics: counts them.
         head_limits: for the heads of responses.
+        ceilings: that calls to agents come in under.
     """
 
     pending: set[IPendingCall] = attrs.field(factory=set)
     metrics: Metrics
     head_limits: HeadLimits
+    ceilings: NodeCeilings
 
 
 @implementer(IRoute)
@@ -71,16 +78,37 @@ class AgentRoute:
         self.takeovers = 0
         self.taken_at = 0.0
         self._parts = parts
-        self.rows = (parts.pending, self.calls)
+        self.rows: tuple[set[IPendingCall], ...] = (parts.pending, self.calls)
+        self._asked: tuple[Subject | None, Rule | None] = (None, None)  # whose rule was looked for, and what was found
 
     @property
     def draining(self) -> bool:
         """Whether the agent only finishes what it has. Such a route is the last choice for new calls."""
         return self.tunnel.draining
 
+    def rows_for(self, subject: Subject) -> tuple[set[IPendingCall], ...]:
+        """Where a call that begins now is counted, under the rule that lets a subject serve the endpoint, too.
+
+        Raises:
+            Http1Error: 429 or 503, a limit of the rule is reached.
+        """
+        if self._asked[0] is not subject:
+            self._asked = (subject, subject.rule_for(Action.LISTEN, self.endpoint))
+        rule = self._asked[1]
+        if rule is None or rule.limits is NO_LIMITS:
+            return self.rows
+        begins = object()
+        entered = self._parts.ceilings.of_rule(begins, subject, rule)
+        if isinstance(entered, Over):
+            status, message, code = answer_to(entered)
+            raise Http1Error(status, code, message)
+        leave_all(entered, begins)  # the call itself takes its place
+        return (*self.rows, *(cast("set[IPendingCall]", ceiling.inside) for ceiling in entered if ceiling.most))
+
     def open(self, request: IDownstream, body: bytes, more: bool, sink: IResponseSink) -> IPendingCall:
         """Call the agent. See `IRoute.open`."""
         parts = self._parts
+        rows = self.rows if self.tunnel.subject is None else self.rows_for(self.tunnel.subject)
         head = request.head
         reader: ResponseReader
         if type(head) is RelayedRequest:
@@ -88,7 +116,7 @@ class AgentRoute:
         else:
             reader = ResponseStream(parts.head_limits, head.method, head.upgrade is not None)
         parts.metrics.call_started("agent")
-        return PendingCall(self.rows, self.tunnel, reader, sink, request.write_head(None, None, True), body, more)
+        return PendingCall(rows, self.tunnel, reader, sink, request.write_head(None, None, True), body, more)
 
     def not_here(self, endpoint: str) -> bool:
         """Do not believe an agent: it is registered for the endpoint. See `IRoute.not_here`."""

@@ -69,10 +69,11 @@ class V1Route(AgentRoute):
     def call(self, request: IDownstream, body: bytes, length: int | None, sink: IResponseSink) -> PendingCall:
         """Call the agent with a whole body: as `open` does, with a `length` as of `IDownstream.write_head`."""
         parts = self._parts
+        rows = self.rows if self.tunnel.subject is None else self.rows_for(self.tunnel.subject)
         parts.metrics.call_started("agent")
         reader = self.tunnel.dialect.read_response(parts.head_limits, request.head.method, False)
         message = _CLIENT_LINE.sub(b"", request.write_head(None, length, False), count=1) + body
-        return PendingCall(self.rows, self.tunnel, reader, sink, message, b"", False)
+        return PendingCall(rows, self.tunnel, reader, sink, message, b"", False)
 
 
 @implementer(IPendingCall)

@@ -12,6 +12,8 @@ from twisted.internet.task import Clock
 
 from pico_twisted.config import EndpointLimitsConfig
 from pico_twisted.config.values import read_network
+from pico_twisted.core.access.rules import Rule
+from pico_twisted.core.access.subject import CredentialKind, Subject
 from pico_twisted.net.proxy.pace import GRACE_S, LOOK_S
 from tests.doubles.node import MemoryNode
 from tests.doubles.tunnel import FakeTunnel
@@ -134,6 +136,55 @@ class TestEndpoints:
         assert refusal(served.client(GET))[1] == "endpoint-in-flight"
         assert list(served.node.node.ceilings.configure(attrs.evolve(config, endpoints=()))) == ["endpoints: none"]
         assert served.client(GET).taken() == b""
+
+
+class TestAgents:
+    """What the rule says that lets an agent serve."""
+
+    @staticmethod
+    def served(limits: str, version: int = 2) -> Served:
+        """Two endpoints of one subject, and one of another."""
+        served = Served()
+        for name, rule, who in (
+            ("a-1", f"listen:a-*;{limits}", "a"),
+            ("a-2", f"listen:a-*;{limits}", "a"),
+            ("b", "listen:b", "b"),
+        ):
+            served.tunnels[name] = register(served.node, FakeTunnel(endpoint=name, version=version))
+            served.tunnels[name].subject = Subject(name=who, kind=CredentialKind.TOKEN, rules=(Rule.read(rule),))
+        return served
+
+    @pytest.mark.parametrize("version", [2, 1])
+    def test_in_flight(self, version: int) -> None:
+        """So many requests are in progress at all that the rule is for, until one is over; others notice nothing."""
+        served = self.served("in_flight=2", version)
+        one, two, three = (served.client(GET.replace(b"my-ep", name)) for name in (b"a-1", b"a-2", b"a-1"))
+        assert refusal(three) == (503, "subject-in-flight", 1) and not one.taken() and not two.taken()
+        assert served.client(GET.replace(b"my-ep", b"b")).taken() == b""
+        one.transport.receive_reset()
+        assert served.client(GET.replace(b"my-ep", b"a-2")).taken() == b""
+        assert served.limited() == {"subject-in-flight": 1}
+
+    def test_rate(self) -> None:
+        """So many in a time, 429 beyond, also for a body of version 1 that was still to come."""
+        for version in (2, 1):
+            served = self.served("rate=1/min", version)
+            assert served.client(GET.replace(b"my-ep", b"a-1")).taken() == b""
+            client = served.client(POST.replace(b"my-ep", b"a-2"))
+            client.send(b"hello")
+            assert refusal(client)[:2] == (429, "subject-rate")
+            client.pass_time(61)
+            assert served.client(GET.replace(b"my-ep", b"a-2")).taken() == b""
+
+    def test_another_credential(self) -> None:
+        """A session that shows another credential goes by the rule of that one."""
+        served = self.served("in_flight=1")
+        assert served.client(GET.replace(b"my-ep", b"a-1")).taken() == b""
+        served.tunnels["a-1"].subject = Subject(
+            name="c", kind=CredentialKind.TOKEN, rules=(Rule.read("listen:a-1;in_flight=1"),)
+        )
+        assert served.client(GET.replace(b"my-ep", b"a-1")).taken() == b""
+        assert refusal(served.client(GET.replace(b"my-ep", b"a-1")))[0] == 503
 
 
 class TestAddresses:

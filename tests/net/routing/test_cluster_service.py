@@ -205,6 +205,7 @@ def route_by(parts: MemoryNode, links: ILinks, announce: Callable[[str, int, int
         budget=parts.budget,
         head_limits=HeadLimits(),
         limits=parts.node.config.limits,
+        ceilings=parts.node.ceilings,
         table=parts.cluster.table,
         links=links,
         announce=announce,
