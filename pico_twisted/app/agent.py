@@ -24,8 +24,9 @@ from pico_twisted.net.admin.origins import OwnHosts
 from pico_twisted.net.admin.shapes import AgentDetail, ListenerRow, SessionRow
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.admin.status import IAgentStatus
+from pico_twisted.net.agent.listener import Listener
 from pico_twisted.net.agent.policy import Policies
-from pico_twisted.net.agent.service import AgentService, Listener
+from pico_twisted.net.agent.service import AgentService
 from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.turn import EndOfTurn, Sweep
@@ -68,6 +69,7 @@ class AgentStatus:
                 current=session in current,
                 age_s=round(now - session.opened_at, 3),
                 rtt_s=round(session.tunnel.rtt_s or session.handshake_s / 2, 6),
+                credential_until=session.tunnel.credential_until,
             )
             for session in listener.connections.sessions
         )

@@ -14,6 +14,7 @@ from pico_twisted import __version__
 from pico_twisted.app.agent import build_agent
 from pico_twisted.app.cli.banner import agent_banner, counted, proxy_url
 from pico_twisted.app.cli.options import AgentOptions
+from pico_twisted.app.process.agent_credentials import AgentCredentials, warn_of_plain_tokens
 from pico_twisted.app.process.daemon import Daemon
 from pico_twisted.app.process.local_admin import LocalPort, listen_locally, local_admin_socket
 from pico_twisted.app.process.memory import give_memory_back
@@ -49,6 +50,7 @@ class AgentDaemon(Daemon[AgentConfig]):
         self.agent = build_agent(
             config, reactor, sweep=sweep, end_of_turn=EndOfTurn(reactor), access_log=self._access_log
         )
+        self._credentials = AgentCredentials(self.agent.service, config.connect)
         self.count_in(self.agent.metrics)
         sweep.each(give_memory_back(lambda: self.agent.service.budget.held))
 
@@ -79,6 +81,8 @@ class AgentDaemon(Daemon[AgentConfig]):
             admin=str(self._admin.bound) if self._admin is not None else "",
         )
         _warn_of_dots(self._config.listeners)
+        warn_of_plain_tokens(self._config.connect)
+        self.watch(self._credentials.files, self._credentials.read_again)
         self.agent.service.all_registered.addCallback(self._registered)
         self.agent.service.startService()
 
@@ -117,7 +121,7 @@ class AgentDaemon(Daemon[AgentConfig]):
         self.agent.access.stop()
 
     def prepare(self, config: AgentConfig) -> Callable[[], Iterable[str]]:
-        """Show another token from the next handshake on, and serve other listeners. See `Daemon.prepare`."""
+        """Show nodes other credentials, and serve other listeners. See `Daemon.prepare`."""
         users, faults = read_users(config.listeners)
         if faults:  # a file has changed since it was checked
             raise ConfigFaults(faults)
@@ -130,7 +134,7 @@ class AgentDaemon(Daemon[AgentConfig]):
                 yield "users of basic_auth_file"
             _warn_of_dots(config.listeners)
             self.agent.admin_access.hosts.set_names(config.admin.names)
-            self.agent.service.token = config.connect.token
+            self._credentials.take(config.connect)
             self._access_log.enabled = self._logs_requests(config)
             yield from self.agent.service.set_listeners(config.listeners)
             yield from take_credentials()

@@ -74,6 +74,10 @@ def agent_faults(config: AgentConfig) -> Iterator[Contradiction]:
         )
     yield from _file_faults(connect.token_file, "connect.token_file")
     yield from _pem_faults(connect.tls.root_cas, "connect.tls.root_cas")
+    for name, other in (("cert", "key"), ("key", "cert")):
+        if getattr(connect.tls, other) and not getattr(connect.tls, name):
+            yield _missing(child("connect.tls", name), child("connect.tls", other))
+    yield from _pair_faults(connect.tls.cert, connect.tls.key, "connect.tls")
     for index, listener in enumerate(config.listeners):
         yield from _service_faults(listener, child("listeners", index))
     yield from ((fault, ("listeners",)) for fault in read_users(config.listeners)[1])
@@ -205,6 +209,8 @@ def _chains(config: NodeConfig | AgentConfig) -> Iterator[tuple[str, str, Sequen
             for place, cert_file, _ in _pairs(tls, path):
                 if chain := _readable(cert_file):
                     yield child(place, "cert"), cert_file, chain
+    elif (cert_file := config.connect.tls.cert) and (chain := _readable(cert_file)):
+        yield "connect.tls.cert", cert_file, chain
 
 
 def _authorities(config: NodeConfig | AgentConfig) -> Iterator[tuple[str, str]]:

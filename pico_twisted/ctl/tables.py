@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 import attrs
@@ -61,10 +62,22 @@ def listeners_table(listeners: Iterable[ListenerRow]) -> str:
             "nodes": ", ".join(session.node or session.url for session in one.sessions if session.current),
             "rtt": ", ".join(f"{session.rtt_s * 1000:.1f}ms" for session in one.sessions if session.current),
             "in flight": one.in_flight,
+            "credential until": _moment(
+                min((at for session in one.sessions if (at := session.credential_until)), default=0)
+            ),
         }
         for one in listeners
     ]
-    return _table(("endpoint", "service", "nodes", "rtt", "in flight"), rows, numbers=("in flight",))
+    until = ("credential until",) if any(row["credential until"] for row in rows) else ()
+    return _table(("endpoint", "service", "nodes", "rtt", "in flight", *until), rows, numbers=("in flight",))
+
+
+def _moment(seconds: float) -> str:
+    """A time in seconds since 1970, for people; nothing for 0."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if seconds else ""
+    except (ValueError, OverflowError, OSError):  # a server may say anything
+        return "far away"
 
 
 def held_table(held: Mapping[str, Mapping[str, int]]) -> str:

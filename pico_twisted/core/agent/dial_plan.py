@@ -19,7 +19,8 @@ What was chosen. Failures are told apart by what they cost the other side:
   alone for 7.5 to 15 s; others may be tried meanwhile. A node's answer of
   5xx speaks of its state: it counts as a common failure.
 - *Unwelcome* (the node answered 401 or 403: our credential does not count, or not for this endpoint). Nothing changes
-  before somebody changes it, so the waits double from 5 s to a minute; a new credential ends the wait.
+  before somebody changes it, so that address is left alone for twice as long each time, from 10 s to a minute; a new
+  credential ends the wait.
 - *All else* (a timeout, no route, TLS, a session that broke): the common rule.
 
 A session that the node closes in good order, or asks us to replace, is replaced at once and by another address if there
@@ -77,7 +78,7 @@ SENT_ELSEWHERE_S: Final = 30.0
 """Most seconds of the first wait of a session that found no other node."""
 SENT_ELSEWHERE_MAX_S: Final = 960.0
 """Most seconds of the longest wait of a session that found no other node."""
-UNWELCOME_S: Final = 5.0
+UNWELCOME_S: Final = 10.0
 """Most seconds of the first wait after a node refused our credential; it doubles each time."""
 UNWELCOME_MAX_S: Final = 60.0
 """Most seconds of the longest such wait: a node that is told of our credential has us back within a minute."""
@@ -172,10 +173,10 @@ class DialPlan:
         """
         if failed is Failed.TURNED_AWAY:
             self._left_alone_until[url] = now + self._rng.uniform(MAX_S / 2, MAX_S)
+        elif failed is Failed.UNWELCOME:
+            self._left_alone_until[url] = now + self._unwelcome.next_s()
         if failed is Failed.SENT_ELSEWHERE:
             return self._next(self._sent_elsewhere.next_s(), now, url, shun)
-        if failed is Failed.UNWELCOME:
-            return self._next(self._unwelcome.next_s(), now, url, shun)
         hopeful = failed is Failed.CLOSED_PORT and now - self._hoping_since < HOPE_S
         if hopeful:
             self._backoff.hold(CLOSED_PORT_MAX_S)
@@ -223,4 +224,4 @@ class DialPlan:
             if self._round[0] == avoid:
                 self._round.append(self._round.pop(0))
         url = min(self._urls, key=self._left_alone_until.__getitem__)
-        return Dial(url=url, delay_s=min(max(self._left_alone_until[url] - now, 0.0), MAX_S))
+        return Dial(url=url, delay_s=min(max(self._left_alone_until[url] - now, 0.0), UNWELCOME_MAX_S))

@@ -17,7 +17,7 @@ MAX_CREDENTIAL_BYTES: Final = 8 * 1024
 MAX_VERDICT_BYTES: Final = 512
 """Most bytes of the answer."""
 
-_ACCEPTED: Final = re.compile(r"accepted(?: ([0-9]{1,12}))?")
+_ACCEPTED: Final = re.compile(r"accepted(?: ([0-9]{1,10})| .*)?")
 
 
 @attrs.frozen(kw_only=True)

@@ -257,6 +257,8 @@ class SessionRow:
         current: whether the node sends new calls over it; else it only serves what it has.
         age_s: seconds since it was opened.
         rtt_s: seconds of the last round trip.
+        credential_until: when the credential ends that holds it, in seconds since 1970; None when it does not, or the
+            node did not say.
     """
 
     node: str
@@ -264,6 +266,7 @@ class SessionRow:
     current: bool
     age_s: float
     rtt_s: float
+    credential_until: float | None = None
 
 
 @attrs.frozen(kw_only=True)

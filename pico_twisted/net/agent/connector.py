@@ -38,6 +38,7 @@ from twisted.python.failure import Failure
 from pico_twisted.core.agent.dial_plan import AgentRandom, DialPlan, Ended, Failed
 from pico_twisted.core.agent.life import Command, Last, NextSession, new_life
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSES_IN_ORDER, REPLACED
+from pico_twisted.net.agent.active_connection import ActiveConnection
 from pico_twisted.net.agent.dial_failures import explain_failure
 from pico_twisted.net.agent.dial_throttle import DialThrottle
 from pico_twisted.net.observe.metrics import Metrics
@@ -64,25 +65,6 @@ process. The tunnel itself cuts a peer that does not answer after two seconds.""
 Connect = Callable[[str, str, Sequence[str]], "Deferred[TunnelClientProtocol]"]
 """Given a URL, a slot and the IDs of nodes that may refuse us, opens a session; cancelling the Deferred gives the
 attempt up."""
-
-
-@attrs.define(eq=False, kw_only=True)
-class ActiveConnection:
-    """One registration that is alive.
-
-    Attributes:
-        tunnel: the session itself.
-        url: the address that it was dialled at.
-        number: the second half of its slot.
-        opened_at: monotonic seconds.
-        handshake_s: what it took to open it.
-    """
-
-    tunnel: TunnelClientProtocol
-    url: str
-    number: int
-    opened_at: float
-    handshake_s: float
 
 
 @attrs.frozen(kw_only=True)
@@ -153,6 +135,7 @@ class Connector:
         self._warnings = RepeatedWarning()
         self._registered_before = False
         self._said_v1 = False
+        self._unwelcome = False  # we wait, since our credential was refused
 
     def start(self) -> None:
         """Begin to dial."""
@@ -162,6 +145,11 @@ class Connector:
         """Try to be on a node that no sibling is on. Does nothing unless there is a session for new calls."""
         if self.current is not None:
             self._do(self._life.move(self.current.url, self._clock.seconds(), self._shun()))
+
+    def credential_changed(self) -> None:
+        """We have another credential: dial at once, if we wait because the one before was refused."""
+        if self._unwelcome:
+            self._do(self._life.due())
 
     def drain_requested(self, tunnel: object) -> None:
         """The node will close this session: open its replacement now, and let the old one serve on."""
@@ -222,6 +210,7 @@ class Connector:
         if self._pending is not None:
             self._pending.cancel()
             self._pending = None
+            self._unwelcome = False
         if command is Command.WAIT:
             self._pending = self._clock.callLater(self._next.dial.delay_s, self._due)
         elif command is Command.OPEN:
@@ -231,6 +220,7 @@ class Connector:
 
     def _due(self) -> None:
         self._pending = None
+        self._unwelcome = False
         self._do(self._life.due())
 
     def _opened(self, session: ActiveConnection) -> None:
@@ -252,6 +242,7 @@ class Connector:
         if command is Command.STAY:
             log.debug("Could not move: {reason}", endpoint=self.endpoint, url=url, reason=words)
         elif command is Command.WAIT:
+            self._unwelcome = failed is Failed.UNWELCOME
             if isinstance(failure.value, HandshakeRefused):
                 self._metrics.refused(failure.value.status)
             else:

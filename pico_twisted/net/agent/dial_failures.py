@@ -14,7 +14,7 @@ from pico_twisted.net.tls.failures import TIMED_OUT, connect_failure_text
 from pico_twisted.net.tunnel import ELSEWHERE, HandshakeRefused, HandshakeTimeout, NobodyThere
 
 UNWELCOME: Final = (401, 403)
-"""Statuses with which a node says that our credential does not count, or not for an endpoint (RFC 9110 15.5.2, 15.5.4)."""
+"""Statuses with which a node says that our credential does not count, or not for an endpoint (RFC 9110 15.5)."""
 
 
 def explain_failure(failure: Failure) -> tuple[Failed, str, str]:

@@ -27,7 +27,8 @@ from typing import Final
 from twisted.internet.defer import Deferred, gatherResults
 
 from pico_twisted.core.backoff import Backoff
-from pico_twisted.net.agent.connector import ActiveConnection, Connect, Connector, DialParts
+from pico_twisted.net.agent.active_connection import ActiveConnection
+from pico_twisted.net.agent.connector import Connect, Connector, DialParts
 
 AUTO: Final = 0
 """As many sessions as the cluster is worth: one, or two when it has more than one node."""
@@ -75,6 +76,7 @@ class ListenerConnections:
         self._stopped = False
         self._grow_at: float | None = None
         self._move_at: float | None = None
+        self._renewing: list[Connector] = []  # those whose session is to be opened with another certificate
         self._move_again = Backoff(MOVE_AGAIN_S, MOVE_AGAIN_MAX_S, parts.rng, jitter=0.5)
 
     # Its life
@@ -87,6 +89,18 @@ class ListenerConnections:
         """The node will close this session: replace it, and no other."""
         for connector in self.connectors:
             connector.drain_requested(tunnel)
+
+    def credential_changed(self, *, renew: bool) -> None:
+        """We have another credential: dial at once where we wait because the one before was refused.
+
+        Args:
+            renew: it is a certificate, which is shown on new sessions only: they relieve those that there are, one
+                after the other.
+        """
+        for connector in self.connectors:
+            connector.credential_changed()
+        if renew:
+            self._renewing = [one for one in self.connectors if one.current is not None]
 
     def resign(self) -> None:
         """Dial no more, and ask the nodes for calls that nobody else can serve, and no others."""
@@ -110,6 +124,8 @@ class ListenerConnections:
         """Called about once a second: more sessions, or a better place for one?"""
         if self._stopped or not self._complete():
             return
+        if self._renewing:
+            self._renewing.pop().move()
         self._look_for_growth(now)
         self._look_for_move(now)
 

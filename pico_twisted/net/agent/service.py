@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from pico_twisted.config import AgentConfig, ListenerConfig
+from pico_twisted.config import AgentConfig, ConnectConfig, ListenerConfig
 from pico_twisted.core.agent.dial_plan import AgentRandom
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.protocol_limits import MAX_CALLS_PER_SESSION
@@ -21,13 +21,16 @@ from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.capabilities import NOT_SHARED
 from pico_twisted.core.rpc.v1 import dialect_v1
 from pico_twisted.core.stopping import LAST_SHARE, awaited
-from pico_twisted.net.agent.connector import DRAIN_LOOK_S, ActiveConnection, DialParts
+from pico_twisted.net.agent.active_connection import ActiveConnection
+from pico_twisted.net.agent.connector import DRAIN_LOOK_S, DialParts
 from pico_twisted.net.agent.dial_throttle import DialThrottle
 from pico_twisted.net.agent.forwarder import Forwarder
+from pico_twisted.net.agent.listener import Listener
 from pico_twisted.net.agent.listener_changes import difference, told
 from pico_twisted.net.agent.listener_connections import ListenerConnections
 from pico_twisted.net.agent.local_service import HeldCall, LocalService
 from pico_twisted.net.agent.policy import Policies
+from pico_twisted.net.agent.shown_token import ShownToken
 from pico_twisted.net.interfaces import ITunnel
 from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.metrics import Metrics
@@ -41,26 +44,6 @@ LOOK_TURNS: Final = 5
 """Turns of the sweep in which each listener's connections are looked at once, which is about once a second: what they
 do then takes seconds anyway. Thousands in every turn would take a tenth of a core, and take it from those that are
 coming back."""
-
-
-@attrs.define(eq=False, kw_only=True)
-class Listener:
-    """One endpoint and what serves it.
-
-    Attributes:
-        config: in force for new calls.
-        connections: its sessions, which live on when it changes.
-        forwarder: takes their calls.
-    """
-
-    config: ListenerConfig
-    connections: ListenerConnections
-    forwarder: Forwarder
-
-    @property
-    def service(self) -> LocalService:
-        """Where new calls go."""
-        return self.forwarder.service
 
 
 class AgentService(Service):
@@ -79,7 +62,7 @@ class AgentService(Service):
 
     Attributes:
         agent_id: as configured, or made for this process.
-        token: shown at each handshake from now on; may be set again after a reload.
+        token: shown to nodes.
         listeners: in the order of the configuration; see `set_listeners`.
         all_registered: fires when every listener has a session for the first time.
     """
@@ -102,7 +85,8 @@ class AgentService(Service):
         self._policies = policies
         self._access_log = access_log
         self.agent_id = config.agent_id or f"agent-{rng.getrandbits(32):08x}"
-        self.token = config.connect.token
+        self.token = ShownToken(config.connect.token, reactor)
+        self._tls = config.connect.tls
         self.all_registered: Deferred[None] = Deferred()
         self._config = config
         self._reactor = reactor
@@ -171,7 +155,7 @@ class AgentService(Service):
     def _connect(
         self, config: ListenerConfig, forwarder: Forwarder, url: str, slot: str, elsewhere: Sequence[str]
     ) -> Deferred[TunnelClientProtocol]:
-        connect = self._config.connect
+        connect, token = self._config.connect, self.token.token
         connecting = connect_tunnel(
             self._reactor,
             self._parts,
@@ -180,16 +164,17 @@ class AgentService(Service):
             agent_id=self.agent_id,
             slot=slot,
             elsewhere=elsewhere,
-            token=self.token,
+            token=token,
             share=config.share,
-            tls=connect.tls,
+            tls=self._tls,
             acceptor=forwarder,
             timeout_s=connect.timeout,
         )
-        return connecting.addCallback(self._tell_of_others, config)
+        return connecting.addCallback(self._opened, config, token)
 
-    def _tell_of_others(self, tunnel: TunnelClientProtocol, config: ListenerConfig) -> TunnelClientProtocol:
+    def _opened(self, tunnel: TunnelClientProtocol, config: ListenerConfig, token: str) -> TunnelClientProtocol:
         """Say who else serves an endpoint: two people may have taken one name without knowing of each other."""
+        self.token.opened(tunnel, token)
         if not config.share and NOT_SHARED not in tunnel.capabilities:
             log.warn("Node {node} is too old to keep {endpoint} for us", node=tunnel.node_id, endpoint=config.endpoint)
         name = tunnel.shared_with.partition(" (")[0]
@@ -214,6 +199,22 @@ class AgentService(Service):
         gauge("pico_agent_calls", "Calls that are being served.", self.calls_in_flight)
         gauge("pico_agent_service_connections", "Connections to local services, idle ones too.", self._connection_count)
         gauge("pico_buffered_bytes", "Bytes held in memory for slow peers.", lambda: self.budget.held)
+
+    def show(self, connect: ConnectConfig, *, other_certificate: bool = False) -> None:
+        """Show nodes what a section says now: the token at once, a certificate from the next handshake on.
+
+        Args:
+            connect: the section of a configuration that was read again. Only its credentials are taken.
+            other_certificate: the files that it names hold another certificate.
+        """
+        before, self._tls = self._tls, attrs.evolve(self._tls, cert=connect.tls.cert, key=connect.tls.key)
+        other_certificate = other_certificate or before != self._tls
+        other_token = connect.token != self.token.token
+        if other_token:
+            self.token.change(connect.token)
+        if other_token or other_certificate:
+            for listener in self.listeners:
+                listener.connections.credential_changed(renew=other_certificate)
 
     # Its listeners
 
@@ -389,5 +390,7 @@ class AgentService(Service):
         self._retired = [service for service in self._retired if service.connections or service.calls]
         for listener in self.listeners[self._turn :: LOOK_TURNS]:
             listener.connections.look(now)
+        if self._turn == 0:
+            self.token.look()
         self._turn = (self._turn + 1) % LOOK_TURNS
         self._metrics.lag(self._sweep.lag_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Final
 from urllib.parse import urlsplit
 
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
@@ -44,7 +45,7 @@ log = Logger(namespace="pico_twisted.net.tunnel")
 _slim: dict[type[TunnelClientProtocol], type[TunnelClientProtocol]] = {}
 _PROXY = re.compile(rb"https?:[0-9]{1,5}")
 _DEFAULT_TLS: Final = ClientTlsConfig()
-_SECONDS = re.compile(rb"[0-9]{1,12}")
+_SECONDS = re.compile(rb"[0-9]{1,10}")
 _COUNT = re.compile(rb"[0-9]{1,5}")
 
 

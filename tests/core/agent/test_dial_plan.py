@@ -143,6 +143,16 @@ def test_a_refusal_is_retried_at_the_slow_end() -> None:
             assert MAX_S / 2 <= plan.after_failure(A, Failed.TURNED_AWAY, now).delay_s <= MAX_S
 
 
+def test_a_refused_credential_is_shown_ever_later() -> None:
+    """Up to a minute; a session ends the count, and other nodes, which may know more, are asked at once."""
+    plan = DialPlan([A], Highest(), 0.0)
+    waits = [plan.after_failure(A, Failed.UNWELCOME, 1000.0 * turn).delay_s for turn in range(5)]
+    assert waits == [10.0, 20.0, 40.0, 60.0, 60.0]
+    plan.after_session(A, Ended.IN_ORDER, 100.0, 9000.0)
+    assert plan.after_failure(A, Failed.UNWELCOME, 9000.0).delay_s == 10.0
+    assert DialPlan([A, B], Highest(), 0.0).after_failure(A, Failed.UNWELCOME, 0.0).delay_s <= BASE_S
+
+
 def test_other_addresses_are_tried_while_one_refuses() -> None:
     """An address that turned us away is left alone; when all have, the first whose time comes is next."""
     plan = DialPlan([A, B], random.Random(5), 0.0)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from twisted.internet.task import deferLater
 from twisted.logger import LogEvent
 
+from pico_twisted.config import ConnectConfig
 from pico_twisted.net.agent.dial_throttle import FIRST_DIALS, OPEN_S, TRY_ONE_S
 from pico_twisted.net.tunnel import Closed, Refusal
 from tests.net.agent.agent_world import World
@@ -117,7 +118,7 @@ async def test_a_refusal_is_told_in_the_nodes_words(world: World, lines: Callabl
     agent = world.agent(node.address)
     (line, *_) = await until(lambda: lines("Could not register"))
     assert line["reason"] == "the node refused (403): this token may not register 'web'"
-    assert line["retry_s"] >= 7.5
+    assert line["retry_s"] >= 5.0
     assert not agent.ready and not agent.sessions()
 
 
@@ -125,7 +126,7 @@ async def test_a_refusal_is_told_in_the_nodes_words(world: World, lines: Callabl
 async def test_a_new_token_is_shown_at_the_next_handshake(world: World) -> None:
     """A reload changes what comes after it."""
     node, agent = await world.registered()
-    agent.token = "open"
+    agent.show(ConnectConfig(token="open"))
     await until(lambda: node.tunnels)
     node.tunnels[0].abort()
     await until(lambda: len(node.tokens) == 2)
