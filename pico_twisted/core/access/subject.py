@@ -82,10 +82,12 @@ class Refused:
     Attributes:
         reason: why.
         message: for them: what to do, and nothing that they may not know.
+        subject: the name of who they are, for the log; empty when that is not known.
     """
 
     reason: Reason
     message: str
+    subject: str = ""
 
     @property
     def status(self) -> int:

@@ -105,14 +105,12 @@ class Access:
         return take
 
     def _key_sets_of(self, jwts: Iterable[JwtConfig]) -> Mapping[tuple[str, str], KeySet]:
-        """The JWK sets at the URLs that are named. Those that are there stay, with what they know."""
+        """The JWK sets at the URLs that are named, all asked now. Those that are there stay, with what they know."""
         before, self._key_sets = self._key_sets, {}
         for source in {_source(jwt) for jwt in jwts if jwt.jwks_url}:
-            key_set = before.pop(source, None)
-            if key_set is None:
-                key_set = KeySet(*source, self._reactor, self._run_in_thread)
-                key_set.start()
+            key_set = before.pop(source, None) or KeySet(*source, self._reactor, self._run_in_thread)
             key_set.on_change.clear()
+            key_set.start()
             self._key_sets[source] = key_set
         for key_set in before.values():
             key_set.stop()

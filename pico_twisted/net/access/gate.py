@@ -147,11 +147,9 @@ class Gate:
     ) -> Rule | Refused:
         """See `IGate.check`."""
         ended = self._ended(subject)
-        if ended is not None:
-            return ended
         rule = known or subject.rule_for(action, endpoint)
-        if rule is None:
-            return not_allowed(action, endpoint)
+        if ended is not None or rule is None:
+            return attrs.evolve(ended or not_allowed(action, endpoint), subject=subject.name)
         self.results["allowed"] += 1
         return rule
 
@@ -184,6 +182,7 @@ class Gate:
                 port=self.port,
                 reason=reason,
                 client=credential.address,
+                subject=refused.subject,
                 endpoint=endpoint or "",
                 suppressed=suppressed,
             )

@@ -65,23 +65,23 @@ class KeySet:
         self._warning = RepeatedWarning()
 
     def start(self) -> None:
-        """Ask, and again from time to time until `stop`."""
-        if self._asking is None:
-            if self._timer is not None and self._timer.active():
-                self._timer.cancel()
-            self._asked_at = self._reactor.seconds()
-            self._asking = Deferred.fromCoroutine(self._ask())
-            self._asking.addBoth(self._asked)
+        """Ask now, whatever was asked before, and again from time to time until `stop`."""
+        self._break_off()
+        self._asked_at = self._reactor.seconds()
+        self._asking = asking = Deferred.fromCoroutine(self._ask())
+        asking.addBoth(self._asked, asking)
 
     def stop(self) -> None:
         """Ask no more. Whoever waits goes on with the keys that are there."""
+        self._break_off()
+        self._answer()
+
+    def _break_off(self) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        self._timer = None
         asking, self._asking = self._asking, None
         if asking is not None:
             asking.cancel()
-        self._answer()
 
     def has(self, kid: str | None) -> bool:
         """Whether a key of that name is there."""
@@ -136,9 +136,9 @@ class KeySet:
                 suppressed=suppressed,
             )
 
-    def _asked(self, result: object) -> None:
-        if self._asking is None:
-            return  # stopped
+    def _asked(self, result: object, asking: Deferred[None]) -> None:
+        if self._asking is not asking:
+            return  # broken off
         self._asking = None
         if isinstance(result, Failure):
             self.failures += 1

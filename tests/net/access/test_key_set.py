@@ -240,3 +240,18 @@ async def test_few_tokens_wait_for_keys_and_known_keys_for_none(
     assert await node.show("rsa") == "rsa"
     node.access.stop()
     assert found == ["busy"] * 20 + ["unknown"] * 10
+
+
+@in_reactor
+async def test_a_reload_asks_at_once(node: Node, issuer: Issuer) -> None:
+    """Whatever is awaited at that moment, and however short a time ago it was asked for."""
+    assert await node.show("rsa") == "rsa"
+    issuer.answer = None
+    node.access.prepare(node.config)()
+    await until(lambda: issuer.asked == 2)
+    issuer.answer = answer(key_set(jwk("rsa"), jwk("rsa-2")))
+    node.access.prepare(node.config)()
+    assert await node.show("rsa-2") == "rsa-2"
+    issuer.answer = answer(key_set(jwk("rsa")))
+    node.access.prepare(node.config)()
+    await until(lambda: not node.key_set.has("rsa-2"))
