@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:  # it takes longer to import than all of picoctl, and few conf
 
 MAX_KEY_FILE_BYTES: Final = 256 << 10
 """Most bytes of a file of keys."""
+
+KEPT_FILES: Final = 3
+"""Most files of each kind that are not taken apart again as long as they are the same: one for each port."""
 
 T = TypeVar("T")
 
@@ -46,6 +50,11 @@ class Credentials:
     of_set: tuple[SigningKey, ...] = ()
 
 
+# A start and a reload each read a file twice, once to check it, and mostly it is the one that is in force.
+_tokens_in = functools.lru_cache(KEPT_FILES)(read_tokens)
+_certificates_in = functools.lru_cache(KEPT_FILES)(read_certificates)
+
+
 def read_credentials(auth: AuthConfig, path: str) -> tuple[Credentials, Sequence[Fault]]:
     """Read all files of a section `auth`.
 
@@ -57,8 +66,8 @@ def read_credentials(auth: AuthConfig, path: str) -> tuple[Credentials, Sequence
         What they say, and what is wrong with them.
     """
     faults: list[Fault] = []
-    tokens = _read_lines(auth.tokens_file, child(path, "tokens_file"), read_tokens, faults)
-    certificates = _read_lines(auth.certificates_file, child(path, "certificates_file"), read_certificates, faults)
+    tokens = _read_lines(auth.tokens_file, child(path, "tokens_file"), _tokens_in, faults)
+    certificates = _read_lines(auth.certificates_file, child(path, "certificates_file"), _certificates_in, faults)
     of_files, of_set = _read_jwt_keys(auth.jwt, child(path, "jwt"), faults)
     found = Credentials(
         tokens=tokens or {}, certificates=certificates or {}, jwt=auth.jwt, of_files=of_files, of_set=of_set

@@ -39,6 +39,10 @@ class Action(enum.Enum):
     ADMIN_OPERATE = "admin:operate"  # change something there
 
 
+_ALONE: Final = {action.value: action for action in (Action.ADMIN_READ, Action.ADMIN_OPERATE)}
+_WITH_PATTERN: Final = {action.value: action for action in (Action.LISTEN, Action.CONNECT)}
+
+
 @attrs.frozen
 class Pattern:
     """An endpoint ID, or what endpoint IDs begin with and a `*` behind it; `*` alone is any. In lower case."""
@@ -96,15 +100,15 @@ class Rule:
         if len(text) > MAX_RULE_CHARS:
             raise BadRule(f"a rule has {MAX_RULE_CHARS} characters at most")
         what, *limits = text.split(";")
-        for action in (Action.ADMIN_READ, Action.ADMIN_OPERATE):
-            if what == action.value:
-                if limits:
-                    raise BadRule(f"{what} has no limits")
-                return cls(action)
+        alone = _ALONE.get(what)
+        if alone is not None:
+            if limits:
+                raise BadRule(f"{what} has no limits")
+            return cls(alone)
         word, colon, pattern = what.partition(":")
-        for action in (Action.LISTEN, Action.CONNECT):
-            if colon and word == action.value:
-                return cls(action, Pattern.read(pattern), _read_limits(limits))
+        action = _WITH_PATTERN.get(word)
+        if action is not None and colon:
+            return cls(action, Pattern.read(pattern), _read_limits(limits))
         raise BadRule("a rule is listen:<pattern>, connect:<pattern>, admin:read or admin:operate")
 
     def allows(self, action: Action, endpoint: str | None = None) -> bool:
