@@ -15,6 +15,7 @@ from zope.interface import implementer
 from pico_twisted import __version__
 from pico_twisted.config import AgentConfig
 from pico_twisted.config.credentials import read_users
+from pico_twisted.core.public_url import endpoint_url
 from pico_twisted.net.access.access import Access
 from pico_twisted.net.admin.app import AgentAdminApp
 from pico_twisted.net.admin.entrance import AdminAccess
@@ -73,9 +74,11 @@ class AgentStatus:
             )
             for session in listener.connections.sessions
         )
+        urls = (endpoint_url(session.tunnel.public_url, listener.config.endpoint) for session in current)
         return ListenerRow(
             endpoint=listener.config.endpoint,
             service=str(listener.config.addr),
+            url=next(filter(None, urls), ""),
             registered=bool(current),
             in_flight=len(listener.service.calls),
             sessions=sessions,

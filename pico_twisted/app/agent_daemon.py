@@ -101,6 +101,7 @@ class AgentDaemon(Daemon[AgentConfig]):
             [(one.url, one.tunnel.node_id, one.tunnel.rtt_s or one.handshake_s / 2) for one in sessions],
             [(one.config.endpoint, str(one.config.addr)) for one in service.listeners],
             next(filter(None, told), ""),
+            next(filter(None, (one.tunnel.public_url for one in sessions)), ""),
         )
 
     async def drain(self) -> None:
@@ -155,7 +156,8 @@ def _warn_of_dots(listeners: Iterable[ListenerConfig]) -> None:
     for listener in listeners:
         if "." in listener.endpoint:
             log.warn(
-                "No host name leads to endpoint {endpoint}, since it has a dot: only x-pico-endpoint does",
+                "No first label of a host name is endpoint {endpoint}, since it has a dot: x-pico-endpoint names it, "
+                "or proxy.hosts of the nodes",
                 endpoint=listener.endpoint,
             )
 

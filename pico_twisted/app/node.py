@@ -227,9 +227,11 @@ def build_node(
     metrics.gauge("pico_connections", "Connections of proxy clients.", lambda: len(proxy.connections))
     metrics.gauge("pico_requests_in_flight", "Requests in progress.", proxy.serving)
 
-    def proxy_port() -> str:
+    def told() -> dict[str, str]:
         _, colon, port = str(membership.core.view.own.map.get(PROXY_ADDR) or "").rpartition(":")
-        return f"{'https' if config.proxy.tls.enabled else 'http'}:{port}" if colon else ""
+        port_fields = {"x-pico-proxy": f"{'https' if config.proxy.tls.enabled else 'http'}:{port}"} if colon else {}
+        public_url = proxy.names.public_url
+        return {**port_fields, "x-pico-public-url": public_url} if public_url else port_fields
 
     upstream = UpstreamFactory(
         tunnel_parts,
@@ -239,7 +241,7 @@ def build_node(
         revoked=access.revoked,
         max_sessions=limits.sessions,
         grace_s=config.grace_period,
-        proxy=proxy_port,
+        told=told,
         reactor=reactor,
     )
     clients = RevokedClients(proxy, access.revoked, config.grace_period)
@@ -270,7 +272,14 @@ def build_node(
         cluster=cluster,
         proxy=proxy,
         upstream=upstream,
-        status=NodeStatus(cluster, membership.core.view, reactor, ready, membership.links.standing),
+        status=NodeStatus(
+            cluster,
+            membership.core.view,
+            reactor,
+            ready,
+            membership.links.standing,
+            lambda: proxy.names.public_url,
+        ),
         admin_access=admin_access,
         passes=passes,
     )

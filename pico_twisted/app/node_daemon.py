@@ -293,6 +293,7 @@ class NodeDaemon(Daemon[NodeConfig]):
             self.node.take(config)
             self.node.proxy.min_body_rate = config.proxy.min_body_rate
             yield from self.node.ceilings.configure(config)
+            self.node.proxy.read_names(config.proxy)
             if pages != self.node.proxy.error_pages:
                 self.node.proxy.error_pages = pages
                 yield f"error pages: {', '.join(pages) or 'none'}"

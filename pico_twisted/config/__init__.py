@@ -13,15 +13,13 @@ from pico_twisted.config.agent import (
     ListenerConfig,
     ServiceTlsConfig,
 )
+from pico_twisted.config.cluster import ClusterConfig, ClusterTlsConfig, GossipConfig
 from pico_twisted.config.common import CertificateConfig, LogConfig, ServerTlsConfig
 from pico_twisted.config.endpoints import EndpointLimitsConfig
 from pico_twisted.config.faults import ConfigFaults, Fault
 from pico_twisted.config.load import load_agent, load_node
 from pico_twisted.config.node import (
     AdminConfig,
-    ClusterConfig,
-    ClusterTlsConfig,
-    GossipConfig,
     NodeConfig,
     NodeLimitsConfig,
     ProxyConfig,

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING
 
 from pico_twisted.config.access import AuthConfig
 from pico_twisted.config.agent import AgentConfig, ListenerConfig, ServiceTlsConfig
+from pico_twisted.config.cluster import ClusterConfig, ClusterTlsConfig
 from pico_twisted.config.common import ServerTlsConfig
 from pico_twisted.config.credentials import read_credentials, read_users
 from pico_twisted.config.document import child
 from pico_twisted.config.error_pages import read_error_pages
 from pico_twisted.config.faults import MAX_FILE_NAME_SHOWN, Fault, shown, whose
 from pico_twisted.config.kinds import CLUSTER_SECRET, SECRET, Kind
-from pico_twisted.config.node import ClusterConfig, ClusterTlsConfig, NodeConfig, NodeLimitsConfig
+from pico_twisted.config.names import HostRule
+from pico_twisted.config.node import NodeConfig, NodeLimitsConfig, ProxyConfig
 from pico_twisted.config.values import Address
+from pico_twisted.core.public_url import domain_of
 
 if TYPE_CHECKING:  # both take longer to import than all of picoctl, and few configurations need them
     from cryptography import x509
@@ -52,6 +55,7 @@ def node_faults(config: NodeConfig) -> Iterator[Contradiction]:
         expected = "addresses of load balancers, because proxy.proxy_protocol is set"
         yield Fault(path="proxy.trusted_proxies", found="none", expected=expected), ("proxy.proxy_protocol",)
     yield from ((fault, ()) for fault in read_error_pages(config.proxy.error_pages)[1])
+    yield from _name_faults(config.proxy)
     yield from _limit_faults(config.limits)
     seen: dict[str, int] = {}
     for index, entry in enumerate(config.endpoints):
@@ -345,6 +349,22 @@ def _shared_port_faults(addresses: dict[str, Address]) -> Iterator[Contradiction
                 yield Fault(path=path, found=shown(str(address)), expected=expected), (other_path,)
                 break
         seen[path] = address
+
+
+def _name_faults(proxy: ProxyConfig) -> Iterator[Contradiction]:
+    """Names that lead to two endpoints."""
+    known: dict[tuple[str, str], HostRule] = {}
+    for rule in proxy.hosts:
+        other = known.setdefault(rule[:2], rule)
+        if other is not rule:
+            found = f"{shown(str(other))} and {shown(str(rule))}"
+            yield Fault(path="proxy.hosts", found=found, expected="each host and path once"), ()
+    domain = domain_of(proxy.public_url)
+    everything = known.get((f"*.{domain}", ""))
+    if domain and everything is not None:
+        found = f"{shown(str(everything))}, which leaves no name to proxy.public_url"
+        fault = Fault(path="proxy.hosts", found=found, expected="another host, or a path behind it")
+        yield fault, ("proxy.public_url",)
 
 
 def _limit_faults(limits: NodeLimitsConfig) -> Iterator[Contradiction]:

@@ -58,11 +58,11 @@ class Misfits(ValueError):
     """Some items of a list do not fit.
 
     Attributes:
-        items: the index of each, and what is wrong with it.
+        items: the index of each, or its name in a mapping, and what is wrong with it.
         rest: the values of the others; None when they are too few.
     """
 
-    def __init__(self, items: Sequence[tuple[int, Unfit]], rest: tuple[object, ...] | None) -> None:
+    def __init__(self, items: Sequence[tuple[int | str, Unfit]], rest: tuple[object, ...] | None) -> None:
         self.items = items
         self.rest = rest
         super().__init__("; ".join(f"item {index}: {misfit}" for index, misfit in items))

@@ -18,11 +18,12 @@ from pico_twisted.config.checks import (
     read_cluster_secrets,
     read_secret,
 )
+from pico_twisted.config.cluster import ClusterConfig
 from pico_twisted.config.document import Document, child, parse_document
 from pico_twisted.config.faults import MAX_FILE_NAME_SHOWN, ConfigFaults, Fault, shown, whose
 from pico_twisted.config.fields import all_keys, own_keys
 from pico_twisted.config.kinds import Many, split_commas
-from pico_twisted.config.node import ClusterConfig, NodeConfig
+from pico_twisted.config.node import NodeConfig
 from pico_twisted.config.structure import structure
 
 C = TypeVar("C", bound="NodeConfig | AgentConfig")

@@ -53,6 +53,11 @@ class Address:
         return self.host in ALL_INTERFACES
 
 
+def default_address(port: int, *, everywhere: bool) -> Address:
+    """Where a port listens of which nothing was said: on every interface, or for this machine alone."""
+    return Address("" if everywhere else "127.0.0.1", port)
+
+
 @attrs.frozen
 class ServiceAddress:
     """A local service that an agent forwards to."""

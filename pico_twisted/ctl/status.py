@@ -57,7 +57,7 @@ def _overview(port: AdminPort) -> Page:
     parts = [
         f"node {escaped(local.id)} is {state}",
         tables.nodes_table(nodes_known),
-        _endpoints_text(dict(islice(sorted(held.items()), MAX_LISTED)), alone),
+        _endpoints_text(dict(islice(sorted(held.items()), MAX_LISTED)), alone, local.public_url),
     ]
     if (more := len(held) - MAX_LISTED) > 0:
         parts.append(f"and {more} more endpoints: picoctl status endpoints")
@@ -90,9 +90,9 @@ def _endpoints(port: AdminPort) -> tuple[Held, str]:
     return {endpoint: {local.id: count} for endpoint, count in local.endpoints.items()}, local.id
 
 
-def _endpoints_text(held: Held, alone: str) -> str:
+def _endpoints_text(held: Held, alone: str, public_url: str) -> str:
     of = f"node {escaped(alone)}, which is of an earlier version and tells only its own" if alone else "the cluster"
-    return f"endpoints of {of}\n{tables.held_table(held) if held else 'no agent has registered one'}"
+    return f"endpoints of {of}\n{tables.held_table(held, public_url) if held else 'no agent has registered one'}"
 
 
 @status.command()
@@ -120,7 +120,8 @@ def endpoints(context: click.Context) -> None:
 
     def page(port: AdminPort) -> Page:
         held, alone = _endpoints(port)
-        return Page(_endpoints_text(held, alone), held)
+        _, local = get(port, "/status/cluster/nodes/local", NodeDetail)
+        return Page(_endpoints_text(held, alone, local.public_url), held)
 
     present(context, page)
 

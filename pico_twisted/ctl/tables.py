@@ -16,6 +16,7 @@ from typing import Final
 import attrs
 
 from pico_twisted.core.access.subject import Subject
+from pico_twisted.core.public_url import endpoint_url
 from pico_twisted.core.text import escaped, milliseconds, span_text
 from pico_twisted.net.admin.revocation_shapes import RevocationRow, Revoked
 from pico_twisted.net.admin.shapes import AgentSession, GossipDetail, GossipRow, ListenerRow, NodeDetail, NodeRow
@@ -41,16 +42,20 @@ def nodes_table(nodes: Sequence[NodeRow]) -> str:
 
 def node_page(node: NodeDetail) -> str:
     """One node with its endpoints."""
-    page = _facts(_node_facts(node.row()))
+    facts = _node_facts(node.row())
+    page = _facts(facts | {"public url": node.public_url} if node.public_url else facts)
     if not node.endpoints:
         return page
-    return f"{page}\n\nendpoints of node {escaped(node.id)}\n{endpoints_table(node.endpoints)}"
+    return f"{page}\n\nendpoints of node {escaped(node.id)}\n{endpoints_table(node.endpoints, node.public_url)}"
 
 
-def endpoints_table(endpoints: Mapping[str, int]) -> str:
-    """Endpoint IDs with the number of their registrations."""
-    rows = [{"endpoint": endpoint, "upstreams": count} for endpoint, count in sorted(endpoints.items())]
-    return _table(("endpoint", "upstreams"), rows, numbers=("upstreams",))
+def endpoints_table(endpoints: Mapping[str, int], public_url: str) -> str:
+    """Endpoint IDs with the number of their registrations, and with their URLs where there are any."""
+    rows = [
+        {"endpoint": endpoint, "upstreams": count, "url": endpoint_url(public_url, endpoint)}
+        for endpoint, count in sorted(endpoints.items())
+    ]
+    return _table(("endpoint", "upstreams", *_if_any("url", rows)), rows, numbers=("upstreams",))
 
 
 def listeners_table(listeners: Iterable[ListenerRow]) -> str:
@@ -65,11 +70,12 @@ def listeners_table(listeners: Iterable[ListenerRow]) -> str:
             "credential until": _moment(
                 min((at for session in one.sessions if (at := session.credential_until)), default=0)
             ),
+            "url": one.url,
         }
         for one in listeners
     ]
-    until = ("credential until",) if any(row["credential until"] for row in rows) else ()
-    return _table(("endpoint", "service", "nodes", "rtt", "in flight", *until), rows, numbers=("in flight",))
+    more = (*_if_any("credential until", rows), *_if_any("url", rows))
+    return _table(("endpoint", "service", "nodes", "rtt", "in flight", *more), rows, numbers=("in flight",))
 
 
 def _moment(seconds: float) -> str:
@@ -80,13 +86,18 @@ def _moment(seconds: float) -> str:
         return "far away"
 
 
-def held_table(held: Mapping[str, Mapping[str, int]]) -> str:
-    """The endpoints of the cluster, with the number of their registrations and the nodes that hold them."""
+def held_table(held: Mapping[str, Mapping[str, int]], public_url: str) -> str:
+    """The endpoints of the cluster: the number of their registrations, the nodes that hold them, and their URLs."""
     rows = [
-        {"endpoint": endpoint, "upstreams": sum(nodes.values()), "nodes": _list(nodes)}
+        {
+            "endpoint": endpoint,
+            "upstreams": sum(nodes.values()),
+            "nodes": _list(nodes),
+            "url": endpoint_url(public_url, endpoint),
+        }
         for endpoint, nodes in sorted(held.items())
     ]
-    return _table(("endpoint", "upstreams", "nodes"), rows, numbers=("upstreams",))
+    return _table(("endpoint", "upstreams", "nodes", *_if_any("url", rows)), rows, numbers=("upstreams",))
 
 
 def agents_table(sessions: Iterable[AgentSession]) -> str:
@@ -104,12 +115,12 @@ def agents_table(sessions: Iterable[AgentSession]) -> str:
             "since": span_text(max(one.since_s for one in found)),
             "rtt": _round_trip(min((one.rtt_s for one in found if one.rtt_s is not None), default=None)),
             "nodes": _list(one.node for one in found),
-            "endpoints": _list(one.endpoint for one in found),
+            "endpoints": _list(one.url or one.endpoint for one in found),
             "subject": _list(one.subject for one in found),
         }
         for agent, found in sorted(by_agent.items())
     ]
-    columns = ("agent", "address", "version", "since", "rtt", "nodes", "endpoints", *_subject_if_any(rows))
+    columns = ("agent", "address", "version", "since", "rtt", "nodes", "endpoints", *_if_any("subject", rows))
     return f"agents of the cluster\n{_table(columns, rows, numbers=('since', 'rtt'))}"
 
 
@@ -131,9 +142,10 @@ def sessions_table(endpoint: str, sessions: Sequence[AgentSession]) -> str:
         }
         for one in sorted(sessions, key=lambda one: (one.agent, one.node))
     ]
-    columns = ("agent", "address", "version", "since", "rtt", "node", "in flight", "state", *_subject_if_any(rows))
+    columns = ("agent", "address", "version", "since", "rtt", "node", "in flight", "state", *_if_any("subject", rows))
     numbers = ("since", "rtt", "in flight")
-    return f"agents that serve {escaped(endpoint)}\n{_table(columns, rows, numbers=numbers)}"
+    url = next((f", {escaped(one.url)}" for one in sessions if one.url), "")
+    return f"agents that serve {escaped(endpoint)}{url}\n{_table(columns, rows, numbers=numbers)}"
 
 
 def tokens_table(tokens: Iterable[Subject]) -> str:
@@ -142,9 +154,9 @@ def tokens_table(tokens: Iterable[Subject]) -> str:
     return _table(("name", "rules"), rows, numbers=())
 
 
-def _subject_if_any(rows: Iterable[Mapping[str, object]]) -> tuple[str, ...]:
-    """The column of who agents have shown to be, where some have."""
-    return ("subject",) if any(row["subject"] for row in rows) else ()
+def _if_any(column: str, rows: Iterable[Mapping[str, object]]) -> tuple[str, ...]:
+    """The column, when a row has something in it."""
+    return (column,) if any(row[column] for row in rows) else ()
 
 
 def revocations_table(rows: Iterable[RevocationRow], now_s: float) -> str:

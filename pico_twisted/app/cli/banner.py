@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from twisted.logger import Logger
 
+from pico_twisted.core.public_url import endpoint_url
 from pico_twisted.core.text import host_port, milliseconds
 
 log = Logger()
@@ -77,6 +78,7 @@ def agent_banner(
     sessions: Sequence[tuple[str, str | None, float | None]],
     listeners: Sequence[tuple[str, str]],
     proxy: str = "",
+    public_url: str = "",
 ) -> str:
     """The block of an agent whose endpoints are registered.
 
@@ -87,6 +89,7 @@ def agent_banner(
             measured.
         listeners: for each the endpoint and the address of the service.
         proxy: URL of the node's proxy port; "" when the node did not tell it.
+        public_url: where clients reach endpoints; "" when the node did not tell it.
     """
     lines = [f"Pico agent {agent_id} is up (pico_twisted {version})", ""]
     for url, node_id, rtt_s in _distinct(sessions):
@@ -96,20 +99,26 @@ def agent_banner(
         lines.append("  session   none yet")
     lines.append("")
     width = max((len(endpoint) for endpoint, _ in listeners), default=0)
-    lines += [f"  {endpoint:<{width}} -> {addr}" for endpoint, addr in listeners]
+    for endpoint, addr in listeners:
+        url = endpoint_url(public_url, endpoint)
+        lines.append(f"  {endpoint:<{width}} -> {addr}" + (f"  reachable at {url}" if url else ""))
     if listeners:
-        lines += ["", "Try it:", "", *_ways_to_try(listeners[0][0], proxy)]
+        lines += ["", "Try it:", "", *_ways_to_try(listeners[0][0], proxy, public_url)]
     lines += ["", _STOP_HINT.format("agent")]
     return "\n".join(lines) + "\n"
 
 
-def _ways_to_try(endpoint: str, proxy: str) -> list[str]:
+def _ways_to_try(endpoint: str, proxy: str, public_url: str) -> list[str]:
     """Lines to click or to paste: browsers take every name below localhost for this machine."""
+    if reachable_at := endpoint_url(public_url, endpoint):
+        return [f"  {reachable_at}/"]
+    if public_url and "*" not in public_url:
+        proxy = public_url
     if not proxy:
         return [f"  curl -H 'x-pico-endpoint: {endpoint}' URL    with the URL of the node's proxy port"]
     url = urlsplit(proxy)
     curl = f"  curl -H 'x-pico-endpoint: {endpoint}' {proxy}/"
-    if url.scheme != "http" or "." in endpoint or not (url.hostname or "").startswith(_LOOPBACK):
+    if public_url or url.scheme != "http" or "." in endpoint or not (url.hostname or "").startswith(_LOOPBACK):
         return [curl]
     return [f"  http://{endpoint}.localhost:{url.port}/", curl]
 

@@ -19,6 +19,7 @@ from typing import Final
 
 import attrs
 
+from pico_twisted.core.public_url import endpoint_url
 from pico_twisted.core.text import printable
 
 MOST_MESSAGE_CHARS: Final = 300
@@ -58,10 +59,7 @@ _WORDS: Final = {
     "draining": ("This server is shutting down.", _TRY_AGAIN),
     "invalid-endpoint": ("This address names no valid endpoint.", ""),
     "loop": ("The request goes in circles.", "If this is yours: the service of {0} sends it back to this server."),
-    "missing-endpoint": (
-        "This address names no endpoint.",
-        "Use a host name that begins with one, such as my-endpoint.example.com, or send x-pico-endpoint.",
-    ),
+    "missing-endpoint": ("This address names no endpoint.", "{1}"),
     "no-upstreams": ("No agent serves {0} now.", "If this is yours: start its agent."),
     "service-failed": (
         "The service behind {0} closed the connection without an answer.",
@@ -73,10 +71,12 @@ _WORDS: Final = {
         "If this is yours: is the service running, and does its agent have the right address?",
     ),
     "tls-required": ("This port speaks TLS.", "Use https."),
+    "unknown-host": ("No endpoint has this address.", "{1}"),
     "upstream-timeout": ("The service behind {0} did not answer in time.", ""),
     "upstream-unreachable": ("The connection to {0} was lost.", _TRY_AGAIN),
 }
-"""By code: what happened, and what can be done; {0} stands for the endpoint. Of other codes the message says all."""
+"""By code: what happened, and what can be done; {0} stands for the endpoint, {1} for how to name one. Of other codes
+the message says all."""
 
 _RANGE: Final = re.compile(rb"[ \t]*([^;, \t]+)[ \t]*(?:;[^,]*?\bq=([01](?:\.[0-9]{0,3})?))?[^,]*")
 
@@ -92,6 +92,7 @@ class ErrorFacts:
         endpoint: the ID that was looked for; empty when there was none.
         request_id: of the request; empty when what came was none.
         node: the ID of the node.
+        public_url: where clients reach endpoints; empty when that is not known.
     """
 
     status: int
@@ -100,6 +101,7 @@ class ErrorFacts:
     endpoint: str
     request_id: str
     node: str
+    public_url: str = ""
 
     @property
     def hint(self) -> str:
@@ -110,7 +112,11 @@ class ErrorFacts:
         name = f"\u201c{self.endpoint}\u201d" if self.endpoint else "this address"
         text, hint = _WORDS.get(self.code, ("", ""))
         message = self.message[:1].upper() + self.message[1:] + "."
-        return text.format(name) or message, hint.format(name)
+        url = endpoint_url(self.public_url, "my-endpoint")
+        if not self.public_url:
+            url = "a host name that begins with one, such as my-endpoint.example.com"
+        how = f"Use {url}, or send x-pico-endpoint." if url else "Send x-pico-endpoint."
+        return text.format(name) or message, hint.format(name, how)
 
     def as_json(self) -> bytes:
         """A JSON object on a line of its own."""

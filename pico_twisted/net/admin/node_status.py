@@ -13,6 +13,7 @@ from pico_twisted.core.gossip import Member
 from pico_twisted.core.gossip.members import GOSSIP_ADDR
 from pico_twisted.core.gossip.state import VersionedMap
 from pico_twisted.core.gossip.view import View
+from pico_twisted.core.public_url import endpoint_url
 from pico_twisted.core.routing.table import ACTIVE, DRAINING, KnownNode
 from pico_twisted.net.admin.other_nodes import LOCAL
 from pico_twisted.net.admin.shapes import (
@@ -48,6 +49,7 @@ class NodeStatus:
         clock: tells the time.
         ready: whether requests may come, and if not, why.
         link: how the link to another node stands, as of `NodeRow.link`.
+        public_url: where clients reach endpoints, as of `NodeDetail`.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class NodeStatus:
         clock: IReactorTime,
         ready: Callable[[], tuple[bool, str]],
         link: Callable[[str], str],
+        public_url: Callable[[], str] = str,
     ) -> None:
         self.node_id = cluster.node_id
         self.ready = ready
@@ -64,6 +67,7 @@ class NodeStatus:
         self._view = view
         self._clock = clock
         self._link = link
+        self._public_url = public_url
 
     # INodeStatus
 
@@ -87,6 +91,7 @@ class NodeStatus:
         """The sessions of agents at this node, in the order of their endpoints."""
         routes = [route for route in self._cluster.registry if not endpoint or route.endpoint == endpoint]
         routes.sort(key=lambda route: (route.endpoint, route.agent_id, route.slot))
+        public_url = self._public_url()
         told = [
             AgentSession(
                 agent=route.agent_id,
@@ -94,6 +99,7 @@ class NodeStatus:
                 version=route.tunnel.agent_version,
                 node=self.node_id,
                 endpoint=route.endpoint,
+                url=endpoint_url(public_url, route.endpoint),
                 since_s=round(self._cluster.registered_for_s(route), 1),
                 rtt_s=route.tunnel.rtt_s or None,
                 in_flight=len(route.calls),
@@ -144,6 +150,7 @@ class NodeStatus:
             gossip_addr=str(said(GOSSIP_ADDR) or ""),
             version=str(said(VERSION) or ""),
             endpoints=self._cluster.registry.counts(),
+            public_url=self._public_url(),
         )
 
     def _detail(self, node_id: str, node: KnownNode) -> NodeDetail:

@@ -82,10 +82,12 @@ class NodeDetail(_Node):
     Attributes:
         endpoints: registrations of each endpoint ID.
         link: as in `NodeRow`.
+        public_url: where clients reach endpoints, as the node that was asked is told; empty for another one.
     """
 
     endpoints: Mapping[str, int] = attrs.field(factory=dict)
     link: str = ""
+    public_url: str = ""
 
     def row(self) -> NodeRow:
         """The same node for the list."""
@@ -112,6 +114,7 @@ class AgentSession:
         version: of its program; empty when it did not say.
         node: ID of the node.
         endpoint: that it serves.
+        url: where clients reach that; empty when no URL leads there, or the node does not know.
         since_s: seconds since it registered.
         rtt_s: the last round trip; None before the first.
         in_flight: calls in progress.
@@ -124,6 +127,7 @@ class AgentSession:
     version: str = ""
     node: str
     endpoint: str
+    url: str = ""
     since_s: float
     rtt_s: float | None = None
     in_flight: int = 0
@@ -276,6 +280,7 @@ class ListenerRow:
     Attributes:
         endpoint: its endpoint ID.
         service: where the service listens.
+        url: where clients reach the endpoint, as a node told it; empty when none did.
         registered: whether new calls can come.
         in_flight: calls that are being served.
         sessions: all that are alive.
@@ -283,6 +288,7 @@ class ListenerRow:
 
     endpoint: str
     service: str
+    url: str = ""
     registered: bool
     in_flight: int
     sessions: Sequence[SessionRow] = ()

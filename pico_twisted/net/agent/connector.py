@@ -38,6 +38,7 @@ from twisted.python.failure import Failure
 from pico_twisted.core.agent.dial_plan import AgentRandom, DialPlan, Ended, Failed
 from pico_twisted.core.agent.life import Command, Last, NextSession, new_life
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSES_IN_ORDER, REPLACED
+from pico_twisted.core.public_url import endpoint_url
 from pico_twisted.net.agent.active_connection import ActiveConnection
 from pico_twisted.net.agent.dial_failures import explain_failure
 from pico_twisted.net.agent.dial_throttle import DialThrottle
@@ -333,6 +334,7 @@ class Connector:
             node=tunnel.node_id,
             slot=f"{self._slot}.{session.number}",
             again=again,
+            reachable_at=endpoint_url(tunnel.public_url, self.endpoint),
         )
         if tunnel.version == 1 and not self._said_v1:
             self._said_v1 = True

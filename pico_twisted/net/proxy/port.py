@@ -17,6 +17,7 @@ from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.http1.account import Peer
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import HeadLimits
+from pico_twisted.core.routing.endpoint import EndpointNames
 from pico_twisted.net.access.ceilings import NodeCeilings, answer_to, leave_all
 from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.metrics import Metrics
@@ -159,6 +160,7 @@ class ProxyPort:
         draining: answers close their connections.
         error_pages: the operator's own, by status.
         min_body_rate: bytes a second that a client has to send of a body; 0 for any.
+        names: how clients name endpoints.
         trusts: whether an IP is of a trusted proxy.
         requests: taken so far.
     """
@@ -169,12 +171,17 @@ class ProxyPort:
         self.via = via
         self.error_pages: Mapping[str, str] = {}
         self.min_body_rate = settings.config.min_body_rate
+        self.read_names(settings.config)
         self.trusts = partial(in_networks, settings.config.trusted_proxies)
         self.connections: set[ClientConnection] = set()
         self.paused: set[ClientConnection] = set()
         self._ceilings: dict[ClientConnection, Sequence[Ceiling]] = {}  # of their addresses, if those have one
         self.draining = False
         self.requests = 0
+
+    def read_names(self, config: ProxyConfig) -> None:
+        """From here on endpoints are named as a configuration says."""
+        self.names = EndpointNames(config.hosts, config.public_url)
 
     def made(self, connection: ClientConnection, host: str, https: bool) -> bool:
         """A connection is there. Returns whether it may stay.

@@ -234,6 +234,7 @@ class ProxyRequest:
             endpoint=endpoint,
             request_id=self.request_id.decode("ascii"),
             node=self.connection.port.settings.node_id,
+            public_url=self.connection.port.names.public_url,
         )
         pages = self.connection.port.error_pages
         answer, self.bytes_out = error_answer(facts, self.head, pages, not self.keep_alive, self.error_fields)

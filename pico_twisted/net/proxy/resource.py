@@ -11,7 +11,7 @@ from twisted.web.server import NOT_DONE_YET
 from pico_twisted.core.access.rules import NO_LIMITS
 from pico_twisted.core.http1.client_connection import NAME_BYTES, authenticates_connection
 from pico_twisted.core.http1.forwarding import REQUEST_ID_PATTERN
-from pico_twisted.core.routing.endpoint import EndpointError, endpoint_of
+from pico_twisted.core.routing.endpoint import EndpointError
 from pico_twisted.net.access.ceilings import NodeCeilings
 from pico_twisted.net.access.interfaces import IGate
 from pico_twisted.net.proxy.admission import admitted
@@ -50,9 +50,9 @@ class ReverseResource(Resource):
                 return NOT_DONE_YET
             head = request.head
         try:
-            request.endpoint = endpoint_of(head)
+            request.endpoint = request.connection.port.names.endpoint_of(head)
         except EndpointError as error:
-            request.fail(400, error.message, error.code)
+            request.fail(error.status, error.message, error.code)
             request.done()
             return NOT_DONE_YET
         if entrance is not None and not entrance.lets_in(request):

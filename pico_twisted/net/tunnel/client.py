@@ -20,6 +20,7 @@ from pico_twisted.config import ClientTlsConfig
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import ResponseHead, parse_response_head
 from pico_twisted.core.links.handshake import NotThePeer
+from pico_twisted.core.public_url import PUBLIC_URL_PATTERN
 from pico_twisted.core.rpc.capabilities import DRAIN_TWICE, OWN_CAPABILITIES, capabilities_of
 from pico_twisted.core.rpc.dialect import V2
 from pico_twisted.core.rpc.frames import CLIENT_GONE, DRAIN, HTTP, SUBPROTOCOL_V2, nodes_of
@@ -47,6 +48,7 @@ _PROXY = re.compile(rb"https?:[0-9]{1,5}")
 _DEFAULT_TLS: Final = ClientTlsConfig()
 _SECONDS = re.compile(rb"[0-9]{1,10}")
 _COUNT = re.compile(rb"[0-9]{1,5}")
+_ASCII = bytes(byte if byte < 0x80 else 0x3F for byte in range(256))
 
 
 class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[misc]
@@ -54,6 +56,7 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
 
     Attributes:
         proxy: scheme and port of the node's proxy port, `http:8000`; "" when it did not say.
+        public_url: where clients reach endpoints, as the node told it; "" when it did not.
         shared_with: who else serves the endpoint, in words; "" when the node knows of nobody.
         credential_until: when the credential that holds the session ends, in seconds since 1970; None when it does not,
             or the node did not say.
@@ -62,6 +65,7 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
     factory: TunnelClientFactory
     _answer_head: ResponseHead | None = None
     proxy = ""
+    public_url = ""
     shared_with = ""
     credential_until: float | None = None
     _nodes = 1
@@ -109,7 +113,9 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
                 except NotThePeer as error:
                     self._give_up(error)
                     return
-                whole, self._head = self._head, b""
+                # Autobahn reads an answer as UTF-8, which what proxies on the way have added need not be.
+                whole = self._head[: end + 4].translate(_ASCII) + self._head[end + 4 :]
+                self._head = b""
                 if self._shake_hands(whole):
                     shrink(self)
                 return
@@ -133,6 +139,8 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
         proxy = _PROXY.fullmatch(head.get(b"x-pico-proxy") or b"")
         if proxy is not None:
             self.proxy = proxy.group().decode("ascii")
+        public_url = printable((head.get(b"x-pico-public-url") or b"").decode("latin-1"))
+        self.public_url = public_url if PUBLIC_URL_PATTERN.fullmatch(public_url) else ""
         self.shared_with = printable((head.get(b"x-pico-shared-with") or b"")[:200].decode("ascii", "replace"))
         until = _SECONDS.fullmatch(head.get(CREDENTIAL_UNTIL.encode("ascii")) or b"")
         if until is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -47,7 +47,7 @@ class UpstreamFactory(TunnelServerFactory):
         revoked: says who is not let in, whatever they show.
         max_sessions: sessions at once.
         grace_s: how long calls in progress may take on a session that ends with its credential.
-        proxy: asked for each 101: scheme and port of the proxy port, `http:8000`; "" while it is not known.
+        told: asked for each 101: fields that say where clients reach endpoints.
         reactor: for Autobahn.
 
     Attributes:
@@ -66,7 +66,7 @@ class UpstreamFactory(TunnelServerFactory):
         revoked: Revocations,
         max_sessions: int,
         grace_s: float,
-        proxy: Callable[[], str] = str,
+        told: Callable[[], Mapping[str, str]] = dict,
         reactor: IReactorTime,
     ) -> None:
         super().__init__(parts, node_id=registry.node_id, reactor=reactor)
@@ -74,7 +74,7 @@ class UpstreamFactory(TunnelServerFactory):
         self._revoked = revoked
         self.credentials = SessionCredentials(gate, registry, ceilings, parts.sweep, grace_s=grace_s)
         self._max_sessions = max_sessions
-        self._proxy = proxy
+        self._told = told
         self.acceptor = self
         parts.sweep.each(lambda _: self._count_nodes())
 
@@ -87,9 +87,7 @@ class UpstreamFactory(TunnelServerFactory):
 
     def answer_headers(self) -> dict[str, str]:
         """What stands in a 101 besides WebSocket's own."""
-        headers = {**super().answer_headers(), "x-pico-nodes": str(self._nodes())}
-        proxy = self._proxy()
-        return {**headers, "x-pico-proxy": proxy} if proxy else headers
+        return {**super().answer_headers(), "x-pico-nodes": str(self._nodes()), **self._told()}
 
     def admit(self, head: RequestHead, shown: Credential) -> Admission | Refusal | Deferred[Admission | Refusal]:
         """Decide on an agent's handshake. Whoever shows no good credential hears of nothing else."""

@@ -87,3 +87,26 @@ def test_a_url_to_click(proxy: str, endpoint: str, shown: str) -> None:
 def test_where_the_proxy_port_is(upstream: str, proxy: str, url: str) -> None:
     """On the host of the upstream port, at the port that the node told; a node that told none is not guessed at."""
     assert proxy_url(upstream, proxy) == url
+
+
+@pytest.mark.parametrize(
+    ("public_url", "reachable", "ways"),
+    [
+        (
+            "https://*.tunnel.example.com",
+            "my-endpoint -> localhost:1  reachable at https://my-endpoint.",
+            "https://my-",
+        ),
+        (
+            "https://pico.example.com",
+            "my-endpoint -> localhost:1\n",
+            "curl -H 'x-pico-endpoint: my-endpoint' https://pico",
+        ),
+    ],
+)
+def test_an_agent_tells_where_clients_reach_it(public_url: str, reachable: str, ways: str) -> None:
+    """The URL of each endpoint, where its node has told one; else what to send where."""
+    listeners = [("my-endpoint", "localhost:1"), ("a.b", "localhost:2")]
+    text = agent_banner("1.2.3", "agent-1", [], listeners, "http://localhost:8000", public_url)
+    assert reachable in text and f"\n  {ways}" in text
+    assert "  a.b         -> localhost:2\n" in text and "http://localhost" not in text

@@ -7,7 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pico_twisted.core.http1.head import HeadLimits, RequestHead, parse_request_head
-from pico_twisted.core.routing.endpoint import EndpointError, endpoint_of, normal_endpoint_id
+from pico_twisted.core.routing.endpoint import EndpointError, EndpointNames, normal_endpoint_id
+
+endpoint_of = EndpointNames().endpoint_of
+"""As nodes read requests that were told no names."""
 
 
 def head(host: bytes | None, endpoint: bytes | None = None) -> RequestHead:

@@ -106,6 +106,7 @@ class TestRoutes:
         }
         detail = {**row, "endpoints": {"web": 2, "api": 1}}
         del detail["upstreams"]
+        detail["public_url"] = ""
         keys = {"status": {"value": "active", "version": 2}, "endpoint:web": {"value": 2, "version": 6}}
         gossip_row = {
             "id": "n1",

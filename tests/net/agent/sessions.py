@@ -18,6 +18,7 @@ class Session:
     """
 
     agent_id = "agent-1"
+    public_url = ""
     rtt_s = 0.0
     call_count = 0
 

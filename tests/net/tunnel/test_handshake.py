@@ -361,6 +361,26 @@ class TestClientHandshake:
         attempt.transport.receive(answer.replace(b"x-pico-nodes", b"x-pico-proxy: %b\r\nx-pico-nodes" % told))
         assert attempt.tunnel.proxy == proxy
 
+    @pytest.mark.parametrize(
+        ("told", "url"),
+        [
+            (b"https://*.tunnel.example.com:8443", "https://*.tunnel.example.com:8443"),
+            (b"https://[2001:db8::1]", "https://[2001:db8::1]"),
+            (b"https://*.a/path", ""),
+            (b"javascript:alert(1)", ""),
+            (b"https://*.\xe9.example", ""),
+            (b"https://*.a.example x", ""),
+        ],
+    )
+    def test_public_url(self, told: bytes, url: str) -> None:
+        """The agent knows where clients reach its endpoints, if the node said so in the form that such a URL has."""
+        attempt = Attempt()
+        peer = RawPeer(attempt.parts, shake=False)
+        peer.send_raw(attempt.asked)
+        answer = bytes(peer.transport.clear())
+        attempt.transport.receive(answer.replace(b"x-pico-nodes", b"x-pico-public-url: %b\r\nx-pico-nodes" % told))
+        assert attempt.tunnel.public_url == url
+
     def test_node_id(self) -> None:
         """The agent knows which node it is connected to."""
         pair = TunnelPair()
