@@ -89,6 +89,7 @@ class NodeCeilings:
     Attributes:
         counts: how often each limit was reached.
         active: whether a request is to be asked about, whatever its subject.
+        requests_per_address: how many a second; None for no limit.
         connections_per_address: how many there may be; None for no limit.
     """
 
@@ -101,7 +102,7 @@ class NodeCeilings:
         self._connections = Ceilings(Limit.ADDRESS_CONNECTIONS, Limit.ADDRESS_RATE)
         self._sessions_of_endpoints = Ceilings(Limit.ENDPOINT_SESSIONS, Limit.ENDPOINT_RATE)
         self._sessions_of_subjects = Ceilings(Limit.SUBJECT_SESSIONS, Limit.SUBJECT_RATE)
-        self._requests_per_address: float | None = None
+        self.requests_per_address: float | None = None
         self.connections_per_address: int | None = None
         self._entries: Sequence[EndpointLimitsConfig] = ()
         self._take(())
@@ -110,7 +111,7 @@ class NodeCeilings:
         """Hold to these limits from now on. What is in flight stays counted. Returns in words what `endpoints` says
         now, if that changed."""
         before, self._entries = self._entries, config.endpoints
-        self._requests_per_address = config.limits.requests_per_address
+        self.requests_per_address = config.limits.requests_per_address
         self.connections_per_address = config.limits.connections_per_address
         self._take(config.endpoints)
         if before == config.endpoints:
@@ -128,33 +129,43 @@ class NodeCeilings:
             return NO_LIMITS_OF_ENDPOINT
 
         self.limits_of = limits_of
-        self.active = self._requests_per_address is not None or any(
-            entry.in_flight or entry.rate or entry.body_bytes is not None for entry in entries
-        )
+        self.active = any(entry.in_flight or entry.rate or entry.body_bytes is not None for entry in entries)
 
     # Requests
 
+    def asks(self, request: object, address: bytes) -> Over | None:
+        """A client asks something. Whoever asks too often is not looked at any further.
+
+        Args:
+            request: what it asks.
+            address: of the client; empty where that does not count.
+        """
+        network = network_of(address)
+        if self.requests_per_address is None or not network:
+            return None
+        entered = self._entered(
+            [self._addresses.of(network, None, self.requests_per_address, self._sweep.now)], request
+        )
+        return entered if isinstance(entered, Over) else None
+
     def enter(
-        self, request: object, endpoint: str, address: bytes, subject: Subject | None = None, rule: Rule | None = None
+        self, request: object, endpoint: str, subject: Subject | None = None, rule: Rule | None = None
     ) -> Sequence[Ceiling] | Over:
         """A request comes in.
 
         Args:
             request: is in flight until each of the ceilings that are returned was told that it leaves.
             endpoint: its ID in lower case.
-            address: of the client; empty where that does not count.
             subject: who sends it, once they have shown a credential.
             rule: that allowed it to the subject.
         """
-        now = self._sweep.now
         ceilings: list[Ceiling] = []
-        if self._requests_per_address is not None and (network := network_of(address)):
-            ceilings.append(self._addresses.of(network, None, self._requests_per_address, now))
         if subject is not None and rule is not None:
             ceilings += self._of_subject(self._subjects, subject, rule, rule.limits.in_flight, rule.limits.rate)
         entry = self.limits_of(endpoint)
         if entry.in_flight is not None or entry.rate is not None:
-            ceilings.append(self._endpoints.of(_key(entry, endpoint), entry.in_flight, entry.rate, now))
+            key = _key(entry, endpoint)
+            ceilings.append(self._endpoints.of(key, entry.in_flight, entry.rate, self._sweep.now))
         return self._entered(ceilings, request)
 
     def of_rule(self, request: object, subject: Subject, rule: Rule) -> Sequence[Ceiling] | Over:

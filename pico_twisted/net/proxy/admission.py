@@ -9,6 +9,22 @@ from pico_twisted.net.access.ceilings import NodeCeilings, answer_to, retry_afte
 from pico_twisted.net.proxy.request import ProxyRequest
 
 
+def may_ask(ceilings: NodeCeilings, request: ProxyRequest) -> bool:
+    """Look at the address of a client, or answer its request: then it is over. Returns whether to look further.
+
+    Args:
+        ceilings: of the node.
+        request: has come just now.
+    """
+    peer, address = request.connection.peer, request.account.address
+    if peer.trusts is not None and address == peer.ip:
+        return True  # the proxy itself asks, or does not tell for whom
+    over = ceilings.asks(request, address)
+    if over is not None:
+        _refuse(request, over)
+    return over is None
+
+
 def admitted(ceilings: NodeCeilings, request: ProxyRequest) -> bool:
     """Take a request in, or answer it: then it is over. Returns whether it is in.
 
@@ -16,9 +32,6 @@ def admitted(ceilings: NodeCeilings, request: ProxyRequest) -> bool:
         ceilings: of the node.
         request: its endpoint, and who sends it by which rule, have been decided.
     """
-    peer, address = request.connection.peer, request.account.address
-    if peer.trusts is not None and address == peer.ip:
-        address = b""  # the proxy itself asks, or does not tell for whom
     most = ceilings.limits_of(request.endpoint).body_bytes
     request.most_bytes = math.inf if most is None else most
     if (request.head.length or request.bytes_in) > request.most_bytes:
@@ -27,11 +40,15 @@ def admitted(ceilings: NodeCeilings, request: ProxyRequest) -> bool:
         request.done()
         return False
     subject = None if request.visitor is None else request.visitor.subject
-    entered = ceilings.enter(request, request.endpoint, address, subject, request.rule)
+    entered = ceilings.enter(request, request.endpoint, subject, request.rule)
     if isinstance(entered, Over):
-        request.error_fields = [(b"retry-after", retry_after(entered))]
-        request.fail(*answer_to(entered))
-        request.done()
+        _refuse(request, entered)
         return False
     request.ceilings = entered
     return True
+
+
+def _refuse(request: ProxyRequest, over: Over) -> None:
+    request.error_fields = [(b"retry-after", retry_after(over))]
+    request.fail(*answer_to(over))
+    request.done()

@@ -14,7 +14,7 @@ from pico_twisted.core.http1.forwarding import REQUEST_ID_PATTERN
 from pico_twisted.core.routing.endpoint import EndpointError
 from pico_twisted.net.access.ceilings import NodeCeilings
 from pico_twisted.net.access.interfaces import IGate
-from pico_twisted.net.proxy.admission import admitted
+from pico_twisted.net.proxy.admission import admitted, may_ask
 from pico_twisted.net.proxy.entrance import Entrance
 from pico_twisted.net.proxy.request import ProxyRequest
 from pico_twisted.net.routing.routed_request import RoutedRequest
@@ -44,6 +44,9 @@ class ReverseResource(Resource):
         head = request.head
         given = head.by_name.get(b"x-request-id", b"")
         request.request_id = given if REQUEST_ID_PATTERN.fullmatch(given) else b"%016x" % getrandbits(64)
+        ceilings = self._ceilings
+        if ceilings.requests_per_address is not None and request.visitor is None and not may_ask(ceilings, request):
+            return NOT_DONE_YET
         entrance = self._entrance
         if entrance is not None:
             if not entrance.knows(request):
@@ -58,7 +61,7 @@ class ReverseResource(Resource):
         if entrance is not None and not entrance.lets_in(request):
             return NOT_DONE_YET
         limited = request.rule is not None and request.rule.limits is not NO_LIMITS
-        if (limited or self._ceilings.active) and not admitted(self._ceilings, request):
+        if (limited or ceilings.active) and not admitted(ceilings, request):
             return NOT_DONE_YET
         peer = request.connection.peer
         if b"authorization" in head.by_name and not peer.connection and peer.trusts is None:

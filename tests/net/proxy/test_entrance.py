@@ -339,6 +339,18 @@ class TestWaiting:
         client.ask(b"x-pico-authorization: mine")
         assert len(client.tunnel.opened) == 2 and client.gate.waiting == []
 
+    def test_an_address_that_asks_too_often(self) -> None:
+        """Its request counts once, however long the look at its credential takes; for the next one nobody looks."""
+        client = Guarded(slow=True)
+        client.parts.node.ceilings.requests_per_address = 1 / 60
+        client.ask(b"x-pico-authorization: mine")
+        client.gate.answer()
+        assert len(client.tunnel.opened) == 1
+        client.respond(OK2 + b"ok")
+        client.taken()
+        client.ask(b"x-pico-authorization: guessed")
+        assert client.refused() == (429, "address-rate") and client.gate.waiting == []
+
     @pytest.mark.parametrize("token", [b"old", b"nobody"])
     def test_then_it_is_refused(self, token: bytes) -> None:
         """And the connection serves the next one, when the request was whole."""
