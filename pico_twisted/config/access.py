@@ -24,7 +24,7 @@ class JwtConfig:
     secret_files: tuple[str, ...] = setting(
         kinds.Many(item=kinds.FILE_NAME),
         "",
-        "Files that hold one secret each, of at least 32 bytes, for HS256, HS384 and HS512.",
+        "Files that hold one secret each, of at least 32 characters, for HS256; 48 for HS384, and 64 for HS512.",
         live=True,
     )
     jwks: str = setting(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -98,28 +98,32 @@ class Access:
             raise ConfigFaults(faults)
 
         def take() -> Sequence[str]:
-            key_sets = self._key_sets_of(credentials.jwt for _, credentials in fresh)
-            changed = [gate.port for gate, of in fresh if gate.take(of, key_sets.get(_source(of.jwt)))]
+            sources = {_source(credentials.jwt): credentials.jwt for _, credentials in fresh}
+            key_sets = {source: self._key_set(jwt) for source, jwt in sources.items()}
+            changed = [gate.port for gate, of in fresh if gate.take(of, key_sets[_source(of.jwt)])]
+            self._stop_key_sets(lambda key_set: all(gate.at_url is not key_set for gate in self._gates.values()))
             return [f"who may use {', '.join(changed)}"] if changed else []
 
         return take
 
-    def _key_sets_of(self, jwts: Iterable[JwtConfig]) -> Mapping[tuple[str, str], KeySet]:
-        """The JWK sets at the URLs that are named, all asked now. Those that are there stay, with what they know."""
-        before, self._key_sets = self._key_sets, {}
-        for source in {_source(jwt) for jwt in jwts if jwt.jwks_url}:
-            key_set = before.pop(source, None) or KeySet(*source, self._reactor, self._run_in_thread)
-            key_set.on_change.clear()
-            key_set.start()
-            self._key_sets[source] = key_set
-        for key_set in before.values():
-            key_set.stop()
-        return self._key_sets
+    def _key_set(self, jwt: JwtConfig) -> KeySet | None:
+        """The JWK set at a URL, asked now. One that is there stays, with what it knows."""
+        if not jwt.jwks_url:
+            return None
+        key_set = self._key_sets.get(_source(jwt)) or KeySet(*_source(jwt), self._reactor, self._run_in_thread)
+        self._key_sets[_source(jwt)] = key_set
+        key_set.start()
+        return key_set
+
+    def _stop_key_sets(self, which: Callable[[KeySet], bool]) -> None:
+        for source, key_set in list(self._key_sets.items()):
+            if which(key_set):
+                del self._key_sets[source]
+                key_set.stop()
 
     def stop(self) -> None:
         """Fetch keys no more."""
-        for key_set in self._key_sets.values():
-            key_set.stop()
+        self._stop_key_sets(lambda _: True)
 
     def _in_pool(self, work: Callable[[], object]) -> Deferred[object]:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work)

@@ -92,7 +92,7 @@ class Gate:
             Whether that changes anything.
         """
         if at_url is not None:
-            at_url.on_change.append(self._keys_changed)
+            at_url.on_change.add(self._keys_changed)
         if credentials == self._credentials and at_url is self.at_url:
             return False
         self._credentials = credentials

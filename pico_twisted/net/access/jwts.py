@@ -137,10 +137,9 @@ class Jwts:
         if not tried:
             return REFUSALS[self._why_no_key(header.algorithm)]
         now = self._wall()
-        check = self._checks.check(address, lambda: verify(token, header.algorithm, tried, policy, now))
-        if check is None:
+        found = await self._checks.check(address, lambda: verify(token, header.algorithm, tried, policy, now))
+        if found is None:
             return REFUSALS[Reason.BUSY]
-        found = await check
         if subjects is not self._subjects:
             return found  # by keys that have changed meanwhile: it counts this once
         if isinstance(found, Subject):

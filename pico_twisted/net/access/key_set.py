@@ -53,7 +53,7 @@ class KeySet:
         self.keys: tuple[SigningKey, ...] = ()
         self.read_at: float | None = None
         self.failures = 0
-        self.on_change: list[Callable[[], None]] = []
+        self.on_change: set[Callable[[], None]] = set()
         self._url = url
         self._reactor = reactor
         self._fetcher = Fetcher(reactor, HttpsPolicy(ca), MAX_SET_BYTES)

@@ -6,7 +6,7 @@ stop the reactor nor those who show good ones.
 What was chosen. Threads of the reactor's pool do the work, `AT_ONCE` at most; the next one begins when the reactor has
 heard of the end of one before, so there is a turn of the reactor between any two. Those who wait stand in line by their
 address, and the addresses take turns: whoever sends thousands waits behind their own. Beyond `MOST_WAITING` of one
-address or `MOST_IN_ALL`, somebody is told to come again.
+address somebody is told to come again; beyond `MOST_IN_ALL`, the last in the longest line.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from pico_twisted.net.access.ceilings import network_of
 
 AT_ONCE: Final = 2
 """Most checks at a time. They share the processor with the reactor."""
-MOST_WAITING: Final = 64
-"""Most checks of one address that wait: an agent's sessions after a restart show one token, which is one check."""
+MOST_WAITING: Final = 128
+"""Most checks of one address that wait. All sessions of an agent show one token, which is one check; many agents may be
+behind one address."""
 MOST_IN_ALL: Final = 1024
 """Most checks that wait, each with a token of 8 KiB."""
 
 T = TypeVar("T")
+_Line = deque[tuple[Callable[[], object], "Deferred[object]"]]
 RunInThread = Callable[[Callable[[], object]], "Deferred[object]"]
 
 
@@ -41,9 +43,9 @@ class SignatureChecks:
     def __init__(self, run_in_thread: RunInThread) -> None:
         self._run_in_thread = run_in_thread
         self._running = 0
-        self._lines: dict[str, deque[tuple[Callable[[], object], Deferred[object]]]] = {}  # whose turn it is, first
+        self._lines: dict[str, _Line] = {}  # whose turn it is, first
 
-    def check(self, address: str, work: Callable[[], T]) -> Deferred[T] | None:
+    def check(self, address: str, work: Callable[[], T]) -> Deferred[T | None]:
         """Do some work in its turn.
 
         Args:
@@ -53,14 +55,23 @@ class SignatureChecks:
         Returns:
             What it returns; None when too many wait.
         """
-        address = _network(address)
-        line = self._lines.get(address, ())
-        if len(line) >= MOST_WAITING or sum(map(len, self._lines.values())) >= MOST_IN_ALL:
-            return None
-        done: Deferred[T] = Deferred()
-        self._lines.setdefault(address, deque()).append((work, done))  # type: ignore[arg-type]  # each gets its own
+        network = _network(address)
+        line = self._lines.setdefault(network, deque())
+        done: Deferred[T | None] = Deferred()
+        line.append((work, done))  # type: ignore[arg-type]  # each gets its own
+        if len(line) > MOST_WAITING:
+            self._send_away(network)
+        elif sum(map(len, self._lines.values())) > MOST_IN_ALL:
+            self._send_away(max(reversed(self._lines), key=lambda one: len(self._lines[one])))
         self._begin()
         return done
+
+    def _send_away(self, network: str) -> None:
+        """Tell the last of a line that too many wait."""
+        _, done = self._lines[network].pop()
+        if not self._lines[network]:
+            del self._lines[network]
+        done.callback(None)
 
     def _begin(self) -> None:
         while self._lines and self._running < AT_ONCE:

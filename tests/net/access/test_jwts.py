@@ -142,10 +142,25 @@ def test_a_flood_from_many_addresses_is_bounded() -> None:
     threads = Threads(held=True)
     checks = SignatureChecks(threads)
     waiting = [checks.check(f"10.0.{number // 250}.{number % 250}", lambda: None) for number in range(5000)]
-    assert sum(one is not None for one in waiting) == signature_checks.AT_ONCE + signature_checks.MOST_IN_ALL
+    told = signature_checks.AT_ONCE + signature_checks.MOST_IN_ALL
+    assert [one.called for one in waiting] == [False] * told + [True] * (5000 - told)
     while threads.waiting:
         threads.finish()
-    assert threads.begun == signature_checks.AT_ONCE + signature_checks.MOST_IN_ALL
+    assert threads.begun == told and all(one.called for one in waiting)
+
+
+def test_the_longest_line_makes_room_for_another_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When too many wait in all, those who wait behind many of their own are told so first, the last before."""
+    monkeypatch.setattr(signature_checks, "MOST_IN_ALL", 10)
+    threads = Threads(held=True)
+    checks = SignatureChecks(threads)
+    flood = [checks.check("192.0.2.1", lambda: "bad") for _ in range(12)]
+    honest = [checks.check(f"192.0.2.{number}", lambda: "good") for number in range(2, 12)]
+    assert [one.called for one in honest] == [False] * 9 + [True]
+    assert [one.called for one in flood] == [False] * 3 + [True] * 9
+    while threads.waiting:
+        threads.finish()
+    assert [one.result for one in honest] == ["good"] * 9 + [None]
 
 
 def test_a_check_that_fails_is_a_refusal_and_the_next_one_begins(

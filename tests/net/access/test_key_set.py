@@ -213,6 +213,8 @@ async def test_a_reload_keeps_the_keys_of_a_url_that_stays(node: Node, issuer: I
     other = Node.configured(issuer.url, certificate.cert_file, audience="pico")
     assert list(node.access.prepare(other)()) == ["who may use upstream"]
     assert node.key_set is before and await node.show("rsa") == "audience"
+    assert list(node.access.prepare(NodeConfig())()) == []  # to open the port takes a restart
+    assert node.key_set is before and before.keys
     node.access.prepare(Node.configured(issuer.url + "?2", certificate.cert_file))()
     assert node.key_set is not before and await node.show("rsa") == "keys-away"
     issuer.start()
