@@ -150,6 +150,7 @@ def build_agent(
         gate=access.admin,
         hosts=OwnHosts(config.admin.names),
         logins=Logins(reactor.seconds, secrets.token_bytes),
+        ports=access.gates,
     )
     return Agent(
         reactor=reactor,

@@ -254,6 +254,7 @@ def build_node(
         gate=access.admin,
         hosts=OwnHosts(config.admin.names),
         logins=Logins(reactor.seconds, secrets.token_bytes),
+        ports=access.gates,
         passes=passes,
     )
     return Node(

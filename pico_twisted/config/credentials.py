@@ -12,11 +12,19 @@ from pico_twisted.config.access import AuthConfig, JwtConfig
 from pico_twisted.config.agent import ListenerConfig
 from pico_twisted.config.document import child
 from pico_twisted.config.faults import MAX_FILE_NAME_SHOWN, Fault, shown, whose
-from pico_twisted.core.access.credentials_file import MAX_FILE_BYTES, LineFault, read_certificates, read_tokens
+from pico_twisted.core.access.credentials_file import (
+    MAX_FILE_BYTES,
+    LineFault,
+    hash_of,
+    read_certificates,
+    read_tokens,
+)
 from pico_twisted.core.access.htpasswd import read_htpasswd
-from pico_twisted.core.access.subject import Subject
+from pico_twisted.core.access.refusals import REFUSALS
+from pico_twisted.core.access.subject import Reason, Refused, Subject
 
-if TYPE_CHECKING:  # it takes longer to import than all of picoctl, and few configurations need it
+if TYPE_CHECKING:  # they take longer to import than all of picoctl, and few configurations need them
+    from pico_twisted.core.access.json_web_token import JwtPolicy
     from pico_twisted.core.access.signing_keys import SigningKey
 
 MAX_KEY_FILE_BYTES: Final = 256 << 10
@@ -53,6 +61,35 @@ class Credentials:
 # A start and a reload each read a file twice, once to check it, and mostly it is the one that is in force.
 _tokens_in = functools.lru_cache(KEPT_FILES)(read_tokens)
 _certificates_in = functools.lru_cache(KEPT_FILES)(read_certificates)
+
+
+def policy_of(jwt: JwtConfig) -> JwtPolicy:
+    """Which tokens count, of those that have a good signature."""
+    from pico_twisted.core.access.json_web_token import JwtPolicy
+
+    return JwtPolicy(issuer=jwt.issuer, audience=jwt.audience, leeway_s=jwt.leeway, rules=jwt.rules)
+
+
+def owner_of(bearer: bytes, credentials: Credentials, now: float) -> Subject | Refused:
+    """Whose a token or JWT is by the files of one port alone: a JWK set at a URL is not asked.
+
+    Args:
+        bearer: as it is shown.
+        credentials: what the files say.
+        now: in seconds since 1970.
+    """
+    found = credentials.tokens.get(hash_of(bearer))
+    if found is not None or not credentials.jwt.any_keys:
+        return found or REFUSALS[Reason.UNKNOWN]
+    from pico_twisted.core.access.json_web_token import keys_for, looks_like_jwt, read_header, verify
+
+    header = read_header(bearer) if looks_like_jwt(bearer) else REFUSALS[Reason.UNKNOWN]
+    if isinstance(header, Refused):
+        return header
+    keys = keys_for(header, credentials.of_files, credentials.of_set)
+    if not keys:
+        return REFUSALS[Reason.UNKNOWN]
+    return verify(bearer, header.algorithm, keys, policy_of(credentials.jwt), now)
 
 
 def read_credentials(auth: AuthConfig, path: str) -> tuple[Credentials, Sequence[Fault]]:

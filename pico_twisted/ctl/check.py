@@ -15,6 +15,7 @@ from pico_twisted.config.checks import certificate_warnings
 from pico_twisted.config.document import parse_document
 from pico_twisted.config.fields import all_keys
 from pico_twisted.core.text import escaped
+from pico_twisted.ctl.allowed import show_allowed
 from pico_twisted.ctl.exits import SaidNo, emit
 
 
@@ -23,12 +24,18 @@ from pico_twisted.ctl.exits import SaidNo, emit
 @click.option("--agent", is_flag=True, help="The file is for pico-agent, not for pico.")
 @click.option("--as", "user", help="Check as this user, who will run the daemon. Only root can.", metavar="USER")
 @click.option("--expand-env", is_flag=True, help="Replace ${VAR} and ${VAR:default}, as --config.expand-env does.")
-def check(file: str, agent: bool, user: str | None, expand_env: bool) -> None:
+@click.option("--token-file", help="Show what the token or JWT in this file may do at each port.", metavar="FILE")
+@click.option("--endpoint", help="With --token-file: which rule lets it use or serve this endpoint.", metavar="ID")
+def check(
+    file: str, agent: bool, user: str | None, expand_env: bool, token_file: str | None, endpoint: str | None
+) -> None:
     """Check a configuration file as `twistd pico --check` does, without starting anything.
 
-    Certificates and keys are opened as the daemon would. Each fault is one line on stderr, with its line in the file,
-    what was found and what was expected. A certificate that expires within two weeks is a warning.
+    Certificates, keys and files of tokens are opened as the daemon would. Each fault is one line on stderr, with its
+    line in the file, what was found and what was expected. A certificate that expires within two weeks is a warning.
     """
+    if endpoint is not None and token_file is None:
+        raise click.BadParameter("is for the token of a --token-file", param_hint="--endpoint")
     now = datetime.now(UTC)
     if user is not None:
         _become(user)
@@ -46,7 +53,10 @@ def check(file: str, agent: bool, user: str | None, expand_env: bool) -> None:
         raise SaidNo("\n".join(map(str, faults))) from None
     for warning in certificate_warnings(config, now):
         click.echo(f"picoctl: warning: {escaped(warning)}", err=True)
-    emit("configuration is valid")
+    if token_file is None:
+        emit("configuration is valid")
+    else:
+        show_allowed(config, token_file, endpoint)
 
 
 def _become(user: str) -> None:

@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "status": "pico_twisted.ctl.status",
     "token": "pico_twisted.ctl.token",
     "version": "pico_twisted.ctl.version",
+    "whoami": "pico_twisted.ctl.whoami",
 }
 """The name of each subcommand, and the module that has it under this name."""
 _WIDTH = 100  # of help on wide terminals

@@ -19,7 +19,15 @@ from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.public_url import endpoint_url
 from pico_twisted.core.text import escaped, milliseconds, span_text
 from pico_twisted.net.admin.revocation_shapes import RevocationRow, Revoked
-from pico_twisted.net.admin.shapes import AgentSession, GossipDetail, GossipRow, ListenerRow, NodeDetail, NodeRow
+from pico_twisted.net.admin.shapes import (
+    AgentSession,
+    GossipDetail,
+    GossipRow,
+    KnownAs,
+    ListenerRow,
+    NodeDetail,
+    NodeRow,
+)
 
 NOTHING: Final = "-"
 """Stands for what is not known or does not apply, so that no column is missing in a line."""
@@ -146,6 +154,19 @@ def sessions_table(endpoint: str, sessions: Sequence[AgentSession]) -> str:
     numbers = ("since", "rtt", "in flight")
     url = next((f", {escaped(one.url)}" for one in sessions if one.url), "")
     return f"agents that serve {escaped(endpoint)}{url}\n{_table(columns, rows, numbers=numbers)}"
+
+
+def known_table(known: Mapping[str, KnownAs]) -> str:
+    """Who a credential is of at each port."""
+    rows = []
+    for port, one in sorted(known.items()):
+        if not one.authenticates:
+            told = "all, to everybody"
+        else:
+            told = " ".join(one.rules) or one.refused
+        expires = "" if not one.subject else "never" if one.expires_at is None else _moment(one.expires_at)
+        rows.append({"port": port, "subject": one.subject, "kind": one.kind, "expires": expires, "allowed": told})
+    return _table(("port", "subject", "kind", "expires", "allowed"), rows, numbers=())
 
 
 def tokens_table(tokens: Iterable[Subject]) -> str:

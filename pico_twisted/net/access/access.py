@@ -63,6 +63,11 @@ class Access:
         metrics.families(self._families)
 
     @property
+    def gates(self) -> Mapping[str, Gate]:
+        """All of them, by the name of their port."""
+        return {gate.port: gate for gate in self._gates.values()}
+
+    @property
     def upstream(self) -> Gate:
         """The gate of the upstream port."""
         return self._gates["upstream.auth"]

@@ -14,10 +14,9 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from pico_twisted.config.credentials import Credentials
+from pico_twisted.config.credentials import Credentials, policy_of
 from pico_twisted.core.access.client_certificate import subject_of
 from pico_twisted.core.access.credentials_file import hash_of
-from pico_twisted.core.access.json_web_token import JwtPolicy
 from pico_twisted.core.access.refusals import REFUSALS, not_allowed
 from pico_twisted.core.access.revocations import Revocations
 from pico_twisted.core.access.rules import Action, Rule
@@ -97,8 +96,7 @@ class Gate:
             return False
         self._credentials = credentials
         jwt = credentials.jwt
-        policy = JwtPolicy(issuer=jwt.issuer, audience=jwt.audience, leeway_s=jwt.leeway, rules=jwt.rules)
-        keys = JwtKeys(policy=policy, of_files=credentials.of_files, of_set=credentials.of_set, at_url=at_url)
+        keys = JwtKeys(policy=policy_of(jwt), of_files=credentials.of_files, of_set=credentials.of_set, at_url=at_url)
         self._jwts = Jwts(keys, self._checks, now=self._now, wall=self._wall) if jwt.any_keys else None
         self._by_certificate = Kept()
         self.epoch = object()

@@ -45,14 +45,16 @@ from pico_twisted.net.admin.operators import Operator, address_of, refusal
 from pico_twisted.net.admin.origins import MISDIRECTED, OwnHosts, is_foreign_page, is_own_page, misdirected
 from pico_twisted.net.admin.other_nodes import split_query
 from pico_twisted.net.admin.passes import NodePasses
-from pico_twisted.net.admin.shapes import OPERATOR
+from pico_twisted.net.admin.shapes import OPERATOR, WHOAMI_PATH, KnownAs, to_json
 from pico_twisted.net.admin.site import AdminRequest
+from pico_twisted.net.admin.whoami import known_as
 from pico_twisted.net.tls.verification import client_certificate
 
 log = Logger()
 
 T = TypeVar("T")
 
+WHOAMI: Final = [WHOAMI_PATH.removeprefix("/").encode("ascii")]
 OPEN: Final = ([b"health"], [b"ready"])
 """Paths that anybody may ask: load balancers do."""
 SESSION: Final = "x-pico-session"
@@ -75,6 +77,7 @@ class AdminAccess:
         hosts: by which names it may be asked.
         logins: of people.
         passes: of other nodes; None at an agent.
+        ports: the gates of all ports of the process, by their names.
     """
 
     name: str
@@ -82,6 +85,7 @@ class AdminAccess:
     hosts: OwnHosts
     logins: Logins
     passes: NodePasses | None = None
+    ports: Mapping[str, IGate] = attrs.field(factory=dict)
 
 
 class Entrance(Resource):
@@ -114,6 +118,8 @@ class Entrance(Resource):
         address = address_of(request)
         if address and (words := misdirected(request, self._access.hosts)):
             return fail(request, MISDIRECTED, words)
+        if looking and request.postpath == WHOAMI:
+            return self._who_am_i(request, address)
         if not address:
             request.operator = Operator(name=request.getHeader(OPERATOR) or "", action=Action.ADMIN_OPERATE)
             if request.getHeader(SESSION) is not None and not looking:
@@ -142,18 +148,25 @@ class Entrance(Resource):
             target = request.method + b" " + request.uri
             found = self._access.passes.read(shown.strip(), target, self._ids, address)
             return self._admit(request, Credential(address=address), found)
-        shows_token = scheme.lower() == "bearer"
-        meant = shows_token or is_own_page(request)
+        meant = scheme.lower() == "bearer" or is_own_page(request)
         if not scheme and (subject := self._access.logins.subject(self._session(request))) is not None:
             current = self._access.gate.current(subject)
             if isinstance(current, Refused):
                 self._access.logins.end(self._session(request))
             return self._admit(request, Credential(address=address), current, meant=meant)
-        bearer = shown.strip().encode("latin-1") if shows_token else None
-        certificate = client_certificate(request.channel.transport)
-        credential = Credential(bearer=bearer, certificate=certificate, address=address)
+        credential = _credential(request, address)
         meant = meant or request.getHeader(OPERATOR) is not None  # which no page of a stranger can send
         return self._identify(request, credential, lambda found: self._admit(request, credential, found, meant=meant))
+
+    def _who_am_i(self, request: AdminRequest, address: str) -> Rendered:
+        credential = _credential(request, address)
+
+        def tell(told: Mapping[str, KnownAs]) -> Rendered:
+            if self._access.gate.enabled and not any(known.subject for known in told.values()):
+                self._access.gate.refused(REFUSALS[Reason.UNKNOWN if credential.bearer else Reason.MISSING], credential)
+            return answer_json(request, to_json(told))
+
+        return self._finish_later(request, Deferred.fromCoroutine(known_as(self._access.ports, credential)), tell)
 
     def _session(self, request: AdminRequest) -> str:
         return session_id(request.getHeader("cookie") or "", self._cookie_name(request))
@@ -285,6 +298,13 @@ class Entrance(Resource):
             return answer_json(request, {})
 
         return self._identify(request, Credential(bearer=bearer), begin)
+
+
+def _credential(request: AdminRequest, address: str) -> Credential:
+    """What a request shows beside a cookie."""
+    scheme, _, shown = (request.getHeader("authorization") or "").partition(" ")
+    bearer = shown.strip().encode("latin-1") if scheme.lower() == "bearer" else None
+    return Credential(bearer=bearer, certificate=client_certificate(request.channel.transport), address=address)
 
 
 def _page(request: AdminRequest, page: bytes, status: int = 200) -> bytes:

@@ -8,6 +8,8 @@ from typing import Any, Final, TypeVar, cast, get_origin
 import attrs
 import cattrs
 
+from pico_twisted.core.access.subject import Refused, Subject
+
 S = TypeVar("S")
 
 GossipValue = str | int
@@ -22,6 +24,9 @@ RELOAD_PATH: Final = "/reload"
 """Path of the route that has a process read its configuration again."""
 OPERATOR: Final = "x-pico-operator"
 """Name of the field that says who asks for a change. Any value will do; it is logged."""
+
+WHOAMI_PATH: Final = "/whoami"
+"""Path of the route that tells whoever shows a credential who they are at each port."""
 
 AGENTS_PATH: Final = "/status/upstream/agents"
 """Path of the route that tells a node's own agents; other nodes ask it."""
@@ -249,6 +254,35 @@ class Reloaded:
             verb = "needs" if len(self.needs_restart) == 1 else "need"
             line += f" (unchanged: {', '.join(self.needs_restart)} {verb} a restart)"
         return line
+
+
+@attrs.frozen(kw_only=True)
+class KnownAs:
+    """Who somebody is at one port.
+
+    Attributes:
+        authenticates: whether the port asks anybody.
+        subject: their name; empty when the credential does not count there.
+        kind: of the credential: `token`, `jwt` or `certificate`.
+        rules: what it allows, as they are written.
+        expires_at: when it ends, in seconds since 1970; None when it does not.
+        refused: why it does not count, in words; empty when it does.
+    """
+
+    authenticates: bool = True
+    subject: str = ""
+    kind: str = ""
+    rules: tuple[str, ...] = ()
+    expires_at: float | None = None
+    refused: str = ""
+
+    @classmethod
+    def of(cls, found: Subject | Refused) -> KnownAs:
+        """What a gate found."""
+        if isinstance(found, Refused):
+            return cls(refused=found.message)
+        rules = tuple(map(str, found.rules))
+        return cls(subject=found.name, kind=found.kind.value, rules=rules, expires_at=found.expires_at)
 
 
 @attrs.frozen(kw_only=True)

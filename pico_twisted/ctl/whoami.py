@@ -1,0 +1,30 @@
+"""`picoctl whoami`: who a credential is of at each port of a node, and what it allows."""
+
+from __future__ import annotations
+
+import click
+
+from pico_twisted.ctl.asking import Page, get, present
+from pico_twisted.ctl.client import AdminPort
+from pico_twisted.ctl.options import admin_options
+from pico_twisted.ctl.tables import known_table
+from pico_twisted.net.admin.shapes import WHOAMI_PATH, KnownAs
+
+
+@click.command(short_help="Show who a credential is of, and what it allows.")
+@admin_options()
+@click.pass_context
+def whoami(context: click.Context) -> None:
+    """Show who the credential is of at each port of the node that is asked, its rules, and when it ends.
+
+    It needs no rule for the admin port. A client certificate counts there alone. The exit status is 1 when the
+    credential counts at no port.
+    """
+
+    def page(port: AdminPort) -> Page:
+        if port.forward:
+            raise click.BadParameter("each node is asked itself: --admin URL", param_hint="--forward")
+        data, known = get(port, WHOAMI_PATH, dict[str, KnownAs])
+        return Page(known_table(known), data, no=not any(one.subject for one in known.values()))
+
+    present(context, page)
