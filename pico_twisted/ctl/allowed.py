@@ -20,9 +20,7 @@ from pico_twisted.core.access.subject import Reason, Refused, Subject
 from pico_twisted.core.text import ENDPOINT_ID_PATTERN
 from pico_twisted.ctl.exits import SaidNo, emit
 from pico_twisted.ctl.tables import known_table
-from pico_twisted.net.admin.shapes import KnownAs
-
-_ACTIONS = {"proxy": Action.CONNECT, "upstream": Action.LISTEN}
+from pico_twisted.net.admin.shapes import ACTIONS, KnownAs
 
 
 def show_allowed(config: NodeConfig | AgentConfig, token_file: str, endpoint: str | None) -> None:
@@ -40,25 +38,24 @@ def show_allowed(config: NodeConfig | AgentConfig, token_file: str, endpoint: st
     known: dict[str, KnownAs] = {}
     for path, auth in auth_sections(config).items():
         port = path.partition(".")[0]
+        if endpoint is not None and port == "admin":
+            continue  # nothing is asked about endpoints there
         if not auth.enabled:
             known[port] = KnownAs(authenticates=False)
             continue
         found = owner_of(bearer.encode(), read_credentials(auth, path)[0], time.time())
         if isinstance(found, Refused) and found.reason is Reason.UNKNOWN and auth.jwt.jwks_url:
             known[port] = KnownAs(refused=f"not known by the files; {auth.jwt.jwks} is not asked: picoctl whoami")
-        elif isinstance(found, Subject) and endpoint is not None and port in _ACTIONS:
-            known[port] = _with_endpoint(found, _ACTIONS[port], endpoint.lower())
         else:
-            known[port] = KnownAs.of(found)
-    if endpoint is not None:
-        known = {port: one for port, one in known.items() if port in _ACTIONS}
+            if isinstance(found, Subject) and endpoint is not None:
+                found = _with_endpoint(found, ACTIONS[port][0], endpoint.lower())
+            known[port] = KnownAs.of(found, port)
     emit(known_table(known))
     if not any(one.rules or not one.authenticates for one in known.values()):
         raise SaidNo("nothing is allowed")
 
 
-def _with_endpoint(subject: Subject, action: Action, endpoint: str) -> KnownAs:
+def _with_endpoint(subject: Subject, action: Action, endpoint: str) -> Subject | Refused:
+    """The subject with the one rule that decides."""
     rule = subject.rule_for(action, endpoint)
-    if rule is None:
-        return KnownAs.of(not_allowed(action, endpoint))
-    return KnownAs.of(attrs.evolve(subject, rules=(rule,)))
+    return not_allowed(action, endpoint) if rule is None else attrs.evolve(subject, rules=(rule,))

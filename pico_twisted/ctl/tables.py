@@ -163,7 +163,7 @@ def known_table(known: Mapping[str, KnownAs]) -> str:
         if not one.authenticates:
             told = "all, to everybody"
         else:
-            told = " ".join(one.rules) or one.refused
+            told = " ".join(one.rules) or one.refused or "nothing"
         expires = "" if not one.subject else "never" if one.expires_at is None else _moment(one.expires_at)
         rows.append({"port": port, "subject": one.subject, "kind": one.kind, "expires": expires, "allowed": told})
     return _table(("port", "subject", "kind", "expires", "allowed"), rows, numbers=())

@@ -18,13 +18,13 @@ def whoami(context: click.Context) -> None:
     """Show who the credential is of at each port of the node that is asked, its rules, and when it ends.
 
     It needs no rule for the admin port. A client certificate counts there alone. The exit status is 1 when the
-    credential counts at no port.
+    credential allows nothing at any port that asks for one.
     """
 
     def page(port: AdminPort) -> Page:
         if port.forward:
             raise click.BadParameter("each node is asked itself: --admin URL", param_hint="--forward")
         data, known = get(port, WHOAMI_PATH, dict[str, KnownAs])
-        return Page(known_table(known), data, no=not any(one.subject for one in known.values()))
+        return Page(known_table(known), data, no=not any(one.rules for one in known.values()))
 
     present(context, page)

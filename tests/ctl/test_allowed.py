@@ -26,7 +26,7 @@ def signed(key: Ed25519PrivateKey = KEY, **claims: Any) -> str:
 def file(tmp_path: Path) -> str:
     """A node's file: tokens at the proxy port, JWTs at the upstream port, and an admin port that asks nobody."""
     (tmp_path / "tokens").write_text(
-        f"acme sha256:{hash_of(b'acme-token').hex()} connect:acme-* connect:shop;rate=5/s\n"
+        f"acme sha256:{hash_of(b'acme-token').hex()} listen:x connect:acme-* connect:shop;rate=5/s\n"
     )
     public = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (tmp_path / "key.pem").write_bytes(public)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -24,6 +25,7 @@ from tests.net.proxy.proxy_client import Client
 from tests.net.tunnel.websockets import RawPeer
 
 TOKEN = b"token-of-acme"
+SHOWN = b"x-pico-authorization: Bearer " + TOKEN
 OWN, SERVED, UNSERVED = b"acme-web", b"other-web", b"other-nil"
 _DATE = re.compile(rb"\r\n[Dd]ate: [^\r]*")
 
@@ -31,11 +33,11 @@ _DATE = re.compile(rb"\r\n[Dd]ate: [^\r]*")
 class Tenants:
     """A node where `acme` and `other` each have an agent; the file of tokens knows acme alone."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, **names: Any) -> None:
         tokens = directory / "tokens"
         tokens.write_text(f"acme sha256:{hash_of(TOKEN).hex()} listen:acme-* connect:acme-*\n")
         auth = AuthConfig(tokens_file=str(tokens))
-        self.parts = MemoryNode(Clock(), auth=auth, upstream=UpstreamConfig(auth=auth))
+        self.parts = MemoryNode(Clock(), auth=auth, upstream=UpstreamConfig(auth=auth), **names)
         self.tunnels = {name: register(self.parts, FakeTunnel(name.decode())) for name in (OWN, SERVED)}
         self.parts.tell("other-far", ["n2"])
 
@@ -146,9 +148,8 @@ def test_no_spelling_reaches_an_endpoint_of_another_tenant(
 ) -> None:
     """Whatever names the endpoint, and however often: no call is opened, and the answer does not tell whether it is
     served."""
-    shown = b"x-pico-authorization: Bearer " + TOKEN
     place = data.draw(st.integers(0, len(fields)))
-    lines = [b"GET " + target + b" " + version, b"X-Request-Id: r", *fields[:place], shown, *fields[place:], b"", b""]
+    lines = [b"GET " + target + b" " + version, b"X-Request-Id: r", *fields[:place], SHOWN, *fields[place:], b"", b""]
     before = len(tenants.tunnels[OWN].opened)
     served, unserved = (spelled(b"\r\n".join(lines), name) for name in (SERVED, UNSERVED))
     assert alike(tenants.ask(served), SERVED) == alike(tenants.ask(unserved), UNSERVED)
@@ -156,6 +157,39 @@ def test_no_spelling_reaches_an_endpoint_of_another_tenant(
     for call in tenants.tunnels[OWN].opened[before:]:
         assert TOKEN not in call.first
         call.respond(b"HTTP/1.1 204 No Content\r\n\r\n", False) if not call.closed else None
+
+
+HOSTS_OF_OTHERS = b"""
+shop.example SHOP.example.:80 web.other.example 10.0.0.1 nobody.example a_.b.c localhost other-web.tunnel.example
+x.other-web.tunnel.example 10.0.0.2 [::1]
+""".split()
+"""Those that lead to an endpoint of another tenant, and those that lead nowhere."""
+
+
+@pytest.mark.parametrize("public_url", ["", "https://*.tunnel.example"])
+def test_no_name_tells_where_it_leads(tmp_path: Path, public_url: str) -> None:
+    """A host and a path that lead to an endpoint of another tenant, in whatever way, are as those that lead nowhere."""
+    hosts = (
+        ("shop.example", "", "other-web"),
+        ("shop.example", "/api", "other-far"),
+        ("*.other.example", "", "other-*"),
+        ("10.0.0.1", "", "other-web"),
+        ("own.example", "", "acme-web"),
+        ("own.example", "/api", "acme-api"),
+    )
+    tenants = Tenants(tmp_path, hosts=hosts, public_url=public_url)
+    told = set()
+    for host in HOSTS_OF_OTHERS:
+        for target in (b"/", b"/api/x", b"/a/../api", b"/%61pi", b"//api"):
+            lines = (b"GET " + target + b" HTTP/1.1", b"Host: " + host, b"X-Request-Id: r", SHOWN, b"", b"")
+            told.add(tenants.ask(b"\r\n".join(lines)))
+    (answer,) = told
+    assert answer.startswith(b"HTTP/1.1 403 ") and b"other" not in answer
+    own = b"GET /%%61pi/../ HTTP/1.1\r\nHost: own.example\r\n%b\r\n\r\n" % SHOWN
+    assert tenants.ask(own).startswith(b"HTTP/1.1 403 ")
+    assert tenants.ask(own.replace(b"%61pi/..", b"")) == b"" and len(tenants.tunnels[OWN].opened) == 1
+    assert tenants.tunnels[SERVED].opened == []
+    tenants.parts.stop()
 
 
 @pytest.mark.parametrize("endpoint", [SERVED, b"other-far", UNSERVED, b"OTHER-WEB"])
@@ -172,7 +206,7 @@ def test_no_spelling_reaches_an_endpoint_of_another_tenant(
 )
 def test_what_names_it_is_refused(tenants: Tenants, request_of: bytes, endpoint: bytes) -> None:
     """The spellings that do name it are refused as not allowed, wherever it is served."""
-    line = spelled(request_of, endpoint) + b"\r\nX-Request-Id: r\r\nx-pico-authorization: " + TOKEN + b"\r\n\r\n"
+    line = spelled(request_of, endpoint) + b"\r\nX-Request-Id: r\r\n" + SHOWN + b"\r\n\r\n"
     told = tenants.ask(line)
     assert told.startswith(b"HTTP/1.1 403 ") and b"other" not in told.lower() and b"not-allowed" in told
 

@@ -27,8 +27,8 @@ async def _at(gate: IGate, port: str, credential: Credential) -> KnownAs:
     if not gate.enabled:
         return KnownAs(authenticates=False)
     if credential.bearer is None and port != "admin":
-        return KnownAs.of(REFUSALS[Reason.MISSING])
+        return KnownAs.of(REFUSALS[Reason.MISSING], port)
     found = gate.known(credential)
     if found is None:
         found = await gate.identify(credential)
-    return KnownAs.of(gate.current(found) if isinstance(found, Subject) else found)
+    return KnownAs.of(gate.current(found) if isinstance(found, Subject) else found, port)

@@ -39,6 +39,7 @@ from pico_twisted.core.http1.credentials import (
     shown_by,
 )
 from pico_twisted.core.http1.head import RequestHead
+from pico_twisted.core.routing.endpoint import HEADER
 from pico_twisted.net.access.interfaces import Credential, IGate
 from pico_twisted.net.proxy.port import Visitor
 from pico_twisted.net.proxy.request import ProxyRequest
@@ -58,9 +59,12 @@ _FOREIGN: Final = frozenset(
 
 _NOT_ALLOWED: Final = Refused(
     reason=Reason.NOT_ALLOWED,
-    message="the credential does not allow requests to this endpoint: ask for a connect: rule that does",
+    message="the credential has no connect: rule for this endpoint, if it exists: ask for one",
 )
-"""Here the name of the endpoint is left out: the one who asks may not know which one it is."""
+"""What is said of an endpoint that there may be: which one a name leads to, and whether to any, is not told."""
+
+_EVERY_ENDPOINT: Final = "*"
+"""No endpoint ID: only a rule for all endpoints is for it."""
 
 
 class Entrance:
@@ -113,6 +117,19 @@ class Entrance:
         request.rule = visitor.rule = rule
         visitor.endpoint = endpoint
         return True
+
+    def may_hear(self, request: ProxyRequest) -> bool:
+        """Whether somebody may be told that a request names no endpoint, and why; otherwise it was answered.
+
+        What a host leads to is known to the operator. So whoever may not use all endpoints is told the same of a host
+        that leads nowhere as of one that leads to an endpoint of somebody else.
+        """
+        visitor = request.visitor
+        assert visitor is not None
+        if HEADER in request.head.by_name or visitor.subject.rule_for(_CONNECT, _EVERY_ENDPOINT) is not None:
+            return True
+        self.refuse(request, attrs.evolve(_NOT_ALLOWED, subject=visitor.subject.name))
+        return False
 
     def refuse(self, request: ProxyRequest, refused: Refused) -> None:
         """Answer somebody who may not."""

@@ -55,8 +55,9 @@ class ReverseResource(Resource):
         try:
             request.endpoint = request.connection.port.names.endpoint_of(head)
         except EndpointError as error:
-            request.fail(error.status, error.message, error.code)
-            request.done()
+            if entrance is None or entrance.may_hear(request):
+                request.fail(error.status, error.message, error.code)
+                request.done()
             return NOT_DONE_YET
         if entrance is not None and not entrance.lets_in(request):
             return NOT_DONE_YET
