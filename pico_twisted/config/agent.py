@@ -136,6 +136,14 @@ class ListenerConfig:
         "(`Keep-Alive: timeout=5`). A request that cannot be sent twice, such as a POST, gets a new connection after a "
         "second, or sooner if the service closes idle connections sooner. 0s: none is kept.",
     )
+    reuse: str = setting(
+        kinds.one_of("never", "safe", "always"),
+        "safe",
+        "When a connection to the service serves another request. `safe`: not after one that the service may take for "
+        "two, since it has a body though its method has none as a rule (GET, HEAD, OPTIONS, DELETE, TRACE), or was "
+        "answered before its body was sent. `always`: after these, too. `never`: each request has a connection of its "
+        "own; NTLM and Negotiate do not work then.",
+    )
     share: bool = setting(
         kinds.BOOLEAN,
         "true",

@@ -25,6 +25,11 @@ def _edited(head: H, edits: HeaderEdits) -> H:
     return head._replace(fields=edits.edited(head.fields), connection=edits.unnamed(head.connection))
 
 
+BODILESS: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"TRACE"))
+"""Methods whose requests have no body as a rule (RFC 9110 9.3). Services have been found that do not look for one, and
+take it for the next request: its answer would then be the next client's."""
+
+
 class Body(enum.Enum):
     """Who has the next say about a request's body.
 
@@ -86,6 +91,11 @@ class ServiceRequest:
         self.client_connection = b""
         self.authenticates = False
         self.replay: bytes | None = None
+
+    @property
+    def may_be_two(self) -> bool:
+        """Whether the service may take part of it for another request."""
+        return (self.chunked or self.body_bytes > 0) and self.method in BODILESS
 
     @property
     def request_id(self) -> str:
@@ -174,16 +184,18 @@ class ServiceResponse:
 
     Attributes:
         head: the final one, or that of an upgrade; None before it.
+        early: it began before the request had come.
         ended: it is complete.
         body_bytes: how much of its body came.
     """
 
-    __slots__ = ("_edits", "_request", "body_bytes", "ended", "head")
+    __slots__ = ("_edits", "_request", "body_bytes", "early", "ended", "head")
 
     def __init__(self, request: ServiceRequest, edits: HeaderEdits | None = None) -> None:
         self._request = request
         self._edits = edits
         self.head: ResponseHead | None = None
+        self.early = False
         self.ended = False
         self.body_bytes = 0
 
@@ -203,6 +215,7 @@ class ServiceResponse:
             if isinstance(event, ResponseHead):
                 if event.status < 200 and event.status != 101:
                     return self._interim(event)
+                self.early = self._request.body is COMING or self._request.body is EXPECTING
                 self.head = event
                 plain = self._edits is None or event.status == 101
                 pieces.append(response_to_tunnel(event if plain else self.edited(event)))

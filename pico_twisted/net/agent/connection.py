@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from pico_twisted.core.http1.client import ClientConnection
 from pico_twisted.core.http1.head import HeadLimits
-from pico_twisted.net.socket.options import forget_output, raw_socket, tune, writer
+from pico_twisted.net.socket.options import forget_output, holds_output, raw_socket, tune, writer
 from pico_twisted.net.turn import NEVER, Sweep
 
 CLOSE_S: Final = 10.0
@@ -175,6 +175,11 @@ class ServiceConnection(TwistedProtocol):
             self.abort()
 
     # From its user and its owner
+
+    @property
+    def sent_all(self) -> bool:
+        """Whether the kernel took all that was written."""
+        return self.writable and not holds_output(self.transport)
 
     def pause(self) -> None:
         """Read no more, until `resume`. What was read already, over TLS, still comes."""

@@ -15,6 +15,8 @@ what was read behind it, so that an answer that turns out broken in the same rea
   idempotent and all that was sent is kept. For others the connection is looked at before it is used.
 - *A response that ends before its request*: the caller is told *stop* once the response has left us. A reset before
   that would overtake it. The connection to the service is cut: what it would make of the rest is not known.
+- *A body that the service may not have looked for*: it would be its next request, and the answer the next client's. So
+  that connection serves nobody else, unless the listener says otherwise (`reuse`).
 - *Credit* is given when the transport of the service takes bytes, not when they arrive.
 - *Timeouts* are the node's: it resets a call that takes too long or stands still. The listener may have a shorter one
   for the service's head, from the last progress of the request. Nodes of version 1 can reset nothing: see `v1`.
@@ -32,7 +34,6 @@ from zope.interface import implementer
 
 from pico_twisted.core.agent.service_call import COMING, ENDED, UPGRADING, ServiceRequest, ServiceResponse
 from pico_twisted.core.http1.answers import error_response
-from pico_twisted.core.http1.client_connection import authenticates_connection
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import ResponseHead
 from pico_twisted.core.protocol_limits import REQUEST_LIMITS
@@ -280,14 +281,16 @@ class Exchange(ServedCall):
         connection.user = None
         if connection.paused:
             connection.resume()
-        body = self._request.body
+        request = self._request
+        body = request.body
         if body is not ENDED and body is not UPGRADING:
             connection.abort()
             self._linger(0.0)
             return
         by_name = head.by_name
-        asks = self._request.authenticates or b"www-authenticate" in by_name or b"proxy-authenticate" in by_name
-        if connection.http.reusable and not (asks and self._is_nobodys(connection, head)):
+        asks = request.authenticates or b"www-authenticate" in by_name or b"proxy-authenticate" in by_name
+        doubtful = asks or request.chunked or request.body_bytes
+        if connection.http.reusable and (not doubtful or self._service.keeps(connection, request, self._response)):
             self._service.give(connection, head.by_name.get(b"keep-alive"))
         else:
             connection.close()
@@ -295,10 +298,6 @@ class Exchange(ServedCall):
             self._over()
         else:
             self._linger(CALLER_LINGER_S)
-
-    def _is_nobodys(self, connection: ServiceConnection, head: ResponseHead) -> bool:
-        """Whether the connection is authenticated, or about to be, for a client whose connection has no name here."""
-        return not connection.client and (self._request.authenticates or authenticates_connection(head))
 
     def _answer_is_broken(self, error: Http1Error, code: str) -> None:
         self._trouble("The service broke HTTP: {reason}", error.message)

@@ -20,8 +20,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pico_twisted.config import HeaderEditsConfig, ListenerConfig
+from pico_twisted.core.agent.service_call import ServiceRequest, ServiceResponse
 from pico_twisted.core.header_edits import HeaderEdits
 from pico_twisted.core.http1.client import ClientConnection
+from pico_twisted.core.http1.client_connection import authenticates_connection
 from pico_twisted.core.http1.lenient import LenientConnection
 from pico_twisted.net.agent.connection import SecureServiceConnection, ServiceConnection
 from pico_twisted.net.agent.policy import ListenerPolicy
@@ -212,6 +214,17 @@ class LocalService:
         if connection is not None and connection.user is None:
             connection.close()
 
+    def keeps(self, connection: ServiceConnection, request: ServiceRequest, response: ServiceResponse) -> bool:
+        """Whether a connection may serve further requests behind this one. Not if it is authenticated, or about to be,
+        for a client whose connection has no name here; and with `reuse: safe` not if the service may read on in the
+        body of this request."""
+        head = response.head
+        if not connection.client and (request.authenticates or (head is not None and authenticates_connection(head))):
+            return False
+        if self._config.reuse == "always":
+            return True
+        return not (response.early or request.may_be_two) and connection.sent_all
+
     def give(self, connection: ServiceConnection, hint: bytes | None) -> None:
         """Give a connection back whose response has ended and left nothing behind.
 
@@ -220,6 +233,8 @@ class LocalService:
             hint: the response's Keep-Alive field. Where it says how long the service waits, we wait a second less.
         """
         idle_s = CLIENT_IDLE_S if connection.client else self._config.keepalive_timeout
+        if self._config.reuse == "never":
+            idle_s = 0.0
         if hint is not None:
             idle_s = min(idle_s, _idle_s(hint))
         connection.idle_since = self.sweep.now

@@ -87,6 +87,13 @@ def forget_output(transport: object) -> None:
         transport = getattr(transport, "transport", None)
 
 
+def holds_output(transport: object) -> bool:
+    """Whether bytes that were written wait in this process for room in the kernel."""
+    while transport is not None and not isinstance(transport, Connection):
+        transport = getattr(transport, "transport", None)
+    return transport is not None and bool(transport.dataBuffer or transport._tempDataBuffer)
+
+
 def half_close(transport: ITransport) -> None:
     """Send what is queued and then the end of our stream, and go on reading; where TLS cannot do that, close.
 

@@ -146,7 +146,9 @@ def test_a_peer_that_does_not_read_takes_little_of_the_kernel(pair: Pair) -> Non
 def test_what_a_lost_connection_held_is_let_go() -> None:
     """Its objects may live on for a while, its output does not, under TLS or not."""
     transport: Any = Connection(socket.socket(), Protocol())
+    assert not flow.holds_output(transport) and not flow.holds_output(Holder(transport=None))
     transport.dataBuffer, transport._tempDataBuffer = b"much", [b"more"]
+    assert flow.holds_output(Holder(transport=transport))
     flow.forget_output(Holder(transport=transport))
     assert (transport.dataBuffer, transport._tempDataBuffer) == (b"", [])
     flow.forget_output(MemoryTransport(Clock()))
