@@ -166,9 +166,10 @@ class Agent(Session):
         *,
         tls: ssl.SSLContext | None = None,
         fragment: int | None = FRAGMENT_BYTES,
+        headers: websocket.Headers = (),
     ) -> None:
         path = f"/pico/v1/listener/{endpoint}"
-        socket, answer = websocket.connect(address, path, tls=tls)
+        socket, answer = websocket.connect(address, path, tls=tls, headers=headers)
         self.answer = answer
         super().__init__(socket, serve, fragment=fragment)
 
