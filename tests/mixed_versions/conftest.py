@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from tests.mixed_versions import old
-from tests.system.conftest import certificates, pytest_runtest_makereport, stack
+from tests.system.conftest import certificates, pytest_runtest_makereport, service, stack
 from tests.system.shared import Shared, sharing_stack
 from tests.system.stack import MIXED, Stack
 from tools.stage.certificates import Tls
 
-__all__ = ["certificates", "pytest_runtest_makereport", "running_stack", "stack"]
+__all__ = ["certificates", "pytest_runtest_makereport", "running_stack", "service", "stack"]
 
 HERE = Path(__file__).parent
 
