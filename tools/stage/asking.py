@@ -73,15 +73,20 @@ class Admin:
     Args:
         port: of 127.0.0.1.
         tls: a client context, or None for plain HTTP.
+
+    Attributes:
+        token: that is shown; none when empty.
     """
 
     def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self.port = port
+        self.token = ""
         self._tls = tls
 
     def get(self, path: str, timeout: float = PATIENCE_S) -> tuple[int, dict[str, str], bytes]:
         """Status, headers (lower-case names) and body."""
-        answer = get(self.port, path, tls=self._tls, timeout=timeout)
+        fields = {"authorization": f"Bearer {self.token}"} if self.token else {}
+        answer = get(self.port, path, fields, tls=self._tls, timeout=timeout)
         return answer.status, answer.fields, answer.body
 
     def json(self, path: str) -> Json:

@@ -318,7 +318,7 @@ def _log_change(request: AdminRequest) -> None:
         "{name} asked for {method} {path}",
         name=operator.name or "somebody",
         method=request.method.decode("ascii", "replace"),
-        path="/" + b"/".join(request.postpath or ()).decode("utf-8", "replace"),
+        path=request.path.decode("latin-1"),
         status=request.code,
         client=operator.address or "this machine",
     )
