@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Final
 
 from pico_twisted.core.access.credentials_file import hash_of
+from tests.programs.admin_pages import admin_pages
+from tests.programs.browser import QUIET
 from tests.programs.engine import CONTAINER, engine
 from tests.system.service import Connection, Service, answer
 from tests.system.test_upgrades import echo_websocket
@@ -43,18 +45,6 @@ _CURL: Final = ("curl", "-q", "-sS", "--noproxy", "*", "-H", f"x-pico-endpoint: 
 _CHALLENGE: Final = b"NTLMSSP\0" + struct.pack("<IHHIIQQ", 2, 0, 0, 48, 0x8205, 0x0123456789ABCDEF, 0)
 """The second message of NTLM, which asks for the third ([MS-NLMP] 2.2.1.2)."""
 _THIRD: Final = struct.pack("<I", 3)
-_QUIET: Final = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
-
 _TOKEN: Final = "pico_of-a-script"
 _SCRIPT: Final = """<!DOCTYPE html><p></p><img src="/hold"><script>
 const shows = text => document.querySelector("p").append(text + "; ");
@@ -141,7 +131,7 @@ def chromium(here: Scene, options: argparse.Namespace, report: Report) -> None:
     for where, node in here.nodes.items():
         profile = here.stage.directory / f"profile-{node.name}"
         url = f"http://{ENDPOINT}.localhost:{node.ports.proxy}/"
-        command = ["chromium", *_QUIET, f"--user-data-dir={profile}", "--virtual-time-budget=5000", "--dump-dom", url]
+        command = ["chromium", *QUIET, f"--user-data-dir={profile}", "--virtual-time-budget=5000", "--dump-dom", url]
         said = ran(command, here.stage.directory)
         report.check(f"{where}: a cookie with a national letter", f"cookie: name={_NAME}" in said, said)
 
@@ -177,7 +167,7 @@ def scripts(here: Scene, options: argparse.Namespace, report: Report) -> None:
         url = f"http://{here.service.address}/page?{endpoint}.localhost:{node.ports.proxy}"
         profile = stage.directory / f"profile-{endpoint}"
         over.clear()
-        said = ran(["chromium", *_QUIET, f"--user-data-dir={profile}", "--dump-dom", url], stage.directory)
+        said = ran(["chromium", *QUIET, f"--user-data-dir={profile}", "--dump-dom", url], stage.directory)
         report.check(f"{where}: requests and WebSockets of a script", _SAID in said, said)
     report.check("no service saw the token", _TOKEN.encode() not in here.service.received, "it did")
 
@@ -226,8 +216,20 @@ def ntlm(here: Scene, options: argparse.Namespace, report: Report) -> None:
         report.check(f"{where}: a stranger is not", stranger == "who?" * 21, stranger)
 
 
-PARTS: Final = {"docker": docker, "chromium": chromium, "scripts": scripts, "curl": curl, "ntlm": ntlm}
-PROGRAMS: Final = {"docker": "docker", "chromium": "chromium", "scripts": "chromium", "curl": "curl", "ntlm": "curl"}
+def admin(here: Scene, options: argparse.Namespace, report: Report) -> None:
+    """The admin port in a browser: a person logs in, and hostile pages get nothing of it."""
+    admin_pages(here.stage, report)
+
+
+PARTS: Final = {"admin": admin, "docker": docker, "chromium": chromium, "scripts": scripts, "curl": curl, "ntlm": ntlm}
+PROGRAMS: Final = {
+    "admin": "chromium",
+    "docker": "docker",
+    "chromium": "chromium",
+    "scripts": "chromium",
+    "curl": "curl",
+    "ntlm": "curl",
+}
 
 
 def main() -> int:
