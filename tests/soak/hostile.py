@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.soak.attackers import CONNECTIONS
 from tests.soak.rig import PAUSE, Rig, head, rig_of
@@ -26,28 +31,49 @@ PAUSE_S = 0.01
 RAMP_S = 5.0
 
 FORMS = ("silent", "heads", "bodies", "chunks", "handshakes", "unknown", "names", "bad", "packets")
+JWT_FORMS = ("jwts", "agents")
 TLS_FORMS = ("silent", "hellos", "handshakes")
+TOKEN = "a-token-of-at-least-32-characters-for-honest-requests"
 
 
 def hostile(stage: Stage, options: argparse.Namespace, report: Report) -> None:
-    """Every form of attack after the other against one node."""
+    """Every form of attack after the other: against a node that lets everybody in, and one that authenticates."""
     with rig_of(stage) as rig:
-        rig.service.handler = lambda request: answer(b"small")
-        _asked(rig)
         for form in TLS_FORMS if stage.tls else FORMS:
-            before = _p99(_asked(rig))
-            memory = rig.node.memory_mib()
-            with _attackers(rig, form, options.hostile):
-                PAUSE.wait(RAMP_S)
-                beside = _p99(_asked(rig))
-                grown = rig.node.memory_mib() - memory
-            PAUSE.wait(1.0)
-            after = _p99(_asked(rig))
-            report.line(f"{form}: p99 before", before)
-            report.line(f"{form}: p99 beside {options.hostile}", beside, max(TWICE * before, before + NOISE_MS))
-            report.line(f"{form}: p99 a second later", after, max(TWICE * before, before + NOISE_MS))
-            report.line(f"{form}: memory above before", grown, GROWTH_MIB, "MiB")
-            report.check(f"{form}: node and agent still run", rig.node.running and rig.agent.running)
+            _attack(rig, form, options.hostile, report)
+    auth = _auth(stage)
+    node = {"upstream": {"auth": auth}, "proxy": {"auth": auth}}
+    with rig_of(stage, node, {"connect": {"token": TOKEN}}) as rig:
+        for form in JWT_FORMS:
+            _attack(rig, form, options.hostile, report)
+
+
+def _attack(rig: Rig, form: str, count: int, report: Report) -> None:
+    rig.service.handler = lambda request: answer(b"small")
+    _asked(rig)
+    before = _p99(_asked(rig))
+    memory = rig.node.memory_mib()
+    with _attackers(rig, form, count):
+        PAUSE.wait(RAMP_S)
+        beside = _p99(_asked(rig))
+        grown = rig.node.memory_mib() - memory
+    PAUSE.wait(1.0)
+    after = _p99(_asked(rig))
+    most = max(TWICE * before, before + NOISE_MS)
+    report.line(f"{form}: p99 before", before)
+    report.line(f"{form}: p99 beside {count}", beside, most)
+    report.line(f"{form}: p99 a second later", after, most)
+    report.line(f"{form}: memory above before", grown, GROWTH_MIB, "MiB")
+    report.check(f"{form}: node and agent still run", rig.node.running and rig.agent.running)
+
+
+def _auth(stage: Stage) -> dict[str, Any]:
+    """Who may use the ports: the bearer of TOKEN, and whoever has a JWT that is signed with a key that nobody has."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
+    keys, tokens = stage.directory / "signer.pub", stage.directory / "tokens"
+    keys.write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    tokens.write_text(f"honest sha256:{hashlib.sha256(TOKEN.encode()).hexdigest()} listen:* connect:*\n")
+    return {"tokens_file": str(tokens), "jwt": {"keys": [str(keys)]}}
 
 
 @contextlib.contextmanager
@@ -73,7 +99,7 @@ def _asked(rig: Rig) -> list[float]:
     for number in range(ASKED):
         begin = time.monotonic()
         client = kept if number % 4 else rig.connect()
-        client.send(head("GET /small HTTP/1.1"))
+        client.send(head("GET /small HTTP/1.1", f"x-pico-authorization: Bearer {TOKEN}"))
         assert client.read_response().body == b"small"
         times.append((time.monotonic() - begin) * 1000)
         if client is not kept:
@@ -87,4 +113,4 @@ def _p99(times: list[float]) -> float:
     return sorted(times)[-len(times) // 100 - 1]
 
 
-assert set(FORMS) | set(TLS_FORMS) <= {*CONNECTIONS, "packets"}
+assert {*FORMS, *TLS_FORMS, *JWT_FORMS} <= {*CONNECTIONS, "packets"}

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from tests.system import wire
 from tests.system.service import Service
+from tools.stage.nodes import Settings
 from tools.stage.stage import Stage
 
 BLOCK = bytes(range(256)) * 256  # 64 KiB
@@ -15,13 +16,18 @@ PAUSE = threading.Event()  # never set: its `wait` is a pause
 
 
 class Rig:
-    """A node, an agent with the endpoint `web`, and a recording service."""
+    """A node, an agent with the endpoint `web`, and a recording service.
 
-    def __init__(self, stage: Stage) -> None:
+    Args:
+        stage: where they run.
+        node, agent: their settings.
+    """
+
+    def __init__(self, stage: Stage, node: Settings | None = None, agent: Settings | None = None) -> None:
         self.stage = stage
         self.service = Service()
-        self.node = stage.node()
-        self.agent = stage.agent(self.node, {"web": self.service.address})
+        self.node = stage.node(settings=node)
+        self.agent = stage.agent(self.node, {"web": self.service.address}, agent)
 
     def connect(self, receive_buffer: int | None = None) -> wire.Stream:
         """A client of the proxy port."""
@@ -39,9 +45,9 @@ def head(line: str, *fields: str, endpoint: str = "web") -> bytes:
 
 
 @contextlib.contextmanager
-def rig_of(stage: Stage) -> Iterator[Rig]:
-    """A Rig, closed in the end."""
-    rig = Rig(stage)
+def rig_of(stage: Stage, node: Settings | None = None, agent: Settings | None = None) -> Iterator[Rig]:
+    """A Rig, closed in the end. See `Rig`."""
+    rig = Rig(stage, node, agent)
     try:
         yield rig
     finally:
