@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import hmac
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -79,3 +80,32 @@ def handmade(header: bytes | Mapping[str, Any], payload: bytes, name: str = "rsa
     signing_input = part(header) + b"." + part(payload)
     algorithm = get_default_algorithms()["RS256"]
     return signing_input + b"." + part(algorithm.sign(signing_input, private_key(name)))
+
+
+def bad_tokens(now: float) -> dict[str, tuple[bytes, str]]:
+    """What is refused where JWTs of the key `rsa` for `pico` by `us` count, and why; and `good`, which is not."""
+    claims = {"sub": "ci", "iss": "us", "aud": "pico", "exp": now + 600, "pico": {"rules": ["listen:acme-*"]}}
+    good = signed(claims)
+    header, payload, signature = good.split(b".")
+    hs = part({"alg": "HS256"}) + b"." + payload
+    wider = part({**claims, "pico": {"rules": ["listen:*"]}})
+    doubled = json.dumps(claims)[:-1].encode() + b', "pico": {"rules": ["listen:*"]}}'
+    return {
+        "good": (good, ""),
+        "expired": (signed({**claims, "exp": now - 600}), "expired"),
+        "not yet": (signed({**claims, "nbf": now + 600}), "too-early"),
+        "another audience": (signed({**claims, "aud": ["other"]}), "audience"),
+        "another issuer": (signed({**claims, "iss": "them"}), "issuer"),
+        "another key": (signed(claims, private_key("rsa-evil")), "signature"),
+        "a key of its own": (signed(claims, private_key("rsa-evil"), jwk=jwk("rsa-evil")), "signature"),
+        "more rules": (header + b"." + wider + b"." + signature, "signature"),
+        "no signature": (header + b"." + payload + b".", "signature"),
+        "alg none": (part({"alg": "none"}) + b"." + payload + b".", "algorithm"),
+        "the public key as a secret": (hs + b"." + part(hmac.digest(public_pem(), hs, "sha256")), "algorithm"),
+        "another curve": (signed(claims, private_key("p256"), "ES256"), "algorithm"),
+        "two claims of a name": (handmade({"alg": "RS256"}, doubled), "malformed"),
+        "critical": (signed(claims, crit=["exp"]), "malformed"),
+        "cut": (header + b"." + payload, "unknown"),
+        "no JWT": (b"pico_1234567890123456789012345678901234567890123", "unknown"),
+        "too long": (good + b"A" * 8192, "malformed"),
+    }

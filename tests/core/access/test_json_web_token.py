@@ -243,7 +243,8 @@ def test_a_token_of_a_sets_key_has_to_end() -> None:
     "member",
     [
         jwk("rsa", use="enc"), jwk("rsa", key_ops=["sign"]), jwk("rsa", alg="HS256"), jwk("rsa", alg="none"),
-        jwk("rsa", d="AQAB"), jwk("rsa", kid=7), jwk("rsa", n="!"), jwk("rsa", e=1), jwk("rsa", e="AQ"), jwk("rsa", n=None),
+        jwk("rsa", d="AQAB"), jwk("rsa", kid=7), jwk("rsa", n="!"), jwk("rsa", e=1), jwk("rsa", e="AQ"),
+        jwk("rsa", n=None),
         jwk("p256", crv="P-384"), jwk("p256", x="AAAA"), jwk("p256", y="A" * 43), jwk("ed25519", crv="X25519"),
         {"kty": "oct", "k": part(b"s" * 32).decode(), "kid": "a"}, {"kty": "RSA"}, {}, [], "rsa", 7, None,
     ],

@@ -20,7 +20,7 @@ from pico_twisted.net.access.interfaces import Credential
 from pico_twisted.net.access.signature_checks import SignatureChecks
 from pico_twisted.net.observe.metrics import Metrics
 from tests.conftest import LoggedFailures
-from tests.doubles.jwt import NOW, SECRET, jwk, key_set, part, private_key, public_pem, signed
+from tests.doubles.jwt import NOW, SECRET, bad_tokens, jwk, key_set, part, private_key, public_pem, signed
 
 
 class Threads:
@@ -232,3 +232,20 @@ def test_secrets_and_sets_of_files_count_too(tmp_path: Path) -> None:
     paths = [fault.path.removeprefix("upstream.auth.jwt.") for fault in caught.value.faults]
     assert paths == ["secret_files[0]", "jwks"]
     assert SECRET not in str(caught.value) and "BEGIN" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", bad_tokens(NOW))
+def test_each_bad_token_is_refused_with_what_to_do_and_nothing_else(name: str, tmp_path: Path) -> None:
+    """The same ones as agents show in `tests/system/test_upstream_auth.py`; the right one is let in."""
+    fixture = Fixture(tmp_path)
+    fixture.jwt = JwtConfig(keys=fixture.jwt.keys, audience="pico", issuer="us")
+    fixture.access.prepare(fixture.config())()
+    token, reason = bad_tokens(NOW)[name]
+    (answer,) = fixture.show(token)
+    if not reason:
+        assert isinstance(answer, Subject)
+        answered = fixture.gate.check(answer, Action.LISTEN, "other-web")
+        assert isinstance(answered, Refused) and answered.reason is Reason.NOT_ALLOWED
+        return
+    assert isinstance(answer, Refused) and answer.reason.value == reason and answer.message
+    assert not any(part in answer.message.encode() for part in token.split(b".") if len(part) > 8)
