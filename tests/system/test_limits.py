@@ -118,6 +118,32 @@ def test_endpoints(rig: Rig, at: int) -> None:
     assert node.admin.metric("pico_limited_total", 'reason="endpoint-body"') == 2
 
 
+def test_other_ceilings_at_a_reload(rig: Rig) -> None:
+    """A node takes other limits of endpoints and of addresses while it runs; those that are none are told, and change
+    nothing."""
+    node = rig.nodes[1]
+    before = node.settings
+    try:
+        node.write_settings(
+            {"endpoints": [{"match": "other", "body_bytes": 1}], "limits": {"requests_per_address": "1/h"}}
+        )
+        node.signal(signal.SIGHUP)
+        node.wait_output("endpoints: other")
+        assert [error(rig.get(node, "other", "--data-binary", "@-", data=b"xx")) for _ in range(2)] == [
+            (413, "endpoint-body"),
+            (429, "address-rate"),
+        ]
+        node.write_settings({"endpoints": [{"match": "o*r"}]})
+        node.signal(signal.SIGHUP)
+        node.wait_output("endpoints[0].match")
+    finally:
+        node.settings = before
+        node.write_settings()
+        node.signal(signal.SIGHUP)
+    node.wait_output("limits.requests_per_address 1/h -> nothing")
+    assert rig.get(node, "other", "--data-binary", "@-", data=b"xx").status == 200
+
+
 def test_sessions(rig: Rig) -> None:
     """A further agent of an endpoint with as many sessions as it may have is refused, and told why."""
     other = rig.stage.agent(rig.nodes[0], {"few": rig.service.address}, name="agent-2", wait=False)
