@@ -59,9 +59,10 @@ def misdirected(request: Request, hosts: OwnHosts) -> str:
     """
     if request.isSecure():
         return ""
-    for field in request.requestHeaders.getRawHeaders("host", ()):
-        if not hosts.has(field):
-            shown = printable(field[:MAX_HOST_SHOWN])
+    for field in request.requestHeaders.getRawHeaders(b"host", ()):
+        host = field.decode("latin-1")
+        if not hosts.has(host):
+            shown = printable(host[:MAX_HOST_SHOWN])
             return f"this admin port is not known as {shown}: ask by an IP address, or list the name in admin.hosts"
     return ""
 

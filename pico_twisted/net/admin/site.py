@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from io import BytesIO
-from typing import Any, Final
+from typing import Any, AnyStr, Final
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IReactorTime, ITCPTransport
@@ -73,6 +73,13 @@ class AdminRequest(Request):
         self._body_bytes += len(data)
         if self._body_bytes <= KEPT_BODY_BYTES:
             self.content.write(data)
+
+    def getHeader(self, key: AnyStr) -> AnyStr | None:
+        """The last value of a field. Any bytes may come in one, also some that are no UTF-8, which Twisted expects."""
+        if isinstance(key, bytes):
+            return super().getHeader(key)
+        value = super().getHeader(key.encode("ascii"))
+        return None if value is None else value.decode("latin-1")
 
     def getRequestHostname(self) -> bytes:
         """A fixed name: no route depends on Host, and Klein stumbles over odd ones."""

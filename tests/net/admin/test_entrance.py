@@ -244,3 +244,23 @@ async def test_every_answer_tells_browsers(serve: Serve) -> None:
         for field in (b"cache-control: no-store", b"x-content-type-options: nosniff", b"referrer-policy: same-origin"):
             assert field in head
         assert b"content-security-policy: default-src 'none'; " in head and b"frame-ancestors 'none'" in head
+
+
+@pytest.mark.parametrize(
+    "name", ["Host", "Origin", "Cookie", "Authorization", "Accept", "Sec-Fetch-Site", "X-Pico-Operator", "Upgrade"]
+)
+@in_reactor
+async def test_bytes_of_any_kind(name: str, serve: Serve) -> None:
+    """In a field that is looked at, bytes that are no UTF-8 are one more value, and no fault of ours."""
+    for admits in (access(), access(gate())):
+        served = serve(node_app(admits=admits))
+        for value in (
+            b"\xff\xfe",
+            b"Bearer \xff",
+            b"pico-node \xff a b c d",
+            b"pico-session-1=\xff; \xe9",
+            b"http://\xff",
+        ):
+            for line in (b"GET /nothing", b"POST /reload", b"POST /login"):
+                answer = await served.say(line + b" HTTP/1.0\r\n%b: %b\r\n\r\n" % (name.encode(), value))
+                assert answer[9:12] in (b"200", b"401", b"403", b"404", b"421"), (value, line, answer[:100])
