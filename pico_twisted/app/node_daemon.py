@@ -30,7 +30,7 @@ from pico_twisted.app.workers.cpu_affinity import usable_cores
 from pico_twisted.app.workers.host import Host
 from pico_twisted.app.workers.worker import Worker, worker_from
 from pico_twisted.config import NodeConfig
-from pico_twisted.config.checks import certificate_warnings
+from pico_twisted.config.certificates import certificate_warnings
 from pico_twisted.config.error_pages import read_error_pages
 from pico_twisted.core.routing.table import ACTIVE, DRAINING
 from pico_twisted.core.stopping import LAST_SHARE, awaited, of_both_kinds
@@ -182,6 +182,7 @@ class NodeDaemon(Daemon[NodeConfig]):
             return
         self._stage = Stage.SERVING
         Deferred.fromCoroutine(self._let_in(self._ports.bound["proxy"]))
+        self._ports.serve()
         ports = self._advertised
         # of a host with workers the parent prints one for all
         if self.on_terminal(lambda: ports.banner(self.node.node_id) if self._worker is None else ""):
@@ -248,6 +249,7 @@ class NodeDaemon(Daemon[NodeConfig]):
             lambda: not awaited(cluster.pending, first, clock.seconds() < streams_until),
             within_s=last_call - clock.seconds(),
         )
+        await self._ports.stop_plain()
         await self._ports.bound["proxy"].stop()
         await self.until(lambda: not cluster.cut_streams() and not proxy.connections)
         drained = links.drain()
@@ -279,6 +281,7 @@ class NodeDaemon(Daemon[NodeConfig]):
             channel.shut()
         for tunnel in list(self.node.upstream.connections):
             tunnel.transport.abortConnection()
+        self._ports.cut()
         if started:
             self.node.membership.abort()
 

@@ -10,6 +10,7 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 
 from pico_twisted.app.node import Node
+from pico_twisted.app.node_acme import NodeAcme
 from pico_twisted.app.process.handed import HandedSockets, handed_over
 from pico_twisted.app.process.local_admin import listen_locally, local_admin_socket
 from pico_twisted.app.process.port_certificates import PortCertificates
@@ -35,6 +36,7 @@ class NodePorts:
     Attributes:
         certificates: of all ports, and of the links.
         bound: the ports, by their names.
+        acme: orders certificates for them, once they are bound.
     """
 
     def __init__(self, reactor: IDaemonReactor, worker: Worker | None) -> None:
@@ -43,6 +45,7 @@ class NodePorts:
         self._handed = HandedSockets()
         self._local: list[IListeningPort] = []
         self.certificates = PortCertificates()
+        self.acme: NodeAcme | None = None
         self.bound: dict[str, BoundPort] = {}
 
     def bind(self, node: Node, reload: Reload, attempts: Attempts) -> None:
@@ -59,6 +62,9 @@ class NodePorts:
             site = node.admin_site(reload)
             self._local.append(self._reactor.listenUNIX(path, site))  # type: ignore[arg-type]  # a Site is a Factory
         admin_site = node.admin_site(reload, None if worker is None else worker.siblings())
+        self.acme = NodeAcme(self._reactor, node, orders=worker is None or worker.number == 0)
+        with attempts.each():
+            self.acme.prepare()
         with attempts.each():
             self._bind(node, "proxy", config.proxy, node.proxy)
         with attempts.each():
@@ -68,6 +74,8 @@ class NodePorts:
         with attempts.each():
             local = local_admin_socket(os.environ) if worker is None else worker.local_admin()
             self._local += listen_locally(self._reactor, local, admin_site)
+        with attempts.each():
+            self.acme.listen(config.proxy.listen_addr)
         gossip = config.cluster.gossip_bind_addr
         with attempts.each():
             self.bound["gossip"] = GossipPort(
@@ -92,7 +100,10 @@ class NodePorts:
     ) -> None:
         if section.tls.enabled:
             context = self.certificates.start(name, section.tls)
-            factory = SniffingFactory(factory, context, node.node_id, timer=node.sweep, clock=self._reactor)
+            validation = None if self.acme is None else self.acme.validation
+            factory = SniffingFactory(
+                factory, context, node.node_id, timer=node.sweep, validation=validation, clock=self._reactor
+            )
         if name == "proxy":
             factory = behind_proxies(factory, node.proxy)
         handed = self._handed.take(name, section.listen_addr)
@@ -100,6 +111,21 @@ class NodePorts:
         self.bound[name] = BoundPort(
             self._reactor, f"{name}.bind_addr", section.listen_addr, factory, descriptor, outlives=handed is not None
         )
+
+    def serve(self) -> None:
+        """Order certificates that are due. The node has begun."""
+        if self.acme is not None:
+            self.acme.start()
+
+    async def stop_plain(self) -> None:
+        """Listen no longer for plain HTTP, and order no certificates."""
+        if self.acme is not None:
+            await self.acme.stop()
+
+    def cut(self) -> None:
+        """Drop the connections of clients that speak plain HTTP."""
+        if self.acme is not None:
+            self.acme.cut()
 
     async def stop_local(self) -> None:
         """Listen no longer at the sockets of this machine."""

@@ -14,7 +14,7 @@ from pico_twisted.config.agent import (
     ServiceTlsConfig,
 )
 from pico_twisted.config.cluster import ClusterConfig, ClusterTlsConfig, GossipConfig
-from pico_twisted.config.common import CertificateConfig, LogConfig, ServerTlsConfig
+from pico_twisted.config.common import LogConfig
 from pico_twisted.config.endpoints import EndpointLimitsConfig
 from pico_twisted.config.faults import ConfigFaults, Fault
 from pico_twisted.config.load import load_agent, load_node
@@ -25,6 +25,7 @@ from pico_twisted.config.node import (
     ProxyConfig,
     UpstreamConfig,
 )
+from pico_twisted.config.tls import CertificateConfig, ServerTlsConfig
 from pico_twisted.config.values import Address, Network, ServiceAddress, in_networks
 
 __all__ = [

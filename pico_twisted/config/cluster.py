@@ -6,6 +6,7 @@ import attrs
 
 from pico_twisted.config import kinds
 from pico_twisted.config.fields import section, setting
+from pico_twisted.config.tls import CERTIFICATE_NAME
 from pico_twisted.config.values import GOSSIP_PORT, Address, default_address
 
 
@@ -29,7 +30,7 @@ class ClusterTlsConfig:
         live=True,
     )
     allowed_names: tuple[str, ...] = setting(
-        kinds.Many(item=kinds.CERTIFICATE_NAME),
+        kinds.Many(item=CERTIFICATE_NAME),
         "",
         "Names of nodes: DNS names and URIs as they stand in certificates. `*` is for any characters but dots in a DNS "
         "name, and but slashes in a URI. A peer whose certificate has none of them is refused. Empty: any name.",

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from pico_twisted.config import kinds
-from pico_twisted.config.fields import listing, setting
+from pico_twisted.config.fields import setting
 
 MOST_HEAD_BYTES = 60 * 1024
 """Most bytes to which the limit of heads can be raised: with what a hop adds, a head has to fit one frame of 64 KiB."""
@@ -24,53 +24,6 @@ def drain_streams_setting() -> Any:  # as of `setting`
         "How long after SIGTERM streams go on that nobody ends: upgraded connections (WebSockets) and streams of "
         "events. New requests are served meanwhile.",
     )
-
-
-@attrs.frozen(kw_only=True)
-class CertificateConfig:
-    """A certificate beside the first one of a port."""
-
-    cert: str = setting(
-        kinds.FILE_NAME, None, "Certificate chain, a PEM file with the certificate of the names itself first."
-    )
-    key: str = setting(kinds.FILE_NAME, None, "Private key of the certificate, a PEM file.")
-
-
-@attrs.frozen(kw_only=True)
-class ServerTlsConfig:
-    """The certificate of a port; without one the port speaks plain text."""
-
-    cert: str = setting(
-        kinds.FILE,
-        "",
-        "Certificate chain of this port, a PEM file with the port's own certificate first. Set it together with "
-        "`key`; without them the port speaks plain text.",
-        live=True,
-    )
-    key: str = setting(kinds.FILE, "", "Private key of the certificate, a PEM file.", live=True)
-    certificates: tuple[CertificateConfig, ...] = listing(
-        CertificateConfig,
-        "Further certificates of this port. A client gets the one that has the name that it asks for, rather than one "
-        "that has a wildcard for it; `cert` when none has it.",
-    )
-    client_ca: str = setting(
-        kinds.FILE,
-        "",
-        "Authority of the certificates of clients, a PEM file. With it the port asks each client for a certificate, "
-        "and refuses one that this authority has not signed. Empty: none is asked for.",
-        live=True,
-    )
-    client_auth: str = setting(
-        kinds.one_of("optional", "required"),
-        "optional",
-        "With `client_ca`: whether a client has to have a certificate, or may come without and show a token instead.",
-        live=True,
-    )
-
-    @property
-    def enabled(self) -> bool:
-        """Whether the port speaks TLS."""
-        return bool(self.cert and self.key)
 
 
 def admin_hosts_setting() -> Any:  # as of `setting`

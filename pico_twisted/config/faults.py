@@ -103,3 +103,7 @@ def _user(number: int) -> str:
         return pwd.getpwuid(number).pw_name
     except KeyError:
         return f"user {number}"
+
+
+Contradiction = tuple[Fault, tuple[str, ...]]
+"""A fault, and the other keys that it speaks of: when one of those has a fault of its own, this one is not told."""

@@ -23,7 +23,6 @@ SHORTEST_WAIT_S = 0.001  # what the timers can tell apart
 _PREFIX = re.compile(r"[A-Za-z0-9._-]{1,48}", re.ASCII)  # leaves room for what is drawn behind it
 _SUBSYSTEM = re.compile(r"[a-z][a-z0-9_.-]{0,63}", re.ASCII)
 _SERVER_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.:-]{0,252})", re.ASCII)
-_CERTIFICATE_NAME = re.compile(r"[\x21-\x2b\x2d-\x7e]{1,2048}", re.ASCII)
 _HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}", re.ASCII)
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}", re.ASCII)  # goes into a header line as it is
 _TEXT = re.compile(r"[\x21-\x7e]{1,2048}", re.ASCII)
@@ -217,7 +216,8 @@ def one_of(*words: str) -> Kind[str]:
     return Kind(name="|".join(words), expected="one of " + ", ".join(words), read=read, fits=lambda word: word in words)
 
 
-def _matching(pattern: re.Pattern[str]) -> Callable[[str], bool]:
+def matching(pattern: re.Pattern[str]) -> Callable[[str], bool]:
+    """Texts that are of a pattern as a whole."""
     return lambda text: pattern.fullmatch(text) is not None
 
 
@@ -262,13 +262,13 @@ NETWORK: Kind[values.Network] = Kind(
     read=values.read_network,
 )
 CLUSTER_NAME: Kind[str] = Kind(
-    name="name", expected="1 to 64 letters, digits, dots, dashes or underscores", read=str, fits=_matching(NAME_PATTERN)
+    name="name", expected="1 to 64 letters, digits, dots, dashes or underscores", read=str, fits=matching(NAME_PATTERN)
 )
 OPTIONAL_ID: Kind[str] = Kind(
     name="ID",
     expected='1 to 64 letters, digits, dots, dashes or underscores, or "" to have one made',
     read=str,
-    fits=_matching(NAME_PATTERN),
+    fits=matching(NAME_PATTERN),
     empty_fits=True,
     empty="",
 )
@@ -300,7 +300,7 @@ REALM: Kind[str] = Kind(
     name="text",
     expected="1 to 100 visible ASCII characters and blanks, without quotes and backslashes",
     read=str,
-    fits=_matching(_REALM),
+    fits=matching(_REALM),
     empty_fits=True,
     empty="",
 )
@@ -308,7 +308,7 @@ ID_PREFIX: Kind[str] = Kind(
     name="ID",
     expected='1 to 48 letters, digits, dots, dashes or underscores, or "" for none',
     read=str,
-    fits=_matching(_PREFIX),
+    fits=matching(_PREFIX),
     empty_fits=True,
     empty="",
 )
@@ -316,13 +316,13 @@ ENDPOINT_ID: Kind[str] = Kind(
     name="endpoint ID",
     expected="an endpoint ID: 1 to 128 letters, digits, dots, dashes or underscores, the first a letter or a digit",
     read=str,
-    fits=_matching(ENDPOINT_ID_PATTERN),
+    fits=matching(ENDPOINT_ID_PATTERN),
 )
 SUBSYSTEM: Kind[str] = Kind(
     name="subsystem",
     expected="the name of a subsystem as log lines show it, such as proxy",
     read=str,
-    fits=_matching(_SUBSYSTEM),
+    fits=matching(_SUBSYSTEM),
 )
 FILE: Kind[str] = Kind(
     name="file", expected="the name of a file", read=str, fits=str.isprintable, empty_fits=True, empty="", file=True
@@ -346,7 +346,7 @@ TEXT: Kind[str] = Kind(
     name="text",
     expected="1 to 2048 visible ASCII characters without blanks",
     read=str,
-    fits=_matching(_TEXT),
+    fits=matching(_TEXT),
     empty_fits=True,
     empty="",
 )
@@ -361,7 +361,7 @@ SECRET: Kind[str] = Kind(
     name="secret",
     expected="1 to 4096 visible ASCII characters without blanks",
     read=str,
-    fits=_matching(_TOKEN),
+    fits=matching(_TOKEN),
     empty_fits=True,
     empty="",
     secret=True,
@@ -370,26 +370,20 @@ SERVER_NAME: Kind[str] = Kind(
     name="name",
     expected='the name or the IP address in a certificate, such as shop.internal, or "" for that of the address',
     read=str,
-    fits=_matching(_SERVER_NAME),
+    fits=matching(_SERVER_NAME),
     empty_fits=True,
     empty="",
-)
-CERTIFICATE_NAME: Kind[str] = Kind(
-    name="name",
-    expected="a DNS name or URI with * for any characters, such as node-*.cluster.example or spiffe://example/node/*",
-    read=str,
-    fits=_matching(_CERTIFICATE_NAME),
 )
 HOST_NAME: Kind[str] = Kind(
     name="name",
     expected="the name of a host, such as node1.example.com, without a port",
     read=str,
-    fits=_matching(_HOST_NAME),
+    fits=matching(_HOST_NAME),
 )
 CLUSTER_SECRET: Kind[str] = Kind(
     name="secret",
     expected="16 to 4096 visible ASCII characters without blanks and commas",
     read=str,
-    fits=_matching(_CLUSTER_SECRET),
+    fits=matching(_CLUSTER_SECRET),
     secret=True,
 )

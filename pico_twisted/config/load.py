@@ -10,17 +10,11 @@ from typing import Any, Generic, TypeVar
 import attrs
 
 from pico_twisted.config.agent import AgentConfig, ConnectConfig
-from pico_twisted.config.checks import (
-    Contradiction,
-    age_faults,
-    agent_faults,
-    node_faults,
-    read_cluster_secrets,
-    read_secret,
-)
+from pico_twisted.config.certificates import age_faults
+from pico_twisted.config.checks import agent_faults, node_faults, read_cluster_secrets, read_secret
 from pico_twisted.config.cluster import ClusterConfig
 from pico_twisted.config.document import Document, child, parse_document
-from pico_twisted.config.faults import MAX_FILE_NAME_SHOWN, ConfigFaults, Fault, shown, whose
+from pico_twisted.config.faults import MAX_FILE_NAME_SHOWN, ConfigFaults, Contradiction, Fault, shown, whose
 from pico_twisted.config.fields import all_keys, own_keys
 from pico_twisted.config.kinds import Many, split_commas
 from pico_twisted.config.node import NodeConfig

@@ -10,13 +10,13 @@ from pico_twisted.config.cluster import ClusterConfig
 from pico_twisted.config.common import (
     MOST_HEAD_BYTES,
     LogConfig,
-    ServerTlsConfig,
     admin_hosts_setting,
     drain_streams_setting,
 )
 from pico_twisted.config.endpoints import EndpointLimitsConfig
 from pico_twisted.config.fields import listing, section, setting
 from pico_twisted.config.names import HOSTS, PUBLIC_URL, HostRule
+from pico_twisted.config.tls import ServerTlsConfig
 from pico_twisted.config.values import Address, Network, default_address
 
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30

@@ -11,7 +11,7 @@ import attrs
 import click
 
 from pico_twisted.config import AgentConfig, ConfigFaults, NodeConfig, load_agent, load_node
-from pico_twisted.config.checks import certificate_warnings
+from pico_twisted.config.certificates import certificate_warnings
 from pico_twisted.config.document import parse_document
 from pico_twisted.config.fields import all_keys
 from pico_twisted.core.text import escaped

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from pico_twisted.config import AgentConfig, ConfigFaults, NodeConfig, load_agent, load_node
-from pico_twisted.config.checks import certificate_warnings
+from pico_twisted.config.certificates import certificate_warnings
 from pico_twisted.config.faults import whose
 from pico_twisted.config.pem import UnusableCertificateError, load_certificates
 from tools.stage.certificates import Authority, Made, make

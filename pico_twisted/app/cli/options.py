@@ -21,7 +21,7 @@ from twisted.python import usage
 from pico_twisted import __version__
 from pico_twisted.app.cli.usage_text import Entry, Group, render, terminal_width
 from pico_twisted.config import AgentConfig, ConfigFaults, Fault, NodeConfig, load_agent, load_node
-from pico_twisted.config.checks import certificate_warnings
+from pico_twisted.config.certificates import certificate_warnings
 from pico_twisted.config.faults import shown
 from pico_twisted.config.fields import Key, all_keys
 from pico_twisted.config.kinds import Many

@@ -36,8 +36,8 @@ from pico_twisted.app.process.reading import read_in_time
 from pico_twisted.app.process.systemd import Notifier, notifier_from
 from pico_twisted.app.process.watching import FileWatch, Read
 from pico_twisted.config import ConfigFaults
+from pico_twisted.config.certificates import certificate_warnings
 from pico_twisted.config.changes import changes, in_force
-from pico_twisted.config.checks import certificate_warnings
 from pico_twisted.net.admin.shapes import Reloaded
 from pico_twisted.net.observe.logs import Logging
 from pico_twisted.net.observe.metrics import Metrics

@@ -13,7 +13,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 from pico_twisted.app.process.ports import CannotStart
 from pico_twisted.config import ClusterTlsConfig, ConfigFaults, Fault, NodeConfig, ServerTlsConfig
-from pico_twisted.config.checks import tls_sections, too_old, unusable
+from pico_twisted.config.certificates import tls_sections, too_old, unusable
 from pico_twisted.config.pem import UnusableCertificateError, day, good_until, refused_for
 from pico_twisted.net.links.tls import LinkTls
 from pico_twisted.net.tls.port_context import ServerContext

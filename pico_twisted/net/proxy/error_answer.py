@@ -96,23 +96,38 @@ def error_answer(
     ), 0 if head_only else len(body)
 
 
-def preflight_answer(head: RequestHead, request_id: bytes, close: bool) -> bytes:
-    """The answer to a browser that asks what scripts may send to another origin: all of them may send anything.
+PREFLIGHT: Final = (
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-allow-methods", b"*"),
+    (b"access-control-allow-headers", b"*, authorization"),
+    (b"access-control-max-age", b"600"),
+)
+"""The answer to a browser that asks what scripts may send to another origin: all of them may send anything."""
+
+
+def own_answer(
+    status: int,
+    fields: Sequence[tuple[bytes, bytes]],
+    body: bytes,
+    head: RequestHead,
+    request_id: bytes,
+    close: bool,
+) -> tuple[bytes, int]:
+    """An answer of the node's own that is no error, and the size of its body.
 
     Args:
+        status: of the answer.
+        fields: of the answer, (name, value).
+        body: of the answer.
         head: of the request.
         request_id: of it.
         close: the connection is closed behind it.
     """
-    fields = [
-        (b"access-control-allow-origin", b"*"),
-        (b"access-control-allow-methods", b"*"),
-        (b"access-control-allow-headers", b"*, authorization"),
-        (b"access-control-max-age", b"600"),
-        (b"x-request-id", request_id),
-    ]
-    _keep_alive(fields, head, close)
-    return whole_answer(200, fields, b"", close=close, date=datetimeToString())
+    all_fields = [*fields, (b"x-request-id", request_id)]
+    _keep_alive(all_fields, head, close)
+    head_only = head.method == b"HEAD"
+    answer = whole_answer(status, all_fields, body, close=close, head_only=head_only, date=datetimeToString())
+    return answer, 0 if head_only else len(body)
 
 
 def _keep_alive(fields: list[tuple[bytes, bytes]], head: RequestHead, close: bool) -> None:

@@ -26,7 +26,7 @@ from pico_twisted.core.http1.forwarding import request_to_tunnel, response_to_cl
 from pico_twisted.core.http1.head import Framing, RequestHead, ResponseHead, response_framing
 from pico_twisted.net.access.ceilings import leave_all
 from pico_twisted.net.interfaces import IDownstream
-from pico_twisted.net.proxy.error_answer import AgentError, error_answer, preflight_answer
+from pico_twisted.net.proxy.error_answer import PREFLIGHT, AgentError, error_answer, own_answer
 from pico_twisted.net.proxy.port import ClientConnection, Forward, Visitor
 from pico_twisted.net.turn import TurnPieces
 
@@ -242,10 +242,15 @@ class ProxyRequest:
 
     def allow_origins(self) -> None:
         """Answer a preflight: scripts of all origins may send what they have a credential for."""
+        self.answer(200, PREFLIGHT, b"")
+
+    def answer(self, status: int, fields: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        """Answer without a service, and end the request."""
         self._first_byte_at = perf_counter()
-        self.status = 200
+        self.status = status
         self.keep_alive = self.keep_alive and self.body_complete and self.connection.goes_on()
-        self.connection.send(preflight_answer(self.head, self.request_id, not self.keep_alive))
+        answer, self.bytes_out = own_answer(status, fields, body, self.head, self.request_id, not self.keep_alive)
+        self.connection.send(answer)
         self.done()
 
     def pause_request(self) -> None:

@@ -139,9 +139,12 @@ class ServerContext:
 
     def _pairs(self) -> Iterator[tuple[str, str]]:
         """The files of each certificate and its key, those of the default first."""
-        yield self.tls.cert, self.tls.key
+        if self.tls.cert:
+            yield self.tls.cert, self.tls.key
         for further in self.tls.certificates:
             yield further.cert, further.key
+        if self.tls.acme.enabled:
+            yield self.tls.acme.certificate_file, self.tls.acme.certificate_file
 
     def _choose(self, connection: SSL.Connection) -> None:
         connection.set_context(self.loaded.for_name(connection.get_servername()))

@@ -50,7 +50,12 @@ once."""
 SAY_AGAIN_S: Final = 1.0
 """Seconds between two lines that say why a handshake failed: anybody can have thousands fail."""
 
+MAX_HELLO_BYTES: Final = 5 + 16 * 1024
+"""Most bytes of the first record of a handshake (RFC 8446 5.1)."""
+
 _TLS_HANDSHAKE: Final = 0x16
+_VALIDATES: Final = b"\x0aacme-tls/1"
+"""A protocol in the list that a client offers. Who else has these bytes in the first message gets no service."""
 
 
 class SniffingFactory(Factory):
@@ -61,6 +66,7 @@ class SniffingFactory(Factory):
         context: the certificates; see `ServerContext`.
         hop: the node's ID, named in the answer to plain HTTP.
         timer: watches the deadlines of handshakes.
+        validation: the TLS of those who validate names there, as RFC 8737 has it; None when nobody does.
         clock: for Twisted's gathering of small writes; its own reactor when None.
     """
 
@@ -73,6 +79,7 @@ class SniffingFactory(Factory):
         hop: str,
         *,
         timer: Sweep,
+        validation: IOpenSSLContextFactory | None = None,
         clock: IReactorTime | None = None,
     ) -> None:
         self.hop = hop
@@ -82,6 +89,8 @@ class SniffingFactory(Factory):
         self._unsaid = 0
         self._factory = factory
         self._tls = TlsFactory(context, False, factory, clock)
+        validates = Factory.forProtocol(Validator)
+        self._validation = None if validation is None else TlsFactory(validation, False, validates, clock)
 
     def doStart(self) -> None:
         super().doStart()  # type: ignore[no-untyped-call]
@@ -100,8 +109,14 @@ class SniffingFactory(Factory):
             return None
         return FirstByte(self, served)
 
-    def tls(self, first: FirstByte, served: IProtocol) -> TlsTransport:
-        """The TLS side of a connection that began a handshake."""
+    def awaits_more(self, hello: bytes) -> bool:
+        """Whether the whole first record of a handshake is needed, and more of it has to come."""
+        return self._validation is not None and len(hello) < 5 + int.from_bytes(hello[3:5], "big") <= MAX_HELLO_BYTES
+
+    def tls(self, first: FirstByte, served: IProtocol, hello: bytes) -> TlsTransport:
+        """The TLS side of a connection that began a handshake with some bytes."""
+        if self._validation is not None and _VALIDATES in hello:
+            return TlsTransport(self._validation, Validator(), first.settled, self._failed)
         return TlsTransport(self._tls, served, first.settled, self._failed)
 
     def _failed(self, peer: str, why: str) -> None:
@@ -124,6 +139,7 @@ class FirstByte(Protocol):
         self._owner = owner
         self._served: IProtocol | None = served
         self._inner: TlsTransport | PlainClient | None = None
+        self._hello = b""
 
     def connectionMade(self) -> None:
         timer = self._owner.timer
@@ -133,10 +149,16 @@ class FirstByte(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         if self._inner is None:
+            data = self._hello + data
+            tls = data[0] == _TLS_HANDSHAKE
+            if tls and self._owner.awaits_more(data):
+                self._hello = data
+                return
+            self._hello = b""
             served, self._served = self._served, None
             assert served is not None
-            if data[0] == _TLS_HANDSHAKE:
-                self._inner = self._owner.tls(self, served)
+            if tls:
+                self._inner = self._owner.tls(self, served, data)
             else:
                 self._inner = PlainClient(self, self._owner.hop)
             # From now on the transport calls the inner protocol without a detour.
@@ -176,6 +198,14 @@ class FirstByte(Protocol):
         self.__dict__.pop("dataReceived", None)
         if inner is not None:
             inner.connectionLost(reason)
+
+
+class Validator(Protocol):
+    """Somebody who validates a name: the handshake was all that they wanted (RFC 8737 3)."""
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.loseConnection()
 
 
 class PlainClient(Protocol):

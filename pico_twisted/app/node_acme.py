@@ -1,0 +1,130 @@
+"""The part of a node that orders certificates, and answers for the names in them: see `net.tls.acme`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from twisted.internet.threads import blockingCallFromThread
+
+from pico_twisted import __version__
+from pico_twisted.app.node import Node
+from pico_twisted.app.process.ports import BoundPort, CannotStart
+from pico_twisted.app.process.reactor import IDaemonReactor
+from pico_twisted.config import Address
+from pico_twisted.config.certificates import acme_sections, plain_http_addresses
+from pico_twisted.net.proxy.plain_http import ChallengeResource, HttpsResource
+from pico_twisted.net.proxy.proxy_protocol import behind_proxies
+from pico_twisted.net.proxy.site import ProxySite
+from pico_twisted.net.tls.acme.challenges import Challenges, ValidationContext
+from pico_twisted.net.tls.acme.storage import Storage
+
+if TYPE_CHECKING:  # what it needs takes a quarter of a second to import, and few nodes need it
+    from pico_twisted.net.tls.acme.renewal import Renewal
+
+SPREAD_S = 2.0
+"""Seconds that other nodes get to hear what is to be answered, before the server asks."""
+HTTP_PORT, HTTPS_PORT = 80, 443
+
+
+class NodeAcme:
+    """Certificates from ACME servers, for the ports of one node.
+
+    Args:
+        reactor: listens.
+        node: whose ports they are.
+        orders: whether this process orders; else another worker of the host does.
+    """
+
+    def __init__(self, reactor: IDaemonReactor, node: Node, orders: bool) -> None:
+        self._reactor = reactor
+        self._node = node
+        self._orders = orders
+        self._configs = acme_sections(node.config)
+        self._told: set[str] = set()
+        self._challenges = Challenges(self._say)
+        self._renewal: Renewal | None = None
+        self._ports: list[BoundPort] = []
+        self._sites: list[ProxySite] = []
+        self.validation = ValidationContext(self._challenges) if self._configs else None
+
+    def _say(self, key: str) -> Iterator[str]:
+        membership = self._node.membership
+        own = membership.core.view.own.map.get(key)
+        if isinstance(own, str):
+            yield own
+        yield from filter(None, (other.text(key) for other in self._node.cluster.table.nodes.values()))
+
+    def prepare(self) -> None:
+        """Have a certificate for each port, be it our own, and answer at the proxy port.
+
+        Raises:
+            CannotStart: its directory cannot be used.
+        """
+        for path, config in self._configs.items():
+            try:
+                Storage(config).prepare()
+            except OSError as error:
+                raise CannotStart(f"{path}.storage: {config.storage}: {error.strerror}") from error
+        if self._configs:
+            proxy = self._node.proxy
+            proxy.resource = ChallengeResource(self._challenges, proxy.resource)
+
+    def listen(self, proxy: Address) -> None:
+        """Listen for plain HTTP, where that is wanted.
+
+        Args:
+            proxy: where the proxy port listens.
+
+        Raises:
+            CannotStart: nothing can listen there.
+        """
+        for key, address in plain_http_addresses(self._node.config).items() if self._orders else ():
+            port = HTTPS_PORT if address.port == HTTP_PORT else proxy.port
+            site = ProxySite(self._node.proxy.settings, ChallengeResource(self._challenges, HttpsResource(port)), None)
+            factory = behind_proxies(site, site)
+            self._ports.append(BoundPort(self._reactor, key, address, factory))
+            self._sites.append(site)
+
+    def start(self) -> None:
+        """Begin to order what is due."""
+        if self._configs and self._orders:
+            from pico_twisted.net.tls.acme.renewal import Renewal
+
+            configs = list(dict.fromkeys(self._configs.values()))
+            self._renewal = Renewal(configs, f"pico/{__version__}", self._publish, self._reactor)
+            self._renewal.start()
+
+    async def stop(self) -> None:
+        """Order no more, and listen no longer."""
+        if self._renewal is not None:
+            self._renewal.stop()
+        for port in self._ports:
+            await port.stop()
+        for site in self._sites:
+            site.drain()
+
+    def cut(self) -> None:
+        """Drop every connection."""
+        if self._renewal is not None:
+            self._renewal.stop()
+        for site in self._sites:
+            for channel in list(site.connections):
+                channel.shut()
+
+    def _publish(self, answers: dict[str, str]) -> None:
+        """See `Publish`. Called in the thread that orders."""
+        others = blockingCallFromThread(self._reactor, self._tell, answers)
+        if answers and others:
+            time.sleep(SPREAD_S)
+
+    def _tell(self, answers: dict[str, str]) -> int:
+        """Tell all nodes. Returns how many others there are."""
+        gossip = self._node.membership.gossip
+        for key in self._told - answers.keys():
+            gossip.delete(key)
+        for key, answer in answers.items():
+            gossip.set(key, answer)
+        self._told = set(answers)
+        return len(self._node.cluster.table.nodes)
