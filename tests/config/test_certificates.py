@@ -230,3 +230,24 @@ def test_what_the_daemon_user_may_not_read(tmp_path: Path, lock: Callable[[Path]
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_the_certificate_of_an_agent(files: Files) -> None:
+    """It needs its own key, and is warned of as those of nodes are."""
+    now = datetime.now(UTC)
+    own, other = files.own, make(Path(files.own.cert_file).parent, "other", days=(-1, 3))
+
+    def found(**flags: str) -> list[str]:
+        given = {f"connect.tls.{name}": value for name, value in flags.items()}
+        try:
+            load_agent(None, {"listen": ["web=3000"], **given}, now=now)
+        except ConfigFaults as error:
+            return [fault.path for fault in error.faults]
+        return []
+
+    assert found(cert=own.cert_file, key=own.key_file) == []
+    assert found(cert=own.cert_file) == ["connect.tls.key"] and found(key=own.key_file) == ["connect.tls.cert"]
+    assert found(cert=own.cert_file, key=other.key_file) == ["connect.tls.key"]
+    flags = {"connect.tls.cert": other.cert_file, "connect.tls.key": other.key_file}
+    (line,) = certificate_warnings(load_agent(None, {"listen": ["web=3000"], **flags}), now)
+    assert line.startswith("connect.tls.cert: ") and "expires" in line

@@ -269,3 +269,22 @@ def test_a_stop_ends_all_and_nothing_grows_any_more() -> None:
     cluster.pass_time(30)
     assert done and not cluster.connections.sessions
     assert len(cluster.attempts) == 1
+
+
+@pytest.mark.parametrize(("connections", "nodes"), [(1, ["n1"]), (2, ["n1", "n2"]), (2, ["n1", "n2", "n3"])])
+def test_another_certificate_is_shown_on_sessions_that_relieve_the_others(connections: int, nodes: list[str]) -> None:
+    """One after the other, so that there are never fewer for new calls, and afterwards as many as before."""
+    cluster = NodesToShare(connections, nodes)
+    cluster.pass_time(5)
+    before = set(cluster.connections.sessions)
+    cluster.connections.credential_changed(renew=True)
+    for _ in range(250):
+        cluster.pass_time(0.02)
+        assert len(cluster.places) == connections
+    cluster.pass_time(60)
+    assert not before & set(cluster.connections.sessions)
+    assert len(cluster.places) == len(cluster.connections.sessions) == connections
+    made = len(cluster.attempts)
+    cluster.connections.credential_changed(renew=False)
+    cluster.pass_time(5)
+    assert len(cluster.attempts) == made
