@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from pico_twisted.config import ServerTlsConfig
+from pico_twisted.ctl.tables import listeners_table
 from pico_twisted.net.admin.shapes import AgentDetail, GossipRow, NodeRow, read, to_json
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.tls.port_context import ServerContext
@@ -259,6 +260,21 @@ async def test_an_agents_admin_port() -> None:
                 assert done.stderr.startswith(f"picoctl: {served.url} answers with 404: no such path")
         finally:
             await served.close()
+
+
+@pytest.mark.parametrize(
+    ("until", "told"),
+    [((None, 2e9, 1.9e9), "2030-03-17 17:46:40 UTC"), ((1e300,), "far away"), ((), "-"), ((None,), "-")],
+)
+def test_when_an_agents_credential_ends(until: Sequence[float | None], told: str) -> None:
+    """The first of its sessions, whatever a node said; there is such a column only where that is known."""
+    (session,) = AGENT.listeners[0].sessions
+    sessions = [attrs.evolve(session, credential_until=one) for one in until]
+    table = listeners_table([attrs.evolve(AGENT.listeners[0], sessions=sessions), AGENT.listeners[1]])
+    head, row, other = table.splitlines()
+    assert ("CREDENTIAL UNTIL" in head) is (told != "-")
+    if told != "-":
+        assert row.endswith(f"  {told}") and other.endswith(" -")
 
 
 @in_reactor

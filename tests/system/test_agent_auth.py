@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pico_twisted.core.access.credentials_file import hash_of
 from tests.peers import v1, websocket
 from tests.peers.pipe import Ended
+from tests.system.asking import Asking
 from tests.system.cluster import Cluster
 from tests.system.service import Connection, Service, answer
 from tools.stage.asking import get
@@ -219,6 +220,27 @@ def test_a_session_outlives_its_token_when_the_next_one_was_shown(guarded: Guard
     wait_until(lambda: time.time() > ends + 2.0, "the end of the first token")
     assert [guarded.ask("acme-lives", node) for node in guarded.nodes] == [200, 200]
     assert sum(record["message"] == "Registered" for record in agent.records) == 2
+    agent.stop()
+
+
+def test_a_renewed_certificate_is_shown_before_the_old_one_ends(guarded: Guarded, service: Service) -> None:
+    """Sessions that were opened with it relieve those that there are, and no request notices."""
+    pair = guarded.tls.authority.issue("renewed", (CERTIFICATE,), client=True)
+    agent = guarded.agent("acme-renewed", service, {"tls": {"cert": str(pair.cert), "key": str(pair.key)}})
+    load = Asking([node.proxy for node in guarded.nodes], "acme-renewed", tls=guarded.tls.context)
+    try:
+        load.wait_more(10)
+        guarded.tls.authority.issue("renewed", (CERTIFICATE,), client=True)
+        agent.wait_output("client certificate until")
+        agent.wait_count('"message":"Registered"', 4)
+        wait_until(
+            lambda: [node.admin.endpoints().get("acme-renewed") for node in guarded.nodes] == [1, 1],
+            "a session at each node",
+        )
+        load.wait_more(50)
+        assert load.failures == []
+    finally:
+        load.stop()
     agent.stop()
 
 
