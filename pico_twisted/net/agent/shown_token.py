@@ -2,8 +2,9 @@
 
 What is needed. A token for an hour holds a session of weeks only if the next one is shown on it before the first one
 ends. What can go wrong. A node looks at one credential at a time, and says so. It may refuse the new one, and then the
-session goes on with the old one, as long as that is good; the node says why, and the operator has to hear of it. An
-agent may have thousands of sessions, and their nodes must not be made to check thousands of signatures at once.
+session goes on with the old one, as long as that is good; the node says why, and the operator has to hear of it. It may
+know the token a moment later, so it is asked again. An agent may have thousands of sessions, and their nodes must not
+be made to check thousands of signatures at once.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ log = Logger()
 
 SHOWN_AT_ONCE: Final = 100
 """Most sessions on which a new token is shown in one look: with one a second, ten thousand have seen it in 100 s."""
+AGAIN_S: Final = 30.0
+"""Seconds after which a refused token is shown again: whoever renews it may tell the agent before the nodes."""
 
 
 class ShownToken:
@@ -44,8 +47,10 @@ class ShownToken:
         self._clock = clock
         self._last_shown: dict[TunnelClientProtocol, str] = {}
         self._behind: dict[TunnelClientProtocol, None] = {}  # sessions on which the present one is to be shown
+        self._refused_on: dict[TunnelClientProtocol, None] = {}  # those on which it is to be shown again
+        self._again_at = 0.0
         self._accepted = RepeatedWarning()
-        self._refused = RepeatedWarning()
+        self._refusals = RepeatedWarning()
 
     def opened(self, tunnel: TunnelClientProtocol, token: str) -> None:
         """A session is open, which was dialled with a token that may not be the present one any more."""
@@ -56,12 +61,14 @@ class ShownToken:
     def _closed(self, closed: Closed, tunnel: TunnelClientProtocol) -> Closed:
         self._last_shown.pop(tunnel, None)
         self._behind.pop(tunnel, None)
+        self._refused_on.pop(tunnel, None)
         return closed
 
     def change(self, token: str) -> None:
         """There is another one."""
         self.token = token
         self._behind.clear()
+        self._refused_on.clear()
         for tunnel in self._last_shown:
             self._look_at(tunnel)
         self.look()
@@ -73,6 +80,9 @@ class ShownToken:
 
     def look(self) -> None:
         """Show it on sessions that have not seen it. Called about once a second."""
+        if self._refused_on and self._clock.seconds() >= self._again_at:
+            self._behind.update(self._refused_on)
+            self._refused_on.clear()
         for tunnel in list(islice(self._behind, SHOWN_AT_ONCE)):
             del self._behind[tunnel]
             self._last_shown[tunnel] = self.token
@@ -86,8 +96,11 @@ class ShownToken:
             if self._accepted.due(f"{node} {token}", now) is not None:
                 log.info("The new token is good at node {node}", node=node, endpoint=tunnel.endpoint)
             return
+        if token == self.token and tunnel in self._last_shown:
+            self._refused_on[tunnel] = None
+            self._again_at = now + AGAIN_S
         words = verdict.words.replace(token, "(the token)")
-        suppressed = self._refused.due(f"{node} {words}", now)
+        suppressed = self._refusals.due(f"{node} {words}", now)
         if suppressed is not None:
             log.warn(
                 "Node {node} refuses the new token, and sessions go on with the old one: {reason}",

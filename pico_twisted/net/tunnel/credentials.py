@@ -42,8 +42,10 @@ from pico_twisted.net.turn import Sweep
 
 log = Logger()
 
-LOOK_S: Final = 1.0
-"""Seconds between two looks for credentials that have ended, and between two that an agent may show on a session."""
+LOOK_TURNS: Final = 5
+"""Turns of the sweep in which each credential is looked at once, which is about once a second."""
+SHOW_S: Final = 1.0
+"""Seconds between two credentials that an agent may show on a session."""
 
 _VISIBLE: Final = re.compile(rb"[\x21-\x7e]+")
 
@@ -97,7 +99,7 @@ class SessionCredentials:
         self._ending: dict[ITunnel, _End] = {}
         self._showing: dict[ITunnel, _Showing] = {}
         self._epoch = gate.epoch
-        self._look_at = sweep.now
+        self._turn = 0
         sweep.each(self._look)
 
     # Sessions
@@ -182,7 +184,7 @@ class SessionCredentials:
             self._end(tunnel, now.message)
         elif now.rule_for(Action.LISTEN, tunnel.endpoint) is None:
             self._end(tunnel, not_allowed(Action.LISTEN, tunnel.endpoint).message)
-        else:
+        elif now != subject:
             self._hold(tunnel, now)  # it may have other limits
 
     def _end(self, tunnel: ITunnel, reason: str) -> None:
@@ -206,11 +208,10 @@ class SessionCredentials:
         for tunnel, end in list(self._ending.items()):
             if now >= end.at or not tunnel.call_count:
                 tunnel.close(CLOSE_POLICY, end.reason)
-        if now < self._look_at:
-            return
-        self._look_at = now + LOOK_S
         epoch, self._epoch = self._epoch, self.gate.epoch
-        for tunnel in list(self._sessions):
+        self._turn = (self._turn + 1) % LOOK_TURNS
+        sessions = list(self._sessions)
+        for tunnel in sessions if epoch is not self._epoch else sessions[self._turn :: LOOK_TURNS]:
             subject = tunnel.subject
             if subject is not None and (subject.expires_at is not None or epoch is not self._epoch):
                 self._check(tunnel, subject)
@@ -234,7 +235,7 @@ class SessionCredentials:
             return
         now = self._sweep.now
         before = self._showing.get(tunnel)
-        if before is not None and (before.asked is not None or now < before.at + LOOK_S):
+        if before is not None and (before.asked is not None or now < before.at + SHOW_S):
             tunnel.reset(call, REFUSED_BUSY)
             return
         showing = self._showing[tunnel] = _Showing(now)

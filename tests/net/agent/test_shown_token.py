@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from twisted.logger import LogEvent
 
-from pico_twisted.net.agent.shown_token import SHOWN_AT_ONCE, ShownToken
+from pico_twisted.net.agent.shown_token import AGAIN_S, SHOWN_AT_ONCE, ShownToken
 from tests.doubles.gate import ToldGate, subject
 from tests.doubles.node import pass_time
 from tests.net.tunnel.websockets import TunnelPair
@@ -48,7 +48,7 @@ def test_another_token_holds_the_session(lines: Callable[[str], list[LogEvent]])
 
 
 def test_a_refused_one_is_told_to_the_operator(lines: Callable[[str], list[LogEvent]]) -> None:
-    """In the node's words; the session lives on, and the token is not shown again until there is another one."""
+    """In the node's words; the session lives on, and the node, which may know the token by then, is asked again."""
     shown = Shown()
     shown.change("wrong")
     (line,) = lines("Node {node} refuses the new token")
@@ -56,6 +56,11 @@ def test_a_refused_one_is_told_to_the_operator(lines: Callable[[str], list[LogEv
     shown.token.look()
     shown.pair.flush()
     assert len(shown.gate.refusals) == 1 and shown.subject.name == "acme" and not shown.pair.closed
+    shown.gate.subjects[b"wrong"] = subject("right", "listen:*")
+    shown.pair.pass_time(AGAIN_S + 1)
+    shown.token.look()
+    shown.pair.flush()
+    assert shown.subject.name == "right"
 
 
 def test_a_node_that_repeats_it_does_not_bring_it_into_the_log(lines: Callable[[str], list[LogEvent]]) -> None:
@@ -136,4 +141,4 @@ def test_sessions_that_end_are_forgotten() -> None:
     shown.pair.agent.abort()
     shown.pair.flush()
     shown.change("second")
-    assert not shown.token._last_shown and not shown.token._behind
+    assert not shown.token._last_shown and not shown.token._behind and not shown.token._refused_on
