@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pico_twisted.core.access.signing_keys import BadKeys, SigningKey, read_key_set
+from pico_twisted.core.backoff import Backoff
 from pico_twisted.net.access.signature_checks import RunInThread
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 from pico_twisted.net.tls.fetch import CANNOT_REACH, AnswerTooLargeError, Fetched, Fetcher, HttpsPolicy, why_unreachable
@@ -26,6 +27,9 @@ FETCH_S: Final = 10.0
 """Seconds from the question to the last byte of the answer."""
 AGAIN_S: Final = 30.0
 """Seconds between two questions at least, whatever tokens name: a server of keys is not flooded through us."""
+FIRST_AGAIN_S: Final = 1.0
+"""Seconds after which it is asked again when it had no good answer; twice as many after each other time, up to
+`AGAIN_S`. It may start at the same moment as this node."""
 REFRESH_S: Final = 300.0
 """Seconds after which it is asked anyway, so that a key that was taken out of the set ends."""
 MOST_WAITING: Final = 256
@@ -62,6 +66,7 @@ class KeySet:
         self._asked_at = 0.0
         self._waiting: list[Deferred[None]] = []
         self._timer: IDelayedCall | None = None
+        self._waits = Backoff(FIRST_AGAIN_S, AGAIN_S)
         self._warning = RepeatedWarning()
 
     def start(self) -> None:
@@ -111,6 +116,7 @@ class KeySet:
             self._failed(_words(error))
             return
         self._warning.cleared()
+        self._waits.reset()
         self.read_at = self._reactor.seconds()
         if keys != self.keys:
             self.keys = keys
@@ -144,7 +150,7 @@ class KeySet:
             self.failures += 1
             log.failure("A JWK set could not be read", failure=result)
         fresh = self.read_at is not None and self.read_at >= self._asked_at
-        self._timer = self._reactor.callLater(REFRESH_S if fresh else AGAIN_S, self.start)
+        self._timer = self._reactor.callLater(REFRESH_S if fresh else self._waits.next_s(), self.start)
         self._answer()
 
     def _answer(self) -> None:

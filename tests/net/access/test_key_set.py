@@ -30,6 +30,7 @@ GOOD = answer(key_set(jwk("rsa")))
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits of a fraction of a second."""
     monkeypatch.setattr(of_url, "AGAIN_S", 0.05)
+    monkeypatch.setattr(of_url, "FIRST_AGAIN_S", 0.02)
     monkeypatch.setattr(of_url, "REFRESH_S", 0.1)
     monkeypatch.setattr(of_url, "FETCH_S", 0.3)
 
