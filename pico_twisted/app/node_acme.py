@@ -10,6 +10,7 @@ from twisted.internet.threads import blockingCallFromThread
 
 from pico_twisted import __version__
 from pico_twisted.app.node import Node
+from pico_twisted.app.process.handed import HandedSockets
 from pico_twisted.app.process.ports import BoundPort, CannotStart
 from pico_twisted.app.process.reactor import IDaemonReactor
 from pico_twisted.config import Address
@@ -71,11 +72,12 @@ class NodeAcme:
             proxy = self._node.proxy
             proxy.resource = ChallengeResource(self._challenges, proxy.resource)
 
-    def listen(self, proxy: Address) -> None:
+    def listen(self, proxy: Address, handed: HandedSockets) -> None:
         """Listen for plain HTTP, where that is wanted.
 
         Args:
             proxy: where the proxy port listens.
+            handed: sockets that systemd has bound.
 
         Raises:
             CannotStart: nothing can listen there.
@@ -84,7 +86,9 @@ class NodeAcme:
             port = HTTPS_PORT if address.port == HTTP_PORT else proxy.port
             site = ProxySite(self._node.proxy.settings, ChallengeResource(self._challenges, HttpsResource(port)), None)
             factory = behind_proxies(site, site)
-            self._ports.append(BoundPort(self._reactor, key, address, factory))
+            descriptor = handed.take(key, address)
+            outlives = descriptor is not None
+            self._ports.append(BoundPort(self._reactor, key, address, factory, descriptor, outlives=outlives))
             self._sites.append(site)
 
     def start(self) -> None:

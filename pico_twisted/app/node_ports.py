@@ -75,7 +75,7 @@ class NodePorts:
             local = local_admin_socket(os.environ) if worker is None else worker.local_admin()
             self._local += listen_locally(self._reactor, local, admin_site)
         with attempts.each():
-            self.acme.listen(config.proxy.listen_addr)
+            self.acme.listen(config.proxy.listen_addr, self._handed)
         gossip = config.cluster.gossip_bind_addr
         with attempts.each():
             self.bound["gossip"] = GossipPort(

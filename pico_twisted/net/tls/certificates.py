@@ -19,7 +19,7 @@ def new_context() -> SSL.Context:
     """Settings of TLS 1.2 and 1.3, without certificates."""
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE)
+    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE)
     # There are many idle connections, and they give their buffers back.
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     # Sessions are resumed by tickets, which the client keeps. A cache on our side would grow to many megabytes.

@@ -44,8 +44,8 @@ MAX_PLAIN_DISCARDED_BYTES: Final = 1024 * 1024
 """Most bytes of a refused plain client that are read and dropped, so that it sees its answer instead of a reset."""
 
 MAX_HANDSHAKES: Final = 2048
-"""Most connections of a port that have not completed their handshake. Each costs up to 55 KiB; more are closed at
-once."""
+"""Most connections of a port that have not completed their handshake. Each costs up to 55 KiB. One more closes the one
+that has been at it for longest: who is honest needs two round trips, and who stalls a port needs all its places."""
 
 SAY_AGAIN_S: Final = 1.0
 """Seconds between two lines that say why a handshake failed: anybody can have thousands fail."""
@@ -84,7 +84,7 @@ class SniffingFactory(Factory):
     ) -> None:
         self.hop = hop
         self.timer = timer
-        self.waiting: set[FirstByte] = set()
+        self.waiting: dict[FirstByte, None] = {}
         self._say_again_at = -math.inf
         self._unsaid = 0
         self._factory = factory
@@ -102,11 +102,11 @@ class SniffingFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
         assert addr is not None
-        if len(self.waiting) >= MAX_HANDSHAKES:
-            return None
         served = self._factory.buildProtocol(addr)
         if served is None:
             return None
+        if len(self.waiting) >= MAX_HANDSHAKES:
+            next(iter(self.waiting)).give_up()
         return FirstByte(self, served)
 
     def awaits_more(self, hello: bytes) -> bool:
@@ -144,7 +144,7 @@ class FirstByte(Protocol):
     def connectionMade(self) -> None:
         timer = self._owner.timer
         self.deadline = timer.now + TLS_HANDSHAKE_S
-        self._owner.waiting.add(self)
+        self._owner.waiting[self] = None
         timer.add(self)
 
     def dataReceived(self, data: bytes) -> None:
@@ -173,12 +173,16 @@ class FirstByte(Protocol):
     def settled(self) -> None:
         """The handshake is complete, or there will be none: no deadline any more."""
         self.deadline = NEVER
-        self._owner.waiting.discard(self)
+        self._owner.waiting.pop(self, None)
         self._owner.timer.discard(self)
 
     def deadline_passed(self, now: float) -> None:
         if isinstance(self._inner, PlainClient) and self._inner.answer():
             return
+        self.give_up()
+
+    def give_up(self) -> None:
+        """End the connection."""
         self.settled()
         self.transport.abortConnection()
 

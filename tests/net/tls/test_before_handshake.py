@@ -6,12 +6,10 @@ import json
 
 import pytest
 from twisted.internet.address import IPv4Address
-from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
-from twisted.python.failure import Failure
 
 from pico_twisted.net.tls.port_context import ServerContext
 from pico_twisted.net.tls.server import (
@@ -118,19 +116,17 @@ class TestBeforeTheHandshake:
         timer.stop()
 
     def test_too_many(self, context: ServerContext) -> None:
-        """So many handshakes may be under way, and no more; one that ends makes room."""
+        """So many handshakes may be under way. One more ends the one that has been at it for longest, and no other."""
         clock = Clock()
         timer = Sweep(clock)
         factory = SniffingFactory(Factory.forProtocol(Protocol), context, "n1", timer=timer, clock=clock)
-        protocols = []
-        for _ in range(MAX_HANDSHAKES):
+        transports = [HalfTransport() for _ in range(MAX_HANDSHAKES + 2)]
+        for transport in transports:
             protocol = factory.buildProtocol(ADDRESS)
             assert protocol is not None
-            protocol.makeConnection(HalfTransport())
-            protocols.append(protocol)
-        assert factory.buildProtocol(ADDRESS) is None
-        protocols[0].connectionLost(Failure(ConnectionDone()))
-        assert factory.buildProtocol(ADDRESS) is not None
+            protocol.makeConnection(transport)
+        assert [transport.disconnected for transport in transports] == [True, True] + [False] * MAX_HANDSHAKES
+        assert len(factory.waiting) == MAX_HANDSHAKES
 
     def test_full(self, context: ServerContext) -> None:
         """A factory that takes no more connections is asked before anything else."""

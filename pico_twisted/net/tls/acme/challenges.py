@@ -42,7 +42,8 @@ def challenge_key(kind: str, asked_for: str) -> str:
         kind: `HTTP_01` or `TLS_ALPN_01`.
         asked_for: the token of the one, the host name of the other: what the server names when it asks.
     """
-    return f"acme-{kind}:{asked_for}"
+    # A host name may be longer than a key of the gossip, and a token is whatever the server calls one.
+    return f"acme-{kind}:{hashlib.sha256(asked_for.encode('utf-8')).hexdigest()}"
 
 
 class Challenges:

@@ -17,6 +17,7 @@ from typing import Final
 from cryptography import x509
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from pico_twisted.config.pem import UnusableCertificateError, day
 from pico_twisted.config.tls import AcmeConfig
@@ -102,7 +103,8 @@ class _Certificate:
         except (OrderError, OSError, UnusableCertificateError) as error:
             wait_s = self._failed(error)
         except Exception:
-            self._tell(lambda: log.failure("A certificate could not be ordered"))
+            failure = Failure()
+            self._tell(lambda: log.failure("A certificate could not be ordered", failure))
             wait_s = MOST_S
         self._next_at = time.monotonic() + wait_s
         return wait_s

@@ -17,6 +17,7 @@ from cryptography import x509
 from pico_twisted.config.pem import load_pair
 from pico_twisted.config.tls import AcmeConfig
 from pico_twisted.net.tls.acme import order as acme_order
+from pico_twisted.net.tls.acme.challenges import HTTP_01, challenge_key
 from pico_twisted.net.tls.acme.order import AcmeServer, OrderError
 from pico_twisted.net.tls.acme.storage import Storage
 from tools.stage.acme import AcmeStage
@@ -34,7 +35,7 @@ class Answers:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                found = answers.told.get(f"acme-http-01:{self.path.rpartition('/')[2]}", "")
+                found = answers.told.get(challenge_key(HTTP_01, self.path.rpartition("/")[2]), "")
                 self.send_response(200 if found else 404)
                 self.end_headers()
                 self.wfile.write(found.encode())
