@@ -18,7 +18,7 @@ from pico_twisted.net.proxy.pace import GRACE_S, LOOK_S
 from tests.doubles.node import MemoryNode
 from tests.doubles.tunnel import FakeTunnel
 from tests.net.doubles import CONTINUE, OK, SWITCH, register
-from tests.net.proxy.proxy_client import CHUNKED, GET, POST, UPGRADE, Client
+from tests.net.proxy.proxy_client import BIG_HEAD, CHUNKED, GET, POST, UPGRADE, Client
 
 GET2 = GET.replace(b"my-ep", b"my-ep2")
 OTHER_GET = GET.replace(b"my-ep", b"other")
@@ -287,3 +287,19 @@ class TestSlowBodies:
         client.respond(CONTINUE, True)
         client.pass_time(GRACE_S + 2 * LOOK_S)
         assert client.call.reset_code
+
+    def test_a_client_that_reads_slowly(self) -> None:
+        """It has to take what is held for it within the idle limit; then its response is cut, and its call given up."""
+        served = Served(idle_timeout=60.0)
+        client = served.client(GET)
+        client.transport.takes = False
+        client.respond(BIG_HEAD, True)
+        client.respond(bytes(100_000), True)
+        for _ in range(5):
+            client.pass_time(10)
+            client.transport.take(50)
+        assert not client.call.reset_code
+        client.pass_time(11)
+        assert client.call.reset_code and (
+            client.transport.half_closed or client.transport.over or client.transport.held
+        )
