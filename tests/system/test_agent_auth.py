@@ -298,15 +298,18 @@ def test_an_agent_of_version_1(guarded: Guarded) -> None:
 
 
 def test_a_thousand_stalled_handshakes(guarded: Guarded, service: Service) -> None:
-    """Beside them, an honest agent registers and serves, and they are dropped in time."""
+    """In TLS, and behind it. Beside them, an honest agent registers and serves, and they are dropped in time."""
     node = guarded.nodes[0]
     with ExitStack() as stack:
         stalled = [stack.enter_context(socket.create_connection((HOST, node.ports.upstream))) for _ in range(1000)]
-        for one in stalled[:500]:
+        for one in stalled[:300]:
             one.sendall(b"\x16\x03\x01")
+        for one in stalled[300:600]:
+            within = stack.enter_context(guarded.tls.context.wrap_socket(one, server_hostname="localhost"))
+            within.sendall(b"GET /pico/v1/listener/acme-1 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ")
         agent = guarded.agent("acme-honest", service, {"token": ACME})
         assert guarded.ask("acme-honest", node) == 200
-        for one in (stalled[0], stalled[-1]):
+        for one in (stalled[0], stalled[-1], within):
             one.settimeout(60)
             try:
                 while one.recv(4096):
