@@ -1,6 +1,7 @@
 """The gate of a port: who shows a credential, and what they may do.
 
-Answers are dict look-ups wherever that is possible: by the hash of a token, which is all that is kept of it.
+Answers are dict look-ups wherever that is possible: by the hash of a token, which is all that is kept of it. How long a
+look-up takes tells nothing about tokens that are close: nobody can choose a hash.
 """
 
 from __future__ import annotations

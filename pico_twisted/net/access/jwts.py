@@ -120,7 +120,7 @@ class Jwts:
 
     def _found(self, found: Subject | Refused | None, key: bytes) -> None:
         for answer in self._waiting.pop(key):
-            answer.callback(found or REFUSALS[Reason.MALFORMED])
+            answer.callback(found or REFUSALS[Reason.BUSY])  # a bug of ours is not their fault
 
     async def _find_out(self, token: bytes, key: bytes, address: str) -> Subject | Refused:
         header = read_header(token)

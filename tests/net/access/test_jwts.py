@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 
 from pico_twisted.config import AuthConfig, ConfigFaults, JwtConfig, NodeConfig, UpstreamConfig
@@ -172,10 +172,23 @@ def test_a_check_that_fails_is_a_refusal_and_the_next_one_begins(
     ((_, done),) = fixture.threads.waiting
     fixture.threads.waiting.clear()
     done.errback(RuntimeError("a bug"))
-    assert reasons(answers) == ["malformed"] and len(logged_failures.flush(RuntimeError)) == 1
+    assert reasons(answers) == ["busy"] and len(logged_failures.flush(RuntimeError)) == 1
     again = fixture.show(signed({"sub": "ci"}))
     fixture.threads.finish()
     assert reasons(again) == ["ci"]
+
+
+def test_whoever_leaves_meanwhile_is_not_answered_and_others_are(tmp_path: Path) -> None:
+    """A peer that is gone cancels its question; others have the same one."""
+    fixture = Fixture(tmp_path, held=True)
+    credential = Credential(bearer=signed({"sub": "ci"}))
+    gone: list[object] = []
+    leaving = fixture.gate.identify(credential)
+    leaving.addErrback(lambda failure: gone.append(failure.type))
+    stays = fixture.show(signed({"sub": "ci"}))
+    leaving.cancel()
+    fixture.threads.finish()
+    assert gone == [CancelledError] and reasons(stays) == ["ci"]
 
 
 def test_what_is_kept_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
