@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from pico_twisted.config import Address, ClusterConfig
 from pico_twisted.core.access.revocations import Revocations
 from pico_twisted.core.gossip import Gossip, GossipSettings
-from pico_twisted.core.gossip.members import GOSSIP_ADDR, STATUS
+from pico_twisted.core.gossip.members import GOSSIP_ADDR, LEFT, STATUS
 from pico_twisted.core.gossip.sync import SyncError
 from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable, alone_key, endpoint_key, last_choice_key
 from pico_twisted.net.access.shared import SharedParts, SharedRevocations
@@ -134,9 +134,10 @@ class Membership:
             )
         )
 
-        def others() -> dict[str, str]:
+        def others() -> dict[str, str | None]:
+            nodes = {id: node for id, node in table.nodes.items() if node.status != LEFT}
             there = (ACTIVE, DRAINING)
-            return {id: node.text(REVOCATIONS) for id, node in table.nodes.items() if node.status in there}
+            return {id: node.text(REVOCATIONS) if node.status in there else None for id, node in nodes.items()}
 
         self.revocations = SharedRevocations(
             revocations,

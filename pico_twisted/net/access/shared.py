@@ -73,7 +73,8 @@ class SharedParts:
         sweep: the coarse timer.
         wall: gives seconds since 1970.
         metrics: counts.
-        others: the nodes that are there, and the digest that each tells, "" for one of an earlier version.
+        others: the other nodes, and the digest that each tells: "" for one of an earlier version, None for one that
+            cannot be reached.
         tell: called with a node's ID and revocations, or nothing; a Deferred of its answer, of None where it has none.
         announce: called with our digest when that changed.
         chance: gives numbers from 0 up to 1.
@@ -83,7 +84,7 @@ class SharedParts:
     sweep: Sweep
     wall: Callable[[], float]
     metrics: Metrics
-    others: Callable[[], Mapping[str, str]]
+    others: Callable[[], Mapping[str, str | None]]
     tell: Callable[[str, bytes], Deferred[bytes | None]]
     announce: Callable[[str], object]
     chance: Callable[[], float] = random.random
@@ -154,14 +155,14 @@ class SharedRevocations:
         self._changed()
         digests = self._parts.others()
         others = [node_id for node_id, digest in digests.items() if digest]
-        earlier = dict.fromkeys(digests.keys() - others, EARLIER)
+        rest = {node_id: UNREACHED if digest is None else EARLIER for node_id, digest in digests.items() if not digest}
         telling = [self._tell(node_id, [word]).addTimeout(TELL_S, self._parts.clock) for node_id in others]
         waiting: Deferred[list[tuple[bool, bytes | None]]] = DeferredList(telling, consumeErrors=True)
 
         def told(results: list[tuple[bool, bytes | None]]) -> dict[str, str]:
             known = (success and answer is not None for success, answer in results)
             words = ("" if knows else UNREACHED for knows in known)
-            return {**dict(zip(others, words, strict=True)), **earlier}
+            return {**dict(zip(others, words, strict=True)), **rest}
 
         return waiting.addCallback(told)
 
@@ -236,7 +237,7 @@ class SharedRevocations:
         self._announce()
         self._look_at = now + LOOK_S
         others, own = self._parts.others(), self.revocations.digest
-        differ = [f"{node_id} {digest}" for node_id, digest in others.items() if digest not in ("", own)]
+        differ = [f"{node_id} {digest}" for node_id, digest in others.items() if digest and digest != own]
         if differ != self._differ:
             self._differ = differ
             self._waits.reset()

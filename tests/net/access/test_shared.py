@@ -36,6 +36,7 @@ class Cluster:
         self.digests: dict[str, str] = {}
         self.cut: set[tuple[str, str]] = set()
         self.old: set[str] = set()
+        self.away: set[str] = set()
         self.told: list[tuple[str, str, int]] = []
         self.changes: dict[str, int] = {}
         self.nodes: dict[str, SharedRevocations] = {}
@@ -55,7 +56,11 @@ class Cluster:
                 sweep=self.sweep,
                 wall=lambda: NOW + self.clock.seconds(),
                 metrics=Metrics("node"),
-                others=lambda: {id: self.digests.get(id, "") for id in (*self.nodes, *self.old) if id != name},
+                others=lambda: {
+                    id: None if id in self.away else self.digests.get(id, "")
+                    for id in (*self.nodes, *self.old)
+                    if id != name
+                },
                 tell=tell,
                 announce=lambda digest: self.digests.__setitem__(name, digest),
                 chance=lambda: 0.0,
@@ -181,6 +186,20 @@ def test_a_node_of_an_earlier_version(cluster: Cluster) -> None:
     cluster.pass_time(100)
     assert known == [{"n0": EARLIER, "n2": "", "n3": ""}]
     assert [told[:2] for told in cluster.told] == [("n1", "n2"), ("n1", "n3")]
+
+
+def test_a_node_that_is_away(cluster: Cluster) -> None:
+    """It is named to the operator, and knows when it is back."""
+    cluster.away.add("n2")
+    cluster.part("n1", "n2")
+    cluster.part("n3", "n2")
+    known = revoke(cluster)
+    cluster.pass_time(10)
+    assert known == [{"n2": UNREACHED, "n3": ""}] and not cluster.knows("n2")
+    cluster.away.clear()
+    cluster.cut.clear()
+    cluster.pass_time(MOST_WAIT_S + 3)
+    assert cluster.knows("n2")
 
 
 def test_a_node_that_hangs(cluster: Cluster) -> None:
