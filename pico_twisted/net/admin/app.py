@@ -273,8 +273,6 @@ def refuse(request: IRequest, failure: Failure) -> bytes:
     if isinstance(error, MethodNotAllowed):
         return refuse_method(request, ", ".join(sorted(error.valid_methods or ())))
     if isinstance(error, NotFound):
-        if request.getHeader("upgrade"):
-            return fail(request, 404, "this is the admin port of a node: agents connect to its upstream port")
         return fail(request, 404, "no such path; GET / lists what is here")
     assert isinstance(error, HTTPException)
     return fail(request, error.code or 400, error.name)

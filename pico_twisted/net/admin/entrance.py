@@ -110,6 +110,8 @@ class Entrance(Resource):
         self._tell = tell
 
     def render(self, request: AdminRequest) -> Rendered:
+        if (request.getHeader("upgrade") or "").lower() == "websocket":  # by any name, and whatever it shows
+            return fail(request, 404, "this is the admin port of a node: agents connect to its upstream port")
         if is_foreign_page(request):
             return fail(request, 403, "pages of other origins may ask for nothing here")
         looking = request.method in _LOOKING

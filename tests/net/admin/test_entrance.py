@@ -264,3 +264,16 @@ async def test_bytes_of_any_kind(name: str, serve: Serve) -> None:
             for line in (b"GET /nothing", b"POST /reload", b"POST /login"):
                 answer = await served.say(line + b" HTTP/1.0\r\n%b: %b\r\n\r\n" % (name.encode(), value))
                 assert answer[9:12] in (b"200", b"401", b"403", b"404", b"421"), (value, line, answer[:100])
+
+
+@in_reactor
+async def test_an_agent_that_came_to_the_wrong_port(serve: Serve) -> None:
+    """Is told so by whatever name it came, and not that it is a stranger here; curl's offer of HTTP/2 is none of it."""
+    fields = {"connection": "Upgrade", "host": "node.example", "authorization": "Bearer agent's"}
+    for admits in (access(), access(gate())):
+        served = serve(node_app(admits=admits))
+        for path in ("/pico/v1/listener/web", "/"):
+            code, _, body = await served.ask(path, headers={**fields, "upgrade": "WebSocket"})
+            assert code == 404 and b"agents connect to its upstream port" in body
+    code, _, _ = await served.ask("/metrics", headers={"connection": "Upgrade", "upgrade": "h2c", **bearer(READER)})
+    assert code == 200
