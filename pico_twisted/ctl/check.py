@@ -34,8 +34,8 @@ def check(
     Certificates, keys and files of tokens are opened as the daemon would. Each fault is one line on stderr, with its
     line in the file, what was found and what was expected. A certificate that expires within two weeks is a warning.
     """
-    if endpoint is not None and token_file is None:
-        raise click.BadParameter("is for the token of a --token-file", param_hint="--endpoint")
+    if endpoint is not None and (token_file is None or agent):
+        raise click.BadParameter("is for the token of a --token-file, and for a node", param_hint="--endpoint")
     now = datetime.now(UTC)
     if user is not None:
         _become(user)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pico_twisted.core.access.credentials_file import hash_of
 from tests.ctl.harness import PATIENCE_S, PROGRAM, Done, environment, http_answer, picoctl, saying, serving
 from tests.peers.pipe import Pipe
 from tests.system.cluster import running_cluster
@@ -93,6 +94,18 @@ def test_counts(node: Node) -> None:
     assert figures["curve"][-1] == {"percent": 100, "latency_s": latency["max"]}
     assert figures["setting"]["endpoints"] == 3 and "token" not in figures["setting"]
     wait_until(lambda: node.admin.endpoints() == {}, "the agents to be gone")
+
+
+def test_ports_that_want_a_token(machine: Stage) -> None:
+    """Agents and clients show it, over HTTP and in WebSockets."""
+    file, token = machine.directory / "tokens", machine.directory / "bench.token"
+    token.write_text("pico_of-a-bench\n")
+    file.write_text(f"bench sha256:{hash_of(b'pico_of-a-bench').hex()} listen:bench-* connect:bench-*\n")
+    auth = {"auth": {"tokens_file": str(file)}}
+    node = machine.node("guarded", {"proxy": auth, "upstream": auth})
+    for more in ((), ("--websocket",)):
+        figures = measured(*ports(node), *SHORT, "--requests", "50", "--token-file", str(token), *more)
+        assert figures["succeeded"] == 50
 
 
 @pytest.mark.parametrize(

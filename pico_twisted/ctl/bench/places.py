@@ -30,6 +30,7 @@ class Place:
         target: the path of requests.
         endpoint: how to connect.
         kind: of its connections.
+        shown: lines of each head that say who asks.
     """
 
     url: str
@@ -37,6 +38,7 @@ class Place:
     target: str
     endpoint: IStreamClientEndpoint
     kind: type[ServiceConnection]
+    shown: Sequence[str] = ()
 
     def head(self, method: str, endpoint_id: str, *fields: str) -> bytes:
         """The head of a request.
@@ -51,6 +53,7 @@ class Place:
             f"Host: {self.host}",
             f"x-pico-endpoint: {endpoint_id}",
             f"User-Agent: picoctl/{__version__}",
+            *self.shown,
             *fields,
         ]
         return "".join(f"{line}\r\n" for line in (*lines, "")).encode("ascii")
@@ -62,7 +65,7 @@ def place_of(reactor: Any, url: str, plan: BenchPlan) -> Place:  # the reactor: 
     Args:
         reactor: connects.
         url: as given.
-        plan: says which authority to trust, and how long connecting may take.
+        plan: says which authority to trust, which token to show, and how long connecting may take.
 
     Raises:
         UnusableCertificateError: the file of those to trust cannot be used.
@@ -77,6 +80,7 @@ def place_of(reactor: Any, url: str, plan: BenchPlan) -> Place:  # the reactor: 
         target=parsed.path or "/",
         endpoint=wrapClientTLS(client_tls(host, plan.ca), endpoint) if secure else endpoint,
         kind=SecureServiceConnection if secure else ServiceConnection,
+        shown=(f"x-pico-authorization: Bearer {plan.token}",) if plan.token else (),
     )
 
 

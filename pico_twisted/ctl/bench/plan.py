@@ -100,7 +100,9 @@ class BenchPlan:
         "--proxy", _PROXIES, None, ("http://localhost:8000",), multiple=True, callback=_proxy_urls, metavar="URL"
     )
     upstreams: tuple[str, ...] = _option("--upstream", _UPSTREAMS, _NODE_URL, ("http://localhost:8002",), multiple=True)
-    token: str = _option("--token-file", "Holds the token that the agents show.", callback=_token, metavar="FILE")
+    token: str = _option(
+        "--token-file", "Holds the token that agents and clients show.", callback=_token, metavar="FILE"
+    )
     ca: str = _option("--ca", "Trust the authorities in this PEM file, for https.", None, "", metavar="FILE")
     endpoints: int = _option(
         "--endpoints", "Endpoints to register. Their IDs are new ones.", count(1, MAX_REGISTRATIONS), 1

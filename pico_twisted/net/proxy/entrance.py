@@ -143,7 +143,7 @@ class Entrance:
         except BadCredential as error:
             self.refuse(request, Refused(reason=Reason.MALFORMED, message=str(error)))
             return False
-        certificate = client_certificate(request.connection.transport)
+        certificate = None if shown.bearer is not None else client_certificate(request.connection.transport)
         if shown.bearer is None and shown.in_authorization is None and certificate is None:
             if _is_preflight(request.head):
                 request.allow_origins()
@@ -183,7 +183,7 @@ class Entrance:
             other = await self._who(Credential(bearer=shown.in_authorization, address=address))
             is_ours = not isinstance(other, Refused) or other.reason not in _FOREIGN
             who = other if shown.bearer is None else who
-        if certificate is not None and shown.bearer is None and not is_ours:
+        if certificate is not None and not is_ours:
             who = await self._who(Credential(certificate=certificate, address=address))
         if isinstance(who, Refused):
             return who
