@@ -24,7 +24,7 @@ _PREFIX = re.compile(r"[A-Za-z0-9._-]{1,48}", re.ASCII)  # leaves room for what 
 _SUBSYSTEM = re.compile(r"[a-z][a-z0-9_.-]{0,63}", re.ASCII)
 _SERVER_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.:-]{0,252})", re.ASCII)
 _HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}", re.ASCII)
-_TOKEN = re.compile(r"[\x21-\x7e]{1,4096}", re.ASCII)  # goes into a header line as it is
+_TOKEN = re.compile(r"[\x21-\x7e]{1,8192}", re.ASCII)  # goes into a header line as it is
 _TEXT = re.compile(r"[\x21-\x7e]{1,2048}", re.ASCII)
 _REALM = re.compile(r"[ !#-\[\]-~]{1,100}", re.ASCII)
 _CLUSTER_SECRET = re.compile(r"[\x21-\x2b\x2d-\x7e]{16,4096}", re.ASCII)  # a comma would be two secrets in a flag
@@ -359,7 +359,7 @@ FILE_NAME: Kind[str] = Kind(
 )
 SECRET: Kind[str] = Kind(
     name="secret",
-    expected="1 to 4096 visible ASCII characters without blanks",
+    expected="1 to 8192 visible ASCII characters without blanks",
     read=str,
     fits=matching(_TOKEN),
     empty_fits=True,

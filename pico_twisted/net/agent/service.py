@@ -196,6 +196,7 @@ class AgentService(Service):
             "Sessions with nodes, those that are being replaced too.",
             lambda: len(self.sessions()),
         )
+        self._metrics.families(self.token.expiry)
         gauge("pico_agent_calls", "Calls that are being served.", self.calls_in_flight)
         gauge("pico_agent_service_connections", "Connections to local services, idle ones too.", self._connection_count)
         gauge("pico_buffered_bytes", "Bytes held in memory for slow peers.", lambda: self.budget.held)

@@ -9,9 +9,11 @@ be made to check thousands of signatures at once.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
+from prometheus_client.core import GaugeMetricFamily
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -87,6 +89,13 @@ class ShownToken:
             del self._behind[tunnel]
             self._last_shown[tunnel] = self.token
             tunnel.call(CREDENTIAL, self.token.encode("ascii"), False, _Answer(self, tunnel, self.token))
+
+    def expiry(self) -> Iterator[GaugeMetricFamily]:
+        """When the first credential ends, for the metrics."""
+        known = [until for tunnel in self._last_shown if (until := tunnel.credential_until) is not None]
+        if known:
+            name = "pico_agent_credential_expiry_timestamp_seconds"
+            yield GaugeMetricFamily(name, "When the first credential ends that holds a session.", value=min(known))
 
     def answered(self, tunnel: TunnelClientProtocol, token: str, verdict: Verdict) -> None:
         """A node has answered."""

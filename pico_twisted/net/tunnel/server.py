@@ -267,7 +267,8 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
         self.slot = admission.slot
         self.alone = admission.alone
         self.agent_version = admission.agent_version
-        self.subject = admission.subject
+        if admission.subject is not None:  # else it would take room in each of thousands of idle tunnels
+            self.subject = admission.subject
         self.capabilities = admission.capabilities
         self.agent_id = admission.agent_id or f"v1-{self._peer_text()}"
         self._serve(V2 if self.websocket_protocol_in_use == SUBPROTOCOL_V2 else self.parts.v1)

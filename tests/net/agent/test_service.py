@@ -135,6 +135,16 @@ async def test_a_new_token_is_shown_at_the_next_handshake(world: World) -> None:
 
 
 @in_reactor
+async def test_when_the_first_credential_ends_is_a_metric(world: World) -> None:
+    """Of all sessions; it is not there while no node has said so."""
+    _, agent = await world.registered(endpoints=("web", "api", "more"))
+    assert b"credential_expiry" not in agent._metrics.exposition()
+    for session, ends_at in zip(agent.sessions(), (2e9, 1.9e9, None), strict=True):
+        session.tunnel.credential_until = ends_at
+    assert b"pico_agent_credential_expiry_timestamp_seconds 1.9e+09" in agent._metrics.exposition()
+
+
+@in_reactor
 async def test_a_draining_node_is_relieved_by_another_while_it_serves_on(world: World) -> None:
     """The call in flight on the old session is answered there; the replacement has a slot of its own."""
     world.echo.at_once = False
