@@ -9,13 +9,10 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThread
 
 from pico_twisted.net.tls import server
-from pico_twisted.net.tls.acme.challenges import Challenges, ValidationContext
 from pico_twisted.net.tls.port_context import ServerContext
-from pico_twisted.net.tls.transport import TlsFactory
 from tests.net.in_reactor import DEADLINE_S, answer_to, in_reactor, until
 from tests.net.tls.tls_port import Port, dial
 from tools.stage.certificates import Made
@@ -55,12 +52,10 @@ def stalling(port: Port, count: int, first: bytes) -> Iterator[None]:
 async def test_many_that_stall(
     context: ServerContext, authority: Made, monkeypatch: pytest.MonkeyPatch, first: bytes, limit: int
 ) -> None:
-    """An honest client is served at once, whether the port has a place for each of them or for fewer, and also when it
-    has to read all of the first message before it knows what a client wants. (`make soak` has a thousand of them.)"""
+    """An honest client is served at once, whether the port has a place for each of them or for fewer. (`make soak` has
+    a thousand of them.)"""
     monkeypatch.setattr(server, "MAX_HANDSHAKES", limit)
     port = Port(context)
-    validation = ValidationContext(Challenges(lambda key: iter(())))
-    port.factory._validation = TlsFactory(validation, False, Factory.forProtocol(server.Validator), None)
 
     def run() -> bytes:
         with stalling(port, 45, first):
