@@ -2,12 +2,14 @@
 
 A slow or huge request must not cost more than it is worth. So of a body only as much is kept as a form with a token
 has; a request has to be complete in a fixed time, which its bytes do not extend; and the number of connections is
-limited. All answers, whatever they are, tell browsers to keep nothing, to guess nothing, and to show them in no frame.
+limited: when all are taken, an address that has few gets one of the address that has the most. All answers, whatever
+they are, tell browsers to keep nothing, to guess nothing, and to show them in no frame.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from io import BytesIO
 from typing import Any, AnyStr, Final
 from urllib.parse import unquote_to_bytes
@@ -32,6 +34,9 @@ KEPT_BODY_BYTES: Final = 16 * 1024
 
 MAX_BODY_BYTES: Final = 64 * 1024
 """Most bytes of a body that are dropped without a word; beyond that the answer is 413."""
+
+FIRST_S: Final = 10.0
+"""Seconds from the connection to the end of its first request."""
 
 MAX_CONNECTIONS: Final = 256
 """Most connections to an admin port. Operators, dashboards and scrapers together have a few."""
@@ -115,11 +120,27 @@ class AdminChannel(HTTPChannel):
     site: AdminSite
 
     def connectionMade(self) -> None:
-        self.factory.open.add(self)
+        self.address = _host(self.transport.getPeer())
+        self.factory.open[self] = None
         super().connectionMade()  # type: ignore[no-untyped-call]
+        self.setTimeout(FIRST_S)
+
+    def requestDone(self, request: Request) -> None:
+        super().requestDone(request)  # type: ignore[no-untyped-call]
+        if self.persistent and not self._handlingRequest:
+            self.setTimeout(KEEPALIVE_S)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether no request of this connection is being answered."""
+        return not self._handlingRequest
 
     def resetTimeout(self) -> None:
         """Twisted calls this for each read; here bytes do not extend the time."""
+
+    def timeoutConnection(self) -> None:
+        """Its time is over. That is no news: strangers could fill the log with it."""
+        self.transport.abortConnection()
 
     def lineLengthExceeded(self, line: bytes) -> None:
         self._respondToBadRequestAndDisconnect()
@@ -148,7 +169,7 @@ class AdminChannel(HTTPChannel):
         pass
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.factory.open.discard(self)
+        self.factory.open.pop(self, None)
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
 
@@ -161,13 +182,31 @@ class AdminSite(Site):
 
     def __init__(self, resource: IResource, reactor: IReactorTime | None) -> None:
         super().__init__(resource, AdminRequest, parsePOSTFormSubmission=False, timeout=KEEPALIVE_S, reactor=reactor)  # type: ignore[no-untyped-call]
-        self.open: set[AdminChannel] = set()
+        self.open: dict[AdminChannel, None] = {}  # the oldest first
 
     def buildProtocol(self, addr: IAddress | None) -> Any:  # the type that Twisted declares is private
-        return super().buildProtocol(addr) if len(self.open) < MAX_CONNECTIONS else None  # type: ignore[no-untyped-call]
+        if len(self.open) >= MAX_CONNECTIONS and not self._make_room(_host(addr)):
+            return None
+        return super().buildProtocol(addr)  # type: ignore[no-untyped-call]
+
+    def _make_room(self, address: str) -> bool:
+        """End a connection of the address that has the most, for one that has fewer. Returns whether there was one."""
+        counts = Counter(channel.address for channel in self.open)
+        ((most_of, most),) = counts.most_common(1)
+        waiting = [channel for channel in self.open if channel.address == most_of and channel.is_waiting]
+        if counts[address] + 1 >= most or not waiting:
+            return False
+        self.open.pop(waiting[0])  # which is told of its end a moment later
+        waiting[0].transport.abortConnection()
+        return True
 
     def log(self, request: object) -> None:
         """Requests of operators and scrapers are not logged."""
+
+
+def _host(address: IAddress | None) -> str:
+    """Where a connection is from; one text for all at a Unix socket."""
+    return str(getattr(address, "host", ""))
 
 
 def admin_site(resource: IResource, reactor: IReactorTime | None = None) -> AdminSite:

@@ -32,7 +32,7 @@ from pico_twisted.net.admin.shapes import (
     read,
     to_json,
 )
-from pico_twisted.net.admin.site import KEEPALIVE_S, MAX_BODY_BYTES, MAX_CONNECTIONS, admin_site
+from pico_twisted.net.admin.site import FIRST_S, KEEPALIVE_S, MAX_BODY_BYTES, MAX_CONNECTIONS, admin_site
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tls.port_context import ServerContext
 from tests.conftest import LoggedFailures
@@ -339,23 +339,25 @@ class TestBounds:
     )
     def test_slow_requests(self, request_: bytes) -> None:
         """A request that is not complete in time is cut, however steadily its bytes come."""
-        clock, channel, transport = self.connect()
-        channel.dataReceived(request_)
-        for _ in range(int(KEEPALIVE_S) - 1):
+        for before, within_s in ((b"", FIRST_S), (b"GET /health HTTP/1.1\r\n\r\n", KEEPALIVE_S)):
+            clock, channel, transport = self.connect()
+            channel.dataReceived(before)
+            channel.dataReceived(request_)
+            for _ in range(int(within_s) - 1):
+                clock.advance(1)
+                if request_:
+                    channel.dataReceived(b"x")
+            assert not transport.disconnecting
             clock.advance(1)
-            if request_:
-                channel.dataReceived(b"x")
-        assert not transport.disconnecting
-        clock.advance(1)
-        assert transport.disconnecting
-        channel.connectionLost(LOST)
-        assert not clock.getDelayedCalls()
+            assert transport.disconnecting
+            channel.connectionLost(LOST)
+            assert not clock.getDelayedCalls()
 
     def test_keep_alive(self) -> None:
         """Each answer gives the next request its full time."""
         clock, channel, transport = self.connect()
-        for _ in range(5):
-            clock.advance(KEEPALIVE_S - 1)
+        for pause_s in (FIRST_S, KEEPALIVE_S, KEEPALIVE_S, KEEPALIVE_S, KEEPALIVE_S):
+            clock.advance(pause_s - 1)
             channel.dataReceived(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert transport.value().count(b"HTTP/1.1 200 ") == 5
         assert not transport.disconnecting
@@ -364,14 +366,29 @@ class TestBounds:
     def test_connections(self) -> None:
         """The number of connections is limited; one that ends makes room."""
         site = admin_site(node_app(), Clock())
-        channels = []
-        for _ in range(MAX_CONNECTIONS):
-            channel = site.buildProtocol(ADDRESS)
-            channel.makeConnection(Transport())
-            channels.append(channel)
+        channels = [self.of(site, ADDRESS.host) for _ in range(MAX_CONNECTIONS)]
         assert site.buildProtocol(ADDRESS) is None
         channels[7].connectionLost(LOST)
         assert site.buildProtocol(ADDRESS) is not None
+
+    def test_one_address_takes_not_all(self) -> None:
+        """Who comes from another one gets a place of theirs, the oldest that waits; who has as many does not."""
+        site = admin_site(node_app(), Clock())
+        flood, other = "192.0.2.1", "192.0.2.2"
+        channels = [self.of(site, flood) for _ in range(MAX_CONNECTIONS)]
+        for number in range(MAX_CONNECTIONS // 2):
+            assert self.of(site, other) is not None
+            assert channels[number].transport.disconnecting
+        assert self.of(site, other) is None and self.of(site, flood) is None
+        assert self.of(site, "192.0.2.3") is not None
+
+    def of(self, site: Any, host: str) -> Any:
+        """A connection from an address."""
+        address = IPv4Address("TCP", host, 4321)
+        channel = site.buildProtocol(address)
+        if channel is not None:
+            channel.makeConnection(Transport(peerAddress=address))
+        return channel
 
 
 class Transport(StringTransport):
