@@ -34,7 +34,8 @@ def joining(cluster: Cluster, **more: object) -> dict[str, object]:
 
 def test_a_newcomer_among_nodes_of_the_earlier_version(cluster: Cluster, earlier: str) -> None:
     """A node of this version joins old ones, which cannot dial it back. One with the ID of an old node stays out, and
-    that one serves on. What old nodes do not tell is named as missing."""
+    that one serves on. What old nodes do not tell is named as missing; they hear nothing of what is revoked, which is
+    said."""
     cluster.start("n1", "n2", prelude=earlier)
     third = cluster.launch("n3", joining(cluster))
     third.wait_ready()
@@ -47,6 +48,10 @@ def test_a_newcomer_among_nodes_of_the_earlier_version(cluster: Cluster, earlier
     cluster.wait_all(("n1", "n2", "n3"))
     shown = picoctl("agents", "--admin", f"http://127.0.0.1:{third.ports.admin}").stdout
     assert "node n1 is missing: it is of an earlier version" in shown
+    revoked = picoctl("revoke", "ci", "--admin", f"http://127.0.0.1:{third.ports.admin}")
+    assert revoked.stdout == "ci is revoked at node n3\n"
+    assert revoked.stderr.count("it is of an earlier version, and refuses nobody") == 2
+    cluster.wait_all(("n1", "n2", "n3"))
 
 
 def test_a_newcomer_of_the_earlier_version(cluster: Cluster, earlier: str) -> None:

@@ -48,6 +48,8 @@ UNDONE_S: Final = 30 * 86_400
 MOST_LEEWAY_S: Final = 600.0
 """Most seconds for which a JWT may count after its `exp`."""
 
+_ODD_LINES: Final = 16  # that are no words: comments, and what is behind the last one
+_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _LATEST: Final = 2**53
 _DIGEST_CHARS: Final = 16
 
@@ -84,6 +86,7 @@ class Revocation:
         at_ms: when it was said, in milliseconds since 1970, or a little later than what it overrules.
         until_s: when it ends, in seconds since 1970; 0 for never.
         by: who said it, for people.
+        line: it as it is written.
     """
 
     meant: Meant
@@ -92,6 +95,7 @@ class Revocation:
     at_ms: int
     until_s: int
     by: str
+    line: str = attrs.field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         for text, most, least in ((self.name, MAX_NAME_BYTES, 1), (self.by, MAX_BY_BYTES, 0)):
@@ -102,6 +106,8 @@ class Revocation:
         for number in (self.at_ms, self.until_s):
             if type(number) is not int or not 0 <= number <= _LATEST:
                 raise BadRevocations("a time is a number")
+        parts = (self.meant.value, self.name, self.revoked, self.at_ms, self.until_s, self.by)
+        object.__setattr__(self, "line", _encode(parts))
 
     @property
     def _order(self) -> tuple[int, bool, int, str, str, str]:
@@ -115,14 +121,9 @@ class Revocation:
         """Whether nothing has to be known of it any more."""
         return 0 < self.until_s <= now_s
 
-    def line(self) -> str:
-        """It as it is written."""
-        parts = (self.meant.value, self.name, self.revoked, self.at_ms, self.until_s, self.by)
-        return json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
-
     @classmethod
     def read(cls, line: bytes) -> Revocation:
-        """Read what `line` wrote. Raises BadRevocations."""
+        """Read a line. Raises BadRevocations."""
         if len(line) > MAX_LINE_BYTES:
             raise BadRevocations("a line that is too long")
         try:
@@ -132,16 +133,29 @@ class Revocation:
             raise BadRevocations("a line that is no revocation") from None
 
 
-def read_revocations(data: bytes) -> list[Revocation]:
-    """Read a list as `Revocations.written` writes it; empty lines, and those that begin with #, mean nothing.
+def lines_of(data: bytes, most: int = MOST_REVOCATIONS) -> list[bytes]:
+    """The lines of a list; empty ones, and those that begin with #, mean nothing.
+
+    Args:
+        data: as `written` writes it.
+        most: how many may stand in it.
+
+    Raises:
+        BadRevocations: it is too long.
+    """
+    lines = [line for line in data.split(b"\n", most + _ODD_LINES) if line.strip() and not line.startswith(b"#")]
+    if len(lines) > most:
+        raise BadRevocations(f"more than {most} revocations")
+    return lines
+
+
+def read_revocations(data: bytes, most: int = MOST_REVOCATIONS) -> list[Revocation]:
+    """Read a list. The parameters are those of `lines_of`.
 
     Raises:
         BadRevocations: it is none.
     """
-    if len(data) > MAX_LIST_BYTES:
-        raise BadRevocations(f"more than {MAX_LIST_BYTES} bytes")
-    lines = [line.strip() for line in data.split(b"\n")]
-    return [Revocation.read(line) for line in lines if line and not line.startswith(b"#")]
+    return [Revocation.read(line) for line in lines_of(data, most)]
 
 
 class Revocations:
@@ -271,4 +285,4 @@ def end_of(jti: str, subjects: Iterable[Subject]) -> float:
 
 def written(words: Iterable[Revocation]) -> bytes:
     """Words as they are written, a line for each."""
-    return "".join(sorted(word.line() + "\n" for word in words)).encode()
+    return "".join(sorted(word.line + "\n" for word in words)).encode()

@@ -26,6 +26,7 @@ from typing import Final
 import attrs
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -34,6 +35,7 @@ from pico_twisted.core.access.revocations import (
     Meant,
     Revocation,
     Revocations,
+    lines_of,
     read_revocations,
     written,
 )
@@ -53,8 +55,8 @@ LOOK_S: Final = 0.5
 """Seconds between two looks at the digests of other nodes."""
 CLEAN_S: Final = 60.0
 """Seconds between two looks for words that have ended."""
-MOST_AT_ONCE: Final = 600
-"""Most words of one request: they fit it, however long they are."""
+MOST_AT_ONCE: Final = 300
+"""Most words of one request, and of those that are read in one turn of the reactor."""
 MOST_LOGGED: Final = 20
 """Most words that came together and have a line of the log each."""
 
@@ -199,11 +201,10 @@ class SharedRevocations:
         """
         if not data:
             return self.revocations.written()
-        self._merge(node_id, read_revocations(data))
+        self._learned(node_id, self.revocations.merge(read_revocations(data, MOST_AT_ONCE), self._parts.wall()))
         return b""
 
-    def _merge(self, node_id: str, words: Sequence[Revocation]) -> None:
-        news = self.revocations.merge(words, self._parts.wall())
+    def _learned(self, node_id: str, news: Sequence[Revocation]) -> None:
         if not news:
             return
         for word in news[:MOST_LOGGED]:
@@ -256,9 +257,15 @@ class SharedRevocations:
         answer = await self._parts.tell(node_id, b"")
         if answer is None:
             return
-        theirs = Revocations()
-        theirs.merge(read_revocations(answer), self._parts.wall())
-        self._merge(node_id, list(theirs))
+        theirs, news, lines = Revocations(), list[Revocation](), lines_of(answer)
+        try:
+            for at in range(0, len(lines), MOST_AT_ONCE):  # a long list takes a while: not all of it in one turn
+                words = [Revocation.read(line) for line in lines[at : at + MOST_AT_ONCE]]
+                theirs.merge(words, self._parts.wall())
+                news += self.revocations.merge(words, self._parts.wall())
+                await deferLater(self._parts.clock, 0)
+        finally:
+            self._learned(node_id, news)
         lacks = theirs.merge(self.revocations, self._parts.wall())
         if lacks:
             await self._tell(node_id, lacks)
