@@ -165,6 +165,20 @@ class TestPasswords:
             transport.answer(OK)
         assert first.body == second.body == b"ok" and bench.nothing_is_left()
 
+    def test_guesses_at_one_file_do_not_hold_up_another(self) -> None:
+        """While passwords of one file wait to be checked, and too many of them, those of another file are checked."""
+        running: list[Callable[[], bool]] = []
+
+        def in_thread(work: Callable[[], bool]) -> Deferred[bool]:
+            running.append(work)
+            return Deferred()
+
+        auth = basic_auth.BasicAuth(in_thread)
+        guesses = [login(password=str(number))[15:].strip() for number in range(basic_auth.MOST_WAITING + 2)]
+        found = [auth.check("/a", guess, 0.0) for guess in guesses]
+        assert found[-1] is None and len(running) == 1
+        assert isinstance(auth.check("/b", guesses[0], 0.0), Deferred) and len(running) == 2
+
     def test_memory_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Only so many passwords are remembered."""
         monkeypatch.setattr(basic_auth, "MOST_KNOWN", 3)

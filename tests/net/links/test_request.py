@@ -11,6 +11,7 @@ from pico_twisted.core.rpc import frames
 from pico_twisted.net.links.request import LinkRequest
 from pico_twisted.net.routing.cluster_service import LocalRouter
 from pico_twisted.net.routing.settings import RoutingSettings
+from tests.doubles.gate import subject
 from tests.doubles.node import MemoryNode
 from tests.doubles.tunnel import FakeCall, FakeTunnel
 from tests.net.doubles import OK2, register
@@ -21,9 +22,15 @@ REQUEST = b"POST / HTTP/1.1\r\nx-pico-endpoint: my-ep\r\nHost: my-ep.example.com
 class Served:
     """A node with agents, and a whole request that another node made on its link."""
 
-    def __init__(self, agents: int, payload: bytes = REQUEST) -> None:
+    def __init__(self, agents: int, payload: bytes = REQUEST, rule: str = "") -> None:
         self.parts = MemoryNode(Clock())
         self.agents = [register(self.parts, FakeTunnel(agent_id=f"agent-{n}")) for n in range(1, agents + 1)]
+        for agent in self.agents if rule else ():
+            agent.subject = subject("agents", rule)
+        self.ask(payload)
+
+    def ask(self, payload: bytes) -> None:
+        """The other node makes a request; the one before is left as it is."""
         settings = RoutingSettings(
             router=LocalRouter(self.parts.cluster),
             sweep=self.parts.sweep,
@@ -59,6 +66,17 @@ def test_agents_are_left() -> None:
     assert served.call.reset_code == frames.REFUSED_DRAINING
     route = served.parts.cluster.take("my-ep", [])
     assert route is not None and route.name == "agent-4"
+
+
+def test_as_much_as_the_agents_may_have() -> None:
+    """Over a limit of the rule that lets the agents serve, another node's agent may take the request; over its rate the
+    client is told."""
+    served = Served(1, rule="listen:my-ep;in_flight=1")
+    served.ask(REQUEST)
+    assert served.call.reset_code == frames.REFUSED_BUSY and len(served.agents[0].opened) == 1
+    served = Served(1, rule="listen:my-ep;rate=1/h")
+    served.ask(REQUEST)
+    assert served.call.sent.startswith(b"HTTP/1.1 429 ") and b"x-pico-error: n1; subject-rate" in served.call.sent
 
 
 def test_nobody() -> None:
