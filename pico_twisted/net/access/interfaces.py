@@ -20,7 +20,7 @@ class Credential:
         address: of the client, for the log.
     """
 
-    bearer: bytes | None = None
+    bearer: bytes | None = attrs.field(default=None, repr=False)
     certificate: bytes | None = None
     address: str = ""
 
