@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from pico_twisted.config.tls import AcmeConfig
 from tests.system.curl import curl
 from tests.system.service import Service
 from tools.stage.acme import AcmeStage
+from tools.stage.certificates import make
 from tools.stage.nodes import Node
 from tools.stage.ports import Ports, free_port
 from tools.stage.stage import Stage
@@ -106,6 +109,28 @@ def test_any_node_answers(stage: Stage, acme: AcmeStage, service: Service, tmp_p
     one.close()
     again = stage.node("one", settings("one", **further), ports=ports)
     assert shown(again.ports.proxy, acme) == old
+
+
+def test_a_renewal(stage: Stage, acme: AcmeStage, tmp_path: Path) -> None:
+    """A certificate that is there is shown from the start on, and the next one when it has come: this one is due."""
+    tls = section(acme, tmp_path / "acme")
+    ports = Ports.pick()
+    acme.tls_port = ports.proxy
+    acme.faults["garbage"] = 1
+    old = make(tmp_path, "old", issuer=acme.issuer, names=NAMES, days=(-80, 10))
+    config = AcmeConfig(**{**tls["acme"], "names": NAMES, "agree_tos": True})
+    storage = Path(config.certificate_file)
+    storage.parent.mkdir(parents=True)
+    storage.write_bytes(Path(old.key_file).read_bytes() + old.pem + acme.issuer.pem)
+    node = stage.node(settings={"proxy": {"tls": tls}}, ports=ports)
+    assert shown(node.ports.proxy, acme) == old.cert.public_bytes(Encoding.DER)
+    node.wait_output("the server's answer makes no sense")
+    node.close()
+    node = stage.node(settings={"proxy": {"tls": tls}}, ports=ports)
+    assert shown(node.ports.proxy, acme) == old.cert.public_bytes(Encoding.DER)
+    wait_until(lambda: shown(ports.proxy, acme) != old.cert.public_bytes(Encoding.DER), "the next certificate")
+    assert shown(node.ports.proxy, acme)
+    assert acme.orders == 1
 
 
 def test_plain_http(stage: Stage, acme: AcmeStage, service: Service, tmp_path: Path) -> None:

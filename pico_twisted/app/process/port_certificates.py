@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
+import attrs
 from prometheus_client.core import GaugeMetricFamily
 
 from pico_twisted.app.process.ports import CannotStart
@@ -49,10 +50,9 @@ class PortCertificates:
     def prepare(self, config: NodeConfig) -> Take:
         """Read all of them again, from the files that a configuration names now. See `Daemon.prepare`."""
         sections = ((path.partition(".")[0], tls) for path, tls in tls_sections(config).items())
-        # To switch it on or off takes a restart.
-        take, faults = self._read(
-            {name: _context(tls) for name, tls in sections if name in self._in_use and tls.enabled}
-        )
+        # To switch TLS on or off takes a restart.
+        kept = {name: self._context(name, tls) for name, tls in sections if name in self._in_use and tls.enabled}
+        take, faults = self._read(kept)
         if faults:
             raise ConfigFaults(faults)
         return take
@@ -60,6 +60,12 @@ class PortCertificates:
     def files(self) -> list[str]:
         """The names of all files."""
         return [name for context in self._in_use.values() for name in context.files]
+
+    def _context(self, name: str, tls: ServerTlsConfig | ClusterTlsConfig) -> ServerContext:
+        """What a section of another configuration names, as far as it takes no restart; not read yet."""
+        if isinstance(tls, ServerTlsConfig):
+            tls = attrs.evolve(tls, acme=self._in_use[name].tls.acme)
+        return _context(tls)
 
     def read_again(self) -> tuple[Take, Iterable[str]]:
         """Read the files in use again. See `FileWatch`."""

@@ -10,6 +10,7 @@ from pico_twisted.app.process.port_certificates import PortCertificates
 from pico_twisted.app.process.ports import CannotStart
 from pico_twisted.config import ConfigFaults, NodeConfig, ServerTlsConfig
 from pico_twisted.config.load import load_node
+from pico_twisted.net.tls.acme.storage import Storage
 from tools.stage.certificates import make
 
 
@@ -42,6 +43,15 @@ def test_another_one(config: NodeConfig, tmp_path: Path) -> None:
     (line,) = take()
     assert line.startswith("proxy certificate until 2")
     assert list(certificates.prepare(config)()) == []
+
+
+def test_other_names_to_order(tmp_path: Path) -> None:
+    """They take a restart, which is no fault of a reload."""
+    ordered = {"agree_tos": "true", "storage": str(tmp_path / "acme")}
+    flags: dict[str, str | list[str]] = {f"proxy.tls.acme.{key}": value for key, value in ordered.items()}
+    config = load_node(None, {**flags, "proxy.tls.acme.names": "a.example"})
+    Storage(config.proxy.tls.acme).prepare()
+    assert list(started(config).prepare(load_node(None, {**flags, "proxy.tls.acme.names": "b.example"}))()) == []
 
 
 @pytest.mark.parametrize("kind", ["expired", "of another key"])

@@ -48,7 +48,7 @@ class Storage:
         Raises:
             OSError: that cannot be done.
         """
-        os.makedirs(self.directory, mode=0o700, exist_ok=True)
+        self._make(self.directory)
         if not os.path.exists(self.config.certificate_file):
             key = new_key()
             made = self_signed(key, self.config.names, STOP_GAP)
@@ -107,22 +107,36 @@ class Storage:
                 return
             yield True
 
+    def _make(self, directory: str) -> None:
+        """Make a directory and what is missing above it, for whom the one above that belongs to."""
+        above = os.path.dirname(directory)
+        if not os.path.isdir(above):
+            self._make(above)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory, 0o700)
+            _give(directory, above)
+
     def _write(self, path: str, data: bytes) -> None:
-        """Write a file whole or not at all. It belongs to whom the directory belongs to, also when root writes it."""
+        """Write a file whole or not at all, for whom the directory belongs to."""
         descriptor, name = tempfile.mkstemp(dir=self.directory)  # with mode 0600
         try:
             with open(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()
-                if os.geteuid() == 0:
-                    owner = os.stat(self.directory)
-                    os.fchown(descriptor, owner.st_uid, owner.st_gid)
+                _give(descriptor, self.directory)
                 os.fsync(descriptor)
             os.replace(name, path)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(name)
             raise
+
+
+def _give(made: str | int, directory: str) -> None:
+    """Give what root has made to whom a directory belongs to: a daemon lays its privileges down behind its start."""
+    if os.geteuid() == 0:
+        owner = os.stat(directory)
+        os.chown(made, owner.st_uid, owner.st_gid)
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -155,6 +156,17 @@ def test_a_hold_that_makes_no_sense(bench: Bench) -> None:
     for text, most_s in (("soon", 0), (str(time.time() + 1e9), 8 * 24 * 3600.0)):
         Path(bench.storage.hold_file).write_text(text)
         assert bench.storage.hold_until() <= time.time() + most_s
+
+
+def test_whose_files_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a start with privileges makes belongs to whom the directory above it belongs to: who renews has none."""
+    given: dict[str, tuple[int, int]] = {}
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda made, uid, gid: given.update({str(made): (uid, gid)}))
+    bench = Bench(tmp_path)
+    owner = tmp_path.stat()
+    assert set(given.values()) == {(owner.st_uid, owner.st_gid)}
+    assert {str(tmp_path / "acme"), bench.storage.directory} < given.keys()
 
 
 def test_two_processes(bench: Bench) -> None:
