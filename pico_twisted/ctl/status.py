@@ -16,7 +16,7 @@ from pico_twisted.ctl.agents import agents, endpoint
 from pico_twisted.ctl.asking import Page, complete_node_id, get, get_if_there, present
 from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.exits import ExitWithMessage
-from pico_twisted.ctl.options import status_options
+from pico_twisted.ctl.options import status_options, wants_json
 from pico_twisted.net.admin.shapes import AGENT_PATH, AgentDetail, GossipDetail, GossipRow, NodeDetail, NodeRow
 
 T = TypeVar("T")
@@ -120,6 +120,8 @@ def endpoints(context: click.Context) -> None:
 
     def page(port: AdminPort) -> Page:
         held, alone = _endpoints(port)
+        if wants_json(context):
+            return Page("", held)
         _, local = get(port, "/status/cluster/nodes/local", NodeDetail)
         return Page(_endpoints_text(held, alone, local.public_url), held)
 

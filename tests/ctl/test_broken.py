@@ -230,8 +230,9 @@ def test_what_is_asked(prefix: str, line: bytes) -> None:
 
     def handle(connection: Pipe, head: bytes) -> None:
         heads.append(head)
-        connection.send(http_answer(b"{}"))
+        connection.send(http_answer(b"{}" if len(heads) == 1 else local))
 
+    local = json.dumps({"id": "n 2&x", "status": "active", "proxy_addr": "", "admin_addr": ""}).encode()
     with serving(handle) as url:
         done = picoctl("status", "endpoints", "--admin", url + prefix, "--forward", "n 2&x")
     assert (done.returncode, done.stdout) == (0, "endpoints of the cluster\nno agent has registered one\n")
