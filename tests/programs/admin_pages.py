@@ -7,6 +7,7 @@ from typing import Final
 from pico_twisted.core.access.credentials_file import hash_of
 from tests.programs.browser import Browser, browser
 from tests.system.service import Connection, Service, answer
+from tools.stage.certificates import Authority
 from tools.stage.report import Report
 from tools.stage.stage import Stage
 
@@ -59,6 +60,10 @@ def admin_pages(stage: Stage, report: Report) -> None:
     tokens.write_text(f"ann sha256:{hash_of(TOKEN.encode()).hex()} admin:operate\n")
     node = stage.node("n3", {"admin": {"auth": {"tokens_file": str(tokens)}}})
     open_node = stage.node("n4")
+    pair = Authority(stage.directory).issue("admin")
+    tls = {"cert": str(pair.cert), "key": str(pair.key)}
+    secure = stage.node("n5", {"admin": {"auth": {"tokens_file": str(tokens)}, "tls": tls}}, wait=False)
+    secure.wait_output("is up")
     service = Service()
 
     def serve(connection: Connection) -> None:
@@ -68,24 +73,29 @@ def admin_pages(stage: Stage, report: Report) -> None:
     service.script = serve
     port = service.address.rpartition(":")[2]
     # A name that leads here, without a proxy; and all frames in one process, so that they are told of.
-    flags = ["--host-resolver-rules=MAP evil.example 127.0.0.1", "--no-proxy-server", "--disable-site-isolation-trials"]
+    flags = [
+        "--ignore-certificate-errors",
+        "--host-resolver-rules=MAP evil.example 127.0.0.1",
+        "--no-proxy-server",
+        "--disable-site-isolation-trials",
+    ]
     try:
         with browser(stage.directory / "profile-admin", flags) as shown:
-            _logs_in(shown, node.ports.admin, report)
+            _logs_in(shown, f"http://127.0.0.1:{node.ports.admin}", report)
             for host in ("127.0.0.1", "localhost", "evil.example"):
                 _hostile(shown, f"http://{host}:{port}", node.ports.admin, report)
             _rebinds(shown, node.ports.admin, report)
             _hostile(shown, f"http://127.0.0.1:{port}", open_node.ports.admin, report)
             _rebinds(shown, open_node.ports.admin, report)
             _logs_out(shown, node.ports.admin, report)
+            _logs_in(shown, f"https://127.0.0.1:{secure.ports.admin}", report)
     finally:
         service.close()
     changed = [one for daemon in (node, open_node) for one in daemon.records if "reloaded" in one.get("message", "")]
     report.check("no hostile page changed anything", not changed, str(changed))
 
 
-def _logs_in(shown: Browser, port: int, report: Report) -> None:
-    url = f"http://127.0.0.1:{port}"
+def _logs_in(shown: Browser, url: str, report: Report) -> None:
     shown.tell("Emulation.setDeviceMetricsOverride", width=360, height=640, deviceScaleFactor=1, mobile=True)
     report.check("a person is asked for a token", shown.open(url + "/", "Log in"), shown.text)
     width = shown.run("document.documentElement.scrollWidth")
@@ -95,6 +105,12 @@ def _logs_in(shown: Browser, port: int, report: Report) -> None:
     shown.run(f"document.getElementById('token').value = '{TOKEN}'; document.forms[0].requestSubmit()")
     report.check("the right one does", shown.comes("/status/cluster/nodes"), shown.text)
     report.check("no script sees the cookie", shown.run("document.cookie") == "", "it does")
+    kept = shown.tell("Network.getCookies", urls=[url])["cookies"]
+    port, secure = url.rpartition(":")[2], url.startswith("https")
+    (cookie,) = [one for one in kept if one["name"].endswith(f"pico-session-{port}")]
+    strict = cookie["httpOnly"] and cookie["sameSite"] == "Strict" and cookie["secure"] == secure
+    named = cookie["name"].startswith("__Host-") == secure
+    report.check("it is for this port alone, and over TLS for nothing else", strict and named, str(cookie))
     report.check("it says who is logged in", shown.open(url + "/login", "Logged in as ann"), shown.text)
 
 
