@@ -43,14 +43,17 @@ class World:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
+    def revoked_file(self, id: str) -> Path:
+        """Where a node keeps what is revoked."""
+        return self.tokens.with_name(f"revoked-{id}")
+
     def start(self) -> None:
         """Start all nodes, each with a file of its own for what is revoked."""
         for id in THREE:
             self.cluster.ports(id)
         join = [self.cluster.gossip_address(id) for id in THREE]
         for id in THREE:
-            kept = str(self.tokens.with_name(f"revoked-{id}"))
-            cluster = {"secrets": [SECRET], "join": join, "revocations_file": kept}
+            cluster = {"secrets": [SECRET], "join": join, "revocations_file": str(self.revoked_file(id))}
             self.cluster.launch(id, {**self.settings, "cluster": cluster})
         for id in THREE:
             self.cluster[id].wait_ready()
@@ -157,12 +160,25 @@ def test_an_agent_loses_access_at_all_nodes(world: World, service: Service, one:
     world.agent("ci", "web", service, name="agent-4")
 
 
-def test_an_agent_by_its_id(world: World, service: Service) -> None:
-    """Of two agents with one token the one with that ID is refused."""
-    first = world.agent("ci", "web", service, name="agent-1")
-    world.revoke("n2", "--agent", "agent-1")
+def test_nodes_that_missed_it(world: World, service: Service) -> None:
+    """One that was frozen, and one that was away and has lost its file, refuse the agent, by its ID, as soon as they
+    are back; they are named to the operator before that. Another agent with the same token is let in."""
+    cluster = world.cluster
+    agent = world.agent("ci", "web", service, name="agent-1")
+    cluster["n2"].kill()
+    cluster["n3"].signal(signal.SIGSTOP)
+    try:
+        done = world.revoke("n1", "--agent", "agent-1")
+    finally:
+        cluster["n3"].signal(signal.SIGCONT)
+    assert done.stdout == "agent-1 is revoked at node n1\n" and done.stderr.count("cannot be reached now") == 2
+    assert not world.revoked_file("n2").exists()
+    cluster.again("n2")
+    for id in THREE:
+        wait_until(lambda id=id: cluster[id].admin.metric("pico_revocations") == 1, f"{id} to know")  # type: ignore[misc]
+        wait_until(world.revoked_file(id).exists, f"{id} to have it in its file")
     wait_until(lambda: not world.holders("web"), "its sessions to be gone")
-    first.wait_output("this agent was revoked, by its ID")
+    agent.wait_output("this agent was revoked, by its ID")
     world.agent("ci", "web", service, name="agent-2")
 
 

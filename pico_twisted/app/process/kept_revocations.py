@@ -46,6 +46,8 @@ def keep_revocations(
     path = os.path.realpath(path) if path else os.path.join(directory, FILE) if directory else ""
     if not path:
         return
+    if not os.path.isdir(os.path.dirname(path)):
+        raise CannotStart(f"there is no directory for {path}, the file of what is revoked")
     try:
         with open(path, "rb") as file:
             revocations.load(file.read(len(HEAD) + MAX_LIST_BYTES + 1))

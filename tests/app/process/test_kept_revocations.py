@@ -99,6 +99,12 @@ def test_a_file_that_is_none(tmp_path: Path, threads: Threads, content: bytes | 
         started(threads, path)
 
 
+def test_a_directory_that_is_not_there(tmp_path: Path, threads: Threads) -> None:
+    """It is found at the start, and not when the first is revoked."""
+    with pytest.raises(CannotStart, match="no directory"):
+        started(threads, tmp_path / "nowhere" / "revoked")
+
+
 def test_a_disk_that_is_full(tmp_path: Path, threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
     """The node goes on, and the next change is kept."""
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pico_twisted.core.access.revocations import (
     MAX_BY_BYTES,
     MAX_NAME_BYTES,
+    MOST_LEEWAY_S,
     ROUND_S,
     UNDONE_S,
     BadRevocations,
@@ -18,6 +19,7 @@ from pico_twisted.core.access.revocations import (
     Revocation,
     Revocations,
     TooManyRevocations,
+    end_of,
     read_revocations,
     written,
 )
@@ -145,6 +147,20 @@ def test_words_end_together() -> None:
     revocations.revoke(Meant.NAME, "ci", now_s=NOW, by="op")
     revocations.undo(Meant.NAME, "ci", now_s=NOW, by="op")
     assert not revocations.drop_ended(NOW + UNDONE_S - 1) and revocations.drop_ended(NOW + UNDONE_S + ROUND_S)
+
+
+def test_a_jti_ends_with_its_jwt() -> None:
+    """When that is known: some time after `exp`, since other ports may have another leeway. A `sub` may have others."""
+
+    def shown(name: str, kind: CredentialKind, expires_at: float | None, *names: str) -> Subject:
+        return Subject(name=name, kind=kind, rules=(), expires_at=expires_at, revocable_as=frozenset((name, *names)))
+
+    subjects = [
+        shown("ci", CredentialKind.TOKEN, None),
+        shown("ci", CredentialKind.JWT, NOW, "jti-1"),
+        shown("ci", CredentialKind.JWT, None, "jti-2"),
+    ]
+    assert [end_of(name, subjects) for name in ("jti-1", "jti-2", "ci", "jti-3")] == [NOW + MOST_LEEWAY_S, 0, 0, 0]
 
 
 def test_a_full_list() -> None:
