@@ -25,6 +25,8 @@ DEBIAN: Final = "bookworm"
 PACKAGES: Final = "systemd,systemd-sysv,dbus,python3,python3-venv,openssl,curl,iproute2,procps"
 NETWORK: Final = "pico-booted"
 """Name of the namespace, and the beginning of its bridge's."""
+OUTSIDE: Final = "10.0.0.100"
+"""Address of what is none of the machines: the bridge itself."""
 BOOT_S: Final = 120.0
 CHECKOUT: Final = "/srv/pico"
 """Where the machines have the checkout."""
@@ -151,6 +153,7 @@ def machines(names: Sequence[str]) -> Iterator[list[Machine]]:
         bridge = NETWORK[:11]
         run("ip", "-n", NETWORK, "link", "add", bridge, "type", "bridge")
         run("ip", "-n", NETWORK, "link", "set", bridge, "up")
+        run("ip", "-n", NETWORK, "addr", "add", f"{OUTSIDE}/24", "dev", bridge)
         found = []
         for number, name in enumerate(names, 1):
             parts = {part: directory / name / part for part in ("upper", "work", "root")}

@@ -1,36 +1,40 @@
-"""Follows docs/run.md and docs/cluster.md on three machines that boot systemd, from the first command to the last.
+"""Follows docs/run.md, docs/cluster.md and docs/production.md on three machines that boot systemd.
 
     python -m tests.booted.run
 
 Run by `make systemd`. The commands are read from the pages: a block marked `sh` is run by root in the checkout, on
 each machine, or on the first one alone when it is marked `sh one`, and what that made is copied to the others. A block
 of YAML that begins with the name of a file becomes that file. Where a page says `n1`, each machine has its own name.
-Prints what fails with its output; the exit status is 1 then.
+What the pages need of the world around is made beforehand: names in DNS, a service, and an ACME server in place of Let's
+Encrypt. Prints what fails with its output; the exit status is 1 then.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.booted.machines import CHECKOUT, Machine, machines
+from tests.booted.machines import CHECKOUT, NETWORK, OUTSIDE, Machine, machines
 from tools.stage.processes import ROOT
+from tools.stage.waiting import wait_until
 
-PAGES: Final = ("docs/run.md", "docs/cluster.md")
 NAMES: Final = ("n1", "n2", "n3")
-MADE: Final = ("cluster-secret", "*.pem")
+MADE: Final = ("cluster-secret", "*.pem", "tokens", "*.token")
 """Files that are made on one machine and copied to the others."""
 _BLOCK: Final = re.compile(r"^```(\S.*)\n((?:.*\n)*?)^```$", re.MULTILINE)
 _FILE: Final = re.compile(r"# (/\S+)\n")
 
 
-PROMISES: Final = {
+INSIDE: Final = {
     "a reload works with LoadCredential, and fails when anything is wrong": """
         cd /etc/systemd/system
         mkdir -p pico.service.d
@@ -57,7 +61,40 @@ PROMISES: Final = {
         picoctl status
         """,
 }
-"""What the pages promise in prose, by its words: commands of which none fails, on one machine."""
+"""What the first two pages promise in prose, by its words: commands of which none fails, on one machine."""
+
+OUTWARD: Final = {
+    "an agent whose token was taken away serves nobody, at any node": """
+        for node in 10.0.0.1 10.0.0.2 10.0.0.3; do
+          for try in 1 2 3 4 5; do
+            told=$(curl -s -o /dev/null -w '%{http_code}' --resolve acme-shop.tunnel.example.com:443:$node \\
+              https://acme-shop.tunnel.example.com/)
+            if [ "$told" = 502 ]; then break; fi
+            sleep 1
+          done
+          [ "$told" = 502 ]
+        done
+        journalctl --no-pager -u pico-agent | grep revoked
+        if journalctl --no-pager -u pico -u pico-agent | grep -F "$(cat acme.token)"; then exit 1; fi
+        """,
+    "nobody gets in without a token": """
+        [ "$(curl -s -o /dev/null -w '%{http_code}' https://tunnel.example.com:8002/pico/v1/listener/acme-shop \\
+          -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' \\
+          -H 'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==')" = 401 ]
+        [ "$(curl -s -o /dev/null -w '%{http_code}' http://10.0.0.2:8001/status)" = 401 ]
+        [ "$(curl -s -o /dev/null -w '%{http_code}' http://10.0.0.2:8001/metrics)" = 401 ]
+        if picoctl status; then exit 1; fi
+        """,
+}
+"""What the page on production promises."""
+
+AROUND: Final = """
+    for node in 10.0.0.1 10.0.0.2 10.0.0.3; do
+      echo "$node tunnel.example.com acme-shop.tunnel.example.com" >> /etc/hosts
+    done
+    systemd-run --unit=shop python3 -m http.server 3000 --bind 127.0.0.1 --directory /usr/share/doc
+    """
+"""What is there before the page on production begins: DNS, and a service."""
 
 
 class Block(NamedTuple):
@@ -75,17 +112,44 @@ def blocks(page: str) -> Iterator[Block]:
         yield Block(f"{page}:{text.count(chr(10), 0, found.start()) + 1}", found[1].strip(), found[2])
 
 
-def follow(machine: Machine, block: Block) -> str:
-    """Do on a machine what a block says. Returns what went wrong; empty when all went well."""
+def follow(machine: Machine, block: Block, acme: Mapping[str, str]) -> str:
+    """Do on a machine what a block says. Returns what went wrong; empty when all went well.
+
+    Args:
+        machine: where.
+        block: of a page.
+        acme: keys that name the ACME server, for files that order certificates.
+    """
     own = re.sub(r"\bn1\b", machine.name, block.text) if block.kind != "sh one" else block.text
     if block.kind == "yaml":
         if named := _FILE.match(own):
-            machine.path(named[1]).write_text(own)
+            further = "".join(f"      {key}: {value}\n" for key, value in acme.items())
+            machine.path(named[1]).write_text(own.replace("    acme:\n", f"    acme:\n{further}"))
         return ""
     done: subprocess.CompletedProcess[str] = machine.run(f"set -x\n{own}")
     return (
         "" if done.returncode == 0 else f"{block.place} on {machine.name} ended with {done.returncode}:\n{done.stdout}"
     )
+
+
+@contextlib.contextmanager
+def acme_server(all_of_them: Sequence[Machine]) -> Iterator[dict[str, str]]:
+    """An ACME server outside of the machines, which trust it. Gives the keys that name it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [sys.executable, "-m", "tests.booted.acme", scratch, OUTSIDE, "10.0.0.1"]
+        inside = ["nsenter", f"--net=/run/netns/{NETWORK}", *command]
+        process = subprocess.Popen(inside, cwd=ROOT, stdin=subprocess.PIPE)
+        try:
+            url = Path(scratch, "url")
+            wait_until(url.exists, "the ACME server")
+            for machine in all_of_them:
+                shutil.copy(Path(scratch, "acme-root.pem"), machine.path("/srv/acme-root.pem"))
+                machine.path("/etc/ssl/certs").mkdir(parents=True, exist_ok=True)
+                shutil.copy(Path(scratch, "acme-root.pem"), machine.path("/etc/ssl/certs/ca-certificates.crt"))
+            yield {"directory": url.read_text(), "ca": "/srv/acme-root.pem"}
+        finally:
+            process.terminate()
+            process.wait()
 
 
 def hand_out(first: Machine, others: list[Machine]) -> None:
@@ -96,35 +160,54 @@ def hand_out(first: Machine, others: list[Machine]) -> None:
                 shutil.copy2(made, other.path(CHECKOUT) / made.name)
 
 
-def main() -> int:
-    """Follow all pages. Returns the exit status."""
-    with machines(NAMES) as all_of_them, ThreadPoolExecutor(len(NAMES)) as at_once:
-        first, *others = all_of_them
-        for block in [block for page in PAGES for block in blocks(page) if block.kind in ("sh", "sh one", "yaml")]:
+def follow_pages(pages: Sequence[str], all_of_them: list[Machine], acme: Mapping[str, str]) -> bool:
+    """Follow pages, block after block, on all machines at once. Returns whether all went well."""
+    first, *others = all_of_them
+    with ThreadPoolExecutor(len(all_of_them)) as at_once:
+        for block in [block for page in pages for block in blocks(page) if block.kind in ("sh", "sh one", "yaml")]:
             there = [first] if block.kind == "sh one" else all_of_them
             print(f"{block.place}  {block.kind:<6}  on {', '.join(one.name for one in there)}", flush=True)
-            wrong = list(filter(None, at_once.map(lambda machine: follow(machine, block), there)))  # noqa: B023 - awaited
+            wrong = list(filter(None, at_once.map(lambda machine: follow(machine, block, acme), there)))  # noqa: B023 - awaited
             if wrong:
                 print("\n".join(wrong), file=sys.stderr)
                 for machine in there:
                     logs = machine.run(
-                        "systemctl --no-pager status pico pico-agent; journalctl --no-pager -n 40 -u pico"
+                        "systemctl --no-pager status pico pico-agent; journalctl --no-pager -n 40 -u pico -u pico-agent"
                     )
                     print(f"-- {machine.name}\n{logs.stdout}", file=sys.stderr)
-                return 1
+                return False
             if block.kind == "sh one":
                 hand_out(first, others)
+    return True
+
+
+def keep(promises: Mapping[str, str], machine: Machine) -> bool:
+    """Try what pages promise. Returns whether all is true."""
+    kept = True
+    for promise, script in promises.items():
+        done = machine.run(f"set -x\n{script}")
+        print(f"{promise}: {'no' if done.returncode else 'yes'}", flush=True)
+        if done.returncode:
+            kept = False
+            print(done.stdout, file=sys.stderr)
+    return kept
+
+
+def main() -> int:
+    """Follow all pages. Returns the exit status."""
+    with machines(NAMES) as all_of_them, acme_server(all_of_them) as acme:
+        first = all_of_them[0]
+        if not follow_pages(("docs/run.md", "docs/cluster.md"), all_of_them, acme):
+            return 1
         told = first.run("picoctl status nodes --json").stdout
         active = {row["id"] for row in json.loads(told) if row["status"] == "active"}
         print(f"active: {', '.join(sorted(active))}", flush=True)
-        broken = active != set(NAMES)
-        for promise, script in PROMISES.items():
-            done = first.run(f"set -x\n{script}")
-            print(f"{promise}: {'no' if done.returncode else 'yes'}", flush=True)
-            if done.returncode:
-                broken = True
-                print(done.stdout, file=sys.stderr)
-        return int(broken)
+        kept = keep(INSIDE, first) and active == set(NAMES)
+        for machine in all_of_them:
+            machine.run(f"systemctl disable --now pico.socket\n{AROUND}")
+        if not follow_pages(("docs/production.md",), all_of_them, acme):
+            return 1
+        return int(not (keep(OUTWARD, first) and kept))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 It is strict where a client can be wrong: nonces count once, signatures are checked with the key of the account, the URL
 that was signed must be the one that was asked, and names are validated by connecting, as RFC 8555 8.3 and RFC 8737 have
-it. All names lead to 127.0.0.1.
+it. All names lead to one address.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ class AcmeStage:
 
     Args:
         directory: for its certificates.
+        address: where it listens, at any port; and where the names lead to, unless `lead_to` is given.
+        lead_to: the address that all names lead to.
         http_port: at which HTTP-01 is validated.
         tls_port: at which TLS-ALPN-01 is validated.
         life_s: seconds for which certificates are valid.
@@ -65,12 +67,20 @@ class AcmeStage:
     """
 
     def __init__(
-        self, directory: Path, *, http_port: int = 0, tls_port: int = 0, life_s: float = 90 * 24 * 3600.0
+        self,
+        directory: Path,
+        *,
+        address: str = "127.0.0.1",
+        lead_to: str = "",
+        http_port: int = 0,
+        tls_port: int = 0,
+        life_s: float = 90 * 24 * 3600.0,
     ) -> None:
         years = (-1, 3650)
         self.root = make(directory, "acme-root", names=(), authority=True, days=years)
         self.issuer = make(directory, "acme-issuer", issuer=self.root, names=(), authority=True, days=years)
-        own = make(directory, "acme-server", issuer=self.root)
+        own = make(directory, "acme-server", issuer=self.root, names=("localhost", address))
+        self._lead_to = lead_to or address
         self.http_port, self.tls_port, self.life_s = http_port, tls_port, life_s
         self.faults: Counter[str] = Counter()
         self.orders = 0
@@ -82,9 +92,9 @@ class AcmeStage:
         self._chains: dict[str, bytes] = {}
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(own.cert_file, own.key_file)
-        self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"acme": self}))
+        self._server = _Server((address, 0), type("Handler", (_Handler,), {"acme": self}))
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
-        self.url = f"https://localhost:{self._server.server_address[1]}"
+        self.url = f"https://{'localhost' if address == '127.0.0.1' else address}:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     @property
@@ -232,7 +242,7 @@ class AcmeStage:
         told["status"] = authz["status"] = "valid"
 
     def _ask_http(self, name: str, token: str, expected: str) -> None:
-        connection = HTTPConnection("127.0.0.1", self.http_port, timeout=PATIENCE_S)
+        connection = HTTPConnection(self._lead_to, self.http_port, timeout=PATIENCE_S)
         try:
             connection.request("GET", f"/.well-known/acme-challenge/{token}", headers={"Host": name})
             answer = connection.getresponse()
@@ -246,7 +256,7 @@ class AcmeStage:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         context.set_alpn_protocols(["acme-tls/1"])
-        plain = socket.create_connection(("127.0.0.1", self.tls_port), PATIENCE_S)
+        plain = socket.create_connection((self._lead_to, self.tls_port), PATIENCE_S)
         with plain, context.wrap_socket(plain, server_hostname=name) as tls:
             protocol, shown = tls.selected_alpn_protocol(), tls.getpeercert(binary_form=True)
         own = x509.load_der_x509_certificate(shown or b"")
