@@ -5,8 +5,8 @@
 Run by `make systemd`. The commands are read from the pages: a block marked `sh` is run by root in the checkout, on
 each machine, or on the first one alone when it is marked `sh one`, and what that made is copied to the others. A block
 of YAML that begins with the name of a file becomes that file. Where a page says `n1`, each machine has its own name.
-What the pages need of the world around is made beforehand: names in DNS, a service, and an ACME server in place of Let's
-Encrypt. Prints what fails with its output; the exit status is 1 then.
+What the pages need of the world around is made beforehand: names in DNS, a service, and an ACME server in place of
+Let's Encrypt. Prints what fails with its output; the exit status is 1 then.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def follow_pages(pages: Sequence[str], all_of_them: list[Machine], acme: Mapping
             wrong = list(filter(None, at_once.map(lambda machine: follow(machine, block, acme), there)))  # noqa: B023 - awaited
             if wrong:
                 print("\n".join(wrong), file=sys.stderr)
-                for machine in there:
+                for machine in all_of_them:
                     logs = machine.run(
                         "systemctl --no-pager status pico pico-agent; journalctl --no-pager -n 40 -u pico -u pico-agent"
                     )

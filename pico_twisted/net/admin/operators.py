@@ -25,6 +25,7 @@ from pico_twisted.config import in_networks
 from pico_twisted.core.access.rules import Action
 from pico_twisted.core.text import escaped
 from pico_twisted.net.admin.shapes import OPERATOR, Reloaded
+from pico_twisted.net.socket.options import plain_ip
 
 Reload = Callable[[str], Reloaded]
 """Has the process read its configuration again. Is given who asks, for the log."""
@@ -76,4 +77,4 @@ def refusal(request: Request) -> str:
 
 def _ip(address: object) -> str:
     """An IP as people write it, without what marks an IPv4 client of a port on all interfaces; empty of a socket."""
-    return address.host.removeprefix("::ffff:") if isinstance(address, IPv4Address | IPv6Address) else ""
+    return plain_ip(address.host) if isinstance(address, IPv4Address | IPv6Address) else ""

@@ -29,6 +29,7 @@ from zope.interface import implementer
 
 from pico_twisted.config import ClusterTlsConfig, ServerTlsConfig
 from pico_twisted.config.pem import load_revoked, node_names
+from pico_twisted.net.socket.options import peer_text
 from pico_twisted.net.tls.port_context import REQUIRED, Loaded, ServerContext
 from pico_twisted.net.tls.transport import TlsTransport
 from pico_twisted.net.tls.verification import REVOKED, RefusedCertificateError, clean, refusal_words, verify_peer
@@ -82,7 +83,7 @@ class LinkTls(ServerContext):
             chain = connection.get_verified_chain(as_cryptography=True) or ()
             words = next(filter(None, (self.objection(one, 0, depth) for depth, one in enumerate(chain))), "")
             if words and protocol.wrappedProtocol is not None:  # else it has ended
-                log.warn("A link ends: {reason}", reason=words, peer=str(protocol.getPeer()))
+                log.warn("A link ends: {reason}", reason=words, peer=peer_text(protocol))
                 protocol.abortConnection()
 
     def _load(self) -> Loaded:

@@ -11,6 +11,8 @@ from typing import Final, cast
 from twisted.internet.interfaces import IConsumer, ITCPTransport, ITransport
 from twisted.internet.tcp import Connection
 
+from pico_twisted.core.text import host_port
+
 NOTSENT_LOWAT_BYTES: Final = 128 * 1024
 """Unsent bytes that the kernel may queue on a connection: enough for a fast link, little enough that a small call soon
 follows on a tunnel, and that thousands who read slowly do not use up the memory that the kernel has for all of TCP."""
@@ -34,6 +36,12 @@ def raw_socket(transport: object) -> socket.socket | None:
 def plain_ip(host: str) -> str:
     """An IP as people write it: an IPv4 client of a port that is bound to all interfaces comes as `::ffff:1.2.3.4`."""
     return host.removeprefix("::ffff:") if "." in host else host
+
+
+def peer_text(transport: ITransport) -> str:
+    """host:port of the other end, as people write it."""
+    peer = transport.getPeer()
+    return host_port(plain_ip(str(getattr(peer, "host", ""))), getattr(peer, "port", ""))
 
 
 def tune(transport: object) -> None:

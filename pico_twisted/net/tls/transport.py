@@ -31,6 +31,7 @@ from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pico_twisted.net.socket.options import peer_text
 from pico_twisted.net.tls.certificates import openssl_reasons
 
 log = Logger()
@@ -201,9 +202,9 @@ class TlsTransport(BufferingTLSTransport):
             self.wrappedProtocol = Protocol()  # the one to be served never heard of this connection
             why = self._reason or reason
             if isinstance(why.value, SSL.Error):
-                self._failed(str(self.getPeer()), self._refusal or "; ".join(openssl_reasons(why.value)))
+                self._failed(peer_text(self), self._refusal or "; ".join(openssl_reasons(why.value)))
             else:
-                log.debug("a TLS handshake failed: {reason}", reason=why.getErrorMessage(), peer=str(self.getPeer()))
+                log.debug("a TLS handshake failed: {reason}", reason=why.getErrorMessage(), peer=peer_text(self))
         super().connectionLost(reason)
 
 

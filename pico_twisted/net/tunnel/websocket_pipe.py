@@ -24,8 +24,8 @@ from twisted.logger import Logger
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_PROTOCOL
 from pico_twisted.core.rpc.frames import HEADER_BYTES, MAX_MESSAGE_V2
 from pico_twisted.core.rpc.session_base import SessionBase
-from pico_twisted.core.text import host_port, printable
-from pico_twisted.net.socket.options import half_close, plain_ip
+from pico_twisted.core.text import printable
+from pico_twisted.net.socket.options import half_close, peer_text
 from pico_twisted.net.tunnel.parts import TunnelParts
 from pico_twisted.net.turn import NEVER
 
@@ -333,5 +333,4 @@ class WebSocketPipe(WebSocketProtocol):
 
     def _peer_text(self) -> str:
         """host:port of the other end."""
-        peer = self.transport.getPeer()
-        return host_port(plain_ip(str(getattr(peer, "host", ""))), getattr(peer, "port", ""))
+        return peer_text(self.transport)
