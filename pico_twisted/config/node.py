@@ -256,5 +256,6 @@ class NodeConfig:
     grace_period: float = setting(
         kinds.duration(least_s=0.0),
         "1m",
-        "How long the node may take to stop after SIGTERM while requests in progress finish. After that they are cut.",
+        "How long the node may take to stop after SIGTERM while requests in progress finish. After that they are cut. "
+        "So it is with those of a session or client whose credential has ended.",
     )

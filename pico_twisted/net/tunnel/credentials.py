@@ -208,6 +208,8 @@ class SessionCredentials:
         for tunnel, end in list(self._ending.items()):
             if now >= end.at or not tunnel.call_count:
                 tunnel.close(CLOSE_POLICY, end.reason)
+        if not self.gate.enabled:
+            return
         epoch, self._epoch = self._epoch, self.gate.epoch
         self._turn = (self._turn + 1) % LOOK_TURNS
         sessions = list(self._sessions)
