@@ -257,5 +257,5 @@ class NodeConfig:
         kinds.duration(least_s=0.0),
         "1m",
         "How long the node may take to stop after SIGTERM while requests in progress finish. After that they are cut. "
-        "So it is with those of a session or client whose credential has ended.",
+        "So it is with those of a session whose credential has ended, and of a client that is revoked.",
     )
