@@ -166,7 +166,7 @@ def login_page(node: str, problem: str = "") -> bytes:
         node: what the port is of, for its heading.
         problem: why the last token did not do.
     """
-    alert = f'<p role="alert">{html.escape(problem)}</p>' if problem else ""
+    alert = f'<p role="alert">{html.escape(problem[:1].upper() + problem[1:])}</p>' if problem else ""
     return _page(node, alert + _FORM)
 
 
