@@ -94,6 +94,15 @@ def test_who_is_let_in(stack: Stack, shown: str) -> None:
     assert line["subject"] == ("ci@tests" if shown == "jwt" else "mine")
 
 
+def test_a_body_that_comes_while_a_signature_is_checked(stack: Stack) -> None:
+    """It reaches the service whole."""
+    body = bytes(range(256)) * 10_000
+    bearer = signed(jti="first shown with a body", pico={"rules": ["connect:svc-*"]})
+    shown = ("--oauth2-bearer", bearer, "-H", "Expect:", "--data-binary", "@-")
+    assert stack.curl_endpoint("/", *shown, data=body).status == 200
+    assert stack.service.wait_request().body == body
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "code"),
     [

@@ -51,6 +51,10 @@ log = Logger()
 IDENTIFY_S: Final = 10.0
 """Seconds that finding out who a request is from may take: as long as its head may."""
 
+MOST_KEPT_BYTES: Final = 2048
+"""Most bytes of what was shown that are kept with a connection: a JWT and one for the service. There may be 20,000
+connections. What is longer is looked up by its hash for each request."""
+
 _CONNECT: Final = Action.CONNECT  # to look a member of an Enum up is a call of Python's
 _FOREIGN: Final = frozenset(
     (Reason.UNKNOWN, Reason.MALFORMED, Reason.ISSUER, Reason.AUDIENCE, Reason.ALGORITHM, Reason.SIGNATURE)
@@ -164,8 +168,9 @@ class Entrance:
             self.refuse(request, visitor)
             return False
         head = request.head
-        if len(head.fields) != len(head.by_name):
-            visitor = attrs.evolve(visitor, values=())  # they do not say all, so the next request is looked at again
+        kept_bytes = sum(len(value) for value in visitor.values if value is not None)
+        if len(head.fields) != len(head.by_name) or kept_bytes > MOST_KEPT_BYTES:
+            visitor = attrs.evolve(visitor, values=())  # they do not say all, or too much: the next one is looked at
         request.connection.visitor = request.visitor = visitor
         request.head = hide(head, authorization=visitor.in_authorization, subprotocol=visitor.in_subprotocol)
         return True

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from pico_twisted.core.access.refusals import REFUSALS
 from pico_twisted.core.access.subject import Reason, Refused, Subject
 from pico_twisted.net.proxy.channel import READ_AHEAD_BYTES
-from pico_twisted.net.proxy.entrance import IDENTIFY_S
+from pico_twisted.net.proxy.entrance import IDENTIFY_S, MOST_KEPT_BYTES
 from pico_twisted.net.proxy.resource import ReverseResource
 from pico_twisted.net.routing.settings import RoutingSettings
 from tests.doubles.gate import ToldGate, subject
@@ -180,6 +180,18 @@ def test_who_a_connection_is_from_is_asked_once() -> None:
     assert client.answer()[0] == 401 and len(client.tunnel.opened) == 3
     client.ask(b"x-pico-authorization: other")
     assert client.answer()[0] == 403 and len(client.tunnel.opened) == 3
+
+
+def test_what_is_long_is_not_kept() -> None:
+    """A connection does not hold kilobytes of what its client says to the service; it is let in all the same."""
+    client = Guarded()
+    for size in (100, MOST_KEPT_BYTES):
+        for _ in range(2):
+            client.ask(b"x-pico-authorization: mine", b"Authorization: Basic " + b"x" * size)
+            client.respond(OK2 + b"ok")
+            assert client.answer()[0] == 200
+        visitor = client.channel.visitor
+        assert visitor is not None and bool(visitor.values) is (size < MOST_KEPT_BYTES)
 
 
 def test_what_was_shown_in_a_second_line_counts_for_that_request_alone() -> None:
