@@ -84,6 +84,10 @@ def admin_pages(stage: Stage, report: Report) -> None:
             _logs_in(shown, f"http://127.0.0.1:{node.ports.admin}", report)
             for host in ("127.0.0.1", "localhost", "evil.example"):
                 _hostile(shown, f"http://{host}:{port}", node.ports.admin, report)
+            for host, shows in (("127.0.0.1", "/status/cluster/nodes"), ("evil.example", "Log in")):
+                shown.open(f"http://{host}:{port}/", "hostile page")
+                shown.run(f"location = 'http://127.0.0.1:{node.ports.admin}/'")
+                report.check(f"a link of {host} leads to {shows}", shown.comes(shows), shown.text)
             _rebinds(shown, node.ports.admin, report)
             _hostile(shown, f"http://127.0.0.1:{port}", open_node.ports.admin, report)
             _rebinds(shown, open_node.ports.admin, report)

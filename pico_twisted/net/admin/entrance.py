@@ -150,8 +150,9 @@ class Entrance(Resource):
             target = request.method + b" " + request.uri
             found = self._access.passes.read(shown.strip(), target, self._ids, address)
             return self._admit(request, Credential(address=address), found)
-        meant = scheme.lower() == "bearer" or is_own_page(request)
-        if not scheme and (subject := self._access.logins.subject(self._session(request))) is not None:
+        shows_token = scheme.lower() == "bearer"  # anything else may be for a proxy before us
+        meant = shows_token or is_own_page(request)
+        if not shows_token and (subject := self._access.logins.subject(self._session(request))) is not None:
             current = self._access.gate.current(subject)
             if isinstance(current, Refused):
                 self._access.logins.end(self._session(request))

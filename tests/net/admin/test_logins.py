@@ -74,6 +74,8 @@ async def test_a_person_logs_in_and_out(serve: Serve) -> None:
     assert attributes[1:] == ["Path=/", "Max-Age=43200", "HttpOnly", "SameSite=Strict"]
     for path in ("/", "/metrics", "/status/cluster/nodes"):
         assert (await at.ask(path))[0] == 200
+    assert (await at.ask("/", authorization="Basic b2Y6YSBwcm94eQ=="))[0] == 200  # of a proxy before us
+    assert (await at.ask("/", authorization="Bearer wrong-token"))[0] == 401
     _, _, page = await at.ask("/login")
     assert "Logged in as ann &lt;script&gt;, who may look." in page
     kept = at.cookie
