@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from twisted.internet.threads import blockingCallFromThread
@@ -15,6 +15,7 @@ from pico_twisted.app.process.ports import BoundPort, CannotStart
 from pico_twisted.app.process.reactor import IDaemonReactor
 from pico_twisted.config import Address
 from pico_twisted.config.certificates import acme_sections, plain_http_addresses
+from pico_twisted.core.routing.table import ACTIVE, DRAINING
 from pico_twisted.net.proxy.plain_http import ChallengeResource, HttpsResource
 from pico_twisted.net.proxy.proxy_protocol import behind_proxies
 from pico_twisted.net.proxy.site import ProxySite
@@ -50,12 +51,13 @@ class NodeAcme:
         self._sites: list[ProxySite] = []
         self.validation = ValidationContext(self._challenges) if self._configs else None
 
-    def _say(self, key: str) -> Iterator[str]:
-        membership = self._node.membership
-        own = membership.core.view.own.map.get(key)
-        if isinstance(own, str):
-            yield own
-        yield from filter(None, (other.text(key) for other in self._node.cluster.table.nodes.values()))
+    def _say(self, key: str) -> list[tuple[str, str]]:
+        """What is told under a key, with the node that tells it, in the order of their IDs: the same at all nodes."""
+        others = self._node.cluster.table.nodes.items()
+        there = (ACTIVE, DRAINING)  # who died in the middle of an order answers nobody
+        told = [(node_id, text) for node_id, one in others if one.status in there and (text := one.text(key))]
+        own = self._node.membership.core.view.own.map.get(key)
+        return sorted([*told, (self._node.node_id, own)] if isinstance(own, str) else told)
 
     def prepare(self) -> None:
         """Have a certificate for each port, be it our own, and answer at the proxy port.
@@ -117,18 +119,28 @@ class NodeAcme:
             for channel in list(site.connections):
                 channel.shut()
 
-    def _publish(self, answers: dict[str, str]) -> None:
+    def _publish(self, answers: dict[str, str]) -> bool:
         """See `Publish`. Called in the thread that orders."""
-        others = blockingCallFromThread(self._reactor, self._tell, answers)
-        if answers and others:
+        if not blockingCallFromThread(self._reactor, self.tell, answers):
+            return False
+        if answers and self._node.cluster.table.nodes:
             time.sleep(SPREAD_S)
+        return bool(blockingCallFromThread(self._reactor, self.is_ours, answers))
 
-    def _tell(self, answers: dict[str, str]) -> int:
-        """Tell all nodes. Returns how many others there are."""
+    def is_ours(self, answers: Iterable[str]) -> bool:
+        """Whether nodes give our answers. For a name there can be only one, and of two nodes that began at the same
+        time the one with the lower ID goes on."""
+        told = [self._say(key) for key in answers]
+        return all(not by or by[0][0] == self._node.node_id for by in told)
+
+    def tell(self, answers: dict[str, str]) -> bool:
+        """Tell all nodes, unless another one has told its own for the same names. Returns whether it was done."""
+        if not self.is_ours(answers):
+            return False
         gossip = self._node.membership.gossip
         for key in self._told - answers.keys():
             gossip.delete(key)
         for key, answer in answers.items():
             gossip.set(key, answer)
         self._told = set(answers)
-        return len(self._node.cluster.table.nodes)
+        return True

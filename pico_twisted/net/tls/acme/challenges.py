@@ -7,7 +7,7 @@ node the name leads to. What is told is no secret: everybody gets it who asks.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -31,8 +31,8 @@ ACME_TLS: Final = b"acme-tls/1"
 _ACME_IDENTIFIER: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")
 """The extension that the answer is in, of a certificate that is for nothing else (RFC 8737 3)."""
 
-Told = Callable[[str], Iterator[str]]
-"""Gives what each node says under a key."""
+Told = Callable[[str], Sequence[tuple[str, str]]]
+"""Gives the nodes that say something under a key, and what: in the same order at all nodes."""
 
 
 def challenge_key(kind: str, asked_for: str) -> str:
@@ -58,7 +58,8 @@ class Challenges:
 
     def answer(self, kind: str, asked_for: str) -> str | None:
         """The key authorization (RFC 8555 8.1) to answer with; None when nobody has ordered with this challenge."""
-        return next(self._told(challenge_key(kind, asked_for)), None)
+        told = self._told(challenge_key(kind, asked_for))
+        return told[0][1] if told else None
 
 
 @implementer(IOpenSSLContextFactory, IOpenSSLServerConnectionCreator)

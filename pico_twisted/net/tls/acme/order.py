@@ -34,8 +34,9 @@ MAX_ANSWER_BYTES: Final = 1 << 20
 MAX_WORDS: Final = 300
 """Most characters of the server that go into the log."""
 
-Publish = Callable[[dict[str, str]], None]
-"""Tells all nodes what is to be answered, by the key of each, and returns when they know it. Nothing takes it back."""
+Publish = Callable[[dict[str, str]], bool]
+"""Tells all nodes what is to be answered, by the key of each, and returns when they know it; False when another node
+orders for the same name, and would be answered for. Nothing to answer takes it back."""
 
 
 class OrderError(Exception):
@@ -50,6 +51,13 @@ class OrderError(Exception):
         super().__init__(words)
         self.retry_after_s = retry_after_s
         self.refused = refused
+
+
+class ElsewhereError(OrderError):
+    """Another node orders for the same name."""
+
+    def __init__(self) -> None:
+        super().__init__("another node orders for the same names", refused=False)
 
 
 @challenges.ChallengeResponse.register
@@ -162,8 +170,8 @@ class AcmeServer:
             chosen.append(body)
             asked_for = body.chall.encode("token") if body.chall.typ == HTTP_01 else name
             answers[challenge_key(body.chall.typ, asked_for)] = body.chall.key_authorization(key)
-        if answers:
-            publish(answers)
+        if answers and not publish(answers):
+            raise ElsewhereError
         for body in chosen:
             server.answer_challenge(body, body.chall.response(key))
         server.poll_authorizations(placed, datetime.now() + timedelta(seconds=ORDER_S))  # noqa: DTZ005

@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from pico_twisted.config.pem import UnusableCertificateError, day
 from pico_twisted.config.tls import AcmeConfig
 from pico_twisted.core.backoff import Backoff
-from pico_twisted.net.tls.acme.order import AcmeServer, OrderError, Publish
+from pico_twisted.net.tls.acme.order import AcmeServer, ElsewhereError, OrderError, Publish
 from pico_twisted.net.tls.acme.storage import Storage
 
 log = Logger()
@@ -38,6 +38,8 @@ MOST_S: Final = 6 * 3600.0
 """Most seconds to the next attempt, unless the server has named more."""
 OTHERS_S: Final = 30.0
 """Seconds to the next look while another process orders."""
+ELSEWHERE_S: Final = (5.0, 15.0)
+"""Seconds, between these, to the next attempt while another node orders for the same names."""
 LIFE_SHARE: Final = (0.62, 2 / 3)
 """Part of its life behind which a certificate is renewed. Each has its own, between these: not all come at once."""
 
@@ -100,6 +102,8 @@ class _Certificate:
         try:
             wait_s = self._order()
             self._backoff.reset()
+        except ElsewhereError:
+            wait_s = random.uniform(*ELSEWHERE_S)
         except (OrderError, OSError, UnusableCertificateError) as error:
             wait_s = self._failed(error)
         except Exception:

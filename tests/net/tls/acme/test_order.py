@@ -18,7 +18,7 @@ from pico_twisted.config.pem import load_pair
 from pico_twisted.config.tls import AcmeConfig
 from pico_twisted.net.tls.acme import order as acme_order
 from pico_twisted.net.tls.acme.challenges import HTTP_01, challenge_key
-from pico_twisted.net.tls.acme.order import AcmeServer, OrderError
+from pico_twisted.net.tls.acme.order import AcmeServer, ElsewhereError, OrderError
 from pico_twisted.net.tls.acme.storage import Storage
 from tools.stage.acme import AcmeStage
 
@@ -30,7 +30,7 @@ class Answers:
 
     def __init__(self) -> None:
         self.told: dict[str, str] = {}
-        self.all: dict[str, str] = {}
+        self.elsewhere = False
         answers = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -46,9 +46,11 @@ class Answers:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
-    def publish(self, told: dict[str, str]) -> None:
+    def publish(self, told: dict[str, str]) -> bool:
+        if self.elsewhere and told:
+            return False
         self.told = told
-        self.all |= told
+        return True
 
 
 @pytest.fixture
@@ -139,6 +141,15 @@ def test_what_goes_wrong(
     assert (caught.value.refused, caught.value.retry_after_s) == (refused, retry_s)
     assert answers.told == {}
     assert asked.order(answers.publish).count(b"BEGIN CERTIFICATE") == 2
+
+
+def test_another_node_orders(stage: AcmeStage, config: AcmeConfig, answers: Answers) -> None:
+    """The server is not asked to validate what another node is asked for."""
+    answers.elsewhere = True
+    with pytest.raises(ElsewhereError):
+        server(config).order(answers.publish)
+    assert stage.validated == []
+    assert answers.told == {}
 
 
 def test_a_server_that_is_away(stage: AcmeStage, config: AcmeConfig, answers: Answers) -> None:

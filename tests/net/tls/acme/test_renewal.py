@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.logger import capturedLogs
 
 from pico_twisted.config.tls import AcmeConfig
-from pico_twisted.net.tls.acme.order import OrderError
-from pico_twisted.net.tls.acme.renewal import LOOK_S, MOST_S, REFUSED_S, _Certificate, renewal_time
+from pico_twisted.net.tls.acme.order import ElsewhereError, OrderError
+from pico_twisted.net.tls.acme.renewal import ELSEWHERE_S, LOOK_S, MOST_S, REFUSED_S, _Certificate, renewal_time
 from pico_twisted.net.tls.acme.storage import Storage
 from tools.stage.certificates import make
 
@@ -64,7 +64,7 @@ class Bench:
             line()
 
         server: Any = self.server
-        self.certificate = _Certificate(self.config, "pico/test", lambda answers: None, tell)
+        self.certificate = _Certificate(self.config, "pico/test", lambda answers: True, tell)
         self.certificate._server = server
 
     def look(self, *, at_once: bool = True) -> tuple[float, list[str]]:
@@ -132,6 +132,14 @@ def test_failures(bench: Bench, refused: bool, least_s: float, most_s: float) ->
         bench.storage.hold(0.0)
         wait_s, _ = bench.look()
     assert MOST_S / 2 <= wait_s <= MOST_S
+
+
+def test_another_node_orders(bench: Bench) -> None:
+    """That is no failure: it is tried again soon, and nothing is said."""
+    bench.server.fault = ElsewhereError()
+    wait_s, lines = bench.look()
+    assert ELSEWHERE_S[0] <= wait_s <= ELSEWHERE_S[1]
+    assert lines == ["A certificate for pico.example is ordered"]
 
 
 def test_what_the_server_wants(bench: Bench) -> None:
