@@ -201,7 +201,8 @@ def revoked_words(found: Revoked) -> str:
     places = (
         f"node {_list(found.nodes)}" if len(found.nodes) == 1 else f"{len(found.nodes)} nodes: {_list(found.nodes)}"
     )
-    return escaped(f"{found.name} {done} at {places}")
+    text = escaped(f"{found.name} {done} at {places}")
+    return f"{text}\nsessions and requests that this ends: {found.ended or 'none'}" if found.revoked else text
 
 
 def _list(names: Iterable[str]) -> str:

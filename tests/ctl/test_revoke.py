@@ -14,6 +14,8 @@ from tests.ctl.harness import Done, picoctl
 from tests.net.admin.admin_fakes import Served, agent_app, node_app, revocation_routes
 from tests.net.in_reactor import in_reactor
 
+ENDS = "sessions and requests that this ends"
+
 
 @pytest_twisted.async_yield_fixture
 async def served() -> AsyncIterator[Served]:
@@ -34,7 +36,7 @@ async def test_revoked_listed_and_taken_back(served: Served) -> None:
     """It says at which nodes, warns of others, and of a node that will forget; what changed stands in the list."""
     assert (await revoke(served, "--list")).stdout == "nobody is revoked\n"
     done = await revoke(served, "spiffe://acme/web")
-    assert (done.returncode, done.stdout) == (0, "spiffe://acme/web is revoked at 2 nodes: n1, n2\n")
+    assert (done.returncode, done.stdout) == (0, f"spiffe://acme/web is revoked at 2 nodes: n1, n2\n{ENDS}: 7\n")
     assert "node n3: it cannot be reached now" in done.stderr and "cluster.revocations_file" in done.stderr
     done = await revoke(served, "--agent", "agent-1", "--for", "3h", "--json")
     assert json.loads(done.stdout)["nodes"] == ["n1", "n2"]

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from pico_twisted.app.membership import REVOCATIONS
 from pico_twisted.core.access.revocations import Meant
 from pico_twisted.core.gossip.events import KeysChanged, StatusChanged
-from pico_twisted.net.access.shared import UNREACHED
+from pico_twisted.net.access.shared import UNREACHED, Told
 from pico_twisted.net.links import link
 from pico_twisted.net.links.sync import FetchFailed
 from tests.integration.cluster import SECRET, LinkedNodes
@@ -46,7 +46,7 @@ def refused(nodes: LinkedNodes) -> list[str]:
     return [name for name, node in nodes.nodes.items() if node.parts.node.access.revoked.is_revoked(None, "agent-1")]
 
 
-def revoke(nodes: LinkedNodes) -> Deferred[dict[str, str]]:
+def revoke(nodes: LinkedNodes) -> Deferred[Told]:
     """Revoke an agent at n1."""
     return nodes.nodes["n1"].parts.node.membership.revocations.revoke(Meant.AGENT, "agent-1", "op")[1]
 
@@ -56,7 +56,7 @@ async def test_told_over_links(nodes: LinkedNodes) -> None:
     """All nodes that are reached know; one that is not is named."""
     nodes.addresses["n4"] = ("127.0.0.1", int(unused_address().rpartition(":")[2]))
     say(nodes, "n4", "something")
-    assert await revoke(nodes) == {"n2": "", "n3": "", "n4": UNREACHED}
+    assert (await revoke(nodes)).nodes == {"n2": "", "n3": "", "n4": UNREACHED}
     assert refused(nodes) == ["n1", "n2", "n3"]
 
 
@@ -64,7 +64,7 @@ async def test_told_over_links(nodes: LinkedNodes) -> None:
 async def test_a_node_that_heard_nothing(nodes: LinkedNodes) -> None:
     """It sees that another list differs from its own, and has the same a moment later."""
     address = nodes.addresses.pop("n3")
-    assert (await revoke(nodes))["n3"] == UNREACHED
+    assert (await revoke(nodes)).nodes["n3"] == UNREACHED
     assert refused(nodes) == ["n1", "n2"]
     nodes.addresses["n3"] = address
     say(nodes, "n1", nodes.nodes["n1"].parts.node.access.revoked.digest)

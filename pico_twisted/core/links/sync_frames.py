@@ -4,8 +4,8 @@ whether its gossip port is reached from there, and what is revoked.
 The request of a call is a msgpack array of a word and bytes: `["proof", bytes]`, answered empty; `["maps", bytes]`,
 whose bytes and answer mean something to gossip only; `["dial", bytes]`, an address as text, answered with an array of
 two texts; or `["revoked", bytes]`, revocations as `core.access.revocations` writes them, answered with all that the
-other node has, or empty when the request has some. Reading is strict and bounded: whatever else comes is refused, and
-nothing is allocated before its size is known to fit.
+other node has, or when the request has some with how much they end. Reading is strict and bounded: whatever else comes
+is refused, and nothing is allocated before its size is known to fit.
 """
 
 from __future__ import annotations

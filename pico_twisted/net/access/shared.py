@@ -60,10 +60,25 @@ MOST_AT_ONCE: Final = 300
 MOST_LOGGED: Final = 20
 """Most words that came together and have a line of the log each."""
 
+_MOST_DIGITS: Final = 10
+
 UNREACHED: Final = "it cannot be reached now, and hears of it when it can"
 """Why another node may not know of a revocation yet."""
 EARLIER: Final = "it is of an earlier version, and refuses nobody"
 """Why another node never will."""
+
+
+@attrs.frozen(kw_only=True)
+class Told:
+    """What came of telling the other nodes.
+
+    Attributes:
+        nodes: by node ID "", or why it may not know yet.
+        ended: how many sessions and requests that ends, at the nodes that know.
+    """
+
+    nodes: Mapping[str, str]
+    ended: int
 
 
 @attrs.frozen(kw_only=True)
@@ -101,12 +116,12 @@ class SharedRevocations:
 
     Attributes:
         revocations: the same.
-        changed: what is called whenever the list has become another one.
+        changed: what is called whenever the list has become another one, and tells how much that ends.
     """
 
     def __init__(self, revocations: Revocations, parts: SharedParts) -> None:
         self.revocations = revocations
-        self.changed: list[Callable[[], object]] = []
+        self.changed: list[Callable[[], int]] = []
         self._parts = parts
         self._told = ""
         self._keep: Callable[[bytes], object] | None = None
@@ -124,9 +139,7 @@ class SharedRevocations:
 
     # Operators
 
-    def revoke(
-        self, meant: Meant, name: str, by: str, until_s: float = 0.0
-    ) -> tuple[Revocation, Deferred[dict[str, str]]]:
+    def revoke(self, meant: Meant, name: str, by: str, until_s: float = 0.0) -> tuple[Revocation, Deferred[Told]]:
         """Refuse somebody at all nodes from now on.
 
         Args:
@@ -136,7 +149,7 @@ class SharedRevocations:
             until_s: when that ends, in seconds since 1970; 0 for never.
 
         Returns:
-            The word, and what fires once the others were told: by node ID "", or why it may not know yet.
+            The word, and what fires once the others were told.
 
         Raises:
             BadRevocations, TooManyRevocations: as of `Revocations.revoke`.
@@ -145,7 +158,7 @@ class SharedRevocations:
         log.info("{name} is revoked by {by}", name=name, meant=meant.value, by=by, until_s=word.until_s)
         return word, self._spread(word)
 
-    def undo(self, meant: Meant, name: str, by: str) -> tuple[Revocation, Deferred[dict[str, str]]] | None:
+    def undo(self, meant: Meant, name: str, by: str) -> tuple[Revocation, Deferred[Told]] | None:
         """Take a revocation back, at all nodes; None when there is none. The rest is as of `revoke`."""
         word = self.revocations.undo(meant, name, now_s=self._parts.wall(), by=by)
         if word is None:
@@ -153,18 +166,19 @@ class SharedRevocations:
         log.info("The revocation of {name} is taken back by {by}", name=name, meant=meant.value, by=by)
         return word, self._spread(word)
 
-    def _spread(self, word: Revocation) -> Deferred[dict[str, str]]:
-        self._changed()
+    def _spread(self, word: Revocation) -> Deferred[Told]:
+        ended = self._changed()
         digests = self._parts.others()
         others = [node_id for node_id, digest in digests.items() if digest]
         rest = {node_id: UNREACHED if digest is None else EARLIER for node_id, digest in digests.items() if not digest}
         telling = [self._tell(node_id, [word]).addTimeout(TELL_S, self._parts.clock) for node_id in others]
         waiting: Deferred[list[tuple[bool, bytes | None]]] = DeferredList(telling, consumeErrors=True)
 
-        def told(results: list[tuple[bool, bytes | None]]) -> dict[str, str]:
-            known = (success and answer is not None for success, answer in results)
-            words = ("" if knows else UNREACHED for knows in known)
-            return {**dict(zip(others, words, strict=True)), **rest}
+        def told(results: list[tuple[bool, bytes | None]]) -> Told:
+            answers = [answer if success else None for success, answer in results]
+            words = (UNREACHED if answer is None else "" for answer in answers)
+            nodes = {**dict(zip(others, words, strict=True)), **rest}
+            return Told(nodes=nodes, ended=ended + sum(map(_count, answers)))
 
         return waiting.addCallback(told)
 
@@ -194,38 +208,37 @@ class SharedRevocations:
     # Other nodes
 
     def take(self, node_id: str, data: bytes) -> bytes:
-        """Take the words of another node. Returns all of ours when it sent none, else nothing.
+        """Take the words of another node. Returns all of ours when it sent none, else how much they end, as text.
 
         Raises:
             BadRevocations: they are none.
         """
         if not data:
             return self.revocations.written()
-        self._learned(node_id, self.revocations.merge(read_revocations(data, MOST_AT_ONCE), self._parts.wall()))
-        return b""
+        words = read_revocations(data, MOST_AT_ONCE)
+        return b"%d" % self._learned(node_id, self.revocations.merge(words, self._parts.wall()))
 
-    def _learned(self, node_id: str, news: Sequence[Revocation]) -> None:
+    def _learned(self, node_id: str, news: Sequence[Revocation]) -> int:
         if not news:
-            return
+            return 0
         for word in news[:MOST_LOGGED]:
             said = "{name} is revoked by {by}" if word.revoked else "The revocation of {name} is taken back by {by}"
             log.info(f"{said}, says node {{node}}", name=word.name, meant=word.meant.value, by=word.by, node=node_id)
         if len(news) > MOST_LOGGED:
             log.info("{count} more revocations, says node {node}", count=len(news) - MOST_LOGGED, node=node_id)
-        self._changed()
+        return self._changed()
 
     def _announce(self) -> None:
         if self.revocations.digest != self._told:
             self._told = self.revocations.digest
             self._parts.announce(self._told)
 
-    def _changed(self) -> None:
+    def _changed(self) -> int:
         self._announce()
         self._waits.reset()
         if self._keep is not None:
             self._keep(self.revocations.written())
-        for tell in self.changed:
-            tell()
+        return sum([tell() for tell in self.changed])
 
     def _look(self, now: float) -> None:
         """Called by the sweep: forget what has ended, and see whether another node has another list."""
@@ -278,3 +291,8 @@ class SharedRevocations:
 
     def _exchanged(self, _: None) -> None:
         self._exchanging = None
+
+
+def _count(answer: bytes | None) -> int:
+    """How much another node says that it ends; 0 for what is no number."""
+    return int(answer) if answer and answer.isdigit() and len(answer) < _MOST_DIGITS else 0

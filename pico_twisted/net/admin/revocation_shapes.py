@@ -43,6 +43,7 @@ class Revoked:
         kept: whether the node that was asked has it when it starts again and finds no other node.
         nodes: those that know; the one that was asked is the first.
         unaware: why other nodes may not know, by node ID.
+        ended: how many sessions of agents and requests in progress that ends, at the nodes that know.
     """
 
     name: str
@@ -51,3 +52,4 @@ class Revoked:
     kept: bool
     nodes: Sequence[str]
     unaware: Mapping[str, str]
+    ended: int

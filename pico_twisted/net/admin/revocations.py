@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.web.iweb import IRequest
 
 from pico_twisted.core.access.revocations import BadRevocations, Meant, Revocation, TooManyRevocations
-from pico_twisted.net.access.shared import SharedRevocations
+from pico_twisted.net.access.shared import SharedRevocations, Told
 from pico_twisted.net.admin.answers import answer_json, fail
 from pico_twisted.net.admin.revocation_shapes import RevocationRow, Revoked
 from pico_twisted.net.admin.shapes import to_json
@@ -75,12 +75,14 @@ class RevocationRoutes:
         revocation, telling = said
         return telling.addCallback(lambda told: answer_json(request, to_json(self._revoked(revocation, told))))
 
-    def _revoked(self, word: Revocation, told: dict[str, str]) -> Revoked:
+    def _revoked(self, word: Revocation, told: Told) -> Revoked:
+        nodes = told.nodes
         return Revoked(
             name=word.name,
             revoked=word.revoked,
             until_s=word.until_s if word.revoked else 0,
             kept=self._shared.kept,
-            nodes=[self._node_id, *sorted(node_id for node_id, why in told.items() if not why)],
-            unaware={node_id: why for node_id, why in sorted(told.items()) if why},
+            nodes=[self._node_id, *sorted(node_id for node_id, why in nodes.items() if not why)],
+            unaware={node_id: why for node_id, why in sorted(nodes.items()) if why},
+            ended=told.ended,
         )

@@ -37,12 +37,12 @@ class RevokedClients:
         self._until: dict[ClientConnection, float] = {}
         self._sweep.each(self._look)
 
-    def end(self) -> None:
-        """Somebody was revoked, or that was taken back."""
+    def end(self) -> int:
+        """Somebody was revoked, or that was taken back. Returns how many requests that ends."""
         until = self._sweep.now + self._grace_s
-        for connection in self._port.connections:
-            if self._subject(connection) is not None:
-                self._until.setdefault(connection, until)
+        theirs = [one for one in self._port.connections if one not in self._until and self._subject(one) is not None]
+        self._until.update(dict.fromkeys(theirs, until))
+        return len(theirs)
 
     def _subject(self, connection: ClientConnection) -> Subject | None:
         """Who a request in progress is from, if they are revoked."""

@@ -178,11 +178,12 @@ class UpstreamFactory(TunnelServerFactory):
             logged=True,
         )
 
-    def end_revoked(self) -> None:
-        """End the sessions of those who are revoked now."""
+    def end_revoked(self) -> int:
+        """End the sessions of those who are revoked now. Returns how many they are."""
         is_revoked = self._revoked.is_revoked
-        self.credentials.end(lambda tunnel: is_revoked(None, tunnel.agent_id), AGENT_REVOKED.message)
-        self.credentials.end(lambda tunnel: is_revoked(tunnel.subject), REFUSALS[Reason.REVOKED].message)
+        agents = self.credentials.end(lambda tunnel: is_revoked(None, tunnel.agent_id), AGENT_REVOKED.message)
+        subject = REFUSALS[Reason.REVOKED].message
+        return agents + self.credentials.end(lambda tunnel: is_revoked(tunnel.subject), subject)
 
     def opened(self, tunnel: TunnelServerProtocol) -> None:
         """A session is open: register it, until it closes."""

@@ -17,6 +17,7 @@ from pico_twisted.net.access.shared import (
     UNREACHED,
     SharedParts,
     SharedRevocations,
+    Told,
 )
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.turn import Sweep
@@ -37,6 +38,7 @@ class Cluster:
         self.cut: set[tuple[str, str]] = set()
         self.old: set[str] = set()
         self.away: set[str] = set()
+        self.ends = 0
         self.told: list[tuple[str, str, int]] = []
         self.changes: dict[str, int] = {}
         self.nodes: dict[str, SharedRevocations] = {}
@@ -66,7 +68,12 @@ class Cluster:
                 chance=lambda: 0.0,
             ),
         )
-        node.changed.append(lambda: self.changes.__setitem__(name, self.changes.get(name, 0) + 1))
+
+        def changed() -> int:
+            self.changes[name] = self.changes.get(name, 0) + 1
+            return self.ends
+
+        node.changed.append(changed)
         return node
 
     def _told(self, sender: str, receiver: str, data: bytes) -> bytes | None:
@@ -107,7 +114,7 @@ def revoke(cluster: Cluster, name: str = "n1", who: str = "ci") -> list[dict[str
     """Revoke somebody at a node; what is said of the others once that is known."""
     known: list[dict[str, str]] = []
     _, telling = cluster.nodes[name].revoke(Meant.NAME, who, "op")
-    telling.addCallback(known.append)
+    telling.addCallback(lambda told: known.append(dict(told.nodes)))
     return known
 
 
@@ -120,6 +127,18 @@ def test_told_at_once(cluster: Cluster) -> None:
     cluster.pass_time(120)
     assert len(cluster.told) == 2
     assert cluster.changes == {"n1": 1, "n2": 1, "n3": 1}
+
+
+@pytest.mark.parametrize(("lie", "ended"), [(None, 6), (b"", 4), (b"many", 4), (b"-1", 4), (b"9" * 99, 4)])
+def test_how_much_it_ends(cluster: Cluster, lie: bytes | None, ended: int) -> None:
+    """What all nodes end is told together; what a node says that is no number counts for nothing."""
+    cluster.ends = 2
+    if lie is not None:
+        cluster.nodes["n3"].take = lambda node_id, data: lie  # type: ignore[method-assign]
+    told: list[Told] = []
+    cluster.nodes["n1"].revoke(Meant.NAME, "ci", "op")[1].addCallback(told.append)
+    cluster.pass_time(1)
+    assert [one.ended for one in told] == [ended]
 
 
 def test_taken_back_at_another_node(cluster: Cluster) -> None:

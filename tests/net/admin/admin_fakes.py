@@ -195,7 +195,7 @@ def revocation_routes(others: Mapping[str, str] | None = None) -> RevocationRout
         wall=time.time,
         metrics=Metrics("node"),
         others=lambda: dict.fromkeys(others, "digest"),
-        tell=lambda node_id, data: fail(ConnectionError()) if others[node_id] else succeed(b""),
+        tell=lambda node_id, data: fail(ConnectionError()) if others[node_id] else succeed(b"7"),
         announce=lambda digest: None,
     )
     return RevocationRoutes(SharedRevocations(Revocations(), parts), "n1", lambda jti: 0.0)

@@ -36,7 +36,7 @@ async def test_revoked_and_taken_back(serve: Serve) -> None:
     name = "spiffe://acme/web"
     assert (code, read(said, Revoked)) == (
         200,
-        Revoked(name=name, revoked=True, until_s=0, kept=False, nodes=("n1", "n2"), unaware={"n3": UNREACHED}),
+        Revoked(name=name, revoked=True, until_s=0, kept=False, nodes=("n1", "n2"), unaware={"n3": UNREACHED}, ended=7),
     )
     await post(served, "agent=agent-1&until=1999999999")
     agent, credential = await listed(served)
