@@ -12,7 +12,8 @@ NEW_MODE = 0o600
 
 
 def replace_file(path: str, data: bytes) -> None:
-    """Replace a file, which keeps its owner and mode, or make it.
+    """Replace a file, which keeps its owner and mode, or make it; what root makes is of whom the directory belongs to,
+    since a daemon lays its privileges down behind its start.
 
     Args:
         path: of the file; not a link to it.
@@ -26,12 +27,13 @@ def replace_file(path: str, data: bytes) -> None:
     descriptor, fresh = tempfile.mkstemp(dir=directory, prefix=f".{os.path.basename(path)}.")
     try:
         with open(descriptor, "wb") as file:
-            if before is not None and (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
-                os.fchown(file.fileno(), before.st_uid, before.st_gid)
-            os.fchmod(file.fileno(), NEW_MODE if before is None else stat.S_IMODE(before.st_mode))
+            owner = os.stat(directory) if before is None and os.geteuid() == 0 else before
+            if owner is not None and (owner.st_uid, owner.st_gid) != (os.geteuid(), os.getegid()):
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
+            os.fchmod(descriptor, NEW_MODE if before is None else stat.S_IMODE(before.st_mode))
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(descriptor)
         os.replace(fresh, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from pico_twisted.config.pem import UnusableCertificateError, load_key, load_pair
+from pico_twisted.config.replacing import replace_file
 from pico_twisted.config.tls import AcmeConfig
 
 ACCOUNT: Final = "account.key"
@@ -63,7 +63,7 @@ class Storage:
         """
         path = os.path.join(self.directory, ACCOUNT)
         if not os.path.exists(path):
-            self._write(path, key_pem(new_key()))
+            replace_file(path, key_pem(new_key()))
         key = load_key(path)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise UnusableCertificateError(path, "holds a key of another kind than P-256")
@@ -82,11 +82,11 @@ class Storage:
 
     def keep_certificate(self, pem: bytes) -> None:
         """Put a key and its chain in the place of what is there."""
-        self._write(self.config.certificate_file, pem)
+        replace_file(self.config.certificate_file, pem)
 
     def hold(self, until: float) -> None:
         """Remember until when nothing is to be ordered, in Unix time."""
-        self._write(self.hold_file, b"%d\n" % until)
+        replace_file(self.hold_file, b"%d\n" % until)
 
     def hold_until(self) -> float:
         """Until when nothing is to be ordered, in Unix time; 0.0 when that is not known."""
@@ -116,23 +116,8 @@ class Storage:
             os.mkdir(directory, 0o700)
             _give(directory, above)
 
-    def _write(self, path: str, data: bytes) -> None:
-        """Write a file whole or not at all, for whom the directory belongs to."""
-        descriptor, name = tempfile.mkstemp(dir=self.directory)  # with mode 0600
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                _give(descriptor, self.directory)
-                os.fsync(descriptor)
-            os.replace(name, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
-            raise
 
-
-def _give(made: str | int, directory: str) -> None:
+def _give(made: str, directory: str) -> None:
     """Give what root has made to whom a directory belongs to: a daemon lays its privileges down behind its start."""
     if os.geteuid() == 0:
         owner = os.stat(directory)
