@@ -151,6 +151,10 @@ class Pipe:
         """Make the kernel hold little for a reader that is slow on purpose."""
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
 
+    def limit_send_buffer(self, size: int) -> None:
+        """Make the kernel hold little of what the other side does not read."""
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+
     def half_close(self) -> None:
         """Send FIN and go on reading. Plain TCP only. Raises Ended when the other side is gone."""
         try:

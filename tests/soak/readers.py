@@ -16,6 +16,9 @@ BODY_BLOCKS = 160  # 10 MiB
 ASKED = 100
 LIMIT_MIB = 256
 """`limits.buffered_bytes`, of node and agent alike."""
+SERVICE_BYTES = 1 << 16
+"""What the kernel holds for the service, on each connection. By default it holds 2.6 MB of loopback's, which fill the
+memory that TCP has on this machine, and then it drops segments of everybody. A service has a machine of its own."""
 AROUND_MIB = 100.0
 """MiB that a process may use beside what its buffers hold."""
 MAX_HONEST_MS = 5000.0
@@ -45,6 +48,7 @@ def readers(stage: Stage, options: argparse.Namespace, report: Report) -> None:
 
 def large_or_small(connection: Connection) -> None:
     """Serve a connection."""
+    connection.pipe.limit_send_buffer(SERVICE_BYTES)
     while True:
         if connection.read_request().target == b"/large":
             connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (BODY_BLOCKS * len(BLOCK)))
