@@ -11,8 +11,10 @@ import pytest
 
 from tests.system.requesting import GET, ask, client_of
 from tests.system.service import Service
-from tools.stage.ports import unused_address
+from tools.stage.asking import Admin
+from tools.stage.ports import free_port, unused_address
 from tools.stage.stage import Stage
+from tools.stage.waiting import wait_until
 
 pytestmark = pytest.mark.parametrize("stage", ["plain"], indirect=True)
 
@@ -92,7 +94,9 @@ def test_nodes_whose_names_hang(stage: Stage, service: Service, prelude: str) ->
 
 def test_an_agent_that_finds_no_node_ends(stage: Stage, prelude: str) -> None:
     """So does one that only waits for a name."""
-    agent = stage.agent(f"http://{HANGING}:8002", {"web": unused_address()}, prelude=prelude)
-    agent.wait_output("starts")
+    admin = free_port()
+    settings = {"admin": {"bind_addr": f"127.0.0.1:{admin}"}}
+    agent = stage.agent(f"http://{HANGING}:8002", {"web": unused_address()}, settings, prelude=prelude)
+    wait_until(lambda: Admin(admin).status("/health") == 200, "an agent that takes signals")
     agent.terminate()
     assert agent.wait_exit() == 0
