@@ -281,8 +281,9 @@ def refuse(request: IRequest, failure: Failure) -> bytes:
 class CheckedResource(Resource):
     """The outermost resource: it answers what nothing inside would answer well.
 
-    It handles two cases that Klein does not: paths that are not valid UTF-8, which Klein logs as server errors, and our
-    own exceptions raised before Klein is reached, for which twisted.web answers with HTML.
+    It handles what Klein does not: paths that are not valid UTF-8, which Klein logs as server errors; methods in small
+    letters, which Klein takes for others (RFC 9110 9.1); and our own exceptions raised before Klein is reached, for
+    which twisted.web answers with HTML.
     """
 
     isLeaf = True
@@ -295,6 +296,8 @@ class CheckedResource(Resource):
         parts = request.postpath or []
         if b"" in parts[:-1]:
             return fail(request, 404, "no such path; GET / lists what is here")
+        if request.method != request.method.upper():
+            return fail(request, 501, "methods are written in capitals")
         try:
             b"/".join(parts).decode("utf-8")
         except UnicodeDecodeError:

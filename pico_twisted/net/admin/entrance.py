@@ -127,7 +127,7 @@ class Entrance(Resource):
             if request.getHeader(SESSION) is not None and not looking:
                 return self._told_session(request)
         if not address or not self._access.gate.enabled:
-            if request.method == b"POST" and (words := refusal(request)):
+            if not looking and (words := refusal(request)):
                 return fail(request, 403, words)
             if address:
                 request.operator = Operator(name=request.getHeader(OPERATOR) or "", address=address)

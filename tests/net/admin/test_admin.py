@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from pico_twisted.config import ServerTlsConfig
 from pico_twisted.net.admin.shapes import (
     MAX_SUSPICION,
+    OPERATOR,
     AgentDetail,
     GossipDetail,
     GossipRow,
@@ -215,7 +216,7 @@ class TestRoutes:
             ("BREW", "/ready", 405),
             ("GET", "/status/cluster/nodes/broken", 500),
         ):
-            code, headers, body = await served.ask(path, method)
+            code, headers, body = await served.ask(path, method, headers={OPERATOR: "me"} if status == 405 else {})
             assert (path, code) == (path, status)
             assert headers["content-type"] == "application/json"
             assert headers["server"] == "pico"
@@ -240,7 +241,8 @@ class TestHttp:
             answer = await served.say(request)
             assert re.match(rb"HTTP/1\.[01] 200 OK\r\n", answer)
             assert answer.count(b'"status": "ok"') == request.count(b"GET")
-        assert (await served.say(b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))[9:12] == b"405"
+        lines = (b"OPTIONS * HTTP/1.1", b"Host: localhost", b"X-Pico-Operator: me", b"Connection: close", b"", b"")
+        assert (await served.say(b"\r\n".join(lines)))[9:12] == b"405"
 
     @in_reactor
     async def test_half_close(self, serve: Serve) -> None:

@@ -108,3 +108,20 @@ async def test_the_route(serve: Serve) -> None:
         assert (code, headers["allow"]) == (405, "POST")
         assert not any(name.startswith("access-control") for name in headers)
     assert asked == ["me", "me"]
+
+
+@in_reactor
+@pytest.mark.parametrize("method", ["post", "Post", "get"])
+@pytest.mark.parametrize("field", ["", "Origin: http://evil.example", "Via: 1.1 proxy", "X-Pico-Operator: me"])
+async def test_methods_compare_with_case(method: str, field: str, serve: Serve) -> None:
+    """A method in small letters is none of ours: it changes nothing, and goes past nothing that is asked of a POST."""
+    asked: list[str] = []
+
+    def reload(operator: str) -> Reloaded:
+        asked.append(operator)
+        return Reloaded()
+
+    served = serve(agent_app(reload=reload))
+    lines = (f"{method} {RELOAD_PATH} HTTP/1.1", "Host: localhost", "Connection: close", *filter(None, [field]), "", "")
+    told = await served.say("\r\n".join(lines).encode())
+    assert told[9:12] in (b"403", b"501") and asked == []
