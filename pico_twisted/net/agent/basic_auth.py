@@ -1,10 +1,10 @@
 """Users and passwords of the agent's listeners (Basic authentication, RFC 7617).
 
 To check a password takes a good part of a second by design, and each request of a browser brings it. So a password that
-was right is remembered for a minute, by a keyed hash of it and of the user's entry: whoever reads our memory finds no
-password, and an entry that is changed is not known any more. What is not known is checked in a thread, one at a time
-for each file, so that strangers who guess keep at most one core busy, and only so many wait. Requests that bring the
-same at once, as a browser's do, wait for one check.
+was right is remembered for a minute behind its last use, by a keyed hash of it and of the user's entry: whoever reads
+our memory finds no password, and an entry that is changed is not known any more. What is not known is checked in a
+thread, one at a time for each file, so that strangers who guess keep at most one core busy, and only so many wait; who
+is in does not wait among them. Requests that bring the same at once, as a browser's do, wait for one check.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pico_twisted.config.credentials import Users
 log = Logger()
 
 KNOWN_FOR_S: Final = 60.0
-"""Seconds for which a password that was right is not checked again."""
+"""Seconds behind its last use for which a password that was right is not checked again."""
 
 MOST_KNOWN: Final = 4096
 """Most passwords that are remembered; the one that was checked first is forgotten first."""
@@ -81,6 +81,7 @@ class BasicAuth:
         entry = users.get(user) or _nobody(users)
         digest = self._digest(file_name.encode(), user, password, entry)
         if self._known.get(digest, 0.0) > now:
+            self._known[digest] = now + KNOWN_FOR_S
             return True
         turn = self._turns.setdefault(file_name, DeferredLock())
         if digest not in self._checks:

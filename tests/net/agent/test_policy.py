@@ -116,8 +116,8 @@ class TestPasswords:
         assert bench.nothing_is_left()
 
     def test_it_is_checked_once_a_minute(self) -> None:
-        """A password that was right is not checked again at once; after a minute, or when the file has another entry,
-        it is. One that was wrong always is."""
+        """A password that was right is not checked again at once; a minute behind its last use, or when the file has
+        another entry, it is. One that was wrong always is."""
         checks: list[Callable[[], bool]] = []
 
         def in_thread(work: Callable[[], bool]) -> Deferred[bool]:
@@ -164,6 +164,27 @@ class TestPasswords:
         for transport in bench.service.transports:
             transport.answer(OK)
         assert first.body == second.body == b"ok" and bench.nothing_is_left()
+
+    def test_guesses_keep_nobody_out_who_is_in(self) -> None:
+        """A password that was right and is used stays known, however many others wait to be checked."""
+        held: list[Deferred[bool]] = []
+
+        def in_thread(work: Callable[[], bool]) -> Deferred[bool]:
+            held.append(Deferred())
+            if len(held) == 1:
+                held[0].callback(work())
+            return held[-1]
+
+        auth = basic_auth.BasicAuth(in_thread)
+        auth.users = {FILE: {b"ann": HASH}}
+        known, *guesses = [
+            login(password=text)[15:].strip() for text in ("secret", *map(str, range(basic_auth.MOST_WAITING + 2)))
+        ]
+        assert auth.check(FILE, known, 0.0) is True
+        for at in range(10):
+            now = at * basic_auth.KNOWN_FOR_S * 0.9
+            found = [auth.check(FILE, guess, now) for guess in guesses]
+            assert found[-1] is None and auth.check(FILE, known, now) is True
 
     def test_guesses_at_one_file_do_not_hold_up_another(self) -> None:
         """While passwords of one file wait to be checked, and too many of them, those of another file are checked."""
