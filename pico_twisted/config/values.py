@@ -30,6 +30,7 @@ _INTEGER = re.compile(r"-?[0-9]{1,12}", re.ASCII)
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
 _HOST_NAME = re.compile(r"(?=.{1,253}\.?\Z)(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?)+", re.ASCII)
+_MAPPED_BITS = 96  # before an IPv4 address in `::ffff:0:0/96` (RFC 4291 2.5.5.2)
 _DOTTED_NUMBERS = re.compile(r"[0-9.]+", re.ASCII)
 
 ALL_INTERFACES = frozenset({"", "0.0.0.0", "::"})
@@ -252,8 +253,13 @@ def read_service_address(text: str) -> ServiceAddress:
 
 
 def read_network(text: str) -> Network:
-    """An IP address, or a range of them as a CIDR whose bits behind the prefix are zero."""
-    return ipaddress.ip_network(text)
+    """An IP address, or a range of them as a CIDR whose bits behind the prefix are zero. `::ffff:10.0.0.0/104` becomes
+    what it stands for, `10.0.0.0/8`: so clients are told, and compared."""
+    network = ipaddress.ip_network(text)
+    mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+    if mapped is None or network.prefixlen < _MAPPED_BITS:
+        return network
+    return ipaddress.IPv4Network((int(mapped), network.prefixlen - _MAPPED_BITS))
 
 
 def in_networks(networks: Iterable[Network], ip: str) -> bool:

@@ -248,6 +248,10 @@ def test_networks() -> None:
     """A range is a CIDR with nothing behind its prefix; a plain address is a range of one."""
     assert read_network("10.0.0.0/8") == ipaddress.ip_network("10.0.0.0/8")
     assert read_network("2001:db8::1") == ipaddress.ip_network("2001:db8::1/128")
+    for mapped in ("::ffff:10.0.0.0/104", "::ffff:a00:0/104"):  # which no address of a client would be in
+        assert read_network(mapped) == ipaddress.ip_network("10.0.0.0/8")
+    assert read_network("::ffff:10.1.2.3") == ipaddress.ip_network("10.1.2.3")
+    assert read_network("::/0") == ipaddress.ip_network("::/0")
     for text in ("10.0.0.1/8", "10.0.0.0/33", "example.com", ""):
         with pytest.raises(ValueError):
             read_network(text)
