@@ -60,7 +60,7 @@ class AcmeStage:
 
     Attributes:
         faults: how often each is still to happen: `badNonce`, `rateLimited`, `invalid`, `processing`, `garbage`,
-            `endless`, `other key`, `no names`.
+            `endless`, `other key`, `other names`.
         orders: how many were made.
         validated: the names that were, each with the kind of its challenge.
         renew_now: what it suggests of all certificates (RFC 9773).
@@ -288,6 +288,8 @@ class AcmeStage:
         now = datetime.datetime.now(datetime.UTC)
         key = ec.generate_private_key(ec.SECP256R1()).public_key() if self.fails("other key") else csr.public_key()
         names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        if self.fails("other names"):
+            names = x509.SubjectAlternativeName([x509.DNSName("other.example")])
         authority = self.issuer.key.public_key()
         builder = (
             x509.CertificateBuilder()

@@ -21,6 +21,7 @@ from josepy.jwa import ES256
 from josepy.jwk import JWK, JWKEC
 from requests.adapters import HTTPAdapter
 
+from pico_twisted.config.pem import server_names
 from pico_twisted.config.tls import AcmeConfig
 from pico_twisted.net.tls.acme.challenges import HTTP_01, TLS_ALPN_01, challenge_key
 from pico_twisted.net.tls.acme.storage import Storage, key_pem, new_key
@@ -183,6 +184,8 @@ class AcmeServer:
         form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
         if own.public_key().public_bytes(*form) != public_bytes(*form):
             raise OrderError("the server gave a certificate of another key", refused=False)
+        if not set(self._config.names) <= set(server_names(own)):
+            raise OrderError("the server gave a certificate for other names", refused=False)
         return pem
 
     @contextlib.contextmanager

@@ -125,6 +125,7 @@ def test_an_order(stage: AcmeStage, config: AcmeConfig, answers: Answers, fault:
         ("garbage", "the server's answer makes no sense", False, 0.0),
         ("endless", "its answer is too long, or too slow", False, 0.0),
         ("other key", "a certificate of another key", False, 0.0),
+        ("other names", "a certificate for other names", False, 0.0),
     ],
 )
 def test_what_goes_wrong(
