@@ -152,6 +152,9 @@ def test_plain_http(stage: Stage, acme: AcmeStage, service: Service, tmp_path: P
         )
         assert answer.status == 308
         assert answer.headers["location"] == f"https://web.pico.test:{node.ports.proxy}{path}"
+    for line in (("--request-target", "*", "--request", "OPTIONS"), ("--request-target", "http://a.test", "--http1.0")):
+        answer = curl(f"http://127.0.0.1:{http_port}", "--header", "Host: a.test", *line, directory=tmp_path)
+        assert answer.headers["location"].rstrip("/") == f"https://a.test:{node.ports.proxy}"
     assert curl(f"http://127.0.0.1:{http_port}/", "--header", "Host:", "--http1.0", directory=tmp_path).status == 400
     answer = curl(
         f"https://web.pico.test:{node.ports.proxy}{path}",

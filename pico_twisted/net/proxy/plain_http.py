@@ -60,12 +60,12 @@ class HttpsResource(Resource):
     def render(self, request: ProxyRequest) -> int:
         """Answer the request. 308 has the client repeat its method and body (RFC 9110 15.4.9)."""
         request.request_id = b"%016x" % getrandbits(64)
-        host = request.head.by_name.get(b"host", b"")
+        host, target = request.head.host or b"", request.head.target
         if not host:
             request.fail(400, "this port leads to https only, and the request names no host", "https-required")
             request.done()
             return NOT_DONE_YET
         name = host if host.endswith(b"]") else host.rpartition(b":")[0] or host
-        location = b"https://" + name + self._port + request.head.target
+        location = b"https://" + name + self._port + (target if target.startswith(b"/") else b"")
         request.answer(308, [(b"location", location)], b"")
         return NOT_DONE_YET
