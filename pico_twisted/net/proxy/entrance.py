@@ -186,6 +186,8 @@ class Entrance:
             who = await self._who(Credential(bearer=shown.bearer, address=address))
         if shown.in_authorization is not None and (shown.bearer is None or isinstance(who, Subject)):
             other = await self._who(Credential(bearer=shown.in_authorization, address=address))
+            if isinstance(other, Refused) and other.status == 503:
+                return other  # nobody knows yet whether it is ours, and may go on
             is_ours = not isinstance(other, Refused) or other.reason not in _FOREIGN
             who = other if shown.bearer is None else who
         if certificate is not None and not is_ours:
@@ -240,7 +242,8 @@ class _Awaited:
             entrance.render(request)
             if connection.held_bytes and request.forward is not None:
                 request.forward.pause()
-        connection.resume_reading("request")
+        if request.forward is not None:  # else it is over, and another one may be in its place
+            connection.resume_reading("request")
 
     def _failed(self, failure: Failure) -> None:
         if not failure.check(CancelledError):

@@ -30,6 +30,8 @@ KNOWN: Mapping[bytes, Subject | Refused] = {
     b"few": subject("few", "connect:my-ep;in_flight=1", "connect:*;rate=1/s"),
     b"old": REFUSALS[Reason.EXPIRED],
     b"foreign": REFUSALS[Reason.ISSUER],
+    b"busy": REFUSALS[Reason.BUSY],
+    b"away": REFUSALS[Reason.KEYS_AWAY],
     CERTIFICATE: subject("machine", "connect:*"),
 }
 
@@ -163,6 +165,19 @@ def test_what_a_service_sees(fields: tuple[bytes, ...], kept: bytes, times: int)
         assert (kept in head if kept else b"uthorization" not in head) and b"Cookie: c" in head
     assert [line["subject"] for line in client.log] == ["mine"] * times
     assert "s3cr3t" not in json.dumps(client.log) and "Bearer" not in json.dumps(client.log)
+
+
+@pytest.mark.parametrize("token", [b"busy", b"away"])
+def test_what_may_be_ours(token: bytes) -> None:
+    """While nobody can say whether Authorization is ours, the service gets neither that nor a request without it; later
+    it gets what is its own, on the same connection."""
+    client = Guarded()
+    fields = (b"x-pico-authorization: mine", b"Authorization: Bearer " + token)
+    client.ask(*fields)
+    assert client.refused() == (503, "busy" if token == b"busy" else "keys-away")
+    client.gate.subjects[token] = REFUSALS[Reason.UNKNOWN]
+    client.ask(*fields)
+    assert fields[1] in client.call.first
 
 
 def test_who_a_connection_is_from_is_asked_once() -> None:
@@ -383,6 +398,19 @@ class TestWaiting:
         client.respond(OK2 + b"ok")
         client.respond(OK2 + b"ok")
         assert [call.first[:6] for call in client.tunnel.opened] == [b"GET /1", b"GET /2"]
+
+    @pytest.mark.parametrize("first", [b"nobody", b"other"])
+    def test_a_pipelined_request_waits_with_its_body(self, first: bytes) -> None:
+        """The one before it is answered at once when it is known who sent that; the body of this one is not lost."""
+        client = Guarded(slow=True)
+        head = b"POST / HTTP/1.1\r\nHost: my-ep.example\r\nx-pico-authorization: %b\r\nContent-Length: %d\r\n\r\n"
+        client.send(head % (first, 0) + head % (b"mine", 8) + b"one-")
+        client.gate.answer()
+        assert client.answer()[0] in (401, 403) and not client.transport.reading
+        client.send(b"two-")
+        client.gate.answer()
+        client.clock.advance(0)
+        assert bytes(client.call.sent).endswith(b"\r\n\r\none-two-") and client.call.send_ended
 
     def test_a_body_is_bounded(self) -> None:
         """The client is not read meanwhile: no more is held than one read of it."""
