@@ -185,13 +185,22 @@ def load_pair(cert_file: str, key_file: str) -> Pair:
     chain = load_certificates(cert_file)
     key = load_key(key_file)
     wanted = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    owners = [place for place, one in enumerate(chain, 1) if _public_key(one) == wanted]
+    owners = [place for place, one in enumerate(chain, 1) if public_key_of(one) == wanted]
     if not owners:
         raise UnusableCertificateError(key_file, f"is not the key of the certificate in {cert_file}")
     if owners[0] > 1:
         reason = f"has its own certificate as number {owners[0]} of its chain, and has to begin with it"
         raise UnusableCertificateError(cert_file, reason)
     return Pair(chain=tuple(chain), key=key)
+
+
+def public_key_of(certificate: x509.Certificate) -> bytes:
+    """The public key of a certificate in DER; empty when it is of a kind that is not known."""
+    try:
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return b""
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def server_names(certificate: x509.Certificate) -> list[str]:
@@ -241,14 +250,6 @@ def doubts(certificates: Sequence[x509.Certificate], now: datetime) -> Iterator[
         if below.issuer != above.subject:
             yield f"has a certificate {place} that did not sign the one before it: some clients refuse such a chain"
             break
-
-
-def _public_key(certificate: x509.Certificate) -> bytes:
-    try:
-        key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        return b""
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _first_line(error: Exception) -> str:

@@ -15,26 +15,21 @@ import itertools
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Final, Self
-from weakref import WeakSet
+from typing import ClassVar, Final, Self
 
 import attrs
 from cryptography import x509
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
-from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pico_twisted.config import ClusterTlsConfig, ServerTlsConfig
 from pico_twisted.config.pem import load_revoked, node_names
-from pico_twisted.net.socket.options import peer_text
 from pico_twisted.net.tls.port_context import REQUIRED, Loaded, ServerContext
 from pico_twisted.net.tls.transport import TlsTransport
 from pico_twisted.net.tls.verification import REVOKED, RefusedCertificateError, clean, refusal_words, verify_peer
-
-log = Logger()
 
 _WRONG_PURPOSE: Final = 26
 """X509_V_ERR_INVALID_PURPOSE of OpenSSL."""
@@ -48,10 +43,11 @@ class LinkTls(ServerContext):
         cluster: the files, and which names are of nodes. Whatever is in `ca` is trusted.
     """
 
+    _ends: ClassVar = "A link ends: {reason}"
+
     def __init__(self, cluster: ClusterTlsConfig) -> None:
         self.cluster = cluster
         self._allowed = [_pattern(name) for name in cluster.allowed_names]
-        self._open: WeakSet[SSL.Connection] = WeakSet()
         super().__init__(
             ServerTlsConfig(cert=cluster.cert, key=cluster.key, client_ca=cluster.ca, client_auth=REQUIRED)
         )
@@ -75,16 +71,13 @@ class LinkTls(ServerContext):
 
     def become(self, other: ServerContext) -> None:
         """See `ServerContext.become`. Links end whose peers would be refused now."""
-        super().become(other)
         assert isinstance(other, LinkTls)
         self.cluster, self._allowed = other.cluster, other._allowed
-        for connection in list(self._open):
-            protocol = connection.get_app_data()
-            chain = connection.get_verified_chain(as_cryptography=True) or ()
-            words = next(filter(None, (self.objection(one, 0, depth) for depth, one in enumerate(chain))), "")
-            if words and protocol.wrappedProtocol is not None:  # else it has ended
-                log.warn("A link ends: {reason}", reason=words, peer=peer_text(protocol))
-                protocol.abortConnection()
+        super().become(other)
+        self._look_again()
+
+    def _look_again(self) -> None:
+        self._end(lambda chain: next(filter(None, (self.objection(one, 0, at) for at, one in enumerate(chain))), ""))
 
     def _load(self) -> Loaded:
         loaded = super()._load()
@@ -104,8 +97,7 @@ class LinkTls(ServerContext):
     def _connection(self, protocol: TLSMemoryBIOProtocol, refuse: Callable[[str], None]) -> SSL.Connection:
         connection = SSL.Connection(self.getContext(), None)
         verify_peer(connection, self.objection, refuse)
-        connection.set_app_data(protocol)
-        self._open.add(connection)
+        self._watch(connection, protocol)
         return connection
 
     def objection(self, certificate: x509.Certificate, error: int, depth: int) -> str:

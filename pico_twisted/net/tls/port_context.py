@@ -3,27 +3,33 @@
 Each certificate has an OpenSSL context of its own, and OpenSSL asks which one a client gets once it has read the name
 that the client wants (SNI, RFC 6066 3). All contexts of a port differ in nothing but the certificate.
 
-With `client_ca` no session is resumed: each connection shows its certificate, and each is verified as it is now.
+With `client_ca` no session is resumed: each connection shows its certificate, and each is verified as it is now. When
+other authorities are trusted, the certificates of those that are open are looked at again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Final, Self
+from typing import ClassVar, Final, Self
+from weakref import WeakSet
 
 import attrs
 from cryptography import x509
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLContextFactory, IOpenSSLServerConnectionCreator
+from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from pico_twisted.config import ServerTlsConfig
-from pico_twisted.config.pem import Revoked, good_until, server_names
+from pico_twisted.config.pem import Revoked, good_until, public_key_of, server_names
+from pico_twisted.net.socket.options import peer_text
 from pico_twisted.net.tls.certificates import new_context, trust_only, use_own
 from pico_twisted.net.tls.transport import TlsTransport
 from pico_twisted.net.tls.verification import refusal_words, verify_peer
+
+log = Logger()
 
 REQUIRED: Final = "required"
 """The value of `tls.client_auth` with which a client without a certificate is refused."""
@@ -73,9 +79,11 @@ class ServerContext:
     """
 
     _loaded: Loaded | None = None
+    _ends: ClassVar = "A connection ends: {reason}"
 
     def __init__(self, tls: ServerTlsConfig) -> None:
         self.tls = tls
+        self._open: WeakSet[SSL.Connection] = WeakSet()  # those whose peers show certificates
 
     def reload(self) -> None:
         """Read the files, for the connections that come after. When that fails what was read before stays in use.
@@ -103,8 +111,31 @@ class ServerContext:
         return type(self)(self.tls)
 
     def become(self, other: ServerContext) -> None:
-        """Use the files and what was read of them of another one, for the connections that come after."""
+        """Use the files and what was read of them of another one, for the connections that come after. Those that are
+        open end whose peers are of an authority that is trusted no longer."""
+        trusted = self.loaded.trusted
         self.tls, self._loaded = other.tls, other.loaded
+        if self.loaded.trusted != trusted:
+            self._look_again()
+
+    def _look_again(self) -> None:
+        keys = {key for one in self.loaded.trusted if (key := public_key_of(one))}
+        words = "its certificate is of an authority that is not trusted any more"
+        self._end(lambda chain: words if keys.isdisjoint(map(public_key_of, chain)) else "")
+
+    def _end(self, why: Callable[[Sequence[x509.Certificate]], str]) -> None:
+        """End open connections.
+
+        Args:
+            why: gives, for what a peer has shown and what certifies it, why its connection is to end; else nothing.
+        """
+        for connection in list(self._open):
+            chain = connection.get_verified_chain(as_cryptography=True)
+            words = why(chain) if chain else ""
+            protocol = connection.get_app_data()
+            if words and protocol.wrappedProtocol is not None:  # else it has ended
+                log.warn(self._ends, reason=words, peer=peer_text(protocol))
+                protocol.abortConnection()
 
     @property
     def loaded(self) -> Loaded:
@@ -157,7 +188,12 @@ class ServerContext:
         if self.tls.client_ca:
             assert isinstance(tlsProtocol, TlsTransport)
             verify_peer(connection, self.objection, tlsProtocol.refuse, required=self.tls.client_auth == REQUIRED)
+            self._watch(connection, tlsProtocol)
         return connection
+
+    def _watch(self, connection: SSL.Connection, protocol: TLSMemoryBIOProtocol) -> None:
+        connection.set_app_data(protocol)
+        self._open.add(connection)
 
     def objection(self, certificate: x509.Certificate, error: int, depth: int) -> str:
         """Why a client's certificate is refused; see `Objection`."""

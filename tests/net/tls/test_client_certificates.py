@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
+import attrs
 import pytest
 from cryptography import x509
 from twisted.internet.defer import Deferred
@@ -29,7 +30,8 @@ class Asking(Port):
 
     def __init__(self, made: Made, authority: Authority, auth: str = "optional") -> None:
         tls = ServerTlsConfig(cert=made.cert_file, key=made.key_file, client_ca=str(authority.ca), client_auth=auth)
-        super().__init__(ServerContext(tls))
+        self.context = ServerContext(tls)
+        super().__init__(self.context)
         self.known: list[x509.Certificate | None] = []
         self.made = self._know
 
@@ -193,5 +195,44 @@ async def test_an_agent_shows_its_certificate(made: Made, authority: Made, clien
         pair.key.write_bytes(new_key)
         await connect()
         assert port.uris == [[AGENT], [AGENT], [AGENT], ["spiffe://acme.example/later"]]
+    finally:
+        await port.close()
+
+
+@in_reactor
+async def test_an_authority_that_is_trusted_no_longer(
+    made: Made, authority: Made, clients: Authority, tmp_path: Path
+) -> None:
+    """The connections that it let in end with it, also when another one of the same name takes its place; those without
+    a certificate stay, and all do while it is one of several."""
+    port = Asking(made, clients)
+    context = port.context
+    own = clients.issue("agent", (AGENT,), client=True)
+    theirs, later = tmp_path / "theirs", Authority(tmp_path, "clients")
+
+    async def connect(*, shows: bool) -> None:
+        before = len(port.served)
+        cert, key = (str(own.cert), str(own.key)) if shows else ("", "")
+        tls = client_tls("localhost", authority.cert_file, cert=cert, key=key)
+        endpoint = wrapClientTLS(tls, HostnameEndpoint(reactor, "127.0.0.1", port.number))
+        await endpoint.connect(Factory.forProtocol(Protocol))
+        await until(lambda: len(port.served) > before)
+
+    def trust(pem: bytes) -> None:
+        theirs.write_bytes(pem)
+        fresh = ServerContext(attrs.evolve(context.tls, client_ca=str(theirs)))
+        fresh.reload()
+        context.become(fresh)
+
+    try:
+        await connect(shows=True)
+        await connect(shows=False)
+        with capturedLogs() as events:
+            trust(clients.ca.read_bytes() + later.ca.read_bytes())
+            assert not [event for event in events if "connection ends" in _format(event)]
+            trust(later.ca.read_bytes())
+        assert len([event for event in events if "connection ends" in _format(event)]) == 1
+        await port.served[0].lost
+        assert [served.events[-1] for served in port.served] == ["lost", "made"]
     finally:
         await port.close()
