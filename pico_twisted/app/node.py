@@ -102,7 +102,6 @@ class Node:
         """The factory of an admin port, see `AdminApp`; with siblings one that several workers share."""
         tls = self.config.cluster.tls
         policy = None if self.link_tls is None else HttpsPolicy(tls.ca, self.link_tls.revocation)
-        subjects = self.upstream.credentials.subjects
         app = AdminApp(
             self.status,
             self.metrics,
@@ -110,13 +109,14 @@ class Node:
             self.admin_access,
             passes=self.passes,
             reactor=self.reactor,
-            revocations=RevocationRoutes(
-                self.membership.revocations, self.node_id, lambda jti: end_of(jti, subjects())
-            ),
+            revocations=RevocationRoutes(self.membership.revocations, self.node_id, self._end_of),
             tls=policy,
             siblings=siblings,
         )
         return admin_site(app.resource(), self.reactor)
+
+    def _end_of(self, jti: str) -> float:
+        return end_of(jti, (*self.upstream.credentials.subjects(), *self.access.subjects()))
 
     def take(self, config: NodeConfig) -> None:
         """Go by what a reload has read: the secrets of the cluster, and the names of the admin port."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -9,7 +10,17 @@ from twisted.internet.task import Clock
 from pico_twisted.app.agent import build_agent
 from pico_twisted.app.node import Node, build_node
 from pico_twisted.app.workers.worker import VARIABLE, Worker, worker_from
-from pico_twisted.config import Address, AgentConfig, ClusterConfig, ClusterTlsConfig, NodeConfig, NodeLimitsConfig
+from pico_twisted.config import (
+    Address,
+    AgentConfig,
+    AuthConfig,
+    ClusterConfig,
+    ClusterTlsConfig,
+    NodeConfig,
+    NodeLimitsConfig,
+    ProxyConfig,
+)
+from pico_twisted.core.access.subject import CredentialKind, Subject
 from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.turn import Sweep
 
@@ -82,3 +93,15 @@ def test_what_a_worker_is_given_comes_through_its_environment() -> None:
     cluster = worker.configured(NodeConfig(cluster=ClusterConfig(join=(Address("n9", 8003),)))).cluster
     assert (cluster.node_id, cluster.gossip_bind_addr) == ("host-w1", worker.gossip)
     assert cluster.join == (Address("n9", 8003),)
+
+
+def test_a_name_that_a_token_has_too_is_revoked_for_ever(tmp_path: Path) -> None:
+    """A revocation of the `jti` of a JWT ends with it, but not where a line in a file of any port has that name."""
+    file = tmp_path / "tokens"
+    file.write_text(f"web sha256:{'0' * 64} connect:*\n")
+    built = node(Clock(), proxy=ProxyConfig(auth=AuthConfig(tokens_file=str(file))))
+    built.access.prepare(built.config)()
+    names = frozenset(("web", "jti-1"))
+    shown = Subject(name="ci", kind=CredentialKind.JWT, rules=(), expires_at=9.0, revocable_as=names)
+    built.upstream.credentials.subjects = lambda: [shown]  # type: ignore[method-assign]
+    assert built._end_of("jti-1") > 0 and built._end_of("web") == 0

@@ -273,14 +273,13 @@ class Revocations:
 
 
 def end_of(jti: str, subjects: Iterable[Subject]) -> float:
-    """When the JWT with a `jti` counts no more, in seconds since 1970, if one of these subjects showed it; else 0."""
-    ends = (
-        subject.expires_at
-        for subject in subjects
-        if subject.kind is CredentialKind.JWT and jti != subject.name and jti in subject.revocable_as
-    )
-    end = next(ends, None)
-    return 0.0 if end is None else end + MOST_LEEWAY_S
+    """When all JWTs with a `jti` count no more, in seconds since 1970, if some of these subjects showed one; else 0.
+
+    Also when somebody else of them has that name: they are meant, too, and may count for ever.
+    """
+    found = [subject for subject in subjects if jti in subject.revocable_as]
+    ends = [one.expires_at for one in found if one.expires_at and one.kind is CredentialKind.JWT and one.name != jti]
+    return max(ends) + MOST_LEEWAY_S if ends and len(ends) == len(found) else 0.0
 
 
 def written(words: Iterable[Revocation]) -> bytes:

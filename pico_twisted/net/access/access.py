@@ -14,6 +14,7 @@ from pico_twisted.config import AgentConfig, ConfigFaults, Fault, JwtConfig, Nod
 from pico_twisted.config.checks import auth_sections
 from pico_twisted.config.credentials import Credentials, read_credentials
 from pico_twisted.core.access.revocations import Revocations
+from pico_twisted.core.access.subject import Subject
 from pico_twisted.net.access.gate import Gate
 from pico_twisted.net.access.key_set import KeySet
 from pico_twisted.net.access.signature_checks import RunInThread, SignatureChecks
@@ -81,6 +82,11 @@ class Access:
     def admin(self) -> Gate:
         """The gate of the admin port."""
         return self._gates["admin.auth"]
+
+    def subjects(self) -> Iterator[Subject]:
+        """Who has a line in a file of a port."""
+        for gate in self._gates.values():
+            yield from gate.subjects()
 
     def prepare(self, config: NodeConfig | AgentConfig) -> Callable[[], Sequence[str]]:
         """Read all files that a configuration names. Runs in a thread.

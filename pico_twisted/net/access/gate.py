@@ -7,7 +7,7 @@ look-up takes tells nothing about tokens that are close: nobody can choose a has
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import attrs
@@ -80,6 +80,10 @@ class Gate:
     def at_url(self) -> KeySet | None:
         """The JWK set at a URL; None when there is none."""
         return None if self._jwts is None else self._jwts.keys.at_url
+
+    def subjects(self) -> Iterable[Subject]:
+        """Who has a line in a file."""
+        return (*self._credentials.tokens.values(), *self._credentials.certificates.values())
 
     def take(self, credentials: Credentials, at_url: KeySet | None) -> bool:
         """Go by these from now on.

@@ -161,6 +161,10 @@ def test_a_jti_ends_with_its_jwt() -> None:
         shown("ci", CredentialKind.JWT, None, "jti-2"),
     ]
     assert [end_of(name, subjects) for name in ("jti-1", "jti-2", "ci", "jti-3")] == [NOW + MOST_LEEWAY_S, 0, 0, 0]
+    subjects.append(shown("ci", CredentialKind.JWT, NOW + 9, "jti-1"))
+    assert end_of("jti-1", subjects) == NOW + 9 + MOST_LEEWAY_S, "the last one of that name"
+    for other in (CredentialKind.TOKEN, CredentialKind.CERTIFICATE, CredentialKind.JWT):
+        assert end_of("jti-1", [*subjects, shown("jti-1", other, NOW)]) == 0, "who has that name, too, may never end"
 
 
 def test_a_full_list() -> None:

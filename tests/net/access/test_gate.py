@@ -40,7 +40,7 @@ def test_a_token_of_the_file_may_do_what_its_rules_say(tmp_path: Path) -> None:
     file.write_text(f"ci {hashed(b'good')} listen:acme-*\n")
     made, metrics = access(Clock(), AuthConfig(tokens_file=str(file)))
     gate = made.upstream
-    assert gate.enabled and not made.proxy.enabled
+    assert gate.enabled and not made.proxy.enabled and [one.name for one in made.subjects()] == ["ci"]
     subject = gate.known(Credential(bearer=b"good"))
     assert isinstance(subject, Subject) and subject.name == "ci"
     assert isinstance(gate.check(subject, Action.LISTEN, "acme-web"), Rule)
