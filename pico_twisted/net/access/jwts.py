@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from pico_twisted.core.access.credentials_file import hash_of
-from pico_twisted.core.access.json_web_token import JwtPolicy, keys_for, looks_like_jwt, read_header, verify
+from pico_twisted.core.access.json_web_token import Header, JwtPolicy, keys_for, looks_like_jwt, read_header, verify
 from pico_twisted.core.access.refusals import REFUSALS
 from pico_twisted.core.access.signing_keys import SigningKey
 from pico_twisted.core.access.subject import Reason, Refused, Subject
@@ -24,6 +24,9 @@ MOST_KNOWN: Final = 10_000
 takes. A credential that falls out is checked again."""
 REFUSED_S: Final = 10.0
 """Seconds for which a refusal is kept: whoever tries again at once is answered without a check."""
+
+_NO_KEY: Final = frozenset((Reason.KEYS_AWAY, Reason.UNKNOWN, Reason.ALGORITHM))
+"""Why a token is refused that no key here may have signed."""
 
 V = TypeVar("V")
 
@@ -53,10 +56,6 @@ class JwtKeys:
     of_files: tuple[SigningKey, ...] = ()
     of_set: tuple[SigningKey, ...] = ()
     at_url: KeySet | None = None
-
-    def may_know(self, kid: str | None) -> bool:
-        """Whether a key of that name is here, or none would be found by asking for it."""
-        return self.at_url is None or self.at_url.has(kid)
 
     def all_in_sets(self) -> tuple[SigningKey, ...]:
         """Those of both sets."""
@@ -126,27 +125,36 @@ class Jwts:
         header = read_header(token)
         if isinstance(header, Refused):
             return header
-        if not self.keys.may_know(header.kid):
-            assert self.keys.at_url is not None
-            news = self.keys.at_url.news()
+        subjects, tried = self._subjects, self._fitting(header)
+        found = await self._check(token, header, tried, address)
+        at_url = self.keys.at_url
+        reason = None if isinstance(found, Subject) else found.reason
+        if at_url is not None and not at_url.has(header.kid) and (reason is Reason.SIGNATURE or reason in _NO_KEY):
+            news = at_url.news()  # only now: with a key that is here nobody waits for a server that is slow
             if news is None:
                 return REFUSALS[Reason.BUSY]
             await news
-        keys, subjects, policy = self.keys, self._subjects, self.keys.policy
-        tried = keys_for(header, keys.of_files, keys.all_in_sets())
-        if not tried:
-            return REFUSALS[self._why_no_key(header.algorithm)]
-        now = self._wall()
-        found = await self._checks.check(address, lambda: verify(token, header.algorithm, tried, policy, now))
-        if found is None:
-            return REFUSALS[Reason.BUSY]
+            subjects = self._subjects
+            fresh = [one for one in self._fitting(header) if one not in tried]
+            if fresh or not tried:
+                found = await self._check(token, header, fresh, address)
         if subjects is not self._subjects:
             return found  # by keys that have changed meanwhile: it counts this once
         if isinstance(found, Subject):
             subjects.keep(key, found)
-        else:
+        elif found.reason is not Reason.BUSY and found.reason not in _NO_KEY:
             self._refused.keep(key, (found, self._now() + REFUSED_S))
         return found
+
+    def _fitting(self, header: Header) -> list[SigningKey]:
+        return keys_for(header, self.keys.of_files, self.keys.all_in_sets())
+
+    async def _check(self, token: bytes, header: Header, keys: list[SigningKey], address: str) -> Subject | Refused:
+        if not keys:
+            return REFUSALS[self._why_no_key(header.algorithm)]
+        policy, now = self.keys.policy, self._wall()
+        found = await self._checks.check(address, lambda: verify(token, header.algorithm, keys, policy, now))
+        return found or REFUSALS[Reason.BUSY]
 
     def _why_no_key(self, algorithm: str) -> Reason:
         keys = self.keys

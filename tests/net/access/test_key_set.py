@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from zope.interface import implementer
@@ -19,7 +20,7 @@ from pico_twisted.net.access.interfaces import Credential
 from pico_twisted.net.access.key_set import KeySet
 from pico_twisted.net.observe.metrics import Metrics
 from tests.doubles.issuer import Issuer, answer
-from tests.doubles.jwt import NOW, jwk, key_set, private_key, signed
+from tests.doubles.jwt import NOW, jwk, key_set, private_key, public_pem, signed
 from tests.net.in_reactor import finish, in_reactor, reactor, until
 from tools.stage.certificates import Made, make
 
@@ -172,6 +173,38 @@ async def test_the_last_good_set_counts_whatever_the_server_answers(
         assert await node.show("rsa-2") == "rsa-2" and await node.show("rsa") == "rsa"
     finally:
         await other.stop()
+
+
+@pytest.mark.parametrize("kid", [None, "unheard"])
+@in_reactor
+async def test_who_has_a_key_that_is_here_waits_for_no_server(
+    kid: str | None, issuer: Issuer, certificate: Made, tmp_path: Path
+) -> None:
+    """Neither with one of a file nor, unnamed, with the one of the last set. Who has another one waits for the set."""
+    issuer.answer = None
+    (tmp_path / "key.pem").write_bytes(public_pem("rsa-2"))
+    node = Node(issuer, certificate.cert_file, keys=(str(tmp_path / "key.pem"),))
+
+    async def show(key: str, kid: str | None, sub: str) -> None:
+        token = signed({"sub": sub}, private_key(key), **({} if kid is None else {"kid": kid}))
+        assert isinstance(await node.access.upstream.identify(Credential(bearer=token)), Subject)
+
+    try:
+        await until(lambda: issuer.asked)
+        await show("rsa-2", kid, "first")
+        assert node.key_set.read_at is None and node.key_set.failures == 0, "the server has not answered yet"
+        other = Deferred.fromCoroutine(show("rsa", "rsa", "other"))
+        issuer.answer = GOOD
+        node.key_set.start()
+        await other
+        issuer.answer = None
+        node.key_set.start()
+        await until(lambda: issuer.asked == 3)
+        await show("rsa", None, "unnamed")
+        await show("rsa-2", kid, "second")
+        assert node.key_set.failures == 0
+    finally:
+        node.access.stop()
 
 
 @pytest.mark.usefixtures("quick")
