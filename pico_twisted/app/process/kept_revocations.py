@@ -73,9 +73,14 @@ class _Writer:
 
     def _begin(self) -> None:
         data, self._next = self._next, None
-        self._writes = data is not None
-        if data is not None:
+        self._writes = False
+        if data is None:
+            return
+        try:
             threading.Thread(target=self._run, args=(data,), name="revocations", daemon=True).start()
+            self._writes = True
+        except RuntimeError as error:  # there are too many threads on the machine
+            self._failed(str(error))
 
     def _run(self, data: bytes) -> None:
         why = ""
@@ -87,5 +92,8 @@ class _Writer:
 
     def _written(self, why: str) -> None:
         if why:
-            log.error("What is revoked cannot be kept in {path}: {reason}", path=self._path, reason=why)
+            self._failed(why)
         self._begin()
+
+    def _failed(self, why: str) -> None:
+        log.error("What is revoked cannot be kept in {path}: {reason}", path=self._path, reason=why)

@@ -236,9 +236,10 @@ class SharedRevocations:
     def _changed(self) -> int:
         self._announce()
         self._waits.reset()
+        ended = sum([tell() for tell in self.changed])
         if self._keep is not None:
             self._keep(self.revocations.written())
-        return sum([tell() for tell in self.changed])
+        return ended
 
     def _look(self, now: float) -> None:
         """Called by the sweep: forget what has ended, and see whether another node has another list."""
@@ -255,7 +256,9 @@ class SharedRevocations:
         if differ != self._differ:
             self._differ = differ
             self._waits.reset()
-            self._exchange_at = now + (self._waits.next_s() if len(self.revocations) else 0.0)
+            soon = now + (self._waits.next_s() if len(self.revocations) else 0.0)
+            # Not later than before: a list that changes all the time would keep us from all others.
+            self._exchange_at = min(self._exchange_at, soon) if differ else math.inf
         if differ and now >= self._exchange_at:
             self._exchange_at = now + self._waits.next_s()
             self._exchange(differ[int(self._parts.chance() * len(differ))].partition(" ")[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -120,3 +121,19 @@ def test_a_disk_that_is_full(tmp_path: Path, threads: Threads, monkeypatch: pyte
     shared.revoke(Meant.NAME, "b", "op")
     threads.hear()
     assert len(started(threads, tmp_path / "revoked").revocations) == 2
+
+
+def test_no_thread_to_be_had(tmp_path: Path, threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is revoked is refused all the same, at this node and at others, and is in the file with the next change."""
+
+    def none_left(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    shared = started(threads, tmp_path / "revoked")
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none_left)
+        shared.revoke(Meant.AGENT, "agent-1", "op")
+    assert shared.revocations.is_revoked(None, "agent-1")
+    shared.revoke(Meant.NAME, "b", "op")
+    threads.hear()
+    assert started(threads, tmp_path / "revoked").revocations.is_revoked(None, "agent-1")

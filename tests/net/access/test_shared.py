@@ -166,6 +166,23 @@ def test_nodes_that_were_parted(cluster: Cluster) -> None:
     assert cluster.agree() and cluster.knows("n2", "a") and cluster.knows("n1", "b")
 
 
+def test_a_list_that_changes_all_the_time(cluster: Cluster) -> None:
+    """While somebody is revoked every moment, a node that missed one before knows of it soon all the same."""
+    revoke(cluster, "n1", "known")
+    cluster.pass_time(1)
+    cluster.part("n1", "n3")
+    cluster.part("n2", "n3")
+    revoke(cluster, "n1", "missed")
+    cluster.pass_time(1)
+    cluster.cut.clear()
+    for number in range(100):
+        revoke(cluster, "n1", f"name-{number}")
+        cluster.pass_time(0.3)
+        if cluster.knows("n3", "missed"):
+            break
+    assert number < 20
+
+
 def test_reached_from_one_side(cluster: Cluster) -> None:
     """A node that can reach nobody is brought to the same list by those who reach it, and learns from it."""
     cluster.cut |= {("n3", "n1"), ("n3", "n2"), ("n1", "n3")}
