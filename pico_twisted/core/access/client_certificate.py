@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import attrs
 from cryptography import x509
@@ -10,6 +11,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 from pico_twisted.core.access.refusals import REFUSALS
 from pico_twisted.core.access.subject import Reason, Refused, Subject
+
+_ODD: Final = (x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType)
 
 
 def subject_of(certificate: bytes, subjects: Mapping[str, Subject]) -> Subject | Refused:
@@ -28,7 +31,7 @@ def subject_of(certificate: bytes, subjects: Mapping[str, Subject]) -> Subject |
         names = read.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return REFUSALS[Reason.UNKNOWN]
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension):
+    except (ValueError, TypeError, UnsupportedAlgorithm, *_ODD):
         return REFUSALS[Reason.MALFORMED]
     shown = names.get_values_for_type(x509.UniformResourceIdentifier)
     shown = shown or [name.lower() for name in names.get_values_for_type(x509.DNSName)]
