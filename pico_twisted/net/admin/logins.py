@@ -19,6 +19,7 @@ import attrs
 
 from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.rates import TokenBucket
+from pico_twisted.net.access.ceilings import network_of
 
 LOGIN: Final = [b"login"]
 """Path of the page, and of what it posts to."""
@@ -67,8 +68,9 @@ class Logins:
     def may_try(self, address: str) -> bool:
         """Whether another attempt from an address is looked at."""
         now = self._now()
-        bucket = self._attempts.setdefault(address, TokenBucket(ATTEMPTS_PER_S, now))
-        self._attempts.move_to_end(address)
+        network = network_of(address.encode()) or address
+        bucket = self._attempts.setdefault(network, TokenBucket(ATTEMPTS_PER_S, now))
+        self._attempts.move_to_end(network)
         if len(self._attempts) > MOST_ADDRESSES:
             self._attempts.popitem(last=False)
         return bucket.take(now)

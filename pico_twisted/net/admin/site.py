@@ -23,6 +23,7 @@ from twisted.web.server import Request, Site
 from zope.interface import implementer
 
 from pico_twisted.core.ports import ADMIN, PORT_FIELD
+from pico_twisted.net.access.ceilings import network_of
 from pico_twisted.net.admin.answers import JSON, fail
 from pico_twisted.net.admin.operators import Operator
 
@@ -205,8 +206,8 @@ class AdminSite(Site):
 
 
 def _host(address: IAddress | None) -> str:
-    """Where a connection is from; one text for all at a Unix socket."""
-    return str(getattr(address, "host", ""))
+    """Where a connection is from, a network of IPv6 as one; one text for all at a Unix socket."""
+    return network_of(str(getattr(address, "host", "")).encode())
 
 
 def admin_site(resource: IResource, reactor: IReactorTime | None = None) -> AdminSite:

@@ -373,15 +373,17 @@ class TestBounds:
         channels[7].connectionLost(LOST)
         assert site.buildProtocol(ADDRESS) is not None
 
-    def test_one_address_takes_not_all(self) -> None:
-        """Who comes from another one gets a place of theirs, the oldest that waits; who has as many does not."""
+    @pytest.mark.parametrize("flood", ["192.0.2.1", "2001:db8::{:x}"])
+    def test_one_address_takes_not_all(self, flood: str) -> None:
+        """Who comes from another one gets a place of theirs, the oldest that waits; who has as many does not. Whoever
+        has an address of IPv6 has all of its network."""
         site = admin_site(node_app(), Clock())
-        flood, other = "192.0.2.1", "192.0.2.2"
-        channels = [self.of(site, flood) for _ in range(MAX_CONNECTIONS)]
+        other = "192.0.2.2"
+        channels = [self.of(site, flood.format(number)) for number in range(MAX_CONNECTIONS)]
         for number in range(MAX_CONNECTIONS // 2):
             assert self.of(site, other) is not None
             assert channels[number].transport.disconnecting
-        assert self.of(site, other) is None and self.of(site, flood) is None
+        assert self.of(site, other) is None and self.of(site, flood.format(MAX_CONNECTIONS)) is None
         assert self.of(site, "192.0.2.3") is not None
 
     def of(self, site: Any, host: str) -> Any:

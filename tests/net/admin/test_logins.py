@@ -226,6 +226,7 @@ class TestSessions:
         for number in range(2 * logins.MOST_ADDRESSES):
             made.may_try(str(number))
         assert len(made._attempts) == logins.MOST_ADDRESSES
+        assert [made.may_try(f"2001:db8::{number}") for number in range(8)] == [True] * 5 + [False] * 3
 
 
 def test_the_cookie_with_tls() -> None:
