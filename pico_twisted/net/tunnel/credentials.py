@@ -100,6 +100,7 @@ class SessionCredentials:
         self._showing: dict[ITunnel, _Showing] = {}
         self._epoch = gate.epoch
         self._turn = 0
+        self._round: list[ITunnel] = []  # that are looked at in turn
         sweep.each(self._look)
 
     # Sessions
@@ -212,9 +213,10 @@ class SessionCredentials:
             return
         epoch, self._epoch = self._epoch, self.gate.epoch
         self._turn = (self._turn + 1) % LOOK_TURNS
-        sessions = list(self._sessions)
-        for tunnel in sessions if epoch is not self._epoch else sessions[self._turn :: LOOK_TURNS]:
-            subject = tunnel.subject
+        if self._turn == 0:  # by places in the list as it is now, others that end would push some past each look
+            self._round = list(self._sessions)
+        for tunnel in list(self._sessions) if epoch is not self._epoch else self._round[self._turn :: LOOK_TURNS]:
+            subject = tunnel.subject if tunnel in self._sessions else None
             if subject is not None and (subject.expires_at is not None or epoch is not self._epoch):
                 self._check(tunnel, subject)
 

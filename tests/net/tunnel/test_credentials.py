@@ -15,6 +15,7 @@ from pico_twisted.core.rpc.credential import MAX_CREDENTIAL_BYTES
 from pico_twisted.core.rpc.frames import CREDENTIAL, DRAIN, HTTP, MORE, RESET, RESPONSE
 from pico_twisted.net.interfaces import ITunnel
 from pico_twisted.net.tunnel import HANDSHAKE_TIMEOUT_S
+from pico_twisted.net.tunnel.credentials import LOOK_TURNS
 from pico_twisted.net.tunnel.server import MAX_SHAKING, STALLED_S
 from tests.doubles.gate import ToldGate, subject
 from tests.doubles.node import MemoryNode, pass_time
@@ -237,6 +238,20 @@ def ends(guarded: Guarded, how: str) -> None:
     else:
         guarded.credentials.end(held_by("acme"), "revoked")
     guarded.pass_time(1.3)
+
+
+def test_others_that_end_hide_no_session(guarded: Guarded) -> None:
+    """However many end meanwhile: whose credential is over is ended in its time, wherever it stands among them."""
+    guarded.gate.subjects[b"short"] = subject("short", "listen:my-*", expires_at=1.0)
+    others = [guarded.agent(agent_id=f"other-{number}") for number in range(16 * LOOK_TURNS)]
+    peers = [guarded.agent("short", f"agent-{number}") for number in range(LOOK_TURNS)]
+    guarded.pass_time(0.3)
+    guarded.gate.ended["short"] = Reason.EXPIRED
+    for _ in range(3 * LOOK_TURNS):
+        for _ in range(LOOK_TURNS - 1):
+            others.pop(0).transport.receive_fin()
+        guarded.node.clock.advance(0.05)
+    assert all(peer.closed for peer in peers) and others
 
 
 HOW = ["expired", "gone", "not allowed", "revoked"]
