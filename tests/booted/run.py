@@ -60,6 +60,17 @@ INSIDE: Final = {
         wait $!
         picoctl status
         """,
+    "workers of another user have ports below 1024": """
+        /opt/pico/venv/bin/twistd -n --pidfile= --uid pico --gid pico pico --cluster.workers=2 \\
+          --proxy.bind-addr=127.0.0.1:833 --upstream.bind-addr=127.0.0.1:8102 --admin.bind-addr=127.0.0.1:8101 \\
+          --cluster.gossip.bind-addr=127.0.0.1:8103 &
+        daemon=$!
+        curl -s --fail --retry 20 --retry-delay 1 --retry-all-errors http://127.0.0.1:8101/ready
+        [ "$(curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:833/)" = 400 ]
+        [ "$(ps -o user= --ppid $daemon | sort -u)" = pico ]
+        kill $daemon
+        wait $daemon
+        """,
 }
 """What the first two pages promise in prose, by its words: commands of which none fails, on one machine."""
 
@@ -73,6 +84,10 @@ OUTWARD: Final = {
             sleep 1
           done
           [ "$told" = 502 ]
+        done
+        for try in $(seq 30); do
+          if journalctl --no-pager -u pico-agent | grep -q revoked; then break; fi
+          sleep 1
         done
         journalctl --no-pager -u pico-agent | grep revoked
         if journalctl --no-pager -u pico -u pico-agent | grep -F "$(cat acme.token)"; then exit 1; fi
