@@ -190,7 +190,7 @@ class Revocations:
             until_s: when that ends, in seconds since 1970, at the earliest; 0 for never.
 
         Raises:
-            BadRevocations: nobody can have that name.
+            BadRevocations: nobody can have that name, or it has ended already.
             TooManyRevocations: there is no room.
         """
         return self._say(meant, name, True, now_s, by, until_s)
@@ -202,6 +202,8 @@ class Revocations:
         return self._say(meant, name, False, now_s, by, now_s + UNDONE_S)
 
     def _say(self, meant: Meant, name: str, revoked: bool, now_s: float, by: str, until_s: float) -> Revocation:
+        if 0 < until_s <= now_s:
+            raise BadRevocations("it would have ended already: the time is in the past here")
         before = self._words.get((meant, name))
         if before is None and len(self._words) >= self._most:
             raise TooManyRevocations

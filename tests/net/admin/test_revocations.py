@@ -55,6 +55,7 @@ async def test_revoked_and_taken_back(serve: Serve) -> None:
     [
         "", "name=", "name=a&agent=b", "name=a&name=b", "who=a", "name=a&x=1", "name=%FF", "name=a%0A", "until=1",
         "name=a&until=soon", "name=a&until=inf", "name=a&until=nan", "name=a&until=-1", "name=a&until=1e300",
+        "name=a&until=1", "agent=a&until=1600000000",
         "name=" + "a" * 600,
     ],
 )  # fmt: skip
