@@ -23,8 +23,8 @@ log = Logger()
 
 MAX_SET_BYTES: Final = 256 * 1024
 """Most bytes of a JWK set. Those of large providers have ten."""
-FETCH_S: Final = 10.0
-"""Seconds from the question to the last byte of the answer."""
+FETCH_S: Final = 5.0
+"""Seconds from the question to the last byte of the answer: less than those who wait for it have themselves."""
 AGAIN_S: Final = 30.0
 """Seconds between two questions at least, whatever tokens name: a server of keys is not flooded through us."""
 FIRST_AGAIN_S: Final = 1.0

@@ -19,6 +19,8 @@ from pico_twisted.net.access.access import Access
 from pico_twisted.net.access.interfaces import Credential
 from pico_twisted.net.access.key_set import KeySet
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.proxy.entrance import IDENTIFY_S
+from pico_twisted.net.tunnel import HANDSHAKE_TIMEOUT_S
 from tests.doubles.issuer import Issuer, answer
 from tests.doubles.jwt import NOW, jwk, key_set, private_key, public_pem, signed
 from tests.net.in_reactor import finish, in_reactor, reactor, until
@@ -173,6 +175,11 @@ async def test_the_last_good_set_counts_whatever_the_server_answers(
         assert await node.show("rsa-2") == "rsa-2" and await node.show("rsa") == "rsa"
     finally:
         await other.stop()
+
+
+def test_who_waits_for_the_keys_hears_of_it() -> None:
+    """A server that hangs is given up before those who wait are: they are told that the keys are away."""
+    assert of_url.FETCH_S < min(HANDSHAKE_TIMEOUT_S, IDENTIFY_S)
 
 
 @pytest.mark.parametrize("kid", [None, "unheard"])
