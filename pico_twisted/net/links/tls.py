@@ -15,7 +15,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import ClassVar, Final, Self
+from typing import Final, Self
 
 import attrs
 from cryptography import x509
@@ -42,8 +42,6 @@ class LinkTls(ServerContext):
     Args:
         cluster: the files, and which names are of nodes. Whatever is in `ca` is trusted.
     """
-
-    _ends: ClassVar = "A link ends: {reason}"
 
     def __init__(self, cluster: ClusterTlsConfig) -> None:
         self.cluster = cluster

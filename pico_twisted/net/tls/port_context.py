@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import ClassVar, Final, Self
+from typing import Final, Self
 from weakref import WeakSet
 
 import attrs
@@ -79,7 +79,6 @@ class ServerContext:
     """
 
     _loaded: Loaded | None = None
-    _ends: ClassVar = "A connection ends: {reason}"
 
     def __init__(self, tls: ServerTlsConfig) -> None:
         self.tls = tls
@@ -124,17 +123,13 @@ class ServerContext:
         self._end(lambda chain: words if keys.isdisjoint(map(public_key_of, chain)) else "")
 
     def _end(self, why: Callable[[Sequence[x509.Certificate]], str]) -> None:
-        """End open connections.
-
-        Args:
-            why: gives, for what a peer has shown and what certifies it, why its connection is to end; else nothing.
-        """
+        """End the open connections for which there is a reason, by the chains of certificates of their peers."""
         for connection in list(self._open):
             chain = connection.get_verified_chain(as_cryptography=True)
             words = why(chain) if chain else ""
             protocol = connection.get_app_data()
             if words and protocol.wrappedProtocol is not None:  # else it has ended
-                log.warn(self._ends, reason=words, peer=peer_text(protocol))
+                log.warn("A connection ends: {reason}", reason=words, peer=peer_text(protocol))
                 protocol.abortConnection()
 
     @property
