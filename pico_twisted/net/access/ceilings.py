@@ -189,17 +189,30 @@ class NodeCeilings:
 
     # Sessions
 
+    def room(self, endpoint: str, subject: Subject | None = None, rule: Rule | None = None) -> Over | None:
+        """Say why there may be no further session of an agent, if there may not. As `session`."""
+        ceilings, probe = self._of_session(endpoint, subject, rule), object()
+        entered = self._entered(ceilings, probe)
+        leave_all(ceilings, probe)
+        return entered if isinstance(entered, Over) else None
+
     def session(
         self, session: object, endpoint: str, subject: Subject | None = None, rule: Rule | None = None
-    ) -> Sequence[Ceiling] | Over:
-        """An agent wants a session. As `enter`.
+    ) -> Sequence[Ceiling]:
+        """An agent has a session. It counts, also where it came in under other limits, and there are too many now.
 
         Args:
-            session: the same for the session that takes the place of another one.
+            session: is there until each of the ceilings that are returned was told that it leaves.
             endpoint: its ID in lower case.
             subject: who the agent is, once it has shown a credential.
             rule: that allows it to serve.
         """
+        ceilings = self._of_session(endpoint, subject, rule)
+        for ceiling in ceilings:
+            ceiling.inside.add(session)
+        return ceilings
+
+    def _of_session(self, endpoint: str, subject: Subject | None, rule: Rule | None) -> Sequence[Ceiling]:
         ceilings: list[Ceiling] = []
         if subject is not None and rule is not None:
             ceilings += self._of_subject(self._sessions_of_subjects, subject, rule, rule.limits.sessions, None)
@@ -207,7 +220,7 @@ class NodeCeilings:
         if entry.sessions is not None:
             key = _key(entry, endpoint)
             ceilings.append(self._sessions_of_endpoints.of(key, entry.sessions, None, self._sweep.now))
-        return self._entered(ceilings, session)
+        return ceilings
 
     # Connections
 

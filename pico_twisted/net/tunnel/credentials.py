@@ -99,6 +99,7 @@ class SessionCredentials:
         self._ending: dict[ITunnel, _End] = {}
         self._showing: dict[ITunnel, _Showing] = {}
         self._epoch = gate.epoch
+        self._limits_of = ceilings.limits_of
         self._turn = 0
         self._round: list[ITunnel] = []  # that are looked at in turn
         sweep.each(self._look)
@@ -117,21 +118,19 @@ class SessionCredentials:
         if showing is not None and showing.asked is not None:
             showing.asked.cancel()
 
-    def _enter(self, tunnel: ITunnel) -> Over | None:
+    def _enter(self, tunnel: ITunnel) -> None:
         subject = tunnel.subject
         rule = None if subject is None else subject.rule_for(Action.LISTEN, tunnel.endpoint)
-        entered = self._ceilings.session(tunnel, tunnel.endpoint, subject, rule)
-        self._sessions[tunnel] = () if isinstance(entered, Over) else entered
-        return entered if isinstance(entered, Over) else None
+        self._sessions[tunnel] = self._ceilings.session(tunnel, tunnel.endpoint, subject, rule)
 
     def _leave(self, tunnel: ITunnel) -> None:
         leave_all(self._sessions.pop(tunnel, ()), tunnel)
 
-    def _hold(self, tunnel: ITunnel, subject: Subject | None) -> Over | None:
-        """Let another credential hold a session. Returns what speaks against that, if its rule allows no more."""
+    def _hold(self, tunnel: ITunnel, subject: Subject | None) -> None:
+        """Let a credential hold a session, perhaps another one, and count the session under the limits of now."""
         self._leave(tunnel)
         tunnel.subject = subject
-        return self._enter(tunnel)
+        self._enter(tunnel)
 
     def sessions(self) -> Collection[ITunnel]:
         """All sessions that do not end."""
@@ -152,14 +151,7 @@ class SessionCredentials:
         rule = None if subject is None else self.gate.check(subject, Action.LISTEN, endpoint)
         if isinstance(rule, Refused):
             return rule
-        if replaced is not None:
-            return None
-        probe = object()
-        entered = self._ceilings.session(probe, endpoint, subject, rule)
-        if isinstance(entered, Over):
-            return entered
-        leave_all(entered, probe)
-        return None
+        return None if replaced is not None else self._ceilings.room(endpoint, subject, rule)
 
     # Their end
 
@@ -209,6 +201,10 @@ class SessionCredentials:
         for tunnel, end in list(self._ending.items()):
             if now >= end.at or not tunnel.call_count:
                 tunnel.close(CLOSE_POLICY, end.reason)
+        if self._limits_of is not self._ceilings.limits_of:  # there are others
+            self._limits_of = self._ceilings.limits_of
+            for tunnel in list(self._sessions):
+                self._hold(tunnel, tunnel.subject)
         if not self.gate.enabled:
             return
         epoch, self._epoch = self._epoch, self.gate.epoch
@@ -265,10 +261,10 @@ class SessionCredentials:
             return Verdict(accepted=False, words=found.message)
         if tunnel in self._ending:
             return Verdict(accepted=False, words="it came too late: this session ends")
-        before = tunnel.subject
-        over = self._hold(tunnel, found)
+        self._leave(tunnel)
+        over = self._ceilings.room(tunnel.endpoint, found, found.rule_for(Action.LISTEN, tunnel.endpoint))
+        self._hold(tunnel, found if over is None else tunnel.subject)
         if over is not None:
-            self._hold(tunnel, before)
             return Verdict(accepted=False, words=answer_to(over)[1])
         log.info(
             "Agent {agent_id} has shown a new credential for {endpoint}",

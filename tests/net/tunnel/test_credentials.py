@@ -421,3 +421,24 @@ def test_an_endpoint_bounds_the_sessions(enabled: bool) -> None:
     assert status(peer) == 503 and b"x-pico-error: n1; endpoint-sessions" in peer.transport.taken
     guarded.agent()
     assert first.closed, "its own successor is not one more"
+
+
+@pytest.mark.parametrize("most", [1, 3])
+@pytest.mark.parametrize("by_rule", [False, True])
+def test_sessions_that_are_open_count_under_other_limits(guarded: Guarded, by_rule: bool, most: int) -> None:
+    """After a reload nobody gets another one while as many are open as there may be, whichever of them end first."""
+    peers = [guarded.agent(agent_id=f"agent-{number}") for number in range(4)]
+    guarded.pass_time(0.3)
+    if by_rule:
+        guarded.gate.subjects[b"acme"] = subject("acme", f"listen:my-*;sessions={most}")
+        guarded.gate.epoch = object()
+    else:
+        node = guarded.node.node
+        node.ceilings.configure(
+            attrs.evolve(node.config, endpoints=(EndpointLimitsConfig(match="my-*", sessions=most),))
+        )
+    guarded.pass_time(0.3)
+    for left in range(4, most - 1, -1):
+        assert status(guarded.ask(("x-pico-agent-id", "new"), ("Authorization", "Bearer acme"))) == 503, left
+        peers.pop(0).transport.receive_fin()
+    assert status(guarded.ask(("x-pico-agent-id", "new"), ("Authorization", "Bearer acme"))) == 101
