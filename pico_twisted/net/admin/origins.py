@@ -16,10 +16,10 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable
 from typing import Final
-from urllib.parse import urlsplit
 
 from twisted.web.server import Request
 
+from pico_twisted.core.http1.target import HOSTS
 from pico_twisted.core.text import is_ip, printable
 
 MISDIRECTED: Final = 421
@@ -45,10 +45,9 @@ class OwnHosts:
 
     def has(self, field: str) -> bool:
         """Whether a Host names this port."""
-        try:
-            host = (urlsplit(f"//{field}").hostname or "").rstrip(".")
-        except ValueError:
+        if not HOSTS[field.encode("latin-1")]:
             return False
+        host = field[1:].partition("]")[0] if field.startswith("[") else field.partition(":")[0].rstrip(".").lower()
         return is_ip(host) or host in self._names
 
 

@@ -152,7 +152,13 @@ async def test_a_certificate_is_a_credential(serve: Serve, tmp_path: Path) -> No
 class TestOrigins:
     """A page in an operator's browser, with and without authentication."""
 
-    @pytest.mark.parametrize("host", ["evil.example", "evil.example:8001", "localhost.evil.example", "[::1", "a@b", ""])
+    @pytest.mark.parametrize(
+        "host",
+        [
+            *("evil.example", "evil.example:8001", "localhost.evil.example", "[::1", "a@b", ""),
+            *("evil@localhost", "localhost#evil", "[::1].evil", "localhost:evil"),  # which lenient readers take for ours
+        ],
+    )
     @in_reactor
     async def test_a_name_that_is_not_ours(self, host: str, serve: Serve) -> None:
         """A stranger's name that has our address, as DNS rebinding makes it, sees nothing; the words name the key."""
