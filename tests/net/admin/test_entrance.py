@@ -156,7 +156,7 @@ class TestOrigins:
         "host",
         [
             *("evil.example", "evil.example:8001", "localhost.evil.example", "[::1", "a@b", ""),
-            *("evil@localhost", "localhost#evil", "[::1].evil", "localhost:evil"),  # which lenient readers take for ours
+            *("evil@localhost", "localhost#evil", "[::1].evil", "localhost:evil"),  # which lenient readers take
         ],
     )
     @in_reactor
