@@ -107,10 +107,11 @@ class Gate:
         self.epoch = object()
         return True
 
-    def _keys_changed(self) -> None:
+    def _keys_changed(self, gone: bool) -> None:
         if self._jwts is not None:
-            self._jwts.forget()
-        self.epoch = object()
+            self._jwts.forget(gone)
+        if gone:
+            self.epoch = object()
 
     # IGate
 

@@ -83,9 +83,10 @@ class Jwts:
         self._refused: Kept[tuple[Refused, float]] = Kept()
         self._waiting: dict[bytes, list[Deferred[Subject | Refused]]] = {}
 
-    def forget(self) -> None:
-        """The keys are others: find out again who somebody is."""
-        self._subjects = Kept()
+    def forget(self, gone: bool) -> None:
+        """The keys are others: find out again who is refused, and when some are gone who is known by those."""
+        if gone:
+            self._subjects = Kept()
         self._refused = Kept()
 
     def known(self, token: bytes, key: bytes) -> Subject | Refused | None:
@@ -125,7 +126,7 @@ class Jwts:
         header = read_header(token)
         if isinstance(header, Refused):
             return header
-        subjects, tried = self._subjects, self._fitting(header)
+        subjects, refused, tried = self._subjects, self._refused, self._fitting(header)
         found = await self._check(token, header, tried, address)
         at_url = self.keys.at_url
         reason = None if isinstance(found, Subject) else found.reason
@@ -134,16 +135,14 @@ class Jwts:
             if news is None:
                 return REFUSALS[Reason.BUSY]
             await news
-            subjects = self._subjects
+            subjects, refused = self._subjects, self._refused
             fresh = [one for one in self._fitting(header) if one not in tried]
             if fresh or not tried:
                 found = await self._check(token, header, fresh, address)
-        if subjects is not self._subjects:
-            return found  # by keys that have changed meanwhile: it counts this once
         if isinstance(found, Subject):
-            subjects.keep(key, found)
+            subjects.keep(key, found)  # where nobody looks any more, if the keys have changed meanwhile
         elif found.reason is not Reason.BUSY and found.reason not in _NO_KEY:
-            self._refused.keep(key, (found, self._now() + REFUSED_S))
+            refused.keep(key, (found, self._now() + REFUSED_S))
         return found
 
     def _fitting(self, header: Header) -> list[SigningKey]:

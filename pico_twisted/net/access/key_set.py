@@ -49,7 +49,7 @@ class KeySet:
         keys: of the last good answer.
         read_at: when it came, in the reactor's seconds; None when there was none yet.
         failures: how often there was no good answer.
-        on_change: called when the keys are others.
+        on_change: called when the keys are others, and told whether some of those before are gone.
     """
 
     # A whole reactor, as of `Fetcher`.
@@ -57,7 +57,7 @@ class KeySet:
         self.keys: tuple[SigningKey, ...] = ()
         self.read_at: float | None = None
         self.failures = 0
-        self.on_change: set[Callable[[], None]] = set()
+        self.on_change: set[Callable[[bool], None]] = set()
         self._url = url
         self._reactor = reactor
         self._fetcher = Fetcher(reactor, HttpsPolicy(ca), MAX_SET_BYTES)
@@ -118,11 +118,12 @@ class KeySet:
         self._warning.cleared()
         self._waits.reset()
         self.read_at = self._reactor.seconds()
-        if keys != self.keys:
+        gone = any(key not in keys for key in self.keys)
+        if gone or any(key not in self.keys for key in keys):
             self.keys = keys
             log.info("The JWK set at {url} has {count} keys", url=self._url, count=len(keys))
             for changed in self.on_change:
-                changed()
+                changed(gone)
 
     async def _read(self, fetched: Fetched) -> tuple[SigningKey, ...]:
         if fetched.status != 200:

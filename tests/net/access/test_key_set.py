@@ -177,6 +177,24 @@ async def test_the_last_good_set_counts_whatever_the_server_answers(
         await other.stop()
 
 
+@pytest.mark.usefixtures("quick")
+@in_reactor
+async def test_keys_in_another_order_and_more_of_them_change_nobody(node: Node, issuer: Issuer) -> None:
+    """Only when a key is gone everybody is looked at again, who may be thousands at once; new keys count at once."""
+    gate, token = node.access.upstream, Credential(bearer=signed({"sub": "ci"}, kid="rsa"))
+    assert isinstance(await gate.identify(token), Subject)
+    epoch = gate.epoch
+    for names in (("rsa", "rsa-2"), ("rsa-2", "rsa"), ("rsa-2", "rsa", "rsa-3")):
+        refused = await node.show("rsa-3", kid="rsa")
+        issuer.answer, asked = answer(key_set(*map(jwk, names))), issuer.asked
+        await until(lambda asked=asked: issuer.asked > asked + 1)  # type: ignore[misc]
+        assert isinstance(gate.known(token), Subject) and gate.epoch is epoch and refused == "signature"
+    assert await node.show("rsa-3") == "rsa-3"
+    issuer.answer = answer(key_set(jwk("rsa-2"), jwk("rsa-3")))
+    await until(lambda: gate.epoch is not epoch)
+    assert gate.known(token) is None
+
+
 def test_who_waits_for_the_keys_hears_of_it() -> None:
     """A server that hangs is given up before those who wait are: they are told that the keys are away."""
     assert min(HANDSHAKE_TIMEOUT_S, IDENTIFY_S) > of_url.FETCH_S
