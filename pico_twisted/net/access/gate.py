@@ -102,7 +102,8 @@ class Gate:
         self._credentials = credentials
         jwt = credentials.jwt
         keys = JwtKeys(policy=policy_of(jwt), of_files=credentials.of_files, of_set=credentials.of_set, at_url=at_url)
-        self._jwts = Jwts(keys, self._checks, now=self._now, wall=self._wall) if jwt.any_keys else None
+        if self._jwts is None or self._jwts.keys != keys or not jwt.any_keys:
+            self._jwts = Jwts(keys, self._checks, now=self._now, wall=self._wall) if jwt.any_keys else None
         self._by_certificate = Kept()
         self.epoch = object()
         return True

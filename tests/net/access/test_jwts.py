@@ -226,6 +226,20 @@ def test_a_reload_takes_other_keys_and_forgets_what_the_old_ones_said(tmp_path: 
     assert reasons(fixture.show(signed({"sub": "new"}, private_key("rsa-2")))) == ["new"]
 
 
+def test_a_token_that_is_added_has_no_jwt_checked_again(tmp_path: Path) -> None:
+    """There may be as many as there are clients: a reload that takes the same keys leaves them known."""
+    fixture = Fixture(tmp_path)
+    jwt, epoch = signed({"sub": "ci"}), fixture.gate.epoch
+    fixture.show(jwt)
+    (tmp_path / "tokens").write_text(f"new sha256:{'0' * 64} listen:*\n")
+    auth = AuthConfig(jwt=fixture.jwt, tokens_file=str(tmp_path / "tokens"))
+    fixture.access.prepare(NodeConfig(upstream=UpstreamConfig(auth=auth)))()
+    assert isinstance(fixture.gate.known(Credential(bearer=jwt)), Subject) and fixture.gate.epoch is not epoch
+    fixture.jwt = JwtConfig(keys=fixture.jwt.keys, audience="pico")
+    fixture.access.prepare(fixture.config())()
+    assert fixture.gate.known(Credential(bearer=jwt)) is None
+
+
 def test_secrets_and_sets_of_files_count_too(tmp_path: Path) -> None:
     """Each kind of key, side by side, and what is wrong with a file is told by its place in the list."""
     fixture = Fixture(tmp_path)
