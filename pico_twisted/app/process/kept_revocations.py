@@ -80,7 +80,7 @@ class _Writer:
             threading.Thread(target=self._run, args=(data,), name="revocations", daemon=True).start()
             self._writes = True
         except RuntimeError as error:  # there are too many threads on the machine
-            self._failed(str(error))
+            self._written(str(error))
 
     def _run(self, data: bytes) -> None:
         why = ""
@@ -92,8 +92,5 @@ class _Writer:
 
     def _written(self, why: str) -> None:
         if why:
-            self._failed(why)
+            log.error("What is revoked cannot be kept in {path}: {reason}", path=self._path, reason=why)
         self._begin()
-
-    def _failed(self, why: str) -> None:
-        log.error("What is revoked cannot be kept in {path}: {reason}", path=self._path, reason=why)
