@@ -204,7 +204,8 @@ class SessionCredentials:
         if self._limits_of is not self._ceilings.limits_of:  # there are others
             self._limits_of = self._ceilings.limits_of
             for tunnel in list(self._sessions):
-                self._hold(tunnel, tunnel.subject)
+                self._leave(tunnel)
+                self._enter(tunnel)
         if not self.gate.enabled:
             return
         epoch, self._epoch = self._epoch, self.gate.epoch
