@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -25,6 +25,8 @@ MAX_SET_BYTES: Final = 256 * 1024
 """Most bytes of a JWK set. Those of large providers have ten."""
 FETCH_S: Final = 5.0
 """Seconds from the question to the last byte of the answer: less than those who wait for it have themselves."""
+PATIENCE_S: Final = 1.0
+"""Seconds from the question in which somebody begins to wait for the answer, where there was one before."""
 AGAIN_S: Final = 30.0
 """Seconds between two questions at least, whatever tokens name: a server of keys is not flooded through us."""
 FIRST_AGAIN_S: Final = 1.0
@@ -100,12 +102,12 @@ class KeySet:
         """
         if self._asking is None and self._reactor.seconds() - self._asked_at >= AGAIN_S:
             self.start()
+        if self._asking is None or (self.keys and self._reactor.seconds() - self._asked_at >= PATIENCE_S):
+            return succeed(None)
         if len(self._waiting) >= MOST_WAITING:
             return None
         answered: Deferred[None] = Deferred()
         self._waiting.append(answered)
-        if self._asking is None:
-            self._answer()
         return answered
 
     async def _ask(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from zope.interface import implementer
@@ -193,6 +194,17 @@ async def test_keys_in_another_order_and_more_of_them_change_nobody(node: Node, 
     issuer.answer = answer(key_set(jwk("rsa-2"), jwk("rsa-3")))
     await until(lambda: gate.epoch is not epoch)
     assert gate.known(token) is None
+
+
+@in_reactor
+async def test_a_server_that_hangs_holds_nobody_for_long(node: Node, issuer: Issuer, monkeypatch: Any) -> None:
+    """Where there was a good set, that counts after a moment: the token may be for a service behind this node."""
+    monkeypatch.setattr(of_url, "PATIENCE_S", 0.1, raising=False)
+    assert await node.show("rsa") == "rsa"
+    issuer.answer = None
+    node.key_set.start()
+    await deferLater(reactor, 0.1)
+    assert await node.show("rsa-2") == "unknown" and node.key_set.failures == 0
 
 
 def test_who_waits_for_the_keys_hears_of_it() -> None:
