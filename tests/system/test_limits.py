@@ -174,6 +174,7 @@ def test_listeners(rig: Rig, at: int) -> None:
     busy = rig.get(node, "one")
     assert error(busy) == (503, "listener-in-flight") and busy.headers["retry-after"] == "1"
     waits.close()
+    node.wait_until(lambda: node.admin.metric("pico_requests_in_flight") == 0, "the node to see that its client left")
     assert rig.get(node, "other").status == 200
 
 
