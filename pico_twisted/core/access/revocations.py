@@ -275,10 +275,8 @@ class Revocations:
 
 
 def end_of(jti: str, subjects: Iterable[Subject]) -> float:
-    """When all JWTs with a `jti` count no more, in seconds since 1970, if some of these subjects showed one; else 0.
-
-    Also when somebody else of them has that name: they are meant, too, and may count for ever.
-    """
+    """When all JWTs with a `jti` count no more, in seconds since 1970, as far as these subjects showed some; 0 without
+    any, and where somebody else has that name, who is meant, too, and may count for ever."""
     found = [subject for subject in subjects if jti in subject.revocable_as]
     ends = [one.expires_at for one in found if one.expires_at and one.kind is CredentialKind.JWT and one.name != jti]
     return max(ends) + MOST_LEEWAY_S if ends and len(ends) == len(found) else 0.0

@@ -199,14 +199,7 @@ class NodeCeilings:
     def session(
         self, session: object, endpoint: str, subject: Subject | None = None, rule: Rule | None = None
     ) -> Sequence[Ceiling]:
-        """An agent has a session. It counts, also where it came in under other limits, and there are too many now.
-
-        Args:
-            session: is there until each of the ceilings that are returned was told that it leaves.
-            endpoint: its ID in lower case.
-            subject: who the agent is, once it has shown a credential.
-            rule: that allows it to serve.
-        """
+        """An agent has a session. It counts as of `enter`, also where it came in under other limits and is too much."""
         ceilings = self._of_session(endpoint, subject, rule)
         for ceiling in ceilings:
             ceiling.inside.add(session)

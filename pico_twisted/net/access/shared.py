@@ -257,8 +257,7 @@ class SharedRevocations:
             self._differ = differ
             self._waits.reset()
             soon = now + (self._waits.next_s() if len(self.revocations) else 0.0)
-            # Not later than before: a list that changes all the time would keep us from all others.
-            self._exchange_at = min(self._exchange_at, soon) if differ else math.inf
+            self._exchange_at = min(self._exchange_at, soon) if differ else math.inf  # not put off again and again
         if differ and now >= self._exchange_at:
             self._exchange_at = now + self._waits.next_s()
             self._exchange(differ[int(self._parts.chance() * len(differ))].partition(" ")[0])
