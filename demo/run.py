@@ -155,7 +155,7 @@ class Demo:
             say(f"  curl -H 'x-pico-endpoint: {ENDPOINT}' http://{HOST}:{one.ports.proxy}/")
         say(f"  curl -H 'Host: {named}' http://{HOST}:{proxy}/")
         say(f"  curl --resolve {named}:{proxy}:{HOST} http://{named}:{proxy}/")
-        say(f"  curl -N -H 'x-pico-endpoint: {ENDPOINT}' http://{HOST}:{proxy}/clock     an answer of ten seconds")
+        say(f"  curl -N -H 'x-pico-endpoint: {ENDPOINT}' http://{HOST}:{proxy}/clock  an answer of ten seconds")
         say(f"  http://{ENDPOINT}.localhost:{proxy}/     in a browser")
         say("For operators:")
         say(f"  picoctl status gossip --admin http://{HOST}:{admin}     what the nodes know of each other")
