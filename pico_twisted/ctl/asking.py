@@ -15,7 +15,7 @@ import click
 from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.exits import NO, OK, ExitWithMessage, NoAnswer, emit
 from pico_twisted.ctl.options import admin_port, wants_json, wants_watch
-from pico_twisted.net.admin.shapes import NO_SUCH_NODE, NodeRow, ShapeError, read
+from pico_twisted.net.admin.shapes import NO_SUCH_NODE, NodeRow
 
 T = TypeVar("T")
 
@@ -104,10 +104,7 @@ def get_if_there(port: AdminPort, path: str, kind: type[T]) -> tuple[Any, T] | E
         return port.refusal(answer)
     if answer.status != HTTPStatus.OK:
         raise port.refusal(answer)
-    try:
-        return answer.data, read(answer.data, kind)
-    except ShapeError:
-        raise port.no_admin_port("it answers with something else than was asked for") from None
+    return answer.data, port.shaped(answer, kind)
 
 
 def emit_json(data: object) -> None:

@@ -15,7 +15,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import attrs
@@ -24,7 +24,9 @@ import click
 from pico_twisted import __version__
 from pico_twisted.core.ports import ADMIN, port_that_answered, wrong_port
 from pico_twisted.ctl.exits import ExitWithMessage, NoAnswer, SaidNo
-from pico_twisted.net.admin.shapes import NO_SUCH_NODE, OPERATOR
+from pico_twisted.net.admin.shapes import NO_SUCH_NODE, OPERATOR, ShapeError, read
+
+T = TypeVar("T")
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 """Most bytes of an answer that are read: as many as a node passes on from another one."""
@@ -115,6 +117,13 @@ class AdminPort:
             hint = _HINTS.get(answer.status, "")
             return NoAnswer(f"{self.url} answers with {answer.status}: {answer.error}{hint}")
         return self.no_admin_port(f"it answers with {answer.status}")
+
+    def shaped(self, answer: Answer, kind: type[T]) -> T:
+        """What an answer says, as a shape. Raises NoAnswer: it has another one."""
+        try:
+            return read(answer.data, kind)
+        except ShapeError:
+            raise self.no_admin_port("it answers with something else than was asked for") from None
 
     def no_admin_port(self, why: str) -> NoAnswer:
         """How to end when something else seems to listen there."""

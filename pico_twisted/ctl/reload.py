@@ -10,7 +10,7 @@ from pico_twisted.core.text import escaped
 from pico_twisted.ctl.asking import emit_json
 from pico_twisted.ctl.exits import SaidNo, emit
 from pico_twisted.ctl.options import admin_options, admin_port, wants_json
-from pico_twisted.net.admin.shapes import RELOAD_PATH, Reloaded, ShapeError, read
+from pico_twisted.net.admin.shapes import RELOAD_PATH, Reloaded
 
 
 @click.command(short_help="Have a node or an agent read its configuration again.")
@@ -26,10 +26,7 @@ def reload(context: click.Context) -> None:
     answer = port.ask(RELOAD_PATH, change=True)
     if answer.status not in (HTTPStatus.OK, HTTPStatus.UNPROCESSABLE_ENTITY):
         raise port.refusal(answer)
-    try:
-        reloaded = read(answer.data, Reloaded)
-    except ShapeError:
-        raise port.no_admin_port("it answers with something else than was asked for") from None
+    reloaded = port.shaped(answer, Reloaded)
     if wants_json(context):
         emit_json(answer.data)
     if reloaded.faults:

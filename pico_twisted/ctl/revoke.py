@@ -15,7 +15,6 @@ from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.exits import SaidNo, emit
 from pico_twisted.ctl.options import admin_options, admin_port, duration, wants_json
 from pico_twisted.net.admin.revocation_shapes import REVOCATIONS_PATH, REVOKE_PATH, RevocationRow, Revoked
-from pico_twisted.net.admin.shapes import ShapeError, read
 
 MOST_FOR_S = 10 * 365 * 86_400.0
 
@@ -60,10 +59,7 @@ def revoke(
         raise SaidNo(answer.error)
     if answer.status != HTTPStatus.OK:
         raise port.refusal(answer)
-    try:
-        found = read(answer.data, Revoked)
-    except ShapeError:
-        raise port.no_admin_port("it answers with something else than was asked for") from None
+    found = port.shaped(answer, Revoked)
     if wants_json(context):
         emit_json(answer.data)
     else:
