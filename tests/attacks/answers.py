@@ -6,46 +6,34 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tests.attacks.requests import CODINGS, ENDPOINT, ENDS, LASTS, LENGTHS, ODD_BYTES, SIZES, chunk
+from tests.attacks.judging import MALFORMED, PATIENCE_S, REFUSED, WAITS
+from tests.attacks.requests import CHUNKED, CODINGS, ENDPOINT, ENDS, LAST, LASTS, LENGTHS, ODD_BYTES, SIZES, Attack
 from tests.peers.pipe import Ended
 from tests.system import wire
-from tests.system.service import Connection, Service, answer
+from tests.system.service import Connection, Service, answer, chunk
 from tests.system.wire import Broken, Malformed
 
 EVIL = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nX-Evil: yes\r\n\r\nevil"
 """The second answer: nobody asked for it."""
 
-REFUSED = "refused"
-"""The client got an error of the proxy's, or an answer that was cut."""
 PASSED = "passed"
 """The client got one whole, well-formed answer."""
 POISONED = "poisoned"
 """The client, or the next one, got the second answer, or a wrong one."""
-MALFORMED = "malformed"
-"""The client got what is no HTTP."""
-WAITS = "waits"
-"""The client got nothing."""
 
 CANARIES = 3
-PATIENCE_S = 1.5
 
 _numbers = itertools.count()
 
 
 @dataclass(frozen=True)
-class Answer:
+class Answer(Attack):
     """An answer of an attacker.
 
     Attributes:
-        kind: the group that it belongs to.
-        name: says what is wrong with it.
-        data: its bytes.
         method: of the request that it answers.
     """
 
-    kind: str
-    name: str
-    data: bytes
     method: bytes = b"GET"
 
 
@@ -128,9 +116,7 @@ def answers() -> list[Answer]:
     return list(_answers())
 
 
-CHUNKED = b"Transfer-Encoding: chunked"
 LENGTH = b"Content-Length: 2"
-LAST = b"0\r\n\r\n"
 
 STATUS_LINES = {
     "two digits": b"HTTP/1.1 20 OK",
@@ -157,7 +143,7 @@ def _answers() -> Iterator[Answer]:
         yield Answer("chunk size", name, _head(CHUNKED) + size + b"hello\r\n" + LAST + EVIL)
         yield Answer("chunk size, hidden", name, _head(CHUNKED) + size + LAST + chunk(EVIL) + LAST)
     for name, end in ENDS.items():
-        yield Answer("chunk end", name, _head(CHUNKED) + chunk(b"hello", end=end) + LAST + EVIL)
+        yield Answer("chunk end", name, _head(CHUNKED) + b"5\r\nhello" + end + LAST + EVIL)
     for name, last in LASTS.items():
         yield Answer("last chunk", name, _head(CHUNKED) + chunk(b"hello") + last + EVIL)
     for name, form in LENGTHS.items():

@@ -9,7 +9,7 @@ from tests.system.service import Service, answer
 from tests.system.wire import Broken, Malformed, Request
 
 REFUSED = "refused"
-"""Nothing whole reached the service."""
+"""Nothing whole reached the service; or, of an answer, the client got an error of the proxy's, or one that was cut."""
 ONE = "one"
 """The service saw the attack as one request, with all that is behind it but the fence as its body, or nowhere."""
 TWO = "two"
@@ -17,9 +17,9 @@ TWO = "two"
 DESYNC = "desync"
 """The service and the client disagree on what was asked and answered."""
 MALFORMED = "malformed"
-"""What reached the service is no HTTP."""
+"""What reached the service, or the client, is no HTTP."""
 WAITS = "waits"
-"""The proxy waits for more."""
+"""The proxy waits for more; of an answer, the client got nothing."""
 
 PATIENCE_S = 1.5
 """How long nothing may come before a proxy counts as waiting."""
@@ -30,12 +30,11 @@ def saw(request: Request) -> bytes:
     return answer(headers=[("X-Saw", request.target.decode("latin-1")), ("X-Body", str(len(request.body)))])
 
 
-def judge(stream: wire.Stream, attack: Attack, data: bytes, service: Service) -> str:
+def judge(stream: wire.Stream, data: bytes, service: Service) -> str:
     """What became of an attack.
 
     Args:
         stream: a connection to the proxy, which is closed.
-        attack: for its name.
         data: its bytes, as this proxy gets them.
         service: behind the proxy; nobody else asks it meanwhile. Its handler is `saw`.
     """

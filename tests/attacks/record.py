@@ -47,7 +47,7 @@ def main() -> int:
             with running(name, service.port) as port:
                 service.handler = saw
                 for attack in attacks():
-                    verdict = judge(connect(("127.0.0.1", port)), attack, bytes_of(attack), service)
+                    verdict = judge(connect(("127.0.0.1", port)), bytes_of(attack), service)
                     requests[attack.kind, attack.name].append(verdict)
                 service.reset()
                 for reply in answers():

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
+from pico_twisted.core.access.credentials_file import hash_of
+from tests.doubles.jwt import public_pem
 from tests.soak.attackers import CONNECTIONS
 from tests.soak.rig import PAUSE, Rig, head, rig_of
 from tests.system import wire
@@ -69,10 +67,9 @@ def _attack(rig: Rig, form: str, count: int, report: Report) -> None:
 
 def _auth(stage: Stage) -> dict[str, Any]:
     """Who may use the ports: the bearer of TOKEN, and whoever has a JWT that is signed with a key that nobody has."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
     keys, tokens = stage.directory / "signer.pub", stage.directory / "tokens"
-    keys.write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    tokens.write_text(f"honest sha256:{hashlib.sha256(TOKEN.encode()).hexdigest()} listen:* connect:*\n")
+    keys.write_bytes(public_pem())
+    tokens.write_text(f"honest sha256:{hash_of(TOKEN.encode()).hex()} listen:* connect:*\n")
     return {"tokens_file": str(tokens), "jwt": {"keys": [str(keys)]}}
 
 

@@ -12,12 +12,11 @@ from tests.attacks.record import ANSWERS as ANSWERS_TABLE
 from tests.attacks.record import REQUESTS as REQUESTS_TABLE
 from tests.attacks.record import read_table
 from tests.attacks.requests import ENDPOINT, attacks
+from tests.system.shapes import NODES
 from tests.system.stack import Stack
 
 SAMPLED = 7
 """Over two nodes every so many-th attack is tried: the parser that refuses is the first node's."""
-
-NODES = pytest.mark.parametrize("running_stack", ["plain", "two"], indirect=True)
 
 
 def test_the_tables_are_of_these_attacks() -> None:
@@ -38,7 +37,7 @@ def test_requests(stack: Stack, kind: str) -> None:
     tried = [attack for attack in attacks() if attack.kind == kind]
     for attack in tried[:: SAMPLED if stack.two_nodes else 1]:
         data = judging.bytes_of(attack).replace(ENDPOINT, field)
-        verdict = judging.judge(stack.connect(), attack, data, stack.service)
+        verdict = judging.judge(stack.connect(), data, stack.service)
         others = table[kind, attack.name]
         fine = _is_fine(verdict, others, (judging.ONE, judging.TWO))
         assert not (fine and (kind, attack.name) in REQUESTS), f"{attack.name} is no exception any more"
@@ -62,7 +61,7 @@ def test_answers(stack: Stack, kind: str) -> None:
         others = table[kind, reply.name]
         if not _is_fine(verdict, others, (of_services.PASSED,)):
             wrong[reply.name] = f"{verdict}; nginx: {others[0]}, HAProxy: {others[1]}"
-        assert verdict not in (of_services.POISONED, of_services.MALFORMED), (reply.name, verdict)
+        assert verdict not in (of_services.POISONED, judging.MALFORMED), (reply.name, verdict)
         stack.service.reset()
     assert wrong == {}
     stack.still_serves()
