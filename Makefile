@@ -97,13 +97,13 @@ $(BIN)/python:
 	$(PY) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.installed: $(BIN)/python $(METADATA)
-	$(INSTALL) .
+	$(INSTALL) '.[http2]'
 	@touch $@
 
 $(VENV)/.installed-test: $(BIN)/python $(METADATA)
-	$(INSTALL) '.[test]'
+	$(INSTALL) '.[test,http2]'
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-dev: $(BIN)/python $(METADATA)
-	$(INSTALL) '.[test,dev]'
+	$(INSTALL) '.[test,dev,http2]'
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-test

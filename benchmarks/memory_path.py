@@ -22,9 +22,9 @@ from zope.interface import implementer
 from pico_twisted.config import AuthConfig, ListenerConfig, ServiceAddress
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc.budget import Budget
-from pico_twisted.net.agent.forwarder import Forwarder
-from pico_twisted.net.agent.local_service import LocalService
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.service.forwarder import Forwarder
+from pico_twisted.net.service.local_service import LocalService
 from pico_twisted.net.tunnel import TunnelClientFactory, TunnelParts
 from pico_twisted.net.turn import EndOfTurn, Sweep
 from tests.doubles.node import MemoryNode, ToldMembership

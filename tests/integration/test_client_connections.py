@@ -9,8 +9,8 @@ import pytest_twisted
 
 from pico_twisted.config import ServiceAddress
 from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION
-from pico_twisted.net.agent.forwarder import Forwarder
-from pico_twisted.net.agent.local_service import LocalService
+from pico_twisted.net.service.forwarder import Forwarder
+from pico_twisted.net.service.local_service import LocalService
 from pico_twisted.net.tunnel import connect_tunnel
 from tests.doubles.ntlm import STEP_1, NtlmService, step_3
 from tests.integration.cluster import LinkedNodes

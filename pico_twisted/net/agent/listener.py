@@ -5,9 +5,9 @@ from __future__ import annotations
 import attrs
 
 from pico_twisted.config import ListenerConfig
-from pico_twisted.net.agent.forwarder import Forwarder
 from pico_twisted.net.agent.listener_connections import ListenerConnections
-from pico_twisted.net.agent.local_service import LocalService
+from pico_twisted.net.service.forwarder import Forwarder
+from pico_twisted.net.service.local_service import LocalService
 
 
 @attrs.define(eq=False, kw_only=True)

@@ -24,16 +24,16 @@ from pico_twisted.core.stopping import LAST_SHARE, awaited
 from pico_twisted.net.agent.active_connection import ActiveConnection
 from pico_twisted.net.agent.connector import DRAIN_LOOK_S, DialParts
 from pico_twisted.net.agent.dial_throttle import DialThrottle
-from pico_twisted.net.agent.forwarder import Forwarder
 from pico_twisted.net.agent.listener import Listener
 from pico_twisted.net.agent.listener_changes import difference, told
 from pico_twisted.net.agent.listener_connections import ListenerConnections
-from pico_twisted.net.agent.local_service import HeldCall, LocalService
-from pico_twisted.net.agent.policy import Policies
 from pico_twisted.net.agent.shown_token import ShownToken
 from pico_twisted.net.interfaces import ITunnel
 from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.service.forwarder import Forwarder
+from pico_twisted.net.service.local_service import HeldCall, LocalService
+from pico_twisted.net.service.policy import Policies
 from pico_twisted.net.socket.dialling import DialReactor
 from pico_twisted.net.tunnel import TunnelClientProtocol, TunnelParts, connect_tunnel
 from pico_twisted.net.turn import EndOfTurn, Sweep

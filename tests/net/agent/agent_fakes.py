@@ -23,11 +23,11 @@ from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.dialect import V2
 from pico_twisted.core.rpc.frames import CLIENT_GONE, HTTP, MAX_BODY_V1
 from pico_twisted.core.rpc.v1 import dialect_v1
-from pico_twisted.net.agent.basic_auth import InThread
-from pico_twisted.net.agent.forwarder import Forwarder
-from pico_twisted.net.agent.local_service import LocalService
-from pico_twisted.net.agent.policy import Policies
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.service.basic_auth import InThread
+from pico_twisted.net.service.forwarder import Forwarder
+from pico_twisted.net.service.local_service import LocalService
+from pico_twisted.net.service.policy import Policies
 from pico_twisted.net.tunnel import Closed, TunnelParts
 from pico_twisted.net.turn import Sweep
 

@@ -11,9 +11,9 @@ import attrs
 from twisted.internet.task import deferLater
 
 from pico_twisted.config import ServiceAddress, ServiceTlsConfig
-from pico_twisted.net.agent.forwarder import Forwarder
-from pico_twisted.net.agent.local_service import LocalService
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.service.forwarder import Forwarder
+from pico_twisted.net.service.local_service import LocalService
 from pico_twisted.net.turn import Sweep
 from tests.net.agent.agent_fakes import FakeTunnel, Request, listener_config, tunnel_parts
 from tests.net.in_reactor import DEADLINE_S, reactor, until

@@ -6,8 +6,8 @@ import pytest
 
 from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION
 from pico_twisted.core.rpc.frames import CLIENT_GONE
-from pico_twisted.net.agent import local_service
-from pico_twisted.net.agent.local_service import CLIENT_IDLE_S
+from pico_twisted.net.service import local_service
+from pico_twisted.net.service.local_service import CLIENT_IDLE_S
 from tests.net.agent.agent_fakes import OK, Bench, FakeTransport, Request
 
 NTLM = b"Authorization: NTLM x\r\n"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pico_twisted.core.agent.service_call import KEPT_BYTES
-from pico_twisted.net.agent.connection import ServiceConnection
-from pico_twisted.net.agent.local_service import MAX_BUSY, MAX_BUSY_S, MAX_IDLE, LocalService
+from pico_twisted.net.service.connection import ServiceConnection
+from pico_twisted.net.service.local_service import MAX_BUSY, MAX_BUSY_S, MAX_IDLE, LocalService
 from pico_twisted.net.turn import INTERVAL_S
 from tests.net.agent.agent_fakes import OK, Bench
 

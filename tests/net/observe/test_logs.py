@@ -224,7 +224,7 @@ class TestLevels:
         log = Log(level="warn", subsystems=("tunnel", "agent", "autobahn"))
         for namespace in (
             "pico_twisted.net.tunnel",
-            "pico_twisted.net.agent.forwarder",
+            "pico_twisted.net.service.forwarder",
             "pico_twisted.net.proxy.channel",
             "pico_twisted.net.tunnels",
             "pico_twisted.app.agent",

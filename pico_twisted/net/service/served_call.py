@@ -10,10 +10,10 @@ from pico_twisted.core.http1.streams import never_ends
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import FAILED
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
-from pico_twisted.net.agent.connection import ServiceConnection
-from pico_twisted.net.agent.local_service import LocalService
 from pico_twisted.net.interfaces import ICallee
 from pico_twisted.net.routing.linger import Linger
+from pico_twisted.net.service.connection import ServiceConnection
+from pico_twisted.net.service.local_service import LocalService
 
 CLIENT_LEFT: Final = 499
 """Status that a call is counted with which its caller gave up."""

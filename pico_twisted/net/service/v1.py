@@ -18,9 +18,9 @@ from pico_twisted.core.http1.forwarding import response_to_tunnel
 from pico_twisted.core.http1.head import END, ResponseHead
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.http import CallProtocolError
-from pico_twisted.net.agent.exchange import Exchange
-from pico_twisted.net.agent.local_service import LocalService
 from pico_twisted.net.interfaces import ITunnel
+from pico_twisted.net.service.exchange import Exchange
+from pico_twisted.net.service.local_service import LocalService
 
 _TOO_LARGE = "body-too-large"
 

@@ -25,10 +25,10 @@ from pico_twisted.core.header_edits import HeaderEdits
 from pico_twisted.core.http1.client import ClientConnection
 from pico_twisted.core.http1.client_connection import authenticates_connection
 from pico_twisted.core.http1.lenient import LenientConnection
-from pico_twisted.net.agent.connection import SecureServiceConnection, ServiceConnection
-from pico_twisted.net.agent.policy import ListenerPolicy
 from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
+from pico_twisted.net.service.connection import SecureServiceConnection, ServiceConnection
+from pico_twisted.net.service.policy import ListenerPolicy
 from pico_twisted.net.socket.dialling import DialReactor, tcp_endpoint
 from pico_twisted.net.tls.client import client_tls
 from pico_twisted.net.tls.failures import connect_failure_text

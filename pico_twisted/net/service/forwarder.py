@@ -8,11 +8,11 @@ from zope.interface import implementer
 
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import CLIENT_GONE
-from pico_twisted.net.agent.exchange import Exchange
-from pico_twisted.net.agent.local_service import LocalService
-from pico_twisted.net.agent.v1 import WholeExchange
 from pico_twisted.net.interfaces import ICallAcceptor, ITunnel
 from pico_twisted.net.routing.client_routes import take_client_gone
+from pico_twisted.net.service.exchange import Exchange
+from pico_twisted.net.service.local_service import LocalService
+from pico_twisted.net.service.v1 import WholeExchange
 
 
 @implementer(ICallAcceptor)

@@ -41,13 +41,13 @@ from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import FAILED, PROTOCOL, TIMEOUT
 from pico_twisted.core.rpc.http import CallProtocolError
 from pico_twisted.core.rpc.interim import InterimHeads
-from pico_twisted.net.agent.connection import ServiceConnection
-from pico_twisted.net.agent.local_service import LocalService
-from pico_twisted.net.agent.policy import Denied, MoreFields
-from pico_twisted.net.agent.served_call import ServedCall, Stage
-from pico_twisted.net.agent.upgraded import UpgradedCall
 from pico_twisted.net.interfaces import ICallReceiver, ITunnel
 from pico_twisted.net.routing.linger import CALLER_LINGER_S
+from pico_twisted.net.service.connection import ServiceConnection
+from pico_twisted.net.service.local_service import LocalService
+from pico_twisted.net.service.policy import Denied, MoreFields
+from pico_twisted.net.service.served_call import ServedCall, Stage
+from pico_twisted.net.service.upgraded import UpgradedCall
 from pico_twisted.net.turn import NEVER, TurnPieces
 
 log = Logger()

@@ -1,0 +1,1 @@
+"""The calls of one listener, served by a local service."""
