@@ -1,0 +1,158 @@
+"""Heads of HTTP/2 as those of HTTP/1.1, and back: what crosses the tunnel is the same, whatever a client speaks.
+
+What can go wrong: translating is where requests have been smuggled. A field that HTTP/2 carries as it is, such as a
+line end in a value or a second length, becomes another message in HTTP/1.1. So there is one grammar: fields are written
+as the lines of a head, and `core.http1.head` reads them as it reads a client's. It finds all that is not allowed in
+HTTP/1.1, and the lines are counted, so that none of them can have become two. What HTTP/2 forbids besides, fields of a
+connection and upper-case names, libnghttp2 has refused before (RFC 9113 8.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from pico_twisted.core.field_names import FRAMING, HOP_BY_HOP
+from pico_twisted.core.http1.errors import bad_request, bad_response
+from pico_twisted.core.http1.head import (
+    HeadLimits,
+    RequestHead,
+    ResponseHead,
+    parse_request_head,
+    parse_response_head,
+)
+from pico_twisted.core.http2.connection import WireFields, secret
+
+WEBSOCKET_KEY: Final = b"cGljb190d2lzdGVkIGgyIQ=="
+"""The key of a WebSocket that was opened over HTTP/2, which knows none (RFC 8441 5): 16 bytes that mean nothing."""
+
+_NOT_SENT: Final = HOP_BY_HOP | FRAMING | frozenset((b"host",))
+_TE: Final = b"te"
+_SECRETS: Final = frozenset(
+    (b"authorization", b"cookie", b"proxy-authorization", b"set-cookie", b"x-pico-authorization")
+)
+
+
+def request_head(fields: WireFields, limits: HeadLimits) -> RequestHead:
+    """The head of a request that came over HTTP/2.
+
+    An extended CONNECT becomes a GET that offers an upgrade (RFC 8441); its length is known by nobody.
+
+    Args:
+        fields: as they came, checked by libnghttp2.
+        limits: what the head is held to, written as one of HTTP/1.1.
+
+    Raises:
+        Http1Error: as `parse_request_head`; 501 for a plain CONNECT.
+    """
+    method = path = authority = protocol = None
+    host: bytes | None = None
+    cookies: list[bytes] = []
+    lines: list[bytes] = []
+    for name, value in fields:
+        if name[:1] == b":":
+            if name == b":method":
+                method = value
+            elif name == b":path":
+                path = value
+            elif name == b":authority":
+                authority = value
+            elif name == b":protocol":
+                protocol = value
+        elif name == b"cookie":
+            cookies.append(value)
+        elif name == b"host":
+            if host is not None and host != value:
+                raise bad_request("several Hosts")
+            host = value
+        else:
+            lines.append(name + b": " + value)
+    if authority is None:
+        authority = host
+    elif host is not None and host.lower() != authority.lower():
+        raise bad_request("Host and :authority differ")
+    if cookies:
+        lines.append(b"cookie: " + b"; ".join(cookies))
+    if protocol is not None:
+        method = b"GET"
+        lines.append(b"Connection: Upgrade\r\nUpgrade: " + protocol)
+        if protocol.lower() == b"websocket":
+            lines.append(b"Sec-WebSocket-Key: " + WEBSOCKET_KEY)
+    first = (method or b"") + b" " + (path or (authority or b"")) + b" HTTP/1.1\r\nHost: " + (authority or b"")
+    head = parse_request_head(b"\r\n".join((first, *lines, b"", b"")), limits)
+    count = len(lines) + 1 + (protocol is not None)
+    if len(head.fields) != count or head.chunked:
+        raise bad_request("line ends in the head")
+    return head
+
+
+def response_fields(head: ResponseHead, goes_on: Callable[[bytes], bool], more: WireFields = ()) -> WireFields:
+    """A response's head as it goes to a client over HTTP/2. A 101 becomes a 200 (RFC 8441 5).
+
+    Args:
+        head: checked.
+        goes_on: whether a field does, by its lower-case name; fields of a connection never do.
+        more: fields of ours.
+    """
+    status = 200 if head.status == 101 else head.status
+    fields = [(b":status", b"%d" % status)]
+    for lower, _, value in head.fields:
+        if lower not in _NOT_SENT and lower not in head.connection and goes_on(lower):
+            fields.append(secret(lower, value) if lower in _SECRETS else (lower, value))
+    if head.length is not None and status >= 200 and head.status not in (101, 204):
+        fields.append((b"content-length", b"%d" % head.length))
+    fields += more
+    return fields
+
+
+def request_fields(
+    head: RequestHead, *, scheme: bytes, authority: bytes, goes_on: Callable[[bytes], bool], trailers: bool
+) -> WireFields:
+    """A request's head as it goes to a service over HTTP/2. An offer of a WebSocket becomes an extended CONNECT.
+
+    Args:
+        head: checked.
+        scheme: `http` or `https`, of the service.
+        authority: the Host that the service gets.
+        goes_on: whether a field does, by its lower-case name; fields of a connection never do.
+        trailers: whether trailers of the response are taken.
+    """
+    fields = [(b":method", head.method)]
+    websocket = head.upgrade is not None and head.upgrade.lower() == b"websocket"
+    if websocket:
+        fields = [(b":method", b"CONNECT"), (b":protocol", b"websocket")]
+    fields += ((b":scheme", scheme), (b":authority", authority), (b":path", head.target))
+    for lower, _, value in head.fields:
+        if lower in _NOT_SENT or lower in head.connection or not goes_on(lower):
+            continue
+        if websocket and lower == b"sec-websocket-key":
+            continue
+        fields.append(secret(lower, value) if lower in _SECRETS else (lower, value))
+    if head.length is not None and not websocket:
+        fields.append((b"content-length", b"%d" % head.length))
+    if trailers:
+        fields.append((_TE, b"trailers"))
+    return fields
+
+
+def response_head(fields: WireFields, limits: HeadLimits) -> ResponseHead:
+    """The head of a response that came over HTTP/2. One without a length is framed by its stream.
+
+    Args:
+        fields: as they came, checked by libnghttp2.
+        limits: what the head is held to, written as one of HTTP/1.1.
+
+    Raises:
+        Http1Error: 502.
+    """
+    status = b""
+    lines: list[bytes] = []
+    for name, value in fields:
+        if name == b":status":
+            status = value
+        else:
+            lines.append(name + b": " + value)
+    head = parse_response_head(b"\r\n".join((b"HTTP/1.1 " + status + b" ", *lines, b"", b"")), limits)
+    if len(head.fields) != len(lines) or head.chunked or head.status == 101:
+        raise bad_response("a head that does not belong into HTTP/2")
+    return head
