@@ -22,9 +22,10 @@ from zope.interface import implementer
 from pico_twisted.config import AuthConfig, ListenerConfig, ServiceAddress
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc.budget import Budget
+from pico_twisted.net.agent.serving.forwarder import Forwarder
+from pico_twisted.net.agent.serving.http1_service import Http1Service
+from pico_twisted.net.agent.serving.local_service import ServiceParts
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.service.forwarder import Forwarder
-from pico_twisted.net.service.local_service import LocalService
 from pico_twisted.net.tunnel import TunnelClientFactory, TunnelParts
 from pico_twisted.net.turn import EndOfTurn, Sweep
 from tests.doubles.node import MemoryNode, ToldMembership
@@ -169,7 +170,9 @@ class MemoryPath:
         )
         config = ListenerConfig(endpoint=ENDPOINT, addr=ServiceAddress(False, "127.0.0.1", 3000), timeout=30.0)
         endpoint = _ServiceEndpoint(self, answers)
-        service = LocalService(config, parts, agent_id="agent-1", reactor=None, endpoint=endpoint)
+        service = Http1Service(
+            ServiceParts(config=config, tunnel=parts, agent_id="agent-1", reactor=None, dials=endpoint)
+        )
         factory = TunnelClientFactory(
             parts,
             url=f"ws://node:8002/pico/v1/listener/{ENDPOINT}",

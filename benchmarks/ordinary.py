@@ -71,8 +71,8 @@ def _masks() -> None:
 
 
 def _timers() -> None:
+    from pico_twisted.net.agent.serving.exchange import Exchange
     from pico_twisted.net.routing.routed_request import RoutedRequest
-    from pico_twisted.net.service.exchange import Exchange
 
     _timed(RoutedRequest, "start", "_finish")
     _timed(Exchange, "begin", "_over")

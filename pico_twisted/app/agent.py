@@ -27,9 +27,9 @@ from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.admin.status import IAgentStatus
 from pico_twisted.net.agent.listener import Listener
 from pico_twisted.net.agent.service import AgentService
+from pico_twisted.net.agent.serving.policy import Policies
 from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.service.policy import Policies
 from pico_twisted.net.turn import EndOfTurn, Sweep
 
 

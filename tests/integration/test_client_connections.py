@@ -9,8 +9,9 @@ import pytest_twisted
 
 from pico_twisted.config import ServiceAddress
 from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION
-from pico_twisted.net.service.forwarder import Forwarder
-from pico_twisted.net.service.local_service import LocalService
+from pico_twisted.net.agent.serving.forwarder import Forwarder
+from pico_twisted.net.agent.serving.http1_service import Http1Service
+from pico_twisted.net.agent.serving.local_service import ServiceParts
 from pico_twisted.net.tunnel import connect_tunnel
 from tests.doubles.ntlm import STEP_1, NtlmService, step_3
 from tests.integration.cluster import LinkedNodes
@@ -30,7 +31,7 @@ class Guarded:
         self.nodes = LinkedNodes()
         self.entry: RunningNode = self.nodes.nodes[entry]
         self.services: list[NtlmService] = []
-        self._locals: list[LocalService] = []
+        self._locals: list[Http1Service] = []
         self._ports: list[Any] = []
 
     async def agent(self, agent_id: str = "agent-1", endpoint: str = "my-ep") -> NtlmService:
@@ -39,11 +40,13 @@ class Guarded:
         port = reactor.listenTCP(0, service, interface="127.0.0.1")
         holder = self.nodes.holder
         parts = holder.parts.agent_parts()
-        local = LocalService(
-            listener_config(ServiceAddress(False, "127.0.0.1", port.getHost().port)),
-            parts,
-            agent_id=agent_id,
-            reactor=reactor,
+        local = Http1Service(
+            ServiceParts(
+                config=listener_config(ServiceAddress(False, "127.0.0.1", port.getHost().port)),
+                tunnel=parts,
+                agent_id=agent_id,
+                reactor=reactor,
+            )
         )
         tunnel = await connect_tunnel(
             reactor,

@@ -26,7 +26,7 @@ from pico_twisted.ctl.bench.messages import Content, FrameCount, OtherMessage
 from pico_twisted.ctl.bench.places import Place
 from pico_twisted.ctl.bench.plan import BenchPlan
 from pico_twisted.ctl.bench.record import Record
-from pico_twisted.net.service.connection import SecureServiceConnection, ServiceConnection
+from pico_twisted.net.agent.serving.connection import SecureServiceConnection, ServiceConnection
 from pico_twisted.net.tls.failures import connect_failure_text
 from pico_twisted.net.turn import NEVER, Sweep
 

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 
 from pico_twisted import __version__
 from pico_twisted.ctl.bench.plan import BODIES, BenchPlan
-from pico_twisted.net.service.connection import SecureServiceConnection, ServiceConnection
+from pico_twisted.net.agent.serving.connection import SecureServiceConnection, ServiceConnection
 from pico_twisted.net.socket.dialling import tcp_endpoint
 from pico_twisted.net.tls.client import client_tls
 

@@ -6,8 +6,8 @@ import attrs
 
 from pico_twisted.config import ListenerConfig
 from pico_twisted.net.agent.listener_connections import ListenerConnections
-from pico_twisted.net.service.forwarder import Forwarder
-from pico_twisted.net.service.local_service import LocalService
+from pico_twisted.net.agent.serving.forwarder import Forwarder
+from pico_twisted.net.agent.serving.local_service import LocalService
 
 
 @attrs.define(eq=False, kw_only=True)

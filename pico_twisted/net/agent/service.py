@@ -27,13 +27,14 @@ from pico_twisted.net.agent.dial_throttle import DialThrottle
 from pico_twisted.net.agent.listener import Listener
 from pico_twisted.net.agent.listener_changes import difference, told
 from pico_twisted.net.agent.listener_connections import ListenerConnections
+from pico_twisted.net.agent.serving.forwarder import Forwarder
+from pico_twisted.net.agent.serving.kinds import make_service
+from pico_twisted.net.agent.serving.local_service import HeldCall, LocalService, ServiceParts
+from pico_twisted.net.agent.serving.policy import Policies
 from pico_twisted.net.agent.shown_token import ShownToken
 from pico_twisted.net.interfaces import ITunnel
 from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.service.forwarder import Forwarder
-from pico_twisted.net.service.local_service import HeldCall, LocalService
-from pico_twisted.net.service.policy import Policies
 from pico_twisted.net.socket.dialling import DialReactor
 from pico_twisted.net.tunnel import TunnelClientProtocol, TunnelParts, connect_tunnel
 from pico_twisted.net.turn import EndOfTurn, Sweep
@@ -124,14 +125,15 @@ class AgentService(Service):
         sweep.each(self._measure)
 
     def _service(self, config: ListenerConfig) -> LocalService:
-        return LocalService(
-            config,
-            self._parts,
+        parts = ServiceParts(
+            config=config,
+            tunnel=self._parts,
             agent_id=self.agent_id,
             reactor=self._reactor,
             access_log=self._access_log,
             policy=None if self._policies is None else self._policies.of(config),
         )
+        return make_service(parts)
 
     def _listener(self, config: ListenerConfig) -> Listener:
         def drain_requested(tunnel: ITunnel) -> None:
@@ -372,7 +374,7 @@ class AgentService(Service):
         return sum(bool(listener.connections.current) for listener in self.listeners)
 
     def _connection_count(self) -> int:
-        return sum(len(service.connections) for service in self._services())
+        return sum(service.connection_count for service in self._services())
 
     def _changed(self) -> None:
         if self.all_registered.called:
@@ -388,7 +390,7 @@ class AgentService(Service):
     def _measure(self, now: float) -> None:
         held = sum(service.held_bytes() for service in self._services() if service.calls)
         self.budget.measure(held + sum(listener.connections.held_bytes() for listener in self._all()))
-        self._retired = [service for service in self._retired if service.connections or service.calls]
+        self._retired = [service for service in self._retired if service.busy]
         for listener in self.listeners[self._turn :: LOOK_TURNS]:
             listener.connections.look(now)
         if self._turn == 0:

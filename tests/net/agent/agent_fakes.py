@@ -23,11 +23,12 @@ from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.dialect import V2
 from pico_twisted.core.rpc.frames import CLIENT_GONE, HTTP, MAX_BODY_V1
 from pico_twisted.core.rpc.v1 import dialect_v1
+from pico_twisted.net.agent.serving.basic_auth import InThread
+from pico_twisted.net.agent.serving.forwarder import Forwarder
+from pico_twisted.net.agent.serving.http1_service import Http1Service
+from pico_twisted.net.agent.serving.local_service import ServiceParts
+from pico_twisted.net.agent.serving.policy import Policies
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.service.basic_auth import InThread
-from pico_twisted.net.service.forwarder import Forwarder
-from pico_twisted.net.service.local_service import LocalService
-from pico_twisted.net.service.policy import Policies
 from pico_twisted.net.tunnel import Closed, TunnelParts
 from pico_twisted.net.turn import Sweep
 
@@ -351,13 +352,15 @@ class Bench:
         self.service = FakeEndpoint()
         config = attrs.evolve(listener_config(rewrite_host=rewrite_host, timeout_s=timeout_s), **listener)
         self.policies = Policies(in_thread, self.metrics, self.sweep)
-        self.local = LocalService(
-            config,
-            tunnel_parts(self.clock, self.sweep, self.metrics),
-            agent_id="agent-1",
-            reactor=None,
-            endpoint=self.service,
-            policy=self.policies.of(config),
+        self.local = Http1Service(
+            ServiceParts(
+                config=config,
+                tunnel=tunnel_parts(self.clock, self.sweep, self.metrics),
+                agent_id="agent-1",
+                reactor=None,
+                dials=self.service,
+                policy=self.policies.of(config),
+            )
         )
         self.drains: list[object] = []
         self.forwarder = Forwarder(self.local, self.drains.append)

@@ -11,9 +11,10 @@ import attrs
 from twisted.internet.task import deferLater
 
 from pico_twisted.config import ServiceAddress, ServiceTlsConfig
+from pico_twisted.net.agent.serving.forwarder import Forwarder
+from pico_twisted.net.agent.serving.http1_service import Http1Service
+from pico_twisted.net.agent.serving.local_service import ServiceParts
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.service.forwarder import Forwarder
-from pico_twisted.net.service.local_service import LocalService
 from pico_twisted.net.turn import Sweep
 from tests.net.agent.agent_fakes import FakeTunnel, Request, listener_config, tunnel_parts
 from tests.net.in_reactor import DEADLINE_S, reactor, until
@@ -166,12 +167,14 @@ class ServiceBench:
         self.sweep = Sweep(reactor, 0.02)
         self.sweep.start()
         self.metrics = Metrics("agent")
-        self.local = LocalService(
-            attrs.evolve(listener_config(address, timeout_s=timeout_s), tls=tls),
-            tunnel_parts(reactor, self.sweep, self.metrics),
-            agent_id="agent-1",
-            reactor=reactor,
-            endpoint=endpoint,
+        self.local = Http1Service(
+            ServiceParts(
+                config=attrs.evolve(listener_config(address, timeout_s=timeout_s), tls=tls),
+                tunnel=tunnel_parts(reactor, self.sweep, self.metrics),
+                agent_id="agent-1",
+                reactor=reactor,
+                dials=endpoint,
+            )
         )
         self.forwarder = Forwarder(self.local, lambda tunnel: None)
         self.tunnel = FakeTunnel(self.forwarder)

@@ -6,8 +6,8 @@ import pytest
 
 from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION
 from pico_twisted.core.rpc.frames import CLIENT_GONE
-from pico_twisted.net.service import local_service
-from pico_twisted.net.service.local_service import CLIENT_IDLE_S
+from pico_twisted.net.agent.serving import http1_service
+from pico_twisted.net.agent.serving.http1_service import CLIENT_IDLE_S
 from tests.net.agent.agent_fakes import OK, Bench, FakeTransport, Request
 
 NTLM = b"Authorization: NTLM x\r\n"
@@ -102,7 +102,7 @@ def test_idle_ones_are_bounded_in_age(bench: Bench) -> None:
 
 def test_they_are_bounded_in_number(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bound the oldest idle one is closed; when none is idle, the new one is not kept."""
-    monkeypatch.setattr(local_service, "MAX_CLIENTS", 3)
+    monkeypatch.setattr(http1_service, "MAX_CLIENTS", 3)
     first = [served(bench, number) for number in range(1, 5)]
     assert len(bench.local.connections) == 3 and not first[0].connected and first[3].connected
     in_use = [bench.get(extra=named(number)) for number in (2, 3, 4)]

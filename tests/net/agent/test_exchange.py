@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pico_twisted.net.service.v1 import IDLE_S
+from pico_twisted.net.agent.serving.v1 import IDLE_S
 from tests.net.agent.agent_fakes import OK, UPGRADE, Bench
 
 

@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.error import ConnectionRefusedError
 from twisted.logger import LogEvent
 
-from pico_twisted.net.service.v1 import IDLE_S, TIMEOUT_S
+from pico_twisted.net.agent.serving.v1 import IDLE_S, TIMEOUT_S
 from tests.net.agent.agent_fakes import OK, UPGRADE, Bench
 
 # Services that fail

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pico_twisted.core.agent.service_call import KEPT_BYTES
-from pico_twisted.net.service.connection import ServiceConnection
-from pico_twisted.net.service.local_service import MAX_BUSY, MAX_BUSY_S, MAX_IDLE, LocalService
+from pico_twisted.net.agent.serving.connection import ServiceConnection
+from pico_twisted.net.agent.serving.http1_service import MAX_BUSY, MAX_BUSY_S, MAX_IDLE, Http1Service
 from pico_twisted.net.turn import INTERVAL_S
 from tests.net.agent.agent_fakes import OK, Bench
 
@@ -86,7 +86,7 @@ def test_what_may_have_been_served_is_not_sent_again(bench: Bench, begun: bool) 
 # The pool
 
 
-def opened(service: LocalService, count: int) -> list[ServiceConnection]:
+def opened(service: Http1Service, count: int) -> list[ServiceConnection]:
     """So many connections, all in use."""
     connections: list[ServiceConnection] = []
     for _ in range(count):
@@ -94,7 +94,7 @@ def opened(service: LocalService, count: int) -> list[ServiceConnection]:
     return connections
 
 
-def taken(service: LocalService) -> list[ServiceConnection]:
+def taken(service: Http1Service) -> list[ServiceConnection]:
     """All that are kept."""
     kept = []
     while (connection := service.take(surely=False)) is not None:

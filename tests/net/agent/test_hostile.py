@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pico_twisted.core.http1.head import END, HeadLimits, ResponseHead
 from pico_twisted.core.rpc.http import ResponseStream
-from pico_twisted.net.service.v1 import IDLE_S
+from pico_twisted.net.agent.serving.v1 import IDLE_S
 from tests.examples import examples
 from tests.net.agent.agent_fakes import Bench, FakeTransport, Request
 

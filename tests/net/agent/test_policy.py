@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 
 from pico_twisted.config import HeaderEditsConfig
 from pico_twisted.config.values import Network, read_network
-from pico_twisted.net.service import basic_auth
+from pico_twisted.net.agent.serving import basic_auth
 from tests.net.agent.agent_fakes import OK, UPGRADE, Bench, Request
 
 FILE = "/users"

@@ -224,7 +224,7 @@ class TestLevels:
         log = Log(level="warn", subsystems=("tunnel", "agent", "autobahn"))
         for namespace in (
             "pico_twisted.net.tunnel",
-            "pico_twisted.net.service.forwarder",
+            "pico_twisted.net.agent.serving.forwarder",
             "pico_twisted.net.proxy.channel",
             "pico_twisted.net.tunnels",
             "pico_twisted.app.agent",
@@ -234,7 +234,7 @@ class TestLevels:
             log.logger(namespace).debug("from {namespace}", namespace=namespace)
         assert [line["subsystem"] for line in log.lines] == [
             "tunnel",
-            "agent.forwarder",
+            "agent.serving.forwarder",
             "autobahn.websocket.protocol",
         ]
         log.logging.set_level("info", ())

@@ -41,13 +41,13 @@ from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import FAILED, PROTOCOL, TIMEOUT
 from pico_twisted.core.rpc.http import CallProtocolError
 from pico_twisted.core.rpc.interim import InterimHeads
+from pico_twisted.net.agent.serving.connection import ServiceConnection
+from pico_twisted.net.agent.serving.http1_service import Http1Service
+from pico_twisted.net.agent.serving.policy import Denied, MoreFields
+from pico_twisted.net.agent.serving.served_call import ServedCall, Stage
+from pico_twisted.net.agent.serving.upgraded import UpgradedCall
 from pico_twisted.net.interfaces import ICallReceiver, ITunnel
 from pico_twisted.net.routing.linger import CALLER_LINGER_S
-from pico_twisted.net.service.connection import ServiceConnection
-from pico_twisted.net.service.local_service import LocalService
-from pico_twisted.net.service.policy import Denied, MoreFields
-from pico_twisted.net.service.served_call import ServedCall, Stage
-from pico_twisted.net.service.upgraded import UpgradedCall
 from pico_twisted.net.turn import NEVER, TurnPieces
 
 log = Logger()
@@ -77,10 +77,11 @@ class Exchange(ServedCall):
         call: the call.
     """
 
+    _service: Http1Service
     _default_timeout_s: ClassVar[float] = NEVER  # for the service's head, if the listener has none
     _idle_s: ClassVar[float] = NEVER  # for any byte either way
 
-    def __init__(self, service: LocalService, tunnel: ITunnel, call: Call) -> None:
+    def __init__(self, service: Http1Service, tunnel: ITunnel, call: Call) -> None:
         request = ServiceRequest(tunnel.dialect.read_request(REQUEST_LIMITS))
         super().__init__(service, tunnel, call, request, ServiceResponse(request, service.response_edits))
         self._since = 0.0  # the last progress of the request

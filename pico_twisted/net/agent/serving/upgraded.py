@@ -6,9 +6,9 @@ from zope.interface import implementer
 
 from pico_twisted.core.agent.service_call import ENDED
 from pico_twisted.core.rpc.frames import FAILED
+from pico_twisted.net.agent.serving.connection import ServiceConnection
+from pico_twisted.net.agent.serving.served_call import ServedCall, Stage
 from pico_twisted.net.interfaces import ICallReceiver
-from pico_twisted.net.service.connection import ServiceConnection
-from pico_twisted.net.service.served_call import ServedCall, Stage
 from pico_twisted.net.turn import NEVER
 
 

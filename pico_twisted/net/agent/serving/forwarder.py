@@ -8,11 +8,11 @@ from zope.interface import implementer
 
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import CLIENT_GONE
+from pico_twisted.net.agent.serving.exchange import Exchange
+from pico_twisted.net.agent.serving.kinds import make_call
+from pico_twisted.net.agent.serving.local_service import LocalService
 from pico_twisted.net.interfaces import ICallAcceptor, ITunnel
 from pico_twisted.net.routing.client_routes import take_client_gone
-from pico_twisted.net.service.exchange import Exchange
-from pico_twisted.net.service.local_service import LocalService
-from pico_twisted.net.service.v1 import WholeExchange
 
 
 @implementer(ICallAcceptor)
@@ -35,7 +35,7 @@ class Forwarder:
             take_client_gone(tunnel, call, payload, more, service.client_gone)
             return None
         service.metrics.call_started("service")
-        exchange = (Exchange if tunnel.dialect.whole_body_bytes is None else WholeExchange)(service, tunnel, call)
+        exchange = make_call(service, tunnel, call)
         call.receiver = exchange
         service.calls.add(exchange)
         exchange.begin(payload, more)

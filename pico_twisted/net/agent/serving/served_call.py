@@ -10,10 +10,10 @@ from pico_twisted.core.http1.streams import never_ends
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import FAILED
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
+from pico_twisted.net.agent.serving.connection import ServiceConnection
+from pico_twisted.net.agent.serving.local_service import LocalService
 from pico_twisted.net.interfaces import ICallee
 from pico_twisted.net.routing.linger import Linger
-from pico_twisted.net.service.connection import ServiceConnection
-from pico_twisted.net.service.local_service import LocalService
 
 CLIENT_LEFT: Final = 499
 """Status that a call is counted with which its caller gave up."""
@@ -51,7 +51,7 @@ class ServedCall:
         self._request = request
         self._response = response
         self._stage = Stage.OPENING
-        self._started = service.seconds()
+        self._started = service.clock.seconds()
         self._status = 0  # what it is counted with
         self._owed = 0  # payload that came, and was not taken by the service's transport yet
         self._connection: ServiceConnection | None = None
@@ -124,7 +124,7 @@ class ServedCall:
         service.calls.discard(self)
         if service.policy is not None:
             service.policy.leave(self._call)
-        took_s = service.seconds() - self._started
+        took_s = service.clock.seconds() - self._started
         request = self._request
         service.metrics.request_done(
             request.method, self._status, took_s, request.body_bytes, self._response.body_bytes

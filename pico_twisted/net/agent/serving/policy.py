@@ -16,8 +16,8 @@ from pico_twisted.core.access.ceilings import Ceiling, Limit, Over
 from pico_twisted.core.agent.service_call import ServiceRequest
 from pico_twisted.core.text import is_ip
 from pico_twisted.net.access.ceilings import LimitCounts, retry_after
+from pico_twisted.net.agent.serving.basic_auth import BasicAuth, InThread
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.service.basic_auth import BasicAuth, InThread
 from pico_twisted.net.turn import Sweep
 
 MoreFields = Sequence[tuple[bytes, bytes]]

@@ -1,4 +1,4 @@
-"""The local service of one listener: idle connections to take, new ones to open, and what is said of its faults."""
+"""A local service that speaks HTTP/1.1: idle connections to take, and new ones to open."""
 
 from __future__ import annotations
 
@@ -8,33 +8,18 @@ import math
 import re
 import socket
 import termios
-from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.error import ConnectionAborted
-from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from pico_twisted.config import HeaderEditsConfig, ListenerConfig
 from pico_twisted.core.agent.service_call import ServiceRequest, ServiceResponse
-from pico_twisted.core.header_edits import HeaderEdits
 from pico_twisted.core.http1.client import ClientConnection
 from pico_twisted.core.http1.client_connection import authenticates_connection
 from pico_twisted.core.http1.lenient import LenientConnection
-from pico_twisted.net.observe.access_log import AccessLog
-from pico_twisted.net.observe.repeated_warning import RepeatedWarning
-from pico_twisted.net.service.connection import SecureServiceConnection, ServiceConnection
-from pico_twisted.net.service.policy import ListenerPolicy
-from pico_twisted.net.socket.dialling import DialReactor, tcp_endpoint
-from pico_twisted.net.tls.client import client_tls
-from pico_twisted.net.tls.failures import connect_failure_text
-from pico_twisted.net.tunnel import TunnelParts
-
-log = Logger()
+from pico_twisted.net.agent.serving.connection import SecureServiceConnection, ServiceConnection
+from pico_twisted.net.agent.serving.local_service import LocalService, ServiceParts
 
 MAX_IDLE: Final = 64
 """Most idle connections that are kept while a service has little to do: few beside its own limit of open files."""
@@ -50,9 +35,6 @@ hundreds of connections in use all may be idle for a moment; to open others cost
 MAX_BUSY_S: Final = 3.0
 """Seconds for which idle connections beyond `MAX_IDLE` are kept. The one used last is taken first, so they are what is
 not needed."""
-CONNECT_TIMEOUT_S: Final = 10.0
-"""Most seconds for name, connection and TLS: a service beside the agent answers in milliseconds or not at all."""
-
 MAX_CLIENTS: Final = 1024
 """Most connections that are kept for one client's connection each, beside the pool that all share."""
 CLIENT_IDLE_S: Final = 300.0
@@ -64,103 +46,34 @@ _NO_BYTES: Final = bytes(4)
 _TIMEOUT = re.compile(rb"(?:^|[,; \t])timeout=([0-9]{1,6})(?:$|[,; \t])", re.IGNORECASE)
 
 
-class HeldCall(Protocol):
-    """A call that the service serves; see `served_call.ServedCall`."""
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes of the response that are kept from the caller."""
-
-    @property
-    def never_ends(self) -> bool:
-        """Whether its response has begun, and goes on until somebody cuts it."""
-
-    def shut(self) -> None:
-        """The agent stops: cut the response, for the caller and for the service."""
-
-
-class LocalService:
-    """Where the calls of one listener go.
+class Http1Service(LocalService):
+    """Where the http calls of one listener go.
 
     Args:
-        config: of the listener.
-        parts: what all of the process shares.
-        agent_id: named in the answers that we make ourselves.
-        reactor: connects.
-        endpoint: how to connect, when not by the address of the configuration.
-        access_log: gets a line for each call.
-        policy: judges the calls; None when it serves all.
+        parts: as of `LocalService`.
 
     Attributes:
-        host: the Host that it gets; None for the client's.
-        policy: as given.
-        request_edits, response_edits: what is changed in heads; None for nothing.
-        timeout_s: for its final head; None when the node's alone counts.
-        sweep: the coarse timer.
-        end_of_turn: gathers what one turn brings, if the process does so.
-        seconds: the time, to measure how long calls take.
-        metrics: counts them.
-        access_log: as given.
-        endpoint: the endpoint ID.
-        addr: where the service is, as text.
-        calls: those that it serves now.
         connections: all that are open, idle or not.
     """
 
-    def __init__(
-        self,
-        config: ListenerConfig,
-        parts: TunnelParts,
-        *,
-        agent_id: str,
-        reactor: DialReactor,
-        endpoint: IStreamClientEndpoint | None = None,
-        access_log: AccessLog | None = None,
-        policy: ListenerPolicy | None = None,
-    ) -> None:
-        self.policy = policy
-        drops_login = config.basic_auth_file and config.authorization == "drop"
-        self.request_edits = _edits(config.request_headers, ("authorization",) if drops_login else ())
-        self.response_edits = _edits(config.response_headers)
-        self.agent_id = agent_id
-        self.access_log = access_log
-        self.host = config.addr.host_header.encode("ascii") if config.rewrite_host else None
-        self.timeout_s = config.timeout
-        self.sweep = parts.sweep
-        self.end_of_turn = parts.end_of_turn
-        self.seconds = parts.clock.seconds
-        self.metrics = parts.metrics
-        self.calls: set[HeldCall] = set()
+    def __init__(self, parts: ServiceParts) -> None:
+        super().__init__(parts)
+        config, tunnel = parts.config, parts.tunnel
         self.connections: set[ServiceConnection] = set()
-        self.endpoint = config.endpoint
-        self.addr = str(config.addr)
-        self._config = config
-        self._clock = parts.clock
-        self._connect_s = min(config.timeout or CONNECT_TIMEOUT_S, CONNECT_TIMEOUT_S)
-        self._reactor = reactor
-        self._endpoint = endpoint
-        if config.addr.https and not config.tls.verify:
-            log.warn(
-                "The certificate of the service is not checked (tls.verify: false): whoever is on the way can read and "
-                "change what goes there",
-                endpoint=config.endpoint,
-                service=str(config.addr),
-            )
         make = SecureServiceConnection if config.addr.https else ServiceConnection
         reader = LenientConnection if config.lenient else ClientConnection
-        self._factory = Factory.forProtocol(functools.partial(make, self, parts.sweep, parts.head_limits, reader))
+        self._factory = Factory.forProtocol(functools.partial(make, self, tunnel.sweep, tunnel.head_limits, reader))
         self._factory.noisy = False
         self._idle: dict[ServiceConnection, None] = {}
         self._closes_after_s = math.inf  # how long an idle connection lasted that the service closed
         self._of_clients: dict[bytes, ServiceConnection] = {}  # by the name of the client's connection, in use or not
         self._closed = False
         self._retired = False
-        self._reach = RepeatedWarning()
-        self._conduct = RepeatedWarning()
 
-    def held_bytes(self) -> int:
-        """Bytes of responses that are kept from their callers."""
-        return sum(call.held_bytes for call in self.calls)
+    @property
+    def connection_count(self) -> int:
+        """How many connections to it are open, idle ones too."""
+        return len(self.connections)
 
     def take(self, client: bytes = b"", *, surely: bool) -> ServiceConnection | None:
         """Take an idle connection, the one that was used last, and on which no bytes wait: those would be taken for the
@@ -221,7 +134,7 @@ class LocalService:
         head = response.head
         if not connection.client and (request.authenticates or (head is not None and authenticates_connection(head))):
             return False
-        if self._config.reuse == "always":
+        if self.config.reuse == "always":
             return True
         return not (response.early or request.may_be_two) and connection.sent_all
 
@@ -232,8 +145,8 @@ class LocalService:
             connection: in use no longer.
             hint: the response's Keep-Alive field. Where it says how long the service waits, we wait a second less.
         """
-        idle_s = CLIENT_IDLE_S if connection.client else self._config.keepalive_timeout
-        if self._config.reuse == "never":
+        idle_s = CLIENT_IDLE_S if connection.client else self.config.keepalive_timeout
+        if self.config.reuse == "never":
             idle_s = 0.0
         if hint is not None:
             idle_s = min(idle_s, _idle_s(hint))
@@ -262,18 +175,16 @@ class LocalService:
     def open(self) -> Deferred[ServiceConnection]:
         """Open a connection. Fails with what Twisted or OpenSSL say, in time; can be cancelled."""
         opening: Deferred[ServiceConnection] = Deferred.fromCoroutine(self._open())
-        return opening.addTimeout(self._connect_s, self._clock)
+        return opening.addTimeout(self.connect_s, self.clock)
 
     async def _open(self) -> ServiceConnection:
-        endpoint = self._endpoint or _endpoint(self._reactor, self._config, self._connect_s)
-        connection = await endpoint.connect(self._factory)
-        assert isinstance(connection, ServiceConnection)
+        connection: ServiceConnection = await self.dial(self._factory)
         if isinstance(connection, SecureServiceConnection):
             await connection.ready
         if self._closed:
             connection.abort()
             raise ConnectionAborted
-        self._reach.cleared()
+        self.reached()
         return connection
 
     def retire(self) -> None:
@@ -291,30 +202,6 @@ class LocalService:
                 connection.close()
             else:
                 connection.abort()
-
-    def unreachable(self, failure: Failure) -> None:
-        """No connection could be made for a call that still wants one."""
-        self._warn(self._reach, "The service cannot be reached: {reason}", connect_failure_text(failure))
-
-    def trouble(self, message: str, reason: str, request_id: str) -> None:
-        """The service did something wrong on a connection: broke it, broke HTTP, was late."""
-        self._warn(self._conduct, message, reason, request_id)
-
-    def _warn(self, repeated: RepeatedWarning, message: str, reason: str, request_id: str = "") -> None:
-        suppressed = repeated.due(message + reason, self.sweep.now)
-        if suppressed is not None:
-            log.warn(
-                message,
-                endpoint=self._config.endpoint,
-                service=str(self._config.addr),
-                reason=reason,
-                suppressed=suppressed,
-                **({"request_id": request_id} if request_id else {}),
-            )
-
-
-def _edits(config: HeaderEditsConfig, remove: Sequence[str] = ()) -> HeaderEdits | None:
-    return HeaderEdits.of(set_to=config.set, add=config.add, remove=(*config.remove, *remove)) or None
 
 
 def _has_unasked(sock: socket.socket) -> bool:
@@ -339,11 +226,3 @@ def _is_closed(sock: socket.socket) -> bool:
 def _idle_s(hint: bytes) -> float:
     found = _TIMEOUT.search(hint)
     return math.inf if found is None else int(found.group(1)) - 1.0
-
-
-def _endpoint(reactor: DialReactor, config: ListenerConfig, timeout_s: float) -> IStreamClientEndpoint:
-    address, tls = config.addr, config.tls
-    endpoint = tcp_endpoint(reactor, address.host, address.port, timeout_s)
-    if address.https:
-        endpoint = wrapClientTLS(client_tls(tls.server_name or address.host, tls.ca, verify=tls.verify), endpoint)
-    return endpoint

@@ -1,0 +1,21 @@
+"""What serves a listener, by what its service speaks: a service that keeps connections, and the calls on it."""
+
+from __future__ import annotations
+
+from pico_twisted.core.rpc.call import Call
+from pico_twisted.net.agent.serving.exchange import Exchange
+from pico_twisted.net.agent.serving.http1_service import Http1Service
+from pico_twisted.net.agent.serving.local_service import LocalService, ServiceParts
+from pico_twisted.net.agent.serving.v1 import WholeExchange
+from pico_twisted.net.interfaces import ITunnel
+
+
+def make_service(parts: ServiceParts) -> LocalService:
+    """The service of a listener."""
+    return Http1Service(parts)
+
+
+def make_call(service: LocalService, tunnel: ITunnel, call: Call) -> Exchange:
+    """What serves a call that came for a service."""
+    assert isinstance(service, Http1Service)
+    return (Exchange if tunnel.dialect.whole_body_bytes is None else WholeExchange)(service, tunnel, call)

@@ -1,0 +1,195 @@
+"""The local service of one listener, whatever it speaks: what its calls share, how it is dialled, what it did wrong."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pico_twisted.config import HeaderEditsConfig, ListenerConfig
+from pico_twisted.core.header_edits import HeaderEdits
+from pico_twisted.net.agent.serving.policy import ListenerPolicy
+from pico_twisted.net.observe.access_log import AccessLog
+from pico_twisted.net.observe.repeated_warning import RepeatedWarning
+from pico_twisted.net.socket.dialling import DialReactor, tcp_endpoint
+from pico_twisted.net.tls.client import client_tls
+from pico_twisted.net.tls.failures import connect_failure_text
+from pico_twisted.net.tunnel import TunnelParts
+
+log = Logger()
+
+CONNECT_TIMEOUT_S: Final = 10.0
+"""Most seconds for name, connection and TLS: a service beside the agent answers in milliseconds or not at all."""
+
+
+class HeldCall(Protocol):
+    """A call that the service serves; see `served_call.ServedCall`."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the response that are kept from the caller."""
+
+    @property
+    def never_ends(self) -> bool:
+        """Whether its response has begun, and goes on until somebody cuts it."""
+
+    def shut(self) -> None:
+        """The agent stops: cut the response, for the caller and for the service."""
+
+
+@attrs.frozen(kw_only=True)
+class ServiceParts:
+    """What the service of a listener is given.
+
+    Attributes:
+        config: of the listener.
+        tunnel: what all of the process shares.
+        agent_id: named in the answers that we make ourselves.
+        reactor: connects.
+        dials: how to connect, when not by the address of the configuration.
+        access_log: gets a line for each call.
+        policy: judges the calls; None when it serves all.
+    """
+
+    config: ListenerConfig
+    tunnel: TunnelParts
+    agent_id: str
+    reactor: DialReactor
+    dials: IStreamClientEndpoint | None = None
+    access_log: AccessLog | None = None
+    policy: ListenerPolicy | None = None
+
+
+class LocalService(abc.ABC):
+    """Where the calls of one listener go. Each protocol that services speak has a class of its own.
+
+    Args:
+        parts: see there.
+
+    Attributes:
+        config, agent_id, access_log, policy: of the parts.
+        host: the Host that it gets; None for the client's.
+        request_edits, response_edits: what is changed in heads; None for nothing.
+        timeout_s: for its final head; None when the node's alone counts.
+        connect_s: for name, connection and TLS.
+        sweep: the coarse timer.
+        end_of_turn: gathers what one turn brings, if the process does so.
+        clock: tells the time, to measure how long calls take.
+        metrics: counts them.
+        endpoint: the endpoint ID.
+        addr: where the service is, as text.
+        calls: those that it serves now.
+    """
+
+    def __init__(self, parts: ServiceParts) -> None:
+        config, tunnel = parts.config, parts.tunnel
+        self.config = config
+        self.policy = parts.policy
+        drops_login = config.basic_auth_file and config.authorization == "drop"
+        self.request_edits = _edits(config.request_headers, ("authorization",) if drops_login else ())
+        self.response_edits = _edits(config.response_headers)
+        self.agent_id = parts.agent_id
+        self.access_log = parts.access_log
+        self.host = config.addr.host_header.encode("ascii") if config.rewrite_host else None
+        self.timeout_s = config.timeout
+        self.sweep = tunnel.sweep
+        self.end_of_turn = tunnel.end_of_turn
+        self.clock = tunnel.clock
+        self.metrics = tunnel.metrics
+        self.calls: set[HeldCall] = set()
+        self.endpoint = config.endpoint
+        self.addr = str(config.addr)
+        self.connect_s = min(config.timeout or CONNECT_TIMEOUT_S, CONNECT_TIMEOUT_S)
+        self._reactor = parts.reactor
+        self._dials = parts.dials
+        if config.addr.https and not config.tls.verify:
+            log.warn(
+                "The certificate of the service is not checked (tls.verify: false): whoever is on the way can read and "
+                "change what goes there",
+                endpoint=config.endpoint,
+                service=str(config.addr),
+            )
+        self._reach = RepeatedWarning()
+        self._conduct = RepeatedWarning()
+
+    # What each kind does in its way
+
+    @property
+    @abc.abstractmethod
+    def connection_count(self) -> int:
+        """How many connections to it are open, idle ones too."""
+
+    @abc.abstractmethod
+    def client_gone(self, client: bytes) -> None:
+        """The client's connection of that name has ended."""
+
+    @abc.abstractmethod
+    def retire(self) -> None:
+        """Take no new calls, which is for the owner to see to: those that it has go on, and keep no connection open."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Close the idle connections, cut the others, and keep none from here on."""
+
+    # What all share
+
+    @property
+    def busy(self) -> bool:
+        """Whether calls or connections are left."""
+        return bool(self.calls) or self.connection_count > 0
+
+    def held_bytes(self) -> int:
+        """Bytes of responses that are kept from their callers."""
+        return sum(call.held_bytes for call in self.calls)
+
+    def dial(self, factory: IProtocolFactory) -> Deferred[Any]:  # of what the factory makes
+        """Connect to it. Fails with what Twisted or OpenSSL say, in time; can be cancelled.
+
+        Args:
+            factory: makes the protocol that the Deferred fires with.
+        """
+        endpoint = self._dials or _endpoint(self._reactor, self.config, self.connect_s)
+        return endpoint.connect(factory)
+
+    def reached(self) -> None:
+        """A connection is there, and good."""
+        self._reach.cleared()
+
+    def unreachable(self, failure: Failure) -> None:
+        """No connection could be made for a call that still wants one."""
+        self._warn(self._reach, "The service cannot be reached: {reason}", connect_failure_text(failure))
+
+    def trouble(self, message: str, reason: str, request_id: str) -> None:
+        """The service did something wrong on a connection: broke it, broke HTTP, was late."""
+        self._warn(self._conduct, message, reason, request_id)
+
+    def _warn(self, repeated: RepeatedWarning, message: str, reason: str, request_id: str = "") -> None:
+        suppressed = repeated.due(message + reason, self.sweep.now)
+        if suppressed is not None:
+            log.warn(
+                message,
+                endpoint=self.config.endpoint,
+                service=str(self.config.addr),
+                reason=reason,
+                suppressed=suppressed,
+                **({"request_id": request_id} if request_id else {}),
+            )
+
+
+def _edits(config: HeaderEditsConfig, remove: Sequence[str] = ()) -> HeaderEdits | None:
+    return HeaderEdits.of(set_to=config.set, add=config.add, remove=(*config.remove, *remove)) or None
+
+
+def _endpoint(reactor: DialReactor, config: ListenerConfig, timeout_s: float) -> IStreamClientEndpoint:
+    address, tls = config.addr, config.tls
+    endpoint = tcp_endpoint(reactor, address.host, address.port, timeout_s)
+    if address.https:
+        endpoint = wrapClientTLS(client_tls(tls.server_name or address.host, tls.ca, verify=tls.verify), endpoint)
+    return endpoint
