@@ -168,7 +168,7 @@ class MemoryPath:
             version="0.0.1",
             end_of_turn=EndOfTurn(clock),
         )
-        config = ListenerConfig(endpoint=ENDPOINT, addr=ServiceAddress(False, "127.0.0.1", 3000), timeout=30.0)
+        config = ListenerConfig(endpoint=ENDPOINT, addr=ServiceAddress("http", "127.0.0.1", 3000), timeout=30.0)
         endpoint = _ServiceEndpoint(self, answers)
         service = Http1Service(
             ServiceParts(config=config, tunnel=parts, agent_id="agent-1", reactor=None, dials=endpoint)

@@ -120,7 +120,9 @@ class ListenerConfig:
     addr: ServiceAddress = setting(
         kinds.SERVICE_ADDRESS,
         None,
-        "Where the service listens: a port on this machine, host:port, or an http or https URL.",
+        "Where the service listens: a port on this machine, host:port, an http, https or h2c URL, or a unix socket as "
+        "unix:/path (https+unix:/path with TLS, h2c+unix:/path for HTTP/2; @name in place of a path for one without "
+        "a file).",
     )
     protocol: str = setting(kinds.one_of("http"), "http", "What the service speaks.")
     timeout: float | None = setting(

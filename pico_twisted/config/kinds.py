@@ -247,7 +247,7 @@ JOIN_ADDRESS: Kind[values.Address] = Kind(
 )
 SERVICE_ADDRESS: Kind[values.ServiceAddress] = Kind(
     name="service address",
-    expected="where the service listens: a port, host:port, or an http or https URL without a path",
+    expected="where the service listens: a port, host:port, an http, https or h2c URL without a path, or unix:/path",
     read=values.read_service_address,
 )
 NODE_URL: Kind[str] = Kind(

@@ -34,6 +34,9 @@ _MAPPED_BITS = 96  # before an IPv4 address in `::ffff:0:0/96` (RFC 4291 2.5.5.2
 _DOTTED_NUMBERS = re.compile(r"[0-9.]+", re.ASCII)
 
 ALL_INTERFACES = frozenset({"", "0.0.0.0", "::"})
+_SERVICE_PORTS = {"http": 80, "https": 443, "h2c": 80}  # of each scheme, the port that need not be said
+_MOST_SOCKET_PATH_BYTES = 107  # of `sun_path` in unix(7), without the NUL behind it
+
 GOSSIP_PORT = 8003
 """The gossip port unless something else is configured, of this node and of those that it joins."""
 
@@ -61,20 +64,38 @@ def default_address(port: int, *, everywhere: bool) -> Address:
 
 @attrs.frozen
 class ServiceAddress:
-    """A local service that an agent forwards to."""
+    """A local service that an agent forwards to.
 
-    https: bool
+    Attributes:
+        scheme: `http`, `https` or `h2c`.
+        host: a name, or an IP without brackets; of a unix socket empty.
+        port: of a unix socket 0.
+        path: of a unix socket the absolute name of the file, or `@` and a name without one; else empty.
+    """
+
+    scheme: str
     host: str
     port: int
+    path: str = ""
 
     def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}" if self.scheme == "http" else f"{self.scheme}+unix:{self.path}"
         address = host_port(self.host, self.port)
-        return f"https://{address}" if self.https else address
+        plain = self.scheme == "http" and self.host != "unix"
+        return address if plain else f"{self.scheme}://{address}"
+
+    @property
+    def https(self) -> bool:
+        """Whether it speaks TLS."""
+        return self.scheme == "https"
 
     @property
     def host_header(self) -> str:
         """The `Host` that the service knows itself by: the port only when it is not the scheme's own."""
-        if self.port == (443 if self.https else 80):
+        if self.path:
+            return "localhost"
+        if self.port == _SERVICE_PORTS[self.scheme]:
             return bracketed(self.host)
         return host_port(self.host, self.port)
 
@@ -240,16 +261,39 @@ def read_rule(text: str) -> Rule:
 
 
 def read_service_address(text: str) -> ServiceAddress:
-    """Where a local service listens: `3000` (on localhost), `host:3000`, `http://host:3000`, `https://host`."""
+    """Where a local service listens: `3000` (on localhost), `host:3000`, `http://host:3000`, `https://host`,
+    `h2c://host:3000`; on a unix socket `unix:/path`, `https+unix:/path`, `h2c+unix:/path`."""
+    before, _, behind = text.partition(":")
+    scheme, _, last = before.rpartition("+")
+    if last == "unix":
+        scheme = scheme or "http"
+        if scheme not in _SERVICE_PORTS:
+            raise ValueError("not such a scheme")
+        return ServiceAddress(scheme, "", 0, read_socket_path(behind))
     if "://" in text:
-        url = _split_plain_url(text, ("http", "https"))
-        https = url.scheme == "https"
-        host, port = _host_and_port(url, 443 if https else 80)
-        return ServiceAddress(https, host, port)
+        url = _split_plain_url(text, _SERVICE_PORTS)
+        return ServiceAddress(url.scheme, *_host_and_port(url, _SERVICE_PORTS[url.scheme]))
     if ":" not in text:
-        return ServiceAddress(False, "localhost", read_port(text))
+        return ServiceAddress("http", "localhost", read_port(text))
     host, port_text = _split_host_port(text)
-    return ServiceAddress(False, read_host(host) if host else "localhost", read_port(port_text))
+    return ServiceAddress("http", read_host(host) if host else "localhost", read_port(port_text))
+
+
+def read_socket_path(text: str, *, abstract: bool = True) -> str:
+    """What stands behind `unix:`: the absolute name of a socket's file, or `@` and a name in the network namespace that
+    needs no file (unix(7)). `///path` is read as `/path`, since a URL would have it so.
+
+    Raises:
+        ValueError: it is another text, or longer than the kernel takes.
+    """
+    if text.startswith("///"):
+        text = text[2:]
+    named = text.startswith("/") and not text.startswith("//") and not text.endswith("/")
+    if not (named or (abstract and len(text) > 1 and text.startswith("@"))) or not text.isprintable():
+        raise ValueError("not the name of a socket")
+    if len(text.encode()) > _MOST_SOCKET_PATH_BYTES:
+        raise ValueError("too long for the name of a socket")
+    return text
 
 
 def read_network(text: str) -> Network:

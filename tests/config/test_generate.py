@@ -27,7 +27,7 @@ def test_the_samples_change_nothing() -> None:
     """A node with the sample is a node without a file; an agent has one listener, as an example."""
     assert load_node(str(ROOT / "etc/pico.yaml")) == NodeConfig()
     agent = load_agent(str(ROOT / "etc/pico-agent.yaml"))
-    assert agent.listeners == (ListenerConfig(endpoint="my-endpoint", addr=ServiceAddress(False, "localhost", 3000)),)
+    assert agent.listeners == (ListenerConfig(endpoint="my-endpoint", addr=ServiceAddress("http", "localhost", 3000)),)
     assert attrs.evolve(agent, listeners=()) == AgentConfig()
 
 

@@ -300,9 +300,9 @@ def test_an_agent_from_a_file(write: Write) -> None:
     assert config.connect.url == ("http://a:1", "wss://b:443")
     assert config.agent_id == "agent-1"
     assert config.listeners == (
-        ListenerConfig(endpoint="my-endpoint", addr=ServiceAddress(False, "localhost", 3000)),
-        ListenerConfig(endpoint="other", addr=ServiceAddress(True, "web", 443), timeout=60.0, rewrite_host=True),
-        ListenerConfig(endpoint="my-endpoint", addr=ServiceAddress(False, "localhost", 3001)),
+        ListenerConfig(endpoint="my-endpoint", addr=ServiceAddress("http", "localhost", 3000)),
+        ListenerConfig(endpoint="other", addr=ServiceAddress("https", "web", 443), timeout=60.0, rewrite_host=True),
+        ListenerConfig(endpoint="my-endpoint", addr=ServiceAddress("http", "localhost", 3001)),
     )
     assert config.admin.bind_addr == Address("127.0.0.1", 9000)
 
@@ -450,7 +450,7 @@ def test_configurations_made_by_code_are_checked_too() -> None:
     with pytest.raises(ValueError, match="not a duration"):
         ProxyConfig(timeout=0.0)
     with pytest.raises(ValueError, match="endpoint ID"):
-        ListenerConfig(endpoint="", addr=ServiceAddress(False, "localhost", 1))
+        ListenerConfig(endpoint="", addr=ServiceAddress("http", "localhost", 1))
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         NodeConfig().grace_period = 1.0  # type: ignore[misc]
     with pytest.raises(TypeError):

@@ -177,18 +177,27 @@ def test_which_addresses_are_all_interfaces() -> None:
 @pytest.mark.parametrize(
     ("text", "address", "host_header"),
     [
-        ("3000", ServiceAddress(False, "localhost", 3000), "localhost:3000"),
-        (":3000", ServiceAddress(False, "localhost", 3000), "localhost:3000"),
-        ("127.0.0.1:80", ServiceAddress(False, "127.0.0.1", 80), "127.0.0.1"),
-        ("[::1]:3000", ServiceAddress(False, "::1", 3000), "[::1]:3000"),
-        ("http://web", ServiceAddress(False, "web", 80), "web"),
-        ("http://web:8080/", ServiceAddress(False, "web", 8080), "web:8080"),
-        ("https://web", ServiceAddress(True, "web", 443), "web"),
-        ("https://[::1]:8443", ServiceAddress(True, "::1", 8443), "[::1]:8443"),
+        ("3000", ServiceAddress("http", "localhost", 3000), "localhost:3000"),
+        (":3000", ServiceAddress("http", "localhost", 3000), "localhost:3000"),
+        ("127.0.0.1:80", ServiceAddress("http", "127.0.0.1", 80), "127.0.0.1"),
+        ("[::1]:3000", ServiceAddress("http", "::1", 3000), "[::1]:3000"),
+        ("http://web", ServiceAddress("http", "web", 80), "web"),
+        ("http://web:8080/", ServiceAddress("http", "web", 8080), "web:8080"),
+        ("https://web", ServiceAddress("https", "web", 443), "web"),
+        ("https://[::1]:8443", ServiceAddress("https", "::1", 8443), "[::1]:8443"),
+        ("h2c://web:50051", ServiceAddress("h2c", "web", 50051), "web:50051"),
+        ("h2c://web", ServiceAddress("h2c", "web", 80), "web"),
+        ("unix:/run/app.sock", ServiceAddress("http", "", 0, "/run/app.sock"), "localhost"),
+        ("unix:///run/app.sock", ServiceAddress("http", "", 0, "/run/app.sock"), "localhost"),
+        ("unix:@app", ServiceAddress("http", "", 0, "@app"), "localhost"),
+        ("https+unix:/run/a:b.sock", ServiceAddress("https", "", 0, "/run/a:b.sock"), "localhost"),
+        ("h2c+unix:/run/app.sock", ServiceAddress("h2c", "", 0, "/run/app.sock"), "localhost"),
+        ("http://unix:80", ServiceAddress("http", "unix", 80), "unix"),
+        ("unix:/" + 106 * "x", ServiceAddress("http", "", 0, "/" + 106 * "x"), "localhost"),
     ],
 )
 def test_where_a_service_listens(text: str, address: ServiceAddress, host_header: str) -> None:
-    """A port, host:port and URLs name a service; its own `Host` leaves out the scheme's own port."""
+    """A port, host:port, URLs and sockets name a service; its own `Host` leaves out the scheme's own port."""
     assert read_service_address(text) == address
     assert address.host_header == host_header
     assert read_service_address(str(address)) == address
@@ -202,6 +211,16 @@ def test_where_a_service_listens(text: str, address: ServiceAddress, host_header
         "web",
         "web:0",
         "ftp://web",
+        "unix:",
+        "unix:80",
+        "unix:run/app.sock",
+        "unix://host/app.sock",
+        "unix:/run/",
+        "unix:/run/a\nb",
+        "unix:@",
+        "unix:/" + 107 * "x",
+        "unix:/" + 54 * "\u00e9",
+        "tcp+unix:/run/app.sock",
         "http://web/path",
         "http://web?x",
         "http://u:p@web",

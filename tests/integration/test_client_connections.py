@@ -42,7 +42,7 @@ class Guarded:
         parts = holder.parts.agent_parts()
         local = Http1Service(
             ServiceParts(
-                config=listener_config(ServiceAddress(False, "127.0.0.1", port.getHost().port)),
+                config=listener_config(ServiceAddress("http", "127.0.0.1", port.getHost().port)),
                 tunnel=parts,
                 agent_id=agent_id,
                 reactor=reactor,

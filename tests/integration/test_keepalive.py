@@ -68,7 +68,7 @@ def service() -> Iterator[AsyncioService]:
 @pytest.fixture
 def bench(service: AsyncioService) -> Iterator[ServiceBench]:
     """The agent in front of it."""
-    found = ServiceBench(ServiceAddress(False, "127.0.0.1", service.port))
+    found = ServiceBench(ServiceAddress("http", "127.0.0.1", service.port))
     yield found
     finish(found.close())
 

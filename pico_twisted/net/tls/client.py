@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -45,13 +45,19 @@ from pico_twisted.net.tls.verification import (
 
 log = Logger()
 
+HTTP1_ONLY: Final = (b"http/1.1",)
+"""What a server is offered that is to speak HTTP/1.1."""
+
 
 @implementer(IOpenSSLClientConnectionCreator)
 class ClientTls:
     """TLS to one server. See `client_tls`."""
 
-    def __init__(self, hostname: str, context: SSL.Context, verify: bool, further: Objection) -> None:
+    def __init__(
+        self, hostname: str, context: SSL.Context, verify: bool, further: Objection, alpn: Sequence[bytes]
+    ) -> None:
         self._further = further
+        self._alpn = list(alpn)
         self.hostname = hostname
         self._context = context
         self._verify = verify
@@ -59,7 +65,7 @@ class ClientTls:
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         connection = SSL.Connection(self._context, None)
-        connection.set_alpn_protos([b"http/1.1"])
+        connection.set_alpn_protos(self._alpn)
         if not self._is_address:
             connection.set_tlsext_host_name(_idna(self.hostname))
         if not self._verify:
@@ -97,6 +103,7 @@ def client_tls(
     cert: str = "",
     key: str = "",
     further: Objection = no_objection,
+    alpn: Sequence[bytes] = HTTP1_ONLY,
 ) -> ClientTls:
     """How to speak TLS to a server: TLS 1.2 or 1.3, its certificate and name checked.
 
@@ -109,6 +116,7 @@ def client_tls(
         cert: a PEM file with our own certificate and its chain, which we show to a server that asks for one.
         key: a PEM file with its key.
         further: asked about each certificate that OpenSSL accepts.
+        alpn: the protocols that the server is offered, the best one first (RFC 7301).
 
     Raises:
         UnusableCertificateError: a file cannot be used, and never could.
@@ -126,7 +134,7 @@ def client_tls(
             _doubtful.add(files)
             log.error("Files have changed and are not used, those before stay: {fault}", fault=str(error))
     _last_good[files] = context
-    return ClientTls(hostname, context, verify, further)
+    return ClientTls(hostname, context, verify, further, alpn)
 
 
 _last_good: dict[tuple[str, ...], SSL.Context] = {}

@@ -305,7 +305,7 @@ def listener_config(
     """The configuration of a listener."""
     return ListenerConfig(
         endpoint="web",
-        addr=address or ServiceAddress(False, "127.0.0.1", 3000),
+        addr=address or ServiceAddress("http", "127.0.0.1", 3000),
         timeout=timeout_s,
         rewrite_host=rewrite_host,
     )

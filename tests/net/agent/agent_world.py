@@ -134,7 +134,7 @@ class World:
 
     def agent(self, *urls: str, endpoints: tuple[str, ...] = ("web",), **changes: Any) -> AgentService:
         """Start an agent."""
-        address = ServiceAddress(False, "127.0.0.1", self.echo_port.getHost().port)
+        address = ServiceAddress("http", "127.0.0.1", self.echo_port.getHost().port)
         listeners = tuple(ListenerConfig(endpoint=endpoint, addr=address, timeout=5.0) for endpoint in endpoints)
         config = attrs.evolve(
             AgentConfig(connect=ConnectConfig(url=urls, timeout=2.0, token="sesame"), listeners=listeners), **changes

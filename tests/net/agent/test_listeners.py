@@ -13,7 +13,7 @@ from tests.net.in_reactor import in_reactor, reactor, until
 
 def served_at(port: Any, endpoint: str, **more: Any) -> ListenerConfig:
     """A listener whose service is on a port of this machine."""
-    return ListenerConfig(endpoint=endpoint, addr=ServiceAddress(False, "127.0.0.1", port.getHost().port), **more)
+    return ListenerConfig(endpoint=endpoint, addr=ServiceAddress("http", "127.0.0.1", port.getHost().port), **more)
 
 
 @in_reactor

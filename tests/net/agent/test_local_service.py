@@ -31,7 +31,7 @@ def service() -> Iterator[Service]:
 @pytest.fixture
 def bench(service: Service) -> Iterator[ServiceBench]:
     """A forwarder to that service."""
-    found = ServiceBench(ServiceAddress(False, "127.0.0.1", service.port))
+    found = ServiceBench(ServiceAddress("http", "127.0.0.1", service.port))
     yield found
     finish(found.close())
 
@@ -108,7 +108,7 @@ async def test_a_closed_port_is_unreachable_at_once(service: Service) -> None:
     """502, without waiting for anything."""
     port = service.port
     service.close()
-    bench = ServiceBench(ServiceAddress(False, "127.0.0.1", port))
+    bench = ServiceBench(ServiceAddress("http", "127.0.0.1", port))
     request = bench.request(b"GET /")
     await answered(request)
     assert request.status == 502 and request.error == "agent-1; service-unreachable"
@@ -123,7 +123,7 @@ async def test_a_closed_port_is_unreachable_at_once(service: Service) -> None:
 async def test_names_and_both_kinds_of_addresses(host: str, bound: str) -> None:
     """A service is found by name, by IPv4 and by IPv6; this machine by either, whatever /etc/hosts says of its name."""
     service = Service(bound)
-    bench = ServiceBench(ServiceAddress(False, host, service.port))
+    bench = ServiceBench(ServiceAddress("http", host, service.port))
     request = bench.request(b"GET /")
     client = await service.answer(OK)
     await answered(request)
@@ -260,7 +260,7 @@ class Secure:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pair.cert, pair.key)
         self.service = Service(context=context)
-        address = ServiceAddress(True, "127.0.0.1", self.service.port)
+        address = ServiceAddress("https", "127.0.0.1", self.service.port)
         if trusted:
             tls["ca"] = str(authority.ca)
         self.bench = ServiceBench(address, tls=ServiceTlsConfig(**tls))

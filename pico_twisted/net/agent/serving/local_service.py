@@ -8,18 +8,18 @@ from typing import Any, Final, Protocol
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pico_twisted.config import HeaderEditsConfig, ListenerConfig
 from pico_twisted.core.header_edits import HeaderEdits
+from pico_twisted.net.agent.serving.dialling import service_endpoint
 from pico_twisted.net.agent.serving.policy import ListenerPolicy
 from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
-from pico_twisted.net.socket.dialling import DialReactor, tcp_endpoint
-from pico_twisted.net.tls.client import client_tls
+from pico_twisted.net.socket.dialling import DialReactor
+from pico_twisted.net.tls.client import HTTP1_ONLY
 from pico_twisted.net.tls.failures import connect_failure_text
 from pico_twisted.net.tunnel import TunnelParts
 
@@ -149,13 +149,16 @@ class LocalService(abc.ABC):
         """Bytes of responses that are kept from their callers."""
         return sum(call.held_bytes for call in self.calls)
 
-    def dial(self, factory: IProtocolFactory) -> Deferred[Any]:  # of what the factory makes
+    def dial(
+        self, factory: IProtocolFactory, alpn: Sequence[bytes] = HTTP1_ONLY
+    ) -> Deferred[Any]:  # of what the factory makes
         """Connect to it. Fails with what Twisted or OpenSSL say, in time; can be cancelled.
 
         Args:
             factory: makes the protocol that the Deferred fires with.
+            alpn: the protocols that an https service is offered, the best one first.
         """
-        endpoint = self._dials or _endpoint(self._reactor, self.config, self.connect_s)
+        endpoint = self._dials or service_endpoint(self._reactor, self.config, self.connect_s, alpn)
         return endpoint.connect(factory)
 
     def reached(self) -> None:
@@ -185,11 +188,3 @@ class LocalService(abc.ABC):
 
 def _edits(config: HeaderEditsConfig, remove: Sequence[str] = ()) -> HeaderEdits | None:
     return HeaderEdits.of(set_to=config.set, add=config.add, remove=(*config.remove, *remove)) or None
-
-
-def _endpoint(reactor: DialReactor, config: ListenerConfig, timeout_s: float) -> IStreamClientEndpoint:
-    address, tls = config.addr, config.tls
-    endpoint = tcp_endpoint(reactor, address.host, address.port, timeout_s)
-    if address.https:
-        endpoint = wrapClientTLS(client_tls(tls.server_name or address.host, tls.ca, verify=tls.verify), endpoint)
-    return endpoint
