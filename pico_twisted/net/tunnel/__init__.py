@@ -9,7 +9,6 @@ from __future__ import annotations
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.interfaces import Closed
 from pico_twisted.net.tunnel.attempts import (
-    MAX_REFUSAL_BODY_BYTES,
     HandshakeRefused,
     HandshakeTimeout,
     NobodyThere,
@@ -31,7 +30,6 @@ __all__ = [
     "ELSEWHERE",
     "HANDSHAKE_TIMEOUT_S",
     "MAX_ELSEWHERE",
-    "MAX_REFUSAL_BODY_BYTES",
     "SEND_HIGH_BYTES",
     "STALL_S",
     "Admission",

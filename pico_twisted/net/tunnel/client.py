@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from pico_twisted.config import ClientTlsConfig
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import ResponseHead, parse_response_head
+from pico_twisted.core.http1.refusal import MAX_REFUSAL_BODY_BYTES
 from pico_twisted.core.links.handshake import NotThePeer
 from pico_twisted.core.public_url import PUBLIC_URL_PATTERN
 from pico_twisted.core.rpc.capabilities import DRAIN_TWICE, OWN_CAPABILITIES, capabilities_of
@@ -30,7 +31,6 @@ from pico_twisted.net.socket.dialling import DialReactor, tcp_endpoint
 from pico_twisted.net.socket.options import tune
 from pico_twisted.net.tls.client import client_tls
 from pico_twisted.net.tunnel.attempts import (
-    MAX_REFUSAL_BODY_BYTES,
     HandshakeRefused,
     HandshakeTimeout,
     NobodyThere,

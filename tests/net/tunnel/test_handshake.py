@@ -10,13 +10,13 @@ from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from pico_twisted.core.http1.refusal import MAX_REFUSAL_BODY_BYTES
 from pico_twisted.core.rpc import frames as rpc
 from pico_twisted.core.rpc.frames import HEARTBEAT, RESPONSE
 from pico_twisted.net.interfaces import ITunnel
 from pico_twisted.net.tunnel import (
     CLOSE_TIMEOUT_S,
     HANDSHAKE_TIMEOUT_S,
-    MAX_REFUSAL_BODY_BYTES,
     HandshakeRefused,
     NobodyThere,
 )
