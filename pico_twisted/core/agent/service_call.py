@@ -1,4 +1,7 @@
-"""One http call as its service sees it: frames of the caller in and a request out, a response in and frames out."""
+"""One http call as its service sees it: frames of the caller in and a request out, a response in and frames out.
+
+`CallRequest` and `CallResponse` are the same whatever a service speaks. What is behind them here writes HTTP/1.1.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +20,12 @@ from pico_twisted.core.rpc.http import RequestReader
 KEPT_BYTES: Final = 64 * 1024
 """Most bytes of a request's body that are kept, to be sent again on a fresh connection."""
 
-
 H = TypeVar("H", RequestHead, ResponseHead)
 
 
-def _edited(head: H, edits: HeaderEdits) -> H:
+def edited(head: H, edits: HeaderEdits) -> H:
+    """A head as an operator wants it."""
     return head._replace(fields=edits.edited(head.fields), connection=edits.unnamed(head.connection))
-
-
-BODILESS: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"TRACE"))
-"""Methods whose requests have no body as a rule (RFC 9110 9.3). Services have been found that do not look for one, and
-take it for the next request: its answer would then be the next client's."""
 
 
 class Body(enum.Enum):
@@ -49,8 +47,8 @@ UPGRADING = Body.UPGRADING
 ENDED = Body.ENDED
 
 
-class ServiceRequest:
-    """The request of one call.
+class CallRequest:
+    """The request of one call, as its caller sends it.
 
     Args:
         reader: reads the frames of the call.
@@ -61,10 +59,8 @@ class ServiceRequest:
         upgrade_asked: the caller offers to change the protocol.
         body: who has the next say about it.
         body_bytes: how much of it came.
-        chunked: it goes to the service in chunks.
         client_connection: the name of its client's connection; empty when the node gives none.
         authenticates: it authenticates the connection that it is sent on.
-        replay: all that was written for the service, when that may be sent again; else None.
     """
 
     __slots__ = (
@@ -72,17 +68,14 @@ class ServiceRequest:
         "authenticates",
         "body",
         "body_bytes",
-        "chunked",
         "client_connection",
         "head",
         "method",
-        "replay",
         "upgrade_asked",
     )
 
     def __init__(self, reader: RequestReader) -> None:
         self._reader = reader
-        self.chunked = False
         self.method = b""
         self.upgrade_asked = False
         self.body = COMING
@@ -90,12 +83,6 @@ class ServiceRequest:
         self.head: RequestHead | None = None
         self.client_connection = b""
         self.authenticates = False
-        self.replay: bytes | None = None
-
-    @property
-    def may_be_two(self) -> bool:
-        """Whether the service may take part of it for another request."""
-        return (self.chunked or self.body_bytes > 0) and self.method in BODILESS
 
     @property
     def request_id(self) -> str:
@@ -111,14 +98,12 @@ class ServiceRequest:
         value = self.head.by_name.get(name, b"") if self.head is not None else b""
         return value.decode("ascii", "replace")
 
-    def begin(self, payload: bytes, more: bool, *, host: bytes | None, edits: HeaderEdits | None = None) -> bytes:
-        """Take the first frame, and return what to write to the service.
+    def take_first(self, payload: bytes, more: bool) -> tuple[RequestHead, bytes]:
+        """Take the first frame, and return its head and what of the body came with it.
 
         Args:
-            payload: a head, and what of the body came with it.
+            payload: of the frame.
             more: further frames follow.
-            host: the Host that the service gets; None for the caller's.
-            edits: of the fields that the service gets; None for none.
 
         Raises:
             Http1Error: the head is not valid HTTP.
@@ -143,8 +128,102 @@ class ServiceRequest:
             self.body = UPGRADING
         elif head.expect_continue:
             self.body = EXPECTING
+        return head, body
+
+    def take_further(self, payload: bytes, more: bool) -> None:
+        """Take a further frame.
+
+        Raises:
+            CallProtocolError: the stream is not a valid request stream.
+        """
+        self._reader.feed(payload, more)
+        self.body_bytes += len(payload)
+        if not more:
+            self.body = ENDED
+        elif self.upgrade_asked and self.head is not None and self.body_bytes == (self.head.length or 0):
+            self.body = UPGRADING
+        elif self.body is EXPECTING:
+            self.body = COMING
+
+
+class CallResponse:
+    """The response of one call, as its caller gets it.
+
+    Args:
+        request: that it answers, which a 100 sets going.
+        edits: of the fields of its final head, unless that is a 101; None for none.
+
+    Attributes:
+        head: the final one, or that of an upgrade; None before it.
+        early: it began before the request had come.
+        ended: it is complete.
+        body_bytes: how much of its body came.
+    """
+
+    __slots__ = ("_edits", "_request", "body_bytes", "early", "ended", "head")
+
+    def __init__(self, request: CallRequest, edits: HeaderEdits | None = None) -> None:
+        self._request = request
+        self._edits = edits
+        self.head: ResponseHead | None = None
+        self.early = False
+        self.ended = False
+        self.body_bytes = 0
+
+    def edited(self, head: ResponseHead) -> ResponseHead:
+        """The final head as the caller gets it."""
+        return head if self._edits is None else edited(head, self._edits)
+
+    def _interim(self, head: ResponseHead) -> bytes:
+        if head.status == 100 and self._request.body is EXPECTING:
+            self._request.body = COMING
+        return response_to_tunnel(head)
+
+
+BODILESS: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"TRACE"))
+"""Methods whose requests have no body as a rule (RFC 9110 9.3). Services have been found that do not look for one, and
+take it for the next request: its answer would then be the next client's."""
+
+
+class ServiceRequest(CallRequest):
+    """The request of one call, as it is written to the service.
+
+    Args:
+        reader: reads the frames of the call.
+
+    Attributes:
+        chunked: it goes to the service in chunks.
+        replay: all that was written for the service, when that may be sent again; else None.
+    """
+
+    __slots__ = ("chunked", "replay")
+
+    def __init__(self, reader: RequestReader) -> None:
+        super().__init__(reader)
+        self.chunked = False
+        self.replay: bytes | None = None
+
+    @property
+    def may_be_two(self) -> bool:
+        """Whether the service may take part of it for another request."""
+        return (self.chunked or self.body_bytes > 0) and self.method in BODILESS
+
+    def begin(self, payload: bytes, more: bool, *, host: bytes | None, edits: HeaderEdits | None = None) -> bytes:
+        """Take the first frame, and return what to write to the service.
+
+        Args:
+            payload: a head, and what of the body came with it.
+            more: further frames follow.
+            host: the Host that the service gets; None for the caller's.
+            edits: of the fields that the service gets; None for none.
+
+        Raises:
+            Http1Error: the head is not valid HTTP.
+            CallProtocolError: the stream is not a valid request stream.
+        """
+        head, body = self.take_first(payload, more)
         self.chunked = head.length is None and not self.upgrade_asked and bool(body or more)
-        sent = head if edits is None else _edited(head, edits)
+        sent = head if edits is None else edited(head, edits)
         data = request_to_service(sent, host=host, chunked=self.chunked)
         if self.chunked:
             data += encode_chunk(body) if more else encode_chunk(body) + LAST_CHUNK
@@ -160,14 +239,7 @@ class ServiceRequest:
         Raises:
             CallProtocolError: the stream is not a valid request stream.
         """
-        self._reader.feed(payload, more)
-        self.body_bytes += len(payload)
-        if not more:
-            self.body = ENDED
-        elif self.upgrade_asked and self.head is not None and self.body_bytes == (self.head.length or 0):
-            self.body = UPGRADING
-        elif self.body is EXPECTING:
-            self.body = COMING
+        self.take_further(payload, more)
         if self.chunked:
             payload = encode_chunk(payload) if more else encode_chunk(payload) + LAST_CHUNK
         if self.replay is not None:
@@ -175,29 +247,11 @@ class ServiceRequest:
         return payload
 
 
-class ServiceResponse:
-    """The response of one call. A head goes on together with what was read behind it, so that a small one is one frame.
+class ServiceResponse(CallResponse):
+    """The response of one call, as the service writes it. A head goes on together with what was read behind it, so that
+    a small one is one frame."""
 
-    Args:
-        request: that it answers, which a 100 sets going.
-        edits: of the fields of its final head, unless that is a 101; None for none.
-
-    Attributes:
-        head: the final one, or that of an upgrade; None before it.
-        early: it began before the request had come.
-        ended: it is complete.
-        body_bytes: how much of its body came.
-    """
-
-    __slots__ = ("_edits", "_request", "body_bytes", "early", "ended", "head")
-
-    def __init__(self, request: ServiceRequest, edits: HeaderEdits | None = None) -> None:
-        self._request = request
-        self._edits = edits
-        self.head: ResponseHead | None = None
-        self.early = False
-        self.ended = False
-        self.body_bytes = 0
+    __slots__ = ()
 
     def read(self, http: ClientConnection) -> bytes | None:
         """Take what the service has sent: one interim head, or all that is there of the final response.
@@ -230,12 +284,3 @@ class ServiceResponse:
         elif not pieces:
             return None
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def edited(self, head: ResponseHead) -> ResponseHead:
-        """The final head as the caller gets it."""
-        return head if self._edits is None else _edited(head, self._edits)
-
-    def _interim(self, head: ResponseHead) -> bytes:
-        if head.status == 100 and self._request.body is EXPECTING:
-            self._request.body = COMING
-        return response_to_tunnel(head)

@@ -24,16 +24,14 @@ what was read behind it, so that an answer that turns out broken in the same rea
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
 from pico_twisted.core.agent.service_call import COMING, ENDED, UPGRADING, ServiceRequest, ServiceResponse
-from pico_twisted.core.http1.answers import error_response
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import ResponseHead
 from pico_twisted.core.protocol_limits import REQUEST_LIMITS
@@ -44,21 +42,13 @@ from pico_twisted.core.rpc.interim import InterimHeads
 from pico_twisted.net.agent.serving.connection import ServiceConnection
 from pico_twisted.net.agent.serving.http1_service import Http1Service
 from pico_twisted.net.agent.serving.policy import Denied, MoreFields
-from pico_twisted.net.agent.serving.served_call import ServedCall, Stage
+from pico_twisted.net.agent.serving.served_call import WORDS, ConnectionCall, Stage
 from pico_twisted.net.agent.serving.upgraded import UpgradedCall
 from pico_twisted.net.interfaces import ICallReceiver, ITunnel
 from pico_twisted.net.routing.linger import CALLER_LINGER_S
 from pico_twisted.net.turn import NEVER, TurnPieces
 
 log = Logger()
-
-_WORDS: Final = {
-    "service-unreachable": "the service cannot be reached",
-    "service-failed": "the service closed the connection without a response",
-    "bad-response": "the response of the service is not valid HTTP",
-    "service-timeout": "the service did not respond in time",
-}
-"""What is wrong, for the client, by the code of our answer."""
 
 _OPENING = Stage.OPENING
 _AWAITING = Stage.AWAITING
@@ -68,7 +58,7 @@ _OVER = Stage.OVER
 
 
 @implementer(ICallReceiver)
-class Exchange(ServedCall):
+class Exchange(ConnectionCall):
     """Serves one http call.
 
     Args:
@@ -144,7 +134,7 @@ class Exchange(ServedCall):
             self._fail(*failure.value.answer)
             return
         self._service.unreachable(failure)
-        self._fail(502, _WORDS["service-unreachable"], "service-unreachable")
+        self._fail(502, WORDS["service-unreachable"], "service-unreachable")
 
     def _broken(self, failure: Failure) -> None:
         log.failure("A call failed by a fault of ours", failure)
@@ -304,7 +294,7 @@ class Exchange(ServedCall):
         self._trouble("The service broke HTTP: {reason}", error.message)
         self._cut()
         if self._stage is _AWAITING:
-            self._fail(502, _WORDS[code], code)
+            self._fail(502, WORDS[code], code)
         else:
             self._give_up(FAILED, error.message)
 
@@ -329,7 +319,7 @@ class Exchange(ServedCall):
             self._open(self._request.replay)
         else:
             self._trouble("The service broke the connection: {reason}", "it gave no answer")
-            self._fail(502, _WORDS["service-failed"], "service-failed")
+            self._fail(502, WORDS["service-failed"], "service-failed")
 
     def service_late(self, now: float) -> None:
         """The deadline passed."""
@@ -340,7 +330,7 @@ class Exchange(ServedCall):
         if due:
             reason = "no head" if self._response.head is None else "no byte"
             self._trouble("The service did not answer in time", reason)
-            self._fail(504, _WORDS["service-timeout"], "service-timeout")
+            self._fail(504, WORDS["service-timeout"], "service-timeout")
         else:
             self._give_up(TIMEOUT, f"no byte for {self._idle_s:.0f} s")
 
@@ -353,44 +343,9 @@ class Exchange(ServedCall):
 
     # Endings
 
-    def reset(self, code: str, text: str) -> None:
-        """The caller gave up, or broke the protocol (ICallReceiver)."""
-        if code == TIMEOUT and self._stage is _AWAITING:
-            self._trouble("The service did not answer in time", "the node waits no longer")
-            self._drop(504)
-            return
-        if code == PROTOCOL:
-            self._trouble("The node refused the response: {reason}", text)
-        super().reset(code, text)
-
-    def _trouble(self, message: str, reason: str) -> None:
-        self._service.trouble(message, reason, self._request.request_id)
-
-    def _refuse(self, error: Http1Error | CallProtocolError) -> None:
-        """The request itself is nonsense."""
-        self._give_up(PROTOCOL, str(error))
-
     def _fail(self, status: int, message: str, code: str, fields: MoreFields = ()) -> None:
-        """Answer in the service's place; no byte of a response was sent yet."""
-        request = self._request
-        self._status = status
-        self._error = code
         self._held.clear()
-        data = error_response(
-            status,
-            message,
-            hop=self._service.agent_id,
-            code=code,
-            close=False,
-            head_only=request.method == b"HEAD",
-            date=datetimeToString(),
-            extra=fields,
-        )
-        self._tunnel.send(self._call, data, False)
-        if request.body is ENDED:
-            self._over()
-        else:
-            self._linger(CALLER_LINGER_S if request.body is UPGRADING else 0.0)
+        super()._fail(status, message, code, fields)
 
     def _drop(self, status: int) -> None:
         self._held.clear()

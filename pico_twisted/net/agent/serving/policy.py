@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 
 from pico_twisted.config import ListenerConfig, in_networks
 from pico_twisted.core.access.ceilings import Ceiling, Limit, Over
-from pico_twisted.core.agent.service_call import ServiceRequest
+from pico_twisted.core.agent.service_call import CallRequest
 from pico_twisted.core.text import is_ip
 from pico_twisted.net.access.ceilings import LimitCounts, retry_after
 from pico_twisted.net.agent.serving.basic_auth import BasicAuth, InThread
@@ -64,7 +64,7 @@ class ListenerPolicy:
         realm = config.basic_auth_realm or config.endpoint
         self._challenge = b'Basic realm="%b", charset="UTF-8"' % realm.encode("ascii")
 
-    def judge(self, call: object, request: ServiceRequest) -> Deferred[None] | None:
+    def judge(self, call: object, request: CallRequest) -> Deferred[None] | None:
         """Let a request in.
 
         Args:

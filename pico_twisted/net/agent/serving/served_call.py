@@ -1,19 +1,41 @@
-"""A call that a local service serves: what is the same before an upgrade and behind it, and how the call ends."""
+"""A call that a local service serves: what is the same whatever the service speaks, and how the call ends."""
 
 from __future__ import annotations
 
+import abc
 import enum
 from typing import Final
 
-from pico_twisted.core.agent.service_call import ServiceRequest, ServiceResponse
+from twisted.web.http import datetimeToString
+
+from pico_twisted.core.agent.service_call import (
+    ENDED,
+    UPGRADING,
+    CallRequest,
+    CallResponse,
+    ServiceRequest,
+    ServiceResponse,
+)
+from pico_twisted.core.http1.answers import error_response
+from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.streams import never_ends
 from pico_twisted.core.rpc.call import Call
-from pico_twisted.core.rpc.frames import FAILED
+from pico_twisted.core.rpc.frames import FAILED, PROTOCOL, TIMEOUT
+from pico_twisted.core.rpc.http import CallProtocolError
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.agent.serving.connection import ServiceConnection
 from pico_twisted.net.agent.serving.local_service import LocalService
+from pico_twisted.net.agent.serving.policy import MoreFields
 from pico_twisted.net.interfaces import ICallee
-from pico_twisted.net.routing.linger import Linger
+from pico_twisted.net.routing.linger import CALLER_LINGER_S, Linger
+
+WORDS: Final = {
+    "service-unreachable": "the service cannot be reached",
+    "service-failed": "the service closed the connection without a response",
+    "bad-response": "the response of the service is not valid HTTP",
+    "service-timeout": "the service did not respond in time",
+}
+"""What is wrong, for the client, by the code of our answer."""
 
 CLIENT_LEFT: Final = 499
 """Status that a call is counted with which its caller gave up."""
@@ -31,8 +53,8 @@ class Stage(enum.Enum):
     OVER = enum.auto()
 
 
-class ServedCall:
-    """What an `Exchange` and an `UpgradedCall` share.
+class ServedCall(abc.ABC):
+    """What all calls share.
 
     Args:
         service: serves it.
@@ -43,7 +65,7 @@ class ServedCall:
     _error = ""  # the code of what went wrong
 
     def __init__(
-        self, service: LocalService, tunnel: ICallee, call: Call, request: ServiceRequest, response: ServiceResponse
+        self, service: LocalService, tunnel: ICallee, call: Call, request: CallRequest, response: CallResponse
     ) -> None:
         self._service = service
         self._tunnel = tunnel
@@ -54,7 +76,6 @@ class ServedCall:
         self._started = service.clock.seconds()
         self._status = 0  # what it is counted with
         self._owed = 0  # payload that came, and was not taken by the service's transport yet
-        self._connection: ServiceConnection | None = None
         self._lingering: Linger | None = None
 
     @property
@@ -74,17 +95,45 @@ class ServedCall:
 
     def reset(self, code: str, text: str) -> None:
         """The caller gave up, or broke the protocol (ICallReceiver)."""
+        if code == TIMEOUT and self._stage is Stage.AWAITING:
+            self._trouble("The service did not answer in time", "the node waits no longer")
+            self._drop(504)
+            return
+        if code == PROTOCOL:
+            self._trouble("The node refused the response: {reason}", text)
         self._drop(CLIENT_LEFT)
 
     def lost(self) -> None:
         """The session ended (ICallReceiver)."""
         self._drop(CLIENT_LEFT)
 
-    def _send(self, connection: ServiceConnection, data: bytes) -> None:
-        """Send on what the service said, and read no more of it than the caller takes."""
-        self._tunnel.send(self._call, data, True)
-        if self._call.queued > SEND_HIGH_BYTES:
-            connection.pause()
+    def _trouble(self, message: str, reason: str) -> None:
+        self._service.trouble(message, reason, self._request.request_id)
+
+    def _refuse(self, error: Http1Error | CallProtocolError) -> None:
+        """The request itself is nonsense."""
+        self._give_up(PROTOCOL, str(error))
+
+    def _fail(self, status: int, message: str, code: str, fields: MoreFields = ()) -> None:
+        """Answer in the service's place; no byte of a response was sent yet."""
+        request = self._request
+        self._status = status
+        self._error = code
+        data = error_response(
+            status,
+            message,
+            hop=self._service.agent_id,
+            code=code,
+            close=False,
+            head_only=request.method == b"HEAD",
+            date=datetimeToString(),
+            extra=fields,
+        )
+        self._tunnel.send(self._call, data, False)
+        if request.body is ENDED:
+            self._over()
+        else:
+            self._linger(CALLER_LINGER_S if request.body is UPGRADING else 0.0)
 
     def _give_up(self, code: str, text: str = "") -> None:
         """Reset the call."""
@@ -100,12 +149,9 @@ class ServedCall:
         self._cut()
         self._over()
 
+    @abc.abstractmethod
     def _cut(self) -> None:
-        """Drop the connection to the service, if there is one."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.user = None
-            connection.abort()
+        """Let the service know that nothing more is wanted of it. Idempotent."""
 
     def _linger(self, patience_s: float) -> None:
         """The caller need not go on, and is told so unless it ends its stream in that time."""
@@ -149,3 +195,24 @@ class ServedCall:
                 fields=request.head.by_name,
                 subject="",
             )
+
+
+class ConnectionCall(ServedCall):
+    """A call that has a connection to the service for itself: what an `Exchange` and an `UpgradedCall` share."""
+
+    _request: ServiceRequest
+    _response: ServiceResponse
+    _connection: ServiceConnection | None = None
+
+    def _send(self, connection: ServiceConnection, data: bytes) -> None:
+        """Send on what the service said, and read no more of it than the caller takes."""
+        self._tunnel.send(self._call, data, True)
+        if self._call.queued > SEND_HIGH_BYTES:
+            connection.pause()
+
+    def _cut(self) -> None:
+        """Drop the connection to the service, if there is one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.user = None
+            connection.abort()

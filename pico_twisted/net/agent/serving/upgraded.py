@@ -7,13 +7,13 @@ from zope.interface import implementer
 from pico_twisted.core.agent.service_call import ENDED
 from pico_twisted.core.rpc.frames import FAILED
 from pico_twisted.net.agent.serving.connection import ServiceConnection
-from pico_twisted.net.agent.serving.served_call import ServedCall, Stage
+from pico_twisted.net.agent.serving.served_call import ConnectionCall, Stage
 from pico_twisted.net.interfaces import ICallReceiver
 from pico_twisted.net.turn import NEVER
 
 
 @implementer(ICallReceiver)
-class UpgradedCall(ServedCall):
+class UpgradedCall(ConnectionCall):
     """Passes the bytes of one call on.
 
     Args:
@@ -21,7 +21,7 @@ class UpgradedCall(ServedCall):
         connection: to the service.
     """
 
-    def __init__(self, before: ServedCall, connection: ServiceConnection) -> None:
+    def __init__(self, before: ConnectionCall, connection: ServiceConnection) -> None:
         super().__init__(before._service, before._tunnel, before._call, before._request, before._response)
         self._stage = Stage.UPGRADED
         self._started = before._started
