@@ -74,7 +74,7 @@ class ConnectConfig:
 
 @attrs.frozen(kw_only=True)
 class ServiceTlsConfig:
-    """How the certificate of an https service is checked."""
+    """How the certificate of an https service is checked, and which one the agent shows."""
 
     ca: str = setting(
         kinds.FILE,
@@ -94,6 +94,13 @@ class ServiceTlsConfig:
         "Whether the certificate is checked. With `false`, anybody on the way to the service can read and change what "
         "goes there; the agent warns of it. Prefer `ca` with the service's own certificate.",
     )
+    cert: str = setting(
+        kinds.FILE,
+        "",
+        "Certificate that the agent shows to a service that asks for one, with its chain, a PEM file. A file that "
+        "changes is used for new connections.",
+    )
+    key: str = setting(kinds.FILE, "", "Private key of `cert`, a PEM file.")
 
 
 @attrs.frozen(kw_only=True)
@@ -125,6 +132,13 @@ class ListenerConfig:
         "a file).",
     )
     protocol: str = setting(kinds.one_of("http"), "http", "What the service speaks.")
+    proxy_protocol: str = setting(
+        kinds.one_of("none", "v1", "v2"),
+        "none",
+        "Whether each connection to the service begins with a PROXY protocol header of version 1 or 2, which tells the "
+        "client's address; its port is not known and told as 0. A connection then serves one client's requests alone. "
+        "Not for services that speak HTTP/2.",
+    )
     timeout: float | None = setting(
         kinds.duration(or_none=True),
         "",
@@ -199,7 +213,10 @@ class ListenerConfig:
     response_headers: HeaderEditsConfig = section(
         HeaderEditsConfig, "What is changed in the headers of a response of the service."
     )
-    tls: ServiceTlsConfig = section(ServiceTlsConfig, "How the certificate is checked when `addr` is an https URL.")
+    tls: ServiceTlsConfig = section(
+        ServiceTlsConfig,
+        "How the certificate is checked when `addr` is an https URL, and which one the agent shows.",
+    )
 
 
 @attrs.frozen(kw_only=True)

@@ -175,8 +175,13 @@ def _chains(config: NodeConfig | AgentConfig) -> Iterator[tuple[str, str, Sequen
             for place, cert_file, _ in _pairs(tls, path):
                 if chain := _readable(cert_file):
                     yield child(place, "cert"), cert_file, chain
-    elif (cert_file := config.connect.tls.cert) and (chain := _readable(cert_file)):
-        yield "connect.tls.cert", cert_file, chain
+    else:
+        shown = {"connect.tls.cert": config.connect.tls.cert}
+        for index, listener in enumerate(config.listeners):
+            shown[child(child("listeners", index), "tls.cert")] = listener.tls.cert
+        for path, cert_file in shown.items():
+            if cert_file and (chain := _readable(cert_file)):
+                yield path, cert_file, chain
 
 
 def _authorities(config: NodeConfig | AgentConfig) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pico_twisted.config.access import AuthConfig
-from pico_twisted.config.agent import AgentConfig, ListenerConfig, ServiceTlsConfig
+from pico_twisted.config.agent import AgentConfig, ClientTlsConfig, ListenerConfig, ServiceTlsConfig
 from pico_twisted.config.certificates import (
     certificate_faults,
     file_faults,
@@ -77,10 +77,7 @@ def agent_faults(config: AgentConfig) -> Iterator[Contradiction]:
         )
     yield from file_faults(connect.token_file, "connect.token_file")
     yield from pem_faults(connect.tls.root_cas, "connect.tls.root_cas")
-    for name, other in (("cert", "key"), ("key", "cert")):
-        if getattr(connect.tls, other) and not getattr(connect.tls, name):
-            yield missing(child("connect.tls", name), child("connect.tls", other))
-    yield from pair_faults(connect.tls.cert, connect.tls.key, "connect.tls")
+    yield from _own_certificate_faults(connect.tls, "connect.tls")
     for index, listener in enumerate(config.listeners):
         yield from _service_faults(listener, child("listeners", index))
     yield from ((fault, ("listeners",)) for fault in read_users(config.listeners)[1])
@@ -91,14 +88,27 @@ def agent_faults(config: AgentConfig) -> Iterator[Contradiction]:
         yield Fault(path="listeners", found="none", expected=expected), ()
 
 
+def _own_certificate_faults(tls: ClientTlsConfig | ServiceTlsConfig, path: str) -> Iterator[Contradiction]:
+    """What is wrong with the certificate that the agent shows."""
+    for name, other in (("cert", "key"), ("key", "cert")):
+        if getattr(tls, other) and not getattr(tls, name):
+            yield missing(child(path, name), child(path, other))
+    yield from pair_faults(tls.cert, tls.key, path)
+
+
 def _service_faults(listener: ListenerConfig, path: str) -> Iterator[Contradiction]:
-    """What is wrong with how a listener's service is to be checked."""
+    """What is wrong with how a listener's service is reached and checked."""
+    if listener.proxy_protocol != "none" and (listener.addr.scheme == "h2c" or listener.protocol == "grpc"):
+        found = f"{listener.proxy_protocol} for a service that speaks HTTP/2, whose connection all clients share"
+        fault = Fault(path=child(path, "proxy_protocol"), found=found, expected="none")
+        yield fault, (child(path, "addr"), child(path, "protocol"))
     tls = listener.tls
     here = child(path, "tls")
     if tls != ServiceTlsConfig() and not listener.addr.https:
         fault = Fault(path=here, found="TLS for a service without", expected=f"an https URL as {child(path, 'addr')}")
         yield fault, (child(path, "addr"),)
     yield from pem_faults(tls.ca, child(here, "ca"))
+    yield from _own_certificate_faults(tls, here)
     if tls.ca and not tls.verify:
         fault = Fault(
             path=child(here, "ca"), found="a file that is not used", expected=f"{child(here, 'verify')}: true"

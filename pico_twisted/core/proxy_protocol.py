@@ -3,13 +3,16 @@
 After `proxy-protocol.txt` of HAProxy. A receiver is told who may send a header, and never guesses: what comes from such
 a sender begins with one, or is refused. Only the address and port of the client are read. What follows the addresses in
 version 2 (TLVs) is skipped, within the length that the header gives; more than `MAX_HEADER_BYTES` is refused.
+
+Headers are written for services, too. A node tells an agent the IP of a client and the port that it asked for, and
+neither the client's own port nor the IP that it connected to: these are 0, and the unspecified address.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, NamedTuple
 
 MAX_HEADER_BYTES: Final = 4096
@@ -111,3 +114,25 @@ def _read_v2(data: bytes) -> ProxyHeader | None:
         raise ProxyHeaderError("a header without room for its addresses")
     source, _, port, _ = struct.unpack_from(layout, data, _FIXED_BYTES)
     return ProxyHeader(size, str(IPv4Address(source) if family == _TCP4 else IPv6Address(source)), port)
+
+
+def write_proxy_header(version: int, client: str, to_port: int = 0) -> bytes:
+    """Write the header of a connection that is made for a client.
+
+    Args:
+        version: 1 or 2.
+        client: its IP; anything else when it is not known.
+        to_port: the port that it asked for; 0 when it is not known.
+    """
+    try:
+        ip = ip_address(client.partition("%")[0])
+    except ValueError:
+        return b"PROXY UNKNOWN\r\n" if version == 1 else V2_START + struct.pack("!BBH", _PROXY, _NO_ADDRESS[0], 0)
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    nowhere = type(ip)(0)
+    if version == 1:
+        return f"PROXY TCP{ip.version} {ip} {nowhere} 0 {to_port}\r\n".encode("ascii")
+    addresses = ip.packed + nowhere.packed + struct.pack("!HH", 0, to_port)
+    family = _TCP4 if ip.version == 4 else _TCP6
+    return V2_START + struct.pack("!BBH", _PROXY, family, len(addresses)) + addresses

@@ -33,7 +33,10 @@ def test_all_keys(tmp_path: Path) -> None:
         ("https://a", "{ca: /nowhere.pem}", "listeners[0].tls.ca"),
         ("https://a", "{server_name: 'a b'}", "listeners[0].tls.server_name"),
         ("https://a", "{verify: maybe}", "listeners[0].tls.verify"),
-        ("https://a", "{cert: a.pem}", "listeners[0].tls.cert"),
+        ("https://a", "{cert: /nowhere.pem, key: /nowhere.key}", "listeners[0].tls.cert"),
+        ("https://a", "{cert: /nowhere.pem}", "listeners[0].tls.key"),
+        ("https://a", "{key: /nowhere.pem}", "listeners[0].tls.cert"),
+        ("unix:/run/a.sock", "{server_name: a}", "listeners[0].tls"),
     ],
 )
 def test_faults(tmp_path: Path, addr: str, tls: str, words: str) -> None:
@@ -47,3 +50,21 @@ def test_a_file_that_is_not_used(tmp_path: Path) -> None:
     ca = make(tmp_path, "authority", authority=True).cert_file
     with pytest.raises(ConfigFaults, match="not used"):
         load(tmp_path, "https://a", f"{{ca: {ca}, verify: false}}")
+
+
+def test_a_certificate_of_our_own(tmp_path: Path) -> None:
+    """It is used with its key; with the key of another one the start is refused."""
+    ours, other = make(tmp_path, "agent"), make(tmp_path, "other")
+    found = load(tmp_path, "https+unix:/run/a.sock", f"{{cert: {ours.cert_file}, key: {ours.key_file}}}")
+    assert (found.cert, found.key) == (ours.cert_file, ours.key_file)
+    with pytest.raises(ConfigFaults, match=r"listeners\[0\]\.tls"):
+        load(tmp_path, "https://a", f"{{cert: {ours.cert_file}, key: {other.key_file}}}")
+
+
+@pytest.mark.parametrize("addr", ["h2c://a", "h2c+unix:/run/a.sock"])
+def test_no_client_is_told_on_a_connection_of_many(tmp_path: Path, addr: str) -> None:
+    """What the PROXY protocol says holds for a connection, and all clients share one of HTTP/2."""
+    path = tmp_path / "pico-agent.yaml"
+    path.write_text(f"listeners: [{{endpoint: a, addr: '{addr}', proxy_protocol: v1}}]\n")
+    with pytest.raises(ConfigFaults, match=r"listeners\[0\]\.proxy_protocol"):
+        load_agent(str(path))

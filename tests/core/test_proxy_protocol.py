@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pico_twisted.core.proxy_protocol import MAX_HEADER_BYTES, V2_START, ProxyHeaderError, read_proxy_header
+from pico_twisted.core.proxy_protocol import (
+    MAX_HEADER_BYTES,
+    V2_START,
+    ProxyHeaderError,
+    read_proxy_header,
+    write_proxy_header,
+)
 
 
 def v2(
@@ -91,3 +97,31 @@ def test_any_bytes(header: bytes, at: int, put: bytes, noise: bytes) -> None:
         except ProxyHeaderError:
             continue
         assert found is None or found.size <= len(data)
+
+
+@pytest.mark.parametrize(
+    ("client", "v1_header", "v2_body"),
+    [
+        ("203.0.113.9", b"PROXY TCP4 203.0.113.9 0.0.0.0 0 443\r\n", b"\x11\x00\x0c\xcb\x00\x71\x09" + bytes(6)),
+        ("::ffff:203.0.113.9", b"PROXY TCP4 203.0.113.9 0.0.0.0 0 443\r\n", b"\x11\x00\x0c\xcb\x00\x71\x09" + bytes(6)),
+        ("2001:db8::9", b"PROXY TCP6 2001:db8::9 :: 0 443\r\n", b"\x21\x00\x24" + V6[:16] + bytes(18)),
+    ],
+)
+def test_a_header_that_is_written(client: str, v1_header: bytes, v2_body: bytes) -> None:
+    """Both versions say who the client is and which port it asked for, byte for byte as the specification has it."""
+    assert write_proxy_header(1, client, 443) == v1_header
+    assert write_proxy_header(2, client, 443) == V2_START + b"\x21" + v2_body + b"\x01\xbb"
+
+
+@given(st.sampled_from([1, 2]), st.ip_addresses() | st.text(max_size=20), st.integers(0, 0xFFFF))
+def test_what_is_written_is_read(version: int, client: object, port: int) -> None:
+    """A receiver learns the client that was told, in the form that it has everywhere, or that it is not known."""
+    header = write_proxy_header(version, str(client), port)
+    found = read_proxy_header(header)
+    assert found is not None and found.size == len(header) and found.port == 0
+    try:
+        ip = ip_address(str(client).partition("%")[0])
+    except ValueError:
+        assert found.host == ""
+    else:
+        assert ip_address(found.host) == (getattr(ip, "ipv4_mapped", None) or ip)

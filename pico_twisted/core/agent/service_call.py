@@ -94,6 +94,12 @@ class CallRequest:
         """The address of its client, for logs, as the node tells it; empty when it does not."""
         return self._told(b"x-forwarded-for").partition(",")[0]
 
+    @property
+    def asked_port(self) -> int:
+        """The port that its client asked for, as the node tells it; 0 when it does not."""
+        told = self._told(b"x-forwarded-port")
+        return int(told) if len(told) <= 5 and told.isdecimal() and int(told) <= 0xFFFF else 0
+
     def _told(self, name: bytes) -> str:
         value = self.head.by_name.get(name, b"") if self.head is not None else b""
         return value.decode("ascii", "replace")

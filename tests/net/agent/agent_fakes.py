@@ -26,6 +26,7 @@ from pico_twisted.core.rpc.v1 import dialect_v1
 from pico_twisted.net.agent.serving.basic_auth import InThread
 from pico_twisted.net.agent.serving.forwarder import Forwarder
 from pico_twisted.net.agent.serving.http1_service import Http1Service
+from pico_twisted.net.agent.serving.kinds import make_service
 from pico_twisted.net.agent.serving.local_service import ServiceParts
 from pico_twisted.net.agent.serving.policy import Policies
 from pico_twisted.net.observe.metrics import Metrics
@@ -352,7 +353,7 @@ class Bench:
         self.service = FakeEndpoint()
         config = attrs.evolve(listener_config(rewrite_host=rewrite_host, timeout_s=timeout_s), **listener)
         self.policies = Policies(in_thread, self.metrics, self.sweep)
-        self.local = Http1Service(
+        local = make_service(
             ServiceParts(
                 config=config,
                 tunnel=tunnel_parts(self.clock, self.sweep, self.metrics),
@@ -362,6 +363,8 @@ class Bench:
                 policy=self.policies.of(config),
             )
         )
+        assert isinstance(local, Http1Service)
+        self.local = local
         self.drains: list[object] = []
         self.forwarder = Forwarder(self.local, self.drains.append)
         self.tunnel = FakeTunnel(self.forwarder, version, v1_body_bytes)

@@ -13,6 +13,7 @@ from twisted.internet.task import deferLater
 from pico_twisted.config import ServiceAddress, ServiceTlsConfig
 from pico_twisted.net.agent.serving.forwarder import Forwarder
 from pico_twisted.net.agent.serving.http1_service import Http1Service
+from pico_twisted.net.agent.serving.kinds import make_service
 from pico_twisted.net.agent.serving.local_service import ServiceParts
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.turn import Sweep
@@ -35,13 +36,30 @@ async def begun(request: Request) -> None:
 
 
 class Service:
-    """A listening socket; the test accepts and speaks by itself, without blocking."""
+    """A listening socket; the test accepts and speaks by itself, without blocking.
 
-    def __init__(self, host: str = "127.0.0.1", context: ssl.SSLContext | None = None) -> None:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self.listening = socket.create_server((host, 0), family=family)
+    Args:
+        host: where; on any port.
+        context: of TLS; None for none.
+        path: of a unix socket, in place of a host.
+        header_bytes: how long the PROXY protocol header is that each connection begins with.
+    """
+
+    def __init__(
+        self, host: str = "127.0.0.1", context: ssl.SSLContext | None = None, path: str = "", header_bytes: int = 0
+    ) -> None:
+        if path:
+            self.listening = socket.socket(socket.AF_UNIX)
+            self.listening.bind(path)
+            self.listening.listen()
+            self.port = 0
+        else:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self.listening = socket.create_server((host, 0), family=family)
+            self.port = self.listening.getsockname()[1]
         self.listening.setblocking(False)
-        self.port: int = self.listening.getsockname()[1]
+        self.headers: list[bytes] = []
+        self._header_bytes = header_bytes
         self._context = context
         self._open: list[socket.socket] = []
 
@@ -59,6 +77,10 @@ class Service:
                 return None
 
         sock = await until(accepted, "a connection")
+        if self._header_bytes:
+            sock.setblocking(False)
+            await until(lambda: _waiting(sock) >= self._header_bytes, "a header")
+            self.headers.append(sock.recv(self._header_bytes))
         if self._context is not None:
             sock = await self._handshake(sock, self._context)
         sock.setblocking(False)
@@ -89,6 +111,14 @@ class Service:
             raise outcome[0]
         wrapped: ssl.SSLSocket = outcome[0]
         return wrapped
+
+
+def _waiting(sock: socket.socket) -> int:
+    """How many bytes came, of the first few."""
+    try:
+        return len(sock.recv(256, socket.MSG_PEEK))
+    except BlockingIOError:
+        return 0
 
 
 class Client:
@@ -163,19 +193,23 @@ class ServiceBench:
         endpoint: Any = None,
         timeout_s: float = 5.0,
         tls: ServiceTlsConfig = ServiceTlsConfig(),  # noqa: B008 - it is frozen
+        proxy_protocol: str = "none",
     ) -> None:
         self.sweep = Sweep(reactor, 0.02)
         self.sweep.start()
         self.metrics = Metrics("agent")
-        self.local = Http1Service(
+        config = listener_config(address, timeout_s=timeout_s)
+        local = make_service(
             ServiceParts(
-                config=attrs.evolve(listener_config(address, timeout_s=timeout_s), tls=tls),
+                config=attrs.evolve(config, tls=tls, proxy_protocol=proxy_protocol),
                 tunnel=tunnel_parts(reactor, self.sweep, self.metrics),
                 agent_id="agent-1",
                 reactor=reactor,
                 dials=endpoint,
             )
         )
+        assert isinstance(local, Http1Service)
+        self.local = local
         self.forwarder = Forwarder(self.local, lambda tunnel: None)
         self.tunnel = FakeTunnel(self.forwarder)
 

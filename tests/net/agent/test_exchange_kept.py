@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pico_twisted.core.agent.service_call import KEPT_BYTES
+from pico_twisted.core.agent.service_call import KEPT_BYTES, ServiceRequest
+from pico_twisted.core.protocol_limits import REQUEST_LIMITS
+from pico_twisted.core.rpc.dialect import V2
 from pico_twisted.net.agent.serving.connection import ServiceConnection
 from pico_twisted.net.agent.serving.http1_service import MAX_BUSY, MAX_BUSY_S, MAX_IDLE, Http1Service
 from pico_twisted.net.turn import INTERVAL_S
@@ -86,18 +88,23 @@ def test_what_may_have_been_served_is_not_sent_again(bench: Bench, begun: bool) 
 # The pool
 
 
+def any_request() -> ServiceRequest:
+    """One of a client that has no connection of its own."""
+    return ServiceRequest(V2.read_request(REQUEST_LIMITS))
+
+
 def opened(service: Http1Service, count: int) -> list[ServiceConnection]:
     """So many connections, all in use."""
     connections: list[ServiceConnection] = []
     for _ in range(count):
-        service.open().addCallback(connections.append)
+        service.open(any_request()).addCallback(connections.append)
     return connections
 
 
 def taken(service: Http1Service) -> list[ServiceConnection]:
     """All that are kept."""
     kept = []
-    while (connection := service.take(surely=False)) is not None:
+    while (connection := service.take(any_request(), surely=False)) is not None:
         kept.append(connection)
     return kept
 
@@ -186,7 +193,7 @@ def test_what_is_not_needed_goes_soon(bench: Bench) -> None:
     for connection in connections:
         bench.local.give(connection, None)
     for _ in range(10):
-        used = bench.local.take(surely=False)
+        used = bench.local.take(any_request(), surely=False)
         assert used is not None
         bench.local.give(used, None)
         bench.pass_time(MAX_BUSY_S / 5)

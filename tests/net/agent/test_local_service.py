@@ -17,7 +17,7 @@ from twisted.logger import LogEvent
 from pico_twisted.config import ServiceAddress, ServiceTlsConfig
 from tests.net.agent.service_bench import OK, SWITCHED, UPGRADE, Client, Service, ServiceBench, answered, begun
 from tests.net.in_reactor import finish, in_reactor, reactor, until
-from tools.stage.certificates import Authority
+from tools.stage.certificates import Authority, Pair
 
 
 @pytest.fixture
@@ -101,6 +101,34 @@ async def test_the_service_sees_at_once_that_the_caller_left(bench: ServiceBench
         request.cancel()
         await client.gone()
         assert reactor.seconds() - start < 1.0
+
+
+@pytest.mark.parametrize("name", ["{}/service.sock", "@pico-test-{}"])
+@in_reactor
+async def test_a_unix_socket(tmp_path: Path, name: str) -> None:
+    """With a file or without one, a service on it is used as one of a port: kept, closed, asked again, not found."""
+    path = name.format(tmp_path)
+    service = Service(path="\0" + path[1:] if path.startswith("@") else path)
+    bench = ServiceBench(ServiceAddress("http", "", 0, path))
+    client = None
+    for size in (2, 2_000_000, 3):
+        request = bench.request(b"GET /")
+        client = client or await service.accept()
+        await client.request()
+        await client.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"s" * size)
+        await answered(request)
+        assert request.body == b"s" * size
+    assert client is not None
+    client.sock.close()
+    request = bench.request(b"POST /", b"Content-Length: 0\r\n")
+    await service.answer(OK)
+    await answered(request)
+    assert request.body == b"ok"
+    service.close()
+    request = bench.request(b"GET /")
+    await answered(request)
+    assert request.status == 502 and request.error == "agent-1; service-unreachable"
+    await bench.close()
 
 
 @in_reactor
@@ -355,3 +383,40 @@ async def test_the_caller_half_closes_an_upgraded_call_over_tls(tmp_path: Path) 
     await answered(request)
     assert request.body == b"answer" and request.reset_code is None
     await secure.close()
+
+
+@in_reactor
+async def test_a_service_that_asks_who_the_agent_is(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The listener's certificate is shown; one that the service does not know is an unreachable service; and files that
+    have changed are used for the next connection."""
+    authority, others = Authority(tmp_path), Authority(tmp_path_factory.mktemp("others"))
+    pair = authority.issue("service", ("127.0.0.1",))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.cert, pair.key)
+    context.load_verify_locations(authority.ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # so that the handshake itself fails
+    service = Service(context=context)
+    ours, wrong = authority.issue("agent", client=True), others.issue("agent", client=True)
+    shown = tmp_path / "shown.pem", tmp_path / "shown.key"
+
+    def show(one: Pair) -> None:
+        shown[0].write_bytes(one.cert.read_bytes())
+        shown[1].write_bytes(one.key.read_bytes())
+
+    show(wrong)
+    tls = ServiceTlsConfig(ca=str(authority.ca), cert=str(shown[0]), key=str(shown[1]))
+    bench = ServiceBench(ServiceAddress("https", "127.0.0.1", service.port), tls=tls)
+    request = bench.request(b"GET /")
+    with pytest.raises(ssl.SSLError):
+        await service.accept()
+    await answered(request)
+    assert request.error == "agent-1; service-unreachable"
+    show(ours)
+    request = bench.request(b"GET /")
+    client = await service.answer(OK)
+    await answered(request)
+    assert request.body == b"ok"
+    assert isinstance(client.sock, ssl.SSLSocket) and client.sock.getpeercert()
+    await bench.close()
+    service.close()

@@ -82,6 +82,7 @@ class ServiceConnection(TwistedProtocol):
         socket: under it, where there is one.
         idle_since: when its last answer had ended.
         client: the name of the client's connection that alone may use it; empty when anybody may.
+        header: the PROXY protocol header that it began with, if it did: it serves requests of that client alone.
         deadline: set by the user, or by its owner while it is idle.
     """
 
@@ -99,6 +100,7 @@ class ServiceConnection(TwistedProtocol):
         self.writable = True
         self.paused = False
         self.client = b""
+        self.header = b""
         self.idle_since = sweep.now
         self.deadline = NEVER
         self._owner = owner

@@ -104,7 +104,7 @@ class Exchange(ConnectionCall):
             self._pieces = TurnPieces(service.end_of_turn, self._take)
         self._since = service.sweep.now
         self._owed = len(payload)
-        connection = None if waits else service.take(request.client_connection, surely=request.replay is None or more)
+        connection = None if waits else service.take(request, surely=request.replay is None or more)
         if connection is None:
             self._open(data, waits)
         else:
@@ -114,11 +114,11 @@ class Exchange(ConnectionCall):
         """Send the request so far, and what comes meanwhile, on a fresh connection, once the policy says so."""
         self._stage = _OPENING
         self._held.append(data)
-        self._request.replay = None
-        service = self._service
-        opening = self._opening = service.open() if waits is None else waits.addCallback(lambda _: service.open())
-        opening.addCallbacks(self._opened, self._unreachable)
-        opening.addErrback(self._broken)
+        service, request = self._service, self._request
+        request.replay = None
+        opening = service.open(request) if waits is None else waits.addCallback(lambda _: service.open(request))
+        self._opening = opening
+        opening.addCallbacks(self._opened, self._unreachable).addErrback(self._broken)
 
     def _opened(self, connection: ServiceConnection) -> None:
         self._opening = None

@@ -75,22 +75,33 @@ class Http1Service(LocalService):
         """How many connections to it are open, idle ones too."""
         return len(self.connections)
 
-    def take(self, client: bytes = b"", *, surely: bool) -> ServiceConnection | None:
+    def take(self, request: ServiceRequest, *, surely: bool) -> ServiceConnection | None:
         """Take an idle connection, the one that was used last, and on which no bytes wait: those would be taken for the
         answer to the next request.
 
         Args:
-            client: the name of the client's connection that has one of its own; empty for none. Its own is preferred.
+            request: that is to be sent. If its client's connection has one of its own, that one is preferred.
             surely: the request cannot be sent twice: only one that is not about to end, and is looked at.
 
         Returns:
             None when there is none.
         """
-        if client and (own := self._of_clients.get(client)) is not None and own.user is None:
-            if own.socket is None or not (_has_unasked(own.socket) or _is_closed(own.socket)):
-                return own
-            own.abort()
-        idle = self._idle
+        if request.client_connection and (own := self._own(request.client_connection)) is not None:
+            return own
+        return self._last_used(self._idle, surely)
+
+    def _own(self, client: bytes) -> ServiceConnection | None:
+        """The idle connection that belongs to a client's connection of this name."""
+        own = self._of_clients.get(client)
+        if own is None or own.user is not None:
+            return None
+        if own.socket is None or not (_has_unasked(own.socket) or _is_closed(own.socket)):
+            return own
+        own.abort()
+        return None
+
+    def _last_used(self, idle: dict[ServiceConnection, None], surely: bool) -> ServiceConnection | None:
+        """See `take`."""
         while idle:
             connection, _ = idle.popitem()
             sock = connection.socket
@@ -172,13 +183,14 @@ class Http1Service(LocalService):
         if connection.client and self._of_clients.get(connection.client) is connection:
             del self._of_clients[connection.client]
 
-    def open(self) -> Deferred[ServiceConnection]:
-        """Open a connection. Fails with what Twisted or OpenSSL say, in time; can be cancelled."""
-        opening: Deferred[ServiceConnection] = Deferred.fromCoroutine(self._open())
+    def open(self, request: ServiceRequest) -> Deferred[ServiceConnection]:
+        """Open a connection for a request. Fails with what Twisted or OpenSSL say, in time; can be cancelled."""
+        opening: Deferred[ServiceConnection] = Deferred.fromCoroutine(self._open(self.header_for(request)))
         return opening.addTimeout(self.connect_s, self.clock)
 
-    async def _open(self) -> ServiceConnection:
-        connection: ServiceConnection = await self.dial(self._factory)
+    async def _open(self, header: bytes) -> ServiceConnection:
+        connection: ServiceConnection = await self.dial(self._factory, header=header)
+        connection.header = header
         if isinstance(connection, SecureServiceConnection):
             await connection.ready
         if self._closed:

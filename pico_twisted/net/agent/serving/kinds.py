@@ -6,13 +6,14 @@ from pico_twisted.core.rpc.call import Call
 from pico_twisted.net.agent.serving.exchange import Exchange
 from pico_twisted.net.agent.serving.http1_service import Http1Service
 from pico_twisted.net.agent.serving.local_service import LocalService, ServiceParts
+from pico_twisted.net.agent.serving.per_client import PerClientService
 from pico_twisted.net.agent.serving.v1 import WholeExchange
 from pico_twisted.net.interfaces import ITunnel
 
 
 def make_service(parts: ServiceParts) -> LocalService:
     """The service of a listener."""
-    return Http1Service(parts)
+    return (Http1Service if parts.config.proxy_protocol == "none" else PerClientService)(parts)
 
 
 def make_call(service: LocalService, tunnel: ITunnel, call: Call) -> Exchange:

@@ -13,7 +13,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pico_twisted.config import HeaderEditsConfig, ListenerConfig
+from pico_twisted.core.agent.service_call import ServiceRequest
 from pico_twisted.core.header_edits import HeaderEdits
+from pico_twisted.core.proxy_protocol import write_proxy_header
 from pico_twisted.net.agent.serving.dialling import service_endpoint
 from pico_twisted.net.agent.serving.policy import ListenerPolicy
 from pico_twisted.net.observe.access_log import AccessLog
@@ -24,6 +26,8 @@ from pico_twisted.net.tls.failures import connect_failure_text
 from pico_twisted.net.tunnel import TunnelParts
 
 log = Logger()
+
+_VERSIONS: Final = {"none": 0, "v1": 1, "v2": 2}  # of the PROXY protocol
 
 CONNECT_TIMEOUT_S: Final = 10.0
 """Most seconds for name, connection and TLS: a service beside the agent answers in milliseconds or not at all."""
@@ -150,16 +154,23 @@ class LocalService(abc.ABC):
         return sum(call.held_bytes for call in self.calls)
 
     def dial(
-        self, factory: IProtocolFactory, alpn: Sequence[bytes] = HTTP1_ONLY
+        self, factory: IProtocolFactory, *, alpn: Sequence[bytes] = HTTP1_ONLY, header: bytes = b""
     ) -> Deferred[Any]:  # of what the factory makes
         """Connect to it. Fails with what Twisted or OpenSSL say, in time; can be cancelled.
 
         Args:
             factory: makes the protocol that the Deferred fires with.
             alpn: the protocols that an https service is offered, the best one first.
+            header: of `header_for`.
         """
-        endpoint = self._dials or service_endpoint(self._reactor, self.config, self.connect_s, alpn)
-        return endpoint.connect(factory)
+        dials = self._dials or service_endpoint(self._reactor, self.config, self.connect_s, alpn=alpn, header=header)
+        return dials.connect(factory)
+
+    def header_for(self, request: ServiceRequest) -> bytes:
+        """The PROXY protocol header of a connection that serves this request, and only such as have the same; empty
+        when the service gets none."""
+        version = _VERSIONS[self.config.proxy_protocol]
+        return write_proxy_header(version, request.client, request.asked_port) if version else b""
 
     def reached(self) -> None:
         """A connection is there, and good."""
