@@ -15,6 +15,8 @@ from pico_twisted.net.tunnel import ELSEWHERE, HandshakeRefused, HandshakeTimeou
 
 UNWELCOME: Final = (401, 403)
 """Statuses with which a node says that our credential does not count, or not for an endpoint (RFC 9110 15.5)."""
+REFUSALS: Final = (Failed.UNWELCOME, Failed.TURNED_AWAY)
+"""What a node says to us and not of itself: the same would be said again until somebody changes something."""
 
 
 def explain_failure(failure: Failure) -> tuple[Failed, str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import attrs
@@ -24,12 +24,13 @@ from pico_twisted.core.stopping import LAST_SHARE, awaited
 from pico_twisted.net.agent.active_connection import ActiveConnection
 from pico_twisted.net.agent.connector import DRAIN_LOOK_S, DialParts
 from pico_twisted.net.agent.dial_throttle import DialThrottle
+from pico_twisted.net.agent.gauges import add_gauges
 from pico_twisted.net.agent.listener import Listener
 from pico_twisted.net.agent.listener_changes import difference, told
 from pico_twisted.net.agent.listener_connections import ListenerConnections
 from pico_twisted.net.agent.serving.forwarder import Forwarder
 from pico_twisted.net.agent.serving.kinds import make_service
-from pico_twisted.net.agent.serving.local_service import HeldCall, LocalService, ServiceParts
+from pico_twisted.net.agent.serving.local_service import HeldCall, LocalService, Program, ServiceParts
 from pico_twisted.net.agent.serving.policy import Policies
 from pico_twisted.net.agent.shown_token import ShownToken
 from pico_twisted.net.interfaces import ITunnel
@@ -60,6 +61,8 @@ class AgentService(Service):
         end_of_turn: gathers what tunnels send; see `TunnelParts`.
         access_log: gets a line for each call.
         policies: what the listeners let through.
+        program: serves all listeners in this process, instead of their addresses.
+        refused: called with words when a node refuses a listener; see `DialParts`.
 
     Attributes:
         agent_id: as configured, or made for this process.
@@ -82,8 +85,11 @@ class AgentService(Service):
         end_of_turn: EndOfTurn | None = None,
         access_log: AccessLog | None = None,
         policies: Policies | None = None,
+        program: Program | None = None,
+        refused: Callable[[str], None] | None = None,
     ) -> None:
         self._policies = policies
+        self._program = program
         self._access_log = access_log
         self.agent_id = config.agent_id or f"agent-{rng.getrandbits(32):08x}"
         self.token = ShownToken(config.connect.token, reactor)
@@ -99,6 +105,7 @@ class AgentService(Service):
             rng=rng,
             metrics=metrics,
             throttle=DialThrottle(config.connect.url, reactor),
+            refused=refused,
         )
         self.budget = Budget(config.limits.buffered_bytes)
         self._limits = HeadLimits(head_bytes=config.limits.head_bytes, fields=config.limits.head_fields)
@@ -121,7 +128,7 @@ class AgentService(Service):
         self._retired: list[LocalService] = []  # of listeners that have another one now, likewise
         self._turn = 0
         self._missing = list(self.listeners)  # those that had no session yet
-        self._add_gauges()
+        add_gauges(self, metrics)
         sweep.each(self._measure)
 
     def _service(self, config: ListenerConfig) -> LocalService:
@@ -130,6 +137,7 @@ class AgentService(Service):
             tunnel=self._parts,
             agent_id=self.agent_id,
             reactor=self._reactor,
+            program=self._program,
             access_log=self._access_log,
             policy=None if self._policies is None else self._policies.of(config),
         )
@@ -188,20 +196,6 @@ class AgentService(Service):
             )
             self._sharers[config.endpoint] = name
         return tunnel
-
-    def _add_gauges(self) -> None:
-        gauge = self._metrics.gauge
-        gauge("pico_agent_listeners", "Listeners of the configuration.", lambda: len(self.listeners))
-        gauge("pico_agent_registered", "Listeners that have a session for new calls.", self._registered_count)
-        gauge(
-            "pico_agent_sessions",
-            "Sessions with nodes, those that are being replaced too.",
-            lambda: len(self.sessions()),
-        )
-        self._metrics.families(self.token.expiry)
-        gauge("pico_agent_calls", "Calls that are being served.", self.calls_in_flight)
-        gauge("pico_agent_service_connections", "Connections to local services, idle ones too.", self._connection_count)
-        gauge("pico_buffered_bytes", "Bytes held in memory for slow peers.", lambda: self.budget.held)
 
     def show(self, connect: ConnectConfig, *, other_certificate: bool = False) -> None:
         """Show nodes what a section says now: the token at once, a certificate from the next handshake on.
@@ -351,7 +345,7 @@ class AgentService(Service):
     @property
     def ready(self) -> bool:
         """Every listener has a session for new calls, and we are not stopping."""
-        return self._stopping is None and self._registered_count() == len(self.listeners)
+        return self._stopping is None and self.registered_count() == len(self.listeners)
 
     @property
     def stopping(self) -> bool:
@@ -370,10 +364,12 @@ class AgentService(Service):
         """Calls that are being served."""
         return sum(len(service.calls) for service in self._services())
 
-    def _registered_count(self) -> int:
+    def registered_count(self) -> int:
+        """Listeners that have a session for new calls."""
         return sum(bool(listener.connections.current) for listener in self.listeners)
 
-    def _connection_count(self) -> int:
+    def connection_count(self) -> int:
+        """Connections to local services, idle ones too."""
         return sum(service.connection_count for service in self._services())
 
     def _changed(self) -> None:

@@ -185,11 +185,12 @@ class Http1Service(LocalService):
 
     def open(self, request: ServiceRequest) -> Deferred[ServiceConnection]:
         """Open a connection for a request. Fails with what Twisted or OpenSSL say, in time; can be cancelled."""
-        opening: Deferred[ServiceConnection] = Deferred.fromCoroutine(self._open(self.header_for(request)))
+        opening: Deferred[ServiceConnection] = Deferred.fromCoroutine(self._open(request))
         return opening.addTimeout(self.connect_s, self.clock)
 
-    async def _open(self, header: bytes) -> ServiceConnection:
-        connection: ServiceConnection = await self.dial(self._factory, header=header)
+    async def _open(self, request: ServiceRequest) -> ServiceConnection:
+        header = self.header_for(request)
+        connection: ServiceConnection = await self.dial(self._factory, header=header, request=request.head)
         connection.header = header
         if isinstance(connection, SecureServiceConnection):
             await connection.ready

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from pico_twisted.config import HeaderEditsConfig, ListenerConfig
 from pico_twisted.core.agent.service_call import ServiceRequest
 from pico_twisted.core.header_edits import HeaderEdits
+from pico_twisted.core.http1.head import RequestHead
 from pico_twisted.core.proxy_protocol import write_proxy_header
 from pico_twisted.net.agent.serving.dialling import service_endpoint
 from pico_twisted.net.agent.serving.policy import ListenerPolicy
@@ -33,6 +34,10 @@ CONNECT_TIMEOUT_S: Final = 10.0
 """Most seconds for name, connection and TLS: a service beside the agent answers in milliseconds or not at all."""
 
 
+THIS_PROCESS: Final = "this process"
+"""Where a service is that has no address."""
+
+
 class HeldCall(Protocol):
     """A call that the service serves; see `served_call.ServedCall`."""
 
@@ -48,6 +53,17 @@ class HeldCall(Protocol):
         """The agent stops: cut the response, for the caller and for the service."""
 
 
+class Program(Protocol):
+    """A service that runs in this process, and is connected to without a socket."""
+
+    def endpoint_for(self, request: RequestHead | None) -> IStreamClientEndpoint:
+        """How to connect to it.
+
+        Args:
+            request: of the call that the connection is for, which tells who its client is; None when it is for none.
+        """
+
+
 @attrs.frozen(kw_only=True)
 class ServiceParts:
     """What the service of a listener is given.
@@ -58,6 +74,7 @@ class ServiceParts:
         agent_id: named in the answers that we make ourselves.
         reactor: connects.
         dials: how to connect, when not by the address of the configuration.
+        program: serves in this process, instead of what has that address.
         access_log: gets a line for each call.
         policy: judges the calls; None when it serves all.
     """
@@ -67,6 +84,7 @@ class ServiceParts:
     agent_id: str
     reactor: DialReactor
     dials: IStreamClientEndpoint | None = None
+    program: Program | None = None
     access_log: AccessLog | None = None
     policy: ListenerPolicy | None = None
 
@@ -109,10 +127,11 @@ class LocalService(abc.ABC):
         self.metrics = tunnel.metrics
         self.calls: set[HeldCall] = set()
         self.endpoint = config.endpoint
-        self.addr = str(config.addr)
+        self.addr = str(config.addr) if parts.program is None else THIS_PROCESS
         self.connect_s = min(config.timeout or CONNECT_TIMEOUT_S, CONNECT_TIMEOUT_S)
         self._reactor = parts.reactor
         self._dials = parts.dials
+        self._program = parts.program
         if config.addr.https and not config.tls.verify:
             log.warn(
                 "The certificate of the service is not checked (tls.verify: false): whoever is on the way can read and "
@@ -154,7 +173,12 @@ class LocalService(abc.ABC):
         return sum(call.held_bytes for call in self.calls)
 
     def dial(
-        self, factory: IProtocolFactory, *, alpn: Sequence[bytes] = HTTP1_ONLY, header: bytes = b""
+        self,
+        factory: IProtocolFactory,
+        *,
+        alpn: Sequence[bytes] = HTTP1_ONLY,
+        header: bytes = b"",
+        request: RequestHead | None = None,
     ) -> Deferred[Any]:  # of what the factory makes
         """Connect to it. Fails with what Twisted or OpenSSL say, in time; can be cancelled.
 
@@ -162,7 +186,10 @@ class LocalService(abc.ABC):
             factory: makes the protocol that the Deferred fires with.
             alpn: the protocols that an https service is offered, the best one first.
             header: of `header_for`.
+            request: of the call that the connection is for; None when it may serve any.
         """
+        if self._program is not None:
+            return self._program.endpoint_for(request).connect(factory)
         dials = self._dials or service_endpoint(self._reactor, self.config, self.connect_s, alpn=alpn, header=header)
         return dials.connect(factory)
 
@@ -190,7 +217,7 @@ class LocalService(abc.ABC):
             log.warn(
                 message,
                 endpoint=self.config.endpoint,
-                service=str(self.config.addr),
+                service=self.addr,
                 reason=reason,
                 suppressed=suppressed,
                 **({"request_id": request_id} if request_id else {}),
