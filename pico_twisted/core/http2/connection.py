@@ -7,17 +7,41 @@ What can go wrong. The library is young: so this module alone imports it, and wh
 tuples and the methods here. It is optional: `AVAILABLE` says whether it is there. After some faults of a peer it cannot
 be asked for a last GOAWAY: that is written here. It opens windows by itself unless told not to, and then a slow
 consumer would not slow its sender: so each stream's window opens when its consumer took bytes, and the window of the
-connection is so large that no stream waits for another.
+connection is so large that no stream waits for another. It tells that a stream is over once the RST_STREAM is written,
+and tells of resets of streams that are long over: here CLOSED is the last event of a stream, and comes once.
 
 What is left to its user: the meaning of fields (`heads`), time, and how much a peer may ask for (`flood`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Literal
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
-import attrs
+from pico_twisted.core.http2.events import (
+    CLOSED,
+    DATA,
+    ENDED,
+    ENHANCE_YOUR_CALM,
+    FAULT,
+    GOAWAY,
+    INTERIM,
+    INTERNAL_ERROR,
+    NO_ERROR,
+    PEER_RESET,
+    PING,
+    PONG,
+    PROTOCOL_ERROR,
+    REFUSED_STREAM,
+    REQUEST,
+    RESPONSE,
+    SETTINGS,
+    TRAILERS,
+    WINDOW,
+    Event,
+    WireFields,
+)
+from pico_twisted.core.http2.settings import Http2Settings
 
 try:
     import ngh2
@@ -26,74 +50,22 @@ except ImportError:  # the extra `http2` is not installed
 else:
     AVAILABLE = True
 
-PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-"""What a client's connection begins with (RFC 9113 3.4)."""
+_FAULTS_FIRST: Final = 4 * 1024
+"""Bytes of answers that are written before a request is told of: resets of 128 streams, and more."""
 
-FRAME_BYTES: Final = 16 * 1024
-"""Most payload of one frame (RFC 9113 4.2), which nobody has a reason to raise: small ones let streams take turns."""
+_BEYOND: Final = 4
+"""How many times `header_bytes` a field section may have before it ends the connection: its user can answer 431 to what
+is between. A bomb of HPACK has 4,000 bytes for each one on the wire: it is over within 70 of them."""
 
-NO_ERROR: Final = 0x0
-PROTOCOL_ERROR: Final = 0x1
-INTERNAL_ERROR: Final = 0x2
-REFUSED_STREAM: Final = 0x7
-CANCEL: Final = 0x8
-CONNECT_ERROR: Final = 0xA
-ENHANCE_YOUR_CALM: Final = 0xB
-HTTP_1_1_REQUIRED: Final = 0xD
-"""Why a stream or a connection ends (RFC 9113 7)."""
+_LOST_BYTES: Final = 2 * 1024 * 1024
+"""Of the window of a connection, what may be lost before it is looked for."""
 
-# What `receive` tells: the first item of an event. The second is the stream, 0 for the connection.
-REQUEST: Final = 1  # (REQUEST, stream, fields, ended)
-RESPONSE: Final = 2  # (RESPONSE, stream, fields, ended)
-INTERIM: Final = 3  # (INTERIM, stream, fields, False)
-DATA: Final = 4  # (DATA, stream, bytes, ended)
-TRAILERS: Final = 5  # (TRAILERS, stream, fields, True)
-PEER_RESET: Final = 6  # (PEER_RESET, stream, code, False); CLOSED follows
-CLOSED: Final = 7  # (CLOSED, stream, code, False): over both ways, 0 in good order; the last event of a stream
-WINDOW: Final = 8  # (WINDOW, stream or 0, 0, False): the peer takes more
-SETTINGS: Final = 9  # (SETTINGS, 0, 0, False): of the peer; see `peer_streams` and `peer_takes_connect`
-PING: Final = 10  # (PING, 0, 0, False): the peer asked; the answer is written
-PONG: Final = 11  # (PONG, 0, 0, False): the peer answered
-GOAWAY: Final = 12  # (GOAWAY, the last stream that is served, code, False)
-ENDED: Final = 13  # (ENDED, 0, code, False): nothing more is read; what `to_send` gives is the last
-
-WireFields = Sequence[tuple[bytes, bytes]]
-"""(name, value), pseudo-header fields first, as they stand in a field section."""
-
-Event = (
-    tuple[Literal[1, 2, 3, 5], int, WireFields, bool]
-    | tuple[Literal[4], int, bytes, bool]
-    | tuple[Literal[6, 7, 8, 9, 10, 11, 12, 13], int, int, bool]
-)
+_LOOK_FOR_LOST: Final = 64
+"""Streams that end in bad order between two looks. Each loses part of one frame at most."""
 
 
 class StreamGone(Exception):
     """Something was to be written to a stream that takes nothing any more: its CLOSED comes, or has come."""
-
-
-@attrs.frozen(kw_only=True)
-class Http2Settings:
-    """What we tell the peer, and hold it to.
-
-    Attributes:
-        streams: that the peer may have open at once.
-        window_bytes: that a stream may bring before its consumer took some.
-        header_bytes, header_fields: of a field section, each field 32 bytes longer than it is (RFC 9113 6.5.2). More
-            ends the connection: what is to be answered instead has to stay below.
-        unread_answers: answers to PING and SETTINGS that wait for a peer that does not read.
-        continuations: CONTINUATION frames of a field section.
-        resets: of streams by the peer: so many at once, and so many a second.
-        oddities: what a peer may do that makes no sense, such as empty frames: so many at once, and so many a second.
-    """
-
-    streams: int = 128
-    window_bytes: int = 64 * 1024
-    header_bytes: int = 64 * 1024
-    header_fields: int = 1024
-    unread_answers: int = 256
-    continuations: int = 8
-    resets: tuple[int, int] = (200, 50)
-    oddities: tuple[int, int] = (1000, 100)
 
 
 class Http2Connection:
@@ -105,6 +77,7 @@ class Http2Connection:
 
     Attributes:
         ended: nothing more is read.
+        bytes_in, bytes_out: so far.
     """
 
     def __init__(self, *, client: bool, settings: Http2Settings) -> None:
@@ -116,12 +89,20 @@ class Http2Connection:
             stream_reset_rate_limit=settings.resets,
             max_continuations=settings.continuations,
             glitch_rate_limit=settings.oddities,
-            max_inbound_header_list_size=settings.header_bytes,
+            max_inbound_header_list_size=settings.header_bytes * _BEYOND,
             max_inbound_header_count=settings.header_fields,
         )
-        self._engine: Any = ngh2.Connection(role, config)
-        self._last = b""  # a GOAWAY of our own
+        self._engine: Any = ngh2.Connection(role, config)  # its methods take more than their types say
         self.ended = False
+        self.bytes_in = self.bytes_out = 0
+        self._untaken: dict[int, int] = {}  # of open streams, bytes of DATA that nobody took yet
+        self._accepted: dict[int, int] = {}  # of open streams, bytes of DATA that were to be sent
+        self._reset_streams: set[int] = set()  # open ones that the peer or our user gave up
+        self._last_stream = 0  # of the peer
+        self._bad_ends = 0  # of streams, since the window was looked after
+        self._written = b""  # by the engine, and not given out
+        self._frame_cut = False  # what the engine wrote may have ended within a frame
+        self._late: list[Event] = []
         told: dict[Any, int] = {
             ngh2.Setting.INITIAL_WINDOW_SIZE: settings.window_bytes,
             ngh2.Setting.MAX_HEADER_LIST_SIZE: settings.header_bytes,
@@ -133,14 +114,22 @@ class Http2Connection:
             told[ngh2.Setting.ENABLE_CONNECT_PROTOCOL] = 1
             told[ngh2.Setting.NO_RFC7540_PRIORITIES] = 1
         self._engine.initiate_connection(told)
-        self._engine.set_local_window_size(max(65_535, settings.window_bytes * settings.streams))
+        # The library opens the window of the connection again when half of it was taken. So one half has to be enough
+        # for all streams together: else one that is read would wait for those that are not.
+        self._window = 2 * (settings.window_bytes * settings.streams + _LOST_BYTES)
+        self._engine.set_local_window_size(self._window)
 
     # What comes
 
     def receive(self, data: bytes) -> list[Event]:
-        """Take bytes of the peer. What is to be answered to them is in `to_send`."""
+        """Take bytes of the peer. What is to be answered to them is in `to_send`.
+
+        A stream that begins in them and is over in them has its CLOSED among these events, even if it is us who ended
+        it for a fault of the peer: nothing needs to be begun for it.
+        """
         if self.ended:
             return []
+        self.bytes_in += len(data)
         code = NO_ERROR
         try:
             self._engine.receive_data(data)
@@ -148,46 +137,133 @@ class Http2Connection:
             code = ENHANCE_YOUR_CALM
         except ngh2.ConnectionProtocolError:
             code = PROTOCOL_ERROR
-        except ngh2.NGH2Error:
+        except (ngh2.NGH2Error, ValueError):
             code = INTERNAL_ERROR
+        last = self._last_stream
         events = self._events()
-        if code and not self.ended:
-            self.ended = True
-            self._last = _goaway(0, code)
-            events.append((ENDED, 0, code, False))
+        if code:
+            self._failed(code, events)
+        elif self._last_stream != last and not self._written:
+            self._written = self._write(_FAULTS_FIRST)
+            events += self._events()
         return events
 
     def _events(self) -> list[Event]:
-        events: list[Event] = []
+        events = self._late
+        self._late = []
         for event in self._engine.events():
-            translate = _TRANSLATE.get(type(event))
-            if translate is not None:
-                events.append(translate(event))
-        if events and events[-1][0] == ENDED:
-            self.ended = True
+            take = _TAKE.get(type(event))
+            if take is not None:
+                take(self, event, events)
         return events
 
+    def _failed(self, code: int, events: list[Event]) -> None:
+        """The engine writes nothing more. A last frame is written here, unless another one is half out."""
+        if not self.ended:
+            self.ended = True
+            if not self._frame_cut:
+                self._written += _goaway(self._last_stream, code)
+            events.append((ENDED, 0, code, False))
+
+    def _on_request(self, event: Any, events: list[Event]) -> None:
+        self._last_stream = stream = event.stream_id
+        self._untaken[stream] = 0
+        events.append((REQUEST, stream, event.headers, event.end_stream))
+
+    def _on_data(self, event: Any, events: list[Event]) -> None:
+        stream, data = event.stream_id, event.data
+        if stream in self._untaken:
+            self._untaken[stream] += len(data)
+            events.append((DATA, stream, data, event.end_stream))
+        else:
+            self._take(stream, len(data))
+
+    def _on_reset(self, event: Any, events: list[Event]) -> None:
+        stream = event.stream_id
+        if stream in self._untaken:
+            self._reset_streams.add(stream)
+            events.append((PEER_RESET, stream, event.error_code, False))
+
+    def _on_closed(self, event: Any, events: list[Event]) -> None:
+        stream, code = event.stream_id, event.error_code
+        self._take(stream, self._untaken.pop(stream, 0))
+        self._accepted.pop(stream, None)
+        if code:
+            ours = event.local_error is not None or code == REFUSED_STREAM
+            if stream in self._reset_streams:
+                self._reset_streams.discard(stream)
+            elif not ours:
+                events.append((FAULT, stream, code, False))
+            self._bad_ends += 1
+            if self._bad_ends >= _LOOK_FOR_LOST:
+                self._bad_ends = 0
+                self._mend_window()
+        events.append((CLOSED, stream, code, False))
+
+    def _on_end(self, event: Any, events: list[Event]) -> None:
+        self.ended = True
+        events.append((ENDED, 0, event.error_code, False))
+
+    def _take(self, stream: int, count: int) -> None:
+        if count:
+            try:
+                self._engine.acknowledge_received_data(count, stream)
+            except (ngh2.NGH2Error, ValueError):
+                pass  # the connection ends
+
+    def _mend_window(self) -> None:
+        """Give back to the window of the connection what came of frames that were cut by the end of their stream.
+
+        The engine tells of whole frames, and so nobody could take that. It keeps at most half of the window for later;
+        what is missing besides is lost.
+        """
+        try:
+            missing = self._window - self._engine.local_window_size - sum(self._untaken.values())
+            lost = missing - self._window // 2
+            if lost > 0:
+                self._window += lost
+                self._engine.set_local_window_size(self._window)
+        except ngh2.NGH2Error:
+            pass  # the connection ends
+
     def consumed(self, stream: int, count: int) -> None:
-        """The consumer of a stream took that many bytes of its DATA: the peer may send as many more."""
-        if count and not self.ended:
-            self._engine.acknowledge_received_data(count, stream)
+        """The consumer of a stream took that many bytes of its DATA: the peer may send as many more.
+
+        What nobody took of a stream counts as taken when it is over.
+        """
+        count = min(count, self._untaken.get(stream, 0))
+        if count:
+            self._untaken[stream] -= count
+            self._take(stream, count)
 
     # What goes
 
     def to_send(self, most: int) -> bytes:
         """Bytes for the peer, at most so many; none when there is nothing, or windows are shut."""
-        if self._last:
-            last, self._last = self._last, b""
-            return last
+        data = self._written
+        if not data:
+            data = self._write(most)
+        elif len(data) > most:
+            data, self._written = data[:most], data[most:]
+        else:
+            self._written = b""
+            if len(data) < most:
+                data += self._write(most - len(data))
+        self.bytes_out += len(data)
+        return data
+
+    def _write(self, most: int) -> bytes:
         try:
             data: bytes = self._engine.data_to_send(most)
-        except ngh2.NGH2Error:
+        except (ngh2.NGH2Error, ValueError):
+            self._failed(INTERNAL_ERROR, self._late)
             return b""
+        self._frame_cut = len(data) == most
         return data
 
     def events_of_sending(self) -> list[Event]:
         """What happened because of what was sent: streams that are over. To be asked for after `to_send`."""
-        return self._events() if not self._last else []
+        return self._events()
 
     def request(self, fields: WireFields, ended: bool) -> int:
         """Send a request, and return its stream.
@@ -199,6 +275,7 @@ class Http2Connection:
             stream: int = self._engine.send_request(fields, end_stream=ended)
         except ngh2.NGH2Error as error:
             raise StreamGone(str(error)) from None
+        self._untaken[stream] = 0
         return stream
 
     def respond(self, stream: int, fields: WireFields, ended: bool) -> None:
@@ -212,6 +289,7 @@ class Http2Connection:
     def send(self, stream: int, data: bytes, ended: bool) -> None:
         """Queue DATA; it leaves as the windows of the peer let it: see `queued`."""
         self._do(self._engine.send_data, stream, data, end_stream=ended)
+        self._accepted[stream] = self._accepted.get(stream, 0) + len(data)
 
     def trailers(self, stream: int, fields: WireFields) -> None:
         """End the stream with trailers, behind the DATA that is queued."""
@@ -219,10 +297,12 @@ class Http2Connection:
 
     def reset(self, stream: int, code: int) -> None:
         """Give a stream up. Nothing happens to one that is over."""
-        try:
-            self._engine.reset_stream(stream, code)
-        except ngh2.NGH2Error:
-            pass
+        if stream in self._untaken:
+            self._reset_streams.add(stream)
+            try:
+                self._engine.reset_stream(stream, code)
+            except ngh2.NGH2Error:
+                pass
 
     def ping(self) -> None:
         """Ask the peer for a PONG."""
@@ -250,26 +330,36 @@ class Http2Connection:
 
     def queued(self, stream: int) -> int:
         """Bytes of DATA of a stream that wait for its window."""
-        try:
-            size: int = self._engine.queued_body_size(stream)
-        except ngh2.NGH2Error:
-            return 0
+        size: int = self._engine.queued_body_size(stream)
         return size
+
+    def waiting(self) -> Iterator[tuple[int, int, int]]:
+        """Streams that have DATA waiting for their windows: (stream, how many bytes, how many have gone so far)."""
+        for stream, accepted in self._accepted.items():
+            queued: int = self._engine.queued_body_size(stream)
+            if queued:
+                yield stream, queued, accepted - queued
 
     @property
     def takes_requests(self) -> bool:
         """Whether a client may open a stream now, but for the limit of `peer_streams`."""
-        return bool(self._engine.can_send_request)
+        return not self.ended and bool(self._engine.can_send_request)
 
     @property
     def peer_streams(self) -> int:
         """How many streams of ours the peer allows at once."""
-        return int(self._engine.remote_settings.get(ngh2.Setting.MAX_CONCURRENT_STREAMS, 2**31 - 1))
+        return self._peer_setting(ngh2.Setting.MAX_CONCURRENT_STREAMS)
 
     @property
     def peer_takes_connect(self) -> bool:
         """Whether the peer takes an extended CONNECT (RFC 8441 3)."""
-        return bool(self._engine.remote_settings.get(ngh2.Setting.ENABLE_CONNECT_PROTOCOL, 0))
+        return bool(self._peer_setting(ngh2.Setting.ENABLE_CONNECT_PROTOCOL))
+
+    def _peer_setting(self, which: Any) -> int:
+        try:
+            return int(self._engine.remote_settings[which])
+        except ngh2.NGH2Error:
+            return 0  # the connection ends
 
 
 def _goaway(last_stream: int, code: int) -> bytes:
@@ -283,20 +373,27 @@ def secret(name: bytes, value: bytes) -> tuple[bytes, bytes]:
     return field
 
 
-def _translations() -> Iterable[tuple[Any, Callable[[Any], Event]]]:
-    yield ngh2.RequestReceived, lambda event: (REQUEST, event.stream_id, event.headers, event.end_stream)
-    yield ngh2.ResponseReceived, lambda event: (RESPONSE, event.stream_id, event.headers, event.end_stream)
-    yield ngh2.InformationalResponseReceived, lambda event: (INTERIM, event.stream_id, event.headers, False)
-    yield ngh2.DataReceived, lambda event: (DATA, event.stream_id, event.data, event.end_stream)
-    yield ngh2.TrailersReceived, lambda event: (TRAILERS, event.stream_id, event.headers, True)
-    yield ngh2.StreamReset, lambda event: (PEER_RESET, event.stream_id, event.error_code, False)
-    yield ngh2.StreamClosed, lambda event: (CLOSED, event.stream_id, event.error_code, False)
-    yield ngh2.WindowUpdated, lambda event: (WINDOW, event.stream_id, 0, False)
-    yield ngh2.SettingsReceived, lambda event: (SETTINGS, 0, 0, False)
-    yield ngh2.PingReceived, lambda event: (PING, 0, 0, False)
-    yield ngh2.PingAcknowledged, lambda event: (PONG, 0, 0, False)
-    yield ngh2.GoAwayReceived, lambda event: (GOAWAY, event.last_stream_id, event.error_code, False)
-    yield ngh2.ConnectionClosed, lambda event: (ENDED, 0, event.error_code, False)
+_Take = Callable[[Http2Connection, Any, list[Event]], None]
 
 
-_TRANSLATE: Final[dict[Any, Callable[[Any], Event]]] = dict(_translations()) if AVAILABLE else {}
+def _tells(make: Callable[[Any], Event]) -> _Take:
+    return lambda _, event, events: events.append(make(event))
+
+
+def _all_events() -> Iterator[tuple[Any, _Take]]:
+    yield ngh2.RequestReceived, Http2Connection._on_request
+    yield ngh2.ResponseReceived, _tells(lambda event: (RESPONSE, event.stream_id, event.headers, event.end_stream))
+    yield ngh2.InformationalResponseReceived, _tells(lambda event: (INTERIM, event.stream_id, event.headers, False))
+    yield ngh2.DataReceived, Http2Connection._on_data
+    yield ngh2.TrailersReceived, _tells(lambda event: (TRAILERS, event.stream_id, event.headers, True))
+    yield ngh2.StreamReset, Http2Connection._on_reset
+    yield ngh2.StreamClosed, Http2Connection._on_closed
+    yield ngh2.WindowUpdated, _tells(lambda event: (WINDOW, event.stream_id, 0, False))
+    yield ngh2.SettingsReceived, _tells(lambda event: (SETTINGS, 0, 0, False))
+    yield ngh2.PingReceived, _tells(lambda event: (PING, 0, 0, False))
+    yield ngh2.PingAcknowledged, _tells(lambda event: (PONG, 0, 0, False))
+    yield ngh2.GoAwayReceived, _tells(lambda event: (GOAWAY, event.last_stream_id, event.error_code, False))
+    yield ngh2.ConnectionClosed, Http2Connection._on_end
+
+
+_TAKE: Final[dict[Any, _Take]] = dict(_all_events()) if AVAILABLE else {}

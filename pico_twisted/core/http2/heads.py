@@ -21,7 +21,8 @@ from pico_twisted.core.http1.head import (
     parse_request_head,
     parse_response_head,
 )
-from pico_twisted.core.http2.connection import WireFields, secret
+from pico_twisted.core.http2.connection import secret
+from pico_twisted.core.http2.events import WireFields
 
 WEBSOCKET_KEY: Final = b"cGljb190d2lzdGVkIGgyIQ=="
 """The key of a WebSocket that was opened over HTTP/2, which knows none (RFC 8441 5): 16 bytes that mean nothing."""
