@@ -117,6 +117,11 @@ class MemoryTransport:
         """Whether it closes once what was written is taken."""
         return self._life is _Life.CLOSING
 
+    @property
+    def queued(self) -> int:
+        """Bytes that the other end did not take yet."""
+        return self._queued
+
     def getHost(self) -> IAddress:
         return self._host
 

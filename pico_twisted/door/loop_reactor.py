@@ -1,0 +1,79 @@
+"""A reactor of Twisted on an asyncio loop that runs already, for as long as somebody needs it.
+
+What is needed. A program of asyncio has a loop of its own, perhaps uvloop's, perhaps one after the other; and it may
+use Twisted elsewhere, with a reactor that is installed. Our parts are all given their reactor, so theirs need not be
+the installed one. So each loop gets a reactor of its own, which nobody else finds.
+
+What can go wrong. A reactor that is never run has no threads to look names up in; one that is never stopped leaves them
+and its descriptors behind, and the process does not end; one that stops as Twisted's does stops the loop of its owner.
+
+What was rejected. `asyncioreactor.install`: once in a process, for one loop, and not beside another reactor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.posixbase import PosixReactorBase
+
+
+class LoopReactor(AsyncioSelectorReactor):
+    """Runs as long as its owner's loop does, from `begin` to `end`.
+
+    Args:
+        loop: runs already.
+    """
+
+    _registerAsIOThread = False  # whether calls come from the reactor's thread is asked of the installed reactor
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.users = 0
+
+    def crash(self) -> None:
+        """Stop, and leave the loop to its owner."""
+        PosixReactorBase.crash(self)
+
+    def begin(self) -> None:
+        """Start what Twisted starts when a reactor runs."""
+        self.startRunning(installSignalHandlers=False)
+
+    def end(self) -> None:
+        """Drop all connections and timers, end the threads, and let go of the loop."""
+        self.fireSystemEvent("shutdown")
+        internal: set[Any] = self._internalReaders  # Twisted's wakers have no type in common
+        for reader in list(internal):
+            internal.discard(reader)
+            self.removeReader(reader)
+            reader.connectionLost(None)
+        for call in self.getDelayedCalls():
+            call.cancel()
+        if self._timerHandle is not None:
+            self._timerHandle.cancel()
+
+
+_reactors: dict[asyncio.AbstractEventLoop, LoopReactor] = {}
+"""Those in use, by their loops."""
+
+
+def borrow_reactor() -> LoopReactor:
+    """The reactor of the running loop; `give_back` it."""
+    loop = asyncio.get_running_loop()
+    reactor = _reactors.get(loop)
+    if reactor is None:
+        reactor = _reactors[loop] = LoopReactor(loop)
+        reactor.begin()
+    reactor.users += 1
+    return reactor
+
+
+def give_back(reactor: LoopReactor) -> None:
+    """Whoever borrowed it does not need it any more."""
+    reactor.users -= 1
+    if not reactor.users:
+        for loop, one in list(_reactors.items()):
+            if one is reactor:
+                del _reactors[loop]
+        reactor.end()

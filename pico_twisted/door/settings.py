@@ -1,0 +1,99 @@
+"""What a program says about its endpoint, as the configuration of an agent, or in words what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import attrs
+
+from pico_twisted.config import AgentConfig, ConfigFaults, Fault, load_agent
+from pico_twisted.config.faults import Unfit
+from pico_twisted.config.kinds import ENDPOINT_ID
+
+URL_VARIABLE: Final = "PICO_URL"
+"""The environment variable with the URLs of nodes, for programs that name none."""
+TOKEN_FILE_VARIABLE: Final = "PICO_TOKEN_FILE"
+"""That of the file with the token, likewise."""
+
+_ARGUMENTS: Final = {
+    "connect.url": "url",
+    "connect.token": "token",
+    "connect.token_file": "token_file",
+    "connect.tls.root_cas": "ca",
+    "listeners[0].addr": "target",
+    "listeners[0].protocol": "protocol",
+}
+"""What a program calls the keys of a configuration."""
+
+_NO_ADDRESS: Final = "localhost:1"
+"""Stands where a configuration wants the address of a service, for one that has none; nothing shows or dials it."""
+
+
+@attrs.frozen(kw_only=True)
+class EndpointSettings:
+    """An endpoint, and how to reach the nodes that it is registered at.
+
+    Attributes:
+        endpoint: its ID.
+        url: of the upstream port of a node, or several with commas between or in a sequence; None for what the
+            environment says, else a node on this machine.
+        token: shown to the nodes; None for none.
+        token_file: file that holds the token; None for what the environment says, unless there is a token.
+        ca: a PEM file with the authorities to trust; None for those of the system.
+        protocol: `http` or `tcp`.
+    """
+
+    endpoint: str
+    url: str | Sequence[str] | None = None
+    token: str | None = None
+    token_file: str | None = None
+    ca: str | None = None
+    protocol: str = "http"
+
+
+def agent_config(
+    settings: EndpointSettings, address: str | None = None, environ: Mapping[str, str] = os.environ
+) -> AgentConfig:
+    """The configuration of an agent that registers one endpoint.
+
+    Args:
+        settings: what the program says.
+        address: where the service listens, as a listener's `addr`; None when it is this process.
+        environ: the environment, for what the settings leave open.
+
+    Raises:
+        ValueError: something is wrong with the settings, and it says what.
+    """
+    try:
+        ENDPOINT_ID.parse(settings.endpoint)
+    except Unfit as misfit:
+        raise ValueError(f"endpoint: {misfit}") from None
+    if address is not None and not address.strip():
+        raise ValueError("target: found nothing, expected where the service listens")
+    # What is in memory serves one call on each connection: who its peer is depends on the call.
+    listener = f"{settings.endpoint}={address or _NO_ADDRESS} protocol={settings.protocol or 'nothing'}"
+    overrides: dict[str, str | list[str]] = {"listen": [listener if address else f"{listener} reuse=never"]}
+    urls = [settings.url] if isinstance(settings.url, str) else list(settings.url or ())
+    if not urls and environ.get(URL_VARIABLE):
+        urls = [environ[URL_VARIABLE]]
+    token_file = settings.token_file
+    if token_file is None and settings.token is None:
+        token_file = environ.get(TOKEN_FILE_VARIABLE)
+    given = (
+        ("connect.url", urls),
+        ("connect.token", settings.token),
+        ("connect.token_file", token_file),
+        ("connect.tls.root_cas", settings.ca),
+    )
+    overrides.update({key: value for key, value in given if value})
+    try:
+        return load_agent(None, overrides)
+    except ConfigFaults as faults:
+        raise ValueError("; ".join(_words(fault) for fault in faults.faults)) from None
+
+
+def _words(fault: Fault) -> str:
+    key, bracket, index = fault.path.partition("[") if fault.path.startswith("connect") else (fault.path, "", "")
+    return f"{_ARGUMENTS.get(key, key)}{bracket}{index}: found {fault.found}, expected {fault.expected}"
