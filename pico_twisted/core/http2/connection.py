@@ -41,6 +41,7 @@ from pico_twisted.core.http2.events import (
     Event,
     WireFields,
 )
+from pico_twisted.core.http2.frame_order import FrameOrder
 from pico_twisted.core.http2.settings import Http2Settings
 
 try:
@@ -53,15 +54,12 @@ else:
 _FAULTS_FIRST: Final = 4 * 1024
 """Bytes of answers that are written before a request is told of: resets of 128 streams, and more."""
 
+_SENT_HEADER_BYTES: Final = 256 * 1024
+"""Most bytes of a head that is sent; heads are bounded where they are read, and this is beyond."""
+
 _BEYOND: Final = 4
 """How many times `header_bytes` a field section may have before it ends the connection: its user can answer 431 to what
 is between. A bomb of HPACK has 4,000 bytes for each one on the wire: it is over within 70 of them."""
-
-_LOST_BYTES: Final = 2 * 1024 * 1024
-"""Of the window of a connection, what may be lost before it is looked for."""
-
-_LOOK_FOR_LOST: Final = 64
-"""Streams that end in bad order between two looks. Each loses part of one frame at most."""
 
 
 class StreamGone(Exception):
@@ -84,6 +82,7 @@ class Http2Connection:
         role = ngh2.Role.CLIENT if client else ngh2.Role.SERVER
         config = ngh2.Configuration(
             auto_window_update=False,
+            max_send_header_block_length=_SENT_HEADER_BYTES,
             max_outbound_ack=settings.unread_answers,
             max_settings=32,
             stream_reset_rate_limit=settings.resets,
@@ -99,7 +98,7 @@ class Http2Connection:
         self._accepted: dict[int, int] = {}  # of open streams, bytes of DATA that were to be sent
         self._reset_streams: set[int] = set()  # open ones that the peer or our user gave up
         self._last_stream = 0  # of the peer
-        self._bad_ends = 0  # of streams, since the window was looked after
+        self._order = FrameOrder(client=client)
         self._written = b""  # by the engine, and not given out
         self._frame_cut = False  # what the engine wrote may have ended within a frame
         self._late: list[Event] = []
@@ -116,7 +115,7 @@ class Http2Connection:
         self._engine.initiate_connection(told)
         # The library opens the window of the connection again when half of it was taken. So one half has to be enough
         # for all streams together: else one that is read would wait for those that are not.
-        self._window = 2 * (settings.window_bytes * settings.streams + _LOST_BYTES)
+        self._window = 2 * settings.window_bytes * (settings.streams + 1)
         self._engine.set_local_window_size(self._window)
 
     # What comes
@@ -130,6 +129,9 @@ class Http2Connection:
         if self.ended:
             return []
         self.bytes_in += len(data)
+        fault = self._order.fault(data)
+        if fault is not None:
+            data = data[: fault[0]]
         code = NO_ERROR
         try:
             self._engine.receive_data(data)
@@ -143,6 +145,9 @@ class Http2Connection:
         events = self._events()
         if code:
             self._failed(code, events)
+        elif fault is not None:
+            self.terminate(fault[1])
+            events += self._events()
         elif self._last_stream != last and not self._written:
             self._written = self._write(_FAULTS_FIRST)
             events += self._events()
@@ -194,37 +199,26 @@ class Http2Connection:
                 self._reset_streams.discard(stream)
             elif not ours:
                 events.append((FAULT, stream, code, False))
-            self._bad_ends += 1
-            if self._bad_ends >= _LOOK_FOR_LOST:
-                self._bad_ends = 0
-                self._mend_window()
+            self._give_back(self._order.cut(stream))
         events.append((CLOSED, stream, code, False))
 
     def _on_end(self, event: Any, events: list[Event]) -> None:
-        self.ended = True
-        events.append((ENDED, 0, event.error_code, False))
+        if not self.ended:
+            self.ended = True
+            events.append((ENDED, 0, event.error_code, False))
 
     def _take(self, stream: int, count: int) -> None:
         if count:
-            try:
-                self._engine.acknowledge_received_data(count, stream)
-            except (ngh2.NGH2Error, ValueError):
-                pass  # the connection ends
+            self._try(self._engine.acknowledge_received_data, count, stream)
 
-    def _mend_window(self) -> None:
-        """Give back to the window of the connection what came of frames that were cut by the end of their stream.
+    def _give_back(self, count: int) -> None:
+        """Bytes of a frame that nobody is told of, since its stream ended before its end came, may come again.
 
-        The engine tells of whole frames, and so nobody could take that. It keeps at most half of the window for later;
-        what is missing besides is lost.
+        The engine counts them, and cannot be told that they were taken.
         """
-        try:
-            missing = self._window - self._engine.local_window_size - sum(self._untaken.values())
-            lost = missing - self._window // 2
-            if lost > 0:
-                self._window += lost
-                self._engine.set_local_window_size(self._window)
-        except ngh2.NGH2Error:
-            pass  # the connection ends
+        if count:
+            self._window += count
+            self._try(self._engine.set_local_window_size, self._window)
 
     def consumed(self, stream: int, count: int) -> None:
         """The consumer of a stream took that many bytes of its DATA: the peer may send as many more.
@@ -292,33 +286,42 @@ class Http2Connection:
         self._accepted[stream] = self._accepted.get(stream, 0) + len(data)
 
     def trailers(self, stream: int, fields: WireFields) -> None:
-        """End the stream with trailers, behind the DATA that is queued."""
-        self._do(self._engine.send_trailers, stream, fields)
+        """End the stream with trailers, behind the DATA that is queued. Without any fields it just ends."""
+        if fields:
+            self._do(self._engine.send_trailers, stream, fields)
+        else:
+            self.send(stream, b"", True)
 
     def reset(self, stream: int, code: int) -> None:
         """Give a stream up. Nothing happens to one that is over."""
         if stream in self._untaken:
             self._reset_streams.add(stream)
-            try:
-                self._engine.reset_stream(stream, code)
-            except ngh2.NGH2Error:
-                pass
+            self._try(self._engine.reset_stream, stream, code)
 
     def ping(self) -> None:
-        """Ask the peer for a PONG."""
-        self._do(self._engine.ping)
+        """Ask the peer for a PONG. Nothing happens when the connection ends, here and in what follows."""
+        self._try(self._engine.ping)
 
     def announce_end(self) -> None:
         """A server: say that there will be an end, which a GOAWAY will name (RFC 9113 6.8)."""
-        self._do(self._engine.send_shutdown_notice)
+        self._try(self._engine.send_shutdown_notice)
 
     def goaway(self, code: int = NO_ERROR) -> None:
-        """Take no new streams from here on; those that are open go on unless there is a code."""
-        self._do(self._engine.send_goaway, code)
+        """Take no new streams from here on; those that are open go on."""
+        self._try(self._engine.send_goaway, code)
 
     def terminate(self, code: int) -> None:
-        """End the connection: what `to_send` gives is the last."""
-        self._do(self._engine.terminate_connection, code)
+        """End the connection: ENDED follows, and what `to_send` gives is the last."""
+        if not self.ended:
+            self.ended = True
+            self._late.append((ENDED, 0, code, False))
+            self._try(self._engine.terminate_connection, code)
+
+    def _try(self, method: Callable[..., object], *args: int) -> None:
+        try:
+            method(*args)
+        except (ngh2.NGH2Error, ValueError):
+            pass  # the connection ends
 
     def _do(self, method: Callable[..., object], *args: object, **keywords: object) -> None:
         try:

@@ -1,0 +1,116 @@
+"""Frames that come when they must not, and that libnghttp2 lets through.
+
+It forgets a stream once it is over, and from then on takes no notice of frames for it: a peer that goes on sending
+what nobody expects is not told, and costs us its bytes for ever. RFC 9113 5.1 wants that to be an error if it was the
+peer who had ended the stream; what comes for a stream that we gave up was on its way, and is no error. So the heads of
+frames, and nothing else of them, are read here as well. That also tells how much of a frame has come when its stream
+ends within it, which libnghttp2 counts and never gives back.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from pico_twisted.core.http2.events import PREFACE, PROTOCOL_ERROR, STREAM_CLOSED
+
+_DATA: Final = 0x0
+_HEADERS: Final = 0x1
+_PRIORITY: Final = 0x2
+_RST_STREAM: Final = 0x3
+_END_STREAM: Final = 0x1
+
+_HEAD: Final = struct.Struct(">HBBBI")
+_PRIORITY_BYTES: Final = 5
+
+_REMEMBERED: Final = 64
+"""Streams that the peer ended, the last ones: a peer that is only mistaken is so soon."""
+
+
+class FrameOrder:
+    """What one peer sends, frame by frame.
+
+    Args:
+        client: our role; else we are the server, and the preface comes first.
+    """
+
+    __slots__ = ("_client", "_ended", "_frame", "_gap", "_last", "_left", "_part")
+
+    def __init__(self, *, client: bool) -> None:
+        self._client = client
+        self._left = 0 if client else len(PREFACE)  # bytes of what has begun that are still to come
+        self._part = b""  # the beginning of a frame, too short to be judged
+        self._frame = (-1, 0, 0)  # kind, stream, length of what has begun
+        self._last = 0  # the highest stream of the peer
+        self._gap = (0, 0)  # streams that were left out when the last one was begun: from, to
+        self._ended: dict[int, None] = {}  # by the peer, oldest first
+
+    def fault(self, data: bytes) -> tuple[int, int] | None:
+        """Look at bytes before the engine gets them.
+
+        Returns:
+            None if all is well. Else how many of the bytes come before the fault, and the code that the connection is
+            to end with; then nothing more is to be shown.
+        """
+        left, size = self._left, len(data)
+        if left >= size:
+            self._left = left - size
+            return None
+        before = len(self._part)
+        if before:
+            data = self._part + data
+            size += before
+            self._part = b""
+        while size - left >= 9:
+            high, low, kind, flags, stream = _HEAD.unpack_from(data, left)
+            length = high << 8 | low
+            if kind <= _RST_STREAM:
+                stream &= 0x7FFFFFFF
+                if kind == _PRIORITY and length == _PRIORITY_BYTES and size - left < 13:
+                    break
+                code = self._judge(kind, flags, stream, data, left, length)
+                if code:
+                    return max(0, left - before), code
+            self._frame = kind, stream, length
+            left += 9 + length
+        if left < size:
+            self._part = data[left:]
+            self._left = 0
+        else:
+            self._left = left - size
+        return None
+
+    def _judge(self, kind: int, flags: int, stream: int, data: bytes, at: int, length: int) -> int:
+        if kind == _PRIORITY:
+            if not stream or (length == _PRIORITY_BYTES and _depends_on(data, at + 9) == stream):
+                return PROTOCOL_ERROR  # RFC 9113 6.3, RFC 7540 5.3.1
+            return 0
+        if kind == _RST_STREAM:
+            self._has_ended(stream)
+            return 0
+        if stream in self._ended:
+            return STREAM_CLOSED
+        if kind == _HEADERS and not self._client:
+            if stream > self._last:
+                self._gap = self._last + 1, stream
+                self._last = stream
+            elif self._gap[0] <= stream < self._gap[1]:
+                return PROTOCOL_ERROR  # RFC 9113 5.1.1: what was left out is closed
+        if flags & _END_STREAM:
+            self._has_ended(stream)
+        return 0
+
+    def _has_ended(self, stream: int) -> None:
+        ended = self._ended
+        ended[stream] = None
+        if len(ended) > _REMEMBERED:
+            del ended[next(iter(ended))]
+
+    def cut(self, stream: int) -> int:
+        """Bytes that have come of a DATA frame of a stream, if its end is still to come."""
+        kind, whose, length = self._frame
+        return length - self._left if kind == _DATA and whose == stream and self._left else 0
+
+
+def _depends_on(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 4], "big") & 0x7FFFFFFF
