@@ -75,6 +75,11 @@ class HeaderEdits:
     def __bool__(self) -> bool:
         return bool(self.removed or self.put)
 
+    @property
+    def names(self) -> frozenset[bytes]:
+        """The lower-case names of all fields that are edited: nobody else has a say about them, in trailers either."""
+        return self.removed | {lower for lower, _, _ in self.put}
+
     def edited(self, fields: Sequence[Field]) -> Sequence[Field]:
         """The fields of a head as they go on."""
         return [*(field for field in fields if field[0] not in self.removed), *self.put]

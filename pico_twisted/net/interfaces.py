@@ -12,9 +12,9 @@ from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.http1.head import RequestHead, ResponseHead
 from pico_twisted.core.links.relay import RelayedRequest
 from pico_twisted.core.protocol_limits import CLOSE_NORMAL
+from pico_twisted.core.routing.other_server import OtherServer
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.dialect import Dialect
-from pico_twisted.core.text import span
 
 
 @attrs.frozen(kw_only=True)
@@ -25,27 +25,6 @@ class Closed:
     clean: bool
     code: int | None
     reason: str
-
-
-@attrs.frozen(kw_only=True)
-class OtherServer:
-    """Somebody else who serves an endpoint.
-
-    Attributes:
-        name: the agent's ID, or words where that is not known.
-        address: where it is.
-        for_s: how long it has been registered; None where that is not known.
-        alone: it will not share the endpoint.
-    """
-
-    name: str
-    address: str
-    for_s: float | None = None
-    alone: bool = False
-
-    def __str__(self) -> str:
-        since = "" if self.for_s is None else f", {span(self.for_s)}"
-        return f"{self.name} ({self.address}{since})"
 
 
 class CallFailed(Exception):
@@ -65,7 +44,10 @@ class CallFailed(Exception):
 
 
 class ICallReceiver(Interface):
-    """Gets what arrives for one call, on either side of it. After `reset` or `lost` nothing follows."""
+    """Gets what arrives for one call, on either side of it. After `reset` or `lost` nothing follows.
+
+    The receiver of an http call is an `IHttpReceiver`.
+    """
 
     def frame(payload: bytes, more: bool) -> None:
         """A frame of the peer's stream. `more` is False on its last one, whose payload may be empty."""
@@ -78,6 +60,17 @@ class ICallReceiver(Interface):
 
     def drained() -> None:
         """A writer that saw `call.queued` over `SEND_HIGH_BYTES` may go on."""
+
+
+class IHttpReceiver(ICallReceiver):
+    """Gets what arrives for one http call."""
+
+    def trailers(block: bytes) -> None:
+        """The peer's stream has ended with trailers, in place of its last `frame`.
+
+        Args:
+            block: a valid one, which `core.http1.trailers` reads; what may not be in trailers has to be dropped yet.
+        """
 
 
 class ICallAcceptor(Interface):
@@ -123,6 +116,15 @@ class ICallee(Interface):
             call: one that `call` or `call_opened` gave.
             data: the bytes; none to only end the stream.
             more: whether our stream goes on after them.
+        """
+
+    def send_trailers(call: Call, block: bytes) -> None:
+        """End our stream of an http call with trailers, or without them where the peer does not take any. Nothing
+        happens on a call that is over.
+
+        Args:
+            call: one that `call` or `call_opened` gave.
+            block: as `core.http1.trailers` writes it; empty for none.
         """
 
     def reset(call: Call, code: str, text: str = "") -> None:
@@ -174,8 +176,9 @@ class IResponseSink(Interface):
     """Takes the response of a pending call, besides the Deferred of its head.
 
     The order is: `interim` for each 1xx head; the call's Deferred fires with the final head; `data` for each frame, the
-    head's own included, until the last one, which is told with `ended`. A call that fails says so once, and nothing
-    more: by its Deferred before the head, by `failed` behind it. `drained` may come at any time before the end.
+    head's own included, until the last one, which is told with `ended`, or with `trailers_came` and an empty `ended`.
+    A call that fails says so once, and nothing more: by its Deferred before the head, by `failed` behind it. `drained`
+    may come at any time before the end.
     """
 
     def interim(head: ResponseHead) -> None:
@@ -183,6 +186,9 @@ class IResponseSink(Interface):
 
     def data(data: bytes) -> None:
         """A frame came, with this piece of the body; there is none when the final head came alone."""
+
+    def trailers_came(block: bytes) -> None:
+        """The response ends with these trailers: `ended` follows at once, with nothing."""
 
     def ended(data: bytes, wants_no_more: bool) -> None:
         """The response is complete with this last piece of the body, which may be empty.
@@ -210,6 +216,9 @@ class IPendingCall(Interface):
 
     def send(data: bytes, more: bool) -> None:
         """Send body bytes of the request; `more=False` ends it."""
+
+    def send_trailers(block: bytes) -> None:
+        """End the request with trailers; empty for none."""
 
     def cancel(code: str, text: str = "") -> None:
         """Give the call up. Nothing more comes of it. Idempotent."""
@@ -356,6 +365,9 @@ class IDownstream(Interface):
 
     def write(data: bytes) -> None:
         """Send a piece of the body, perhaps an empty one behind the head."""
+
+    def write_trailers(block: bytes) -> None:
+        """Take the trailers that the response ends with, as an `IHttpReceiver` got them: an empty `finish` follows."""
 
     def finish(data: bytes) -> None:
         """Send the last piece of the body, perhaps an empty one: the response is complete."""

@@ -7,10 +7,10 @@ from typing import Any
 
 from zope.interface import implementer
 
-from pico_twisted.net.interfaces import ICallAcceptor, ICallReceiver
+from pico_twisted.net.interfaces import ICallAcceptor, IHttpReceiver
 
 
-@implementer(ICallReceiver)
+@implementer(IHttpReceiver)
 class Receiver:
     """Keeps what comes for one call, on either side of it.
 
@@ -18,6 +18,7 @@ class Receiver:
         tunnel, call: once they are known.
         data: the peer's stream so far.
         frames: its frames, as (size, more).
+        ended_with: its trailers.
         ended: it is complete.
         reset_code, reset_text: of the peer's reset; None while there is none.
         was_lost: the session ended.
@@ -32,6 +33,7 @@ class Receiver:
         self.data = bytearray()
         self.frames: list[tuple[int, bool]] = []
         self.ended = False
+        self.ended_with = b""
         self.reset_code: str | None = None
         self.reset_text = ""
         self.was_lost = False
@@ -65,7 +67,7 @@ class Receiver:
         if untaken:
             self.tunnel.consumed(self.call, untaken)
 
-    # ICallReceiver
+    # IHttpReceiver
 
     def frame(self, payload: bytes, more: bool) -> None:
         """Keep it."""
@@ -76,6 +78,14 @@ class Receiver:
         self.untaken += len(payload)
         if self.takes:
             self.take()
+        self._tell()
+
+    def trailers(self, block: bytes) -> None:
+        """Keep them."""
+        assert not self.over, "trailers after the end"
+        self.ended_with = block
+        self.untaken += len(block)
+        self.ended = True
         self._tell()
 
     def reset(self, code: str, text: str) -> None:

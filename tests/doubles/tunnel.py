@@ -9,6 +9,7 @@ from zope.interface import implementer
 
 from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.rpc.call import Stream
+from pico_twisted.core.rpc.capabilities import TRAILERS
 from pico_twisted.core.rpc.dialect import V2
 from pico_twisted.core.rpc.frames import MAX_BODY_V1, RESET_CODES
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
@@ -27,6 +28,7 @@ class FakeCall:
         started: the first frame has left.
         reset_code: the code of the user's reset; None while there is none.
         consumed: how much of our stream its consumer took.
+        trailers: what the user's stream has ended with.
     """
 
     def __init__(self, tunnel: FakeTunnel, call_id: int, kind: int, payload: bytes, more: bool, receiver: Any) -> None:
@@ -45,6 +47,7 @@ class FakeCall:
         self.reset_text = ""
         self.consumed = 0
         self.waiting = False
+        self.trailers = b""
 
     @property
     def sending(self) -> Stream:
@@ -63,6 +66,14 @@ class FakeCall:
         if not more and self.send_ended:
             self._close()
         self.receiver.frame(payload, more)
+
+    def respond_with_trailers(self, block: bytes) -> None:
+        """The peer ends its stream with trailers."""
+        assert not self.closed and not self.receive_ended
+        self.receive_ended = True
+        if self.send_ended:
+            self._close()
+        self.receiver.trailers(block)
 
     def refuse(self, code: str, text: str = "") -> None:
         """The peer resets the call."""
@@ -152,6 +163,12 @@ class FakeTunnel:
             call.send_ended = True
             if call.receive_ended:
                 call._close()
+
+    def send_trailers(self, call: Any, block: bytes) -> None:
+        """End the user's stream with trailers, if the peer takes some."""
+        if TRAILERS in self.capabilities and not call.closed and not call.send_ended:
+            call.trailers = block
+        self.send(call, b"", False)
 
     def reset(self, call: Any, code: str, text: str = "") -> None:
         """The user gives the call up."""

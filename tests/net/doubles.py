@@ -48,6 +48,7 @@ class FakeDownstream:
         told: the calls in order, as words; data is kept in `data`.
         waiting: the final head was given, and waits for what comes with it.
         answer: the final head.
+        trailers: what it ended with.
         failure: (status, message, code) of an error of ours.
     """
 
@@ -60,6 +61,7 @@ class FakeDownstream:
         self.interims: list[int] = []
         self.answer: ResponseHead | None = None
         self.data = bytearray()
+        self.trailers = b""
         self.failure: tuple[int, str, str] | None = None
         self.waiting = False
 
@@ -94,6 +96,10 @@ class FakeDownstream:
         self.data += data
         if data and self.told[-1] != "write":
             self.told.append("write")
+
+    def write_trailers(self, block: bytes) -> None:
+        assert self.answer is not None and "finish" not in self.told and not self.trailers
+        self.trailers = block
 
     def finish(self, data: bytes) -> None:
         assert self.answer is not None

@@ -6,15 +6,19 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Collection
 from typing import Final, TypeVar
 
 from pico_twisted.core.header_edits import HeaderEdits
-from pico_twisted.core.http1.chunked import LAST_CHUNK, encode_chunk
+from pico_twisted.core.http1.chunked import LAST_CHUNK, encode_chunk, last_chunk
 from pico_twisted.core.http1.client import ClientConnection
 from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION, authenticates_connection, name_of
+from pico_twisted.core.http1.fields import NO_TOKENS
 from pico_twisted.core.http1.forwarding import request_to_service, response_to_tunnel
 from pico_twisted.core.http1.head import END, RequestHead, ResponseHead
 from pico_twisted.core.http1.target import IDEMPOTENT
+from pico_twisted.core.http1.trailers import cleaned, takes_trailers
+from pico_twisted.core.rpc.capabilities import TRAILERS
 from pico_twisted.core.rpc.http import RequestReader
 
 KEPT_BYTES: Final = 64 * 1024
@@ -52,6 +56,7 @@ class CallRequest:
 
     Args:
         reader: reads the frames of the call.
+        capabilities: of the caller.
 
     Attributes:
         head: None before it came.
@@ -64,6 +69,7 @@ class CallRequest:
     """
 
     __slots__ = (
+        "_capabilities",
         "_reader",
         "authenticates",
         "body",
@@ -74,8 +80,9 @@ class CallRequest:
         "upgrade_asked",
     )
 
-    def __init__(self, reader: RequestReader) -> None:
+    def __init__(self, reader: RequestReader, capabilities: Collection[bytes] = ()) -> None:
         self._reader = reader
+        self._capabilities = capabilities
         self.method = b""
         self.upgrade_asked = False
         self.body = COMING
@@ -99,6 +106,14 @@ class CallRequest:
         """The port that its client asked for, as the node tells it; 0 when it does not."""
         told = self._told(b"x-forwarded-port")
         return int(told) if len(told) <= 5 and told.isdecimal() and int(told) <= 0xFFFF else 0
+
+    @property
+    def takes_trailers(self) -> bool:
+        """Whether trailers of the response get to its client: it says so, and the caller takes them."""
+        head = self.head
+        if head is None or b"te" not in head.by_name or TRAILERS not in self._capabilities:
+            return False
+        return takes_trailers(head.fields, head.by_name)
 
     def _told(self, name: bytes) -> str:
         value = self.head.by_name.get(name, b"") if self.head is not None else b""
@@ -151,6 +166,15 @@ class CallRequest:
         elif self.body is EXPECTING:
             self.body = COMING
 
+    def take_trailers(self) -> None:
+        """The stream has ended with trailers.
+
+        Raises:
+            CallProtocolError: the stream is not a valid request stream.
+        """
+        self._reader.trailers()
+        self.body = ENDED
+
 
 class CallResponse:
     """The response of one call, as its caller gets it.
@@ -163,10 +187,11 @@ class CallResponse:
         head: the final one, or that of an upgrade; None before it.
         early: it began before the request had come.
         ended: it is complete.
+        trailers: the block of those that it ended with; empty for none.
         body_bytes: how much of its body came.
     """
 
-    __slots__ = ("_edits", "_request", "body_bytes", "early", "ended", "head")
+    __slots__ = ("_edits", "_request", "body_bytes", "early", "ended", "head", "trailers")
 
     def __init__(self, request: CallRequest, edits: HeaderEdits | None = None) -> None:
         self._request = request
@@ -174,6 +199,7 @@ class CallResponse:
         self.head: ResponseHead | None = None
         self.early = False
         self.ended = False
+        self.trailers = b""
         self.body_bytes = 0
 
     def edited(self, head: ResponseHead) -> ResponseHead:
@@ -195,17 +221,18 @@ class ServiceRequest(CallRequest):
     """The request of one call, as it is written to the service.
 
     Args:
-        reader: reads the frames of the call.
+        reader, capabilities: as of `CallRequest`.
 
     Attributes:
         chunked: it goes to the service in chunks.
         replay: all that was written for the service, when that may be sent again; else None.
     """
 
-    __slots__ = ("chunked", "replay")
+    __slots__ = ("_named", "chunked", "replay")
 
-    def __init__(self, reader: RequestReader) -> None:
-        super().__init__(reader)
+    def __init__(self, reader: RequestReader, capabilities: Collection[bytes] = ()) -> None:
+        super().__init__(reader, capabilities)
+        self._named = NO_TOKENS  # fields that the operator decides about
         self.chunked = False
         self.replay: bytes | None = None
 
@@ -229,8 +256,12 @@ class ServiceRequest(CallRequest):
         """
         head, body = self.take_first(payload, more)
         self.chunked = head.length is None and not self.upgrade_asked and bool(body or more)
-        sent = head if edits is None else edited(head, edits)
-        data = request_to_service(sent, host=host, chunked=self.chunked)
+        sent = head
+        if edits is not None:
+            sent = edited(head, edits)
+            self._named = edits.names
+        takes = b"te" in head.by_name and self.takes_trailers
+        data = request_to_service(sent, host=host, chunked=self.chunked, trailers=takes)
         if self.chunked:
             data += encode_chunk(body) if more else encode_chunk(body) + LAST_CHUNK
         elif body:
@@ -251,6 +282,22 @@ class ServiceRequest(CallRequest):
         if self.replay is not None:
             self.replay = self.replay + payload if self.body_bytes <= KEPT_BYTES else None
         return payload
+
+    def end(self, trailers: bytes) -> bytes:
+        """Take the trailers that the stream ends with, and return what to write to the service: it gets them behind
+        chunks only.
+
+        Args:
+            trailers: the block, as it came.
+
+        Raises:
+            CallProtocolError: the stream is not a valid request stream.
+        """
+        self.take_trailers()
+        data = last_chunk(cleaned(trailers, self._named)) if self.chunked else b""
+        if self.replay is not None:
+            self.replay += data
+        return data
 
 
 class ServiceResponse(CallResponse):
@@ -287,6 +334,8 @@ class ServiceResponse(CallResponse):
             pieces.append(event)
         if event is END:
             self.ended = True
+            if http.trailers:
+                self.trailers = http.trailers if self._edits is None else cleaned(http.trailers, self._edits.names)
         elif not pieces:
             return None
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)

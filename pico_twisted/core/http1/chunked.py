@@ -4,8 +4,8 @@ Our own, because httptools says neither where a message ended nor how much it sw
 extensions and thousands of trailers pass it. Here what is not body is bounded. Each chunk's line may be
 `MAX_CHUNK_LINE` bytes; beyond that a message has `SPARE_OVERHEAD` bytes for good, and each chunk adds to them what a
 chunk of its size may reasonably cost, so that signed chunks pass at any length and a flood of extensions does not.
-Blanks behind a size are read over, as devices pad it with them. Trailers are checked like the fields of a head, held to
-a head's limits, and dropped.
+Blanks behind a size are read over, as devices pad it with them. Trailers are checked like the fields of a head and held
+to a head's limits; `trailers` says what goes on of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import re
 from typing import Final
 
 from pico_twisted.core.http1.errors import Http1Error, bad_request, bad_response
+from pico_twisted.core.http1.fields import NO_TOKENS
 from pico_twisted.core.http1.head import HeadLimits
+from pico_twisted.core.http1.trailers import write_block
 
 MAX_CHUNK_LINE: Final = 1024
 """Most bytes of a chunk's line: its size and extensions, without the CRLF. The longest in use (signatures) need about
@@ -29,6 +31,7 @@ _CHUNK_ALLOWANCE: Final = 48
 extension of forty bytes."""
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
+"""The end of a body without trailers."""
 
 _CHUNK_LINE: Final = re.compile(rb"(0*[0-9A-Fa-f]{1,16})[ \t]*(?:;[\t -~]*)?")
 _MAX_SIZE: Final = 2**63 - 1
@@ -36,6 +39,15 @@ _SIMPLE_LINE_BYTES: Final = 8
 _HEX: Final = b"0123456789abcdefABCDEF"
 
 _TRAILER: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*")
+
+
+def last_chunk(block: bytes) -> bytes:
+    """The end of a body, with trailers.
+
+    Args:
+        block: as `trailers` writes it; empty for none.
+    """
+    return b"0\r\n%b\r\n" % block
 
 
 def encode_chunk(data: bytes) -> bytes:
@@ -64,17 +76,29 @@ class ChunkedDecoder:
     Args:
         limits: of a head; its trailers are held to them.
         request: the body is a request's, so what is wrong with it is a 400; else it is a response's and a 502.
+        connection: what the head's Connection names: no trailer of such a name goes on (RFC 9110 7.6.1).
     """
 
-    __slots__ = ("_left", "_limits", "_overhead", "_request", "_state", "_trailer_bytes", "_trailer_scan", "_trailers")
+    __slots__ = (
+        "_connection",
+        "_left",
+        "_limits",
+        "_overhead",
+        "_request",
+        "_state",
+        "_trailer_bytes",
+        "_trailer_scan",
+        "_trailers",
+    )
 
-    def __init__(self, limits: HeadLimits, *, request: bool) -> None:
+    def __init__(self, limits: HeadLimits, *, request: bool, connection: frozenset[bytes] = NO_TOKENS) -> None:
         self._limits = limits
         self._request = request
+        self._connection = connection
         self._state = _LINE
         self._left = 0
         self._overhead = 0
-        self._trailers = 0
+        self._trailers: list[tuple[bytes, bytes]] = []
         self._trailer_bytes = 0
         self._trailer_scan = 0
 
@@ -82,6 +106,11 @@ class ChunkedDecoder:
     def done(self) -> bool:
         """Whether the body has ended, trailers included."""
         return self._state is _DONE
+
+    @property
+    def trailers(self) -> bytes:
+        """The block of the trailers that go on, once the body has ended; empty for none."""
+        return write_block(self._trailers, self._connection) if self._trailers else b""
 
     def decode(self, data: bytes | bytearray, at: int) -> tuple[bytes, int]:
         """Decode what can be decoded of `data` from `at` on.
@@ -182,12 +211,13 @@ class ChunkedDecoder:
         self._state = _DATA if size else _TRAILERS
 
     def _read_trailer(self, line: bytes | bytearray) -> None:
-        self._trailers += 1
-        if self._trailers > self._limits.fields:
+        if len(self._trailers) >= self._limits.fields:
             raise self._broken("too many trailers")
         self._trailer_bytes += len(line) + 2
         if not _TRAILER.fullmatch(line):
             raise self._broken("bad trailer")
+        name, _, value = bytes(line).partition(b":")
+        self._trailers.append((name, value))
 
     def _broken(self, message: str) -> Http1Error:
         return bad_request(message) if self._request else bad_response(message)

@@ -79,6 +79,7 @@ class ClientConnection(Messages[ResponseHead]):
                 raise bad_response("the connection ended before the response")
             return None
         head = parse_response_head(raw, self._limits)
+        self.trailers = b""
         status = head.status
         if status > self.most_status:
             raise bad_response(f"status is over {self.most_status}")
@@ -95,7 +96,7 @@ class ClientConnection(Messages[ResponseHead]):
             if not self._left:
                 framing = Framing.NONE
         elif framing is Framing.CHUNKED:
-            self._chunks = ChunkedDecoder(self._limits, request=False)
+            self._chunks = ChunkedDecoder(self._limits, request=False, connection=head.connection)
         self._reusable = self._reusable and head.keep_alive and framing is not Framing.UNTIL_CLOSE
         self._go(framing)
         return head

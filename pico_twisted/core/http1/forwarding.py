@@ -6,7 +6,7 @@ Framing is ours alone, so Content-Length and Transfer-Encoding are written from 
 What does not go on, in both directions: the hop-by-hop fields of RFC 9110 7.6.1, what Connection names, and all
 `x-pico-*`. Connection cannot name away what the next hop relies on (`_KEPT`). Of a request also what tells of the
 client, which `account` tells anew, and names that a CGI-like service cannot tell from one that is dropped or set here
-(`X_Forwarded_For`).
+(`X_Forwarded_For`). TE and Trailer are written anew, by what `trailers` makes of them.
 
 Nothing can be injected: the parts of a head were checked when it was parsed, and what is added from elsewhere is
 checked here. A bad value of the caller is a ValueError.
@@ -30,6 +30,7 @@ from pico_twisted.core.http1.fields import Fields, all_values
 from pico_twisted.core.http1.head import Framing, RequestHead, ResponseHead
 from pico_twisted.core.http1.memo import Memo
 from pico_twisted.core.http1.target import HOSTS
+from pico_twisted.core.http1.trailers import TE_LINE, announcement, takes_trailers
 from pico_twisted.core.text import ENDPOINT_ID_BYTES_PATTERN
 
 MAX_PASSES: Final = 10
@@ -149,6 +150,8 @@ def request_to_tunnel(
         first += b"x-pico-endpoint: " + endpoint + b"\r\n"
     if peer.connection:
         first += CLIENT_CONNECTION + b": " + peer.connection + b"\r\n"
+    if b"te" in by_name and head.version_11 and takes_trailers(head.fields, by_name):
+        first += TE_LINE + b"\r\n"
     lines = _lines(
         first + b"Host: " + (head.host or NO_HOST),
         head,
@@ -158,6 +161,8 @@ def request_to_tunnel(
     )
     if not head.version_11 and b"expect" in by_name:
         lines = [line for line in lines if line[:7].lower() != b"expect:"]
+    if b"trailer" in by_name and head.version_11 and (line := announcement(head.fields, by_name, head.connection)):
+        lines.append(line)
     lines += (
         account.lines,
         b"x-request-id: " + request_id,
@@ -177,19 +182,34 @@ def request_from_link(head: RequestHead, length: int | None = None) -> bytes:
         head: as it came over the link.
         length: the Content-Length to give; None for the head's own.
     """
-    first = head.method + b" " + head.target + b" HTTP/1.1\r\nHost: " + (head.host or NO_HOST)
+    first = head.method + b" " + head.target + b" HTTP/1.1\r\n"
+    if takes_trailers(head.fields, head.by_name):
+        first += TE_LINE + b"\r\n"
+    first += b"Host: " + (head.host or NO_HOST)
     lines = _lines(first, head, _FROM_LINK, head.length if length is None else length, head.upgrade)
+    if line := announcement(head.fields, head.by_name):
+        lines.append(line)
     lines += (b"", b"")
     return b"\r\n".join(lines)
 
 
-def request_to_service(head: RequestHead, *, host: bytes | None, chunked: bool) -> bytes:
+def without_te(head: bytes) -> bytes:
+    """A request's head for a peer that takes no trailers.
+
+    Args:
+        head: as one of the functions above wrote it: no other line of it says TE.
+    """
+    return head.replace(b"\r\n" + TE_LINE + b"\r\n", b"\r\n", 1)
+
+
+def request_to_service(head: RequestHead, *, host: bytes | None, chunked: bool, trailers: bool = False) -> bytes:
     """A request as the agent sends it to its service.
 
     Args:
         head: as it came through the tunnel.
         host: the Host to give instead of the client's; None keeps the client's.
         chunked: the body is sent in chunks; then no length is given.
+        trailers: those of the response get to the client.
 
     Raises:
         ValueError: `host` may not stand in a head.
@@ -202,6 +222,10 @@ def request_to_service(head: RequestHead, *, host: bytes | None, chunked: bool) 
     lines = _lines(first, head, _TO_SERVICE, None if chunked else head.length, head.upgrade)
     if chunked:
         lines.append(b"Transfer-Encoding: chunked")
+        if b"trailer" in head.by_name and (line := announcement(head.fields, head.by_name)):
+            lines.append(line)
+    if trailers and head.upgrade is None:
+        lines.append(b"Connection: TE\r\n" + TE_LINE)  # of one connection alone (RFC 9110 10.1.4)
     lines += (b"", b"")
     return b"\r\n".join(lines)
 
@@ -216,6 +240,8 @@ def response_to_tunnel(head: ResponseHead) -> bytes:
         None if status < 200 or status == 204 else head.length,
         head.upgrade if status == 101 else None,
     )
+    if b"trailer" in head.by_name and (line := announcement(head.fields, head.by_name, head.connection)):
+        lines.append(line)
     lines += (b"", b"")
     return b"\r\n".join(lines)
 
@@ -240,6 +266,7 @@ def response_to_client(
     request_id: bytes | None = None,
     via: bytes | None = None,
     version_11_client: bool = True,
+    trailers: bool = False,
 ) -> bytes:
     """A response as it goes to a proxy client, interim responses too. The status line always says HTTP/1.1.
 
@@ -250,6 +277,7 @@ def response_to_client(
         request_id: what the client is told, unless the service told it one of its own; None for an interim response.
         via: our pseudonym; None for no Via, and then none of another hop of ours either.
         version_11_client: the client speaks HTTP/1.1; one that does not is told when its connection is kept.
+        trailers: it takes trailers, so it is told which may come behind chunks.
 
     Raises:
         ValueError: `via` may not stand in a head, or chunks for an HTTP/1.0 client.
@@ -265,6 +293,8 @@ def response_to_client(
         if not version_11_client:
             raise ValueError("no chunks for an HTTP/1.0 client")
         lines.append(b"Transfer-Encoding: chunked")
+        if trailers and (line := announcement(head.fields, by_name)):
+            lines.append(line)
     elif head.length is not None and status >= 200 and status != 204:
         lines.append(b"Content-Length: %d" % head.length)
     if status >= 200:

@@ -83,9 +83,13 @@ makes a mistake. An interim head changes nothing."""
 
 
 class Messages(Generic[Head]):
-    """The bytes received, and how far into a message they have been read."""
+    """The bytes received, and how far into a message they have been read.
 
-    __slots__ = ("_at", "_chunks", "_data", "_ended", "_fault", "_left", "_limits", "_scan", "_state")
+    Attributes:
+        trailers: the block of those that the last message ended with, and that go on; empty for none.
+    """
+
+    __slots__ = ("_at", "_chunks", "_data", "_ended", "_fault", "_left", "_limits", "_scan", "_state", "trailers")
 
     def __init__(self, limits: HeadLimits, state: State) -> None:
         self._limits = limits
@@ -95,6 +99,7 @@ class Messages(Generic[Head]):
         self._scan = 0  # no head ends before it
         self._left = 0  # of a body with a length
         self._chunks: ChunkedDecoder | None = None
+        self.trailers = b""
         self._ended = False
         self._fault: Http1Error | None = None
 
@@ -224,6 +229,7 @@ class Messages(Generic[Head]):
             self._pass(at)
             if chunks.done:
                 self._chunks = None
+                self.trailers = chunks.trailers
                 self._go(Step.BODY_READ)
                 return piece or self._next_of_body()
             return piece or None

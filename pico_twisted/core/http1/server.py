@@ -41,8 +41,9 @@ class ServerConnection(Messages[RequestHead]):
             self._judge_partial_head(scan)
             return None
         head = parse_request_head(raw, self._limits)
+        self.trailers = b""
         if head.chunked:
-            self._chunks = ChunkedDecoder(self._limits, request=True)
+            self._chunks = ChunkedDecoder(self._limits, request=True, connection=head.connection)
             self._go(Framing.CHUNKED)
         elif head.length:
             self._left = head.length

@@ -19,7 +19,7 @@ from typing import Final
 
 from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION, NAME_BYTES, name_of
 from pico_twisted.core.http1.head import END, End, HeadLimits, RequestHead, ResponseHead, parse_request_head
-from pico_twisted.core.rpc.http import ResponseStream
+from pico_twisted.core.rpc.http import CallProtocolError, ResponseStream
 
 _ENDPOINT_LINE: Final = b"x-pico-endpoint: "
 _CLIENT_LINE: Final = CLIENT_CONNECTION + b": "
@@ -143,3 +143,14 @@ class RelayedResponse:
         if not more:
             events.append(END)
         return events
+
+    def trailers(self) -> None:
+        """The stream has ended with trailers.
+
+        Raises:
+            CallProtocolError: as `ResponseStream.trailers`.
+        """
+        if self._whole is not None:
+            self._whole.trailers()
+        elif not self._begun:
+            raise CallProtocolError("trailers where there are none")

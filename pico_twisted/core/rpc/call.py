@@ -36,6 +36,12 @@ class CallReceiver(Protocol):
     def drained(self) -> None: ...
 
 
+class HttpReceiver(CallReceiver, Protocol):
+    """Who gets what arrives for an http call."""
+
+    def trailers(self, block: bytes) -> None: ...
+
+
 class Stream(enum.Enum):
     """How far one of the two streams of a call is."""
 
@@ -59,7 +65,8 @@ class Call:
         id: of a call of ours 0 until its first frame is taken.
         ours: we are its caller.
         receiver: who gets the events of this call. It belongs to the glue.
-        queued: bytes of our stream that wait.
+        queued: bytes of our stream that wait, trailers included.
+        trailers: what our stream ends with, behind what is in the queue; empty for nothing.
         credit: how many more of them may leave.
         sending: our stream.
         receiving: the peer's stream; `CLOSED` once the call is over, and never before.
@@ -88,6 +95,7 @@ class Call:
         "receiving",
         "returned",
         "sending",
+        "trailers",
         "unconsumed",
         "window",
     )
@@ -103,6 +111,7 @@ class Call:
         self.receiver: CallReceiver | None = None
         self.queue: deque[bytes | memoryview] = deque()
         self.queued = 0
+        self.trailers = b""
         self.credit = credit
         self.sending = Stream.OPEN
         self.place = Place.NEW

@@ -37,6 +37,9 @@ NOT_SHARED: Final = b"not-shared"
 REVOCATIONS: Final = b"revocations"
 """A node: takes revocations over a link, and tells those that it has."""
 
+TRAILERS: Final = b"trailers"
+"""Takes trailers at the end of the streams of http calls."""
+
 _KNOWN: Final = frozenset(
     (
         BODY_UPGRADE,
@@ -47,6 +50,7 @@ _KNOWN: Final = frozenset(
         INTERIM_HEADS,
         NOT_SHARED,
         REVOCATIONS,
+        TRAILERS,
     )
 )
 

@@ -38,6 +38,7 @@ NOT_SUPPORTED: Final = 0x4000
 MORE: Final = 0x2000
 RESET: Final = 0x1000
 CREDIT: Final = 0x0800
+TRAILERS: Final = 0x0400
 
 SUBPROTOCOL_V2: Final = "pico.v2"
 HEARTBEAT_PAYLOAD: Final = b"pico"

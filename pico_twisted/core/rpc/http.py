@@ -41,12 +41,14 @@ class RequestReader(Protocol):
 
     def upgraded(self) -> None: ...
     def feed(self, payload: bytes, more: bool) -> list[RequestEvent]: ...
+    def trailers(self) -> None: ...
 
 
 class ResponseReader(Protocol):
     """Reads the response of one call; see `ResponseStream`."""
 
     def feed(self, payload: bytes, more: bool) -> list[ResponseEvent]: ...
+    def trailers(self) -> None: ...
 
 
 def split_head(payload: bytes, limits: HeadLimits) -> tuple[bytes, bytes]:
@@ -125,6 +127,17 @@ class RequestStream:
             events.append(END)
         return events
 
+    def trailers(self) -> None:
+        """The stream has ended with trailers.
+
+        Raises:
+            CallProtocolError: they have no place in it.
+        """
+        if self._head is None or self._upgraded:
+            raise CallProtocolError("trailers where there are none")
+        if self._left:
+            raise CallProtocolError("fewer bytes than Content-Length")
+
 
 class ResponseStream:
     """The response of one http call, as its caller reads it.
@@ -135,7 +148,7 @@ class ResponseStream:
         upgrade_asked: the request offered an upgrade.
     """
 
-    __slots__ = ("_begun", "_final", "_left", "_limits", "_method", "_upgrade_asked")
+    __slots__ = ("_begun", "_final", "_left", "_limits", "_method", "_raw", "_upgrade_asked")
 
     def __init__(self, limits: HeadLimits, method: bytes, upgrade_asked: bool) -> None:
         self._left: int | None = None
@@ -143,6 +156,7 @@ class ResponseStream:
         self._method = method
         self._upgrade_asked = upgrade_asked
         self._final = False
+        self._raw = False  # behind a 101
         self._begun = b""  # of a head that goes on in the next frame
 
     def feed(self, payload: bytes, more: bool) -> list[ResponseEvent]:
@@ -175,6 +189,7 @@ class ResponseStream:
             if framing is Framing.RAW:
                 if not self._upgrade_asked or head.upgrade is None:
                     raise CallProtocolError("an upgrade that was not asked for")
+                self._raw = True
             elif head.status < 200:
                 if payload or not more:
                     raise CallProtocolError("an interim head that is not alone in its frame")
@@ -194,3 +209,14 @@ class ResponseStream:
         if not more:
             events.append(END)
         return events
+
+    def trailers(self) -> None:
+        """The stream has ended with trailers.
+
+        Raises:
+            CallProtocolError: they have no place in it.
+        """
+        if not self._final or self._raw:
+            raise CallProtocolError("trailers where there are none")
+        if self._left:
+            raise CallProtocolError("fewer bytes than Content-Length")

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pico_twisted.core.http1.trailers import fault_in
 from pico_twisted.core.protocol_limits import CLOSE_POLICY, CLOSE_PROTOCOL
 from pico_twisted.core.rpc import frames
 from pico_twisted.core.rpc.budget import Budget
@@ -36,6 +37,7 @@ from pico_twisted.core.rpc.frames import (
     HEADER_BYTES,
     HEARTBEAT,
     HEARTBEAT_PAYLOAD,
+    HTTP,
     MORE,
     NOT_SUPPORTED,
     PROTOCOL,
@@ -43,10 +45,12 @@ from pico_twisted.core.rpc.frames import (
     RESET,
     RESPONSE,
     TCP,
+    TRAILERS,
 )
 from pico_twisted.core.rpc.session_base import (
     DRAINED,
     DRAINING,
+    ENDED_WITH,
     FRAME,
     MAX_OWED_FRAMES,
     OPENED,
@@ -95,14 +99,16 @@ class SessionV2(SessionBase):
                 return self._open(kind, call_id, flags, message)
             if kind != call.kind:
                 raise SessionError(CLOSE_PROTOCOL, "the type of a call changed")
-        if not flags & (RESET | CREDIT):
+        if not flags & (RESET | CREDIT | TRAILERS):
             return self._data(call, message, flags & MORE != 0)
         if flags & RESET:
             code, text = frames.decode_reset(message[HEADER_BYTES:])
             self._close(call)
             return (WAS_RESET, call, code, text)
-        self._take_grant(call, message)
-        return None
+        if flags & CREDIT:
+            self._take_grant(call, message)
+            return None
+        return self._last(call, message, flags & MORE != 0)
 
     def _late_response(self, kind: int, call_id: int, message: bytes) -> Event | None:
         if call_id == 0 or call_id > self._last_id:
@@ -138,8 +144,10 @@ class SessionV2(SessionBase):
             self._control.append(frames.encode(kind, call_id, RESPONSE | RESET, frames.encode_reset(REFUSED_BUSY)))
             return None
         size = len(message) - HEADER_BYTES
-        if size == 0 or size > WINDOW_BYTES:
+        trails = flags & TRAILERS and kind == HTTP
+        if size == 0 or size > WINDOW_BYTES or trails:
             text = "the first frame is empty" if size == 0 else "more than the credit"
+            text = "trailers before the head" if trails else text
             self._control.append(frames.encode(kind, call_id, RESPONSE | RESET, frames.encode_reset(PROTOCOL, text)))
             return None
         call = Call(call_id, kind, False, WINDOW_BYTES)
@@ -181,6 +189,16 @@ class SessionV2(SessionBase):
                 return (DRAINED, None, b"", False)
         return (FRAME, call, message[HEADER_BYTES:], more)
 
+    def _last(self, call: Call, message: bytes, more: bool) -> Event | None:
+        """A frame that says that it carries trailers, which only http calls have."""
+        if call.kind != HTTP:
+            return self._data(call, message, more)
+        fault = "trailers before the end" if more else fault_in(message[HEADER_BYTES:])
+        if fault:
+            return self._break(call, fault)
+        event = self._data(call, message, False)
+        return (ENDED_WITH, call, message[HEADER_BYTES:], False) if event is not None and event[0] == FRAME else event
+
     def _break(self, call: Call, text: str) -> Event:
         self.reset(call, PROTOCOL, text)
         return (WAS_RESET, call, PROTOCOL, text)
@@ -194,7 +212,9 @@ class SessionV2(SessionBase):
         if call.sending is _CLOSED:
             return  # late
         call.credit = min(call.credit + count, frames.MAX_CREDIT)
-        if call.queue and call.place is not _IN_ROW:
+        if call.place is _IN_ROW:
+            return
+        if call.queue or (call.trailers and self._trailers_can_go(call)):
             call.place = _IN_ROW
             self.turn.append(call)
 

@@ -6,7 +6,6 @@ See `session`, the one to read first, for what a session is and why it is made l
 from __future__ import annotations
 
 import abc
-import enum
 import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -15,7 +14,8 @@ from typing import ClassVar, Final, Literal
 from pico_twisted.core.rpc import frames
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.call import WINDOW_BYTES, Call, Place, Stream
-from pico_twisted.core.rpc.frames import CREDIT, DRAIN, HEADER, HEARTBEAT, HEARTBEAT_PAYLOAD, MORE, RESPONSE
+from pico_twisted.core.rpc.frames import CREDIT, DRAIN, HEADER, MORE, RESPONSE, TRAILERS
+from pico_twisted.core.rpc.heartbeats import Heartbeats
 
 MAX_DATA_BYTES: Final = 60 * 1024
 """Most payload of one data frame, in bytes: header, masking key and payload together must fit the 64 KiB of the peer's
@@ -28,12 +28,6 @@ SEND_HIGH_BYTES: Final = 128 * 1024
 """Most queued bytes of a call with which its writer goes on: two reads of its source."""
 SEND_LOW_BYTES: Final = 32 * 1024
 """Queued bytes of a call below which its paused writer goes on."""
-HEARTBEAT_S: Final = 10.0
-"""Seconds between two heartbeats of a node."""
-QUIET_S: Final = 15.0
-"""Seconds without a byte of the node after which an agent sends a heartbeat."""
-SILENCE_S: Final = 20.0
-"""Without a byte for this many seconds the session is dead."""
 MAX_OWED_FRAMES: Final = 4096
 """Most small answers (resets, "not supported", answers to drains) that wait for the peer to read. A peer that makes us
 owe more is closed."""
@@ -45,9 +39,10 @@ WAS_RESET: Final = 3  # the call is over: code and text
 DRAINING: Final = 4  # the peer drains; its answer is queued
 DRAINED: Final = 5  # the peer answered our drain
 ECHO: Final = 6  # the answer to our last heartbeat
+ENDED_WITH: Final = 7  # the peer's stream of an http call has ended with trailers: the block
 
 Event = (
-    tuple[Literal[1, 2], Call, bytes, bool]
+    tuple[Literal[1, 2, 7], Call, bytes, bool]
     | tuple[Literal[3], Call, str, str]
     | tuple[Literal[4, 5, 6], None, bytes, bool]
 )
@@ -65,14 +60,6 @@ class SessionError(Exception):
         self.reason = reason
 
 
-class _Asks(enum.Enum):
-    """When a session asks the peer for a sign of life."""
-
-    ALWAYS = enum.auto()  # every `HEARTBEAT_S`
-    WHEN_QUIET = enum.auto()
-    ONCE = enum.auto()  # now, since the round trip needs to be known; from then on when it is quiet
-
-
 # Names of this module: a member of an enum is looked up in two steps, too many for each frame.
 _OPEN = Stream.OPEN
 _ENDED = Stream.ENDED
@@ -82,7 +69,7 @@ _IN_ROW = Place.IN_ROW
 _IDLE = Place.IDLE
 
 
-class SessionBase(abc.ABC):
+class SessionBase(Heartbeats, abc.ABC):
     """What v1 and v2 share: the two tables of calls, the turn, heartbeats."""
 
     # What a version decides
@@ -103,37 +90,21 @@ class SessionBase(abc.ABC):
             budget: the process's limit on held bytes.
             now: monotonic seconds, like every `now` here.
         """
-        self.last_received = now
-        self.rtt_s = 0.0
-        self.near_rtt_s = 0.0  # without what the round trips under load took longer
+        super().__init__(asks_always=asks_always, now=now)
         self.draining = False  # the peer said that it drains
-        self.says = HEARTBEAT_PAYLOAD  # what our heartbeats carry
-        self.note: bytes | None = None  # what the peer's last heartbeat carried, if that was anything special
+        self.takes_trailers = False  # the peer does
         self._serves = frozenset(serves)
         self._max_calls = max_calls
         self._budget = budget
         self._ours: dict[int, Call] = {}
         self._unsent: dict[Call, None] = {}  # ours whose first frame waits: they have no ID yet
         self._theirs: dict[int, Call] = {}
-        self._last_id = 0
         self.turn: deque[Call] = deque()  # calls that have something to send, in turn
         self.first: deque[Call] = deque()  # the same, whose stream begins, with little
-        self._control: deque[bytes] = deque()
         self._echo: bytes | None = None
         self.drained: list[Call] = []  # see `take_drained`
         self._credit_due: dict[Call, int] = {}  # credit that we grant with the next frames (v2)
-        self.asked_id = 0  # of our heartbeat that was not answered yet
-        self._asks = _Asks.ALWAYS if asks_always else _Asks.WHEN_QUIET
-        self._ask_at = now if asks_always else now + QUIET_S
         self._told_drain = False
-
-    def record_rtt(self, rtt_s: float) -> None:
-        """Take a measured round trip. Windows follow the shortest ones: a queue on the way is no reason to grow."""
-        self.rtt_s = rtt_s
-        if self.near_rtt_s == 0.0 or rtt_s < self.near_rtt_s:
-            self.near_rtt_s = rtt_s
-        else:
-            self.near_rtt_s += (rtt_s - self.near_rtt_s) / 8
 
     # What the glue asks
 
@@ -160,41 +131,6 @@ class SessionBase(abc.ABC):
         """The calls whose paused writers may go on, since the last time this was asked."""
         drained, self.drained = self.drained, []
         return drained
-
-    def tick(self, now: float) -> str | None:
-        """Look at the time: queue a heartbeat when one is due. Returns why the session is dead, if it is."""
-        quiet = now - self.last_received
-        if quiet > SILENCE_S:
-            return f"no byte for {SILENCE_S:.0f} s"
-        if now >= self._ask_at and (self._asks is not _Asks.WHEN_QUIET or quiet >= QUIET_S):
-            self.ask(now)
-        return None
-
-    def due_at(self) -> float:
-        """Return when `tick` is to be called next, if no byte comes until then."""
-        ask_at = self._ask_at
-        if self._asks is _Asks.WHEN_QUIET:
-            ask_at = max(ask_at, self.last_received + QUIET_S)
-        return min(ask_at, self.last_received + SILENCE_S)
-
-    def ask(self, now: float) -> None:
-        """Queue a heartbeat."""
-        self._ask_at = now + HEARTBEAT_S
-        if self._asks is _Asks.ONCE:
-            self._asks = _Asks.WHEN_QUIET
-        self._last_id += 1
-        self.asked_id = self._last_id
-        self._control.append(frames.encode(HEARTBEAT, self.asked_id, 0, self.says))
-
-    def _ask_for_rtt(self) -> None:
-        """Ask at the next tick: the round trip needs to be known."""
-        self._ask_at = self.last_received  # the past, by the clock of `tick`
-        if self._asks is _Asks.WHEN_QUIET:
-            self._asks = _Asks.ONCE
-
-    def ask_sooner(self, seconds: float) -> None:
-        """Ask again sooner than usual, once: sessions that began together should not be asked together for ever."""
-        self._ask_at -= seconds
 
     def _answered(self) -> Event:
         self.asked_id = 0
@@ -288,6 +224,30 @@ class SessionBase(abc.ABC):
             (self.first if call.place is _NEW and call.queued <= SMALL_BYTES else self.turn).append(call)
             call.place = _IN_ROW
 
+    def send_trailers(self, call: Call, block: bytes) -> None:
+        """End our stream of an http call with trailers, behind all that is queued.
+
+        They leave in one frame, once the credit covers it. Where the peer does not take them the stream just ends: that
+        is looked at only then, for a call may be queued before it is known who the peer is. Does nothing on a closed or
+        ended call.
+
+        Args:
+            call: whose stream it is.
+            block: as `core.http1.trailers` writes it; empty for none.
+        """
+        if call.sending is not _OPEN:
+            return
+        call.trailers = block
+        call.queued += len(block)
+        call.sending = _ENDED
+        if call.place is not _IN_ROW and not call.queue and self._trailers_can_go(call):
+            call.place = _IN_ROW
+            self.turn.append(call)
+
+    def _trailers_can_go(self, call: Call) -> bool:
+        """Whether the end of a stream of which nothing else is queued may be sent: without trailers it always may."""
+        return call.credit >= len(call.trailers) or not self.takes_trailers
+
     def has_output(self) -> bool:
         """Whether `frames_to_send` would give any."""
         return bool(self.first or self.turn or self._credit_due or self._control or self._echo is not None)
@@ -334,6 +294,7 @@ class SessionBase(abc.ABC):
     def _next_frame(self, call: Call) -> bytes:
         queue = call.queue
         payload: bytes | memoryview = b""
+        flags = 0 if call.ours else RESPONSE
         if queue:
             payload = queue.popleft()
             most = min(self.max_data_bytes, call.credit)
@@ -346,14 +307,17 @@ class SessionBase(abc.ABC):
             size = len(payload)
             call.credit -= size
             call.queued -= size
-        flags = 0 if call.ours else RESPONSE
+        elif call.trailers:
+            payload = self._take_trailers(call)
+            if payload:
+                flags |= TRAILERS
         if call.id == 0 and call.ours:
             del self._unsent[call]
             call.id = self._last_id = self._last_id + 1
             self._ours[call.id] = call
-        if queue or call.sending is _OPEN:
+        if queue or call.sending is _OPEN or call.trailers:
             flags |= self.more_flag
-            if queue and call.credit > 0:
+            if (call.credit > 0) if queue else (call.trailers and self._trailers_can_go(call)):
                 call.place = _IN_ROW
                 self.turn.append(call)
             if call.pausing and call.queued < SEND_LOW_BYTES:
@@ -368,6 +332,15 @@ class SessionBase(abc.ABC):
             return header + payload
         return b"".join((header, payload))
 
+    def _take_trailers(self, call: Call) -> bytes:
+        """What the last frame of a stream that ends with trailers carries."""
+        block, call.trailers = call.trailers, b""
+        call.queued -= len(block)
+        if not self.takes_trailers:
+            return b""
+        call.credit -= len(block)
+        return block
+
     def _close(self, call: Call) -> None:
         """Forget the call; nothing of it is sent any more."""
         call.receiving = call.sending = _CLOSED
@@ -375,8 +348,9 @@ class SessionBase(abc.ABC):
             self._unsent.pop(call, None)
         else:
             (self._ours if call.ours else self._theirs).pop(call.id, None)
-        if call.queue:
+        if call.queue or call.trailers:
             call.queue.clear()
+            call.trailers = b""
             call.queued = 0
 
     def _check_invariants(self) -> None:
@@ -387,12 +361,14 @@ class SessionBase(abc.ABC):
         open_calls += [(call_id, call, False) for call_id, call in self._theirs.items()]
         for call_id, call, ours in open_calls:
             assert call.id == call_id and call.ours is ours and call.receiving is not _CLOSED
-            assert call.queued == sum(len(piece) for piece in call.queue) >= 0
-            assert not (call.sending is _CLOSED and call.queue)
+            assert call.queued == sum(len(piece) for piece in call.queue) + len(call.trailers) >= 0
+            assert not (call.sending is _CLOSED and call.queued)
+            assert not call.trailers or call.sending is _ENDED
             assert call.credit >= 0 and call.receive_left >= 0
             assert call.unconsumed >= 0 and call.returned >= 0
             assert call.sending is not _CLOSED or call.receiving is _OPEN, "a finished call is forgotten"
-            can_go = bool(call.queue and call.credit) or (call.sending is _ENDED and not call.queue)
+            can_go = bool(call.queue and call.credit)
+            can_go = can_go or (call.sending is _ENDED and not call.queue and self._trailers_can_go(call))
             assert not can_go or call.place is _IN_ROW, "a call that can send has its turn"
             assert call.place is not _IN_ROW or call in self.turn or call in self.first
         assert len(self._control) <= MAX_OWED_FRAMES + 2 * self._max_calls

@@ -137,6 +137,9 @@ class RequestMessage:
     def upgraded(self) -> None:
         """Do nothing: there are no upgrades in v1."""
 
+    def trailers(self) -> None:
+        """Do nothing: version 1 has no trailers."""
+
     def feed(self, payload: bytes, more: bool) -> list[RequestEvent]:
         """See `RequestStream.feed`. The one frame gives all events."""
         connection = ServerConnection(self._limits)
@@ -171,6 +174,9 @@ class ResponseMessage:
         self._limits = limits
         self._method = method
         self._body_bytes = body_bytes
+
+    def trailers(self) -> None:
+        """Do nothing: version 1 has no trailers."""
 
     def feed(self, payload: bytes, more: bool) -> list[ResponseEvent]:
         """See `ResponseStream.feed`. The one frame gives all events."""

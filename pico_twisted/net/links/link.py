@@ -142,6 +142,14 @@ class Link:
         else:
             self.session.send(call, data, more)
 
+    def send_trailers(self, call: Call, block: bytes) -> None:
+        """See `ICallee.send_trailers`. Whether the other node takes them is looked at when it is their turn."""
+        tunnel = self._tunnel
+        if tunnel is not None:
+            tunnel.send_trailers(call, block)
+        else:
+            self.session.send_trailers(call, block)
+
     def reset(self, call: Call, code: str, text: str = "") -> None:
         """See `ICallee.reset`."""
         tunnel = self._tunnel

@@ -44,7 +44,7 @@ from pico_twisted.core.rpc.frames import (
 from pico_twisted.core.rpc.http import CallProtocolError, RequestStream
 from pico_twisted.core.rpc.interim import InterimHeads
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
-from pico_twisted.net.interfaces import ICallReceiver, IDownstream, ITunnel
+from pico_twisted.net.interfaces import IDownstream, IHttpReceiver, ITunnel
 from pico_twisted.net.routing.linger import CALLER_LINGER_S, Linger
 from pico_twisted.net.routing.refusals import BUSY, DRAINING, NO_UPSTREAMS, RESPONSE_TOO_LARGE
 from pico_twisted.net.routing.routed_request import RoutedRequest
@@ -61,7 +61,7 @@ _REFUSALS: Final = {
 """Codes of errors of our own that say: nothing was done."""
 
 
-@implementer(ICallReceiver, IDownstream)
+@implementer(IHttpReceiver, IDownstream)
 class LinkRequest:
     """Serves one http call of another node.
 
@@ -87,6 +87,7 @@ class LinkRequest:
         "_reader",
         "_routed",
         "_settings",
+        "_trailers",
         "_tunnel",
         "_unwanted",
         "client_connection",
@@ -112,11 +113,12 @@ class LinkRequest:
         self._owed = 0  # payload that came while the request is paused
         # the response
         self._out = b""  # the head, until what came with it is here
+        self._trailers = b""  # that it ends with
         self._interims: InterimHeads | None = None  # of a response that has some
         self._unwanted = False  # the rest of the request
         self._linger: Linger | None = None  # while the response is queued, and the request goes nowhere
 
-    # The request (ICallReceiver)
+    # The request (IHttpReceiver)
 
     def start(self, payload: bytes, more: bool) -> None:
         """Take the call's first frame."""
@@ -166,6 +168,22 @@ class LinkRequest:
         if not more:
             routed.body_ended()
         self._took(len(payload))
+
+    def trailers(self, block: bytes) -> None:
+        """The request has ended with trailers."""
+        routed = self._routed
+        if routed is None:
+            if self._linger is not None:
+                self._end()
+            return
+        if self._reader is not None:
+            try:
+                self._reader.trailers()
+            except CallProtocolError as error:
+                self._give_up(PROTOCOL, str(error))
+                return
+        routed.trailers(block)
+        self._took(len(block))
 
     def _took(self, count: int) -> None:
         """The payload is on its way, or lies with the agent's call, which said that this is enough for now."""
@@ -221,9 +239,15 @@ class LinkRequest:
         if call.queued > SEND_HIGH_BYTES and self._routed is not None:
             self._routed.pause()
 
+    def write_trailers(self, block: bytes) -> None:
+        """Keep the trailers that the response ends with: they go on as they came."""
+        self._trailers = block
+
     def finish(self, data: bytes) -> None:
         """The response is complete, or the agent closed its direction of the upgraded protocol."""
-        self._tunnel.send(self._call, self._out + data, False)
+        self._tunnel.send(self._call, self._out + data, bool(self._trailers))
+        if self._trailers:
+            self._tunnel.send_trailers(self._call, self._trailers)
         self._out = b""
 
     def cut(self) -> None:

@@ -159,6 +159,7 @@ class ProxyChannel(Protocol):
         ip, https, trusts, _ = peer = self.peer
         account = account_of_peer(ip, https, head.host) if trusts is None else account_of_proxy(head, peer)
         request = self._request = ProxyRequest(self, head, account, body, complete, head.keep_alive, len(body))
+        request.trailers = self._requests.trailers
         self._stage = Stage.SERVING
         self.port.requests += 1
         if fault is not None:
@@ -183,7 +184,7 @@ class ProxyChannel(Protocol):
                     break
                 if event is END:
                     request.body_complete = True
-                    forward.body_ended()
+                    forward.trailers(block) if (block := self._requests.trailers) else forward.body_ended()
                 elif type(event) is bytes:
                     request.bytes_in += len(event)
                     if request.bytes_in > request.most_bytes:

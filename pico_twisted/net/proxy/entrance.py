@@ -278,6 +278,9 @@ class _Awaited:
     def body_ended(self) -> None:
         """Likewise."""
 
+    def trailers(self, block: bytes) -> None:
+        """Likewise."""
+
     def pause(self) -> None:
         """There is no response yet."""
 

@@ -83,6 +83,9 @@ class Forward(Protocol):
     def body_ended(self) -> None:
         """The request is complete, or the client closed its direction of the upgraded protocol."""
 
+    def trailers(self, block: bytes) -> None:
+        """The request is complete, and ends with trailers, which `core.http1.trailers` wrote."""
+
     def gone(self) -> None:
         """The client left."""
 

@@ -18,12 +18,13 @@ from pico_twisted.core.access.ceilings import Ceiling
 from pico_twisted.core.access.rules import Rule
 from pico_twisted.core.access.subject import Refused
 from pico_twisted.core.http1.account import Account, account_of_peer
-from pico_twisted.core.http1.chunked import LAST_CHUNK, encode_chunk
+from pico_twisted.core.http1.chunked import LAST_CHUNK, encode_chunk, last_chunk
 from pico_twisted.core.http1.credentials import choose_ours
 from pico_twisted.core.http1.error_pages import ErrorFacts
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import request_to_tunnel, response_to_client
 from pico_twisted.core.http1.head import Framing, RequestHead, ResponseHead, response_framing
+from pico_twisted.core.http1.trailers import cleaned, takes_trailers
 from pico_twisted.net.access.ceilings import leave_all
 from pico_twisted.net.interfaces import IDownstream
 from pico_twisted.net.proxy.error_answer import PREFLIGHT, AgentError, error_answer, own_answer
@@ -41,6 +42,7 @@ class ProxyRequest:
         head: as read.
         account: who it is from.
         body, body_complete: what came with the head, and whether that was all of the request.
+        trailers: those that it ended with, if it did with the head; empty for none.
         keep_alive: the connection goes on behind the response.
         bytes_in, bytes_out: of the bodies.
         forward: set by the resource that takes the request.
@@ -62,6 +64,7 @@ class ProxyRequest:
     keep_alive: bool
     bytes_in: int
     bytes_out: int = 0
+    trailers: bytes = b""
     forward: Forward | None = None
     visitor: Visitor | None = None
     rule: Rule | None = None
@@ -78,6 +81,7 @@ class ProxyRequest:
     _framing: Framing = Framing.NONE
     _pieces: TurnPieces | None = None  # of a response in chunks
     _response_head: bytes = b""  # of the response, until something follows it
+    _last_chunk: bytes = LAST_CHUNK
     _started_at: float = attrs.field(factory=perf_counter)
     _first_byte_at: float = 0.0
 
@@ -146,6 +150,7 @@ class ProxyRequest:
             request_id=self.request_id,
             via=connection.port.via,
             version_11_client=version_11,
+            trailers=b"te" in self.head.by_name and self._takes_trailers,
         )
         if framing is Framing.RAW:
             self._send(b"")  # what was read ahead goes on now, and that may be the end of the request
@@ -167,6 +172,17 @@ class ProxyRequest:
     def _send_chunk(self, data: bytes) -> None:
         self._send(encode_chunk(data))
 
+    @property
+    def _takes_trailers(self) -> bool:
+        """Whether the client gets those of the response: it says so, and they have a place."""
+        head = self.head
+        return self._framing is Framing.CHUNKED and takes_trailers(head.fields, head.by_name)
+
+    def write_trailers(self, block: bytes) -> None:
+        """Keep the trailers that the response ends with, for a client that takes them."""
+        if self._takes_trailers:
+            self._last_chunk = last_chunk(cleaned(block))
+
     def finish(self, data: bytes) -> None:
         """Send the last body bytes: the response is complete."""
         if (error := self._agent_error) is not None:
@@ -177,7 +193,7 @@ class ProxyRequest:
         if self._framing is Framing.CHUNKED:
             if self._pieces is not None:
                 data = self._pieces.take() + data
-            data = encode_chunk(data) + LAST_CHUNK
+            data = encode_chunk(data) + self._last_chunk
         self._send(data)
         if self._framing is Framing.RAW:
             self.connection.end_raw()

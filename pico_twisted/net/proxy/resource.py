@@ -71,5 +71,8 @@ class ReverseResource(Resource):
                 peer = request.connection.peer = peer._replace(connection=name)
         request.client_connection = peer.connection
         forward = request.forward = (RoutedRequest if head.upgrade is None else UpgradeRequest)(self._settings, request)
-        forward.start(request.body, request.body_complete)
+        trailers = request.trailers
+        forward.start(request.body, request.body_complete and not trailers)
+        if trailers:
+            forward.trailers(trailers)
         return NOT_DONE_YET

@@ -23,11 +23,12 @@ from pico_twisted.config import NodeLimitsConfig
 from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL, REPLACED
+from pico_twisted.core.routing.other_server import OtherServer
 from pico_twisted.core.routing.registry import Registry
 from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.net.access.ceilings import NodeCeilings
-from pico_twisted.net.interfaces import ILinks, IRegistry, IRoute, IRouter, ITunnel, OtherServer
+from pico_twisted.net.interfaces import ILinks, IRegistry, IRoute, IRouter, ITunnel
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.routing.client_routes import ClientRoutes
 from pico_twisted.net.routing.refusals import BUSY, refusal

@@ -18,7 +18,7 @@ from pico_twisted.core.http1.streams import never_ends
 from pico_twisted.core.rpc.call import Call, Stream
 from pico_twisted.core.rpc.frames import CANCELLED, FAILED, HTTP, PROTOCOL, REFUSALS, STOP, TOO_LARGE, UNSUPPORTED
 from pico_twisted.core.rpc.http import CallProtocolError, ResponseReader, ResponseTooLargeError
-from pico_twisted.net.interfaces import CallFailed, ICallee, ICallReceiver, IPendingCall, IResponseSink
+from pico_twisted.net.interfaces import CallFailed, ICallee, IHttpReceiver, IPendingCall, IResponseSink
 from pico_twisted.net.routing.refusals import SHUTDOWN
 
 LOST: Final = "lost"
@@ -41,7 +41,7 @@ _BEGUN = _Response.BEGUN
 _ENDED = _Response.ENDED
 
 
-@implementer(ICallReceiver, IPendingCall)
+@implementer(IHttpReceiver, IPendingCall)
 class PendingCall:
     """One http call that we made, until both of its streams have ended.
 
@@ -121,6 +121,12 @@ class PendingCall:
         if not more and self._came is _ENDED:
             self._finish()
 
+    def send_trailers(self, block: bytes) -> None:
+        """End the request with trailers; empty for none."""
+        self._callee.send_trailers(self.call, block)
+        if self._came is _ENDED:
+            self._finish()
+
     def cancel(self, code: str, text: str = "") -> None:
         """Give the call up. Nothing more comes of it. Idempotent."""
         if not self.over:
@@ -148,7 +154,7 @@ class PendingCall:
     def _cancelled(self, response: Deferred[ResponseHead]) -> None:
         self.cancel(CANCELLED)
 
-    # ICallReceiver
+    # IHttpReceiver
 
     def frame(self, payload: bytes, more: bool) -> None:
         """A frame of the response: at most a head, a piece of the body and the end, in this order."""
@@ -157,9 +163,7 @@ class PendingCall:
         try:
             events = self._reader.feed(payload, more)
         except (Http1Error, CallProtocolError) as error:
-            self._callee.reset(self.call, PROTOCOL, str(error))
-            code = TOO_LARGE if isinstance(error, ResponseTooLargeError) else PROTOCOL
-            self._fail(CallFailed(code, str(error), safe=False))
+            self._broken(error)
             return
         sink = self._sink
         data = b""
@@ -191,6 +195,26 @@ class PendingCall:
             self._held += len(payload)
         elif more:
             self._callee.consumed(self.call, len(payload))
+
+    def trailers(self, block: bytes) -> None:
+        """The response has ended with trailers."""
+        if self.over:
+            return
+        try:
+            self._reader.trailers()
+        except CallProtocolError as error:
+            self._broken(error)
+            return
+        self._came = _ENDED
+        if self.call.sending is not _OPEN:
+            self._finish()
+        self._sink.trailers_came(block)
+        self._sink.ended(b"", False)
+
+    def _broken(self, error: Http1Error | CallProtocolError) -> None:
+        self._callee.reset(self.call, PROTOCOL, str(error))
+        code = TOO_LARGE if isinstance(error, ResponseTooLargeError) else PROTOCOL
+        self._fail(CallFailed(code, str(error), safe=False))
 
     def reset(self, code: str, text: str) -> None:
         """The callee gave the call up."""

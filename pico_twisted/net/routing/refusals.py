@@ -63,6 +63,21 @@ def code_of_reset(reset: str) -> str:
     return BUSY if reset == REFUSED_BUSY else UNREACHABLE
 
 
+def code_of_nowhere(error: str, tried: bool, draining: bool) -> str:
+    """Return the code of the answer when no route is left to try.
+
+    Args:
+        error: what was wrong with the last one.
+        tried: there was one.
+        draining: this node shuts down.
+    """
+    if not tried or error == NO_UPSTREAMS:
+        return DRAINING if draining else NO_UPSTREAMS
+    if error == TIMEOUT:
+        return UPSTREAM_TIMEOUT
+    return error if error in (BUSY, BAD_RESPONSE, RESPONSE_TOO_LARGE) else UNREACHABLE
+
+
 def code_of_agent(value: bytes) -> str:
     """Return the code of an agent's own error, out of the `x-pico-error` of its response, for the log."""
     return value.rpartition(b" ")[2][:_MAX_CODE_BYTES].decode("ascii", "replace")

@@ -32,16 +32,12 @@ from pico_twisted.core.rpc.frames import CANCELLED, FAILED, PROTOCOL, REFUSED_NO
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.interfaces import CallFailed, IDownstream, IPendingCall, IResponseSink, IRoute
 from pico_twisted.net.routing.refusals import (
-    BAD_RESPONSE,
-    BUSY,
-    DRAINING,
     NO_UPSTREAMS,
     REQUEST_TIMEOUT,
-    RESPONSE_TOO_LARGE,
     SERVICE_UNREACHABLE,
-    UNREACHABLE,
     UPSTREAM_TIMEOUT,
     code_of_agent,
+    code_of_nowhere,
     code_of_reset,
     refusal,
 )
@@ -100,6 +96,7 @@ class RoutedRequest:
         "_response",
         "_settings",
         "_tried",
+        "_trailers",
         "_whole_at",
         "deadline",
         "error",
@@ -120,6 +117,7 @@ class RoutedRequest:
         self._replay_bytes = 0
         self._received = 0  # bytes of its body so far
         self._request_ended = False
+        self._trailers = b""
         self._whole_at = math.inf  # so many bytes are the body of an offer to upgrade, whose answer is then awaited
         self._pausing_request = False
         self._queued = 0  # of its body, when it was last seen to move
@@ -161,13 +159,19 @@ class RoutedRequest:
             self._replay = []
             self._replay_bytes = 0
 
+    def trailers(self, block: bytes) -> None:
+        """The request is complete, and ends with these trailers."""
+        if not self._request_ended:
+            self._trailers = block
+            self.body_ended()
+
     def body_ended(self) -> None:
         """The request is complete, or the client closed its direction of the upgraded protocol."""
         if self._response is _OVER or self._request_ended:
             return
         self._request_ended = True
         if self._call is not None:
-            self._call.send(b"", False)
+            self._call.send_trailers(self._trailers) if self._trailers else self._call.send(b"", False)
         if self._call is not None and self._call.over:  # or it is another one now
             self._finish()
         else:
@@ -194,8 +198,7 @@ class RoutedRequest:
     # Choosing and calling
 
     def _attempt(self) -> None:
-        before = self._call
-        downstream = self._downstream
+        before, downstream = self._call, self._downstream
         try:
             route = self._settings.router.take(downstream.endpoint, self._tried, downstream.client_connection)
             if route is None:
@@ -206,13 +209,15 @@ class RoutedRequest:
             self.error = ""
             if self._whole_at < math.inf:
                 self._fit(route)
-            body = b"".join(self._replay) if self._replay else b""
-            call = self._call = route.open(downstream, body, not self._request_ended, self)
+            more = not self._request_ended or bool(self._trailers)
+            call = self._call = route.open(downstream, b"".join(self._replay), more, self)
         except Http1Error as error:
             self._refuse(error)
             return
         if before is not None and before.paused:
             call.pause()
+        if self._trailers:
+            call.send_trailers(self._trailers)
         response = call.response
         assert response is not None  # the call was made just now
         response.addCallbacks(self._head_came, self._no_head_came)
@@ -235,13 +240,7 @@ class RoutedRequest:
 
     def _nowhere(self) -> None:
         """No route is left to try."""
-        if not self._tried or self.error == NO_UPSTREAMS:
-            code = DRAINING if self._settings.router.draining else NO_UPSTREAMS
-        elif self.error == TIMEOUT:
-            code = UPSTREAM_TIMEOUT
-        else:
-            code = self.error if self.error in (BUSY, BAD_RESPONSE, RESPONSE_TOO_LARGE) else UNREACHABLE
-        self._refuse(refusal(code))
+        self._refuse(refusal(code_of_nowhere(self.error, bool(self._tried), self._settings.router.draining)))
 
     # What the pending call tells: its Deferred first, then as an IResponseSink
 
@@ -317,8 +316,11 @@ class RoutedRequest:
         """What came of the body with one frame, perhaps nothing behind the head."""
         self._downstream.write(data)
         if self._response is _BODY:
-            settings = self._settings
-            self.deadline = settings.sweep.now + settings.idle_timeout_s
+            self.deadline = self._settings.sweep.now + self._settings.idle_timeout_s
+
+    def trailers_came(self, block: bytes) -> None:
+        """The response ends with trailers."""
+        self._downstream.write_trailers(block)
 
     def ended(self, data: bytes, wants_no_more: bool) -> None:
         """The response is complete; or it was, and now the rest of the request is not wanted."""

@@ -15,9 +15,12 @@ from pico_twisted.core.access.ceilings import Over
 from pico_twisted.core.access.rules import NO_LIMITS, Action, Rule
 from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.http1.errors import Http1Error
+from pico_twisted.core.http1.forwarding import without_te
 from pico_twisted.core.http1.head import HeadLimits
+from pico_twisted.core.http1.trailers import TE_LINE
 from pico_twisted.core.links.relay import RelayedRequest, RelayedResponse
 from pico_twisted.core.routing.table import ACTIVE, ClusterTable
+from pico_twisted.core.rpc.capabilities import TRAILERS
 from pico_twisted.core.rpc.http import ResponseReader, ResponseStream
 from pico_twisted.net.access.ceilings import NodeCeilings, answer_to, leave_all
 from pico_twisted.net.interfaces import ICallee, IDownstream, IPendingCall, IResponseSink, IRoute, ITunnel
@@ -116,7 +119,10 @@ class AgentRoute:
         else:
             reader = ResponseStream(parts.head_limits, head.method, head.upgrade is not None)
         parts.metrics.call_started("agent")
-        return PendingCall(rows, self.tunnel, reader, sink, request.write_head(None, None, True), body, more)
+        payload = request.write_head(None, None, True)
+        if TRAILERS not in self.tunnel.capabilities and TE_LINE in payload:
+            payload = without_te(payload)
+        return PendingCall(rows, self.tunnel, reader, sink, payload, body, more)
 
     def not_here(self, endpoint: str) -> bool:
         """Do not believe an agent: it is registered for the endpoint. See `IRoute.not_here`."""
@@ -144,7 +150,11 @@ class NodeRoute:
         self.max_replay_bytes = MAX_REPLAY_BYTES
 
     def open(self, request: IDownstream, body: bytes, more: bool, sink: IResponseSink) -> IPendingCall:
-        """Call the node, which chooses an agent of its own. See `IRoute.open`."""
+        """Call the node, which chooses an agent of its own. See `IRoute.open`.
+
+        That the client takes trailers is told in any case: what the node understands is not known before the link is
+        open, and old ones pass that on to agents, which drop it.
+        """
         parts = self._parts
         head = request.head
         node = self._table.nodes.get(self.node_id)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from pico_twisted.core.access.subject import Subject
+from pico_twisted.core.routing.other_server import OtherServer
 from pico_twisted.core.routing.table import ACTIVE, ClusterTable
-from pico_twisted.net.interfaces import OtherServer
 from pico_twisted.net.routing.routes import AgentRoute
 
 

@@ -84,6 +84,10 @@ class UpgradeRequest(RoutedRequest):
         elif self._head.upgrade is None or self._response not in (Response.AWAITED, Response.INTERIM):
             super().body_ended()
 
+    def trailers(self, block: bytes) -> None:
+        """What is behind the body of an offer to upgrade is its end, or the upgraded protocol: no trailers go on."""
+        self.body_ended()
+
     def deadline_passed(self, now: float) -> None:
         """See `RoutedRequest.deadline_passed`."""
         if self._gathered is not None:

@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION
 from pico_twisted.core.http1.errors import Http1Error
+from pico_twisted.core.http1.forwarding import without_te
 from pico_twisted.core.http1.head import ResponseHead
 from pico_twisted.core.rpc.frames import CANCELLED
 from pico_twisted.net.interfaces import CallFailed, IDownstream, IPendingCall, IResponseSink, ITunnel
@@ -72,7 +73,7 @@ class V1Route(AgentRoute):
         rows = self.rows if self.tunnel.subject is None else self.rows_for(self.tunnel.subject)
         parts.metrics.call_started("agent")
         reader = self.tunnel.dialect.read_response(parts.head_limits, request.head.method, False)
-        message = _CLIENT_LINE.sub(b"", request.write_head(None, length, False), count=1) + body
+        message = _CLIENT_LINE.sub(b"", without_te(request.write_head(None, length, False)), count=1) + body
         return PendingCall(rows, self.tunnel, reader, sink, message, b"", False)
 
 
@@ -121,6 +122,10 @@ class _GatheringCall:
                 self._open()
         except Http1Error as error:
             self._fail(error)
+
+    def send_trailers(self, block: bytes) -> None:
+        """Version 1 has no trailers: the body was whole."""
+        self.send(b"", False)
 
     def _open(self) -> None:
         response = self.response

@@ -25,7 +25,7 @@ from pico_twisted.core.ports import PORT_FIELD, UPSTREAM
 from pico_twisted.core.rpc.capabilities import OWN_CAPABILITIES
 from pico_twisted.core.rpc.dialect import V2, Dialect
 from pico_twisted.core.rpc.frames import HEARTBEAT_PAYLOAD, SUBPROTOCOL_V2
-from pico_twisted.core.rpc.session_base import HEARTBEAT_S
+from pico_twisted.core.rpc.heartbeats import HEARTBEAT_S
 from pico_twisted.core.text import NAME_PATTERN, printable
 from pico_twisted.net.access.interfaces import Credential
 from pico_twisted.net.interfaces import ICallAcceptor

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, cast
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IPushProducer
@@ -19,11 +19,12 @@ from zope.interface import implementer
 from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.http1.answers import error_response
 from pico_twisted.core.protocol_limits import CLOSE_NORMAL
-from pico_twisted.core.rpc.call import Call, CallReceiver
+from pico_twisted.core.rpc.call import Call, CallReceiver, HttpReceiver
+from pico_twisted.core.rpc.capabilities import TRAILERS
 from pico_twisted.core.rpc.dialect import Dialect
 from pico_twisted.core.rpc.frames import DRAIN, FAILED
 from pico_twisted.core.rpc.session import SessionV2
-from pico_twisted.core.rpc.session_base import DRAINED, ECHO, FRAME, OPENED, WAS_RESET, Event, SessionError
+from pico_twisted.core.rpc.session_base import DRAINED, ECHO, ENDED_WITH, FRAME, OPENED, WAS_RESET, Event, SessionError
 from pico_twisted.core.rpc.v1 import SessionV1
 from pico_twisted.net.interfaces import Closed, ICallAcceptor, ITunnel
 from pico_twisted.net.socket.options import acknowledged_bytes, tune, writer
@@ -104,6 +105,7 @@ class Tunnel(WebSocketPipe):
             asks_always=asks_always, serves=serves, max_calls=parts.max_calls, budget=parts.budget, now=now
         )
         self.session.last_received = now
+        self.session.takes_trailers = TRAILERS in self.capabilities
         self._stage = _OPEN
         self._drain_waiters: deque[list[Deferred[None]]] = deque()  # for each drain of ours that has no answer yet
         tune(self.transport)
@@ -178,6 +180,10 @@ class Tunnel(WebSocketPipe):
                 self.parts.metrics.reset(False, code)
                 if call.receiver is not None:
                     call.receiver.reset(code, text)
+        elif event[0] == ENDED_WITH:
+            receiver = cast("HttpReceiver | None", event[1].receiver)  # the session says so of http calls alone
+            if receiver is not None:
+                receiver.trailers(event[2])
         elif event[0] == ECHO:
             self.session.record_rtt(max(0.0, self.parts.clock.seconds() - self._asked_at))
             self._count_round_trip(self.session.rtt_s)
@@ -308,6 +314,12 @@ class Tunnel(WebSocketPipe):
     def send(self, call: Call, data: bytes, more: bool) -> None:
         """See `ICallee.send`."""
         self.session.send(call, data, more)
+        if self._output_is is _QUIET:
+            self._send_soon()
+
+    def send_trailers(self, call: Call, block: bytes) -> None:
+        """See `ICallee.send_trailers`."""
+        self.session.send_trailers(call, block)
         if self._output_is is _QUIET:
             self._send_soon()
 

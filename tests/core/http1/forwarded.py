@@ -13,8 +13,8 @@ HOP_BY_HOP = [
     b"Proxy-Connection: keep-alive",
     b"Proxy-Authenticate: Basic",
     b"Proxy-Authorization: Basic x",
-    b"TE: trailers",
-    b"Trailer: X-A",
+    b"TE: gzip;q=0.5, trailers;q=1",
+    b"Trailer: Host, Content-Length",
     b"Upgrade: websocket",
     b"HTTP2-Settings: x",
 ]

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pico_twisted.core.rpc.budget import Budget
+from pico_twisted.core.rpc.heartbeats import HEARTBEAT_S, QUIET_S, SILENCE_S
 from pico_twisted.core.rpc.session import SessionV2
-from pico_twisted.core.rpc.session_base import HEARTBEAT_S, QUIET_S, SILENCE_S
 
 
 def session(asks_always: bool) -> SessionV2:

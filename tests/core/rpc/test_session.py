@@ -256,7 +256,7 @@ class TestIds:
 
     def test_reserved_bits(self, session: SessionV2) -> None:
         """Flags that nobody defined are ignored."""
-        event = session.receive(frame(HTTP, 1, 0x07FF | MORE, b"x"))
+        event = session.receive(frame(HTTP, 1, 0x03FF | MORE, b"x"))
         assert event is not None and event[0] == rpc.OPENED and event[3] is True
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import attrs
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
@@ -20,6 +20,7 @@ from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc import session_base as rpc
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.call import Call
+from pico_twisted.core.rpc.capabilities import TRAILERS
 from pico_twisted.core.rpc.dialect import V2
 from pico_twisted.core.rpc.frames import CLIENT_GONE, HTTP, MAX_BODY_V1
 from pico_twisted.core.rpc.v1 import dialect_v1
@@ -29,6 +30,7 @@ from pico_twisted.net.agent.serving.http1_service import Http1Service
 from pico_twisted.net.agent.serving.kinds import make_service
 from pico_twisted.net.agent.serving.local_service import ServiceParts
 from pico_twisted.net.agent.serving.policy import Policies
+from pico_twisted.net.interfaces import IHttpReceiver
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tunnel import Closed, TunnelParts
 from pico_twisted.net.turn import Sweep
@@ -73,6 +75,11 @@ class FakeTunnel:
 
     def send(self, call: Call, data: bytes, more: bool) -> None:
         self.ours.send(call, data, more)
+        self.pump()
+
+    def send_trailers(self, call: Call, block: bytes) -> None:
+        self.ours.takes_trailers = TRAILERS in self.capabilities
+        self.ours.send_trailers(call, block)
         self.pump()
 
     def reset(self, call: Call, code: str, text: str = "") -> None:
@@ -129,6 +136,8 @@ class FakeTunnel:
             return
         elif what == rpc.FRAME:
             call.receiver.frame(payload, extra)
+        elif what == rpc.ENDED_WITH:
+            cast(IHttpReceiver, call.receiver).trailers(payload)
         elif what == rpc.WAS_RESET:
             call.receiver.reset(payload, extra)
 
@@ -141,6 +150,8 @@ class FakeTunnel:
             request.frames.append((payload, extra))
             if request.greedy:
                 self.theirs.consumed(call, len(payload), 0.0)
+        elif what == rpc.ENDED_WITH:
+            request.trailers = payload
         elif what == rpc.WAS_RESET:
             request.reset_code = payload
             request.reset_text = extra
@@ -156,6 +167,13 @@ class Request:
     frames: list[tuple[bytes, bool]] = field(default_factory=list)
     reset_code: str | None = None
     reset_text: str = ""
+    trailers: bytes = b""
+
+    def end_with(self, block: bytes) -> None:
+        """End the request with trailers."""
+        self.tunnel.theirs.takes_trailers = True
+        self.tunnel.theirs.send_trailers(self.call, block)
+        self.tunnel.pump()
 
     def send(self, data: bytes, more: bool = True) -> None:
         """Send a piece of the request."""
@@ -175,7 +193,7 @@ class Request:
     @property
     def ended(self) -> bool:
         """The response is complete."""
-        return bool(self.frames) and not self.frames[-1][1]
+        return bool(self.trailers or (self.frames and not self.frames[-1][1]))
 
     @property
     def received(self) -> bytes:

@@ -30,6 +30,9 @@ class Sink:
     def data(self, data: bytes) -> None:
         self.told.append(data)
 
+    def trailers_came(self, block: bytes) -> None:
+        self.told.append(("trailers", block))
+
     def ended(self, data: bytes, wants_no_more: bool) -> None:
         if wants_no_more:
             assert not data

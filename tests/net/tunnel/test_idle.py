@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from pico_twisted.core.rpc.frames import HEARTBEAT, HTTP, MORE, RESPONSE
-from pico_twisted.core.rpc.session_base import HEARTBEAT_S, SILENCE_S
+from pico_twisted.core.rpc.heartbeats import HEARTBEAT_S, SILENCE_S
 from pico_twisted.net.tunnel.session_pump import TICK_S
 from tests.doubles.node import MemoryNode, pass_time
 from tests.doubles.service import Receiver

@@ -44,7 +44,7 @@ from pico_twisted.net.agent.serving.http1_service import Http1Service
 from pico_twisted.net.agent.serving.policy import Denied, MoreFields
 from pico_twisted.net.agent.serving.served_call import WORDS, ConnectionCall, Stage
 from pico_twisted.net.agent.serving.upgraded import UpgradedCall
-from pico_twisted.net.interfaces import ICallReceiver, ITunnel
+from pico_twisted.net.interfaces import IHttpReceiver, ITunnel
 from pico_twisted.net.routing.linger import CALLER_LINGER_S
 from pico_twisted.net.turn import NEVER, TurnPieces
 
@@ -57,7 +57,7 @@ _LINGERING = Stage.LINGERING
 _OVER = Stage.OVER
 
 
-@implementer(ICallReceiver)
+@implementer(IHttpReceiver)
 class Exchange(ConnectionCall):
     """Serves one http call.
 
@@ -72,7 +72,7 @@ class Exchange(ConnectionCall):
     _idle_s: ClassVar[float] = NEVER  # for any byte either way
 
     def __init__(self, service: Http1Service, tunnel: ITunnel, call: Call) -> None:
-        request = ServiceRequest(tunnel.dialect.read_request(REQUEST_LIMITS))
+        request = ServiceRequest(tunnel.dialect.read_request(REQUEST_LIMITS), tunnel.capabilities)
         super().__init__(service, tunnel, call, request, ServiceResponse(request, service.response_edits))
         self._since = 0.0  # the last progress of the request
         self._held: list[bytes] = []  # for the service, until there is a connection
@@ -164,14 +164,20 @@ class Exchange(ConnectionCall):
         else:
             self._take(pieces.take() + payload, False)
 
-    def _take(self, payload: bytes, more: bool = True) -> None:
+    def trailers(self, block: bytes) -> None:
+        """The request has ended with trailers (IHttpReceiver)."""
+        if self._pieces is not None:
+            self._pieces.flush()
+        self._take(block, False, ends=True)
+
+    def _take(self, payload: bytes, more: bool = True, ends: bool = False) -> None:
         stage = self._stage
         if stage is _LINGERING or stage is _OVER:
             if not more:
                 self._over()
             return
         try:
-            data = self._request.feed(payload, more)
+            data = self._request.end(payload) if ends else self._request.feed(payload, more)
         except (Http1Error, CallProtocolError) as error:
             self._give_up(PROTOCOL, str(error))
             return
@@ -238,7 +244,9 @@ class Exchange(ConnectionCall):
         if payload is None:
             self._watch(connection, self._service.sweep.now)
         elif response.ended:
-            self._tunnel.send(self._call, payload, False)
+            self._tunnel.send(self._call, payload, bool(response.trailers))
+            if response.trailers:
+                self._tunnel.send_trailers(self._call, response.trailers)
             if self._connection is connection:
                 self._answered(connection, response.head)
         elif response.head.status == 101:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from zope.interface import implementer
 
 from pico_twisted.core.agent.service_call import ENDED
-from pico_twisted.core.rpc.frames import FAILED
+from pico_twisted.core.rpc.frames import FAILED, PROTOCOL
 from pico_twisted.net.agent.serving.connection import ServiceConnection
 from pico_twisted.net.agent.serving.served_call import ConnectionCall, Stage
-from pico_twisted.net.interfaces import ICallReceiver
+from pico_twisted.net.interfaces import IHttpReceiver
 from pico_twisted.net.turn import NEVER
 
 
-@implementer(ICallReceiver)
+@implementer(IHttpReceiver)
 class UpgradedCall(ConnectionCall):
     """Passes the bytes of one call on.
 
@@ -57,6 +57,10 @@ class UpgradedCall(ConnectionCall):
                 self._leave(connection)
             else:
                 connection.end_writing()
+
+    def trailers(self, block: bytes) -> None:
+        """The caller breaks the rules: an upgraded protocol has no trailers (IHttpReceiver)."""
+        self._give_up(PROTOCOL, "trailers where there are none")
 
     def drained(self) -> None:
         """What was queued for the caller has gone (ICallReceiver)."""
