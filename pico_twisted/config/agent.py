@@ -131,7 +131,11 @@ class ListenerConfig:
         "unix:/path (https+unix:/path with TLS, h2c+unix:/path for HTTP/2; @name in place of a path for one without "
         "a file).",
     )
-    protocol: str = setting(kinds.one_of("http"), "http", "What the service speaks.")
+    protocol: str = setting(
+        kinds.one_of("http", "tcp"),
+        "http",
+        "What the service speaks. `tcp`: anything over TCP; clients reach it with `picoctl forward`, not by HTTP.",
+    )
     proxy_protocol: str = setting(
         kinds.one_of("none", "v1", "v2"),
         "none",

@@ -26,6 +26,7 @@ _SERVER_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.:-]{0,252})", re.ASCII)
 _HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}", re.ASCII)
 _TOKEN = re.compile(r"[\x21-\x7e]{1,8192}", re.ASCII)  # goes into a header line as it is
 _TEXT = re.compile(r"[\x21-\x7e]{1,2048}", re.ASCII)
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.ASCII)
 _REALM = re.compile(r"[ !#-\[\]-~]{1,100}", re.ASCII)
 _CLUSTER_SECRET = re.compile(r"[\x21-\x2b\x2d-\x7e]{16,4096}", re.ASCII)  # a comma would be two secrets in a flag
 
@@ -379,6 +380,12 @@ HOST_NAME: Kind[str] = Kind(
     expected="the name of a host, such as node1.example.com, without a port",
     read=str,
     fits=matching(_HOST_NAME),
+)
+ORIGIN: Kind[str] = Kind(
+    name="origin",
+    expected="scheme, host and perhaps a port of a page, such as https://app.example.com",
+    read=str.lower,
+    fits=matching(_ORIGIN),
 )
 CLUSTER_SECRET: Kind[str] = Kind(
     name="secret",

@@ -23,6 +23,24 @@ _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 
 
 @attrs.frozen(kw_only=True)
+class TcpConfig:
+    """Clients of TCP endpoints."""
+
+    idle_timeout: float | None = setting(
+        kinds.duration(or_none=True),
+        "",
+        "How long no byte may move either way in a TCP session before it is cut. Empty: any length of time, as pools "
+        "keep connections to databases for hours; peers that are gone are found by TCP keepalive.",
+    )
+    origins: tuple[str, ...] = setting(
+        kinds.Many(item=kinds.ORIGIN),
+        "",
+        "Origins of pages, such as https://app.example.com, whose scripts may open TCP sessions without a token of "
+        "their own. Those of other pages are refused, as they could speak with whatever a browser reaches.",
+    )
+
+
+@attrs.frozen(kw_only=True)
 class ProxyConfig:
     """The port of the proxy clients."""
 
@@ -115,6 +133,7 @@ class ProxyConfig:
         "File that these lines are appended to. Opened again on SIGUSR1 and SIGHUP. Empty: they go with the log.",
     )
     tls: ServerTlsConfig = section(ServerTlsConfig, "Serve HTTPS instead of HTTP to the proxy clients.")
+    tcp: TcpConfig = section(TcpConfig, "Clients of TCP endpoints.")
     auth: AuthConfig = section(AuthConfig, "Which clients may send requests, and to which endpoints: rules `connect:`.")
 
     @property

@@ -40,6 +40,9 @@ CLOSE_PROTOCOL: Final = 1002
 CLOSE_TOO_LARGE: Final = 1009
 """WebSocket close code for a peer whose message is larger than we take."""
 
+CLOSE_INTERNAL: Final = 1011
+"""WebSocket close code of a session of TCP that was cut; a stream in it may not be whole."""
+
 CLOSES_IN_ORDER: Final = (CLOSE_NORMAL, CLOSE_GOING_AWAY, CLOSE_TOO_LARGE)
 """Codes of sessions that a node ended and that say nothing against dialling it again; the last one is the fault of a
 single call."""

@@ -244,7 +244,7 @@ class IRoute(Interface):
     )
 
     def open(request: IDownstream, body: bytes, more: bool, sink: IResponseSink) -> IPendingCall:
-        """Open an http call.
+        """Open a call.
 
         Args:
             request: writes its head as the next hop gets it.
@@ -344,6 +344,7 @@ class IDownstream(Interface):
     head: RequestHead | RelayedRequest = Attribute("of the request")
     endpoint: str = Attribute("the endpoint ID that was decided for it, in lower case")
     client_connection: bytes = Attribute("the name of the client's connection; empty when it has none")
+    kind: int = Attribute("the type of the calls that it becomes, of `core.rpc.frames`: HTTP or TCP")
 
     def write_head(endpoint: bytes | None, length: int | None, upgrades: bool) -> bytes:
         """Return the request's head as the next hop gets it.

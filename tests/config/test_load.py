@@ -364,7 +364,7 @@ def test_faults_of_listeners_have_the_path_of_the_item(write: Write) -> None:
     path = write(
         "listeners:\n"
         "- addr: 3000\n"
-        "- {endpoint: -x, addr: http://web/path, protocol: tcp}\n"
+        "- {endpoint: -x, addr: http://web/path, protocol: udp}\n"
         "- {endpoint: fine, addr: 3000, rewrite: true}\n"
         "- text\n"
     )
@@ -468,7 +468,8 @@ def test_configurations_made_by_code_are_checked_too() -> None:
         (
             ListenerConfig,
             "endpoint addr protocol proxy_protocol timeout keepalive_timeout reuse share rewrite_host lenient allow "
-            "deny basic_auth_file basic_auth_realm authorization max_in_flight rate request_headers response_headers tls",
+            "deny basic_auth_file basic_auth_realm authorization max_in_flight rate request_headers response_headers "
+            "tls",
         ),
         (
             ClusterConfig,

@@ -9,6 +9,7 @@ from zope.interface import implementer
 from pico_twisted.core.http1.account import Peer, account_of_peer
 from pico_twisted.core.http1.forwarding import request_to_tunnel
 from pico_twisted.core.http1.head import HeadLimits, RequestHead, ResponseHead, parse_request_head
+from pico_twisted.core.rpc.frames import HTTP
 from pico_twisted.net.interfaces import IDownstream
 from pico_twisted.net.routing.routed_request import RoutedRequest
 from pico_twisted.net.routing.settings import RoutingSettings
@@ -54,6 +55,7 @@ class FakeDownstream:
 
     endpoint = "my-ep"
     client_connection = b""
+    kind = HTTP
 
     def __init__(self, head: RequestHead) -> None:
         self.head: RequestHead = head

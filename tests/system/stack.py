@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.peers import v1, v2
-from tests.peers.pipe import PATIENCE_S
+from tests.peers.pipe import PATIENCE_S, Pipe
 from tests.system import wire
 from tests.system.cluster import SECRET
 from tests.system.curl import CurlAnswer, curl
@@ -95,6 +95,7 @@ class Stack:
         self._names = itertools.count()
         self._peers: list[v1.Session | v2.Peer] = []
         self._clients: list[wire.Stream] = []
+        self._pipes: list[Pipe] = []
         self.service = self._services[0]
         try:
             self._start()
@@ -115,6 +116,11 @@ class Stack:
         listeners = {service.endpoint: service.address for service in self._services}
         prelude = self._preludes.get("agent-1", "")
         self.agent = self.stage.agent(self.agents_node, listeners, self._settings[1], prelude=prelude)
+
+    @property
+    def services(self) -> Sequence[Service]:
+        """All recording services."""
+        return self._services
 
     @property
     def processes(self) -> list[Process]:
@@ -145,7 +151,9 @@ class Stack:
             client.close()
         for peer in self._peers:
             peer.vanish()
-        self._clients, self._peers = [], []
+        for pipe in self._pipes:
+            pipe.close()
+        self._clients, self._peers, self._pipes = [], [], []
         errors = self.service.errors()
         self.service.reset()
         assert errors == [], errors
@@ -184,6 +192,10 @@ class Stack:
         """Close a connection when the test ends."""
         self._clients.append(client)
         return client
+
+    def keep_pipe(self, pipe: Pipe) -> None:
+        """Likewise, for a connection that speaks no HTTP any more."""
+        self._pipes.append(pipe)
 
     def head(
         self, line: str = "GET / HTTP/1.1", *fields: str, endpoint: str | None = None, host: str = "example.test"

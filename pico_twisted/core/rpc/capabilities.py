@@ -37,6 +37,9 @@ NOT_SHARED: Final = b"not-shared"
 REVOCATIONS: Final = b"revocations"
 """A node: takes revocations over a link, and tells those that it has."""
 
+TCP_CALLS: Final = b"tcp"
+"""Takes calls whose streams are those of a TCP connection."""
+
 TRAILERS: Final = b"trailers"
 """Takes trailers at the end of the streams of http calls."""
 
@@ -50,6 +53,7 @@ _KNOWN: Final = frozenset(
         INTERIM_HEADS,
         NOT_SHARED,
         REVOCATIONS,
+        TCP_CALLS,
         TRAILERS,
     )
 )

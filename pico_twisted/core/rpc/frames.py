@@ -61,7 +61,7 @@ STOP: Final = "stop"
 FAILED: Final = "failed"
 PROTOCOL: Final = "protocol"
 UNSUPPORTED: Final = "unsupported"
-"""Not a code on the wire: what a caller is told when its call was answered with flags 0xC000."""
+"""Not a code on the wire: a call that is answered with flags 0xC000, since the callee does not serve such calls."""
 TOO_LARGE: Final = "too-large"
 """Not a code on the wire: what a caller is told when the answer to its call is too large for version 1."""
 

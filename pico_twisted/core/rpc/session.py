@@ -44,7 +44,6 @@ from pico_twisted.core.rpc.frames import (
     REFUSED_BUSY,
     RESET,
     RESPONSE,
-    TCP,
     TRAILERS,
 )
 from pico_twisted.core.rpc.session_base import (
@@ -175,7 +174,7 @@ class SessionV2(SessionBase):
             return self._break(call, "more than the credit")
         if call.kind == DRAIN and (size or more):
             return self._break(call, "a drain's answer is empty")
-        if size == 0 and more and not (call.kind == TCP and call.ours and call.receive_left == WINDOW_BYTES):
+        if size == 0 and more:
             return self._break(call, "an empty frame")
         call.receive_left -= size
         call.unconsumed += size
@@ -249,8 +248,11 @@ class SessionV2(SessionBase):
         self._close(call)
         self._credit_due.pop(call, None)
         if told:
-            flags = RESET if call.ours else RESET | RESPONSE
-            self._control.append(frames.encode(call.kind, call.id, flags, frames.encode_reset(code, text)))
+            if code == frames.UNSUPPORTED:
+                flags, payload = RESPONSE | NOT_SUPPORTED, b""
+            else:
+                flags, payload = RESET if call.ours else RESET | RESPONSE, frames.encode_reset(code, text)
+            self._control.append(frames.encode(call.kind, call.id, flags, payload))
 
     def drain(self) -> bool:
         """See `SessionBase.drain`."""

@@ -168,7 +168,7 @@ class SessionBase(Heartbeats, abc.ABC):
 
         Args:
             call: which one.
-            code: one of `RESET_CODES`.
+            code: one of `RESET_CODES`; or `UNSUPPORTED`, of a call of the peer that was not answered yet.
             text: what else the peer may know.
         """
 

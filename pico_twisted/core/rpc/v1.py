@@ -116,9 +116,11 @@ class SessionV1(SessionBase):
         return False
 
     def reset(self, call: Call, code: str, text: str = "") -> None:
-        """See `SessionBase.reset`. The call is only forgotten: v1 cannot tell the peer."""
+        """See `SessionBase.reset`. The call is only forgotten, but for `UNSUPPORTED`: v1 cannot tell the peer."""
         if not call.closed:
             self._close(call)
+            if code == frames.UNSUPPORTED:
+                self._control.append(frames.encode(call.kind, call.id, RESPONSE | NOT_SUPPORTED))
 
     def drain(self) -> bool:
         """A v1 peer cannot be told: its further calls are answered as if there were too many of them."""

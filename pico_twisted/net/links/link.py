@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY
 from pico_twisted.core.rpc.call import Call
-from pico_twisted.core.rpc.frames import CANCELLED, HTTP, REFUSED_NOT_HERE
+from pico_twisted.core.rpc.frames import CANCELLED, HTTP, REFUSED_NOT_HERE, TCP
 from pico_twisted.core.rpc.session import SessionV2
 from pico_twisted.net.interfaces import ICallAcceptor, ICallee, ICallReceiver, ITunnel
 from pico_twisted.net.links.handshake import LinkClientProtocol
@@ -123,7 +123,7 @@ class Link:
 
     def call(self, kind: int, payload: bytes, more: bool, receiver: ICallReceiver) -> Call:
         """See `ICallee.call`. The call waits here until the link is open."""
-        if kind == HTTP:
+        if kind in (HTTP, TCP):
             self._links.parts.metrics.link_call(True)
         tunnel = self._tunnel
         if tunnel is not None:

@@ -16,7 +16,7 @@ from pico_twisted.core.links.handshake import LINK_PATH, HandshakeFault, LinkIde
 from pico_twisted.core.ports import GOSSIP
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY
 from pico_twisted.core.rpc.call import Call
-from pico_twisted.core.rpc.frames import CLIENT_GONE, HTTP, REFUSED_BUSY, SUBPROTOCOL_V2, SYNC
+from pico_twisted.core.rpc.frames import CLIENT_GONE, HTTP, REFUSED_BUSY, SUBPROTOCOL_V2, SYNC, TCP
 from pico_twisted.net.access.interfaces import Credential
 from pico_twisted.net.interfaces import ICallAcceptor, ICallReceiver, IRouter, ITunnel
 from pico_twisted.net.links.handshake import LinkServerProtocol
@@ -53,7 +53,7 @@ class LinkPort(TunnelServerFactory):
     protocol = LinkServerProtocol
     peers = "nodes"
     port_name = GOSSIP
-    serves = (HTTP, SYNC, CLIENT_GONE)
+    serves = (HTTP, TCP, SYNC, CLIENT_GONE)
     draining = False
 
     def __init__(
@@ -148,7 +148,7 @@ class LinkPort(TunnelServerFactory):
 
     def call_opened(self, tunnel: ITunnel, call: Call, kind: int, payload: bytes, more: bool) -> ICallReceiver | None:
         """Serve a call of another node. See `ICallAcceptor.call_opened`."""
-        if kind == HTTP:
+        if kind in (HTTP, TCP):
             self.parts.metrics.link_call(False)
             request = LinkRequest(self._settings, tunnel, call, self.parts.end_of_turn)
             call.receiver = request

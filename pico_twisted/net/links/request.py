@@ -40,13 +40,14 @@ from pico_twisted.core.rpc.frames import (
     REFUSED_DRAINING,
     REFUSED_NOT_HERE,
     TIMEOUT,
+    UNSUPPORTED,
 )
 from pico_twisted.core.rpc.http import CallProtocolError, RequestStream
 from pico_twisted.core.rpc.interim import InterimHeads
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.interfaces import IDownstream, IHttpReceiver, ITunnel
 from pico_twisted.net.routing.linger import CALLER_LINGER_S, Linger
-from pico_twisted.net.routing.refusals import BUSY, DRAINING, NO_UPSTREAMS, RESPONSE_TOO_LARGE
+from pico_twisted.net.routing.refusals import BUSY, DRAINING, NO_UPSTREAMS, NOT_HTTP, NOT_TCP, RESPONSE_TOO_LARGE
 from pico_twisted.net.routing.routed_request import RoutedRequest
 from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.routing.upgrade_request import UpgradeRequest
@@ -63,7 +64,7 @@ _REFUSALS: Final = {
 
 @implementer(IHttpReceiver, IDownstream)
 class LinkRequest:
-    """Serves one http call of another node.
+    """Serves one call of another node.
 
     Args:
         settings: the router knows the registrations of this node alone, and no wait has an end.
@@ -72,7 +73,7 @@ class LinkRequest:
         end_of_turn: of the process, if what one turn brings leaves together.
 
     Attributes:
-        head, endpoint, client_connection: of the request.
+        head, endpoint, client_connection, kind: of the request.
         over: nothing more comes of it.
     """
 
@@ -93,6 +94,7 @@ class LinkRequest:
         "client_connection",
         "endpoint",
         "head",
+        "kind",
         "over",
     )
 
@@ -104,6 +106,7 @@ class LinkRequest:
         self._settings = settings
         self._tunnel = tunnel
         self._call = call
+        self.kind = call.kind
         self._end_of_turn = end_of_turn
         self._routed: RoutedRequest | None = None
         self.over = False
@@ -267,7 +270,9 @@ class LinkRequest:
     def fail(self, status: int, message: str, code: str) -> None:
         """Tell the calling node whether a response could come from elsewhere. See `IDownstream.fail`."""
         router = self._settings.router
-        if status < 500 or code == RESPONSE_TOO_LARGE:
+        if code in (NOT_HTTP, NOT_TCP):
+            self._tunnel.reset(self._call, UNSUPPORTED)
+        elif status < 500 or code == RESPONSE_TOO_LARGE:
             self._unwanted = True
             answer = error_response(
                 status,

@@ -74,8 +74,13 @@ class Visitor:
 class Forward(Protocol):
     """A request on its way, as its connection knows it: a `RoutedRequest`, or what comes before."""
 
-    upstream: str
-    error: str
+    @property
+    def upstream(self) -> str:
+        """The agent or node that was tried last."""
+
+    @property
+    def error(self) -> str:
+        """The code of what went wrong."""
 
     def body(self, data: bytes) -> None:
         """A piece of the request's body, or of the upgraded protocol."""

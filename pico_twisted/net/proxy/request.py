@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from time import perf_counter
+from typing import ClassVar
 
 import attrs
 from zope.interface import implementer
@@ -25,6 +26,7 @@ from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import request_to_tunnel, response_to_client
 from pico_twisted.core.http1.head import Framing, RequestHead, ResponseHead, response_framing
 from pico_twisted.core.http1.trailers import cleaned, takes_trailers
+from pico_twisted.core.rpc.frames import HTTP
 from pico_twisted.net.access.ceilings import leave_all
 from pico_twisted.net.interfaces import IDownstream
 from pico_twisted.net.proxy.error_answer import PREFLIGHT, AgentError, error_answer, own_answer
@@ -74,6 +76,7 @@ class ProxyRequest:
     status: int = 0
     error: str = ""
     error_fields: Sequence[tuple[bytes, bytes]] = ()
+    kind: ClassVar[int] = HTTP
     ceilings: Sequence[Ceiling] = ()
     most_bytes: float = math.inf
     awaits_continue: bool = False

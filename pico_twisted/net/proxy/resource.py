@@ -12,11 +12,13 @@ from pico_twisted.core.access.rules import NO_LIMITS
 from pico_twisted.core.http1.client_connection import NAME_BYTES, authenticates_connection
 from pico_twisted.core.http1.forwarding import REQUEST_ID_PATTERN
 from pico_twisted.core.routing.endpoint import EndpointError
+from pico_twisted.core.websocket.handshake import TCP_PATH, tcp_endpoint_of
 from pico_twisted.net.access.ceilings import NodeCeilings
 from pico_twisted.net.access.interfaces import IGate
 from pico_twisted.net.proxy.admission import admitted, may_ask
 from pico_twisted.net.proxy.entrance import Entrance
 from pico_twisted.net.proxy.request import ProxyRequest
+from pico_twisted.net.proxy.tcp import begin_tcp
 from pico_twisted.net.routing.routed_request import RoutedRequest
 from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.routing.upgrade_request import UpgradeRequest
@@ -52,8 +54,10 @@ class ReverseResource(Resource):
             if not entrance.knows(request):
                 return NOT_DONE_YET
             head = request.head
+        is_tcp = head.target.startswith(TCP_PATH)
         try:
-            request.endpoint = request.connection.port.names.endpoint_of(head)
+            names = request.connection.port.names
+            request.endpoint = tcp_endpoint_of(head) if is_tcp else names.endpoint_of(head)
         except EndpointError as error:
             if entrance is None or entrance.may_hear(request):
                 request.fail(error.status, error.message, error.code)
@@ -63,6 +67,9 @@ class ReverseResource(Resource):
             return NOT_DONE_YET
         limited = request.rule is not None and request.rule.limits is not NO_LIMITS
         if (limited or ceilings.active) and not admitted(ceilings, request):
+            return NOT_DONE_YET
+        if is_tcp:
+            begin_tcp(self._settings, request)
             return NOT_DONE_YET
         peer = request.connection.peer
         if b"authorization" in head.by_name and not peer.connection and peer.trusts is None:

@@ -43,7 +43,7 @@ _ENDED = _Response.ENDED
 
 @implementer(IHttpReceiver, IPendingCall)
 class PendingCall:
-    """One http call that we made, until both of its streams have ended.
+    """One call that we made, until both of its streams have ended.
 
     Args:
         rows: where calls are counted: it is in each of them until it is over.
@@ -53,6 +53,7 @@ class PendingCall:
         head: of the request.
         body: the part of the request's body that has come.
         more: whether the body goes on.
+        kind: of the call, HTTP or TCP.
 
     Attributes:
         response: fires with the final `ResponseHead`, or fails with `CallFailed`; cancelling it cancels the call. None
@@ -85,6 +86,7 @@ class PendingCall:
         head: bytes,
         body: bytes,
         more: bool,
+        kind: int = HTTP,
     ) -> None:
         self._rows = rows
         self._callee = callee
@@ -102,7 +104,7 @@ class PendingCall:
                 head += body
             else:
                 rest = body
-        self.call: Call = callee.call(HTTP, head, more or bool(rest), self)
+        self.call: Call = callee.call(kind, head, more or bool(rest), self)
         if rest:
             callee.send(self.call, rest, more)
         for row in rows:
@@ -175,7 +177,7 @@ class PendingCall:
                     sink.interim(event)
                 else:
                     self._came = _BEGUN
-                    if more:
+                    if more and self.call.kind == HTTP:
                         self.never_ends = never_ends(event)
                     response, self.response = self.response, None
                     if response is not None:

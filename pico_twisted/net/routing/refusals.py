@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from pico_twisted.core.http1.errors import Http1Error
-from pico_twisted.core.rpc.frames import PROTOCOL, REFUSED_BUSY, TIMEOUT, TOO_LARGE
+from pico_twisted.core.rpc.frames import HTTP, PROTOCOL, REFUSED_BUSY, TCP, TIMEOUT, TOO_LARGE, UNSUPPORTED
 
 BUSY: Final = "busy"
 """The code of a 503 that says: a limit of calls or memory is reached, and the client may come again."""
@@ -25,6 +25,10 @@ REQUEST_TIMEOUT: Final = "request-timeout"
 """The code of a 408 that says: the client did not send its request in time."""
 BODY_TOO_LARGE: Final = "body-too-large"
 """The code of a 413 that says: an agent of version 1 takes no body of this size."""
+NOT_HTTP: Final = "not-http"
+"""The code of a 421 that says: the endpoint is one of TCP."""
+NOT_TCP: Final = "not-tcp"
+"""The code of a 421 that says: the endpoint is none of TCP."""
 SHUTDOWN: Final = "shutdown"
 """What is logged of a request that the end of this node cut."""
 SERVICE_UNREACHABLE: Final = "service-unreachable"
@@ -32,6 +36,9 @@ SERVICE_UNREACHABLE: Final = "service-unreachable"
 
 _MAX_CODE_BYTES: Final = 64
 """Most bytes of an agent's code that are logged."""
+
+_TOLD: Final = (BUSY, BAD_RESPONSE, RESPONSE_TOO_LARGE, NOT_HTTP, NOT_TCP)
+"""Codes of the last call of a request that its client is told, too."""
 
 _ANSWERS: Final = {
     BUSY: (503, "too many requests in progress"),
@@ -43,6 +50,8 @@ _ANSWERS: Final = {
     UPSTREAM_TIMEOUT: (504, "upstream timeout"),
     REQUEST_TIMEOUT: (408, "request timeout"),
     BODY_TOO_LARGE: (413, "request body too large for an agent of version 1"),
+    NOT_HTTP: (421, "this endpoint speaks TCP, not HTTP: reach it with picoctl forward"),
+    NOT_TCP: (421, "this endpoint speaks HTTP, not TCP: its agent would need protocol: tcp for it"),
 }
 
 
@@ -52,8 +61,10 @@ def refusal(code: str) -> Http1Error:
     return Http1Error(status, code, message)
 
 
-def code_of_reset(reset: str) -> str:
-    """Return what is logged of a call that was reset with a code."""
+def code_of_reset(reset: str, kind: int = HTTP) -> str:
+    """Return what is logged of a call of a type that was reset with a code."""
+    if reset == UNSUPPORTED:
+        return NOT_TCP if kind == TCP else NOT_HTTP
     if reset in (TIMEOUT, SHUTDOWN):
         return reset
     if reset == PROTOCOL:
@@ -75,7 +86,7 @@ def code_of_nowhere(error: str, tried: bool, draining: bool) -> str:
         return DRAINING if draining else NO_UPSTREAMS
     if error == TIMEOUT:
         return UPSTREAM_TIMEOUT
-    return error if error in (BUSY, BAD_RESPONSE, RESPONSE_TOO_LARGE) else UNREACHABLE
+    return error if error in _TOLD else UNREACHABLE
 
 
 def code_of_agent(value: bytes) -> str:

@@ -285,7 +285,7 @@ class RoutedRequest:
 
     def failed(self, error: CallFailed) -> None:
         """The call failed: before its head the request may be made again, behind it the response is cut short."""
-        self.error = code_of_reset(error.code)
+        self.error = code_of_reset(error.code, self._downstream.kind)
         endpoint = self._downstream.endpoint
         if error.code == PROTOCOL:
             self._settings.rules_broken(endpoint, self.upstream, error.text)

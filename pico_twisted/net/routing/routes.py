@@ -20,12 +20,14 @@ from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.http1.trailers import TE_LINE
 from pico_twisted.core.links.relay import RelayedRequest, RelayedResponse
 from pico_twisted.core.routing.table import ACTIVE, ClusterTable
-from pico_twisted.core.rpc.capabilities import TRAILERS
+from pico_twisted.core.rpc.capabilities import TCP_CALLS, TRAILERS
+from pico_twisted.core.rpc.frames import TCP
 from pico_twisted.core.rpc.http import ResponseReader, ResponseStream
 from pico_twisted.net.access.ceilings import NodeCeilings, answer_to, leave_all
 from pico_twisted.net.interfaces import ICallee, IDownstream, IPendingCall, IResponseSink, IRoute, ITunnel
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.routing.pending_call import PendingCall
+from pico_twisted.net.routing.unsupported import UnsupportedCall
 
 MAX_REPLAY_BYTES: Final = 64 * 1024
 """Most bytes of a body that are kept until the response begins, so that the request can be made again."""
@@ -122,7 +124,7 @@ class AgentRoute:
         payload = request.write_head(None, None, True)
         if TRAILERS not in self.tunnel.capabilities and TE_LINE in payload:
             payload = without_te(payload)
-        return PendingCall(rows, self.tunnel, reader, sink, payload, body, more)
+        return PendingCall(rows, self.tunnel, reader, sink, payload, body, more, request.kind)
 
     def not_here(self, endpoint: str) -> bool:
         """Do not believe an agent: it is registered for the endpoint. See `IRoute.not_here`."""
@@ -157,11 +159,13 @@ class NodeRoute:
         """
         parts = self._parts
         head = request.head
+        if request.kind == TCP and self.callee.capabilities and TCP_CALLS not in self.callee.capabilities:
+            return UnsupportedCall()
         node = self._table.nodes.get(self.node_id)
         parts.metrics.call_started("node" if node is not None and node.status == ACTIVE else "draining-node")
         reader = ResponseStream(parts.head_limits, head.method, head.upgrade is not None)
         payload = request.write_head(request.endpoint.encode("ascii"), None, True)
-        return PendingCall((parts.pending,), self.callee, reader, sink, payload, body, more)
+        return PendingCall((parts.pending,), self.callee, reader, sink, payload, body, more, request.kind)
 
     def not_here(self, endpoint: str) -> bool:
         """Believe the node over the gossip, which may be late. See `IRoute.not_here`."""

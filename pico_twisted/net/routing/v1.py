@@ -16,11 +16,12 @@ from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import without_te
 from pico_twisted.core.http1.head import ResponseHead
-from pico_twisted.core.rpc.frames import CANCELLED
+from pico_twisted.core.rpc.frames import CANCELLED, TCP
 from pico_twisted.net.interfaces import CallFailed, IDownstream, IPendingCall, IResponseSink, ITunnel
 from pico_twisted.net.routing.pending_call import LOST, PendingCall
 from pico_twisted.net.routing.refusals import BODY_TOO_LARGE, SHUTDOWN, refusal
 from pico_twisted.net.routing.routes import AgentRoute, RouteParts
+from pico_twisted.net.routing.unsupported import UnsupportedCall
 
 _CLIENT_LINE: Final = re.compile(rb"^" + CLIENT_CONNECTION + rb": [^\r]*\r\n", re.MULTILINE)
 """What an agent of version 1 would pass on to its service."""
@@ -51,6 +52,8 @@ class V1Route(AgentRoute):
             Http1Error: 413, the body is too large.
         """
         head = request.head
+        if request.kind == TCP:
+            return UnsupportedCall()
         if head.upgrade is not None:
             return self.call(request, body, None, sink)
         self.check_size(max(len(body), head.length or 0) if more else len(body))

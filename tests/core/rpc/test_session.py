@@ -7,7 +7,20 @@ import pytest
 from pico_twisted.core.rpc import frames
 from pico_twisted.core.rpc import session_base as rpc
 from pico_twisted.core.rpc.budget import Budget
-from pico_twisted.core.rpc.frames import CREDIT, DRAIN, HEARTBEAT, HTTP, MORE, NOT_SUPPORTED, RESET, RESPONSE, SYNC, TCP
+from pico_twisted.core.rpc.frames import (
+    CANCELLED,
+    CREDIT,
+    DRAIN,
+    HEARTBEAT,
+    HTTP,
+    MORE,
+    NOT_SUPPORTED,
+    RESET,
+    RESPONSE,
+    SYNC,
+    TCP,
+    UNSUPPORTED,
+)
 from pico_twisted.core.rpc.session import SessionV2
 from pico_twisted.core.rpc.session_base import SessionError
 from tests.core.rpc.sessions import WINDOW, credit, frame, make, opened, parts, sent
@@ -311,7 +324,7 @@ class TestLate:
         assert [flags for _, _, flags, _ in sent(session)] == [RESPONSE | RESET]
 
     def test_empty_frames(self, session: SessionV2) -> None:
-        """An empty frame is only a stream's last, or tcp's first answer; else the call is reset."""
+        """An empty frame is only a stream's last; else the call is reset, of whatever type."""
         assert session.receive(frame(HTTP, 1, MORE)) is None  # a first frame
         session.receive(frame(HTTP, 2, MORE, b"x"))
         event = session.receive(frame(HTTP, 2, MORE))
@@ -322,10 +335,9 @@ class TestLate:
         ]
         tcp, http = session.call(TCP, b"ep", True), session.call(HTTP, b"head", True)
         sent(session)
-        event = session.receive(frame(TCP, tcp.id, RESPONSE | MORE))
-        assert event is not None and event[0] == rpc.FRAME
-        event = session.receive(frame(HTTP, http.id, RESPONSE | MORE))
-        assert event is not None and event[0] == rpc.WAS_RESET
+        for call in (tcp, http):
+            event = session.receive(frame(call.kind, call.id, RESPONSE | MORE))
+            assert event is not None and event[0] == rpc.WAS_RESET
 
 
 class TestNotSupported:
@@ -339,6 +351,16 @@ class TestNotSupported:
         assert session.receive(frame(kind, 1, 0, b"more")) is None
         assert sent(session) == []
         assert session.receive(frame(HTTP, 2, 0, b"x")) is not None
+
+    def test_a_call_that_its_acceptor_does_not_serve(self, session: SessionV2) -> None:
+        """A call that was opened may be answered 0xC000 as well; its later frames are late, and it can be no reset."""
+        event = session.receive(frame(TCP, 1, MORE, b"x"))
+        assert event is not None and event[0] == rpc.OPENED
+        session.reset(event[1], UNSUPPORTED)
+        assert sent(session) == [(TCP, 1, RESPONSE | NOT_SUPPORTED, b"")]
+        assert event[1].closed and session.receive(frame(TCP, 1, 0, b"more")) is None
+        session.reset(event[1], CANCELLED)
+        assert sent(session) == []
 
     def test_our_call_is_not_supported(self, session: SessionV2) -> None:
         """0xC000 ends a call of ours: the caller is told, and frames behind it are late."""

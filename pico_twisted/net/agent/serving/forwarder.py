@@ -7,11 +7,10 @@ from collections.abc import Callable
 from zope.interface import implementer
 
 from pico_twisted.core.rpc.call import Call
-from pico_twisted.core.rpc.frames import CLIENT_GONE
-from pico_twisted.net.agent.serving.exchange import Exchange
+from pico_twisted.core.rpc.frames import CLIENT_GONE, UNSUPPORTED
 from pico_twisted.net.agent.serving.kinds import make_call
 from pico_twisted.net.agent.serving.local_service import LocalService
-from pico_twisted.net.interfaces import ICallAcceptor, ITunnel
+from pico_twisted.net.interfaces import ICallAcceptor, ICallReceiver, ITunnel
 from pico_twisted.net.routing.client_routes import take_client_gone
 
 
@@ -28,14 +27,17 @@ class Forwarder:
         self.service = service
         self._drain_requested = drain_requested
 
-    def call_opened(self, tunnel: ITunnel, call: Call, kind: int, payload: bytes, more: bool) -> Exchange | None:
+    def call_opened(self, tunnel: ITunnel, call: Call, kind: int, payload: bytes, more: bool) -> ICallReceiver | None:
         """Serve a call; the session itself answers kinds that no agent serves. See `ICallAcceptor.call_opened`."""
         service = self.service
         if kind == CLIENT_GONE:
             take_client_gone(tunnel, call, payload, more, service.client_gone)
             return None
-        service.metrics.call_started("service")
         exchange = make_call(service, tunnel, call)
+        if exchange is None:
+            tunnel.reset(call, UNSUPPORTED)
+            return None
+        service.metrics.call_started("service")
         call.receiver = exchange
         service.calls.add(exchange)
         exchange.begin(payload, more)

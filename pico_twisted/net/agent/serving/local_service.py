@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -17,6 +17,7 @@ from pico_twisted.core.agent.service_call import ServiceRequest
 from pico_twisted.core.header_edits import HeaderEdits
 from pico_twisted.core.http1.head import RequestHead
 from pico_twisted.core.proxy_protocol import write_proxy_header
+from pico_twisted.core.rpc.frames import HTTP
 from pico_twisted.net.agent.serving.dialling import service_endpoint
 from pico_twisted.net.agent.serving.policy import ListenerPolicy
 from pico_twisted.net.observe.access_log import AccessLog
@@ -108,7 +109,10 @@ class LocalService(abc.ABC):
         endpoint: the endpoint ID.
         addr: where the service is, as text.
         calls: those that it serves now.
+        kind: the type of those that it serves, of `core.rpc.frames`.
     """
+
+    kind: ClassVar[int] = HTTP
 
     def __init__(self, parts: ServiceParts) -> None:
         config, tunnel = parts.config, parts.tunnel

@@ -1,0 +1,123 @@
+"""One TCP call on its way through the agent: a connection to the service, and then bytes both ways.
+
+What is needed. The caller has to know whether the service was reached before it sends a byte, and why not. So the 101
+leaves once there is a connection, and before that an error is an answer as of an http call. From the 101 on it is a
+call like one behind an upgrade (`upgraded`): each side may end its stream first, and a connection that breaks is a
+reset at the other end.
+
+What can go wrong. The caller sends before the 101: it does not know the protocol. The service refuses, hangs, or resets
+at once; a client gives up while it is dialled. None of that costs more than this call.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pico_twisted.core.agent.service_call import ServiceRequest, ServiceResponse
+from pico_twisted.core.http1.errors import Http1Error
+from pico_twisted.core.protocol_limits import REQUEST_LIMITS
+from pico_twisted.core.rpc.call import Call
+from pico_twisted.core.rpc.frames import FAILED
+from pico_twisted.core.rpc.http import CallProtocolError
+from pico_twisted.net.agent.serving.connection import ServiceConnection
+from pico_twisted.net.agent.serving.policy import Denied
+from pico_twisted.net.agent.serving.served_call import WORDS, ConnectionCall, Stage
+from pico_twisted.net.agent.serving.tcp_service import TcpService
+from pico_twisted.net.agent.serving.upgraded import UpgradedCall
+from pico_twisted.net.interfaces import IHttpReceiver, ITunnel
+
+log = Logger()
+
+METHOD: Final = b"TCP"
+"""What stands for the method of a TCP call in the metrics and the access log."""
+
+_CONNECTED: Final = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+
+
+@implementer(IHttpReceiver)
+class TcpCall(ConnectionCall):
+    """Serves one TCP call until its service is reached.
+
+    Args:
+        service: serves it.
+        tunnel: the session that the call is on.
+        call: the call.
+    """
+
+    _service: TcpService
+
+    def __init__(self, service: TcpService, tunnel: ITunnel, call: Call) -> None:
+        request = ServiceRequest(tunnel.dialect.read_request(REQUEST_LIMITS))
+        super().__init__(service, tunnel, call, request, ServiceResponse(request))
+        self._opening: Deferred[ServiceConnection] | None = None
+
+    def begin(self, payload: bytes, more: bool) -> None:
+        """Take the call's first frame.
+
+        Args:
+            payload: of the frame.
+            more: further frames follow.
+        """
+        request, service = self._request, self._service
+        try:
+            request.begin(payload, more, host=None)
+            if not request.upgrade_asked or request.body_bytes:
+                raise CallProtocolError("a TCP call begins with a head that offers an upgrade, and nothing else")
+            request.method = METHOD
+            if service.policy is not None:
+                service.policy.judge(self._call, request)
+        except (Http1Error, CallProtocolError) as error:
+            self._refuse(error)
+            return
+        except Denied as denied:
+            self._fail(*denied.answer)
+            return
+        self._tunnel.consumed(self._call, len(payload))
+        opening = self._opening = service.open(request)
+        opening.addCallbacks(self._opened, self._unreachable)
+        opening.addErrback(self._broken)
+
+    def frame(self, payload: bytes, more: bool) -> None:
+        """A further frame of the caller (IHttpReceiver), which is to wait for our answer."""
+        if self._stage is Stage.LINGERING:
+            if not more:
+                self._over()
+        else:
+            self._refuse(CallProtocolError("bytes of a TCP call before its 101"))
+
+    def trailers(self, block: bytes) -> None:
+        """The caller breaks the rules: there are no trailers here (IHttpReceiver)."""
+        self._refuse(CallProtocolError("trailers where there are none"))
+
+    def drained(self) -> None:
+        """An answer in the service's place has left (IHttpReceiver)."""
+
+    def _opened(self, connection: ServiceConnection) -> None:
+        self._opening = None
+        self._stage = Stage.OVER
+        upgraded = UpgradedCall(self, connection)
+        connection.user = self._call.receiver = upgraded
+        self._service.calls.discard(self)
+        self._service.calls.add(upgraded)
+        upgraded.begin(_CONNECTED)
+
+    def _unreachable(self, failure: Failure) -> None:
+        self._opening = None
+        if self._stage is not Stage.OVER:  # else the attempt was cancelled
+            self._service.unreachable(failure)
+            self._fail(502, WORDS["service-unreachable"], "service-unreachable")
+
+    def _broken(self, failure: Failure) -> None:
+        log.failure("A TCP call failed by a fault of ours", failure)
+        self._give_up(FAILED)
+
+    def _drop(self, status: int) -> None:
+        super()._drop(status)
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            opening.cancel()
