@@ -41,7 +41,7 @@ from pico_twisted.core.http2.events import (
     Event,
     WireFields,
 )
-from pico_twisted.core.http2.frame_order import FrameOrder
+from pico_twisted.core.http2.frame_order import FrameOrder, goaway_frame
 from pico_twisted.core.http2.settings import Http2Settings
 
 try:
@@ -99,6 +99,7 @@ class Http2Connection:
         self._reset_streams: set[int] = set()  # open ones that the peer or our user gave up
         self._last_stream = 0  # of the peer
         self._order = FrameOrder(client=client)
+        self._postponed: tuple[int, int] | None = None  # a reset: stream, code
         self._written = b""  # by the engine, and not given out
         self._frame_cut = False  # what the engine wrote may have ended within a frame
         self._late: list[Event] = []
@@ -115,8 +116,7 @@ class Http2Connection:
         self._engine.initiate_connection(told)
         # The library opens the window of the connection again when half of it was taken. So one half has to be enough
         # for all streams together: else one that is read would wait for those that are not.
-        self._window = 2 * settings.window_bytes * (settings.streams + 1)
-        self._engine.set_local_window_size(self._window)
+        self._engine.set_local_window_size(2 * settings.window_bytes * (settings.streams + 1))
 
     # What comes
 
@@ -141,6 +141,9 @@ class Http2Connection:
             code = PROTOCOL_ERROR
         except (ngh2.NGH2Error, ValueError):
             code = INTERNAL_ERROR
+        if self._postponed is not None and not self._order.within_data(self._postponed[0]):
+            self._try(self._engine.reset_stream, *self._postponed)
+            self._postponed = None
         last = self._last_stream
         events = self._events()
         if code:
@@ -167,7 +170,7 @@ class Http2Connection:
         if not self.ended:
             self.ended = True
             if not self._frame_cut:
-                self._written += _goaway(self._last_stream, code)
+                self._written += goaway_frame(self._last_stream, code)
             events.append((ENDED, 0, code, False))
 
     def _on_request(self, event: Any, events: list[Event]) -> None:
@@ -199,7 +202,6 @@ class Http2Connection:
                 self._reset_streams.discard(stream)
             elif not ours:
                 events.append((FAULT, stream, code, False))
-            self._give_back(self._order.cut(stream))
         events.append((CLOSED, stream, code, False))
 
     def _on_end(self, event: Any, events: list[Event]) -> None:
@@ -210,15 +212,6 @@ class Http2Connection:
     def _take(self, stream: int, count: int) -> None:
         if count:
             self._try(self._engine.acknowledge_received_data, count, stream)
-
-    def _give_back(self, count: int) -> None:
-        """Bytes of a frame that nobody is told of, since its stream ended before its end came, may come again.
-
-        The engine counts them, and cannot be told that they were taken.
-        """
-        if count:
-            self._window += count
-            self._try(self._engine.set_local_window_size, self._window)
 
     def consumed(self, stream: int, count: int) -> None:
         """The consumer of a stream took that many bytes of its DATA: the peer may send as many more.
@@ -293,10 +286,17 @@ class Http2Connection:
             self.send(stream, b"", True)
 
     def reset(self, stream: int, code: int) -> None:
-        """Give a stream up. Nothing happens to one that is over."""
+        """Give a stream up: its CLOSED follows. Nothing happens to one that is over.
+
+        Within a frame of DATA its end is awaited, behind which everything else is anyway: the engine counts what has
+        come of the frame, but tells of whole ones, and else nobody could ever take that.
+        """
         if stream in self._untaken:
             self._reset_streams.add(stream)
-            self._try(self._engine.reset_stream, stream, code)
+            if self._order.within_data(stream):
+                self._postponed = stream, code
+            else:
+                self._try(self._engine.reset_stream, stream, code)
 
     def ping(self) -> None:
         """Ask the peer for a PONG. Nothing happens when the connection ends, here and in what follows."""
@@ -363,11 +363,6 @@ class Http2Connection:
             return int(self._engine.remote_settings[which])
         except ngh2.NGH2Error:
             return 0  # the connection ends
-
-
-def _goaway(last_stream: int, code: int) -> bytes:
-    """A frame, as RFC 9113 6.8 has it."""
-    return b"\0\0\x08\x07\0\0\0\0\0" + last_stream.to_bytes(4, "big") + code.to_bytes(4, "big")
 
 
 def secret(name: bytes, value: bytes) -> tuple[bytes, bytes]:

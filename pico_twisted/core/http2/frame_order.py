@@ -3,8 +3,7 @@
 It forgets a stream once it is over, and from then on takes no notice of frames for it: a peer that goes on sending
 what nobody expects is not told, and costs us its bytes for ever. RFC 9113 5.1 wants that to be an error if it was the
 peer who had ended the stream; what comes for a stream that we gave up was on its way, and is no error. So the heads of
-frames, and nothing else of them, are read here as well. That also tells how much of a frame has come when its stream
-ends within it, which libnghttp2 counts and never gives back.
+frames, and nothing else of them, are read here as well. That also tells whether a frame is half in.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class FrameOrder:
         self._client = client
         self._left = 0 if client else len(PREFACE)  # bytes of what has begun that are still to come
         self._part = b""  # the beginning of a frame, too short to be judged
-        self._frame = (-1, 0, 0)  # kind, stream, length of what has begun
+        self._frame = (-1, 0)  # kind and stream of what has begun
         self._last = 0  # the highest stream of the peer
         self._gap = (0, 0)  # streams that were left out when the last one was begun: from, to
         self._ended: dict[int, None] = {}  # by the peer, oldest first
@@ -71,7 +70,7 @@ class FrameOrder:
                 code = self._judge(kind, flags, stream, data, left, length)
                 if code:
                     return max(0, left - before), code
-            self._frame = kind, stream, length
+            self._frame = kind, stream
             left += 9 + length
         if left < size:
             self._part = data[left:]
@@ -106,11 +105,16 @@ class FrameOrder:
         if len(ended) > _REMEMBERED:
             del ended[next(iter(ended))]
 
-    def cut(self, stream: int) -> int:
-        """Bytes that have come of a DATA frame of a stream, if its end is still to come."""
-        kind, whose, length = self._frame
-        return length - self._left if kind == _DATA and whose == stream and self._left else 0
+    def within_data(self, stream: int) -> bool:
+        """Whether a DATA frame of a stream has begun, and its end is still to come."""
+        kind, whose = self._frame
+        return bool(kind == _DATA and whose == stream and self._left)
 
 
 def _depends_on(data: bytes, at: int) -> int:
     return int.from_bytes(data[at : at + 4], "big") & 0x7FFFFFFF
+
+
+def goaway_frame(last_stream: int, code: int) -> bytes:
+    """What ends a connection (RFC 9113 6.8)."""
+    return b"\0\0\x08\x07\0\0\0\0\0" + last_stream.to_bytes(4, "big") + code.to_bytes(4, "big")

@@ -3,17 +3,18 @@
 What can go wrong: translating is where requests have been smuggled. A field that HTTP/2 carries as it is, such as a
 line end in a value or a second length, becomes another message in HTTP/1.1. So there is one grammar: fields are written
 as the lines of a head, and `core.http1.head` reads them as it reads a client's. It finds all that is not allowed in
-HTTP/1.1, and the lines are counted, so that none of them can have become two. What HTTP/2 forbids besides, fields of a
-connection and upper-case names, libnghttp2 has refused before (RFC 9113 8.2).
+HTTP/1.1, and the lines are counted, so that none of them can have become two. What HTTP/2 forbids besides, names that
+are not in lower case and fields of a connection, libnghttp2 refuses (RFC 9113 8.2), and it is refused here once more:
+what a service is asked does not hang on one library.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from pico_twisted.core.field_names import FRAMING, HOP_BY_HOP
-from pico_twisted.core.http1.errors import bad_request, bad_response
+from pico_twisted.core.http1.errors import Http1Error, bad_request, bad_response
 from pico_twisted.core.http1.head import (
     HeadLimits,
     RequestHead,
@@ -27,7 +28,18 @@ from pico_twisted.core.http2.events import WireFields
 WEBSOCKET_KEY: Final = b"cGljb190d2lzdGVkIGgyIQ=="
 """The key of a WebSocket that was opened over HTTP/2, which knows none (RFC 8441 5): 16 bytes that mean nothing."""
 
+MAX_CRUMBS: Final = 256
+"""Most fields of cookies in a request, each counted for itself: joined they are one field, of a bounded length, but by
+then they were held apart. A browser keeps up to 180 cookies of a site, and may send each in a field of its own."""
+
 _NOT_SENT: Final = HOP_BY_HOP | FRAMING | frozenset((b"host",))
+_OF_A_CONNECTION: Final = frozenset(
+    (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade", b"http2-settings")
+)
+"""Fields that no message of HTTP/2 has (RFC 9113 8.2.2)."""
+
+_NAME_BYTES: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
+_SCHEMES: Final = frozenset((b"http", b"https"))
 _TE: Final = b"te"
 _SECRETS: Final = frozenset(
     (b"authorization", b"cookie", b"proxy-authorization", b"set-cookie", b"x-pico-authorization")
@@ -46,45 +58,75 @@ def request_head(fields: WireFields, limits: HeadLimits) -> RequestHead:
     Raises:
         Http1Error: as `parse_request_head`; 501 for a plain CONNECT.
     """
-    method = path = authority = protocol = None
-    host: bytes | None = None
+    pseudo: dict[bytes, bytes] = {}
     cookies: list[bytes] = []
-    lines: list[bytes] = []
+    lines: list[bytes] = [b"", b""]
+    names: list[bytes] = []
     for name, value in fields:
         if name[:1] == b":":
-            if name == b":method":
-                method = value
-            elif name == b":path":
-                path = value
-            elif name == b":authority":
-                authority = value
-            elif name == b":protocol":
-                protocol = value
+            if name in pseudo or names or cookies:
+                raise bad_request("a pseudo-header field is repeated, or comes late")
+            pseudo[name] = value
         elif name == b"cookie":
             cookies.append(value)
         elif name == b"host":
-            if host is not None and host != value:
+            if b"host" in pseudo:
                 raise bad_request("several Hosts")
-            host = value
+            pseudo[b"host"] = value
         else:
+            names.append(name)
             lines.append(name + b": " + value)
-    if authority is None:
-        authority = host
-    elif host is not None and host.lower() != authority.lower():
-        raise bad_request("Host and :authority differ")
     if cookies:
+        if len(cookies) > MAX_CRUMBS:
+            raise Http1Error(431, "head-too-large", "too many cookies")
         lines.append(b"cookie: " + b"; ".join(cookies))
+    if b"".join(names).translate(None, _NAME_BYTES) or not _OF_A_CONNECTION.isdisjoint(names):
+        raise bad_request("a field that HTTP/2 does not have")
+    method, target, authority = _request_line(pseudo)
+    lines[0] = method + b" " + target + b" HTTP/1.1"
+    lines[1] = b"Host: " + authority
+    protocol = pseudo.get(b":protocol")
     if protocol is not None:
-        method = b"GET"
-        lines.append(b"Connection: Upgrade\r\nUpgrade: " + protocol)
-        if protocol.lower() == b"websocket":
-            lines.append(b"Sec-WebSocket-Key: " + WEBSOCKET_KEY)
-    first = (method or b"") + b" " + (path or (authority or b"")) + b" HTTP/1.1\r\nHost: " + (authority or b"")
-    head = parse_request_head(b"\r\n".join((first, *lines, b"", b"")), limits)
-    count = len(lines) + 1 + (protocol is not None)
-    if len(head.fields) != count or head.chunked:
+        lines += _offer(protocol, method, names)
+        lines[0] = b"GET " + target + b" HTTP/1.1"
+    lines += (b"", b"")
+    head = parse_request_head(b"\r\n".join(lines), limits)
+    if len(head.fields) != len(lines) - 3 or head.method != lines[0].partition(b" ")[0]:
         raise bad_request("line ends in the head")
     return head
+
+
+def _request_line(pseudo: Mapping[bytes, bytes]) -> tuple[bytes, bytes, bytes]:
+    """(method, target, authority) of a request, by its pseudo-header fields (RFC 9113 8.3.1) and its Host."""
+    method = pseudo.get(b":method", b"")
+    authority = pseudo.get(b":authority")
+    host = pseudo.get(b"host")
+    if authority is None:
+        authority = host or b""
+    elif host is not None and host.lower() != authority.lower():
+        raise bad_request("Host and :authority differ")
+    if method == b"CONNECT" and b":protocol" not in pseudo:
+        return method, authority, authority
+    if pseudo.get(b":scheme") not in _SCHEMES:
+        raise bad_request("only http and https are served")
+    target = pseudo.get(b":path", b"")
+    if target[:1] != b"/" and target != b"*":
+        raise bad_request("bad target")
+    return method, target, authority
+
+
+def _offer(protocol: bytes, method: bytes, names: list[bytes]) -> list[bytes]:
+    """The lines of an offer to change to a protocol, for an extended CONNECT (RFC 8441 4)."""
+    if method != b"CONNECT" or not protocol or protocol.lower().translate(None, _NAME_BYTES):
+        raise bad_request("bad :protocol")
+    if b"content-length" in names:
+        raise bad_request("a length of what has none")
+    lines = [b"Connection: Upgrade", b"Upgrade: " + protocol]
+    if protocol.lower() == b"websocket":
+        if b"sec-websocket-key" in names:
+            raise bad_request("a key of a WebSocket that has none")
+        lines.append(b"Sec-WebSocket-Key: " + WEBSOCKET_KEY)
+    return lines
 
 
 def response_fields(head: ResponseHead, goes_on: Callable[[bytes], bool], more: WireFields = ()) -> WireFields:
