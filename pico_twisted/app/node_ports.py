@@ -20,6 +20,7 @@ from pico_twisted.app.workers.worker import Worker
 from pico_twisted.config import AdminConfig, ProxyConfig, UpstreamConfig
 from pico_twisted.net.admin.operators import Reload
 from pico_twisted.net.proxy.proxy_protocol import behind_proxies
+from pico_twisted.net.tls.port_context import HTTP_1_1, HTTP_2
 from pico_twisted.net.tls.server import SniffingFactory
 
 MAX_DATAGRAM_BYTES = 64 * 1024
@@ -99,7 +100,8 @@ class NodePorts:
         factory: IProtocolFactory,
     ) -> None:
         if section.tls.enabled:
-            context = self.certificates.start(name, section.tls)
+            http2 = name == "proxy" and node.proxy.http2
+            context = self.certificates.start(name, section.tls, (HTTP_2, HTTP_1_1) if http2 else (HTTP_1_1,))
             validation = None if self.acme is None else self.acme.validation
             factory = SniffingFactory(
                 factory, context, node.node_id, timer=node.sweep, validation=validation, clock=self._reactor

@@ -23,6 +23,24 @@ _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 
 
 @attrs.frozen(kw_only=True)
+class Http2Config:
+    """HTTP/2 on the proxy port."""
+
+    enabled: bool = setting(
+        kinds.BOOLEAN,
+        "true",
+        "Whether clients may speak HTTP/2: over TLS if they ask for it (ALPN), else if they begin with it. It needs "
+        "the extra `http2`; without that they get HTTP/1.1.",
+    )
+    streams: int = setting(
+        kinds.count(most=1000),
+        "128",
+        "How many requests a connection may have in progress at once. A request that its client has given up counts "
+        "for one more second.",
+    )
+
+
+@attrs.frozen(kw_only=True)
 class TcpConfig:
     """Clients of TCP endpoints."""
 
@@ -132,6 +150,7 @@ class ProxyConfig:
         "",
         "File that these lines are appended to. Opened again on SIGUSR1 and SIGHUP. Empty: they go with the log.",
     )
+    http2: Http2Config = section(Http2Config, "HTTP/2 beside HTTP/1.1.")
     tls: ServerTlsConfig = section(ServerTlsConfig, "Serve HTTPS instead of HTTP to the proxy clients.")
     tcp: TcpConfig = section(TcpConfig, "Clients of TCP endpoints.")
     auth: AuthConfig = section(AuthConfig, "Which clients may send requests, and to which endpoints: rules `connect:`.")

@@ -6,7 +6,7 @@ is wrong with another one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import attrs
@@ -17,7 +17,7 @@ from pico_twisted.config import ClusterTlsConfig, ConfigFaults, Fault, NodeConfi
 from pico_twisted.config.certificates import tls_sections, too_old, unusable
 from pico_twisted.config.pem import UnusableCertificateError, day, good_until, refused_for
 from pico_twisted.net.links.tls import LinkTls
-from pico_twisted.net.tls.port_context import ServerContext
+from pico_twisted.net.tls.port_context import HTTP_1_1, ServerContext
 
 Take = Callable[[], Iterable[str]]
 """Takes what was read, and says in words what that changed."""
@@ -29,17 +29,20 @@ class PortCertificates:
     def __init__(self) -> None:
         self._in_use: dict[str, ServerContext] = {}
 
-    def start(self, name: str, context: ServerContext | ServerTlsConfig) -> ServerContext:
+    def start(
+        self, name: str, context: ServerContext | ServerTlsConfig, protocols: Sequence[bytes] = (HTTP_1_1,)
+    ) -> ServerContext:
         """Read a certificate, and keep it.
 
         Args:
             name: of its section: `proxy`, `upstream`, `admin` or `cluster`.
             context: what is to be read, or the section of a port.
+            protocols: what is spoken at that port; see `ServerContext`.
 
         Raises:
             CannotStart: it cannot be used.
         """
-        made = _context(context) if isinstance(context, ServerTlsConfig) else context
+        made = ServerContext(context, protocols) if isinstance(context, ServerTlsConfig) else context
         self._in_use[name] = made
         try:
             made.reload()
@@ -64,8 +67,9 @@ class PortCertificates:
     def _context(self, name: str, tls: ServerTlsConfig | ClusterTlsConfig) -> ServerContext:
         """What a section of another configuration names, as far as it takes no restart; not read yet."""
         if isinstance(tls, ServerTlsConfig):
-            tls = attrs.evolve(tls, acme=self._in_use[name].tls.acme)
-        return _context(tls)
+            in_use = self._in_use[name]
+            return ServerContext(attrs.evolve(tls, acme=in_use.tls.acme), in_use.protocols)
+        return LinkTls(tls)
 
     def read_again(self) -> tuple[Take, Iterable[str]]:
         """Read the files in use again. See `FileWatch`."""
@@ -109,8 +113,3 @@ class PortCertificates:
             for file, until in context.expiry.items():
                 family.add_metric((name, file), until.timestamp())
         yield family
-
-
-def _context(tls: ServerTlsConfig | ClusterTlsConfig) -> ServerContext:
-    """What a section of the configuration names; not read yet."""
-    return LinkTls(tls) if isinstance(tls, ClusterTlsConfig) else ServerContext(tls)

@@ -78,6 +78,11 @@ _TO_SERVICE: Final = _goes_on(ONWARD.__contains__, is_ours)
 _RESPONSE: Final = _goes_on((HOP_BY_HOP | FRAMING).__contains__)
 
 
+def goes_to_client(lower: bytes) -> bool:
+    """Whether a field of a response, by its lower-case name, goes to a proxy client."""
+    return _RESPONSE[lower]
+
+
 def _make_via_lines(via: bytes) -> tuple[bytes, bytes]:
     if not _PSEUDONYM.fullmatch(via):
         raise ValueError("a Via pseudonym is a token")
@@ -285,7 +290,7 @@ def response_to_client(
     status = head.status
     by_name = head.by_name
     if b"via" in by_name and via is None:
-        head = head._replace(fields=_without_own_vias(head.fields))
+        head = head._replace(fields=without_own_vias(head.fields))
     lines = _lines(b"HTTP/1.1 %d %b" % (status, head.reason), head, _RESPONSE, None, None)
     if request_id is not None and b"x-request-id" not in by_name:
         lines.append(b"x-request-id: " + request_id)
@@ -308,7 +313,7 @@ def response_to_client(
     return b"\r\n".join(lines)
 
 
-def _without_own_vias(fields: Fields) -> Fields:
+def without_own_vias(fields: Fields) -> Fields:
     """The fields without what older agents of ours say of themselves in Via."""
     kept: list[tuple[bytes, bytes, bytes]] = []
     for lower, name, value in fields:

@@ -13,6 +13,9 @@ from pico_twisted.core.http1.target import longest_line, read_request_line, refu
 MAX_EMPTY_LINES: Final = 8
 """Most empty lines passed over before a request line (RFC 9112 2.2): some old clients send one after a body."""
 
+HTTP_2_LINE: Final = b"PRI * HTTP/2.0\r\n"
+"""The first line of what a client of HTTP/2 begins with, if it knows that it is spoken here (RFC 9113 3.3)."""
+
 
 class ServerConnection(Messages[RequestHead]):
     """Reads requests one after the other.
@@ -21,20 +24,33 @@ class ServerConnection(Messages[RequestHead]):
     answered and `next_request` was called. Behind an upgrade and its body the owner either calls `take_rest`, in the
     middle of a body with a length too, or, when the upgrade was not granted, `next_request`. What keeps it bounded
     while a head is incomplete are the limits of a head; for the rest, stop receiving while events are not taken.
+
+    Args:
+        limits: of each head.
+        http2: the connection may turn out to be one of HTTP/2: see `is_http2`.
     """
 
-    __slots__ = ("_empty_lines", "_line_read")
+    __slots__ = ("_empty_lines", "_http2_line", "_line_read")
 
-    def __init__(self, limits: HeadLimits) -> None:
+    def __init__(self, limits: HeadLimits, http2: bool = False) -> None:
         super().__init__(limits, HEAD)
         self._empty_lines = 0
         self._line_read = False
+        self._http2_line = HTTP_2_LINE if http2 else None
+
+    @property
+    def is_http2(self) -> bool:
+        """Whether the connection began as one of HTTP/2, which is not read here: `take_rest` gives all of it."""
+        return self._http2_line is not None and self._data.startswith(self._http2_line)
 
     def _next_head(self) -> RequestHead | None:
         if len(self._data) == self._at:
             return None
-        if self._data[self._at] == 0x0D:
+        first = self._data[self._at]
+        if first == 0x0D:
             self._pass_empty_lines()
+        elif first == 0x50 and self.is_http2:
+            return None
         scan = self._scan
         raw = self._take_head()
         if raw is None:
@@ -59,6 +75,7 @@ class ServerConnection(Messages[RequestHead]):
             RuntimeError: a request is still being read.
         """
         self._go(Step.REQUEST_WANTED)
+        self._http2_line = None
         self._empty_lines = 0
         self._line_read = False
 

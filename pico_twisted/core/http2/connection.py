@@ -344,6 +344,17 @@ class Http2Connection:
                 yield stream, queued, accepted - queued
 
     @property
+    def queued_in_all(self) -> int:
+        """Bytes of DATA of all streams that wait."""
+        return int(self._engine.queued_body_size())
+
+    def has_sent(self, stream: int) -> bool:
+        """Whether all that was written to an open stream has been given out. Its end waits for an open window, too."""
+        engine = self._engine
+        windows = engine.stream_remote_window_size(stream), engine.remote_window_size
+        return min(windows) > 0 and not engine.queued_body_size(stream)
+
+    @property
     def takes_requests(self) -> bool:
         """Whether a client may open a stream now, but for the limit of `peer_streams`."""
         return not self.ended and bool(self._engine.can_send_request)

@@ -48,7 +48,7 @@ class LoggedRequest(TypedDict):
         duration_s: seconds from the first byte of the head to the end.
         request_id: the `x-request-id` that it went on with.
         error: the code of an error that Pico made, empty when it made none.
-        version_11: whether it was of HTTP/1.1, and not 1.0.
+        protocol: what it came over: `HTTP/1.0`, `HTTP/1.1` or `HTTP/2.0`.
         fields: the first value of each field of its head, by lower-case name.
         subject: who sent it, where the port authenticates; empty otherwise, and for somebody unknown.
     """
@@ -66,7 +66,7 @@ class LoggedRequest(TypedDict):
     duration_s: float
     request_id: str
     error: str
-    version_11: bool
+    protocol: str
     fields: Mapping[bytes, bytes]
     subject: str
 
@@ -166,7 +166,7 @@ class AccessLog:
 
     def _combined_line(self, at: float, request: LoggedRequest) -> str:
         """As nginx writes `combined`: what is no plain character is a backslash, an x and two hexadecimal digits."""
-        line = f"{_method(request)} {_target(request)} HTTP/{'1.1' if request['version_11'] else '1.0'}"
+        line = f"{_method(request)} {_target(request)} {request['protocol']}"
         stamp = time.strftime(_COMBINED_TIME, time.gmtime(at))
         user = _combined(bounded(request["subject"])).replace(" ", "\\x20") or "-"
         return (

@@ -237,13 +237,12 @@ class _Awaited:
     def _known(self, _: object) -> None:
         self._over()
         request, entrance = self._request, self._entrance
-        connection = request.connection
         if entrance.found(request, self._found[0]):
             entrance.render(request)
-            if connection.held_bytes and request.forward is not None:
+            if request.response_waits and request.forward is not None:
                 request.forward.pause()
         if request.forward is not None:  # else it is over, and another one may be in its place
-            connection.resume_reading("request")
+            request.resume_request()
 
     def _failed(self, failure: Failure) -> None:
         if not failure.check(CancelledError):

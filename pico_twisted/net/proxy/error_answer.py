@@ -8,7 +8,7 @@ from typing import Final
 
 from twisted.web.http import datetimeToString
 
-from pico_twisted.core.http1.answers import error_value, whole_answer
+from pico_twisted.core.http1.answers import error_value
 from pico_twisted.core.http1.error_pages import PAGE_POLICY, ErrorFacts, agent_message, page_for, wants_html
 from pico_twisted.core.http1.fields import all_values
 from pico_twisted.core.http1.head import RequestHead, ResponseHead
@@ -57,16 +57,14 @@ def error_answer(
     facts: ErrorFacts,
     head: RequestHead,
     pages: Mapping[str, str],
-    close: bool,
     extra: Sequence[tuple[bytes, bytes]] = (),
-) -> tuple[bytes, int]:
-    """An answer to a proxy client, and the size of its body.
+) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """The fields and the body of an answer to a proxy client.
 
     Args:
         facts: of the error.
         head: of the request; an empty one when what came is no request.
         pages: the operator's own, by status.
-        close: the connection is closed behind it.
         extra: further fields, (name, value).
     """
     fields = [
@@ -89,11 +87,7 @@ def error_answer(
         fields.append((b"content-type", b"application/json"))
     if facts.status in (429, 503) and not any(name == b"retry-after" for name, _ in extra):
         fields.append((b"retry-after", b"1"))
-    _keep_alive(fields, head, close)
-    head_only = head.method == b"HEAD"
-    return whole_answer(
-        facts.status, fields, body, close=close, head_only=head_only, date=datetimeToString()
-    ), 0 if head_only else len(body)
+    return fields, body
 
 
 PREFLIGHT: Final = (
@@ -105,31 +99,7 @@ PREFLIGHT: Final = (
 """The answer to a browser that asks what scripts may send to another origin: all of them may send anything."""
 
 
-def own_answer(
-    status: int,
-    fields: Sequence[tuple[bytes, bytes]],
-    body: bytes,
-    head: RequestHead,
-    request_id: bytes,
-    close: bool,
-) -> tuple[bytes, int]:
-    """An answer of the node's own that is no error, and the size of its body.
-
-    Args:
-        status: of the answer.
-        fields: of the answer, (name, value).
-        body: of the answer.
-        head: of the request.
-        request_id: of it.
-        close: the connection is closed behind it.
-    """
-    all_fields = [*fields, (b"x-request-id", request_id)]
-    _keep_alive(all_fields, head, close)
-    head_only = head.method == b"HEAD"
-    answer = whole_answer(status, all_fields, body, close=close, head_only=head_only, date=datetimeToString())
-    return answer, 0 if head_only else len(body)
-
-
-def _keep_alive(fields: list[tuple[bytes, bytes]], head: RequestHead, close: bool) -> None:
-    if not close and not head.version_11:
-        fields.append((b"connection", b"keep-alive"))
+def date_now() -> bytes:
+    """The value of Date in an answer of ours."""
+    date: bytes = datetimeToString()
+    return date

@@ -7,9 +7,8 @@ service that decides to go on. What we do not read, since the service is slow, i
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Final
 
-from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.net.proxy.request import ProxyRequest
 
 GRACE_S: Final = 30.0
@@ -19,29 +18,14 @@ LOOK_S: Final = 5.0
 """Seconds between two looks at a body that comes."""
 
 
-class BodySource(Protocol):
-    """Where a body comes from: the client's connection.
-
-    Attributes:
-        reading_stopped: why it is not read now.
-    """
-
-    reading_stopped: set[str]
-
-    def break_off(self, request: ProxyRequest, error: Http1Error) -> None:
-        """The body of a request is not to go on: answer if nothing was answered, and close."""
-
-
 class BodyPace:
     """Looks now and then at how fast the body of a request has come, until it is complete or a response begins.
 
     Args:
-        source: where the body comes from.
         request: in progress.
     """
 
-    def __init__(self, source: BodySource, request: ProxyRequest) -> None:
-        self._source = source
+    def __init__(self, request: ProxyRequest) -> None:
         self._request = request
         self._sweep = request.connection.port.settings.sweep
         self._since = self._sweep.now
@@ -57,7 +41,7 @@ class BodyPace:
             self._sweep.discard(self)
             return
         self.deadline = now + LOOK_S
-        if self._source.reading_stopped or (request.awaits_continue and not request.bytes_in):
+        if not request.is_read or (request.awaits_continue and not request.bytes_in):
             self._since, self._before = now, request.bytes_in  # the client cannot send now, or need not
         elif request.bytes_in - self._before < port.min_body_rate * (now - self._since - GRACE_S):
-            self._source.break_off(request, port.body_too_slow())
+            request.break_off(port.body_too_slow())

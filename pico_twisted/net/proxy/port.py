@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol
 
@@ -17,6 +17,7 @@ from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.http1.account import Peer
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import HeadLimits
+from pico_twisted.core.http2.connection import AVAILABLE
 from pico_twisted.core.routing.endpoint import EndpointNames
 from pico_twisted.net.access.ceilings import NodeCeilings, answer_to, leave_all
 from pico_twisted.net.observe.access_log import AccessLog
@@ -101,30 +102,61 @@ class Forward(Protocol):
         """The client's transport took what it held."""
 
 
+class ClientRequest(Protocol):
+    """A request, as the port knows it.
+
+    Attributes:
+        visitor: who sends it, where the port authenticates.
+    """
+
+    visitor: Visitor | None
+
+    def shut(self, error: str) -> None:
+        """End now, for a reason that is none of the client's or the service's."""
+
+
 class ClientConnection(Protocol):
-    """A connection, as its requests and its port know it.
+    """A connection, as its requests and its port know it: what is so for all requests that come on it.
 
     Attributes:
         peer: the other end of it.
         visitor: who the last request was from, where the port authenticates.
-        held_bytes: an upper bound on what the transport holds for the client; 0 while it takes more.
     """
 
     transport: IClientTransport
     port: ProxyPort
     peer: Peer
     visitor: Visitor | None
-    held_bytes: int
 
     @property
-    def serving(self) -> bool:
-        """Whether a request is in progress, or on its way in."""
+    def held_bytes(self) -> int:
+        """An upper bound on what is held for the client; 0 while it takes all."""
+
+    @property
+    def serving(self) -> int:
+        """How many requests are in progress, or on their way in."""
+
+    def requests(self) -> Iterable[ClientRequest]:
+        """Those that are in progress."""
 
     def drain(self) -> None:
         """The node shuts down: an idle connection has a moment left."""
 
     def shut(self, error: str = ...) -> None:
         """End now, whatever is in progress, for a reason that is none of the client's or the service's."""
+
+    def request_done(self, request: ClientRequest) -> None:
+        """A request is over."""
+
+
+class Http1Connection(ClientConnection, Protocol):
+    """A connection of HTTP/1.1, as its request writes to it.
+
+    Attributes:
+        reading_stopped: why the client is not read now.
+    """
+
+    reading_stopped: set[str]
 
     def send(self, data: bytes) -> None:
         """Write to the client."""
@@ -150,9 +182,6 @@ class ClientConnection(Protocol):
     def resume_reading(self, why: str) -> None:
         """Take one reason back."""
 
-    def request_done(self) -> None:
-        """The request in progress is over: go on with the next one, or close."""
-
 
 class ProxyPort:
     """The state of the proxy port.
@@ -164,9 +193,10 @@ class ProxyPort:
 
     Attributes:
         connections: the open ones.
-        paused: those whose transport holds enough.
+        holding: those that something is held for, or was a moment ago.
         draining: answers close their connections.
         error_pages: the operator's own, by status.
+        http2: it is spoken here, too.
         min_body_rate: bytes a second that a client has to send of a body; 0 for any.
         names: how clients name endpoints.
         trusts: whether an IP is of a trusted proxy.
@@ -179,10 +209,11 @@ class ProxyPort:
         self.via = via
         self.error_pages: Mapping[str, str] = {}
         self.min_body_rate = settings.config.min_body_rate
+        self.http2 = settings.config.http2.enabled and AVAILABLE
         self.read_names(settings.config)
         self.trusts = partial(in_networks, settings.config.trusted_proxies)
         self.connections: set[ClientConnection] = set()
-        self.paused: set[ClientConnection] = set()
+        self.holding: set[ClientConnection] = set()
         self._ceilings: dict[ClientConnection, Sequence[Ceiling]] = {}  # of their addresses, if those have one
         self.draining = False
         self.requests = 0
@@ -217,7 +248,7 @@ class ProxyPort:
         if connection in self._ceilings:
             leave_all(self._ceilings.pop(connection), connection)
         self.connections.discard(connection)
-        self.paused.discard(connection)
+        self.holding.discard(connection)
         forget_output(connection.transport)
         if connection.peer.connection:
             self.settings.client_gone(connection.peer.connection)
@@ -240,8 +271,10 @@ class ProxyPort:
         return Http1Error(408, Limit.SLOW_BODY.value, "the request body came too slowly")
 
     def held_bytes(self) -> int:
-        """Bytes that wait in the transports of slow clients."""
-        return sum(connection.held_bytes for connection in self.paused)
+        """Bytes that are held for slow clients, or of them."""
+        held = {connection: connection.held_bytes for connection in self.holding}
+        self.holding = {connection for connection, count in held.items() if count}
+        return sum(held.values())
 
     def drain(self) -> None:
         """Let each answer end its connection from now on, and close idle ones after a moment."""
@@ -250,8 +283,13 @@ class ProxyPort:
             connection.drain()
 
     def serving(self) -> int:
-        """Requests in progress."""
+        """How many requests are in progress."""
         return sum(connection.serving for connection in self.connections)
+
+    def in_progress(self) -> Iterator[ClientRequest]:
+        """Requests in progress."""
+        for connection in self.connections:
+            yield from connection.requests()
 
     def quiet_for(self, seconds: float, clock: IReactorTime) -> Callable[[], bool]:
         """A condition: since it was made, no request came for so long."""

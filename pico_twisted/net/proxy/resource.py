@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from random import getrandbits
-from secrets import token_hex
 
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from pico_twisted.core.access.rules import NO_LIMITS
-from pico_twisted.core.http1.client_connection import NAME_BYTES, authenticates_connection
+from pico_twisted.core.http1.client_connection import authenticates_connection
 from pico_twisted.core.http1.forwarding import REQUEST_ID_PATTERN
 from pico_twisted.core.routing.endpoint import EndpointError
 from pico_twisted.core.websocket.handshake import TCP_PATH, tcp_endpoint_of
@@ -74,8 +73,9 @@ class ReverseResource(Resource):
         peer = request.connection.peer
         if b"authorization" in head.by_name and not peer.connection and peer.trusts is None:
             if authenticates_connection(head):
-                name = token_hex(NAME_BYTES // 2).encode("ascii")
-                peer = request.connection.peer = peer._replace(connection=name)
+                if not request.takes_connection():
+                    return NOT_DONE_YET
+                peer = request.connection.peer
         request.client_connection = peer.connection
         forward = request.forward = (RoutedRequest if head.upgrade is None else UpgradeRequest)(self._settings, request)
         trailers = request.trailers

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from pico_twisted.core.access.revocations import Revocations
 from pico_twisted.core.access.subject import Reason, Subject
-from pico_twisted.net.proxy.port import ClientConnection, ProxyPort
+from pico_twisted.net.proxy.port import ClientRequest, ProxyPort
 
 log = Logger()
 
@@ -34,27 +34,29 @@ class RevokedClients:
         self._revoked = revoked
         self._grace_s = grace_s
         self._sweep = port.settings.sweep
-        self._until: dict[ClientConnection, float] = {}
+        self._until: dict[ClientRequest, float] = {}
         self._sweep.each(self._look)
 
     def end(self) -> int:
         """Somebody was revoked, or that was taken back. Returns how many requests that ends."""
         until = self._sweep.now + self._grace_s
-        theirs = [one for one in self._port.connections if one not in self._until and self._subject(one) is not None]
+        theirs = [one for one in self._port.in_progress() if one not in self._until and self._subject(one) is not None]
         self._until.update(dict.fromkeys(theirs, until))
         return len(theirs)
 
-    def _subject(self, connection: ClientConnection) -> Subject | None:
-        """Who a request in progress is from, if they are revoked."""
-        visitor = connection.visitor
-        if visitor is None or not connection.serving or not self._revoked.is_revoked(visitor.subject):
-            return None
-        return visitor.subject
+    def _subject(self, request: ClientRequest) -> Subject | None:
+        """Who a request is from, if they are revoked."""
+        visitor = request.visitor
+        return visitor.subject if visitor is not None and self._revoked.is_revoked(visitor.subject) else None
 
     def _look(self, now: float) -> None:
-        for connection in [one for one, until in self._until.items() if now >= until]:
-            del self._until[connection]
-            subject = self._subject(connection)
-            if subject is not None:
+        due = [one for one, until in self._until.items() if now >= until]
+        if not due:
+            return
+        in_progress = set(self._port.in_progress())
+        for request in due:
+            del self._until[request]
+            subject = self._subject(request)
+            if subject is not None and request in in_progress:
                 log.info("A request of {subject} is cut: it was revoked", subject=subject.name)
-                connection.shut(REVOKED)
+                request.shut(REVOKED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 
-from pico_twisted.net.proxy.channel import ProxyChannel
+from pico_twisted.net.proxy.http1.channel import ProxyChannel
 from pico_twisted.net.proxy.port import ProxyPort
 
 

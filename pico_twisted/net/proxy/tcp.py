@@ -170,7 +170,7 @@ class TcpSession:
     def _take(self, event: Event) -> None:
         if type(event) is Ping:
             self._pong = event.payload
-            if not self._request.connection.held_bytes:
+            if not self._request.response_waits:
                 self._answer_ping()
         elif type(event) is Closed:
             self._client_closed(event)
@@ -318,7 +318,7 @@ class TcpSession:
         self.deadline = self._wrote_at + PING_S
         if self.deadline <= now:
             self.deadline = now + PING_S
-            if not self._request.connection.held_bytes:
+            if not self._request.response_waits:
                 self._request.write(frame_header(PING, 0))
 
     def _answer_ping(self) -> None:

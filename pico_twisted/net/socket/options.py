@@ -6,9 +6,9 @@ import errno
 import socket
 import struct
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Any, Final, cast
 
-from twisted.internet.interfaces import IConsumer, ITCPTransport, ITransport
+from twisted.internet.interfaces import IConsumer, IProtocol, ITCPTransport, ITransport
 from twisted.internet.tcp import Connection
 
 from pico_twisted.core.text import host_port
@@ -81,6 +81,15 @@ def writer(transport: ITransport) -> Callable[[bytes], None]:
             transport.write(data[sent:])
 
     return write
+
+
+# Twisted's interfaces do not tell of the protocol that a transport has.
+def hand_to(transport: Any, protocol: IProtocol) -> None:
+    """Have another protocol get what comes on a connection, its end too. To connect it is left to the caller."""
+    if hasattr(transport, "wrappedProtocol"):
+        transport.wrappedProtocol = protocol
+    else:
+        transport.protocol = protocol
 
 
 def forget_output(transport: object) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Final, Self
 from weakref import WeakSet
 
@@ -30,6 +31,10 @@ from pico_twisted.net.tls.transport import TlsTransport
 from pico_twisted.net.tls.verification import refusal_words, verify_peer
 
 log = Logger()
+
+HTTP_1_1: Final = b"http/1.1"
+HTTP_2: Final = b"h2"
+"""What is spoken on ports, by the names in ALPN (RFC 7301 6, RFC 9113 3.1)."""
 
 REQUIRED: Final = "required"
 """The value of `tls.client_auth` with which a client without a certificate is refused."""
@@ -69,19 +74,21 @@ class Loaded:
 
 @implementer(IOpenSSLContextFactory, IOpenSSLServerConnectionCreator)
 class ServerContext:
-    """The TLS of a port: version 1.2 or 1.3, HTTP/1.1 by ALPN.
+    """The TLS of a port: version 1.2 or 1.3, by ALPN HTTP/1.1 and what else is spoken there.
 
     The files are read by `reload`, which a daemon calls at its start, or else for the first connection. A daemon that
     reads them again makes another one of the files that there are now, and has this one take its place with `become`.
 
     Args:
         tls: the files.
+        protocols: by their names in ALPN, the one that is preferred first.
     """
 
     _loaded: Loaded | None = None
 
-    def __init__(self, tls: ServerTlsConfig) -> None:
+    def __init__(self, tls: ServerTlsConfig, protocols: Sequence[bytes] = (HTTP_1_1,)) -> None:
         self.tls = tls
+        self.protocols = protocols
         self._open: WeakSet[SSL.Connection] = WeakSet()  # those whose peers show certificates
 
     def reload(self) -> None:
@@ -107,7 +114,7 @@ class ServerContext:
 
     def again(self) -> Self:
         """Another one of the same files, which were not read yet."""
-        return type(self)(self.tls)
+        return type(self)(self.tls, self.protocols)
 
     def become(self, other: ServerContext) -> None:
         """Use the files and what was read of them of another one, for the connections that come after. Those that are
@@ -147,7 +154,7 @@ class ServerContext:
         trusted: Sequence[x509.Certificate] = ()
         for cert_file, key_file in self._pairs():
             context = new_context()
-            context.set_alpn_select_callback(_select_protocol)
+            context.set_alpn_select_callback(partial(_select_protocol, self.protocols))
             chains[cert_file] = chain = use_own(context, cert_file, key_file).chain
             if self.tls.client_ca:
                 trusted = trust_only(context, self.tls.client_ca)
@@ -199,8 +206,9 @@ class NoCommonProtocolError(SSL.Error):
     """The client offers protocols, and HTTP/1.1 is not among them. It has the form of what OpenSSL's queue gives."""
 
 
-def _select_protocol(_: SSL.Connection, offered: list[bytes]) -> bytes:
+def _select_protocol(spoken: Sequence[bytes], _: SSL.Connection, offered: list[bytes]) -> bytes:
     """The protocol to speak. What is raised here makes OpenSSL send `no_application_protocol` (RFC 7301 3.2)."""
-    if b"http/1.1" not in offered:
-        raise NoCommonProtocolError([("", "", "the client does not offer HTTP/1.1")])
-    return b"http/1.1"
+    for protocol in spoken:
+        if protocol in offered:
+            return protocol
+    raise NoCommonProtocolError([("", "", "the client does not offer HTTP/1.1")])

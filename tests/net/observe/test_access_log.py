@@ -31,7 +31,7 @@ REQUEST: dict[str, Any] = {
     "duration_s": 0.002,
     "request_id": "r-1",
     "error": "",
-    "version_11": True,
+    "protocol": "HTTP/1.1",
     "fields": {b"host": b"ep.example.com"},
     "subject": "",
 }

@@ -225,7 +225,7 @@ class TestLevels:
         for namespace in (
             "pico_twisted.net.tunnel",
             "pico_twisted.net.agent.serving.forwarder",
-            "pico_twisted.net.proxy.channel",
+            "pico_twisted.net.proxy.http1.channel",
             "pico_twisted.net.tunnels",
             "pico_twisted.app.agent",
             "autobahn.websocket.protocol",
@@ -243,7 +243,7 @@ class TestLevels:
 
     def test_names(self) -> None:
         """A subsystem is named as operators write it in the configuration."""
-        assert subsystem_of("pico_twisted.net.proxy.channel") == "proxy.channel"
+        assert subsystem_of("pico_twisted.net.proxy.http1.channel") == "proxy.http1.channel"
         assert subsystem_of("pico_twisted.app.node") == "app.node"
         assert subsystem_of("twisted.web.http") == "twisted.web.http"
         assert subsystem_of("log_legacy") == "twisted"
@@ -260,7 +260,7 @@ class TestLibraries:
     def test_chatter(self, log: Log) -> None:
         """What libraries tell at level info is debug, also when Twisted says it of a factory of ours."""
         log.logger("twisted.web.http").info("Timing out client")
-        log.logger("pico_twisted.net.proxy.channel").info("Starting factory {factory!r}", factory=1)
+        log.logger("pico_twisted.net.proxy.http1.channel").info("Starting factory {factory!r}", factory=1)
         legacy_log.msg("(TCP Port 8000 Closed)")
         legacy_log.msg("said by", "something old", system="old")
         assert log.lines == []

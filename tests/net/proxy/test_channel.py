@@ -9,8 +9,8 @@ import pytest
 from twisted.internet.address import IPv4Address, IPv6Address
 
 from pico_twisted.core.rpc import frames
-from pico_twisted.net.proxy.channel import READ_AHEAD_BYTES
-from pico_twisted.net.proxy.half_close import CLIENT_LINGER_S
+from pico_twisted.net.proxy.client_channel import CLIENT_LINGER_S
+from pico_twisted.net.proxy.http1.channel import READ_AHEAD_BYTES
 from tests.net.doubles import CONTINUE, OK, OK2
 from tests.net.proxy.proxy_client import CHUNKED, GET, POST, Client
 
@@ -413,4 +413,4 @@ def test_nothing_is_left() -> None:
     client.pass_time(1)
     client.parts.stop()
     assert client.clock.getDelayedCalls() == []
-    assert not client.parts.proxy.connections and not client.parts.proxy.paused
+    assert not client.parts.proxy.connections and not client.parts.proxy.holding

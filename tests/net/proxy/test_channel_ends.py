@@ -7,7 +7,7 @@ import json
 import pytest
 
 from pico_twisted.core.rpc import frames
-from pico_twisted.net.proxy.half_close import CLIENT_LINGER_BYTES, CLIENT_LINGER_S
+from pico_twisted.net.proxy.client_channel import CLIENT_LINGER_BYTES, CLIENT_LINGER_S
 from tests.net.doubles import CONTINUE, OK, OK2
 from tests.net.proxy.proxy_client import BIG_HEAD, CHUNKED, GET, POST, Client
 

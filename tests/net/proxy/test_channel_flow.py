@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pico_twisted.core.rpc import frames
-from pico_twisted.net.proxy.channel import DRAIN_IDLE_S, READ_AHEAD_BYTES
-from pico_twisted.net.proxy.half_close import CLIENT_LINGER_S
+from pico_twisted.net.proxy.client_channel import CLIENT_LINGER_S, DRAIN_IDLE_S
+from pico_twisted.net.proxy.http1.channel import READ_AHEAD_BYTES
 from tests.doubles.tunnel import FakeTunnel
 from tests.net.doubles import OK, OK2, SWITCH
 from tests.net.proxy.proxy_client import BIG_HEAD, CHUNKED, GET, UPGRADE, Client

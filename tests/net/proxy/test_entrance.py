@@ -11,8 +11,8 @@ from twisted.internet.task import Clock
 
 from pico_twisted.core.access.refusals import REFUSALS
 from pico_twisted.core.access.subject import Reason, Refused, Subject
-from pico_twisted.net.proxy.channel import READ_AHEAD_BYTES
 from pico_twisted.net.proxy.entrance import IDENTIFY_S, MOST_KEPT_BYTES
+from pico_twisted.net.proxy.http1.channel import READ_AHEAD_BYTES
 from pico_twisted.net.proxy.resource import ReverseResource
 from pico_twisted.net.routing.settings import RoutingSettings
 from tests.doubles.gate import ToldGate, subject

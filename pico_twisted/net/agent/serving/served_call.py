@@ -191,7 +191,7 @@ class ServedCall(abc.ABC):
                 duration_s=took_s,
                 request_id=request.request_id,
                 error=self._error,
-                version_11=request.head.version_11,
+                protocol="HTTP/1.1" if request.head.version_11 else "HTTP/1.0",
                 fields=request.head.by_name,
                 subject="",
             )

@@ -16,30 +16,29 @@ while a request is forwarded its `RoutedRequest` keeps the time.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from typing import Final
 
-from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IPushProducer, ISSLTransport
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from pico_twisted.core.http1.account import Peer, account_of_peer, account_of_proxy
+from pico_twisted.core.http1.account import account_of_peer, account_of_proxy
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import END, RequestHead
 from pico_twisted.core.http1.server import ServerConnection
-from pico_twisted.net.proxy.half_close import CLIENT_LINGER_S, HalfClose
+from pico_twisted.net.proxy.client_channel import CLIENT_LINGER_S, DRAIN_IDLE_S, ClientChannel
+from pico_twisted.net.proxy.http1.half_close import HalfClose
+from pico_twisted.net.proxy.http1.request import Http1Request, refuse
+from pico_twisted.net.proxy.http2.arrival import asks_for_http2, take_over
 from pico_twisted.net.proxy.pace import BodyPace
-from pico_twisted.net.proxy.port import TRANSPORT_BYTES, Forward, IClientTransport, ProxyPort, Visitor
-from pico_twisted.net.proxy.request import ProxyRequest, refuse
+from pico_twisted.net.proxy.port import TRANSPORT_BYTES, ClientRequest, Forward, ProxyPort
 from pico_twisted.net.routing.refusals import SHUTDOWN
-from pico_twisted.net.socket.options import half_close, tune, writer
+from pico_twisted.net.socket.options import half_close, writer
 from pico_twisted.net.turn import NEVER
 
 READ_AHEAD_BYTES: Final = 64 * 1024
 """Most bytes that a client may send ahead of the answer to its request: one read."""
-
-DRAIN_IDLE_S: Final = 1.0
-"""Seconds for which an idle connection is kept while the node drains: a request on its way still gets its answer."""
 
 
 class Stage(enum.Enum):
@@ -52,8 +51,7 @@ class Stage(enum.Enum):
     CLOSED = enum.auto()  # what was written may still leave; nothing else happens
 
 
-@implementer(IHalfCloseableProtocol, IPushProducer)
-class ProxyChannel(Protocol):
+class ProxyChannel(ClientChannel):
     """Reads requests, gives them to the port's resource, and writes what comes back.
 
     Args:
@@ -61,22 +59,16 @@ class ProxyChannel(Protocol):
         address: of the client, or of the proxy that it came through.
 
     Attributes:
-        deadline: of what is awaited now, for the sweep.
         reading_stopped: why the client is not read now. For the others see `ClientConnection`.
     """
 
-    transport: IClientTransport
-    peer = Peer(b"")
-    visitor: Visitor | None = None
     held_bytes = 0
-    deadline = NEVER
 
     def __init__(self, port: ProxyPort, address: IAddress | None) -> None:
-        self.port = port
-        self._address = address
+        super().__init__(port, address)
         self._stage = Stage.READING
-        self._request: ProxyRequest | None = None
-        self._requests = ServerConnection(port.settings.head_limits)
+        self._request: Http1Request | None = None
+        self._requests = ServerConnection(port.settings.head_limits, port.http2)
         self.reading_stopped: set[str] = set()
         self._taking = False  # requests, in a loop
         self._served = False
@@ -84,23 +76,18 @@ class ProxyChannel(Protocol):
 
     def connectionMade(self) -> None:
         """A client connected."""
-        settings = self.port.settings
         transport = self.transport
         self._ends = HalfClose(transport, self.send, self.abort)
-        if not self.port.made(self, getattr(self._address, "host", ""), ISSLTransport.providedBy(transport)):
-            self.abort()
-            return
-        tune(transport)
         self._write = writer(transport)
-        transport.registerProducer(self, True)
-        self.deadline = settings.sweep.now + settings.config.head_timeout
-        settings.sweep.add(self)
+        if asks_for_http2(transport):
+            take_over(self)
+        else:
+            super().connectionMade()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone, whichever side ended it."""
         self._stage = Stage.CLOSED
-        self.port.lost(self)
-        self.port.settings.sweep.discard(self)
+        super().connectionLost(reason)
         if (forward := self._forward) is not None:
             forward.gone()
 
@@ -135,7 +122,12 @@ class ProxyChannel(Protocol):
             while self._stage is Stage.READING:
                 head = self._requests.next_event()
                 if type(head) is not RequestHead:
-                    self._wait(self._requests.head_begun)
+                    if self._requests.is_http2:
+                        self._stage = Stage.CLOSED
+                        super().connectionLost()
+                        take_over(self, self._requests.take_rest())
+                    else:
+                        self._wait(self._requests.head_begun)
                     return
                 self._begin(head)
         except Http1Error as error:
@@ -158,15 +150,17 @@ class ProxyChannel(Protocol):
             fault = error
         ip, https, trusts, _ = peer = self.peer
         account = account_of_peer(ip, https, head.host) if trusts is None else account_of_proxy(head, peer)
-        request = self._request = ProxyRequest(self, head, account, body, complete, head.keep_alive, len(body))
+        request = self._request = Http1Request(
+            self, head, account, body, complete, len(body), channel=self, keep_alive=head.keep_alive
+        )
         request.trailers = self._requests.trailers
         self._stage = Stage.SERVING
         self.port.requests += 1
         if fault is not None:
-            self.break_off(request, fault)
+            request.break_off(fault)
             return
         if not complete and self.port.min_body_rate:
-            BodyPace(self, request)
+            BodyPace(request)
         self.port.resource.render(request)
         if self.held_bytes and (forward := self._forward) is not None:
             forward.pause()  # the answer before it still waits in the transport
@@ -191,7 +185,7 @@ class ProxyChannel(Protocol):
                         raise self.port.body_too_long()
                     forward.body(event)
         except Http1Error as error:
-            self.break_off(request, error)
+            request.break_off(error)
 
     def _raw_data(self, data: bytes) -> None:
         if (request := self._request) is not None and request.forward is not None:
@@ -234,7 +228,7 @@ class ProxyChannel(Protocol):
         if self._stage is Stage.LINGERING:
             self.deadline = self.port.settings.sweep.now + CLIENT_LINGER_S
 
-    def _client_ended(self, request: ProxyRequest) -> None:
+    def _client_ended(self, request: Http1Request) -> None:
         request.keep_alive = request.keep_alive and self._requests.buffered > 0
         self.deadline = self._ends.ended_during(request, self.port.settings.sweep.now)
 
@@ -254,7 +248,7 @@ class ProxyChannel(Protocol):
             self._close()
             self.deadline = now + CLIENT_LINGER_S
 
-    # Output, for ProxyRequest
+    # Output, for Http1Request
 
     def send(self, data: bytes) -> None:
         """Write to the client."""
@@ -282,15 +276,19 @@ class ProxyChannel(Protocol):
         if self._stage is not Stage.CLOSED:
             half_close(self.transport)
 
-    def request_done(self) -> None:
+    def request_done(self, request: ClientRequest) -> None:
         """The request in progress is over: go on with the next one, or close."""
-        request, self._request = self._request, None
+        current, self._request = self._request, None
         self._served = True
         self._head_deadline = None
-        if self._stage is Stage.CLOSED or request is None:
+        if current is None:
             return
-        if not request.keep_alive or not request.body_complete:
-            sends_on = self._stage is Stage.RAW or not request.body_complete or self._requests.buffered > 0
+        if current.pieces is not None:
+            current.pieces.take()  # nobody is there for them, or they were sent
+        if self._stage is Stage.CLOSED:
+            return
+        if not current.keep_alive or not current.body_complete:
+            sends_on = self._stage is Stage.RAW or not current.body_complete or self._requests.buffered > 0
             if self._ends.client_ended or not sends_on:
                 self._close()
             else:
@@ -307,23 +305,15 @@ class ProxyChannel(Protocol):
             self._wait(False)
 
     @property
-    def serving(self) -> bool:
-        """Whether a request is in progress, or on its way in."""
+    def serving(self) -> int:
+        """Whether a request is in progress, or on its way in: 1 or 0."""
         return self._request is not None or self._requests.head_begun
 
-    # Refusals and the end
+    def requests(self) -> Iterable[ClientRequest]:
+        """The one in progress."""
+        return () if self._request is None else (self._request,)
 
-    def break_off(self, request: ProxyRequest, error: Http1Error) -> None:
-        """The body of a request is not to go on: answer if nothing was answered, and close."""
-        request.keep_alive = False
-        if request.status:
-            self.abort()
-            return
-        request.fail(error.status, error.message, error.code)
-        if request.forward is not None:
-            request.forward.gone()
-        else:
-            request.done()
+    # Refusals and the end
 
     def linger(self) -> None:
         """End the connection behind what was written, without losing that to a reset."""
@@ -342,14 +332,12 @@ class ProxyChannel(Protocol):
     def _close(self) -> None:
         if self._stage is not Stage.CLOSED:
             self._stage = Stage.CLOSED
-            self.deadline = self.port.settings.sweep.now + self.port.settings.config.keepalive_timeout
-            self.transport.unregisterProducer()
-            self.transport.loseConnection()
+            self.keep_closing()
 
     def abort(self) -> None:
         """End the connection with a reset."""
         self._stage = Stage.CLOSED
-        self.transport.abortConnection()
+        super().abort()
 
     def shut(self, error: str = SHUTDOWN) -> None:
         """End now, whatever is in progress, for a reason that is none of the client's or the service's."""
@@ -385,16 +373,13 @@ class ProxyChannel(Protocol):
     def pauseProducing(self) -> None:
         """The transport holds enough (IPushProducer)."""
         self.held_bytes = TRANSPORT_BYTES
-        self.port.paused.add(self)
+        self.port.holding.add(self)
         if (forward := self._forward) is not None:
             forward.pause()
 
     def resumeProducing(self) -> None:
         """The transport has room again (IPushProducer)."""
         self.held_bytes = 0
-        self.port.paused.discard(self)
+        self.port.holding.discard(self)
         if (forward := self._forward) is not None:
             forward.resume()
-
-    def stopProducing(self) -> None:
-        """The connection is gone; `connectionLost` follows (IPushProducer)."""

@@ -16,15 +16,10 @@ import enum
 from collections.abc import Callable
 from typing import Final
 
+from pico_twisted.net.proxy.client_channel import CLIENT_LINGER_BYTES
 from pico_twisted.net.proxy.request import ProxyRequest
 from pico_twisted.net.socket.options import is_dead
 from pico_twisted.net.turn import NEVER
-
-CLIENT_LINGER_S: Final = 3.0
-"""Seconds for which a client's input is thrown away once our half of its connection is closed."""
-
-CLIENT_LINGER_BYTES: Final = 4 * 1024 * 1024
-"""Most input that is thrown away while a client's connection lingers, in bytes; beyond it the connection is dropped."""
 
 ASK_AFTER_S: Final = 0.3
 """Seconds after which a client whose FIN came, and that got no answer, is asked whether it is still there."""

@@ -1,0 +1,217 @@
+"""What goes to the client of one HTTP/2 connection: gathered in a turn, and held back where the client takes no more.
+
+What can go wrong. A stream whose window is shut holds what its service sent. Its call is paused then, and the others go
+on: the engine sends what windows allow. When the transport itself is full nothing is taken from the engine, and all
+calls that bring more are paused one after the other; earlier, the more the connection holds already. So a connection
+holds a bounded number of bytes, whatever its client does not read.
+
+A stream is to be reset behind what was written to it, and the engine drops what waits when it resets. So such a reset
+waits until all has left, the end of the stream included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from pico_twisted.core.http2.connection import Http2Connection, StreamGone
+from pico_twisted.core.http2.events import Event, WireFields
+from pico_twisted.net.turn import EndOfTurn
+
+WRITE_BYTES: Final = 64 * 1024
+"""Most bytes that are taken from the engine for one write: more would only wait in the transport."""
+
+STREAM_HIGH_BYTES: Final = 64 * 1024
+"""Bytes of a stream that wait for its window, with which its call is paused: as many as a transport holds."""
+
+STREAM_LOW_BYTES: Final = 16 * 1024
+"""Bytes below which it goes on."""
+
+CONNECTION_HIGH_BYTES: Final = 1024 * 1024
+"""Bytes that wait on a connection, from which on a call is paused that has `STREAM_LOW_BYTES` waiting."""
+
+
+class Writer(Protocol):
+    """A stream that is written to.
+
+    Attributes:
+        stream: its number.
+    """
+
+    stream: int
+
+    def pause_response(self) -> None:
+        """As much waits for the client as may wait."""
+
+    def resume_response(self) -> None:
+        """There is room again."""
+
+
+class Http2Output:
+    """Writes to one client.
+
+    Args:
+        engine: of the connection.
+        write: to the transport.
+        end_of_turn: of the process; None to write at once.
+        happened: is given what sending led to.
+        holds: is told when something waits.
+    """
+
+    def __init__(
+        self,
+        engine: Http2Connection,
+        write: Callable[[bytes], None],
+        end_of_turn: EndOfTurn | None,
+        happened: Callable[[Sequence[Event]], None],
+        holds: Callable[[], None],
+    ) -> None:
+        self._engine = engine
+        self._write = write
+        self._end_of_turn = end_of_turn
+        self._happened = happened
+        self.holds = holds
+        self._due = False  # a flush, at the end of this turn, or we are in one
+        self._full = False  # the transport is
+        self._wrote: set[Writer] = set()  # since the last flush
+        self._stalled: set[Writer] = set()  # they were told to pause
+        self._behind: dict[int, int] = {}  # streams to be reset once all has left, with the codes
+
+    # What requests write. A stream that is gone takes nothing: its CLOSED comes, or has come.
+
+    def respond(self, stream: int, fields: WireFields, ended: bool) -> None:
+        """Send the final head of a response."""
+        try:
+            self._engine.respond(stream, fields, ended)
+        except StreamGone:
+            return
+        self.soon()
+
+    def interim(self, stream: int, fields: WireFields) -> None:
+        """Send the head of an interim response."""
+        try:
+            self._engine.interim(stream, fields)
+        except StreamGone:
+            return
+        self.soon()
+
+    def send(self, writer: Writer, data: bytes, ended: bool) -> None:
+        """Send a piece of a body."""
+        try:
+            self._engine.send(writer.stream, data, ended)
+        except StreamGone:
+            return
+        if not ended:
+            self._wrote.add(writer)
+        self.soon()
+
+    def trailers(self, stream: int, fields: WireFields) -> None:
+        """End a stream with trailers."""
+        try:
+            self._engine.trailers(stream, fields)
+        except StreamGone:
+            return
+        self.soon()
+
+    def reset(self, stream: int, code: int) -> None:
+        """Give a stream up, and what waits of it."""
+        self._behind.pop(stream, None)
+        self._engine.reset(stream, code)
+        self.soon()
+
+    def reset_behind(self, stream: int, code: int) -> None:
+        """Give a stream up behind what was written to it."""
+        self._behind[stream] = code
+        self.soon()
+
+    def consumed(self, stream: int, count: int) -> None:
+        """A service took bytes of a request."""
+        self._engine.consumed(stream, count)
+        self.soon()
+
+    # What is known
+
+    def is_stalled(self, writer: Writer) -> bool:
+        """Whether a stream was told to pause."""
+        return writer in self._stalled
+
+    @property
+    def queued_in_all(self) -> int:
+        """Bytes of all streams that wait."""
+        return self._engine.queued_in_all
+
+    def closed(self, writer: Writer) -> None:
+        """A stream is over."""
+        self._wrote.discard(writer)
+        self._stalled.discard(writer)
+        self._behind.pop(writer.stream, None)
+
+    # When it leaves
+
+    def soon(self) -> None:
+        """See that what waits leaves with this turn."""
+        if self._due:
+            return
+        self._due = True
+        if self._end_of_turn is None:
+            self.flush()
+        else:
+            self._end_of_turn.add(self.flush)
+
+    def flush(self) -> None:
+        """Write what may leave, and pause who wrote too much."""
+        self._due = True
+        self._move()
+        while self._behind and self._reset_those_sent():
+            self._move()
+        if self._wrote or self._stalled:
+            self._look_at_writers()
+        if self._engine.queued_in_all:
+            self.holds()
+        self._due = False
+        events = self._engine.events_of_sending()
+        if events:
+            self._happened(events)
+
+    def _move(self) -> None:
+        while not self._full:
+            data = self._engine.to_send(WRITE_BYTES)
+            if not data:
+                return
+            self._write(data)
+
+    def _reset_those_sent(self) -> bool:
+        if self._full:
+            return False
+        sent = [stream for stream in self._behind if self._engine.has_sent(stream)]
+        for stream in sent:
+            self._engine.reset(stream, self._behind.pop(stream))
+        return bool(sent)
+
+    def _look_at_writers(self) -> None:
+        wrote, self._wrote = self._wrote, set()
+        queued = self._engine.queued
+        if wrote:
+            high = STREAM_HIGH_BYTES if self.queued_in_all < CONNECTION_HIGH_BYTES else STREAM_LOW_BYTES
+            for writer in wrote:
+                if writer not in self._stalled and queued(writer.stream) > high:
+                    self._stalled.add(writer)
+                    writer.pause_response()
+        for writer in [one for one in self._stalled if queued(one.stream) <= STREAM_LOW_BYTES]:
+            self._stalled.discard(writer)
+            writer.resume_response()
+
+    def hold(self) -> None:
+        """The transport is full."""
+        self._full = True
+
+    def go_on(self) -> None:
+        """The transport has room."""
+        self._full = False
+        self.flush()
+
+    def flush_all(self) -> None:
+        """Write what is left of a connection that ends, whether the transport is full or not."""
+        self._full = False
+        self._move()
+        self._full = True
