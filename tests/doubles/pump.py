@@ -15,6 +15,7 @@ from pico_twisted.core.rpc.session_base import (
     DRAINED,
     DRAINING,
     ECHO,
+    ENDED_WITH,
     FRAME,
     OPENED,
     WAS_RESET,
@@ -68,6 +69,7 @@ class Inbound:
         ended: the peer's stream is complete.
         reset: the code, when the peer gave the call up or broke the protocol in it.
         untaken: payload that was not taken by the consumer yet.
+        trailers: the block that the peer's stream has ended with.
     """
 
     def __init__(self) -> None:
@@ -76,6 +78,7 @@ class Inbound:
         self.ended = False
         self.reset: str | None = None
         self.untaken = 0
+        self.trailers = b""
 
 
 class End:
@@ -156,11 +159,14 @@ class End:
                 inbound.reset = event[2]
         else:
             what, call, payload, extra = event
-            assert what in (OPENED, FRAME)
+            assert what in (OPENED, FRAME, ENDED_WITH)
             if what == OPENED:
                 self.accepted.append(call)
             inbound = self.inbound.setdefault(call, Inbound())
-            inbound.data += payload
+            if what == ENDED_WITH:
+                inbound.trailers = payload
+            else:
+                inbound.data += payload
             inbound.frames += 1
             inbound.ended = not extra
             inbound.untaken += len(payload)

@@ -19,7 +19,7 @@ from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import PROTOCOL
 from pico_twisted.core.rpc.http import CallProtocolError
 from pico_twisted.ctl.bench.messages import Content, FrameCount, OtherMessage, accept_of
-from pico_twisted.net.interfaces import ICallAcceptor, ICallReceiver, ITunnel
+from pico_twisted.net.interfaces import ICallAcceptor, IHttpReceiver, ITunnel
 from pico_twisted.net.tunnel import SEND_HIGH_BYTES
 
 _PIECE_BYTES: Final = 60 * 1024
@@ -56,7 +56,7 @@ class EchoService:
         self._drain_requested(tunnel)
 
 
-@implementer(ICallReceiver)
+@implementer(IHttpReceiver)
 class EchoCall:
     """One call. Output waits here while the tunnel has enough of it, and so does the credit for its input."""
 
@@ -90,6 +90,13 @@ class EchoCall:
         except (Http1Error, CallProtocolError, OtherMessage) as error:
             self._tunnel.reset(self._call, PROTOCOL, str(error))
             return
+        self.drained()
+
+    def trailers(self, block: bytes) -> None:
+        """The request has ended with trailers, which do not come back."""
+        self._owed += len(block)
+        self._ended = True
+        self._out += self._body or b""
         self.drained()
 
     def reset(self, code: str, text: str) -> None:

@@ -150,7 +150,7 @@ def test_line_ends_that_are_refused(data: bytes) -> None:
     assert decode_split(data, list(range(len(data))))[3]
 
 
-def test_trailers_are_dropped() -> None:
+def test_trailers_are_not_in_the_body() -> None:
     """Trailers are no part of the body."""
     assert decode(b"1\r\na\r\n0;x\r\nA: b\r\nC:\r\n\r\nrest") == (b"a", True, b"rest")
 
@@ -172,7 +172,7 @@ def test_trailers_are_dropped() -> None:
     ],
 )
 def test_trailers_that_are_refused(trailer: bytes) -> None:
-    """Trailers are held to the rules of fields, though they are dropped."""
+    """Trailers are held to the rules of fields, whether they go on or not."""
     refused(b"0\r\n" + trailer + b"\r\n\r\n")
 
 

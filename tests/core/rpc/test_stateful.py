@@ -32,6 +32,7 @@ class Stream:
     call: Call
     sent: bytearray = field(default_factory=bytearray)
     ended: bool = False
+    trailers: bytes = b""
 
     def add(self, size: int) -> bytes:
         """Take the next bytes to send."""
@@ -76,16 +77,19 @@ class TwoSessions(RuleBasedStateMachine):
         super().__init__()
         self.pairs: list[Pair] = []
         self.resets = False
+        self.trailers = False
 
     @initialize(
         seed=st.integers(0, 2**32),
         slow=st.booleans(),
         budget=st.sampled_from([1 << 30, 1 << 30, 100_000]),
         resets=st.booleans(),
+        trailers=st.booleans(),
     )
-    def begin(self, seed: int, slow: bool, budget: int, resets: bool) -> None:
+    def begin(self, seed: int, slow: bool, budget: int, resets: bool, trailers: bool) -> None:
         """Join a node's and an agent's session."""
         self.resets = resets
+        self.trailers = trailers
         chance = random.Random(seed)
         self.budget = Budget(budget)
 
@@ -94,6 +98,8 @@ class TwoSessions(RuleBasedStateMachine):
 
         self.pump = Pump(make(True), make(False), delay_turns=(lambda: chance.randrange(5)) if slow else lambda: 0)
         self.left, self.right = self.pump.left, self.pump.right
+        for end in (self.left, self.right):
+            end.session.takes_trailers = trailers
 
     # What users do
 
@@ -120,6 +126,15 @@ class TwoSessions(RuleBasedStateMachine):
         stream.sender.session.send(stream.call, stream.add(pieces[-1]), more)
         stream.ended = not more
 
+    @precondition(lambda self: any(stream.call.kind == HTTP for stream in self._streams()))
+    @rule(data=st.data(), size=st.sampled_from([4, 100, 8191, 8192]))
+    def end_with_trailers(self, data: st.DataObject, size: int) -> None:
+        """End a stream of an http call with trailers, whatever is queued of it."""
+        stream = data.draw(st.sampled_from([stream for stream in self._streams() if stream.call.kind == HTTP]))
+        stream.trailers = b"a: " + b"b" * (size - 5) + b"\r\n" if size > 4 else b""
+        stream.sender.session.send_trailers(stream.call, stream.trailers)
+        stream.ended = True
+
     @precondition(lambda self: self.pairs)
     @rule(data=st.data(), more=st.booleans())
     def send_too_late(self, data: st.DataObject, more: bool) -> None:
@@ -128,6 +143,7 @@ class TwoSessions(RuleBasedStateMachine):
             for stream in (pair.request, pair.response):
                 if stream is not None and (stream.ended or stream.call.closed):
                     stream.sender.session.send(stream.call, b"too late", more)
+                    stream.sender.session.send_trailers(stream.call, b"too: late\r\n")
 
     @precondition(lambda self: self.resets and self.pairs)
     @rule(data=st.data(), code=st.sampled_from([CANCELLED, TIMEOUT]))
@@ -261,6 +277,7 @@ class TwoSessions(RuleBasedStateMachine):
             assert inbound.reset is None, inbound.reset
             assert inbound.data == stream.sent
             assert inbound.ended is stream.ended
+            assert inbound.trailers == (stream.trailers if self.trailers else b"")
         if pair.request.ended and pair.response.ended:
             assert pair.call.closed and pair.theirs.closed
 

@@ -8,6 +8,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from pico_twisted.core.rpc import frames
+from pico_twisted.core.rpc.capabilities import TRAILERS
 from pico_twisted.net.links.request import LinkRequest
 from pico_twisted.net.routing.cluster_service import LocalRouter
 from pico_twisted.net.routing.settings import RoutingSettings
@@ -22,14 +23,16 @@ REQUEST = b"POST / HTTP/1.1\r\nx-pico-endpoint: my-ep\r\nHost: my-ep.example.com
 class Served:
     """A node with agents, and a whole request that another node made on its link."""
 
-    def __init__(self, agents: int, payload: bytes = REQUEST, rule: str = "") -> None:
+    def __init__(self, agents: int, payload: bytes = REQUEST, rule: str = "", more: bool = False) -> None:
         self.parts = MemoryNode(Clock())
         self.agents = [register(self.parts, FakeTunnel(agent_id=f"agent-{n}")) for n in range(1, agents + 1)]
         for agent in self.agents if rule else ():
             agent.subject = subject("agents", rule)
-        self.ask(payload)
+        for agent in self.agents:
+            agent.capabilities = frozenset((TRAILERS,))
+        self.ask(payload, more)
 
-    def ask(self, payload: bytes) -> None:
+    def ask(self, payload: bytes, more: bool = False) -> None:
         """The other node makes a request; the one before is left as it is."""
         settings = RoutingSettings(
             router=LocalRouter(self.parts.cluster),
@@ -39,9 +42,11 @@ class Served:
             idle_timeout_s=math.inf,
         )
         link = FakeTunnel("", agent_id="n2", node_id="n2")
+        link.capabilities = frozenset((TRAILERS,))
         self.call = FakeCall(link, 1, frames.HTTP, b"", True, None)
-        self.call.receive_ended = True
-        LinkRequest(settings, link, self.call, None).start(payload, False)  # type: ignore[arg-type]
+        self.call.receive_ended = not more
+        self.request = LinkRequest(settings, link, self.call, None)  # type: ignore[arg-type]
+        self.request.start(payload, more)
 
     @property
     def agent_call(self) -> FakeCall:
@@ -95,3 +100,40 @@ def test_a_service_was_reached(code: str) -> None:
 def test_no_endpoint() -> None:
     """A request that names no endpoint breaks the protocol."""
     assert Served(1, REQUEST.replace(b"my-ep\r", b"!\r")).call.reset_code == frames.PROTOCOL
+
+
+BLOCK = b"x-t: 1\r\nhost: kept\r\n"
+
+
+@pytest.mark.parametrize("offer", [b"", b"Connection: keep-alive\r\n"])
+def test_trailers_are_relayed(offer: bytes) -> None:
+    """Trailers go on as they came, both ways, whether the head is read in full or not: the ends judge them."""
+    served = Served(1, REQUEST.replace(b"\r\n\r\n", b"\r\nTE: trailers\r\n" + offer + b"\r\n"), more=True)
+    call = served.agent_call
+    served.request.frame(b"body", True)
+    served.call.receive_ended = True
+    served.request.trailers(BLOCK)
+    assert call.trailers == BLOCK and call.sent.endswith(b"body") and call.send_ended
+    assert b"\r\nTE: trailers\r\n" in call.sent
+    call.respond(b"HTTP/1.1 200 OK\r\n\r\nhi", True)
+    call.respond_with_trailers(BLOCK)
+    assert served.call.sent.endswith(b"\r\n\r\nhi") and served.call.trailers == BLOCK and served.call.send_ended
+
+
+def test_trailers_for_an_agent_that_takes_none() -> None:
+    """It gets neither them nor the client's wish for some; its stream ends all the same."""
+    served = Served(0, more=True)
+    served.agents = [register(served.parts, FakeTunnel(agent_id="old"))]
+    served.ask(REQUEST.replace(b"Host", b"TE: trailers\r\nHost"), True)
+    call = served.agent_call
+    served.request.trailers(BLOCK)
+    assert call.send_ended and not call.trailers and b"TE:" not in call.sent
+
+
+def test_trailers_of_a_request_that_is_too_short() -> None:
+    """What is read in full is held to its length, with trailers too."""
+    head = b"Content-Length: 9\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
+    served = Served(1, REQUEST.replace(b"\r\n\r\n", b"\r\n" + head), more=True)
+    served.request.frame(b"short", True)
+    served.request.trailers(BLOCK)
+    assert served.call.reset_code == frames.PROTOCOL

@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 
 from pico_twisted.core.access.refusals import REFUSALS
 from pico_twisted.core.access.subject import Reason, Refused, Subject
+from pico_twisted.core.rpc.capabilities import TRAILERS
 from pico_twisted.net.proxy.entrance import IDENTIFY_S, MOST_KEPT_BYTES
 from pico_twisted.net.proxy.http1.channel import READ_AHEAD_BYTES
 from pico_twisted.net.proxy.resource import ReverseResource
@@ -365,6 +366,18 @@ class TestWaiting:
         assert client.answer()[0] == 200
         client.ask(b"x-pico-authorization: mine")
         assert len(client.tunnel.opened) == 2 and client.gate.waiting == []
+
+    @pytest.mark.parametrize("ahead", [0, 5, 23])
+    def test_with_its_trailers(self, ahead: int) -> None:
+        """Those of its body are not lost either, whether they came before it was known who it is or behind that."""
+        client = Guarded(slow=True)
+        client.tunnel.capabilities = frozenset((TRAILERS,))
+        body = b"2\r\nhi\r\n0\r\nX-T: 1\r\n\r\n"
+        client.ask(b"x-pico-authorization: mine", b"Transfer-Encoding: chunked", line=b"POST /", body=body[:ahead])
+        client.send(body[ahead:])
+        client.gate.answer()
+        client.clock.advance(0)
+        assert client.call.sent.endswith(b"\r\n\r\nhi") and client.call.trailers == b"x-t: 1\r\n"
 
     def test_an_address_that_asks_too_often(self) -> None:
         """Its request counts once, however long the look at its credential takes; for the next one nobody looks."""
