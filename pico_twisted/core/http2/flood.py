@@ -146,6 +146,7 @@ class FloodWatch:
         self._at = now
         self._resets = float(limits.resets)  # how many are left
         self._noise = float(limits.noise_bytes)  # how much is left
+        self._culprit = "frames"  # what made noise last that has a name
         self._bytes_in = connection.bytes_in
         self._bytes_out = connection.bytes_out
         self._open: dict[int, _Open] = {}
@@ -165,7 +166,6 @@ class FloodWatch:
         if self.not_begun:
             self.not_begun = set()
         self._refill(now)
-        culprit = "frames"
         for event in events:
             kind = event[0]
             if kind == DATA:
@@ -173,7 +173,7 @@ class FloodWatch:
                 self._noise += FRAME_HEAD_BYTES + size
                 if not size and not event[3]:
                     self._noise -= EMPTY_BYTES
-                    culprit = "empty-data"
+                    self._culprit = "empty-data"
             elif kind == REQUEST:
                 self._noise += HEAD_BYTES
                 self._begin(event[1], event[2], now)  # type: ignore[arg-type]
@@ -188,16 +188,16 @@ class FloodWatch:
                 self._given_up(event[1], kind == FAULT, now)
             elif kind == PING:
                 self._noise -= PING_BYTES
-                culprit = "ping"
+                self._culprit = "ping"
             elif kind == SETTINGS:
                 self._noise -= SETTINGS_BYTES
-                culprit = "settings"
+                self._culprit = "settings"
             elif kind in (RESPONSE, INTERIM, TRAILERS):
                 self._noise += HEAD_BYTES
         if self._resets < 0:
             return Excess(ENHANCE_YOUR_CALM, "resets")
         if self._noise < 0:
-            return Excess(ENHANCE_YOUR_CALM, culprit)
+            return Excess(ENHANCE_YOUR_CALM, self._culprit)
         return None
 
     def _refill(self, now: float) -> None:
@@ -209,7 +209,10 @@ class FloodWatch:
         self._bytes_in += came
         self._bytes_out += went
         left = self._noise + passed * limits.noise_bytes_per_s + went * SENT_PAYS
-        self._noise = min(limits.noise_bytes, left) - came
+        if left >= limits.noise_bytes:
+            left = limits.noise_bytes
+            self._culprit = "frames"
+        self._noise = left - came
 
     def _begin(self, stream: int, fields: WireFields, now: float) -> None:
         size = sum([len(name) + len(value) for name, value in fields])

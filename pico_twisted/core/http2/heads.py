@@ -141,6 +141,8 @@ def response_fields(head: ResponseHead, goes_on: Callable[[bytes], bool], more: 
     fields = [(b":status", b"%d" % status)]
     for lower, _, value in head.fields:
         if lower not in _NOT_SENT and lower not in head.connection and goes_on(lower):
+            if lower == b"sec-websocket-accept" and head.status == 101:
+                continue
             fields.append(secret(lower, value) if lower in _SECRETS else (lower, value))
     if head.length is not None and status >= 200 and head.status not in (101, 204):
         fields.append((b"content-length", b"%d" % head.length))
@@ -188,14 +190,20 @@ def response_head(fields: WireFields, limits: HeadLimits) -> ResponseHead:
     Raises:
         Http1Error: 502.
     """
-    status = b""
-    lines: list[bytes] = []
+    status: bytes | None = None
+    names: list[bytes] = []
+    lines: list[bytes] = [b""]
     for name, value in fields:
-        if name == b":status":
+        if name == b":status" and status is None and not names:
             status = value
         else:
+            names.append(name)
             lines.append(name + b": " + value)
-    head = parse_response_head(b"\r\n".join((b"HTTP/1.1 " + status + b" ", *lines, b"", b"")), limits)
-    if len(head.fields) != len(lines) or head.chunked or head.status == 101:
+    if b"".join(names).translate(None, _NAME_BYTES) or not _OF_A_CONNECTION.isdisjoint(names):
+        raise bad_response("a field that HTTP/2 does not have")
+    lines[0] = b"HTTP/1.1 " + (status or b"") + b" "
+    lines += (b"", b"")
+    head = parse_response_head(b"\r\n".join(lines), limits)
+    if len(head.fields) != len(names) or head.status == 101:
         raise bad_response("a head that does not belong into HTTP/2")
     return head

@@ -27,5 +27,5 @@ class Http2Settings:
     header_fields: int = 1024
     unread_answers: int = 256
     continuations: int = 8
-    resets: tuple[int, int] = (1000, 50)
+    resets: tuple[int, int] = (10_000, 1000)
     oddities: tuple[int, int] = (1000, 100)
