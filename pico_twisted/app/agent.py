@@ -15,6 +15,7 @@ from zope.interface import implementer
 from pico_twisted import __version__
 from pico_twisted.config import AgentConfig
 from pico_twisted.config.credentials import read_users
+from pico_twisted.core.forward_proxy import ForwardProxies
 from pico_twisted.core.public_url import endpoint_url
 from pico_twisted.net.access.access import Access
 from pico_twisted.net.admin.app import AgentAdminApp
@@ -120,6 +121,7 @@ def build_agent(
     sweep: Sweep,
     end_of_turn: EndOfTurn | None,
     access_log: AccessLog | None = None,
+    proxies: ForwardProxies | None = None,
 ) -> Agent:
     """Put the parts of an agent together.
 
@@ -129,6 +131,7 @@ def build_agent(
         sweep: the process's coarse timer.
         end_of_turn: gathers what tunnels send, as of `TunnelParts`.
         access_log: gets a line for each request.
+        proxies: through which nodes are reached; None for those of the configuration alone.
     """
     metrics = Metrics("agent", __version__)
     policies = Policies(lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work), metrics, sweep)
@@ -143,6 +146,7 @@ def build_agent(
         end_of_turn=end_of_turn,
         access_log=access_log,
         policies=policies,
+        proxies=proxies,
     )
     access = Access(config, reactor, metrics=metrics)
     admin_access = AdminAccess(

@@ -22,6 +22,7 @@ from pico_twisted.app.process.ports import Attempts, BoundPort
 from pico_twisted.app.process.reactor import IDaemonReactor
 from pico_twisted.config import AgentConfig, ConfigFaults, ListenerConfig
 from pico_twisted.config.credentials import read_users
+from pico_twisted.core.forward_proxy import ForwardProxies
 from pico_twisted.core.stopping import of_both_kinds
 from pico_twisted.net.observe.logs import Logging
 from pico_twisted.net.turn import EndOfTurn, Sweep
@@ -47,8 +48,14 @@ class AgentDaemon(Daemon[AgentConfig]):
         sweep = Sweep(reactor)
         sweep.each(lambda _: logging.flush())
         self._access_log = logging.access_log(self._logs_requests(config))
+        self._proxies = ForwardProxies(config.connect.proxy, os.environ)
         self.agent = build_agent(
-            config, reactor, sweep=sweep, end_of_turn=EndOfTurn(reactor), access_log=self._access_log
+            config,
+            reactor,
+            sweep=sweep,
+            end_of_turn=EndOfTurn(reactor),
+            access_log=self._access_log,
+            proxies=self._proxies,
         )
         self._credentials = AgentCredentials(self.agent.service, config.connect)
         self.count_in(self.agent.metrics)
@@ -68,7 +75,8 @@ class AgentDaemon(Daemon[AgentConfig]):
         address = self._config.admin.bind_addr
         site = self.agent.admin_site(self.reload)
         if address is not None:
-            self._admin = BoundPort(self.reactor, "admin.bind_addr", address, site)
+            mode = self._config.admin.socket_mode
+            self._admin = BoundPort(self.reactor, "admin.bind_addr", address, site, socket_mode=mode)
         self._local_ports = listen_locally(self.reactor, local_admin_socket(os.environ), site)
 
     def serve(self) -> None:
@@ -82,6 +90,7 @@ class AgentDaemon(Daemon[AgentConfig]):
         )
         _warn_of_dots(self._config.listeners)
         warn_of_plain_tokens(self._config.connect)
+        _tell_of_proxies(self._proxies, self._config.connect.url)
         self.watch(self._credentials.files, self._credentials.read_again)
         self.agent.service.all_registered.addCallback(self._registered)
         self.agent.service.startService()
@@ -160,6 +169,16 @@ def _warn_of_dots(listeners: Iterable[ListenerConfig]) -> None:
                 "or proxy.hosts of the nodes",
                 endpoint=listener.endpoint,
             )
+
+
+def _tell_of_proxies(proxies: ForwardProxies, urls: Iterable[str]) -> None:
+    """An environment may name a proxy that nobody thought of, or one that is of no use."""
+    for variable in proxies.unusable:
+        log.warn("{variable} names no http or https proxy, and is not used", variable=variable)
+    for url in urls:
+        proxy = proxies.for_url(url)
+        if proxy is not None:
+            log.info("{url} is reached through the proxy {proxy}", url=url, proxy=str(proxy))
 
 
 def make_agent_service(options: AgentOptions) -> IService:

@@ -40,6 +40,8 @@ from pico_twisted.net.turn import EndOfTurn, Sweep
 
 log = Logger(namespace="pico_twisted.app.node")
 
+_TOLD = {PROXY_ADDR: "proxy", ADMIN_ADDR: "admin"}
+"""Keys of gossip that hold the address of a port, if it has one."""
 QUIET_S = 0.5
 """Seconds without a new request after which clients and load balancers have noticed that a node stops."""
 QUIET_SHARE = 0.1
@@ -147,8 +149,7 @@ class NodeDaemon(Daemon[NodeConfig]):
         node.membership.start(
             addresses["gossip"],
             {
-                PROXY_ADDR: addresses["proxy"],
-                ADMIN_ADDR: addresses["admin"],
+                **{key: addresses[port] for key, port in _TOLD.items() if addresses[port]},
                 ADMIN_SCHEME: "https" if self._config.admin.tls.enabled else "http",
                 VERSION: __version__,
             },

@@ -111,7 +111,13 @@ class NodePorts:
         handed = self._handed.take(name, section.listen_addr)
         descriptor = handed if self._worker is None else self._worker.descriptors[name]
         self.bound[name] = BoundPort(
-            self._reactor, f"{name}.bind_addr", section.listen_addr, factory, descriptor, outlives=handed is not None
+            self._reactor,
+            f"{name}.bind_addr",
+            section.listen_addr,
+            factory,
+            descriptor,
+            socket_mode=section.socket_mode,
+            outlives=handed is not None,
         )
 
     def serve(self) -> None:

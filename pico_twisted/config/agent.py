@@ -8,6 +8,7 @@ from pico_twisted.config import kinds
 from pico_twisted.config.access import AuthConfig
 from pico_twisted.config.common import MOST_HEAD_BYTES, LogConfig, admin_hosts_setting, drain_streams_setting
 from pico_twisted.config.fields import listing, section, setting
+from pico_twisted.config.port_kinds import FORWARD_PROXY, PORT_ADDRESS_OR_OFF, socket_mode_setting
 from pico_twisted.config.values import Address, Network, ServiceAddress
 
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
@@ -40,7 +41,8 @@ class ConnectConfig:
     url: tuple[str, ...] = setting(
         kinds.Many(item=kinds.NODE_URL, at_least=1),
         "http://localhost:8002",
-        "URL of a node's upstream port (http, https, ws or wss), or a list of them, which is tried in random order.",
+        "URL of a node's upstream port (http, https, ws or wss, or unix:/path on this machine), or a list of them, "
+        "which is tried in random order.",
     )
     connections: int = setting(
         kinds.count_or_auto(most=16),
@@ -66,6 +68,14 @@ class ConnectConfig:
         kinds.duration(),
         "10s",
         "How long one attempt to connect may take: looking up the name, connecting, TLS and the handshake together.",
+    )
+    proxy: str = setting(
+        FORWARD_PROXY,
+        "",
+        "Proxy through which nodes are reached, with CONNECT: an http or https URL, such as "
+        "http://user:password@proxy.example.com:3128. Prefer a file or the environment for a password: every user of "
+        "the machine can see a flag. Empty: as the variables `HTTPS_PROXY` (for https and wss) and `ALL_PROXY` of the "
+        "environment say, and `NO_PROXY`. `none`: no proxy.",
     )
     tls: ClientTlsConfig = section(
         ClientTlsConfig, "How a node's certificate is checked, and which one the agent shows."
@@ -228,10 +238,12 @@ class AgentAdminConfig:
     """The agent's own port for health checks and metrics."""
 
     bind_addr: Address | None = setting(
-        kinds.BIND_ADDRESS_OR_OFF,
+        PORT_ADDRESS_OR_OFF,
         "",
-        "Address that serves /ready, /health, /status and /metrics, such as 127.0.0.1:9000. Empty: no such port.",
+        "Address that serves /ready, /health, /status and /metrics, such as 127.0.0.1:9000 or `unix:/path`. Empty: no "
+        "such port.",
     )
+    socket_mode: int = socket_mode_setting()
     hosts: tuple[str, ...] = admin_hosts_setting()
     auth: AuthConfig = section(AuthConfig, "Which operators may look (`admin:read`) and change (`admin:operate`).")
 

@@ -169,7 +169,8 @@ def _shared_port_faults(addresses: dict[str, Address]) -> Iterator[Contradiction
     for path, address in addresses.items():
         for other_path, other in seen.items():
             same_host = address.host == other.host or address.is_all or other.is_all
-            if address.port and address.port == other.port and same_host:
+            same = bool(address.path) and address.path == other.path
+            if same or (address.port and address.port == other.port and same_host):
                 expected = f"another port than {other_path}, which has {other}"
                 yield Fault(path=path, found=shown(str(address)), expected=expected), (other_path,)
                 break

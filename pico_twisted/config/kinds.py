@@ -228,7 +228,6 @@ def _boolean_text(value: bool) -> str:
 
 BOOLEAN: Kind[bool] = Kind(name="boolean", expected="true or false", read=values.read_boolean, text=_boolean_text)
 _BIND_EXPECTED = "an address to listen on such as 8000, :8000, 127.0.0.1:8000 or [::1]:8000 (in quotes in a file)"
-BIND_ADDRESS: Kind[values.Address] = Kind(name="address", expected=_BIND_EXPECTED, read=values.read_bind_address)
 BIND_ADDRESS_OR_OFF: Kind[values.Address] = Kind(
     name="address", expected=_BIND_EXPECTED + ', or "" for none', read=values.read_bind_address, empty_fits=True
 )
@@ -254,7 +253,7 @@ SERVICE_ADDRESS: Kind[values.ServiceAddress] = Kind(
 NODE_URL: Kind[str] = Kind(
     name="URL",
     expected="the http, https, ws or wss URL of a node, such as https://pico.example.com:8002, "
-    "with no path and no user name",
+    "with no path and no user name, or unix:/path",
     read=values.read_node_url,
 )
 NETWORK: Kind[values.Network] = Kind(

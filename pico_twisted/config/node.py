@@ -16,8 +16,9 @@ from pico_twisted.config.common import (
 from pico_twisted.config.endpoints import EndpointLimitsConfig
 from pico_twisted.config.fields import listing, section, setting
 from pico_twisted.config.names import HOSTS, PUBLIC_URL, HostRule
+from pico_twisted.config.port_kinds import PORT_ADDRESS, PORT_ADDRESS_OR_DEFAULT, TRUSTED_PROXY, socket_mode_setting
 from pico_twisted.config.tls import ServerTlsConfig
-from pico_twisted.config.values import Address, Network, default_address
+from pico_twisted.config.values import Address, TrustedProxy, default_address
 
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -63,10 +64,12 @@ class ProxyConfig:
     """The port of the proxy clients."""
 
     bind_addr: Address = setting(
-        kinds.BIND_ADDRESS,
+        PORT_ADDRESS,
         ":8000",
-        "Address that the proxy port listens on. Without a host: every interface. Port 0 takes a free port.",
+        "Address that the proxy port listens on. Without a host: every interface. Port 0 takes a free port. "
+        "`unix:/path`: a unix socket, for a proxy on the same machine; see `proxy.trusted_proxies`.",
     )
+    socket_mode: int = socket_mode_setting()
     advertise_addr: Address | None = setting(
         kinds.ADVERTISE_ADDRESS,
         "",
@@ -118,11 +121,12 @@ class ProxyConfig:
         "rate will do.",
         live=True,
     )
-    trusted_proxies: tuple[Network, ...] = setting(
-        kinds.Many(item=kinds.NETWORK),
+    trusted_proxies: tuple[TrustedProxy, ...] = setting(
+        kinds.Many(item=TRUSTED_PROXY),
         "",
-        "Addresses or ranges (CIDR) of all proxies in front of this port: load balancers, and a CDN before them. What "
-        "they tell of the client in X-Forwarded-* or Forwarded is believed; what anybody else tells is dropped.",
+        "Addresses or ranges (CIDR) of all proxies in front of this port: load balancers, and a CDN before them; "
+        "`unix` for whoever connects to a unix socket. What they tell of the client in X-Forwarded-* or Forwarded is "
+        "believed; what anybody else tells is dropped.",
     )
     proxy_protocol: bool = setting(
         kinds.BOOLEAN,
@@ -166,11 +170,12 @@ class UpstreamConfig:
     """The port of the agents."""
 
     bind_addr: Address | None = setting(
-        kinds.BIND_ADDRESS_OR_DEFAULT,
+        PORT_ADDRESS_OR_DEFAULT,
         "",
-        "Address that the upstream port listens on. Without a host: every interface. Port 0 takes a free port. Empty: "
-        "`:8002` if `upstream.auth` says who may connect, otherwise `127.0.0.1:8002`.",
+        "Address that the upstream port listens on, or `unix:/path`. Without a host: every interface. Port 0 takes a "
+        "free port. Empty: `:8002` if `upstream.auth` says who may connect, otherwise `127.0.0.1:8002`.",
     )
+    socket_mode: int = socket_mode_setting()
     advertise_addr: Address | None = setting(
         kinds.ADVERTISE_ADDRESS,
         "",
@@ -191,12 +196,13 @@ class AdminConfig:
     """The port of the operators."""
 
     bind_addr: Address | None = setting(
-        kinds.BIND_ADDRESS_OR_DEFAULT,
+        PORT_ADDRESS_OR_DEFAULT,
         "",
-        "Address that the admin port listens on. Empty: `:8001` if `admin.auth` says who may use it, otherwise "
-        "`127.0.0.1:8001`. Without `admin.auth` it shows the node's state to anybody who can reach it: keep it off the "
-        "Internet. Other nodes ask it, too.",
+        "Address that the admin port listens on, or `unix:/path`. Empty: `:8001` if `admin.auth` says who may use it, "
+        "otherwise `127.0.0.1:8001`. Without `admin.auth` it shows the node's state to anybody who can reach it: keep "
+        "it off the Internet. Other nodes ask it, too.",
     )
+    socket_mode: int = socket_mode_setting()
     advertise_addr: Address | None = setting(
         kinds.ADVERTISE_ADDRESS,
         "",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from decimal import Decimal
 from itertools import pairwise
 from urllib.parse import SplitResult, urlsplit
@@ -17,9 +17,14 @@ from urllib.parse import SplitResult, urlsplit
 import attrs
 
 from pico_twisted.core.access.rules import BadRule, Rule
+from pico_twisted.core.forward_proxy import NO_PROXY, read_forward_proxy
 from pico_twisted.core.text import bracketed, host_port
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+TrustedProxy = Network | str
+"""A network, or `UNIX`."""
+UNIX = "unix"
+"""Stands among networks for all who connect over a unix socket."""
 
 _DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ms|s|m|h))+", re.ASCII)
 _DURATION_PART = re.compile(r"([0-9.]+)(ms|s|m|h)", re.ASCII)
@@ -28,6 +33,7 @@ _SIZE = re.compile(r"([0-9]{1,12})(B|KiB|MiB|GiB)?", re.ASCII)
 _SIZE_UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _INTEGER = re.compile(r"-?[0-9]{1,12}", re.ASCII)
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_FILE_MODE = re.compile(r"0?[0-7]{3}", re.ASCII)
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
 _HOST_NAME = re.compile(r"(?=.{1,253}\.?\Z)(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?)+", re.ASCII)
 _MAPPED_BITS = 96  # before an IPv4 address in `::ffff:0:0/96` (RFC 4291 2.5.5.2)
@@ -43,18 +49,20 @@ GOSSIP_PORT = 8003
 
 @attrs.frozen
 class Address:
-    """Where a port listens or is reached. `host` is a name or an IP without brackets; empty means all interfaces."""
+    """Where a port listens or is reached. `host` is a name or an IP without brackets; empty means all interfaces. A
+    unix socket has a `path` instead of both."""
 
     host: str
     port: int
+    path: str = ""
 
     def __str__(self) -> str:
-        return host_port(self.host, self.port)
+        return f"unix:{self.path}" if self.path else host_port(self.host, self.port)
 
     @property
     def is_all(self) -> bool:
         """Whether binding here answers on every interface of the machine."""
-        return self.host in ALL_INTERFACES
+        return not self.path and self.host in ALL_INTERFACES
 
 
 def default_address(port: int, *, everywhere: bool) -> Address:
@@ -159,6 +167,13 @@ def read_boolean(text: str) -> bool:
     return value
 
 
+def read_file_mode(text: str) -> int:
+    """Read the permissions of a file: `660` or `0660`. Raises `ValueError` for other texts."""
+    if not _FILE_MODE.fullmatch(text):
+        raise ValueError("not a file mode")
+    return int(text, 8)
+
+
 def read_port(text: str, *, zero: bool = False) -> int:
     """Read the number of a port, or raise `ValueError`. 0, for a free port, is read only when `zero` is set."""
     if not _PORT.fullmatch(text) or not (0 if zero else 1) <= int(text) <= 65535:
@@ -198,6 +213,13 @@ def read_bind_address(text: str) -> Address:
     return Address(read_host(host) if host else "", read_port(port, zero=True))
 
 
+def read_port_address(text: str) -> Address:
+    """Read where a port of HTTP is to listen: as `read_bind_address` has it, or `unix:/path`."""
+    if text.startswith("unix:"):
+        return Address("", 0, read_socket_path(text.removeprefix("unix:"), abstract=False))
+    return read_bind_address(text)
+
+
 def read_reachable_address(text: str) -> Address:
     """Read an address that others are told to connect to: with a host and a port, or `ValueError` is raised."""
     host, port = _split_host_port(text)
@@ -235,7 +257,10 @@ def _host_and_port(url: SplitResult, default_port: int) -> tuple[str, int]:
 
 
 def read_node_url(text: str) -> str:
-    """The URL of a node's upstream port: http, https, ws or wss, a host, a port. Returned without a final slash."""
+    """The URL of a node's upstream port: http, https, ws or wss, a host, a port; or `unix:/path`. Returned without a
+    final slash."""
+    if text.startswith("unix:"):
+        return f"unix:{read_socket_path(text.removeprefix('unix:'))}"
     url = _split_plain_url(text, ("http", "https", "ws", "wss"))
     host, port = _host_and_port(url, 443 if url.scheme in ("https", "wss") else 80)
     return f"{url.scheme}://{host_port(host, port)}"
@@ -304,6 +329,26 @@ def read_network(text: str) -> Network:
     if mapped is None or network.prefixlen < _MAPPED_BITS:
         return network
     return ipaddress.IPv4Network((int(mapped), network.prefixlen - _MAPPED_BITS))
+
+
+def read_forward_proxy_url(text: str) -> str:
+    """The URL of a proxy as `core.forward_proxy` has it, or the word that stands for none."""
+    if text.lower() == NO_PROXY:
+        return NO_PROXY
+    read_forward_proxy(text)
+    return text
+
+
+def read_trusted_proxy(text: str) -> TrustedProxy:
+    """A network as `read_network` has it, or the word `unix`."""
+    return UNIX if text.lower() == UNIX else read_network(text)
+
+
+def is_trusted(proxies: Collection[TrustedProxy], host: str) -> bool:
+    """Whether a peer is one of the trusted proxies, by its IP, or by `UNIX` when it came over a unix socket."""
+    if host == UNIX:
+        return UNIX in proxies
+    return in_networks((one for one in proxies if not isinstance(one, str)), host)
 
 
 def in_networks(networks: Iterable[Network], ip: str) -> bool:

@@ -143,7 +143,8 @@ def test_everything_that_is_wrong_is_told_at_once(write: Write) -> None:
         'proxy.trusted_proxies[2] (pico.yaml:5): found "nonsense", expected an IP address or a range',
         'proxy.tls.cert (pico.yaml:7): found "',
         "proxy.tls.key (pico.yaml:6): found nothing, expected a file, because proxy.tls.cert is set",
-        "admin (pico.yaml:8): found a list, expected a mapping with the keys bind_addr, advertise_addr, hosts, tls",
+        "admin (pico.yaml:8): found a list, expected a mapping with the keys bind_addr, socket_mode, advertise_addr, "
+        "hosts, tls",
         'limits.calls (pico.yaml:11): found "0", expected a whole number from 1 to ',
         "limits.uri_bytes (pico.yaml:10): found more than limits.head_bytes, expected at most limits.head_bytes",
         "log.level (pico.yaml:15): found the key a second time (first in line 14), expected it once",

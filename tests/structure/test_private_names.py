@@ -56,6 +56,7 @@ USED: Final[dict[str, tuple[type, str, str]]] = {
     "_dataReceived": (WebSocketProtocol, _PIPE, "no tunnel opens"),
     "_fail_connection": (WebSocketProtocol, _PIPE, "a peer that breaks WebSocket is closed without a log line"),
     "_tempDataBuffer": (FileDescriptor, _SOCKET, "writes may overtake each other"),
+    "_buildAddr": (Port, "net/socket/unix.py", "ports on Unix sockets take no connections"),
     "_fromListeningDescriptor": (Port, _LOCAL_ADMIN, "daemons with a RUNTIME_DIRECTORY do not start"),
 }
 """By name: the class of the library that has it, the module of ours that uses it, and what breaks without it."""

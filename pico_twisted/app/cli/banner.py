@@ -192,6 +192,8 @@ def _reach(url: str, *, everywhere: bool) -> str:
     host = urlsplit(url).hostname or ""
     if host.startswith(_LOOPBACK):
         return "this machine only"
+    if not host:
+        return "whoever on this machine may write to the file"
     return f"whoever reaches {host}"
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from twisted.logger import Logger
+
 from pico_twisted import __version__
 from pico_twisted.app.cli.banner import node_banner, warn_of_exposure
 from pico_twisted.app.process.ports import advertised, is_loopback
 from pico_twisted.config import Address, AdminConfig, NodeConfig, ProxyConfig, UpstreamConfig
+from pico_twisted.config.values import UNIX
+
+log = Logger(namespace="pico_twisted.app.node")
 
 GOSSIP = "gossip"
 
@@ -40,13 +45,14 @@ class AdvertisedPorts:
         self.addresses = {
             name: advertised(bound[name], configured[name], towards if binds[name].is_all else None) for name in bound
         }
-        """The address of each port, as text, by its name."""
+        """The address of each port, as text, by its name; empty for one that has none."""
         schemes = {name: "https" if section.tls.enabled else "http" for name, section in sections.items()}
         self.urls = {
-            name: f"{schemes[name]}://{address}" if name in schemes else address
+            name: f"{schemes[name]}://{address}" if name in schemes and address else address or str(bound[name])
             for name, address in self.addresses.items()
         }
-        """The URL of each port, by its name; of the gossip port the address."""
+        """The URL of each port, by its name; of the gossip port the address, of a unix socket `unix:/path`."""
+        self._strangers = bool(bound["proxy"].path) and UNIX not in config.proxy.trusted_proxies
 
     def banner(self, node_id: str, workers: int = 1) -> str:
         """The block for a terminal, once a node, or all workers of a host, serve."""
@@ -64,7 +70,12 @@ class AdvertisedPorts:
         )
 
     def warn(self, *, gossip_is_guarded: bool) -> None:
-        """Say in the log which ports authenticate nobody; see `warn_of_exposure`."""
+        """Say in the log which ports authenticate nobody, see `warn_of_exposure`; and of whom nothing is known."""
+        if self._strangers:
+            log.warn(
+                "No client's address is known: what a proxy in front of the unix socket tells is not believed unless "
+                "proxy.trusted_proxies has `unix`"
+            )
         warn_of_exposure(
             self.urls, unguarded=self.unguarded, narrowed=self.narrowed, gossip_is_guarded=gossip_is_guarded
         )

@@ -26,6 +26,7 @@ from pico_twisted.core.text import host_port, is_ip
 PORTS = ("proxy", "admin", "upstream", "gossip")
 """The names by which a socket says which port it is for."""
 
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _MOST_WAITING = 100_000  # packets: more than the kernel keeps for a socket
 
 
@@ -43,10 +44,13 @@ class HandedSocket:
 
     def fits(self, port: str, address: Address, kind: int) -> bool:
         """Whether it is for this port of a node."""
-        if self.socket.type != kind or self.socket.family not in (socket.AF_INET, socket.AF_INET6):
+        is_unix = self.socket.family == socket.AF_UNIX
+        if self.socket.type != kind or (self.socket.family not in _FAMILIES and (not is_unix or port == "gossip")):
             return False
         if self.name in PORTS:
             return self.name == port
+        if is_unix or address.path:
+            return bool(address.path) and self.socket.getsockname() == address.path
         host, number = self.socket.getsockname()[:2]
         if number != address.port:
             return False
@@ -55,6 +59,8 @@ class HandedSocket:
     def __str__(self) -> str:
         where = self.socket.getsockname()
         kind = {socket.SOCK_STREAM: "TCP", socket.SOCK_DGRAM: "UDP"}.get(self.socket.type, "a socket")
+        if self.socket.family == socket.AF_UNIX:
+            return f"a unix socket at {where!s}"
         return f"{kind} at {host_port(*where[:2]) if isinstance(where, tuple) else where}"
 
 

@@ -7,12 +7,14 @@ import ctypes
 import errno
 import functools
 import ipaddress
+import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from twisted.internet import task
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
@@ -21,9 +23,11 @@ from twisted.logger import Logger
 
 from pico_twisted.app.process.own_address import own_ip
 from pico_twisted.app.process.reactor import IDaemonReactor
+from pico_twisted.app.process.socket_files import SocketFile, bind_socket
 from pico_twisted.config import ConfigFaults
 from pico_twisted.config.values import Address
 from pico_twisted.net.socket.options import plain_ip
+from pico_twisted.net.socket.unix import UnixPort
 
 log = Logger()
 
@@ -60,77 +64,9 @@ class Attempts:
             raise CannotStart("\n".join(self._faults))
 
 
-def shared_sockets(key: str, address: Address, count: int) -> list[socket.socket]:
-    """Listening sockets of one address, for as many processes. The kernel spreads connections evenly over them.
-
-    Each has a queue of its own, which lives as long as any process holds the socket: one that holds it can give it
-    to the next process, and no connection in it is lost.
-
-    Args:
-        key: the key of the address in the configuration, for messages.
-        address: where; with port 0 on a free one.
-        count: how many.
-
-    Raises:
-        CannotStart: nothing can listen there.
-    """
-    sockets: list[socket.socket] = []
-    try:
-        sockets.append(_shared(address, None))
-        while len(sockets) < count:
-            sockets.append(_shared(address, sockets[0].getsockname()))
-    except OSError as error:
-        for sock in sockets:
-            sock.close()
-        raise CannotStart(f"cannot listen on {address} ({key}): {_reason(error)}") from error
-    return sockets
-
-
-# Python gives the address of a socket no type: its shape depends on the family.
-def _shared(address: Address, first: tuple[Any, ...] | None) -> socket.socket:
-    """The first such socket of an address, which must be free, or a further one where the first one is."""
-    if first is not None:
-        return _bind_shared(socket.AF_INET6 if ":" in first[0] else socket.AF_INET, first)
-    if address.is_all:
-        try:
-            return _bind_first(
-                socket.AF_INET6 if ":" in (address.host or "::") else socket.AF_INET, address.host or "::", address.port
-            )
-        except OSError as error:
-            if address.host or error.errno == errno.EADDRINUSE:
-                raise
-            return _bind_first(socket.AF_INET, "0.0.0.0", address.port)
-    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return _bind_first(found[0][0], str(found[0][4][0]), address.port)
-
-
-def _bind_first(family: int, host: str, port: int) -> socket.socket:
-    """Only alone is a socket refused an address at which another process of ours shares already."""
-    with socket.socket(family) as alone:
-        alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        alone.bind((host, port))
-        where = alone.getsockname()
-        if port:
-            alone.listen(1)  # bound is not yet refused
-    return _bind_shared(family, where)
-
-
-def _bind_shared(family: int, where: tuple[object, ...]) -> socket.socket:
-    sock = socket.socket(family)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.bind(where)
-        sock.listen(BACKLOG)
-        sock.setblocking(False)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
 def advertised(bound: Address, configured: Address | None, towards: Sequence[str] | None) -> str:
-    """The address under which others reach a port: what is configured, else the bound IP, else the host's own.
+    """The address under which others reach a port: what is configured, else the bound IP, else the host's own; empty
+    for a unix socket.
 
     Args:
         bound: its real address.
@@ -139,17 +75,21 @@ def advertised(bound: Address, configured: Address | None, towards: Sequence[str
     """
     if configured is not None:
         return str(configured)
+    if bound.path:
+        return ""
     host = bound.host if towards is None else _own_ip(tuple(towards), bound.host == "0.0.0.0")
     return str(Address(host=host, port=bound.port))
 
 
 def is_loopback(bound: Address) -> bool:
     """Whether what is bound here is reached by this machine alone."""
+    if bound.path:
+        return True
     return ipaddress.ip_address(plain_ip(bound.host)).is_loopback
 
 
 class BoundPort:
-    """One listening TCP port.
+    """One listening port, of TCP or a unix socket.
 
     Args:
         reactor: listens.
@@ -157,6 +97,7 @@ class BoundPort:
         address: where.
         factory: makes its protocols.
         descriptor: of a socket that listens there already, which is taken over; None to bind one.
+        socket_mode: the permissions of the file of a unix socket that is bound.
         outlives: somebody else holds that socket, too, and what waits in its queue is for the next process.
 
     Raises:
@@ -171,22 +112,30 @@ class BoundPort:
         factory: IProtocolFactory,
         descriptor: int | None = None,
         *,
+        socket_mode: int = 0o660,
         outlives: bool = False,
     ) -> None:
         self._reactor = reactor
         self.outlives = outlives
+        self._file: SocketFile | None = None
+        self._port: Any  # as of `_adopt`
         try:
-            if descriptor is None:
+            if descriptor is None and address.path:
+                sock, self._file = bind_socket(address.path, socket_mode, BACKLOG)
+                self._port = _listen_on(reactor, sock, factory)
+            elif descriptor is None:
                 self._port = _listen(reactor, address, factory)
             else:
                 self._port = _adopt(reactor, descriptor, factory)
         except (CannotListenError, OSError) as error:
-            raise CannotStart(f"cannot listen on {address} ({key}): {_reason(error)}") from error
+            raise CannotStart(f"cannot listen on {address} ({key}): {reason_of(error)}") from error
 
     @property
     def bound(self) -> Address:
         """The address that it listens on, with the real port."""
         here = self._port.getHost()
+        if isinstance(here, UNIXAddress):
+            return Address("", 0, os.fsdecode(here.name or b""))
         return Address(host=here.host, port=here.port)
 
     @property
@@ -212,7 +161,14 @@ class BoundPort:
         port, self._port = self._port, _Stopped(self._port)
         if isinstance(port, _Stopped):
             return
-        if self.outlives:
+        if self._file is not None:
+            self._file.remove()
+        elif self.outlives or isinstance(port, UnixPort):  # in the latter case our siblings have the socket, too
+            await maybeDeferred(port.stopListening)
+            return
+        if isinstance(port, UnixPort):  # nobody finds it any more
+            port.numberAccepts = BACKLOG
+            port.doRead()
             await maybeDeferred(port.stopListening)
             return
         _drop_new_connections(port.socket)
@@ -267,7 +223,7 @@ class GossipPort(BoundPort):
             except CannotListenError as error:
                 self._port.stopListening()
                 if not attempts or getattr(error.socketError, "errno", None) != errno.EADDRINUSE:
-                    raise CannotStart(f"cannot listen on {address} ({key}, UDP): {_reason(error)}") from error
+                    raise CannotStart(f"cannot listen on {address} ({key}, UDP): {reason_of(error)}") from error
 
     async def stop(self) -> None:
         """Accept no more connections, and then no more packets either. Idempotent."""
@@ -283,7 +239,7 @@ def _own_ip(towards: tuple[str, ...], ipv4_only: bool) -> str:
     return own_ip(towards, ipv4_only=ipv4_only)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Why nothing can listen, in the system's words."""
     reason = getattr(error, "socketError", error)
     return getattr(reason, "strerror", None) or str(reason)
@@ -306,6 +262,9 @@ def _drop_new_connections(sock: socket.socket) -> None:
 def _adopt(reactor: IDaemonReactor, descriptor: int, factory: Any) -> Any:
     """Listen on a socket of the parent. The process that had it before may have stopped taking connections."""
     with socket.socket(fileno=descriptor) as sock:
+        if sock.family == socket.AF_UNIX:
+            sock.setblocking(False)
+            return _listen_on(reactor, sock.dup(), factory)
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
         return reactor.adoptStreamPort(sock.fileno(), sock.family, factory)
@@ -337,6 +296,13 @@ class _Stopped:
 
     def getHost(self) -> IAddress:
         return self._host
+
+
+# `Any`: as of `_adopt`
+def _listen_on(reactor: IDaemonReactor, sock: socket.socket, factory: Any) -> UnixPort:
+    port = UnixPort(sock, factory, reactor)
+    port.startListening()
+    return port
 
 
 # `Any`: as of `_adopt`

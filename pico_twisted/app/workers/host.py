@@ -37,8 +37,10 @@ from pico_twisted.app.process.daemon import Daemon
 from pico_twisted.app.process.handed import handed_over
 from pico_twisted.app.process.local_admin import local_admin_socket
 from pico_twisted.app.process.own_address import is_this_machine
-from pico_twisted.app.process.ports import PAIR_ATTEMPTS, Attempts, CannotStart, is_loopback, shared_sockets
+from pico_twisted.app.process.ports import PAIR_ATTEMPTS, Attempts, CannotStart, is_loopback
 from pico_twisted.app.process.reactor import IDaemonReactor
+from pico_twisted.app.process.shared_ports import bound_address, shared_sockets, shared_unix_socket
+from pico_twisted.app.process.socket_files import SocketFile
 from pico_twisted.app.workers.cpu_affinity import settle, usable_cores
 from pico_twisted.app.workers.process import LOOK_S, WorkerProcess
 from pico_twisted.app.workers.reuseport_bpf import steer
@@ -82,6 +84,7 @@ class Host(Daemon[NodeConfig]):
         cores = usable_cores()
         self._cores = cores if len(cores) == count else []
         self._sockets: dict[str, list[socket.socket]] = {}
+        self._files: dict[str, SocketFile] = {}
         self._local_admin: socket.socket | None = None
         self._bound: dict[str, Address] = {}
         self._pipe: tuple[int, int] = (-1, -1)
@@ -106,8 +109,13 @@ class Host(Daemon[NodeConfig]):
         for name in SHARED:
             address = getattr(self._config, name).listen_addr
             with attempts.each():
-                self._sockets[name] = shared_sockets(f"{name}.bind_addr", address, self._count)
-                self._bound[name] = Address(*self._sockets[name][0].getsockname()[:2])
+                if address.path:
+                    mode = getattr(self._config, name).socket_mode
+                    shared = shared_unix_socket(f"{name}.bind_addr", address, mode, self._count)
+                    self._sockets[name], self._files[name] = shared
+                else:
+                    self._sockets[name] = shared_sockets(f"{name}.bind_addr", address, self._count)
+                self._bound[name] = bound_address(self._sockets[name][0])
         attempts.check()
         self._gossip_port = _free_row(cluster.gossip_bind_addr, self._count)
         self._bound["gossip"] = Address(_bound_ip(cluster.gossip_bind_addr), self._gossip_port)
@@ -180,6 +188,8 @@ class Host(Daemon[NodeConfig]):
         return f"{ready} of {counted(self._count, 'worker')} ready"
 
     def _close_sockets(self) -> None:
+        for file in self._files.values():
+            file.remove()
         for sockets in self._sockets.values():
             for sock in sockets:
                 sock.close()
@@ -197,8 +207,9 @@ class Host(Daemon[NodeConfig]):
     def worker_changed(self) -> None:
         """New connections go where they are taken. Once all are ready the host is up."""
         numbers = [worker.number for worker in self.workers if worker.takes]
-        for sockets in self._sockets.values():
-            steer(sockets[0], numbers, self._count)
+        for name, sockets in self._sockets.items():
+            if name not in self._files:  # of whose sockets a worker takes what it can
+                steer(sockets[0], numbers, self._count)
         if not self._was_ready and not self.stopping and self.ready_state():
             self._was_ready = True
             self._say_up()

@@ -127,7 +127,7 @@ def account_of_proxy(head: RequestHead, peer: Peer) -> Account:
         _HTTPS.get(_at(schemes, at).lower(), peer.https),
         HOSTS[host] or head.host,
         int(port) if port.isdecimal() and len(port) <= 5 and 0 < int(port) <= 0xFFFF else None,
-        (*reversed(nodes[:-1]), own) if nodes else (),
+        (*reversed(nodes[:-1]), *((own,) if own != UNKNOWN else ())) if nodes else (),
     )
     if b"x-real-ip" in head.by_name:
         account = attrs.evolve(account, lines=account.lines + b"\r\nX-Real-IP: " + account.address)

@@ -175,7 +175,7 @@ class Entrance(Resource):
         return session_id(request.getHeader("cookie") or "", self._cookie_name(request))
 
     def _cookie_name(self, request: AdminRequest) -> str:
-        return cookie_name(request.getHost().port, request.isSecure())
+        return cookie_name(getattr(request.getHost(), "port", 0), request.isSecure())  # a Unix socket has none
 
     def _identify(
         self, request: AdminRequest, credential: Credential, then: Callable[[Subject | Refused], Rendered]

@@ -22,10 +22,12 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.web.server import Request
 
 from pico_twisted.config import in_networks
+from pico_twisted.config.values import UNIX
 from pico_twisted.core.access.rules import Action
 from pico_twisted.core.text import escaped
 from pico_twisted.net.admin.shapes import OPERATOR, Reloaded
 from pico_twisted.net.socket.options import plain_ip
+from pico_twisted.net.socket.unix import UnixPeer
 
 Reload = Callable[[str], Reloaded]
 """Has the process read its configuration again. Is given who asks, for the log."""
@@ -57,7 +59,8 @@ class Operator:
 
 
 def address_of(request: Request) -> str:
-    """The IP address that a request came from; empty at a Unix socket, whose file says who may use it."""
+    """The IP address that a request came from; `UNIX` when the port is a Unix socket; empty at the socket of this
+    machine's operators, whose file says who may use it."""
     return _ip(request.getClientAddress())
 
 
@@ -70,11 +73,11 @@ def refusal(request: Request) -> str:
     if not request.getHeader(OPERATOR):
         return f"a field {OPERATOR} is needed that says who asks; picoctl sends it"
     peer = address_of(request)
-    if peer and not in_networks(LOOPBACK, peer) and peer != _ip(request.getHost()):
+    if peer and peer != UNIX and not in_networks(LOOPBACK, peer) and peer != _ip(request.getHost()):
         return "only this machine may change something here, unless admin.auth says who else"
     return ""
 
 
 def _ip(address: object) -> str:
     """An IP as people write it, without what marks an IPv4 client of a port on all interfaces; empty of a socket."""
-    return plain_ip(address.host) if isinstance(address, IPv4Address | IPv6Address) else ""
+    return plain_ip(address.host) if isinstance(address, IPv4Address | IPv6Address | UnixPeer) else ""

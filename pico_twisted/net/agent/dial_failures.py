@@ -11,7 +11,7 @@ from pico_twisted.core.agent.dial_plan import Failed
 from pico_twisted.core.ports import UPSTREAM, wrong_port
 from pico_twisted.net.tls.client import explain_tls
 from pico_twisted.net.tls.failures import TIMED_OUT, connect_failure_text
-from pico_twisted.net.tunnel import ELSEWHERE, HandshakeRefused, HandshakeTimeout, NobodyThere
+from pico_twisted.net.tunnel import ELSEWHERE, HandshakeRefused, HandshakeTimeout, NobodyThere, ProxyFailed
 
 UNWELCOME: Final = (401, 403)
 """Statuses with which a node says that our credential does not count, or not for an endpoint (RFC 9110 15.5)."""
@@ -39,6 +39,8 @@ def explain_failure(failure: Failure) -> tuple[Failed, str, str]:
         return failed, "refused", f"{who} ({error.status}): {error.message}"
     if isinstance(error, NobodyThere):
         return Failed.CLOSED_PORT, "proxy", error.message
+    if isinstance(error, ProxyFailed):
+        return Failed.CLOSED_PORT if error.away else Failed.OTHER, "proxy", error.message
     words = connect_failure_text(failure)
     if isinstance(error, ConnectionRefusedError):
         return Failed.CLOSED_PORT, "connect", words

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 
 from pico_twisted.config import AgentConfig, ConnectConfig, ListenerConfig
 from pico_twisted.core.agent.dial_plan import AgentRandom
+from pico_twisted.core.forward_proxy import ForwardProxies
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.protocol_limits import MAX_CALLS_PER_SESSION
 from pico_twisted.core.rpc.budget import Budget
@@ -63,6 +64,7 @@ class AgentService(Service):
         policies: what the listeners let through.
         program: serves all listeners in this process, instead of their addresses.
         refused: called with words when a node refuses a listener; see `DialParts`.
+        proxies: through which nodes are reached; None for those of the configuration alone.
 
     Attributes:
         agent_id: as configured, or made for this process.
@@ -87,7 +89,9 @@ class AgentService(Service):
         policies: Policies | None = None,
         program: Program | None = None,
         refused: Callable[[str], None] | None = None,
+        proxies: ForwardProxies | None = None,
     ) -> None:
+        self._proxies = proxies or ForwardProxies(config.connect.proxy, {})
         self._policies = policies
         self._program = program
         self._access_log = access_log
@@ -177,6 +181,7 @@ class AgentService(Service):
             token=token,
             share=config.share,
             tls=self._tls,
+            proxy=self._proxies.for_url(url),
             acceptor=forwarder,
             timeout_s=connect.timeout,
         )

@@ -10,7 +10,8 @@ import attrs
 from twisted.internet.interfaces import IConsumer, IPushProducer, IReactorTime, ITCPTransport
 from twisted.web.resource import IResource
 
-from pico_twisted.config import ProxyConfig, in_networks
+from pico_twisted.config import ProxyConfig
+from pico_twisted.config.values import is_trusted
 from pico_twisted.core.access.ceilings import Ceiling, Limit, Over
 from pico_twisted.core.access.rules import Rule
 from pico_twisted.core.access.subject import Subject
@@ -211,7 +212,7 @@ class ProxyPort:
         self.min_body_rate = settings.config.min_body_rate
         self.http2 = settings.config.http2.enabled and AVAILABLE
         self.read_names(settings.config)
-        self.trusts = partial(in_networks, settings.config.trusted_proxies)
+        self.trusts = partial(is_trusted, settings.config.trusted_proxies)
         self.connections: set[ClientConnection] = set()
         self.holding: set[ClientConnection] = set()
         self._ceilings: dict[ClientConnection, Sequence[Ceiling]] = {}  # of their addresses, if those have one
@@ -227,7 +228,7 @@ class ProxyPort:
 
         Args:
             connection: gets its `peer`.
-            host: the address that it is from.
+            host: the address that it is from; `UNIX` for a unix socket.
             https: it is TLS.
         """
         settings = self.settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import select
 import socket
 import struct
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from twisted.internet.interfaces import IConsumer, IProtocol, ITCPTransport, ITr
 from twisted.internet.tcp import Connection
 
 from pico_twisted.core.text import host_port
+from pico_twisted.net.socket.unix import UnixPeer
 
 NOTSENT_LOWAT_BYTES: Final = 128 * 1024
 """Unsent bytes that the kernel may queue on a connection: enough for a fast link, little enough that a small call soon
@@ -39,8 +41,10 @@ def plain_ip(host: str) -> str:
 
 
 def peer_text(transport: ITransport) -> str:
-    """host:port of the other end, as people write it."""
+    """host:port of the other end, as people write it; `unix` for whoever came over a Unix socket."""
     peer = transport.getPeer()
+    if isinstance(peer, UnixPeer):
+        return peer.host
     return host_port(plain_ip(str(getattr(peer, "host", ""))), getattr(peer, "port", ""))
 
 
@@ -140,11 +144,16 @@ def acknowledged_bytes(transport: object) -> int | None:
 
 
 def is_dead(transport: object) -> bool:
-    """Whether the peer answered what we sent with a reset, which no read tells once its stream has ended."""
+    """Whether the peer answered what we sent with a reset, which no read tells once its stream has ended; or, at the
+    other end of a Unix socket, has closed it."""
     sock = raw_socket(transport)
     if sock is None:
         return False
     try:
+        if sock.family == socket.AF_UNIX:
+            looking = select.poll()
+            looking.register(sock, 0)
+            return any(events & (select.POLLHUP | select.POLLERR) for _, events in looking.poll(0))
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             return True
         info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 8)

@@ -23,6 +23,7 @@ from pico_twisted.net.tunnel.server import (
     TunnelServerProtocol,
 )
 from pico_twisted.net.tunnel.session_pump import STALL_S, Tunnel
+from pico_twisted.net.tunnel.through_proxy import ProxyFailed
 from pico_twisted.net.tunnel.websocket_pipe import CLOSE_TIMEOUT_S
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "HandshakeRefused",
     "HandshakeTimeout",
     "NobodyThere",
+    "ProxyFailed",
     "Refusal",
     "Tunnel",
     "TunnelClientFactory",

@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import Final
-from urllib.parse import urlsplit
 
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import connectionDone
@@ -17,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pico_twisted.config import ClientTlsConfig
+from pico_twisted.core.forward_proxy import ForwardProxy
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import ResponseHead, parse_response_head
 from pico_twisted.core.http1.refusal import MAX_REFUSAL_BODY_BYTES
@@ -25,17 +24,17 @@ from pico_twisted.core.public_url import PUBLIC_URL_PATTERN
 from pico_twisted.core.rpc.capabilities import DRAIN_TWICE, OWN_CAPABILITIES, capabilities_of
 from pico_twisted.core.rpc.dialect import V2
 from pico_twisted.core.rpc.frames import CLIENT_GONE, DRAIN, HTTP, SUBPROTOCOL_V2, TCP, nodes_of
-from pico_twisted.core.text import bracketed, host_port, printable
+from pico_twisted.core.text import bracketed, printable
 from pico_twisted.net.interfaces import ICallAcceptor
-from pico_twisted.net.socket.dialling import DialReactor, tcp_endpoint
+from pico_twisted.net.socket.dialling import DialReactor
 from pico_twisted.net.socket.options import tune
-from pico_twisted.net.tls.client import client_tls
 from pico_twisted.net.tunnel.attempts import (
     HandshakeRefused,
     HandshakeTimeout,
     NobodyThere,
     refusal_of,
 )
+from pico_twisted.net.tunnel.dialling import NodeUrl, node_endpoint
 from pico_twisted.net.tunnel.idle import shrink, slim_class
 from pico_twisted.net.tunnel.parts import CREDENTIAL_UNTIL, LISTENER_PATH, TunnelParts
 from pico_twisted.net.tunnel.session_pump import Tunnel
@@ -259,6 +258,7 @@ def connect_tunnel(
     token: str = "",
     share: bool = True,
     tls: ClientTlsConfig = _DEFAULT_TLS,
+    proxy: ForwardProxy | None = None,
     acceptor: ICallAcceptor,
     timeout_s: float,
 ) -> Deferred[TunnelClientProtocol]:
@@ -267,7 +267,7 @@ def connect_tunnel(
     Args:
         reactor: dials, and keeps the deadline.
         parts: what all sessions of the process share.
-        url: http, https, ws or wss; a path in it comes before ours.
+        url: http, https, ws or wss, in which a path comes before ours; or `unix:/path`.
         endpoint_id: of the endpoint to register.
         agent_id: of this agent.
         slot: which of the agent's registrations of the endpoint this is.
@@ -275,18 +275,15 @@ def connect_tunnel(
         token: sent as a Bearer token when not empty.
         share: whether others may serve the endpoint, too.
         tls: how the node's certificate is checked, and which one we show.
+        proxy: through which the node is reached; None for none.
         acceptor: an `ICallAcceptor`, for the requests.
         timeout_s: for the connection, TLS and the WebSocket handshake together.
 
     Returns:
-        A Deferred that fires with the open tunnel. It fails with `HandshakeRefused`, `HandshakeTimeout`, or what the
-        connection failed with (Twisted's connection errors, OpenSSL's).
+        A Deferred that fires with the open tunnel. It fails with `HandshakeRefused`, `HandshakeTimeout`, `ProxyFailed`,
+        or what the connection failed with (Twisted's connection errors, OpenSSL's).
     """
-    parsed = urlsplit(url)
-    secure = parsed.scheme in ("https", "wss")
-    host = parsed.hostname or ""
-    port = parsed.port or (443 if secure else 80)
-    path = parsed.path.rstrip("/") + LISTENER_PATH.decode("ascii") + endpoint_id
+    node = NodeUrl.of(url)
     headers = {"x-pico-agent-id": agent_id, "x-pico-agent-version": parts.version, "x-pico-slot": slot}
     headers.update(OWN_CAPABILITIES)
     if elsewhere:
@@ -295,7 +292,7 @@ def connect_tunnel(
         headers["x-pico-share"] = "no"
     factory = TunnelClientFactory(
         parts,
-        url=f"{'wss' if secure else 'ws'}://{host_port(host, port)}{path}",
+        url=node.web_socket + LISTENER_PATH.decode("ascii") + endpoint_id,
         headers=headers,
         acceptor=acceptor,
         endpoint=endpoint_id.lower(),
@@ -304,9 +301,7 @@ def connect_tunnel(
         token=token,
         reactor=reactor,
     )
-    endpoint = tcp_endpoint(reactor, host, port, timeout_s)
-    if secure:
-        endpoint = wrapClientTLS(client_tls(host, tls.root_cas, cert=tls.cert, key=tls.key), endpoint)
+    endpoint = node_endpoint(reactor, node, tls, timeout_s, proxy, f"pico/{parts.version}")
     return open_tunnel(factory, endpoint, timeout_s)
 
 

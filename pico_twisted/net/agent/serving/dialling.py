@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.tcp import Connection
@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from pico_twisted.config import ListenerConfig
 from pico_twisted.net.socket.dialling import LOCALHOST, DialReactor, tcp_endpoint
+from pico_twisted.net.socket.unix import UnixEndpoint
 from pico_twisted.net.tls.client import HTTP1_ONLY, client_tls
 
 
@@ -41,8 +42,7 @@ def service_endpoint(
     """
     address, tls = config.addr, config.tls
     if address.path:
-        path = "\0" + address.path[1:] if address.path.startswith("@") else address.path
-        endpoint: IStreamClientEndpoint = UNIXClientEndpoint(reactor, path, timeout_s)
+        endpoint: IStreamClientEndpoint = UnixEndpoint(reactor, address.path, timeout_s)
     else:
         endpoint = tcp_endpoint(reactor, address.host, address.port, timeout_s)
     if header:

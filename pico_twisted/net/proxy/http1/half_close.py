@@ -3,7 +3,8 @@
 *A client that leaves* while we wait for the service sends the same FIN as one that only ended its half and waits for
 the answer. Nothing tells them apart but sending something: so a client whose FIN came before the response began is
 asked after a moment with an interim 100 (RFC 9110 15.2 lets clients ignore it): the kernel of one that left answers
-with a reset. HTTP/1.0 clients get no 1xx, so they get their answer. When the FIN comes behind the response's head, its
+with a reset. HTTP/1.0 clients get no 1xx, so they get their answer. Over a Unix socket the kernel tells at once who has
+left, whatever they speak. When the FIN comes behind the response's head, its
 bytes are the question: while they flow, a client that left answers them with a reset; when they pause, it has left.
 
 *Our end.* A socket that is closed with unread input resets the connection, and the answer with it. So after a refusal
@@ -67,6 +68,8 @@ class HalfClose:
 
     def ended_during(self, request: ProxyRequest, now: float) -> float:
         """The client's FIN came, and this request is in progress. Returns when to `ask`."""
+        if is_dead(self._transport):
+            return now
         if request.status:
             self._question = _Question.RESPONSE
             self._bytes_out = request.bytes_out
@@ -87,6 +90,9 @@ class HalfClose:
         Returns:
             When to ask again.
         """
+        if is_dead(self._transport):
+            self._abort()
+            return now
         if self._question is _Question.RESPONSE:
             if request.bytes_out == self._bytes_out and takes_bytes:
                 self._abort()
@@ -97,6 +103,4 @@ class HalfClose:
         if self._question is _Question.NOT_ASKED:
             self._question = _Question.ASKED
             self._send(_ASK)
-        elif is_dead(self._transport):
-            self._abort()
         return now

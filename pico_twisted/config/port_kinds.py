@@ -1,0 +1,50 @@
+"""What keys of a port that speaks HTTP may hold: where it listens, over TCP or a unix socket, and whom it trusts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pico_twisted.config import values
+from pico_twisted.config.fields import setting
+from pico_twisted.config.kinds import NETWORK, Kind
+
+_EXPECTED = (
+    "an address to listen on such as 8000, :8000, 127.0.0.1:8000 or [::1]:8000 (in quotes in a file), or unix:/path"
+)
+PORT_ADDRESS: Kind[values.Address] = Kind(name="address", expected=_EXPECTED, read=values.read_port_address)
+PORT_ADDRESS_OR_OFF: Kind[values.Address] = Kind(
+    name="address", expected=_EXPECTED + ', or "" for none', read=values.read_port_address, empty_fits=True
+)
+PORT_ADDRESS_OR_DEFAULT: Kind[values.Address] = Kind(
+    name="address", expected=_EXPECTED + ', or "" for the default', read=values.read_port_address, empty_fits=True
+)
+FILE_MODE: Kind[int] = Kind(
+    name="file mode",
+    expected="the permissions of a file as three octal digits such as 660",
+    read=values.read_file_mode,
+    fits=lambda mode: 0 <= mode <= 0o777,
+    text="{:03o}".format,
+)
+TRUSTED_PROXY: Kind[values.TrustedProxy] = Kind(
+    name="network",
+    expected=NETWORK.expected + ", or unix for whoever connects over a unix socket",
+    read=values.read_trusted_proxy,
+)
+FORWARD_PROXY: Kind[str] = Kind(
+    name="proxy",
+    expected='the http or https URL of a proxy, with no path, such as http://proxy.example.com:3128; none, or ""',
+    read=values.read_forward_proxy_url,
+    empty_fits=True,
+    empty="",
+    secret=True,
+)
+
+
+def socket_mode_setting() -> Any:  # as of `setting`
+    """The key `socket_mode` of a port."""
+    return setting(
+        FILE_MODE,
+        "660",
+        "Permissions of the socket's file when `bind_addr` is `unix:/path`. It belongs to the user and the group of "
+        "the process; whoever may write to it may connect.",
+    )
