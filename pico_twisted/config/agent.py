@@ -142,9 +142,10 @@ class ListenerConfig:
         "a file).",
     )
     protocol: str = setting(
-        kinds.one_of("http", "tcp"),
+        kinds.one_of("http", "grpc", "tcp"),
         "http",
-        "What the service speaks. `tcp`: anything over TCP; clients reach it with `picoctl forward`, not by HTTP.",
+        "What the service speaks. `grpc`: HTTP/2 in any case, even if `addr` is not an h2c URL. `tcp`: anything over "
+        "TCP; clients reach it with `picoctl forward`, not by HTTP.",
     )
     proxy_protocol: str = setting(
         kinds.one_of("none", "v1", "v2"),

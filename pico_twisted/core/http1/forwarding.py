@@ -77,6 +77,9 @@ _FROM_LINK: Final = _goes_on(ONWARD.__contains__, kept=CLIENT_CONNECTION)
 _TO_SERVICE: Final = _goes_on(ONWARD.__contains__, is_ours)
 _RESPONSE: Final = _goes_on((HOP_BY_HOP | FRAMING).__contains__)
 
+goes_to_service: Final[Callable[[bytes], bool]] = _TO_SERVICE.__getitem__
+"""Whether a field of a request goes on to a service, whatever that speaks, by its lower-case name."""
+
 
 def goes_to_client(lower: bytes) -> bool:
     """Whether a field of a response, by its lower-case name, goes to a proxy client."""

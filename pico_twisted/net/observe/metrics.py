@@ -57,10 +57,10 @@ ROUTES: Final = ("agent", "node", "draining-node", "service")
 """Where an http call goes: from a node to an agent of its own, to another node, to a draining node that alone holds the
 endpoint; from an agent to its service."""
 
-RETRY_REASONS: Final = RESET_CODES | {"lost", "unsupported", "service-unreachable", "stale"}
+RETRY_REASONS: Final = RESET_CODES | {"lost", "unsupported", "service-unreachable", "stale", "stream-refused"}
 """Why a request was tried again: the call was refused or reset; its session ended (`lost`); the peer does not know such
-calls (`unsupported`); the agent could not reach its service; a pooled connection to the service turned out dead
-(`stale`)."""
+calls (`unsupported`); the agent could not reach its service; a connection to the service turned out dead
+(`stale`); the service did not look at what came over HTTP/2 (`stream-refused`)."""
 
 CONNECT_FAILURES: Final = frozenset(("refused", "connect", "dns", "tls", "timeout", "handshake", "protocol", "proxy"))
 """Why an agent's attempt to reach a node failed: the node answered no (`refused`), no TCP connection, no address, a

@@ -128,6 +128,16 @@ def half_close(transport: ITransport) -> None:
         transport.loseConnection()
 
 
+def has_ended(sock: socket.socket) -> bool:
+    """Whether the peer has ended its stream, and all that came before was read."""
+    try:
+        return not sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
 def acknowledged_bytes(transport: object) -> int | None:
     """How many bytes the peer's kernel took so far (tcpi_bytes_acked); None where the kernel does not tell."""
     sock = raw_socket(transport)

@@ -38,7 +38,6 @@ from pico_twisted.core.protocol_limits import REQUEST_LIMITS
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import FAILED, PROTOCOL, TIMEOUT
 from pico_twisted.core.rpc.http import CallProtocolError
-from pico_twisted.core.rpc.interim import InterimHeads
 from pico_twisted.net.agent.serving.connection import ServiceConnection
 from pico_twisted.net.agent.serving.http1_service import Http1Service
 from pico_twisted.net.agent.serving.policy import Denied, MoreFields
@@ -77,23 +76,23 @@ class Exchange(ConnectionCall):
         self._since = 0.0  # the last progress of the request
         self._held: list[bytes] = []  # for the service, until there is a connection
         self._opening: Deferred[ServiceConnection] | None = None
-        self._interims: InterimHeads | None = None  # of a response that has some
         self._pieces: TurnPieces | None = None  # of a request in chunks
 
     # The request
 
-    def begin(self, payload: bytes, more: bool) -> None:
+    def begin(self, payload: bytes, more: bool, *, judged: bool = False) -> None:
         """Take the call's first frame.
 
         Args:
             payload: of the frame.
             more: further frames follow.
+            judged: the policy of the listener lets it in.
         """
         service = self._service
         request = self._request
         try:
             data = request.begin(payload, more, host=service.host, edits=service.request_edits)
-            waits = None if service.policy is None else service.policy.judge(self._call, request)
+            waits = None if service.policy is None or judged else service.policy.judge(self._call, request)
         except (Http1Error, CallProtocolError) as error:
             self._refuse(error)
             return
@@ -256,12 +255,6 @@ class Exchange(ConnectionCall):
             self._send(connection, payload)
             if self._connection is connection:
                 self._watch(connection, self._service.sweep.now)
-
-    def _send_interim(self, head: bytes) -> None:
-        if self._interims is None:
-            self._interims = InterimHeads(self._tunnel.capabilities)
-        if self._interims.passes(head, self._call.queued, self._service.sweep.now):
-            self._tunnel.send(self._call, head, True)
 
     def _upgrade(self, connection: ServiceConnection, data: bytes) -> None:
         """The service changes the protocol: hand the call on."""

@@ -33,15 +33,15 @@ class Forwarder:
         if kind == CLIENT_GONE:
             take_client_gone(tunnel, call, payload, more, service.client_gone)
             return None
-        exchange = make_call(service, tunnel, call)
-        if exchange is None:
+        served = make_call(service, tunnel, call)
+        if served is None:
             tunnel.reset(call, UNSUPPORTED)
             return None
         service.metrics.call_started("service")
-        call.receiver = exchange
-        service.calls.add(exchange)
-        exchange.begin(payload, more)
-        return exchange
+        call.receiver = served
+        service.calls.add(served)
+        served.begin(payload, more)
+        return served
 
     def drain_requested(self, tunnel: ITunnel) -> None:
         """The node will close this session (ICallAcceptor)."""

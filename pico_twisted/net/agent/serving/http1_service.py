@@ -19,7 +19,7 @@ from pico_twisted.core.http1.client import ClientConnection
 from pico_twisted.core.http1.client_connection import authenticates_connection
 from pico_twisted.core.http1.lenient import LenientConnection
 from pico_twisted.net.agent.serving.connection import SecureServiceConnection, ServiceConnection
-from pico_twisted.net.agent.serving.local_service import LocalService, ServiceParts
+from pico_twisted.net.agent.serving.local_service import HeldCall, LocalService, ServiceParts
 
 MAX_IDLE: Final = 64
 """Most idle connections that are kept while a service has little to do: few beside its own limit of open files."""
@@ -50,14 +50,14 @@ class Http1Service(LocalService):
     """Where the http calls of one listener go.
 
     Args:
-        parts: as of `LocalService`.
+        parts, calls: as of `LocalService`.
 
     Attributes:
         connections: all that are open, idle or not.
     """
 
-    def __init__(self, parts: ServiceParts) -> None:
-        super().__init__(parts)
+    def __init__(self, parts: ServiceParts, calls: set[HeldCall] | None = None) -> None:
+        super().__init__(parts, calls)
         config, tunnel = parts.config, parts.tunnel
         self.connections: set[ServiceConnection] = set()
         make = SecureServiceConnection if config.addr.https else ServiceConnection
@@ -199,6 +199,17 @@ class Http1Service(LocalService):
             raise ConnectionAborted
         self.reached()
         return connection
+
+    def make(self) -> ServiceConnection:
+        """A connection that is not connected yet, for whoever connects it: see `adopt`."""
+        made = self._factory.buildProtocol(None)
+        assert made is not None  # a factory of a function makes what that returns
+        return made
+
+    def adopt(self, connection: ServiceConnection) -> None:
+        """A connection of `make` is there, and good: it may serve requests."""
+        self.reached()
+        self.give(connection, None)
 
     def retire(self) -> None:
         """Take no new calls, which is for the owner to see to: those that it has go on, and keep no connection open."""

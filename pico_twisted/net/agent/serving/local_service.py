@@ -95,6 +95,7 @@ class LocalService(abc.ABC):
 
     Args:
         parts: see there.
+        calls: those of another one, which shares them; None for its own.
 
     Attributes:
         config, agent_id, access_log, policy: of the parts.
@@ -114,7 +115,7 @@ class LocalService(abc.ABC):
 
     kind: ClassVar[int] = HTTP
 
-    def __init__(self, parts: ServiceParts) -> None:
+    def __init__(self, parts: ServiceParts, calls: set[HeldCall] | None = None) -> None:
         config, tunnel = parts.config, parts.tunnel
         self.config = config
         self.policy = parts.policy
@@ -129,20 +130,13 @@ class LocalService(abc.ABC):
         self.end_of_turn = tunnel.end_of_turn
         self.clock = tunnel.clock
         self.metrics = tunnel.metrics
-        self.calls: set[HeldCall] = set()
+        self.calls: set[HeldCall] = set() if calls is None else calls
         self.endpoint = config.endpoint
         self.addr = str(config.addr) if parts.program is None else THIS_PROCESS
         self.connect_s = min(config.timeout or CONNECT_TIMEOUT_S, CONNECT_TIMEOUT_S)
         self._reactor = parts.reactor
         self._dials = parts.dials
         self._program = parts.program
-        if config.addr.https and not config.tls.verify:
-            log.warn(
-                "The certificate of the service is not checked (tls.verify: false): whoever is on the way can read and "
-                "change what goes there",
-                endpoint=config.endpoint,
-                service=str(config.addr),
-            )
         self._reach = RepeatedWarning()
         self._conduct = RepeatedWarning()
 

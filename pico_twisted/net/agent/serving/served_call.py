@@ -22,6 +22,7 @@ from pico_twisted.core.http1.streams import never_ends
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import FAILED, PROTOCOL, TIMEOUT
 from pico_twisted.core.rpc.http import CallProtocolError
+from pico_twisted.core.rpc.interim import InterimHeads
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.agent.serving.connection import ServiceConnection
 from pico_twisted.net.agent.serving.local_service import LocalService
@@ -77,6 +78,7 @@ class ServedCall(abc.ABC):
         self._status = 0  # what it is counted with
         self._owed = 0  # payload that came, and was not taken by the service's transport yet
         self._lingering: Linger | None = None
+        self._interims: InterimHeads | None = None  # of a response that has some
 
     @property
     def never_ends(self) -> bool:
@@ -106,6 +108,13 @@ class ServedCall(abc.ABC):
     def lost(self) -> None:
         """The session ended (ICallReceiver)."""
         self._drop(CLIENT_LEFT)
+
+    def _send_interim(self, head: bytes) -> None:
+        """Send an interim head on, if it goes on."""
+        if self._interims is None:
+            self._interims = InterimHeads(self._tunnel.capabilities)
+        if self._interims.passes(head, self._call.queued, self._service.sweep.now):
+            self._tunnel.send(self._call, head, True)
 
     def _trouble(self, message: str, reason: str) -> None:
         self._service.trouble(message, reason, self._request.request_id)
