@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "bench": "pico_twisted.ctl.bench.command",
     "check": "pico_twisted.ctl.check",
     "endpoint": "pico_twisted.ctl.agents",
+    "forward": "pico_twisted.ctl.forward.command",
     "help": "pico_twisted.ctl.help",
     "reload": "pico_twisted.ctl.reload",
     "revoke": "pico_twisted.ctl.revoke",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -82,25 +82,44 @@ def admin_options(*, hidden: bool = False) -> Callable[[F], F]:
         hidden: leave them out of its help.
     """
 
-    def option(name: str, text: str, **details: Any) -> Callable[[F], F]:  # details are as click.option takes them
-        return click.option(name, help=text, expose_value=False, callback=_keep, hidden=hidden, **details)
-
     options = (
-        option("--admin", f"The admin port to ask; also from {ADMIN}.  [default: {DEFAULT_URL}]", metavar="URL"),
-        option("--forward", "Let this node answer, through the one asked.", metavar="ID"),
-        option("--json", "Print the answer as JSON.", is_flag=True),
-        option("--token-file", f"Show the token in this file; also from {TOKEN_FILE}.", metavar="FILE"),
-        option("--token", f"Show this token, which others can see in the list of processes; also from {TOKEN}."),
-        option("--ca", "Trust the authorities in this PEM file, for https.", metavar="FILE"),
-        option("--cert", "Show this certificate, a PEM file, for https.", metavar="FILE"),
-        option("--key", "The key of that certificate, if it is not in the same file.", metavar="FILE"),
-        option(
-            "--timeout",
-            f"How long to wait for an answer, such as 500ms or 1m.  [default: {DEFAULT_TIMEOUT_S:g}s]",
-            type=duration(0.1, 3600.0),
-        ),
+        _kept("--admin", f"The admin port to ask; also from {ADMIN}.  [default: {DEFAULT_URL}]", hidden, metavar="URL"),
+        _kept("--forward", "Let this node answer, through the one asked.", hidden, metavar="ID"),
+        _kept("--json", "Print the answer as JSON.", hidden, is_flag=True),
+        connection_options(DEFAULT_TIMEOUT_S, hidden=hidden),
+    )
+    return _all_of(options)
+
+
+def connection_options(timeout_s: float, *, hidden: bool = False) -> Callable[[F], F]:
+    """Give a command the options that say how a port is reached, and what it is shown.
+
+    Args:
+        timeout_s: the seconds for an answer of which nothing is said.
+        hidden: leave them out of its help.
+    """
+    return _all_of(
+        (
+            _kept("--token-file", f"Show the token in this file; also from {TOKEN_FILE}.", hidden, metavar="FILE"),
+            _kept("--token", f"Show this token, which others see in the list of processes; also from {TOKEN}.", hidden),
+            _kept("--ca", "Trust the authorities in this PEM file, for https.", hidden, metavar="FILE"),
+            _kept("--cert", "Show this certificate, a PEM file, for https.", hidden, metavar="FILE"),
+            _kept("--key", "The key of that certificate, if it is not in the same file.", hidden, metavar="FILE"),
+            _kept(
+                "--timeout",
+                f"How long to wait for an answer, such as 500ms or 1m.  [default: {timeout_s:g}s]",
+                hidden,
+                type=duration(0.1, 3600.0),
+            ),
+        )
     )
 
+
+def _kept(name: str, text: str, hidden: bool, **details: Any) -> Callable[[F], F]:  # details as click.option takes them
+    return click.option(name, help=text, expose_value=False, callback=_keep, hidden=hidden, **details)
+
+
+def _all_of(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
     def decorate(command: F) -> F:
         for option in reversed(options):
             command = option(command)
@@ -156,12 +175,24 @@ def admin_port(context: click.Context) -> AdminPort:
         forward=given["forward"] or "",
         timeout_s=given["timeout"] or DEFAULT_TIMEOUT_S,
         tls=read_tls(url, given["ca"], given["cert"], given["key"]),
-        token=_token(context),
+        token=shown_token(context)[0],
     )
 
 
-def _token(context: click.Context) -> str:
-    """The token to show; empty when none is given. What is on the command line counts before the environment."""
+def given_option(context: click.Context, name: str) -> Any:  # as the option's type reads it
+    """The value of an option of `connection_options`; None when it was not given."""
+    return context.meta.get(_KEY + name)
+
+
+def shown_token(context: click.Context) -> tuple[str, str]:
+    """The token to show, and the file that it is from. What is on the command line counts before the environment.
+
+    Returns:
+        Both empty when none is given, the file empty when it is not from one.
+
+    Raises:
+        click.BadParameter: there is none where one should be.
+    """
     token, path = context.meta.get(_KEY + "token"), context.meta.get(_KEY + "token_file")
     if token is not None and path is not None:
         raise click.BadParameter("is given beside --token: one of the two is enough", param_hint="--token-file")
@@ -170,14 +201,14 @@ def _token(context: click.Context) -> str:
         token, path = os.environ.get(TOKEN) or None, os.environ.get(TOKEN_FILE) or None
         hint = TOKEN_FILE if token is None else TOKEN
     if token is None and path is None:
-        return ""
+        return "", ""
     from pico_twisted.config.checks import read_secret
     from pico_twisted.config.faults import whose
     from pico_twisted.config.kinds import SECRET
 
     found = token if token is not None else read_secret(str(path))
     if found and SECRET.fits(found):
-        return found
+        return found, "" if token is not None else str(path)
     what = (
         "what is given is no token"
         if token is not None

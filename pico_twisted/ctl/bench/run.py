@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import gc
 import math
-import resource
 import signal
 import time
 from collections.abc import Callable
@@ -17,9 +16,7 @@ import click
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import LoopingCall, deferLater
-from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogBeginner
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from pico_twisted.config.pem import UnusableCertificateError
 from pico_twisted.ctl.bench.agents import Agents
@@ -30,7 +27,7 @@ from pico_twisted.ctl.bench.plan import BenchPlan
 from pico_twisted.ctl.bench.record import Outcome, Record
 from pico_twisted.ctl.bench.traffic import Traffic
 from pico_twisted.ctl.exits import INTERRUPTED, NoAnswer
-from pico_twisted.net.socket.names import NameLookups
+from pico_twisted.ctl.reactor import get_reactor, raise_file_limit
 
 PROGRESS_S: Final = 0.5
 """The seconds between two lines of progress."""
@@ -232,25 +229,6 @@ def _why_not_reached(place: Place, trouble: str) -> str:
     )
 
 
-@implementer(ILogObserver)
-class _Faults:
-    """Faults of ours go to stderr; what agents say of the weather is shown as errors of requests."""
-
-    def __call__(self, event: LogEvent) -> None:
-        if "log_failure" in event:
-            click.echo(f"picoctl: {formatEvent(event)}\n{event['log_failure'].getTraceback()}", err=True)
-
-
-def raise_file_limit(wanted: int) -> int:
-    """Raise the number of files that may be open, as far as it goes; returns it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted:
-        with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
-        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return soft
-
-
 def run_bench(plan: BenchPlan, progress: Callable[[str], None]) -> Outcome:
     """Run a bench in this process, which has no reactor yet.
 
@@ -264,9 +242,5 @@ def run_bench(plan: BenchPlan, progress: Callable[[str], None]) -> Outcome:
             f"this process may open {most} files, and the bench needs {plan.open_files}: raise the limit "
             "(ulimit -n), or use fewer connections and agents"
         )
-    from twisted.internet import reactor as installed
-
-    reactor: Any = installed  # it has no type
-    reactor.installNameResolver(NameLookups(reactor))
-    globalLogBeginner.beginLoggingTo([_Faults()], discardBuffer=True, redirectStandardIO=False)
-    return Bench(reactor, plan, progress).run()
+    # What agents say of the weather is shown as errors of requests.
+    return Bench(get_reactor(errors=False), plan, progress).run()

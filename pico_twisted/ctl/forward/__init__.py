@@ -1,0 +1,1 @@
+"""`picoctl forward`: ports of this machine that lead to tcp endpoints."""

@@ -1,0 +1,1 @@
+"""The client of tcp endpoints: it opens WebSockets at proxy ports, and forwards connections of this machine to them."""
