@@ -349,9 +349,15 @@ class Http2Connection:
         return int(self._engine.queued_body_size())
 
     def has_sent(self, stream: int) -> bool:
-        """Whether all that was written to an open stream has been given out. Its end waits for an open window, too."""
+        """Whether all that was written to a stream has been given out: nothing is left of one that is over.
+
+        The end of an open one waits for an open window, too.
+        """
         engine = self._engine
-        windows = engine.stream_remote_window_size(stream), engine.remote_window_size
+        try:
+            windows = engine.stream_remote_window_size(stream), engine.remote_window_size
+        except ngh2.NGH2Error:
+            return True
         return min(windows) > 0 and not engine.queued_body_size(stream)
 
     @property

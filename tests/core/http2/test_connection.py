@@ -310,3 +310,13 @@ def test_no_bytes_of_a_peer_raise(noise: bytes, piece: int, client: bool) -> Non
     far.send(noise, piece=piece)
     far.end.goaway()
     far.flush()
+
+
+def test_nothing_waits_of_a_stream_that_is_over() -> None:
+    """Asking whether a stream's bytes have gone is answered for one that the engine has forgotten, too."""
+    pair = Pair()
+    stream = pair.client.request(GET, ended=True)
+    pair.pump()
+    pair.server.respond(stream, OK, ended=True)
+    pair.pump()
+    assert pair.server.has_sent(stream)
