@@ -48,6 +48,8 @@ QUIET_SHARE = 0.1
 """Most of the grace period, as a fraction, that a node spends waiting for `QUIET_S` without a request."""
 CLOSE_S = 2.0
 """Seconds that sessions get to close in order at the end."""
+LAST_WORD_S = 1.0
+"""Seconds before the end of the grace period in which clients of TCP sessions are told that they are cut, and why."""
 FAREWELL_S = 0.5
 """Seconds that other nodes get to hear that this one leaves; those that did not hear it wait for its silence."""
 SIBLINGS_S = 3.0
@@ -241,6 +243,7 @@ class NodeDaemon(Daemon[NodeConfig]):
         proxy, cluster, gossip, links = node.proxy, node.cluster, node.membership.gossip, node.membership.links
         began = clock.seconds()
         last_call, streams_until = began + self.grace_s * (1 - LAST_SHARE), began + self._config.drain_streams
+        cutting = clock.callLater(self.grace_s - min(LAST_WORD_S, self.grace_s / 10), cluster.cut_tcp)
         first = set(cluster.pending)
         node.membership.say_draining()
         proxy.drain()
@@ -255,6 +258,8 @@ class NodeDaemon(Daemon[NodeConfig]):
         await self.until(lambda: not cluster.cut_streams() and not proxy.connections)
         drained = links.drain()
         await self.until(lambda: drained.called)
+        if cutting.active():
+            cutting.cancel()
         await self._ports.bound["upstream"].stop()
         cluster.close_sessions()
         await self.until(lambda: not node.upstream.connections, within_s=CLOSE_S)

@@ -213,6 +213,7 @@ class IPendingCall(Interface):
     paused: bool = Attribute("whether it grants no credit for now")
     over: bool = Attribute("whether both streams have ended, or it was given up")
     never_ends: bool = Attribute("whether its response has begun, and goes on until somebody cuts it")
+    kind: int = Attribute("its type, of `core.rpc.frames`")
 
     def send(data: bytes, more: bool) -> None:
         """Send body bytes of the request; `more=False` ends it."""

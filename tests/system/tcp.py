@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 from tests.peers import websocket
 from tests.peers.pipe import PATIENCE_S, Ended
 from tests.system.stack import Stack
 from tools.stage.nodes import Node
+from tools.stage.processes import Process
 
 PATH = "/_pico/v1/tcp/"
 SUBPROTOCOL = "pico.tcp"
 AGENT = "tcp-agent"
 
 
+def tcp_agent(stack: Stack) -> Process:
+    """The agent of the TCP endpoints, which is started where it does not run."""
+    for process in stack.stage.processes:
+        if process.name == AGENT and process.running:
+            return process
+    addresses = {f"tcp-{service.endpoint}": service.address for service in stack.services}
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        addresses["tcp-nowhere"] = f"127.0.0.1:{unused.getsockname()[1]}"
+    listeners = {endpoint: {"addr": address, "protocol": "tcp"} for endpoint, address in addresses.items()}
+    return stack.stage.agent(stack.agents_node, listeners, {"access_log": "true"}, name=AGENT)
+
+
 def tcp_endpoint(stack: Stack) -> str:
-    """The TCP endpoint of the current test's service. Its agent is started where it does not run."""
-    agent = next((one for one in stack.stage.processes if one.name == AGENT and one.running), None)
-    if agent is None:
-        listeners = {
-            f"tcp-{service.endpoint}": {"addr": service.address, "protocol": "tcp"} for service in stack.services
-        }
-        stack.stage.agent(stack.agents_node, listeners, name=AGENT)
+    """The TCP endpoint of the current test's service."""
+    tcp_agent(stack)
     endpoint = f"tcp-{stack.endpoint}"
     stack.wait_endpoints([endpoint])
     return endpoint
@@ -98,6 +108,14 @@ class Session:
             self._data += message
         else:
             self.ended = True
+
+    def drop(self) -> None:
+        """Leave with a FIN, and without a word."""
+        self.socket.drop()
+
+    def reset(self) -> None:
+        """Leave with a RST."""
+        self.socket.reset()
 
     def closed(self, timeout: float = PATIENCE_S) -> tuple[int | None, str]:
         """How the node closes, once all else was read: code and reason."""

@@ -39,6 +39,7 @@ from pico_twisted.core.rpc.frames import (
     REFUSED_BUSY,
     REFUSED_DRAINING,
     REFUSED_NOT_HERE,
+    TCP,
     TIMEOUT,
     UNSUPPORTED,
 )
@@ -50,6 +51,7 @@ from pico_twisted.net.routing.linger import CALLER_LINGER_S, Linger
 from pico_twisted.net.routing.refusals import BUSY, DRAINING, NO_UPSTREAMS, NOT_HTTP, NOT_TCP, RESPONSE_TOO_LARGE
 from pico_twisted.net.routing.routed_request import RoutedRequest
 from pico_twisted.net.routing.settings import RoutingSettings
+from pico_twisted.net.routing.tcp_request import TcpRequest
 from pico_twisted.net.routing.upgrade_request import UpgradeRequest
 from pico_twisted.net.turn import EndOfTurn
 
@@ -148,7 +150,10 @@ class LinkRequest:
             self._give_up(PROTOCOL, "no valid endpoint id")
             return
         self.endpoint = endpoint
-        kind = RoutedRequest if self.head.upgrade is None else UpgradeRequest
+        if self.kind == TCP and (self.head.upgrade is None or self.head.has_body):
+            self._give_up(PROTOCOL, "a TCP call begins with a head that offers an upgrade, and nothing else")
+            return
+        kind = RoutedRequest if self.head.upgrade is None else TcpRequest if self.kind == TCP else UpgradeRequest
         routed = self._routed = kind(self._settings, self)
         routed.start(body, not more)
         self._took(len(payload))
@@ -257,7 +262,9 @@ class LinkRequest:
         """The response cannot be completed."""
         if self._out:
             self.write(b"")
-        self._reset(TIMEOUT if self._routed is not None and self._routed.error == TIMEOUT else FAILED)
+        routed = self._routed
+        text = routed.reason if isinstance(routed, TcpRequest) else ""
+        self._reset(TIMEOUT if routed is not None and routed.error == TIMEOUT else FAILED, text)
 
     def _reset(self, code: str, text: str = "") -> None:
         """Reset the call, behind what came of the response in this turn: the client may still see that, and a reset

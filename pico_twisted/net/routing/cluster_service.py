@@ -27,6 +27,7 @@ from pico_twisted.core.routing.other_server import OtherServer
 from pico_twisted.core.routing.registry import Registry
 from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable
 from pico_twisted.core.rpc.budget import Budget
+from pico_twisted.core.rpc.frames import TCP
 from pico_twisted.net.access.ceilings import NodeCeilings
 from pico_twisted.net.interfaces import ILinks, IRegistry, IRoute, IRouter, ITunnel
 from pico_twisted.net.observe.metrics import Metrics
@@ -244,6 +245,11 @@ class ClusterService(Service):
         for call in [call for call in self.pending if call.never_ends]:
             call.shut()
         return len(self.pending)
+
+    def cut_tcp(self) -> None:
+        """Cut what is left of TCP sessions, whose clients are told that this node stops."""
+        for call in [call for call in self.pending if call.kind == TCP]:
+            call.shut()
 
     def close_sessions(self) -> Deferred[None]:
         """Close every session (1001). Fires when all are closed."""

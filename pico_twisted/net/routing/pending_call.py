@@ -113,6 +113,11 @@ class PendingCall:
     # IPendingCall
 
     @property
+    def kind(self) -> int:
+        """Its type, HTTP or TCP."""
+        return self.call.kind
+
+    @property
     def queued(self) -> int:
         """Bytes of the request that wait for credit or for the connection."""
         return self.call.queued

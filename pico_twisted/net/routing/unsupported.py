@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred, fail
 from zope.interface import implementer
 
 from pico_twisted.core.http1.head import ResponseHead
-from pico_twisted.core.rpc.frames import UNSUPPORTED
+from pico_twisted.core.rpc.frames import TCP, UNSUPPORTED
 from pico_twisted.net.interfaces import CallFailed, IPendingCall
 
 
@@ -18,6 +18,7 @@ class UnsupportedCall:
     paused = False
     over = True
     never_ends = False
+    kind = TCP
 
     def __init__(self) -> None:
         error = CallFailed(UNSUPPORTED, "the peer takes no such calls", safe=True)

@@ -16,7 +16,7 @@ from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import without_te
 from pico_twisted.core.http1.head import ResponseHead
-from pico_twisted.core.rpc.frames import CANCELLED, TCP
+from pico_twisted.core.rpc.frames import CANCELLED, HTTP, TCP
 from pico_twisted.net.interfaces import CallFailed, IDownstream, IPendingCall, IResponseSink, ITunnel
 from pico_twisted.net.routing.pending_call import LOST, PendingCall
 from pico_twisted.net.routing.refusals import BODY_TOO_LARGE, SHUTDOWN, refusal
@@ -86,6 +86,8 @@ class _GatheringCall:
 
     See `IPendingCall` for what is not documented here.
     """
+
+    kind = HTTP
 
     def __init__(self, route: V1Route, request: IDownstream, body: bytes, sink: IResponseSink) -> None:
         self._route = route

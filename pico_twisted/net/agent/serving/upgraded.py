@@ -1,6 +1,13 @@
-"""A call behind its 101: raw bytes between the caller and the service, until both have ended. No timer runs."""
+"""A call behind its 101: raw bytes between the caller and the service, until both have ended. No time is too long.
+
+A service that has ended its half, and then resets the connection, has not taken what it was sent. The kernel tells that
+to whoever reads or writes, and nobody may: so such a connection is looked at once a second.
+"""
 
 from __future__ import annotations
+
+from functools import partial
+from typing import Final
 
 from zope.interface import implementer
 
@@ -9,7 +16,13 @@ from pico_twisted.core.rpc.frames import FAILED, PROTOCOL
 from pico_twisted.net.agent.serving.connection import ServiceConnection
 from pico_twisted.net.agent.serving.served_call import ConnectionCall, Stage
 from pico_twisted.net.interfaces import IHttpReceiver
+from pico_twisted.net.socket.options import is_dead
 from pico_twisted.net.turn import NEVER
+
+_BROKEN: Final = "the service broke the connection"
+
+LOOK_S: Final = 1.0
+"""Seconds between two looks at a connection whose service has ended its half."""
 
 
 @implementer(IHttpReceiver)
@@ -87,17 +100,27 @@ class UpgradedCall(ConnectionCall):
         self._tunnel.send(self._call, b"", False)
         if self._request.body is ENDED:
             self._leave(connection)
+        else:
+            connection.deadline = self._service.sweep.now + LOOK_S
 
     def service_lost(self) -> None:
         """The connection is gone."""
         self._cut()
+        end_of_turn = self._service.end_of_turn
         if self._stage is Stage.HALF_UPGRADED:
             self._linger(0.0)
+        elif end_of_turn is not None and self._call.queued:
+            end_of_turn.add(partial(self._give_up, FAILED, _BROKEN))  # a reset would overtake its last words
         else:
-            self._give_up(FAILED, "the service broke the connection")
+            self._give_up(FAILED, _BROKEN)
 
     def service_late(self, now: float) -> None:
-        """Do nothing: an upgraded call has no deadline."""
+        """Look at the connection of a service that has ended its half."""
+        connection = self._connection
+        assert connection is not None
+        connection.deadline = now + LOOK_S
+        if is_dead(connection.transport):
+            self.service_lost()
 
     def _leave(self, connection: ServiceConnection) -> None:
         self._connection = None
