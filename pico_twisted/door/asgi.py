@@ -38,7 +38,7 @@ class AsgiServer:
             from uvicorn import Config
             from uvicorn.server import ServerState
         except ImportError:
-            words = "to expose an ASGI application, install uvicorn beside pico_twisted: pip install uvicorn"
+            words = "to expose an ASGI application, install uvicorn: pip install 'pico_twisted[asgi]'"
             raise RuntimeError(words) from None
         # The node tells who the client is, in fields that it lets no client write.
         self._config = Config(

@@ -27,15 +27,13 @@ class BridgedTransport(asyncio.Transport):
     """
 
     def __init__(self, transport: MemoryTransport, protocol: asyncio.BaseProtocol) -> None:
-        peer, host = transport.getPeer(), transport.getHost()
-        super().__init__({"peername": _pair(peer), "sockname": _pair(host)})
+        extra: dict[str, object] = {"peername": _pair(transport.getPeer()), "sockname": _pair(transport.getHost())}
+        if ISSLTransport.providedBy(transport):
+            extra["sslcontext"] = SECURE
+        super().__init__(extra)
         self._transport = transport
         self._protocol = protocol
         self._reading = True
-        if ISSLTransport.providedBy(transport):
-            self._extra["sslcontext"] = SECURE
-
-    _extra: dict[str, Any]  # asyncio's own, which its types do not name
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         return self._protocol

@@ -13,7 +13,6 @@ What was rejected. `asyncioreactor.install`: once in a process, for one loop, an
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.posixbase import PosixReactorBase
@@ -43,15 +42,11 @@ class LoopReactor(AsyncioSelectorReactor):
     def end(self) -> None:
         """Drop all connections and timers, end the threads, and let go of the loop."""
         self.fireSystemEvent("shutdown")
-        internal: set[Any] = self._internalReaders  # Twisted's wakers have no type in common
-        for reader in list(internal):
-            internal.discard(reader)
+        for reader in self.getReaders():  # those that wake it up, which no shutdown takes away
             self.removeReader(reader)
             reader.connectionLost(None)
         for call in self.getDelayedCalls():
             call.cancel()
-        if self._timerHandle is not None:
-            self._timerHandle.cancel()
 
 
 _reactors: dict[asyncio.AbstractEventLoop, LoopReactor] = {}

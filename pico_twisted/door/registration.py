@@ -124,7 +124,7 @@ class Registration:
     def _refused(self, words: str) -> None:
         if self._life is _Life.TRYING:
             self.stop()
-            self._started.errback(CannotRegister(self.endpoint, words))
+            self._started.errback(CannotRegister(self.endpoint, words.replace("connect.url", "url")))
 
     @property
     def registered(self) -> bool:

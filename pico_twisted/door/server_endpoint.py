@@ -55,13 +55,16 @@ class PicoServerEndpoint:
         reactor: of the program.
         settings: which endpoint, and which nodes.
 
+    Attributes:
+        config: the same, as that of an agent.
+
     Raises:
         ValueError: something is wrong with the settings.
     """
 
     def __init__(self, reactor: Any, settings: EndpointSettings) -> None:  # Any: a whole reactor
         self._reactor = reactor
-        self._config: AgentConfig = agent_config(settings)
+        self.config: AgentConfig = agent_config(settings)
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """Register the endpoint, and serve its calls: each is one connection to the factory, in memory.
@@ -73,9 +76,9 @@ class PicoServerEndpoint:
             A Deferred that fires with an `IListeningPort` once a node has taken the endpoint. While no node is there it
             waits. It fails with `CannotListenError` when a node refuses.
         """
-        endpoint = self._config.listeners[0].endpoint
+        endpoint = self.config.listeners[0].endpoint
         program = InProcessProgram(clock=self._reactor, factory=protocolFactory, endpoint=endpoint)
-        registration = Registration(self._reactor, self._config, program)
+        registration = Registration(self._reactor, self.config, program)
         port = PicoPort(registration, protocolFactory)
         protocolFactory.doStart()
 

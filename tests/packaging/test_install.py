@@ -63,7 +63,7 @@ class Environment:
         if "pico_twisted" in entry.name or entry.suffix == ".pth" or target.exists():
             return
         if entry.name == "twisted":
-            shutil.copytree(entry, target, ignore=shutil.ignore_patterns("dropin.cache", "pico_dropin.py", "test"))
+            shutil.copytree(entry, target, ignore=shutil.ignore_patterns("dropin.cache", "pico_*.py", "test"))
         else:
             target.symlink_to(entry)
 
@@ -137,6 +137,24 @@ def assert_both_commands_work(environment: Environment, **variables: str) -> Non
     run([str(environment.python), "-c", program], cwd=environment.empty, **variables)
 
 
+def assert_the_door_is_open(environment: Environment, **variables: str) -> None:
+    """Twisted finds `pico:` in endpoint strings, programs find `Tunnel` and `expose`; pytest finds the fixture if the
+    package is installed."""
+    program = (
+        "from twisted.internet import endpoints, task\n"
+        "from twisted.internet.interfaces import IStreamServerEndpoint\n"
+        "found = endpoints.serverFromString(task.Clock(), 'pico:demo')\n"
+        "print(IStreamServerEndpoint.providedBy(found), found.config.listeners[0].endpoint)\n"
+        "from pico_twisted import Tunnel\n"
+        "from pico_twisted.aio import expose\n"
+    )
+    done = run([str(environment.python), "-c", program], cwd=environment.empty, **variables)
+    assert done.stdout == "True demo\n"
+    if not variables:
+        fixtures = run([str(environment.python), "-m", "pytest", "--fixtures", "-q", "."], cwd=environment.empty)
+        assert "pico_url -- " in fixtures.stdout
+
+
 def assert_own_commands_work(environment: Environment) -> None:
     """picoctl is on the path, and its subcommands find what they import; so are the daemons, since pipx shows only a
     package's own commands."""
@@ -163,7 +181,8 @@ def test_from_the_wheel(source: Path, environment: Environment) -> None:
         metadata = Parser().parsestr(archive.read(metadata_name).decode())
     packaged = {str(path.relative_to(source)) for path in (source / "pico_twisted").rglob("*.py")}
     assert packaged <= names
-    assert {"pico_twisted/py.typed", "twisted/plugins/pico_dropin.py"} <= names
+    plugins = {"twisted/plugins/pico_dropin.py", "twisted/plugins/pico_endpoints.py"}
+    assert {"pico_twisted/py.typed", "pico_twisted/__init__.pyi", *plugins} <= names
     assert not {"twisted/__init__.py", "twisted/plugins/__init__.py"} & names
     data = f"pico_twisted-{pico_twisted.__version__}.data"
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"pico_twisted", "twisted", data}
@@ -177,6 +196,7 @@ def test_from_the_wheel(source: Path, environment: Environment) -> None:
     environment.install(str(wheel))
     assert_both_commands_work(environment)
     assert_own_commands_work(environment)
+    assert_the_door_is_open(environment)
     for name in SHARED:
         assert environment.shared(name).read_bytes() == (ROOT / "etc" / name).read_bytes()
     for daemon in ([], ["--agent"]):
@@ -214,8 +234,10 @@ def test_editable(source: Path, environment: Environment) -> None:
     environment.install("--editable", str(source))
     assert_both_commands_work(environment)
     assert_own_commands_work(environment)
+    assert_the_door_is_open(environment)
 
 
 def test_a_bare_checkout(source: Path, environment: Environment) -> None:
     """Nothing installed, the project on `PYTHONPATH`."""
     assert_both_commands_work(environment, PYTHONPATH=str(source))
+    assert_the_door_is_open(environment, PYTHONPATH=str(source))

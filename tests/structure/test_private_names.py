@@ -13,6 +13,7 @@ from typing import Final
 import pytest
 from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.internet.abstract import FileDescriptor
+from twisted.internet.base import ReactorBase
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.unix import Port
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOProtocol
@@ -27,6 +28,7 @@ _REACTOR: Final = "app/process/reactor.py"
 _ADMIN: Final = "net/admin/site.py"
 _PIPE: Final = "net/tunnel/websocket_pipe.py"
 _SOCKET: Final = "net/socket/options.py"
+_LOOP: Final = "door/loop_reactor.py"
 _LOCAL_ADMIN: Final = "app/process/local_admin.py"
 
 USED: Final[dict[str, tuple[type, str, str]]] = {
@@ -57,6 +59,7 @@ USED: Final[dict[str, tuple[type, str, str]]] = {
     "_fail_connection": (WebSocketProtocol, _PIPE, "a peer that breaks WebSocket is closed without a log line"),
     "_tempDataBuffer": (FileDescriptor, _SOCKET, "writes may overtake each other"),
     "_buildAddr": (Port, "net/socket/unix.py", "ports on Unix sockets take no connections"),
+    "_registerAsIOThread": (ReactorBase, _LOOP, "a program's own reactor, in another thread, does not know its thread"),
     "_fromListeningDescriptor": (Port, _LOCAL_ADMIN, "daemons with a RUNTIME_DIRECTORY do not start"),
 }
 """By name: the class of the library that has it, the module of ours that uses it, and what breaks without it."""

@@ -1,0 +1,1 @@
+"""Pico from within a program."""
