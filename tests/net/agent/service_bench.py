@@ -193,6 +193,7 @@ class ServiceBench:
         timeout_s: float = 5.0,
         tls: ServiceTlsConfig = ServiceTlsConfig(),  # noqa: B008 - it is frozen
         proxy_protocol: str = "none",
+        protocol: str = "http",
     ) -> None:
         self.sweep = Sweep(reactor, 0.02)
         self.sweep.start()
@@ -200,7 +201,7 @@ class ServiceBench:
         config = listener_config(address, timeout_s=timeout_s)
         local = make_service(
             ServiceParts(
-                config=attrs.evolve(config, tls=tls, proxy_protocol=proxy_protocol),
+                config=attrs.evolve(config, tls=tls, proxy_protocol=proxy_protocol, protocol=protocol),
                 tunnel=tunnel_parts(reactor, self.sweep, self.metrics),
                 agent_id="agent-1",
                 reactor=reactor,

@@ -124,6 +124,10 @@ class H2Peer:
         what(self.h2)
         self.pump()
 
+    def send_raw_only(self, data: bytes) -> None:
+        """Send bytes, and do not look at what comes back."""
+        self.transport.answer(data)
+
     def send_raw(self, data: bytes) -> None:
         """Send bytes that hyper-h2 would not."""
         self.pump()

@@ -38,7 +38,7 @@ from pico_twisted.core.http2.connection import Http2Connection, StreamGone
 from pico_twisted.core.http2.flood import FloodLimits, FloodWatch
 from pico_twisted.core.http2.settings import Http2Settings
 from pico_twisted.net.agent.serving.connection import CLOSE_S
-from pico_twisted.net.agent.serving.http2.users import ConnectionOwner, StreamUser
+from pico_twisted.net.agent.serving.http2.users import ConnectionOwner, NotHttp2, StreamUser
 from pico_twisted.net.socket.options import forget_output, has_ended, raw_socket, tune, writer
 from pico_twisted.net.turn import NEVER, EndOfTurn, Sweep
 
@@ -59,10 +59,6 @@ _SETTINGS: Final = Http2Settings(
 )
 _FLOODS: Final = FloodLimits(resets=1 << 30)  # what a service does to streams hurts nobody but their own calls
 _FIELDS: Final = frozenset((http2.RESPONSE, http2.INTERIM, http2.TRAILERS))
-
-
-class NotHttp2(Exception):
-    """The service does not speak HTTP/2."""
 
 
 class _Life(enum.Enum):
@@ -122,10 +118,7 @@ class SharedConnection(TwistedProtocol):
         self._more = False  # something may have come to be written meanwhile
         self._uploads: set[StreamUser] = set()  # bytes of theirs may wait for a window
         self._broken = 0  # the stream on which the service broke a rule last
-        self._why = "it was closed"  # what is to be said of the end
-
-    def logPrefix(self) -> str:
-        return "service"
+        self._why = "it was closed"
 
     # From the transport
 
@@ -145,18 +138,19 @@ class SharedConnection(TwistedProtocol):
         self._silence.heard()
         output, self._output = self._output, _Output.HELD
         events = self._http2.receive(data)
-        excess = self._floods.saw(events, self._sweep.now)
-        if excess is not None:
+        if (excess := self._floods.saw(events, self._sweep.now)) is not None:
             self._why = f"it sent too much that is no answer ({excess.reason}), so it was closed"
             with contextlib.suppress(StreamGone):
                 self._http2.terminate(excess.code)
         told: dict[StreamUser, None] = {}
         for event in events:
             self._tell(event, told)
+        self._write_out(told)  # faults are told once we have answered them
         for user in told:
             user.read_is_over()
         self._output = output
-        self._touch()
+        if self._more or self._uploads:
+            self._touch()
         self._settle()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -169,7 +163,7 @@ class SharedConnection(TwistedProtocol):
         self._lose_all()
 
     def pauseProducing(self) -> None:
-        """The transport holds enough (IPushProducer)."""
+        """Write no more for now (IPushProducer)."""
         self._writable = False
 
     def resumeProducing(self) -> None:
@@ -178,7 +172,7 @@ class SharedConnection(TwistedProtocol):
         self._touch()
 
     def stopProducing(self) -> None:
-        """The connection is going away (IPushProducer); `connectionLost` follows."""
+        """`connectionLost` follows (IPushProducer)."""
 
     def deadline_passed(self, now: float) -> None:
         """Called by the sweep."""
@@ -360,12 +354,7 @@ class SharedConnection(TwistedProtocol):
         self._output = _Output.RUNNING
         closed = False
         while self._more and self._life is not _Life.GONE:
-            self._more = False
-            while self._writable and (data := self._http2.to_send(SEND_BYTES)):
-                self.write(data)
-            for event in self._http2.events_of_sending():
-                self._tell(event, {})
-                closed = True
+            closed = self._write_out({}) or closed
             for user in list(self._uploads):
                 waiting = self._http2.queued(user.stream)
                 if not waiting:
@@ -374,6 +363,15 @@ class SharedConnection(TwistedProtocol):
         self._output = _Output.NONE
         if closed:
             self._settle()
+
+    def _write_out(self, told: dict[StreamUser, None]) -> bool:
+        self._more = False
+        while self._writable and (data := self._http2.to_send(SEND_BYTES)):
+            self.write(data)
+        events = self._http2.events_of_sending()
+        for event in events:
+            self._tell(event, told)
+        return bool(events)
 
     # Endings
 

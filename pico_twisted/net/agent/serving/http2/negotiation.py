@@ -12,7 +12,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pico_twisted.net.agent.serving.connection import SecureServiceConnection, ServiceConnection
-from pico_twisted.net.agent.serving.http2.connection import NotHttp2, SharedConnection
+from pico_twisted.net.agent.serving.http2.connection import SharedConnection
+from pico_twisted.net.agent.serving.http2.users import NotHttp2
 
 H2: Final = b"h2"
 

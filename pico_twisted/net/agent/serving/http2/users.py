@@ -7,6 +7,10 @@ from typing import Protocol
 from pico_twisted.core.http2.events import WireFields
 
 
+class NotHttp2(Exception):
+    """The service does not speak HTTP/2."""
+
+
 class StreamUser(Protocol):
     """A call that has a stream; see `call.Http2Call`."""
 
