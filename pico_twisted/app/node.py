@@ -226,6 +226,8 @@ def build_node(
     )
     metrics.gauge("pico_connections", "Connections of proxy clients.", lambda: len(proxy.connections))
     metrics.gauge("pico_requests_in_flight", "Requests in progress.", proxy.serving)
+    if proxy.http2 is not None:
+        metrics.families(proxy.http2.metrics)
 
     def told() -> dict[str, str]:
         _, colon, port = str(membership.core.view.own.map.get(PROXY_ADDR) or "").rpartition(":")

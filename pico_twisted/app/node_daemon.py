@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from pico_twisted import __version__
 from pico_twisted.app.cli.banner import counted
-from pico_twisted.app.cli.options import NodeOptions
+from pico_twisted.app.cli.options import NO_HTTP_2, NodeOptions
 from pico_twisted.app.joining import Joining
 from pico_twisted.app.node import build_node
 from pico_twisted.app.node_ports import NodePorts
@@ -32,6 +32,7 @@ from pico_twisted.app.workers.worker import Worker, worker_from
 from pico_twisted.config import NodeConfig
 from pico_twisted.config.certificates import certificate_warnings
 from pico_twisted.config.error_pages import read_error_pages
+from pico_twisted.core.http2.connection import AVAILABLE
 from pico_twisted.core.routing.table import ACTIVE, DRAINING
 from pico_twisted.core.stopping import LAST_SHARE, awaited, of_both_kinds
 from pico_twisted.net.admin.node_status import ADMIN_ADDR, ADMIN_SCHEME, PROXY_ADDR, VERSION
@@ -135,6 +136,8 @@ class NodeDaemon(Daemon[NodeConfig]):
             proxy.pause()
         for warning in certificate_warnings(config, datetime.now(UTC)):
             log.warn(CERTIFICATE_WARNING, reason=warning)
+        if config.proxy.http2.enabled and not AVAILABLE:
+            log.info(NO_HTTP_2)
 
     def serve(self) -> None:
         """Everything is bound: begin, and join the others."""

@@ -100,7 +100,7 @@ class NodePorts:
         factory: IProtocolFactory,
     ) -> None:
         if section.tls.enabled:
-            http2 = name == "proxy" and node.proxy.http2
+            http2 = name == "proxy" and node.proxy.http2 is not None
             context = self.certificates.start(name, section.tls, (HTTP_2, HTTP_1_1) if http2 else (HTTP_1_1,))
             validation = None if self.acme is None else self.acme.validation
             factory = SniffingFactory(

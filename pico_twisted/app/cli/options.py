@@ -12,7 +12,7 @@ import errno
 import getopt
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Generic, NoReturn, TypeVar
 
@@ -25,6 +25,7 @@ from pico_twisted.config.certificates import certificate_warnings
 from pico_twisted.config.faults import shown
 from pico_twisted.config.fields import Key, all_keys
 from pico_twisted.config.kinds import Many
+from pico_twisted.core.http2.connection import AVAILABLE
 from pico_twisted.net.observe.logs import Logging, in_background, log_under_twistd
 
 C = TypeVar("C", bound="NodeConfig | AgentConfig")
@@ -32,6 +33,12 @@ D = TypeVar("D", bound="DaemonOptions[Any]")
 
 _TWISTD_PIDFILE = "twistd.pid"
 """The file that twistd writes a process ID to unless it is told otherwise."""
+
+NO_HTTP_2 = (
+    "proxy.http2: clients get HTTP/1.1 alone, since ngh2 is not installed: pip install 'pico_twisted[http2]', or set "
+    "proxy.http2.enabled to false"
+)
+"""What is said at a start and by a check where HTTP/2 is configured and cannot be had."""
 
 _VALUE_WORDS = {
     "boolean": "true|false",
@@ -122,7 +129,7 @@ class DaemonOptions(usage.Options, Generic[C]):
         if self.config_file is not None:
             self.config_file = os.path.join(self._directory, self.config_file)
         if self._check_only:
-            for warning in certificate_warnings(self.config, now):
+            for warning in [*certificate_warnings(self.config, now), *self.warnings()]:
                 print(f"{self.command}: warning: {warning}", file=sys.stderr)
             _print_and_exit("configuration is valid\n")
         # usage.Options has no types: each of twistd's options is of its own
@@ -143,6 +150,10 @@ class DaemonOptions(usage.Options, Generic[C]):
     def _access_log_file(self) -> str:
         """The file for access lines that the configuration names, or nothing."""
         return ""
+
+    def warnings(self) -> Iterable[str]:
+        """What is configured and cannot be had here, in words for people."""
+        return ()
 
     def reload(self, now: datetime | None = None) -> C:
         """Read the file again, with the same flags. Called at the start and for a reload.
@@ -320,6 +331,11 @@ class NodeOptions(DaemonOptions[NodeConfig]):
 
     def _access_log_file(self) -> str:
         return self.config.proxy.access_log_file
+
+    def warnings(self) -> Iterable[str]:
+        """See `DaemonOptions.warnings`."""
+        if self.config.proxy.http2.enabled and not AVAILABLE:
+            yield NO_HTTP_2
 
 
 @_flag_for_every_key

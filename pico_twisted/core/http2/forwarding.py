@@ -21,7 +21,7 @@ def response_to_client(head: ResponseHead, request_id: bytes, via: bytes | None)
         more.append(_via(head, via))
     elif b"via" in head.by_name:
         head = head._replace(fields=without_own_vias(head.fields))
-    return response_fields(head, _websocket_goes_on if head.status == 101 else goes_to_client, more)
+    return response_fields(head, goes_to_client, more)
 
 
 def interim_to_client(head: ResponseHead, via: bytes | None) -> WireFields:
@@ -33,8 +33,3 @@ def interim_to_client(head: ResponseHead, via: bytes | None) -> WireFields:
 
 def _via(head: ResponseHead, via: bytes) -> tuple[bytes, bytes]:
     return b"via", (b"1.1 " if head.version_11 else b"1.0 ") + via
-
-
-def _websocket_goes_on(lower: bytes) -> bool:
-    """The key that this answers was ours (RFC 8441 5)."""
-    return lower != b"sec-websocket-accept" and goes_to_client(lower)

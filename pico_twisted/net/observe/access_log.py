@@ -139,7 +139,7 @@ class AccessLog:
             f'{self._start}{{"time":"{self._timestamps.text(at)}","level":"info","subsystem":"access","message":"request",'
             f'"client":{_quote(request["client"])},"proxies":{_QUOTED[request["proxies"]]},'
             f'"method":{_quote(_method(request))},"host":{_QUOTED[fields.get(b"host", b"")]},'
-            f'"target":{_quote(_target(request))},"endpoint":{_quote(request["endpoint"])},'
+            f'"target":{_quote(_target(request))},"protocol":"{request["protocol"]}","endpoint":{_quote(request["endpoint"])},'
             f'"upstream":{_quote(request["upstream"])},"status":{request["status"]},"bytes_in":{request["bytes_in"]},'
             f'"bytes_out":{request["bytes_out"]},'
             f'"first_byte_s":{"null" if first_byte_s is None else f"{first_byte_s:.6f}"},'
@@ -156,7 +156,7 @@ class AccessLog:
             f"{self._start}{f'{self._timestamps.text(at)} info     ' if self._dated else ''}access: "
             f"{text_value(_method(request))} {text_value(_target(request))} "
             f"status={request['status']} client={text_value(request['client'])} "
-            f"host={text_value(_field(request, b'host'))} "
+            f"protocol={request['protocol']} host={text_value(_field(request, b'host'))} "
             f"endpoint={text_value(request['endpoint'])} upstream={text_value(request['upstream'])} "
             f"bytes_in={request['bytes_in']} bytes_out={request['bytes_out']} "
             f"first_byte_s={'-' if first_byte_s is None else f'{first_byte_s:.6f}'} "

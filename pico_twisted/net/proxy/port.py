@@ -23,6 +23,7 @@ from pico_twisted.core.routing.endpoint import EndpointNames
 from pico_twisted.net.access.ceilings import NodeCeilings, answer_to, leave_all
 from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.proxy.http2.counts import Http2Counts
 from pico_twisted.net.socket.options import forget_output, plain_ip
 from pico_twisted.net.turn import EndOfTurn, Sweep
 
@@ -197,7 +198,7 @@ class ProxyPort:
         holding: those that something is held for, or was a moment ago.
         draining: answers close their connections.
         error_pages: the operator's own, by status.
-        http2: it is spoken here, too.
+        http2: what is counted of it, where it is spoken.
         min_body_rate: bytes a second that a client has to send of a body; 0 for any.
         names: how clients name endpoints.
         trusts: whether an IP is of a trusted proxy.
@@ -210,7 +211,7 @@ class ProxyPort:
         self.via = via
         self.error_pages: Mapping[str, str] = {}
         self.min_body_rate = settings.config.min_body_rate
-        self.http2 = settings.config.http2.enabled and AVAILABLE
+        self.http2 = Http2Counts() if settings.config.http2.enabled and AVAILABLE else None
         self.read_names(settings.config)
         self.trusts = partial(is_trusted, settings.config.trusted_proxies)
         self.connections: set[ClientConnection] = set()

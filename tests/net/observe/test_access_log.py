@@ -61,6 +61,7 @@ class TestAccessLog:
             "method": "GET",
             "host": "ep.example.com",
             "target": "/a?b=1",
+            "protocol": "HTTP/1.1",
             "endpoint": "my-endpoint",
             "upstream": "agent-1",
             "status": 200,
@@ -85,8 +86,8 @@ class TestAccessLog:
         """The same as text."""
         assert self.written("text", error="not-here") == (
             '2023-11-14T22:13:20.250Z info     access: GET "/a?b=1" status=200 client=10.0.0.9:51234 '
-            "host=ep.example.com endpoint=my-endpoint upstream=agent-1 bytes_in=0 bytes_out=12 first_byte_s=0.001234 "
-            "duration_s=0.002000 request_id=r-1 error=not-here\n"
+            "protocol=HTTP/1.1 host=ep.example.com endpoint=my-endpoint upstream=agent-1 bytes_in=0 bytes_out=12 "
+            "first_byte_s=0.001234 duration_s=0.002000 request_id=r-1 error=not-here\n"
         )
 
     def test_combined(self) -> None:
@@ -115,7 +116,7 @@ class TestAccessLog:
             (
                 Place.JOURNAL,
                 "auto",
-                '<6>access: GET "/a?b=1" status=200 client=10.0.0.9:51234 host=ep.example.com endpoint=',
+                '<6>access: GET "/a?b=1" status=200 client=10.0.0.9:51234 protocol=HTTP/1.1 host=ep.example.com endpoint=',
             ),
             (Place.JOURNAL, "json", '<6>{"time":"2023-11-14T22:13:20.250Z",'),
             (Place.ELSEWHERE, "auto", '{"time":"2023-11-14T22:13:20.250Z",'),

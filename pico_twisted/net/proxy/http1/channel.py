@@ -68,7 +68,7 @@ class ProxyChannel(ClientChannel):
         super().__init__(port, address)
         self._stage = Stage.READING
         self._request: Http1Request | None = None
-        self._requests = ServerConnection(port.settings.head_limits, port.http2)
+        self._requests = ServerConnection(port.settings.head_limits, port.http2 is not None)
         self.reading_stopped: set[str] = set()
         self._taking = False  # requests, in a loop
         self._served = False

@@ -26,7 +26,8 @@ def take_over(channel: ClientChannel, first: bytes = b"") -> None:
         first: bytes that have come.
     """
     transport = channel.transport
-    served = Http2Channel(channel.port, channel.address)
+    assert channel.port.http2 is not None  # else nobody could ask for it
+    served = Http2Channel(channel.port, channel.address, channel.port.http2)
     transport.unregisterProducer()
     hand_to(transport, served)
     served.makeConnection(transport)

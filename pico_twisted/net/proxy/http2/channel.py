@@ -48,13 +48,14 @@ from pico_twisted.core.http2.flood import FloodLimits, FloodWatch
 from pico_twisted.core.http2.heads import request_head
 from pico_twisted.core.http2.settings import Http2Settings
 from pico_twisted.net.proxy.client_channel import CLIENT_LINGER_BYTES, CLIENT_LINGER_S, ClientChannel
+from pico_twisted.net.proxy.http2.counts import Http2Counts
 from pico_twisted.net.proxy.http2.output import Http2Output
 from pico_twisted.net.proxy.http2.request import Http2Request
 from pico_twisted.net.proxy.pace import BodyPace
 from pico_twisted.net.proxy.port import TRANSPORT_BYTES, ClientRequest, ProxyPort
 from pico_twisted.net.proxy.request import nobody
 from pico_twisted.net.routing.refusals import SHUTDOWN
-from pico_twisted.net.socket.options import half_close, writer
+from pico_twisted.net.socket.options import half_close, peer_text, writer
 
 GIVEN_UP_S: Final = 1.0
 """Seconds for which a request that its client gave up counts as one of its connection's: by then its service knows."""
@@ -85,12 +86,12 @@ class Http2Channel(ClientChannel):
     Args:
         port: that the client came to.
         address: of the client, or of the proxy that it came through.
-
-    For its attributes see `ClientConnection`.
+        counts: what is counted of all such connections.
     """
 
-    def __init__(self, port: ProxyPort, address: IAddress | None) -> None:
+    def __init__(self, port: ProxyPort, address: IAddress | None, counts: Http2Counts) -> None:
         super().__init__(port, address)
+        self._counts = counts
         self._stage = Stage.GREETING
         self._streams = port.settings.config.http2.streams
         self._engine = Http2Connection(client=False, settings=Http2Settings(streams=self._streams))
@@ -106,12 +107,14 @@ class Http2Channel(ClientChannel):
         """A client connected."""
         end_of_turn = self.port.settings.end_of_turn
         self._output = Http2Output(self._engine, writer(self.transport), end_of_turn, self._happened, self.holds)
+        self._counts.connections.add(self)
         super().connectionMade()
         self._output.soon()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone, whichever side ended it."""
         self._stage = Stage.CLOSED
+        self._counts.connections.discard(self)
         super().connectionLost(reason)
         self._all_gone()
 
@@ -144,8 +147,7 @@ class Http2Channel(ClientChannel):
         excess = flood.saw(events, self.port.settings.sweep.now)
         if excess is not None:
             self._engine.terminate(excess.code)
-            self._all_gone()
-            self._linger()
+            self._break_off(excess.reason)
             return
         for event in events:
             kind = event[0]
@@ -166,8 +168,14 @@ class Http2Channel(ClientChannel):
                 self._stage = Stage.SERVING
                 self._wait()
             elif kind == ENDED:
-                self._all_gone()
-                self._linger()
+                self._break_off("protocol" if event[2] else "")
+
+    def _break_off(self, reason: str) -> None:
+        """Nothing more is read of the client; the reason says what it did wrong, if it did."""
+        if reason:
+            self._counts.ended(reason, peer_text(self.transport), self.port.settings.sweep.now)
+        self._all_gone()
+        self._linger()
 
     def _begin(self, stream: int, fields: WireFields, ended: bool) -> None:
         now = self.port.settings.sweep.now
@@ -175,6 +183,7 @@ class Http2Channel(ClientChannel):
         while given_up and given_up[0] <= now - GIVEN_UP_S:
             given_up.popleft()
         if len(self._requests) + len(given_up) >= self._streams:
+            self._counts.refused += 1
             self._output.reset(stream, REFUSED_STREAM)
             return
         fault: Http1Error | None = None
@@ -208,6 +217,7 @@ class Http2Channel(ClientChannel):
     def _render(self, request: Http2Request) -> None:
         port = self.port
         port.requests += 1
+        self._counts.requests += 1
         if not request.body_complete and port.min_body_rate:
             BodyPace(request)
         port.resource.render(request)
