@@ -224,12 +224,13 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-def read_url(text: str, hint: str) -> str:
-    """The base URL of an admin port as it was given, checked.
+def read_url(text: str, hint: str, like: str = "http://localhost:8001, or unix:/run/pico/admin") -> str:
+    """The base URL of a port as it was given, checked.
 
     Args:
         text: what was given.
         hint: where.
+        like: examples.
 
     Raises:
         click.BadParameter: it is no such URL.
@@ -244,9 +245,7 @@ def read_url(text: str, hint: str) -> str:
     except ValueError:
         fits = False
     if not fits:
-        raise click.BadParameter(
-            f"found {text!r}, expected a URL such as http://localhost:8001, or unix:/run/pico/admin", param_hint=hint
-        )
+        raise click.BadParameter(f"found {text!r}, expected a URL such as {like}", param_hint=hint)
     return f"{where.scheme}://{where.netloc}{quote(where.path.rstrip('/'), safe='/%')}"
 
 
@@ -266,7 +265,7 @@ def read_tls(url: str, ca: str | None, cert: str | None = None, key: str | None 
         if value is None:
             continue
         if not url.startswith("https:"):
-            raise click.BadParameter(f"is for https, and the admin port is {url}", param_hint=name)
+            raise click.BadParameter(f"is for https, and the URL is {url}", param_hint=name)
         try:
             with open(value, "rb"):
                 pass

@@ -213,7 +213,7 @@ def test_usage_of_the_environment() -> None:
     assert done.returncode == 2
     assert "Invalid value for PICO_ADMIN" in done.stderr
     done = picoctl("status", "--ca", "ca.pem", PICO_ADMIN="")
-    assert "the admin port is http://localhost:8001" in done.stderr
+    assert "the URL is http://localhost:8001" in done.stderr
 
 
 @pytest.mark.parametrize(

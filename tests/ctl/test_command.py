@@ -30,6 +30,7 @@ def test_version() -> None:
         (("token",), ("create", "list", "revoke")),
         (("token", "create"), ("NAME", "--rule", "--file", "--token-file", "--json")),
         (("revoke",), ("NAME", "--agent", "--for", "--undo", "--list", "--admin", "--json")),
+        (("forward",), ("LOCAL", "ENDPOINT", "--url", "--token-file", "--patience", "unix:", "ProxyCommand")),
         (("bench",), ("--proxy", "--upstream", "--rate", "--churn", "--websocket", "--json", "stall")),
     ],
 )
@@ -51,6 +52,8 @@ def test_help(arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
         (["check", "/dev/null"], {"twisted", "zope", "http.client"}),
         (["token", "list", "--file", "/nowhere"], {"twisted", "zope"}),
         (["bench", "--duration", "soon"], {"twisted", "zope"}),
+        (["forward", "5432"], {"twisted", "zope"}),
+        (["forward", "--help"], {"twisted", "zope", "yaml"}),
         (["bench", "--help"], {"twisted", "zope", "yaml", "http.client", "ssl"}),
     ],
 )

@@ -57,7 +57,7 @@ def forward(
     Examples:
       picoctl forward 5432 db --url https://pico.example.com
       picoctl forward 5432 db 6379 cache --url http://n1:8000 --url http://n2:8000
-      ssh -o ProxyCommand='picoctl forward - ssh --url https://pico.example.com' me@host
+      ssh -o ProxyCommand='picoctl forward - ssh --url https://pico.lan' host
     """
     token, token_file = shown_token(context)
     ca, cert, key = (given_option(context, name) for name in ("ca", "cert", "key"))

@@ -22,6 +22,7 @@ DEFAULT_PATIENCE_S: Final = 10.0
 """The seconds for which a local connection waits for a node and an agent to be there: longer than either restarts."""
 MAX_SOCKET_PATH_BYTES: Final = 107
 """Most bytes of a unix socket's path (unix(7))."""
+_LIKE: Final = "https://pico.example.com, or unix:/run/pico/proxy"
 _LOOPBACK: Final = "127.0.0.1"
 _EVERYWHERE: Final = "0.0.0.0"
 
@@ -144,7 +145,7 @@ def read_urls(texts: Sequence[str]) -> tuple[str, ...]:
     for text in (part.strip() for given in texts for part in given.split(",")):
         scheme, separator, rest = text.partition("://")
         plain = {"ws": "http", "wss": "https"}.get(scheme.lower(), scheme)
-        urls.append(read_url(f"{plain}{separator}{rest}", "--url"))
+        urls.append(read_url(f"{plain}{separator}{rest}", "--url", _LIKE))
     return tuple(dict.fromkeys(urls)) or (DEFAULT_URL,)
 
 

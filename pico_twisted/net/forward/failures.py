@@ -42,6 +42,8 @@ class DialFailed(Exception):
 _SOON: Final = frozenset(("draining", "busy", "keys-away", "no-upstreams", "upstream-unreachable", "upstream-timeout"))
 """Codes of nodes for what may be over in a moment: a node or an agent that is restarted."""
 
+_OF_AGENTS: Final = ("service-", "listener-")
+"""What the codes of agents begin with: nodes have tried all of them already."""
 _HINTS: Final[Mapping[int, str]] = {
     401: ". A token: --token-file FILE or PICO_TOKEN_FILE; a certificate: --cert FILE",
 }
@@ -85,9 +87,9 @@ def _refused(refusal: Refusal, url: str) -> DialFailed:
     if not refusal.port:
         words = f"what answers at {url} does not say that it is a node of Pico {said}"
         return DialFailed(words, Again.ELSEWHERE, refusal.status)
-    who = "the agent" if refusal.hop == "agent" else f"node {refusal.hop}" if refusal.hop else "the node"
+    who = f"node {refusal.hop}" if refusal.hop else "the node"
     if refusal.code in _SOON:
         again = Again.LATER
     else:
-        again = Again.ELSEWHERE if refusal.status >= 500 and refusal.hop != "agent" else Again.NO
+        again = Again.ELSEWHERE if refusal.status >= 500 and not refusal.code.startswith(_OF_AGENTS) else Again.NO
     return DialFailed(f"{who} refuses {said}{_HINTS.get(refusal.status, '')}", again, refusal.status)

@@ -37,8 +37,18 @@ class StdioRelay(Relay):
         self._output = _Output.CLOSED
         if last:
             self._drop()
-        else:
-            super().writeConnectionLost()
+        elif not self._ended:
+            self._owner.cut(self, "nobody reads stdout any more")
+            self.reset()
+
+    def session_cut(self, reason: str) -> None:
+        """See `SessionUser.session_cut`: what came before is still written, since the exit status tells of the cut."""
+        self._session = None
+        self._owner.cut(self, reason)
+        if self._output is _Output.OPEN:
+            self.transport.unregisterProducer()
+            self.transport.loseWriteConnection()
+        self.session_closed()
 
     def session_closed(self) -> None:
         """See `SessionUser.session_closed`."""

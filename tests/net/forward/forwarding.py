@@ -28,10 +28,10 @@ ENDPOINT = "db"
 Script = Callable[[WebSocket], object]
 
 
-def nodes_answer(status: int, code: str, words: str = "no", hop: str = "n1", port: str = "proxy") -> bytes:
+def nodes_answer(status: int, code: str, words: str = "no", *, port: str = "proxy") -> bytes:
     """A refusal as a node makes it."""
     body = b'{"error": "%s"}' % words.encode()
-    lines = [f"HTTP/1.1 {status} No", f"x-pico-error: {hop}; {code}", f"x-pico-port: {port}"]
+    lines = [f"HTTP/1.1 {status} No", f"x-pico-error: n1; {code}", f"x-pico-port: {port}"]
     return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
 
 

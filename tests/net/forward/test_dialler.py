@@ -155,7 +155,7 @@ async def test_what_is_over_soon_is_tried_again(answer: bytes) -> None:
             Again.NO,
         ),
         (nodes_answer(403, "not-allowed", "no rule"), "node n1 refuses (403 not-allowed): no rule", Again.NO),
-        (nodes_answer(502, "service-unreachable", "refused", "agent"), "the agent refuses (502 service-unr", Again.NO),
+        (nodes_answer(502, "service-unreachable", "no"), "node n1 refuses (502 service-unreachable): no", Again.NO),
         (nodes_answer(500, "internal", "oops"), "node n1 refuses (500 internal): oops", Again.ELSEWHERE),
         (
             nodes_answer(404, "not-found", port="upstream"),
