@@ -8,7 +8,7 @@ from dataclasses import dataclass
 HEARTBEAT, HTTP, TCP, DRAIN, SYNC = 1, 2, 3, 4, 5
 
 RESPONSE, NOT_SUPPORTED = 0x8000, 0x4000
-MORE, RESET, CREDIT = 0x2000, 0x1000, 0x0800
+MORE, RESET, CREDIT, TRAILERS = 0x2000, 0x1000, 0x0800, 0x0400
 
 HEADER_BYTES = 12
 WINDOW_BYTES = 64 * 1024
@@ -47,6 +47,11 @@ class Frame:
     def credit(self) -> bool:
         """Is it a credit, no payload of the stream?"""
         return bool(self.flags & CREDIT)
+
+    @property
+    def trailers(self) -> bool:
+        """Does it end its stream with trailers?"""
+        return bool(self.flags & TRAILERS) and self.kind == HTTP and not self.reset and not self.credit
 
     @property
     def code(self) -> str:

@@ -45,6 +45,7 @@ class Claim:
         to: whom it wants.
         secret: of the cluster; None when it knows none.
         nonce: its own.
+        capabilities: what it lists; empty for a node that lists nothing.
     """
 
     node_id: str
@@ -53,6 +54,7 @@ class Claim:
     generation: str = "1750000000000"
     secret: bytes | None = None
     nonce: bytes = field(default_factory=lambda: os.urandom(NONCE_BYTES))
+    capabilities: str = ""
 
     def but(self, **changes: Any) -> Claim:
         """The same claim with something else in it."""
@@ -71,6 +73,8 @@ class Claim:
             ("x-pico-to", self.to),
             ("x-pico-generation", self.generation),
         ]
+        if self.capabilities:
+            lines.append(("x-pico-capabilities", self.capabilities))
         if self.secret is not None:
             lines += [("x-pico-nonce", self.nonce.hex()), ("x-pico-key", self.tag)]
         return lines

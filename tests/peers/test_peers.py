@@ -137,6 +137,25 @@ def test_v2_streams_keep_to_the_credit(v2_server: v2.Server) -> None:
     agent.close()
 
 
+def test_v2_streams_end_with_trailers(v2_server: v2.Server) -> None:
+    """They wait for all of their credit, and are no part of the payload."""
+    agent = v2.Agent(("127.0.0.1", v2_server.port), "a", agent_id="agent", capabilities="trailers", grant=False)
+    node = v2_server.wait_peer()
+    assert v2_server.offers[0].get("x-pico-capabilities") == "trailers"
+    call = node.open_call(bytes(frames.WINDOW_BYTES - 7), end=False)
+    with pytest.raises(TimeoutError):
+        node.send_trailers(call, b"x-t: 1\r\n", response=False, timeout=0.2)
+    agent.credit(agent.next_call().call, 1, response=True)
+    node.send_trailers(call, b"x-t: 1\r\n", response=False)
+    assert agent.wait_stream(call, response=False) == bytes(frames.WINDOW_BYTES - 7)
+    assert agent.trailers(call, response=False) == b"x-t: 1\r\n"
+    agent.answer_call(call, b"done", end=False)
+    agent.send_trailers(call, b"x-u: 2\r\n", response=True)
+    assert node.wait_stream(call, response=True) == b"done"
+    assert node.trailers(call, response=True) == b"x-u: 2\r\n"
+    agent.close()
+
+
 def test_v2_without_credit_stands_still(v2_server: v2.Server) -> None:
     """A sender of this module stops at 64 KiB when nothing is granted: so a test can count what was granted."""
     agent = v2.Agent(("127.0.0.1", v2_server.port), "a", grant=False)

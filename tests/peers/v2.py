@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 
 from tests.peers import frames, websocket
-from tests.peers.frames import CREDIT, HTTP, MORE, RESET, RESPONSE, WINDOW_BYTES, Frame
+from tests.peers.frames import CREDIT, HTTP, MORE, RESET, RESPONSE, TRAILERS, WINDOW_BYTES, Frame
 from tests.peers.pipe import PATIENCE_S, Ended, Listener, Pipe
 
 SUBPROTOCOL = "pico.v2"
@@ -125,7 +125,17 @@ class Peer:
                 and frame.response is response
                 and not frame.flags & (CREDIT | RESET)
             ]
-        return b"".join(frame.payload for frame in parts), bool(parts) and not parts[-1].more
+        payload = b"".join(frame.payload for frame in parts if not frame.trailers)
+        return payload, bool(parts) and not parts[-1].more
+
+    def trailers(self, call: int, *, response: bool) -> bytes:
+        """What a stream has ended with; empty when it has not, or without trailers."""
+        with self._changed:
+            return b"".join(
+                frame.payload
+                for frame in self.seen
+                if frame.call == call and frame.response is response and frame.trailers
+            )
 
     def wait_stream(self, call: int, *, response: bool, timeout: float = PATIENCE_S) -> bytes:
         """All of one stream, once it has ended. Raises ValueError when the call was reset instead."""
@@ -201,6 +211,20 @@ class Peer:
                 self.send(HTTP, call, role | (0 if end else MORE), piece)
             return
 
+    def send_trailers(self, call: int, block: bytes, *, response: bool, timeout: float = PATIENCE_S) -> None:
+        """End a stream with trailers, whole, once the credit covers them."""
+        stream = (call, response)
+        with self._changed:
+            self._credit.setdefault(stream, WINDOW_BYTES)
+            if not self._changed.wait_for(
+                lambda: self._credit[stream] >= len(block) or self.ended is not None, timeout
+            ):
+                raise TimeoutError(f"no credit for {len(block)} bytes of trailers")
+            if self.ended is not None:
+                raise self.ended
+            self._credit[stream] -= len(block)
+        self.send(HTTP, call, TRAILERS | (RESPONSE if response else 0), block)
+
     def open_call(self, payload: bytes, *, end: bool = True) -> int:
         """Open an http call; its ID."""
         call = self.take_id()
@@ -257,6 +281,7 @@ class Agent(Peer):
 
     Args:
         agent_id: sent as x-pico-agent-id, with x-pico-slot; None sends neither.
+        capabilities: what it lists; empty for an agent that lists nothing.
     """
 
     def __init__(
@@ -270,8 +295,11 @@ class Agent(Peer):
         echo: bool = True,
         grant: bool = True,
         offers: tuple[str, ...] = (SUBPROTOCOL,),
+        capabilities: str = "",
     ) -> None:
         headers = [("x-pico-agent-id", agent_id), ("x-pico-slot", slot)] if agent_id is not None else []
+        if capabilities:
+            headers.append(("x-pico-capabilities", capabilities))
         path = f"/pico/v1/listener/{endpoint}"
         socket, self.answer = websocket.connect(address, path, subprotocols=offers, headers=headers, tls=tls)
         super().__init__(socket, echo=echo, grant=grant)
@@ -282,10 +310,17 @@ class Agent(Peer):
 
 
 class Server:
-    """The node's end: takes registrations of agents and gives each session to the test."""
+    """The node's end: takes registrations of agents and gives each session to the test.
 
-    def __init__(self, *, tls: ssl.SSLContext | None = None, port: int = 0, grant: bool = True) -> None:
+    Attributes:
+        capabilities: what it lists in the next handshakes.
+    """
+
+    def __init__(
+        self, *, tls: ssl.SSLContext | None = None, port: int = 0, grant: bool = True, capabilities: str = ""
+    ) -> None:
         self._grant = grant
+        self.capabilities = capabilities
         self._changed = threading.Condition()
         self.peers: list[Peer] = []
         self.offers: list[websocket.Offer] = []
@@ -297,7 +332,7 @@ class Server:
             accepted = websocket.accept(
                 pipe,
                 select=lambda offer: SUBPROTOCOL if SUBPROTOCOL in offer.subprotocols else None,
-                headers=[("x-pico-node-id", "test-node")],
+                headers=[("x-pico-node-id", "test-node"), ("x-pico-capabilities", self.capabilities)],
             )
         except (Ended, TimeoutError):
             return

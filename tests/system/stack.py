@@ -279,6 +279,7 @@ class Stack:
         echo: bool = True,
         grant: bool = True,
         offers: tuple[str, ...] = (v2.SUBPROTOCOL,),
+        capabilities: str = "",
     ) -> tuple[v2.Agent, str]:
         """A v2 test agent, registered; and its endpoint."""
         name = endpoint or self.fresh_endpoint()
@@ -292,6 +293,7 @@ class Stack:
             echo=echo,
             grant=grant,
             offers=offers,
+            capabilities=capabilities,
         )
         self._peers.append(agent)
         self.wait_endpoints([name])

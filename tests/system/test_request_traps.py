@@ -257,7 +257,7 @@ REQUESTS = [
     Trap("a folded trailer", post(b"Transfer-Encoding: chunked", b"0\r\nX: y\r\n z\r\n\r\n"), (400,), CUT),
     # And what is to be served, to show that the above is no accident.
     Trap(
-        "trailers are dropped",
+        "trailers",
         b"POST / HTTP/1.1\r\nHost: a\r\n{E}Transfer-Encoding: chunked\r\n\r\n0\r\nX-T: y\r\n\r\n",
         (200,),
         ONE,

@@ -37,6 +37,7 @@ class Message:
     fields: Fields
     minor: int
     body: bytes = b""
+    trailers: Fields = field(default_factory=list, kw_only=True)
 
     def all(self, name: str) -> list[bytes]:
         """Every value of a header."""
@@ -231,6 +232,7 @@ class Stream:
     def request_head(self, timeout: float = PATIENCE_S) -> Request:
         """The next request's head; its body is then to be read."""
         request = parse_request(self.read_head(timeout))
+        self.trailers = []
         self._chunked = request.chunked
         self._left = None if self._chunked else request.length or 0
         return request
@@ -238,6 +240,7 @@ class Stream:
     def response_head(self, method: str = "GET", timeout: float = PATIENCE_S) -> Response:
         """The next response's head, 1xx ones included; its body is then to be read."""
         response = parse_response(self.read_head(timeout))
+        self.trailers = []
         self._chunked = False
         if response.status < 200 or response.status in (204, 304) or method == "HEAD":
             self._left = 0
@@ -310,6 +313,7 @@ class Stream:
         """The next request, whole."""
         request = self.request_head(timeout)
         request.body = self.body(timeout)
+        request.trailers = self.trailers
         return request
 
     def read_response(self, method: str = "GET", timeout: float = PATIENCE_S) -> Response:
@@ -322,6 +326,7 @@ class Stream:
             interim.append(response)
         response.interim = interim
         response.body = self.body(timeout) if response.status != 101 else b""
+        response.trailers = self.trailers
         return response
 
     def close(self) -> None:
@@ -359,14 +364,18 @@ def parse_requests(data: bytes) -> list[Request]:
                 if not re.fullmatch(rb"[0-9A-Fa-f]{1,16}", line):
                     raise Malformed(f"chunk size {line!r}")
                 size = int(line, 16)
+                if size == 0:
+                    break
                 if len(rest) < size + 2:
                     raise Broken("half a chunk")
                 if rest[size : size + 2] != b"\r\n":
-                    raise Malformed("a chunk longer than its size, or trailers")
+                    raise Malformed("a chunk longer than its size")
                 pieces.append(rest[:size])
                 rest = rest[size + 2 :]
-                if size == 0:
-                    break
+            trailers, empty_line, rest = (b"\r\n" + rest).partition(b"\r\n\r\n")
+            if not empty_line:
+                raise Broken("half a last chunk")
+            request.trailers = _fields([line for line in trailers.split(b"\r\n") if line])
             request.body = b"".join(pieces)
         else:
             size = request.length or 0

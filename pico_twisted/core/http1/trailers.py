@@ -65,6 +65,8 @@ _ONLY_IN_HEADS_BEGIN: Final = (
     b"x-ssl-",
     b"x-client-",
     b"x-auth-",
+    b"remote-",
+    b"x-remote-",
 )
 
 _OF_CONTENT: Final = frozenset((b"content-digest", b"content-md5"))

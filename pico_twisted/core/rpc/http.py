@@ -133,7 +133,7 @@ class RequestStream:
         Raises:
             CallProtocolError: they have no place in it.
         """
-        if self._head is None or self._upgraded:
+        if self._head is None or self._head.upgrade is not None:
             raise CallProtocolError("trailers where there are none")
         if self._left:
             raise CallProtocolError("fewer bytes than Content-Length")

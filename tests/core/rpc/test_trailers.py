@@ -300,13 +300,15 @@ class TestReaders:
                 stream.trailers()
 
     def test_behind_an_upgrade(self) -> None:
-        """An upgraded protocol has no trailers, either way."""
+        """An upgraded protocol has no trailers, either way, nor has a request that offers one."""
         offer = b"Connection: Upgrade\r\nUpgrade: x\r\n"
-        request = RequestStream(LIMITS)
-        request.feed(HEAD % offer, True)
-        request.upgraded()
-        with pytest.raises(CallProtocolError):
-            request.trailers()
+        for granted in (False, True):
+            request = RequestStream(LIMITS)
+            request.feed(HEAD % offer, True)
+            if granted:
+                request.upgraded()
+            with pytest.raises(CallProtocolError):
+                request.trailers()
         response = ResponseStream(LIMITS, b"GET", True)
         response.feed(b"HTTP/1.1 101 Switching\r\n" + offer + b"\r\n", True)
         with pytest.raises(CallProtocolError):
