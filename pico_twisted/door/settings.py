@@ -8,7 +8,7 @@ from typing import Final
 
 import attrs
 
-from pico_twisted.config import AgentConfig, ConfigFaults, Fault, load_agent
+from pico_twisted.config import AgentConfig, ConfigFaults, ConnectConfig, Fault, load_agent
 from pico_twisted.config.faults import Unfit
 from pico_twisted.config.kinds import ENDPOINT_ID
 
@@ -16,6 +16,11 @@ URL_VARIABLE: Final = "PICO_URL"
 """The environment variable with the URLs of nodes, for programs that name none."""
 TOKEN_FILE_VARIABLE: Final = "PICO_TOKEN_FILE"
 """That of the file with the token, likewise."""
+
+PROXY_URL_VARIABLE: Final = "PICO_PROXY_URL"
+"""That with the URLs of proxy ports, for programs that connect to an endpoint."""
+DEFAULT_PROXY_URL: Final = "http://localhost:8000"
+"""The proxy port of a node on this machine with its default ports."""
 
 _ARGUMENTS: Final = {
     "connect.url": "url",
@@ -37,8 +42,8 @@ class EndpointSettings:
 
     Attributes:
         endpoint: its ID.
-        url: of the upstream port of a node, or several with commas between or in a sequence; None for what the
-            environment says, else a node on this machine.
+        url: of the upstream port of a node, or of the proxy port for who connects to the endpoint; or several, with
+            commas between or in a sequence; None for what the environment says, else a node on this machine.
         token: shown to the nodes; None for none.
         token_file: file that holds the token; None for what the environment says, unless there is a token.
         ca: a PEM file with the authorities to trust; None for those of the system.
@@ -92,6 +97,20 @@ def agent_config(
         return load_agent(None, overrides)
     except ConfigFaults as faults:
         raise ValueError("; ".join(_words(fault) for fault in faults.faults)) from None
+
+
+def connect_config(settings: EndpointSettings, environ: Mapping[str, str] = os.environ) -> ConnectConfig:
+    """How a program reaches the proxy ports at which it connects to an endpoint.
+
+    Args:
+        settings: what the program says.
+        environ: the environment, for what the settings leave open.
+
+    Raises:
+        ValueError: something is wrong with the settings, and it says what.
+    """
+    url = settings.url or environ.get(PROXY_URL_VARIABLE) or DEFAULT_PROXY_URL
+    return agent_config(attrs.evolve(settings, url=url), environ=environ).connect
 
 
 def _words(fault: Fault) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from twisted.internet.interfaces import (
+    IStreamClientEndpoint,
+    IStreamClientEndpointStringParserWithReactor,
     IStreamServerEndpoint,
     IStreamServerEndpointStringParser,
 )
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 SERVER_OPTIONS: Final = ("url", "token", "token_file", "ca", "protocol")
 """What may be said of an endpoint to listen at, behind its ID."""
+CLIENT_OPTIONS: Final = ("url", "token", "token_file", "ca")
+"""What may be said of one to connect to."""
 
 
 @implementer(IPlugin, IStreamServerEndpointStringParser)
@@ -40,6 +44,26 @@ class PicoServerParser:
         from pico_twisted.door.server_endpoint import PicoServerEndpoint
 
         return PicoServerEndpoint(reactor, _settings(args, kwargs, SERVER_OPTIONS))
+
+
+@implementer(IPlugin, IStreamClientEndpointStringParserWithReactor)
+class PicoClientParser:
+    """Reads `pico:ENDPOINT[:url=URL][:token_file=FILE][:token=TOKEN][:ca=FILE]`."""
+
+    prefix: ClassVar[str] = "pico"
+
+    # As above.
+    def parseStreamClient(  # type: ignore[override]
+        self, reactor: Any, *args: str, **kwargs: str
+    ) -> IStreamClientEndpoint:
+        """Called by Twisted for a string with our prefix.
+
+        Raises:
+            ValueError: what the string says is not of an endpoint, or not one that can be used.
+        """
+        from pico_twisted.door.client_endpoint import PicoClientEndpoint
+
+        return PicoClientEndpoint(reactor, _settings(args, kwargs, CLIENT_OPTIONS))
 
 
 def _settings(args: tuple[str, ...], options: dict[str, str], known: tuple[str, ...]) -> EndpointSettings:

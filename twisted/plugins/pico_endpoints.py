@@ -1,5 +1,6 @@
 """What Twisted finds: `pico:` in strings of endpoints."""
 
-from pico_twisted.door.strings import PicoServerParser
+from pico_twisted.door.strings import PicoClientParser, PicoServerParser
 
 pico_server = PicoServerParser()
+pico_client = PicoClientParser()
