@@ -23,6 +23,7 @@ from pico_twisted.config.node import (
     NodeConfig,
     NodeLimitsConfig,
     ProxyConfig,
+    TcpConfig,
     UpstreamConfig,
 )
 from pico_twisted.config.tls import CertificateConfig, ServerTlsConfig
@@ -55,6 +56,7 @@ __all__ = [
     "ServerTlsConfig",
     "ServiceAddress",
     "ServiceTlsConfig",
+    "TcpConfig",
     "UpstreamConfig",
     "in_networks",
     "load_agent",

@@ -32,6 +32,20 @@ from pico_twisted.core.public_url import domain_of
 
 _MAX_FILE_BYTES = 1 << 20
 
+_OF_HTTP = (
+    "keepalive_timeout",
+    "reuse",
+    "rewrite_host",
+    "lenient",
+    "basic_auth_file",
+    "basic_auth_realm",
+    "authorization",
+    "request_headers",
+    "response_headers",
+    "tls",
+)
+"""Settings of a listener that mean nothing where no HTTP is spoken."""
+
 
 def node_faults(config: NodeConfig) -> Iterator[Contradiction]:
     """What is wrong with a node's configuration as a whole."""
@@ -96,8 +110,24 @@ def _own_certificate_faults(tls: ClientTlsConfig | ServiceTlsConfig, path: str) 
     yield from pair_faults(tls.cert, tls.key, path)
 
 
+def _http_faults(listener: ListenerConfig, path: str) -> Iterator[Contradiction]:
+    """What means something for HTTP alone, at a listener of TCP. A password is asked for by HTTP, too."""
+    protocol = child(path, "protocol")
+    if listener.addr.scheme != "http":
+        found = f"{listener.addr.scheme} for a listener of TCP"
+        yield Fault(path=child(path, "addr"), found=found, expected="host:port or unix:/path"), (protocol,)
+    plain = ListenerConfig(endpoint=listener.endpoint, addr=listener.addr)
+    for name in _OF_HTTP:
+        if getattr(listener, name) != getattr(plain, name):
+            fault = Fault(path=child(path, name), found="a setting of HTTP", expected=f"none, as {protocol} is tcp")
+            yield fault, (protocol,)
+
+
 def _service_faults(listener: ListenerConfig, path: str) -> Iterator[Contradiction]:
     """What is wrong with how a listener's service is reached and checked."""
+    if listener.protocol == "tcp":
+        yield from _http_faults(listener, path)
+        return
     if listener.proxy_protocol != "none" and (listener.addr.scheme == "h2c" or listener.protocol == "grpc"):
         found = f"{listener.proxy_protocol} for a service that speaks HTTP/2, whose connection all clients share"
         fault = Fault(path=child(path, "proxy_protocol"), found=found, expected="none")

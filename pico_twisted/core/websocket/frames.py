@@ -31,6 +31,9 @@ _FINAL: Final = 0x80
 _RESERVED: Final = 0x70
 _MASKED: Final = 0x80
 
+_NO_MASK: Final = bytes(4)
+"""A mask that changes nothing, as clients choose it where TLS hides what they send."""
+
 MAX_CONTROL_BYTES: Final = 125
 """Most payload of a control frame (RFC 6455 5.5)."""
 
@@ -157,7 +160,7 @@ class FrameReader:
         self._final = False  # the frame that comes is the last one of its message
         self._message = _Message.NONE
         self._left = 0  # bytes of the frame's payload
-        self._mask = b""
+        self._mask = _NO_MASK
         self._closed = False
 
     def receive(self, data: bytes) -> list[Event]:
@@ -282,9 +285,9 @@ class FrameReader:
 
     def _unmasked(self, payload: bytes) -> bytes:
         """Take the mask off, and turn it to where the next bytes of the frame are."""
-        if not self._masked or not payload:
-            return payload
         mask = self._mask
+        if mask == _NO_MASK or not payload:
+            return payload
         turn = len(payload) & 3
         if turn:
             self._mask = mask[turn:] + mask[:turn]

@@ -43,12 +43,11 @@ def tcp_endpoint_of(head: RequestHead) -> str:
     return endpoint
 
 
-def check_handshake(head: RequestHead, *, keyed: bool) -> None:
-    """Judge a request for a WebSocket.
+def check_handshake(head: RequestHead) -> None:
+    """Judge a request for a WebSocket. One that came over HTTP/2 (RFC 8441) has got the key of `core.http2.heads`.
 
     Args:
         head: of the request.
-        keyed: it shows by a key that it is a WebSocket's, as over HTTP/1.1; over HTTP/2 there is none (RFC 8441 5).
 
     Raises:
         Http1Error: 400, or 426 with what `UPGRADE_FIELDS` say.
@@ -59,12 +58,15 @@ def check_handshake(head: RequestHead, *, keyed: bool) -> None:
         raise Http1Error(400, "bad-request", "a WebSocket begins with a GET without a body")
     if head.by_name.get(_VERSION) != b"13":
         raise Http1Error(426, "upgrade-required", "WebSockets of version 13 are spoken here")
-    if keyed and not _is_key(head):
+    if not _is_key(head):
         raise Http1Error(400, "bad-request", "a WebSocket begins with one Sec-WebSocket-Key of 16 bytes")
 
 
-UPGRADE_FIELDS: Final = ((b"upgrade", b"websocket"), (b"sec-websocket-version", b"13"))
-"""What a 426 says besides (RFC 9110 15.5.22)."""
+VERSION_FIELDS: Final = ((_VERSION, b"13"),)
+"""What a 426 says besides (RFC 6455 4.4)."""
+
+UPGRADE_FIELDS: Final = ((b"upgrade", b"websocket"), *VERSION_FIELDS)
+"""The same over HTTP/1.1 (RFC 9110 15.5.22)."""
 
 
 def _is_key(head: RequestHead) -> bool:

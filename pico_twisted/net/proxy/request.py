@@ -13,7 +13,7 @@ import abc
 import math
 from collections.abc import Sequence
 from time import perf_counter
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import attrs
 from zope.interface import implementer
@@ -31,6 +31,9 @@ from pico_twisted.net.access.ceilings import leave_all
 from pico_twisted.net.interfaces import IDownstream
 from pico_twisted.net.proxy.error_answer import PREFLIGHT, AgentError, error_answer
 from pico_twisted.net.proxy.port import ClientConnection, Forward, Visitor
+
+HTTP_2: Final = "HTTP/2.0"
+"""The protocol of a request that came over HTTP/2."""
 
 
 @implementer(IDownstream)

@@ -46,9 +46,9 @@ from pico_twisted.core.websocket.frames import (
     close_payload,
     frame_header,
 )
-from pico_twisted.core.websocket.handshake import UPGRADE_FIELDS, accepted, check_handshake, tcp_request
+from pico_twisted.core.websocket.handshake import UPGRADE_FIELDS, VERSION_FIELDS, accepted, check_handshake, tcp_request
 from pico_twisted.net.interfaces import IDownstream
-from pico_twisted.net.proxy.request import ProxyRequest
+from pico_twisted.net.proxy.request import HTTP_2, ProxyRequest
 from pico_twisted.net.routing.refusals import SHUTDOWN
 from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.routing.tcp_request import TcpRequest
@@ -83,11 +83,11 @@ def begin_tcp(settings: RoutingSettings, request: ProxyRequest) -> None:
         request: for a path of TCP endpoints; it may come in.
     """
     try:
-        check_handshake(request.head, keyed=True)
+        check_handshake(request.head)
         _check_origin(request)
     except Http1Error as error:
         if error.status == 426:
-            request.error_fields = UPGRADE_FIELDS
+            request.error_fields = VERSION_FIELDS if request.protocol == HTTP_2 else UPGRADE_FIELDS
         request.fail(error.status, error.message, error.code)
         request.done()
         return

@@ -21,7 +21,7 @@ from pico_twisted.core.http2.events import CANCEL, HTTP_1_1_REQUIRED, INTERNAL_E
 from pico_twisted.core.http2.forwarding import interim_to_client, response_to_client
 from pico_twisted.net.proxy.error_answer import date_now
 from pico_twisted.net.proxy.http2.output import Http2Output
-from pico_twisted.net.proxy.request import ProxyRequest
+from pico_twisted.net.proxy.request import HTTP_2, ProxyRequest
 
 HTTP_1_1_NEEDED = "http-1.1-required"
 """The code of a request that has to come over HTTP/1.1, in the access log."""
@@ -49,7 +49,7 @@ class Http2Request(ProxyRequest):
         output: writes to its client.
     """
 
-    protocol: ClassVar[str] = "HTTP/2.0"
+    protocol: ClassVar[str] = HTTP_2
 
     stream: int = attrs.field(kw_only=True)
     output: Http2Output = attrs.field(kw_only=True)
