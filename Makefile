@@ -12,7 +12,7 @@ METADATA := setup.cfg setup.py pyproject.toml $(CONSTRAINTS)
 CORES := $(shell nproc)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help check quick-tests demo test properties lint format config-docs states-docs walk fuzz soak programs bench cluster-figures simulate odd-requests attacks netns systemd clean
+.PHONY: help check quick-tests demo test properties lint format config-docs states-docs walk fuzz soak programs conformance bench cluster-figures simulate odd-requests attacks netns systemd clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do \
@@ -60,6 +60,9 @@ soak: $(VENV)/.installed-test  ## long transfers and many idle connections, with
 
 programs: $(VENV)/.installed-test  ## docker, chromium and curl through one node and two; needs all three
 	$(BIN)/python -m tests.programs.run
+
+conformance: $(VENV)/.installed-test  ## all that RFC 9113 and RFC 7541 ask of a server, of a node without and with TLS
+	$(BIN)/python -m tests.conformance.run
 
 bench: $(VENV)/.installed-test  ## load through node and agent, beside nginx doing the same
 	$(BIN)/python -m benchmarks.run

@@ -223,7 +223,7 @@ def _(peer: Conversation) -> None:
     peer.answered()
 
 
-for _number, _says, _bytes in (
+for _section, _says, _bytes in (
     ("2.3.3/1", "an index that no table has", wire.indexed(70)),
     ("2.3.3/2", "a name by an index that no table has", wire.integer(70, 6, 0x40) + _PLAIN_VALUE),
     ("4.2/1", "an update of the size of the table at the end", wire.integer(1, 5, 0x20)),
@@ -234,8 +234,8 @@ for _number, _says, _bytes in (
     ("6.3/1", "an update of the size of the table beyond what was allowed", wire.integer(4097, 5, 0x20)),
 ):
 
-    @HPACK.case(_number, _says)
-    def _(peer: Conversation, last: bytes = _bytes, number: str = _number) -> None:
+    @HPACK.case(_section, _says)
+    def _(peer: Conversation, last: bytes = _bytes, section: str = _section) -> None:
         block = wire.block(peer.fields())
-        peer.send(wire.headers(1, last + block if number == "6.3/1" else block + last))
+        peer.send(wire.headers(1, last + block if section == "6.3/1" else block + last))
         peer.connection_error(COMPRESSION)

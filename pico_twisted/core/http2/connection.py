@@ -3,8 +3,8 @@
 What is needed. Both ends of the tunnel speak HTTP/2: a node to clients, an agent to services. Frames, HPACK, the states
 of streams and windows are what libnghttp2 does, and what many attacks are about; it is fast, and used by others.
 
-What can go wrong. The library is young: so this module alone imports it, and what the rest of Pico sees are plain
-tuples and the methods here. It is optional: `AVAILABLE` says whether it is there. After some faults of a peer it cannot
+What can go wrong. The library is young: so this module and `engine` alone import it, and what the rest of Pico sees are
+plain tuples and the methods here. After some faults of a peer it cannot
 be asked for a last GOAWAY: that is written here. It opens windows by itself unless told not to, and then a slow
 consumer would not slow its sender: so each stream's window opens when its consumer took bytes, and the window of the
 connection is so large that no stream waits for another. It tells that a stream is over once the RST_STREAM is written,
@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from pico_twisted.core.http2.engine import AVAILABLE, make_engine
 from pico_twisted.core.http2.events import (
     CLOSED,
     DATA,
@@ -44,22 +45,11 @@ from pico_twisted.core.http2.events import (
 from pico_twisted.core.http2.frame_order import FrameOrder, goaway_frame
 from pico_twisted.core.http2.settings import Http2Settings
 
-try:
+if AVAILABLE:
     import ngh2
-except ImportError:  # the extra `http2` is not installed
-    AVAILABLE = False
-else:
-    AVAILABLE = True
 
 _FAULTS_FIRST: Final = 4 * 1024
 """Bytes of answers that are written before a request is told of: resets of 128 streams, and more."""
-
-_SENT_HEADER_BYTES: Final = 256 * 1024
-"""Most bytes of a head that is sent; heads are bounded where they are read, and this is beyond."""
-
-_BEYOND: Final = 4
-"""How many times `header_bytes` a field section may have before it ends the connection: its user can answer 431 to what
-is between. A bomb of HPACK has 4,000 bytes for each one on the wire: it is over within 70 of them."""
 
 
 class StreamGone(Exception):
@@ -79,19 +69,7 @@ class Http2Connection:
     """
 
     def __init__(self, *, client: bool, settings: Http2Settings) -> None:
-        role = ngh2.Role.CLIENT if client else ngh2.Role.SERVER
-        config = ngh2.Configuration(
-            auto_window_update=False,
-            max_send_header_block_length=_SENT_HEADER_BYTES,
-            max_outbound_ack=settings.unread_answers,
-            max_settings=32,
-            stream_reset_rate_limit=settings.resets,
-            max_continuations=settings.continuations,
-            glitch_rate_limit=settings.oddities,
-            max_inbound_header_list_size=settings.header_bytes * _BEYOND,
-            max_inbound_header_count=settings.header_fields,
-        )
-        self._engine: Any = ngh2.Connection(role, config)  # its methods take more than their types say
+        self._engine = make_engine(client=client, settings=settings)
         self.ended = False
         self.bytes_in = self.bytes_out = 0
         self._untaken: dict[int, int] = {}  # of open streams, bytes of DATA that nobody took yet
@@ -103,20 +81,6 @@ class Http2Connection:
         self._written = b""  # by the engine, and not given out
         self._frame_cut = False  # what the engine wrote may have ended within a frame
         self._late: list[Event] = []
-        told: dict[Any, int] = {
-            ngh2.Setting.INITIAL_WINDOW_SIZE: settings.window_bytes,
-            ngh2.Setting.MAX_HEADER_LIST_SIZE: settings.header_bytes,
-        }
-        if client:
-            told[ngh2.Setting.ENABLE_PUSH] = 0
-        else:
-            told[ngh2.Setting.MAX_CONCURRENT_STREAMS] = settings.streams
-            told[ngh2.Setting.ENABLE_CONNECT_PROTOCOL] = 1
-            told[ngh2.Setting.NO_RFC7540_PRIORITIES] = 1
-        self._engine.initiate_connection(told)
-        # The library opens the window of the connection again when half of it was taken. So one half has to be enough
-        # for all streams together: else one that is read would wait for those that are not.
-        self._engine.set_local_window_size(2 * settings.window_bytes * (settings.streams + 1))
 
     # What comes
 

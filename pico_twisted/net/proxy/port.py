@@ -18,7 +18,7 @@ from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.http1.account import Peer
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import HeadLimits
-from pico_twisted.core.http2.connection import AVAILABLE
+from pico_twisted.core.http2.engine import AVAILABLE
 from pico_twisted.core.routing.endpoint import EndpointNames
 from pico_twisted.net.access.ceilings import NodeCeilings, answer_to, leave_all
 from pico_twisted.net.observe.access_log import AccessLog

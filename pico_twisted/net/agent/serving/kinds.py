@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.logger import Logger
 
 from pico_twisted.config import ListenerConfig
-from pico_twisted.core.http2.connection import AVAILABLE
+from pico_twisted.core.http2.engine import AVAILABLE
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.net.agent.serving.exchange import Exchange
 from pico_twisted.net.agent.serving.http1_service import Http1Service

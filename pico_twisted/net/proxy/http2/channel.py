@@ -44,7 +44,7 @@ from pico_twisted.core.http2.events import (
     Event,
     WireFields,
 )
-from pico_twisted.core.http2.flood import FloodLimits, FloodWatch
+from pico_twisted.core.http2.flood import RESETS, FloodLimits, FloodWatch
 from pico_twisted.core.http2.heads import request_head
 from pico_twisted.core.http2.settings import Http2Settings
 from pico_twisted.net.proxy.client_channel import CLIENT_LINGER_BYTES, CLIENT_LINGER_S, ClientChannel
@@ -95,7 +95,7 @@ class Http2Channel(ClientChannel):
         self._stage = Stage.GREETING
         self._streams = port.settings.config.http2.streams
         self._engine = Http2Connection(client=False, settings=Http2Settings(streams=self._streams))
-        limits = FloodLimits(stall_s=port.settings.config.idle_timeout)
+        limits = FloodLimits(resets=max(RESETS, self._streams), stall_s=port.settings.config.idle_timeout)
         self._flood = FloodWatch(self._engine, limits, port.settings.sweep.now)
         self._requests: dict[int, Http2Request] = {}  # by stream, until that is closed
         self._fresh: list[Http2Request] = []  # came with what is read now

@@ -1,0 +1,58 @@
+"""The engine of a connection of HTTP/2: libnghttp2 through ngh2, with what it holds a peer to.
+
+It is optional, as the extra `http2`: `AVAILABLE` says whether it is there.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pico_twisted.core.http2.settings import Http2Settings
+
+try:
+    import ngh2
+except ImportError:  # the extra is not installed
+    AVAILABLE = False
+else:
+    AVAILABLE = True
+
+_SENT_HEADER_BYTES: Final = 256 * 1024
+"""Most bytes of a head that is sent; heads are bounded where they are read, and this is beyond."""
+
+_BEYOND: Final = 4
+"""How many times `header_bytes` a field section may have before it ends the connection: its user can answer 431 to what
+is between. A bomb of HPACK has 4,000 bytes for each one on the wire: it is over within 70 of them."""
+
+_MOST_SETTINGS: Final = 32
+"""Values in one frame of SETTINGS; nine have a meaning."""
+
+
+def make_engine(*, client: bool, settings: Http2Settings) -> Any:  # a compiled class that is typed too loosely to help
+    """An engine whose preface is written."""
+    config = ngh2.Configuration(
+        auto_window_update=False,
+        max_send_header_block_length=_SENT_HEADER_BYTES,
+        max_outbound_ack=settings.unread_answers,
+        max_settings=_MOST_SETTINGS,
+        stream_reset_rate_limit=settings.resets,
+        max_continuations=settings.continuations,
+        glitch_rate_limit=settings.oddities,
+        max_inbound_header_list_size=settings.header_bytes * _BEYOND,
+        max_inbound_header_count=settings.header_fields,
+    )
+    engine = ngh2.Connection(ngh2.Role.CLIENT if client else ngh2.Role.SERVER, config)
+    told: dict[ngh2.Setting, int] = {
+        ngh2.Setting.INITIAL_WINDOW_SIZE: settings.window_bytes,
+        ngh2.Setting.MAX_HEADER_LIST_SIZE: settings.header_bytes,
+    }
+    if client:
+        told[ngh2.Setting.ENABLE_PUSH] = 0
+    else:
+        told[ngh2.Setting.MAX_CONCURRENT_STREAMS] = settings.streams
+        told[ngh2.Setting.ENABLE_CONNECT_PROTOCOL] = 1
+        told[ngh2.Setting.NO_RFC7540_PRIORITIES] = 1
+    engine.initiate_connection(told)
+    # The library opens the window of the connection again when half of it was taken. So one half has to be enough for
+    # all streams together: else one that is read would wait for those that are not.
+    engine.set_local_window_size(2 * settings.window_bytes * (settings.streams + 1))
+    return engine
