@@ -52,7 +52,8 @@ class Pipe:
         self._waiting = 0
         self.local: tuple[str, int] = sock.getsockname()[:2]
         self.remote: tuple[str, int] = sock.getpeername()[:2]
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setblocking(False)
 
     @property

@@ -26,7 +26,10 @@ BACKLOG = 64
 
 
 class LocalPort(unix.Port):
-    """A listening Unix socket that leaves its file: workers share it, and systemd removes it."""
+    """A listening Unix socket that leaves its file, and the socket itself to others: workers share it, and systemd
+    removes it."""
+
+    _shouldShutdown = False
 
     def connectionLost(self, reason: Failure) -> None:
         tcp.Port.connectionLost(self, reason)

@@ -92,6 +92,7 @@ class UnixPort(tcp.Port):
     """
 
     addressFamily = socket.AF_UNIX
+    _shouldShutdown = False  # that would end it for all who share it
 
     # The factory and the reactor: as Twisted has them
     def __init__(self, sock: socket.socket, factory: Any, reactor: UnixReactor) -> None:

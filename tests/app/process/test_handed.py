@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -94,3 +95,23 @@ def test_packets_that_waited_are_dropped(udp: socket.socket) -> None:
     assert descriptor is not None
     with socket.socket(fileno=descriptor) as taken, pytest.raises(BlockingIOError):
         taken.recv(10)
+
+
+def test_a_unix_socket(tmp_path: Path) -> None:
+    """It is for the port that has its path, or its name; never for the gossip, nor for a port that is elsewhere."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "s"))
+        sock.listen()
+        here, elsewhere = Address("", 0, str(tmp_path / "s")), Address("", 0, str(tmp_path / "t"))
+        for name, address in (("pico.socket", elsewhere), ("pico.socket", Address("", 8000)), ("upstream", here)):
+            assert HandedSockets([handed(sock, name)]).take("proxy", address) is None
+        assert HandedSockets([handed(sock, "gossip")]).take("gossip", Address("", 8003)) is None
+        assert closed(HandedSockets([handed(sock)]).take("proxy", here))
+        assert closed(HandedSockets([handed(sock, "proxy")]).take("proxy", Address("", 8000)))
+        with pytest.raises(CannotStart, match=f"a unix socket at {tmp_path}/s"):
+            HandedSockets([handed(sock)]).check({"proxy": elsewhere})
+
+
+def test_a_tcp_socket_is_for_no_port_at_a_path(tcp: socket.socket) -> None:
+    """Unless it is named after the port."""
+    assert HandedSockets([handed(tcp)]).take("proxy", Address("", 0, "/run/p")) is None

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from twisted.internet.address import UNIXAddress
 
-from pico_twisted.net.admin.operators import refusal
+from pico_twisted.net.admin.operators import address_of, refusal
 from pico_twisted.net.admin.shapes import OPERATOR, RELOAD_PATH, Reloaded, read
+from pico_twisted.net.socket.unix import UnixPeer
 from tests.net.admin.admin_fakes import Serve, agent_app
 from tests.net.in_reactor import in_reactor
 
@@ -40,6 +42,16 @@ def address(ip: str) -> object:
     from twisted.internet.address import IPv4Address, IPv6Address
 
     return IPv6Address("TCP", ip, 8001) if ":" in ip else IPv4Address("TCP", ip, 8001)
+
+
+def test_whoever_may_use_the_socket_of_the_port() -> None:
+    """The permissions of its file say who that is; what comes through a proxy there is somebody else's."""
+    request = Request(ASKING, UnixPeer(), "127.0.0.1")
+    request.getHost = lambda: UNIXAddress("/run/a")  # type: ignore[method-assign]
+    assert address_of(request) == "unix"  # type: ignore[arg-type]  # all that is looked at
+    assert refusal(request) == ""  # type: ignore[arg-type]  # likewise
+    request.fields = {**ASKING, "x-forwarded-for": "203.0.113.9"}
+    assert "through a proxy" in refusal(request)  # type: ignore[arg-type]  # likewise
 
 
 def refused(fields: dict[str, str], peer: str = "127.0.0.1", own: str = "127.0.0.1", *, secure: bool = False) -> str:

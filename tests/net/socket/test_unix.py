@@ -17,6 +17,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
+from pico_twisted.app.process.local_admin import LocalPort, listen_locally
 from pico_twisted.net.socket.options import is_dead, peer_text, tune, writer
 from pico_twisted.net.socket.unix import UnixEndpoint, UnixPeer, UnixPort
 from tests.net.in_reactor import DEADLINE_S, in_reactor, reactor, until
@@ -90,6 +91,27 @@ async def test_both_ends(tmp_path: Path) -> None:
     await until(lambda: client.lost and server.lost, "both ends")
     await port.stopListening()
     assert os.stat(path).st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("kind", [UnixPort, LocalPort])
+@in_reactor
+async def test_one_of_several_that_share_a_socket(listening: socket.socket, tmp_path: Path, kind: type) -> None:
+    """When one of them stops, the others go on: the socket is not shut down for all."""
+    listening.setblocking(False)
+    theirs = Keeping()
+    ports: list[Any] = []
+    for _ in range(2):
+        if kind is UnixPort:
+            ports.append(UnixPort(listening.dup(), theirs, reactor))
+            ports[-1].startListening()
+        else:
+            ports += listen_locally(reactor, listening.dup(), theirs)
+    await ports[0].stopListening()
+    client: Any = await endpoint(tmp_path).connect(Keeping())
+    await until(lambda: theirs.made, "a connection")
+    client.transport.loseConnection()
+    await until(lambda: client.lost and theirs.made[0].lost, "its end")
+    await ports[1].stopListening()
 
 
 @pytest.mark.parametrize("own", [b"\0abc", b"\0some name", b"abcd"])
