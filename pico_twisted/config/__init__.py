@@ -20,6 +20,7 @@ from pico_twisted.config.faults import ConfigFaults, Fault
 from pico_twisted.config.load import load_agent, load_node
 from pico_twisted.config.node import (
     AdminConfig,
+    Http2Config,
     NodeConfig,
     NodeLimitsConfig,
     ProxyConfig,
@@ -46,6 +47,7 @@ __all__ = [
     "Fault",
     "GossipConfig",
     "HeaderEditsConfig",
+    "Http2Config",
     "JwtConfig",
     "ListenerConfig",
     "LogConfig",

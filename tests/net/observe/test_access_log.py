@@ -116,7 +116,7 @@ class TestAccessLog:
             (
                 Place.JOURNAL,
                 "auto",
-                '<6>access: GET "/a?b=1" status=200 client=10.0.0.9:51234 protocol=HTTP/1.1 host=ep.example.com endpoint=',
+                '<6>access: GET "/a?b=1" status=200 client=10.0.0.9:51234 protocol=HTTP/1.1 host=ep.example.com ',
             ),
             (Place.JOURNAL, "json", '<6>{"time":"2023-11-14T22:13:20.250Z",'),
             (Place.ELSEWHERE, "auto", '{"time":"2023-11-14T22:13:20.250Z",'),

@@ -143,6 +143,8 @@ class Http2Channel(ClientChannel):
         self._output.soon()
 
     def _happened(self, events: Sequence[Event]) -> None:
+        if self._stage is Stage.LINGERING or self._stage is Stage.CLOSED:
+            return
         flood = self._flood
         excess = flood.saw(events, self.port.settings.sweep.now)
         if excess is not None:
@@ -228,9 +230,8 @@ class Http2Channel(ClientChannel):
         request = self._requests.pop(stream, None)
         if request is None:
             return
-        if not request.is_over:
+        if request.closed():
             self._given_up.append(self.port.settings.sweep.now)
-        request.closed()
         if not self._requests:
             self._wait()
 

@@ -156,17 +156,22 @@ class Http2Request(ProxyRequest):
         for data in held:
             self.output.consumed(self.stream, len(data))
 
-    def closed(self) -> None:
-        """The stream is over: if the request is not, the client gave it up."""
+    def closed(self) -> bool:
+        """The stream is over. What has come whole goes on to its service in any case.
+
+        Returns:
+            Whether the client gave the request up.
+        """
         self.output.closed(self)
-        if self._response is _OVER:
-            return
+        if self._response is _OVER or (self._response is Response.ENDED and self._client_ended):
+            return False
         self._response, self._client_ended = Response.ENDED, True
         if self.forward is not None:
             self.forward.gone()
         else:
             self.error = self.error or "client-gone"
             self.done()
+        return True
 
     # IDownstream
 
@@ -216,12 +221,12 @@ class Http2Request(ProxyRequest):
             self._fail_as(error)
             return
         self.bytes_out += len(data)
+        self._response = Response.ENDED
         if self._response_trailers:
             self._send(data, False)
             self.output.trailers(self.stream, self._response_trailers)
         else:
             self._send(data, True)
-        self._response = Response.ENDED
 
     def _send(self, data: bytes, ended: bool) -> None:
         fields = self._response_fields
