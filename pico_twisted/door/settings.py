@@ -77,9 +77,10 @@ def agent_config(
         raise ValueError(f"endpoint: {misfit}") from None
     if address is not None and not address.strip():
         raise ValueError("target: found nothing, expected where the service listens")
-    # What is in memory serves one call on each connection: who its peer is depends on the call.
     listener = f"{settings.endpoint}={address or _NO_ADDRESS} protocol={settings.protocol or 'nothing'}"
-    overrides: dict[str, str | list[str]] = {"listen": [listener if address else f"{listener} reuse=never"]}
+    if not address and settings.protocol == "http":
+        listener += " reuse=never"  # one call on each connection: who its peer is depends on the call
+    overrides: dict[str, str | list[str]] = {"listen": [listener]}
     urls = [settings.url] if isinstance(settings.url, str) else list(settings.url or ())
     if not urls and environ.get(URL_VARIABLE):
         urls = [environ[URL_VARIABLE]]
