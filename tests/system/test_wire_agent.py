@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.peers import frames, v2, websocket
-from tests.peers.frames import CREDIT, HTTP, MORE, RESET, RESPONSE, WINDOW_BYTES
+from tests.peers.frames import CREDIT, HTTP, MORE, RESET, RESPONSE, TRAILERS, WINDOW_BYTES
 from tests.peers.pipe import PATIENCE_S, Ended
 from tests.system.names import short
 from tests.system.service import Connection, Service, answer, chunk
@@ -36,7 +36,7 @@ class Rig:
         tls = stage.tls
         self.stage = stage
         self.service = Service()
-        self.server = v2.Server(tls=tls.authority.server_context(tls.pair) if tls else None)
+        self.server = v2.Server(tls=tls.authority.server_context(tls.pair) if tls else None, capabilities="trailers")
         self._url = f"{'wss' if tls else 'ws'}://localhost:{self.server.port}"
         self._start()
 
@@ -150,6 +150,46 @@ def test_responses_carry_no_transfer_coding(rig: Rig) -> None:
     assert body_of(response) == b"onetwo"
     rig.service.handler = lambda request: answer(b"12345")
     assert b"content-length: 5\r\n" in rig.node.http(GET).lower()
+
+
+def test_trailers(rig: Rig) -> None:
+    """Both ways, without what may not be in them; the service hears that they are taken when the node says so."""
+    rig.service.handler = lambda request: (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + chunk(request.body)
+        + b"0\r\nX-T: 2\r\nHost: b\r\n\r\n"
+    )
+    call = rig.node.open_call(OPEN_POST.replace(b"Host", b"TE: trailers\r\nHost") + b"hello", end=False)
+    rig.node.send_trailers(call, b"x-t: 1\r\nhost: b\r\ncontent-length: 9\r\n", response=False)
+    assert body_of(rig.node.wait_stream(call, response=True)) == b"hello"
+    assert rig.node.trailers(call, response=True) == b"x-t: 2\r\n"
+    (request,) = rig.service.requests
+    assert (request.body, request.trailers, request.get("te")) == (b"hello", [(b"x-t", b"1")], b"trailers")
+
+
+@pytest.mark.parametrize(
+    ("flags", "block"),
+    [
+        (TRAILERS | MORE, b"x: 1\r\n"),
+        (TRAILERS, b""),
+        (TRAILERS, b"x: 1\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n"),
+        (TRAILERS, b"x: 1\n"),
+        (TRAILERS, b"x: " + b"y" * 9000 + b"\r\n"),
+    ],
+    ids=["more", "empty", "a request", "LF", "large"],
+)
+@pytest.mark.parametrize("head", [OPEN_POST, POST], ids=["open", "with a length"])
+def test_trailers_that_are_none(rig: Rig, head: bytes, flags: int, block: bytes) -> None:
+    """They reset the call as `protocol`, and the service never sees its request as whole; nor do good ones behind a
+    body that is too short."""
+    rig.service.script = lambda connection: connection.linger()
+    for last in ((flags, block), (TRAILERS, b"x: 1\r\n")) if head is POST else ((flags, block),):
+        call = rig.node.open_call(head + b"part", end=False)
+        rig.node.send(HTTP, call, *last)
+        assert rig.node.wait_reset(call) == "protocol"
+    received = rig.service.received
+    assert b"/smuggled" not in received and b"x: " not in received and not received.endswith(b"0\r\n\r\n")
+    rig.serves()
 
 
 def test_heartbeats_are_echoed(rig: Rig) -> None:
