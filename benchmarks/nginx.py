@@ -44,6 +44,7 @@ http {{
 _SERVICE = """\
   server {{
     listen 127.0.0.1:{port} backlog=1024;
+    listen unix:{directory}/service.sock backlog=1024;
     root {directory}/files;
     location = /small {{ default_type text/plain; return 200 "{small}"; }}
     location / {{ }}
@@ -96,7 +97,8 @@ class Nginx(Process):
 
 
 class Service(Nginx):
-    """Answers /small with 150 bytes and /large with a big body, and takes PUT below /upload/."""
+    """Answers /small with 150 bytes and /large with a big body, and takes PUT below /upload/. It listens on a port and
+    on a unix socket."""
 
     def __init__(self, directory: Path, large_bytes: int) -> None:
         files = directory / "files"
@@ -105,6 +107,7 @@ class Service(Nginx):
         with self.large.open("wb") as file:
             file.truncate(large_bytes)
         self.uploaded = files / "upload" / "large"
+        self.socket = directory / "service.sock"
         super().__init__("service", _SERVICE, directory, small=SMALL_BODY.decode())
 
 

@@ -26,7 +26,7 @@ from benchmarks.load import MANY, WARM_UP_S, Bodies, Requests, large_bodies, rou
 from tools.stage.processes import find_program
 from tools.stage.report import Options, exit_status, progress
 
-PARTS = ("small", "logged", "many", "two", "single", "download", "upload")
+PARTS = ("small", "logged", "many", "two", "unix", "single", "download", "upload")
 LARGE_BYTES = 100_000_000
 TRANSFERS_BYTES = 400_000_000
 """Of the large bodies of a round together, at least: nginx needs so little CPU that less would be hard to read."""
@@ -131,6 +131,8 @@ class Run:
             yield self._many
         if "two" in parts:
             yield self._two_nodes
+        if "unix" in parts:
+            yield self._unix
         if "single" in parts:
             yield lambda targets: self._requests(", 1 connection", targets, lambda target: self._small(target, 1))
         for direction in ("download", "upload"):
@@ -173,6 +175,14 @@ class Run:
             for result in self._last
         ]
         return Table(table.title, [*table.rows, Row("two nodes / one node", {"x one node": median(ratios)}, [])])
+
+    def _unix(self, targets: Sequence[Target]) -> Table:
+        """A service on a unix socket, beside the same one on a port."""
+        loaded = [*targets, self._bed.pico("pico, unix service", unix=True)]
+        table = self._warm(f", a service on a unix socket, {self._connections} connections", loaded)
+        tcp, unix = targets[1].name, loaded[-1].name
+        ratios = [result[unix].cpu_us("agent") / result[tcp].cpu_us("agent") for result in self._last]
+        return Table(table.title, [*table.rows, Row("agent, unix / TCP", {"x TCP": median(ratios)}, [])])
 
     def _warm(self, what: str, targets: Sequence[Target]) -> Table:
         """Warm targets up, and load each with the usual number of connections."""
