@@ -32,7 +32,7 @@ from pico_twisted.app.workers.worker import Worker, worker_from
 from pico_twisted.config import NodeConfig
 from pico_twisted.config.certificates import certificate_warnings
 from pico_twisted.config.error_pages import read_error_pages
-from pico_twisted.core.http2.connection import AVAILABLE
+from pico_twisted.core.http2.engine import AVAILABLE
 from pico_twisted.core.routing.table import ACTIVE, DRAINING
 from pico_twisted.core.stopping import LAST_SHARE, awaited, of_both_kinds
 from pico_twisted.net.admin.node_status import ADMIN_ADDR, ADMIN_SCHEME, PROXY_ADDR, VERSION

@@ -25,7 +25,7 @@ from pico_twisted.config.certificates import certificate_warnings
 from pico_twisted.config.faults import shown
 from pico_twisted.config.fields import Key, all_keys
 from pico_twisted.config.kinds import Many
-from pico_twisted.core.http2.connection import AVAILABLE
+from pico_twisted.core.http2.engine import AVAILABLE
 from pico_twisted.net.observe.logs import Logging, in_background, log_under_twistd
 
 C = TypeVar("C", bound="NodeConfig | AgentConfig")
