@@ -11,6 +11,7 @@ from twisted.web.http import datetimeToString
 from pico_twisted.core.http1.answers import error_value
 from pico_twisted.core.http1.error_pages import PAGE_POLICY, ErrorFacts, agent_message, page_for, wants_html
 from pico_twisted.core.http1.fields import all_values
+from pico_twisted.core.http1.grpc_errors import grpc_fields, grpc_status, grpc_type
 from pico_twisted.core.http1.head import RequestHead, ResponseHead
 from pico_twisted.core.ports import PORT_FIELD, PROXY
 from pico_twisted.net.routing.refusals import UNREACHABLE, code_of_agent
@@ -58,8 +59,8 @@ def error_answer(
     head: RequestHead,
     pages: Mapping[str, str],
     extra: Sequence[tuple[bytes, bytes]] = (),
-) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """The fields and the body of an answer to a proxy client.
+) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """The status, the fields and the body of an answer to a proxy client.
 
     Args:
         facts: of the error.
@@ -76,7 +77,11 @@ def error_answer(
     ]
     if facts.request_id:
         fields.append((b"x-request-id", facts.request_id.encode("ascii")))
-    if wants_html(all_values(head.fields, b"accept")):
+    status = facts.status
+    if kind := grpc_type(head):
+        status, body = 200, b""
+        fields += ((b"content-type", kind), *grpc_fields(grpc_status(facts.status), facts.message))
+    elif wants_html(all_values(head.fields, b"accept")):
         page = page_for(pages, facts.status)
         body = facts.as_html(page)
         fields.append((b"content-type", b"text/html; charset=utf-8"))
@@ -87,7 +92,7 @@ def error_answer(
         fields.append((b"content-type", b"application/json"))
     if facts.status in (429, 503) and not any(name == b"retry-after" for name, _ in extra):
         fields.append((b"retry-after", b"1"))
-    return fields, body
+    return status, fields, body
 
 
 PREFLIGHT: Final = (

@@ -223,8 +223,9 @@ class ProxyRequest(abc.ABC):
             node=self.connection.port.settings.node_id,
             public_url=self.connection.port.names.public_url,
         )
-        fields, body = error_answer(facts, self.head, self.connection.port.error_pages, self.error_fields)
-        self._answer_now(status, fields, body)
+        told, fields, body = error_answer(facts, self.head, self.connection.port.error_pages, self.error_fields)
+        self._answer_now(told, fields, body)
+        self.status = status
 
     def _answer_now(self, status: int, fields: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         self._first_byte_at = perf_counter()

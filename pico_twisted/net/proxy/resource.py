@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from random import getrandbits
 
+import attrs
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from pico_twisted.core.access.rules import NO_LIMITS
 from pico_twisted.core.http1.client_connection import authenticates_connection
 from pico_twisted.core.http1.forwarding import REQUEST_ID_PATTERN
+from pico_twisted.core.http1.grpc_errors import grpc_type
 from pico_twisted.core.routing.endpoint import EndpointError
 from pico_twisted.core.websocket.handshake import TCP_PATH, tcp_endpoint_of
 from pico_twisted.net.access.ceilings import NodeCeilings
@@ -37,6 +39,9 @@ class ReverseResource(Resource):
     def __init__(self, settings: RoutingSettings, ceilings: NodeCeilings, gate: IGate) -> None:
         Resource.__init__(self)
         self._settings = settings
+        # A call of gRPC has a deadline of its own, and a stream may have nothing to say for a while, not even a head.
+        patience_s = max(settings.timeout_s, settings.idle_timeout_s)
+        self._grpc_settings = attrs.evolve(settings, timeout_s=patience_s)
         self._ceilings = ceilings
         self._entrance = Entrance(gate, settings.sweep, self.render) if gate.enabled else None
 
@@ -77,7 +82,10 @@ class ReverseResource(Resource):
                     return NOT_DONE_YET
                 peer = request.connection.peer
         request.client_connection = peer.connection
-        forward = request.forward = (RoutedRequest if head.upgrade is None else UpgradeRequest)(self._settings, request)
+        settings = self._settings
+        if b"content-type" in head.by_name and grpc_type(head):
+            settings = self._grpc_settings
+        forward = request.forward = (RoutedRequest if head.upgrade is None else UpgradeRequest)(settings, request)
         trailers = request.trailers
         forward.start(request.body, request.body_complete and not trailers)
         if trailers:

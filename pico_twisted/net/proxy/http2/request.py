@@ -15,6 +15,7 @@ import attrs
 
 from pico_twisted.core.http1.credentials import choose_ours
 from pico_twisted.core.http1.errors import Http1Error, bad_request
+from pico_twisted.core.http1.grpc_errors import UNAVAILABLE, grpc_fields, grpc_type
 from pico_twisted.core.http1.head import ResponseHead
 from pico_twisted.core.http1.trailers import TrailersError, read_block, write_block
 from pico_twisted.core.http2.events import CANCEL, HTTP_1_1_REQUIRED, INTERNAL_ERROR, NO_ERROR, WireFields
@@ -239,11 +240,18 @@ class Http2Request(ProxyRequest):
             self.output.send(self, data, ended)
 
     def cut(self) -> None:
-        """Reset the stream behind what there is, so that the client sees that the response is not whole."""
+        """Let the client see that the response is not whole: reset the stream behind what there is.
+
+        A client of gRPC would read another fault of ours in that; it is told that the service is not available.
+        """
         if (error := self._agent_error) is not None:
             self._fail_as(error)
             return
         self._send(b"", False)
+        if self._response is Response.BEGUN and not self.output.is_stalled(self) and grpc_type(self.head):
+            self.output.trailers(self.stream, grpc_fields(UNAVAILABLE, "the response was cut short"))
+            self._response = Response.ENDED
+            return
         code = CANCEL if self._response is Response.RAW else INTERNAL_ERROR
         if self.output.is_stalled(self):
             self._give_up(code)
