@@ -87,7 +87,7 @@ class Bed:
         *,
         access_log: bool = False,
         auth: str = "",
-        unix: bool = False,
+        over: str = "tcp",
         profiles: dict[str, Path] | None = None,
     ) -> Target:
         """Start a node and its agent.
@@ -96,7 +96,7 @@ class Bed:
             name: of the target, small letters.
             access_log: whether the node logs each request, to a file.
             auth: what its clients show, one of `credentials.KINDS`; empty for a node that does not authenticate.
-            unix: whether the agent reaches the service over its unix socket.
+            over: how the agent reaches the service: `tcp`, `unix` or `h2c`.
             profiles: where cProfile writes what it found out about `node` and `agent` when they end.
         """
         word = re.sub("[^a-z]+", "-", name)
@@ -107,7 +107,7 @@ class Bed:
             auth=None if shown is None else shown.auth,
             profile=(profiles or {}).get("node"),
         )
-        agent = self.agent(f"{word}-agent", node, unix=unix, profile=(profiles or {}).get("agent"))
+        agent = self.agent(f"{word}-agent", node, over=over, profile=(profiles or {}).get("agent"))
         fields = () if shown is None else (shown.field,)
         self._wait_for_small(name, agent, node.ports.proxy, fields)
         return Target(name, node.ports.proxy, {"node": node, "agent": agent}, fields)
@@ -164,13 +164,13 @@ class Bed:
         *,
         endpoints: Sequence[str] = (ENDPOINT,),
         connections: str = "auto",
-        unix: bool = False,
+        over: str = "tcp",
         profile: Path | None = None,
     ) -> Agent:
         """Start an agent that serves these endpoints at a node, or at a URL. It may not be registered yet."""
         return self.stage.agent(
             node,
-            dict.fromkeys(endpoints, f"unix:{self.service.socket}" if unix else f"127.0.0.1:{self.service.port}"),
+            dict.fromkeys(endpoints, self.service.addresses[over]),
             {"connect": {"connections": connections}},
             name=name,
             wait=False,

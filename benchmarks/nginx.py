@@ -45,6 +45,7 @@ _SERVICE = """\
   server {{
     listen 127.0.0.1:{port} backlog=1024;
     listen unix:{directory}/service.sock backlog=1024;
+    listen 127.0.0.1:{http2} http2 backlog=1024;
     root {directory}/files;
     location = /small {{ default_type text/plain; return 200 "{small}"; }}
     location / {{ }}
@@ -97,8 +98,12 @@ class Nginx(Process):
 
 
 class Service(Nginx):
-    """Answers /small with 150 bytes and /large with a big body, and takes PUT below /upload/. It listens on a port and
-    on a unix socket."""
+    """Answers /small with 150 bytes and /large with a big body, and takes PUT below /upload/. It listens on a port,
+    on a unix socket, and for HTTP/2 on another port.
+
+    Attributes:
+        addresses: where a listener finds it: `tcp`, `unix`, `h2c`.
+    """
 
     def __init__(self, directory: Path, large_bytes: int) -> None:
         files = directory / "files"
@@ -107,8 +112,13 @@ class Service(Nginx):
         with self.large.open("wb") as file:
             file.truncate(large_bytes)
         self.uploaded = files / "upload" / "large"
-        self.socket = directory / "service.sock"
-        super().__init__("service", _SERVICE, directory, small=SMALL_BODY.decode())
+        http2 = free_port()
+        super().__init__("service", _SERVICE, directory, small=SMALL_BODY.decode(), http2=http2)
+        self.addresses = {
+            "tcp": f"127.0.0.1:{self.port}",
+            "unix": f"unix:{directory / 'service.sock'}",
+            "h2c": f"h2c://127.0.0.1:{http2}",
+        }
 
 
 class ReverseProxy(Nginx):

@@ -26,7 +26,7 @@ from benchmarks.load import MANY, WARM_UP_S, Bodies, Requests, large_bodies, rou
 from tools.stage.processes import find_program
 from tools.stage.report import Options, exit_status, progress
 
-PARTS = ("small", "logged", "many", "two", "unix", "single", "download", "upload")
+PARTS = ("small", "logged", "many", "two", "unix", "h2c", "single", "download", "upload")
 LARGE_BYTES = 100_000_000
 TRANSFERS_BYTES = 400_000_000
 """Of the large bodies of a round together, at least: nginx needs so little CPU that less would be hard to read."""
@@ -133,6 +133,8 @@ class Run:
             yield self._two_nodes
         if "unix" in parts:
             yield self._unix
+        if "h2c" in parts:
+            yield self._h2c
         if "single" in parts:
             yield lambda targets: self._requests(", 1 connection", targets, lambda target: self._small(target, 1))
         for direction in ("download", "upload"):
@@ -178,11 +180,19 @@ class Run:
 
     def _unix(self, targets: Sequence[Target]) -> Table:
         """A service on a unix socket, beside the same one on a port."""
-        loaded = [*targets, self._bed.pico("pico, unix service", unix=True)]
+        loaded = [*targets, self._bed.pico("pico, unix service", over="unix")]
         table = self._warm(f", a service on a unix socket, {self._connections} connections", loaded)
         tcp, unix = targets[1].name, loaded[-1].name
         ratios = [result[unix].cpu_us("agent") / result[tcp].cpu_us("agent") for result in self._last]
         return Table(table.title, [*table.rows, Row("agent, unix / TCP", {"x TCP": median(ratios)}, [])])
+
+    def _h2c(self, targets: Sequence[Target]) -> Table:
+        """A service that speaks HTTP/2, beside the same one that speaks HTTP/1.1."""
+        loaded = [*targets, self._bed.pico("pico, service of http/two", over="h2c")]
+        table = self._warm(f", a service of HTTP/2, {self._connections} connections", loaded)
+        http1, http2 = targets[1].name, loaded[-1].name
+        ratios = [result[http2].cpu_us("agent") / result[http1].cpu_us("agent") for result in self._last]
+        return Table(table.title, [*table.rows, Row("agent, HTTP/2 / HTTP/1.1", {"x HTTP/1.1": median(ratios)}, [])])
 
     def _warm(self, what: str, targets: Sequence[Target]) -> Table:
         """Warm targets up, and load each with the usual number of connections."""

@@ -123,12 +123,24 @@ def _http_faults(listener: ListenerConfig, path: str) -> Iterator[Contradiction]
             yield fault, (protocol,)
 
 
+def _engine_faults(path: str, key: str) -> Iterator[Contradiction]:
+    """What is wrong if HTTP/2 has to be spoken."""
+    from pico_twisted.core.http2.engine import AVAILABLE  # a library of C, which few configurations ask for
+
+    if not AVAILABLE:
+        expected = "ngh2: pip install 'pico_twisted[http2]'"
+        yield Fault(path=child(path, key), found="HTTP/2 without its library", expected=expected), ()
+
+
 def _service_faults(listener: ListenerConfig, path: str) -> Iterator[Contradiction]:
     """What is wrong with how a listener's service is reached and checked."""
     if listener.protocol == "tcp":
         yield from _http_faults(listener, path)
         return
-    if listener.proxy_protocol != "none" and (listener.addr.scheme == "h2c" or listener.protocol == "grpc"):
+    speaks_http2 = listener.addr.scheme == "h2c" or listener.protocol == "grpc"
+    if speaks_http2:
+        yield from _engine_faults(path, "protocol" if listener.protocol == "grpc" else "addr")
+    if listener.proxy_protocol != "none" and speaks_http2:
         found = f"{listener.proxy_protocol} for a service that speaks HTTP/2, whose connection all clients share"
         fault = Fault(path=child(path, "proxy_protocol"), found=found, expected="none")
         yield fault, (child(path, "addr"), child(path, "protocol"))

@@ -97,7 +97,8 @@ class ProxyConfig:
         "30s",
         "How long to wait for the first byte of a response, counted from the last time the request's body made "
         "progress. The client gets a 504 one second later: within that second an agent whose listener has a `timeout` "
-        "of its own can still send its own error, which says more.",
+        "of its own can still send its own error, which says more. Calls of gRPC have deadlines of their own: they may "
+        "wait for `proxy.idle_timeout`, if that is longer.",
     )
     head_timeout: float = setting(
         kinds.duration(),

@@ -27,6 +27,7 @@ from pico_twisted.core.access.credentials_file import hash_of
 from tests.programs.admin_pages import admin_pages
 from tests.programs.browser import QUIET
 from tests.programs.engine import CONTAINER, engine
+from tests.programs.grpc.part import all_checks
 from tests.system.service import Connection, Service, answer
 from tests.system.test_upgrades import echo_websocket
 from tests.system.wire import Request
@@ -221,7 +222,20 @@ def admin(here: Scene, options: argparse.Namespace, report: Report) -> None:
     admin_pages(here.stage, report)
 
 
-PARTS: Final = {"admin": admin, "docker": docker, "chromium": chromium, "scripts": scripts, "curl": curl, "ntlm": ntlm}
+def grpc(here: Scene, options: argparse.Namespace, report: Report) -> None:
+    """Every kind of call of gRPC by grpcio, through one node and two, and with a node that is killed."""
+    all_checks(here.stage, here.nodes, report)
+
+
+PARTS: Final = {
+    "admin": admin,
+    "docker": docker,
+    "chromium": chromium,
+    "scripts": scripts,
+    "curl": curl,
+    "ntlm": ntlm,
+    "grpc": grpc,
+}
 PROGRAMS: Final = {
     "admin": "chromium",
     "docker": "docker",
@@ -229,6 +243,7 @@ PROGRAMS: Final = {
     "scripts": "chromium",
     "curl": "curl",
     "ntlm": "curl",
+    "grpc": "python3",
 }
 
 

@@ -51,7 +51,10 @@ _ANSWERS: Final = {
     REQUEST_TIMEOUT: (408, "request timeout"),
     BODY_TOO_LARGE: (413, "request body too large for an agent of version 1"),
     NOT_HTTP: (421, "this endpoint speaks TCP, not HTTP: reach it with picoctl forward"),
-    NOT_TCP: (421, "this endpoint is not served as TCP: by its agents as HTTP, or through a node of an earlier version"),
+    NOT_TCP: (
+        421,
+        "this endpoint is not served as TCP: by its agents as HTTP, or through a node of an earlier version",
+    ),
 }
 
 
