@@ -36,8 +36,7 @@ class Http2Config:
     streams: int = setting(
         kinds.count(most=1000),
         "128",
-        "How many requests a connection may have in progress at once. A request that its client has given up counts "
-        "for one more second.",
+        "How many requests a connection may have in progress at once. As many may be given up in a second.",
     )
 
 

@@ -239,6 +239,16 @@ class TestLimits:
         client.respond(OK2 + b"ok")
         assert client.answer(stream)[2] == b"ok"
 
+    def test_a_client_at_its_limit_may_change_its_mind(self) -> None:
+        """Calls that come to their deadlines are given up, and others begun in their place: clients of gRPC do not try
+        again what is refused."""
+        client = Http2Client(http2=Http2Config(streams=10))
+        streams = [client.request() for _ in range(10)]
+        for stream in streams[:5]:
+            client.reset(stream)
+        again = [client.request() for _ in range(5)]
+        assert not any(client.resets(stream) for stream in again) and len(client.tunnel.opened) == 15
+
     def test_a_flood(self) -> None:
         """A client that goes on and on is closed, and told why."""
         client = Http2Client()

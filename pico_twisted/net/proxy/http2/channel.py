@@ -4,7 +4,8 @@ What can go wrong, and what is done.
 
 *Work.* A client opens streams and gives them up at once. Their calls are cancelled as soon as that is known, and those
 that came and went within one read are never made. What a service does for a call that was cancelled still goes on for a
-moment: so each counts as one of the connection's streams for `GIVEN_UP_S`, and what is beyond these is refused.
+moment: so within `GIVEN_UP_S` no more are given up than there may be streams, and what is beyond is refused. They are
+counted apart, since an honest client at its limit, whose calls come to their deadlines, begins others at once.
 
 *Memory.* Each stream has a window of its own, and the connection's is as large as all of them: one that stands still
 does not disturb the others. What waits for the client is bounded by `Http2Output`.
@@ -58,7 +59,7 @@ from pico_twisted.net.routing.refusals import SHUTDOWN
 from pico_twisted.net.socket.options import half_close, peer_text, writer
 
 GIVEN_UP_S: Final = 1.0
-"""Seconds for which a request that its client gave up counts as one of its connection's: by then its service knows."""
+"""Seconds for which a request that its client gave up counts as one of those: by then its service knows."""
 
 LAST_STREAMS_S: Final = 1.0
 """Seconds between the announcement of an end and the end: requests on their way still get their answers."""
@@ -184,7 +185,7 @@ class Http2Channel(ClientChannel):
         given_up = self._given_up
         while given_up and given_up[0] <= now - GIVEN_UP_S:
             given_up.popleft()
-        if len(self._requests) + len(given_up) >= self._streams:
+        if len(self._requests) >= self._streams or len(given_up) >= self._streams:
             self._counts.refused += 1
             self._output.reset(stream, REFUSED_STREAM)
             return
