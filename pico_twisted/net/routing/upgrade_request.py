@@ -13,6 +13,7 @@ from typing import Final
 
 from pico_twisted.core.http1.head import RequestHead, ResponseHead
 from pico_twisted.core.rpc.capabilities import BODY_UPGRADE
+from pico_twisted.core.rpc.frames import CANCELLED
 from pico_twisted.net.interfaces import IDownstream, IRoute
 from pico_twisted.net.routing.routed_request import Response, RoutedRequest
 from pico_twisted.net.routing.settings import RoutingSettings
@@ -22,6 +23,12 @@ MAX_GATHERED_BYTES: Final = 64 * 1024
 
 GATHER_S: Final = 10.0
 """Seconds that such a body may take."""
+
+WEBSOCKET_END_S: Final = 2.0
+"""Seconds that the client of a WebSocket has to end its direction once the service has ended its own: nothing that it
+may still say is read (RFC 6455 7.1.1). There are proxies that end theirs only when they are told to."""
+
+_WEBSOCKET: Final = b"websocket"
 
 
 class UpgradeRequest(RoutedRequest):
@@ -92,8 +99,17 @@ class UpgradeRequest(RoutedRequest):
         """See `RoutedRequest.deadline_passed`."""
         if self._gathered is not None:
             self._go(self._head._replace(upgrade=None), self._gathered, False)
+        elif self._response is Response.UPGRADED:
+            self._cancel(CANCELLED)
+            self.ended(b"", True)
         else:
             super().deadline_passed(now)
+
+    def ended(self, data: bytes, wants_no_more: bool) -> None:
+        """See `RoutedRequest.ended`."""
+        super().ended(data, wants_no_more)
+        if self._response is Response.UPGRADED and (self._head.upgrade or b"").lower() == _WEBSOCKET:
+            self.deadline = self._settings.sweep.now + WEBSOCKET_END_S
 
     def _fit(self, route: IRoute) -> None:
         head = self._head

@@ -7,7 +7,7 @@ import pytest
 from pico_twisted.core.rpc import frames
 from pico_twisted.core.rpc.capabilities import BODY_UPGRADE
 from pico_twisted.net.routing.routed_request import HOP_MARGIN_S
-from pico_twisted.net.routing.upgrade_request import GATHER_S, MAX_GATHERED_BYTES
+from pico_twisted.net.routing.upgrade_request import GATHER_S, MAX_GATHERED_BYTES, WEBSOCKET_END_S
 from tests.doubles.node import pass_time
 from tests.doubles.tunnel import FakeTunnel
 from tests.net.doubles import OK2, SWITCH, UPGRADE_FIELDS, Case, request_head
@@ -156,3 +156,23 @@ def test_a_service_that_does_not_answer(here: Case) -> None:
     here.routed.body(b"llo")
     pass_time(here.parts.clock, TIMEOUT_S + HOP_MARGIN_S + 0.5)
     assert here.down.status == 504
+
+
+WEBSOCKET = (b"Connection: Upgrade", b"Upgrade: WebSocket")
+OPENED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+
+@pytest.mark.parametrize("protocol", ["WebSocket", "another"])
+def test_a_client_that_does_not_end_what_its_service_has_ended(here: Case, protocol: str) -> None:
+    """A WebSocket that its service has ended does not stay for ever with a client that says no more: its connection, or
+    its stream, is ended. Another protocol may be closed half, and is."""
+    here.start(request_head(b"GET", *(WEBSOCKET if protocol == "WebSocket" else UPGRADE_FIELDS)), b"", ended=True)
+    call = here.call
+    here.respond(OPENED if protocol == "WebSocket" else SWITCH, True)
+    here.respond(b"bye", False)
+    here.routed.body(b"goodbye")
+    pass_time(here.parts.clock, WEBSOCKET_END_S + 1)
+    if protocol == "WebSocket":
+        assert here.down.told[-3:] == ["finish", "stop", "done"] and call.closed
+    else:
+        assert here.down.told[-1] == "finish" and not call.send_ended
