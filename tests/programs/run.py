@@ -2,6 +2,7 @@
 
     python -m tests.programs.run              every part
     python -m tests.programs.run docker curl  some of them
+    python -m tests.programs.run postgres --seconds 300
 
 Each part starts its own nodes and agent as real processes. The exit status is 1 when a program did not get what it gets
 without a tunnel.
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from pico_twisted.core.access.credentials_file import hash_of
+from tests.programs import tcp
 from tests.programs.admin_pages import admin_pages
 from tests.programs.browser import QUIET
 from tests.programs.engine import CONTAINER, engine
@@ -235,6 +237,7 @@ PARTS: Final = {
     "curl": curl,
     "ntlm": ntlm,
     "grpc": grpc,
+    **tcp.PARTS,
 }
 PROGRAMS: Final = {
     "admin": "chromium",
@@ -244,12 +247,15 @@ PROGRAMS: Final = {
     "curl": "curl",
     "ntlm": "curl",
     "grpc": "python3",
+    **tcp.PROGRAMS,
 }
 
 
 def main() -> int:
     """Run the parts that were asked for; the exit status."""
-    options = Options(__doc__, PARTS).read()
+    parser = Options(__doc__, PARTS)
+    parser.number("--seconds", 20, "that pgbench runs")
+    options = parser.read()
     for program in (PROGRAMS[part] for part in options.parts):
         if shutil.which(program) is None:
             print(f"{program} is not installed", file=sys.stderr)
