@@ -75,10 +75,12 @@ class AgentStatus:
             )
             for session in listener.connections.sessions
         )
-        urls = (endpoint_url(session.tunnel.public_url, listener.config.endpoint) for session in current)
+        config = listener.config
+        urls = (endpoint_url(session.tunnel.public_url, config.endpoint, config.protocol) for session in current)
         return ListenerRow(
-            endpoint=listener.config.endpoint,
-            service=str(listener.config.addr),
+            endpoint=config.endpoint,
+            service=str(config.addr),
+            protocol=config.protocol,
             url=next(filter(None, urls), ""),
             registered=bool(current),
             in_flight=len(listener.service.calls),

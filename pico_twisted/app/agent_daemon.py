@@ -111,6 +111,7 @@ class AgentDaemon(Daemon[AgentConfig]):
             [(one.config.endpoint, str(one.config.addr)) for one in service.listeners],
             next(filter(None, told), ""),
             next(filter(None, (one.tunnel.public_url for one in sessions)), ""),
+            [one.config.endpoint for one in service.listeners if one.config.protocol == "tcp"],
         )
 
     async def drain(self) -> None:

@@ -72,6 +72,7 @@ def listeners_table(listeners: Iterable[ListenerRow]) -> str:
         {
             "endpoint": one.endpoint,
             "service": one.service,
+            "protocol": one.protocol,
             "nodes": ", ".join(session.node or session.url for session in one.sessions if session.current),
             "rtt": ", ".join(f"{session.rtt_s * 1000:.1f}ms" for session in one.sessions if session.current),
             "in flight": one.in_flight,
@@ -83,7 +84,8 @@ def listeners_table(listeners: Iterable[ListenerRow]) -> str:
         for one in listeners
     ]
     more = (*_if_any("credential until", rows), *_if_any("url", rows))
-    return _table(("endpoint", "service", "nodes", "rtt", "in flight", *more), rows, numbers=("in flight",))
+    columns = ("endpoint", "service", *_unless_http(rows), "nodes", "rtt", "in flight", *more)
+    return _table(columns, rows, numbers=("in flight",))
 
 
 def _moment(seconds: float) -> str:
@@ -123,13 +125,18 @@ def agents_table(sessions: Iterable[AgentSession]) -> str:
             "since": span_text(max(one.since_s for one in found)),
             "rtt": _round_trip(min((one.rtt_s for one in found if one.rtt_s is not None), default=None)),
             "nodes": _list(one.node for one in found),
-            "endpoints": _list(one.url or one.endpoint for one in found),
+            "endpoints": _list(one.url or _named(one) for one in found),
             "subject": _list(one.subject for one in found),
         }
         for agent, found in sorted(by_agent.items())
     ]
     columns = ("agent", "address", "version", "since", "rtt", "nodes", "endpoints", *_if_any("subject", rows))
     return f"agents of the cluster\n{_table(columns, rows, numbers=('since', 'rtt'))}"
+
+
+def _named(session: AgentSession) -> str:
+    """An endpoint that has no URL, with what it speaks if that is not HTTP."""
+    return session.endpoint if session.protocol == "http" else f"{session.endpoint} ({session.protocol})"
 
 
 def sessions_table(endpoint: str, sessions: Sequence[AgentSession]) -> str:
@@ -144,13 +151,15 @@ def sessions_table(endpoint: str, sessions: Sequence[AgentSession]) -> str:
             "since": span_text(one.since_s),
             "rtt": _round_trip(one.rtt_s),
             "node": one.node,
+            "protocol": one.protocol,
             "in flight": one.in_flight,
             "state": "draining" if one.draining else "active",
             "subject": one.subject,
         }
         for one in sorted(sessions, key=lambda one: (one.agent, one.node))
     ]
-    columns = ("agent", "address", "version", "since", "rtt", "node", "in flight", "state", *_if_any("subject", rows))
+    more = (*_unless_http(rows), "in flight", "state", *_if_any("subject", rows))
+    columns = ("agent", "address", "version", "since", "rtt", "node", *more)
     numbers = ("since", "rtt", "in flight")
     url = next((f", {escaped(one.url)}" for one in sessions if one.url), "")
     return f"agents that serve {escaped(endpoint)}{url}\n{_table(columns, rows, numbers=numbers)}"
@@ -178,6 +187,11 @@ def tokens_table(tokens: Iterable[Subject]) -> str:
 def _if_any(column: str, rows: Iterable[Mapping[str, object]]) -> tuple[str, ...]:
     """The column, when a row has something in it."""
     return (column,) if any(row[column] for row in rows) else ()
+
+
+def _unless_http(rows: Iterable[Mapping[str, object]]) -> tuple[str, ...]:
+    """The column of protocols, when there is another one than HTTP."""
+    return ("protocol",) if any(row["protocol"] != "http" for row in rows) else ()
 
 
 def revocations_table(rows: Iterable[RevocationRow], now_s: float) -> str:

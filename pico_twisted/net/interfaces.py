@@ -155,6 +155,7 @@ class ITunnel(ICallee):
     call_count: int = Attribute("calls open now, both ways")
     endpoint: str = Attribute("the endpoint ID that is registered, in lower case")
     alone: bool = Attribute("the agent will not share the endpoint with others")
+    speaks: str = Attribute("what the service behind it speaks, as the agent says: `http`, `tcp` or another word")
     slot: str = Attribute("which of the agent's registrations of that endpoint this is")
     closed: Deferred[Closed] = Attribute("fires once, when the session ended")
     gone: Deferred[None] = Attribute("fires once, when the connection is closed too")

@@ -126,6 +126,7 @@ class FakeTunnel:
         self.rtt_s = 0.0
         self.draining = False
         self.alone = False
+        self.speaks = "http"
         self.subject: Subject | None = None
         self.capabilities: frozenset[bytes] = frozenset()
         self.takes = True

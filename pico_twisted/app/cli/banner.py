@@ -5,7 +5,7 @@ The blocks use no colours and no characters beyond ASCII, so that they can be pa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from twisted.logger import Logger
@@ -79,6 +79,7 @@ def agent_banner(
     listeners: Sequence[tuple[str, str]],
     proxy: str = "",
     public_url: str = "",
+    tcp: Collection[str] = (),
 ) -> str:
     """The block of an agent whose endpoints are registered.
 
@@ -90,6 +91,7 @@ def agent_banner(
         listeners: for each the endpoint and the address of the service.
         proxy: URL of the node's proxy port; "" when the node did not tell it.
         public_url: where clients reach endpoints; "" when the node did not tell it.
+        tcp: the endpoints whose services speak TCP.
     """
     lines = [f"Pico agent {agent_id} is up (pico_twisted {version})", ""]
     for url, node_id, rtt_s in _distinct(sessions):
@@ -100,12 +102,20 @@ def agent_banner(
     lines.append("")
     width = max((len(endpoint) for endpoint, _ in listeners), default=0)
     for endpoint, addr in listeners:
-        url = endpoint_url(public_url, endpoint)
+        url = endpoint_url(public_url, endpoint, "tcp" if endpoint in tcp else "http")
         lines.append(f"  {endpoint:<{width}} -> {addr}" + (f"  reachable at {url}" if url else ""))
     if listeners:
-        lines += ["", "Try it:", "", *_ways_to_try(listeners[0][0], proxy, public_url)]
+        first = listeners[0][0]
+        ways = [_forwarding(first, proxy, public_url)] if first in tcp else _ways_to_try(first, proxy, public_url)
+        lines += ["", "Try it:", "", *ways]
     lines += ["", _STOP_HINT.format("agent")]
     return "\n".join(lines) + "\n"
+
+
+def _forwarding(endpoint: str, proxy: str, public_url: str) -> str:
+    """A line to paste: a local port that leads to an endpoint of TCP."""
+    url = endpoint_url(public_url, endpoint) or ("" if "*" in public_url else public_url) or proxy
+    return f"  picoctl forward 0 {endpoint}" + (f" --url {url}" if url else "    with --url of the node's proxy port")
 
 
 def _ways_to_try(endpoint: str, proxy: str, public_url: str) -> list[str]:

@@ -7,12 +7,13 @@ import binascii
 import hashlib
 from typing import Final
 
+from pico_twisted.core import public_url
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.fields import all_values
 from pico_twisted.core.http1.head import RequestHead, ResponseHead
 from pico_twisted.core.routing.endpoint import HEADER, EndpointError, normal_endpoint_id
 
-TCP_PATH: Final = b"/_pico/v1/tcp/"
+TCP_PATH: Final = public_url.TCP_PATH.encode("ascii")
 """What the path of such a WebSocket begins with; the endpoint ID follows."""
 
 SUBPROTOCOL: Final = b"pico.tcp"

@@ -119,7 +119,7 @@ class AgentSession:
         address: where it connects from, `host:port`.
         version: of its program; empty when it did not say.
         node: ID of the node.
-        endpoint: that it serves.
+        endpoint, protocol: that it serves, and what the service speaks.
         url: where clients reach that; empty when no URL leads there, or the node does not know.
         since_s: seconds since it registered.
         rtt_s: the last round trip; None before the first.
@@ -133,6 +133,7 @@ class AgentSession:
     version: str = ""
     node: str
     endpoint: str
+    protocol: str = "http"
     url: str = ""
     since_s: float
     rtt_s: float | None = None
@@ -322,7 +323,7 @@ class ListenerRow:
 
     Attributes:
         endpoint: its endpoint ID.
-        service: where the service listens.
+        service, protocol: where the service listens, and what it speaks.
         url: where clients reach the endpoint, as a node told it; empty when none did.
         registered: whether new calls can come.
         in_flight: calls that are being served.
@@ -331,6 +332,7 @@ class ListenerRow:
 
     endpoint: str
     service: str
+    protocol: str = "http"
     url: str = ""
     registered: bool
     in_flight: int

@@ -339,7 +339,7 @@ class Connector:
             node=tunnel.node_id,
             slot=f"{self._slot}.{session.number}",
             again=again,
-            reachable_at=endpoint_url(tunnel.public_url, self.endpoint),
+            reachable_at=endpoint_url(tunnel.public_url, self.endpoint, tunnel.speaks),
         )
         if tunnel.version == 1 and not self._said_v1:
             self._said_v1 = True

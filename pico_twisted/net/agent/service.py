@@ -19,7 +19,6 @@ from pico_twisted.core.forward_proxy import ForwardProxies
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.protocol_limits import MAX_CALLS_PER_SESSION
 from pico_twisted.core.rpc.budget import Budget
-from pico_twisted.core.rpc.capabilities import NOT_SHARED
 from pico_twisted.core.rpc.v1 import dialect_v1
 from pico_twisted.core.stopping import LAST_SHARE, awaited
 from pico_twisted.net.agent.active_connection import ActiveConnection
@@ -29,6 +28,7 @@ from pico_twisted.net.agent.gauges import add_gauges
 from pico_twisted.net.agent.listener import Listener
 from pico_twisted.net.agent.listener_changes import difference, told
 from pico_twisted.net.agent.listener_connections import ListenerConnections
+from pico_twisted.net.agent.other_servers import OtherServers
 from pico_twisted.net.agent.serving.forwarder import Forwarder
 from pico_twisted.net.agent.serving.kinds import make_service
 from pico_twisted.net.agent.serving.local_service import HeldCall, LocalService, Program, ServiceParts
@@ -127,7 +127,7 @@ class AgentService(Service):
         self._stopping: Deferred[None] | None = None
         self._indices = itertools.count()
         self.listeners = [self._listener(one) for one in config.listeners]
-        self._sharers: dict[str, str] = {}  # who was said to serve an endpoint, too
+        self._others = OtherServers()
         self._leaving: dict[Listener, Deferred[None]] = {}  # those that are no more, until their last call is over
         self._retired: list[LocalService] = []  # of listeners that have another one now, likewise
         self._turn = 0
@@ -180,6 +180,7 @@ class AgentService(Service):
             elsewhere=elsewhere,
             token=token,
             share=config.share,
+            speaks=config.protocol,
             tls=self._tls,
             proxy=self._proxies.for_url(url),
             acceptor=forwarder,
@@ -188,18 +189,8 @@ class AgentService(Service):
         return connecting.addCallback(self._opened, config, token)
 
     def _opened(self, tunnel: TunnelClientProtocol, config: ListenerConfig, token: str) -> TunnelClientProtocol:
-        """Say who else serves an endpoint: two people may have taken one name without knowing of each other."""
         self.token.opened(tunnel, token)
-        if not config.share and NOT_SHARED not in tunnel.capabilities:
-            log.warn("Node {node} is too old to keep {endpoint} for us", node=tunnel.node_id, endpoint=config.endpoint)
-        name = tunnel.shared_with.partition(" (")[0]
-        if tunnel.shared_with and self._sharers.get(config.endpoint) != name:
-            log.warn(
-                "{endpoint} is also served by {other}: requests are shared out",
-                endpoint=config.endpoint,
-                other=tunnel.shared_with,
-            )
-            self._sharers[config.endpoint] = name
+        self._others.session_opened(tunnel, config)
         return tunnel
 
     def show(self, connect: ConnectConfig, *, other_certificate: bool = False) -> None:
@@ -265,6 +256,8 @@ class AgentService(Service):
         return [told(verb, texts) for verb, texts in news if texts]
 
     def _change(self, listener: Listener, config: ListenerConfig) -> None:
+        if config.protocol != listener.config.protocol:
+            listener.connections.credential_changed(renew=True)  # nodes are told on new sessions
         listener.config = config
         old, listener.forwarder.service = listener.service, self._service(config)
         old.retire()

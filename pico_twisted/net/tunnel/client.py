@@ -76,6 +76,7 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
         self.endpoint = self.factory.endpoint
         self.agent_id = self.factory.agent_id
         self.slot = self.factory.slot
+        self.speaks = self.factory.speaks
         self._head = b""
         tune(self.transport)
         super().connectionMade()
@@ -203,6 +204,7 @@ class TunnelClientFactory(WebSocketClientFactory):
         endpoint: str = "",
         slot: str = "",
         token: str = "",
+        speaks: str = "http",
         reactor: IReactorTime,
     ) -> None:
         if token:
@@ -217,6 +219,7 @@ class TunnelClientFactory(WebSocketClientFactory):
         self.agent_id = agent_id
         self.slot = slot
         self.token = token
+        self.speaks = speaks
         self.ready: Deferred[TunnelClientProtocol] = Deferred()
         self.setProtocolOptions(  # likewise
             openHandshakeTimeout=0,
@@ -257,6 +260,7 @@ def connect_tunnel(
     elsewhere: Sequence[str] = (),
     token: str = "",
     share: bool = True,
+    speaks: str = "http",
     tls: ClientTlsConfig = _DEFAULT_TLS,
     proxy: ForwardProxy | None = None,
     acceptor: ICallAcceptor,
@@ -274,6 +278,7 @@ def connect_tunnel(
         elsewhere: IDs of nodes that may refuse us, if another node would take us.
         token: sent as a Bearer token when not empty.
         share: whether others may serve the endpoint, too.
+        speaks: what the service behind the endpoint speaks.
         tls: how the node's certificate is checked, and which one we show.
         proxy: through which the node is reached; None for none.
         acceptor: an `ICallAcceptor`, for the requests.
@@ -290,6 +295,8 @@ def connect_tunnel(
         headers["x-pico-elsewhere"] = ",".join(elsewhere)
     if not share:
         headers["x-pico-share"] = "no"
+    if speaks != "http":
+        headers["x-pico-protocol"] = speaks
     factory = TunnelClientFactory(
         parts,
         url=node.web_socket + LISTENER_PATH.decode("ascii") + endpoint_id,
@@ -299,6 +306,7 @@ def connect_tunnel(
         agent_id=agent_id,
         slot=slot,
         token=token,
+        speaks=speaks,
         reactor=reactor,
     )
     endpoint = node_endpoint(reactor, node, tls, timeout_s, proxy, f"pico/{parts.version}")

@@ -80,6 +80,7 @@ class Admission:
     slot: str
     agent_version: str
     alone: bool = False
+    speaks: str = "http"
     others: str = ""  # who else serves the endpoint, told to the agent
     subject: Subject | None = None  # who the agent has shown to be
     capabilities: frozenset[bytes] = frozenset()
@@ -246,8 +247,7 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
         self._refuse(Refusal(status=400, message=printable(reason), code="bad-request"))
 
     def onConnect(self, request: ConnectionRequest) -> tuple[str | None, dict[str, str]]:
-        chosen = SUBPROTOCOL_V2 if SUBPROTOCOL_V2 in request.protocols else None
-        return chosen, self._answer_headers()
+        return SUBPROTOCOL_V2 if SUBPROTOCOL_V2 in request.protocols else None, self._answer_headers()
 
     def _answer_headers(self) -> dict[str, str]:
         """What stands in the 101 besides WebSocket's own."""
@@ -263,10 +263,10 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
     def onOpen(self) -> None:
         admission = self.admission
         assert isinstance(admission, Admission)
-        self.endpoint = admission.endpoint
-        self.slot = admission.slot
-        self.alone = admission.alone
+        self.endpoint, self.slot, self.alone = admission.endpoint, admission.slot, admission.alone
         self.agent_version = admission.agent_version
+        if admission.speaks != self.speaks:
+            self.speaks = admission.speaks
         if admission.subject is not None:  # else it would take room in each of thousands of idle tunnels
             self.subject = admission.subject
         self.capabilities = admission.capabilities

@@ -70,6 +70,7 @@ class Tunnel(WebSocketPipe):
     endpoint = ""
     slot = ""
     alone = False
+    speaks = "http"
     agent_version: str = ""
     subject: Subject | None = None
     capabilities: frozenset[bytes] = frozenset()

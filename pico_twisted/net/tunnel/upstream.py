@@ -162,6 +162,7 @@ class UpstreamFactory(TunnelServerFactory):
             slot=slot,
             agent_version=agent_version,
             alone=alone,
+            speaks=token_of(head, b"x-pico-protocol") or "http",
             others=str(others[0]) if others else "",
             subject=subject,
             capabilities=capabilities_of(head),

@@ -19,6 +19,7 @@ class Session:
 
     agent_id = "agent-1"
     public_url = ""
+    speaks = "http"
     rtt_s = 0.0
     call_count = 0
 
