@@ -65,7 +65,8 @@ run without one. Commented samples with every key are [etc/pico.yaml](../etc/pic
 | --- | --- |
 | duration | `500ms`, `15s`, `1m`, `1m30s`, `1h`: a number always has its unit |
 | size | `64KiB`, `16MiB`, `1GiB`; a plain number is bytes |
-| address | `8000` (every interface), `":8000"` (the same), `127.0.0.1:8000`, `"[::1]:8000"`; port 0 takes a free port. Ports that speak HTTP: also `unix:/path` |
+| address | `8000` (every interface), `":8000"` (the same), `127.0.0.1:8000`, `"[::1]:8000"`; port 0 takes a free port |
+| address of a port that speaks HTTP | the same, or `unix:/path` |
 | boolean | `true`, `false`; `yes`, `no`, `on`, `off` |
 | list | a YAML list, or one string with commas |
 | network | `10.0.0.0/8`, `192.0.2.7`, `2001:db8::/32` |

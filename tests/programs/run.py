@@ -30,6 +30,7 @@ from tests.programs.admin_pages import admin_pages
 from tests.programs.browser import QUIET
 from tests.programs.engine import CONTAINER, engine
 from tests.programs.grpc.part import all_checks
+from tests.programs.proxies import agents_behind_tinyproxy
 from tests.system.service import Connection, Service, answer
 from tests.system.test_upgrades import echo_websocket
 from tests.system.wire import Request
@@ -229,6 +230,12 @@ def grpc(here: Scene, options: argparse.Namespace, report: Report) -> None:
     all_checks(here.stage, here.nodes, report)
 
 
+def tinyproxy(here: Scene, options: argparse.Namespace, report: Report) -> None:
+    """Agents in a network that lets nobody out but through a proxy."""
+    here.service.handler = lambda request: answer(request.body)
+    agents_behind_tinyproxy(here.stage, here.service.address, report)
+
+
 PARTS: Final = {
     "admin": admin,
     "docker": docker,
@@ -238,6 +245,7 @@ PARTS: Final = {
     "ntlm": ntlm,
     "grpc": grpc,
     **tcp.PARTS,
+    "tinyproxy": tinyproxy,
 }
 PROGRAMS: Final = {
     "admin": "chromium",
@@ -248,6 +256,7 @@ PROGRAMS: Final = {
     "ntlm": "curl",
     "grpc": "python3",
     **tcp.PROGRAMS,
+    "tinyproxy": "tinyproxy",
 }
 
 
