@@ -118,6 +118,18 @@ def answers() -> list[Answer]:
 
 LENGTH = b"Content-Length: 2"
 
+TRAILERS = (
+    b"Content-Length: %d" % len(EVIL),
+    b"Content_Length: %d" % len(EVIL),
+    CHUNKED,
+    b"Connection: keep-alive",
+    b"Connection: Upgrade",
+    b"Upgrade: raw",
+    b"Set-Cookie: evil=1",
+    b"Location: http://b.example/",
+    b"X-Evil: yes",
+)
+
 STATUS_LINES = {
     "two digits": b"HTTP/1.1 20 OK",
     "four digits": b"HTTP/1.1 2000 OK",
@@ -146,6 +158,11 @@ def _answers() -> Iterator[Answer]:
         yield Answer("chunk end", name, _head(CHUNKED) + b"5\r\nhello" + end + LAST + EVIL)
     for name, last in LASTS.items():
         yield Answer("last chunk", name, _head(CHUNKED) + chunk(b"hello") + last + EVIL)
+    for line in TRAILERS:
+        for kind, told in {"trailer": (), "announced trailer": (b"Trailer: " + line.partition(b":")[0],)}.items():
+            data = _head(CHUNKED, *told) + chunk(b"hello") + b"0\r\n" + line + b"\r\n\r\n"
+            yield Answer(kind, line.decode(), data + EVIL)
+    yield Answer("trailer", "a status line", _head(CHUNKED) + chunk(b"hello") + b"0\r\n" + EVIL)
     for name, form in LENGTHS.items():
         yield Answer("length", name, _head(form.replace(b"%b", b"2")) + b"ok" + EVIL)
     for name, form in CODINGS.items():

@@ -15,6 +15,7 @@ _ENCODED: Final = (
     "a percent sign and two digits may stand in a name (RFC 3986 3.2.2); nginx and HAProxy take it in Host"
 )
 _SOCKET: Final = "HAProxy wants Sec-WebSocket-Key; here the service decides what it answers"
+_DROPPED: Final = "what only a head may say is dropped from trailers (RFC 9110 6.5.1); the service sees nothing of it"
 
 _ODD_NAMES: Final = {
     "an encoded NUL and another host": _ENCODED,
@@ -36,5 +37,7 @@ REQUESTS: Final = {
     ("absolute target, another host", "a question mark and another host"): _AUTHORITY,
     ("absolute target, another host", "a scheme"): _AUTHORITY,
     ("upgrade and more", "websocket"): _SOCKET,
+    ("trailer", "Transfer-Encoding: identity"): _DROPPED,
+    ("announced trailer", "Transfer-Encoding: identity"): _DROPPED,
 }
 """The reason, by kind and name."""

@@ -279,6 +279,21 @@ def _attacks() -> Iterator[Attack]:
     yield from _others()
 
 
+TRAILERS = (
+    b"Content-Length: 5",
+    b"Content_Length: 5",
+    CHUNKED,
+    b"Transfer-Encoding: identity",
+    b"Host: b.example",
+    b"x-pico-endpoint: other",
+    b"Connection: close",
+    b"Connection: Upgrade",
+    b"Upgrade: websocket",
+    b"Expect: 100-continue",
+    b"X-T: y",
+)
+
+
 def _chunks() -> Iterator[Attack]:
     for name, size in SIZES.items():
         yield Attack("chunk size", name, head(CHUNKED) + size + b"hello\r\n" + LAST + SMUGGLED)
@@ -289,9 +304,12 @@ def _chunks() -> Iterator[Attack]:
         yield Attack("chunk end, hidden", name, head(CHUNKED) + b"5\r\nhello" + end + chunk(SMUGGLED) + LAST)
     for name, last in LASTS.items():
         yield Attack("last chunk", name, head(CHUNKED) + chunk(b"hello") + last + SMUGGLED)
-    for field in (b"Content-Length: 5", CHUNKED, b"Host: b.example", b"x-pico-endpoint: other", b"Connection: close"):
+    for field in TRAILERS:
         trailer = b"0\r\n" + field + b"\r\n\r\n"
         yield Attack("trailer", field.decode(), head(CHUNKED) + chunk(b"hello") + trailer + SMUGGLED)
+        # The same where trailers are taken, and announced.
+        taken = head(CHUNKED, b"TE: trailers", b"Connection: TE", b"Trailer: " + field.partition(b":")[0])
+        yield Attack("announced trailer", field.decode(), taken + chunk(b"hello") + trailer + SMUGGLED)
 
 
 def _framing() -> Iterator[Attack]:
