@@ -64,6 +64,9 @@ programs: $(VENV)/.installed-test  ## docker, chromium and curl through one node
 conformance: $(VENV)/.installed-test  ## all that RFC 9113 and RFC 7541 ask of a server, of a node without and with TLS
 	$(BIN)/python -m tests.conformance.run
 
+examples: $(VENV)/.installed-test  ## the programs of docs/python.md, from PyPI, each in an environment of its own; needs the network and ssh
+	$(BIN)/python -m tests.python_programs.run
+
 bench: $(VENV)/.installed-test  ## load through node and agent, beside nginx doing the same
 	$(BIN)/python -m benchmarks.run
 
