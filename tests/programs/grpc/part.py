@@ -91,10 +91,11 @@ def killed(python: Path, entrance: Node, victim: Node, report: Report) -> None:
 
 
 def _is_served(node: Node) -> bool:
-    """Whether a node knows of others that serve the endpoint, and the service answers, whatever it makes of a GET."""
+    """Whether a node knows of others that serve the endpoint: an empty message comes back."""
     connection = http.client.HTTPConnection("127.0.0.1", node.ports.proxy, timeout=10)
     with contextlib.closing(connection):
-        connection.request("GET", "/", headers={"x-pico-endpoint": _ENDPOINT})
+        head = {"x-pico-endpoint": _ENDPOINT, "content-type": "application/grpc"}
+        connection.request("POST", "/test.Test/Echo", bytes(5), head)
         return connection.getresponse().getheader("x-pico-error") is None
 
 

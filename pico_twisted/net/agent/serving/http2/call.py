@@ -70,7 +70,6 @@ class Http2Call(WaitingHttp2Call):
         self._connection: SharedConnection | None = None
         self._timeout_s = self._default_timeout_s if service.timeout_s is None else service.timeout_s
         self._since = 0.0  # the last progress of the request
-        self._streams_tried = 0
         self._lost = 0
         self._pieces: list[bytes] = []  # of the response, until all that came in one read was told
         self._unopened = 0  # bytes of the response that the service's window was not opened for

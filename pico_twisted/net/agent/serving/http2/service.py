@@ -122,7 +122,7 @@ class Http2Service(LocalService):
             Whether it may come in; else too many wait.
         """
         if not self._waiting:
-            for connection in self._connections:
+            for connection in list(self._connections):
                 if surely and connection.has_room and not connection.users and connection.is_dead():
                     connection.leave()
                 elif connection.has_room and self._start(call, connection):

@@ -44,6 +44,7 @@ class WaitingHttp2Call(ServedCall):
         request = Http2Request(tunnel.dialect.read_request(REQUEST_LIMITS), tunnel.capabilities)
         super().__init__(service, tunnel, call, request, Http2Response(request, service.response_edits))
         self._admission: Deferred[None] | None = None
+        self._streams_tried = 0
 
     def begin(self, payload: bytes, more: bool) -> None:
         """Take the call's first frame.
@@ -95,6 +96,9 @@ class WaitingHttp2Call(ServedCall):
     def hand_over(self, http1: Http1Service) -> None:
         """The call goes on as one of HTTP/1.1 (`WaitingCall`)."""
         call, service, request = self._call, self._service, self._request
+        if self._streams_tried:
+            self.unreachable()  # credit was given for what was sent on a stream, and cannot be given twice
+            return
         kept = request.kept
         assert kept
         self._stage = Stage.OVER
