@@ -12,6 +12,7 @@ refusal ends the registration in words, until it has succeeded once.
 from __future__ import annotations
 
 import enum
+import os
 import random
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ from pico_twisted import __version__
 from pico_twisted.app.process.agent_credentials import AgentCredentials, warn_of_plain_tokens
 from pico_twisted.app.process.watching import FileWatch
 from pico_twisted.config import AgentConfig
+from pico_twisted.core.forward_proxy import ForwardProxies
 from pico_twisted.core.public_url import endpoint_url
 from pico_twisted.core.text import host_port
 from pico_twisted.net.agent.service import AgentService
@@ -84,6 +86,7 @@ class Registration:
             end_of_turn=EndOfTurn(reactor),
             program=program,
             refused=self._refused,
+            proxies=ForwardProxies(config.connect.proxy, os.environ),
         )
         self._credentials = AgentCredentials(self._agent, config.connect)
         self._watch = FileWatch(reactor, self._credentials.files, self._credentials.read_again)

@@ -17,6 +17,7 @@ from tests.system import wire
 from tests.system.asking import Asking
 from tests.system.handing import Systemd
 from tests.system.service import Connection, Service, answer
+from tests.system.tcp import Session
 from tests.system.test_other_servers import listening
 from tools.stage.certificates import Authority
 from tools.stage.nodes import Node, Settings
@@ -293,3 +294,30 @@ def test_a_socket_of_systemd(stage: Stage, here: Path) -> None:
             stage.node(ports=ports, settings=on_sockets(here), prelude=systemd.prelude)
             assert client.read_response().body == b"here"
         assert (here / "proxy").stat().st_mode & 0o777 == 0o604
+
+
+def test_a_tcp_endpoint_on_a_socket(stage: Stage, here: Path) -> None:
+    """Bytes both ways and half a connection, and the client's address in front of them."""
+
+    def serve(listening: socket.socket) -> None:
+        with listening, listening.accept()[0] as sock:
+            data = b""
+            while piece := sock.recv(65536):
+                data += piece
+            sock.sendall(data)
+
+    listens = socket.socket(socket.AF_UNIX)
+    listens.bind(str(here / "echo"))
+    listens.listen()
+    threading.Thread(target=serve, args=(listens,), daemon=True).start()
+    node = stage.node(settings={"proxy": {"trusted_proxies": [HOST]}})
+    listener: Settings = {"addr": f"unix:{here}/echo", "protocol": "tcp", "proxy_protocol": "v1"}
+    stage.agent(node, {"echo": listener})
+    session = Session(node, "echo", headers=[("X-Forwarded-For", "203.0.113.7")])
+    body = bytes(range(256)) * 4000
+    session.send(body)
+    session.end()
+    header, _, rest = session.read_rest().partition(b"\r\n")
+    assert header == b"PROXY TCP4 203.0.113.7 0.0.0.0 0 %d" % node.ports.proxy
+    assert rest == body
+    session.drop()

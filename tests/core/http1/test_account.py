@@ -81,6 +81,16 @@ def test_a_load_balancer_that_ends_tls(lines: tuple[bytes, ...]) -> None:
     assert (account.address, account.https, account.port) == (b"203.0.113.9", True, 443)
 
 
+def test_a_proxy_on_a_unix_socket() -> None:
+    """It has no address, so it is not listed behind the client; one that tells nothing is an unknown client."""
+    account = told(b"X-Forwarded-For: 203.0.113.9, 10.0.0.7", ip=b"unix")
+    assert (account.address, account.proxies) == (b"203.0.113.9", (b"10.0.0.7",))
+    assert fields(account)["x-forwarded-for"] == "203.0.113.9, 10.0.0.7"
+    assert told(ip=b"unix").address == b"unknown"
+    assert told(b"X-Forwarded-For: unix", ip=b"unix").address == b"unknown"
+    assert account_of_peer(b"unix", False, None).address == b"unknown"
+
+
 @pytest.mark.parametrize(
     ("lines", "chain", "forwarded"),
     [
