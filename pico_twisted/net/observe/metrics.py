@@ -35,9 +35,10 @@ OTHER: Final = "other"
 """Label of what has no label of its own."""
 
 METHODS: Final = tuple(
-    b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK".split()
+    b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK TCP".split()
 )
-"""The methods of RFC 9110, RFC 5789 and RFC 4918 (WebDAV); all others share one label."""
+"""The methods of RFC 9110, RFC 5789 and RFC 4918 (WebDAV), and what stands for one of TCP calls at an agent; all others
+share one label."""
 
 RESET_CODES: Final = frozenset(
     (
