@@ -4,8 +4,9 @@ What is needed. A program of asyncio has a loop of its own, perhaps uvloop's, pe
 use Twisted elsewhere, with a reactor that is installed. Our parts are all given their reactor, so theirs need not be
 the installed one. So each loop gets a reactor of its own, which nobody else finds.
 
-What can go wrong. A reactor that is never run has no threads to look names up in; one that is never stopped leaves them
-and its descriptors behind, and the process does not end; one that stops as Twisted's does stops the loop of its owner.
+What can go wrong. A reactor that is never stopped leaves its descriptors behind; one that stops as Twisted's does stops
+the loop of its owner, and waits for its threads, of which one may look up a name for half a minute: so names are looked
+up as our daemons do it. Parts of Twisted that are not given a clock take the installed reactor, which never runs here.
 
 What was rejected. `asyncioreactor.install`: once in a process, for one loop, and not beside another reactor.
 """
@@ -13,9 +14,13 @@ What was rejected. `asyncioreactor.install`: once in a process, for one loop, an
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Callable
 
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.posixbase import PosixReactorBase
+
+from pico_twisted.net.socket.names import NameLookups
 
 
 class LoopReactor(AsyncioSelectorReactor):
@@ -37,7 +42,16 @@ class LoopReactor(AsyncioSelectorReactor):
 
     def begin(self) -> None:
         """Start what Twisted starts when a reactor runs."""
+        self.installNameResolver(NameLookups(self))
         self.startRunning(installSignalHandlers=False)
+
+    # Twisted gives it no types, and names its first argument as only a position can.
+    def callFromThread(  # type: ignore[override]
+        self, callable: Callable[..., object], *args: object, **kwargs: object
+    ) -> None:
+        """Call it on the loop, if that is still there: a look-up of a name may outlive it."""
+        with contextlib.suppress(RuntimeError):
+            super().callFromThread(callable, *args, **kwargs)  # type: ignore[no-untyped-call]
 
     def end(self) -> None:
         """Drop all connections and timers, end the threads, and let go of the loop."""

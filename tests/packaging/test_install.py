@@ -145,11 +145,12 @@ def assert_the_door_is_open(environment: Environment, **variables: str) -> None:
         "from twisted.internet.interfaces import IStreamServerEndpoint\n"
         "found = endpoints.serverFromString(task.Clock(), 'pico:demo')\n"
         "print(IStreamServerEndpoint.providedBy(found), found.config.listeners[0].endpoint)\n"
+        "print(endpoints.clientFromString(task.Clock(), 'pico:db').name)\n"
         "from pico_twisted import Tunnel\n"
         "from pico_twisted.aio import expose\n"
     )
     done = run([str(environment.python), "-c", program], cwd=environment.empty, **variables)
-    assert done.stdout == "True demo\n"
+    assert done.stdout == "True demo\ndb\n"
     if not variables:
         fixtures = run([str(environment.python), "-m", "pytest", "--fixtures", "-q", "."], cwd=environment.empty)
         assert "pico_url -- " in fixtures.stdout

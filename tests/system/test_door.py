@@ -22,6 +22,7 @@ from pico_twisted.core.access.credentials_file import hash_of
 from tests.system.curl import curl
 from tools.stage import kernel
 from tools.stage.asking import get
+from tools.stage.certificates import Tls
 from tools.stage.nodes import Node
 from tools.stage.processes import Process
 from tools.stage.stage import Stage, open_stage
@@ -153,6 +154,33 @@ def test_a_node_that_is_away(door: Door) -> None:
     for _ in range(2):
         assert asyncio.run(start()) == f"http://own-away.localhost:{door.node.ports.proxy}"
     assert threading.active_count() == threads
+
+
+def test_a_name_that_cannot_be_looked_up(door: Door) -> None:
+    """It is one more address at which no node is; a look-up that goes on holds up neither the loop nor its end."""
+
+    async def start() -> None:
+        exposure = door.exposed("own-name", 1, url=["http://nowhere.invalid:8002", door.node.upstream_url])
+        async with exposure:
+            assert exposure.registered
+
+    asyncio.run(start())
+
+
+def test_a_node_with_tls(tmp_path: Path, certificates: Tls) -> None:
+    """All of it runs on the loop of asyncio, though another reactor is installed in the process, and does not run."""
+    with open_stage(tmp_path, certificates) as stage:
+        node = stage.node()
+
+        async def start() -> str:
+            ca = str(certificates.authority.ca)
+            async with expose("web", Application(), url=node.upstream_url, ca=ca) as there:
+                named = {"x-pico-endpoint": "web"}
+                asked = asyncio.to_thread(get, node.ports.proxy, "/", named, tls=certificates.context)
+                assert there.registered
+                return str(json.loads((await asked).body)["scheme"])
+
+        assert asyncio.run(asyncio.wait_for(start(), 30)) == "https"
 
 
 class Application:

@@ -76,7 +76,7 @@ def place_of(reactor: DialReactor, url: str, *, ca: str = "", cert: str = "", ke
 
     def connect(timeout_s: float) -> IStreamClientEndpoint:
         plain = tcp_endpoint(reactor, host, port, timeout_s)
-        return wrapClientTLS(client_tls(host, ca, cert=cert, key=key or cert), plain) if secure else plain
+        return wrapClientTLS(client_tls(host, ca, cert=cert, key=key or cert), plain, reactor) if secure else plain
 
     netloc = parsed.netloc
     return Place(

@@ -76,8 +76,8 @@ def node_endpoint(
     else:
         to_proxy = tcp_endpoint(reactor, proxy.host, proxy.port, timeout_s)
         if proxy.scheme == "https":
-            to_proxy = wrapClientTLS(client_tls(proxy.host), to_proxy)
+            to_proxy = wrapClientTLS(client_tls(proxy.host), to_proxy, reactor)
         endpoint = ThroughProxy(to_proxy, proxy, host_port(node.host, node.port), agent)
     if node.secure:
-        endpoint = wrapClientTLS(client_tls(node.host, tls.root_cas, cert=tls.cert, key=tls.key), endpoint)
+        endpoint = wrapClientTLS(client_tls(node.host, tls.root_cas, cert=tls.cert, key=tls.key), endpoint, reactor)
     return endpoint

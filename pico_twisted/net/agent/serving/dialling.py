@@ -50,7 +50,7 @@ def service_endpoint(
     if address.https:
         name = tls.server_name or address.host or LOCALHOST[0]
         ours = client_tls(name, tls.ca, verify=tls.verify, cert=tls.cert, key=tls.key, alpn=alpn)
-        endpoint = wrapClientTLS(ours, endpoint)
+        endpoint = wrapClientTLS(ours, endpoint, reactor)
     return endpoint
 
 
