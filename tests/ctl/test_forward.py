@@ -72,6 +72,7 @@ def test_urls_may_be_given_in_any_way() -> None:
     given = ["http://a:8000,ws://b", "wss://c/pico/", "https://c/pico"]
     assert read_urls(given) == ("http://a:8000", "http://b", "https://c/pico")
     assert read_urls([]) == ("http://localhost:8000",)
+    assert read_urls([], "http://a,http://b") == ("http://a", "http://b")
 
 
 def speaks(pipe: Pipe) -> None:
@@ -190,6 +191,6 @@ def test_without_a_call_stdin_and_stdout_end_with_its_reason() -> None:
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr == "picoctl: db: node n1 refuses (403 not-allowed): no rule of ann allows it\n"
     nobody = f"http://{unused_address()}"
-    done = picoctl("forward", "-", "db", "--url", nobody, "--patience", "0s", own_process=True)
+    done = picoctl("forward", "-", "db", "--patience", "0s", own_process=True, PICO_PROXY_URL=nobody)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == f"picoctl: db: {nobody} cannot be reached: nothing listens there\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from pico_twisted.ctl.client import read_tls
@@ -9,6 +11,7 @@ from pico_twisted.ctl.forward.plan import (
     DEFAULT_PATIENCE_S,
     DEFAULT_TIMEOUT_S,
     DEFAULT_URL,
+    PROXY_URL,
     ForwardPlan,
     is_https,
     read_pairs,
@@ -25,7 +28,8 @@ from pico_twisted.ctl.options import connection_options, duration, given_option,
     multiple=True,
     metavar="URL",
     help="The proxy port of a node (http, https, ws or wss); may be given several times, or with commas: "
-    f"connections are shared out, and go elsewhere while one is away.  [default: {DEFAULT_URL}]",
+    f"connections are shared out, and go elsewhere while one is away. Also from {PROXY_URL}.  "
+    f"[default: {DEFAULT_URL}]",
 )
 @click.option(
     "--patience",
@@ -61,7 +65,7 @@ def forward(
     """
     token, token_file = shown_token(context)
     ca, cert, key = (given_option(context, name) for name in ("ca", "cert", "key"))
-    read = read_urls(urls)
+    read = read_urls(urls, os.environ.get(PROXY_URL) or DEFAULT_URL)
     # What is shown is checked here, while the command line can still be refused.
     read_tls(next(filter(is_https, read), read[0]), ca, cert, key)
     plan = ForwardPlan(

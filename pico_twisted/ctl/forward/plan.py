@@ -14,6 +14,8 @@ from pico_twisted.ctl.client import UNIX, read_url
 
 STDIO: Final = "-"
 """The LOCAL that stands for stdin and stdout."""
+PROXY_URL: Final = "PICO_PROXY_URL"
+"""The name of the environment's variable for the proxy port's URL, or several."""
 DEFAULT_URL: Final = "http://localhost:8000"
 """The proxy port of a node on this machine with its default ports."""
 DEFAULT_TIMEOUT_S: Final = 30.0
@@ -135,18 +137,22 @@ def _ip(host: str) -> str:
     return str(found[0][4][0])
 
 
-def read_urls(texts: Sequence[str]) -> tuple[str, ...]:
+def read_urls(texts: Sequence[str], default: str = DEFAULT_URL) -> tuple[str, ...]:
     """Read the URLs of proxy ports: several options, or several in one with commas between them.
+
+    Args:
+        texts: as they were given.
+        default: what counts when there is none.
 
     Raises:
         click.BadParameter: one is none.
     """
     urls = []
-    for text in (part.strip() for given in texts for part in given.split(",")):
+    for text in (part.strip() for given in texts or (default,) for part in given.split(",")):
         scheme, separator, rest = text.partition("://")
         plain = {"ws": "http", "wss": "https"}.get(scheme.lower(), scheme)
         urls.append(read_url(f"{plain}{separator}{rest}", "--url", _LIKE))
-    return tuple(dict.fromkeys(urls)) or (DEFAULT_URL,)
+    return tuple(dict.fromkeys(urls))
 
 
 def is_https(url: str) -> bool:

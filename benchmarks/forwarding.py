@@ -1,6 +1,6 @@
 """What bytes of a TCP connection cost through `picoctl forward`, node and agent, beside socat and chisel.
 
-    python -m benchmarks.tcp [--megabytes 1000] [--repeat 3] [--chisel /path/to/chisel] [--json]
+    python -m benchmarks.forwarding [--megabytes 1000] [--repeat 3] [--chisel /path/to/chisel] [--json]
 
 Each target is a way from a local port to the same service. socat is one process that copies between two connections.
 chisel, if its program is given, is three: a client that forwards a local port, a server, and a client with a reverse
