@@ -58,7 +58,7 @@ fuzz: $(VENV)/.installed-test  ## malformed traffic for FUZZ_SECONDS (600)
 soak: $(VENV)/.installed-test  ## long transfers and many idle connections, with an eye on memory
 	$(BIN)/python -m tests.soak.run
 
-programs: $(VENV)/.installed-test  ## docker, chromium and curl through one node and two; needs all three
+programs: $(VENV)/.installed-test  ## docker, chromium, curl, postgresql, redis, ssh, rsync, nc and socat through nodes; needs all of them
 	$(BIN)/python -m tests.programs.run
 
 conformance: $(VENV)/.installed-test  ## all that RFC 9113 and RFC 7541 ask of a server, of a node without and with TLS

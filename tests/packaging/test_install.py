@@ -35,7 +35,14 @@ SOURCES = (
     "setup.py",
     "twisted",
 )
-SHARED = ("pico.yaml", "pico-agent.yaml", "systemd/pico.service", "systemd/pico-agent.service", "logrotate/pico")
+SHARED = (
+    "pico.yaml",
+    "pico-agent.yaml",
+    "systemd/pico.service",
+    "systemd/pico-agent.service",
+    "systemd/pico-forward.service",
+    "logrotate/pico",
+)
 """What an operator finds in share/pico_twisted of the environment: the files of etc/."""
 MOST_LINES = 45_000
 """The lines of Python that the wheel may have: what is added has to be worth what is read with it."""

@@ -161,7 +161,7 @@ def analysed(verb: str, name: str, directory: Path, *options: str) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", ["pico.service", "pico-agent.service"])
+@pytest.mark.parametrize("name", ["pico.service", "pico-agent.service", "pico-forward.service"])
 class TestUnitFiles:
     """The unit files, without a process."""
 
@@ -175,6 +175,11 @@ class TestUnitFiles:
         level = re.search(r"Overall exposure level for \S+: ([0-9.]+)", said)
         assert level is not None, said
         assert float(level[1]) < MAX_EXPOSURE
+
+
+@pytest.mark.parametrize("name", ["pico.service", "pico-agent.service"])
+class TestUnitFilesOfDaemons:
+    """Those of the daemons."""
 
     def test_what_it_asks_for_is_what_the_daemon_does(self, stage: Stage, name: str, tmp_path: Path) -> None:
         """Notification, a reload with a verdict, and time enough for the defaults of the configuration."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ctl.harness import picoctl
 from tests.peers.pipe import Ended, Listener, Pipe, dial
 from tests.system import wire
 from tests.system.service import Service, answer
@@ -106,3 +107,21 @@ def test_a_proxy_that_wants_another_user(stage: Stage, proxy: ConnectProxy, serv
     agent.wait_output(f"the proxy http://{proxy.address} does not take the user and password (407)")
     agent.wait_until(lambda: len(proxy.asked) > 1, "another attempt")
     assert "passw0rd" not in agent.output and "Ym9iOn" not in agent.output
+
+
+def test_picoctl_forward_goes_through_it(stage: Stage, proxy: ConnectProxy) -> None:
+    """Where the environment names it; who is not let through is told."""
+    service = Service(lambda connection: connection.send(b"hello"))
+    node = stage.node()
+    stage.agent(node, {"db": {"addr": service.address, "protocol": "tcp"}})
+    proxy.leads_to = node.ports.proxy
+    command = ("forward", "-", "db", "--url", "http://pico.example:8000", "--patience", "0s")
+    try:
+        done = picoctl(*command, own_process=True, all_proxy=f"http://ann:s3cret@{proxy.address}")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "hello", "")
+        assert proxy.asked == [(b"CONNECT", b"pico.example:8000")]
+        done = picoctl(*command, own_process=True, all_proxy=f"http://{proxy.address}")
+        assert (done.returncode, done.stdout) == (3, "")
+        assert done.stderr == f"picoctl: db: the proxy http://{proxy.address} wants a user and a password (407)\n"
+    finally:
+        service.close()

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pico_twisted import __version__
+from pico_twisted.core.forward_proxy import ForwardProxies
 from pico_twisted.ctl.exits import NO, NO_ANSWER, OK, SaidNo, emit
 from pico_twisted.ctl.forward.plan import ForwardPlan, LocalPair
 from pico_twisted.ctl.forward.telling import Telling
@@ -51,10 +52,17 @@ class Forwarding:
         self._plan = plan
         self._telling = Telling(reactor.seconds)
         self._sweep = Sweep(reactor)
-        self._places = [place_of(reactor, url, ca=plan.ca, cert=plan.cert, key=plan.key) for url in plan.urls]
+        proxies = ForwardProxies("", os.environ)
+        for variable in proxies.unusable:
+            self._telling.say(f"{variable} names no proxy that can be used")
+        agent = f"picoctl/{__version__}"
+        self._places = [
+            place_of(reactor, url, ca=plan.ca, cert=plan.cert, key=plan.key, proxy=proxies.for_url(url), agent=agent)
+            for url in plan.urls
+        ]
         settings = DialSettings(
             token=CurrentToken(plan.token, plan.token_file, self._warn),
-            agent=f"picoctl/{__version__}",
+            agent=agent,
             timeout_s=plan.timeout_s,
             patience_s=plan.patience_s,
         )

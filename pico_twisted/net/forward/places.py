@@ -6,11 +6,17 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.python.failure import Failure
+from zope.interface import implementer
 
+from pico_twisted.core.forward_proxy import ForwardProxy
+from pico_twisted.core.text import host_port
 from pico_twisted.core.websocket.frames import LayMask
 from pico_twisted.core.websocket.handshake import TCP_PATH
+from pico_twisted.net.forward.failures import Again, DialFailed
 from pico_twisted.net.socket.dialling import DialReactor, tcp_endpoint
 from pico_twisted.net.tls.client import client_tls
 
@@ -51,7 +57,16 @@ class Place:
         return lay_mask
 
 
-def place_of(reactor: DialReactor, url: str, *, ca: str = "", cert: str = "", key: str = "") -> Place:
+def place_of(
+    reactor: DialReactor,
+    url: str,
+    *,
+    ca: str = "",
+    cert: str = "",
+    key: str = "",
+    proxy: ForwardProxy | None = None,
+    agent: str = "",
+) -> Place:
     """The proxy port of a URL.
 
     Args:
@@ -60,6 +75,8 @@ def place_of(reactor: DialReactor, url: str, *, ca: str = "", cert: str = "", ke
         ca: the PEM file of those to trust; the system's when empty.
         cert: the PEM file of our certificate; none when empty.
         key: that of its key; the same file when empty.
+        proxy: of the network that we are in, which is asked for the connection; None to make it ourselves.
+        agent: who we are, for the proxy.
     """
     if url.startswith(UNIX):
         path = url.removeprefix(UNIX)
@@ -75,7 +92,10 @@ def place_of(reactor: DialReactor, url: str, *, ca: str = "", cert: str = "", ke
     port = parsed.port or (443 if secure else 80)
 
     def connect(timeout_s: float) -> IStreamClientEndpoint:
-        plain = tcp_endpoint(reactor, host, port, timeout_s)
+        if proxy is None:
+            plain = tcp_endpoint(reactor, host, port, timeout_s)
+        else:
+            plain = _through(reactor, proxy, host_port(host, port), agent, timeout_s)
         return wrapClientTLS(client_tls(host, ca, cert=cert, key=key or cert), plain, reactor) if secure else plain
 
     netloc = parsed.netloc
@@ -86,3 +106,33 @@ def place_of(reactor: DialReactor, url: str, *, ca: str = "", cert: str = "", ke
         connect=connect,
         secure=secure,
     )
+
+
+def _through(
+    reactor: DialReactor, proxy: ForwardProxy, target: str, agent: str, timeout_s: float
+) -> IStreamClientEndpoint:
+    """How to connect to a host and port through a proxy. What does that is imported when it is needed."""
+    from pico_twisted.net.tunnel.through_proxy import ProxyFailed, ThroughProxy
+
+    to_proxy = tcp_endpoint(reactor, proxy.host, proxy.port, timeout_s)
+    if proxy.scheme == "https":
+        to_proxy = wrapClientTLS(client_tls(proxy.host), to_proxy)
+
+    def said(failure: Failure) -> Failure:
+        if isinstance(failure.value, ProxyFailed):
+            return Failure(DialFailed(failure.value.message, Again.LATER if failure.value.away else Again.ELSEWHERE))
+        return failure
+
+    return _Told(ThroughProxy(to_proxy, proxy, target, agent), said)
+
+
+@implementer(IStreamClientEndpoint)
+@attrs.frozen
+class _Told:
+    """An endpoint whose failures are told in other words."""
+
+    endpoint: IStreamClientEndpoint
+    said: Callable[[Failure], Failure]
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        return self.endpoint.connect(protocolFactory).addErrback(self.said)
