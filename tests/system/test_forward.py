@@ -10,6 +10,7 @@ import threading
 import pytest
 
 from pico_twisted.core.access.credentials_file import hash_of
+from tests.ctl.harness import picoctl
 from tests.peers.pipe import PATIENCE_S, Ended, Pipe, dial
 from tests.system.service import Connection, Service
 from tests.system.stack import PLAIN, Stack
@@ -176,5 +177,19 @@ def test_a_restart_of_node_and_agent_goes_unnoticed(stage: Stage) -> None:
         assert read_all(local) == (b"hello", True)
         stage.processes.remove(forward)
         assert forward.stop() is None
+    finally:
+        service.close()
+
+
+@pytest.mark.parametrize("stage", ["plain"], indirect=True)
+def test_a_node_is_reached_by_its_socket(stage: Stage) -> None:
+    """Where its proxy port is a unix socket."""
+    service = Service(lambda connection: connection.send(b"hello"))
+    path = stage.directory / "proxy"
+    node = stage.node("n1", {"proxy": {"bind_addr": f"unix:{path}"}})
+    stage.agent(node, {"db": {"addr": service.address, "protocol": "tcp"}})
+    try:
+        done = picoctl("forward", "-", "db", "--url", f"unix:{path}", own_process=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "hello", "")
     finally:
         service.close()

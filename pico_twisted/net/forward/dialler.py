@@ -7,6 +7,7 @@ goes unnoticed. An answer that is a no is believed at once.
 
 from __future__ import annotations
 
+import random
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -28,7 +29,7 @@ from pico_twisted.net.turn import Sweep
 CONNECT_S: Final = 5.0
 """Most seconds for a connection without TLS: a machine that is gone must leave time for the next one."""
 FIRST_PAUSE_S: Final = 0.1
-"""Seconds before all ports are tried again; it doubles each time."""
+"""Most seconds before all ports are tried again; it doubles each time. Those who wait do not come back together."""
 MAX_PAUSE_S: Final = 1.0
 """Most seconds of such a pause."""
 AVOIDED_S: Final = 10.0
@@ -99,7 +100,7 @@ class Dialler:
             assert worst is not None
             if worst.again is not Again.LATER or self._reactor.seconds() + pause_s > until:
                 raise worst
-            await deferLater(self._reactor, pause_s)
+            await deferLater(self._reactor, random.uniform(0.5, 1.0) * pause_s)
             pause_s = min(pause_s * 2, MAX_PAUSE_S)
 
     def _order(self) -> list[Place]:
