@@ -75,6 +75,8 @@ class Registration:
     def __init__(self, reactor: Any, config: AgentConfig, program: Program | None) -> None:  # Any: a whole reactor
         self.endpoint = config.listeners[0].endpoint
         self._config = config
+        self._reactor = reactor
+        self._at_shutdown: object = None  # the reactor's handle, while its stop is to drain us
         self._life = _Life.NEW
         self._agent = AgentService(
             config,
@@ -102,6 +104,7 @@ class Registration:
         warn_of_plain_tokens(self._config.connect)
         if self._credentials.files():
             self._watch.start()
+        self._at_shutdown = self._reactor.addSystemEventTrigger("before", "shutdown", self._reactor_stops)
         self._agent.all_registered.addCallback(self._registered)
         self._agent.startService()
         return self._started
@@ -109,8 +112,16 @@ class Registration:
     def stop(self) -> Deferred[None]:
         """Tell the nodes, serve what is in flight, close. Fires when all is done; idempotent."""
         self._life = _Life.OVER
+        handle, self._at_shutdown = self._at_shutdown, None
+        if handle is not None:
+            self._reactor.removeSystemEventTrigger(handle)
         self._watch.stop()
         return self._agent.stopService()
+
+    def _reactor_stops(self) -> Deferred[None]:
+        """Drain, though the program just stops its reactor."""
+        self._at_shutdown = None
+        return self.stop()
 
     def _given_up(self, _: Deferred[None]) -> None:
         self.stop()

@@ -95,7 +95,7 @@ class Rig:
         ]
 
     def _words(self, line: str) -> list[str]:
-        command, *arguments = shlex.split(line)
+        command, *arguments = shlex.split(line.replace("$PWD", str(self.directory)))
         url = ("--connect.url", self.node.upstream_url) if command == "pico-agent" else ()
         root = ("--allow-root",) if command == "jupyter" and not os.getuid() else ()
         found = self.venv / "bin" / command

@@ -124,6 +124,31 @@ task.react(lambda reactor: defer.ensureDeferred(main(reactor)))
         asyncio.run(start(url="nonsense"))
 
 
+def test_a_program_that_just_ends(door: Door) -> None:
+    """Whoever stops the reactor need not stop what he began: a request in progress gets its answer first."""
+    program = """
+from twisted.internet import reactor
+from twisted.web import resource, server
+from pico_twisted import Tunnel
+class Last(resource.Resource):
+    isLeaf = True
+    def render_GET(self, request):
+        reactor.callLater(0.3, request.write, b"last")
+        reactor.callLater(0.4, request.finish)
+        reactor.stop()
+        return server.NOT_DONE_YET
+Tunnel("own-last", server.Site(Last())).start()
+reactor.run()
+"""
+    last = door.program("last", program)
+    door.node.wait_endpoint("own-last")
+    assert door.get("own-last") == b"last"
+    assert last.wait_exit() == 0
+    assert "drains own-last" in door.node.output
+    assert kernel.state(last.pid) in ("", "Z")
+    door.stage.remove(last)
+
+
 def test_an_endpoint_that_somebody_keeps(door: Door) -> None:
     """An agent that does not share it: who comes second is told so, and by whom it is served."""
     settings = {"connect": {"token_file": str(door.token_file)}}
