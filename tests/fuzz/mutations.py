@@ -12,7 +12,24 @@ from random import Random
 _HEADER = struct.Struct(">HQH")
 
 KINDS = (0, 1, 2, 3, 4, 5, 6, 255, 0xFFFF)
-FLAGS = (0, 0x8000, 0x4000, 0xC000, 0x2000, 0xA000, 0x1000, 0x9000, 0x0800, 0x8800, 0x07FF, 0xFFFF, 0x1800)
+FLAGS = (
+    0,
+    0x8000,
+    0x4000,
+    0xC000,
+    0x2000,
+    0xA000,
+    0x1000,
+    0x9000,
+    0x0800,
+    0x8800,
+    0x07FF,
+    0xFFFF,
+    0x1800,
+    0x0400,
+    0x8400,
+    0xA400,
+)
 IDS = (0, 1, 2, 3, 4, 5, 7, 100, 2**31, 2**32, 2**63, 2**64 - 1)
 SIZES = (0, 1, 2, 3, 4, 5, 125, 126, 256, 4096, 60 * 1024, 64 * 1024 - 1, 64 * 1024, 64 * 1024 + 1)
 
@@ -29,6 +46,17 @@ HEADS = (
     b"HTTP/0.0 502 Bad Gateway\r\n\r\nan error of the first Pico",
     b"HTTP/1.1 200 OK\r\nX: " + b"y" * 40_000 + b"\r\n\r\n",
 )
+
+BLOCKS = (
+    b"x-t: 1\r\n",
+    b"x-t: 1\r\nhost: b\r\ncontent-length: 7\r\n",
+    b"X-T: 1\r\n",
+    b"x-t: 1\n",
+    b"x-t: 1\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+    b"x-t: 1\r\n" * 101,
+    b"x-t: " + b"y" * 9000 + b"\r\n",
+)
+"""Trailers, good ones and others."""
 
 
 def frame(kind: int, call_id: int, flags: int, payload: bytes) -> bytes:
@@ -48,6 +76,8 @@ def random_frame(rng: Random, ids: Sequence[int] = IDS) -> bytes:
         payload = rng.choice(HEADS)
     elif flags & 0x0800 and rng.random() < 0.7:
         payload = struct.pack(">I", rng.choice((0, 1, 1000, 2**16, 2**31 - 1, 2**31, 2**32 - 1)))
+    elif flags & 0x0400 and rng.random() < 0.7:
+        payload = rng.choice(BLOCKS)
     elif flags & 0x1000 and rng.random() < 0.7:
         payload = rng.choice((b"stop", b"cancelled", b"refused not-here", b"\xff" * 300, b"", b"failed " + b"x" * 999))
     else:

@@ -209,8 +209,8 @@ class RoutedRequest:
             self.error = ""
             if self._whole_at < math.inf:
                 self._fit(route)
-            more = not self._request_ended or bool(self._trailers)
-            call = self._call = route.open(downstream, b"".join(self._replay), more, self)
+            body = b"".join(self._replay) if self._replay else b""
+            call = self._call = route.open(downstream, body, not self._request_ended or self._trailers != b"", self)
         except Http1Error as error:
             self._refuse(error)
             return
