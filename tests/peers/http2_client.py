@@ -34,7 +34,7 @@ class Answer:
 
     def __init__(self) -> None:
         self.heads: list[dict[bytes, bytes]] = []
-        self.body = bytearray()
+        self.body = b""
         self.trailers: dict[bytes, bytes] = {}
         self.ended = False
         self.reset: int | None = None
