@@ -122,6 +122,7 @@ class TcpSession(TwistedProtocol):
         self._reader = FrameReader(_no_mask, from_client=False)
         self._stage = _Stage.OPENING
         self._write: Callable[[bytes], None] = _nowhere
+        self._pong: bytes | None = None  # for the last ping, which waits for the transport to take its answer
         self._sent_end = False
         self._received_end = False
 
@@ -166,6 +167,8 @@ class TcpSession(TwistedProtocol):
     def resumeProducing(self) -> None:
         """The transport wrote all that it had (IPushProducer)."""
         self.writable = True
+        if self._pong is not None:
+            self._answer_ping()
         if self.user is not None:
             self.user.session_took()
 
@@ -181,7 +184,8 @@ class TcpSession(TwistedProtocol):
             self._over("")
         else:
             self.deadline = now + PING_S
-            self._send(PING, b"")
+            if self.writable:
+                self._send(PING, b"")
 
     # Opening
 
@@ -231,7 +235,9 @@ class TcpSession(TwistedProtocol):
             elif isinstance(event, Ended):
                 self._take_end()
             elif isinstance(event, Ping):
-                self._send(PONG, event.payload)
+                self._pong = event.payload
+                if self.writable:
+                    self._answer_ping()
             else:
                 self._closed(event)
 
@@ -267,6 +273,10 @@ class TcpSession(TwistedProtocol):
             user.session_closed()
         else:
             user.session_cut(reason)
+
+    def _answer_ping(self) -> None:
+        pong, self._pong = self._pong, None
+        self._send(PONG, pong or b"")
 
     # What goes
 
