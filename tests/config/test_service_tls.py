@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from pico_twisted.config import ConfigFaults, ServiceTlsConfig, load_agent
+from pico_twisted.config.certificates import certificate_warnings
 from tools.stage.certificates import make
 
 
@@ -68,3 +70,13 @@ def test_no_client_is_told_on_a_connection_of_many(tmp_path: Path, addr: str) ->
     path.write_text(f"listeners: [{{endpoint: a, addr: '{addr}', proxy_protocol: v1}}]\n")
     with pytest.raises(ConfigFaults, match=r"listeners\[0\]\.proxy_protocol"):
         load_agent(str(path))
+
+
+def test_a_certificate_of_ours_that_has_ended(tmp_path: Path) -> None:
+    """The service would refuse it: a check of the file and a reload say so."""
+    old = make(tmp_path, "agent", days=(-3, -1), client=True)
+    path = tmp_path / "pico-agent.yaml"
+    tls = f"{{cert: {old.cert_file}, key: {old.key_file}}}"
+    path.write_text(f"listeners: [{{endpoint: a, addr: 'https://a', tls: {tls}}}]\n")
+    (warning,) = certificate_warnings(load_agent(str(path)), datetime.now(UTC))
+    assert warning.startswith("listeners[0].tls.cert: ") and "expired" in warning

@@ -368,9 +368,9 @@ class AgentOptions(DaemonOptions[AgentConfig]):
         Entry(
             flag="listen",
             value="ENDPOINT=ADDRESS [KEY=VALUE ...]",
-            help="Register an endpoint for the service at this address: a port, host:port, or an http or https URL. "
-            "Behind blanks other keys of a listener may follow, as in 'web=3000 rewrite_host timeout=5s'. May be given "
-            "more than once. In place of the file's listeners.",
+            help="Register an endpoint for the service at this address: a port, host:port, an http, https or h2c URL, "
+            "or unix:/path. Behind blanks other keys of a listener may follow, as in 'web=3000 rewrite_host "
+            "timeout=5s'. May be given more than once. In place of the file's listeners.",
         ),
     )
 

@@ -162,11 +162,11 @@ class BoundPort:
         if isinstance(port, _Stopped):
             return
         if self._file is not None:
-            self._file.remove()
-        elif self.outlives or isinstance(port, UnixPort):  # in the latter case our siblings have the socket, too
+            self._file.remove()  # nobody finds it any more
+        if self.outlives:
             await maybeDeferred(port.stopListening)
             return
-        if isinstance(port, UnixPort):  # nobody finds it any more
+        if isinstance(port, UnixPort):
             port.numberAccepts = BACKLOG
             port.doRead()
             await maybeDeferred(port.stopListening)

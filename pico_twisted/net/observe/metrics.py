@@ -66,7 +66,7 @@ calls (`unsupported`); the agent could not reach its service; a connection to th
 CONNECT_FAILURES: Final = frozenset(("refused", "connect", "dns", "tls", "timeout", "handshake", "protocol", "proxy"))
 """Why an agent's attempt to reach a node failed: the node answered no (`refused`), no TCP connection, no address, a
 certificate or TLS fault, too slow, a broken WebSocket handshake, a peer that speaks something else,
-whoever answers for a node that is away (`proxy`)."""
+whoever answers for a node that is away, or a proxy that does not connect us (`proxy`)."""
 
 LINK_FAILURES: Final = frozenset(
     ("address", "connect", "dns", "tls", "timeout", "refused", "handshake", "wrong-node", "proof", "lost")

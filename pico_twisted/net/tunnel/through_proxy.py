@@ -28,6 +28,7 @@ from pico_twisted.core.forward_proxy import ForwardProxy
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import HeadLimits, parse_response_head
 from pico_twisted.core.http1.refusal import AWAY
+from pico_twisted.net.tls.client import explain_tls
 from pico_twisted.net.tls.failures import connect_failure_text
 
 MAX_ANSWER_BYTES: Final = 16 * 1024
@@ -203,7 +204,10 @@ class _Asking(Protocol):
             self._inner.writeConnectionLost()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.failed(ProxyFailed(f"the proxy {self._endpoint.proxy} closed the connection without an answer"))
+        if not self.made.called:
+            why = explain_tls(reason)
+            words = "closed the connection without an answer" if why is None else f"cannot be reached: {why}"
+            self.failed(ProxyFailed(f"the proxy {self._endpoint.proxy} {words}"))
         inner, self._inner = self._inner, None
         if inner is not None:
             inner.connectionLost(reason)

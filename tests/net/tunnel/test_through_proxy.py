@@ -22,6 +22,7 @@ from pico_twisted.core.forward_proxy import ForwardProxy
 from pico_twisted.net.agent.dial_failures import explain_failure
 from pico_twisted.net.socket.dialling import tcp_endpoint
 from pico_twisted.net.tls.client import client_tls
+from pico_twisted.net.tunnel import dialling
 from pico_twisted.net.tunnel.dialling import NodeUrl, node_endpoint
 from pico_twisted.net.tunnel.through_proxy import MAX_ANSWER_BYTES, ThroughProxy
 from tests.net.in_reactor import DEADLINE_S, in_reactor, reactor, until
@@ -243,7 +244,10 @@ async def test_tls_to_the_node_inside(
     pair = authority.issue("node", ("localhost",))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pair.cert, pair.key)
-    monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca))
+    # The system's authorities are read once for a process, so they cannot be others here.
+    monkeypatch.setattr(
+        dialling, "client_tls", lambda name, cas="", **more: client_tls(name, cas or str(authority.ca), **more)
+    )
 
     def script(sock: socket.socket) -> None:
         outer = context.wrap_socket(sock, server_side=True) if secure_proxy else sock
@@ -287,6 +291,27 @@ async def test_tls_to_the_node_inside(
     assert proxy.asked[0].startswith(b"CONNECT localhost:8443 HTTP/1.1\r\n")
     protocol.transport.loseConnection()
     await until(lambda: protocol.lost, "the end")
+
+
+@in_reactor
+async def test_an_https_proxy_that_is_not_trusted(made: list[Proxy], tmp_path: Path) -> None:
+    """The reason is that of TLS, and nothing was sent to it."""
+    pair = Authority(tmp_path).issue("proxy", ("localhost",))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.cert, pair.key)
+
+    def script(sock: socket.socket) -> None:
+        proxy.head(context.wrap_socket(sock, server_side=True))
+
+    proxy = Proxy(script)
+    made.append(proxy)
+    through = ForwardProxy("https", "localhost", proxy.port, b"ann:s3cret")
+    endpoint = node_endpoint(reactor, NodeUrl.of("http://node"), ClientTlsConfig(), DEADLINE_S, through, "pico/1")
+    factory = Factory.forProtocol(Echoed)
+    factory.noisy = False
+    label, text = await words(endpoint.connect(factory))
+    assert label == "proxy" and text.startswith(f"the proxy https://localhost:{proxy.port} cannot be reached: the cert")
+    assert not proxy.asked
 
 
 @in_reactor
