@@ -9,8 +9,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError
 
 from pico_twisted.core.agent.silence import PING_AFTER_S, PONG_S
-from pico_twisted.core.rpc.call import WINDOW_BYTES
+from pico_twisted.core.rpc import call as rpc
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
+from pico_twisted.net.agent.serving.http2.connection import WINDOW_BYTES
 from pico_twisted.net.agent.serving.http2.service import AGAIN_S, MOST_CONNECTIONS, MOST_WAITING
 from tests.net.agent.http2.h2_fakes import H2Peer, Http2Bench
 
@@ -257,7 +258,7 @@ def test_a_slow_caller_holds_up_nobody_else(h2bench: Http2Bench) -> None:
     while room := min(peer.h2.local_flow_control_window(1), 16_384):
         peer.say(lambda h2: h2.send_data(1, b"x" * room))
         sent += room
-        assert sent <= SEND_HIGH_BYTES + 3 * WINDOW_BYTES, "it never ends"
+        assert sent <= SEND_HIGH_BYTES + WINDOW_BYTES + rpc.WINDOW_BYTES, "it never ends"
     assert sent >= SEND_HIGH_BYTES
     peer.answer(3, b"quick")
     assert quick.body == b"quick"
