@@ -16,7 +16,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
-from pico_twisted.ctl.tables import agents_table
+from pico_twisted.ctl.tables import agents_table, sessions_table
 from pico_twisted.net.admin.cluster_agents import MOST_SESSIONS
 from pico_twisted.net.admin.shapes import AgentSession
 from tests.ctl.harness import PATIENCE_S, PROGRAM, Done, environment, http_answer, picoctl, serving
@@ -143,6 +143,18 @@ def test_agents_of_few_words() -> None:
     assert agents_table([]) == "no agent has registered an endpoint at a node that answers"
     silent = AgentSession(agent="a", address="h:1", node="n1", endpoint="e", since_s=5.0)
     assert agents_table([silent]).splitlines()[2].split() == ["a", "h", "-", "5", "s", "-", "n1", "e"]
+
+
+def test_other_protocols() -> None:
+    """Where something else than HTTP is served it is told, beside the endpoint and in a column of its own."""
+    web = AgentSession(agent="a", address="h:1", node="n1", endpoint="web", since_s=5.0)
+    db = attrs.evolve(web, endpoint="db", protocol="tcp")
+    assert agents_table([web, db]).splitlines()[2].endswith("  db (tcp), web")
+    url = "wss://db.example.com/_pico/v1/tcp/db"
+    lines = sessions_table("db", [attrs.evolve(db, url=url)]).splitlines()
+    assert lines[0] == f"agents that serve db, {url}"
+    assert "PROTOCOL" in lines[1] and " tcp " in lines[2]
+    assert "PROTOCOL" not in sessions_table("web", [web])
 
 
 @in_reactor

@@ -82,7 +82,7 @@ class Peer:
             self.send(frames.HEARTBEAT, frame.call, RESPONSE, frame.payload)
         elif self.grant and frame.kind in (HTTP, frames.TCP) and not frame.flags & (CREDIT | RESET):
             if frame.payload and frame.more:
-                self.credit(frame.call, len(frame.payload), response=not frame.response)
+                self.credit(frame.call, len(frame.payload), response=not frame.response, kind=frame.kind)
 
     def wait_for(self, condition: Callable[[list[Frame]], object], timeout: float = PATIENCE_S) -> list[Frame]:
         """Wait until the frames seen so far satisfy `condition`. Raises Ended or TimeoutError."""
@@ -174,10 +174,10 @@ class Peer:
         """One frame, whatever it is."""
         self.socket.send(frames.packed(kind, call, flags, payload))
 
-    def credit(self, call: int, amount: int, *, response: bool) -> None:
+    def credit(self, call: int, amount: int, *, response: bool, kind: int = HTTP) -> None:
         """Grant credit; `response` says that we are the callee, who grants for the request stream."""
         try:
-            self.send(HTTP, call, CREDIT | (RESPONSE if response else 0), struct.pack("!I", amount))
+            self.send(kind, call, CREDIT | (RESPONSE if response else 0), struct.pack("!I", amount))
         except Ended:
             pass  # the reader will say so
 

@@ -221,11 +221,18 @@ def test_another_protocol_by_a_reload(stage: Stage, service: Service) -> None:
     wait_until(lambda: opens(node), "a session")
     session = Session(node, "db")
     assert heard(session)
+    wait_until(lambda: spoken(node) == "tcp", "the node to hear of it")
     become("http")
     wait_until(lambda: not opens(node), "the end of TCP")
     assert heard(session)
     session.end()
     assert session.closed() == (1000, "")
+
+
+def spoken(node: Node) -> str:
+    """What the newest session of the agent says that its service speaks."""
+    sessions = node.admin.json("/status/cluster/agents?endpoint=db")["sessions"]
+    return str(min(sessions, key=lambda one: one["since_s"])["protocol"])
 
 
 def opens(node: Node) -> bool:

@@ -110,3 +110,19 @@ def test_an_agent_tells_where_clients_reach_it(public_url: str, reachable: str, 
     text = agent_banner("1.2.3", "agent-1", [], listeners, "http://localhost:8000", public_url)
     assert reachable in text and f"\n  {ways}" in text
     assert "  a.b         -> localhost:2\n" in text and "http://localhost" not in text
+
+
+@pytest.mark.parametrize(
+    ("public_url", "url", "at"),
+    [
+        ("https://*.example.com", "wss://db.example.com/_pico/v1/tcp/db", "https://db.example.com"),
+        ("http://pico.lan:8000", "ws://pico.lan:8000/_pico/v1/tcp/db", "http://pico.lan:8000"),
+        ("", "", "http://localhost:8000"),
+    ],
+)
+def test_an_endpoint_of_tcp(public_url: str, url: str, at: str) -> None:
+    """Its URL is that of its WebSocket, and what to paste is a command that leads a local port there."""
+    listeners = [("db", "localhost:5432")]
+    text = agent_banner("1.2.3", "agent-1", [], listeners, "http://localhost:8000", public_url, tcp=["db"])
+    assert "db -> localhost:5432" + (f"  reachable at {url}\n" if url else "\n") in text
+    assert f"\n  picoctl forward 0 db --url {at}\n" in text and "curl" not in text

@@ -12,6 +12,7 @@ from pico_twisted.core.http1.head import HeadLimits, parse_request_head
 from pico_twisted.core.rpc.frames import CANCELLED, FAILED, HTTP, STOP, TCP, TIMEOUT, UNSUPPORTED
 from tests.doubles.tunnel import FakeTunnel
 from tests.net.doubles import register
+from tests.net.proxy.http2_client import Http2Client
 from tests.net.proxy.proxy_client import Client
 from tests.peers.websocket import BINARY, CLOSE, PING, close_payload, frame_bytes
 
@@ -301,3 +302,34 @@ def test_no_session_without_an_end() -> None:
             client.tunnel.opened[-1].refuse(FAILED)
         parts.clock.advance(0)
     assert len(parts.cluster.pending) == 1
+
+
+def test_over_http2() -> None:
+    """The same over HTTP/2 (RFC 8441): a 200 once the service was reached, bytes both ways, both ends and the stream's; a
+    refusal has no field of a connection."""
+    client = Http2Client()
+    stream = client.websocket(b"/_pico/v1/tcp/my-ep", (b"sec-websocket-protocol", b"pico.tcp"))
+    assert client.call.kind == TCP
+    client.respond(CONNECTED, True)
+    status, fields, _ = client.answer(stream)
+    assert (status, fields[b"sec-websocket-protocol"]) == (200, b"pico.tcp")
+    assert b"sec-websocket-accept" not in fields
+    begun = len(client.call.sent)
+    client.send(stream, frame(b"hello") + frame(b""))
+    assert client.call.sent[begun:] == b"hello" and client.call.send_ended
+    client.respond(b"bye")
+    assert client.answer(stream)[2] == b"\x82\x03bye" + EMPTY + closing(1000)
+    assert client.ended(stream)
+    wrong = client.request(b"/_pico/v1/tcp/my-ep")
+    status, fields, _ = client.answer(wrong)
+    assert status == 426 and b"upgrade" not in fields and fields[b"sec-websocket-version"] == b"13"
+
+
+def test_a_stream_of_http2_that_is_reset() -> None:
+    """A client that gives its stream up has broken the session off."""
+    client = Http2Client()
+    stream = client.websocket(b"/_pico/v1/tcp/my-ep", (b"sec-websocket-protocol", b"pico.tcp"))
+    client.respond(CONNECTED, True)
+    client.h2.reset_stream(stream)
+    client.flush()
+    assert client.call.reset_code == CANCELLED
