@@ -305,7 +305,7 @@ def test_no_session_without_an_end() -> None:
 
 
 def test_over_http2() -> None:
-    """The same over HTTP/2 (RFC 8441): a 200 once the service was reached, bytes both ways, both ends and the stream's; a
+    """Over HTTP/2 (RFC 8441): a 200 once the service was reached, bytes both ways, both ends and the stream's; a
     refusal has no field of a connection."""
     client = Http2Client()
     stream = client.websocket(b"/_pico/v1/tcp/my-ep", (b"sec-websocket-protocol", b"pico.tcp"))
