@@ -21,25 +21,31 @@ class Port:
         address: host and port.
         endpoint: that answers as a `Conversation` needs it; the first label of the authority names it.
         ca: for TLS: the file of the authority whose certificates are trusted.
+
+    Attributes:
+        authority: of requests for the endpoint.
     """
 
     def __init__(self, address: tuple[str, int], endpoint: str, ca: str | None = None) -> None:
         self._address = address
-        self._authority = f"{endpoint}.pico.test".encode()
+        self.authority = f"{endpoint}.pico.test".encode()
         self._tls: ssl.SSLContext | None = None
         if ca is not None:
             self._tls = ssl.create_default_context(cafile=ca)
             self._tls.set_alpn_protocols(["h2"])
 
-    @contextlib.contextmanager
-    def converse(self) -> Iterator[Conversation]:
-        """A new connection, closed in the end."""
+    def connect(self) -> socket.socket:
+        """A new connection."""
         connection = socket.create_connection(self._address, PATIENCE_S)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return self._tls.wrap_socket(connection, server_hostname="localhost") if self._tls else connection
+
+    @contextlib.contextmanager
+    def converse(self) -> Iterator[Conversation]:
+        """A new connection with nothing said yet, closed in the end."""
+        connection = self.connect()
         try:
-            if self._tls is not None:
-                connection = self._tls.wrap_socket(connection, server_hostname="localhost")
-            yield Conversation(_Socket(connection), self._authority, b"https" if self._tls else b"http")
+            yield Conversation(_Socket(connection), self.authority, b"https" if self._tls else b"http")
         finally:
             connection.close()
 

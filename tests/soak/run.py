@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 
+from tests.soak.floods import floods
 from tests.soak.hostile import hostile
 from tests.soak.memory import memory
 from tests.soak.readers import readers
@@ -275,6 +276,7 @@ PARTS = {
     "unread": unread,
     "readers": readers,
     "hostile": hostile,
+    "floods": floods,
 }
 
 
