@@ -1,6 +1,6 @@
 """Malformed traffic of every kind for FUZZ_SECONDS (600), while honest traffic goes on and is checked.
 
-In turn: session cores are fed broken conversations; agents of a real upstream port misbehave in every way they can;
+In turn: cores of sessions and of HTTP/2 are fed broken conversations; agents of a real upstream port misbehave in every way they can;
 clients of a real proxy port send broken HTTP. Beside the last two an honest agent serves an honest client.
 
 The status is 0 only if no exception escaped and none was logged, everybody honest was answered in time with the right
@@ -24,6 +24,7 @@ from typing import Any
 
 from tests.fuzz import attacks
 from tests.fuzz.attacks import Finding
+from tests.fuzz.http2 import attack_http2
 from tests.peers import frames
 from tests.peers.pipe import Ended, dial
 from tests.peers.v2 import Agent
@@ -277,13 +278,14 @@ class Run:
         return Random(f"{self.seed}/{mode}/{number}")
 
     def cores(self, until: float, first: int) -> int:
-        """Attack the session cores for a while; the number of the next attack."""
+        """Attack the cores for a while; the number of the next attack."""
         number = first
         while time.monotonic() < until and not self.findings.enough:
             try:
                 attacks.attack_core(self.rng("core", number))
                 for part in range(5):
                     attacks.attack_streams(self.rng("stream", number * 5 + part))
+                    attack_http2(self.rng("http2", number * 5 + part))
             except Exception:
                 self.findings.add(f"core attack {number}: {traceback.format_exc()}")
             number += 1

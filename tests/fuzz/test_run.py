@@ -10,6 +10,7 @@ from random import Random
 import pytest
 
 from tests.fuzz import mutations
+from tests.fuzz.http2 import attack_http2
 from tools.stage.processes import ROOT
 
 
@@ -36,3 +37,9 @@ def test_made_again() -> None:
     """The same seed makes the same nonsense."""
     for make in (mutations.random_frame, lambda rng: mutations.mutated_http(rng, b"GET / HTTP/1.1\r\n\r\n")):
         assert [make(Random(seed)) for seed in range(200)] == [make(Random(seed)) for seed in range(200)]
+
+
+def test_nonsense_of_http2() -> None:
+    """What has to hold of a connection of HTTP/2 holds in some hundred broken conversations."""
+    for number in range(300):
+        attack_http2(Random(f"suite/{number}"))
