@@ -32,8 +32,8 @@ def attack_http2(rng: Random) -> None:
     victim = _Victim(rng, client=rng.random() < 0.3)
     victim.feed((b"" if victim.client else wire.PREFACE) + wire.settings())
     for _ in range(rng.randrange(1, 60)):
-        data = b"".join(_nonsense(rng, victim.client) for _ in range(rng.choice((1, 1, 2, 8))))
-        if rng.random() < 0.05:
+        data = b"".join(victim.next_frame() for _ in range(rng.choice((1, 1, 2, 8))))
+        if rng.random() < 0.01:
             data = flipped(rng, data)
         cut = rng.randrange(len(data) + 1)
         for piece in (data[:cut], data[cut:]) if rng.random() < 0.5 else (data,):
@@ -52,6 +52,18 @@ class _Victim:
         self._open: dict[int, int] = {}  # bytes that came and were not consumed
         self._over: set[int] = set()
         self._ended = False
+        self._next = 1
+
+    def next_frame(self) -> bytes:
+        """A frame that may be right, now and then one that cannot."""
+        rng = self._rng
+        if rng.random() < 0.02:
+            return _nonsense(rng, rng.choice((0, 1, 3, 5, 2, 101, 2**31 - 1)), self.client)
+        streams = [*self._open, *range(max(1, self._next - 4), self._next, 2)]
+        if not self.client and (not streams or rng.random() < 0.4):
+            stream, self._next = self._next, self._next + rng.choice((2, 2, 2, 2, 4))
+            return wire.headers(stream, _odd(rng, wire.request(method=rng.choice((b"GET", b"POST")))), end=_often(rng))
+        return _sense(rng, rng.choice(streams), self.client) if streams else wire.ping()
 
     def feed(self, data: bytes) -> None:
         self._took(self._end.receive(data))
@@ -128,15 +140,38 @@ def _head(read: object, fields: e.WireFields) -> None:
         pass
 
 
-def _nonsense(rng: Random, client: bool) -> bytes:
-    """A frame, often one that would be right at another time."""
-    stream = rng.choice((0, 1, 1, 3, 3, 5, 7, 9, 11, 2, 101, 2**31 - 1))
-    end = rng.random() < 0.4
+def _often(rng: Random) -> bool:
+    return rng.random() < 0.4
+
+
+def _odd(rng: Random, fields: list[wire.Field]) -> list[wire.Field]:
+    return [*fields, (rng.choice(NAMES), rng.choice(VALUES))] if rng.random() < 0.2 else fields
+
+
+def _sense(rng: Random, stream: int, client: bool) -> bytes:
+    """A frame for a stream that has begun: right, as long as that is open."""
+    choice = rng.randrange(20)
+    if choice < 9:
+        return wire.data(stream, bytes(rng.choice(SIZES[:-1])), end=rng.random() < 0.1)
+    if choice < 12:
+        return wire.window(stream, rng.choice(INCREMENTS[1:3]))
+    if choice == 12:
+        return wire.rst(stream, rng.choice((0, 1, 8, 0xFFFF)))
+    if choice < 17:
+        status = rng.choice(((b":status", b"200"), (b":status", b"103")))
+        return wire.headers(
+            stream, _odd(rng, [status] if client else [(b"a", b"trailer")]), end=not client or _often(rng)
+        )
+    settings = wire.settings((wire.INITIAL_WINDOW, rng.choice((0, 1, 65_535))))
+    return rng.choice((wire.ping(), wire.ping(ack=True), wire.window(0, 1000), settings))
+
+
+def _nonsense(rng: Random, stream: int, client: bool) -> bytes:
+    """Any frame on any stream."""
+    end = _often(rng)
     choice = rng.randrange(12)
     if choice < 4:
-        fields = [(b":status", b"200")] if client else wire.request()
-        if rng.random() < 0.3:
-            fields = [*fields, (rng.choice(NAMES), rng.choice(VALUES))]
+        fields = _odd(rng, [(b":status", b"200")] if client else wire.request())
         return wire.headers(stream, fields, end=end, flags=wire.END_HEADERS if rng.random() < 0.95 else 0)
     if choice < 6:
         return wire.data(stream, bytes(rng.choice(SIZES)), end=end)

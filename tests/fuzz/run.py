@@ -1,7 +1,8 @@
 """Malformed traffic of every kind for FUZZ_SECONDS (600), while honest traffic goes on and is checked.
 
-In turn: cores of sessions and of HTTP/2 are fed broken conversations; agents of a real upstream port misbehave in every way they can;
-clients of a real proxy port send broken HTTP. Beside the last two an honest agent serves an honest client.
+In turn: cores of sessions and of HTTP/2 are fed broken conversations; agents of a real upstream port misbehave in
+every way they can; clients of a real proxy port send broken HTTP. Beside the last two an honest agent serves an honest
+client.
 
 The status is 0 only if no exception escaped and none was logged, everybody honest was answered in time with the right
 bytes, every connection came to an end, and the memory of the node did not grow. FUZZ_SEED makes a run again.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
@@ -90,6 +91,27 @@ FLOODS: Final[dict[str, Flood]] = {
         False,
     ),
 }
+
+
+class Work:
+    """What a service does for each request: it takes a while. Counts how many are in progress, and all."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._now = 0
+        self.most = 0
+        self.all = 0
+
+    def __call__(self, request: object) -> bytes:
+        with self._lock:
+            self._now += 1
+            self.all += 1
+            self.most = max(self.most, self._now)
+        time.sleep(self._seconds)
+        with self._lock:
+            self._now -= 1
+        return b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone"
 
 
 class Outcome(NamedTuple):

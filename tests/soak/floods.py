@@ -11,7 +11,7 @@ from typing import Final
 from pico_twisted.core.http2.flood import RESETS, RESETS_PER_S
 from tests.conformance.asking import Port
 from tests.peers import http2_frames as wire
-from tests.peers.http2_floods import FLOODS, Flood, pour
+from tests.peers.http2_floods import FLOODS, Flood, Work, pour
 from tests.soak.rig import PAUSE, Rig, head, rig_of
 from tests.system.service import answer
 from tools.stage.report import Report
@@ -26,7 +26,9 @@ SLOW_MS: Final = 1000.0
 GROWTH_MIB: Final = 24.0
 ASKED: Final = 20
 STALL_S: Final = 4
-STREAMS: Final = 120
+STREAMS: Final = 128
+"""Of a connection, by default."""
+HELD: Final = 120
 BIG: Final = bytes(1 << 20)
 
 
@@ -45,7 +47,8 @@ def floods(stage: Stage, options: argparse.Namespace, report: Report) -> None:
 
 def _flooded(rig: Rig, port: Port, name: str, flood: Flood, report: Report) -> None:
     rig.service.reset()
-    rig.service.handler = lambda request: answer(b"small")
+    work = Work(0.3)
+    rig.service.handler = lambda request: answer(b"small") if request.target == "/honest" else work(request)
     memory = rig.node.memory_mib()
     outcomes = []
     begin = time.monotonic()
@@ -60,10 +63,10 @@ def _flooded(rig: Rig, port: Port, name: str, flood: Flood, report: Report) -> N
     for attacker in attackers:
         attacker.join()
     seconds = time.monotonic() - begin
-    begun = len(rig.service.requests) - len(times)
     most = CONNECTIONS * (RESETS + RESETS_PER_S * seconds + 5) * flood.works
     report.check(f"{name}: {CONNECTIONS} connections closed", all(one.closed for one in outcomes), str(outcomes))
-    report.line(f"{name}: requests at the service", begun, most, "")
+    report.line(f"{name}: requests at the service", work.all, most, "")
+    report.line(f"{name}: of these at once", work.most, CONNECTIONS * STREAMS, "")
     report.line(f"{name}: slowest of {len(times)} honest requests", max(times), SLOW_MS)
     PAUSE.wait(1.0)
     report.line(f"{name}: memory above before", rig.node.memory_mib() - memory, GROWTH_MIB, "MiB")
@@ -79,17 +82,17 @@ def _held(rig: Rig, port: Port, name: str, body: bytes, cookie: bytes, report: R
     later = get + wire.indexed(62) * 8 if cookie else get
     with port.converse() as peer:
         peer.send(wire.PREFACE, wire.settings((wire.INITIAL_WINDOW, 0)), wire.settings(ack=True))
-        peer.send(wire.headers(1, first), *[wire.headers(2 * number + 1, later) for number in range(1, STREAMS)])
-        for _ in range(STREAMS // 2):  # all that are not refused, for what their heads hold
+        peer.send(wire.headers(1, first), *[wire.headers(2 * number + 1, later) for number in range(1, HELD)])
+        for _ in range(HELD // 2):  # all that are not refused, for what their heads hold
             peer.until(lambda one: one.kind == wire.HEADERS, "a response")
         held = rig.node.memory_mib() - memory
         over = {1}
         times = _asked(rig, lambda: False)
         begin = time.monotonic()
-        while time.monotonic() - begin < PATIENCE_S and len(over) < STREAMS // 2:
+        while time.monotonic() - begin < PATIENCE_S and len(over) < HELD // 2:
             over.add(peer.until(lambda one: one.kind == wire.RST_STREAM, "RST_STREAM").stream)
         seconds = time.monotonic() - begin
-    report.line(f"{name}: held for {STREAMS} shut windows", held, GROWTH_MIB, "MiB")
+    report.line(f"{name}: held for {HELD} shut windows", held, GROWTH_MIB, "MiB")
     report.line(f"{name}: given up after", seconds, 4.0 * STALL_S, "s")
     report.line(f"{name}: honest request", max(times), SLOW_MS)
     PAUSE.wait(1.0)
