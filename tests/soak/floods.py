@@ -48,7 +48,7 @@ def floods(stage: Stage, options: argparse.Namespace, report: Report) -> None:
 def _flooded(rig: Rig, port: Port, name: str, flood: Flood, report: Report) -> None:
     rig.service.reset()
     work = Work(0.3)
-    rig.service.handler = lambda request: answer(b"small") if request.target == "/honest" else work(request)
+    rig.service.handler = lambda request: answer(b"small") if request.target == b"/honest" else work(request)
     memory = rig.node.memory_mib()
     outcomes = []
     begin = time.monotonic()
