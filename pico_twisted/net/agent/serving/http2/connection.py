@@ -137,8 +137,7 @@ class SharedConnection(TwistedProtocol):
         if self._life is _Life.GONE:
             return
         self._silence.heard()
-        output, self._output = self._output, _Output.HELD
-        events = self._http2.receive(data)
+        output, self._output, events = self._output, _Output.HELD, self._http2.receive(data)
         if (excess := self._floods.saw(events, self._sweep.now)) is not None:
             self._why = f"it sent too much that is no answer ({excess.reason}), so it was closed"
             with contextlib.suppress(StreamGone):
