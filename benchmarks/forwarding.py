@@ -27,6 +27,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+from tools.stage import kernel
 from tools.stage.certificates import Tls
 from tools.stage.forwarders import forwarder
 from tools.stage.ports import HOST, free_port, is_free
@@ -91,6 +92,16 @@ def _drain(sock: socket.socket, size: int) -> int:
     return count
 
 
+class Forking(Process):
+    """A program that makes a process for each connection, which ends with it."""
+
+    def cpu_s(self) -> float:
+        """CPU seconds of the program and of all that it made, once they have ended."""
+        wait_until(lambda: not kernel.children(self.pid), f"the end of what {self.name} made")
+        used = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[11:15]
+        return sum(map(int, used)) / os.sysconf("SC_CLK_TCK")
+
+
 @dataclass(frozen=True)
 class Target:
     """A way to the service.
@@ -131,12 +142,12 @@ def _connect(target: Target) -> socket.socket:
 
 def _timed(target: Target, transfer: Callable[[socket.socket], None]) -> tuple[float, dict[str, float]]:
     """The seconds of a transfer, and the CPU seconds of each process."""
+    before = {name: hop.cpu_s() for name, hop in target.hops.items()}
     with _connect(target) as sock:
-        before = {name: hop.cpu_s() for name, hop in target.hops.items()}
         began = time.perf_counter()
         transfer(sock)
         took = time.perf_counter() - began
-        return took, {name: hop.cpu_s() - before[name] for name, hop in target.hops.items()}
+    return took, {name: hop.cpu_s() - before[name] for name, hop in target.hops.items()}
 
 
 def measure(target: Target, size: int) -> Measured:
@@ -171,14 +182,16 @@ def measure(target: Target, size: int) -> Measured:
     return Measured(up_s, down_s, up_cpu_s, down_cpu_s, median(times))
 
 
-def _listens(stage: Stage, name: str, command: Callable[[int], Sequence[str]]) -> tuple[Process, int]:
+def _listens(
+    stage: Stage, name: str, command: Callable[[int], Sequence[str]], kind: type[Process] = Process
+) -> tuple[Process, int]:
     """Start a program that listens on a free port."""
     port = 0
 
     def start() -> Process:
         nonlocal port
         port = free_port()
-        return Process(name, command(port), stage.directory)
+        return kind(name, command(port), stage.directory)
 
     process = stage.started(start, lambda made: made.wait_until(lambda: not is_free(port, socket.SOCK_STREAM), name))
     return process, port
@@ -192,7 +205,7 @@ def through_socat(stage: Stage, service: Service) -> Target:
         listen = f"TCP-LISTEN:{port},bind={HOST},fork,reuseaddr,nodelay"
         return [program, "-b", "262144", listen, f"TCP:{HOST}:{service.port},nodelay"]
 
-    process, port = _listens(stage, "socat", command)
+    process, port = _listens(stage, "socat", command, Forking)
     return Target("socat", port, {"socat": process})
 
 
