@@ -8,8 +8,15 @@ from zope.interface import implementer
 
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import CLIENT_GONE, UNSUPPORTED
-from pico_twisted.net.agent.serving.kinds import make_call
+from pico_twisted.net.agent.serving.exchange import Exchange
+from pico_twisted.net.agent.serving.http1_service import Http1Service
+from pico_twisted.net.agent.serving.http2.call import Http2Call
+from pico_twisted.net.agent.serving.http2.service import Http2Service
+from pico_twisted.net.agent.serving.http2.v1 import WholeHttp2Call
 from pico_twisted.net.agent.serving.local_service import LocalService
+from pico_twisted.net.agent.serving.tcp_call import TcpCall
+from pico_twisted.net.agent.serving.tcp_service import TcpService
+from pico_twisted.net.agent.serving.v1 import WholeExchange
 from pico_twisted.net.interfaces import ICallAcceptor, ICallReceiver, ITunnel
 from pico_twisted.net.routing.client_routes import take_client_gone
 
@@ -46,3 +53,19 @@ class Forwarder:
     def drain_requested(self, tunnel: ITunnel) -> None:
         """The node will close this session (ICallAcceptor)."""
         self._drain_requested(tunnel)
+
+
+def make_call(service: LocalService, tunnel: ITunnel, call: Call) -> Exchange | Http2Call | TcpCall | None:
+    """What serves a call that came for a service; None when the service does not speak what the call brings."""
+    whole = tunnel.dialect.whole_body_bytes is not None
+    if isinstance(service, TcpService):
+        return TcpCall(service, tunnel, call) if call.kind == service.kind and not whole else None
+    if call.kind != service.kind:
+        return None
+    if isinstance(service, Http2Service):
+        http1 = service.http1
+        if http1 is None or not service.chose_http1:
+            return (WholeHttp2Call if whole else Http2Call)(service, tunnel, call)
+        service = http1
+    assert isinstance(service, Http1Service)
+    return (WholeExchange if whole else Exchange)(service, tunnel, call)

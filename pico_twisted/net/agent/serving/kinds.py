@@ -1,4 +1,4 @@
-"""What serves a listener, by what its service speaks: a service that keeps connections, and the calls on it."""
+"""What serves a listener, by what its service speaks."""
 
 from __future__ import annotations
 
@@ -6,18 +6,11 @@ from twisted.logger import Logger
 
 from pico_twisted.config import ListenerConfig
 from pico_twisted.core.http2.engine import AVAILABLE
-from pico_twisted.core.rpc.call import Call
-from pico_twisted.net.agent.serving.exchange import Exchange
 from pico_twisted.net.agent.serving.http1_service import Http1Service
-from pico_twisted.net.agent.serving.http2.call import Http2Call
 from pico_twisted.net.agent.serving.http2.service import Http2Service
-from pico_twisted.net.agent.serving.http2.v1 import WholeHttp2Call
 from pico_twisted.net.agent.serving.local_service import LocalService, ServiceParts
 from pico_twisted.net.agent.serving.per_client import PerClientService
-from pico_twisted.net.agent.serving.tcp_call import TcpCall
 from pico_twisted.net.agent.serving.tcp_service import TcpService
-from pico_twisted.net.agent.serving.v1 import WholeExchange
-from pico_twisted.net.interfaces import ITunnel
 
 log = Logger()
 
@@ -46,19 +39,3 @@ def _may_be_http2(config: ListenerConfig) -> bool:
     if config.protocol == "grpc" or config.addr.scheme == "h2c":
         return True
     return config.addr.https and AVAILABLE
-
-
-def make_call(service: LocalService, tunnel: ITunnel, call: Call) -> Exchange | Http2Call | TcpCall | None:
-    """What serves a call that came for a service; None when the service does not speak what the call brings."""
-    whole = tunnel.dialect.whole_body_bytes is not None
-    if isinstance(service, TcpService):
-        return TcpCall(service, tunnel, call) if call.kind == service.kind and not whole else None
-    if call.kind != service.kind:
-        return None
-    if isinstance(service, Http2Service):
-        http1 = service.http1
-        if http1 is None or not service.chose_http1:
-            return (WholeHttp2Call if whole else Http2Call)(service, tunnel, call)
-        service = http1
-    assert isinstance(service, Http1Service)
-    return (WholeExchange if whole else Exchange)(service, tunnel, call)
