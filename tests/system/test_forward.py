@@ -15,7 +15,8 @@ from tests.peers.pipe import PATIENCE_S, Ended, Pipe, dial
 from tests.system.service import Connection, Service
 from tests.system.stack import PLAIN, Stack
 from tests.system.tcp import tcp_endpoint
-from tools.stage.forwarders import Forwarder, forwarder
+from tools.stage.certificates import Tls
+from tools.stage.forwarders import Forwarder, forwarder, reaching
 from tools.stage.ports import unused_address
 from tools.stage.stage import Stage
 
@@ -191,5 +192,27 @@ def test_a_node_is_reached_by_its_socket(stage: Stage) -> None:
     try:
         done = picoctl("forward", "-", "db", "--url", f"unix:{path}", own_process=True)
         assert (done.returncode, done.stdout, done.stderr) == (0, "hello", "")
+    finally:
+        service.close()
+
+
+@pytest.mark.parametrize("stage", ["tls"], indirect=True)
+def test_a_client_certificate_is_shown(stage: Stage, certificates: Tls) -> None:
+    """In place of a token, where the proxy port knows whose it is."""
+    service = Service(lambda connection: connection.send(b"hello"))
+    known = stage.directory / "certificates"
+    known.write_text("spiffe://tests/ann connect:db\n")
+    auth = {"auth": {"certificates_file": str(known)}, "tls": {"client_ca": str(certificates.authority.ca)}}
+    node = stage.node("n1", {"proxy": auth})
+    stage.agent(node, {"db": {"addr": service.address, "protocol": "tcp"}})
+    shown = ["forward", "-", "db", *reaching([node])]
+    try:
+        for name, status, out in (("spiffe://tests/ann", 0, "hello"), ("spiffe://tests/bob", 1, "")):
+            pair = certificates.authority.issue("client", (name,), client=True)
+            done = picoctl(*shown, "--cert", str(pair.cert), "--key", str(pair.key), own_process=True)
+            assert (done.returncode, done.stdout) == (status, out), done.stderr
+        assert "node n1 refuses (401 unknown)" in done.stderr
+        done = picoctl(*shown, own_process=True)
+        assert (done.returncode, "node n1 refuses (401 missing)" in done.stderr) == (1, True)
     finally:
         service.close()
