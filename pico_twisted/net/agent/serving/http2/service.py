@@ -147,6 +147,8 @@ class Http2Service(LocalService):
 
     def room(self) -> None:
         """A stream may be free (`ConnectionOwner`)."""
+        if not self._waiting:
+            return
         for connection in list(self._connections):
             while self._waiting and connection.has_room:
                 call = next(iter(self._waiting))
