@@ -49,6 +49,7 @@ _ONLY_IN_HEADS: Final = frozenset(
     retry-after set-cookie set-cookie2 user-agent vary via cdn-loop warning www-authenticate
     strict-transport-security clear-site-data x-frame-options
     x-http-method x-http-method-override x-method-override x-original-host x-original-url x-rewrite-url x-host
+    x-client-cert x-client-dn x-client-verify
     """.split()
 )
 """What a service, a cache or a browser acts on before it reads a body, or says whose a message is."""
@@ -63,7 +64,6 @@ _ONLY_IN_HEADS_BEGIN: Final = (
     b"cross-origin-",
     b"ssl-client-",
     b"x-ssl-",
-    b"x-client-",
     b"x-auth-",
     b"remote-",
     b"x-remote-",

@@ -40,7 +40,7 @@ LIMITS = HeadLimits()
 GO_ON = [
     b"grpc-status", b"grpc-message", b"grpc-status-details-bin", b"etag", b"server-timing", b"digest", b"repr-digest",
     b"content-digest", b"content-md5", b"x-amz-checksum-crc32", b"authentication-info", b"x-t", b"x_t",
-    b"last-modified",
+    b"last-modified", b"x-client-version",
 ]  # fmt: skip
 
 DO_NOT = [
@@ -54,8 +54,8 @@ DO_NOT = [
     b"x-http-method-override",
     # who somebody is
     b"authorization", b"proxy-authorization", b"www-authenticate", b"proxy-authenticate", b"cookie", b"set-cookie",
-    b"set-cookie2", b"x-auth-request-user", b"remote-user", b"ssl-client-verify", b"x-ssl-client-cert",
-    b"sec-websocket-key", b"origin", b"referer",
+    b"set-cookie2", b"x-auth-request-user", b"remote-user", b"ssl-client-verify", b"x-client-cert",
+    b"x-ssl-client-cert", b"sec-websocket-key", b"origin", b"referer",
     # what modifies a request, controls a response or says what its content is
     b"cache-control", b"expect", b"pragma", b"range", b"if-match", b"if-none-match", b"accept-encoding", b"age",
     b"date", b"expires", b"location", b"retry-after", b"vary", b"warning", b"content-type",
