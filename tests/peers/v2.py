@@ -120,7 +120,7 @@ class Peer:
             parts = [
                 frame
                 for frame in self.seen
-                if frame.kind == HTTP
+                if frame.kind in (HTTP, frames.TCP)
                 and frame.call == call
                 and frame.response is response
                 and not frame.flags & (CREDIT | RESET)
