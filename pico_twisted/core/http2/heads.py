@@ -22,6 +22,7 @@ from pico_twisted.core.http1.head import (
     parse_request_head,
     parse_response_head,
 )
+from pico_twisted.core.http1.memo import Memo
 from pico_twisted.core.http2.connection import secret
 from pico_twisted.core.http2.events import WireFields
 
@@ -39,6 +40,7 @@ _OF_A_CONNECTION: Final = frozenset(
 """Fields that no message of HTTP/2 has (RFC 9113 8.2.2)."""
 
 _NAME_BYTES: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
+_GATHERED: Final = frozenset((b"cookie", b"host"))
 _SCHEMES: Final = frozenset((b"http", b"https"))
 _TE: Final = b"te"
 _SECRETS: Final = frozenset(
@@ -59,48 +61,70 @@ def request_head(fields: WireFields, limits: HeadLimits) -> RequestHead:
         Http1Error: as `parse_request_head`; 501 for a plain CONNECT.
     """
     pseudo: dict[bytes, bytes] = {}
-    cookies: list[bytes] = []
-    lines: list[bytes] = [b"", b""]
-    names: list[bytes] = []
+    count = 0
     for name, value in fields:
-        if name[:1] == b":":
-            if name in pseudo or names or cookies:
-                raise bad_request("a pseudo-header field is repeated, or comes late")
-            pseudo[name] = value
-        elif name == b"cookie":
-            cookies.append(value)
-        elif name == b"host":
-            if b"host" in pseudo:
-                raise bad_request("several Hosts")
-            pseudo[b"host"] = value
-        else:
-            names.append(name)
-            lines.append(name + b": " + value)
-    if cookies:
-        if len(cookies) > MAX_CRUMBS:
-            raise Http1Error(431, "head-too-large", "too many cookies")
-        lines.append(b"cookie: " + b"; ".join(cookies))
-    if b"".join(names).translate(None, _NAME_BYTES) or not _OF_A_CONNECTION.isdisjoint(names):
-        raise bad_request("a field that HTTP/2 does not have")
-    method, target, authority = _request_line(pseudo)
-    lines[0] = method + b" " + target + b" HTTP/1.1"
-    lines[1] = b"Host: " + authority
+        if name[:1] != b":":
+            break
+        pseudo[name] = value
+        count += 1
+    rest = fields[count:]
+    names = [name for name, _ in rest]
+    to_gather = _NAMES[b"\0".join(names)]
+    if len(pseudo) != count or to_gather is None:
+        raise bad_request("a field that HTTP/2 does not have, or not there")
+    host: bytes | None = None
+    if to_gather:
+        rest, host = _gathered(rest)
+    method, target, authority = _request_line(pseudo, host)
+    lines = [b"", b"Host: " + authority]
+    lines += [name + b": " + value for name, value in rest]
     protocol = pseudo.get(b":protocol")
     if protocol is not None:
         lines += _offer(protocol, method, names)
-        lines[0] = b"GET " + target + b" HTTP/1.1"
+        method = b"GET"
+    lines[0] = method + b" " + target + b" HTTP/1.1"
+    count = len(lines) - 1
     lines += (b"", b"")
     head = parse_request_head(b"\r\n".join(lines), limits)
-    if len(head.fields) != len(lines) - 3 or head.method != lines[0].partition(b" ")[0]:
+    if len(head.fields) != count or head.method != method:
         raise bad_request("line ends in the head")
     return head
 
 
-def _request_line(pseudo: Mapping[bytes, bytes]) -> tuple[bytes, bytes, bytes]:
+def _judge_names(joined: bytes) -> bool | None:
+    """Whether there are fields to be gathered; None if names are not those of HTTP/2, a pseudo-header field's for one.
+
+    Args:
+        joined: the names, with a byte between them that none can have.
+    """
+    names = joined.split(b"\0")
+    if joined.translate(None, _NAME_BYTES + b"\0") or not _OF_A_CONNECTION.isdisjoint(names):
+        return None
+    return not _GATHERED.isdisjoint(names)
+
+
+_NAMES: Final = Memo(_judge_names, 1024, longest_bytes=512)
+"""By the names of a message: clients send the same ones again and again."""
+
+
+def _gathered(fields: WireFields) -> tuple[WireFields, bytes | None]:
+    """The fields with one Cookie at the end for all of its crumbs (RFC 9113 8.2.3) and without Host, and that."""
+    cookies = [value for name, value in fields if name == b"cookie"]
+    hosts = [value for name, value in fields if name == b"host"]
+    if len(cookies) > MAX_CRUMBS:
+        raise Http1Error(431, "head-too-large", "too many cookies")
+    if len(hosts) > 1:
+        raise bad_request("several Hosts")
+    rest = [field for field in fields if field[0] not in _GATHERED]
+    if cookies:
+        rest.append((b"cookie", b"; ".join(cookies)))
+    return rest, hosts[0] if hosts else None
+
+
+def _request_line(pseudo: Mapping[bytes, bytes], host: bytes | None) -> tuple[bytes, bytes, bytes]:
     """(method, target, authority) of a request, by its pseudo-header fields (RFC 9113 8.3.1) and its Host."""
     method = pseudo.get(b":method", b"")
     authority = pseudo.get(b":authority")
-    host = pseudo.get(b"host")
     if authority is None:
         authority = host or b""
     elif host is not None and host.lower() != authority.lower():
@@ -199,7 +223,7 @@ def response_head(fields: WireFields, limits: HeadLimits) -> ResponseHead:
         else:
             names.append(name)
             lines.append(name + b": " + value)
-    if b"".join(names).translate(None, _NAME_BYTES) or not _OF_A_CONNECTION.isdisjoint(names):
+    if _NAMES[b"\0".join(names)] is None:
         raise bad_response("a field that HTTP/2 does not have")
     lines[0] = b"HTTP/1.1 " + (status or b"") + b" "
     lines += (b"", b"")
