@@ -53,6 +53,7 @@ from pico_twisted.net.routing.refusals import SHUTDOWN
 from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.routing.tcp_request import TcpRequest
 from pico_twisted.net.socket.masking import lay_mask
+from pico_twisted.net.socket.options import keep_watch
 from pico_twisted.net.turn import NEVER
 
 PING_S: Final = 30.0
@@ -248,6 +249,7 @@ class TcpSession:
         self._wrote_at = self._sweep.now
         self.deadline = self._wrote_at + PING_S
         self._sweep.add(self)
+        keep_watch(request.connection.transport)
         request.begin(accepted(request.head))
 
     def write(self, data: bytes) -> None:

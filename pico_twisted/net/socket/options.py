@@ -21,6 +21,12 @@ follows on a tunnel, and that thousands who read slowly do not use up the memory
 
 _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
 _TCP_INFO = getattr(socket, "TCP_INFO", 11)
+_KEEPALIVE: Final = (
+    (getattr(socket, "TCP_KEEPIDLE", 4), 60),
+    (getattr(socket, "TCP_KEEPINTVL", 5), 15),
+    (getattr(socket, "TCP_KEEPCNT", 6), 4),
+)
+"""Seconds until the first question and between two, and how many are asked: two minutes in all."""
 _BYTES_ACKED_AT = 120  # in struct tcp_info of linux/tcp.h, since Linux 4.1
 _TCP_CLOSE = 7
 
@@ -57,6 +63,19 @@ def tune(transport: object) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
+    except OSError:
+        return
+
+
+def keep_watch(transport: object) -> None:
+    """Have the kernel ask a peer that is silent whether it is still there, after a minute and not after two hours."""
+    sock = raw_socket(transport)
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEPALIVE:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
     except OSError:
         return
 

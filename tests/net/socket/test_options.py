@@ -60,6 +60,18 @@ def test_tune(pair: Pair) -> None:
     flow.tune(MemoryTransport(Clock()))
 
 
+def test_keep_watch(pair: Pair) -> None:
+    """A peer that is silent is asked after a minute, under TLS too; what has no socket of TCP is left alone."""
+    client, _ = pair
+    flow.keep_watch(Holder(transport=Holder(client)))
+    assert client.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+    flow.keep_watch(Holder())
+    left, right = socket.socketpair()
+    with left, right:
+        flow.keep_watch(Holder(left))
+
+
 def test_acknowledged_bytes(pair: Pair) -> None:
     """What the peer's kernel took is counted, and nothing where the kernel cannot tell."""
     before = flow.acknowledged_bytes(Holder(pair[0]))

@@ -30,6 +30,7 @@ from pico_twisted.net.agent.serving.served_call import WORDS, ConnectionCall, St
 from pico_twisted.net.agent.serving.tcp_service import TcpService
 from pico_twisted.net.agent.serving.upgraded import UpgradedCall
 from pico_twisted.net.interfaces import IHttpReceiver, ITunnel
+from pico_twisted.net.socket.options import keep_watch
 
 log = Logger()
 
@@ -99,6 +100,7 @@ class TcpCall(ConnectionCall):
 
     def _opened(self, connection: ServiceConnection) -> None:
         self._opening = None
+        keep_watch(connection.transport)
         self._stage = Stage.OVER
         upgraded = UpgradedCall(self, connection)
         connection.user = self._call.receiver = upgraded
