@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import h2.events as events
 import pytest
 from h2.errors import ErrorCodes
 
+from pico_twisted.config import AuthConfig, NodeConfig
+from pico_twisted.core.access.credentials_file import hash_of
+from pico_twisted.core.access.revocations import Meant
 from pico_twisted.core.rpc.capabilities import TRAILERS
 from pico_twisted.core.rpc.frames import CANCELLED
 from tests.doubles.tunnel import FakeTunnel
@@ -311,3 +316,42 @@ class TestEnds:
         client.channel.shut()
         client.clock.advance(0)
         assert client.transport.over and client.log[0]["error"] == "shutdown"
+
+
+class TestWho:
+    """Who sends a request is found out as over HTTP/1.1, for each stream."""
+
+    @pytest.fixture
+    def client(self, tmp_path: Path) -> Http2Client:
+        """A client of a node that knows two tokens."""
+        lines = [f"{name} sha256:{hash_of(name.encode()).hex()} connect:*\n" for name in ("ci", "app")]
+        (tmp_path / "tokens").write_text("".join(lines))
+        return Http2Client(auth=AuthConfig(tokens_file=str(tmp_path / "tokens")))
+
+    def test_tokens(self, client: Http2Client) -> None:
+        """Streams of one connection may be of different visitors; no service sees what they show."""
+        nobody, stranger = client.request(), client.request(b"/a", (b"x-pico-authorization", b"else"))
+        assert [client.answer(stream)[0] for stream in (nobody, stranger)] == [401, 401] and not client.tunnel.opened
+        assert client.answer(nobody)[1][b"www-authenticate"].startswith(b"Bearer")
+        for name in (b"ci", b"app", b"ci"):
+            client.request(b"/a", (b"x-pico-authorization", name))
+            assert name not in client.call.sent
+            client.respond(OK2 + b"ok")
+        assert [line.get("subject", "") for line in client.log] == ["", "", "ci", "app", "ci"]
+
+    def test_a_revoked_client(self, client: Http2Client) -> None:
+        """What it has in progress is cut after the grace period, and nothing of others on the same connection."""
+        streams = {}
+        for name in (b"ci", b"app"):
+            streams[name] = client.request(b"/a", (b"x-pico-authorization", name))
+            client.respond(b"HTTP/1.1 200 OK\r\n\r\n", True)
+        shared = client.parts.node.membership.revocations
+        shared.revoke(Meant.NAME, "ci", "op")
+        assert client.answer(client.request(b"/a", (b"x-pico-authorization", b"ci")))[0] == 401
+        for _ in range(int(NodeConfig().grace_period) + 2):
+            client.pass_time(1)
+            for call in client.tunnel.opened:
+                if call.reset_code is None:
+                    client.respond(b"x", True, call)
+        assert client.resets(streams[b"ci"]) == [ErrorCodes.CANCEL] and not client.resets(streams[b"app"])
+        assert [line["error"] for line in client.log] == ["revoked", "revoked"]
