@@ -274,13 +274,16 @@ def test_haproxy_before_workers(stage: Stage, here: Path) -> None:
         assert not (here / "proxy").exists()
 
 
-def test_a_socket_of_systemd(stage: Stage, here: Path) -> None:
-    """It stays while the node restarts, with the permissions that its unit gave it: who comes meanwhile waits."""
-    listens = socket.socket(socket.AF_UNIX)
-    listens.bind(str(here / "proxy"))
+def test_sockets_of_systemd(stage: Stage, here: Path) -> None:
+    """They stay while the node restarts, with the permissions that their unit gave them: who comes meanwhile waits, and
+    agents are let in first."""
+    sockets: dict[str, list[socket.socket]] = {}
+    for name in ("proxy", "upstream"):
+        sockets[name] = [socket.socket(socket.AF_UNIX)]
+        sockets[name][0].bind(str(here / name))
+        sockets[name][0].listen(64)
     (here / "proxy").chmod(0o604)
-    listens.listen(64)
-    systemd = Systemd(here / "systemd", {"proxy": [listens]})
+    systemd = Systemd(here / "systemd", sockets)
     with contextlib.closing(systemd), contextlib.closing(Service()) as service:
         service.handler = lambda request: answer(b"here")
         ports = Ports.pick()
