@@ -73,7 +73,7 @@ class Http2Connection:
         self.ended = False
         self.bytes_in = self.bytes_out = 0
         self._untaken: dict[int, int] = {}  # of open streams, bytes of DATA that nobody took yet
-        self._accepted: dict[int, int] = {}  # of open streams, bytes of DATA that were to be sent
+        self._accepted: dict[int, int] = {}  # of open streams that were written to, bytes of DATA that were to be sent
         self._reset_streams: set[int] = set()  # open ones that the peer or our user gave up
         self._last_stream = 0  # of the peer
         self._order = FrameOrder(client=client)
@@ -154,7 +154,7 @@ class Http2Connection:
         stream = event.stream_id
         if stream in self._untaken:
             self._reset_streams.add(stream)
-            events.append((PEER_RESET, stream, event.error_code, False))
+            events.append((PEER_RESET, stream, event.error_code, stream in self._accepted))
 
     def _on_closed(self, event: Any, events: list[Event]) -> None:
         stream, code = event.stream_id, event.error_code
@@ -232,6 +232,7 @@ class Http2Connection:
     def respond(self, stream: int, fields: WireFields, ended: bool) -> None:
         """Send the final head of a response. Raises `StreamGone`, as all that follow."""
         self._do(self._engine.send_response, stream, fields, end_stream=ended)
+        self._accepted[stream] = 0
 
     def interim(self, stream: int, fields: WireFields) -> None:
         """Send the head of an interim response."""

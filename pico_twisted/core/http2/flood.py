@@ -178,14 +178,14 @@ class FloodWatch:
                 self._noise += HEAD_BYTES
                 self._begin(event[1], event[2], now)  # type: ignore[arg-type]
             elif kind == CLOSED:
-                was_open = self._open.pop(event[1], None)
-                if was_open is not None and was_open.since == now:
-                    self.not_begun.add(event[1])
-                self._stalls.pop(event[1], None)
+                self._closed(event[1], now)
                 if not event[2]:
                     self._resets += 1
-            elif kind in (PEER_RESET, FAULT):
-                self._given_up(event[1], kind == FAULT, now)
+            elif kind == FAULT:
+                self._resets -= 1
+            elif kind == PEER_RESET:
+                if not event[3]:
+                    self._given_up(event[1], now)
             elif kind == PING:
                 self._noise -= PING_BYTES
                 self._culprit = "ping"
@@ -224,9 +224,16 @@ class FloodWatch:
             self.not_begun.add(stream)
             self._connection.reset(stream, REFUSED_STREAM)
 
-    def _given_up(self, stream: int, fault: bool, now: float) -> None:
+    def _closed(self, stream: int, now: float) -> None:
+        was_open = self._open.pop(stream, None)
+        if was_open is not None and was_open.since == now:
+            self.not_begun.add(stream)
+        self._stalls.pop(stream, None)
+
+    def _given_up(self, stream: int, now: float) -> None:
+        """A stream that was answered costs what requests cost, whether it is taken to its end or not."""
         open_stream = self._open.get(stream)
-        if fault or (open_stream is not None and now - open_stream.since < EARLY_S):
+        if open_stream is not None and now - open_stream.since < EARLY_S:
             self._resets -= 1
 
     def stalled(self, now: float) -> list[int]:

@@ -266,6 +266,18 @@ def test_deadlines_are_no_attack() -> None:
     assert watched.requests == 5000
 
 
+def test_answers_that_are_not_taken_to_their_end_are_no_attack() -> None:
+    """Who seeks in a video gives up what has begun, again and again."""
+    watched = Watched()
+    for stream in range(1, 2001, 2):
+        watched.send(wire.headers(stream, GET))
+        watched.far.end.respond(stream, ((b":status", b"200"),), ended=False)
+        watched.far.end.send(stream, bytes(1000), ended=False)
+        watched.send(wire.rst(stream))
+        watched.send(wire.window(0, 1000))
+    assert watched.excess is None
+
+
 def test_a_download_that_is_measured_by_pings_is_no_attack() -> None:
     """gRPC sends a PING with each WINDOW_UPDATE while bytes come."""
     watched = Watched()
