@@ -105,7 +105,7 @@ def buildbot(node: Node, directory: Path, venv: Path) -> None:
         found: list[Any] = json.loads(ask(node, "ci", f"/api/v2/{what}"))[what]
         return found
 
-    wait_until(lambda: asked("workers")[0]["connected_to"], "the worker to be connected", _PATIENCE_S)
+    wait_until(lambda: any(one["connected_to"] for one in asked("workers")), "the worker to be connected", _PATIENCE_S)
     with websocket(node, "ci", "/ws") as events:
         events.send(json.dumps({"cmd": "ping", "_id": 1}))
         assert json.loads(events.recv(_PATIENCE_S))["_id"] == 1
