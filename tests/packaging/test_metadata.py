@@ -32,9 +32,16 @@ def distribution(name: str) -> str:
     return re.sub(r"[-_.]+", "-", re.split(r"[\[ <>=~!]", name)[0]).lower()
 
 
+OF_OTHER_ENVIRONMENTS = tuple(
+    ROOT / "tests" / "programs" / "grpc" / name for name in ("client.py", "load.py", "service.py")
+)
+"""What is run by a Python that has more than the extra `test`."""
+
+
 def imported(*directories: str) -> set[str]:
     """The distributions whose modules these directories import, their own and the standard library's left out."""
-    return {name for directory in directories for path in (ROOT / directory).rglob("*.py") for name in _imports(path)}
+    paths = {path for directory in directories for path in (ROOT / directory).rglob("*.py")}
+    return {name for path in paths.difference(OF_OTHER_ENVIRONMENTS) for name in _imports(path)}
 
 
 def _imports(path: Path) -> Iterator[str]:

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-import grpc  # type: ignore[import-untyped,unused-ignore]  # in an environment of its own
+import grpc  # type: ignore[import-not-found,import-untyped,unused-ignore]  # in an environment of its own
 
 LARGEST = 64 * 1024 * 1024
 OPTIONS = [

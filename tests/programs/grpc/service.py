@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent import futures
 from typing import Any
 
-import grpc  # type: ignore[import-untyped,unused-ignore]  # in an environment of its own
+import grpc  # type: ignore[import-not-found,import-untyped,unused-ignore]  # in an environment of its own
 
 LARGEST = 64 * 1024 * 1024
 
