@@ -187,6 +187,11 @@ class Http2Connection:
             self._untaken[stream] -= count
             self._take(stream, count)
 
+    def widen(self, stream: int, window_bytes: int) -> None:
+        """Let a stream bring so many bytes before its consumer took some. The user keeps to `spare_bytes`."""
+        if stream in self._untaken:
+            self._do(self._engine.set_local_window_size, window_bytes, stream_id=stream)
+
     # What goes
 
     def to_send(self, most: int) -> bytes:

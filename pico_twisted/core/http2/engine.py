@@ -54,5 +54,5 @@ def make_engine(*, client: bool, settings: Http2Settings) -> Any:  # a compiled 
     engine.initiate_connection(told)
     # The library opens the window of the connection again when half of it was taken. So one half has to be enough for
     # all streams together: else one that is read would wait for those that are not.
-    engine.set_local_window_size(2 * settings.window_bytes * (settings.streams + 1))
+    engine.set_local_window_size(2 * (settings.window_bytes * (settings.streams + 1) + settings.spare_bytes))
     return engine

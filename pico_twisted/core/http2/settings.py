@@ -12,6 +12,7 @@ class Http2Settings:
     Attributes:
         streams: that the peer may have open at once.
         window_bytes: that a stream may bring before its consumer took some.
+        spare_bytes: that all streams together may bring besides, once some of them were widened.
         header_bytes: what the peer is told of a field section, each field 32 bytes longer than it is (RFC 9113 6.5.2).
             A larger one is read up to four times as much, to be answered; one beyond that ends the connection.
         header_fields: of a field section; more end the connection. What is to be answered instead has to stay below.
@@ -23,6 +24,7 @@ class Http2Settings:
 
     streams: int = 128
     window_bytes: int = 64 * 1024
+    spare_bytes: int = 0
     header_bytes: int = 64 * 1024
     header_fields: int = 1024
     unread_answers: int = 256

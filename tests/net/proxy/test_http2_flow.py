@@ -9,7 +9,8 @@ from pico_twisted.config import Http2Config
 from pico_twisted.core.rpc.frames import CANCELLED
 from pico_twisted.net.proxy.client_channel import CLIENT_LINGER_S
 from pico_twisted.net.proxy.http2.channel import GIVEN_UP_S, LAST_STREAMS_S
-from pico_twisted.net.proxy.http2.output import CONNECTION_HIGH_BYTES, STREAM_HIGH_BYTES
+from pico_twisted.net.proxy.http2.output import CONNECTION_HIGH_BYTES, SPARE_BYTES, STREAM_HIGH_BYTES
+from pico_twisted.net.proxy.http2.request import MOST_WINDOW_BYTES, WINDOW_BYTES
 from tests.doubles.node import PROXY_KEYS
 from tests.net.doubles import OK, OK2
 from tests.net.proxy.http2_client import Http2Client
@@ -121,6 +122,27 @@ class TestUploads:
         assert client.h2.local_flow_control_window(slow) > 30_000 and client.parts.proxy.held_bytes() == 0
         client.send(slow, b"", True)
         assert client.tunnel.opened[0].send_ended
+
+    def test_a_fast_service(self) -> None:
+        """The window of a body grows that is taken as fast as it comes, and those of all together are bounded."""
+        client = Http2Client()
+        streams = []
+        for _ in range(8):
+            streams.append(client.request(method=b"POST", ended=False))
+            for _ in range(250):
+                client.send(streams[-1], bytes(16_000))
+        windows = [client.h2.local_flow_control_window(stream) for stream in streams]
+        assert max(windows) > MOST_WINDOW_BYTES / 2 > 4 * WINDOW_BYTES
+        assert sum(windows) <= len(streams) * WINDOW_BYTES + SPARE_BYTES
+        for stream in streams:
+            client.send(stream, b"", True)
+        for call in client.tunnel.opened:
+            client.respond(OK2 + b"ok", False, call)
+        assert client.channel.held_bytes == 0
+        stream = client.request(method=b"POST", ended=False)
+        for _ in range(250):
+            client.send(stream, bytes(16_000))
+        assert client.h2.local_flow_control_window(stream) > MOST_WINDOW_BYTES / 2
 
     def test_an_answer_while_the_body_waits(self) -> None:
         """A body that has come whole goes on to its service, though the stream is over."""

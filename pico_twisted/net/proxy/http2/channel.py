@@ -50,8 +50,8 @@ from pico_twisted.core.http2.heads import request_head
 from pico_twisted.core.http2.settings import Http2Settings
 from pico_twisted.net.proxy.client_channel import CLIENT_LINGER_BYTES, CLIENT_LINGER_S, ClientChannel
 from pico_twisted.net.proxy.http2.counts import Http2Counts
-from pico_twisted.net.proxy.http2.output import Http2Output
-from pico_twisted.net.proxy.http2.request import Http2Request
+from pico_twisted.net.proxy.http2.output import SPARE_BYTES, Http2Output
+from pico_twisted.net.proxy.http2.request import WINDOW_BYTES, Http2Request
 from pico_twisted.net.proxy.pace import BodyPace
 from pico_twisted.net.proxy.port import TRANSPORT_BYTES, ClientRequest, ProxyPort
 from pico_twisted.net.proxy.request import nobody
@@ -95,7 +95,8 @@ class Http2Channel(ClientChannel):
         self._counts = counts
         self._stage = Stage.GREETING
         self._streams = port.settings.config.http2.streams
-        self._engine = Http2Connection(client=False, settings=Http2Settings(streams=self._streams))
+        settings = Http2Settings(streams=self._streams, window_bytes=WINDOW_BYTES, spare_bytes=SPARE_BYTES)
+        self._engine = Http2Connection(client=False, settings=settings)
         limits = FloodLimits(resets=max(RESETS, self._streams), stall_s=port.settings.config.idle_timeout)
         self._flood = FloodWatch(self._engine, limits, port.settings.sweep.now)
         self._requests: dict[int, Http2Request] = {}  # by stream, until that is closed

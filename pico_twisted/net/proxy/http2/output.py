@@ -31,6 +31,10 @@ CONNECTION_HIGH_BYTES: Final = 1024 * 1024
 """Bytes that wait on a connection, from which on a call is paused that has `STREAM_LOW_BYTES` waiting."""
 
 
+SPARE_BYTES: Final = 4 * 1024 * 1024
+"""Bytes by which the windows of all requests of a connection may grow together."""
+
+
 class Writer(Protocol):
     """A stream that is written to.
 
@@ -56,6 +60,9 @@ class Http2Output:
         end_of_turn: of the process; None to write at once.
         happened: is given what sending led to.
         holds: is told when something waits.
+
+    Attributes:
+        spare_bytes: by which windows of requests may still grow.
     """
 
     def __init__(
@@ -71,6 +78,7 @@ class Http2Output:
         self._end_of_turn = end_of_turn
         self._happened = happened
         self.holds = holds
+        self.spare_bytes = SPARE_BYTES
         self._due = False  # a flush, at the end of this turn, or we are in one
         self._full = False  # the transport is
         self._wrote: set[Writer] = set()  # since the last flush
@@ -128,6 +136,25 @@ class Http2Output:
         """A service took bytes of a request."""
         self._engine.consumed(stream, count)
         self.soon()
+
+    def widen(self, stream: int, window: int) -> bool:
+        """Have the window of a request grow, whose service takes it as fast as it comes.
+
+        Args:
+            stream: of the request.
+            window: that it has.
+
+        Returns:
+            Whether it has twice that now: that depends on what others have.
+        """
+        if window > self.spare_bytes:
+            return False
+        try:
+            self._engine.widen(stream, 2 * window)
+        except StreamGone:
+            return False
+        self.spare_bytes -= window
+        return True
 
     # What is known
 

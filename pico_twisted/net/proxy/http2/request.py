@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from time import perf_counter
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import attrs
 
@@ -23,6 +23,12 @@ from pico_twisted.core.http2.forwarding import interim_to_client, response_to_cl
 from pico_twisted.net.proxy.error_answer import date_now
 from pico_twisted.net.proxy.http2.output import Http2Output
 from pico_twisted.net.proxy.request import HTTP_2, ProxyRequest
+
+WINDOW_BYTES: Final = 64 * 1024
+"""What a request may bring before its service took some, at first."""
+
+MOST_WINDOW_BYTES: Final = 1024 * 1024
+"""What its window grows to while its service takes it as fast as it comes: 20 MB/s over a round trip of 50 ms."""
 
 HTTP_1_1_NEEDED = "http-1.1-required"
 """The code of a request that has to come over HTTP/1.1, in the access log."""
@@ -55,6 +61,8 @@ class Http2Request(ProxyRequest):
     stream: int = attrs.field(kw_only=True)
     output: Http2Output = attrs.field(kw_only=True)
     _client_ended: bool = False
+    _window: int = WINDOW_BYTES
+    _took: int = 0  # since the window grew, or the service did not take it at once
     _pauses: set[str] = attrs.field(factory=set)  # why nothing is given on of what comes
     _held: list[bytes] = attrs.field(factory=list)
     _response: Response = Response.AWAITED
@@ -136,10 +144,19 @@ class Http2Request(ProxyRequest):
                 return
             forward.body(data)
             self.output.consumed(self.stream, len(data))
+            self._took += len(data)
+            if self._took >= 2 * self._window and not self._pauses and self._window < MOST_WINDOW_BYTES:
+                self._grow()
         if self._client_ended and not self._held and not self._pauses:
             self.body_complete = True
             if self.forward is not None:
                 self.forward.trailers(self.trailers) if self.trailers else self.forward.body_ended()
+
+    def _grow(self) -> None:
+        """Two windows went on without a pause: the client may have more on its way."""
+        self._took = 0
+        if self.output.widen(self.stream, self._window):
+            self._window *= 2
 
     def _go_on(self, why: str) -> None:
         """Take back a reason not to give on what comes."""
@@ -164,6 +181,8 @@ class Http2Request(ProxyRequest):
             Whether the client gave the request up.
         """
         self.output.closed(self)
+        self.output.spare_bytes += self._window - WINDOW_BYTES
+        self._window = WINDOW_BYTES
         if self._response is _OVER or (self._response is Response.ENDED and self._client_ended):
             return False
         self._response, self._client_ended = Response.ENDED, True
@@ -270,6 +289,7 @@ class Http2Request(ProxyRequest):
 
     def pause_request(self) -> None:
         """Give on no more of the body."""
+        self._took = 0
         self._pauses.add("request")
 
     def resume_request(self) -> None:
