@@ -52,6 +52,12 @@ def grpc_type(head: RequestHead) -> bytes:
     return found.group().lower() if found is not None else b""
 
 
+def reads_trailers(head: RequestHead) -> bool:
+    """Whether the client is one of gRPC that reads the outcome in trailers. Those of gRPC-Web read it in the body."""
+    kind = grpc_type(head)
+    return bool(kind) and not kind.startswith(b"application/grpc-web")
+
+
 def grpc_status(status: int) -> int:
     """The status of gRPC for one of HTTP."""
     return _STATUSES.get(status, _UNKNOWN)

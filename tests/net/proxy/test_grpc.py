@@ -68,6 +68,16 @@ def test_a_response_that_is_cut_ends_as_unavailable() -> None:
     assert client.ended(stream) and not client.resets(stream)
 
 
+def test_a_cut_response_of_grpc_web_is_not_whole() -> None:
+    """Its client finds the outcome in the body: it has to see that the body is not all of it."""
+    client = Http2Client()
+    stream = client.request(b"/s.S/M", (b"content-type", b"application/grpc-web+proto"), method=b"POST")
+    client.respond(BEGUN + b"x", True)
+    client.tunnel.lose()
+    client.flush()
+    assert client.resets(stream) == [2] and not client.ended(stream)
+
+
 def test_a_client_that_still_sends_when_its_response_is_cut() -> None:
     """It hears the outcome, and that nothing more is wanted."""
     client = Http2Client()

@@ -15,7 +15,7 @@ import attrs
 
 from pico_twisted.core.http1.credentials import choose_ours
 from pico_twisted.core.http1.errors import Http1Error, bad_request
-from pico_twisted.core.http1.grpc_errors import UNAVAILABLE, grpc_fields, grpc_type
+from pico_twisted.core.http1.grpc_errors import UNAVAILABLE, grpc_fields, reads_trailers
 from pico_twisted.core.http1.head import ResponseHead
 from pico_twisted.core.http1.trailers import TrailersError, read_block, write_block
 from pico_twisted.core.http2.events import CANCEL, HTTP_1_1_REQUIRED, INTERNAL_ERROR, NO_ERROR, WireFields
@@ -267,7 +267,7 @@ class Http2Request(ProxyRequest):
             self._fail_as(error)
             return
         self._send(b"", False)
-        if self._response is Response.BEGUN and not self.output.is_stalled(self) and grpc_type(self.head):
+        if self._response is Response.BEGUN and not self.output.is_stalled(self) and reads_trailers(self.head):
             self.output.trailers(self.stream, grpc_fields(UNAVAILABLE, "the response was cut short"))
             self._response = Response.ENDED
             return
