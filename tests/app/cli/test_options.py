@@ -149,6 +149,18 @@ def test_a_check_does_nothing_else(
     assert capsys.readouterr() == ("configuration is valid\n", "")
 
 
+def test_a_check_tells_that_http2_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is configured and its library is not installed; nothing is said where it is switched off."""
+    monkeypatch.setattr("pico_twisted.app.cli.options.AVAILABLE", False)
+    for flags, said in (([], True), (["--proxy.http2.enabled=false"], False)):
+        with pytest.raises(SystemExit) as exit:
+            NodeOptions().parseOptions([*flags, "--check"])
+        assert exit.value.code == 0
+        assert ("pip install 'pico_twisted[http2]'" in capsys.readouterr().err) is said
+
+
 def test_reload_reads_the_file_again_with_the_same_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGHUP finds the file although the process has changed its directory, and flags still beat it."""
     path = tmp_path / "pico.yaml"
