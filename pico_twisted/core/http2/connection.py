@@ -168,6 +168,11 @@ class Http2Connection:
                 events.append((FAULT, stream, code, False))
         events.append((CLOSED, stream, code, False))
 
+    def _on_window(self, event: Any, events: list[Event]) -> None:
+        told: Event = (WINDOW, event.stream_id, 0, False)
+        if not events or events[-1] != told:  # a flood of them is one
+            events.append(told)
+
     def _on_end(self, event: Any, events: list[Event]) -> None:
         if not self.ended:
             self.ended = True
@@ -373,7 +378,7 @@ def _all_events() -> Iterator[tuple[Any, _Take]]:
     yield ngh2.TrailersReceived, _tells(lambda event: (TRAILERS, event.stream_id, event.headers, True))
     yield ngh2.StreamReset, Http2Connection._on_reset
     yield ngh2.StreamClosed, Http2Connection._on_closed
-    yield ngh2.WindowUpdated, _tells(lambda event: (WINDOW, event.stream_id, 0, False))
+    yield ngh2.WindowUpdated, Http2Connection._on_window
     yield ngh2.SettingsReceived, _tells(lambda event: (SETTINGS, 0, 0, False))
     yield ngh2.PingReceived, _tells(lambda event: (PING, 0, 0, False))
     yield ngh2.PingAcknowledged, _tells(lambda event: (PONG, 0, 0, False))
