@@ -246,6 +246,7 @@ def test_a_service_that_takes_no_more(stack: Stack) -> None:
     assert session.closed() == (1011, "the service closed the connection")
 
 
+@ENDS
 def test_slow_readers(stack: Stack) -> None:
     """Who does not read slows down its own session alone, in each direction, with little held on the way."""
     wait = threading.Event()
@@ -358,7 +359,7 @@ def test_no_websocket(stack: Stack) -> None:
 def test_many_sessions(stack: Stack) -> None:
     """Hundreds of sessions at once are each their own."""
     stack.service.script = lambda connection: connection.send(connection.read_rest()[::-1])
-    sessions = [open_session(stack) for _ in range(200)]
+    sessions = [open_session(stack) for _ in range(120)]
     for number, session in enumerate(sessions):
         session.send(b"%06d" % number)
     for session in sessions:
