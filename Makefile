@@ -12,7 +12,7 @@ METADATA := setup.cfg setup.py pyproject.toml $(CONSTRAINTS)
 CORES := $(shell nproc)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help check quick-tests demo test properties lint format config-docs states-docs walk fuzz soak programs conformance bench cluster-figures simulate odd-requests attacks netns systemd clean
+.PHONY: help check quick-tests demo test properties lint format config-docs states-docs walk fuzz soak programs conformance websockets examples bench cluster-figures simulate odd-requests attacks netns systemd clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do \
@@ -63,6 +63,9 @@ programs: $(VENV)/.installed-test  ## docker, chromium, curl, postgresql, redis,
 
 conformance: $(VENV)/.installed-test  ## all that RFC 9113 and RFC 7541 ask of a server, of a node without and with TLS
 	$(BIN)/python -m tests.conformance.run
+
+websockets: $(VENV)/.installed-test  ## Autobahn's suite through Pico, over HTTP/1.1 and HTTP/2: WSTEST=…/wstest; needs nghttpx; an hour
+	$(BIN)/python -m tests.websockets.run --wstest $(WSTEST)
 
 examples: $(VENV)/.installed-test  ## the programs of docs/python.md, from PyPI, each in an environment of its own; needs the network and ssh
 	$(BIN)/python -m tests.python_programs.run

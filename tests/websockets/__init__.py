@@ -1,0 +1,1 @@
+"""What Autobahn's suite says of WebSockets through Pico, beside what it says without."""
