@@ -30,6 +30,7 @@ from tests.programs.admin_pages import admin_pages
 from tests.programs.browser import QUIET
 from tests.programs.engine import CONTAINER, engine
 from tests.programs.grpc.part import all_checks
+from tests.programs.http2_browser import in_chromium
 from tests.programs.proxies import agents_behind_tinyproxy
 from tests.system.service import Connection, Service, answer
 from tests.system.test_upgrades import echo_websocket
@@ -176,6 +177,13 @@ def scripts(here: Scene, options: argparse.Namespace, report: Report) -> None:
     report.check("no service saw the token", _TOKEN.encode() not in here.service.received, "it did")
 
 
+def http2(here: Scene, options: argparse.Namespace, report: Report) -> None:
+    """A browser gets a page, its parts and a WebSocket over HTTP/2."""
+    directory = here.stage.directory / "http2"
+    directory.mkdir()
+    in_chromium(directory, report)
+
+
 def curl(here: Scene, options: argparse.Namespace, report: Report) -> None:
     """Vault's LIST, and fields and targets with national letters, by curl."""
 
@@ -241,6 +249,7 @@ PARTS: Final = {
     "docker": docker,
     "chromium": chromium,
     "scripts": scripts,
+    "http2": http2,
     "curl": curl,
     "ntlm": ntlm,
     "grpc": grpc,
@@ -252,6 +261,7 @@ PROGRAMS: Final = {
     "docker": "docker",
     "chromium": "chromium",
     "scripts": "chromium",
+    "http2": "chromium",
     "curl": "curl",
     "ntlm": "curl",
     "grpc": "python3",
