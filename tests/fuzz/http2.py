@@ -6,6 +6,8 @@ the streams that may be open, no stream brings more than its window, and what ha
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Collection
 from random import Random
 from typing import Final
 
@@ -16,6 +18,7 @@ from pico_twisted.core.http2.connection import Http2Connection, StreamGone
 from pico_twisted.core.http2.flood import FloodLimits, FloodWatch
 from pico_twisted.core.http2.heads import request_head, response_head
 from pico_twisted.core.http2.settings import Http2Settings
+from tests.fuzz.attacks import PATIENCE_S, Finding
 from tests.fuzz.mutations import flipped
 from tests.peers import http2_frames as wire
 
@@ -32,7 +35,7 @@ def attack_http2(rng: Random) -> None:
     victim = _Victim(rng, client=rng.random() < 0.3)
     victim.feed((b"" if victim.client else wire.PREFACE) + wire.settings())
     for _ in range(rng.randrange(1, 60)):
-        data = b"".join(victim.next_frame() for _ in range(rng.choice((1, 1, 2, 8))))
+        data = b"".join(victim.frames.next(victim.open) for _ in range(rng.choice((1, 1, 2, 8))))
         if rng.random() < 0.01:
             data = flipped(rng, data)
         cut = rng.randrange(len(data) + 1)
@@ -42,6 +45,50 @@ def attack_http2(rng: Random) -> None:
     victim.leave()
 
 
+def attack_port(rng: Random, address: tuple[str, int], endpoint: str) -> None:
+    """A client of a port that sends nonsense and leaves; the port has to close. Raises Finding if it does not."""
+    frames = _Frames(rng, f"{endpoint}.example".encode(), server=False)
+    with socket.create_connection(address, timeout=PATIENCE_S) as sock:
+        try:
+            sock.sendall(wire.PREFACE + wire.settings())
+            for _ in range(rng.randrange(1, 40)):
+                data = b"".join(frames.next(()) for _ in range(rng.choice((1, 1, 2, 8))))
+                sock.sendall(flipped(rng, data) if rng.random() < 0.01 else data)
+            leaves = rng.randrange(8)
+            if leaves == 0:
+                return
+            if leaves > 1:
+                sock.shutdown(socket.SHUT_WR)
+            while sock.recv(1 << 18):
+                pass
+        except TimeoutError:
+            raise Finding("a client of HTTP/2 that sent nonsense was not closed") from None
+        except OSError:
+            pass  # the port closed first
+
+
+class _Frames:
+    """What a peer sends, most of which is right."""
+
+    def __init__(self, rng: Random, authority: bytes, *, server: bool) -> None:
+        self._rng = rng
+        self._authority = authority
+        self._server = server
+        self._next = 1
+
+    def next(self, known: Collection[int]) -> bytes:
+        """A frame that may be right, now and then one that cannot."""
+        rng = self._rng
+        if rng.random() < 0.02:
+            return _nonsense(rng, rng.choice((0, 1, 3, 5, 2, 101, 2**31 - 1)), self._server)
+        streams = [*known, *range(max(1, self._next - 4), self._next, 2)]
+        if not self._server and (not streams or rng.random() < 0.4):
+            stream, self._next = self._next, self._next + rng.choice((2, 2, 2, 2, 4))
+            fields = wire.request(method=rng.choice((b"GET", b"POST")), authority=self._authority)
+            return wire.headers(stream, _odd(rng, fields), end=_often(rng))
+        return _sense(rng, rng.choice(streams), self._server) if streams else wire.ping()
+
+
 class _Victim:
     def __init__(self, rng: Random, *, client: bool) -> None:
         self._rng = rng
@@ -49,21 +96,10 @@ class _Victim:
         self._end = Http2Connection(client=client, settings=SETTINGS)
         self._now = 0.0
         self._watch = FloodWatch(self._end, FloodLimits(), self._now)
-        self._open: dict[int, int] = {}  # bytes that came and were not consumed
+        self.open: dict[int, int] = {}  # bytes that came and were not consumed
         self._over: set[int] = set()
         self._ended = False
-        self._next = 1
-
-    def next_frame(self) -> bytes:
-        """A frame that may be right, now and then one that cannot."""
-        rng = self._rng
-        if rng.random() < 0.02:
-            return _nonsense(rng, rng.choice((0, 1, 3, 5, 2, 101, 2**31 - 1)), self.client)
-        streams = [*self._open, *range(max(1, self._next - 4), self._next, 2)]
-        if not self.client and (not streams or rng.random() < 0.4):
-            stream, self._next = self._next, self._next + rng.choice((2, 2, 2, 2, 4))
-            return wire.headers(stream, _odd(rng, wire.request(method=rng.choice((b"GET", b"POST")))), end=_often(rng))
-        return _sense(rng, rng.choice(streams), self.client) if streams else wire.ping()
+        self.frames = _Frames(rng, b"a.example", server=client)
 
     def feed(self, data: bytes) -> None:
         self._took(self._end.receive(data))
@@ -83,18 +119,18 @@ class _Victim:
             assert not self._ended, f"{event} behind the end"
             assert stream not in self._over, f"{event} on a stream that is over"
             if event[0] == e.REQUEST:
-                self._open[stream] = 0
+                self.open[stream] = 0
                 _head(request_head, event[2])
             elif event[0] == e.RESPONSE:
                 _head(response_head, event[2])
             elif event[0] == e.DATA:
-                self._open[stream] += len(event[2])
-                assert self._open[stream] <= SETTINGS.window_bytes, "more than the window"
+                self.open[stream] += len(event[2])
+                assert self.open[stream] <= SETTINGS.window_bytes, "more than the window"
             elif kind == e.CLOSED:
-                self._open.pop(stream, None)
+                self.open.pop(stream, None)
                 self._over.add(stream)
             self._ended = self._ended or kind == e.ENDED
-        assert len(self._open) <= 2 * SETTINGS.streams
+        assert len(self.open) <= 2 * SETTINGS.streams
         assert len(self._end._untaken) <= 2 * SETTINGS.streams
         assert set(self._end._accepted) <= set(self._end._untaken)
 
@@ -102,13 +138,13 @@ class _Victim:
         """What a user might do next."""
         rng, end = self._rng, self._end
         try:
-            if self.client and len(self._open) < SETTINGS.streams and rng.random() < 0.5:
-                self._open[end.request(wire.request(), rng.random() < 0.5)] = 0
-            for stream, held in list(self._open.items()):
+            if self.client and len(self.open) < SETTINGS.streams and rng.random() < 0.5:
+                self.open[end.request(wire.request(), rng.random() < 0.5)] = 0
+            for stream, held in list(self.open.items()):
                 choice = rng.random()
                 if choice < 0.3:
                     end.consumed(stream, held)
-                    self._open[stream] = 0
+                    self.open[stream] = 0
                 elif choice < 0.5 and not self.client:
                     end.respond(stream, ((b":status", b"200"),), rng.random() < 0.3)
                 elif choice < 0.7:

@@ -1,8 +1,8 @@
 """Malformed traffic of every kind for FUZZ_SECONDS (600), while honest traffic goes on and is checked.
 
 In turn: cores of sessions and of HTTP/2 are fed broken conversations; agents of a real upstream port misbehave in
-every way they can; clients of a real proxy port send broken HTTP. Beside the last two an honest agent serves an honest
-client.
+every way they can; clients of a real proxy port send broken HTTP, of both versions. Beside the last two an honest agent
+serves an honest client.
 
 The status is 0 only if no exception escaped and none was logged, everybody honest was answered in time with the right
 bytes, every connection came to an end, and the memory of the node did not grow. FUZZ_SEED makes a run again.
@@ -25,7 +25,7 @@ from typing import Any
 
 from tests.fuzz import attacks
 from tests.fuzz.attacks import Finding
-from tests.fuzz.http2 import attack_http2
+from tests.fuzz.http2 import attack_http2, attack_port
 from tests.peers import frames
 from tests.peers.pipe import Ended, dial
 from tests.peers.v2 import Agent
@@ -306,7 +306,8 @@ class Run:
                 rng = self.rng(mode, number)
                 try:
                     if mode == "proxy":
-                        attacks.attack_proxy(rng, self.node.proxy, rng.choice(("honest", "honest", "nobody")))
+                        attack = rng.choice((attacks.attack_proxy, attacks.attack_proxy, attack_port))
+                        attack(rng, self.node.proxy, rng.choice(("honest", "honest", "nobody")))
                     else:
                         self._evil_agent(rng, f"evil-{number % 50}")
                 except Finding as finding:
