@@ -164,8 +164,8 @@ def takes_trailers(fields: Fields, by_name: ByName) -> bool:
     return any(coding.strip(b" \t").lower() == b"trailers" for coding in all_values(fields, b"te").split(b","))
 
 
-def announcement(fields: Fields, by_name: ByName, dropped: Collection[bytes] = ()) -> bytes:
-    """The line of Trailer as it goes on, without what does not; empty when nothing is announced.
+def announced(fields: Fields, by_name: ByName, dropped: Collection[bytes] = ()) -> bytes:
+    """The names that Trailer has and that go on, as it lists them; empty when nothing is announced.
 
     Args:
         fields: of the head.
@@ -180,4 +180,11 @@ def announcement(fields: Fields, by_name: ByName, dropped: Collection[bytes] = (
         lower = name.lower()
         if _NAME.fullmatch(name) and MAY_TRAIL[lower] and lower not in dropped:
             names.append(name)
-    return b"Trailer: " + b", ".join(names) if names else b""
+    return b", ".join(names)
+
+
+def announcement(fields: Fields, by_name: ByName, dropped: Collection[bytes] = ()) -> bytes:
+    """The line of Trailer as it goes on in HTTP/1.1; empty when nothing is announced. The arguments are those of
+    `announced`."""
+    names = announced(fields, by_name, dropped)
+    return b"Trailer: " + names if names else b""

@@ -23,6 +23,7 @@ from pico_twisted.core.http1.head import (
     parse_response_head,
 )
 from pico_twisted.core.http1.memo import Memo
+from pico_twisted.core.http1.trailers import announced
 from pico_twisted.core.http2.connection import secret
 from pico_twisted.core.http2.events import WireFields
 
@@ -170,6 +171,8 @@ def response_fields(head: ResponseHead, goes_on: Callable[[bytes], bool], more: 
             fields.append(secret(lower, value) if lower in _SECRETS else (lower, value))
     if head.length is not None and status >= 200 and head.status not in (101, 204):
         fields.append((b"content-length", b"%d" % head.length))
+    if head.status != 101 and (names := announced(head.fields, head.by_name, head.connection)):
+        fields.append((b"trailer", names))
     fields += more
     return fields
 
@@ -199,6 +202,8 @@ def request_fields(
         fields.append(secret(lower, value) if lower in _SECRETS else (lower, value))
     if head.length is not None and not websocket:
         fields.append((b"content-length", b"%d" % head.length))
+    if not websocket and (names := announced(head.fields, head.by_name, head.connection)):
+        fields.append((b"trailer", names))  # Go's servers take no others
     if trailers:
         fields.append((_TE, b"trailers"))
     return fields

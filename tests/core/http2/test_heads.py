@@ -293,3 +293,30 @@ def test_what_no_response_of_http2_has(fields: list[wire.Field]) -> None:
     with pytest.raises(Http1Error) as caught:
         response_head(fields, LIMITS)
     assert caught.value.status == 502
+
+
+@pytest.mark.parametrize("announced", [b"X-Sum, Host", b"x-hop, X-Sum,", b"X-Sum, Content-Length, a b"])
+def test_trailers_are_announced(announced: bytes) -> None:
+    """Trailer goes along both ways, without what may not be a trailer or does not go on: services of Go take only
+    trailers that were announced (RFC 9110 6.6.2)."""
+    lines = b"Connection: x-hop\r\nTrailer: " + announced + b"\r\n\r\n"
+    asked = parse_request_head(b"POST / HTTP/1.1\r\nHost: a\r\n" + lines, LIMITS)
+    fields = request_fields(asked, scheme=b"http", authority=b"a", goes_on=everything, trailers=False)
+    assert (b"trailer", b"X-Sum") in fields
+    assert (b"trailer", b"X-Sum") in response_fields(
+        parse_response_head(b"HTTP/1.1 200 OK\r\n" + lines, LIMITS), everything
+    )
+
+
+def test_what_announces_no_trailers() -> None:
+    """Nothing is announced of which nothing goes on, and nothing of what has no trailers: a WebSocket."""
+    none = b"Trailer: Host, :path, a b\r\n\r\n"
+    asked = parse_request_head(b"POST / HTTP/1.1\r\nHost: a\r\n" + none, LIMITS)
+    fields = request_fields(asked, scheme=b"http", authority=b"a", goes_on=everything, trailers=False)
+    assert b"trailer" not in dict(fields)
+    offer = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\nTrailer: X-Sum\r\n\r\n"
+    asked = parse_request_head(b"GET / HTTP/1.1\r\nHost: a\r\n" + offer, LIMITS)
+    fields = request_fields(asked, scheme=b"http", authority=b"a", goes_on=everything, trailers=False)
+    assert b"trailer" not in dict(fields)
+    taken = parse_response_head(b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" + none, LIMITS)
+    assert b"trailer" not in dict(response_fields(taken, everything))
