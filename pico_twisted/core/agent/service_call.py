@@ -147,7 +147,7 @@ class CallRequest:
             self.body = ENDED
         elif self.upgrade_asked and len(body) == (head.length or 0):
             self.body = UPGRADING
-        elif head.expect_continue:
+        elif head.expect_continue and not body:
             self.body = EXPECTING
         return head, body
 

@@ -58,10 +58,12 @@ ROUTES: Final = ("agent", "node", "draining-node", "service")
 """Where an http call goes: from a node to an agent of its own, to another node, to a draining node that alone holds the
 endpoint; from an agent to its service."""
 
-RETRY_REASONS: Final = RESET_CODES | {"lost", "unsupported", "service-unreachable", "stale", "stream-refused"}
+RETRY_REASONS: Final = RESET_CODES | frozenset(
+    ("lost", "unsupported", "service-unreachable", "stale", "stream-refused", "http1-required")
+)
 """Why a request was tried again: the call was refused or reset; its session ended (`lost`); the peer does not know such
 calls (`unsupported`); the agent could not reach its service; a connection to the service turned out dead
-(`stale`); the service did not look at what came over HTTP/2 (`stream-refused`)."""
+(`stale`); the service did not look at what came over HTTP/2 (`stream-refused`), or wants it over HTTP/1.1."""
 
 CONNECT_FAILURES: Final = frozenset(("refused", "connect", "dns", "tls", "timeout", "handshake", "protocol", "proxy"))
 """Why an agent's attempt to reach a node failed: the node answered no (`refused`), no TCP connection, no address, a

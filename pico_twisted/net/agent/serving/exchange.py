@@ -80,19 +80,20 @@ class Exchange(ConnectionCall):
 
     # The request
 
-    def begin(self, payload: bytes, more: bool, *, judged: bool = False) -> None:
+    def begin(self, payload: bytes, more: bool, *, granted: int | None = None) -> None:
         """Take the call's first frame.
 
         Args:
             payload: of the frame.
             more: further frames follow.
-            judged: the policy of the listener lets it in.
+            granted: of a call that was begun elsewhere, bytes of the payload for which its caller has credit again. The
+                policy of the listener has let it in.
         """
         service = self._service
         request = self._request
         try:
             data = request.begin(payload, more, host=service.host, edits=service.request_edits)
-            waits = None if service.policy is None or judged else service.policy.judge(self._call, request)
+            waits = None if service.policy is None or granted is not None else service.policy.judge(self._call, request)
         except (Http1Error, CallProtocolError) as error:
             self._refuse(error)
             return
@@ -102,7 +103,7 @@ class Exchange(ConnectionCall):
         if request.chunked and service.end_of_turn is not None:
             self._pieces = TurnPieces(service.end_of_turn, self._take)
         self._since = service.sweep.now
-        self._owed = len(payload)
+        self._owed = len(payload) - (granted or 0)
         connection = None if waits else service.take(request, surely=request.replay is None or more)
         if connection is None:
             self._open(data, waits)

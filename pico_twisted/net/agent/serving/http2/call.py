@@ -279,10 +279,11 @@ class Http2Call(WaitingHttp2Call):
             if connection is not None:
                 connection.refused()
             self._again("stream-refused")
+        elif code == HTTP_1_1_REQUIRED and self._request.kept is not None and self._service.http1 is not None:
+            self._service.metrics.retried("http1-required")
+            self.hand_over(self._service.http1)  # this one alone: others may need HTTP/2
         elif code in (REFUSED_STREAM, HTTP_1_1_REQUIRED) and self._request.kept is not None:
             # Nothing was done with it: the node may look for somebody else.
-            if code == HTTP_1_1_REQUIRED:
-                self._service.take_http1()
             self._trouble("The service broke a stream: {reason}", name)
             self._fail(502, "the service refuses the request", "service-unreachable")
         else:

@@ -96,11 +96,9 @@ class WaitingHttp2Call(ServedCall):
     def hand_over(self, http1: Http1Service) -> None:
         """The call goes on as one of HTTP/1.1 (`WaitingCall`)."""
         call, service, request = self._call, self._service, self._request
-        if self._streams_tried:
-            self.unreachable()  # credit was given for what was sent on a stream, and cannot be given twice
-            return
         kept = request.kept
-        assert kept
+        assert kept, "nothing of a response came, and who waits has all of its request"
+        payload, more = b"".join(piece for piece, _ in kept), kept[-1][1] or bool(request.trailers)
         self._stage = Stage.OVER
         self._watch_no_more()
         make = Exchange if self._tunnel.dialect.whole_body_bytes is None else WholeExchange
@@ -108,9 +106,7 @@ class WaitingHttp2Call(ServedCall):
         service.calls.discard(self)
         service.calls.add(exchange)
         call.receiver = exchange
-        exchange.begin(*kept[0], judged=True)
-        for payload, more in kept[1:]:
-            exchange.frame(payload, more)
+        exchange.begin(payload, more, granted=len(payload) - self._owed)
         if request.trailers:
             exchange.trailers(request.trailers)
 
