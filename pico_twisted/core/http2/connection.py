@@ -66,12 +66,13 @@ class Http2Connection:
     Attributes:
         ended: nothing more is read.
         bytes_in, bytes_out: so far.
+        given_up_bytes: what the peer could still send on streams when our user gave them up.
     """
 
     def __init__(self, *, client: bool, settings: Http2Settings) -> None:
         self._engine = make_engine(client=client, settings=settings)
         self.ended = False
-        self.bytes_in = self.bytes_out = 0
+        self.bytes_in = self.bytes_out = self.given_up_bytes = 0
         self._untaken: dict[int, int] = {}  # of open streams, bytes of DATA that nobody took yet
         self._accepted: dict[int, int] = {}  # of open streams that were written to, bytes of DATA that were to be sent
         self._reset_streams: set[int] = set()  # open ones that the peer or our user gave up
@@ -267,11 +268,19 @@ class Http2Connection:
         come of the frame, but tells of whole ones, and else nobody could ever take that.
         """
         if stream in self._untaken:
-            self._reset_streams.add(stream)
+            if stream not in self._reset_streams:
+                self._reset_streams.add(stream)
+                self.given_up_bytes += self._window_of_peer(stream)
             if self._order.within_data(stream):
                 self._postponed = stream, code
             else:
                 self._try(self._engine.reset_stream, stream, code)
+
+    def _window_of_peer(self, stream: int) -> int:
+        try:
+            return max(0, int(self._engine.stream_local_window_size(stream)))
+        except ngh2.NGH2Error:
+            return 0
 
     def ping(self) -> None:
         """Ask the peer for a PONG. Nothing happens when the connection ends, here and in what follows."""

@@ -13,11 +13,13 @@ pay for what it asks. What ends a connection is far from what they do.
 
 How: two levels that fill up again with time. *Resets* are of streams that ended in bad order before they could be
 served; those that a fault of the peer made us send count as its own. *Noise* is in bytes: all that came and was
-neither a message nor due to what we sent.
+neither a message nor due to what we sent. What comes of a stream that we gave up was on its way, and is no noise: up to
+the window that it had.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -149,6 +151,7 @@ class FloodWatch:
         self._culprit = "frames"  # what made noise last that has a name
         self._bytes_in = connection.bytes_in
         self._bytes_out = connection.bytes_out
+        self._pardoned = 0  # noise that was on its way for streams that we gave up
         self._open: dict[int, _Open] = {}
         self._stalls: dict[int, tuple[float, int]] = {}
         self.not_begun: set[int] = set()
@@ -194,10 +197,17 @@ class FloodWatch:
                 self._culprit = "settings"
             elif kind in (RESPONSE, INTERIM, TRAILERS):
                 self._noise += HEAD_BYTES
+        return self._verdict()
+
+    def _verdict(self) -> Excess | None:
         if self._resets < 0:
             return Excess(ENHANCE_YOUR_CALM, "resets")
         if self._noise < 0:
-            return Excess(ENHANCE_YOUR_CALM, self._culprit)
+            pardoned = min(self._connection.given_up_bytes - self._pardoned, math.ceil(-self._noise))
+            self._pardoned += pardoned
+            self._noise += pardoned
+            if self._noise < 0:
+                return Excess(ENHANCE_YOUR_CALM, self._culprit)
         return None
 
     def _refill(self, now: float) -> None:

@@ -11,7 +11,7 @@ from twisted.internet.error import ConnectionRefusedError
 from pico_twisted.core.agent.silence import PING_AFTER_S, PONG_S
 from pico_twisted.core.rpc import call as rpc
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
-from pico_twisted.net.agent.serving.http2.connection import WINDOW_BYTES
+from pico_twisted.net.agent.serving.http2.limits import WINDOW_BYTES
 from pico_twisted.net.agent.serving.http2.service import AGAIN_S, MOST_CONNECTIONS, MOST_WAITING
 from tests.net.agent.http2.h2_fakes import H2Peer, Http2Bench
 

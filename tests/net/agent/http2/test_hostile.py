@@ -8,8 +8,8 @@ import pytest
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 
-from pico_twisted.net.agent.serving.http2 import connection
-from tests.net.agent.http2.h2_fakes import Fields, Http2Bench, frame
+from pico_twisted.net.agent.serving.http2.limits import WINDOW_BYTES
+from tests.net.agent.http2.h2_fakes import Fields, H2Peer, Http2Bench, frame
 
 HEADERS, DATA, RST, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 1, 0, 3, 4, 6, 7, 8, 9
 END_STREAM, END_HEADERS = 1, 4
@@ -226,9 +226,49 @@ def test_streams_that_are_opened_and_given_up_leave_nothing(h2bench: Http2Bench)
         peer.pump()
         peer.requests.clear()
     assert h2bench.nothing_is_left() and len(h2bench.service.transports) == 1
-    assert peer.h2.outbound_flow_control_window > connection.WINDOW_BYTES
+    assert peer.h2.outbound_flow_control_window > WINDOW_BYTES
     h2bench.ask()
     peer.answer(peer.last)
+
+
+def test_calls_that_are_given_up_do_not_end_the_others(h2bench: Http2Bench) -> None:
+    """What was on its way for calls that their callers gave up is no flood, up to their windows: a POST beside them
+    is answered. What goes on behind that is one."""
+    given_up, other = [h2bench.ask() for _ in range(20)], h2bench.ask(method=b"POST")
+    peer = h2bench.peer
+    for stream in range(1, 41, 2):
+        peer.h2.send_headers(stream, [(b":status", b"200")])
+        for _ in range(15):
+            peer.h2.send_data(stream, bytes(16_000))
+    late = peer.h2.data_to_send()
+    for request in given_up:
+        request.cancel()
+    for start in range(0, len(late), 65_536):
+        peer.transport.answer(late[start : start + 65_536])
+    peer.answer(41)
+    assert other.body == b"ok" and h2bench.nothing_is_left() and len(h2bench.service.transports) == 1
+    for _ in range(40):
+        peer.send_raw_only(frame(DATA, 0, 1, bytes(16_000)) * 10)
+    assert not peer.transport.connected
+
+
+def test_a_service_that_goes_away_as_soon_as_it_is_there(h2bench: Http2Bench) -> None:
+    """One that says good-bye with its first words, each time, is connected to a few times, and not for as long as a
+    call waits. The node may try elsewhere; the next call asks again."""
+    good_bye = frame(SETTINGS, 0, 0, b"") + frame(GOAWAY, 0, 0, bytes(8))
+    request = h2bench.get(method=b"POST")
+    connections = h2bench.service.transports
+    for _ in range(20):
+        if connections[-1].connected:
+            connections[-1].answer(good_bye)
+    assert len(connections) == 3 and not h2bench.connections()
+    assert request.status == 502 and request.error == "agent-1; service-unreachable"
+    request = h2bench.get(method=b"POST")
+    connections[-1].answer(good_bye)
+    h2bench.peers.clear()
+    peer = H2Peer(connections[-1])
+    peer.answer(1)
+    assert request.body == b"ok" and len(connections) == 5 and h2bench.nothing_is_left()
 
 
 def test_any_bytes_at_any_moment(h2bench: Http2Bench) -> None:

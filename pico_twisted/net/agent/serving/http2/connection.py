@@ -35,30 +35,13 @@ from zope.interface import implementer
 from pico_twisted.core.agent.silence import Silence
 from pico_twisted.core.http2 import events as http2
 from pico_twisted.core.http2.connection import Http2Connection, StreamGone
-from pico_twisted.core.http2.flood import FloodLimits, FloodWatch
-from pico_twisted.core.http2.settings import Http2Settings
+from pico_twisted.core.http2.flood import FloodWatch
 from pico_twisted.net.agent.serving.connection import CLOSE_S
-from pico_twisted.net.agent.serving.http2.users import ConnectionOwner, NotHttp2, StreamUser
+from pico_twisted.net.agent.serving.http2.limits import FLOODS, MOST_STREAMS, SEND_BYTES, SETTINGS
+from pico_twisted.net.agent.serving.http2.users import ConnectionOwner, NotHttp2, StreamUser, TurnedAway
 from pico_twisted.net.socket.options import forget_output, has_ended, raw_socket, tune, writer
 from pico_twisted.net.turn import NEVER, EndOfTurn, Sweep
 
-MOST_STREAMS: Final = 1024
-"""Most streams of a connection, however many the service takes. The connection's window has room for all of them."""
-WINDOW_BYTES: Final = 256 * 1024
-"""What a service may send on a stream before the caller took any. With less than two full reads of a connection, one
-whose TCP waits for acknowledgements (Nagle) stands still for 40 ms at the end of each window: measured with nginx."""
-HEADER_BYTES: Final = 128 * 1024
-"""What the service is told that a field section may have. Four times as much ends the connection, for all its calls:
-what is merely too large for a head, and fails its own call, is far less."""
-HEADER_FIELDS: Final = 2048
-"""Most fields of a field section. More end the connection."""
-SEND_BYTES: Final = 64 * 1024
-"""Most bytes that are written at once: a full write of a fast socket."""
-
-_SETTINGS: Final = Http2Settings(
-    streams=MOST_STREAMS, window_bytes=WINDOW_BYTES, header_bytes=HEADER_BYTES, header_fields=HEADER_FIELDS
-)
-_FLOODS: Final = FloodLimits(resets=1 << 30)  # what a service does to streams hurts nobody but their own calls
 _FIELDS: Final = frozenset((http2.RESPONSE, http2.INTERIM, http2.TRAILERS))
 
 
@@ -110,8 +93,8 @@ class SharedConnection(TwistedProtocol):
         self._sweep = sweep
         self._end_of_turn = end_of_turn
         self._life = _Life.GREETING
-        self._http2 = Http2Connection(client=True, settings=_SETTINGS)
-        self._floods = FloodWatch(self._http2, _FLOODS, sweep.now)
+        self._http2 = Http2Connection(client=True, settings=SETTINGS)
+        self._floods = FloodWatch(self._http2, FLOODS, sweep.now)
         self._silence = Silence()
         self._socket: socket.socket | None = None
         self._writable = True
@@ -145,6 +128,8 @@ class SharedConnection(TwistedProtocol):
         told: dict[StreamUser, None] = {}
         for event in events:
             self._tell(event, told)
+        if not self.ready.called and (self._life is not _Life.GREETING or self._http2.ended):
+            self._greeted()
         self._write_out(told)  # faults are told once we have answered them
         for user in told:
             user.read_is_over()
@@ -230,13 +215,19 @@ class SharedConnection(TwistedProtocol):
             self.takes_websockets = self._http2.peer_takes_connect
             if self._life is _Life.GREETING:
                 self._life = _Life.OPEN
-                self.ready.callback(self)
         elif kind == http2.GOAWAY:
             self._why = "it went away"
             if self._life is _Life.OPEN:
                 self._life = _Life.LEAVING
-        elif kind == http2.ENDED and self._life is _Life.GREETING:
+
+    def _greeted(self) -> None:
+        """The service's first frames have come: it may have said good-bye with them."""
+        if self._life is _Life.GREETING:
             self.ready.errback(Failure(NotHttp2("what listens there does not speak HTTP/2")))
+        elif self._life is _Life.OPEN and not self._http2.ended:
+            self.ready.callback(self)
+        else:
+            self.ready.errback(Failure(TurnedAway("it goes away as soon as it is connected to")))
 
     def _settle(self) -> None:
         """Something may have ended: see what becomes of the connection, and who waits for a stream."""

@@ -24,6 +24,7 @@ from pico_twisted.net.agent.serving.connection import ServiceConnection
 from pico_twisted.net.agent.serving.http1_service import Http1Service
 from pico_twisted.net.agent.serving.http2.connection import SharedConnection
 from pico_twisted.net.agent.serving.http2.negotiation import H2, Negotiation
+from pico_twisted.net.agent.serving.http2.users import TurnedAway
 from pico_twisted.net.agent.serving.local_service import LocalService, ServiceParts
 from pico_twisted.net.tls.client import HTTP1_ONLY
 
@@ -35,6 +36,8 @@ MOST_WAITING: Final = 1000
 """Most calls that wait for a stream, which is what a node has in progress on half of a session."""
 AGAIN_S: Final = 1.0
 """Seconds before another connection is tried where one could not be made while others serve."""
+MOST_TURNED_AWAY: Final = 3
+"""Most connections in a row that are tried when the service goes away (GOAWAY) on each before it took a stream."""
 HTTP1_FOR_S: Final = 300.0
 """Seconds for which a service that chose HTTP/1.1 is taken to speak nothing else."""
 
@@ -79,6 +82,7 @@ class Http2Service(LocalService):
         self._waiting: dict[WaitingCall, None] = {}
         self._opening: Deferred[object] | None = None
         self._again_at = 0.0
+        self._turned_away = 0  # connections in a row
         self._http1_until = 0.0
         self._closed = False
         self._retired = False
@@ -165,11 +169,6 @@ class Http2Service(LocalService):
         if self._waiting:
             self._open()
 
-    def take_http1(self) -> None:
-        """It refused a request over HTTP/2 that it would serve over HTTP/1.1 (HTTP_1_1_REQUIRED)."""
-        if self.http1 is not None:
-            self._http1_until = self.sweep.now + HTTP1_FOR_S
-
     # Connections
 
     def _open(self) -> None:
@@ -203,6 +202,7 @@ class Http2Service(LocalService):
 
     def _opened(self, connection: SharedConnection | ServiceConnection) -> None:
         self._opening = None
+        self._turned_away = 0
         if isinstance(connection, SharedConnection):
             self.reached()
             self._http1_until = 0.0
@@ -210,7 +210,7 @@ class Http2Service(LocalService):
             return
         http1 = self.http1
         assert http1 is not None
-        self.take_http1()
+        self._http1_until = self.sweep.now + HTTP1_FOR_S
         http1.adopt(connection)
         waiting, self._waiting = self._waiting, {}
         for call in waiting:
@@ -218,6 +218,11 @@ class Http2Service(LocalService):
 
     def _failed(self, failure: Failure) -> None:
         self._opening = None
+        self._turned_away = self._turned_away + 1 if failure.check(TurnedAway) else 0
+        if self._waiting and 0 < self._turned_away < MOST_TURNED_AWAY:
+            self._open()
+            return
+        self._turned_away = 0
         if self._waiting:
             self.unreachable(failure)
         self._again_at = self.sweep.now + AGAIN_S

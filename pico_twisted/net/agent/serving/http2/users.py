@@ -11,6 +11,10 @@ class NotHttp2(Exception):
     """The service does not speak HTTP/2."""
 
 
+class TurnedAway(Exception):
+    """The service speaks HTTP/2, and took no streams on a fresh connection."""
+
+
 class StreamUser(Protocol):
     """A call that has a stream; see `call.Http2Call`."""
 
