@@ -247,6 +247,19 @@ def test_a_websocket_whose_service_ends_first() -> None:
     assert peer.body(1) == b"bye" and peer.ended(1) and bench.nothing_is_left()
 
 
+def test_a_websocket_that_ends_with_its_first_bytes() -> None:
+    """The service takes it, ends it and resets its stream in one read: the caller hears the end, and is told to stop."""
+    bench = Http2Bench(settings={SettingCodes.ENABLE_CONNECT_PROTOCOL: 1})
+    request = bench.ask(WEBSOCKET, more=True)
+    peer = bench.peer
+    peer.h2.send_headers(1, [(b":status", b"200")])
+    peer.h2.send_data(1, b"bye", end_stream=True)
+    peer.h2.reset_stream(1, NO_ERROR)
+    peer.pump()
+    assert request.status == 101 and request.body == b"bye" and request.ended
+    assert request.reset_code == "stop" and bench.nothing_is_left()
+
+
 def test_a_websocket_that_the_service_declines() -> None:
     """An answer that is no success is an ordinary one."""
     bench = Http2Bench(settings={SettingCodes.ENABLE_CONNECT_PROTOCOL: 1})

@@ -241,6 +241,8 @@ class Http2Call(WaitingHttp2Call):
         if self._request.body is ENDED:
             self._leave(NO_ERROR)
             self._over()
+        elif self._connection is None:  # its stream is over, too
+            self._linger(0.0)
 
     def _answered(self, status: int) -> None:
         """The response is complete, and queued for the caller."""
@@ -263,8 +265,8 @@ class Http2Call(WaitingHttp2Call):
     def stream_closed(self, code: int, broken: bool) -> None:
         """The stream is over (`StreamUser`)."""
         if self._response.ended:
+            self._leave(NO_ERROR)
             if self._stage is Stage.HALF_UPGRADED:
-                self._leave(NO_ERROR)
                 self._linger(0.0)
             return
         connection = self._connection
