@@ -221,7 +221,9 @@ class Stack:
         return response
 
     def curl(self, path: str = "/", *arguments: str, host: str = "127.0.0.1", data: bytes | None = None) -> CurlAnswer:
-        """curl against the proxy port."""
+        """curl against the proxy port, over HTTP/1.1 unless the arguments say otherwise."""
+        if not any(one.startswith("--http") for one in arguments):
+            arguments = ("--http1.1", *arguments)
         return curl(self.node.url(path, host), *arguments, directory=self.directory, tls=self.tls, data=data)
 
     def curl_endpoint(self, path: str = "/", *arguments: str, data: bytes | None = None) -> CurlAnswer:

@@ -287,9 +287,9 @@ class TestProvenPeer:
         node.alive()
 
     def test_kinds_that_nodes_do_not_speak(self, target: Target) -> None:
-        """tcp and types of the future are not supported; the link goes on."""
+        """Types of agents and of the future are not supported; the link goes on."""
         node = target.proven()
-        for kind in (TCP, 7, 99, 0xFFFF):
+        for kind in (7, 99, 0xFFFF):
             call = node.take_id()
             node.send(kind, call, 0, b"web")
             assert node.wait_response(call).flags == RESPONSE | NOT_SUPPORTED

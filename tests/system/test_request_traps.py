@@ -150,7 +150,6 @@ REQUESTS = [
     Trap("http/01.1", line(b"GET / HTTP/01.1"), (400, 505)),
     Trap("lower case http", line(b"GET / http/1.1"), (400, 505)),
     Trap("icy", line(b"GET / ICY/1.1"), (400, 505)),
-    Trap("the preface of http/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SMUGGLED, (400, 501, 505)),
     # Request lines.
     Trap("a fragment", line(b"GET /a#b HTTP/1.1")),
     Trap("two spaces", line(b"GET  / HTTP/1.1")),

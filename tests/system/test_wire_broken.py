@@ -117,10 +117,10 @@ def test_reserved_bits_are_ignored(stack: Stack) -> None:
     """The flags that v2 does not define change nothing."""
     peer, endpoint = stack.v2_agent()
     client = ask(stack, endpoint)
-    peer.send(HTTP, peer.next_call().call, RESPONSE | 0x07FF, OK)
+    peer.send(HTTP, peer.next_call().call, RESPONSE | 0x03FF, OK)
     assert client.read_response().body == b"ok"
     call = peer.take_id()
-    peer.send(frames.HEARTBEAT, call, 0x07FF, b"x")
+    peer.send(frames.HEARTBEAT, call, 0x03FF, b"x")
     assert peer.wait_frame(lambda frame: frame.call == call and frame.response).payload == b"x"
 
 
@@ -167,11 +167,12 @@ def test_a_changed_type_is_a_protocol_error(stack: Stack) -> None:
 
 
 def test_http_that_is_not_supported(stack: Stack) -> None:
-    """An agent that answers 0xC000 to a request: an error for its client, and the session goes on."""
+    """An agent that answers 0xC000 to a request serves no HTTP: its client is told, and the session goes on."""
     peer, endpoint = stack.v2_agent()
     client = ask(stack, endpoint, "POST / HTTP/1.1", "Content-Length: 0")
     peer.send(HTTP, peer.next_call().call, 0xC000)
-    assert client.read_response().status == 502
+    response = client.read_response()
+    assert response.status == 421 and response.get("x-pico-error") == f"{stack.node.name}; not-http".encode()
     serves(stack, peer, endpoint)
 
 

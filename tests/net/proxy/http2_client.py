@@ -14,6 +14,7 @@ from h2.errors import ErrorCodes
 from twisted.internet.task import Clock
 
 from pico_twisted.net.proxy.http2.channel import Http2Channel
+from pico_twisted.net.proxy.http2.linger import CLIENT_STOPS_S
 from tests.doubles.node import MemoryNode, pass_time
 from tests.doubles.transport import MemoryTransport
 from tests.doubles.tunnel import FakeCall, FakeTunnel
@@ -166,6 +167,12 @@ class Http2Client:
     def resets(self, stream: int) -> list[int]:
         """The codes with which the node gave the stream up."""
         return [int(event.error_code) for event in self.of(stream, events.StreamReset) if event.remote_reset]
+
+    def stopped(self, stream: int) -> bool:
+        """Whether the client is told to send no more, and not before it had a moment to stop by itself."""
+        at_once = self.resets(stream)
+        self.pass_time(CLIENT_STOPS_S + 0.5)
+        return not at_once and self.resets(stream) == [ErrorCodes.NO_ERROR]
 
     def goaways(self) -> Sequence[tuple[int, int]]:
         """(code, last stream) of each GOAWAY of the node."""

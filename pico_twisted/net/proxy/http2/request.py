@@ -18,9 +18,10 @@ from pico_twisted.core.http1.errors import Http1Error, bad_request
 from pico_twisted.core.http1.grpc_errors import UNAVAILABLE, grpc_fields, reads_trailers
 from pico_twisted.core.http1.head import ResponseHead
 from pico_twisted.core.http1.trailers import TrailersError, read_block, write_block
-from pico_twisted.core.http2.events import CANCEL, HTTP_1_1_REQUIRED, INTERNAL_ERROR, NO_ERROR, WireFields
+from pico_twisted.core.http2.events import CANCEL, HTTP_1_1_REQUIRED, INTERNAL_ERROR, WireFields
 from pico_twisted.core.http2.forwarding import interim_to_client, response_to_client
 from pico_twisted.net.proxy.error_answer import date_now
+from pico_twisted.net.proxy.http2.linger import StreamLinger
 from pico_twisted.net.proxy.http2.output import Http2Output
 from pico_twisted.net.proxy.request import HTTP_2, ProxyRequest
 
@@ -67,6 +68,7 @@ class Http2Request(ProxyRequest):
     _held: list[bytes] = attrs.field(factory=list)
     _response: Response = Response.AWAITED
     _response_fields: WireFields | None = None  # of the response, until something follows them
+    _lingers: StreamLinger | None = None  # once it is over, and its client still sends
     _response_trailers: WireFields = ()  # of the response
 
     @property
@@ -111,7 +113,6 @@ class Http2Request(ProxyRequest):
         if ended:
             self._client_ended = True
         if self._response is _OVER:
-            self.output.consumed(self.stream, len(data))
             return
         self.bytes_in += len(data)
         if self._pauses:
@@ -181,6 +182,8 @@ class Http2Request(ProxyRequest):
             Whether the client gave the request up.
         """
         self.output.closed(self)
+        if self._lingers is not None:
+            self._lingers.end()
         self.output.spare_bytes += self._window - WINDOW_BYTES
         self._window = WINDOW_BYTES
         if self._response is _OVER or (self._response is Response.ENDED and self._client_ended):
@@ -319,11 +322,11 @@ class Http2Request(ProxyRequest):
         self.output.reset(self.stream, code)
 
     def leave(self) -> None:
-        """It is over. A client that still sends is told to stop, behind the response (RFC 9113 8.1)."""
+        """It is over. A client that still sends is told to stop, in a moment (RFC 9113 8.1)."""
         before, self._response = self._response, _OVER
         self._drop()
         if before is Response.ENDED and not self._client_ended:
-            self.output.reset_behind(self.stream, NO_ERROR)
+            self._lingers = StreamLinger(self.connection.port.settings.sweep, self.output, self.stream)
         elif before is Response.AWAITED:
             self.output.reset(self.stream, CANCEL)
 
