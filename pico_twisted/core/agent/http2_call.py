@@ -35,7 +35,7 @@ _CODES: Final = tuple(
     REFUSED_STREAM CANCEL COMPRESSION_ERROR CONNECT_ERROR ENHANCE_YOUR_CALM INADEQUATE_SECURITY HTTP_1_1_REQUIRED
     """.decode("ascii").split()
 )
-_REASONS: Final = {int(status): status.phrase.encode("ascii") for status in HTTPStatus}
+_REASONS: Final = {b"%d" % status: status.phrase.encode("ascii") for status in HTTPStatus}
 """What HTTP/1.1 says behind a status, and HTTP/2 does not."""
 
 
@@ -48,10 +48,11 @@ class Http2Request(CallRequest):
     Attributes:
         first_body: what of the body came with the head.
         kept: the frames so far, as (payload, more), while the request may be sent again; else None.
+        websocket: it opens a WebSocket (RFC 6455 4.1): HTTP/2 knows no other upgrades, and they are not offered.
         trailers: the block of those that it ended with; empty for none.
     """
 
-    __slots__ = ("_named", "_sent", "first_body", "kept", "trailers")
+    __slots__ = ("_named", "_sent", "first_body", "kept", "trailers", "websocket")
 
     def __init__(self, reader: RequestReader, capabilities: Collection[bytes]) -> None:
         super().__init__(reader, capabilities)
@@ -59,20 +60,13 @@ class Http2Request(CallRequest):
         self._sent = RequestHead(b"", b"")
         self.trailers = b""
         self.first_body = b""
+        self.websocket = False
         self.kept: list[tuple[bytes, bool]] | None = []
 
     @property
     def idempotent(self) -> bool:
         """Whether it may be sent again though the service may have seen it."""
         return self.method in IDEMPOTENT
-
-    @property
-    def websocket(self) -> bool:
-        """Whether it opens a WebSocket (RFC 6455 4.1): HTTP/2 knows no other upgrades, and they are not offered."""
-        head = self.head
-        if head is None or head.upgrade is None or head.upgrade.lower() != _WEBSOCKET:
-            return False
-        return b"sec-websocket-key" in head.by_name and not head.length
 
     @property
     def grpc(self) -> bool:
@@ -93,6 +87,8 @@ class Http2Request(CallRequest):
         """
         head, self.first_body = self.take_first(payload, more)
         self._sent = head
+        if head.upgrade is not None and head.upgrade.lower() == _WEBSOCKET:
+            self.websocket = b"sec-websocket-key" in head.by_name and not head.length
         if edits is not None:
             self._sent = edited(head, edits)
             self._named = edits.names
@@ -154,7 +150,7 @@ class Http2Request(CallRequest):
             trailers: the service has to hear that trailers are taken, whether or not the caller said so.
         """
         head = self._sent
-        if not self.websocket:
+        if head.upgrade is not None and not self.websocket:
             head = head._replace(upgrade=None)
         wants = trailers or self.grpc or self.takes_trailers
         return request_fields(
@@ -190,12 +186,10 @@ class Http2Response(CallResponse):
         Raises:
             Http1Error: 502.
         """
-        head = response_head(fields, limits)
+        head = response_head(fields, limits, _REASONS)
         if 200 <= head.status < 300 and isinstance(self._request, Http2Request) and self._request.websocket:
             head = _switching(head, self._request.head)
             self._request.switched()
-        else:
-            head = head._replace(reason=_REASONS.get(head.status, b""))
         self.head = head
         return response_to_tunnel(head if head.status == 101 else self.edited(head))
 
@@ -207,7 +201,7 @@ def _switching(head: ResponseHead, request: RequestHead | None) -> ResponseHead:
     kept = [field for field in head.fields if field[0] not in (b"sec-websocket-accept", b"content-length")]
     kept.append((b"sec-websocket-accept", b"Sec-WebSocket-Accept", accept))
     return head._replace(
-        status=101, reason=_REASONS[101], fields=kept, upgrade=_WEBSOCKET, length=None, connection=frozenset()
+        status=101, reason=_REASONS[b"101"], fields=kept, upgrade=_WEBSOCKET, length=None, connection=frozenset()
     )
 
 

@@ -11,6 +11,7 @@ what a service is asked does not hang on one library.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from pico_twisted.core.field_names import FRAMING, HOP_BY_HOP
@@ -209,12 +210,15 @@ def request_fields(
     return fields
 
 
-def response_head(fields: WireFields, limits: HeadLimits) -> ResponseHead:
+def response_head(
+    fields: WireFields, limits: HeadLimits, reasons: Mapping[bytes, bytes] = MappingProxyType({})
+) -> ResponseHead:
     """The head of a response that came over HTTP/2. One without a length is framed by its stream.
 
     Args:
         fields: as they came, checked by libnghttp2.
         limits: what the head is held to, written as one of HTTP/1.1.
+        reasons: what is said behind a status, which HTTP/2 does not.
 
     Raises:
         Http1Error: 502.
@@ -230,7 +234,7 @@ def response_head(fields: WireFields, limits: HeadLimits) -> ResponseHead:
             lines.append(name + b": " + value)
     if _NAMES[b"\0".join(names)] is None:
         raise bad_response("a field that HTTP/2 does not have")
-    lines[0] = b"HTTP/1.1 " + (status or b"") + b" "
+    lines[0] = b"HTTP/1.1 " + (status or b"") + b" " + reasons.get(status or b"", b"")
     lines += (b"", b"")
     head = parse_response_head(b"\r\n".join(lines), limits)
     if len(head.fields) != len(names) or head.status == 101:

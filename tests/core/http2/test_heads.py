@@ -284,6 +284,7 @@ def test_an_offer_of_a_websocket_is_an_extended_connect() -> None:
         [(b":status", b"200"), (b"a: b", b"c")],
         [(b":status", b"200"), (b"content-length", b"x")],
         [(b":status", b"200"), (b":status", b"200")],
+        [(b":status", b""), (b":status", b"200")],
         [(b":status", b"200"), (b":path", b"/")],
         [(b":status", b"200"), (b"a", b"b"), (b":status", b"200")],
     ],

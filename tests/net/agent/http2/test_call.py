@@ -248,7 +248,7 @@ def test_a_websocket_whose_service_ends_first() -> None:
 
 
 def test_a_websocket_that_ends_with_its_first_bytes() -> None:
-    """The service takes it, ends it and resets its stream in one read: the caller hears the end, and is told to stop."""
+    """The service takes it, ends it and resets its stream in one read: its caller is told to stop, too."""
     bench = Http2Bench(settings={SettingCodes.ENABLE_CONNECT_PROTOCOL: 1})
     request = bench.ask(WEBSOCKET, more=True)
     peer = bench.peer

@@ -334,9 +334,6 @@ class Http2Call(WaitingHttp2Call):
         """The stream is of no use any more, if it is not over."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            if self._unopened:
-                connection.took(self, self._unopened)  # for the connection's window, which others share
-                self._unopened = 0
             connection.leave_stream(self, code)
 
     def _cut(self) -> None:
