@@ -65,9 +65,9 @@ def _frames() -> None:
 
 
 def _masks() -> None:
-    from pico_twisted.net.socket import masking
+    from pico_twisted.net.tunnel import websocket_pipe
 
-    _put(masking, "MAX_SMALL_MASK_BYTES", -1)
+    _put(websocket_pipe, "MAX_SMALL_MASK_BYTES", -1)
 
 
 def _timers() -> None:

@@ -27,6 +27,7 @@ from pico_twisted.net.forward.places import place_of
 from pico_twisted.net.forward.relay import Relay
 from pico_twisted.net.forward.session import TcpSession
 from pico_twisted.net.socket.memory import connect_in_memory
+from pico_twisted.net.tunnel.websocket_pipe import lay_mask
 from pico_twisted.net.turn import Sweep
 
 log = Logger()
@@ -109,6 +110,7 @@ class PicoClientEndpoint:
             agent=f"pico/{__version__}",
             timeout_s=DEFAULT_TIMEOUT_S,
             patience_s=DEFAULT_PATIENCE_S,
+            lay_mask=lay_mask,
         )
         places = [place_of(reactor, url, ca=connect.tls.root_cas) for url in connect.url]
         self._dialler = Dialler(reactor, self._sweep, places, dials)

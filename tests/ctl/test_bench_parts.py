@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pico_twisted.core.websocket.accept import accept_of
 from pico_twisted.ctl.bench import report
 from pico_twisted.ctl.bench.command import bench
 from pico_twisted.ctl.bench.latencies import Latencies
-from pico_twisted.ctl.bench.messages import FrameCount, OtherMessage, accept_of, content_of
+from pico_twisted.ctl.bench.messages import FrameCount, OtherMessage, content_of
 from pico_twisted.ctl.bench.plan import BenchPlan, read_plan
 from pico_twisted.ctl.bench.record import MAX_KINDS, OTHER, Outcome, Record
 

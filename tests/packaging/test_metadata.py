@@ -6,15 +6,17 @@ import ast
 import configparser
 import re
 import sys
-from collections.abc import Iterator
-from importlib.metadata import packages_distributions
+from collections.abc import Iterable, Iterator
+from importlib import metadata
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 import pico_twisted
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = {"pico_twisted", "tests", "tools", "benchmarks", "demo"}
-PROVIDERS = packages_distributions()
+PROVIDERS = metadata.packages_distributions()
 
 
 def setup_cfg() -> configparser.ConfigParser:
@@ -102,6 +104,40 @@ def test_every_requirement_has_a_lower_bound() -> None:
     for text in (sections["options"]["install_requires"], *sections["options.extras_require"].values()):
         for requirement in listed(text):
             assert ">=" in requirement or requirement.startswith("types-"), requirement
+
+
+def requirements(name: str, extras: Iterable[str]) -> Iterator[tuple[str, Iterable[str]]]:
+    """What an installed distribution requires here, with the extras of that."""
+    for text in metadata.requires(name) or ():
+        wanted = Requirement(text)
+        if wanted.marker is None or any(wanted.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+            yield distribution(wanted.name), wanted.extras
+
+
+def test_everything_that_is_installed_is_constrained() -> None:
+    """What make installs is what the suite last passed with, and not what is new on PyPI today."""
+    lines = listed((ROOT / "constraints.txt").read_text(encoding="utf-8"))
+    constrained = {distribution(line) for line in lines if not line.startswith("#")}
+    found = set[str]()
+    to_look_at: list[tuple[str, Iterable[str]]] = [("pico-twisted", ("test", "http2"))]
+    while to_look_at:
+        for name, extras in requirements(*to_look_at.pop()):
+            if name not in found:
+                found.add(name)
+                to_look_at.append((name, extras))
+    assert found - {"setuptools"} <= constrained
+
+
+FOUND_PROGRAM = re.compile(r"""find_program\("([\w-]+)", "([\w-]+)"\)""")
+
+
+def test_programs_that_the_suite_needs_are_installed_for_it() -> None:
+    """`.ci/run` installs what a test asks for: it fails where that is missing, and does not skip."""
+    recipe = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    for folder, files in (("tests", "test_*.py"), ("tools/stage", "*.py")):
+        for path in (ROOT / folder).rglob(files):
+            for program, package in FOUND_PROGRAM.findall(path.read_text(encoding="utf-8")):
+                assert f"[{program}]={package}" in recipe, path
 
 
 def test_there_is_one_version() -> None:

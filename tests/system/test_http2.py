@@ -20,7 +20,7 @@ from tests.system.service import Connection, Service, answer
 from tests.system.stack import Stack
 from tests.system.test_upgrades import websocket_echo
 from tests.system.wire import Request
-from tools.stage.processes import environment
+from tools.stage.processes import environment, find_program
 from tools.stage.stage import Stage
 from tools.stage.waiting import wait_until
 
@@ -81,7 +81,13 @@ def test_nghttp(stack: Stack) -> None:
     """A hundred requests beside each other, by the client of nghttp2."""
     stack.service.handler = lambda request: answer(b"%b\n" % request.target)
     urls = [stack.node.url(f"/{number}") for number in range(100)]
-    command = ["nghttp", "--no-verify-peer", "-H", f"x-pico-endpoint: {stack.endpoint}", *urls]
+    command = [
+        find_program("nghttp", "nghttp2-client"),
+        "--no-verify-peer",
+        "-H",
+        f"x-pico-endpoint: {stack.endpoint}",
+        *urls,
+    ]
     run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=environment(), check=True)
     assert sorted(run.stdout.split()) == sorted(f"/{number}" for number in range(100)), run.stderr
 

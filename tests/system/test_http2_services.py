@@ -76,7 +76,8 @@ def test_what_services_of_http2_are_asked(node: Node, tmp_path: Path, version: s
     files = tmp_path / "files"
     assert said("two", "-T", str(files / "large"), "-w", "%{http_code}", path="/upload/new") == b"201"
     assert (files / "upload" / "new").read_bytes() == bytes(LARGE)
-    load = ["h2load", "-n", "200", "-c", "1", "-m", "50", "-H", "x-pico-endpoint: two", node.url("/small")]
+    program = find_program("h2load", "nghttp2-client")
+    load = [program, "-n", "200", "-c", "1", "-m", "50", "-H", "x-pico-endpoint: two", node.url("/small")]
     told = subprocess.run([*load, *H2LOAD[version]], env=environment(), capture_output=True, check=True).stdout
     assert b"200 succeeded, 0 failed, 0 errored, 0 timeout" in told and b"200 2xx" in told
     assert b" 404" in said("tls", "-i", path="/nothing").split(b"\r\n")[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import socket
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.system.service import Service
 from tests.system.wire import connect
 from tools.stage.asking import try_get
 from tools.stage.certificates import Tls
+from tools.stage.forwarders import Forwarder
 from tools.stage.nodes import Node
 from tools.stage.ports import free_port, free_row, is_free
 from tools.stage.processes import Process, find_program
@@ -61,6 +63,25 @@ listen none
 listen v2
   bind 127.0.0.1:{v2}
   server node 127.0.0.1:{node} send-proxy-v2
+"""
+
+_HAPROXY_HTTP2 = """\
+global
+  log stderr format raw daemon
+defaults
+  mode http
+  timeout connect 10s
+  timeout client 60s
+  timeout server 60s
+  timeout tunnel 1h
+frontend web
+  bind 127.0.0.1:{port}
+  option forwardfor
+  default_backend pico
+backend pico
+  option httpchk GET /ready
+  default-server check port {admin} inter 500ms fall 2 rise 1 proto h2 check-proto h1
+  server n1 127.0.0.1:{node}
 """
 
 
@@ -177,3 +198,29 @@ def status_through(port: int, tls: Tls | None) -> int:
             return client.getresponse().status
         except (OSError, HTTPException):
             return 0
+
+
+def test_haproxy_speaks_http2_with_us(stage: Stage) -> None:
+    """The balancer of production.md: requests, the client's address and TCP sessions go through it over HTTP/2,
+    whatever its clients speak, and it asks the admin port whether the node is ready."""
+    web, raw = Service(), Service()
+    raw.script = lambda connection: connection.send(connection.read(5))
+    try:
+        node = stage.node(settings={"proxy": {"trusted_proxies": "127.0.0.1/32"}})
+        stage.agent(node, {"web": web.address, "raw": {"addr": raw.address, "protocol": "tcp"}})
+        port, config = free_port(), stage.directory / "haproxy.cfg"
+        config.write_text(_HAPROXY_HTTP2.format(port=port, node=node.ports.proxy, admin=node.ports.admin))
+        program = find_program("haproxy", "haproxy")
+        listening(stage, Process("haproxy", [program, "-db", "-f", str(config)], stage.directory), port)
+        wait_until(lambda: status_through(port, None) == 200, "an answer")
+        assert web.requests[-1].get("x-forwarded-for") == b"127.0.0.9, 127.0.0.1"
+        node.wait_output('"protocol":"HTTP/2.0"')
+        forward = Forwarder(["raw"], ["--url", f"http://127.0.0.1:{port}"], stage.directory)
+        stage.add(forward)
+        forward.wait_ready()
+        with socket.create_connection(("127.0.0.1", forward.port()), timeout=30) as client:
+            client.sendall(b"hello")
+            assert client.recv(5) == b"hello"
+    finally:
+        web.close()
+        raw.close()

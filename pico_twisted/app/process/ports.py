@@ -23,10 +23,10 @@ from twisted.logger import Logger
 
 from pico_twisted.app.process.own_address import own_ip
 from pico_twisted.app.process.reactor import IDaemonReactor
-from pico_twisted.app.process.socket_files import SocketFile, bind_socket
 from pico_twisted.config import ConfigFaults
 from pico_twisted.config.values import Address
 from pico_twisted.net.socket.options import plain_ip
+from pico_twisted.net.socket.socket_files import SocketFile, bind_socket
 from pico_twisted.net.socket.unix import UnixPort
 
 log = Logger()

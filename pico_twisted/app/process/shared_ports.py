@@ -7,8 +7,8 @@ import socket
 from typing import Any
 
 from pico_twisted.app.process.ports import BACKLOG, CannotStart, reason_of
-from pico_twisted.app.process.socket_files import SocketFile, bind_socket
 from pico_twisted.config.values import Address
+from pico_twisted.net.socket.socket_files import SocketFile, bind_socket
 
 
 def shared_sockets(key: str, address: Address, count: int) -> list[socket.socket]:

@@ -40,7 +40,6 @@ from pico_twisted.app.process.own_address import is_this_machine
 from pico_twisted.app.process.ports import PAIR_ATTEMPTS, Attempts, CannotStart, is_loopback
 from pico_twisted.app.process.reactor import IDaemonReactor
 from pico_twisted.app.process.shared_ports import bound_address, shared_sockets, shared_unix_socket
-from pico_twisted.app.process.socket_files import SocketFile
 from pico_twisted.app.workers.cpu_affinity import settle, usable_cores
 from pico_twisted.app.workers.process import LOOK_S, WorkerProcess
 from pico_twisted.app.workers.reuseport_bpf import steer
@@ -50,6 +49,7 @@ from pico_twisted.config import ConfigFaults, NodeConfig
 from pico_twisted.config.values import Address
 from pico_twisted.net.admin.shapes import Reloaded
 from pico_twisted.net.observe.logs import Logging
+from pico_twisted.net.socket.socket_files import SocketFile
 
 log = Logger()
 

@@ -6,8 +6,6 @@ was done with it (RFC 9113 8.7), whatever the method, and a connection may die u
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Collection
 from http import HTTPStatus
 from typing import Final
@@ -22,13 +20,13 @@ from pico_twisted.core.http1.trailers import read_block, write_block
 from pico_twisted.core.http2.events import WireFields
 from pico_twisted.core.http2.heads import request_fields, response_head
 from pico_twisted.core.rpc.http import RequestReader
+from pico_twisted.core.websocket.accept import accept_of
 
 _GRPC: Final = b"application/grpc"
 _GRPC_STATUS: Final = frozenset((b"grpc-status", b"grpc-message"))
 """What stays of trailers that are too large to go on: without a status a call of gRPC has no outcome."""
 _MOST_GRPC_MESSAGE: Final = 4 * 1024
 _WEBSOCKET: Final = b"websocket"
-_WEBSOCKET_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CODES: Final = tuple(
     b"""
     NO_ERROR PROTOCOL_ERROR INTERNAL_ERROR FLOW_CONTROL_ERROR SETTINGS_TIMEOUT STREAM_CLOSED FRAME_SIZE_ERROR
@@ -197,9 +195,8 @@ class Http2Response(CallResponse):
 def _switching(head: ResponseHead, request: RequestHead | None) -> ResponseHead:
     """What a WebSocket over HTTP/2 is opened with, as HTTP/1.1 says it (RFC 8441 5, RFC 6455 4.2.2)."""
     key = b"" if request is None else request.by_name.get(b"sec-websocket-key", b"")
-    accept = base64.b64encode(hashlib.sha1(key + _WEBSOCKET_GUID, usedforsecurity=False).digest())
     kept = [field for field in head.fields if field[0] not in (b"sec-websocket-accept", b"content-length")]
-    kept.append((b"sec-websocket-accept", b"Sec-WebSocket-Accept", accept))
+    kept.append((b"sec-websocket-accept", b"Sec-WebSocket-Accept", accept_of(key)))
     return head._replace(
         status=101, reason=_REASONS[b"101"], fields=kept, upgrade=_WEBSOCKET, length=None, connection=frozenset()
     )

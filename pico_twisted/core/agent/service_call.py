@@ -99,13 +99,18 @@ class CallRequest:
     @property
     def client(self) -> str:
         """The address of its client, for logs, as the node tells it; empty when it does not."""
-        return self._told(b"x-forwarded-for").partition(",")[0]
+        return self._told(b"x-forwarded-for").partition(",")[0].strip()
 
     @property
     def asked_port(self) -> int:
         """The port that its client asked for, as the node tells it; 0 when it does not."""
         told = self._told(b"x-forwarded-port")
         return int(told) if len(told) <= 5 and told.isdecimal() and int(told) <= 0xFFFF else 0
+
+    @property
+    def secure(self) -> bool:
+        """Whether its client came over TLS, as the node tells it."""
+        return self._told(b"x-forwarded-proto") == "https"
 
     @property
     def takes_trailers(self) -> bool:

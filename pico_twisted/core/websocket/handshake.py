@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 from typing import Final
 
 from pico_twisted.core import public_url
@@ -12,6 +11,7 @@ from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.fields import all_values
 from pico_twisted.core.http1.head import RequestHead, ResponseHead
 from pico_twisted.core.routing.endpoint import HEADER, EndpointError, normal_endpoint_id
+from pico_twisted.core.websocket.accept import accept_of
 
 TCP_PATH: Final = public_url.TCP_PATH.encode("ascii")
 """What the path of such a WebSocket begins with; the endpoint ID follows."""
@@ -22,7 +22,6 @@ SUBPROTOCOL: Final = b"pico.tcp"
 _VERSION: Final = b"sec-websocket-version"
 _KEY: Final = b"sec-websocket-key"
 _SUBPROTOCOLS: Final = b"sec-websocket-protocol"
-_OURS: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY_BYTES: Final = 16
 
 
@@ -84,8 +83,7 @@ def accepted(head: RequestHead) -> ResponseHead:
     fields: list[tuple[bytes, bytes, bytes]] = []
     key = head.by_name.get(_KEY)
     if key is not None:
-        digest = hashlib.sha1(key + _OURS, usedforsecurity=False).digest()
-        fields.append((b"sec-websocket-accept", b"Sec-WebSocket-Accept", base64.b64encode(digest)))
+        fields.append((b"sec-websocket-accept", b"Sec-WebSocket-Accept", accept_of(key)))
     offered = [one.strip(b" \t") for one in all_values(head.fields, _SUBPROTOCOLS).split(b",")]
     if SUBPROTOCOL in offered:
         fields.append((_SUBPROTOCOLS, b"Sec-WebSocket-Protocol", SUBPROTOCOL))

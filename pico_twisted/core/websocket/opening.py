@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 from typing import Final
 
 import attrs
@@ -12,12 +11,12 @@ from pico_twisted.core.http1.client import ClientConnection
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import End, HeadLimits, ResponseHead
 from pico_twisted.core.http1.refusal import MAX_REFUSAL_BODY_BYTES, Refusal, read_refusal
+from pico_twisted.core.websocket.accept import accept_of
 from pico_twisted.core.websocket.handshake import SUBPROTOCOL
 
 KEY_BYTES: Final = 16
 """Random bytes of a handshake's key (RFC 6455 4.1)."""
 
-_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _SUBPROTOCOL: Final = SUBPROTOCOL.decode("ascii")
 _SWITCHED: Final = 101
 
@@ -81,7 +80,7 @@ class Opening:
         if token:
             lines.append(f"x-pico-authorization: Bearer {token}")
         self.request = "".join(f"{line}\r\n" for line in (*lines, "")).encode("ascii")
-        self._accept = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
+        self._accept = accept_of(key)
         self._token = token
         self._http = ClientConnection(HeadLimits())
         self._http.expect(b"GET", upgrade=bool(nonce))

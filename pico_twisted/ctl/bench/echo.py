@@ -18,7 +18,8 @@ from pico_twisted.core.protocol_limits import REQUEST_LIMITS
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import PROTOCOL
 from pico_twisted.core.rpc.http import CallProtocolError
-from pico_twisted.ctl.bench.messages import Content, FrameCount, OtherMessage, accept_of
+from pico_twisted.core.websocket.accept import accept_of
+from pico_twisted.ctl.bench.messages import Content, FrameCount, OtherMessage
 from pico_twisted.net.interfaces import ICallAcceptor, IHttpReceiver, ITunnel
 from pico_twisted.net.tunnel import SEND_HIGH_BYTES
 

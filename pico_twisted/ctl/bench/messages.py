@@ -7,13 +7,10 @@ masked and stays as it is, which is allowed to a client that no web page can mak
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from typing import Final
 
 import attrs
 
-_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _FINAL_BINARY: Final = 0x82
 _MASKED: Final = 0x80
 _KEY: Final = b"\0\0\0\0"
@@ -49,11 +46,6 @@ def content_of(request_bytes: int, response_bytes: int | None) -> Content:
         sent=_header(len(body), _MASKED) + _KEY + body,
         returned=_header(len(body), 0) + body,
     )
-
-
-def accept_of(key: bytes) -> bytes:
-    """The Sec-WebSocket-Accept that answers a key."""
-    return base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
 
 
 class FrameCount:

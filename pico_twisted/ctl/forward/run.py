@@ -29,6 +29,7 @@ from pico_twisted.net.forward.listening import CannotListen, Local, TcpLocal, Un
 from pico_twisted.net.forward.pair import MAX_CONNECTIONS, Pair
 from pico_twisted.net.forward.places import Place, place_of
 from pico_twisted.net.forward.stdio import StdioRelay
+from pico_twisted.net.tunnel.websocket_pipe import lay_mask
 from pico_twisted.net.turn import Sweep
 
 log = Logger()
@@ -65,6 +66,7 @@ class Forwarding:
             agent=agent,
             timeout_s=plan.timeout_s,
             patience_s=plan.patience_s,
+            lay_mask=lay_mask,
         )
         self._dialler = Dialler(reactor, self._sweep, self._places, settings)
         self._pairs: list[Pair] = []

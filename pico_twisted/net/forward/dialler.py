@@ -19,6 +19,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
+from pico_twisted.core.websocket.frames import LayMask
 from pico_twisted.core.websocket.opening import KEY_BYTES, Opening, Refused
 from pico_twisted.net.forward.failures import Again, DialFailed, explain
 from pico_twisted.net.forward.places import Place
@@ -46,12 +47,14 @@ class DialSettings:
         agent: for the field `User-Agent`.
         timeout_s: for one attempt in all, up to the answer of the service's host.
         patience_s: for which failures that may be over in a moment are tried again.
+        lay_mask: for connections without TLS.
     """
 
     token: Callable[[], str]
     agent: str
     timeout_s: float
     patience_s: float
+    lay_mask: LayMask
 
 
 class Dialler:
@@ -137,7 +140,7 @@ class Dialler:
         return attempt.addTimeout(settings.timeout_s, self._reactor)
 
     async def _open(self, place: Place, opening: Opening) -> TcpSession:
-        session = TcpSession(opening, self._sweep, place.mask())
+        session = TcpSession(opening, self._sweep, None if place.secure else self._settings.lay_mask)
         try:
             await place.connect(min(CONNECT_S, self._settings.timeout_s)).connect(_Once(session))
         except ConnectingCancelledError:

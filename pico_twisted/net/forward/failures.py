@@ -15,6 +15,7 @@ from pico_twisted.core.ports import PROXY, wrong_port
 from pico_twisted.core.websocket.opening import NoWebSocket, Refused, Unanswered
 from pico_twisted.net.tls.client import explain_tls
 from pico_twisted.net.tls.failures import TIMED_OUT, connect_failure_text
+from pico_twisted.net.tls.through_proxy import ProxyFailed
 
 
 class Again(enum.Enum):
@@ -58,8 +59,6 @@ def explain(failure: Failure, url: str) -> DialFailed:
         url: that was tried.
     """
     error = failure.value
-    if isinstance(error, DialFailed):
-        return error
     if isinstance(error, Refused):
         return _refused(error.refusal, url)
     if isinstance(error, Unanswered):
@@ -68,6 +67,8 @@ def explain(failure: Failure, url: str) -> DialFailed:
         return DialFailed(f"{url} is not the proxy port of a node: {error}", Again.ELSEWHERE)
     if isinstance(error, UnusableCertificateError):
         return DialFailed(str(error), Again.NO)
+    if isinstance(error, ProxyFailed):
+        return DialFailed(error.message, Again.LATER if error.away else Again.ELSEWHERE)
     words = connect_failure_text(failure)
     if failure.check(*TIMED_OUT):
         return DialFailed(f"no answer in time from {url}", Again.LATER)

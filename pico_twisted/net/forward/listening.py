@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import ipaddress
-import os
-import socket
-import stat
 from typing import Final
 
 import attrs
@@ -17,6 +12,8 @@ from twisted.internet.protocol import Factory
 
 from pico_twisted.core.text import host_port
 from pico_twisted.net.socket.dialling import DialReactor
+from pico_twisted.net.socket.socket_files import bind_socket
+from pico_twisted.net.socket.unix import UnixPort
 
 BACKLOG: Final = 128
 """Local connections that the kernel holds until they are accepted."""
@@ -96,30 +93,10 @@ def listen(reactor: DialReactor, local: Local, factory: Factory) -> tuple[IListe
 
 
 def _listen_unix(reactor: DialReactor, local: UnixLocal, factory: Factory) -> IListeningPort:
-    _clear(local)
-    mask = os.umask(0o777 & ~SOCKET_MODE)
     try:
-        port: IListeningPort = reactor.listenUNIX(local.path, factory, BACKLOG, SOCKET_MODE)
-    except CannotListenError as error:
-        why = getattr(error.socketError, "strerror", None) or error.socketError
-        raise CannotListen(f"cannot listen on {local}: {why}") from None
-    finally:
-        os.umask(mask)
+        sock, file = bind_socket(local.path, SOCKET_MODE, BACKLOG)
+    except OSError as error:
+        raise CannotListen(f"cannot listen on {local}: {error.strerror}") from None
+    port = UnixPort(sock, factory, reactor, file)
+    port.startListening()
     return port
-
-
-def _clear(local: UnixLocal) -> None:
-    """Take away the socket that a process left which did not end in order. One that is listened on stays."""
-    try:
-        kind = os.lstat(local.path).st_mode
-    except OSError:
-        return  # listening will tell
-    if not stat.S_ISSOCK(kind):
-        raise CannotListen(f"cannot listen on {local}: there is something else than a socket")
-    with contextlib.closing(socket.socket(socket.AF_UNIX)) as tried:
-        tried.setblocking(False)
-        status = tried.connect_ex(local.path)
-    if status != errno.ECONNREFUSED:
-        raise CannotListen(f"cannot listen on {local}: another process does")
-    with contextlib.suppress(OSError):
-        os.unlink(local.path)

@@ -6,19 +6,16 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import attrs
-from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import UNIXClientEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
-from twisted.python.failure import Failure
-from zope.interface import implementer
+from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.interfaces import IStreamClientEndpoint
 
 from pico_twisted.core.forward_proxy import ForwardProxy
 from pico_twisted.core.text import host_port
-from pico_twisted.core.websocket.frames import LayMask
 from pico_twisted.core.websocket.handshake import TCP_PATH
-from pico_twisted.net.forward.failures import Again, DialFailed
 from pico_twisted.net.socket.dialling import DialReactor, tcp_endpoint
+from pico_twisted.net.socket.unix import UnixEndpoint
 from pico_twisted.net.tls.client import client_tls
+from pico_twisted.net.tls.through_proxy import through_proxy
 
 UNIX = "unix:"
 """What the URL of a port begins with that is the path of a unix socket."""
@@ -48,14 +45,6 @@ class Place:
         """The target of the WebSocket of an endpoint."""
         return f"{self.path}{TCP_PATH.decode('ascii')}{endpoint_id}"
 
-    def mask(self) -> LayMask | None:
-        """What lays masks; None where there are none to lay. It is imported when it is needed: that takes a while."""
-        if self.secure:
-            return None
-        from pico_twisted.net.socket.masking import lay_mask
-
-        return lay_mask
-
 
 def place_of(
     reactor: DialReactor,
@@ -84,7 +73,7 @@ def place_of(
             url=url,
             host="localhost",
             path="",
-            connect=lambda timeout_s: UNIXClientEndpoint(reactor, path, timeout_s),
+            connect=lambda timeout_s: UnixEndpoint(reactor, path, timeout_s),
             secure=False,
         )
     parsed = urlsplit(url)
@@ -95,7 +84,7 @@ def place_of(
         if proxy is None:
             plain = tcp_endpoint(reactor, host, port, timeout_s)
         else:
-            plain = _through(reactor, proxy, host_port(host, port), agent, timeout_s)
+            plain = through_proxy(reactor, proxy, host_port(host, port), agent, timeout_s)
         return wrapClientTLS(client_tls(host, ca, cert=cert, key=key or cert), plain, reactor) if secure else plain
 
     netloc = parsed.netloc
@@ -106,33 +95,3 @@ def place_of(
         connect=connect,
         secure=secure,
     )
-
-
-def _through(
-    reactor: DialReactor, proxy: ForwardProxy, target: str, agent: str, timeout_s: float
-) -> IStreamClientEndpoint:
-    """How to connect to a host and port through a proxy. What does that is imported when it is needed."""
-    from pico_twisted.net.tunnel.through_proxy import ProxyFailed, ThroughProxy
-
-    to_proxy = tcp_endpoint(reactor, proxy.host, proxy.port, timeout_s)
-    if proxy.scheme == "https":
-        to_proxy = wrapClientTLS(client_tls(proxy.host), to_proxy)
-
-    def said(failure: Failure) -> Failure:
-        if isinstance(failure.value, ProxyFailed):
-            return Failure(DialFailed(failure.value.message, Again.LATER if failure.value.away else Again.ELSEWHERE))
-        return failure
-
-    return _Told(ThroughProxy(to_proxy, proxy, target, agent), said)
-
-
-@implementer(IStreamClientEndpoint)
-@attrs.frozen
-class _Told:
-    """An endpoint whose failures are told in other words."""
-
-    endpoint: IStreamClientEndpoint
-    said: Callable[[Failure], Failure]
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        return self.endpoint.connect(protocolFactory).addErrback(self.said)

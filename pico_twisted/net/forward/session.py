@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import enum
 import os
-import socket
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -41,7 +40,7 @@ from pico_twisted.core.websocket.frames import (
     frame_header,
 )
 from pico_twisted.core.websocket.opening import NoWebSocket, Opening, Refused
-from pico_twisted.net.socket.options import forget_output, raw_socket, tune, writer
+from pico_twisted.net.socket.options import forget_output, keep_watch, tune, writer
 from pico_twisted.net.turn import NEVER, Sweep
 
 log = Logger()
@@ -52,12 +51,6 @@ PING_S: Final = 20.0
 """Seconds without a byte from the node after which we send a ping: proxies close what is silent for a minute."""
 CLOSE_S: Final = 2.0
 """Seconds that the node gets to take our close frame, or to send its own once both streams have ended."""
-KEEPALIVE: Final = (
-    (getattr(socket, "TCP_KEEPIDLE", 4), 30),
-    (getattr(socket, "TCP_KEEPINTVL", 5), 10),
-    (getattr(socket, "TCP_KEEPCNT", 6), 3),
-)
-"""Options of TCP, in seconds and probes: a machine that is gone is noticed after a minute, and not after two hours."""
 
 _NO_MASK: Final = bytes(4)
 _IN_ORDER: Final = 1000
@@ -133,10 +126,7 @@ class TcpSession(TwistedProtocol):
             # Endpoints leave a protocol of theirs between, which has done its work.
             self.transport.protocol = self
         tune(self.transport)
-        sock = raw_socket(self.transport)
-        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-            for option, value in KEEPALIVE:
-                sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        keep_watch(self.transport)
         self._write = writer(self.transport)
         self.transport.registerProducer(self, True)
         self._sweep.add(self)

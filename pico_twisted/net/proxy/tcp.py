@@ -52,8 +52,8 @@ from pico_twisted.net.proxy.request import HTTP_2, ProxyRequest
 from pico_twisted.net.routing.refusals import SHUTDOWN
 from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.routing.tcp_request import TcpRequest
-from pico_twisted.net.socket.masking import lay_mask
 from pico_twisted.net.socket.options import keep_watch
+from pico_twisted.net.tunnel.websocket_pipe import lay_mask
 from pico_twisted.net.turn import NEVER
 
 PING_S: Final = 30.0
@@ -92,7 +92,7 @@ def begin_tcp(settings: RoutingSettings, request: ProxyRequest) -> None:
         request.fail(error.status, error.message, error.code)
         request.done()
         return
-    request.forward = session = TcpSession(settings, request)
+    request.forward = session = TcpWebSocket(settings, request)
     session.start()
 
 
@@ -109,7 +109,7 @@ def _check_origin(request: ProxyRequest) -> None:
 
 
 @implementer(IDownstream)
-class TcpSession:
+class TcpWebSocket:
     """One session: the downstream of its `TcpRequest`, and what the client's connection gives its bytes to.
 
     See `Forward` and `IDownstream` for what is not documented here.

@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pico_twisted.config.values import UNIX
+from pico_twisted.net.socket.socket_files import SocketFile
 
 RETRY_S: Final = 0.01
 """Seconds after which a socket is tried again whose queue was full."""
@@ -83,20 +84,22 @@ class _Listening(socket.socket):
 
 
 class UnixPort(tcp.Port):
-    """A port that listens on a socket which somebody has bound, and leaves its file alone.
+    """A port that listens on a socket which somebody has bound.
 
     Args:
         sock: listens; it belongs to the port from here on.
         factory: makes the protocols.
         reactor: tells when somebody connects.
+        file: of the socket, which goes with the port; None when it is somebody else's.
     """
 
     addressFamily = socket.AF_UNIX
     _shouldShutdown = False  # that would end it for all who share it
 
     # The factory and the reactor: as Twisted has them
-    def __init__(self, sock: socket.socket, factory: Any, reactor: UnixReactor) -> None:
+    def __init__(self, sock: socket.socket, factory: Any, reactor: UnixReactor, file: SocketFile | None = None) -> None:
         super().__init__(0, factory, reactor=reactor)
+        self._file = file
         self.socket = _Listening(fileno=sock.detach())
         self.path = _path_of(self.socket)
 
@@ -118,6 +121,11 @@ class UnixPort(tcp.Port):
         self.fileno = self.socket.fileno  # type: ignore[method-assign]  # as TCP's does
         self.numberAccepts = 100
         self.startReading()
+
+    def connectionLost(self, reason: Failure) -> None:
+        if self._file is not None:
+            self._file.remove()
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]  # Twisted
 
 
 def _path_of(sock: socket.socket) -> str:

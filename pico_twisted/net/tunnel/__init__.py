@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.interfaces import Closed
+from pico_twisted.net.tls.through_proxy import ProxyFailed
 from pico_twisted.net.tunnel.attempts import (
     HandshakeRefused,
     HandshakeTimeout,
@@ -23,7 +24,6 @@ from pico_twisted.net.tunnel.server import (
     TunnelServerProtocol,
 )
 from pico_twisted.net.tunnel.session_pump import STALL_S, Tunnel
-from pico_twisted.net.tunnel.through_proxy import ProxyFailed
 from pico_twisted.net.tunnel.websocket_pipe import CLOSE_TIMEOUT_S
 
 __all__ = [

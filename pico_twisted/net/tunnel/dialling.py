@@ -15,7 +15,7 @@ from pico_twisted.core.text import host_port
 from pico_twisted.net.socket.dialling import LOCALHOST, DialReactor, tcp_endpoint
 from pico_twisted.net.socket.unix import UnixEndpoint
 from pico_twisted.net.tls.client import client_tls
-from pico_twisted.net.tunnel.through_proxy import ThroughProxy
+from pico_twisted.net.tls.through_proxy import through_proxy
 
 _SECURE: Final = ("https", "wss")
 
@@ -74,10 +74,7 @@ def node_endpoint(
     if proxy is None:
         endpoint = tcp_endpoint(reactor, node.host, node.port, timeout_s)
     else:
-        to_proxy = tcp_endpoint(reactor, proxy.host, proxy.port, timeout_s)
-        if proxy.scheme == "https":
-            to_proxy = wrapClientTLS(client_tls(proxy.host), to_proxy, reactor)
-        endpoint = ThroughProxy(to_proxy, proxy, host_port(node.host, node.port), agent)
+        endpoint = through_proxy(reactor, proxy, host_port(node.host, node.port), agent, timeout_s)
     if node.secure:
         endpoint = wrapClientTLS(client_tls(node.host, tls.root_cas, cert=tls.cert, key=tls.key), endpoint, reactor)
     return endpoint

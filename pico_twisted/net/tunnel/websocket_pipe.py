@@ -17,6 +17,7 @@ from typing import Any, Final
 import txaio
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketServerFactory
 from autobahn.websocket.protocol import WebSocketProtocol
+from autobahn.websocket.xormasker import create_xor_masker  # type: ignore[attr-defined]
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -24,7 +25,6 @@ from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_PROTOCOL
 from pico_twisted.core.rpc.frames import HEADER_BYTES, MAX_MESSAGE_V2
 from pico_twisted.core.rpc.session_base import SessionBase
 from pico_twisted.core.text import printable
-from pico_twisted.net.socket.masking import lay_mask
 from pico_twisted.net.socket.options import half_close, peer_text
 from pico_twisted.net.tunnel.parts import TunnelParts
 from pico_twisted.net.turn import NEVER
@@ -33,6 +33,8 @@ log = Logger(namespace="pico_twisted.net.tunnel")
 
 CLOSE_TIMEOUT_S: Final = 2.0
 """Seconds that a peer gets to take our close frame, or our refusal, and to close its end."""
+MAX_SMALL_MASK_BYTES: Final = 768
+"""Autobahn's masker is fast for each byte and slow to set up; up to this size one big integer is faster."""
 
 _U16 = struct.Struct(">H")
 _U64 = struct.Struct(">Q")
@@ -56,6 +58,17 @@ class Stage(enum.Enum):
 
 _OPENING = Stage.OPENING
 _OPEN = Stage.OPEN
+
+
+def lay_mask(mask: bytes, data: bytes) -> bytes:
+    """Return the data with the mask laid on it, or taken off (RFC 6455 5.3)."""
+    size = len(data)
+    if size > MAX_SMALL_MASK_BYTES:
+        masked: bytes = create_xor_masker(mask, size).process(data)
+        return masked
+    pattern = mask * (size // 4 + 1)
+    number = int.from_bytes(data, "little") ^ int.from_bytes(pattern[:size], "little")
+    return number.to_bytes(size, "little")
 
 
 class WebSocketPipe(WebSocketProtocol):

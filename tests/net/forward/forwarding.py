@@ -18,6 +18,7 @@ from pico_twisted.net.forward.failures import DialFailed
 from pico_twisted.net.forward.listening import TcpLocal, listen
 from pico_twisted.net.forward.pair import Pair
 from pico_twisted.net.forward.places import place_of
+from pico_twisted.net.tunnel.websocket_pipe import lay_mask
 from pico_twisted.net.turn import Sweep
 from tests.net.in_reactor import DEADLINE_S, reactor, until
 from tests.peers import websocket
@@ -107,7 +108,9 @@ def dialler_of(
     ca: str = "",
 ) -> Dialler:
     """A dialler for some URLs."""
-    settings = DialSettings(token=lambda: token, agent="picoctl/1", timeout_s=timeout_s, patience_s=patience_s)
+    settings = DialSettings(
+        token=lambda: token, agent="picoctl/1", timeout_s=timeout_s, patience_s=patience_s, lay_mask=lay_mask
+    )
     return Dialler(reactor, sweep, [place_of(reactor, url, ca=ca) for url in urls], settings)
 
 

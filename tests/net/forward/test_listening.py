@@ -87,7 +87,7 @@ def test_a_socket_that_lives_is_left_alone(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as alive:
         alive.bind(str(path))
         alive.listen()
-        with pytest.raises(CannotListen, match="another process does"):
+        with pytest.raises(CannotListen, match="another process listens there"):
             listen(reactor, UnixLocal(str(path)), FACTORY)
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
@@ -96,7 +96,7 @@ def test_a_socket_that_lives_is_left_alone(path: Path) -> None:
 def test_a_file_is_left_alone(path: Path) -> None:
     """What is no socket is somebody's data."""
     path.write_text("data")
-    with pytest.raises(CannotListen, match="something else than a socket"):
+    with pytest.raises(CannotListen, match="there is a file that is no socket"):
         listen(reactor, UnixLocal(str(path)), FACTORY)
     assert path.read_text() == "data"
 

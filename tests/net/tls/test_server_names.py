@@ -13,6 +13,7 @@ from pico_twisted.net.tls.port_context import ServerContext
 from tests.net.in_reactor import DEADLINE_S, in_reactor
 from tests.net.tls.tls_port import Port
 from tools.stage.certificates import Made, make
+from tools.stage.processes import find_program
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ async def test_which_one(several: ServerTlsConfig, name: str, shown: str) -> Non
 def _subject(number: int, name: str, version: str) -> str:
     """What OpenSSL's client says of the certificate that it got."""
     asked = ["-servername", name] if name else ["-noservername"]
-    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{number}", version, *asked]
+    command = [find_program("openssl", "openssl"), "s_client", "-connect", f"127.0.0.1:{number}", version, *asked]
     done = subprocess.run(command, input="", capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     return done.stdout
 

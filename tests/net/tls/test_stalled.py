@@ -16,6 +16,7 @@ from pico_twisted.net.tls.port_context import ServerContext
 from tests.net.in_reactor import DEADLINE_S, answer_to, in_reactor, until
 from tests.net.tls.tls_port import Port, dial
 from tools.stage.certificates import Made
+from tools.stage.processes import find_program
 
 
 def hello() -> bytes:
@@ -94,7 +95,7 @@ async def test_no_renegotiation(port: Port, authority: Made) -> None:
     """A client cannot have one handshake after the other on a connection, at the cost of a few bytes each."""
 
     def run() -> str:
-        command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port.number}", "-tls1_2"]
+        command = [find_program("openssl", "openssl"), "s_client", "-connect", f"127.0.0.1:{port.number}", "-tls1_2"]
         done = subprocess.run(command, input="R\n" * 3, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
         return done.stdout + done.stderr
 

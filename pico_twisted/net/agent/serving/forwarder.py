@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from zope.interface import implementer
 
@@ -14,6 +15,7 @@ from pico_twisted.net.agent.serving.http2.call import Http2Call
 from pico_twisted.net.agent.serving.http2.service import Http2Service
 from pico_twisted.net.agent.serving.http2.v1 import WholeHttp2Call
 from pico_twisted.net.agent.serving.local_service import LocalService
+from pico_twisted.net.agent.serving.per_client import PerClientService
 from pico_twisted.net.agent.serving.tcp_call import TcpCall
 from pico_twisted.net.agent.serving.tcp_service import TcpService
 from pico_twisted.net.agent.serving.v1 import WholeExchange
@@ -57,15 +59,22 @@ class Forwarder:
 
 def make_call(service: LocalService, tunnel: ITunnel, call: Call) -> Exchange | Http2Call | TcpCall | None:
     """What serves a call that came for a service; None when the service does not speak what the call brings."""
-    whole = tunnel.dialect.whole_body_bytes is not None
-    if isinstance(service, TcpService):
-        return TcpCall(service, tunnel, call) if call.kind == service.kind and not whole else None
     if call.kind != service.kind:
         return None
-    if isinstance(service, Http2Service):
-        http1 = service.http1
-        if http1 is None or not service.chose_http1:
-            return (WholeHttp2Call if whole else Http2Call)(service, tunnel, call)
-        service = http1
-    assert isinstance(service, Http1Service)
-    return (WholeExchange if whole else Exchange)(service, tunnel, call)
+    if type(service) is Http2Service and service.chose_http1 and service.http1 is not None:
+        service = service.http1
+    kinds = _CALLS[type(service)]
+    make = kinds[tunnel.dialect.whole_body_bytes is not None]
+    return None if make is None else make(service, tunnel, call)
+
+
+_Make = Callable[[Any, ITunnel, Call], Exchange | Http2Call | TcpCall]  # of a service of that kind
+
+_CALLS: Final[Mapping[type[LocalService], tuple[_Make, _Make | None]]] = {
+    Http1Service: (Exchange, WholeExchange),
+    PerClientService: (Exchange, WholeExchange),
+    Http2Service: (Http2Call, WholeHttp2Call),
+    TcpService: (TcpCall, None),
+}
+"""What serves calls, by the kind of the service: those of version 2 of the protocol, and those of version 1. This is a
+table, since `isinstance` of an abstract class costs four calls."""

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import fcntl
-import functools
 import math
 import re
 import socket
 import termios
 from typing import Final
 
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionAborted
-from twisted.internet.protocol import Factory
-
 from pico_twisted.core.agent.service_call import ServiceRequest, ServiceResponse
 from pico_twisted.core.http1.client import ClientConnection
 from pico_twisted.core.http1.client_connection import authenticates_connection
 from pico_twisted.core.http1.lenient import LenientConnection
-from pico_twisted.net.agent.serving.connection import SecureServiceConnection, ServiceConnection
-from pico_twisted.net.agent.serving.local_service import HeldCall, LocalService, ServiceParts
+from pico_twisted.net.agent.serving.connection import ServiceConnection
+from pico_twisted.net.agent.serving.local_service import HeldCall, ServiceParts
+from pico_twisted.net.agent.serving.own_connections import OwnConnections
 
 MAX_IDLE: Final = 64
 """Most idle connections that are kept while a service has little to do: few beside its own limit of open files."""
@@ -46,34 +42,19 @@ _NO_BYTES: Final = bytes(4)
 _TIMEOUT = re.compile(rb"(?:^|[,; \t])timeout=([0-9]{1,6})(?:$|[,; \t])", re.IGNORECASE)
 
 
-class Http1Service(LocalService):
+class Http1Service(OwnConnections):
     """Where the http calls of one listener go.
 
     Args:
         parts, calls: as of `LocalService`.
-
-    Attributes:
-        connections: all that are open, idle or not.
     """
 
     def __init__(self, parts: ServiceParts, calls: set[HeldCall] | None = None) -> None:
-        super().__init__(parts, calls)
-        config, tunnel = parts.config, parts.tunnel
-        self.connections: set[ServiceConnection] = set()
-        make = SecureServiceConnection if config.addr.https else ServiceConnection
-        reader = LenientConnection if config.lenient else ClientConnection
-        self._factory = Factory.forProtocol(functools.partial(make, self, tunnel.sweep, tunnel.head_limits, reader))
-        self._factory.noisy = False
+        super().__init__(parts, calls, LenientConnection if parts.config.lenient else ClientConnection)
         self._idle: dict[ServiceConnection, None] = {}
         self._closes_after_s = math.inf  # how long an idle connection lasted that the service closed
         self._of_clients: dict[bytes, ServiceConnection] = {}  # by the name of the client's connection, in use or not
-        self._closed = False
         self._retired = False
-
-    @property
-    def connection_count(self) -> int:
-        """How many connections to it are open, idle ones too."""
-        return len(self.connections)
 
     def take(self, request: ServiceRequest, *, surely: bool) -> ServiceConnection | None:
         """Take an idle connection, the one that was used last, and on which no bytes wait: those would be taken for the
@@ -182,23 +163,6 @@ class Http1Service(LocalService):
         self._idle.pop(connection, None)
         if connection.client and self._of_clients.get(connection.client) is connection:
             del self._of_clients[connection.client]
-
-    def open(self, request: ServiceRequest) -> Deferred[ServiceConnection]:
-        """Open a connection for a request. Fails with what Twisted or OpenSSL say, in time; can be cancelled."""
-        opening: Deferred[ServiceConnection] = Deferred.fromCoroutine(self._open(request))
-        return opening.addTimeout(self.connect_s, self.clock)
-
-    async def _open(self, request: ServiceRequest) -> ServiceConnection:
-        header = self.header_for(request)
-        connection: ServiceConnection = await self.dial(self._factory, header=header, request=request.head)
-        connection.header = header
-        if isinstance(connection, SecureServiceConnection):
-            await connection.ready
-        if self._closed:
-            connection.abort()
-            raise ConnectionAborted
-        self.reached()
-        return connection
 
     def make(self) -> ServiceConnection:
         """A connection that is not connected yet, for whoever connects it: see `adopt`."""

@@ -26,7 +26,7 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
-from pico_twisted.core.http1.head import RequestHead
+from pico_twisted.core.agent.service_call import ServiceRequest
 from pico_twisted.net.socket.memory import connect_in_memory
 
 UNKNOWN_CLIENT: Final = "unknown"
@@ -47,38 +47,8 @@ class PicoAddress:
     port: int = 0
 
 
-@attrs.frozen(kw_only=True)
-class Caller:
-    """Who a call is from, as the node tells it.
-
-    Attributes:
-        client: the address of the client, with port 0, which no node tells.
-        port: the port that the client asked for; 0 when it is not known.
-        secure: the client came over TLS.
-    """
-
-    client: IAddress
-    port: int
-    secure: bool
-
-
-def caller_of(request: RequestHead | None) -> Caller:
-    """Read the node's account of the client.
-
-    Args:
-        request: the head of a call; None when nothing is known.
-    """
-    by_name = {} if request is None else request.by_name
-    told = by_name.get(b"x-forwarded-for", b"").partition(b",")[0].strip().decode("ascii", "replace")
-    port = by_name.get(b"x-forwarded-port", b"")
-    return Caller(
-        client=_client_address(told),
-        port=int(port) if port.isdigit() and len(port) <= 5 else 0,
-        secure=by_name.get(b"x-forwarded-proto", b"") == b"https",
-    )
-
-
 def _client_address(told: str) -> IAddress:
+    """The address of a client, with port 0, which no node tells."""
     try:
         ip = ip_address(told)
     except ValueError:
@@ -95,19 +65,17 @@ class _OneCall:
     clock: IReactorTime
     factory: IProtocolFactory
     endpoint: str
-    caller: Caller
+    request: ServiceRequest
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        caller = self.caller
-        here = PicoAddress(self.endpoint, caller.port)
-        server = self.factory.buildProtocol(caller.client)
+        request = self.request
+        there, here = _client_address(request.client), PicoAddress(self.endpoint, request.asked_port)
+        server = self.factory.buildProtocol(there)
         if server is None:
             return fail(ConnectionRefusedError("the program takes no connection"))
         client = protocolFactory.buildProtocol(here)
         assert client is not None
-        connect_in_memory(
-            self.clock, client, server, client_address=caller.client, server_address=here, secure=caller.secure
-        )
+        connect_in_memory(self.clock, client, server, client_address=there, server_address=here, secure=request.secure)
         return succeed(client)
 
 
@@ -125,6 +93,6 @@ class InProcessProgram:
     factory: IProtocolFactory
     endpoint: str
 
-    def endpoint_for(self, request: RequestHead | None) -> IStreamClientEndpoint:
+    def endpoint_for(self, request: ServiceRequest) -> IStreamClientEndpoint:
         """How to connect to it for a call."""
-        return _OneCall(clock=self.clock, factory=self.factory, endpoint=self.endpoint, caller=caller_of(request))
+        return _OneCall(clock=self.clock, factory=self.factory, endpoint=self.endpoint, request=request)

@@ -15,7 +15,6 @@ from twisted.python.failure import Failure
 from pico_twisted.config import HeaderEditsConfig, ListenerConfig
 from pico_twisted.core.agent.service_call import ServiceRequest
 from pico_twisted.core.header_edits import HeaderEdits
-from pico_twisted.core.http1.head import RequestHead
 from pico_twisted.core.proxy_protocol import write_proxy_header
 from pico_twisted.core.rpc.frames import HTTP
 from pico_twisted.net.agent.serving.dialling import service_endpoint
@@ -57,11 +56,11 @@ class HeldCall(Protocol):
 class Program(Protocol):
     """A service that runs in this process, and is connected to without a socket."""
 
-    def endpoint_for(self, request: RequestHead | None) -> IStreamClientEndpoint:
+    def endpoint_for(self, request: ServiceRequest) -> IStreamClientEndpoint:
         """How to connect to it.
 
         Args:
-            request: of the call that the connection is for, which tells who its client is; None when it is for none.
+            request: of the call that the connection is for, which tells who its client is.
         """
 
 
@@ -136,7 +135,6 @@ class LocalService(abc.ABC):
         self.connect_s = min(config.timeout or CONNECT_TIMEOUT_S, CONNECT_TIMEOUT_S)
         self._reactor = parts.reactor
         self._dials = parts.dials
-        self._program = parts.program
         self._reach = RepeatedWarning()
         self._conduct = RepeatedWarning()
 
@@ -171,23 +169,15 @@ class LocalService(abc.ABC):
         return sum(call.held_bytes for call in self.calls)
 
     def dial(
-        self,
-        factory: IProtocolFactory,
-        *,
-        alpn: Sequence[bytes] = HTTP1_ONLY,
-        header: bytes = b"",
-        request: RequestHead | None = None,
+        self, factory: IProtocolFactory, *, alpn: Sequence[bytes] = HTTP1_ONLY, header: bytes = b""
     ) -> Deferred[Any]:  # of what the factory makes
-        """Connect to it. Fails with what Twisted or OpenSSL say, in time; can be cancelled.
+        """Connect to its address. Fails with what Twisted or OpenSSL say, in time; can be cancelled.
 
         Args:
             factory: makes the protocol that the Deferred fires with.
             alpn: the protocols that an https service is offered, the best one first.
             header: of `header_for`.
-            request: of the call that the connection is for; None when it may serve any.
         """
-        if self._program is not None:
-            return self._program.endpoint_for(request).connect(factory)
         dials = self._dials or service_endpoint(self._reactor, self.config, self.connect_s, alpn=alpn, header=header)
         return dials.connect(factory)
 

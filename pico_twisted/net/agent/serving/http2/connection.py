@@ -123,8 +123,7 @@ class SharedConnection(TwistedProtocol):
         output, self._output, events = self._output, _Output.HELD, self._http2.receive(data)
         if (excess := self._floods.saw(events, self._sweep.now)) is not None:
             self._why = f"it sent too much that is no answer ({excess.reason}), so it was closed"
-            with contextlib.suppress(StreamGone):
-                self._http2.terminate(excess.code)
+            self._http2.terminate(excess.code)
         told: dict[StreamUser, None] = {}
         for event in events:
             self._tell(event, told)
@@ -171,8 +170,7 @@ class SharedConnection(TwistedProtocol):
         else:
             self._silence.ping(now)
             self.deadline = self._silence.due_at
-            with contextlib.suppress(StreamGone):
-                self._http2.ping()
+            self._http2.ping()
             self._touch()
 
     # What the service says
@@ -374,8 +372,7 @@ class SharedConnection(TwistedProtocol):
             return
         self._life = _Life.CLOSING
         if not self._http2.ended:
-            with contextlib.suppress(StreamGone):
-                self._http2.goaway()
+            self._http2.goaway()
         self._more = True
         self._flush()
         self.deadline = self._sweep.now + CLOSE_S

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pico_twisted.app.process.socket_files import SocketFile, bind_socket
+from pico_twisted.net.socket.socket_files import SocketFile, bind_socket
 
 
 def mode(path: Path) -> int:

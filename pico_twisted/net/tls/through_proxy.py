@@ -11,6 +11,7 @@ from typing import Final, cast
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
@@ -28,7 +29,8 @@ from pico_twisted.core.forward_proxy import ForwardProxy
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import HeadLimits, parse_response_head
 from pico_twisted.core.http1.refusal import AWAY
-from pico_twisted.net.tls.client import explain_tls
+from pico_twisted.net.socket.dialling import DialReactor, tcp_endpoint
+from pico_twisted.net.tls.client import client_tls, explain_tls
 from pico_twisted.net.tls.failures import connect_failure_text
 
 MAX_ANSWER_BYTES: Final = 16 * 1024
@@ -51,16 +53,32 @@ class ProxyFailed(Exception):
         self.away = away
 
 
-@implementer(IStreamClientEndpoint)
-@attrs.frozen
-class ThroughProxy:
+def through_proxy(
+    reactor: DialReactor, proxy: ForwardProxy, target: str, agent: str, timeout_s: float
+) -> IStreamClientEndpoint:
     """How to connect to a server through a proxy.
 
-    Attributes:
-        endpoint: how to connect to the proxy.
+    Args:
+        reactor: connects.
         proxy: which one it is.
         target: host and port of the server, as a URL has them.
         agent: who asks, for User-Agent.
+        timeout_s: for the connection to the proxy without TLS; what follows is for the caller to bound.
+    """
+    to_proxy = tcp_endpoint(reactor, proxy.host, proxy.port, timeout_s)
+    if proxy.scheme == "https":
+        to_proxy = wrapClientTLS(client_tls(proxy.host), to_proxy, reactor)
+    return ThroughProxy(to_proxy, proxy, target, agent)
+
+
+@implementer(IStreamClientEndpoint)
+@attrs.frozen
+class ThroughProxy:
+    """See `through_proxy`.
+
+    Attributes:
+        endpoint: how to connect to the proxy.
+        proxy, target, agent: as given.
     """
 
     endpoint: IStreamClientEndpoint

@@ -21,10 +21,11 @@ from pico_twisted.config import ClientTlsConfig
 from pico_twisted.core.forward_proxy import ForwardProxy
 from pico_twisted.net.agent.dial_failures import explain_failure
 from pico_twisted.net.socket.dialling import tcp_endpoint
+from pico_twisted.net.tls import through_proxy as module_of_proxies
 from pico_twisted.net.tls.client import client_tls
+from pico_twisted.net.tls.through_proxy import MAX_ANSWER_BYTES, ThroughProxy
 from pico_twisted.net.tunnel import dialling
 from pico_twisted.net.tunnel.dialling import NodeUrl, node_endpoint
-from pico_twisted.net.tunnel.through_proxy import MAX_ANSWER_BYTES, ThroughProxy
 from tests.net.in_reactor import DEADLINE_S, in_reactor, reactor, until
 from tools.stage.certificates import Authority
 
@@ -245,9 +246,10 @@ async def test_tls_to_the_node_inside(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pair.cert, pair.key)
     # The system's authorities are read once for a process, so they cannot be others here.
-    monkeypatch.setattr(
-        dialling, "client_tls", lambda name, cas="", **more: client_tls(name, cas or str(authority.ca), **more)
-    )
+    for module in (dialling, module_of_proxies):
+        monkeypatch.setattr(
+            module, "client_tls", lambda name, cas="", **more: client_tls(name, cas or str(authority.ca), **more)
+        )
 
     def script(sock: socket.socket) -> None:
         outer = context.wrap_socket(sock, server_side=True) if secure_proxy else sock
