@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from pico_twisted.net.socket import socket_files
 from pico_twisted.net.socket.socket_files import SocketFile, bind_socket
 
 
@@ -85,3 +88,29 @@ def test_a_file_that_another_process_put_there_is_not_removed(tmp_path: Path) ->
     later_file.remove()
     assert not (tmp_path / "s").exists()
     SocketFile(str(tmp_path / "never")).remove()
+
+
+def test_two_that_start_at_once(tmp_path: Path) -> None:
+    """The second one waits until the first one listens, and is refused then: it replaces no socket that is in use."""
+    lock = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with ThreadPoolExecutor(1) as threads:
+        second = threads.submit(bind_socket, str(tmp_path / "s"), 0o660, 10)
+        with socket.socket(socket.AF_UNIX) as first:
+            first.bind(str(tmp_path / "s"))
+            assert not second.done()
+            first.listen()
+            os.close(lock)
+            with pytest.raises(OSError, match="another process listens there"):
+                second.result()
+
+
+def test_who_keeps_the_lock_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody may lock a directory that he can read, for as long as he likes."""
+    monkeypatch.setattr(socket_files, "TURN_S", 0.02)
+    lock = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    sock, file = bind_socket(str(tmp_path / "s"), 0o660, 10)
+    sock.close()
+    file.remove()
+    os.close(lock)
