@@ -69,14 +69,16 @@ class Kind(Generic[T]):
             return self.empty
         try:
             value = self.read(raw)
+        except values.SocketPathTooLong as error:
+            raise self._unfit(raw, f"; {error}") from None
         except ValueError:
             raise self._unfit(raw) from None
         if not self.fits(value):
             raise self._unfit(raw)
         return value
 
-    def _unfit(self, raw: str) -> Unfit:
-        hint = ", or --config.expand-env, which puts a variable of the environment here" if "${" in raw else ""
+    def _unfit(self, raw: str, hint: str = "") -> Unfit:
+        hint += ", or --config.expand-env, which puts a variable of the environment here" if "${" in raw else ""
         return Unfit("a value that is not shown here" if self.secret else shown(raw), self.expected + hint)
 
     def check(self, value: Any) -> None:

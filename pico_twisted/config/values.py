@@ -47,6 +47,10 @@ GOSSIP_PORT = 8003
 """The gossip port unless something else is configured, of this node and of those that it joins."""
 
 
+class SocketPathTooLong(ValueError):
+    """The name of a socket that is longer than the kernel takes; its text says how long it may be."""
+
+
 @attrs.frozen
 class Address:
     """Where a port listens or is reached. `host` is a name or an IP without brackets; empty means all interfaces. A
@@ -317,7 +321,7 @@ def read_socket_path(text: str, *, abstract: bool = True) -> str:
     if not (named or (abstract and len(text) > 1 and text.startswith("@"))) or not text.isprintable():
         raise ValueError("not the name of a socket")
     if len(text.encode()) > _MOST_SOCKET_PATH_BYTES:
-        raise ValueError("too long for the name of a socket")
+        raise SocketPathTooLong(f"of a socket's name at most {_MOST_SOCKET_PATH_BYTES} bytes")
     return text
 
 

@@ -36,6 +36,16 @@ def test_no_file_of_a_socket(text: str) -> None:
         read_port_address(text)
 
 
+def test_a_name_that_is_too_long_is_told_as_such(tmp_path: Path) -> None:
+    """Of a port, a service and a node: what is wrong with it cannot be seen otherwise."""
+    path = "unix:/" + 107 * "x"
+    told = "of a socket's name at most 107 bytes"
+    with pytest.raises(ConfigFaults, match=told):
+        node(tmp_path, f"proxy: {{bind_addr: '{path}'}}")
+    with pytest.raises(ConfigFaults, match=rf"(?s)connect\.url.*{told}.*listeners\[0\]\.addr.*{told}"):
+        load_agent(None, {"connect.url": path, "listen": [f"web={path}"]})
+
+
 def test_all_ports_that_speak_http(tmp_path: Path) -> None:
     """Each with the permissions of its file; the gossip needs packets, and others that reach it."""
     config = node(
