@@ -25,6 +25,7 @@ from pico_twisted.config.credentials import read_users
 from pico_twisted.core.forward_proxy import ForwardProxies
 from pico_twisted.core.stopping import of_both_kinds
 from pico_twisted.net.observe.logs import Logging
+from pico_twisted.net.socket.dialling import tell_of_proxies
 from pico_twisted.net.turn import EndOfTurn, Sweep
 
 log = Logger(namespace="pico_twisted.app.agent")
@@ -90,7 +91,7 @@ class AgentDaemon(Daemon[AgentConfig]):
         )
         _warn_of_dots(self._config.listeners)
         warn_of_plain_tokens(self._config.connect)
-        _tell_of_proxies(self._proxies, self._config.connect.url)
+        tell_of_proxies(self._proxies, self._config.connect.url)
         self.watch(self._credentials.files, self._credentials.read_again)
         self.agent.service.all_registered.addCallback(self._registered)
         self.agent.service.startService()
@@ -170,16 +171,6 @@ def _warn_of_dots(listeners: Iterable[ListenerConfig]) -> None:
                 "or proxy.hosts of the nodes",
                 endpoint=listener.endpoint,
             )
-
-
-def _tell_of_proxies(proxies: ForwardProxies, urls: Iterable[str]) -> None:
-    """An environment may name a proxy that nobody thought of, or one that is of no use."""
-    for variable in proxies.unusable:
-        log.warn("{variable} names no http or https proxy, and is not used", variable=variable)
-    for url in urls:
-        proxy = proxies.for_url(url)
-        if proxy is not None:
-            log.info("{url} is reached through the proxy {proxy}", url=url, proxy=str(proxy))
 
 
 def make_agent_service(options: AgentOptions) -> IService:

@@ -105,17 +105,16 @@ class Bridge(Protocol):
     _bridged: BridgedTransport
 
     def __init__(self, make: ProtocolFactory) -> None:
-        self._make = make
+        self._made = make()
 
     @property
     def _protocol(self) -> asyncio.Protocol:
         return cast(asyncio.Protocol, self._bridged.get_protocol())
 
     def connectionMade(self) -> None:
-        protocol = self._make()
-        self._bridged = BridgedTransport(self.transport, protocol)
+        self._bridged = BridgedTransport(self.transport, self._made)
         self.transport.registerProducer(self, True)
-        protocol.connection_made(self._bridged)
+        self._made.connection_made(self._bridged)
 
     def dataReceived(self, data: bytes) -> None:
         self._protocol.data_received(data)

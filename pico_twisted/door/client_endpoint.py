@@ -7,6 +7,7 @@ looks cut to it (`ConnectionLost`).
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -17,6 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pico_twisted import __version__
+from pico_twisted.core.forward_proxy import ForwardProxies
 from pico_twisted.ctl.forward.plan import DEFAULT_PATIENCE_S, DEFAULT_TIMEOUT_S
 from pico_twisted.ctl.forward.token import CurrentToken
 from pico_twisted.door.settings import EndpointSettings, connect_config
@@ -26,7 +28,8 @@ from pico_twisted.net.forward.failures import DialFailed
 from pico_twisted.net.forward.places import place_of
 from pico_twisted.net.forward.relay import Relay
 from pico_twisted.net.forward.session import TcpSession
-from pico_twisted.net.socket.memory import connect_in_memory
+from pico_twisted.net.socket.dialling import tell_of_proxies
+from pico_twisted.net.socket.memory import Turns, connect_in_memory
 from pico_twisted.net.tunnel.websocket_pipe import lay_mask
 from pico_twisted.net.turn import Sweep
 
@@ -101,9 +104,9 @@ class PicoClientEndpoint:
     def __init__(self, reactor: Any, settings: EndpointSettings) -> None:  # Any: a whole reactor
         self.name = settings.endpoint
         self.config = connect = connect_config(settings)
-        self._reactor = reactor
         self._users: set[object] = set()  # attempts and calls, for which the coarse timer runs
         self._sweep = Sweep(reactor)
+        self._turns = Turns(reactor)
         shown = CurrentToken(connect.token, connect.token_file, lambda words: log.warn("{words}", words=words))
         dials = DialSettings(
             token=shown,
@@ -112,7 +115,12 @@ class PicoClientEndpoint:
             patience_s=DEFAULT_PATIENCE_S,
             lay_mask=lay_mask,
         )
-        places = [place_of(reactor, url, ca=connect.tls.root_cas) for url in connect.url]
+        proxies = ForwardProxies("", os.environ)
+        tell_of_proxies(proxies, connect.url)
+        places = [
+            place_of(reactor, url, ca=connect.tls.root_cas, proxy=proxies.for_url(url), agent=dials.agent)
+            for url in connect.url
+        ]
         self._dialler = Dialler(reactor, self._sweep, places, dials)
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
@@ -141,13 +149,17 @@ class PicoClientEndpoint:
 
     def _opened(self, session: TcpSession, factory: IProtocolFactory) -> IProtocol:
         there = PicoAddress(self.name)
-        protocol = factory.buildProtocol(there)
+        try:
+            protocol = factory.buildProtocol(there)
+        except Exception:
+            session.cut("the program failed to take the connection")
+            raise
         if protocol is None:
             session.cut("the program takes no connection")
             raise CannotConnect(self.name, "the factory made no protocol")
         call = _Call(session, self, factory)
         self._begun(call)
-        connect_in_memory(self._reactor, protocol, Relay(call), client_address=HERE, server_address=there)
+        connect_in_memory(self._turns, protocol, Relay(call), client_address=HERE, server_address=there)
         return protocol
 
     def _failed(self, failure: Failure) -> Failure:

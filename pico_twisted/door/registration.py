@@ -27,11 +27,10 @@ from pico_twisted.app.process.watching import FileWatch
 from pico_twisted.config import AgentConfig
 from pico_twisted.core.forward_proxy import ForwardProxies
 from pico_twisted.core.public_url import endpoint_url
-from pico_twisted.core.text import host_port
 from pico_twisted.net.agent.service import AgentService
 from pico_twisted.net.agent.serving.local_service import Program
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.socket.dialling import LOCALHOST
+from pico_twisted.net.socket.dialling import LOCALHOST, tell_of_proxies
 from pico_twisted.net.turn import EndOfTurn, Sweep
 
 log = Logger()
@@ -78,6 +77,7 @@ class Registration:
         self._reactor = reactor
         self._at_shutdown: object = None  # the reactor's handle, while its stop is to drain us
         self._life = _Life.NEW
+        self._proxies = ForwardProxies(config.connect.proxy, os.environ)
         self._agent = AgentService(
             config,
             reactor=reactor,
@@ -88,7 +88,7 @@ class Registration:
             end_of_turn=EndOfTurn(reactor),
             program=program,
             refused=self._refused,
-            proxies=ForwardProxies(config.connect.proxy, os.environ),
+            proxies=self._proxies,
         )
         self._credentials = AgentCredentials(self._agent, config.connect)
         self._watch = FileWatch(reactor, self._credentials.files, self._credentials.read_again)
@@ -102,6 +102,7 @@ class Registration:
         """
         self._life = _Life.TRYING
         warn_of_plain_tokens(self._config.connect)
+        tell_of_proxies(self._proxies, self._config.connect.url)
         if self._credentials.files():
             self._watch.start()
         self._at_shutdown = self._reactor.addSystemEventTrigger("before", "shutdown", self._reactor_stops)
@@ -110,7 +111,15 @@ class Registration:
         return self._started
 
     def stop(self) -> Deferred[None]:
-        """Tell the nodes, serve what is in flight, close. Fires when all is done; idempotent."""
+        """Tell the nodes, serve what is in flight, close. Fires when all is done; idempotent. A start that still waits
+        for a node fails."""
+        before, self._life = self._life, _Life.OVER
+        stopping = self._stop()
+        if before is _Life.TRYING:
+            self._started.errback(CannotRegister(self.endpoint, "it was stopped before a node took it"))
+        return stopping
+
+    def _stop(self) -> Deferred[None]:
         self._life = _Life.OVER
         handle, self._at_shutdown = self._at_shutdown, None
         if handle is not None:
@@ -121,10 +130,10 @@ class Registration:
     def _reactor_stops(self) -> Deferred[None]:
         """Drain, though the program just stops its reactor."""
         self._at_shutdown = None
-        return self.stop()
+        return self._stop()
 
     def _given_up(self, _: Deferred[None]) -> None:
-        self.stop()
+        self._stop()
 
     def _registered(self, _: None) -> None:
         if self._life is _Life.TRYING:
@@ -137,7 +146,7 @@ class Registration:
 
     def _refused(self, words: str) -> None:
         if self._life is _Life.TRYING:
-            self.stop()
+            self._stop()
             self._started.errback(CannotRegister(self.endpoint, words.replace("connect.url", "url")))
 
     @property
@@ -147,14 +156,15 @@ class Registration:
 
     def url(self) -> str:
         """Where clients reach the endpoint, without a slash at its end: below the public URL of the nodes; else, when a
-        node is on this machine, below `localhost`; else empty, since clients have to name the endpoint in a header.
+        node is on this machine, below `localhost`; else empty, since clients have to name the endpoint in a header. Of
+        a tcp endpoint it is the URL of its WebSocket.
         """
         for session in self._agent.sessions():
-            if found := endpoint_url(session.tunnel.public_url, self.endpoint):
-                return found
+            told = session.tunnel.public_url
             scheme, _, port = session.tunnel.proxy.partition(":")
             host = urlsplit(session.url).hostname or ""
-            local = host in (*LOCALHOST, "::1") or host.startswith("127.")
-            if local and scheme == "http" and not session.tunnel.public_url and "." not in self.endpoint:
-                return f"{scheme}://{host_port(f'{self.endpoint.lower()}.localhost', int(port))}"
+            if not told and scheme == "http" and (host in (*LOCALHOST, "::1") or host.startswith("127.")):
+                told = f"http://*.localhost:{port}"
+            if found := endpoint_url(told, self.endpoint, self._config.listeners[0].protocol):
+                return found
         return ""

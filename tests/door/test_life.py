@@ -92,17 +92,19 @@ async def test_a_node_that_is_away_at_the_start(node: RunningNode) -> None:
 
 @in_reactor
 async def test_a_tunnel_that_is_given_up(node: RunningNode) -> None:
-    """A start that waits for a node can be cancelled, or stopped; nothing is dialled any more, and no call is left."""
+    """A start that waits for a node can be cancelled, or stopped, and whoever waits for it is told; nothing is dialled
+    any more, and no call is left."""
     for stop in (False, True):
         factory = Told()
         tunnel = Tunnel("web", factory, url=f"http://127.0.0.1:{nobody()}", reactor=reactor)
         starting = tunnel.start()
         if stop:
             await tunnel.stop()
-            starting.cancel()
+            error = await outcome(starting)
+            assert str(error) == "endpoint web cannot be registered: it was stopped before a node took it"
         else:
             starting.cancel()
-        assert isinstance(await outcome(starting), CancelledError)
+            assert isinstance(await outcome(starting), CancelledError)
         await tunnel.stop()
         assert factory.told == ["start", "stop"]
     never = Tunnel("web", 1, url=url_of(node), reactor=reactor)

@@ -16,6 +16,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 from zope.interface import implementer
 
 from pico_twisted import Tunnel
+from tests.conftest import LoggedFailures
 from tests.integration.harness import Client, RunningNode, eventually
 from tests.net.in_reactor import in_reactor, reactor
 from tests.peers import websocket
@@ -348,3 +349,35 @@ async def test_a_factory_that_takes_no_connection(node: RunningNode) -> None:
     async with serve(node, Full()) as served:
         answer = await served.ask(b"/")
         assert answer.startswith(b"HTTP/1.1 502") and b"service-unreachable" in answer
+
+
+@pytest.mark.parametrize("where", ["buildProtocol", "connectionMade", "dataReceived"])
+@in_reactor
+async def test_a_program_that_fails(node: RunningNode, where: str, logged_failures: LoggedFailures) -> None:
+    """The client gets a 502, and the log the program's traceback, once; the next call is served as ever."""
+    fails = [True]
+
+    class Failing(Protocol):
+        def connectionMade(self) -> None:
+            if where == "connectionMade" and fails:
+                fails.pop()
+                raise ZeroDivisionError
+
+        def dataReceived(self, data: bytes) -> None:
+            if where == "dataReceived" and fails:
+                fails.pop()
+                raise ZeroDivisionError
+            assert self.transport is not None
+            self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+
+    class Building(Factory[Protocol]):
+        def buildProtocol(self, addr: object) -> Protocol:
+            if where == "buildProtocol" and fails:
+                fails.pop()
+                raise ZeroDivisionError
+            return Failing()
+
+    async with serve(node, Building()) as served:
+        assert (await served.ask(b"/")).startswith(b"HTTP/1.1 502")
+        assert len(logged_failures.flush(ZeroDivisionError)) == 1
+        assert (await served.ask(b"/")).endswith(b"hello")

@@ -120,6 +120,7 @@ async def test_bytes_both_ways_and_each_end_by_itself(node: RunningNode) -> None
     async with Way(node) as way:
         client, server = await way.connect()
         assert (client.peer.host, server.peer.host) == ("raw", "127.0.0.1")
+        assert way.port.url in ("", f"ws://raw.localhost:{node.proxy_port}/_pico/v1/tcp/raw")
         client.transport.write(b"r" * (3 * MIB))
         client.transport.loseWriteConnection()
         await eventually(lambda: client.lost is not None or "read" in client.told)
@@ -228,3 +229,43 @@ def test_a_client_string_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PICO_PROXY_URL", "https://pico.example.com")
     named: Any = clientFromString(Clock(), "pico:db:token=t")
     assert (named.config.url, named.config.token) == (("https://pico.example.com:443",), "t")
+
+
+@pytest.mark.parametrize("where", ["buildProtocol", "connectionMade"])
+@in_reactor
+async def test_a_client_that_fails(node: RunningNode, where: str) -> None:
+    """Whoever connects is told with the program's own error, and the service that the connection is over."""
+
+    class Failing(Protocol):
+        def connectionMade(self) -> None:
+            if where == "connectionMade":
+                raise ZeroDivisionError
+
+    class Building(Factory[Protocol]):
+        noisy = False
+
+        def buildProtocol(self, addr: object) -> Protocol:
+            if where == "buildProtocol":
+                raise ZeroDivisionError
+            return Failing()
+
+    async with Way(node) as way:
+        assert isinstance(await outcome(way.client.connect(Building())), ZeroDivisionError)
+        await eventually(lambda: bool(way.served.made) and way.served.made[0].lost is not None)
+
+
+@in_reactor
+async def test_a_client_behind_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network's own proxy is asked, where the environment names one, as it is for an agent."""
+    asked = Peers(Peer)
+    port = reactor.listenTCP(0, asked, interface="127.0.0.1")
+    monkeypatch.setenv("all_proxy", f"http://ann:s3cret@127.0.0.1:{port.getHost().port}")
+    connecting = clientFromString(reactor, r"pico:raw:url=http\://node.example\:8000").connect(
+        Factory.forProtocol(Peer)
+    )
+    await eventually(lambda: bool(asked.made) and bytes(asked.made[0].data).endswith(b"\r\n\r\n"))
+    assert bytes(asked.made[0].data).startswith(b"CONNECT node.example:8000 HTTP/1.1\r\n")
+    connecting.cancel()
+    await outcome(connecting)
+    await eventually(lambda: asked.made[0].lost is not None)
+    await port.stopListening()

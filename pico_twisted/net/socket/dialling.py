@@ -1,7 +1,8 @@
-"""How to connect to a host over TCP."""
+"""How to connect to a host over TCP, and through which proxies that is done."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import attrs
@@ -10,8 +11,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from pico_twisted.core.forward_proxy import ForwardProxies
+
+log = Logger()
 
 # IReactorTCP, IReactorTime, and for names IReactorPluggableNameResolver: Python has no name for all of these at once
 DialReactor = Any
@@ -58,3 +64,18 @@ def tcp_endpoint(reactor: DialReactor, host: str, port: int, timeout_s: float) -
     if isIPv6Address(host):
         return TCP6ClientEndpoint(reactor, host, port, timeout_s)
     return HostnameEndpoint(reactor, host, port, timeout=timeout_s, attemptDelay=NEXT_ADDRESS_S)
+
+
+def tell_of_proxies(proxies: ForwardProxies, urls: Iterable[str]) -> None:
+    """Tell the log which proxies are used: an environment may name one that nobody thought of, or that is of no use.
+
+    Args:
+        proxies: of this process.
+        urls: of the nodes.
+    """
+    for variable in proxies.unusable:
+        log.warn("{variable} names no http or https proxy, and is not used", variable=variable)
+    for url in urls:
+        proxy = proxies.for_url(url)
+        if proxy is not None:
+            log.info("{url} is reached through the proxy {proxy}", url=url, proxy=str(proxy))

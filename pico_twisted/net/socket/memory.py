@@ -9,7 +9,8 @@ What can go wrong. A protocol writes from within `dataReceived`, closes there, o
 one's bytes are on their way. A protocol raises: that ends its connection, and nothing else.
 
 What was chosen. Each end keeps what it wrote until the other one takes it. An end calls its protocol in turns of its
-own of the reactor only, at most one read in each, so that the protocol can pause in between. Who is told what, and
+own only, at most one read in each, so that the protocol can pause in between. A turn of the reactor costs more than
+most of these, and a request takes eight: so one has room for several, of one end after the other. Who is told what, and
 when, is as with Twisted's TCP transports, with one difference: a protocol that knows no half-closed connections does
 not lose what it wrote before its peer's end, which a kernel would have taken from it long ago.
 
@@ -46,6 +47,8 @@ FULL_BYTES: Final = 64 * 1024
 """Bytes that wait for the other end above which a producer is paused, as Twisted's TCP transports have it."""
 PIECE_BYTES: Final = 64 * 1024
 """Most bytes of one `dataReceived`, as of one read of a socket."""
+TURNS: Final = 16
+"""Turns that ends may take in one of the reactor, if fewer wait for one: enough for a request, or for 1 MiB."""
 
 
 class _Life(enum.Enum):
@@ -74,12 +77,41 @@ class _Producer(enum.Enum):
     PULLED = enum.auto()  # it writes when it is told to
 
 
+class Turns:
+    """Gives the ends of connections their turns, each when it is due.
+
+    Args:
+        clock: the reactor, or a `Clock` in tests.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._waiting: deque[MemoryTransport] = deque()
+        self._call: IDelayedCall | None = None
+
+    def add(self, end: MemoryTransport) -> None:
+        """Give an end a turn, which does not wait for one yet."""
+        self._waiting.append(end)
+        if self._call is None:
+            self._call = self._clock.callLater(0, self._give)
+
+    def _give(self) -> None:
+        waiting = self._waiting
+        left = max(len(waiting), TURNS)
+        try:
+            while waiting and left:
+                left -= 1
+                waiting.popleft().take_turn()
+        finally:
+            self._call = self._clock.callLater(0, self._give) if waiting else None
+
+
 @implementer(ITransport, IConsumer, IPushProducer)
 class MemoryTransport:
     """One end of a connection in memory; see `connect_in_memory`.
 
     Args:
-        clock: gives it turns.
+        turns: gives it turns.
         host: the address of this end.
         peer: the address of the other one.
 
@@ -90,8 +122,8 @@ class MemoryTransport:
     protocol: IProtocol
     _other: MemoryTransport
 
-    def __init__(self, clock: IReactorTime, host: IAddress, peer: IAddress) -> None:
-        self._clock = clock
+    def __init__(self, turns: Turns, host: IAddress, peer: IAddress) -> None:
+        self._turns = turns
         self._host = host
         self._peer = peer
         self._life = _Life.OPEN
@@ -103,7 +135,7 @@ class MemoryTransport:
         self._producer: Any = None  # of either kind: Twisted has two interfaces without a common one
         self._produces = _Producer.NONE
         self._broken: Exception | None = None  # why the connection ends in the next turn, whatever waits
-        self._turn: IDelayedCall | None = None
+        self._waits = False  # for a turn
 
     # What protocols ask (ITransport, and what they use of ITCPTransport)
 
@@ -203,11 +235,13 @@ class MemoryTransport:
     # Turns
 
     def _wake(self) -> None:
-        if self._turn is None and self._life is not _Life.GONE:
-            self._turn = self._clock.callLater(0, self._take_turn)
+        if not self._waits and self._life is not _Life.GONE:
+            self._waits = True
+            self._turns.add(self)
 
-    def _take_turn(self) -> None:
-        self._turn = None
+    def take_turn(self) -> None:
+        """Do what is due (called by `Turns`)."""
+        self._waits = False
         try:
             self._work()
         except Exception:
@@ -315,7 +349,7 @@ class SecureMemoryTransport(MemoryTransport):  # type: ignore[override]  # the a
 
 
 def connect_in_memory(
-    clock: IReactorTime,
+    turns: Turns,
     client: IProtocol,
     server: IProtocol,
     *,
@@ -326,17 +360,29 @@ def connect_in_memory(
     """Connect two protocols.
 
     Args:
-        clock: the reactor, or a `Clock` in tests.
+        turns: of the two ends, and of other connections.
         client: one end.
         server: the other one, which hears of the connection first.
         client_address: what the server sees as its peer.
         server_address: what the server sees as its own address, and the client as its peer.
         secure: whether the server's transport is as one over TLS (`ISSLTransport`).
+
+    Raises:
+        Exception: a protocol raised it when it was told of the connection, which ends for those that were told.
     """
     ends = SecureMemoryTransport if secure else MemoryTransport
-    at_server = ends(clock, server_address, client_address)
-    at_client = MemoryTransport(clock, client_address, server_address)
+    at_server = ends(turns, server_address, client_address)
+    at_client = MemoryTransport(turns, client_address, server_address)
     at_server._other, at_client._other = at_client, at_server
     at_server.protocol, at_client.protocol = server, client
-    server.makeConnection(at_server)
-    client.makeConnection(at_client)
+    try:
+        server.makeConnection(at_server)
+    except Exception:
+        at_client._life = _Life.GONE  # nobody told it of a connection
+        at_server.abortConnection()
+        raise
+    try:
+        client.makeConnection(at_client)
+    except Exception:
+        at_client.abortConnection()
+        raise

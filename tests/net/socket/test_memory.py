@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pico_twisted.net.socket.memory import FULL_BYTES, PIECE_BYTES, MemoryTransport, connect_in_memory
+from pico_twisted.net.socket.memory import FULL_BYTES, PIECE_BYTES, MemoryTransport, Turns, connect_in_memory
 from tests.conftest import LoggedFailures
 
 CLIENT = IPv4Address("TCP", "192.0.2.7", 0)
@@ -99,7 +99,7 @@ class Pair:
         self.client: Any = client or Halves()
         self.server: Any = server or Halves()
         connect_in_memory(
-            self.clock, self.client, self.server, client_address=CLIENT, server_address=SERVER, secure=secure
+            Turns(self.clock), self.client, self.server, client_address=CLIENT, server_address=SERVER, secure=secure
         )
 
     def turn(self, most: int = 1000) -> None:
@@ -355,3 +355,25 @@ def test_a_protocol_that_fails_loses_its_connection(logged_failures: LoggedFailu
     pair.turn()
     assert pair.server.reason is pair.client.reason is ConnectionLost
     assert len(logged_failures.flush(ZeroDivisionError)) == 1
+
+
+@pytest.mark.parametrize("who", ["server", "client"])
+def test_a_protocol_that_fails_at_once(who: str) -> None:
+    """Whoever connects is told; an end that had heard of the connection hears of its end, another one of nothing."""
+
+    class Fails(Records):
+        def connectionMade(self) -> None:
+            raise ZeroDivisionError
+
+    clock, server, client = Clock(), Records(), Records()
+    if who == "server":
+        server = Fails()
+    else:
+        client = Fails()
+    with pytest.raises(ZeroDivisionError):
+        connect_in_memory(Turns(clock), client, server, client_address=CLIENT, server_address=SERVER)
+    for _ in range(10):
+        clock.advance(0)
+    assert not clock.getDelayedCalls()
+    reasons = (server.reason, client.reason)
+    assert reasons == ((ConnectionAborted, None) if who == "server" else (ConnectionLost, ConnectionAborted))

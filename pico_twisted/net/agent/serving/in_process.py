@@ -16,7 +16,7 @@ from typing import Final
 import attrs
 from twisted.internet import address
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import (
     IAddress,
     IProtocol,
@@ -24,10 +24,13 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IStreamClientEndpoint,
 )
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from pico_twisted.core.agent.service_call import ServiceRequest
-from pico_twisted.net.socket.memory import connect_in_memory
+from pico_twisted.net.socket.memory import Turns, connect_in_memory
+
+log = Logger()
 
 UNKNOWN_CLIENT: Final = "unknown"
 """The host of a client whose address the node does not know or does not tell."""
@@ -62,20 +65,27 @@ def _client_address(told: str) -> IAddress:
 class _OneCall:
     """Connects to the program for one call."""
 
-    clock: IReactorTime
+    turns: Turns
     factory: IProtocolFactory
     endpoint: str
     request: ServiceRequest
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        try:
+            return self._connect(protocolFactory)
+        except Exception:
+            log.failure("A program failed to take a connection of endpoint {endpoint}", endpoint=self.endpoint)
+            return fail(ConnectError(string="the program failed to take the connection"))
+
+    def _connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         request = self.request
         there, here = _client_address(request.client), PicoAddress(self.endpoint, request.asked_port)
         server = self.factory.buildProtocol(there)
         if server is None:
-            return fail(ConnectionRefusedError("the program takes no connection"))
+            return fail(ConnectError(string="the program takes no connection"))
         client = protocolFactory.buildProtocol(here)
         assert client is not None
-        connect_in_memory(self.clock, client, server, client_address=there, server_address=here, secure=request.secure)
+        connect_in_memory(self.turns, client, server, client_address=there, server_address=here, secure=request.secure)
         return succeed(client)
 
 
@@ -92,7 +102,8 @@ class InProcessProgram:
     clock: IReactorTime
     factory: IProtocolFactory
     endpoint: str
+    _turns: Turns = attrs.field(init=False, default=attrs.Factory(lambda self: Turns(self.clock), takes_self=True))
 
     def endpoint_for(self, request: ServiceRequest) -> IStreamClientEndpoint:
         """How to connect to it for a call."""
-        return _OneCall(clock=self.clock, factory=self.factory, endpoint=self.endpoint, request=request)
+        return _OneCall(turns=self._turns, factory=self.factory, endpoint=self.endpoint, request=request)
