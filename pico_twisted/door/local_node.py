@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +21,14 @@ ENDPOINT: Final = "test"
 """The endpoint of all that is exposed; each node has it once."""
 
 _LOOK_S: Final = 0.02
-# The kernel ends it when the process that started it is gone, however that ended (prctl(2), PR_SET_PDEATHSIG).
-_RUN: Final = "import ctypes, sys; ctypes.CDLL(None).prctl(1, 9); from pico_twisted.app.cli.commands import {0}; {0}()"
+# It ends when the process that started it is gone, however that ended: nobody else holds the pipe that is its stdin.
+# (PR_SET_PDEATHSIG of prctl(2) would end it with the thread, and a test may ask for a node in one of its own.)
+_RUN: Final = """
+import os, threading
+threading.Thread(target=lambda: os.read(0, 1) or os._exit(1), daemon=True).start()
+from pico_twisted.app.cli.commands import {0}
+{0}()
+"""
 _NODE_FLAGS: Final = (
     "--proxy.bind-addr=127.0.0.1:0",
     "--admin.bind-addr=127.0.0.1:0",
@@ -49,7 +56,7 @@ class Daemon:
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _RUN.format(kind), *flags],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 process_group=0,  # Ctrl-C is for the tests, which end it in order
@@ -79,15 +86,22 @@ class Daemon:
                 raise RuntimeError(f"a Pico {self._kind} for the tests did not start; it wrote\n{tail}")
             time.sleep(_LOOK_S)
 
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
     def stop(self) -> None:
         """End it. Idempotent."""
-        if self._process.poll() is None:
+        if self.runs:
             self._process.send_signal(signal.SIGTERM)
             try:
                 self._process.wait(STOP_S)
             except subprocess.TimeoutExpired:
                 self._process.kill()
         self._process.wait()
+        assert self._process.stdin is not None  # a pipe
+        self._process.stdin.close()
 
 
 class LocalNode:
@@ -122,6 +136,11 @@ class LocalNode:
             raise
         return agent
 
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return self._daemon.runs
+
     def stop(self) -> None:
         """End it. Idempotent."""
         self._daemon.stop()
@@ -135,7 +154,8 @@ def _addresses(record: dict[str, Any]) -> tuple[str, str] | None:
 
 
 class LocalNodes:
-    """The nodes of a run of tests: as many as are used at a time, and kept for the tests that follow.
+    """The nodes of a run of tests: as many as are used at a time, and kept for the tests that follow. Any thread may
+    ask for one, as tests that have an event loop do.
 
     Args:
         directory: makes a directory for the logs of one.
@@ -145,19 +165,22 @@ class LocalNodes:
         self._directory = directory
         self._nodes: list[LocalNode] = []
         self._used: dict[LocalNode, Daemon] = {}
+        self._lock = threading.Lock()
 
     def expose(self, target: int | str) -> LocalNode:
         """Make a service reachable through a node of its own; see `LocalNode.url`."""
-        node = next((one for one in self._nodes if one not in self._used), None)
-        if node is None:
-            node = LocalNode(self._directory())
-            self._nodes.append(node)
-        self._used[node] = node.expose(target)
-        return node
+        with self._lock:
+            node = next((one for one in self._nodes if one.runs and one not in self._used), None)
+            if node is None:
+                node = LocalNode(self._directory())
+                self._nodes.append(node)
+            self._used[node] = node.expose(target)
+            return node
 
     def release(self, node: LocalNode) -> None:
         """Nobody needs what was exposed there any more."""
-        self._used.pop(node).stop()
+        with self._lock:
+            self._used.pop(node).stop()
 
     def stop(self) -> None:
         """End all."""

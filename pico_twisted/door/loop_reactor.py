@@ -20,6 +20,7 @@ from collections.abc import Callable
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.posixbase import PosixReactorBase
 
+from pico_twisted.door.python_log import begin_telling, stop_telling
 from pico_twisted.net.socket.names import NameLookups
 
 
@@ -72,6 +73,7 @@ def borrow_reactor() -> LoopReactor:
     loop = asyncio.get_running_loop()
     reactor = _reactors.get(loop)
     if reactor is None:
+        begin_telling()
         reactor = _reactors[loop] = LoopReactor(loop)
         reactor.begin()
     reactor.users += 1
@@ -85,4 +87,8 @@ def give_back(reactor: LoopReactor) -> None:
         for loop, one in list(_reactors.items()):
             if one is reactor:
                 del _reactors[loop]
-        reactor.end()
+        try:
+            reactor.end()
+        finally:
+            if not _reactors:
+                stop_telling()

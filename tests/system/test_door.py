@@ -7,9 +7,12 @@ import http.server
 import json
 import re
 import signal
+import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -26,6 +29,7 @@ from tools.stage.certificates import Tls
 from tools.stage.nodes import Node
 from tools.stage.processes import Process
 from tools.stage.stage import Stage, open_stage
+from tools.stage.waiting import wait_until
 
 TOKEN = "pico_a-token-of-a-program"
 
@@ -339,3 +343,36 @@ def test_the_fixture_keeps_its_nodes(pico_url: Callable[[int | str], str], serve
         pico_url("localhost:nonsense")
     with urlopen(pico_url(servers[0])) as answer:
         assert answer.read() == b"/"
+
+
+def test_the_fixture_in_threads(pico_url: Callable[[int | str], str], servers: list[int]) -> None:
+    """As tests use it that have an event loop: several threads may ask at once, and what they got outlives them."""
+    with ThreadPoolExecutor(2) as threads:
+        urls = list(threads.map(pico_url, servers))
+    assert len(set(urls)) == 2
+    for url in urls:
+        with urlopen(f"{url}/path") as answer:
+            assert answer.read() == b"/path"
+
+
+def test_the_node_of_the_fixture_ends_with_the_tests(tmp_path: Path) -> None:
+    """Also when they are killed, and from a thread that has ended long before."""
+    source = """
+import pathlib, sys, threading, time
+from pico_twisted.door.local_node import LocalNode
+starting = threading.Thread(target=lambda: print(LocalNode(pathlib.Path(sys.argv[1])).url, flush=True))
+starting.start()
+starting.join()
+time.sleep(1000)
+"""
+    with subprocess.Popen([sys.executable, "-c", source, str(tmp_path)], stdout=subprocess.PIPE, text=True) as tests:
+        assert tests.stdout is not None
+        port = int(tests.stdout.readline().rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)):
+            tests.kill()
+
+    def refused() -> bool:
+        with socket.socket() as asking:
+            return asking.connect_ex(("127.0.0.1", port)) != 0
+
+    wait_until(refused, "the node to end")

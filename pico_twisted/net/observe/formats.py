@@ -123,12 +123,12 @@ def line_maker(format: str, place: Place) -> Render:
             start = f"{priority(level, place)}{subsystem}: "
         else:
             start = f"{timestamps.text(at)} {level:<8} {subsystem}: "
-        return f"{start}{escaped(str(fields['message']))}{_rest(fields, said)}\n"
+        return f"{start}{escaped(str(fields['message']))}{untold_fields(fields, said)}\n"
 
     return json_line if format == "json" else text_line
 
 
-def _rest(fields: Mapping[str, object], said: str) -> str:
+def untold_fields(fields: Mapping[str, object], said: str) -> str:
     """The fields that the message does not tell."""
     message = str(fields["message"])
     told = _named(said)
