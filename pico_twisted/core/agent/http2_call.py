@@ -165,6 +165,11 @@ class Http2Response(CallResponse):
         """An interim head, as the caller gets it. Raises `Http1Error`, 502."""
         return self._interim(response_head(fields, limits))
 
+    def continued(self) -> bytes:
+        """The 100 that the caller gets in the service's place."""
+        self._request.body = COMING
+        return b"HTTP/1.1 100 Continue\r\n\r\n"
+
     def end(self, fields: WireFields) -> None:
         """Take the trailers that the response ends with.
 

@@ -156,6 +156,31 @@ def test_interim_heads_go_on(h2bench: Http2Bench) -> None:
     assert peer.body(1) == b"abc"
 
 
+def test_a_service_that_says_no_100_does_not_hold_the_body_up(h2bench: Http2Bench) -> None:
+    """nginx says none over HTTP/2: a client that waits for it is told to go on by the agent, once, after a moment.
+    From then on it is the client's turn, however long it takes."""
+    request = h2bench.post(b"", b"Content-Length: 3\r\nExpect: 100-continue\r\n")
+    peer = h2bench.peer
+    assert not request.frames
+    h2bench.pass_time(1.0)
+    assert request.frames == [(b"HTTP/1.1 100 Continue\r\n\r\n", True)]
+    for _ in range(60):
+        h2bench.pass_time(10.0)
+        peer.pump()
+    assert len(request.frames) == 1 and not request.reset_code
+    request.send(b"abc", False)
+    peer.answer(1)
+    assert peer.body(1) == b"abc" and request.ended and h2bench.nothing_is_left()
+
+
+def test_a_service_that_wants_no_body_says_so_in_time(h2bench: Http2Bench) -> None:
+    """A final answer in place of a 100: nothing is said in the service's name, and the body stays where it is."""
+    request = h2bench.post(b"", b"Content-Length: 3\r\nExpect: 100-continue\r\n")
+    h2bench.peer.answer(1, b"no", status=b"413")
+    h2bench.pass_time(10.0)
+    assert request.status == 413 and request.reset_code == "stop" and h2bench.nothing_is_left()
+
+
 def test_an_answer_before_the_end_of_the_request_stops_it(h2bench: Http2Bench) -> None:
     """When the response is complete the rest of the request is of no use: the service and the caller are told."""
     request = h2bench.post(b"some", b"Content-Length: 100\r\n")

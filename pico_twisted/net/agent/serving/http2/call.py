@@ -8,6 +8,8 @@ It does what an `Exchange` does over HTTP/1.1, and answers in the same words. Wh
 - *Slowness.* Bytes that wait for the service's window get no credit; and the stream's window is opened for the service
   as the caller takes what came.
 - *Giving up* is a reset of the stream, at once.
+- *Expect.* Many services say no 100 over HTTP/2, nginx for one, and clients of HTTP/2 expect none. A client of HTTP/1.1
+  may wait a second for it. So it is said here when the service has said nothing for a moment.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import ClassVar, Final
 from zope.interface import implementer
 
 from pico_twisted.core.agent.http2_call import code_name
-from pico_twisted.core.agent.service_call import COMING, ENDED, UPGRADING
+from pico_twisted.core.agent.service_call import COMING, ENDED, EXPECTING, UPGRADING
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.trailers import TrailersError
 from pico_twisted.core.http2.events import (
@@ -42,6 +44,8 @@ from pico_twisted.net.turn import NEVER
 
 MOST_STREAMS_TRIED: Final = 3
 """Most streams on which a call is begun: a service that refuses them all has had its say."""
+EXPECT_S: Final = 0.1
+"""Seconds that a service has to say 100, or that it does not want the body."""
 MOST_LOST: Final = 1
 """How often a request that may be done twice is sent again when its connection died, as over HTTP/1.1."""
 
@@ -103,6 +107,9 @@ class Http2Call(WaitingHttp2Call):
         self._streams_tried += 1
         if not body:
             self.queue_is(0)
+        if request.body is EXPECTING:
+            service.sweep.add(self)
+            self._since = service.sweep.now
         self._watch()
 
     def frame(self, payload: bytes, more: bool) -> None:
@@ -161,7 +168,10 @@ class Http2Call(WaitingHttp2Call):
 
     def _watch(self) -> None:
         """Something moved: set the deadline of the service's head, or of a silent stream."""
-        self.deadline = self._since + (self._timeout_s if self._service_is_due else self._idle_s)
+        if self._request.body is EXPECTING and self._stage is Stage.AWAITING:
+            self.deadline = self._since + EXPECT_S
+        else:
+            self.deadline = self._since + (self._timeout_s if self._service_is_due else self._idle_s)
 
     # The response
 
@@ -320,6 +330,10 @@ class Http2Call(WaitingHttp2Call):
 
     def deadline_passed(self, now: float) -> None:
         """Called by the sweep."""
+        if self._request.body is EXPECTING and self._stage is Stage.AWAITING:
+            self._send_interim(self._response.continued())
+            self._watch()
+            return
         due, opening = self._service_is_due, self._stage is Stage.OPENING
         self._cut()
         if due:
