@@ -212,8 +212,7 @@ class MemoryTransport:
         if self.producer is not None and self._producer_paused:
             self._producer_paused = False
             self.producer.resumeProducing()
-            if self._held:
-                return
+            return  # as Twisted's, which then forgets that it was to end our half
         if self._half_closing and not self.half_closed and not self.over:
             self.half_closed = True
             if IHalfCloseableProtocol.providedBy(self.protocol):

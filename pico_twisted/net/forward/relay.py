@@ -168,6 +168,8 @@ class Relay(TwistedProtocol):
         self._ended = True
         self.transport.unregisterProducer()
         self.transport.loseWriteConnection()
+        if self._full and self._session is not None:
+            self._session.resume()  # nobody says any more that there is room, and what comes now is no bytes
 
     def session_took(self) -> None:
         if self._stage is _Stage.OPEN:

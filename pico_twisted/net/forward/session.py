@@ -2,9 +2,13 @@
 
 What can go wrong. A transfer that was cut must never look whole. So the end of the service's stream is believed only
 when it was said, by an empty message; a connection that is lost, or a close frame before that, is a cut, and whoever
-uses the session is told the reason. And a middlebox forgets connections over which nothing comes: after a silence we
-send a ping. Whether it is answered says nothing, since a node reads no ping behind bytes that its service does not
-take. A machine that is gone is found by the kernel's own keepalive.
+uses the session is told the reason. Nor is it over when we have said the last word: the last bytes may wait for a long
+time, here or in the kernel, while the service takes none. So the node's close is waited for, and only a node that took
+all and says nothing is left after a moment.
+
+A middlebox forgets connections over which nothing comes: after a silence we send a ping. Whether it is answered says
+nothing, since a node reads no ping behind bytes that its service does not take. A machine that is gone is found by the
+kernel's own keepalive; or by us, as the kernel sends a ping that nobody acknowledges again for a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -40,7 +44,7 @@ from pico_twisted.core.websocket.frames import (
     frame_header,
 )
 from pico_twisted.core.websocket.opening import NoWebSocket, Opening, Refused
-from pico_twisted.net.socket.options import forget_output, keep_watch, tune, writer
+from pico_twisted.net.socket.options import GONE_S, forget_output, is_unheard, keep_watch, took_all, tune, writer
 from pico_twisted.net.turn import NEVER, Sweep
 
 log = Logger()
@@ -50,7 +54,7 @@ MAX_PIECE_BYTES: Final = 60 * 1024
 PING_S: Final = 20.0
 """Seconds without a byte from the node after which we send a ping: proxies close what is silent for a minute."""
 CLOSE_S: Final = 2.0
-"""Seconds that the node gets to take our close frame, or to send its own once both streams have ended."""
+"""Seconds that the node gets to take our close frame, or to send its own once it took the ends of both streams."""
 
 _NO_MASK: Final = bytes(4)
 _IN_ORDER: Final = 1000
@@ -150,6 +154,10 @@ class TcpSession(TwistedProtocol):
         elif stage is _Stage.OPEN:
             self._over("the connection to the node was lost")
 
+    @property
+    def _both_ended(self) -> bool:
+        return self._sent_end and self._received_end
+
     def pauseProducing(self) -> None:
         """The transport holds enough (IPushProducer)."""
         self.writable = False
@@ -169,13 +177,18 @@ class TcpSession(TwistedProtocol):
         """Called by the sweep."""
         if self._stage is not _Stage.OPEN:
             self.transport.abortConnection()
-        elif self._sent_end and self._received_end:
-            self._close(_IN_ORDER, "")
-            self._over("")
-        else:
+        elif is_unheard(self.transport, GONE_S):
+            self._over("the node is gone: it acknowledges nothing")
+            self.abort()
+        elif not self._both_ended:
             self.deadline = now + PING_S
             if self.writable:
                 self._send(PING, b"")
+        elif took_all(self.transport):
+            self._close(_IN_ORDER, "")
+            self._over("")
+        else:
+            self.deadline = now + CLOSE_S
 
     # Opening
 
@@ -249,20 +262,25 @@ class TcpSession(TwistedProtocol):
 
     def _closed(self, event: Closed) -> None:
         reason = printable(event.reason)
-        if event.code == _IN_ORDER and not (self._sent_end and self._received_end):
+        if event.code != _IN_ORDER:
+            self._close(_FAILED, "")
+        else:
+            self._close(_IN_ORDER, "")
+            if self._both_ended:
+                self._over("")
+                return
             reason = reason or "it was closed before both sides had ended"
-        self._close(event.code if event.code == _IN_ORDER else _FAILED, "")
         self._over(f"the node closed it ({event.code}): {reason}" if reason else f"the node closed it ({event.code})")
 
     def _over(self, reason: str) -> None:
-        """The session is over: in good order if both streams have ended, whatever happened after that."""
+        """The session is over: in good order, or for a reason."""
         user, self.user = self.user, None
         if user is None:
             return
-        if self._sent_end and self._received_end:
-            user.session_closed()
-        else:
+        if reason:
             user.session_cut(reason)
+        else:
+            user.session_closed()
 
     def _answer_ping(self) -> None:
         pong, self._pong = self._pong, None

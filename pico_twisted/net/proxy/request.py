@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import ClassVar, Final
 
@@ -58,6 +58,7 @@ class ProxyRequest(abc.ABC):
         ceilings: those that it is in flight under.
         most_bytes: what its body may have.
         awaits_continue: the client may wait for a 100 before it sends the body.
+        say_end: ends it with words for the client, where what it was upgraded to has some; given what `shut` is.
     """
 
     protocol: ClassVar[str]
@@ -83,6 +84,7 @@ class ProxyRequest(abc.ABC):
     ceilings: Sequence[Ceiling] = ()
     most_bytes: float = math.inf
     awaits_continue: bool = False
+    say_end: Callable[[str], None] | None = None
     _agent_error: AgentError | None = None  # of which the body is awaited
     _started_at: float = attrs.field(factory=perf_counter)
     _first_byte_at: float = 0.0
@@ -128,9 +130,16 @@ class ProxyRequest(abc.ABC):
     def break_off(self, error: Http1Error) -> None:
         """The body is not to go on: answer if nothing was answered, else let the client see that it is not whole."""
 
-    @abc.abstractmethod
     def shut(self, error: str) -> None:
         """End now, for a reason that is none of the client's or the service's."""
+        if self.say_end is not None:
+            self.say_end(error)
+        else:
+            self._shut(error)
+
+    @abc.abstractmethod
+    def _shut(self, error: str) -> None:
+        """The same, without a word."""
 
     @abc.abstractmethod
     def _answer(self, status: int, fields: Sequence[tuple[bytes, bytes]], body: bytes) -> None:

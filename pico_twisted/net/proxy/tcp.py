@@ -7,7 +7,9 @@ status and a reason. From then on each binary message is bytes, an empty one the
 What can go wrong. *What was cut looks whole.* So an end in good order is said: by the empty message, and once both have
 been sent by a close with 1000. A service that breaks off is told with 1011 and why, a node that stops with 1001; and a
 client that is gone without a word, or says that it failed, is a reset for the service. A client that closes with 1000
-has sent all that it wanted: its service gets the end of the stream, and what it still says is thrown away.
+has sent all that it wanted: its service gets the end of the stream, however slowly it takes what comes before, and what
+it still says is thrown away. And a client that does not read for hours still gets the last bytes: until it took them,
+the session is one in progress.
 
 *A page in a browser.* A WebSocket needs no permission of CORS, so any page could speak with a database that the browser
 can reach, in the name of its user. A request with an `Origin` comes in only if the page itself shows a token, or if its
@@ -15,7 +17,8 @@ origin is one that the operator knows.
 
 *Silence.* What stands between client and node closes connections that are silent for a minute. So a session that is
 silent gets a ping. No answer is waited for: a client that reads nothing, since its program does not, is as alive as
-any. Peers that are gone are found by the kernel (SO_KEEPALIVE), at both ends.
+any. Peers that are gone are found by the kernel (SO_KEEPALIVE), at both ends; and a client that does not even
+acknowledge our pings by us, as the kernel would send them again for a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -29,7 +32,13 @@ from zope.interface import implementer
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import request_to_tunnel
 from pico_twisted.core.http1.head import ResponseHead
-from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_INTERNAL, CLOSE_NORMAL, CLOSE_PROTOCOL
+from pico_twisted.core.protocol_limits import (
+    CLOSE_GOING_AWAY,
+    CLOSE_INTERNAL,
+    CLOSE_NORMAL,
+    CLOSE_POLICY,
+    CLOSE_PROTOCOL,
+)
 from pico_twisted.core.rpc.frames import CANCELLED, TCP
 from pico_twisted.core.websocket.frames import (
     BINARY,
@@ -52,7 +61,7 @@ from pico_twisted.net.proxy.request import HTTP_2, ProxyRequest
 from pico_twisted.net.routing.refusals import SHUTDOWN
 from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.routing.tcp_request import TcpRequest
-from pico_twisted.net.socket.options import keep_watch
+from pico_twisted.net.socket.options import GONE_S, is_unheard, keep_watch
 from pico_twisted.net.tunnel.websocket_pipe import lay_mask
 from pico_twisted.net.turn import NEVER
 
@@ -64,6 +73,9 @@ LAST_BYTES_S: Final = 10.0
 """Seconds that the service has to end its stream, once the client has closed in good order and all of its bytes are on
 their way."""
 
+STALLED_S: Final = 60.0
+"""Seconds in which the service has to take some of the bytes of a client that has closed in good order."""
+
 _EMPTY_MESSAGE: Final = frame_header(BINARY, 0)
 
 
@@ -73,6 +85,7 @@ class _Stage(enum.Enum):
     CONNECTING = enum.auto()  # the service is not reached
     OPEN = enum.auto()
     LEFT = enum.auto()  # the client closed in good order: its last bytes are on their way
+    TAIL = enum.auto()  # both streams have ended: the client's last bytes and our close frame wait for it
     CLOSED = enum.auto()  # our close frame was sent, or the client is gone
 
 
@@ -138,6 +151,7 @@ class TcpWebSocket:
         self._pong: bytes | None = None  # of a ping that waits until the client reads
         self._bytes_in = 0
         self._bytes_out = 0
+        self._waiting_bytes = math.inf  # of a client that closed, when they were last looked at
 
     def start(self) -> None:
         """Reach the service."""
@@ -206,9 +220,20 @@ class TcpWebSocket:
 
     def gone(self) -> None:
         """The client's connection is gone."""
-        if self._stage is not _Stage.LEFT:
+        if self._stage is _Stage.TAIL:
+            self._over()
+        elif self._stage is not _Stage.LEFT:
             self._stage = _Stage.CLOSED
             self._routed.gone()
+
+    def _shut(self, error: str) -> None:
+        """See `ProxyRequest.say_end`."""
+        if self._stage is _Stage.OPEN:
+            self._close(CLOSE_POLICY, error)
+        self._request.error = error
+        self._routed.gone(CANCELLED, error)
+        if self._stage is _Stage.TAIL:
+            self._over()
 
     def pause(self) -> None:
         """The client does not read."""
@@ -217,6 +242,9 @@ class TcpWebSocket:
 
     def resume(self) -> None:
         """It reads again."""
+        if self._stage is _Stage.TAIL:
+            self._over()
+            return
         if self._pong is not None and self._stage is _Stage.OPEN:
             self._answer_ping()
         self._routed.resume()
@@ -250,6 +278,7 @@ class TcpWebSocket:
         self.deadline = self._wrote_at + PING_S
         self._sweep.add(self)
         keep_watch(request.connection.transport)
+        request.say_end = self._shut
         request.begin(accepted(request.head))
 
     def write(self, data: bytes) -> None:
@@ -302,9 +331,15 @@ class TcpWebSocket:
 
     def done(self) -> None:
         """The session is over."""
-        self._sweep.discard(self)
         if self._stage is _Stage.OPEN:
             self._close(CLOSE_NORMAL, "")
+            if self._request.response_waits:
+                self._stage = _Stage.TAIL
+                return
+        self._over()
+
+    def _over(self) -> None:
+        self._sweep.discard(self)
         request = self._request
         if self._stage is not _Stage.CONNECTING:
             request.bytes_in, request.bytes_out = self._bytes_in, self._bytes_out
@@ -315,13 +350,25 @@ class TcpWebSocket:
     def deadline_passed(self, now: float) -> None:
         """Called by the sweep: the client heard nothing for a while, or has left and the service says on."""
         if self._stage is _Stage.LEFT:
-            self._routed.gone()
+            self._look_at_service(now)
             return
-        self.deadline = self._wrote_at + PING_S
-        if self.deadline <= now:
-            self.deadline = now + PING_S
-            if not self._request.response_waits:
-                self._request.write(frame_header(PING, 0))
+        silent = self._wrote_at + PING_S <= now
+        self.deadline = (now if silent else self._wrote_at) + PING_S
+        connection = self._request.connection
+        if is_unheard(connection.transport, GONE_S):
+            connection.shut("client-gone")
+        elif silent and self._stage is _Stage.OPEN and not self._request.response_waits:
+            self._request.write(frame_header(PING, 0))
+
+    def _look_at_service(self, now: float) -> None:
+        """The client has left in good order: wait for the service for as long as it takes what was said."""
+        before, self._waiting_bytes = self._waiting_bytes, self._routed.waiting_bytes
+        if self._waiting_bytes and self._waiting_bytes < before:
+            self.deadline = now + STALLED_S
+        elif not self._waiting_bytes and 0 < before < math.inf:
+            self.deadline = now + LAST_BYTES_S
+        else:
+            self._routed.gone()
 
     def _answer_ping(self) -> None:
         payload, self._pong = self._pong, None

@@ -36,6 +36,11 @@ class TcpRequest(UpgradeRequest):
         self._silence_s = silence_s
         self.reason = ""
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of the client that wait for the service to take others."""
+        return 0 if self._call is None else self._call.queued
+
     def body(self, data: bytes) -> None:
         """See `RoutedRequest.body`."""
         super().body(data)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import select
 import socket
 import struct
+import termios
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -27,7 +29,11 @@ _KEEPALIVE: Final = (
     (getattr(socket, "TCP_KEEPCNT", 6), 4),
 )
 """Seconds until the first question and between two, and how many are asked: two minutes in all."""
-_BYTES_ACKED_AT = 120  # in struct tcp_info of linux/tcp.h, since Linux 4.1
+GONE_S: Final = 180.0
+"""Seconds after which a peer that acknowledges nothing is gone."""
+_UNACKED_AT = 24  # in struct tcp_info of linux/tcp.h: segments that were sent and not acknowledged
+_ACK_AGE_AT = 56  # milliseconds since the last acknowledgement came
+_BYTES_ACKED_AT = 120  # since Linux 4.1
 _TCP_CLOSE = 7
 
 
@@ -134,6 +140,20 @@ def holds_output(transport: object) -> bool:
     return transport is not None and bool(transport.dataBuffer or transport._tempDataBuffer)
 
 
+def took_all(transport: object) -> bool:
+    """Whether the peer's kernel took all that was written; where ours does not tell, whether ours did."""
+    if holds_output(transport):
+        return False
+    sock = raw_socket(transport)
+    if sock is None:
+        return True
+    try:
+        (count,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))
+    except (OSError, ValueError):
+        return True
+    return bool(count == 0)
+
+
 def half_close(transport: ITransport) -> None:
     """Send what is queued and then the end of our stream, and go on reading; where TLS cannot do that, close.
 
@@ -170,6 +190,27 @@ def acknowledged_bytes(transport: object) -> int | None:
         return None
     (count,) = struct.unpack_from("=Q", info, _BYTES_ACKED_AT)
     return int(count)
+
+
+def is_unheard(transport: object, seconds: float) -> bool:
+    """Whether bytes are on their way to a peer whose kernel has acknowledged nothing for so long.
+
+    The kernel asks a silent peer whether it is there only while it has nothing to send. With something on its way it
+    sends that again, for a quarter of an hour (tcp_retries2). One that reads nothing, but is there, answers the
+    question whether it has room again every two minutes at least.
+    """
+    sock = raw_socket(transport)
+    if sock is None:
+        return False
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 192)
+    except OSError:
+        return False
+    if len(info) < _ACK_AGE_AT + 4:
+        return False
+    (unacked,) = struct.unpack_from("=I", info, _UNACKED_AT)
+    (age_ms,) = struct.unpack_from("=I", info, _ACK_AGE_AT)
+    return bool(unacked and age_ms > seconds * 1000)
 
 
 def is_dead(transport: object) -> bool:

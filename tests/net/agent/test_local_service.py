@@ -15,6 +15,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import LogEvent
 
 from pico_twisted.config import ServiceAddress, ServiceTlsConfig
+from pico_twisted.net.agent.serving import connection, upgraded
 from tests.net.agent.service_bench import OK, SWITCHED, UPGRADE, Client, Service, ServiceBench, answered, begun
 from tests.net.in_reactor import finish, in_reactor, reactor, until
 from tools.stage.certificates import Authority, Pair
@@ -420,3 +421,35 @@ async def test_a_service_that_asks_who_the_agent_is(tmp_path: Path, tmp_path_fac
     assert isinstance(client.sock, ssl.SSLSocket) and client.sock.getpeercert()
     await bench.close()
     service.close()
+
+
+@pytest.mark.parametrize("first", ["service", "caller"])
+@in_reactor
+async def test_the_last_bytes_may_take_their_time(
+    bench: ServiceBench, service: Service, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever side ended first: a service that takes nothing for a while gets all that its caller said, and the call
+    lasts until then."""
+    monkeypatch.setattr(connection, "CLOSE_S", 0.05)
+    monkeypatch.setattr(upgraded, "LOOK_S", 0.05)
+    request = bench.request(b"GET /", UPGRADE, more=True)
+    client = await service.answer(SWITCHED)
+    await begun(request)
+    (to_service,) = bench.local.connections
+    if first == "service":
+        client.sock.shutdown(socket.SHUT_WR)
+        await until(lambda: request.ended)
+    size = 0
+    while to_service.sent_all:
+        request.send(bytes(32_768))
+        size += 32_768
+        await deferLater(reactor, 0)
+    request.send(b"", more=False)
+    if first == "caller":
+        client.sock.shutdown(socket.SHUT_WR)
+        await until(lambda: request.ended)
+    await deferLater(reactor, 0.5)
+    assert bench.local.calls
+    assert len(await client.rest()) == size
+    await until(lambda: not bench.local.calls and not bench.local.connections)
+    assert request.reset_code is None

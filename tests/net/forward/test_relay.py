@@ -6,13 +6,21 @@ import hashlib
 import os
 import socket
 import threading
+from typing import cast
 
 import pytest
-from twisted.internet.task import deferLater
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock, deferLater
 
 from pico_twisted.net.forward import session
-from pico_twisted.net.forward.session import MAX_PIECE_BYTES
-from tests.net.forward.forwarding import Script, forwarding, received, reset
+from pico_twisted.net.forward.dialler import Dialler
+from pico_twisted.net.forward.pair import Pair
+from pico_twisted.net.forward.relay import Relay
+from pico_twisted.net.forward.session import MAX_PIECE_BYTES, TcpSession
+from pico_twisted.net.socket.options import holds_output
+from tests.doubles.transport import MemoryTransport
+from tests.net.forward.forwarding import ENDPOINT, Script, Told, forwarding, received, reset
+from tests.net.forward.test_session import opened
 from tests.net.in_reactor import DEADLINE_S, in_reactor, reactor, until
 from tests.peers.pipe import Ended
 from tests.peers.websocket import BINARY, CLOSE, PING, PONG, TEXT, WebSocket, close_payload, frame_bytes
@@ -344,3 +352,73 @@ async def test_a_local_program_that_is_gone_before_the_call_is_open_is_forgotten
     with forwarding(node) as (bench, _):
         await bench.run(reset)
         await bench.idle()
+
+
+@in_reactor
+async def test_the_last_bytes_may_take_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that has ended, and takes nothing for a while, gets all that the local program said before its end."""
+    monkeypatch.setattr(session, "CLOSE_S", 0.05)
+    full, go = threading.Event(), threading.Event()
+    sent = taken = 0
+
+    def node(ws: WebSocket) -> None:
+        nonlocal taken
+        ws.send(b"")
+        go.wait()
+        while message := ws.receive()[1]:
+            taken += len(message)
+        ends(ws)
+
+    def client(sock: socket.socket) -> None:
+        nonlocal sent
+        assert received(sock) == b""
+        while not full.is_set():
+            sock.sendall(bytes(16384))
+            sent += 16384
+            full.wait(0.002)
+        sock.shutdown(socket.SHUT_WR)
+
+    with forwarding(node) as (bench, _):
+        running = bench.run(client)
+        await until(lambda: any(_waits(relay) for relay in bench.pair.relays), "bytes that wait for the node")
+        full.set()
+        await running
+        await deferLater(reactor, 0.5)
+        go.set()
+        await bench.idle()
+        assert (taken, bench.told.cuts) == (sent, [])
+
+
+def _waits(relay: Relay) -> bool:
+    """Whether the kernel of a relay's node does not take what was sent to it."""
+    found = relay._session
+    return found is not None and holds_output(found.transport)
+
+
+def test_a_cut_is_noticed_behind_an_end_that_nobody_reads() -> None:
+    """The end of the service's stream may come while the local program reads nothing: the call is read on, or nobody
+    would notice its end."""
+    clock = Clock()
+    session, transport, _, _ = opened(clock)
+    told = Told()
+    pair = Pair(ENDPOINT, cast(Dialler, _Opened(session)), told)
+    local = MemoryTransport(clock)
+    local.takes = False
+    local.connect(pair.buildProtocol(None))
+    piece = frame_bytes(BINARY, bytes(60_000), mask=False)
+    transport.receive(piece + piece + frame_bytes(BINARY, b"", mask=False))
+    clock.advance(0)
+    assert local.held == 120_000
+    transport.receive(frame_bytes(CLOSE, close_payload(1011, "gone"), mask=False))
+    assert told.cuts == ["the node closed it (1011): gone"]
+
+
+class _Opened:
+    """A dialler that has a session (Dialler)."""
+
+    def __init__(self, session: TcpSession) -> None:
+        self._session = session
+
+    def dial(self, endpoint_id: str) -> Deferred[TcpSession]:
+        """See `Dialler.dial`."""
+        return succeed(self._session)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
+import pytest
 from twisted.internet.task import Clock
 
 from pico_twisted.core.websocket.opening import Opening
+from pico_twisted.net.forward import session as session_module
 from pico_twisted.net.forward.session import PING_S, TcpSession
 from pico_twisted.net.turn import Sweep
 from tests.core.websocket.test_opening import GOOD, opening
 from tests.doubles.transport import MemoryTransport
-from tests.peers.websocket import BINARY, PING, PONG, frame_bytes
+from tests.peers.websocket import BINARY, CLOSE, PING, PONG, close_payload, frame_bytes
 
 ZERO_KEY: Final = bytes(4)
 
@@ -103,3 +105,31 @@ def test_bytes_behind_the_answer_are_the_service_s() -> None:
     transport.connect(session)
     transport.receive(GOOD + frame_bytes(BINARY, b"hello", mask=False) + frame_bytes(BINARY, b"", mask=False))
     assert (user.data, user.told) == (b"hello", ["ended"])
+
+
+def test_a_node_that_is_lost_behind_both_ends_may_not_have_all() -> None:
+    """Once both streams have ended only the node's close says that it has all: a connection that is lost before, or
+    another close, is a cut."""
+    for lose, reason in (
+        (lambda transport: transport.receive_reset(), "the connection to the node was lost"),
+        (
+            lambda transport: transport.receive(frame_bytes(CLOSE, close_payload(1011, "gone"), mask=False)),
+            "the node closed it (1011): gone",
+        ),
+        (lambda transport: transport.receive(frame_bytes(CLOSE, close_payload(1000), mask=False)), "closed"),
+    ):
+        session, transport, user, _ = opened(Clock())
+        transport.receive(frame_bytes(BINARY, b"", mask=False))
+        session.write(b"the last word")
+        session.end()
+        lose(transport)
+        assert user.told == ["ended", reason]
+
+
+def test_a_node_that_acknowledges_nothing_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel would send our pings to it again for a quarter of an hour."""
+    clock = Clock()
+    _, transport, user, _ = opened(clock)
+    monkeypatch.setattr(session_module, "is_unheard", lambda transport, seconds: True)
+    pump(clock, PING_S + 1)
+    assert transport.aborted and user.told == ["the node is gone: it acknowledges nothing"]

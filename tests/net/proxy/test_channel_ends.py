@@ -8,8 +8,8 @@ import pytest
 
 from pico_twisted.core.rpc import frames
 from pico_twisted.net.proxy.client_channel import CLIENT_LINGER_BYTES, CLIENT_LINGER_S
-from tests.net.doubles import CONTINUE, OK, OK2
-from tests.net.proxy.proxy_client import BIG_HEAD, CHUNKED, GET, POST, Client
+from tests.net.doubles import CONTINUE, OK, OK2, SWITCH
+from tests.net.proxy.proxy_client import BIG_HEAD, CHUNKED, GET, POST, UPGRADE, Client
 
 HEAD_TIMEOUT_S, KEEPALIVE_S, TIMEOUT_S, IDLE_S = 2.0, 6.0, 5.0, 8.0
 
@@ -300,3 +300,17 @@ class TestEnds:
         assert client.answer()[0] == 200 and not client.transport.disconnecting
         client.send(b"llo" + GET)
         assert len(client.tunnel.opened) == 2 and client.tunnel.opened[0].send_ended
+
+
+def test_the_end_of_an_upgraded_protocol_behind_what_waits() -> None:
+    """A service that ends its direction while the client reads nothing has ended it for the client, too, once that has
+    read all."""
+    client = Client(UPGRADE)
+    client.respond(SWITCH, True)
+    client.transport.takes = False
+    client.respond(bytes(70_000), False)
+    assert not client.transport.half_closed
+    client.transport.take()
+    assert client.transport.half_closed and not client.transport.over
+    client.send(b"still here")
+    assert client.call.sent.endswith(b"still here")

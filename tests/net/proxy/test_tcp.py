@@ -10,6 +10,8 @@ import pytest
 from pico_twisted.config import TcpConfig
 from pico_twisted.core.http1.head import HeadLimits, parse_request_head
 from pico_twisted.core.rpc.frames import CANCELLED, FAILED, HTTP, STOP, TCP, TIMEOUT, UNSUPPORTED
+from pico_twisted.net.proxy import tcp
+from pico_twisted.net.proxy.tcp import STALLED_S
 from tests.doubles.tunnel import FakeTunnel
 from tests.net.doubles import register
 from tests.net.proxy.http2_client import Http2Client
@@ -333,3 +335,64 @@ def test_a_stream_of_http2_that_is_reset() -> None:
     client.h2.reset_stream(stream)
     client.flush()
     assert client.call.reset_code == CANCELLED
+
+
+def test_the_last_bytes_of_a_client_that_reads_slowly() -> None:
+    """However long a client takes for the last bytes: it gets them, and the close; until then its session is one in
+    progress, and then nothing is left of it."""
+    client = opened()
+    client.transport.takes = False
+    client.send(frame(b""))
+    client.respond(bytes(70_000))
+    client.pass_time(600)
+    assert client.channel.serving and not client.log
+    client.transport.takes = True
+    client.transport.take()
+    client.clock.advance(0)
+    assert client.taken().endswith(EMPTY + closing(1000)) and client.transport.half_closed
+    assert client.log[-1]["status"] == 101 and client.log[-1]["error"] == "" and not client.channel.serving
+
+
+def test_a_client_that_leaves_before_it_took_the_last_bytes() -> None:
+    """Its session is over then."""
+    client = opened()
+    client.transport.takes = False
+    client.send(frame(b""))
+    client.respond(bytes(70_000))
+    client.transport.receive_reset()
+    assert client.log[-1]["status"] == 101 and not client.channel.serving
+
+
+def test_the_last_bytes_of_a_client_that_has_left() -> None:
+    """A client that closes in order has said all, and its service gets that however slowly it takes it, unless it
+    takes nothing for a minute."""
+    client = opened()
+    call = client.call
+    client.tunnel.takes = False
+    client.send(frame(bytes(60_000)) + frame(close_payload(1000), CLOSE))
+    client.transport.receive_fin()
+    for _ in range(9):
+        client.pass_time(50)
+        call.queued -= 5_000
+        assert call.queued > 0 and call.reset_code is None
+    client.pass_time(STALLED_S + 20)
+    client.pass_time(STALLED_S + 20)
+    assert call.reset_code == CANCELLED
+
+
+def test_a_session_that_is_ended_by_the_node() -> None:
+    """The client of one that is revoked is told, in the words of a WebSocket."""
+    client = opened()
+    (request,) = client.parts.proxy.in_progress()
+    request.shut("revoked")
+    assert client.taken() == closing(1008, "revoked")
+    assert client.call.reset_code == CANCELLED and client.log[-1]["error"] == "revoked"
+
+
+def test_a_client_that_acknowledges_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its machine is gone: the kernel would send our pings to it again for a quarter of an hour."""
+    client = opened()
+    monkeypatch.setattr(tcp, "is_unheard", lambda transport, seconds: True)
+    client.pass_time(31)
+    assert client.transport.aborted and client.call.reset_code == CANCELLED
+    assert client.log[-1]["error"] == "client-gone"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 from collections.abc import Iterator
@@ -165,3 +166,50 @@ def test_what_a_lost_connection_held_is_let_go() -> None:
     assert (transport.dataBuffer, transport._tempDataBuffer) == (b"", [])
     flow.forget_output(MemoryTransport(Clock()))
     transport.socket.close()
+
+
+def test_whether_the_peer_took_all(pair: Pair) -> None:
+    """Its kernel did; where that is not known, ours."""
+    client, accepted = pair
+    assert flow.took_all(Holder(accepted))
+    accepted.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            accepted.send(bytes(65536))
+    assert not flow.took_all(Holder(accepted))
+    client.setblocking(False)
+    while not flow.took_all(Holder(accepted)):
+        with contextlib.suppress(BlockingIOError):
+            client.recv(1 << 20)
+    assert flow.took_all(MemoryTransport(Clock()))
+    accepted.close()
+    assert flow.took_all(Holder(accepted))
+
+
+class Told(socket.socket):
+    """A socket whose kernel tells what the test wants."""
+
+    info = b""
+
+    def getsockopt(self, *args: Any) -> Any:
+        """As of a socket."""
+        return self.info
+
+
+def test_a_peer_that_is_not_heard() -> None:
+    """One that has acknowledged nothing for too long, while something is on its way to it."""
+    with Told() as sock:
+        for unacked, age_ms, gone in ((0, 900_000, False), (1, 2000, False), (1, 3001, True)):
+            sock.info = struct.pack("=24xI28xI", unacked, age_ms)
+            assert flow.is_unheard(Holder(sock), 3.0) is gone
+        sock.info = bytes(20)
+        assert not flow.is_unheard(Holder(sock), 3.0)
+    assert not flow.is_unheard(MemoryTransport(Clock()), 3.0)
+
+
+def test_what_the_kernel_tells_of_a_peer_that_is_there(pair: Pair) -> None:
+    """Whatever it was sent, and whether it reads or not, it acknowledges; of one that we closed nothing is told."""
+    pair[1].send(b"x")
+    assert not flow.is_unheard(Holder(pair[1]), 1.0)
+    pair[1].close()
+    assert not flow.is_unheard(Holder(pair[1]), 0.0)

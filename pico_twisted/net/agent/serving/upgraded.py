@@ -1,7 +1,8 @@
 """A call behind its 101: raw bytes between the caller and the service, until both have ended. No time is too long.
 
 A service that has ended its half, and then resets the connection, has not taken what it was sent. The kernel tells that
-to whoever reads or writes, and nobody may: so such a connection is looked at once a second.
+to whoever reads or writes, and nobody may: so such a connection is looked at once a second. And one that takes nothing
+for a while has not ended: so the call is over when the kernel has all that came, and not before.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pico_twisted.core.rpc.frames import FAILED, PROTOCOL
 from pico_twisted.net.agent.serving.connection import ServiceConnection
 from pico_twisted.net.agent.serving.served_call import ConnectionCall, Stage
 from pico_twisted.net.interfaces import IHttpReceiver
-from pico_twisted.net.socket.options import is_dead
+from pico_twisted.net.socket.options import holds_output, is_dead
 from pico_twisted.net.turn import NEVER
 
 _BROKEN: Final = "the service broke the connection"
@@ -66,10 +67,9 @@ class UpgradedCall(ConnectionCall):
             self.service_took()
         if not more:
             self._request.body = ENDED
+            connection.end_writing()
             if self._stage is Stage.HALF_UPGRADED:
-                self._leave(connection)
-            else:
-                connection.end_writing()
+                self._leave_once_sent(connection)
 
     def trailers(self, block: bytes) -> None:
         """The caller breaks the rules: an upgraded protocol has no trailers (IHttpReceiver)."""
@@ -98,10 +98,9 @@ class UpgradedCall(ConnectionCall):
         assert connection is not None
         self._stage = Stage.HALF_UPGRADED
         self._tunnel.send(self._call, b"", False)
+        connection.deadline = self._service.sweep.now + LOOK_S
         if self._request.body is ENDED:
-            self._leave(connection)
-        else:
-            connection.deadline = self._service.sweep.now + LOOK_S
+            self._leave_once_sent(connection)
 
     def service_lost(self) -> None:
         """The connection is gone."""
@@ -119,10 +118,15 @@ class UpgradedCall(ConnectionCall):
         connection = self._connection
         assert connection is not None
         connection.deadline = now + LOOK_S
-        if is_dead(connection.transport):
+        if self._request.body is ENDED:
+            self._leave_once_sent(connection)
+        if self._connection is connection and is_dead(connection.transport):
             self.service_lost()
 
-    def _leave(self, connection: ServiceConnection) -> None:
+    def _leave_once_sent(self, connection: ServiceConnection) -> None:
+        """Both streams have ended: the call is over, unless something waits for the service."""
+        if holds_output(connection.transport):
+            return
         self._connection = None
         connection.user = None
         connection.close()

@@ -34,7 +34,7 @@ from pico_twisted.net.proxy.http2.arrival import asks_for_http2, take_over
 from pico_twisted.net.proxy.pace import BodyPace
 from pico_twisted.net.proxy.port import TRANSPORT_BYTES, ClientRequest, Forward, ProxyPort
 from pico_twisted.net.routing.refusals import SHUTDOWN
-from pico_twisted.net.socket.options import half_close, writer
+from pico_twisted.net.socket.options import writer
 from pico_twisted.net.turn import NEVER
 
 READ_AHEAD_BYTES: Final = 64 * 1024
@@ -274,7 +274,7 @@ class ProxyChannel(ClientChannel):
     def end_raw(self) -> None:
         """The service ended its direction of the upgraded protocol."""
         if self._stage is not Stage.CLOSED:
-            half_close(self.transport)
+            self._ends.end()
 
     def request_done(self, request: ClientRequest) -> None:
         """The request in progress is over: go on with the next one, or close."""
@@ -327,7 +327,7 @@ class ProxyChannel(ClientChannel):
             self.transport.loseConnection()
         else:
             self.transport.resumeProducing()
-            half_close(self.transport)
+            self._ends.end()
 
     def _close(self) -> None:
         if self._stage is not Stage.CLOSED:
@@ -383,3 +383,4 @@ class ProxyChannel(ClientChannel):
         self.port.holding.discard(self)
         if (forward := self._forward) is not None:
             forward.resume()
+        self._ends.took()

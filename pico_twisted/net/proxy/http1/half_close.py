@@ -8,7 +8,8 @@ left, whatever they speak. When the FIN comes behind the response's head, its
 bytes are the question: while they flow, a client that left answers them with a reset; when they pause, it has left.
 
 *Our end.* A socket that is closed with unread input resets the connection, and the answer with it. So after a refusal
-the connection half-closes and lingers: input is thrown away for a while.
+the connection half-closes and lingers: input is thrown away for a while. Twisted's transport forgets to end our half
+when a producer of ours waits for room, as the producer is given that in its place: so it is asked again then.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import enum
 from collections.abc import Callable
 from typing import Final
 
+from twisted.internet.interfaces import ITransport
+
 from pico_twisted.net.proxy.client_channel import CLIENT_LINGER_BYTES
 from pico_twisted.net.proxy.request import ProxyRequest
-from pico_twisted.net.socket.options import is_dead
+from pico_twisted.net.socket.options import half_close, is_dead
 from pico_twisted.net.turn import NEVER
 
 ASK_AFTER_S: Final = 0.3
@@ -49,17 +52,38 @@ class HalfClose:
         we_ended: ours left.
     """
 
-    __slots__ = ("_abort", "_bytes_out", "_discarded", "_question", "_send", "_transport", "client_ended", "we_ended")
+    __slots__ = (
+        "_abort",
+        "_bytes_out",
+        "_discarded",
+        "_ending",
+        "_question",
+        "_send",
+        "_transport",
+        "client_ended",
+        "we_ended",
+    )
 
-    def __init__(self, transport: object, send: Callable[[bytes], None], abort: Callable[[], None]) -> None:
+    def __init__(self, transport: ITransport, send: Callable[[bytes], None], abort: Callable[[], None]) -> None:
         self._transport = transport
         self._send = send
         self._abort = abort
         self.client_ended = False
         self.we_ended = False
         self._discarded = 0
+        self._ending = False
         self._question = _Question.NOT_ASKED
         self._bytes_out = 0
+
+    def end(self) -> None:
+        """End our half behind what was written."""
+        self._ending = True
+        half_close(self._transport)
+
+    def took(self) -> None:
+        """The transport wrote all that it had."""
+        if self._ending and not self.we_ended:
+            half_close(self._transport)
 
     def discard(self, data: bytes) -> bool:
         """Throw input away. Returns whether that was not too much yet."""

@@ -207,7 +207,7 @@ class Http1Request(ProxyRequest):
         else:
             self.done()
 
-    def shut(self, error: str) -> None:
+    def _shut(self, error: str) -> None:
         """See `ProxyRequest.shut`."""
         self.channel.shut(error)
 

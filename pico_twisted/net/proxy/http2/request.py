@@ -341,7 +341,7 @@ class Http2Request(ProxyRequest):
         else:
             self.done()
 
-    def shut(self, error: str) -> None:
+    def _shut(self, error: str) -> None:
         """See `ProxyRequest.shut`."""
         self.error = error
         self._give_up(CANCEL)
