@@ -80,8 +80,8 @@ frontend web
   default_backend pico
 backend pico
   option httpchk GET /ready
-  default-server check port {admin} inter 500ms fall 2 rise 1 proto h2 check-proto h1
-  server n1 127.0.0.1:{node}
+  default-server check port {admin} inter 500ms fall 2 rise 1
+  server n1 127.0.0.1:{node} proto h2 check-proto h1
 """
 
 

@@ -45,6 +45,7 @@ _NAME_BYTES: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
 _GATHERED: Final = frozenset((b"cookie", b"host"))
 _SCHEMES: Final = frozenset((b"http", b"https"))
 _TE: Final = b"te"
+_KEY: Final = b"sec-websocket-key"
 _SECRETS: Final = frozenset(
     (b"authorization", b"cookie", b"proxy-authorization", b"set-cookie", b"x-pico-authorization")
 )
@@ -78,9 +79,12 @@ def request_head(fields: WireFields, limits: HeadLimits) -> RequestHead:
     if to_gather:
         rest, host = _gathered(rest)
     method, target, authority = _request_line(pseudo, host)
+    protocol = pseudo.get(b":protocol")
+    if protocol is not None:
+        # A key means nothing here (RFC 8441 5). HAProxy leaves in that of its client of HTTP/1.1.
+        rest = [field for field in rest if field[0] != _KEY]
     lines = [b"", b"Host: " + authority]
     lines += [name + b": " + value for name, value in rest]
-    protocol = pseudo.get(b":protocol")
     if protocol is not None:
         lines += _offer(protocol, method, names)
         method = b"GET"
@@ -149,8 +153,6 @@ def _offer(protocol: bytes, method: bytes, names: list[bytes]) -> list[bytes]:
         raise bad_request("a length of what has none")
     lines = [b"Connection: Upgrade", b"Upgrade: " + protocol]
     if protocol.lower() == b"websocket":
-        if b"sec-websocket-key" in names:
-            raise bad_request("a key of a WebSocket that has none")
         lines.append(b"Sec-WebSocket-Key: " + WEBSOCKET_KEY)
     return lines
 
@@ -198,7 +200,7 @@ def request_fields(
     for lower, _, value in head.fields:
         if lower in _NOT_SENT or lower in head.connection or not goes_on(lower):
             continue
-        if websocket and lower == b"sec-websocket-key":
+        if websocket and lower == _KEY:
             continue
         fields.append(secret(lower, value) if lower in _SECRETS else (lower, value))
     if head.length is not None and not websocket:

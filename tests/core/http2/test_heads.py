@@ -11,6 +11,7 @@ from pico_twisted.core.http1.head import HeadLimits, RequestHead, parse_request_
 from pico_twisted.core.http2 import events as e
 from pico_twisted.core.http2.heads import (
     MAX_CRUMBS,
+    WEBSOCKET_KEY,
     request_fields,
     request_head,
     response_fields,
@@ -87,9 +88,15 @@ def test_an_extended_connect_is_an_offer_of_an_upgrade() -> None:
     assert request_head([CONNECT[0], (b":protocol", b"other"), *CONNECT[2:]], LIMITS).upgrade == b"other"
     refused([(b":method", b"GET"), *CONNECT[1:]])
     refused([*CONNECT, (b"content-length", b"0")])
-    refused([*CONNECT, (b"sec-websocket-key", b"x")])
     refused([CONNECT[0], (b":protocol", b"websocket, h2c"), *CONNECT[2:]])
     refused([CONNECT[0], (b":protocol", b""), *CONNECT[2:]])
+
+
+def test_the_key_of_a_client_means_nothing() -> None:
+    """HAProxy makes an extended CONNECT of a handshake of HTTP/1.1, and leaves its key in: services get ours, once."""
+    for keys in ([b"dGhlIHNhbXBsZSBub25jZQ=="], [b"x", b"y"]):
+        head = request_head([*CONNECT, *[(b"sec-websocket-key", key) for key in keys]], LIMITS)
+        assert [value for lower, _, value in head.fields if lower == b"sec-websocket-key"] == [WEBSOCKET_KEY]
 
 
 @pytest.mark.parametrize(
