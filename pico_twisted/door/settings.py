@@ -9,7 +9,7 @@ from typing import Final
 import attrs
 
 from pico_twisted.config import AgentConfig, ConfigFaults, ConnectConfig, Fault, load_agent
-from pico_twisted.config.faults import Unfit
+from pico_twisted.config.faults import Unfit, shown
 from pico_twisted.config.kinds import ENDPOINT_ID
 
 URL_VARIABLE: Final = "PICO_URL"
@@ -21,6 +21,10 @@ PROXY_URL_VARIABLE: Final = "PICO_PROXY_URL"
 """That with the URLs of proxy ports, for programs that connect to an endpoint."""
 DEFAULT_PROXY_URL: Final = "http://localhost:8000"
 """The proxy port of a node on this machine with its default ports."""
+
+OF_FACTORIES: Final = ("http", "tcp")
+"""What the protocols of a factory may speak: what services at an address speak besides needs a connection of its own
+kind."""
 
 _ARGUMENTS: Final = {
     "connect.url": "url",
@@ -47,7 +51,7 @@ class EndpointSettings:
         token: shown to the nodes; None for none.
         token_file: file that holds the token; None for what the environment says, unless there is a token.
         ca: a PEM file with the authorities to trust; None for those of the system.
-        protocol: `http` or `tcp`.
+        protocol: `http` or `tcp`; of a service at an address also `grpc`.
     """
 
     endpoint: str
@@ -77,6 +81,9 @@ def agent_config(
         raise ValueError(f"endpoint: {misfit}") from None
     if address is not None and not address.strip():
         raise ValueError("target: found nothing, expected where the service listens")
+    if address is None and settings.protocol not in OF_FACTORIES:
+        expected = " or ".join(OF_FACTORIES)
+        raise ValueError(f"protocol: found {shown(settings.protocol)}, expected {expected}, which a factory can speak")
     listener = f"{settings.endpoint}={address or _NO_ADDRESS} protocol={settings.protocol or 'nothing'}"
     if not address and settings.protocol == "http":
         listener += " reuse=never"  # one call on each connection: who its peer is depends on the call

@@ -76,7 +76,7 @@ def _settings(args: tuple[str, ...], options: dict[str, str], known: tuple[str, 
 
     if len(args) != 1 or not args[0]:
         raise ValueError(
-            f"pico: expected one endpoint ID, such as pico:demo, found {len(args)} "
+            f"pico: expected one endpoint ID, such as pico:demo, found {len(args) if any(args) else 'none'} "
             "(a colon in a value is written \\:, as in url=https\\://pico.example.com)"
         )
     if unknown := sorted(set(options) - set(known)):

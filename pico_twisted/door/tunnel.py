@@ -30,7 +30,7 @@ class Tunnel:
         token_file: file with the token, read again when it changes; else `PICO_TOKEN_FILE` of the environment, unless
             there is a `token`.
         ca: PEM file with the authorities to trust for the certificates of nodes; else those of the system.
-        protocol: `http`, or `tcp` for connections as they are.
+        protocol: `http`, or `tcp` for connections as they are; at an address also `grpc`.
         reactor: that runs the program; else the installed one.
 
     Raises:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 
 from pico_twisted import Tunnel
@@ -54,7 +55,7 @@ def test_the_environment_says_the_rest(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("pico:", "expected one endpoint ID, such as pico:demo"),
+        ("pico:", "expected one endpoint ID, such as pico:demo, found none"),
         ("pico", "expected one endpoint ID"),
         ("pico:demo:url=http://a", r"found 2 .*a colon in a value is written \\:"),
         ("pico:demo:port=80", "pico:demo: does not know port; it takes url, token, token_file, ca, protocol"),
@@ -65,6 +66,7 @@ def test_the_environment_says_the_rest(tmp_path: Path, monkeypatch: pytest.Monke
         ("pico:demo:ca=/no/such/file", "^ca: found"),
         ("pico:demo:protocol=udp", "^protocol: found .*udp"),
         ("pico:demo:protocol=", "^protocol: found"),
+        ("pico:demo:protocol=grpc", "^protocol: found .*grpc.*expected http or tcp, which a factory can speak"),
     ],
 )
 def test_what_is_wrong_is_told_in_words(text: str, words: str) -> None:
@@ -87,6 +89,13 @@ def test_a_target_that_is_none(target: Any, words: str) -> None:
     """A tunnel says so when it is made."""
     with pytest.raises(ValueError, match=words):
         Tunnel("demo", target)
+
+
+def test_grpc_is_of_services_at_an_address() -> None:
+    """A factory gets connections of HTTP/1.1, or as they are: what it would make of gRPC's is not guessed at."""
+    assert Tunnel("demo", 50051, protocol="grpc").endpoint == "demo"
+    with pytest.raises(ValueError, match="which a factory can speak"):
+        Tunnel("demo", Factory(), protocol="grpc")
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
