@@ -10,7 +10,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import grpc  # type: ignore[import-not-found,import-untyped,unused-ignore]  # in an environment of its own
@@ -27,8 +27,8 @@ MANY = 10_000
 class Client:
     """A channel to a node, and calls of an endpoint."""
 
-    def __init__(self, port: int, endpoint: str) -> None:
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=OPTIONS)
+    def __init__(self, port: int, endpoint: str, options: Sequence[tuple[str, int]] = ()) -> None:
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=[*OPTIONS, *options])
         self.metadata = (("x-pico-endpoint", endpoint),)
 
     def call(self, kind: str, method: str) -> Any:
@@ -131,6 +131,26 @@ def errors(client: Client) -> None:
     check("an unknown method", code(failure(lambda: client.unary("Nothing", b""))), "UNIMPLEMENTED")
 
 
+def keepalive(client: Client, port: int) -> None:
+    """PINGs of a client that asks each second whether the node is there, with a call and without one."""
+    often = [
+        ("grpc.keepalive_time_ms", 1000),
+        ("grpc.keepalive_timeout_ms", 5000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    asking = Client(port, dict(client.metadata)["x-pico-endpoint"], often)
+    states: list[str] = []
+    asking.unary("Echo", b"")
+    asking.channel.subscribe(lambda state: states.append(state.name))
+    check("a call of 6 s with a PING each second", asking.unary("Slow", b"6", timeout=20), b"late")
+    time.sleep(6)
+    check("6 s more without a call", asking.unary("Echo", b"there"), b"there")
+    check("on one connection", set(states) <= {"IDLE", "READY"} and states[-1:] == ["READY"], True)
+    asking.channel.close()
+
+
 def endings(client: Client) -> None:
     """Deadlines and cancellations get to the service."""
 
@@ -206,6 +226,7 @@ def main() -> None:
     for part in (kinds, turns, metadata, errors, endings, compression, beside):
         part(client)
     of_pico(client, port)
+    keepalive(client, port)
     asyncio.run(in_asyncio(port, endpoint))
 
 
