@@ -40,6 +40,11 @@ class Client:
         response: bytes = self.call("unary_unary", method)(request, timeout=timeout, metadata=self.metadata, **more)
         return response
 
+    @property
+    def cancelled(self) -> int:
+        """How many calls the service knows that were cancelled."""
+        return int(self.unary("Count", b"").split()[1])
+
 
 def check(name: str, found: object, wanted: object) -> None:
     """Say whether something holds."""
@@ -109,11 +114,13 @@ def metadata(client: Client) -> None:
     check("initial metadata", (first.get("x-test-a"), first.get("x-test-bin")), ("b", b"\0\x01\xff"))
     last = {item.key: item.value for item in call.trailing_metadata()}
     check("trailing metadata", (last.get("x-trailing"), last.get("x-trailing-bin")), ("t", b"\0\xff\n"))
+    before = client.cancelled
     ticks = client.call("unary_stream", "Ticks")(b"60", metadata=client.metadata)
     began = time.monotonic()
     ticks.initial_metadata()
     check("initial metadata before any message", time.monotonic() - began < 10, True)
     ticks.cancel()
+    check("which is cancelled", waits(lambda: client.cancelled == before + 1), True)
 
 
 def errors(client: Client) -> None:
@@ -155,7 +162,7 @@ def endings(client: Client) -> None:
     """Deadlines and cancellations get to the service."""
 
     def cancelled() -> int:
-        return int(client.unary("Count", b"").split()[1])
+        return client.cancelled
 
     before = cancelled()
     began = time.monotonic()
