@@ -36,7 +36,8 @@ class Http2Config:
     streams: int = setting(
         kinds.count(most=1000),
         "128",
-        "How many requests a connection may have in progress at once. As many may be given up in a second.",
+        "How many requests a connection may have in progress at once. One that its client gives up counts for another "
+        "second; further ones wait until there is a place.",
     )
 
 

@@ -86,14 +86,14 @@ def goes_to_client(lower: bytes) -> bool:
     return _RESPONSE[lower]
 
 
-def _make_via_lines(via: bytes) -> tuple[bytes, bytes]:
+def _make_via_lines(via: bytes) -> tuple[bytes, bytes, bytes]:
     if not _PSEUDONYM.fullmatch(via):
         raise ValueError("a Via pseudonym is a token")
-    return b"Via: 1.0 " + via + b"\r\n", b"Via: 1.1 " + via + b"\r\n"
+    return b"Via: 1.0 " + via + b"\r\n", b"Via: 1.1 " + via + b"\r\n", b"Via: 2 " + via + b"\r\n"
 
 
 _VIA_LINES: Final = Memo(_make_via_lines, _MAX_REMEMBERED, longest_bytes=160)
-"""The last lines of a head, by our pseudonym: behind a message of HTTP/1.0, and of HTTP/1.1."""
+"""The last lines of a head, by our pseudonym: behind a message of HTTP/1.0, of HTTP/1.1, and of HTTP/2."""
 
 
 def _lines(
@@ -130,6 +130,7 @@ def request_to_tunnel(
     via: bytes | None = None,
     endpoint: bytes | None = None,
     length: int | None = None,
+    over_http2: bool = False,
 ) -> bytes:
     """A client's request as it goes to an agent, or over a node link.
 
@@ -141,6 +142,7 @@ def request_to_tunnel(
         via: our pseudonym, `pico-` and the node's ID; None for no Via.
         endpoint: for a node link the endpoint ID that was chosen, which becomes the first field; None for an agent.
         length: the Content-Length to give; None for the head's own.
+        over_http2: it came so, which Via tells.
 
     Raises:
         Http1Error: 508, the request went in circles.
@@ -175,7 +177,7 @@ def request_to_tunnel(
         account.lines,
         b"x-request-id: " + request_id,
         _LOOP_LINE,
-        b"\r\n" if via is None else _VIA_LINES[via][head.version_11] + b"\r\n",
+        b"\r\n" if via is None else _VIA_LINES[via][2 if over_http2 else head.version_11] + b"\r\n",
     )
     return b"\r\n".join(lines)
 

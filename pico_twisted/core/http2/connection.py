@@ -4,18 +4,18 @@ What is needed. Both ends of the tunnel speak HTTP/2: a node to clients, an agen
 of streams and windows are what libnghttp2 does, and what many attacks are about; it is fast, and used by others.
 
 What can go wrong. The library is young: so this module and `engine` alone import it, and what the rest of Pico sees are
-plain tuples and the methods here. After some faults of a peer it cannot
-be asked for a last GOAWAY: that is written here. It opens windows by itself unless told not to, and then a slow
-consumer would not slow its sender: so each stream's window opens when its consumer took bytes, and the window of the
-connection is so large that no stream waits for another. It tells that a stream is over once the RST_STREAM is written,
-and tells of resets of streams that are long over: here CLOSED is the last event of a stream, and comes once.
+plain tuples and the methods here. After some faults of a peer it cannot be asked for a last GOAWAY: that is written
+here. It opens windows by itself unless told not to, and then a slow consumer would not slow its sender: so each
+stream's window opens when its consumer took bytes, and that of the connection is so large that no stream waits for
+another. It tells that a stream is over once the RST_STREAM is written, and of resets of streams that are long over:
+here CLOSED is the last event of a stream, and comes once.
 
 What is left to its user: the meaning of fields (`heads`), time, and how much a peer may ask for (`flood`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final
 
 from pico_twisted.core.http2.engine import AVAILABLE, make_engine
@@ -214,6 +214,11 @@ class Http2Connection:
         self.bytes_out += len(data)
         return data
 
+    @property
+    def wants_to_send(self) -> bool:
+        """Whether `to_send` may have something."""
+        return bool(self.ended or self._written or self._late or self._engine.want_write)
+
     def _write(self, most: int) -> bytes:
         try:
             data: bytes = self._engine.data_to_send(most)
@@ -320,11 +325,14 @@ class Http2Connection:
         size: int = self._engine.queued_body_size(stream)
         return size
 
-    def waiting(self) -> Iterator[tuple[int, int, int]]:
-        """Streams that have DATA waiting for their windows: (stream, how many bytes, how many have gone so far)."""
+    def waiting(self, over: Collection[int] = ()) -> Iterator[tuple[int, int, int]]:
+        """Streams that have DATA waiting for their windows: (stream, how many bytes, how many have gone so far).
+
+        Those that are `over` are among them while they are open: their ends may be waiting.
+        """
         for stream, accepted in self._accepted.items():
             queued: int = self._engine.queued_body_size(stream)
-            if queued:
+            if queued or stream in over:
                 yield stream, queued, accepted - queued
 
     @property
@@ -364,12 +372,6 @@ class Http2Connection:
             return int(self._engine.remote_settings[which])
         except ngh2.NGH2Error:
             return 0  # the connection ends
-
-
-def secret(name: bytes, value: bytes) -> tuple[bytes, bytes]:
-    """A field that is never put into a table of HPACK: its length could tell what others sent (RFC 7541 7.1)."""
-    field: tuple[bytes, bytes] = ngh2.NeverIndexedHeader(name, value)
-    return field
 
 
 _Take = Callable[[Http2Connection, Any, list[Event]], None]

@@ -56,3 +56,9 @@ def make_engine(*, client: bool, settings: Http2Settings) -> Any:  # a compiled 
     # all streams together: else one that is read would wait for those that are not.
     engine.set_local_window_size(2 * (settings.window_bytes * (settings.streams + 1) + settings.spare_bytes))
     return engine
+
+
+def secret(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """A field that is never put into a table of HPACK: its length could tell what others sent (RFC 7541 7.1)."""
+    field: tuple[bytes, bytes] = ngh2.NeverIndexedHeader(name, value)
+    return field

@@ -20,7 +20,7 @@ the window that it had.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 import attrs
@@ -246,16 +246,24 @@ class FloodWatch:
         if open_stream is not None and now - open_stream.since < EARLY_S:
             self._resets -= 1
 
-    def stalled(self, now: float) -> list[int]:
+    def stalled(self, now: float, patient: Collection[int] = (), over: Collection[int] = ()) -> list[int]:
         """Look for streams whose peer has not taken what waits for it for too long. To be asked every few seconds.
+
+        Args:
+            now: in seconds.
+            patient: streams that may stand still for any length of time.
+            over: streams to which all was written, the end included. It waits for an open window as well.
 
         Returns:
             Streams that are to be reset, with CANCEL.
         """
         overdue: list[int] = []
-        for stream, queued, gone in self._connection.waiting():
+        for stream, queued, gone in self._connection.waiting(over):
+            if stream in patient:
+                self._stalls.pop(stream, None)
+                continue
             since, before = self._stalls.get(stream, (now, gone))
-            if gone - before >= min(STALL_BYTES, queued):
+            if gone - before >= min(STALL_BYTES, queued or 1):
                 since, before = now, gone
             elif now - since >= self._limits.stall_s:
                 overdue.append(stream)

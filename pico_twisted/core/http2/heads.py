@@ -25,7 +25,7 @@ from pico_twisted.core.http1.head import (
 )
 from pico_twisted.core.http1.memo import Memo
 from pico_twisted.core.http1.trailers import announced
-from pico_twisted.core.http2.connection import secret
+from pico_twisted.core.http2.engine import secret
 from pico_twisted.core.http2.events import WireFields
 
 WEBSOCKET_KEY: Final = b"cGljb190d2lzdGVkIGgyIQ=="

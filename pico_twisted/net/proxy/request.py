@@ -158,6 +158,7 @@ class ProxyRequest(abc.ABC):
             via=connection.port.via,
             endpoint=endpoint,
             length=length,
+            over_http2=self.protocol == HTTP_2,
         )
 
     @abc.abstractmethod

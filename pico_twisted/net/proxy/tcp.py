@@ -262,6 +262,7 @@ class TcpWebSocket:
             request_id=request.request_id,
             via=connection.port.via,
             endpoint=endpoint,
+            over_http2=request.protocol == HTTP_2,
         )
 
     def interim(self, head: ResponseHead) -> None:

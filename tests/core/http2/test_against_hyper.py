@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pico_twisted.core.http2 import events as e
-from pico_twisted.core.http2.connection import Http2Connection, secret
+from pico_twisted.core.http2.connection import Http2Connection
+from pico_twisted.core.http2.engine import secret
 from pico_twisted.core.http2.events import Event, WireFields
 from pico_twisted.core.http2.settings import Http2Settings
 from tests.core.http2.hyper import Hyper

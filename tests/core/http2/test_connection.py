@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pico_twisted.core.http2 import events as e
-from pico_twisted.core.http2.connection import Http2Connection, StreamGone, secret
+from pico_twisted.core.http2.connection import Http2Connection, StreamGone
+from pico_twisted.core.http2.engine import secret
 from pico_twisted.core.http2.settings import Http2Settings
 from tests.core.http2.pair import GET, ByHand, Pair, flush
 from tests.peers import http2_frames as wire

@@ -41,6 +41,14 @@ class TestRequests:
         told = (line["method"], line["target"], line["protocol"], line["status"], line["bytes_out"], line["host"])
         assert told == ("GET", "/a?b=1", "HTTP/2.0", 200, 2, "my-ep.example.com")
 
+    def test_via(self) -> None:
+        """Where it is on, Via says what the client spoke (RFC 9110 7.6.3)."""
+        client = Http2Client(via=True)
+        stream = client.request(b"/a", (b"via", b"1.0 other"))
+        assert b"\r\nvia: 1.0 other\r\n" in client.call.sent and b"\r\nVia: 2 pico-n1\r\n" in client.call.sent
+        client.respond(OK2 + b"ok")
+        assert client.answer(stream)[1][b"via"] == b"1.1 pico-n1"
+
     def test_many_at_once(self) -> None:
         """Requests go on beside each other, and are answered in any order."""
         client = Http2Client()
@@ -170,7 +178,7 @@ class TestRefusals:
         assert [line["error"] for line in client.log] == ["no-upstreams"] * 2
 
     def test_an_error_before_the_body_has_come(self) -> None:
-        """The client is told to stop sending, behind the answer, and what it still sends is forgotten."""
+        """A client that goes on sending is told to stop, some time behind the answer; what it sends is forgotten."""
         client = Http2Client()
         stream = client.request(b"/a", method=b"POST", host=b"other.example.com", ended=False)
         assert client.answer(stream)[0] == 502 and client.ended(stream)

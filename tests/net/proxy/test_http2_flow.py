@@ -8,7 +8,7 @@ from h2.errors import ErrorCodes
 from pico_twisted.config import Http2Config
 from pico_twisted.core.rpc.frames import CANCELLED
 from pico_twisted.net.proxy.client_channel import CLIENT_LINGER_S
-from pico_twisted.net.proxy.http2.channel import GIVEN_UP_S, LAST_STREAMS_S
+from pico_twisted.net.proxy.http2.channel import LAST_STREAMS_S
 from pico_twisted.net.proxy.http2.output import CONNECTION_HIGH_BYTES, SPARE_BYTES, STREAM_HIGH_BYTES
 from pico_twisted.net.proxy.http2.request import MOST_WINDOW_BYTES, WINDOW_BYTES
 from tests.doubles.node import PROXY_KEYS
@@ -85,6 +85,18 @@ class TestDownloads:
         client.pass_time(2.5 * PROXY_KEYS["idle_timeout"])
         assert client.resets(whole) == [ErrorCodes.CANCEL] and client.resets(endless)
         assert client.parts.proxy.serving() == 0 and client.call.reset_code
+
+    def test_an_end_that_waits_for_a_window(self) -> None:
+        """Where a client took all but opens no window for the end, it is given up as well: else its connection would
+        never be idle."""
+        client = Http2Client(takes_all=False, window=2)
+        stream = client.request()
+        client.respond(OK, True)
+        client.respond(b"ok", True)
+        client.respond(b"")
+        assert client.body(stream) == b"ok" and not client.ended(stream) and client.parts.proxy.serving() == 1
+        client.pass_time(2.5 * PROXY_KEYS["idle_timeout"])
+        assert client.resets(stream) and client.parts.proxy.serving() == 0
 
     def test_what_comes_in_one_turn(self) -> None:
         """It leaves with one write."""
@@ -235,6 +247,22 @@ class TestWebSockets:
         client.respond(b"x", True)
         assert client.body(stream) == b"x"
 
+    def test_a_client_that_reads_nothing(self) -> None:
+        """That, too, as over HTTP/1.1; what waits for it is bounded. Once its service has ended it is an answer."""
+        client = Http2Client(takes_all=False, window=0)
+        stream = client.websocket()
+        client.respond(SWITCH, True)
+        while not client.call.receiver.paused:
+            client.respond(bytes(10_000), True)
+        client.pass_time(3 * PROXY_KEYS["idle_timeout"])
+        assert not client.resets(stream) and client.call.reset_code is None
+        client.send(stream, b"still there")
+        assert client.call.sent.endswith(b"still there")
+        client.send(stream, b"", True)
+        client.respond(b"")
+        client.pass_time(2.5 * PROXY_KEYS["idle_timeout"])
+        assert client.resets(stream) == [ErrorCodes.CANCEL] and client.parts.proxy.serving() == 0
+
 
 class TestLimits:
     """Work that is begun for a connection stays within its streams."""
@@ -247,29 +275,6 @@ class TestLimits:
         client.respond(OK2 + b"ok", False, client.tunnel.opened[0])
         client.request()
         assert client.answer(streams[0])[2] == b"ok" and len(client.tunnel.opened) == 4
-
-    def test_rapid_resets(self) -> None:
-        """What was given up counts for a moment: requests beyond are refused, and can be tried again."""
-        client = Http2Client(http2=Http2Config(streams=10))
-        for _ in range(30):
-            client.reset(client.request())
-        assert len(client.tunnel.opened) == 10
-        assert {call.reset_code for call in client.tunnel.opened} == {CANCELLED}
-        assert b"pico_http2_refused_total 20" in client.parts.metrics.exposition()
-        client.pass_time(GIVEN_UP_S + 0.3)
-        stream = client.request()
-        client.respond(OK2 + b"ok")
-        assert client.answer(stream)[2] == b"ok"
-
-    def test_a_client_at_its_limit_may_change_its_mind(self) -> None:
-        """Calls that come to their deadlines are given up, and others begun in their place: clients of gRPC do not try
-        again what is refused."""
-        client = Http2Client(http2=Http2Config(streams=10))
-        streams = [client.request() for _ in range(10)]
-        for stream in streams[:5]:
-            client.reset(stream)
-        again = [client.request() for _ in range(5)]
-        assert not any(client.resets(stream) for stream in again) and len(client.tunnel.opened) == 15
 
     def test_a_flood(self) -> None:
         """A client that goes on and on is closed, and told why."""

@@ -327,6 +327,18 @@ def test_over_http2() -> None:
     assert status == 426 and b"upgrade" not in fields and fields[b"sec-websocket-version"] == b"13"
 
 
+def test_a_ping_of_a_client_that_does_not_read_over_http2() -> None:
+    """It is answered as soon as the client reads again, though nothing else happens then."""
+    client = Http2Client(takes_all=False, window=1000)
+    stream = client.websocket(b"/_pico/v1/tcp/my-ep", (b"sec-websocket-protocol", b"pico.tcp"))
+    client.respond(CONNECTED, True)
+    while not client.call.receiver.paused:
+        client.respond(bytes(30_000), True)
+    client.send(stream, frame(b"are you there", PING))
+    client.take(stream, 10**6)
+    assert client.body(stream).endswith(b"are you there") and not client.call.receiver.paused
+
+
 def test_a_stream_of_http2_that_is_reset() -> None:
     """A client that gives its stream up has broken the session off."""
     client = Http2Client()

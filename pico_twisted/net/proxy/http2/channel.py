@@ -3,9 +3,7 @@
 What can go wrong, and what is done.
 
 *Work.* A client opens streams and gives them up at once. Their calls are cancelled as soon as that is known, and those
-that came and went within one read are never made. What a service does for a call that was cancelled still goes on for a
-moment: so within `GIVEN_UP_S` no more are given up than there may be streams, and what is beyond is refused. They are
-counted apart, since an honest client at its limit, whose calls come to their deadlines, begins others at once.
+that came and went within one read are never made. What services still do for others is bounded by `StreamPlaces`.
 
 *Memory.* Each stream has a window of its own, and the connection's is as large as all of them: one that stands still
 does not disturb the others. What waits for the client is bounded by `Http2Output`.
@@ -21,7 +19,6 @@ be an end, and after a moment which stream was the last. A client whose FIN come
 from __future__ import annotations
 
 import enum
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -51,15 +48,13 @@ from pico_twisted.core.http2.settings import Http2Settings
 from pico_twisted.net.proxy.client_channel import CLIENT_LINGER_BYTES, CLIENT_LINGER_S, ClientChannel
 from pico_twisted.net.proxy.http2.counts import Http2Counts
 from pico_twisted.net.proxy.http2.output import SPARE_BYTES, Http2Output
+from pico_twisted.net.proxy.http2.places import StreamPlaces
 from pico_twisted.net.proxy.http2.request import WINDOW_BYTES, Http2Request
 from pico_twisted.net.proxy.pace import BodyPace
 from pico_twisted.net.proxy.port import TRANSPORT_BYTES, ClientRequest, ProxyPort
 from pico_twisted.net.proxy.request import nobody
 from pico_twisted.net.routing.refusals import SHUTDOWN
 from pico_twisted.net.socket.options import half_close, peer_text, writer
-
-GIVEN_UP_S: Final = 1.0
-"""Seconds for which a request that its client gave up counts as one of those: by then its service knows."""
 
 LAST_STREAMS_S: Final = 1.0
 """Seconds between the announcement of an end and the end: requests on their way still get their answers."""
@@ -101,7 +96,7 @@ class Http2Channel(ClientChannel):
         self._flood = FloodWatch(self._engine, limits, port.settings.sweep.now)
         self._requests: dict[int, Http2Request] = {}  # by stream, until that is closed
         self._fresh: list[Http2Request] = []  # came with what is read now
-        self._given_up: deque[float] = deque()  # when clients gave requests up
+        self._places = StreamPlaces(self._streams, port.settings.sweep, self._render)
         self._discarded = 0
         self._transport_bytes = 0  # that the transport holds at most
 
@@ -121,6 +116,7 @@ class Http2Channel(ClientChannel):
         self._all_gone()
 
     def _all_gone(self) -> None:
+        self._places.close()
         requests, self._requests = self._requests, {}
         for request in requests.values():
             request.closed()
@@ -137,12 +133,7 @@ class Http2Channel(ClientChannel):
         if self._stage is Stage.CLOSED:
             return
         self._happened(self._engine.receive(data))
-        if self._fresh:
-            fresh, self._fresh = self._fresh, []
-            for request in fresh:
-                if not request.is_over:
-                    self._render(request)
-        self._output.soon()
+        self._output.received()
 
     def _happened(self, events: Sequence[Event]) -> None:
         if self._stage is Stage.LINGERING or self._stage is Stage.CLOSED:
@@ -173,6 +164,10 @@ class Http2Channel(ClientChannel):
                 self._wait()
             elif kind == ENDED:
                 self._break_off("protocol" if event[2] else "")
+        if self._places.waiting:
+            self._places.go_on()
+        if self._fresh:
+            self._give_places()
 
     def _break_off(self, reason: str) -> None:
         """Nothing more is read of the client; the reason says what it did wrong, if it did."""
@@ -183,10 +178,7 @@ class Http2Channel(ClientChannel):
 
     def _begin(self, stream: int, fields: WireFields, ended: bool) -> None:
         now = self.port.settings.sweep.now
-        given_up = self._given_up
-        while given_up and given_up[0] <= now - GIVEN_UP_S:
-            given_up.popleft()
-        if len(self._requests) >= self._streams or len(given_up) >= self._streams:
+        if len(self._requests) >= self._streams:
             self._counts.refused += 1
             self._output.reset(stream, REFUSED_STREAM)
             return
@@ -218,6 +210,12 @@ class Http2Channel(ClientChannel):
             request.await_answer()
         self._fresh.append(request)
 
+    def _give_places(self) -> None:
+        fresh, self._fresh = self._fresh, []
+        for request in fresh:
+            if not request.is_over:
+                self._places.give(request)
+
     def _render(self, request: Http2Request) -> None:
         port = self.port
         port.requests += 1
@@ -229,11 +227,13 @@ class Http2Channel(ClientChannel):
             self._output.consumed(request.stream, len(request.body))
 
     def _closed(self, stream: int) -> None:
-        request = self._requests.pop(stream, None)
+        request = self._requests.get(stream)
         if request is None:
             return
-        if request.closed():
-            self._given_up.append(self.port.settings.sweep.now)
+        given_up = request.closed()
+        self._requests.pop(stream, None)  # only now: `request_done` would free its place
+        if request.is_over:
+            self._places.free(request, given_up)
         if not self._requests:
             self._wait()
 
@@ -279,7 +279,9 @@ class Http2Channel(ClientChannel):
     def _look(self, now: float) -> None:
         """Give up streams of whose answer the client has taken nothing for too long."""
         self.deadline = now + self.port.settings.config.idle_timeout / LOOKS
-        for stream in self._flood.stalled(now):
+        patient = {stream for stream, request in self._requests.items() if request.is_upgraded}
+        over = {stream for stream, request in self._requests.items() if request.is_over}
+        for stream in self._flood.stalled(now, patient, over):
             self._output.reset(stream, CANCEL)
 
     # For requests and the port
@@ -291,8 +293,7 @@ class Http2Channel(ClientChannel):
     @property
     def held_bytes(self) -> int:
         """See `ClientConnection`."""
-        held = sum(request.held_bytes for request in self._requests.values())
-        return self._transport_bytes + self._output.queued_in_all + held
+        return self._transport_bytes + self._output.queued_in_all + self._places.held_bytes
 
     @property
     def serving(self) -> int:
@@ -307,6 +308,8 @@ class Http2Channel(ClientChannel):
         """A request is over, and its stream is soon."""
         assert isinstance(request, Http2Request)
         request.leave()
+        if request.stream not in self._requests:
+            self._places.free(request, False)
 
     # The end
 

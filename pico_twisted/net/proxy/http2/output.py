@@ -185,27 +185,39 @@ class Http2Output:
         else:
             self._end_of_turn.add(self.flush)
 
+    def received(self) -> None:
+        """The client sent something, which may have opened windows or be answered by the engine."""
+        if self._engine.wants_to_send or self._stalled or self._behind:
+            self.soon()
+
     def flush(self) -> None:
         """Write what may leave, and pause who wrote too much."""
         self._due = True
-        self._move()
-        while self._behind and self._reset_those_sent():
-            self._move()
-        if self._wrote or self._stalled:
-            self._look_at_writers()
+        try:
+            self._flush()
+        finally:
+            self._due = False  # else nothing would ever leave again
         if self._engine.queued_in_all:
             self.holds()
-        self._due = False
         events = self._engine.events_of_sending()
         if events:
             self._happened(events)
 
+    def _flush(self) -> None:
+        while True:
+            self._move()
+            while self._behind and self._reset_those_sent():
+                self._move()
+            if not (self._wrote or self._stalled) or not self._look_at_writers():
+                return  # else those who went on may have written more
+
     def _move(self) -> None:
         while not self._full:
             data = self._engine.to_send(WRITE_BYTES)
-            if not data:
+            if data:
+                self._write(data)
+            if len(data) < WRITE_BYTES:
                 return
-            self._write(data)
 
     def _reset_those_sent(self) -> bool:
         if self._full:
@@ -215,7 +227,8 @@ class Http2Output:
             self._engine.reset(stream, self._behind.pop(stream))
         return bool(sent)
 
-    def _look_at_writers(self) -> None:
+    def _look_at_writers(self) -> bool:
+        """Pause those that wrote too much, and have others go on. Returns whether there were any of these."""
         wrote, self._wrote = self._wrote, set()
         queued = self._engine.queued
         if wrote:
@@ -224,9 +237,11 @@ class Http2Output:
                 if writer not in self._stalled and queued(writer.stream) > high:
                     self._stalled.add(writer)
                     writer.pause_response()
-        for writer in [one for one in self._stalled if queued(one.stream) <= STREAM_LOW_BYTES]:
+        resumed = [one for one in self._stalled if queued(one.stream) <= STREAM_LOW_BYTES]
+        for writer in resumed:
             self._stalled.discard(writer)
             writer.resume_response()
+        return bool(resumed)
 
     def hold(self) -> None:
         """The transport is full."""

@@ -31,6 +31,9 @@ WINDOW_BYTES: Final = 64 * 1024
 MOST_WINDOW_BYTES: Final = 1024 * 1024
 """What its window grows to while its service takes it as fast as it comes: 20 MB/s over a round trip of 50 ms."""
 
+PIECE_BYTES: Final = 4 * 1024
+"""Smaller pieces that are held are put together: a client may send each byte in a frame of its own."""
+
 HTTP_1_1_NEEDED = "http-1.1-required"
 """The code of a request that has to come over HTTP/1.1, in the access log."""
 
@@ -77,6 +80,11 @@ class Http2Request(ProxyRequest):
         return self._response is _OVER
 
     @property
+    def is_upgraded(self) -> bool:
+        """Whether both directions are those of an upgraded protocol, and its service has not ended it."""
+        return self._response is Response.RAW
+
+    @property
     def is_read(self) -> bool:
         """See `ProxyRequest.is_read`."""
         return not self._pauses
@@ -104,6 +112,29 @@ class Http2Request(ProxyRequest):
         """What follows the head of an offer to upgrade is of the upgraded protocol: it waits for the answer."""
         self._pauses.add("answer")
 
+    def await_place(self) -> None:
+        """What follows the head is held until there is a place for the request."""
+        self._pauses.add("place")
+        if self.body:
+            self._hold(self.body)
+            self.body, self.body_complete = b"", False
+
+    def took_place(self) -> None:
+        """There is one: what has come meanwhile has come with the head, unless it waits for the answer."""
+        self._pauses.discard("place")
+        if not self._pauses:
+            self.body = b"".join(self._held)
+            self._held = []
+            self.body_complete = self._client_ended
+
+    def _hold(self, data: bytes) -> None:
+        held = self._held
+        if held and len(held[-1]) < PIECE_BYTES:
+            held[-1] += data
+        else:
+            held.append(data)
+        self.output.holds()
+
     def ended_with_head(self) -> None:
         """The client's stream has ended with the head."""
         self._client_ended = True
@@ -116,8 +147,7 @@ class Http2Request(ProxyRequest):
             return
         self.bytes_in += len(data)
         if self._pauses:
-            self._held.append(data)
-            self.output.holds()
+            self._hold(data)
         elif self.forward is None:  # it was not given to the resource yet
             self.body += data
             self.body_complete = ended
@@ -347,3 +377,5 @@ class Http2Request(ProxyRequest):
         self._give_up(CANCEL)
         if self.forward is not None:
             self.forward.gone()
+        else:
+            self.done()

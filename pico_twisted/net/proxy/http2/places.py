@@ -1,0 +1,98 @@
+"""How much work a connection of HTTP/2 may cause at once: as many requests as it may have streams.
+
+What can go wrong. A client opens streams and gives them up at once, again and again. Its own limit is kept: a stream
+that was given up is over. But what a service does for a call that was cancelled goes on for a moment. So is it with a
+stream that was answered before its body was taken: the rest of that still waits for its service. Both keep the place
+that they had, the one for `GIVEN_UP_S`, the other until its service is done.
+
+An honest client comes there, too: calls of gRPC that come to their deadlines are given up, and others begun in their
+place. Clients of gRPC do not try again what is refused. So a request for which there is no place waits, in the order
+of their coming: nothing is made of it, and what follows its head is not taken, so that its window bounds it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from pico_twisted.net.proxy.http2.request import Http2Request
+from pico_twisted.net.turn import NEVER, Sweep
+
+GIVEN_UP_S: Final = 1.0
+"""Seconds for which a request that its client gave up keeps its place: by then its service knows."""
+
+
+class StreamPlaces:
+    """The places of the requests of one connection.
+
+    Args:
+        streams: how many there are.
+        sweep: of the node.
+        begin: makes what is to be made of a request.
+
+    Attributes:
+        deadline: when a place may have become free for one that waits.
+        waiting: those without a place, in the order of their coming.
+    """
+
+    def __init__(self, streams: int, sweep: Sweep, begin: Callable[[Http2Request], None]) -> None:
+        self.deadline = NEVER
+        self._streams = streams
+        self._sweep = sweep
+        self._begin = begin
+        self._taken: set[Http2Request] = set()
+        self.waiting: dict[Http2Request, None] = {}
+        self._given_up: deque[float] = deque()  # when clients gave requests up that had places
+
+    def give(self, request: Http2Request) -> None:
+        """Have a request begun: now, or when it has a place."""
+        if self.waiting or not self._has_room():
+            request.await_place()
+            self.waiting[request] = None
+            self.deadline = self._sweep.now
+            self._sweep.add(self)
+        else:
+            self._taken.add(request)
+            self._begin(request)
+
+    def free(self, request: Http2Request, given_up: bool) -> None:
+        """A request is over, and so is its stream. One that had no place is forgotten."""
+        self.waiting.pop(request, None)
+        if request in self._taken:
+            self._taken.discard(request)
+            if given_up:
+                self._given_up.append(self._sweep.now)
+
+    def go_on(self) -> None:
+        """Begin those that waited, as far as there are places now."""
+        while self.waiting and self._has_room():
+            request = next(iter(self.waiting))
+            del self.waiting[request]
+            if not request.is_over:
+                self._taken.add(request)
+                request.took_place()
+                self._begin(request)
+
+    def _has_room(self) -> bool:
+        given_up, since = self._given_up, self._sweep.now - GIVEN_UP_S
+        while given_up and given_up[0] <= since:
+            given_up.popleft()
+        return len(self._taken) + len(given_up) < self._streams
+
+    def deadline_passed(self, now: float) -> None:
+        """Called each turn of the sweep while requests wait."""
+        self.go_on()
+        if not self.waiting:
+            self.close()
+
+    def close(self) -> None:
+        """None of those that wait is begun any more."""
+        self.waiting = {}
+        self.deadline = NEVER
+        self._sweep.discard(self)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that are held of requests."""
+        return sum(request.held_bytes for request in (*self._taken, *self.waiting))
