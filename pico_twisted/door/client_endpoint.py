@@ -1,8 +1,8 @@
-"""`pico:` as a client endpoint of Twisted: connects to a tcp endpoint through the proxy port of a node.
+"""`pico:` as a client endpoint of Twisted: connects to a TCP endpoint through the proxy port of a node.
 
-The call is opened as `picoctl forward` opens it. The protocol of the program and what `forward` has for a local
-connection are then joined in memory: so the protocol gets a transport with all that TCP's have, and a call that was cut
-looks cut to it (`ConnectionLost`).
+The session is opened as `picoctl forward` opens it. The protocol of the program and what `forward` has for a local
+connection are then joined in memory: so the protocol gets a transport with all that TCP's have, and a session that was
+cut looks cut to it (`ConnectionLost`).
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from pico_twisted.net.turn import Sweep
 log = Logger()
 
 HERE = PicoAddress("this process")
-"""The address of a program's end of a call."""
+"""The address of a program's end of a session."""
 
 
 class CannotConnect(ConnectError):
-    """A tcp endpoint cannot be reached. Its text says why, for people."""
+    """A TCP endpoint cannot be reached. Its text says why, for people."""
 
     def __init__(self, endpoint: str, reason: str) -> None:
         super().__init__(string=reason)  # type: ignore[no-untyped-call]  # Twisted gives it no types
@@ -51,11 +51,11 @@ class CannotConnect(ConnectError):
         return f"endpoint {self.endpoint} cannot be reached: {self.reason}"
 
 
-class _Call:
-    """The owner of the relay of one call, which is open already (RelayOwner).
+class _Opened:
+    """The owner of the relay of one session, which is open already (RelayOwner).
 
     Args:
-        session: of the call.
+        session: that is open.
         endpoint: that it is to.
         factory: of the program's protocol, told of the end.
     """
@@ -73,7 +73,7 @@ class _Call:
         """See `RelayOwner.begun`."""
 
     def refused(self, relay: Relay, failed: DialFailed) -> None:
-        """See `RelayOwner.refused`: an open call was not refused."""
+        """See `RelayOwner.refused`: it was not."""
 
     def cut(self, relay: Relay, reason: str) -> None:
         """See `RelayOwner.cut`."""
@@ -87,7 +87,7 @@ class _Call:
 
 @implementer(IStreamClientEndpoint)
 class PicoClientEndpoint:
-    """A tcp endpoint of Pico that a program connects to.
+    """A TCP endpoint of Pico that a program connects to.
 
     Args:
         reactor: of the program.
@@ -104,7 +104,7 @@ class PicoClientEndpoint:
     def __init__(self, reactor: Any, settings: EndpointSettings) -> None:  # Any: a whole reactor
         self.name = settings.endpoint
         self.config = connect = connect_config(settings)
-        self._users: set[object] = set()  # attempts and calls, for which the coarse timer runs
+        self._users: set[object] = set()  # attempts and sessions, for which the coarse timer runs
         self._sweep = Sweep(reactor)
         self._turns = Turns(reactor)
         shown = CurrentToken(connect.token, connect.token_file, lambda words: log.warn("{words}", words=words))
@@ -157,9 +157,9 @@ class PicoClientEndpoint:
         if protocol is None:
             session.cut("the program takes no connection")
             raise CannotConnect(self.name, "the factory made no protocol")
-        call = _Call(session, self, factory)
-        self._begun(call)
-        connect_in_memory(self._turns, protocol, Relay(call), client_address=HERE, server_address=there)
+        opened = _Opened(session, self, factory)
+        self._begun(opened)
+        connect_in_memory(self._turns, protocol, Relay(opened), client_address=HERE, server_address=there)
         return protocol
 
     def _failed(self, failure: Failure) -> Failure:
@@ -171,7 +171,7 @@ class PicoClientEndpoint:
         self._sweep.start()
 
     def ended(self, user: object) -> None:
-        """An attempt or a call is over. Idempotent."""
+        """An attempt or a session is over. Idempotent."""
         self._users.discard(user)
         if not self._users:
             self._sweep.stop()

@@ -157,7 +157,7 @@ class Registration:
     def url(self) -> str:
         """Where clients reach the endpoint, without a slash at its end: below the public URL of the nodes; else, when a
         node is on this machine, below `localhost`; else empty, since clients have to name the endpoint in a header. Of
-        a tcp endpoint it is the URL of its WebSocket.
+        a TCP endpoint it is the URL of its WebSocket.
         """
         for session in self._agent.sessions():
             told = session.tunnel.public_url

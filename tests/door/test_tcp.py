@@ -86,7 +86,7 @@ class Peers(Factory[Peer]):
 
 
 class Way:
-    """A tcp endpoint that a factory serves, and a way to it.
+    """A TCP endpoint that a factory serves, and a way to it.
 
     Args:
         node: between them.

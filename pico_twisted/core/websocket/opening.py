@@ -1,4 +1,4 @@
-"""The handshake of a WebSocket that carries a tcp call, as its client makes it (RFC 6455 4.1)."""
+"""The handshake of a WebSocket that carries a TCP session, as its client makes it (RFC 6455 4.1)."""
 
 from __future__ import annotations
 

@@ -242,5 +242,5 @@ def run_bench(plan: BenchPlan, progress: Callable[[str], None]) -> Outcome:
             f"this process may open {most} files, and the bench needs {plan.open_files}: raise the limit "
             "(ulimit -n), or use fewer connections and agents"
         )
-    # What agents say of the weather is shown as errors of requests.
+    # What agents warn of is shown as errors of requests.
     return Bench(get_reactor(errors=False), plan, progress).run()

@@ -1,1 +1,1 @@
-"""`picoctl forward`: ports of this machine that lead to tcp endpoints."""
+"""`picoctl forward`: ports of this machine that lead to TCP endpoints."""

@@ -20,7 +20,7 @@ from pico_twisted.ctl.forward.plan import (
 from pico_twisted.ctl.options import connection_options, duration, given_option, shown_token
 
 
-@click.command(short_help="Forward local ports to tcp endpoints.")
+@click.command(short_help="Forward local ports to TCP endpoints.")
 @click.argument("pairs", nargs=-1, metavar="LOCAL ENDPOINT [LOCAL ENDPOINT ...]")
 @click.option(
     "--url",
@@ -43,7 +43,7 @@ from pico_twisted.ctl.options import connection_options, duration, given_option,
 def forward(
     context: click.Context, /, pairs: tuple[str, ...], urls: tuple[str, ...], patience: float | None, quiet: bool
 ) -> None:
-    """Forward connections of this machine to tcp endpoints, whose agents and services may be anywhere.
+    """Forward connections of this machine to TCP endpoints, whose agents and services may be anywhere.
 
     \b
     LOCAL is where local programs connect to:

@@ -19,8 +19,8 @@ from twisted.python.failure import Failure
 from pico_twisted import __version__
 from pico_twisted.core.forward_proxy import ForwardProxies
 from pico_twisted.ctl.exits import NO, NO_ANSWER, OK, SaidNo, emit
+from pico_twisted.ctl.forward.messages import Messages
 from pico_twisted.ctl.forward.plan import ForwardPlan, LocalPair
-from pico_twisted.ctl.forward.telling import Telling
 from pico_twisted.ctl.forward.token import CurrentToken
 from pico_twisted.ctl.reactor import get_reactor, raise_file_limit
 from pico_twisted.net.forward.dialler import Dialler, DialSettings
@@ -41,7 +41,7 @@ FILES_EACH: Final = 2
 
 
 class Forwarding:
-    """A run of the command (Teller).
+    """A run of the command (Observer).
 
     Args:
         reactor: of this process; not running yet.
@@ -51,11 +51,11 @@ class Forwarding:
     def __init__(self, reactor: Any, plan: ForwardPlan) -> None:  # the reactor: what dials has no interface in Twisted
         self._reactor = reactor
         self._plan = plan
-        self._telling = Telling(reactor.seconds)
+        self._messages = Messages(reactor.seconds)
         self._sweep = Sweep(reactor)
         proxies = ForwardProxies("", os.environ)
         for variable in proxies.unusable:
-            self._telling.say(f"{variable} names no proxy that can be used")
+            self._messages.say(f"{variable} names no proxy that can be used")
         agent = f"picoctl/{__version__}"
         self._places = [
             place_of(reactor, url, ca=plan.ca, cert=plan.cert, key=plan.key, proxy=proxies.for_url(url), agent=agent)
@@ -87,7 +87,7 @@ class Forwarding:
         try:
             self._reactor.run()
         finally:
-            self._telling.close()
+            self._messages.close()
         return self._status
 
     def _listen(self, wanted: LocalPair) -> None:
@@ -102,7 +102,7 @@ class Forwarding:
         if not self._plan.quiet:
             emit(f"{found} -> {wanted.endpoint_id} at {', '.join(self._plan.urls)}")
             if not found.is_loopback:
-                self._telling.say(f"whoever reaches {found} uses what you may use")
+                self._messages.say(f"whoever reaches {found} uses what you may use")
 
     def _start(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -125,7 +125,7 @@ class Forwarding:
                 self._warn(f"{endpoint_id}: {failed}")
                 return
         if not self._plan.quiet:
-            self._telling.say(f"{place.url} answers, and lets us use {', '.join(endpoint_ids)}")
+            self._messages.say(f"{place.url} answers, and lets us use {', '.join(endpoint_ids)}")
 
     def _end(self) -> None:
         """Ctrl-C or SIGTERM: all ends now."""
@@ -147,25 +147,25 @@ class Forwarding:
 
     def _warn(self, text: str) -> None:
         if not self._plan.quiet:
-            self._telling.warn(text)
+            self._messages.warn(text)
 
-    # Teller
+    # Observer
 
     def refused(self, endpoint_id: str, failed: DialFailed) -> None:
-        """See `Teller.refused`."""
+        """See `Observer.refused`."""
         if self._is_stdio:
-            self._telling.say(f"{endpoint_id}: {failed}")
+            self._messages.say(f"{endpoint_id}: {failed}")
             self._status = NO if failed.status else NO_ANSWER
         else:
             self._warn(f"{endpoint_id}: {failed}")
 
     def cut(self, endpoint_id: str, reason: str) -> None:
-        """See `Teller.cut`."""
+        """See `Observer.cut`."""
         self._warn(f"{endpoint_id}: a connection was cut: {reason}")
         self._status = NO if self._is_stdio else OK
 
     def over(self, endpoint_id: str) -> None:
-        """See `Teller.over`."""
+        """See `Observer.over`."""
         if self._is_stdio:
             self._stop_soon()
 

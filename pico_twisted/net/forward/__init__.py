@@ -1,1 +1,1 @@
-"""The client of tcp endpoints: it opens WebSockets at proxy ports, and forwards connections of this machine to them."""
+"""The client of TCP endpoints: it opens WebSockets at proxy ports, and forwards connections of this machine to them."""

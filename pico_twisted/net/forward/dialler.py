@@ -1,4 +1,4 @@
-"""Opens tcp calls at whichever proxy port can be reached.
+"""Opens TCP sessions at whichever proxy port can be reached.
 
 Nothing of a local client is sent before the service was reached. So until then every failure that may be over in a
 moment is tried again, at the other ports first, and the local client only waits: a node or an agent that is restarted
@@ -40,7 +40,7 @@ _UPGRADE_REQUIRED: Final = 426
 
 @attrs.frozen(kw_only=True)
 class DialSettings:
-    """How calls are opened.
+    """How sessions are opened.
 
     Attributes:
         token: returns the token to show now; empty for none.
@@ -58,7 +58,7 @@ class DialSettings:
 
 
 class Dialler:
-    """Opens tcp calls.
+    """Opens TCP sessions.
 
     Args:
         reactor: connects, and tells the time.
@@ -76,14 +76,14 @@ class Dialler:
         self._next = 0
 
     def dial(self, endpoint_id: str) -> Deferred[TcpSession]:
-        """Open a call.
+        """Open a session.
 
         Args:
             endpoint_id: of the endpoint.
 
         Returns:
             A Deferred of the session, whose `user` is to be set at once. It fails with `DialFailed`; cancelling it
-            gives the call up.
+            gives the session up.
         """
         return Deferred.fromCoroutine(self._dial(endpoint_id))
 
@@ -148,7 +148,7 @@ class Dialler:
         return await session.ready
 
     async def look(self, place: Place, endpoint_id: str) -> DialFailed | None:
-        """Ask a port what a call would meet there before it reaches a service. None when nothing stands in its way.
+        """Ask a port what a session would meet there before it reaches a service. None when nothing stands in its way.
 
         Args:
             place: the port.

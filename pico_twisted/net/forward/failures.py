@@ -1,4 +1,4 @@
-"""Why a tcp call could not be opened: in words, and whether it is worth another try."""
+"""Why a TCP session could not be opened: in words, and whether it is worth another try."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Again(enum.Enum):
 
 
 class DialFailed(Exception):
-    """A tcp call could not be opened. Its text is for people.
+    """A TCP session could not be opened. Its text is for people.
 
     Attributes:
         again: whether another try may do better.

@@ -17,14 +17,14 @@ MAX_CONNECTIONS: Final = 10_000
 """Local connections of an endpoint at a time: a program that opens them in a loop must not take all open files."""
 
 
-class Teller(Protocol):
+class Observer(Protocol):
     """Hears what happens to local connections."""
 
     def refused(self, endpoint_id: str, failed: DialFailed) -> None:
-        """A call could not be opened."""
+        """A session could not be opened."""
 
     def cut(self, endpoint_id: str, reason: str) -> None:
-        """A call was cut by the other side."""
+        """A session was cut by the other side."""
 
     def over(self, endpoint_id: str) -> None:
         """A local connection is gone."""
@@ -35,8 +35,8 @@ class Pair(Factory):
 
     Args:
         endpoint_id: of the endpoint.
-        dialler: opens the calls.
-        teller: hears what happens.
+        dialler: opens the sessions.
+        observer: hears what happens.
 
     Attributes:
         relays: those that are there.
@@ -44,11 +44,11 @@ class Pair(Factory):
 
     noisy = False
 
-    def __init__(self, endpoint_id: str, dialler: Dialler, teller: Teller) -> None:
+    def __init__(self, endpoint_id: str, dialler: Dialler, observer: Observer) -> None:
         self.endpoint_id = endpoint_id
         self.relays: dict[Relay, None] = {}
         self._dialler = dialler
-        self._teller = teller
+        self._observer = observer
 
     def buildProtocol(self, addr: IAddress | None) -> Relay:
         """A relay for a local connection."""
@@ -73,13 +73,13 @@ class Pair(Factory):
 
     def refused(self, relay: Relay, failed: DialFailed) -> None:
         """See `RelayOwner.refused`."""
-        self._teller.refused(self.endpoint_id, failed)
+        self._observer.refused(self.endpoint_id, failed)
 
     def cut(self, relay: Relay, reason: str) -> None:
         """See `RelayOwner.cut`."""
-        self._teller.cut(self.endpoint_id, reason)
+        self._observer.cut(self.endpoint_id, reason)
 
     def over(self, relay: Relay) -> None:
         """See `RelayOwner.over`."""
         self.relays.pop(relay, None)
-        self._teller.over(self.endpoint_id)
+        self._observer.over(self.endpoint_id)

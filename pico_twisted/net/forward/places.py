@@ -1,4 +1,4 @@
-"""Proxy ports at which tcp endpoints are reached, and how to connect to them."""
+"""Proxy ports at which TCP endpoints are reached, and how to connect to them."""
 
 from __future__ import annotations
 

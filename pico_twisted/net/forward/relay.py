@@ -1,11 +1,11 @@
-"""Between a connection of this machine and the tcp call that it is forwarded to.
+"""Between a connection of this machine and the TCP session that it is forwarded to.
 
 What is needed. Bytes both ways, as fast as both sides take them, and no faster: whoever reads slowly slows down who
 writes, and no one else. Each half ends by itself. And what was cut must look cut to the local program: its connection
 is reset, not closed, or a download that lost its tail would pass for a whole one. (A unix socket cannot be reset; its
 end is all that can be shown. stdin and stdout have the exit status for it.)
 
-Nothing is read from the local side before the call is open: its bytes wait in the kernel meanwhile.
+Nothing is read from the local side before the session is open: its bytes wait in the kernel meanwhile.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from pico_twisted.net.socket.options import forget_output, tune, writer
 log = Logger()
 
 Dial = Callable[[], "Deferred[TcpSession]"]
-"""Opens a tcp call; it fails with `DialFailed`."""
+"""Opens a TCP session; it fails with `DialFailed`."""
 
 
 class RelayOwner(Protocol):
     """Who keeps the connections of one endpoint."""
 
     def dial(self) -> Deferred[TcpSession]:
-        """Open the call for one of them."""
+        """Open the session for one of them."""
 
     def begun(self, relay: Relay) -> None:
         """There is one more."""
 
     def refused(self, relay: Relay, failed: DialFailed) -> None:
-        """Its call could not be opened."""
+        """Its session could not be opened."""
 
     def cut(self, relay: Relay, reason: str) -> None:
-        """Its call was cut by the other side."""
+        """Its session was cut by the other side."""
 
     def over(self, relay: Relay) -> None:
         """It is gone."""
@@ -56,7 +56,7 @@ class _Stage(enum.Enum):
 
     DIALLING = enum.auto()
     OPEN = enum.auto()
-    OVER = enum.auto()  # the call is over; what the local side is owed may still be written
+    OVER = enum.auto()  # the session is over; what the local side is owed may still be written
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -132,7 +132,7 @@ class Relay(TwistedProtocol):
     def stopProducing(self) -> None:
         """The local connection is going away (IPushProducer); `connectionLost` follows."""
 
-    # The call
+    # The session
 
     def _opened(self, session: TcpSession) -> None:
         self._dialling = None

@@ -1,4 +1,4 @@
-"""One tcp call, as its client sees it: a WebSocket to a node that carries a stream of bytes each way.
+"""One TCP session, as its client sees it: a WebSocket to a node that carries a stream of bytes each way.
 
 What can go wrong. A transfer that was cut must never look whole. So the end of the service's stream is believed only
 when it was said, by an empty message; a connection that is lost, or a close frame before that, is a cut, and whoever
@@ -91,7 +91,7 @@ class _Stage(enum.Enum):
 
 @implementer(IPushProducer)
 class TcpSession(TwistedProtocol):
-    """A tcp call.
+    """A TCP session.
 
     Args:
         opening: its handshake.
@@ -329,7 +329,7 @@ class TcpSession(TwistedProtocol):
     # The end
 
     def cut(self, reason: str) -> None:
-        """Give the call up: the node is told why, and its service sees a cut. The user hears no more of it."""
+        """Give the session up: the node is told why, and its service sees a cut. The user hears no more of it."""
         self.user = None
         if self._stage is _Stage.OPEN:
             self._close(_FAILED, reason)

@@ -1,4 +1,4 @@
-"""The handshake of a tcp call's client: what it sends, and what it makes of answers."""
+"""The handshake of a TCP session's client: what it sends, and what it makes of answers."""
 
 from __future__ import annotations
 

@@ -79,23 +79,23 @@ class FakeNode:
 
 @attrs.define
 class Told:
-    """What was told (Teller)."""
+    """What was told (Observer)."""
 
     refusals: list[DialFailed] = attrs.Factory(list)
     cuts: list[str] = attrs.Factory(list)
 
     def refused(self, endpoint_id: str, failed: DialFailed) -> None:
-        """See `Teller.refused`."""
+        """See `Observer.refused`."""
         assert endpoint_id == ENDPOINT
         self.refusals.append(failed)
 
     def cut(self, endpoint_id: str, reason: str) -> None:
-        """See `Teller.cut`."""
+        """See `Observer.cut`."""
         assert endpoint_id == ENDPOINT
         self.cuts.append(reason)
 
     def over(self, endpoint_id: str) -> None:
-        """See `Teller.over`."""
+        """See `Observer.over`."""
 
 
 def dialler_of(

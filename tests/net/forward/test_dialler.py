@@ -1,4 +1,4 @@
-"""How a tcp call is opened: which port is tried when, what is tried again, and what is believed at once."""
+"""How a TCP session is opened: which port is tried when, what is tried again, and what is believed at once."""
 
 from __future__ import annotations
 

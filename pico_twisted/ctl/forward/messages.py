@@ -16,7 +16,7 @@ CLOSE_S: Final = 1.0
 """Seconds that a reader of stderr gets at the end to take the last lines."""
 
 
-class Telling:
+class Messages:
     """Writes lines without ever holding up the reactor.
 
     Args:
