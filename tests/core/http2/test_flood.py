@@ -319,3 +319,21 @@ def test_what_is_kept_of_streams_goes_with_them() -> None:
     assert not watch._open and not watch._stalls and not watch.not_begun
     assert not end._untaken and not end._accepted and not end._reset_streams
     assert len(end._order._ended) <= 64
+
+
+def test_what_was_on_its_way_of_streams_that_we_gave_up() -> None:
+    """Forty uploads that are refused at once, whose clients have each sent a window by then, are no flood. The windows
+    are pardoned once: who goes on sends a flood."""
+    watched = Watched()
+    given_up = range(1, 81, 2)
+    watched.send(b"".join(wire.headers(stream, POST, end=False) for stream in given_up))
+    for stream in given_up:
+        watched.far.end.reset(stream, e.NO_ERROR)
+    late = b"".join(wire.data(stream, bytes(16 * 1024), end=False) * 4 for stream in given_up)
+    assert len(late) > 2 * flood.NOISE_BYTES
+    for start in range(0, len(late), 64 * 1024):
+        watched.send(late[start : start + 64 * 1024])
+    assert watched.excess is None
+    for _ in range(20):
+        watched.send(wire.data(1, bytes(16 * 1024), end=False) * 4)
+    assert watched.excess is not None
