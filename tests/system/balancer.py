@@ -10,6 +10,15 @@ from collections.abc import Sequence
 from tests.peers.pipe import PATIENCE_S, Ended, Listener, Pipe, dial
 
 
+def copy(source: Pipe, target: Pipe) -> None:
+    """Pass on what comes, and its end."""
+    with contextlib.suppress(Ended, TimeoutError):
+        while True:
+            target.send(source.recv(3600))
+    with contextlib.suppress(Ended):
+        target.half_close()
+
+
 class Balancer:
     """A TCP load balancer.
 
@@ -34,19 +43,11 @@ class Balancer:
                 continue
         else:
             return
-        back = threading.Thread(target=self._copy, args=(server, client), daemon=True)
+        back = threading.Thread(target=copy, args=(server, client), daemon=True)
         back.start()
-        self._copy(client, server)
+        copy(client, server)
         back.join(PATIENCE_S)
         server.close()
-
-    @staticmethod
-    def _copy(source: Pipe, target: Pipe) -> None:
-        with contextlib.suppress(Ended, TimeoutError):
-            while True:
-                target.send(source.recv(3600))
-        with contextlib.suppress(Ended):
-            target.half_close()
 
     def close(self) -> None:
         """The end."""

@@ -54,3 +54,6 @@ NODES = pytest.mark.parametrize("running_stack", ["plain", "two"], indirect=True
 
 ENDS = pytest.mark.parametrize("running_stack", ["plain", "two-tls"], indirect=True)
 """For tests of single ports: without TLS anywhere, and with TLS everywhere."""
+
+NO_TLS = pytest.mark.parametrize("stage", ["plain"], indirect=True)
+"""For tests that start what they need themselves, and that TLS between nodes and agents could not change."""

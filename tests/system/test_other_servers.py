@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import gzip
 import socket
-from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from pathlib import Path
 
 import pytest
 
 from tests.system.service import Service
+from tests.system.shapes import NO_TLS
 from tests.system.wire import connect
 from tools.stage.asking import try_get
 from tools.stage.certificates import Tls
@@ -21,6 +20,8 @@ from tools.stage.ports import free_port, free_row, is_free
 from tools.stage.processes import Process, find_program
 from tools.stage.stage import Stage
 from tools.stage.waiting import wait_until
+
+pytestmark = NO_TLS
 
 _NGINX = """\
 daemon off;
@@ -83,17 +84,6 @@ backend pico
   default-server check port {admin} inter 500ms fall 2 rise 1
   server n1 127.0.0.1:{node} proto h2 check-proto h1
 """
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    """What these tests start, without TLS between us and these servers."""
-    result = Stage(tmp_path)
-    try:
-        yield result
-        assert result.new_faults() == []
-    finally:
-        result.close()
 
 
 def listening(stage: Stage, process: Process, port: int) -> None:

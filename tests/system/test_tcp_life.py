@@ -15,12 +15,11 @@ from tests.peers import websocket
 from tests.peers.pipe import Ended
 from tests.system.cluster import Cluster
 from tests.system.service import Connection, Service
+from tests.system.shapes import NO_TLS
 from tests.system.tcp import PATH, SUBPROTOCOL, Session
 from tools.stage.nodes import Node, Settings
 from tools.stage.stage import Stage
 from tools.stage.waiting import wait_until
-
-PLAIN = pytest.mark.parametrize("stage", ["plain"], indirect=True)
 
 
 def echo(connection: Connection) -> None:
@@ -91,7 +90,7 @@ def test_an_agent_that_stops(stage: Stage, service: Service) -> None:
     assert agent.wait_exit() == 0
 
 
-@PLAIN
+@NO_TLS
 def test_an_agent_that_is_killed(stage: Stage, service: Service) -> None:
     """The client of an agent that is gone is told with 1011, and a new session goes to another one."""
     node = stage.node()
@@ -158,7 +157,7 @@ def test_who_may(stage: Stage, service: Service, tmp_path: Path) -> None:
     assert ws.receive()[1] == b"from a page"
 
 
-@PLAIN
+@NO_TLS
 def test_what_a_listener_lets_in(stage: Stage, service: Service) -> None:
     """Addresses, sessions at once and sessions in a time are bounded at the listener, before its service is dialled."""
     node = stage.node()
@@ -180,7 +179,7 @@ def test_what_a_listener_lets_in(stage: Stage, service: Service) -> None:
     assert refusal(node, "rare") == (429, "listener-rate")
 
 
-@PLAIN
+@NO_TLS
 def test_an_idle_session(stage: Stage, service: Service) -> None:
     """With `proxy.tcp.idle_timeout` a session that is silent is cut, at both ends, and one that is not goes on."""
     ends: list[Ended] = []
@@ -205,7 +204,7 @@ def test_an_idle_session(stage: Stage, service: Service) -> None:
     assert heard(busy)
 
 
-@PLAIN
+@NO_TLS
 def test_another_protocol_by_a_reload(stage: Stage, service: Service) -> None:
     """A listener that becomes one of TCP, and HTTP again: sessions that it has go on, new calls go by what it is."""
     node = stage.node()
@@ -244,7 +243,7 @@ def opens(node: Node) -> bool:
     return True
 
 
-@PLAIN
+@NO_TLS
 def test_a_service_that_hangs(stage: Stage) -> None:
     """A service that takes no connection is given up after the listener's timeout, and the client told."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as waiting:

@@ -14,10 +14,14 @@ import pytest
 from tests.ctl.harness import picoctl
 from tests.peers.pipe import Ended, Listener, Pipe, dial
 from tests.system import wire
+from tests.system.balancer import copy
 from tests.system.service import Service, answer
+from tests.system.shapes import NO_TLS
 from tools.stage.certificates import Authority
 from tools.stage.ports import HOST
 from tools.stage.stage import Stage
+
+pytestmark = NO_TLS
 
 
 class ConnectProxy:
@@ -40,33 +44,14 @@ class ConnectProxy:
                 return
             node = dial((HOST, self.leads_to))
             stream.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            back = threading.Thread(target=self._copy, args=(node, client), daemon=True)
+            back = threading.Thread(target=copy, args=(node, client), daemon=True)
             back.start()
-            self._copy(client, node)
+            copy(client, node)
             back.join(30)
             node.close()
 
-    @staticmethod
-    def _copy(source: Pipe, target: Pipe) -> None:
-        with contextlib.suppress(Ended, TimeoutError):
-            while True:
-                target.send(source.recv(3600))
-        with contextlib.suppress(Ended):
-            target.half_close()
-
     def close(self) -> None:
         self._listener.close()
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    """What these tests start."""
-    result = Stage(tmp_path)
-    try:
-        yield result
-        assert result.new_faults() == []
-    finally:
-        result.close()
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from tests.system import wire
 from tests.system.asking import Asking
 from tests.system.handing import Systemd
 from tests.system.service import Connection, Service, answer
+from tests.system.shapes import NO_TLS
 from tests.system.tcp import Session
 from tests.system.test_other_servers import listening
 from tools.stage.certificates import Authority
@@ -25,6 +26,8 @@ from tools.stage.ports import HOST, Ports, free_port, free_row
 from tools.stage.processes import Process, find_program
 from tools.stage.stage import Stage
 from tools.stage.waiting import wait_until
+
+pytestmark = NO_TLS
 
 CLIENT = "127.0.0.9"
 
@@ -95,17 +98,6 @@ def here() -> Iterator[Path]:
     """A directory for sockets: the path of pytest's own is too long for some."""
     with tempfile.TemporaryDirectory(prefix="pico-test-") as made:
         yield Path(made)
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    """What these tests start."""
-    result = Stage(tmp_path)
-    try:
-        yield result
-        assert result.new_faults() == []
-    finally:
-        result.close()
 
 
 def asked(port: int, endpoint: str, fields: dict[str, str] | None = None) -> tuple[int, str]:
