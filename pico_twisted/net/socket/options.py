@@ -177,15 +177,20 @@ def has_ended(sock: socket.socket) -> bool:
         return True
 
 
-def acknowledged_bytes(transport: object) -> int | None:
-    """How many bytes the peer's kernel took so far (tcpi_bytes_acked); None where the kernel does not tell."""
+def _tcp_info(transport: object) -> bytes:
+    """`struct tcp_info` of a connection, as much of it as the kernel tells; empty where it tells nothing."""
     sock = raw_socket(transport)
     if sock is None:
-        return None
+        return b""
     try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 192)
+        return sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 192)
     except OSError:
-        return None
+        return b""
+
+
+def acknowledged_bytes(transport: object) -> int | None:
+    """How many bytes the peer's kernel took so far (tcpi_bytes_acked); None where the kernel does not tell."""
+    info = _tcp_info(transport)
     if len(info) < _BYTES_ACKED_AT + 8:
         return None
     (count,) = struct.unpack_from("=Q", info, _BYTES_ACKED_AT)
@@ -199,13 +204,7 @@ def is_unheard(transport: object, seconds: float) -> bool:
     sends that again, for a quarter of an hour (tcp_retries2). One that reads nothing, but is there, answers the
     question whether it has room again every two minutes at least.
     """
-    sock = raw_socket(transport)
-    if sock is None:
-        return False
-    try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 192)
-    except OSError:
-        return False
+    info = _tcp_info(transport)
     if len(info) < _ACK_AGE_AT + 4:
         return False
     (unacked,) = struct.unpack_from("=I", info, _UNACKED_AT)
