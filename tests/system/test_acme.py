@@ -63,6 +63,15 @@ def shown(port: int, acme: AcmeStage, name: str = NAMES[1]) -> bytes:
         return b""
 
 
+def spoken(port: int, acme: AcmeStage) -> str | None:
+    """What a port chooses to speak with a client that speaks both versions of HTTP."""
+    context = ssl.create_default_context(cafile=acme.ca)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    plain = socket.create_connection(("127.0.0.1", port), 10.0)
+    with plain, context.wrap_socket(plain, server_hostname=NAMES[0]) as tls:
+        return tls.selected_alpn_protocol()
+
+
 def answered(client: ssl.SSLSocket) -> bool:
     """Whether a request on an open connection has an answer, and the connection goes on."""
     client.sendall(b"GET / HTTP/1.1\r\nHost: nothing.pico.test\r\n\r\n")
@@ -98,6 +107,7 @@ def test_any_node_answers(stage: Stage, acme: AcmeStage, service: Service, tmp_p
     wait_until(lambda: shown(two.ports.proxy, acme), "the certificate of the second node")
     assert acme.validated == [(name, kind) for name in NAMES] * 2
     assert answered(early)
+    assert [spoken(node.ports.proxy, acme) for node in (one, two)] == ["h2", "h2"]  # beside acme-tls/1
     early.close()
     assert stage.new_faults() == []
     for path in (tmp_path / "one").rglob("*"):

@@ -83,8 +83,8 @@ CREDENTIALS: dict[str, Callable[[], tuple[str, ...]]] = {
 @pytest.mark.parametrize("shown", CREDENTIALS)
 def test_who_is_let_in(stack: Stack, shown: str) -> None:
     """curl with a credential gets its service's answer, which saw no credential but one of its own; the log has who it
-    was."""
-    got = stack.curl_endpoint(f"/{shown}", *CREDENTIALS[shown](), "--data", "a=1")
+    was, and over TLS that HTTP/2 was spoken."""
+    got = stack.curl_endpoint(f"/{shown}", "--http2", *CREDENTIALS[shown](), "--data", "a=1")
     assert (got.status, got.body) == (200, b"hello from the service\n")
     request = stack.service.wait_request()
     assert request.body == b"a=1" and request.get("x-pico-authorization") is None
@@ -92,6 +92,7 @@ def test_who_is_let_in(stack: Stack, shown: str) -> None:
     stack.node.wait_output(f'"target":"/{shown}"')
     (line,) = [record for record in stack.node.records if record.get("target") == f"/{shown}"]
     assert line["subject"] == ("ci@tests" if shown == "jwt" else "mine")
+    assert line["protocol"] == ("HTTP/2.0" if stack.tls else "HTTP/1.1")
 
 
 def test_a_body_that_comes_while_a_signature_is_checked(stack: Stack) -> None:
@@ -145,15 +146,18 @@ def test_jwts_that_do_not_count(stack: Stack) -> None:
 
 
 def test_a_client_certificate(stack: Stack, certificates: Tls) -> None:
-    """One of the authority lets in; the token for the service that comes with it reaches the service."""
+    """One of the authority lets in, over either version of HTTP; the token for the service that comes with it reaches
+    the service."""
     if stack.tls is None:
         assert stack.curl_endpoint("/", "--oauth2-bearer", "for-the-service").json["code"] == "unknown"
         return
     for name, status in ((CLIENT, 200), ("spiffe://tests/stranger", 401)):
         pair = certificates.authority.issue("client", (name,), client=True)
         shown = ("--cert", str(pair.cert), "--key", str(pair.key))
-        assert stack.curl_endpoint("/", *shown, "--oauth2-bearer", "for-the-service").status == status
-    assert [request.get("authorization") for request in stack.service.requests] == [b"Bearer for-the-service"]
+        for version, spoken in (("--http1.1", "HTTP/1.1"), ("--http2", "HTTP/2")):
+            got = stack.curl_endpoint("/", version, *shown, "--oauth2-bearer", "for-the-service")
+            assert (got.status, got.heads[-1][0].split(" ")[0]) == (status, spoken)
+    assert [request.get("authorization") for request in stack.service.requests] == [b"Bearer for-the-service"] * 2
 
 
 def test_a_websocket_of_a_browser(stack: Stack) -> None:
