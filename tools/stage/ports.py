@@ -50,9 +50,15 @@ def free_port() -> int:
     return free_row(1)
 
 
+_HELD: Final[list[socket.socket]] = []
+
+
 def unused_address() -> str:
-    """An address where nothing listens."""
-    return f"{HOST}:{free_port()}"
+    """An address where nothing listens, and nobody else will while this process runs: its port is taken, but deaf."""
+    held = socket.socket()
+    held.bind((HOST, free_port()))
+    _HELD.append(held)
+    return f"{HOST}:{held.getsockname()[1]}"
 
 
 @dataclass(frozen=True)

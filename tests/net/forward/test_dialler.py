@@ -18,7 +18,7 @@ from tests.net.forward.forwarding import ENDPOINT, FakeNode, dialler_of, nodes_a
 from tests.net.in_reactor import in_reactor, reactor, until
 from tests.peers.websocket import WebSocket
 from tools.stage.certificates import Authority
-from tools.stage.ports import unused_address
+from tools.stage.ports import free_port, unused_address
 
 TOKEN = "pico_secret-of-mine"
 AWAY = b"HTTP/1.1 502 Bad Gateway\r\nServer: nginx\r\nContent-Length: 0\r\n\r\n"
@@ -85,7 +85,7 @@ async def test_a_port_that_is_away_is_passed_over() -> None:
 @in_reactor
 async def test_when_all_are_away_a_call_waits_for_one() -> None:
     """A node that comes back within the patience takes the call."""
-    address = unused_address()
+    address = f"127.0.0.1:{free_port()}"
     with swept() as sweep:
         waiting = dialler_of([f"http://{address}", nobody()], sweep, patience_s=10.0).dial(ENDPOINT)
         await deferLater(reactor, 0.15)

@@ -47,20 +47,22 @@ class StreamPlaces:
 
     def give(self, request: Http2Request) -> None:
         """Have a request begun: now, or when it has a place."""
-        if self.waiting or not self._has_room():
+        taken = self._taken
+        if self.waiting or (len(taken) + len(self._given_up) >= self._streams and not self._has_room()):
             request.await_place()
             self.waiting[request] = None
             self.deadline = self._sweep.now
             self._sweep.add(self)
         else:
-            self._taken.add(request)
+            taken.add(request)
             self._begin(request)
 
     def free(self, request: Http2Request, given_up: bool) -> None:
         """A request is over, and so is its stream. One that had no place is forgotten."""
-        self.waiting.pop(request, None)
+        if self.waiting:
+            self.waiting.pop(request, None)
         if request in self._taken:
-            self._taken.discard(request)
+            self._taken.remove(request)
             if given_up:
                 self._given_up.append(self._sweep.now)
 
