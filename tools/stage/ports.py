@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 from dataclasses import astuple, dataclass
@@ -11,7 +12,21 @@ from tools.stage.waiting import StageFailed
 
 HOST: Final = "127.0.0.1"
 """Where everything on the stage listens."""
-_PORTS: Final = range(12000, 32000)
+_WORKERS: Final = 8
+
+
+def _ports_of(worker: str) -> range:
+    """The ports of one of the workers of pytest-xdist, so that none takes what another left for a moment: a node that
+    is started again comes back to its port. Whoever is no worker may take all."""
+    first, last = 12_000, 32_000
+    if not worker.startswith("gw"):
+        return range(first, last)
+    share = (last - first) // _WORKERS
+    begin = first + int(worker[2:]) % _WORKERS * share
+    return range(begin, begin + share)
+
+
+_PORTS: Final = _ports_of(os.environ.get("PYTEST_XDIST_WORKER", ""))
 """Below Linux's ephemeral range (32768 and up), so that no outgoing connection takes a port between pick and bind."""
 _TRIES: Final = 200
 
