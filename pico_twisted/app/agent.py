@@ -23,7 +23,7 @@ from pico_twisted.net.admin.entrance import AdminAccess
 from pico_twisted.net.admin.logins import Logins
 from pico_twisted.net.admin.operators import Reload
 from pico_twisted.net.admin.origins import OwnHosts
-from pico_twisted.net.admin.shapes import AgentDetail, ListenerRow, SessionRow
+from pico_twisted.net.admin.shapes.agents import AgentDetail, ListenerRow, SessionRow
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.admin.status import IAgentStatus
 from pico_twisted.net.agent.listener import Listener

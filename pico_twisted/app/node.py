@@ -48,7 +48,7 @@ from pico_twisted.net.proxy.revoked import RevokedClients
 from pico_twisted.net.proxy.site import ProxySite
 from pico_twisted.net.routing.cluster_service import ClusterService, LocalRouter
 from pico_twisted.net.routing.settings import RoutingSettings
-from pico_twisted.net.tls.fetch import HttpsPolicy
+from pico_twisted.net.tls.fetch import Fetcher, HttpsPolicy
 from pico_twisted.net.tunnel import TunnelParts
 from pico_twisted.net.tunnel.upstream import UpstreamFactory
 from pico_twisted.net.turn import EndOfTurn, Sweep
@@ -101,16 +101,15 @@ class Node:
     def admin_site(self, reload: Reload, siblings: Siblings | None = None) -> Site:
         """The factory of an admin port, see `AdminApp`; with siblings one that several workers share."""
         tls = self.config.cluster.tls
-        policy = None if self.link_tls is None else HttpsPolicy(tls.ca, self.link_tls.revocation)
+        policy = HttpsPolicy() if self.link_tls is None else HttpsPolicy(tls.ca, self.link_tls.revocation)
         app = AdminApp(
             self.status,
             self.metrics,
             reload,
             self.admin_access,
             passes=self.passes,
-            reactor=self.reactor,
-            revocations=RevocationRoutes(self.membership.revocations, self.node_id, self._end_of),
-            tls=policy,
+            fetcher=Fetcher(self.reactor, policy),
+            groups=(RevocationRoutes(self.membership.revocations, self.node_id, self._end_of),),
             siblings=siblings,
         )
         return admin_site(app.resource(), self.reactor)

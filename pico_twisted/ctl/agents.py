@@ -12,7 +12,7 @@ from pico_twisted.ctl import tables
 from pico_twisted.ctl.asking import Page, get, present
 from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.options import status_options
-from pico_twisted.net.admin.shapes import Agents
+from pico_twisted.net.admin.shapes.agents import Agents
 
 PATH: Final = "/status/cluster/agents"
 """Path of the route that tells the agents of all nodes."""

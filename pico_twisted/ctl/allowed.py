@@ -20,7 +20,7 @@ from pico_twisted.core.access.subject import Reason, Refused, Subject
 from pico_twisted.core.text import ENDPOINT_ID_PATTERN
 from pico_twisted.ctl.exits import SaidNo, emit
 from pico_twisted.ctl.tables import known_table
-from pico_twisted.net.admin.shapes import ACTIONS, KnownAs
+from pico_twisted.net.admin.shapes.access import ACTIONS, KnownAs
 
 
 def show_allowed(config: NodeConfig | AgentConfig, token_file: str, endpoint: str | None) -> None:

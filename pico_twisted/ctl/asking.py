@@ -15,7 +15,8 @@ import click
 from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.exits import NO, OK, ExitWithMessage, NoAnswer, emit
 from pico_twisted.ctl.options import admin_port, wants_json, wants_watch
-from pico_twisted.net.admin.shapes import NO_SUCH_NODE, NodeRow
+from pico_twisted.net.admin.shapes.nodes import NodeRow
+from pico_twisted.net.admin.shapes.paths import NO_SUCH_NODE
 
 T = TypeVar("T")
 

@@ -24,7 +24,8 @@ import click
 from pico_twisted import __version__
 from pico_twisted.core.ports import ADMIN, port_that_answered, wrong_port
 from pico_twisted.ctl.exits import ExitWithMessage, NoAnswer, SaidNo
-from pico_twisted.net.admin.shapes import NO_SUCH_NODE, OPERATOR, ShapeError, read
+from pico_twisted.net.admin.shapes.paths import NO_SUCH_NODE, OPERATOR
+from pico_twisted.net.admin.shapes.reading import ShapeError, read
 
 T = TypeVar("T")
 

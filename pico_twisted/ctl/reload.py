@@ -10,7 +10,8 @@ from pico_twisted.core.text import escaped
 from pico_twisted.ctl.asking import emit_json
 from pico_twisted.ctl.exits import SaidNo, emit
 from pico_twisted.ctl.options import admin_options, admin_port, wants_json
-from pico_twisted.net.admin.shapes import RELOAD_PATH, Reloaded
+from pico_twisted.net.admin.shapes.paths import RELOAD_PATH
+from pico_twisted.net.admin.shapes.reload import Reloaded
 
 
 @click.command(short_help="Have a node or an agent read its configuration again.")

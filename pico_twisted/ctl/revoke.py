@@ -14,7 +14,7 @@ from pico_twisted.ctl.asking import Page, emit_json, get, present
 from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.exits import SaidNo, emit
 from pico_twisted.ctl.options import admin_options, admin_port, duration, wants_json
-from pico_twisted.net.admin.revocation_shapes import REVOCATIONS_PATH, REVOKE_PATH, RevocationRow, Revoked
+from pico_twisted.net.admin.shapes.revocations import REVOCATIONS_PATH, REVOKE_PATH, RevocationRow, Revoked
 
 MOST_FOR_S = 10 * 365 * 86_400.0
 

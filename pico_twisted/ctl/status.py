@@ -17,7 +17,10 @@ from pico_twisted.ctl.asking import Page, complete_node_id, get, get_if_there, p
 from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.exits import ExitWithMessage
 from pico_twisted.ctl.options import status_options, wants_json
-from pico_twisted.net.admin.shapes import AGENT_PATH, AgentDetail, GossipDetail, GossipRow, NodeDetail, NodeRow
+from pico_twisted.net.admin.shapes.agents import AgentDetail
+from pico_twisted.net.admin.shapes.gossip import GossipDetail, GossipRow
+from pico_twisted.net.admin.shapes.nodes import NodeDetail, NodeRow
+from pico_twisted.net.admin.shapes.paths import AGENT_PATH
 
 T = TypeVar("T")
 

@@ -18,16 +18,11 @@ import attrs
 from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.public_url import endpoint_url
 from pico_twisted.core.text import escaped, milliseconds, span_text
-from pico_twisted.net.admin.revocation_shapes import RevocationRow, Revoked
-from pico_twisted.net.admin.shapes import (
-    AgentSession,
-    GossipDetail,
-    GossipRow,
-    KnownAs,
-    ListenerRow,
-    NodeDetail,
-    NodeRow,
-)
+from pico_twisted.net.admin.shapes.access import KnownAs
+from pico_twisted.net.admin.shapes.agents import AgentSession, ListenerRow
+from pico_twisted.net.admin.shapes.gossip import GossipDetail, GossipRow
+from pico_twisted.net.admin.shapes.nodes import NodeDetail, NodeRow
+from pico_twisted.net.admin.shapes.revocations import RevocationRow, Revoked
 
 NOTHING: Final = "-"
 """Stands for what is not known or does not apply, so that no column is missing in a line."""

@@ -8,7 +8,8 @@ from pico_twisted.ctl.asking import Page, get, present
 from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.options import admin_options
 from pico_twisted.ctl.tables import known_table
-from pico_twisted.net.admin.shapes import WHOAMI_PATH, KnownAs
+from pico_twisted.net.admin.shapes.access import KnownAs
+from pico_twisted.net.admin.shapes.paths import WHOAMI_PATH
 
 
 @click.command(short_help="Show who a credential is of, and what it allows.")

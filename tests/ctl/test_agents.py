@@ -18,7 +18,7 @@ from twisted.internet.threads import deferToThread
 
 from pico_twisted.ctl.tables import agents_table, sessions_table
 from pico_twisted.net.admin.cluster_agents import MOST_SESSIONS
-from pico_twisted.net.admin.shapes import AgentSession
+from pico_twisted.net.admin.shapes.agents import AgentSession
 from tests.ctl.harness import PATIENCE_S, PROGRAM, Done, environment, http_answer, picoctl, serving
 from tests.net.admin.admin_fakes import Served, Status, node_app, session
 from tests.net.in_reactor import in_reactor

@@ -18,7 +18,10 @@ from twisted.internet.threads import deferToThread
 
 from pico_twisted.config import ServerTlsConfig
 from pico_twisted.ctl.tables import listeners_table
-from pico_twisted.net.admin.shapes import AgentDetail, GossipRow, NodeRow, read, to_json
+from pico_twisted.net.admin.shapes.agents import AgentDetail
+from pico_twisted.net.admin.shapes.gossip import GossipRow
+from pico_twisted.net.admin.shapes.nodes import NodeRow
+from pico_twisted.net.admin.shapes.reading import read, to_json
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.tls.port_context import ServerContext
 from pico_twisted.net.tls.server import SniffingFactory

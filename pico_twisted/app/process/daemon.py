@@ -38,7 +38,7 @@ from pico_twisted.app.process.watching import FileWatch, Read
 from pico_twisted.config import ConfigFaults
 from pico_twisted.config.certificates import certificate_warnings
 from pico_twisted.config.changes import changes, in_force
-from pico_twisted.net.admin.shapes import Reloaded
+from pico_twisted.net.admin.shapes.reload import Reloaded
 from pico_twisted.net.observe.logs import Logging
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.socket.names import NameLookups

@@ -47,7 +47,7 @@ from pico_twisted.app.workers.runtime_dir import RuntimeDir
 from pico_twisted.app.workers.worker import LOCAL_ADMIN, NOTIFY, VARIABLE, Worker
 from pico_twisted.config import ConfigFaults, NodeConfig
 from pico_twisted.config.values import Address
-from pico_twisted.net.admin.shapes import Reloaded
+from pico_twisted.net.admin.shapes.reload import Reloaded
 from pico_twisted.net.observe.logs import Logging
 from pico_twisted.net.socket.socket_files import SocketFile
 

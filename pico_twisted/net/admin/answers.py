@@ -12,7 +12,8 @@ from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
-from pico_twisted.net.admin.shapes import Reloaded, to_json
+from pico_twisted.net.admin.shapes.reading import to_json
+from pico_twisted.net.admin.shapes.reload import Reloaded
 
 log = Logger()
 

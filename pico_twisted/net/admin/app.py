@@ -7,14 +7,13 @@ only a node's `forward` means anything; see `other_nodes`. Who may come in is sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from klein import Klein
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.iweb import IPolicyForHTTPS, IRequest
+from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
@@ -29,24 +28,22 @@ from pico_twisted.net.admin.answers import (
     refuse_method,
     render,
 )
-from pico_twisted.net.admin.cluster_agents import ClusterAgents
+from pico_twisted.net.admin.asking_nodes import AskingNodes
+from pico_twisted.net.admin.cluster_agents import cluster_agents
 from pico_twisted.net.admin.entrance import AdminAccess, Entrance
 from pico_twisted.net.admin.operators import Reload
 from pico_twisted.net.admin.other_nodes import OtherNodesResource
 from pico_twisted.net.admin.passes import NodePasses
-from pico_twisted.net.admin.revocation_shapes import REVOCATIONS_PATH, REVOKE_PATH
-from pico_twisted.net.admin.revocations import RevocationRoutes
-from pico_twisted.net.admin.shapes import AGENT_PATH, AGENTS_PATH, NO_SUCH_NODE, OPERATOR, RELOAD_PATH, to_json
+from pico_twisted.net.admin.routes import IRouteGroup, Routes
+from pico_twisted.net.admin.shapes.paths import AGENT_PATH, AGENTS_PATH, NO_SUCH_NODE, OPERATOR, RELOAD_PATH
+from pico_twisted.net.admin.shapes.reading import to_json
 from pico_twisted.net.admin.site import AdminRequest
 from pico_twisted.net.admin.status import IAgentStatus, INodeStatus
 from pico_twisted.net.admin.workers import Siblings, WorkersResource
 from pico_twisted.net.observe.metrics import CONTENT_TYPE, Metrics
-from pico_twisted.net.tls.fetch import Fetcher, HttpsPolicy
+from pico_twisted.net.tls.fetch import Fetcher
 
 log = Logger()
-
-Routes = Mapping[str, tuple[str, Callable[..., bytes | Deferred[bytes]]]]
-"""Path -> (what is there, for the index; what answers)."""
 
 
 class CommonAdminApp:
@@ -155,9 +152,8 @@ class AdminApp(CommonAdminApp):
         reload: reads the configuration again.
         access: who may use the port.
         passes: what other nodes are shown.
-        reactor: asks the admin ports of other nodes.
-        revocations: shows and changes who is revoked.
-        tls: how those that speak https are trusted; by the system's roots when None.
+        fetcher: asks the admin ports of other nodes.
+        groups: more routes, of the parts of the node.
         siblings: the other workers that share the port; None when this node has it for itself.
     """
 
@@ -171,20 +167,17 @@ class AdminApp(CommonAdminApp):
         access: AdminAccess,
         *,
         passes: NodePasses,
-        reactor: Any,  # see `Fetcher`
-        revocations: RevocationRoutes,
-        tls: IPolicyForHTTPS | None = None,
+        fetcher: Fetcher,
+        groups: Sequence[IRouteGroup] = (),
         siblings: Siblings | None = None,
     ) -> None:
         super().__init__(status, metrics, reload, access)
         self._status = status
         self._passes = passes
-        self._fetcher = Fetcher(reactor, HttpsPolicy() if tls is None else tls)
+        self._fetcher = fetcher
         self._siblings = siblings
-        self._revocations = revocations
-        self._cluster_agents = ClusterAgents(
-            status, self._fetcher, passes, {} if siblings is None else siblings.sockets
-        )
+        self._groups = groups
+        self._asking = AskingNodes(status, fetcher, passes, {} if siblings is None else siblings.sockets)
 
     def _around(self, routes: Resource) -> Entrance:
         siblings, ids, fetcher = self._siblings, frozenset((self._status.node_id,)), self._fetcher
@@ -216,21 +209,18 @@ class AdminApp(CommonAdminApp):
                 self._all_agents,
             ),
             AGENTS_PATH: ("the agents of this node; endpoint=<id> as above", self._agents),
-            REVOCATIONS_PATH: ("who is revoked", self._revocations.listed),
             "/status/gossip/nodes": ("what gossip knows of each node", self._gossip_nodes),
             "/status/gossip/nodes/<id>": (
                 "the same of one node, with its keys and their versions; the id may be local",
                 self._gossip_node,
             ),
+            **{path: route for group in self._groups for path, route in group.routes().items()},
         }
 
     def _changes(self) -> Routes:
         return {
             **super()._changes(),
-            REVOKE_PATH: (
-                "revokes somebody at all nodes: name=<of a credential> or agent=<id>",
-                self._revocations.revoke,
-            ),
+            **{path: route for group in self._groups for path, route in group.changes().items()},
         }
 
     def _nodes(self, request: IRequest) -> bytes:
@@ -250,7 +240,9 @@ class AdminApp(CommonAdminApp):
         return answer_json(request, to_json(self._status.agents(_endpoint(request))))
 
     def _all_agents(self, request: AdminRequest) -> Deferred[bytes]:
-        asking = Deferred.fromCoroutine(self._cluster_agents.all(_endpoint(request), request.operator))
+        asking = Deferred.fromCoroutine(
+            cluster_agents(self._status, self._asking, _endpoint(request), request.operator)
+        )
         return asking.addCallback(lambda found: answer_json(request, to_json(found)))
 
     def _gossip_nodes(self, request: IRequest) -> bytes:

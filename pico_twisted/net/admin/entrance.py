@@ -45,7 +45,9 @@ from pico_twisted.net.admin.operators import Operator, address_of, refusal
 from pico_twisted.net.admin.origins import MISDIRECTED, OwnHosts, is_foreign_page, is_own_page, misdirected
 from pico_twisted.net.admin.other_nodes import split_query
 from pico_twisted.net.admin.passes import NodePasses
-from pico_twisted.net.admin.shapes import OPERATOR, WHOAMI_PATH, KnownAs, to_json
+from pico_twisted.net.admin.shapes.access import KnownAs
+from pico_twisted.net.admin.shapes.paths import OPERATOR, WHOAMI_PATH
+from pico_twisted.net.admin.shapes.reading import to_json
 from pico_twisted.net.admin.site import AdminRequest
 from pico_twisted.net.admin.whoami import known_as
 from pico_twisted.net.tls.verification import client_certificate

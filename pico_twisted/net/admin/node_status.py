@@ -16,16 +16,9 @@ from pico_twisted.core.gossip.view import View
 from pico_twisted.core.public_url import endpoint_url
 from pico_twisted.core.routing.table import ACTIVE, DRAINING, KnownNode
 from pico_twisted.net.admin.other_nodes import LOCAL
-from pico_twisted.net.admin.shapes import (
-    MAX_SESSIONS,
-    Agents,
-    AgentSession,
-    GossipDetail,
-    GossipEntry,
-    GossipRow,
-    NodeDetail,
-    NodeRow,
-)
+from pico_twisted.net.admin.shapes.agents import MAX_SESSIONS, Agents, AgentSession
+from pico_twisted.net.admin.shapes.gossip import GossipDetail, GossipEntry, GossipRow
+from pico_twisted.net.admin.shapes.nodes import NodeDetail, NodeRow
 from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.routing.cluster_service import ClusterService
 

@@ -25,7 +25,8 @@ from pico_twisted.config import in_networks
 from pico_twisted.config.values import UNIX
 from pico_twisted.core.access.rules import Action
 from pico_twisted.core.text import escaped
-from pico_twisted.net.admin.shapes import OPERATOR, Reloaded
+from pico_twisted.net.admin.shapes.paths import OPERATOR
+from pico_twisted.net.admin.shapes.reload import Reloaded
 from pico_twisted.net.socket.options import plain_ip
 from pico_twisted.net.socket.unix import UnixPeer
 

@@ -24,7 +24,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from pico_twisted.net.admin.answers import Rendered, answer, fail, refuse_method, render
 from pico_twisted.net.admin.passes import NodePasses
-from pico_twisted.net.admin.shapes import NO_SUCH_NODE
+from pico_twisted.net.admin.shapes.paths import NO_SUCH_NODE
 from pico_twisted.net.admin.site import AdminRequest
 from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.tls.fetch import CANNOT_REACH, AnswerTooLargeError, Fetched, Fetcher, why_unreachable

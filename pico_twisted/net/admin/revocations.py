@@ -7,12 +7,14 @@ from http import HTTPStatus
 
 from twisted.internet.defer import Deferred
 from twisted.web.iweb import IRequest
+from zope.interface import implementer
 
 from pico_twisted.core.access.revocations import BadRevocations, Meant, Revocation, TooManyRevocations
 from pico_twisted.net.access.shared import SharedRevocations, Told
 from pico_twisted.net.admin.answers import answer_json, fail
-from pico_twisted.net.admin.revocation_shapes import RevocationRow, Revoked
-from pico_twisted.net.admin.shapes import to_json
+from pico_twisted.net.admin.routes import IRouteGroup, Routes
+from pico_twisted.net.admin.shapes.reading import to_json
+from pico_twisted.net.admin.shapes.revocations import REVOCATIONS_PATH, REVOKE_PATH, RevocationRow, Revoked
 from pico_twisted.net.admin.site import AdminRequest
 
 USAGE = "the query is name=<of a credential> or agent=<ID>, with until=<seconds since 1970>, or undo=1"
@@ -21,6 +23,7 @@ MOST_TIME_S = 1 << 40
 """A time that no revocation is needed for, in seconds since 1970."""
 
 
+@implementer(IRouteGroup)
 class RevocationRoutes:
     """See above.
 
@@ -34,6 +37,14 @@ class RevocationRoutes:
         self._shared = shared
         self._node_id = node_id
         self._end_of = end_of
+
+    def routes(self) -> Routes:
+        """See `IRouteGroup`."""
+        return {REVOCATIONS_PATH: ("who is revoked", self.listed)}
+
+    def changes(self) -> Routes:
+        """See `IRouteGroup`."""
+        return {REVOKE_PATH: ("revokes somebody at all nodes: name=<of a credential> or agent=<id>", self.revoke)}
 
     def listed(self, request: IRequest) -> bytes:
         """Tell who is revoked."""

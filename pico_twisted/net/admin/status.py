@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from zope.interface import Attribute, Interface
 
-from pico_twisted.net.admin.shapes import AgentDetail, Agents, GossipDetail, GossipRow, NodeDetail, NodeRow
+from pico_twisted.net.admin.shapes.agents import AgentDetail, Agents
+from pico_twisted.net.admin.shapes.gossip import GossipDetail, GossipRow
+from pico_twisted.net.admin.shapes.nodes import NodeDetail, NodeRow
 
 
 class IAgentStatus(Interface):

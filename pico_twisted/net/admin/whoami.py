@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pico_twisted.core.access.refusals import REFUSALS
 from pico_twisted.core.access.subject import Reason, Subject
 from pico_twisted.net.access.interfaces import Credential, IGate
-from pico_twisted.net.admin.shapes import KnownAs
+from pico_twisted.net.admin.shapes.access import KnownAs
 
 
 async def known_as(gates: Mapping[str, IGate], credential: Credential) -> dict[str, KnownAs]:

@@ -22,7 +22,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from pico_twisted.net.admin.answers import JSON, Rendered, answer, answer_json, answer_reloaded, fail, render
 from pico_twisted.net.admin.operators import Reload
-from pico_twisted.net.admin.shapes import OPERATOR, RELOAD_PATH
+from pico_twisted.net.admin.shapes.paths import OPERATOR, RELOAD_PATH
 from pico_twisted.net.admin.site import AdminRequest
 from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.observe.metrics import CONTENT_TYPE, Metrics

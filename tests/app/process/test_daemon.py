@@ -22,7 +22,7 @@ from pico_twisted.app.process.daemon import IGNORED, Daemon
 from pico_twisted.app.process.ports import CannotStart
 from pico_twisted.config import ConfigFaults, Fault
 from pico_twisted.config.common import LogConfig
-from pico_twisted.net.admin.shapes import Reloaded
+from pico_twisted.net.admin.shapes.reload import Reloaded
 from pico_twisted.net.observe.logs import Logging
 from tests.conftest import LoggedFailures
 

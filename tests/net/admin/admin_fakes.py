@@ -25,23 +25,15 @@ from pico_twisted.net.admin.operators import Reload
 from pico_twisted.net.admin.origins import OwnHosts
 from pico_twisted.net.admin.passes import NodePasses
 from pico_twisted.net.admin.revocations import RevocationRoutes
-from pico_twisted.net.admin.shapes import (
-    AgentDetail,
-    Agents,
-    AgentSession,
-    GossipDetail,
-    GossipEntry,
-    GossipRow,
-    ListenerRow,
-    NodeDetail,
-    NodeRow,
-    Reloaded,
-    SessionRow,
-)
+from pico_twisted.net.admin.shapes.agents import AgentDetail, Agents, AgentSession, ListenerRow, SessionRow
+from pico_twisted.net.admin.shapes.gossip import GossipDetail, GossipEntry, GossipRow
+from pico_twisted.net.admin.shapes.nodes import NodeDetail, NodeRow
+from pico_twisted.net.admin.shapes.reload import Reloaded
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.admin.status import IAgentStatus, INodeStatus
 from pico_twisted.net.admin.workers import Siblings
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.tls.fetch import Fetcher, HttpsPolicy
 from pico_twisted.net.tls.port_context import ServerContext
 from pico_twisted.net.tls.server import SniffingFactory
 from pico_twisted.net.turn import Sweep
@@ -234,9 +226,8 @@ def node_app(
         reload or nothing_changes,
         admits,
         passes=admits.passes,
-        reactor=reactor,
-        revocations=revocations or revocation_routes(),
-        tls=tls,
+        fetcher=Fetcher(reactor, tls or HttpsPolicy()),
+        groups=(revocations or revocation_routes(),),
         siblings=siblings,
     ).resource()
 

@@ -21,18 +21,11 @@ from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
 from pico_twisted.config import ServerTlsConfig
-from pico_twisted.net.admin.shapes import (
-    MAX_SUSPICION,
-    OPERATOR,
-    AgentDetail,
-    GossipDetail,
-    GossipRow,
-    NodeDetail,
-    NodeRow,
-    ShapeError,
-    read,
-    to_json,
-)
+from pico_twisted.net.admin.shapes.agents import AgentDetail
+from pico_twisted.net.admin.shapes.gossip import MAX_SUSPICION, GossipDetail, GossipRow
+from pico_twisted.net.admin.shapes.nodes import NodeDetail, NodeRow
+from pico_twisted.net.admin.shapes.paths import OPERATOR
+from pico_twisted.net.admin.shapes.reading import ShapeError, read, to_json
 from pico_twisted.net.admin.site import FIRST_S, KEEPALIVE_S, MAX_BODY_BYTES, MAX_CONNECTIONS, admin_site
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tls.port_context import ServerContext

@@ -18,7 +18,7 @@ from twisted.internet.threads import deferToThread
 
 from pico_twisted.config import ServerTlsConfig
 from pico_twisted.core.access.subject import Reason
-from pico_twisted.net.admin.shapes import OPERATOR, RELOAD_PATH
+from pico_twisted.net.admin.shapes.paths import OPERATOR, RELOAD_PATH
 from pico_twisted.net.tls.port_context import ServerContext
 from tests.doubles.gate import ToldGate, subject
 from tests.net.admin.admin_fakes import Serve, Served, access, agent_app, node_app

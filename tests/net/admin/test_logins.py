@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from pico_twisted.core.access.subject import Reason
 from pico_twisted.net.admin import logins
 from pico_twisted.net.admin.logins import Logins, cookie, session_id, shown_token
-from pico_twisted.net.admin.shapes import OPERATOR, RELOAD_PATH
+from pico_twisted.net.admin.shapes.paths import OPERATOR, RELOAD_PATH
 from pico_twisted.net.admin.workers import Siblings
 from tests.doubles.gate import ToldGate, subject
 from tests.net.admin.admin_fakes import Serve, Served, Status, access, node_app

@@ -8,7 +8,9 @@ import pytest
 from twisted.internet.address import UNIXAddress
 
 from pico_twisted.net.admin.operators import address_of, refusal
-from pico_twisted.net.admin.shapes import OPERATOR, RELOAD_PATH, Reloaded, read
+from pico_twisted.net.admin.shapes.paths import OPERATOR, RELOAD_PATH
+from pico_twisted.net.admin.shapes.reading import read
+from pico_twisted.net.admin.shapes.reload import Reloaded
 from pico_twisted.net.socket.unix import UnixPeer
 from tests.net.admin.admin_fakes import Serve, agent_app
 from tests.net.in_reactor import in_reactor

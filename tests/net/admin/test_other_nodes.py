@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from pico_twisted.config import ServerTlsConfig
 from pico_twisted.net.admin import other_nodes
 from pico_twisted.net.admin.other_nodes import split_query
-from pico_twisted.net.admin.shapes import OPERATOR
+from pico_twisted.net.admin.shapes.paths import OPERATOR
 from pico_twisted.net.tls import fetch
 from pico_twisted.net.tls.fetch import HttpsPolicy
 from pico_twisted.net.tls.port_context import ServerContext

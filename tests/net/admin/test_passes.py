@@ -14,7 +14,7 @@ from pico_twisted.core.links.node_pass import LASTS_S, NodePass
 from pico_twisted.net.admin.entrance import AdminAccess
 from pico_twisted.net.admin.operators import Operator
 from pico_twisted.net.admin.passes import NodePasses
-from pico_twisted.net.admin.shapes import RELOAD_PATH
+from pico_twisted.net.admin.shapes.paths import RELOAD_PATH
 from tests.doubles.gate import ToldGate, subject
 from tests.net.admin.admin_fakes import Serve, Status, access, node_app
 from tests.net.in_reactor import in_reactor

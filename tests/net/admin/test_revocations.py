@@ -8,8 +8,9 @@ import pytest
 
 from pico_twisted.core.access.revocations import ROUND_S
 from pico_twisted.net.access.shared import UNREACHED
-from pico_twisted.net.admin.revocation_shapes import REVOCATIONS_PATH, REVOKE_PATH, RevocationRow, Revoked
-from pico_twisted.net.admin.shapes import OPERATOR, read
+from pico_twisted.net.admin.shapes.paths import OPERATOR
+from pico_twisted.net.admin.shapes.reading import read
+from pico_twisted.net.admin.shapes.revocations import REVOCATIONS_PATH, REVOKE_PATH, RevocationRow, Revoked
 from tests.doubles.gate import ToldGate, subject
 from tests.net.admin.admin_fakes import Serve, Served, access, node_app, revocation_routes
 from tests.net.in_reactor import in_reactor
