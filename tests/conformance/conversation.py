@@ -145,12 +145,16 @@ class Conversation:
         one = self.until(lambda one: one.kind in (wire.GOAWAY, wire.RST_STREAM), "RST_STREAM or GOAWAY")
         _check(one, codes)
 
+    def stream_reset(self, *codes: int) -> None:
+        """The server ends the stream and nothing else, and says why."""
+        _check(self.until(lambda one: one.kind in (wire.GOAWAY, wire.RST_STREAM), "RST_STREAM"), codes, wire.RST_STREAM)
+
     def closed(self) -> None:
         """The connection is, whatever comes before."""
         while self._next() is not None:
             pass
 
 
-def _check(one: Frame, codes: Iterable[int]) -> None:
-    if one.code not in codes:
+def _check(one: Frame, codes: Iterable[int], kind: int | None = None) -> None:
+    if one.code not in codes or kind not in (None, one.kind):
         raise Unexpected(f"{one.name} with code {one.code} instead of {tuple(codes)}")

@@ -199,7 +199,7 @@ def _(peer: Conversation) -> None:
 @DEFINITIONS.case("6.9.1/3", "a window of a stream above 2^31-1")
 def _(peer: Conversation) -> None:
     peer.send(peer.post(), wire.window(1, _MOST), wire.window(1, _MOST))
-    peer.stream_error(FLOW_CONTROL)
+    peer.stream_reset(FLOW_CONTROL)
 
 
 @DEFINITIONS.case("6.9.2/1", "INITIAL_WINDOW_SIZE changes for streams that are open")

@@ -80,10 +80,8 @@ _RESPONSE: Final = _goes_on((HOP_BY_HOP | FRAMING).__contains__)
 goes_to_service: Final[Callable[[bytes], bool]] = _TO_SERVICE.__getitem__
 """Whether a field of a request goes on to a service, whatever that speaks, by its lower-case name."""
 
-
-def goes_to_client(lower: bytes) -> bool:
-    """Whether a field of a response, by its lower-case name, goes to a proxy client."""
-    return _RESPONSE[lower]
+goes_to_client: Final[Callable[[bytes], bool]] = _RESPONSE.__getitem__
+"""Whether a field of a response goes to a proxy client, by its lower-case name."""
 
 
 def _make_via_lines(via: bytes) -> tuple[bytes, bytes, bytes]:

@@ -18,26 +18,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final
 
-from pico_twisted.core.http2.engine import AVAILABLE, make_engine
+from pico_twisted.core.http2.engine import AVAILABLE, PLAIN_EVENTS, make_engine, show
 from pico_twisted.core.http2.events import (
     CLOSED,
     DATA,
     ENDED,
-    ENHANCE_YOUR_CALM,
     FAULT,
-    GOAWAY,
-    INTERIM,
+    FLOW_CONTROL_ERROR,
     INTERNAL_ERROR,
     NO_ERROR,
     PEER_RESET,
-    PING,
-    PONG,
-    PROTOCOL_ERROR,
     REFUSED_STREAM,
     REQUEST,
-    RESPONSE,
-    SETTINGS,
-    TRAILERS,
     WINDOW,
     Event,
     WireFields,
@@ -50,6 +42,10 @@ if AVAILABLE:
 
 _FAULTS_FIRST: Final = 4 * 1024
 """Bytes of answers that are written before a request is told of: resets of 128 streams, and more."""
+
+
+MOST_WINDOW_BYTES: Final = 2**31 - 1
+"""Of a window (RFC 9113 6.9.1)."""
 
 
 class StreamGone(Exception):
@@ -94,27 +90,27 @@ class Http2Connection:
         if self.ended:
             return []
         self.bytes_in += len(data)
-        fault = self._order.fault(data)
-        if fault is not None:
-            data = data[: fault[0]]
-        code = NO_ERROR
-        try:
-            self._engine.receive_data(data)
-        except ngh2.DenialOfServiceError:
-            code = ENHANCE_YOUR_CALM
-        except ngh2.ConnectionProtocolError:
-            code = PROTOCOL_ERROR
-        except (ngh2.NGH2Error, ValueError):
-            code = INTERNAL_ERROR
+        last = self._last_stream
+        shown, fault = self._order.look(data)
+        code = show(self._engine, shown)
+        events = self._events()
+        while fault is not None and not (fault.code or code or self.ended):
+            if fault.increment <= MOST_WINDOW_BYTES - self._window(fault.stream, local=False):
+                code = show(self._engine, fault.frame)
+            elif fault.stream in self._untaken:
+                events.append((FAULT, fault.stream, FLOW_CONTROL_ERROR, False))
+                self.reset(fault.stream, FLOW_CONTROL_ERROR)
+            shown, fault = self._order.look(fault.rest)
+            code = code or show(self._engine, shown)
+            events += self._events()
         if self._postponed is not None and not self._order.within_data(self._postponed[0]):
             self._try(self._engine.reset_stream, *self._postponed)
             self._postponed = None
-        last = self._last_stream
-        events = self._events()
+            events += self._events()
         if code:
             self._failed(code, events)
         elif fault is not None:
-            self.terminate(fault[1])
+            self.terminate(fault.code)
             events += self._events()
         elif self._last_stream != last and not self._written:
             self._written = self._write(_FAULTS_FIRST)
@@ -128,6 +124,8 @@ class Http2Connection:
             take = _TAKE.get(type(event))
             if take is not None:
                 take(self, event, events)
+            elif type(event) in PLAIN_EVENTS:
+                events.append(PLAIN_EVENTS[type(event)](event))
         return events
 
     def _failed(self, code: int, events: list[Event]) -> None:
@@ -247,7 +245,10 @@ class Http2Connection:
 
     def respond(self, stream: int, fields: WireFields, ended: bool) -> None:
         """Send the final head of a response. Raises `StreamGone`, as all that follow."""
-        self._do(self._engine.send_response, stream, fields, end_stream=ended)
+        try:  # `_do` would cost this and `send` a call for each response
+            self._engine.send_response(stream, fields, end_stream=ended)
+        except ngh2.NGH2Error as error:
+            raise StreamGone(str(error)) from None
         self._accepted[stream] = 0
 
     def interim(self, stream: int, fields: WireFields) -> None:
@@ -256,7 +257,10 @@ class Http2Connection:
 
     def send(self, stream: int, data: bytes, ended: bool) -> None:
         """Queue DATA; it leaves as the windows of the peer let it: see `queued`."""
-        self._do(self._engine.send_data, stream, data, end_stream=ended)
+        try:
+            self._engine.send_data(stream, data, end_stream=ended)
+        except ngh2.NGH2Error as error:
+            raise StreamGone(str(error)) from None
         self._accepted[stream] = self._accepted.get(stream, 0) + len(data)
 
     def trailers(self, stream: int, fields: WireFields) -> None:
@@ -275,15 +279,17 @@ class Http2Connection:
         if stream in self._untaken:
             if stream not in self._reset_streams:
                 self._reset_streams.add(stream)
-                self.given_up_bytes += self._window_of_peer(stream)
+                self.given_up_bytes += self._window(stream, local=True)
             if self._order.within_data(stream):
                 self._postponed = stream, code
             else:
                 self._try(self._engine.reset_stream, stream, code)
 
-    def _window_of_peer(self, stream: int) -> int:
+    def _window(self, stream: int, *, local: bool) -> int:
+        """What the peer may still send on a stream (`local`), or we; nothing on one that is over."""
+        engine = self._engine
         try:
-            return max(0, int(self._engine.stream_local_window_size(stream)))
+            return max(0, int((engine.stream_local_window_size if local else engine.stream_remote_window_size)(stream)))
         except ngh2.NGH2Error:
             return 0
 
@@ -377,23 +383,12 @@ class Http2Connection:
 _Take = Callable[[Http2Connection, Any, list[Event]], None]
 
 
-def _tells(make: Callable[[Any], Event]) -> _Take:
-    return lambda _, event, events: events.append(make(event))
-
-
 def _all_events() -> Iterator[tuple[Any, _Take]]:
     yield ngh2.RequestReceived, Http2Connection._on_request
-    yield ngh2.ResponseReceived, _tells(lambda event: (RESPONSE, event.stream_id, event.headers, event.end_stream))
-    yield ngh2.InformationalResponseReceived, _tells(lambda event: (INTERIM, event.stream_id, event.headers, False))
     yield ngh2.DataReceived, Http2Connection._on_data
-    yield ngh2.TrailersReceived, _tells(lambda event: (TRAILERS, event.stream_id, event.headers, True))
     yield ngh2.StreamReset, Http2Connection._on_reset
     yield ngh2.StreamClosed, Http2Connection._on_closed
     yield ngh2.WindowUpdated, Http2Connection._on_window
-    yield ngh2.SettingsReceived, _tells(lambda event: (SETTINGS, 0, 0, False))
-    yield ngh2.PingReceived, _tells(lambda event: (PING, 0, 0, False))
-    yield ngh2.PingAcknowledged, _tells(lambda event: (PONG, 0, 0, False))
-    yield ngh2.GoAwayReceived, _tells(lambda event: (GOAWAY, event.last_stream_id, event.error_code, False))
     yield ngh2.ConnectionClosed, Http2Connection._on_end
 
 

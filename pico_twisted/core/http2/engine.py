@@ -5,8 +5,23 @@ It is optional, as the extra `http2`: `AVAILABLE` says whether it is there.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from pico_twisted.core.http2.events import (
+    ENHANCE_YOUR_CALM,
+    GOAWAY,
+    INTERIM,
+    INTERNAL_ERROR,
+    NO_ERROR,
+    PING,
+    PONG,
+    PROTOCOL_ERROR,
+    RESPONSE,
+    SETTINGS,
+    TRAILERS,
+    Event,
+)
 from pico_twisted.core.http2.settings import Http2Settings
 
 try:
@@ -58,7 +73,34 @@ def make_engine(*, client: bool, settings: Http2Settings) -> Any:  # a compiled 
     return engine
 
 
+def show(engine: Any, data: bytes) -> int:
+    """Give an engine bytes of the peer. Returns the code with which the connection ends, if it cannot go on."""
+    try:
+        engine.receive_data(data)
+    except ngh2.DenialOfServiceError:
+        return ENHANCE_YOUR_CALM
+    except ngh2.ConnectionProtocolError:
+        return PROTOCOL_ERROR
+    except (ngh2.NGH2Error, ValueError):
+        return INTERNAL_ERROR
+    return NO_ERROR
+
+
 def secret(name: bytes, value: bytes) -> tuple[bytes, bytes]:
     """A field that is never put into a table of HPACK: its length could tell what others sent (RFC 7541 7.1)."""
     field: tuple[bytes, bytes] = ngh2.NeverIndexedHeader(name, value)
     return field
+
+
+def _plain_events() -> Iterator[tuple[Any, Callable[[Any], Event]]]:
+    yield ngh2.ResponseReceived, lambda event: (RESPONSE, event.stream_id, event.headers, event.end_stream)
+    yield ngh2.InformationalResponseReceived, lambda event: (INTERIM, event.stream_id, event.headers, False)
+    yield ngh2.TrailersReceived, lambda event: (TRAILERS, event.stream_id, event.headers, True)
+    yield ngh2.SettingsReceived, lambda event: (SETTINGS, 0, 0, False)
+    yield ngh2.PingReceived, lambda event: (PING, 0, 0, False)
+    yield ngh2.PingAcknowledged, lambda event: (PONG, 0, 0, False)
+    yield ngh2.GoAwayReceived, lambda event: (GOAWAY, event.last_stream_id, event.error_code, False)
+
+
+PLAIN_EVENTS: Final[dict[Any, Callable[[Any], Event]]] = dict(_plain_events()) if AVAILABLE else {}
+"""What becomes of events of the engine that change nothing in what is known of the connection, by their classes."""

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from itertools import chain
 from typing import Final, NamedTuple
 
 import attrs
@@ -225,7 +226,7 @@ class FloodWatch:
         self._noise = left - came
 
     def _begin(self, stream: int, fields: WireFields, now: float) -> None:
-        size = sum([len(name) + len(value) for name, value in fields])
+        size = sum(map(len, chain.from_iterable(fields)))
         self._open[stream] = _Open(now, size)
         if size <= LARGE_HEAD_BYTES:
             return

@@ -46,6 +46,7 @@ _GATHERED: Final = frozenset((b"cookie", b"host"))
 _SCHEMES: Final = frozenset((b"http", b"https"))
 _TE: Final = b"te"
 _KEY: Final = b"sec-websocket-key"
+_ACCEPT: Final = b"sec-websocket-accept"
 _SECRETS: Final = frozenset(
     (b"authorization", b"cookie", b"proxy-authorization", b"set-cookie", b"x-pico-authorization")
 )
@@ -167,15 +168,11 @@ def response_fields(head: ResponseHead, goes_on: Callable[[bytes], bool], more: 
     """
     status = 200 if head.status == 101 else head.status
     fields = [(b":status", b"%d" % status)]
-    for lower, _, value in head.fields:
-        if lower not in _NOT_SENT and lower not in head.connection and goes_on(lower):
-            if lower == b"sec-websocket-accept" and head.status == 101:
-                continue
-            fields.append(secret(lower, value) if lower in _SECRETS else (lower, value))
+    fields += _onward(head, goes_on, _ACCEPT if head.status == 101 else b"")
     if head.length is not None and status >= 200 and head.status not in (101, 204):
         fields.append((b"content-length", b"%d" % head.length))
-    if head.status != 101 and (names := announced(head.fields, head.by_name, head.connection)):
-        fields.append((b"trailer", names))
+    if b"trailer" in head.by_name and head.status != 101:
+        fields += _announced(head)
     fields += more
     return fields
 
@@ -197,19 +194,32 @@ def request_fields(
     if websocket:
         fields = [(b":method", b"CONNECT"), (b":protocol", b"websocket")]
     fields += ((b":scheme", scheme), (b":authority", authority), (b":path", head.target))
-    for lower, _, value in head.fields:
-        if lower in _NOT_SENT or lower in head.connection or not goes_on(lower):
-            continue
-        if websocket and lower == _KEY:
-            continue
-        fields.append(secret(lower, value) if lower in _SECRETS else (lower, value))
+    fields += _onward(head, goes_on, _KEY if websocket else b"")
     if head.length is not None and not websocket:
         fields.append((b"content-length", b"%d" % head.length))
-    if not websocket and (names := announced(head.fields, head.by_name, head.connection)):
-        fields.append((b"trailer", names))  # Go's servers take no others
+    if b"trailer" in head.by_name and not websocket:
+        fields += _announced(head)  # Go's servers take no others
     if trailers:
         fields.append((_TE, b"trailers"))
     return fields
+
+
+def _onward(
+    head: RequestHead | ResponseHead, goes_on: Callable[[bytes], bool], but: bytes
+) -> list[tuple[bytes, bytes]]:
+    """The fields that go on, as they go over HTTP/2; without the one that is named besides."""
+    connection = head.connection
+    return [
+        secret(lower, value) if lower in _SECRETS else (lower, value)
+        for lower, _, value in head.fields
+        if goes_on(lower) and lower not in _NOT_SENT and lower not in connection and lower != but
+    ]
+
+
+def _announced(head: RequestHead | ResponseHead) -> list[tuple[bytes, bytes]]:
+    """The field that says which trailers may come, if any of them may go on."""
+    names = announced(head.fields, head.by_name, head.connection)
+    return [(b"trailer", names)] if names else []
 
 
 def response_head(

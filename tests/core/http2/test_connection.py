@@ -178,6 +178,21 @@ def test_a_fault_of_the_peer_is_told_before_its_stream_is_over() -> None:
     assert far.flush() == [(e.CLOSED, 5, e.INTERNAL_ERROR, False)]
 
 
+@pytest.mark.parametrize("piece", [1, 5, 9, 12, 13, 1000])
+def test_a_window_that_becomes_too_large_ends_its_stream_and_no_other(piece: int) -> None:
+    """RFC 9113 6.9.1: the stream is reset with FLOW_CONTROL_ERROR, however the bytes come, which counts as the peer's
+    fault; another one is answered, and smaller increments behind the large one are taken."""
+    far = ByHand()
+    heads = wire.headers(1, GET) + wire.headers(3, GET)
+    far.send(heads + wire.window(1, 2**31 - 65_535) + wire.window(1, 1) + wire.window(3, 2**30), piece)
+    ends = [one[:3] for one in far.told if one[0] in (e.FAULT, e.CLOSED, e.ENDED)]
+    assert ends == [(e.FAULT, 1, e.FLOW_CONTROL_ERROR), (e.CLOSED, 1, e.FLOW_CONTROL_ERROR)]
+    far.end.respond(3, OK, ended=True)
+    far.flush()
+    assert [(one.kind, one.stream) for one in far.sent] == [(wire.RST_STREAM, 1), (wire.HEADERS, 3)]
+    assert far.sent[0].code == e.FLOW_CONTROL_ERROR
+
+
 def test_a_stream_that_is_over_at_once_says_so_beside_its_request() -> None:
     """Whoever looks at the events of one read knows that nothing has to be begun, also if we had to reset it."""
     far = ByHand()
