@@ -26,7 +26,7 @@ MAX_LINK_GENERATION: Final = 2**63 - 1
 """Highest generation that can stand in a node link's handshake, where nothing depends on how high it is."""
 
 CLOSE_NORMAL: Final = 1000
-"""WebSocket close code of a session whose place another one took."""
+"""WebSocket close code of a session whose place another one took, and of a session of TCP that is complete."""
 
 REPLACED: Final = "replaced by a newer session"
 """What the reason of that close begins with; the address of the newer session follows."""

@@ -19,6 +19,8 @@ import struct
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from pico_twisted.core.protocol_limits import CLOSE_PROTOCOL
+
 BINARY: Final = 0x2
 CLOSE: Final = 0x8
 PING: Final = 0x9
@@ -231,9 +233,9 @@ class FrameReader:
         opcode = first & 0x0F
         length = second & 0x7F
         if first & _RESERVED:
-            raise WebSocketError(1002, "a reserved bit is set, and no extension was agreed upon")
+            raise WebSocketError(CLOSE_PROTOCOL, "a reserved bit is set, and no extension was agreed upon")
         if second & _MASKED != self._masked:
-            raise WebSocketError(1002, "a frame without a mask" if self._masked else "a frame with a mask")
+            raise WebSocketError(CLOSE_PROTOCOL, "a frame without a mask" if self._masked else "a frame with a mask")
         if opcode & _CONTROL:
             self._judge_control(opcode, first & _FINAL, length)
         else:
@@ -250,11 +252,11 @@ class FrameReader:
         if length == 126:
             (length,) = _U16.unpack_from(data, at + 2)
             if length < 126:
-                raise WebSocketError(1002, "a length that takes fewer bytes")
+                raise WebSocketError(CLOSE_PROTOCOL, "a length that takes fewer bytes")
         elif length == 127:
             (length,) = _U64.unpack_from(data, at + 2)
             if length < 65536 or length >> 63:
-                raise WebSocketError(1002, "a length that takes fewer bytes, or is none")
+                raise WebSocketError(CLOSE_PROTOCOL, "a length that takes fewer bytes, or is none")
         if self._masked:
             self._mask = data[start - 4 : start]
         self._left = length
@@ -270,18 +272,20 @@ class FrameReader:
 
     def _judge_control(self, opcode: int, final: int, length: int) -> None:
         if opcode not in (CLOSE, PING, PONG):
-            raise WebSocketError(1002, "a frame of a kind that is not known")
+            raise WebSocketError(CLOSE_PROTOCOL, "a frame of a kind that is not known")
         if not final or length > MAX_CONTROL_BYTES:
-            raise WebSocketError(1002, "a control frame that is not one of at most 125 bytes")
+            raise WebSocketError(CLOSE_PROTOCOL, "a control frame that is not one of at most 125 bytes")
 
     def _judge_data(self, opcode: int) -> None:
         inside = self._message is not _Message.NONE
         if opcode == _TEXT and not inside:
             raise WebSocketError(1003, "a text message, where bytes come in binary ones")
         if opcode not in (BINARY, _CONTINUATION, _TEXT):
-            raise WebSocketError(1002, "a frame of a kind that is not known")
+            raise WebSocketError(CLOSE_PROTOCOL, "a frame of a kind that is not known")
         if (opcode == _CONTINUATION) is not inside:
-            raise WebSocketError(1002, "a message within another one" if inside else "a message without a begin")
+            raise WebSocketError(
+                CLOSE_PROTOCOL, "a message within another one" if inside else "a message without a begin"
+            )
 
     def _unmasked(self, payload: bytes) -> bytes:
         """Take the mask off, and turn it to where the next bytes of the frame are."""
@@ -305,10 +309,10 @@ def _closed_by(payload: bytes) -> Closed:
     if not payload:
         return Closed(NO_STATUS, "")
     if len(payload) == 1:
-        raise WebSocketError(1002, "a close frame with half a code")
+        raise WebSocketError(CLOSE_PROTOCOL, "a close frame with half a code")
     (code,) = _U16.unpack_from(payload)
     if not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
-        raise WebSocketError(1002, "a close frame with a code that may not be sent")
+        raise WebSocketError(CLOSE_PROTOCOL, "a close frame with a code that may not be sent")
     try:
         return Closed(code, payload[2:].decode("utf-8"))
     except UnicodeDecodeError:

@@ -28,6 +28,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pico_twisted.core.protocol_limits import CLOSE_INTERNAL, CLOSE_NORMAL, CLOSE_PROTOCOL
 from pico_twisted.core.text import printable
 from pico_twisted.core.websocket.frames import (
     BINARY,
@@ -57,8 +58,6 @@ CLOSE_S: Final = 2.0
 """Seconds that the node gets to take our close frame, or to send its own once it took the ends of both streams."""
 
 _NO_MASK: Final = bytes(4)
-_IN_ORDER: Final = 1000
-_FAILED: Final = 1011
 
 
 class SessionUser(Protocol):
@@ -185,7 +184,7 @@ class TcpSession(TwistedProtocol):
             if self.writable:
                 self._send(PING, b"")
         elif took_all(self.transport):
-            self._close(_IN_ORDER, "")
+            self._close(CLOSE_NORMAL, "")
             self._over("")
         else:
             self.deadline = now + CLOSE_S
@@ -246,7 +245,7 @@ class TcpSession(TwistedProtocol):
 
     def _take(self, data: bytes) -> None:
         if self._received_end:
-            self._close(1002, "bytes behind the end of the stream")
+            self._close(CLOSE_PROTOCOL, "bytes behind the end of the stream")
             self._over("the node breaks the protocol: bytes behind the end of the stream")
         elif self.user is not None:
             self.user.session_data(data)
@@ -262,10 +261,10 @@ class TcpSession(TwistedProtocol):
 
     def _closed(self, event: Closed) -> None:
         reason = printable(event.reason)
-        if event.code != _IN_ORDER:
-            self._close(_FAILED, "")
+        if event.code != CLOSE_NORMAL:
+            self._close(CLOSE_INTERNAL, "")
         else:
-            self._close(_IN_ORDER, "")
+            self._close(CLOSE_NORMAL, "")
             if self._both_ended:
                 self._over("")
                 return
@@ -332,7 +331,7 @@ class TcpSession(TwistedProtocol):
         """Give the session up: the node is told why, and its service sees a cut. The user hears no more of it."""
         self.user = None
         if self._stage is _Stage.OPEN:
-            self._close(_FAILED, reason)
+            self._close(CLOSE_INTERNAL, reason)
         else:
             self.abort()
 

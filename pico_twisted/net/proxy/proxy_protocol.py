@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from prometheus_client.core import Metric
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IProtocol, IProtocolFactory, ITCPTransport
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IProtocolFactory, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -23,7 +23,7 @@ from pico_twisted.core.proxy_protocol import ProxyHeaderError, read_proxy_header
 from pico_twisted.net.observe.metrics import by_label
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 from pico_twisted.net.proxy.port import ProxyPort
-from pico_twisted.net.socket.options import plain_ip
+from pico_twisted.net.socket.options import hand_to, plain_ip
 from pico_twisted.net.turn import NEVER, Sweep
 
 log = Logger()
@@ -133,7 +133,6 @@ class AwaitsHeader(Protocol):
         self._owner = owner
         self._addr = addr
         self._data = b""
-        self._inner: IProtocol | None = None
 
     def connectionMade(self) -> None:
         """Begin to wait."""
@@ -142,10 +141,7 @@ class AwaitsHeader(Protocol):
         self._owner.sweep.add(self)
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes of the header, and then all others."""
-        if self._inner is not None:
-            self._inner.dataReceived(data)
-            return
+        """Bytes of the header."""
         self._data += data
         try:
             header = read_proxy_header(self._data)
@@ -160,12 +156,11 @@ class AwaitsHeader(Protocol):
             addr = kind("TCP", header.host, header.port)
         rest, self._data = self._data[header.size :], b""
         self._settled()
-        inner = self._inner = self._owner.factory.buildProtocol(addr)
+        inner = self._owner.factory.buildProtocol(addr)
         if inner is None:
             self.transport.abortConnection()
             return
-        # From now on the transport calls the inner protocol without a detour.
-        self.dataReceived = inner.dataReceived  # type: ignore[method-assign]
+        hand_to(self.transport, inner)
         inner.makeConnection(self.transport)
         if rest:
             inner.dataReceived(rest)
@@ -186,20 +181,11 @@ class AwaitsHeader(Protocol):
 
     def readConnectionLost(self) -> None:
         """The peer's FIN (IHalfCloseableProtocol). One before the header is a check whether the port is open."""
-        if IHalfCloseableProtocol.providedBy(self._inner):
-            self._inner.readConnectionLost()
-        else:
-            self.transport.loseConnection()
+        self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
         """Our half is closed (IHalfCloseableProtocol)."""
-        if IHalfCloseableProtocol.providedBy(self._inner):
-            self._inner.writeConnectionLost()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone."""
         self._settled()
-        inner, self._inner = self._inner, None
-        self.__dict__.pop("dataReceived", None)
-        if inner is not None:
-            inner.connectionLost(reason)

@@ -21,7 +21,6 @@ from twisted.internet.interfaces import (
     ITCPTransport,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -30,6 +29,7 @@ from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import HeadLimits, parse_response_head
 from pico_twisted.core.http1.refusal import AWAY
 from pico_twisted.net.socket.dialling import DialReactor, tcp_endpoint
+from pico_twisted.net.socket.options import hand_to
 from pico_twisted.net.tls.client import client_tls, explain_tls
 from pico_twisted.net.tls.failures import connect_failure_text
 
@@ -146,7 +146,6 @@ class _Asking(Protocol):
         self._endpoint = endpoint
         self._factory = factory
         self._data = b""
-        self._inner: IProtocol | None = None
 
     def failed(self, error: Exception) -> None:
         """No connection will be there."""
@@ -164,9 +163,6 @@ class _Asking(Protocol):
         self.transport.write(self._endpoint.request())
 
     def dataReceived(self, data: bytes) -> None:
-        if self._inner is not None:
-            self._inner.dataReceived(data)
-            return
         if self.made.called:
             return
         self._data += data
@@ -197,9 +193,7 @@ class _Asking(Protocol):
         if inner is None:
             self._refused(ProxyFailed("the connection is not wanted any more"))
             return
-        self._inner = inner
-        if isinstance(transport, Connection):
-            transport.protocol = inner  # without a detour from here on
+        hand_to(transport, inner)
         inner.makeConnection(transport)
         self.made.callback(inner)
         if rest:
@@ -211,21 +205,13 @@ class _Asking(Protocol):
 
     def readConnectionLost(self) -> None:
         """The proxy's FIN (IHalfCloseableProtocol)."""
-        if IHalfCloseableProtocol.providedBy(self._inner):
-            self._inner.readConnectionLost()
-        else:
-            self.transport.loseConnection()
+        self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
         """Our half is closed (IHalfCloseableProtocol)."""
-        if IHalfCloseableProtocol.providedBy(self._inner):
-            self._inner.writeConnectionLost()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if not self.made.called:
             why = explain_tls(reason)
             words = "closed the connection without an answer" if why is None else f"cannot be reached: {why}"
             self.failed(ProxyFailed(f"the proxy {self._endpoint.proxy} {words}"))
-        inner, self._inner = self._inner, None
-        if inner is not None:
-            inner.connectionLost(reason)

@@ -27,8 +27,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pico_twisted.core.agent.service_call import COMING, ENDED, UPGRADING, ServiceRequest, ServiceResponse
@@ -46,8 +44,6 @@ from pico_twisted.net.agent.serving.upgraded import UpgradedCall
 from pico_twisted.net.interfaces import IHttpReceiver, ITunnel
 from pico_twisted.net.routing.linger import CALLER_LINGER_S
 from pico_twisted.net.turn import NEVER, TurnPieces
-
-log = Logger()
 
 _OPENING = Stage.OPENING
 _AWAITING = Stage.AWAITING
@@ -75,7 +71,6 @@ class Exchange(ConnectionCall):
         super().__init__(service, tunnel, call, request, ServiceResponse(request, service.response_edits))
         self._since = 0.0  # the last progress of the request
         self._held: list[bytes] = []  # for the service, until there is a connection
-        self._opening: Deferred[ServiceConnection] | None = None
         self._pieces: TurnPieces | None = None  # of a request in chunks
 
     # The request
@@ -125,20 +120,6 @@ class Exchange(ConnectionCall):
         data = b"".join(self._held)
         self._held.clear()
         self._use(connection, data)
-
-    def _unreachable(self, failure: Failure) -> None:
-        self._opening = None
-        if self._stage is _OVER:
-            return  # the attempt was cancelled
-        if isinstance(failure.value, Denied):
-            self._fail(*failure.value.answer)
-            return
-        self._service.unreachable(failure)
-        self._fail(502, WORDS["service-unreachable"], "service-unreachable")
-
-    def _broken(self, failure: Failure) -> None:
-        log.failure("A call failed by a fault of ours", failure)
-        self._give_up(FAILED)
 
     def _use(self, connection: ServiceConnection, data: bytes) -> None:
         request = self._request
@@ -352,6 +333,3 @@ class Exchange(ConnectionCall):
     def _drop(self, status: int) -> None:
         self._held.clear()
         super()._drop(status)
-        opening, self._opening = self._opening, None
-        if opening is not None:
-            opening.cancel()

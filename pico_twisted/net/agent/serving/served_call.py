@@ -6,6 +6,9 @@ import abc
 import enum
 from typing import Final
 
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.http import datetimeToString
 
 from pico_twisted.core.agent.service_call import (
@@ -26,9 +29,11 @@ from pico_twisted.core.rpc.interim import InterimHeads
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.agent.serving.connection import ServiceConnection
 from pico_twisted.net.agent.serving.local_service import LocalService
-from pico_twisted.net.agent.serving.policy import MoreFields
+from pico_twisted.net.agent.serving.policy import Denied, MoreFields
 from pico_twisted.net.interfaces import ICallee
 from pico_twisted.net.routing.linger import CALLER_LINGER_S, Linger
+
+log = Logger()
 
 WORDS: Final = {
     "service-unreachable": "the service cannot be reached",
@@ -144,6 +149,10 @@ class ServedCall(abc.ABC):
         else:
             self._linger(CALLER_LINGER_S if request.body is UPGRADING else 0.0)
 
+    def _broken(self, failure: Failure) -> None:
+        log.failure("A call failed by a fault of ours", failure)
+        self._give_up(FAILED)
+
     def _give_up(self, code: str, text: str = "") -> None:
         """Reset the call."""
         if self._stage is not Stage.OVER:
@@ -212,6 +221,23 @@ class ConnectionCall(ServedCall):
     _request: ServiceRequest
     _response: ServiceResponse
     _connection: ServiceConnection | None = None
+    _opening: Deferred[ServiceConnection] | None = None
+
+    def _unreachable(self, failure: Failure) -> None:
+        self._opening = None
+        if self._stage is Stage.OVER:
+            return  # the attempt was cancelled
+        if isinstance(failure.value, Denied):
+            self._fail(*failure.value.answer)
+            return
+        self._service.unreachable(failure)
+        self._fail(502, WORDS["service-unreachable"], "service-unreachable")
+
+    def _drop(self, status: int) -> None:
+        super()._drop(status)
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            opening.cancel()
 
     def _send(self, connection: ServiceConnection, data: bytes) -> None:
         """Send on what the service said, and read no more of it than the caller takes."""

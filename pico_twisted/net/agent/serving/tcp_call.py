@@ -13,26 +13,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from twisted.internet.defer import Deferred
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pico_twisted.core.agent.service_call import ServiceRequest, ServiceResponse
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.protocol_limits import REQUEST_LIMITS
 from pico_twisted.core.rpc.call import Call
-from pico_twisted.core.rpc.frames import FAILED
 from pico_twisted.core.rpc.http import CallProtocolError
 from pico_twisted.net.agent.serving.connection import ServiceConnection
 from pico_twisted.net.agent.serving.policy import Denied
-from pico_twisted.net.agent.serving.served_call import WORDS, ConnectionCall, Stage
+from pico_twisted.net.agent.serving.served_call import ConnectionCall, Stage
 from pico_twisted.net.agent.serving.tcp_service import TcpService
 from pico_twisted.net.agent.serving.upgraded import UpgradedCall
 from pico_twisted.net.interfaces import IHttpReceiver, ITunnel
 from pico_twisted.net.socket.options import keep_watch
-
-log = Logger()
 
 METHOD: Final = b"TCP"
 """What stands for the method of a TCP call in the metrics and the access log."""
@@ -55,7 +49,6 @@ class TcpCall(ConnectionCall):
     def __init__(self, service: TcpService, tunnel: ITunnel, call: Call) -> None:
         request = ServiceRequest(tunnel.dialect.read_request(REQUEST_LIMITS))
         super().__init__(service, tunnel, call, request, ServiceResponse(request))
-        self._opening: Deferred[ServiceConnection] | None = None
 
     def begin(self, payload: bytes, more: bool) -> None:
         """Take the call's first frame.
@@ -107,19 +100,3 @@ class TcpCall(ConnectionCall):
         self._service.calls.discard(self)
         self._service.calls.add(upgraded)
         upgraded.begin(_CONNECTED)
-
-    def _unreachable(self, failure: Failure) -> None:
-        self._opening = None
-        if self._stage is not Stage.OVER:  # else the attempt was cancelled
-            self._service.unreachable(failure)
-            self._fail(502, WORDS["service-unreachable"], "service-unreachable")
-
-    def _broken(self, failure: Failure) -> None:
-        log.failure("A TCP call failed by a fault of ours", failure)
-        self._give_up(FAILED)
-
-    def _drop(self, status: int) -> None:
-        super()._drop(status)
-        opening, self._opening = self._opening, None
-        if opening is not None:
-            opening.cancel()

@@ -5,14 +5,12 @@ from __future__ import annotations
 import abc
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pico_twisted.core.agent.http2_call import Http2Request, Http2Response
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.protocol_limits import REQUEST_LIMITS
 from pico_twisted.core.rpc.call import Call
-from pico_twisted.core.rpc.frames import FAILED
 from pico_twisted.core.rpc.http import CallProtocolError
 from pico_twisted.net.agent.serving.exchange import Exchange
 from pico_twisted.net.agent.serving.http1_service import Http1Service
@@ -22,8 +20,6 @@ from pico_twisted.net.agent.serving.policy import Denied
 from pico_twisted.net.agent.serving.served_call import WORDS, ServedCall, Stage
 from pico_twisted.net.agent.serving.v1 import WholeExchange
 from pico_twisted.net.interfaces import ITunnel
-
-log = Logger()
 
 
 class WaitingHttp2Call(ServedCall):
@@ -78,10 +74,6 @@ class WaitingHttp2Call(ServedCall):
             if not isinstance(error, Denied):
                 failure.raiseException()
             self._fail(*error.answer)
-
-    def _broken(self, failure: Failure) -> None:
-        log.failure("A call failed by a fault of ours", failure)
-        self._give_up(FAILED)
 
     def _enter(self) -> None:
         """Get a stream, now or later."""
