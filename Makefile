@@ -12,7 +12,7 @@ METADATA := setup.cfg setup.py pyproject.toml $(CONSTRAINTS)
 CORES := $(shell nproc)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help check quick-tests demo test properties lint format config-docs states-docs walk fuzz soak programs conformance websockets examples bench cluster-figures simulate odd-requests attacks netns systemd clean
+.PHONY: help check quick-tests demo test properties lint format config-docs states-docs walk fuzz soak programs conformance websockets examples docs-commands bench cluster-figures simulate odd-requests attacks netns systemd clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do \
@@ -69,6 +69,9 @@ websockets: $(VENV)/.installed-test  ## Autobahn's suite through Pico, over HTTP
 
 examples: $(VENV)/.installed-test  ## the programs of docs/python.md, from PyPI, each in an environment of its own; needs the network and ssh
 	$(BIN)/python -m tests.python_programs.run
+
+docs-commands: $(VENV)/.installed-test  ## the commands of docs/ that one machine can run, in a fresh environment; says which target runs the others
+	$(BIN)/python -m tests.pages.run
 
 bench: $(VENV)/.installed-test  ## load through node and agent, beside nginx doing the same
 	$(BIN)/python -m benchmarks.run

@@ -94,7 +94,7 @@ the secret in a file are ignored. Secrets are never shown in messages or logs.
 All faults are reported at once on stderr, one line each: the path of the key, where it was set, what was found and what
 was expected. The process exits with status 1 before it serves anything.
 
-```
+```console shown: a file with faults
 $ twistd -n pico --config pico.yaml --limits.calls=many
 pico: proxy.trusted_proxies[1] (pico.yaml:3): found "lb1", expected an IP address or a range such as 10.0.0.0/8 (...)
 pico: limits.calls (--limits.calls): found "many", expected a whole number from 1 to 10000000

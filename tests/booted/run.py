@@ -2,9 +2,9 @@
 
     python -m tests.booted.run
 
-Run by `make systemd`. The commands are read from the pages: a block marked `sh` is run by root in the checkout, on
-each machine, or on the first one alone when it is marked `sh one`, and what that made is copied to the others. A block
-of YAML that begins with the name of a file becomes that file. Where a page says `n1`, each machine has its own name.
+Run by `make systemd`. The commands are read from the pages: a block marked `sh every` is run by root in the checkout on
+each machine, one marked `sh one` on the first alone, and what that made is copied to the others. A block of YAML that
+begins with the name of a file becomes that file. Where a page says `n1`, each machine has its own name.
 What the pages need of the world around is made beforehand: names in DNS, a service, and an ACME server in place of
 Let's Encrypt. Prints what fails with its output; the exit status is 1 then.
 """
@@ -21,18 +21,16 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from tests.booted.machines import CHECKOUT, NETWORK, OUTSIDE, Machine, machines
+from tests.pages.blocks import BOOTED, Block, blocks
 from tools.stage.processes import ROOT
 from tools.stage.waiting import wait_until
 
 NAMES: Final = ("n1", "n2", "n3")
 MADE: Final = ("cluster-secret", "*.pem", "tokens", "*.token")
 """Files that are made on one machine and copied to the others."""
-_BLOCK: Final = re.compile(r"^```(\S.*)\n((?:.*\n)*?)^```$", re.MULTILINE)
-_FILE: Final = re.compile(r"# (/\S+)\n")
-
 
 INSIDE: Final = {
     "a reload works with LoadCredential, and fails when anything is wrong": """
@@ -112,21 +110,6 @@ AROUND: Final = """
 """What is there before the page on production begins: DNS, and a service."""
 
 
-class Block(NamedTuple):
-    """A block of a page: where it stands, what it is, and its text."""
-
-    place: str
-    kind: str
-    text: str
-
-
-def blocks(page: str) -> Iterator[Block]:
-    """The blocks of a page that are marked, in their order."""
-    text = (ROOT / page).read_text(encoding="utf-8")
-    for found in _BLOCK.finditer(text):
-        yield Block(f"{page}:{text.count(chr(10), 0, found.start()) + 1}", found[1].strip(), found[2])
-
-
 def follow(machine: Machine, block: Block, acme: Mapping[str, str]) -> str:
     """Do on a machine what a block says. Returns what went wrong; empty when all went well.
 
@@ -135,11 +118,10 @@ def follow(machine: Machine, block: Block, acme: Mapping[str, str]) -> str:
         block: of a page.
         acme: keys that name the ACME server, for files that order certificates.
     """
-    own = re.sub(r"\bn1\b", machine.name, block.text) if block.kind != "sh one" else block.text
-    if block.kind == "yaml":
-        if named := _FILE.match(own):
-            further = "".join(f"      {key}: {value}\n" for key, value in acme.items())
-            machine.path(named[1]).write_text(own.replace("    acme:\n", f"    acme:\n{further}"))
+    own = re.sub(r"\bn1\b", machine.name, block.text) if block.how != "one" else block.text
+    if block.file:
+        further = "".join(f"      {key}: {value}\n" for key, value in acme.items())
+        machine.path(block.file).write_text(own.replace("    acme:\n", f"    acme:\n{further}"))
         return ""
     done: subprocess.CompletedProcess[str] = machine.run(f"set -x\n{own}")
     return (
@@ -167,6 +149,11 @@ def acme_server(all_of_them: Sequence[Machine]) -> Iterator[dict[str, str]]:
             process.wait()
 
 
+def _is_followed(block: Block) -> bool:
+    """Whether a block says what to do on these machines."""
+    return block.how in BOOTED if block.language == "sh" else block.file.startswith("/")
+
+
 def hand_out(first: Machine, others: list[Machine]) -> None:
     """Copy what was made on one machine to the others."""
     for pattern in MADE:
@@ -179,9 +166,9 @@ def follow_pages(pages: Sequence[str], all_of_them: list[Machine], acme: Mapping
     """Follow pages, block after block, on all machines at once. Returns whether all went well."""
     first, *others = all_of_them
     with ThreadPoolExecutor(len(all_of_them)) as at_once:
-        for block in [block for page in pages for block in blocks(page) if block.kind in ("sh", "sh one", "yaml")]:
-            there = [first] if block.kind == "sh one" else all_of_them
-            print(f"{block.place}  {block.kind:<6}  on {', '.join(one.name for one in there)}", flush=True)
+        for block in [block for page in pages for block in blocks(page) if _is_followed(block)]:
+            there = [first] if block.how == "one" else all_of_them
+            print(f"{block.place}  {block.how:<6}  on {', '.join(one.name for one in there)}", flush=True)
             wrong = list(filter(None, at_once.map(lambda machine: follow(machine, block, acme), there)))  # noqa: B023 - awaited
             if wrong:
                 print("\n".join(wrong), file=sys.stderr)
@@ -191,7 +178,7 @@ def follow_pages(pages: Sequence[str], all_of_them: list[Machine], acme: Mapping
                     )
                     print(f"-- {machine.name}\n{logs.stdout}", file=sys.stderr)
                 return False
-            if block.kind == "sh one":
+            if block.how == "one":
                 hand_out(first, others)
     return True
 

@@ -25,7 +25,7 @@ def test_each_program_is_looked_at() -> None:
         assert program.install or program.title == "twistd web"
 
 
-@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL))
+@pytest.mark.parametrize("code", re.findall(r"```python[^\n]*\n(.*?)```", TEXT, re.DOTALL))
 def test_what_is_shown_is_python(code: str) -> None:
     """Each block can be read by Python."""
     ast.parse(code)

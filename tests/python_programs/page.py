@@ -15,7 +15,7 @@ MOST_LINES: Final = 9
 """Lines that a program needs from its user because of Pico and at all, in files and commands that are run: under ten.
 Imports and those of Buildbot's own configuration count, too."""
 
-_BLOCK = re.compile(r"(?P<before>[^\n]*)\n\n```(?P<kind>[a-z]*)\n(?P<text>.*?)```\n", re.DOTALL)
+_BLOCK = re.compile(r"(?P<before>[^\n]*)\n\n```[^\n]*\n(?P<text>.*?)```\n", re.DOTALL)
 _FILE = re.compile(r"`(?P<name>[^`]+)`:")
 
 
