@@ -15,7 +15,11 @@ from pico_twisted.app.cli.options import AgentOptions, DaemonOptions, NodeOption
 from pico_twisted.ctl.main import cli
 from tests.pages.blocks import Block
 
-DAEMONS: Final[dict[str, type[DaemonOptions[Any]]]] = {"pico": NodeOptions, "pico-node": NodeOptions, "pico-agent": AgentOptions}
+DAEMONS: Final[dict[str, type[DaemonOptions[Any]]]] = {
+    "pico": NodeOptions,
+    "pico-node": NodeOptions,
+    "pico-agent": AgentOptions,
+}
 """The options of the daemons, by the words that start them."""
 
 _HERE_DOCUMENT: Final = re.compile(r"<<'?(\w+)'?")
