@@ -12,7 +12,7 @@ METADATA := setup.cfg setup.py pyproject.toml $(CONSTRAINTS)
 CORES := $(shell nproc)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help check quick-tests demo test properties lint format config-docs states-docs walk fuzz soak programs conformance websockets examples docs-commands bench cluster-figures simulate odd-requests attacks netns systemd clean
+.PHONY: help check quick-tests demo test properties lint format config-docs states-docs walk fuzz soak programs conformance websockets examples docs-commands questions bench cluster-figures simulate odd-requests attacks netns systemd clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do \
@@ -72,6 +72,9 @@ examples: $(VENV)/.installed-test  ## the programs of docs/python.md, from PyPI,
 
 docs-commands: $(VENV)/.installed-test  ## the commands of docs/ that one machine can run, in a fresh environment; says which target runs the others
 	$(BIN)/python -m tests.pages.run
+
+questions: $(VENV)/.installed-test  ## the questions of docs/questions.md, asked of a cluster in which each answer was planted
+	$(BIN)/python -m tests.questions.run
 
 bench: $(VENV)/.installed-test  ## load through node and agent, beside nginx doing the same
 	$(BIN)/python -m benchmarks.run
