@@ -46,6 +46,7 @@ class Rig:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.cluster = Cluster(directory)
+        self.stage: Stage = self.cluster.stage
         self.began_s = time.time()
         self.fast, self.slow = Service(), Service()
         self.slow.handler = self._slowly
@@ -55,11 +56,6 @@ class Rig:
             made = ("--file", str(self.tokens), "--token-file", str(self.token_file(name)))
             done = picoctl("token", "create", name, *given, *made)
             assert done.returncode == 0, done.stderr
-
-    @property
-    def stage(self) -> Stage:
-        """Where its processes are."""
-        return self.cluster.stage
 
     @staticmethod
     def _slowly(request: Request) -> bytes:
