@@ -1,0 +1,1 @@
+"""`picoctl service`: makes a node or an agent a service of the machine, under systemd, and takes it away."""
