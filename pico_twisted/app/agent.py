@@ -28,6 +28,7 @@ from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.admin.status import IAgentStatus
 from pico_twisted.net.agent.listener import Listener
 from pico_twisted.net.agent.service import AgentService
+from pico_twisted.net.agent.serving.inspector import IInspector
 from pico_twisted.net.agent.serving.policy import Policies
 from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.metrics import Metrics
@@ -124,6 +125,7 @@ def build_agent(
     end_of_turn: EndOfTurn | None,
     access_log: AccessLog | None = None,
     proxies: ForwardProxies | None = None,
+    inspector: IInspector | None = None,
 ) -> Agent:
     """Put the parts of an agent together.
 
@@ -134,6 +136,7 @@ def build_agent(
         end_of_turn: gathers what tunnels send, as of `TunnelParts`.
         access_log: gets a line for each request.
         proxies: through which nodes are reached; None for those of the configuration alone.
+        inspector: looks at the calls; None when nobody does.
     """
     metrics = Metrics("agent", __version__)
     policies = Policies(lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work), metrics, sweep)
@@ -149,6 +152,7 @@ def build_agent(
         access_log=access_log,
         policies=policies,
         proxies=proxies,
+        inspector=inspector,
     )
     access = Access(config, reactor, metrics=metrics)
     admin_access = AdminAccess(

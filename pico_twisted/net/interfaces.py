@@ -140,11 +140,16 @@ class ICallee(Interface):
         """Our consumer took that many payload bytes."""
 
 
-class ITunnel(ICallee):
+class ICaller(ICallee):
+    """A peer that makes calls, as those see it who serve them."""
+
+    dialect: Dialect = Attribute("the version of the protocol that the peer speaks")
+
+
+class ITunnel(ICaller):
     """One session over one WebSocket, as its users see it."""
 
     version: int = Attribute("of the protocol, for people")
-    dialect: Dialect = Attribute("the version of the protocol that the peer speaks")
     node_id: str | None = Attribute("the ID of the node at the other end, when it said so")
     agent_id: str = Attribute("who registered")
     agent_version: str = Attribute("of the agent's program; empty when it did not say")
@@ -192,10 +197,8 @@ class IResponseSink(Interface):
         """The response ends with these trailers: `ended` follows at once, with nothing."""
 
     def ended(data: bytes, wants_no_more: bool) -> None:
-        """The response is complete with this last piece of the body, which may be empty.
-
-        It is told once more, with `wants_no_more`, when the callee then stops the request before its end.
-        """
+        """The response is complete with this last piece of the body, which may be empty. It is told once more, with
+        `wants_no_more`, when the callee then stops the request before its end."""
 
     def failed(error: CallFailed) -> None:
         """The response was cut short behind its head."""
@@ -241,9 +244,7 @@ class IRoute(Interface):
     name: str = Attribute("for the log: the ID of the agent or node")
     node_id: str = Attribute("the ID of the other node; empty when an agent of this node is at the end")
     callee: ICallee = Attribute("who is called")
-    max_replay_bytes: int = Attribute(
-        "how much of a body is kept until the response begins, to be sent again elsewhere"
-    )
+    max_replay_bytes: int = Attribute("how much of a body is kept until the response begins, to be sent elsewhere")
 
     def open(request: IDownstream, body: bytes, more: bool, sink: IResponseSink) -> IPendingCall:
         """Open a call.
@@ -294,10 +295,8 @@ class ILinks(Interface):
     """What the ClusterService asks of the node links."""
 
     def link(node_id: str) -> ICallee:
-        """The link to another node, to make calls on at once, and asked for again for each call.
-
-        It is opened on demand; the calls wait for that, and are lost, not started, if it fails.
-        """
+        """The link to another node, to make calls on at once, and asked for again for each call. It is opened on
+        demand; the calls wait for that, and are lost, not started, if it fails."""
 
     def load(node_id: str) -> int | None:
         """Our calls in flight to the node; None when calls are not likely to get there."""

@@ -30,9 +30,11 @@ from pico_twisted.net.agent.listener_changes import difference, told
 from pico_twisted.net.agent.listener_connections import ListenerConnections
 from pico_twisted.net.agent.other_servers import OtherServers
 from pico_twisted.net.agent.serving.forwarder import Forwarder
+from pico_twisted.net.agent.serving.inspector import IInspector
 from pico_twisted.net.agent.serving.kinds import make_service
 from pico_twisted.net.agent.serving.local_service import HeldCall, LocalService, Program, ServiceParts
 from pico_twisted.net.agent.serving.policy import Policies
+from pico_twisted.net.agent.serving.replays import tell_inspector
 from pico_twisted.net.agent.shown_token import ShownToken
 from pico_twisted.net.interfaces import ITunnel
 from pico_twisted.net.observe.access_log import AccessLog
@@ -65,6 +67,7 @@ class AgentService(Service):
         program: serves all listeners in this process, instead of their addresses.
         refused: called with words when a node refuses a listener; see `DialParts`.
         proxies: through which nodes are reached; None for those of the configuration alone.
+        inspector: looks at the calls; None when nobody does.
 
     Attributes:
         agent_id: as configured, or made for this process.
@@ -90,11 +93,13 @@ class AgentService(Service):
         program: Program | None = None,
         refused: Callable[[str], None] | None = None,
         proxies: ForwardProxies | None = None,
+        inspector: IInspector | None = None,
     ) -> None:
         self._proxies = proxies or ForwardProxies(config.connect.proxy, {})
         self._policies = policies
         self._program = program
         self._access_log = access_log
+        self._inspector = inspector
         self.agent_id = config.agent_id or f"agent-{rng.getrandbits(32):08x}"
         self.token = ShownToken(config.connect.token, reactor)
         self._tls = config.connect.tls
@@ -144,8 +149,9 @@ class AgentService(Service):
             program=self._program,
             access_log=self._access_log,
             policy=None if self._policies is None else self._policies.of(config),
+            inspector=self._inspector,
         )
-        return make_service(parts)
+        return make_service(tell_inspector(parts))
 
     def _listener(self, config: ListenerConfig) -> Listener:
         def drain_requested(tunnel: ITunnel) -> None:

@@ -41,7 +41,7 @@ from pico_twisted.net.agent.serving.http1_service import Http1Service
 from pico_twisted.net.agent.serving.policy import Denied, MoreFields
 from pico_twisted.net.agent.serving.served_call import WORDS, ConnectionCall, Stage
 from pico_twisted.net.agent.serving.upgraded import UpgradedCall
-from pico_twisted.net.interfaces import IHttpReceiver, ITunnel
+from pico_twisted.net.interfaces import ICaller, IHttpReceiver
 from pico_twisted.net.routing.linger import CALLER_LINGER_S
 from pico_twisted.net.turn import NEVER, TurnPieces
 
@@ -66,7 +66,7 @@ class Exchange(ConnectionCall):
     _default_timeout_s: ClassVar[float] = NEVER  # for the service's head, if the listener has none
     _idle_s: ClassVar[float] = NEVER  # for any byte either way
 
-    def __init__(self, service: Http1Service, tunnel: ITunnel, call: Call) -> None:
+    def __init__(self, service: Http1Service, tunnel: ICaller, call: Call) -> None:
         request = ServiceRequest(tunnel.dialect.read_request(REQUEST_LIMITS), tunnel.capabilities)
         super().__init__(service, tunnel, call, request, ServiceResponse(request, service.response_edits))
         self._since = 0.0  # the last progress of the request

@@ -19,7 +19,7 @@ from pico_twisted.net.agent.serving.per_client import PerClientService
 from pico_twisted.net.agent.serving.tcp_call import TcpCall
 from pico_twisted.net.agent.serving.tcp_service import TcpService
 from pico_twisted.net.agent.serving.v1 import WholeExchange
-from pico_twisted.net.interfaces import ICallAcceptor, ICallReceiver, ITunnel
+from pico_twisted.net.interfaces import ICallAcceptor, ICaller, ICallReceiver, ITunnel
 from pico_twisted.net.routing.client_routes import take_client_gone
 
 
@@ -42,7 +42,9 @@ class Forwarder:
         if kind == CLIENT_GONE:
             take_client_gone(tunnel, call, payload, more, service.client_gone)
             return None
-        served = make_call(service, tunnel, call)
+        inspector = service.inspector
+        caller = tunnel if inspector is None else inspector.opened(service.config, tunnel, call)
+        served = make_call(service, caller, call)
         if served is None:
             tunnel.reset(call, UNSUPPORTED)
             return None
@@ -57,7 +59,7 @@ class Forwarder:
         self._drain_requested(tunnel)
 
 
-def make_call(service: LocalService, tunnel: ITunnel, call: Call) -> Exchange | Http2Call | TcpCall | None:
+def make_call(service: LocalService, tunnel: ICaller, call: Call) -> Exchange | Http2Call | TcpCall | None:
     """What serves a call that came for a service; None when the service does not speak what the call brings."""
     if call.kind != service.kind:
         return None
@@ -68,7 +70,7 @@ def make_call(service: LocalService, tunnel: ITunnel, call: Call) -> Exchange | 
     return None if make is None else make(service, tunnel, call)
 
 
-_Make = Callable[[Any, ITunnel, Call], Exchange | Http2Call | TcpCall]  # of a service of that kind
+_Make = Callable[[Any, ICaller, Call], Exchange | Http2Call | TcpCall]  # of a service of that kind
 
 _CALLS: Final[Mapping[type[LocalService], tuple[_Make, _Make | None]]] = {
     Http1Service: (Exchange, WholeExchange),

@@ -18,6 +18,7 @@ from pico_twisted.core.header_edits import HeaderEdits
 from pico_twisted.core.proxy_protocol import write_proxy_header
 from pico_twisted.core.rpc.frames import HTTP
 from pico_twisted.net.agent.serving.dialling import service_endpoint
+from pico_twisted.net.agent.serving.inspector import IInspector
 from pico_twisted.net.agent.serving.policy import ListenerPolicy
 from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
@@ -77,6 +78,7 @@ class ServiceParts:
         program: serves in this process, instead of what has that address.
         access_log: gets a line for each call.
         policy: judges the calls; None when it serves all.
+        inspector: looks at the calls; None when nobody does.
     """
 
     config: ListenerConfig
@@ -87,6 +89,7 @@ class ServiceParts:
     program: Program | None = None
     access_log: AccessLog | None = None
     policy: ListenerPolicy | None = None
+    inspector: IInspector | None = None
 
 
 class LocalService(abc.ABC):
@@ -97,7 +100,7 @@ class LocalService(abc.ABC):
         calls: those of another one, which shares them; None for its own.
 
     Attributes:
-        config, agent_id, access_log, policy: of the parts.
+        config, agent_id, access_log, policy, inspector: of the parts.
         host: the Host that it gets; None for the client's.
         request_edits, response_edits: what is changed in heads; None for nothing.
         timeout_s: for its final head; None when the node's alone counts.
@@ -118,6 +121,7 @@ class LocalService(abc.ABC):
         config, tunnel = parts.config, parts.tunnel
         self.config = config
         self.policy = parts.policy
+        self.inspector = parts.inspector
         drops_login = config.basic_auth_file and config.authorization == "drop"
         self.request_edits = _edits(config.request_headers, ("authorization",) if drops_login else ())
         self.response_edits = _edits(config.response_headers)
@@ -191,9 +195,11 @@ class LocalService(abc.ABC):
         """A connection is there, and good."""
         self._reach.cleared()
 
-    def unreachable(self, failure: Failure) -> None:
-        """No connection could be made for a call that still wants one."""
-        self._warn(self._reach, "The service cannot be reached: {reason}", connect_failure_text(failure))
+    def unreachable(self, failure: Failure) -> str:
+        """No connection could be made for a call that still wants one. Returns why not, in words."""
+        reason = connect_failure_text(failure)
+        self._warn(self._reach, "The service cannot be reached: {reason}", reason)
+        return f"{self.addr} cannot be reached: {reason}"
 
     def trouble(self, message: str, reason: str, request_id: str) -> None:
         """The service did something wrong on a connection: broke it, broke HTTP, was late."""

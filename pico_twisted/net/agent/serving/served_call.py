@@ -30,7 +30,7 @@ from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.agent.serving.connection import ServiceConnection
 from pico_twisted.net.agent.serving.local_service import LocalService
 from pico_twisted.net.agent.serving.policy import Denied, MoreFields
-from pico_twisted.net.interfaces import ICallee
+from pico_twisted.net.interfaces import ICaller
 from pico_twisted.net.routing.linger import CALLER_LINGER_S, Linger
 
 log = Logger()
@@ -71,7 +71,7 @@ class ServedCall(abc.ABC):
     _error = ""  # the code of what went wrong
 
     def __init__(
-        self, service: LocalService, tunnel: ICallee, call: Call, request: CallRequest, response: CallResponse
+        self, service: LocalService, tunnel: ICaller, call: Call, request: CallRequest, response: CallResponse
     ) -> None:
         self._service = service
         self._tunnel = tunnel
@@ -123,6 +123,12 @@ class ServedCall(abc.ABC):
 
     def _trouble(self, message: str, reason: str) -> None:
         self._service.trouble(message, reason, self._request.request_id)
+        self._tell_inspector(message.format(reason=reason) if "{" in message else f"{message}: {reason}")
+
+    def _tell_inspector(self, words: str) -> None:
+        """What went wrong, for whoever looks at this call."""
+        if self._service.inspector is not None:
+            self._service.inspector.trouble(self._call, words)
 
     def _refuse(self, error: Http1Error | CallProtocolError) -> None:
         """The request itself is nonsense."""
@@ -133,6 +139,7 @@ class ServedCall(abc.ABC):
         request = self._request
         self._status = status
         self._error = code
+        self._tell_inspector(message)
         data = error_response(
             status,
             message,
@@ -157,6 +164,8 @@ class ServedCall(abc.ABC):
         """Reset the call."""
         if self._stage is not Stage.OVER:
             self._error = code
+            if text:
+                self._tell_inspector(text)
             self._tunnel.reset(self._call, code, text)
             self._drop(502)
 
@@ -188,6 +197,8 @@ class ServedCall(abc.ABC):
         service.calls.discard(self)
         if service.policy is not None:
             service.policy.leave(self._call)
+        if service.inspector is not None:
+            service.inspector.over(self._call, self._status, self._error)
         took_s = service.clock.seconds() - self._started
         request = self._request
         service.metrics.request_done(
@@ -230,7 +241,7 @@ class ConnectionCall(ServedCall):
         if isinstance(failure.value, Denied):
             self._fail(*failure.value.answer)
             return
-        self._service.unreachable(failure)
+        self._tell_inspector(self._service.unreachable(failure))
         self._fail(502, WORDS["service-unreachable"], "service-unreachable")
 
     def _drop(self, status: int) -> None:

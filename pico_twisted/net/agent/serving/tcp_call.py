@@ -25,7 +25,7 @@ from pico_twisted.net.agent.serving.policy import Denied
 from pico_twisted.net.agent.serving.served_call import ConnectionCall, Stage
 from pico_twisted.net.agent.serving.tcp_service import TcpService
 from pico_twisted.net.agent.serving.upgraded import UpgradedCall
-from pico_twisted.net.interfaces import IHttpReceiver, ITunnel
+from pico_twisted.net.interfaces import ICaller, IHttpReceiver
 from pico_twisted.net.socket.options import keep_watch
 
 METHOD: Final = b"TCP"
@@ -46,7 +46,7 @@ class TcpCall(ConnectionCall):
 
     _service: TcpService
 
-    def __init__(self, service: TcpService, tunnel: ITunnel, call: Call) -> None:
+    def __init__(self, service: TcpService, tunnel: ICaller, call: Call) -> None:
         request = ServiceRequest(tunnel.dialect.read_request(REQUEST_LIMITS))
         super().__init__(service, tunnel, call, request, ServiceResponse(request))
 

@@ -20,7 +20,7 @@ from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.http import CallProtocolError
 from pico_twisted.net.agent.serving.exchange import Exchange
 from pico_twisted.net.agent.serving.http1_service import Http1Service
-from pico_twisted.net.interfaces import ITunnel
+from pico_twisted.net.interfaces import ICaller
 
 _TOO_LARGE = "body-too-large"
 
@@ -84,7 +84,7 @@ class WholeExchange(Exchange):
     _idle_s = IDLE_S
     _response: WholeResponse
 
-    def __init__(self, service: Http1Service, tunnel: ITunnel, call: Call) -> None:
+    def __init__(self, service: Http1Service, tunnel: ICaller, call: Call) -> None:
         super().__init__(service, tunnel, call)
         self._response = WholeResponse(self._request, tunnel.dialect.whole_body_bytes or 0, service.response_edits)
 

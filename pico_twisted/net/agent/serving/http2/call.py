@@ -38,7 +38,7 @@ from pico_twisted.net.agent.serving.http2.connection import SharedConnection
 from pico_twisted.net.agent.serving.http2.service import Http2Service
 from pico_twisted.net.agent.serving.http2.waiting import WaitingHttp2Call
 from pico_twisted.net.agent.serving.served_call import WORDS, Stage
-from pico_twisted.net.interfaces import IHttpReceiver, ITunnel
+from pico_twisted.net.interfaces import ICaller, IHttpReceiver
 from pico_twisted.net.routing.linger import CALLER_LINGER_S
 from pico_twisted.net.turn import NEVER
 
@@ -67,7 +67,7 @@ class Http2Call(WaitingHttp2Call):
     _default_timeout_s: ClassVar[float] = NEVER  # for the service's head, if the listener has none
     _idle_s: ClassVar[float] = NEVER  # for any byte either way
 
-    def __init__(self, service: Http2Service, tunnel: ITunnel, call: Call) -> None:
+    def __init__(self, service: Http2Service, tunnel: ICaller, call: Call) -> None:
         super().__init__(service, tunnel, call)
         self.stream = 0
         self.deadline = NEVER

@@ -48,8 +48,8 @@ class WaitingCall(Protocol):
     def start(self, connection: SharedConnection) -> None:
         """Send the request. Raises `StreamGone` when the connection takes no streams any more."""
 
-    def unreachable(self) -> None:
-        """No connection could be made."""
+    def unreachable(self, words: str) -> None:
+        """No connection could be made, and why not."""
 
     def hand_over(self, http1: Http1Service) -> None:
         """The service speaks HTTP/1.1."""
@@ -82,6 +82,7 @@ class Http2Service(LocalService):
         self._waiting: dict[WaitingCall, None] = {}
         self._opening: Deferred[object] | None = None
         self._again_at = 0.0
+        self._unreachable_words = ""  # why, the last time
         self._turned_away = 0  # connections in a row
         self._http1_until = 0.0
         self._closed = False
@@ -224,7 +225,7 @@ class Http2Service(LocalService):
             return
         self._turned_away = 0
         if self._waiting:
-            self.unreachable(failure)
+            self._unreachable_words = self.unreachable(failure)
         self._again_at = self.sweep.now + AGAIN_S
         if not any(connection.takes_calls for connection in self._connections):
             self._refuse_all()
@@ -232,7 +233,7 @@ class Http2Service(LocalService):
     def _refuse_all(self) -> None:
         waiting, self._waiting = self._waiting, {}
         for call in waiting:
-            call.unreachable()
+            call.unreachable(self._unreachable_words)
 
     # Endings
 

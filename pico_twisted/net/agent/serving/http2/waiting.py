@@ -19,7 +19,7 @@ from pico_twisted.net.agent.serving.http2.service import Http2Service
 from pico_twisted.net.agent.serving.policy import Denied
 from pico_twisted.net.agent.serving.served_call import WORDS, ServedCall, Stage
 from pico_twisted.net.agent.serving.v1 import WholeExchange
-from pico_twisted.net.interfaces import ITunnel
+from pico_twisted.net.interfaces import ICaller
 
 
 class WaitingHttp2Call(ServedCall):
@@ -34,9 +34,9 @@ class WaitingHttp2Call(ServedCall):
     _service: Http2Service
     _request: Http2Request
     _response: Http2Response
-    _tunnel: ITunnel
+    _tunnel: ICaller
 
-    def __init__(self, service: Http2Service, tunnel: ITunnel, call: Call) -> None:
+    def __init__(self, service: Http2Service, tunnel: ICaller, call: Call) -> None:
         request = Http2Request(tunnel.dialect.read_request(REQUEST_LIMITS), tunnel.capabilities)
         super().__init__(service, tunnel, call, request, Http2Response(request, service.response_edits))
         self._admission: Deferred[None] | None = None
@@ -102,8 +102,9 @@ class WaitingHttp2Call(ServedCall):
         if request.trailers:
             exchange.trailers(request.trailers)
 
-    def unreachable(self) -> None:
-        """No connection to the service could be made (`WaitingCall`)."""
+    def unreachable(self, words: str) -> None:
+        """No connection to the service could be made, and why not (`WaitingCall`)."""
+        self._tell_inspector(words)
         self._fail(502, WORDS["service-unreachable"], "service-unreachable")
 
     @abc.abstractmethod
