@@ -127,7 +127,7 @@ def _requests() -> None:
 def _counters() -> None:
     from prometheus_client import Counter, Histogram
 
-    from pico_twisted.net.observe.metrics import REQUEST_BOUNDS_S, Metrics
+    from pico_twisted.net.observe.metrics.requests import REQUEST_BOUNDS_S, RequestCounts
 
     requests = Counter("ordinary_requests", "Requests.", ("method", "status"))
     seconds = Histogram("ordinary_seconds", "Durations.", buckets=REQUEST_BOUNDS_S)
@@ -140,7 +140,7 @@ def _counters() -> None:
         received.inc(bytes_in)
         sent.inc(bytes_out)
 
-    _put(Metrics, "request_done", done)
+    _put(RequestCounts, "done", done)
 
 
 def _access_log() -> None:

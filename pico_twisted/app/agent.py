@@ -162,6 +162,7 @@ def build_agent(
         logins=Logins(reactor.seconds, secrets.token_bytes),
         ports=access.gates,
     )
+    metrics.info("pico_agent_info", "Which agent this is", agent_id=service.agent_id, version=__version__)
     return Agent(
         reactor=reactor,
         metrics=metrics,

@@ -117,7 +117,7 @@ class Membership:
             ),
             reactor=reactor,
         )
-        metrics = GossipMetrics(self.core, parts.metrics, reactor.seconds, table.count_by_status, config.name)
+        metrics = GossipMetrics(self.core, parts.metrics, reactor.seconds, table.count_by_status)
         parts.sweep.each(lambda _: metrics.gather())
         self.gossip = GossipProtocol(
             GossipParts(

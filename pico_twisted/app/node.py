@@ -42,10 +42,12 @@ from pico_twisted.net.admin.workers import Siblings
 from pico_twisted.net.links.tls import LinkTls
 from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.observe.metrics.endpoints import EndpointCounts
 from pico_twisted.net.proxy.port import ProxySettings
 from pico_twisted.net.proxy.resource import ReverseResource
 from pico_twisted.net.proxy.revoked import RevokedClients
 from pico_twisted.net.proxy.site import ProxySite
+from pico_twisted.net.routing.cluster_metrics import link_states
 from pico_twisted.net.routing.cluster_service import ClusterService, LocalRouter
 from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.tls.fetch import Fetcher, HttpsPolicy
@@ -155,6 +157,10 @@ def build_node(
     node_id = cluster_config.node_id or cluster_config.node_id_prefix + secrets.token_hex(4)
     head_limits = HeadLimits(head_bytes=limits.head_bytes, fields=limits.head_fields, target_bytes=limits.uri_bytes)
     metrics = Metrics("node", __version__)
+    metrics.info(
+        "pico_node_info", "Which node this is", node_id=node_id, cluster=cluster_config.name, version=__version__
+    )
+    metrics.gauge("pico_ready", "Whether requests should be sent to this node: 1, or 0.", lambda: ready()[0])
     sweep.each(lambda _: metrics.lag(sweep.lag_s))
     access = Access(config, reactor, metrics=metrics)
     budget = Budget(limits.buffered_bytes)
@@ -225,6 +231,14 @@ def build_node(
     )
     metrics.gauge("pico_connections", "Connections of proxy clients.", lambda: len(proxy.connections))
     metrics.gauge("pico_requests_in_flight", "Requests in progress.", proxy.serving)
+    metrics.limit("connections", limits.connections, lambda: len(proxy.connections))
+    metrics.limit("sessions", limits.sessions, lambda: len(upstream.connections))
+    metrics.limit("links", limits.links, lambda: len(membership.links.port.tunnels))
+    metrics.families(lambda: link_states(table, membership.links.standing))
+    if config.metrics.per_endpoint:
+        metrics.endpoints = EndpointCounts(
+            lambda: (request.endpoint for request in proxy.in_progress()), cluster.endpoints
+        )
     if proxy.http2 is not None:
         metrics.families(proxy.http2.metrics)
 

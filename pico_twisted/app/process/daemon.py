@@ -14,6 +14,7 @@ import enum
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from types import FrameType
@@ -80,6 +81,7 @@ class Daemon(Service, Generic[C]):
         self.grace_s = grace_s
         self._end_stage = _End.NOT_YET
         self._status = 0
+        self._last_reload = (time.time(), Reloaded())  # or the start, which has read it as well
         self._notifier = Notifier(reactor, self.ready_state, self.status_line)
         self._watches: list[FileWatch] = []
         self._old_handlers: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
@@ -137,6 +139,18 @@ class Daemon(Service, Generic[C]):
         """Add what concerns the process to the metrics of the daemon."""
         lost = "Lines that could not be written: who reads the log stands still, or the disk is full."
         metrics.families(lambda: [CounterMetricFamily("pico_log_lines_lost", lost, value=self.logging.lost)])
+        metrics.gauge("pico_time_seconds", "The clock of this machine, in seconds since 1970.", time.time)
+        metrics.gauge(
+            "pico_config_last_reload_success", "Whether the last reload was taken: 1, or 0.", self._reloaded_well
+        )
+        metrics.gauge(
+            "pico_config_last_reload_timestamp_seconds",
+            "When the configuration was last read, in seconds since 1970.",
+            lambda: self._last_reload[0],
+        )
+
+    def _reloaded_well(self) -> float:
+        return not self._last_reload[1].faults
 
     @property
     def attended(self) -> bool:
@@ -178,6 +192,7 @@ class Daemon(Service, Generic[C]):
             log.error("The configuration is not reloaded: {fault}", fault=fault, by=by)
         for warning in reloaded.warnings:
             log.warn(CERTIFICATE_WARNING, reason=warning)
+        self._last_reload = (time.time(), reloaded)
         if not reloaded.faults:
             log.info("Configuration reloaded: {verdict}", verdict=reloaded.line(), by=by)
         return reloaded

@@ -117,6 +117,10 @@ class Registry(Generic[R]):
         """Registrations by endpoint ID."""
         return {endpoint: len(held) for endpoint, held in self._by_endpoint.items()}
 
+    def most_calls(self) -> int:
+        """How many calls that registration has in flight that has the most."""
+        return max((len(registration.calls) for registration in self), default=0)
+
     def __iter__(self) -> Iterator[R]:
         return iter([registration for held in self._by_endpoint.values() for registration in held])
 

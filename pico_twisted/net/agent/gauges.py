@@ -43,3 +43,4 @@ def add_gauges(agent: Measured, metrics: Metrics) -> None:
     gauge("pico_agent_calls", "Calls that are being served.", agent.calls_in_flight)
     gauge("pico_agent_service_connections", "Connections to local services, idle ones too.", agent.connection_count)
     gauge("pico_buffered_bytes", "Bytes held in memory for slow peers.", lambda: agent.budget.held)
+    metrics.limit("buffered_bytes", agent.budget.limit, lambda: agent.budget.held)

@@ -26,7 +26,6 @@ class GossipMetrics:
         metrics: of the process.
         clock: monotonic seconds.
         statuses: how many other nodes there are of each status.
-        cluster: the cluster's name.
     """
 
     def __init__(
@@ -35,9 +34,7 @@ class GossipMetrics:
         metrics: Metrics,
         clock: Callable[[], float],
         statuses: Callable[[], Mapping[str, int]],
-        cluster: str,
     ) -> None:
-        self._cluster = cluster
         self._core = core
         self._clock = clock
         self._statuses = statuses
@@ -62,9 +59,6 @@ class GossipMetrics:
     def _families(self) -> Iterator[Metric]:
         self.gather()
         core, counts = self._core, self._core.counts
-        info = GaugeMetricFamily("pico_node_info", "Which node this is; always 1.", labels=("node_id", "cluster"))
-        info.add_metric((core.node_id, self._cluster), 1)
-        yield info
         yield labelled(
             "pico_gossip_packets",
             "Gossip packets, by kind.",

@@ -224,6 +224,7 @@ class _Awaited:
     _looking: Deferred[Any]  # it has given `found` what it fired with
     _found: list[Visitor | Refused]
     upstream: str = ""
+    upstream_node: str = ""
     error: str = ""
     deadline: float = 0.0
 

@@ -82,6 +82,10 @@ class Forward(Protocol):
         """The agent or node that was tried last."""
 
     @property
+    def upstream_node(self) -> str:
+        """The same if it is a node; empty if it is an agent."""
+
+    @property
     def error(self) -> str:
         """The code of what went wrong."""
 
@@ -109,9 +113,11 @@ class ClientRequest(Protocol):
 
     Attributes:
         visitor: who sends it, where the port authenticates.
+        endpoint: the ID of its endpoint, once that is decided.
     """
 
     visitor: Visitor | None
+    endpoint: str
 
     def shut(self, error: str) -> None:
         """End now, for a reason that is none of the client's or the service's."""

@@ -270,7 +270,15 @@ class ProxyRequest(abc.ABC):
         forward = self.forward
         head = self.head
         status = self.status = self.status or 499
-        settings.metrics.request_done(head.method, status, duration_s, self.bytes_in, self.bytes_out)
+        error = self.error or (forward.error if forward is not None else "")
+        metrics = settings.metrics
+        metrics.request_done(head.method, status, duration_s, self.bytes_in, self.bytes_out)
+        if first_byte_s is not None:
+            metrics.first_byte(first_byte_s)
+        if error:
+            metrics.failed(error, forward is not None and forward.upstream_node != "")
+        if metrics.endpoints is not None:
+            metrics.endpoints.done(self.endpoint, forward is not None and forward.upstream != "", status, first_byte_s)
         if settings.access_log.enabled:
             settings.access_log.request(
                 client=self.account.address.decode("ascii"),
@@ -285,7 +293,7 @@ class ProxyRequest(abc.ABC):
                 first_byte_s=first_byte_s,
                 duration_s=duration_s,
                 request_id=self.request_id.decode("ascii"),
-                error=self.error or (forward.error if forward is not None else ""),
+                error=error,
                 protocol=self.protocol if head.version_11 else "HTTP/1.0",
                 fields=head.by_name,
                 subject="" if self.visitor is None else self.visitor.subject.name,

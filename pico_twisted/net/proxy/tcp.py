@@ -165,6 +165,11 @@ class TcpWebSocket:
         return self._routed.upstream
 
     @property
+    def upstream_node(self) -> str:
+        """The same if it is a node; empty if it is an agent."""
+        return self._routed.upstream_node
+
+    @property
     def error(self) -> str:
         """The code of what went wrong."""
         return self._routed.error

@@ -32,6 +32,7 @@ from pico_twisted.net.access.ceilings import NodeCeilings
 from pico_twisted.net.interfaces import ILinks, IRegistry, IRoute, IRouter, ITunnel
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.routing.client_routes import ClientRoutes
+from pico_twisted.net.routing.cluster_metrics import agent_versions
 from pico_twisted.net.routing.refusals import BUSY, refusal
 from pico_twisted.net.routing.routes import AgentRoute, NodeRoute, RouteParts
 from pico_twisted.net.routing.sharing import other_servers
@@ -107,6 +108,10 @@ class ClusterService(Service):
         metrics.gauge("pico_upstream_sessions", "Sessions of agents on this node.", lambda: len(self.registry))
         metrics.gauge("pico_calls_pending", "Calls to agents in flight.", lambda: len(self.pending))
         metrics.gauge("pico_buffered_bytes", "Bytes held in memory for slow peers.", lambda: budget.held)
+        metrics.limit("calls", limits.calls, lambda: len(self.pending))
+        metrics.limit("calls_per_session", limits.calls_per_session, self.registry.most_calls)
+        metrics.limit("buffered_bytes", limits.buffered_bytes, lambda: budget.held)
+        metrics.families(lambda: agent_versions(route.tunnel.agent_version for route in self.registry))
 
     # IRegistry
 
@@ -130,6 +135,7 @@ class ClusterService(Service):
         """An agent's session is open: route to it."""
         route = self._routes[tunnel] = route_to(tunnel, self._parts)
         route.registered_at = self._sweep.now
+        self._parts.metrics.session_registered()
         replaced = self.registry.add(route)
         if replaced is None or replaced.resigned:
             self._tell(tunnel.endpoint)

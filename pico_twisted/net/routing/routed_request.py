@@ -80,6 +80,7 @@ class RoutedRequest:
 
     Attributes:
         upstream: the agent or node that was tried last, for the log.
+        upstream_node: the same if it is a node; "" if it is an agent.
         error: the code of what went wrong; "" when nothing did.
         reached: a service may have seen something of the request.
     """
@@ -102,13 +103,13 @@ class RoutedRequest:
         "error",
         "reached",
         "upstream",
+        "upstream_node",
     )
 
     def __init__(self, settings: RoutingSettings, downstream: IDownstream) -> None:
         self._settings = settings
         self._downstream = downstream
-        self.upstream = ""
-        self.error = ""
+        self.upstream = self.upstream_node = self.error = ""
         self.reached = False
         self.deadline = NEVER
         self._call: IPendingCall | None = None
@@ -205,8 +206,7 @@ class RoutedRequest:
                 self._nowhere()
                 return
             self._tried.append(route)
-            self.upstream = route.name
-            self.error = ""
+            self.upstream, self.upstream_node, self.error = route.name, route.node_id, ""
             if self._whole_at < math.inf:
                 self._fit(route)
             body = b"".join(self._replay) if self._replay else b""

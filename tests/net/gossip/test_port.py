@@ -90,7 +90,7 @@ class GossipNode:
                 clock=net.clock,
                 core=self.core,
                 table=self.table,
-                metrics=GossipMetrics(self.core, self.metrics, net.clock.seconds, self.table.count_by_status, cluster),
+                metrics=GossipMetrics(self.core, self.metrics, net.clock.seconds, self.table.count_by_status),
                 seeds=[(host, PORT) for host in seeds],
                 fetch=self._fetch,
                 heard=self.heard.append,

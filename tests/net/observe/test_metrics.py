@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,16 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from pico_twisted.net.observe.metrics import (
+from pico_twisted.core.routing.table import ClusterTable, KnownNode
+from pico_twisted.net.observe.error_codes import CODES, HOPS
+from pico_twisted.net.observe.metrics import Distribution, Metrics
+from pico_twisted.net.observe.metrics.endpoints import MOST_ENDPOINTS, EndpointCounts
+from pico_twisted.net.observe.metrics.labels import (
     CONNECT_FAILURES,
     METHODS,
     OTHER,
-    REQUEST_BOUNDS_S,
     RESET_CODES,
     RETRY_REASONS,
-    Distribution,
-    Metrics,
+    SERVICE_FAILURES,
 )
+from pico_twisted.net.observe.metrics.requests import REQUEST_BOUNDS_S
+from pico_twisted.net.routing.cluster_metrics import MOST_VERSIONS, agent_versions, link_states
 from tests.conftest import LoggedFailures
 
 
@@ -101,12 +107,142 @@ class TestBounded:
         for reason in (*CONNECT_FAILURES, "moon", "stars"):
             metrics.connect_failed(reason)
         found = samples(metrics)
-        codes = {*RESET_CODES, OTHER}
+        codes = {*RESET_CODES.values(), OTHER}
         assert set(found["pico_resets_total"]) == {(code, way) for way in ("sent", "received") for code in codes}
         assert found["pico_resets_total"][(OTHER, "sent")] == 2
         assert found["pico_resets_total"][("stop", "received")] == 1
-        assert set(found["pico_retries_total"]) == {(reason,) for reason in (*RETRY_REASONS, OTHER)}
+        assert set(found["pico_retries_total"]) == {(reason,) for reason in (*RETRY_REASONS.values(), OTHER)}
+        assert not any(" " in label for labels in found["pico_resets_total"] for label in labels)
         assert set(found["pico_agent_connection_failures_total"]) == {(r,) for r in (*CONNECT_FAILURES, OTHER)}
+
+    @given(st.lists(st.tuples(st.one_of(st.sampled_from(sorted(CODES)), st.text(max_size=8)), st.booleans())))
+    def test_errors(self, errors: list[tuple[str, bool]]) -> None:
+        """Errors are counted by codes that are known and the five hops, whatever an agent says its code is."""
+        metrics = Metrics("node")
+        for code, over_link in errors:
+            metrics.failed(code, over_link)
+        counted = samples(metrics).get("pico_errors_total", {})
+        assert all(code in {*CODES, OTHER} and hop in HOPS for code, hop in counted)
+        assert sum(counted.values()) == len(errors)
+
+    def test_the_hop_of_an_error(self) -> None:
+        """What fails on the way is at the agent, or at the other node that the request went to."""
+        metrics = Metrics("node")
+        for code, over_link in (
+            ("upstream-unreachable", False),
+            ("upstream-unreachable", True),
+            ("uri-too-long", True),
+        ):
+            metrics.failed(code, over_link)
+        assert set(samples(metrics)["pico_errors_total"]) == {
+            ("upstream-unreachable", "agent"),
+            ("upstream-unreachable", "link"),
+            ("uri-too-long", "client"),
+        }
+
+    def test_codes_are_those_of_the_page(self) -> None:
+        """Each code that the reference lists for requests has a label, and the other way round."""
+        page = (Path(__file__).parents[3] / "docs" / "reference.md").read_text(encoding="utf-8")
+        told: set[str] = set()
+        for begin in (
+            "Made by the node, on the proxy port:",
+            "Made by the agent and passed on",
+            "Only in the access log:",
+        ):
+            table = page[page.index(begin) :].split("\n\n")[1]
+            for row in table.splitlines()[2:]:
+                told |= set(re.findall(r"`([a-z0-9.-]+)`", row.split("|")[1]))
+        assert told == set(CODES)
+
+    def test_service_errors(self) -> None:
+        """An agent counts what its services did wrong, and not what a listener's policy refused."""
+        metrics = Metrics("agent")
+        for reason in (*SERVICE_FAILURES, "service-failed", "listener-rate"):
+            metrics.service_failed(reason)
+        found = samples(metrics)["pico_agent_service_errors_total"]
+        assert found == {(reason,): 2 if reason == "service-failed" else 1 for reason in SERVICE_FAILURES}
+
+
+class TestEndpoints:
+    """Requests by endpoint, for those who ask for it."""
+
+    def test_off(self) -> None:
+        """Without the wish there is no series of an endpoint."""
+        assert b"pico_endpoint_" not in Metrics("node").exposition()
+
+    def test_counted(self) -> None:
+        """Each endpoint has its requests by class of status, its first bytes, and what is in flight."""
+        metrics = Metrics("node")
+        metrics.endpoints = EndpointCounts(lambda: ["a", "a", "new"], lambda: ["a"])
+        metrics.endpoints.done("a", True, 200, 0.5)
+        metrics.endpoints.done("a", True, 204, 1.0)
+        metrics.endpoints.done("a", True, 502, None)
+        found = samples(metrics)
+        assert found["pico_endpoint_requests_total"] == {("a", "2xx"): 2, ("a", "5xx"): 1}
+        assert found["pico_endpoint_first_byte_seconds_sum"] == {("a",): 1.5, (OTHER,): 0}
+        assert found["pico_endpoint_first_byte_seconds_count"] == {("a",): 2, (OTHER,): 0}
+        assert found["pico_endpoint_requests_in_flight"] == {("a",): 2, (OTHER,): 1}
+
+    def test_names_that_clients_make_up(self) -> None:
+        """Whoever asks for endpoints that nobody serves makes no series, and takes no place from one that is served."""
+        metrics = Metrics("node")
+        metrics.endpoints = EndpointCounts(list, list)
+        for number in range(MOST_ENDPOINTS + 5):
+            metrics.endpoints.done(f"guess-{number}", False, 502, None)
+        metrics.endpoints.done("a", True, 200, None)
+        assert samples(metrics)["pico_endpoint_requests_total"] == {("a", "2xx"): 1, (OTHER, "5xx"): MOST_ENDPOINTS + 5}
+
+    def test_ceiling(self) -> None:
+        """Beyond the most endpoints all are `other`, until a scrape finds that some are held by nobody any more."""
+        metrics = Metrics("node")
+        metrics.endpoints = counts = EndpointCounts(list, lambda: ["held-0", "late"])
+        for number in range(MOST_ENDPOINTS):
+            counts.done(f"held-{number}", True, 200, None)
+        counts.done("late", True, 200, None)
+        assert samples(metrics)["pico_endpoint_requests_total"] == {("held-0", "2xx"): 1, (OTHER, "2xx"): 1}
+        counts.done("late", True, 200, None)
+        assert samples(metrics)["pico_endpoint_requests_total"][("late", "2xx")] == 1
+
+    def test_one_that_is_called_other(self) -> None:
+        """An endpoint of that name shares the series: none appears twice."""
+        metrics = Metrics("node")
+        metrics.endpoints = EndpointCounts(list, list)
+        metrics.endpoints.done(OTHER, True, 200, 0.1)
+        assert samples(metrics)["pico_endpoint_requests_total"] == {(OTHER, "2xx"): 1}
+
+
+class TestLimits:
+    def test_beside_what_they_limit(self) -> None:
+        """Each limit has what there may be and what there is, under one name."""
+        metrics = Metrics("node")
+        metrics.limit("calls", 20, lambda: 5)
+        found = samples(metrics)
+        assert found["pico_limit"] == {("calls",): 20}
+        assert found["pico_limit_used"] == {("calls",): 5}
+
+
+class TestCluster:
+    def test_links(self) -> None:
+        """Links are counted by how they stand, those to nodes that are gone are not."""
+        table = ClusterTable(lambda: 0.0)
+        for node_id, status in (("a", "active"), ("b", "active"), ("c", "draining"), ("d", "unreachable")):
+            table.nodes[node_id] = KnownNode(status)
+        standing = {"a": "open", "b": "no route to host", "d": "no route to host"}
+        (family,) = link_states(table, lambda node_id: standing.get(node_id, ""))
+        assert {one.labels["state"]: one.value for one in family.samples} == {"open": 1, "failing": 1, "idle": 1}
+
+    @given(st.lists(st.text("0123456789.-abc", min_size=1, max_size=6), max_size=60))
+    def test_versions(self, versions: list[str]) -> None:
+        """Whatever agents say they are, there are few series, and every session is counted in one."""
+        by_version, oldest = agent_versions(versions)
+        assert len(by_version.samples) <= MOST_VERSIONS
+        assert sum(one.value for one in by_version.samples) == len(versions)
+        assert len(oldest.samples) == bool(versions)
+
+    def test_oldest(self) -> None:
+        """Versions are in the order of their numbers, not of their letters."""
+        _, oldest = agent_versions(["0.10.0", "0.9.1", "0.9.10"])
+        assert oldest.samples[0].labels == {"version": "0.9.1"}
 
 
 class TestOthers:

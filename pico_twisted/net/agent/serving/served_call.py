@@ -204,6 +204,8 @@ class ServedCall(abc.ABC):
         service.metrics.request_done(
             request.method, self._status, took_s, request.body_bytes, self._response.body_bytes
         )
+        if self._error:
+            service.metrics.service_failed(self._error)
         access_log = service.access_log
         if access_log is not None and access_log.enabled and request.head is not None:
             access_log.request(
