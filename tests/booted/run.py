@@ -1,10 +1,12 @@
 """Follows docs/run.md, docs/cluster.md and docs/production.md on three machines that boot systemd.
 
-    python -m tests.booted.run
+    python -m tests.booted.run [by-hand] [production]
 
-Run by `make systemd`. The commands are read from the pages: a block marked `sh every` is run by root in the checkout on
-each machine, one marked `sh one` on the first alone, and what that made is copied to the others. A block of YAML that
-begins with the name of a file becomes that file. Where a page says `n1`, each machine has its own name.
+Run by `make systemd`. Each part begins with bare machines. The commands are read from the pages: a block marked
+`sh every` is run by root in the checkout on each machine, one marked `sh one` on the first alone, and what that made
+is copied to the others. A block of YAML that begins with the name of a file becomes that file. Where a page says `n1`,
+each machine has its own name.
+
 What the pages need of the world around is made beforehand: names in DNS, a service, and an ACME server in place of
 Let's Encrypt. Prints what fails with its output; the exit status is 1 then.
 """
@@ -26,10 +28,11 @@ from typing import Final
 from tests.booted.machines import CHECKOUT, NETWORK, OUTSIDE, Machine, machines
 from tests.pages.blocks import BOOTED, Block, blocks
 from tools.stage.processes import ROOT
+from tools.stage.report import Options
 from tools.stage.waiting import wait_until
 
 NAMES: Final = ("n1", "n2", "n3")
-MADE: Final = ("cluster-secret", "*.pem", "tokens", "*.token")
+MADE: Final = ("cluster-secret", "*.pem", "tokens", "*.token", "pico-cluster/*")
 """Files that are made on one machine and copied to the others."""
 
 INSIDE: Final = {
@@ -94,9 +97,9 @@ OUTWARD: Final = {
         [ "$(curl -s -o /dev/null -w '%{http_code}' https://tunnel.example.com:8002/pico/v1/listener/acme-shop \\
           -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' \\
           -H 'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==')" = 401 ]
-        [ "$(curl -s -o /dev/null -w '%{http_code}' http://10.0.0.2:8001/status)" = 401 ]
-        [ "$(curl -s -o /dev/null -w '%{http_code}' http://10.0.0.2:8001/metrics)" = 401 ]
-        if picoctl status; then exit 1; fi
+        [ "$(curl -sk -o /dev/null -w '%{http_code}' https://10.0.0.2:8001/status)" = 401 ]
+        [ "$(curl -sk -o /dev/null -w '%{http_code}' https://10.0.0.2:8001/metrics)" = 401 ]
+        if picoctl status --admin https://10.0.0.2:8001 --ca /etc/pico/node-ca.pem; then exit 1; fi
         """,
 }
 """What the page on production promises."""
@@ -159,7 +162,9 @@ def hand_out(first: Machine, others: list[Machine]) -> None:
     for pattern in MADE:
         for made in first.path(CHECKOUT).glob(pattern):
             for other in others:
-                shutil.copy2(made, other.path(CHECKOUT) / made.name)
+                target = other.path(CHECKOUT) / made.relative_to(first.path(CHECKOUT))
+                target.parent.mkdir(exist_ok=True)
+                shutil.copy2(made, target)
 
 
 def follow_pages(pages: Sequence[str], all_of_them: list[Machine], acme: Mapping[str, str]) -> bool:
@@ -195,21 +200,36 @@ def keep(promises: Mapping[str, str], machine: Machine) -> bool:
     return kept
 
 
-def main() -> int:
-    """Follow all pages. Returns the exit status."""
-    with machines(NAMES) as all_of_them, acme_server(all_of_them) as acme:
+def install_by_hand() -> bool:
+    """Follow the pages on running and on clusters, command by command. Returns whether all went well."""
+    with machines(NAMES) as all_of_them:
         first = all_of_them[0]
-        if not follow_pages(("docs/run.md", "docs/cluster.md"), all_of_them, acme):
-            return 1
+        if not follow_pages(("docs/run.md", "docs/cluster.md"), all_of_them, {}):
+            return False
         told = first.run("picoctl status nodes --json").stdout
         active = {row["id"] for row in json.loads(told) if row["status"] == "active"}
         print(f"active: {', '.join(sorted(active))}", flush=True)
-        kept = keep(INSIDE, first) and active == set(NAMES)
+        return keep(INSIDE, first) and active == set(NAMES)
+
+
+def go_into_production() -> bool:
+    """Follow the checklist on bare machines. Returns whether all went well."""
+    with machines(NAMES) as all_of_them, acme_server(all_of_them) as acme:
         for machine in all_of_them:
-            machine.run(f"systemctl disable --now pico.socket\n{AROUND}")
-        if not follow_pages(("docs/production.md",), all_of_them, acme):
-            return 1
-        return int(not (keep(OUTWARD, first) and kept))
+            machine.run(AROUND)
+        return follow_pages(("docs/production.md",), all_of_them, acme) and keep(OUTWARD, all_of_them[0])
+
+
+PARTS: Final = {"by-hand": install_by_hand, "production": go_into_production}
+
+
+def main() -> int:
+    """Follow the pages. Returns the exit status."""
+    parts = Options(__doc__, PARTS).read().parts
+    wrong = [part for part in parts if not PARTS[part]()]
+    for part in wrong:
+        print(f"{part}: not as the pages say", file=sys.stderr)
+    return int(bool(wrong))
 
 
 if __name__ == "__main__":
