@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -19,8 +19,10 @@ from pico_twisted.core.access.revocations import Revocations
 from pico_twisted.core.gossip import Gossip, GossipSettings
 from pico_twisted.core.gossip.members import GOSSIP_ADDR, LEFT, STATUS
 from pico_twisted.core.gossip.sync import SyncError
+from pico_twisted.core.routing.intake import Intake
 from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable, alone_key, endpoint_key, last_choice_key
 from pico_twisted.net.access.shared import SharedParts, SharedRevocations
+from pico_twisted.net.admin.node_status import INTAKE
 from pico_twisted.net.gossip.metrics import GossipMetrics
 from pico_twisted.net.gossip.port import GossipParts, GossipProtocol
 from pico_twisted.net.gossip.resolver import split_address
@@ -80,6 +82,7 @@ class Membership:
     ) -> None:
         self._reactor = reactor
         self._malformed = RepeatedWarning()
+        self._operate_here: Callable[[str, bytes], Deferred[bytes]] | None = None
         self.conflict: Deferred[str] = Deferred()
         self.in_use: tuple[str, float] | None = None
         self.core = Gossip(
@@ -111,6 +114,7 @@ class Membership:
                     maps=self.answer_sync,
                     dial_back=self._dial_back.dial,
                     revoked=self._take_revocations,
+                    operate=self._operate,
                 ),
                 tls=tls,
                 max_links=max_links,
@@ -191,9 +195,13 @@ class Membership:
         else:
             self.gossip.delete(last_choice_key(endpoint))
 
-    def say_draining(self) -> None:
-        """Others are to send us nothing that they can send elsewhere."""
-        self.gossip.set(STATUS, DRAINING)
+    def say(self, intake: Intake) -> None:
+        """Tell the others what we take: unless that is all, they send us nothing that they can send elsewhere."""
+        self.gossip.set(STATUS, ACTIVE if intake is Intake.OPEN else DRAINING)
+        if intake in (Intake.CORDONED, Intake.DRAINED):
+            self.gossip.set(INTAKE, intake.value)
+        else:
+            self.gossip.delete(INTAKE)
 
     def abort(self) -> None:
         """Drop everything. The others are told once that we leave, so that who hears it need not wait for our
@@ -230,6 +238,18 @@ class Membership:
                     suppressed=suppressed,
                 )
             raise
+
+    def serve_operators(self, operate: Callable[[str, bytes], Deferred[bytes]]) -> None:
+        """Have done what operators ask of this node through others. Called once, before any link can be there.
+
+        Args:
+            operate: as of `net.links.sync.Answers`.
+        """
+        self._operate_here = operate
+
+    def _operate(self, node_id: str, operation: bytes) -> Deferred[bytes]:
+        assert self._operate_here is not None
+        return self._operate_here(node_id, operation)
 
     def _take_revocations(self, node_id: str, data: bytes) -> bytes:
         return self.revocations.take(node_id, data)

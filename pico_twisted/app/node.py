@@ -12,13 +12,15 @@ from __future__ import annotations
 import random
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.web.server import Site
 
 from pico_twisted import __version__
+from pico_twisted.app.intake import NodeIntake
 from pico_twisted.app.membership import Membership
 from pico_twisted.config import Address, NodeConfig
 from pico_twisted.core.access.revocations import end_of
@@ -33,6 +35,7 @@ from pico_twisted.net.admin.app import AdminApp
 from pico_twisted.net.admin.entrance import AdminAccess
 from pico_twisted.net.admin.logins import Logins
 from pico_twisted.net.admin.node_status import PROXY_ADDR, NodeStatus
+from pico_twisted.net.admin.operations import OperationRoutes, Operations
 from pico_twisted.net.admin.operators import Reload
 from pico_twisted.net.admin.origins import OwnHosts
 from pico_twisted.net.admin.passes import NodePasses
@@ -79,6 +82,8 @@ class Node:
         status: what the node says of itself.
         admin_access: who may use the admin port.
         passes: what the node shows to the admin ports of others.
+        intake: what the node takes.
+        operations: what its operators ask for.
     """
 
     config: NodeConfig
@@ -99,6 +104,8 @@ class Node:
     status: NodeStatus
     admin_access: AdminAccess
     passes: NodePasses
+    intake: NodeIntake
+    operations: Operations
 
     def admin_site(self, reload: Reload, siblings: Siblings | None = None) -> Site:
         """The factory of an admin port, see `AdminApp`; with siblings one that several workers share."""
@@ -111,7 +118,10 @@ class Node:
             self.admin_access,
             passes=self.passes,
             fetcher=Fetcher(self.reactor, policy),
-            groups=(RevocationRoutes(self.membership.revocations, self.node_id, self._end_of),),
+            groups=(
+                RevocationRoutes(self.membership.revocations, self.node_id, self._end_of),
+                OperationRoutes(self.operations, self.membership.revocations),
+            ),
             siblings=siblings,
         )
         return admin_site(app.resource(), self.reactor)
@@ -135,6 +145,7 @@ def build_node(
     access_log: AccessLog,
     ready: Callable[[], tuple[bool, str]],
     siblings: Sequence[Address] = (),
+    workers: Collection[str] = (),
     rng: random.Random | None = None,
     chance: Callable[[], float] = random.random,
     make_membership: Callable[..., Membership] = Membership,
@@ -149,6 +160,7 @@ def build_node(
         access_log: gets a line for each request.
         ready: whether requests may come, and if not, why.
         siblings: gossip ports of nodes to join besides those of `cluster.join`.
+        workers: IDs of the other nodes that share the ports of this host.
         rng: draws secrets; a `random.SystemRandom` unless given.
         chance: gives numbers from 0 up to 1, to choose among nodes.
         make_membership: called as `Membership` is.
@@ -263,6 +275,7 @@ def build_node(
     membership.revocations.changed += (upstream.end_revoked, clients.end)
     for part in (proxy, upstream, membership.links):
         cluster.holds_bytes(part.held_bytes)
+    intake = NodeIntake(membership, cluster, proxy, upstream, sweep)
     passes = NodePasses(node_id, cluster_config.name, cluster_config.secrets, wall=time.time, nonce=secrets.token_bytes)
     admin_access = AdminAccess(
         name=f"Pico node {node_id}",
@@ -272,6 +285,17 @@ def build_node(
         ports=access.gates,
         passes=passes,
     )
+    status = NodeStatus(
+        cluster, membership.core.view, reactor, ready, membership.links.standing, lambda: proxy.names.public_url
+    )
+    operations = Operations(
+        status=status,
+        here=intake.operate,
+        tell=lambda id, data: Deferred.fromCoroutine(membership.links.operate(id, data)),
+        workers=workers,
+        clock=reactor,
+    )
+    membership.serve_operators(operations.asked)
     return Node(
         config=config,
         node_id=node_id,
@@ -288,14 +312,9 @@ def build_node(
         cluster=cluster,
         proxy=proxy,
         upstream=upstream,
-        status=NodeStatus(
-            cluster,
-            membership.core.view,
-            reactor,
-            ready,
-            membership.links.standing,
-            lambda: proxy.names.public_url,
-        ),
+        status=status,
         admin_access=admin_access,
         passes=passes,
+        intake=intake,
+        operations=operations,
     )

@@ -33,6 +33,7 @@ from pico_twisted.config import NodeConfig
 from pico_twisted.config.certificates import certificate_warnings
 from pico_twisted.config.error_pages import read_error_pages
 from pico_twisted.core.http2.engine import AVAILABLE
+from pico_twisted.core.routing.intake import Intake
 from pico_twisted.core.routing.table import ACTIVE, DRAINING
 from pico_twisted.core.stopping import LAST_SHARE, awaited, of_both_kinds
 from pico_twisted.net.admin.node_status import ADMIN_ADDR, ADMIN_SCHEME, PROXY_ADDR, VERSION
@@ -106,6 +107,7 @@ class NodeDaemon(Daemon[NodeConfig]):
             access_log=logging.access_log(config.proxy.access_log, None if worker is None else worker.number),
             ready=self.ready,
             siblings=() if worker is None else worker.others,
+            workers=() if worker is None else worker.siblings().labels,
         )
         self.count_in(self.node.metrics)
         sweep.each(give_memory_back(lambda: self.node.budget.held))
@@ -114,9 +116,8 @@ class NodeDaemon(Daemon[NodeConfig]):
 
     def ready(self) -> tuple[bool, str]:
         """Whether requests may come, and if not, why."""
-        if self._stage is Stage.SERVING:
-            return True, ""
-        return False, self._stage.value
+        why_not = self.node.intake.why_not() if self._stage is Stage.SERVING else self._stage.value
+        return not why_not, why_not
 
     # Daemon
 
@@ -248,9 +249,7 @@ class NodeDaemon(Daemon[NodeConfig]):
         last_call, streams_until = began + self.grace_s * (1 - LAST_SHARE), began + self._config.drain_streams
         cutting = clock.callLater(self.grace_s - min(LAST_WORD_S, self.grace_s / 10), cluster.cut_tcp)
         first = set(cluster.pending)
-        node.membership.say_draining()
-        proxy.drain()
-        cluster.start_draining()
+        node.intake.set(Intake.STOPPING)
         await self.until(proxy.quiet_for(QUIET_S, clock), within_s=self.grace_s * QUIET_SHARE)
         await self.until(
             lambda: not awaited(cluster.pending, first, clock.seconds() < streams_until),
@@ -325,8 +324,8 @@ class NodeDaemon(Daemon[NodeConfig]):
             super()._end()
 
     def ready_state(self) -> bool:
-        """Whether `/ready` says so."""
-        return self.ready()[0]
+        """Whether `/ready` says so, but for what operators have done since."""
+        return self._stage is Stage.SERVING
 
     def status_line(self) -> str:
         """How many nodes the cluster has, and how much of it is registered here."""

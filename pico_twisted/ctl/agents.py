@@ -9,7 +9,7 @@ import click
 
 from pico_twisted.core.text import escaped
 from pico_twisted.ctl import tables
-from pico_twisted.ctl.asking import Page, get, present
+from pico_twisted.ctl.asking import Page, complete_endpoint_id, get, present
 from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.options import status_options
 from pico_twisted.net.admin.shapes.agents import Agents
@@ -35,7 +35,7 @@ def agents(context: click.Context) -> None:
 
 
 @click.command(short_help="Show who serves an endpoint.")
-@click.argument("id")
+@click.argument("id", shell_complete=complete_endpoint_id)
 @status_options()
 @click.pass_context
 def endpoint(context: click.Context, id: str) -> None:

@@ -15,6 +15,7 @@ import click
 from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.exits import NO, OK, ExitWithMessage, NoAnswer, emit
 from pico_twisted.ctl.options import admin_port, wants_json, wants_watch
+from pico_twisted.net.admin.shapes.agents import Agents
 from pico_twisted.net.admin.shapes.nodes import NodeRow
 from pico_twisted.net.admin.shapes.paths import NO_SUCH_NODE
 
@@ -116,9 +117,25 @@ def emit_json(data: object) -> None:
 
 def complete_node_id(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
     """The IDs of nodes that begin so, for a shell that completes a word. Called by click."""
+    return _completed(context, "/status/cluster/nodes", list[NodeRow], lambda found: [node.id for node in found], begun)
+
+
+def complete_agent_id(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """Those of agents."""
+    path = "/status/cluster/agents"
+    return _completed(context, path, Agents, lambda found: [one.agent for one in found.sessions], begun)
+
+
+def complete_endpoint_id(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """Those of endpoints."""
+    return _completed(context, "/status/cluster/endpoints", dict[str, dict[str, int]], list, begun)
+
+
+def _completed(
+    context: click.Context, path: str, kind: type[T], ids: Callable[[T], list[str]], begun: str
+) -> list[str]:
     try:
-        port = attrs.evolve(admin_port(context), timeout_s=COMPLETE_S)
-        _, nodes = get(port, "/status/cluster/nodes", list[NodeRow])
+        _, found = get(attrs.evolve(admin_port(context), timeout_s=COMPLETE_S), path, kind)
     except click.ClickException:
         return []
-    return [node.id for node in nodes if node.id.startswith(begun)]
+    return sorted({id for id in ids(found) if id.startswith(begun)})

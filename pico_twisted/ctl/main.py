@@ -19,14 +19,18 @@ COMMANDS: Final = {
     "bench": "pico_twisted.ctl.bench.command",
     "check": "pico_twisted.ctl.check",
     "cluster": "pico_twisted.ctl.cluster.command",
+    "cordon": "pico_twisted.ctl.intake",
+    "drain": "pico_twisted.ctl.intake",
     "endpoint": "pico_twisted.ctl.agents",
     "forward": "pico_twisted.ctl.forward.command",
     "help": "pico_twisted.ctl.help",
+    "kick": "pico_twisted.ctl.kick",
     "reload": "pico_twisted.ctl.reload",
     "revoke": "pico_twisted.ctl.revoke",
     "service": "pico_twisted.ctl.service.command",
     "status": "pico_twisted.ctl.status",
     "token": "pico_twisted.ctl.token",
+    "uncordon": "pico_twisted.ctl.intake",
     "version": "pico_twisted.ctl.version",
     "whoami": "pico_twisted.ctl.whoami",
 }
@@ -73,6 +77,7 @@ def cli() -> None:
       picoctl reload
       picoctl token create ci --rule 'listen:ci-*' --file /etc/pico/tokens
       picoctl revoke ci
+      picoctl drain n3 --wait
       picoctl bench --connections 64 --duration 30s
     """
 

@@ -17,6 +17,7 @@ import attrs
 
 from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.public_url import endpoint_url
+from pico_twisted.core.routing.table import DRAINING
 from pico_twisted.core.text import escaped, milliseconds, span_text
 from pico_twisted.net.admin.shapes.access import KnownAs
 from pico_twisted.net.admin.shapes.agents import AgentSession, ListenerRow
@@ -39,7 +40,7 @@ def nodes_table(nodes: Sequence[NodeRow]) -> str:
         for node in nodes
     ]
     columns = ("id", "status", "proxy", "admin", "gossip", "version", "endpoints", "upstreams", "link")
-    heading = count_of(node.status for node in nodes) + (f", seen by {escaped(nodes[0].id)}" if nodes else "")
+    heading = count_of(map(stands, nodes)) + (f", seen by {escaped(nodes[0].id)}" if nodes else "")
     return f"{heading}\n{_table(columns, rows, numbers=('endpoints', 'upstreams'))}"
 
 
@@ -246,8 +247,14 @@ def count_of(statuses: Iterable[str]) -> str:
     return f"{total} {nodes}: {', '.join(f'{count} {status}' for status, count in counts.most_common())}"
 
 
+def stands(node: NodeRow) -> str:
+    """The status of a node for people: who took it out, they know as well, says more than that it drains."""
+    return node.intake if node.intake and node.status == DRAINING else node.status
+
+
 def _node_facts(node: NodeRow) -> dict[str, object]:
-    return {name.removesuffix("_addr"): value for name, value in attrs.asdict(node).items()}
+    facts = {name.removesuffix("_addr"): value for name, value in attrs.asdict(node).items() if name != "intake"}
+    return facts | {"status": stands(node)}
 
 
 def _gossip_facts(node: GossipRow) -> dict[str, object]:

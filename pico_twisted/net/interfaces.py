@@ -306,7 +306,7 @@ class IRegistry(Interface):
     """What the upstream port asks of the ClusterService."""
 
     node_id: str = Attribute("this node's ID")
-    draining: bool = Attribute("whether this node is shutting down")
+    takes_agents: bool = Attribute("whether new sessions are let in")
 
     def others() -> Collection[str]:
         """The IDs of the other nodes that take agents."""

@@ -12,6 +12,7 @@ import pytest
 from pico_twisted.app.membership import Membership
 from pico_twisted.config import Address, ClusterConfig
 from pico_twisted.core.gossip import SyncError
+from pico_twisted.core.routing.intake import Intake
 from tests.doubles.node import MemoryNode
 from tests.doubles.tunnel import FakeTunnel
 from tests.net.doubles import register
@@ -154,7 +155,7 @@ def test_draining(pair: Pair) -> None:
     """A node that drains is shown so by both, and gets what nobody else takes."""
     register(pair.b.parts, FakeTunnel())
     pair.b.parts.cluster.start_draining()
-    pair.b.membership.say_draining()
+    pair.b.membership.say(Intake.STOPPING)
     pair.net.pass_time(0.1)
     assert [node.status.nodes()[place].status for node, place in ((pair.a, 1), (pair.b, 0))] == ["draining"] * 2
     chosen = pair.a.parts.cluster.take("my-ep", [])

@@ -13,6 +13,7 @@ from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.protocol import Factory
 
 from pico_twisted.core.links.sync_frames import MAX_ANSWER_BYTES, MAX_REQUEST_BYTES
+from pico_twisted.core.routing.intake import Intake
 from pico_twisted.net.links.handshake import PROOF_TIMEOUT_S
 from pico_twisted.net.links.sync import FetchFailed
 from tests.doubles.node import ToldMembership
@@ -71,7 +72,7 @@ async def test_requests_do_not_hop_twice(nodes: LinkedNodes) -> None:
 @pytest_twisted.ensureDeferred
 async def test_draining_node_without_agents(nodes: LinkedNodes) -> None:
     """A node that drains and has nobody left says so, and the request is made elsewhere."""
-    nodes.holder.parts.cluster.draining = True
+    nodes.holder.parts.cluster.intake = Intake.STOPPING
     await nodes.nodes["n3"].agent(echo)
     client = await nodes.entry.client(POST)
     assert (await client.until(b"body")).startswith(b"HTTP/1.1 200 OK")

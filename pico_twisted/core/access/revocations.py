@@ -11,7 +11,8 @@ two at the same time any, as long as all nodes choose the same: so nodes that he
 have the same list, and one short digest tells whether they have. Who speaks at a node overrules what that node knows,
 whatever its clock says: the new word is made later than the old one. To take back is a word like any other, which has
 to be kept, as long as an older one may be somewhere. Words end, at the same moment at all nodes, and on full multiples
-of `ROUND_S`: else two nodes whose clocks differ by a second would compare their lists all the time. When words of
+of `ROUND_S`, or of `BRIEF_ROUND_S` when they are brief: else two nodes whose clocks differ by a second would compare
+their lists all the time. When words of
 others are more than fit, the oldest go, at all nodes the same.
 
 What was rejected. A key of the gossip for each word: it would be gone with the node that said it.
@@ -42,6 +43,10 @@ MAX_LIST_BYTES: Final = MOST_REVOCATIONS * (MAX_LINE_BYTES + 1)
 """Most bytes of a list as it is written."""
 ROUND_S: Final = 600
 """Words end on full multiples of that, in seconds since 1970."""
+BRIEF_S: Final = 3600
+"""Seconds; words that last less end on full multiples of `BRIEF_ROUND_S`."""
+BRIEF_ROUND_S: Final = 60
+"""See `BRIEF_S`."""
 UNDONE_S: Final = 30 * 86_400
 """Seconds for which it is kept that something was taken back: a node that was away for longer may bring it again."""
 
@@ -204,6 +209,7 @@ class Revocations:
     def _say(self, meant: Meant, name: str, revoked: bool, now_s: float, by: str, until_s: float) -> Revocation:
         if 0 < until_s <= now_s:
             raise BadRevocations("it would have ended already: the time is in the past here")
+        round_s = ROUND_S if until_s - now_s >= BRIEF_S else BRIEF_ROUND_S
         before = self._words.get((meant, name))
         if before is None and len(self._words) >= self._most:
             raise TooManyRevocations
@@ -212,7 +218,7 @@ class Revocations:
             name=name,
             revoked=revoked,
             at_ms=max(int(now_s * 1000), before.at_ms + 1 if before is not None else 0),
-            until_s=math.ceil(until_s / ROUND_S) * ROUND_S,
+            until_s=math.ceil(until_s / round_s) * round_s,
             by=by.encode()[:MAX_BY_BYTES].decode("utf-8", "ignore"),
         )
         self._put(word)

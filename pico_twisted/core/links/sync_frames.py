@@ -1,11 +1,12 @@
 """What is said in the sync calls of a node link: a client's proof, the question for the maps of all nodes, the one
-whether its gossip port is reached from there, and what is revoked.
+whether its gossip port is reached from there, what is revoked, and what an operator asks for.
 
 The request of a call is a msgpack array of a word and bytes: `["proof", bytes]`, answered empty; `["maps", bytes]`,
 whose bytes and answer mean something to gossip only; `["dial", bytes]`, an address as text, answered with an array of
-two texts; or `["revoked", bytes]`, revocations as `core.access.revocations` writes them, answered with all that the
-other node has, or when the request has some with how much they end. Reading is strict and bounded: whatever else comes
-is refused, and nothing is allocated before its size is known to fit.
+two texts; `["revoked", bytes]`, revocations as `core.access.revocations` writes them, answered with all that the other
+node has, or when the request has some with how much they end; or `["operate", bytes]`, of which `core.links.operations`
+reads both. Reading is strict and bounded: whatever else comes is refused, and nothing is allocated before its size is
+known to fit.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Final
 import attrs
 import msgpack
 
+from pico_twisted.core.links.operations import MAX_OPERATION_BYTES
 from pico_twisted.core.links.proof import PROOF_BYTES
 from pico_twisted.core.text import printable
 
@@ -27,6 +29,7 @@ _PROOF: Final = "proof"
 _MAPS: Final = "maps"
 _DIAL: Final = "dial"
 _REVOKED: Final = "revoked"
+_OPERATE: Final = "operate"
 MAX_ADDRESS_BYTES: Final = 300
 """Most bytes of an address, as in a node's map."""
 MAX_WORDS_BYTES: Final = 300
@@ -151,6 +154,25 @@ def decode_revoked(payload: bytes) -> bytes:
 def is_revoked(payload: bytes) -> bool:
     """Whether a request is one with revocations."""
     return _is(payload, _REVOKED)
+
+
+def encode_operate(operation: bytes) -> bytes:
+    """The request with what an operator asks for, at most `MAX_OPERATION_BYTES`."""
+    return _encode(_OPERATE, operation)
+
+
+def decode_operate(payload: bytes) -> bytes:
+    """What an operator asks for, in a request.
+
+    Raises:
+        SyncFormatError: it is not such a request.
+    """
+    return _decode(payload, _OPERATE, MAX_OPERATION_BYTES)
+
+
+def is_operate(payload: bytes) -> bool:
+    """Whether a request is one of an operator."""
+    return _is(payload, _OPERATE)
 
 
 def encode_reached(reached: Reached) -> bytes:

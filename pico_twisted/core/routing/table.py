@@ -184,6 +184,13 @@ class ClusterTable:
         """Whether a node that takes requests holds an endpoint."""
         return node_id in self._holders.get(endpoint, ()) and self.nodes[node_id].status == ACTIVE
 
+    def served(self, endpoint: str) -> bool:
+        """Whether a node that takes requests holds an endpoint, by an agent that does not drain."""
+        return any(
+            self.nodes[node_id].status == ACTIVE and endpoint not in self.nodes[node_id].last_choice
+            for node_id in self._holders.get(endpoint, ())
+        )
+
     def has_other(self, endpoint: str, excluded: Collection[str], in_flight: Callable[[str], int | None]) -> bool:
         """Say whether `choose`, with the same arguments, would find a node, active or draining. Nothing is drawn."""
         return any(

@@ -34,6 +34,9 @@ INTERIM_HEADS: Final = b"interim-heads"
 NOT_SHARED: Final = b"not-shared"
 """A node: refuses others where an agent says that it will not share its endpoint."""
 
+OPERATIONS: Final = b"operations"
+"""A node: does over a link what an operator asks another node for."""
+
 REVOCATIONS: Final = b"revocations"
 """A node: takes revocations over a link, and tells those that it has."""
 
@@ -52,6 +55,7 @@ _KNOWN: Final = frozenset(
         DRAIN_TWICE,
         INTERIM_HEADS,
         NOT_SHARED,
+        OPERATIONS,
         REVOCATIONS,
         TCP_CALLS,
         TRAILERS,

@@ -28,6 +28,8 @@ ADMIN_ADDR: Final = "admin_addr"
 """Key of the address of a node's admin port."""
 ADMIN_SCHEME: Final = "admin_scheme"
 """Key of the scheme of a node's admin port: `http` or `https`."""
+INTAKE: Final = "intake"
+"""Key of what a node takes that an operator has taken out: of a node that takes all, or stops, there is none."""
 VERSION: Final = "version"
 """Key of the version of a node's program."""
 
@@ -138,7 +140,8 @@ class NodeStatus:
         said = self._view.own.map.get
         return NodeDetail(
             id=self.node_id,
-            status=DRAINING if self._cluster.draining else ACTIVE,
+            status=ACTIVE if self._cluster.takes_agents else DRAINING,
+            intake=str(said(INTAKE) or ""),
             proxy_addr=str(said(PROXY_ADDR) or ""),
             admin_addr=str(said(ADMIN_ADDR) or ""),
             gossip_addr=str(said(GOSSIP_ADDR) or ""),
@@ -151,6 +154,7 @@ class NodeStatus:
         return NodeDetail(
             id=node_id,
             status=node.status,
+            intake=node.text(INTAKE),
             proxy_addr=node.text(PROXY_ADDR),
             admin_addr=node.text(ADMIN_ADDR),
             gossip_addr=node.text(GOSSIP_ADDR),
@@ -161,7 +165,7 @@ class NodeStatus:
 
     def _own_gossip(self) -> GossipDetail:
         view = self._view
-        status = DRAINING if self._cluster.draining else ACTIVE
+        status = ACTIVE if self._cluster.takes_agents else DRAINING
         return _gossip_detail(self.node_id, view.own.generation, status, view.own.heartbeat, view.own.map)
 
     def _gossip(self, member: Member) -> GossipDetail:

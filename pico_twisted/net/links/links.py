@@ -25,9 +25,9 @@ from zope.interface import implementer
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.links.handshake import ClientHandshake, LinkIdentity, link_keys
 from pico_twisted.core.links.proof import NONCE_BYTES
-from pico_twisted.core.links.sync_frames import encode_dial, encode_maps, encode_revoked
+from pico_twisted.core.links.sync_frames import encode_dial, encode_maps, encode_operate, encode_revoked
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL
-from pico_twisted.core.rpc.capabilities import DIAL_BACK, REVOCATIONS
+from pico_twisted.core.rpc.capabilities import DIAL_BACK, OPERATIONS, REVOCATIONS
 from pico_twisted.core.rpc.session import SessionV2
 from pico_twisted.core.text import host_port
 from pico_twisted.net.interfaces import ILinks
@@ -244,6 +244,15 @@ class NodeLinks:
             ValueError: they are too long.
         """
         return await self._ask(node_id, REVOCATIONS, encode_revoked(revocations))
+
+    async def operate(self, node_id: str, operation: bytes) -> bytes | None:
+        """Have another node do what an operator asks for. The rest is as of `tell_revoked`.
+
+        Args:
+            node_id: the node.
+            operation: as `core.links.operations` writes it.
+        """
+        return await self._ask(node_id, OPERATIONS, encode_operate(operation))
 
     async def _ask(self, node_id: str, capability: bytes, request: bytes) -> bytes | None:
         link = self.link(node_id)

@@ -1,8 +1,9 @@
 """Sync calls over node links: one node asks another for the maps of all nodes, which may be many megabytes, to be
-dialled back, or for what is revoked.
+dialled back, for what is revoked, or to do what an operator asks for.
 
-What the question and the answer mean is the business of gossip, of `dial_back`, or of `net.access.shared`. Here they
-are gathered, bounded, and given up when nothing moves. An answer is queued in one piece, and leaves as credit allows.
+What the question and the answer mean is the business of gossip, of `dial_back`, of `net.access.shared`, or of
+`net.admin.operations`. Here they are gathered, bounded, and given up when nothing moves. An answer is queued in one
+piece, and leaves as credit allows.
 """
 
 from __future__ import annotations
@@ -12,24 +13,31 @@ from typing import Final
 
 import attrs
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pico_twisted.core.access.revocations import BadRevocations
 from pico_twisted.core.gossip.sync import SyncError
+from pico_twisted.core.links.operations import BadOperation
 from pico_twisted.core.links.sync_frames import (
     MAX_ANSWER_BYTES,
     MAX_REQUEST_PAYLOAD_BYTES,
     SyncFormatError,
     decode_dial,
     decode_maps,
+    decode_operate,
     decode_revoked,
     is_dial,
+    is_operate,
     is_revoked,
 )
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import CANCELLED, FAILED, PROTOCOL, REFUSED_BUSY, SYNC, TIMEOUT
 from pico_twisted.net.interfaces import ICallee, ICallReceiver, ITunnel
 from pico_twisted.net.turn import Sweep
+
+log = Logger()
 
 FETCH_IDLE_S: Final = 10.0
 """Most seconds without a byte of an answer, before its question is given up."""
@@ -118,11 +126,14 @@ class Answers:
             the answer, of None when that is too much now.
         revoked: called with the other node's ID and revocations; gives the answer, or raises `BadRevocations` when they
             are none.
+        operate: called with the other node's ID and what an operator asks for; gives a Deferred of the answer, or
+            raises `BadOperation` when that is nothing.
     """
 
     maps: Callable[[str, bytes], bytes]
     dial_back: Callable[[str, str], Deferred[bytes | None]]
     revoked: Callable[[str, bytes], bytes]
+    operate: Callable[[str, bytes], Deferred[bytes]]
 
 
 @implementer(ICallReceiver)
@@ -162,9 +173,11 @@ class SyncRequest:
                 self._answers.dial_back(node_id, decode_dial(payload)).addCallback(self._dialled)
             elif is_revoked(payload):
                 self._answer(self._answers.revoked(node_id, decode_revoked(payload)))
+            elif is_operate(payload):
+                self._answers.operate(node_id, decode_operate(payload)).addCallbacks(self._answer, self._broken)
             else:
                 self._answer(self._answers.maps(node_id, decode_maps(payload)))
-        except (SyncFormatError, SyncError, BadRevocations) as error:
+        except (SyncFormatError, SyncError, BadRevocations, BadOperation) as error:
             self._tunnel.reset(self._call, PROTOCOL, str(error))
 
     def _dialled(self, answer: bytes | None) -> None:
@@ -172,6 +185,11 @@ class SyncRequest:
             self._answer(answer)
         elif self._wanted:
             self._tunnel.reset(self._call, REFUSED_BUSY, "too many nodes are dialled back")
+
+    def _broken(self, failure: Failure) -> None:
+        log.failure("What an operator asked for at another node went wrong here", failure)
+        if self._wanted:
+            self._tunnel.reset(self._call, FAILED, "internal error")
 
     def _answer(self, answer: bytes) -> None:
         if self._wanted:

@@ -290,6 +290,10 @@ class ProxyPort:
         for connection in list(self.connections):
             connection.drain()
 
+    def drain_no_more(self) -> None:
+        """Let connections go on behind an answer again. Those that have been told of their end still end."""
+        self.draining = False
+
     def serving(self) -> int:
         """How many requests are in progress."""
         return sum(connection.serving for connection in self.connections)

@@ -23,6 +23,7 @@ from pico_twisted.config import NodeLimitsConfig
 from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL, REPLACED
+from pico_twisted.core.routing.intake import Intake
 from pico_twisted.core.routing.other_server import OtherServer
 from pico_twisted.core.routing.registry import Registry
 from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable
@@ -64,7 +65,7 @@ class ClusterService(Service):
         registry: the registrations of this node.
         table: the other nodes.
         pending: the calls in flight.
-        draining: the node is shutting down.
+        intake: what this node takes that is new.
     """
 
     name = "cluster"
@@ -86,7 +87,7 @@ class ClusterService(Service):
         self.node_id = node_id
         self.registry: Registry[AgentRoute] = Registry(limits.calls_per_session)
         self.table = table
-        self.draining = False
+        self.intake = Intake.OPEN
         self._parts = RouteParts(metrics=metrics, head_limits=head_limits, ceilings=ceilings)
         self.pending = self._parts.pending
         self._routes: dict[ITunnel, AgentRoute] = {}
@@ -113,7 +114,17 @@ class ClusterService(Service):
         metrics.limit("buffered_bytes", limits.buffered_bytes, lambda: budget.held)
         metrics.families(lambda: agent_versions(route.tunnel.agent_version for route in self.registry))
 
+    @property
+    def draining(self) -> bool:
+        """Whether this node is shutting down."""
+        return self.intake is Intake.STOPPING
+
     # IRegistry
+
+    @property
+    def takes_agents(self) -> bool:
+        """Whether new sessions are let in."""
+        return self.intake is Intake.OPEN
 
     def others(self) -> Collection[str]:
         """The IDs of the other nodes that are active."""
@@ -238,9 +249,13 @@ class ClusterService(Service):
 
     # Draining
 
-    def start_draining(self) -> Deferred[None]:
-        """Tell all agents that this node closes. Fires when all of them answered or are gone."""
-        self.draining = True
+    def start_draining(self, intake: Intake = Intake.STOPPING) -> Deferred[None]:
+        """Tell all agents to go elsewhere. Fires when all of them answered or are gone.
+
+        Args:
+            intake: why: what this node takes from here on.
+        """
+        self.intake = intake
         waiting = [tunnel.drain() for tunnel in self.tunnels()]
         if not waiting:
             return succeed(None)

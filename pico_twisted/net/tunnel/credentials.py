@@ -57,10 +57,12 @@ class _End:
     Attributes:
         at: when it is closed, whatever is in progress; seconds of the sweep.
         reason: for its agent.
+        code: of WebSocket, that it is closed with.
     """
 
     at: float
     reason: str
+    code: int
 
 
 @attrs.define(eq=False)
@@ -155,19 +157,20 @@ class SessionCredentials:
 
     # Their end
 
-    def end(self, which: Callable[[ITunnel], bool], reason: str) -> int:
+    def end(self, which: Callable[[ITunnel], bool], reason: str, code: int = CLOSE_POLICY) -> int:
         """End sessions: no call begins on them any more; those in progress may finish within the grace period.
 
         Args:
             which: says of each whether it is meant.
             reason: for the agent and the log.
+            code: of WebSocket, that they are closed with.
 
         Returns:
             How many they are.
         """
         ended = [tunnel for tunnel in self._sessions if which(tunnel)]
         for tunnel in ended:
-            self._end(tunnel, reason)
+            self._end(tunnel, reason, code)
         return len(ended)
 
     def _check(self, tunnel: ITunnel, subject: Subject) -> None:
@@ -180,10 +183,10 @@ class SessionCredentials:
         elif now != subject:
             self._hold(tunnel, now)  # it may have other limits
 
-    def _end(self, tunnel: ITunnel, reason: str) -> None:
+    def _end(self, tunnel: ITunnel, reason: str, code: int = CLOSE_POLICY) -> None:
         self._registry.deregister(tunnel)
         self._leave(tunnel)
-        self._ending[tunnel] = _End(self._sweep.now + self._grace_s, reason)
+        self._ending[tunnel] = _End(self._sweep.now + self._grace_s, reason, code)
         log.info(
             "Session of {agent_id} for {endpoint} is ended: {reason}",
             endpoint=tunnel.endpoint,
@@ -195,12 +198,12 @@ class SessionCredentials:
         if tunnel.call_count:
             tunnel.drain()
         else:
-            tunnel.close(CLOSE_POLICY, reason)
+            tunnel.close(code, reason)
 
     def _look(self, now: float) -> None:
         for tunnel, end in list(self._ending.items()):
             if now >= end.at or not tunnel.call_count:
-                tunnel.close(CLOSE_POLICY, end.reason)
+                tunnel.close(end.code, end.reason)
         if self._limits_of is not self._ceilings.limits_of:  # there are others
             self._limits_of = self._ceilings.limits_of
             for tunnel in list(self._sessions):

@@ -67,7 +67,7 @@ class Refusal:
 
 
 NODE_DRAINS: Final = Refusal(
-    status=503, message="node is shutting down", code="draining", headers=((b"retry-after", b"1"),)
+    status=503, message="node takes no new sessions now", code="draining", headers=((b"retry-after", b"1"),)
 )
 
 

@@ -131,7 +131,7 @@ class UpstreamFactory(TunnelServerFactory):
             if replaced.subject is None or replaced.subject.key != subject.key:
                 message = f"another agent has the ID {agent_id} here: choose another one"
                 return Refusal(status=409, message=message, code="agent-id-taken")
-        if self._registry.draining:
+        if not self._registry.takes_agents:
             return NODE_DRAINS
         if refused is not None:
             status, message, code = answer_to(refused)

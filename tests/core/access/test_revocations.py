@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pico_twisted.core.access.revocations import (
+    BRIEF_ROUND_S,
+    BRIEF_S,
     MAX_BY_BYTES,
     MAX_NAME_BYTES,
     MOST_LEEWAY_S,
@@ -139,7 +141,9 @@ def test_words_end_together() -> None:
     forgotten, and not learnt again from a node that still has it; what was taken back is kept for a month."""
     revocations = Revocations()
     word = revocations.revoke(Meant.NAME, "ci", now_s=NOW, by="op", until_s=NOW + 1)
-    assert word.until_s % ROUND_S == 0 and NOW + 1 <= word.until_s <= NOW + 1 + ROUND_S
+    assert word.until_s % BRIEF_ROUND_S == 0 and NOW + 1 <= word.until_s <= NOW + 1 + BRIEF_ROUND_S
+    longer = Revocations().revoke(Meant.NAME, "ci", now_s=NOW, by="op", until_s=NOW + BRIEF_S)
+    assert longer.until_s % ROUND_S == 0 and NOW + BRIEF_S <= longer.until_s <= NOW + BRIEF_S + ROUND_S
     assert not revocations.drop_ended(word.until_s - 1) and revocations.is_revoked(CI)
     assert revocations.drop_ended(word.until_s) and not revocations.is_revoked(CI) and len(revocations) == 0
     assert revocations.digest == Revocations().digest

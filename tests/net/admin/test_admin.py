@@ -94,6 +94,7 @@ class TestRoutes:
             "admin_addr": "10.0.0.1:8001",
             "gossip_addr": "",
             "version": "0.1.0",
+            "intake": "",
             "endpoints": 2,
             "upstreams": 3,
             "link": "",

@@ -19,6 +19,7 @@ class _Node:
         admin_addr: where operators reach it.
         gossip_addr: where nodes reach it; empty when it takes part in no cluster.
         version: of its program.
+        intake: `cordoned` or `drained` when an operator has taken it out, which `status` calls `draining`; else empty.
     """
 
     id: str
@@ -27,6 +28,7 @@ class _Node:
     admin_addr: str
     gossip_addr: str = ""
     version: str = ""
+    intake: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -69,6 +71,7 @@ class NodeDetail(_Node):
             admin_addr=self.admin_addr,
             gossip_addr=self.gossip_addr,
             version=self.version,
+            intake=self.intake,
             endpoints=len(self.endpoints),
             upstreams=sum(self.endpoints.values()),
         )
