@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -26,11 +27,13 @@ from pico_twisted.net.admin.origins import OwnHosts
 from pico_twisted.net.admin.shapes.agents import AgentDetail, ListenerRow, SessionRow
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.admin.status import IAgentStatus
+from pico_twisted.net.agent.dial_failures import FailedAttempt
 from pico_twisted.net.agent.listener import Listener
 from pico_twisted.net.agent.service import AgentService
 from pico_twisted.net.agent.serving.inspector import IInspector
+from pico_twisted.net.agent.serving.local_service import Program
 from pico_twisted.net.agent.serving.policy import Policies
-from pico_twisted.net.observe.access_log import AccessLog
+from pico_twisted.net.observe.access_log import RequestLog
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.turn import EndOfTurn, Sweep
 
@@ -123,9 +126,11 @@ def build_agent(
     *,
     sweep: Sweep,
     end_of_turn: EndOfTurn | None,
-    access_log: AccessLog | None = None,
+    access_log: RequestLog | None = None,
     proxies: ForwardProxies | None = None,
     inspector: IInspector | None = None,
+    program: Program | None = None,
+    failed: Callable[[FailedAttempt], None] | None = None,
 ) -> Agent:
     """Put the parts of an agent together.
 
@@ -137,6 +142,8 @@ def build_agent(
         access_log: gets a line for each request.
         proxies: through which nodes are reached; None for those of the configuration alone.
         inspector: looks at the calls; None when nobody does.
+        program: serves all listeners in this process, instead of their addresses.
+        failed: called for each attempt to register that came to nothing; see `DialParts`.
     """
     metrics = Metrics("agent", __version__)
     policies = Policies(lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work), metrics, sweep)
@@ -153,6 +160,8 @@ def build_agent(
         policies=policies,
         proxies=proxies,
         inspector=inspector,
+        program=program,
+        failed=failed,
     )
     access = Access(config, reactor, metrics=metrics)
     admin_access = AdminAccess(

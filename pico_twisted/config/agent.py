@@ -8,7 +8,7 @@ from pico_twisted.config import kinds
 from pico_twisted.config.access import AuthConfig
 from pico_twisted.config.common import MOST_HEAD_BYTES, LogConfig, admin_hosts_setting, drain_streams_setting
 from pico_twisted.config.fields import listing, section, setting
-from pico_twisted.config.port_kinds import FORWARD_PROXY, PORT_ADDRESS_OR_OFF, socket_mode_setting
+from pico_twisted.config.port_kinds import FORWARD_PROXY, HOST_HEADER, PORT_ADDRESS_OR_OFF, socket_mode_setting
 from pico_twisted.config.values import Address, Network, ServiceAddress
 
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
@@ -185,6 +185,12 @@ class ListenerConfig:
         kinds.BOOLEAN,
         "false",
         "Whether the service gets its own address as `Host` instead of the `Host` that the client sent.",
+    )
+    host_header: str = setting(
+        HOST_HEADER,
+        "",
+        "What the service gets as `Host`, such as localhost:3000: for services that answer only to names that they "
+        "know. Empty: as `rewrite_host` says.",
     )
     lenient: bool = setting(
         kinds.BOOLEAN,

@@ -36,6 +36,7 @@ _OF_HTTP = (
     "keepalive_timeout",
     "reuse",
     "rewrite_host",
+    "host_header",
     "lenient",
     "basic_auth_file",
     "basic_auth_realm",

@@ -30,6 +30,13 @@ TRUSTED_PROXY: Kind[values.TrustedProxy] = Kind(
     expected=NETWORK.expected + ", or unix for whoever connects over a unix socket",
     read=values.read_trusted_proxy,
 )
+HOST_HEADER: Kind[str] = Kind(
+    name="host",
+    expected="a host, perhaps with a port, such as shop.internal or localhost:3000",
+    read=values.read_host_header,
+    empty_fits=True,
+    empty="",
+)
 FORWARD_PROXY: Kind[str] = Kind(
     name="proxy",
     expected='the http or https URL of a proxy, with no path, such as http://proxy.example.com:3128; none, or ""',

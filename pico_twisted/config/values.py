@@ -217,6 +217,20 @@ def read_bind_address(text: str) -> Address:
     return Address(read_host(host) if host else "", read_port(port, zero=True))
 
 
+def read_host_header(text: str) -> str:
+    """Read what a `Host` may say: a host name or an IP address, in brackets if it is one of IPv6, perhaps with a port.
+
+    Raises:
+        ValueError: it is another text.
+    """
+    if text.endswith("]") or ":" not in text:
+        if text.startswith("["):
+            return bracketed(read_host(text[1:-1]))
+        return read_host(text)
+    host, port = _split_host_port(text)
+    return host_port(read_host(host), read_port(port))
+
+
 def read_port_address(text: str) -> Address:
     """Read where a port of HTTP is to listen: as `read_bind_address` has it, or `unix:/path`."""
     if text.startswith("unix:"):

@@ -22,19 +22,23 @@ COMMANDS: Final = {
     "cordon": "pico_twisted.ctl.intake",
     "drain": "pico_twisted.ctl.intake",
     "endpoint": "pico_twisted.ctl.agents",
+    "file": "pico_twisted.expose.command",
     "forward": "pico_twisted.ctl.forward.command",
     "help": "pico_twisted.ctl.help",
+    "http": "pico_twisted.expose.command",
     "kick": "pico_twisted.ctl.kick",
     "reload": "pico_twisted.ctl.reload",
     "revoke": "pico_twisted.ctl.revoke",
     "service": "pico_twisted.ctl.service.command",
     "status": "pico_twisted.ctl.status",
+    "tcp": "pico_twisted.expose.command",
     "token": "pico_twisted.ctl.token",
     "uncordon": "pico_twisted.ctl.intake",
     "version": "pico_twisted.ctl.version",
     "whoami": "pico_twisted.ctl.whoami",
 }
-"""The name of each subcommand, and the module that has it under this name."""
+"""The name of each subcommand, and the module that has it under this name. Those of `expose` run an agent: they stand
+above picoctl, and are known to it by name only."""
 _WIDTH = 100  # of help on wide terminals
 
 

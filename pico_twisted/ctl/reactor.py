@@ -32,17 +32,18 @@ class _Faults:
             click.echo(f"picoctl: {escaped(formatEvent(event))}", err=True)
 
 
-def get_reactor(*, errors: bool) -> Any:  # it has no type
+def get_reactor(*, errors: bool, observer: ILogObserver | None = None) -> Any:  # it has no type
     """The reactor of this process, which has none yet. Faults that are logged go to stderr.
 
     Args:
         errors: what is logged as an error does too.
+        observer: of the log, instead of all that.
     """
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
     reactor.installNameResolver(NameLookups(reactor))
-    globalLogBeginner.beginLoggingTo([_Faults(errors)], discardBuffer=True, redirectStandardIO=False)
+    globalLogBeginner.beginLoggingTo([observer or _Faults(errors)], discardBuffer=True, redirectStandardIO=False)
     return reactor
 
 

@@ -15,7 +15,6 @@ import enum
 import os
 import random
 from typing import Any
-from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
@@ -26,11 +25,12 @@ from pico_twisted.app.process.agent_credentials import AgentCredentials, warn_of
 from pico_twisted.app.process.watching import FileWatch
 from pico_twisted.config import AgentConfig
 from pico_twisted.core.forward_proxy import ForwardProxies
-from pico_twisted.core.public_url import endpoint_url
+from pico_twisted.net.agent.dial_failures import FailedAttempt
+from pico_twisted.net.agent.reached import reached_at
 from pico_twisted.net.agent.service import AgentService
 from pico_twisted.net.agent.serving.local_service import Program
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.socket.dialling import LOCALHOST, tell_of_proxies
+from pico_twisted.net.socket.dialling import tell_of_proxies
 from pico_twisted.net.turn import EndOfTurn, Sweep
 
 log = Logger()
@@ -87,7 +87,7 @@ class Registration:
             version=__version__,
             end_of_turn=EndOfTurn(reactor),
             program=program,
-            refused=self._refused,
+            failed=self._failed,
             proxies=self._proxies,
         )
         self._credentials = AgentCredentials(self._agent, config.connect)
@@ -144,10 +144,10 @@ class Registration:
     def _where(self) -> str:
         return f", and reached at {url}" if (url := self.url()) else ""
 
-    def _refused(self, words: str) -> None:
-        if self._life is _Life.TRYING:
+    def _failed(self, failed: FailedAttempt) -> None:
+        if failed.refused and self._life is _Life.TRYING:
             self._stop()
-            self._started.errback(CannotRegister(self.endpoint, words.replace("connect.url", "url")))
+            self._started.errback(CannotRegister(self.endpoint, failed.words.replace("connect.url", "url")))
 
     @property
     def registered(self) -> bool:
@@ -155,16 +155,5 @@ class Registration:
         return self._agent.ready
 
     def url(self) -> str:
-        """Where clients reach the endpoint, without a slash at its end: below the public URL of the nodes; else, when a
-        node is on this machine, below `localhost`; else empty, since clients have to name the endpoint in a header. Of
-        a TCP endpoint it is the URL of its WebSocket.
-        """
-        for session in self._agent.sessions():
-            told = session.tunnel.public_url
-            scheme, _, port = session.tunnel.proxy.partition(":")
-            host = urlsplit(session.url).hostname or ""
-            if not told and scheme == "http" and (host in (*LOCALHOST, "::1") or host.startswith("127.")):
-                told = f"http://*.localhost:{port}"
-            if found := endpoint_url(told, self.endpoint, self._config.listeners[0].protocol):
-                return found
-        return ""
+        """Where clients reach the endpoint; see `reached_at`."""
+        return reached_at(self._agent.sessions(), self.endpoint, self._config.listeners[0].protocol)

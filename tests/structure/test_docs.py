@@ -39,7 +39,8 @@ def section(text: str, begin: str, end: str) -> str:
     [
         ("core", "\n### core\n", "\n### net\n"),
         ("net", "\n### net\n", "\n## The path of"),
-        ("door", "in `door`", "cluster.workers"),
+        ("door", "in `door`", "in `expose`"),
+        ("expose", "in `expose`", "cluster.workers"),
     ],
 )
 def test_each_file_is_told_of_once(folder: str, begin: str, end: str) -> None:

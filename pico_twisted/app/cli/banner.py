@@ -106,20 +106,26 @@ def agent_banner(
         lines.append(f"  {endpoint:<{width}} -> {addr}" + (f"  reachable at {url}" if url else ""))
     if listeners:
         first = listeners[0][0]
-        ways = [_forwarding(first, proxy, public_url)] if first in tcp else _ways_to_try(first, proxy, public_url)
+        ways = [forwarding(first, proxy, public_url)] if first in tcp else ways_to_try(first, proxy, public_url)
         lines += ["", "Try it:", "", *ways]
     lines += ["", _STOP_HINT.format("agent")]
     return "\n".join(lines) + "\n"
 
 
-def _forwarding(endpoint: str, proxy: str, public_url: str) -> str:
-    """A line to paste: a local port that leads to an endpoint of TCP."""
+def forwarding(endpoint: str, proxy: str, public_url: str) -> str:
+    """A line to paste: a local port that leads to an endpoint of TCP; arguments as of `ways_to_try`."""
     url = endpoint_url(public_url, endpoint) or ("" if "*" in public_url else public_url) or proxy
     return f"  picoctl forward 0 {endpoint}" + (f" --url {url}" if url else "    with --url of the node's proxy port")
 
 
-def _ways_to_try(endpoint: str, proxy: str, public_url: str) -> list[str]:
-    """Lines to click or to paste: browsers take every name below localhost for this machine."""
+def ways_to_try(endpoint: str, proxy: str, public_url: str) -> list[str]:
+    """Lines to click or to paste: browsers take every name below localhost for this machine.
+
+    Args:
+        endpoint: its ID.
+        proxy: URL of the node's proxy port; "" when the node did not tell it.
+        public_url: where clients reach endpoints; "" when the node did not tell it.
+    """
     if reachable_at := endpoint_url(public_url, endpoint):
         return [f"  {reachable_at}/"]
     if public_url and "*" not in public_url:

@@ -40,7 +40,7 @@ from pico_twisted.core.agent.life import Command, Last, NextSession, new_life
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSES_IN_ORDER, REPLACED
 from pico_twisted.core.public_url import endpoint_url
 from pico_twisted.net.agent.active_connection import ActiveConnection
-from pico_twisted.net.agent.dial_failures import REFUSALS, explain_failure
+from pico_twisted.net.agent.dial_failures import REFUSALS, FailedAttempt, explain_failure
 from pico_twisted.net.agent.dial_throttle import DialThrottle
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
@@ -78,7 +78,7 @@ class DialParts:
         rng: the source of chance.
         metrics: counts what happens.
         throttle: says when a dial begins; None for at once.
-        refused: called with words when a node refuses us for good: our credential, our name, or what was asked.
+        failed: called for each attempt that came to nothing, while there is no session.
     """
 
     urls: Sequence[str]
@@ -86,7 +86,7 @@ class DialParts:
     rng: AgentRandom
     metrics: Metrics
     throttle: DialThrottle[TunnelClientProtocol] | None = None
-    refused: Callable[[str], None] | None = None
+    failed: Callable[[FailedAttempt], None] | None = None
 
 
 class _Cancellable(Protocol):
@@ -129,7 +129,7 @@ class Connector:
         self._clock = parts.clock
         self._metrics = parts.metrics
         self._throttle = parts.throttle
-        self._refused = parts.refused
+        self._tell_failed = parts.failed
         self._changed = changed
         self._siblings = siblings
         self._next = NextSession(DialPlan(parts.urls, parts.rng, parts.clock.seconds()), insists=insists)
@@ -253,8 +253,11 @@ class Connector:
                 self._metrics.connect_failed(label)
             self._warn(url, failed, words)
             self._do(command)
-            if self._refused is not None and failed in REFUSALS:
-                self._refused(words)
+            if self._tell_failed is not None:
+                code = getattr(failure.value, "code", "")
+                self._tell_failed(
+                    FailedAttempt(endpoint=self.endpoint, url=url, words=words, code=code, refused=failed in REFUSALS)
+                )
 
     def _warn(self, url: str, failed: Failed, words: str) -> None:
         retry_s = round(self._next.dial.delay_s, 1)

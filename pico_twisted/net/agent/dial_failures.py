@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import attrs
 from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError
 from twisted.python.failure import Failure
 
@@ -12,6 +13,26 @@ from pico_twisted.core.ports import UPSTREAM, wrong_port
 from pico_twisted.net.tls.client import explain_tls
 from pico_twisted.net.tls.failures import TIMED_OUT, connect_failure_text
 from pico_twisted.net.tunnel import ELSEWHERE, HandshakeRefused, HandshakeTimeout, NobodyThere, ProxyFailed
+
+
+@attrs.frozen(kw_only=True)
+class FailedAttempt:
+    """An attempt to open a session that came to nothing.
+
+    Attributes:
+        endpoint: its ID.
+        url: of the node.
+        words: why, for people.
+        code: of a refusal, as the node named it; empty otherwise.
+        refused: the node refuses us for good: our credential, our name, or what was asked.
+    """
+
+    endpoint: str
+    url: str
+    words: str
+    code: str
+    refused: bool
+
 
 UNWELCOME: Final = (401, 403)
 """Statuses with which a node says that our credential does not count, or not for an endpoint (RFC 9110 15.5)."""

@@ -23,6 +23,7 @@ from pico_twisted.core.rpc.v1 import dialect_v1
 from pico_twisted.core.stopping import LAST_SHARE, awaited
 from pico_twisted.net.agent.active_connection import ActiveConnection
 from pico_twisted.net.agent.connector import DRAIN_LOOK_S, DialParts
+from pico_twisted.net.agent.dial_failures import FailedAttempt
 from pico_twisted.net.agent.dial_throttle import DialThrottle
 from pico_twisted.net.agent.gauges import add_gauges
 from pico_twisted.net.agent.listener import Listener
@@ -37,7 +38,7 @@ from pico_twisted.net.agent.serving.policy import Policies
 from pico_twisted.net.agent.serving.replays import tell_inspector
 from pico_twisted.net.agent.shown_token import ShownToken
 from pico_twisted.net.interfaces import ITunnel
-from pico_twisted.net.observe.access_log import AccessLog
+from pico_twisted.net.observe.access_log import RequestLog
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.socket.dialling import DialReactor
 from pico_twisted.net.tunnel import TunnelClientProtocol, TunnelParts, connect_tunnel
@@ -65,7 +66,7 @@ class AgentService(Service):
         access_log: gets a line for each call.
         policies: what the listeners let through.
         program: serves all listeners in this process, instead of their addresses.
-        refused: called with words when a node refuses a listener; see `DialParts`.
+        failed: called for each attempt to register that came to nothing; see `DialParts`.
         proxies: through which nodes are reached; None for those of the configuration alone.
         inspector: looks at the calls; None when nobody does.
 
@@ -88,10 +89,10 @@ class AgentService(Service):
         rng: AgentRandom,
         version: str,
         end_of_turn: EndOfTurn | None = None,
-        access_log: AccessLog | None = None,
+        access_log: RequestLog | None = None,
         policies: Policies | None = None,
         program: Program | None = None,
-        refused: Callable[[str], None] | None = None,
+        failed: Callable[[FailedAttempt], None] | None = None,
         proxies: ForwardProxies | None = None,
         inspector: IInspector | None = None,
     ) -> None:
@@ -114,7 +115,7 @@ class AgentService(Service):
             rng=rng,
             metrics=metrics,
             throttle=DialThrottle(config.connect.url, reactor),
-            refused=refused,
+            failed=failed,
         )
         self.budget = Budget(config.limits.buffered_bytes)
         self._limits = HeadLimits(head_bytes=config.limits.head_bytes, fields=config.limits.head_fields)

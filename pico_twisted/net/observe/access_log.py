@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
-from typing import Final, TypedDict, Unpack
+from typing import Final, Protocol, TypedDict, Unpack
 
 from pico_twisted.core.http1.memo import Memo
 from pico_twisted.core.text import escaped, milliseconds
@@ -69,6 +69,19 @@ class LoggedRequest(TypedDict):
     protocol: str
     fields: Mapping[bytes, bytes]
     subject: str
+
+
+class RequestLog(Protocol):
+    """Told of requests that are over, each once.
+
+    Attributes:
+        enabled: whether it wants to be.
+    """
+
+    enabled: bool
+
+    def request(self, **request: Unpack[LoggedRequest]) -> None:
+        """Take a request."""
 
 
 class AccessLog:

@@ -20,7 +20,7 @@ from pico_twisted.core.rpc.frames import HTTP
 from pico_twisted.net.agent.serving.dialling import service_endpoint
 from pico_twisted.net.agent.serving.inspector import IInspector
 from pico_twisted.net.agent.serving.policy import ListenerPolicy
-from pico_twisted.net.observe.access_log import AccessLog
+from pico_twisted.net.observe.access_log import LoggedRequest, RequestLog
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 from pico_twisted.net.socket.dialling import DialReactor
 from pico_twisted.net.tls.client import HTTP1_ONLY
@@ -49,6 +49,9 @@ class HeldCall(Protocol):
     @property
     def never_ends(self) -> bool:
         """Whether its response has begun, and goes on until somebody cuts it."""
+
+    def so_far(self) -> LoggedRequest | None:
+        """What can be told of it by now; None before its head has come."""
 
     def shut(self) -> None:
         """The agent stops: cut the response, for the caller and for the service."""
@@ -87,7 +90,7 @@ class ServiceParts:
     reactor: DialReactor
     dials: IStreamClientEndpoint | None = None
     program: Program | None = None
-    access_log: AccessLog | None = None
+    access_log: RequestLog | None = None
     policy: ListenerPolicy | None = None
     inspector: IInspector | None = None
 
@@ -127,7 +130,8 @@ class LocalService(abc.ABC):
         self.response_edits = _edits(config.response_headers)
         self.agent_id = parts.agent_id
         self.access_log = parts.access_log
-        self.host = config.addr.host_header.encode("ascii") if config.rewrite_host else None
+        host = config.host_header or (config.addr.host_header if config.rewrite_host else "")
+        self.host = host.encode("ascii") if host else None
         self.timeout_s = config.timeout
         self.sweep = tunnel.sweep
         self.end_of_turn = tunnel.end_of_turn

@@ -31,6 +31,7 @@ from pico_twisted.net.agent.serving.connection import ServiceConnection
 from pico_twisted.net.agent.serving.local_service import LocalService
 from pico_twisted.net.agent.serving.policy import Denied, MoreFields
 from pico_twisted.net.interfaces import ICaller
+from pico_twisted.net.observe.access_log import LoggedRequest
 from pico_twisted.net.routing.linger import CALLER_LINGER_S, Linger
 
 log = Logger()
@@ -207,25 +208,32 @@ class ServedCall(abc.ABC):
         if self._error:
             service.metrics.service_failed(self._error)
         access_log = service.access_log
-        if access_log is not None and access_log.enabled and request.head is not None:
-            access_log.request(
-                client=request.client,
-                proxies=b"",
-                method=request.method,
-                target=request.head.target,
-                endpoint=service.endpoint,
-                upstream=service.addr,
-                status=self._status,
-                bytes_in=request.body_bytes,
-                bytes_out=self._response.body_bytes,
-                first_byte_s=None,
-                duration_s=took_s,
-                request_id=request.request_id,
-                error=self._error,
-                protocol="HTTP/1.1" if request.head.version_11 else "HTTP/1.0",
-                fields=request.head.by_name,
-                subject="",
-            )
+        if access_log is not None and access_log.enabled and (told := self.so_far()) is not None:
+            access_log.request(**told)
+
+    def so_far(self) -> LoggedRequest | None:
+        """What can be told of it now, of one in progress what can be told by now; None before its head has come."""
+        request, response, service = self._request, self._response, self._service
+        if request.head is None:
+            return None
+        return {
+            "client": request.client,
+            "proxies": b"",
+            "method": request.method,
+            "target": request.head.target,
+            "endpoint": service.endpoint,
+            "upstream": service.addr,
+            "status": self._status or (0 if response.head is None else response.head.status),
+            "bytes_in": request.body_bytes,
+            "bytes_out": response.body_bytes,
+            "first_byte_s": None,
+            "duration_s": service.clock.seconds() - self._started,
+            "request_id": request.request_id,
+            "error": self._error,
+            "protocol": "HTTP/1.1" if request.head.version_11 else "HTTP/1.0",
+            "fields": request.head.by_name,
+            "subject": "",
+        }
 
 
 class ConnectionCall(ServedCall):
