@@ -7,8 +7,9 @@ import fcntl
 import select
 import socket
 import struct
+import sys
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
 from twisted.internet.interfaces import IConsumer, IProtocol, ITCPTransport, ITransport
@@ -21,12 +22,24 @@ NOTSENT_LOWAT_BYTES: Final = 128 * 1024
 """Unsent bytes that the kernel may queue on a connection: enough for a fast link, little enough that a small call soon
 follows on a tunnel, and that thousands who read slowly do not use up the memory that the kernel has for all of TCP."""
 
-_TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
-_TCP_INFO = getattr(socket, "TCP_INFO", 11)
+_LINUX = sys.platform == "linux"
+
+
+def _tcp_option(names: Sequence[str], on_linux: int) -> int | None:
+    """The number of an option of TCP, by the first of its names that this Python has; on Linux also where it has none.
+    The number there means something else elsewhere (on macOS 4 is TCP_NOPUSH), so there None."""
+    for name in names:
+        if (found := getattr(socket, name, None)) is not None:
+            return int(found)
+    return on_linux if _LINUX else None
+
+
+_NOTSENT_LOWAT: Final = _tcp_option(("TCP_NOTSENT_LOWAT",), 25)
+_TCP_INFO: Final = getattr(socket, "TCP_INFO", 11) if _LINUX else None  # elsewhere another structure, if any
 _KEEPALIVE: Final = (
-    (getattr(socket, "TCP_KEEPIDLE", 4), 60),
-    (getattr(socket, "TCP_KEEPINTVL", 5), 15),
-    (getattr(socket, "TCP_KEEPCNT", 6), 4),
+    (_tcp_option(("TCP_KEEPIDLE", "TCP_KEEPALIVE"), 4), 60),  # its name on Linux, on macOS
+    (_tcp_option(("TCP_KEEPINTVL",), 5), 15),
+    (_tcp_option(("TCP_KEEPCNT",), 6), 4),
 )
 """Seconds until the first question and between two, and how many are asked: two minutes in all."""
 GONE_S: Final = 180.0
@@ -68,7 +81,8 @@ def tune(transport: object) -> None:
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
+        if _NOTSENT_LOWAT is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
     except OSError:
         return
 
@@ -81,7 +95,8 @@ def keep_watch(transport: object) -> None:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in _KEEPALIVE:
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+            if option is not None:
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
     except OSError:
         return
 
@@ -180,7 +195,7 @@ def has_ended(sock: socket.socket) -> bool:
 def _tcp_info(transport: object) -> bytes:
     """`struct tcp_info` of a connection, as much of it as the kernel tells; empty where it tells nothing."""
     sock = raw_socket(transport)
-    if sock is None:
+    if sock is None or _TCP_INFO is None:
         return b""
     try:
         return sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 192)
@@ -225,7 +240,7 @@ def is_dead(transport: object) -> bool:
             return any(events & (select.POLLHUP | select.POLLERR) for _, events in looking.poll(0))
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             return True
-        info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 8)
+        info = b"" if _TCP_INFO is None else sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 8)
     except OSError as error:
         return error.errno in (errno.EBADF, errno.ENOTCONN)
     return bool(info) and info[0] == _TCP_CLOSE

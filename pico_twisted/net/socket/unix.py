@@ -168,7 +168,8 @@ class _Attempt:
     def make(self) -> None:
         self._again = None
         path, reactor = self._endpoint.path, self._endpoint.reactor
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.setblocking(False)
         code = sock.connect_ex("\0" + path[1:] if path.startswith("@") else path)
         if code:
             sock.close()

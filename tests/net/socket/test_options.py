@@ -16,6 +16,9 @@ from twisted.internet.tcp import Connection
 from pico_twisted.net.socket import options as flow
 from tests.doubles.transport import MemoryTransport
 
+NOTSENT_LOWAT = 25
+"""TCP_NOTSENT_LOWAT of linux/tcp.h, which Python knows since 3.12."""
+
 
 class Holder:
     """A transport, as far as its socket goes; or something that lies on one."""
@@ -51,7 +54,7 @@ def test_tune(pair: Pair) -> None:
     """Small writes leave at once, and the kernel's queue is short; other transports are left alone."""
     flow.tune(Holder(pair[1]))
     assert pair[1].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-    assert pair[1].getsockopt(socket.IPPROTO_TCP, flow._TCP_NOTSENT_LOWAT) == flow.NOTSENT_LOWAT_BYTES
+    assert pair[1].getsockopt(socket.IPPROTO_TCP, NOTSENT_LOWAT) == flow.NOTSENT_LOWAT_BYTES
     one, two = socket.socketpair()
     with one, two:
         flow.tune(Holder(one))
