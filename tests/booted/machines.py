@@ -61,7 +61,7 @@ def wheels(directory: Path) -> Path:
     constraints = ROOT / "constraints.txt"
     pinned = ["--constraint", str(constraints)] if constraints.exists() else []
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(directory), *pinned]
-    run(*pip, str(directory.parent / "checkout"), "setuptools>=77", "wheel")
+    run(*pip, f"{directory.parent / 'checkout'}[http2]", "setuptools>=77", "wheel")
     for own in directory.glob("pico_twisted-*"):
         own.unlink()
     return directory

@@ -1,6 +1,6 @@
-"""Follows docs/run.md, docs/cluster.md and docs/production.md on three machines that boot systemd.
+"""Follows docs/run.md, docs/cluster.md, docs/production.md and docs/packages.md on three machines that boot systemd.
 
-    python -m tests.booted.run [by-hand] [production]
+    python -m tests.booted.run [by-hand] [production] [packages]
 
 Run by `make systemd`. Each part begins with bare machines. The commands are read from the pages: a block marked
 `sh every` is run by root in the checkout on each machine, one marked `sh one` on the first alone, and what that made
@@ -104,11 +104,58 @@ OUTWARD: Final = {
 }
 """What the page on production promises."""
 
-AROUND: Final = """
+INSTALLED: Final = {
+    "what is there already is left": """
+        picoctl service install node | grep 'nothing to change'
+        picoctl service install agent | grep 'nothing to change'
+        echo '# mine' >> /etc/systemd/system/pico.service
+        picoctl service install node | grep 'somebody wrote it'
+        tail -n 1 /etc/systemd/system/pico.service | grep '# mine'
+        sed -i '$d' /etc/systemd/system/pico.service
+        """,
+    "each daemon reads its own files, and nobody else does": """
+        [ "$(stat -c '%U %G %a' /etc/pico/node-key.pem)" = 'root pico 640' ]
+        [ "$(stat -c '%U %G %a' /etc/pico/agent.token)" = 'root pico-agent 640' ]
+        if setpriv --reuid=pico-agent --clear-groups cat /etc/pico/node-key.pem; then exit 1; fi
+        if setpriv --reuid=nobody --clear-groups cat /etc/pico/pico.yaml; then exit 1; fi
+        """,
+    "a request gets to a service through each node": """
+        for node in 10.0.0.1 10.0.0.2 10.0.0.3; do
+          curl -s --fail --retry 10 --retry-delay 1 --retry-all-errors -o /dev/null \\
+            -H 'x-pico-endpoint: my-endpoint' http://$node:8000/
+        done
+        """,
+    "a Python below /root is refused": """
+        cp -a /opt/pico/venv /root/venv
+        if /root/venv/bin/python -c 'from pico_twisted.ctl.main import main; main()' service install node > told 2>&1
+        then exit 1; fi
+        grep 'where a service sees nothing (ProtectHome=yes in the unit)' told
+        """,
+    "what cannot start says why, and changes nothing": """
+        picoctl service remove node
+        echo 'nonsense: 1' >> /etc/pico/pico.yaml
+        if /opt/pico/venv/bin/picoctl service install node > told 2>&1; then exit 1; fi
+        grep 'nonsense (/etc/pico/pico.yaml:' told
+        if systemctl is-active pico; then exit 1; fi
+        [ ! -e /etc/systemd/system/pico.service ]
+        """,
+    "removal leaves what an operator wrote": """
+        picoctl service remove agent | grep 'left: .*/etc/pico'
+        if systemctl is-active pico-agent; then exit 1; fi
+        [ ! -e /usr/local/bin/picoctl ]
+        [ -e /etc/pico/pico.yaml ]
+        """,
+}
+"""What the page on packages promises, on one machine of a cluster that was made as it says."""
+
+SHOP: Final = "systemd-run --unit=shop python3 -m http.server 3000 --bind 127.0.0.1 --directory /usr/share/doc"
+"""A service."""
+
+AROUND: Final = f"""
     for node in 10.0.0.1 10.0.0.2 10.0.0.3; do
       echo "$node tunnel.example.com acme-shop.tunnel.example.com" >> /etc/hosts
     done
-    systemd-run --unit=shop python3 -m http.server 3000 --bind 127.0.0.1 --directory /usr/share/doc
+    {SHOP}
     """
 """What is there before the page on production begins: DNS, and a service."""
 
@@ -220,7 +267,15 @@ def go_into_production() -> bool:
         return follow_pages(("docs/production.md",), all_of_them, acme) and keep(OUTWARD, all_of_them[0])
 
 
-PARTS: Final = {"by-hand": install_by_hand, "production": go_into_production}
+def install_with_picoctl() -> bool:
+    """Follow the page on packages, where picoctl does all of it. Returns whether all went well."""
+    with machines(NAMES) as all_of_them:
+        for machine in all_of_them:
+            machine.run(SHOP)
+        return follow_pages(("docs/packages.md",), all_of_them, {}) and keep(INSTALLED, all_of_them[0])
+
+
+PARTS: Final = {"by-hand": install_by_hand, "production": go_into_production, "packages": install_with_picoctl}
 
 
 def main() -> int:
