@@ -60,10 +60,10 @@ class Recording:
         tcp: it is a call of TCP, which has no request of its own.
         request: its head, as the node sent it; None before it came.
         request_body: what came of it.
-        request_trailers: the block that it ended with; empty for none.
+        request_ended: all of it came.
         response: the final head, as the caller gets it; None before.
         response_body: what went back.
-        response_trailers: as those of the request.
+        response_trailers: the block that it ended with; empty for none.
         bytes_in, bytes_out: bytes behind a 101, which are only counted.
         first_byte_s: seconds from `at_s` to the final head; None before.
         duration_s: seconds from `at_s` to the end; None while it runs.
@@ -81,7 +81,7 @@ class Recording:
     tcp: bool = False
     request: RequestHead | None = None
     request_body: RecordedBody = attrs.field(factory=RecordedBody)
-    request_trailers: bytes = b""
+    request_ended: bool = False
     response: ResponseHead | None = None
     response_body: RecordedBody = attrs.field(factory=RecordedBody)
     response_trailers: bytes = b""

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol, TypedDict, Unpack
 
 from pico_twisted.core.http1.memo import Memo
+from pico_twisted.core.secret_names import hide_query_secrets
 from pico_twisted.core.text import escaped, milliseconds
 from pico_twisted.net.observe.formats import Place, Timestamps, chosen_format, priority, text_value, time_of_day
-from pico_twisted.net.observe.lines import MAX_FIELD_CHARS, bounded, hide_query_secrets
+from pico_twisted.net.observe.lines import MAX_FIELD_CHARS, bounded
 
 ACCESS_BUFFER_CHARS: Final = 64 * 1024
 """Characters of access lines that wait for the next flush: about two hundred requests, which a crash may lose. Their

@@ -17,10 +17,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pico_twisted.core.access.credentials_file import TOKEN_PREFIX
+from pico_twisted.core.secret_names import HIDDEN, SECRET_NAME
 from pico_twisted.net.observe.formats import Render
-
-HIDDEN: Final = "(hidden)"
-"""What is written in place of a credential."""
 
 MAX_FIELD_CHARS: Final = 8 * 1024
 """Most characters of a message or a field: a peer's words may be in it, and a line must stay readable."""
@@ -38,9 +36,6 @@ _LEVEL: Final = type(LogLevel.info)
 _NOISE: Final = ("Starting factory", "Stopping factory", "Warning: primary log target selected twice")
 
 # Peers can bring text before these patterns: none may take more than linear time.
-_SECRET_NAME: Final = re.compile(
-    r"token|secret|passw|authori[sz]ation|cookie|credential|private[-_]?key|api[-_]?key|signature|jwt", re.IGNORECASE
-)
 _HARMLESS_NAME: Final = re.compile(r"_(?:file|path|count)\Z")
 _SECRET_HEADER: Final = re.compile(
     r"""((?:authorization|cookie2?)(?:\\?['"]\s*[:=,]|\s*[:=])\s*)(?:[\[(]?b?(['"]).*?\2|[^\r\n]+)""", re.IGNORECASE
@@ -61,18 +56,6 @@ def subsystem_of(namespace: str) -> str:
 def hide_secrets(text: str) -> str:
     """The text without credentials that libraries may have put into it."""
     return _OWN_TOKEN.sub(HIDDEN, _SECRET_SCHEME.sub(rf"\1 {HIDDEN}", _SECRET_HEADER.sub(rf"\1{HIDDEN}", text)))
-
-
-def hide_query_secrets(target: str) -> str:
-    """A request target without the values of parameters whose names speak of credentials."""
-    path, _, query = target.partition("?")
-    if not _SECRET_NAME.search(query):
-        return target
-    shown = []
-    for parameter in query.split("&"):
-        name, equals, value = parameter.partition("=")
-        shown.append(f"{name}={HIDDEN}" if value and _SECRET_NAME.search(name) else name + equals + value)
-    return f"{path}?{'&'.join(shown)}"
 
 
 def bounded(text: str, limit: int = MAX_FIELD_CHARS) -> str:
@@ -144,7 +127,7 @@ def _plain_fields(event: LogEvent) -> tuple[dict[str, object], dict[str, str]]:
         if name.startswith("log_") or (bridged and name in _LEGACY):
             continue
         if value is None or isinstance(value, (str, int, float)):
-            if isinstance(value, str) and _SECRET_NAME.search(name) and not _HARMLESS_NAME.search(name):
+            if isinstance(value, str) and SECRET_NAME.search(name) and not _HARMLESS_NAME.search(name):
                 value = hidden[name] = HIDDEN
             fields[f"{name}_" if name in _RESERVED else name] = _plain(value)
     return fields, hidden

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pico_twisted.config.common import LogConfig
+from pico_twisted.core.secret_names import HIDDEN
 from pico_twisted.net.observe.access_log import ACCESS_BUFFER_CHARS, AccessLog
 from pico_twisted.net.observe.formats import Place
-from pico_twisted.net.observe.lines import HIDDEN
 from pico_twisted.net.observe.logs import Logging
 
 REQUEST: dict[str, Any] = {

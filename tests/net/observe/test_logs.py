@@ -19,9 +19,9 @@ from twisted.python import log as legacy_log
 from twisted.python.failure import Failure
 
 from pico_twisted.config.common import LogConfig
+from pico_twisted.core.secret_names import HIDDEN
 from pico_twisted.net.observe.formats import Place, chosen_format, line_maker, place_of
 from pico_twisted.net.observe.lines import (
-    HIDDEN,
     MAX_FIELD_CHARS,
     hide_secrets,
     subsystem_of,

@@ -1,20 +1,27 @@
-"""The inspector of an agent: records the calls of all listeners."""
+"""The inspector of an agent: records the calls of all listeners, and sends requests again."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
 from pico_twisted.config import ListenerConfig
 from pico_twisted.core.inspect.recording import Recording, Recordings
+from pico_twisted.core.inspect.replay import Edits, ReplayRefused, replayed
 from pico_twisted.core.rpc.call import Call
-from pico_twisted.core.rpc.frames import TCP
+from pico_twisted.core.rpc.frames import HTTP, TCP, TIMEOUT
+from pico_twisted.net.agent.inspect.nobody import NobodyCalls
 from pico_twisted.net.agent.inspect.recorder import Recorder
 from pico_twisted.net.agent.serving.inspector import IInspector, IReplays
 from pico_twisted.net.agent.serving.served_call import CLIENT_LEFT
 from pico_twisted.net.interfaces import ICaller
+
+MOST_REPLAYS: Final = 8
+"""Most replays that run at once: a person sends one after the other."""
+REPLAY_S: Final = 120.0
+"""Most seconds that a replay takes: a stream that never ends has nobody who closes it."""
 
 _LEFT_WORDS: Final = "the client gave up, or its session ended"
 
@@ -35,6 +42,7 @@ class Inspector:
         self._clock = clock
         self._replays: dict[str, IReplays] = {}  # by endpoint ID
         self._running: dict[Call, Recording] = {}
+        self._running_replays: dict[Call, IDelayedCall] = {}  # with what ends them
 
     def serves(self, config: ListenerConfig, replays: IReplays) -> None:
         """See `IInspector.serves`."""
@@ -48,6 +56,48 @@ class Inspector:
         self._running[call] = recording
         return Recorder(tunnel, recording, self.recordings, self._clock.seconds)
 
+    def replay(self, id: int, edits: Edits) -> Recording:
+        """Send a recorded request again, to the service that its listener has now.
+
+        Args:
+            id: of the recording.
+            edits: what is different.
+
+        Returns:
+            The recording of the replay, which has begun.
+
+        Raises:
+            ReplayRefused: it cannot be sent again, or not so, or not now.
+        """
+        original = self.recordings.get(id)
+        if original is None:
+            raise ReplayRefused("this request is not kept any more")
+        payload = replayed(original, edits)
+        if len(self._running_replays) >= MOST_REPLAYS:
+            raise ReplayRefused(f"{MOST_REPLAYS} replays are running: wait for one of them")
+        replays = self._replays[original.endpoint]
+        recording = self.recordings.begin(
+            original.endpoint, original.service, self._clock.seconds(), tcp=False, replay_of=original.id
+        )
+        call = Call(0, HTTP, False, 0)
+        self._running[call] = recording
+        self._running_replays[call] = self._clock.callLater(REPLAY_S, self._give_replay_up, call)
+        caller = Recorder(NobodyCalls(), recording, self.recordings, self._clock.seconds)
+        replays.begin(caller, call, payload)
+        return recording
+
+    def _give_replay_up(self, call: Call) -> None:
+        if call.receiver is not None:
+            call.receiver.reset(TIMEOUT, f"a replay takes {REPLAY_S:g} s at most")
+
+    def stop(self) -> None:
+        """Cut the replays that run."""
+        for replays in self._replays.values():
+            replays.close()
+        for call in list(self._running_replays):
+            if call.receiver is not None:
+                call.receiver.lost()
+
     def trouble(self, call: Call, words: str) -> None:
         """See `IInspector.trouble`."""
         recording = self._running.get(call)
@@ -59,6 +109,10 @@ class Inspector:
         recording = self._running.pop(call, None)
         if recording is None:
             return
+        if call in self._running_replays:
+            deadline = self._running_replays.pop(call)
+            if deadline.active():
+                deadline.cancel()
         recording.status = status
         recording.error = error
         if status == CLIENT_LEFT and recording.duration_s is None:

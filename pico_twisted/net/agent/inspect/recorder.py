@@ -47,6 +47,7 @@ class RecordedRequest:
 
     def trailers(self) -> None:
         self._reader.trailers()
+        self._record.request_came([END], 0)
 
 
 @implementer(ICaller)
@@ -97,7 +98,10 @@ class Recorder:
         for event in events:
             if isinstance(event, RequestHead):
                 self._recordings.keep_head(recording, event)
-            elif isinstance(event, bytes) and not recording.upgraded:
+            elif event is END:
+                recording.request_ended = True
+            elif not recording.upgraded:
+                assert isinstance(event, bytes)
                 self._recordings.keep(recording, recording.request_body, event)
         self._recordings.changed(recording)
 
