@@ -40,6 +40,7 @@ from pico_twisted.net.admin.operators import Reload
 from pico_twisted.net.admin.origins import OwnHosts
 from pico_twisted.net.admin.passes import NodePasses
 from pico_twisted.net.admin.revocations import RevocationRoutes
+from pico_twisted.net.admin.service_discovery import ServiceDiscovery
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.admin.workers import Siblings
 from pico_twisted.net.links.tls import LinkTls
@@ -121,6 +122,9 @@ class Node:
             groups=(
                 RevocationRoutes(self.membership.revocations, self.node_id, self._end_of),
                 OperationRoutes(self.operations, self.membership.revocations),
+                ServiceDiscovery(
+                    self.status, self.config.cluster.name, "https" if self.config.admin.tls.enabled else "http"
+                ),
             ),
             siblings=siblings,
         )

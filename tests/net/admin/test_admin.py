@@ -61,6 +61,7 @@ class TestRoutes:
             "/status/cluster/agents",
             "/status/upstream/agents",
             "/status/upstream/endpoints",
+            "/sd",
             "/status/revocations",
             "/status/gossip/nodes",
             "/status/gossip/nodes/<id>",
