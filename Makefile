@@ -46,6 +46,9 @@ format: $(VENV)/.installed-dev  ## what ruff can put right by itself
 config-docs: $(VENV)/.installed  ## docs/configuration.md and the samples in etc/, from the classes
 	$(BIN)/python -m tools.config_docs
 
+dashboards: $(VENV)/.installed  ## etc/grafana/*.json, from the tables in tools/grafana_dashboards.py
+	$(BIN)/python -m tools.grafana_dashboards
+
 states-docs: $(VENV)/.installed  ## docs/development/states.md, from the states in the code
 	$(BIN)/python -m tools.states_docs
 
