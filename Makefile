@@ -12,7 +12,7 @@ METADATA := setup.cfg setup.py pyproject.toml $(CONSTRAINTS)
 CORES := $(shell nproc)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help check quick-tests demo test properties lint format config-docs states-docs walk fuzz soak programs conformance websockets examples docs-commands questions bench cluster-figures simulate odd-requests attacks netns systemd clean
+.PHONY: help check quick-tests demo test properties lint format config-docs states-docs walk fuzz soak programs alarms dashboards conformance websockets examples docs-commands questions bench cluster-figures simulate odd-requests attacks netns systemd clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do \
@@ -63,6 +63,9 @@ soak: $(VENV)/.installed-test  ## long transfers and many idle connections, with
 
 programs: $(VENV)/.installed-test  ## docker, chromium, curl, postgresql, redis, ssh, rsync, nc and socat through nodes; needs all of them
 	$(BIN)/python -m tests.programs.run
+
+alarms: $(VENV)/.installed-dev  ## each alarm by a real fault, each panel and /sd, at a real Prometheus; needs prometheus
+	$(BIN)/python -m tests.monitoring.run
 
 conformance: $(VENV)/.installed-test  ## all that RFC 9113 and RFC 7541 ask of a server, of a node without and with TLS
 	$(BIN)/python -m tests.conformance.run

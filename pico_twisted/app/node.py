@@ -26,6 +26,7 @@ from pico_twisted.config import Address, NodeConfig
 from pico_twisted.core.access.revocations import end_of
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.protocol_limits import RESPONSE_LIMITS
+from pico_twisted.core.routing.intake import Intake
 from pico_twisted.core.routing.table import ClusterTable
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.v1 import dialect_v1
@@ -250,6 +251,11 @@ def build_node(
     metrics.limit("connections", limits.connections, lambda: len(proxy.connections))
     metrics.limit("sessions", limits.sessions, lambda: len(upstream.connections))
     metrics.limit("links", limits.links, lambda: len(membership.links.port.tunnels))
+    metrics.gauge(
+        "pico_cordoned",
+        "Whether an operator has taken this node out: 1, or 0.",
+        lambda: cluster.intake in (Intake.CORDONED, Intake.DRAINED),
+    )
     metrics.families(lambda: link_states(table, membership.links.standing))
     if config.metrics.per_endpoint:
         metrics.endpoints = EndpointCounts(

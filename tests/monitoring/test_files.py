@@ -63,7 +63,7 @@ def test_metrics_exist(what: str, expr: str) -> None:
             continue  # a part of a recorded series, or of a text
         else:
             assert plain in known or name in known, f"{name} is not in docs/reference.md"
-            labels = TARGET | known.get(name, known.get(plain, set()))
+            labels = {*TARGET, *known.get(name, known.get(plain, set()))}
         asked = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", selector))
         assert asked <= labels, f"{name} has no label {asked - labels}"
     for name in re.findall(r"[a-z]+:pico_\w+:\w+", expr):
