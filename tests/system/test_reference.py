@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from pico_twisted.core.access.ceilings import Limit
 from pico_twisted.ctl.main import COMMANDS
 from tests.structure.source import modules
 from tests.system.cluster import SECRET
@@ -60,6 +62,21 @@ def test_no_metric_is_made_up() -> None:
     """Each metric of the page is made somewhere in the package."""
     text = "\n".join(module.text for module in modules().values())
     assert [name for name in sorted(METRICS) if name.removesuffix("_total") not in text] == []
+
+
+def test_error_codes() -> None:
+    """A code that somebody meets is on the page, and no code of the page is made up."""
+    listed = set(re.findall(r"`([a-z0-9.-]+)`", first_cells("Error codes")))
+    literals = {
+        node.value
+        for module in modules().values()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    assert listed - literals == set()
+    refusals = modules()["pico_twisted.net.routing.refusals"].text
+    refused = set(re.findall(r'^[A-Z_]+: Final = "([a-z-]+)"', refusals, re.MULTILINE))
+    assert ({limit.value for limit in Limit} | refused) - listed == {"address-connections"}  # answered by a close
 
 
 def test_commands() -> None:
