@@ -22,12 +22,14 @@ class Facts:
         also: these, anywhere in it.
         words: what stands on the page, and what it is here.
         at: the node that is asked.
+        undo: takes away again what would be in the way of other questions.
     """
 
     named: tuple[str, ...]
     also: tuple[str, ...] = ()
     words: Mapping[str, str] = attrs.field(factory=dict)
     at: str = "n1"
+    undo: Callable[[], object] = lambda: None
 
     def missing(self, said: str) -> list[str]:
         """What an answer does not name."""
@@ -65,10 +67,18 @@ def revoked(rig: Rig) -> Facts:
     return Facts(named=("lost", "operator"))
 
 
+def taken_out(rig: Rig) -> Facts:
+    """A node that an operator cordoned."""
+    done = rig.ask(("cordon", "n3"), at="n2")
+    assert done.returncode == 0, done.stderr
+    return Facts(named=("n3", "cordoned"), undo=lambda: rig.ask(("uncordon", "n3")))
+
+
 ANSWERS: Final[Mapping[str, Plant]] = {
     "Who serves shop?": who_serves,
     "What does an agent serve, and from where?": what_an_agent_serves,
     "Which agent is old?": old_agent,
+    "Which node is draining or cordoned?": taken_out,
     "What may this token do?": allowed,
     "Who is revoked, and by whom?": revoked,
 }

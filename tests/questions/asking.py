@@ -26,14 +26,17 @@ def ask(rig: Rig, question: Question) -> str:
     facts = ANSWERS[question.title](rig)
     command = tuple(facts.words.get(word, word) for word in question.command)
     until = time.monotonic() + PATIENCE_S
-    while True:
-        said, missing = _once(rig, command, facts)
-        if not missing:
-            return said
-        if time.monotonic() > until:
-            shown = " ".join(question.command)
-            raise Unanswered(f"{question.title} picoctl {shown} does not name {missing}; it says\n{said}")
-        time.sleep(0.2)
+    try:
+        while True:
+            said, missing = _once(rig, command, facts)
+            if not missing:
+                return said
+            if time.monotonic() > until:
+                shown = " ".join(question.command)
+                raise Unanswered(f"{question.title} picoctl {shown} does not name {missing}; it says\n{said}")
+            time.sleep(0.2)
+    finally:
+        facts.undo()
 
 
 def _once(rig: Rig, command: tuple[str, ...], facts: Facts) -> tuple[str, list[str]]:
