@@ -9,10 +9,10 @@ from typing import Final
 import attrs
 import click
 
+from pico_twisted.core.secret_names import hide_query_secrets
 from pico_twisted.core.text import escaped, milliseconds, span
 from pico_twisted.net.observe.access_log import LoggedRequest, short_size
 from pico_twisted.net.observe.formats import time_of_day
-from pico_twisted.net.observe.lines import hide_query_secrets
 
 INDENT: Final = "  "
 """What every line begins with."""
