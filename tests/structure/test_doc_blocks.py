@@ -42,6 +42,15 @@ def test_our_commands_have_these_options(block: Block) -> None:
     assert not wrong, f"{block.place}: {wrong}"
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_within_sentences_have_these_options(page: str) -> None:
+    """So it is for commands in backticks, as in `picoctl status --admin URL`."""
+    text = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    spans = re.findall(r"`((?:picoctl|twistd|pico-node|pico-agent) [^`]+)`", text)
+    wrong = [fault for span in spans if (fault := wrong_option(span.replace("\\|", "|").replace("'", "").split()))]
+    assert wrong == []
+
+
 @pytest.mark.parametrize(
     "block", [one for one in BLOCKS if one.language == "yaml" and one.how in CLASSES], ids=lambda block: block.place
 )
