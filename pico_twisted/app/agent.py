@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import secrets
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,7 @@ from pico_twisted.net.admin.origins import OwnHosts
 from pico_twisted.net.admin.shapes.agents import AgentDetail, ListenerRow, SessionRow
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.admin.status import IAgentStatus
+from pico_twisted.net.admin.watching import Memory, WatchingRoutes
 from pico_twisted.net.agent.dial_failures import FailedAttempt
 from pico_twisted.net.agent.listener import Listener
 from pico_twisted.net.agent.service import AgentService
@@ -34,7 +36,9 @@ from pico_twisted.net.agent.serving.inspector import IInspector
 from pico_twisted.net.agent.serving.local_service import Program
 from pico_twisted.net.agent.serving.policy import Policies
 from pico_twisted.net.observe.access_log import RequestLog
+from pico_twisted.net.observe.events import EventMemory
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.observe.requests import RequestWatch
 from pico_twisted.net.turn import EndOfTurn, Sweep
 
 
@@ -100,6 +104,8 @@ class Agent:
         reactor: of the process.
         metrics: of the process.
         service: registers the listeners and serves their calls.
+        requests: takes calls that are over.
+        events: what happened lately.
         access: who may use the admin port. Its files are to be read before that is open.
         admin_access: the same, as the port asks it.
         policies: what the listeners let through.
@@ -108,6 +114,8 @@ class Agent:
     reactor: Any  # a whole reactor, or as much of one as a test needs
     metrics: Metrics
     service: AgentService
+    requests: RequestWatch
+    events: EventMemory
     access: Access
     admin_access: AdminAccess
     policies: Policies
@@ -115,7 +123,10 @@ class Agent:
     def admin_site(self, reload: Reload) -> Site:
         """The factory of an admin port; see `AgentAdminApp`."""
         status = AgentStatus(self.service, self.reactor)
-        app = AgentAdminApp(status, self.metrics, reload, self.admin_access)
+        watching = WatchingRoutes(
+            Memory(id=self.service.agent_id, requests=self.requests, events=self.events, wall=time.time)
+        )
+        app = AgentAdminApp(status, self.metrics, reload, self.admin_access, (watching,))
         return admin_site(app.resource(), self.reactor)
 
 
@@ -127,6 +138,7 @@ def build_agent(
     sweep: Sweep,
     end_of_turn: EndOfTurn | None,
     access_log: RequestLog | None = None,
+    events: EventMemory | None = None,
     proxies: ForwardProxies | None = None,
     inspector: IInspector | None = None,
     program: Program | None = None,
@@ -140,12 +152,15 @@ def build_agent(
         sweep: the process's coarse timer.
         end_of_turn: gathers what tunnels send, as of `TunnelParts`.
         access_log: gets a line for each request.
+        events: what happened lately; None where nobody tells.
         proxies: through which nodes are reached; None for those of the configuration alone.
         inspector: looks at the calls; None when nobody does.
         program: serves all listeners in this process, instead of their addresses.
         failed: called for each attempt to register that came to nothing; see `DialParts`.
     """
     metrics = Metrics("agent", __version__)
+    requests = RequestWatch(access_log, "tunnel", reactor.seconds)
+    sweep.each(requests.turn)
     policies = Policies(lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work), metrics, sweep)
     policies.basic_auth.users, _ = read_users(config.listeners)
     service = AgentService(
@@ -156,7 +171,7 @@ def build_agent(
         rng=random.SystemRandom(),
         version=__version__,
         end_of_turn=end_of_turn,
-        access_log=access_log,
+        requests=requests,
         policies=policies,
         proxies=proxies,
         inspector=inspector,
@@ -176,6 +191,8 @@ def build_agent(
         reactor=reactor,
         metrics=metrics,
         service=service,
+        requests=requests,
+        events=events or EventMemory(),
         access=access,
         admin_access=admin_access,
         policies=policies,

@@ -48,14 +48,14 @@ class AgentDaemon(Daemon[AgentConfig]):
         self._local_ports: Sequence[LocalPort] = ()
         sweep = Sweep(reactor)
         sweep.each(lambda _: logging.flush())
-        self._access_log = logging.access_log(self._logs_requests(config))
         self._proxies = ForwardProxies(config.connect.proxy, os.environ)
         self.agent = build_agent(
             config,
             reactor,
             sweep=sweep,
             end_of_turn=EndOfTurn(reactor),
-            access_log=self._access_log,
+            access_log=logging.access_log(self._logs_requests(config)),
+            events=logging.events,
             proxies=self._proxies,
         )
         self._credentials = AgentCredentials(self.agent.service, config.connect)
@@ -147,7 +147,7 @@ class AgentDaemon(Daemon[AgentConfig]):
             _warn_of_dots(config.listeners)
             self.agent.admin_access.hosts.set_names(config.admin.names)
             self._credentials.take(config.connect)
-            self._access_log.enabled = self._logs_requests(config)
+            self.agent.requests.log_all(self._logs_requests(config))
             yield from self.agent.service.set_listeners(config.listeners)
             yield from take_credentials()
 

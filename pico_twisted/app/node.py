@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import secrets
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -33,9 +33,11 @@ from pico_twisted.core.rpc.v1 import dialect_v1
 from pico_twisted.net.access.access import Access
 from pico_twisted.net.access.ceilings import NodeCeilings
 from pico_twisted.net.admin.app import AdminApp
+from pico_twisted.net.admin.asking_nodes import AskingNodes
 from pico_twisted.net.admin.entrance import AdminAccess
 from pico_twisted.net.admin.logins import Logins
 from pico_twisted.net.admin.node_status import PROXY_ADDR, NodeStatus
+from pico_twisted.net.admin.node_summary import NodeBusyness
 from pico_twisted.net.admin.operations import OperationRoutes, Operations
 from pico_twisted.net.admin.operators import Reload
 from pico_twisted.net.admin.origins import OwnHosts
@@ -43,11 +45,15 @@ from pico_twisted.net.admin.passes import NodePasses
 from pico_twisted.net.admin.revocations import RevocationRoutes
 from pico_twisted.net.admin.service_discovery import ServiceDiscovery
 from pico_twisted.net.admin.site import admin_site
+from pico_twisted.net.admin.watching import Memory, Watched, WatchingRoutes
 from pico_twisted.net.admin.workers import Siblings
 from pico_twisted.net.links.tls import LinkTls
 from pico_twisted.net.observe.access_log import AccessLog
+from pico_twisted.net.observe.busyness import Readings
+from pico_twisted.net.observe.events import EventMemory
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.metrics.endpoints import EndpointCounts
+from pico_twisted.net.observe.requests import RequestWatch
 from pico_twisted.net.proxy.port import ProxySettings
 from pico_twisted.net.proxy.resource import ReverseResource
 from pico_twisted.net.proxy.revoked import RevokedClients
@@ -74,6 +80,9 @@ class Node:
         sweep: the process's coarse timer; not started.
         budget: how many bytes the process may hold.
         access_log: gets a line for each request.
+        requests: takes those that are over.
+        events: what happened lately.
+        busyness: how busy the node is.
         ceilings: that requests, connections and sessions come in under.
         tunnel_parts: what all tunnels share.
         link_tls: of node links, if they use TLS. Its files are to be read before a link can be there.
@@ -96,6 +105,9 @@ class Node:
     sweep: Sweep
     budget: Budget
     access_log: AccessLog
+    requests: RequestWatch
+    events: EventMemory
+    busyness: NodeBusyness
     ceilings: NodeCeilings
     tunnel_parts: TunnelParts
     link_tls: LinkTls | None
@@ -109,23 +121,42 @@ class Node:
     intake: NodeIntake
     operations: Operations
 
-    def admin_site(self, reload: Reload, siblings: Siblings | None = None) -> Site:
-        """The factory of an admin port, see `AdminApp`; with siblings one that several workers share."""
+    def admin_site(
+        self, reload: Reload, siblings: Siblings | None = None, expiry: Callable[[], Mapping[str, float]] = dict
+    ) -> Site:
+        """The factory of an admin port, see `AdminApp`.
+
+        Args:
+            reload: has the process read its configuration again.
+            siblings: the other workers that share the port.
+            expiry: tells when the first certificate of each port ends, in seconds since 1970.
+        """
         tls = self.config.cluster.tls
         policy = HttpsPolicy() if self.link_tls is None else HttpsPolicy(tls.ca, self.link_tls.revocation)
+        fetcher = Fetcher(self.reactor, policy)
+        sockets = {} if siblings is None else siblings.sockets
+        watching = WatchingRoutes(
+            Memory(id=self.node_id, requests=self.requests, events=self.events, wall=time.time),
+            Watched(
+                summary=lambda: self.busyness.summary(expiry()),
+                asking=AskingNodes(self.status, fetcher, self.passes, sockets),
+                beside=tuple(sockets),
+            ),
+        )
         app = AdminApp(
             self.status,
             self.metrics,
             reload,
             self.admin_access,
             passes=self.passes,
-            fetcher=Fetcher(self.reactor, policy),
+            fetcher=fetcher,
             groups=(
                 RevocationRoutes(self.membership.revocations, self.node_id, self._end_of),
                 OperationRoutes(self.operations, self.membership.revocations),
                 ServiceDiscovery(
                     self.status, self.config.cluster.name, "https" if self.config.admin.tls.enabled else "http"
                 ),
+                watching,
             ),
             siblings=siblings,
         )
@@ -149,6 +180,7 @@ def build_node(
     end_of_turn: EndOfTurn | None,
     access_log: AccessLog,
     ready: Callable[[], tuple[bool, str]],
+    events: EventMemory | None = None,
     siblings: Sequence[Address] = (),
     workers: Collection[str] = (),
     rng: random.Random | None = None,
@@ -164,6 +196,7 @@ def build_node(
         end_of_turn: gathers what tunnels send, as of `TunnelParts`.
         access_log: gets a line for each request.
         ready: whether requests may come, and if not, why.
+        events: what happened lately; None where nobody tells.
         siblings: gossip ports of nodes to join besides those of `cluster.join`.
         workers: IDs of the other nodes that share the ports of this host.
         rng: draws secrets; a `random.SystemRandom` unless given.
@@ -179,6 +212,10 @@ def build_node(
     )
     metrics.gauge("pico_ready", "Whether requests should be sent to this node: 1, or 0.", lambda: ready()[0])
     sweep.each(lambda _: metrics.lag(sweep.lag_s))
+    requests = RequestWatch(access_log, "proxy", reactor.seconds)
+    readings = Readings(metrics, reactor.seconds)
+    sweep.each(requests.turn)
+    sweep.each(readings.turn)
     access = Access(config, reactor, metrics=metrics)
     budget = Budget(limits.buffered_bytes)
     tunnel_parts = TunnelParts(
@@ -238,7 +275,7 @@ def build_node(
             max_connections=limits.connections,
             sweep=sweep,
             metrics=metrics,
-            access_log=access_log,
+            requests=requests,
             ceilings=ceilings,
             end_of_turn=end_of_turn,
             client_gone=cluster.client_gone,
@@ -315,6 +352,17 @@ def build_node(
         sweep=sweep,
         budget=budget,
         access_log=access_log,
+        requests=requests,
+        events=events or EventMemory(),
+        busyness=NodeBusyness(
+            status=status,
+            cluster=cluster,
+            proxy=proxy,
+            readings=readings,
+            requests=requests,
+            wall=time.time,
+            started_at_s=time.time(),
+        ),
         ceilings=ceilings,
         tunnel_parts=tunnel_parts,
         link_tls=link_tls,

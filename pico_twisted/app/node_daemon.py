@@ -106,6 +106,7 @@ class NodeDaemon(Daemon[NodeConfig]):
             end_of_turn=EndOfTurn(reactor),
             access_log=logging.access_log(config.proxy.access_log, None if worker is None else worker.number),
             ready=self.ready,
+            events=logging.events,
             siblings=() if worker is None else worker.others,
             workers=() if worker is None else worker.siblings().labels,
         )
@@ -300,7 +301,7 @@ class NodeDaemon(Daemon[NodeConfig]):
         take_credentials = self.node.access.prepare(config)
 
         def take() -> Iterator[str]:
-            self.node.access_log.enabled = config.proxy.access_log
+            self.node.requests.log_all(config.proxy.access_log)
             self.node.take(config)
             self.node.proxy.min_body_rate = config.proxy.min_body_rate
             yield from self.node.ceilings.configure(config)

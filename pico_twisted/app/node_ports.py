@@ -60,9 +60,10 @@ class NodePorts:
             path = worker.sockets[worker.number]
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)  # of a process that was killed
-            site = node.admin_site(reload)
+            site = node.admin_site(reload, None, self.certificates.ends)
             self._local.append(self._reactor.listenUNIX(path, site))  # type: ignore[arg-type]  # a Site is a Factory
-        admin_site = node.admin_site(reload, None if worker is None else worker.siblings())
+        siblings = None if worker is None else worker.siblings()
+        admin_site = node.admin_site(reload, siblings, self.certificates.ends)
         self.acme = NodeAcme(self._reactor, node, orders=worker is None or worker.number == 0)
         with attempts.each():
             self.acme.prepare()

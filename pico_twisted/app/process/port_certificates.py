@@ -102,6 +102,11 @@ class PortCertificates:
 
         return take, faults
 
+    def ends(self) -> dict[str, float]:
+        """When the first certificate of each port ends, in seconds since 1970, by the name of its section."""
+        expiry = {name: context.expiry.values() for name, context in self._in_use.items()}
+        return {name: min(untils).timestamp() for name, untils in expiry.items() if untils}
+
     def expiry(self) -> Iterator[GaugeMetricFamily]:
         """When the certificates expire, for the metrics."""
         family = GaugeMetricFamily(

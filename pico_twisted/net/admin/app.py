@@ -54,12 +54,19 @@ class CommonAdminApp:
         metrics: of this process.
         reload: reads the configuration again.
         access: who may use the port.
+        groups: more routes, of the parts of the agent or node.
     """
 
     def __init__(
-        self, status: IAgentStatus | INodeStatus, metrics: Metrics, reload: Reload, access: AdminAccess
+        self,
+        status: IAgentStatus | INodeStatus,
+        metrics: Metrics,
+        reload: Reload,
+        access: AdminAccess,
+        groups: Sequence[IRouteGroup] = (),
     ) -> None:
         self._access = access
+        self._groups = groups
         self._ready_now = status.ready
         self._metrics = metrics
         self._reload = reload
@@ -71,7 +78,8 @@ class CommonAdminApp:
         app = Klein()
         app.url_map.merge_slashes = False
         for path, (_, respond) in self._routes().items():
-            app.route(path, methods=["GET"])(respond)
+            # Klein would name a rule after its method, and groups may have methods of one name.
+            app.route(path, methods=["GET"], endpoint=f"GET {path}")(respond)
         for path, (_, change) in self._changes().items():
             app.route(path, methods=["POST"], endpoint=f"POST {path}")(change)
         app.handle_errors(HTTPException)(refuse)
@@ -88,11 +96,15 @@ class CommonAdminApp:
             "/health": ("200 while the process is alive", self._health),
             "/ready": (self._ready_words, self._ready),
             "/metrics": ("metrics for Prometheus", self._exposition),
+            **{path: route for group in self._groups for path, route in group.routes().items()},
         }
 
     def _changes(self) -> Routes:
         """The routes that change something, for operators."""
-        return {RELOAD_PATH: ("reads the configuration again", self._reload_now)}
+        return {
+            RELOAD_PATH: ("reads the configuration again", self._reload_now),
+            **{path: route for group in self._groups for path, route in group.changes().items()},
+        }
 
     def _parameters(self) -> Mapping[str, str]:
         """The query parameters that every route takes, and what each is for."""
@@ -132,8 +144,15 @@ class AgentAdminApp(CommonAdminApp):
 
     _ready_words = "200 while at least one listener is registered, else 503 and the reason"
 
-    def __init__(self, status: IAgentStatus, metrics: Metrics, reload: Reload, access: AdminAccess) -> None:
-        super().__init__(status, metrics, reload, access)
+    def __init__(
+        self,
+        status: IAgentStatus,
+        metrics: Metrics,
+        reload: Reload,
+        access: AdminAccess,
+        groups: Sequence[IRouteGroup] = (),
+    ) -> None:
+        super().__init__(status, metrics, reload, access, groups)
         self._status = status
 
     def _routes(self) -> Routes:
@@ -153,7 +172,7 @@ class AdminApp(CommonAdminApp):
         access: who may use the port.
         passes: what other nodes are shown.
         fetcher: asks the admin ports of other nodes.
-        groups: more routes, of the parts of the node.
+        groups: as of `CommonAdminApp`.
         siblings: the other workers that share the port; None when this node has it for itself.
     """
 
@@ -171,12 +190,11 @@ class AdminApp(CommonAdminApp):
         groups: Sequence[IRouteGroup] = (),
         siblings: Siblings | None = None,
     ) -> None:
-        super().__init__(status, metrics, reload, access)
+        super().__init__(status, metrics, reload, access, groups)
         self._status = status
         self._passes = passes
         self._fetcher = fetcher
         self._siblings = siblings
-        self._groups = groups
         self._asking = AskingNodes(status, fetcher, passes, {} if siblings is None else siblings.sockets)
 
     def _around(self, routes: Resource) -> Entrance:
@@ -214,13 +232,6 @@ class AdminApp(CommonAdminApp):
                 "the same of one node, with its keys and their versions; the id may be local",
                 self._gossip_node,
             ),
-            **{path: route for group in self._groups for path, route in group.routes().items()},
-        }
-
-    def _changes(self) -> Routes:
-        return {
-            **super()._changes(),
-            **{path: route for group in self._groups for path, route in group.changes().items()},
         }
 
     def _nodes(self, request: IRequest) -> bytes:

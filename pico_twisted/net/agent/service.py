@@ -38,8 +38,8 @@ from pico_twisted.net.agent.serving.policy import Policies
 from pico_twisted.net.agent.serving.replays import tell_inspector
 from pico_twisted.net.agent.shown_token import ShownToken
 from pico_twisted.net.interfaces import ITunnel
-from pico_twisted.net.observe.access_log import RequestLog
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.observe.requests import RequestWatch, unwatched
 from pico_twisted.net.socket.dialling import DialReactor
 from pico_twisted.net.tunnel import TunnelClientProtocol, TunnelParts, connect_tunnel
 from pico_twisted.net.turn import EndOfTurn, Sweep
@@ -63,7 +63,7 @@ class AgentService(Service):
         rng: the source of chance.
         version: told to the nodes.
         end_of_turn: gathers what tunnels send; see `TunnelParts`.
-        access_log: gets a line for each call.
+        requests: takes calls that are over.
         policies: what the listeners let through.
         program: serves all listeners in this process, instead of their addresses.
         failed: called for each attempt to register that came to nothing; see `DialParts`.
@@ -89,7 +89,7 @@ class AgentService(Service):
         rng: AgentRandom,
         version: str,
         end_of_turn: EndOfTurn | None = None,
-        access_log: RequestLog | None = None,
+        requests: RequestWatch | None = None,
         policies: Policies | None = None,
         program: Program | None = None,
         failed: Callable[[FailedAttempt], None] | None = None,
@@ -99,7 +99,7 @@ class AgentService(Service):
         self._proxies = proxies or ForwardProxies(config.connect.proxy, {})
         self._policies = policies
         self._program = program
-        self._access_log = access_log
+        self._requests = requests or unwatched()
         self._inspector = inspector
         self.agent_id = config.agent_id or f"agent-{rng.getrandbits(32):08x}"
         self.token = ShownToken(config.connect.token, reactor)
@@ -148,7 +148,7 @@ class AgentService(Service):
             agent_id=self.agent_id,
             reactor=self._reactor,
             program=self._program,
-            access_log=self._access_log,
+            requests=self._requests,
             policy=None if self._policies is None else self._policies.of(config),
             inspector=self._inspector,
         )

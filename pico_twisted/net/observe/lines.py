@@ -78,43 +78,56 @@ class LineObserver:
 
     def __call__(self, event: LogEvent) -> None:
         said = event.get("log_format")
+        at, fields = facts_of(event)
         try:
-            line = self._render(
-                event.get("log_time") or time.time(), self._fields(event), said if isinstance(said, str) else ""
-            )
+            line = self._render(at, fields, said if isinstance(said, str) else "")
         except Exception as error:
-            # An object that cannot be shown must not stop the program; that it could not is worth a line.
-            namespace = event.get("log_namespace")
-            fields: dict[str, object] = {
-                "level": "error",
-                "subsystem": "observe.lines",
-                "message": f"an event could not be logged: {type(error).__name__}",
-                "origin": namespace if isinstance(namespace, str) else None,
-            }
-            line = self._render(time.time(), fields, "")
+            line = self._render(time.time(), _unshown(event, error), "")
         self._write(line)
 
-    def _fields(self, event: LogEvent) -> dict[str, object]:
-        namespace = str(event.get("log_namespace") or "")
-        legacy = namespace == "log_legacy"
-        level = event.get("log_level") or LogLevel.info
-        if legacy and level is LogLevel.critical:
-            level = LogLevel.error  # all that the old interface knows is whether it was an error
-        # An event of the old interface has no fields of its own; what it says is made of the event as it is.
-        fields, hidden = ({}, {}) if legacy else _plain_fields(event)
-        failure = event.get("log_failure") or (event.get("failure") if legacy else None)
-        if not isinstance(failure, Failure):
-            failure = None
-        message = _message({**event, **hidden} if hidden else event, failure, legacy)
-        line: dict[str, object] = {
-            "level": level.name,
-            "subsystem": subsystem_of(namespace),
-            "message": hide_secrets(bounded(message)),
-            **fields,
-        }
-        if failure is not None:
-            line["traceback"] = hide_secrets(bounded(failure.getTraceback(), MAX_TRACEBACK_CHARS))
-        return line
+
+def facts_of(event: LogEvent) -> tuple[float, dict[str, object]]:
+    """What is told of an event: when it was, in seconds since 1970, and its fields, the message among them.
+
+    An object that cannot be shown must not stop the program: that it could not is told in its place.
+    """
+    try:
+        return event.get("log_time") or time.time(), _fields(event)
+    except Exception as error:
+        return time.time(), _unshown(event, error)
+
+
+def _unshown(event: LogEvent, error: Exception) -> dict[str, object]:
+    namespace = event.get("log_namespace")
+    return {
+        "level": "error",
+        "subsystem": "observe.lines",
+        "message": f"an event could not be logged: {type(error).__name__}",
+        "origin": namespace if isinstance(namespace, str) else None,
+    }
+
+
+def _fields(event: LogEvent) -> dict[str, object]:
+    namespace = str(event.get("log_namespace") or "")
+    legacy = namespace == "log_legacy"
+    level = event.get("log_level") or LogLevel.info
+    if legacy and level is LogLevel.critical:
+        level = LogLevel.error  # all that the old interface knows is whether it was an error
+    # An event of the old interface has no fields of its own; what it says is made of the event as it is.
+    fields, hidden = ({}, {}) if legacy else _plain_fields(event)
+    failure = event.get("log_failure") or (event.get("failure") if legacy else None)
+    if not isinstance(failure, Failure):
+        failure = None
+    message = _message({**event, **hidden} if hidden else event, failure, legacy)
+    line: dict[str, object] = {
+        "level": level.name,
+        "subsystem": subsystem_of(namespace),
+        "message": hide_secrets(bounded(message)),
+        **fields,
+    }
+    if failure is not None:
+        line["traceback"] = hide_secrets(bounded(failure.getTraceback(), MAX_TRACEBACK_CHARS))
+    return line
 
 
 def _plain_fields(event: LogEvent) -> tuple[dict[str, object], dict[str, str]]:

@@ -41,6 +41,7 @@ from twisted.logger import (
 
 from pico_twisted.config.common import LogConfig
 from pico_twisted.net.observe.access_log import AccessLog
+from pico_twisted.net.observe.events import EventMemory
 from pico_twisted.net.observe.formats import Place, chosen_format, line_maker, place_of, priority
 from pico_twisted.net.observe.lines import OURS, LineObserver, Quieter
 from pico_twisted.net.observe.writer import LineWriter, LogFile, Stream, descriptor_of
@@ -59,6 +60,9 @@ class Logging:
         access_file: where access lines go, if not to `target`.
         console: the stderr of the process, where what is said to whoever starts it goes; None when there is nobody.
         journal_stream: systemd's `JOURNAL_STREAM`.
+
+    Attributes:
+        events: what was said lately, from the start on.
     """
 
     def __init__(
@@ -90,6 +94,7 @@ class Logging:
         self._access: list[AccessLog] = []
         self._awaits_banner = False
         self.set_level(config.level, config.subsystems)
+        self.events = EventMemory(wall_clock)
         predicates: list[ILogFilterPredicate] = [self._levels]
         self.observer: ILogObserver = Quieter(FilteringLogObserver(LineObserver(self.write, render), predicates))
 
@@ -110,6 +115,7 @@ class Logging:
 
     def start(self) -> None:
         """Begin to write. To be called once the process stays what it is: behind a fork there are no threads."""
+        globalLogPublisher.addObserver(self.events.observer)
         for writer in self._writers():
             writer.start()
 
@@ -177,7 +183,8 @@ class Logging:
         until = time.monotonic() + LAST_FLUSH_S
         for writer in self._writers():
             writer.close(max(0.0, until - time.monotonic()))
-        globalLogPublisher.removeObserver(self.observer)
+        for observer in (self.observer, self.events.observer):
+            globalLogPublisher.removeObserver(observer)
 
     def _writers(self) -> set[LineWriter]:
         return {self._writer, self._access_writer, self._console}

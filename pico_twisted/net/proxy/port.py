@@ -21,8 +21,8 @@ from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.http2.engine import AVAILABLE
 from pico_twisted.core.routing.endpoint import EndpointNames
 from pico_twisted.net.access.ceilings import NodeCeilings, answer_to, leave_all
-from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.observe.requests import RequestWatch
 from pico_twisted.net.proxy.http2.counts import Http2Counts
 from pico_twisted.net.socket.options import forget_output, plain_ip
 from pico_twisted.net.turn import EndOfTurn, Sweep
@@ -41,7 +41,7 @@ class ProxySettings:
     max_connections: int
     sweep: Sweep
     metrics: Metrics
-    access_log: AccessLog
+    requests: RequestWatch
     ceilings: NodeCeilings
     end_of_turn: EndOfTurn | None = None  # gathers what one turn brings into one chunk
     client_gone: Callable[[bytes], object] = bool  # told the name of a client's connection that has ended

@@ -29,6 +29,7 @@ from pico_twisted.core.http1.head import RequestHead, ResponseHead
 from pico_twisted.core.rpc.frames import HTTP
 from pico_twisted.net.access.ceilings import leave_all
 from pico_twisted.net.interfaces import IDownstream
+from pico_twisted.net.observe.metrics.requests import FAILED_FROM
 from pico_twisted.net.proxy.error_answer import PREFLIGHT, AgentError, error_answer
 from pico_twisted.net.proxy.port import ClientConnection, Forward, Visitor
 
@@ -255,7 +256,7 @@ class ProxyRequest(abc.ABC):
     # The end
 
     def done(self) -> None:
-        """The request is over: log it, and let the connection go on."""
+        """The request is over: tell of it, and let the connection go on."""
         first = self._first_byte_at - self._started_at if self._first_byte_at else None
         self.log(first, perf_counter() - self._started_at)
         self.forward = None
@@ -264,7 +265,7 @@ class ProxyRequest(abc.ABC):
         self.connection.request_done(self)
 
     def log(self, first_byte_s: float | None, duration_s: float) -> None:
-        """Count the request, and write its line. `first_byte_s` is None when no response began."""
+        """Count the request, and hand it to whoever watches. `first_byte_s` is None when no response began."""
         connection = self.connection
         settings = connection.port.settings
         forward = self.forward
@@ -279,8 +280,9 @@ class ProxyRequest(abc.ABC):
             metrics.failed(error, forward is not None and forward.upstream_node != "")
         if metrics.endpoints is not None:
             metrics.endpoints.done(self.endpoint, forward is not None and forward.upstream != "", status, first_byte_s)
-        if settings.access_log.enabled:
-            settings.access_log.request(
+        if status >= FAILED_FROM or error or settings.requests.wants_all:
+            settings.requests.request(
+                forward is not None and forward.upstream_node != "",
                 client=self.account.address.decode("ascii"),
                 proxies=self.account.over,
                 method=head.method,

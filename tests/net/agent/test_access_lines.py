@@ -9,6 +9,7 @@ import pytest
 from twisted.internet.error import ConnectionRefusedError
 
 from pico_twisted.net.observe.access_log import AccessLog
+from pico_twisted.net.observe.requests import RequestWatch
 from tests.net.agent.agent_fakes import OK, UPGRADE, Bench
 
 HEAD = b"X-Forwarded-For: 203.0.113.9, 10.0.0.1\r\nX-Request-Id: r-1\r\n"
@@ -20,7 +21,8 @@ class Logged(Bench):
     def __init__(self, version: int = 2, *, timeout_s: float | None = 5.0) -> None:
         super().__init__(version, timeout_s=timeout_s)
         self._written: list[str] = []
-        self.log = self.local.access_log = AccessLog(self._written.append)
+        self.log = AccessLog(self._written.append)
+        self.watch = self.local.requests = RequestWatch(self.log, "tunnel", lambda: 0.0)
 
     @property
     def line(self) -> dict[str, Any]:
@@ -91,10 +93,10 @@ def test_an_upgrade() -> None:
 def test_switched_off() -> None:
     """Nothing is gathered of a request that nobody wants a line of; from a reload on it is."""
     bench = Logged()
-    bench.log.enabled = False
+    bench.watch.log_all(False)
     bench.get()
     bench.service.last.answer(OK)
-    bench.log.enabled = True
+    bench.watch.log_all(True)
     bench.get(b"/second")
     bench.service.last.answer(OK)
     assert bench.line["target"] == "/second"

@@ -20,8 +20,9 @@ from pico_twisted.core.rpc.frames import HTTP
 from pico_twisted.net.agent.serving.dialling import service_endpoint
 from pico_twisted.net.agent.serving.inspector import IInspector
 from pico_twisted.net.agent.serving.policy import ListenerPolicy
-from pico_twisted.net.observe.access_log import LoggedRequest, RequestLog
+from pico_twisted.net.observe.access_log import LoggedRequest
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
+from pico_twisted.net.observe.requests import RequestWatch, unwatched
 from pico_twisted.net.socket.dialling import DialReactor
 from pico_twisted.net.tls.client import HTTP1_ONLY
 from pico_twisted.net.tls.failures import connect_failure_text
@@ -79,7 +80,7 @@ class ServiceParts:
         reactor: connects.
         dials: how to connect, when not by the address of the configuration.
         program: serves in this process, instead of what has that address.
-        access_log: gets a line for each call.
+        requests: takes calls that are over.
         policy: judges the calls; None when it serves all.
         inspector: looks at the calls; None when nobody does.
     """
@@ -90,7 +91,7 @@ class ServiceParts:
     reactor: DialReactor
     dials: IStreamClientEndpoint | None = None
     program: Program | None = None
-    access_log: RequestLog | None = None
+    requests: RequestWatch = attrs.field(factory=unwatched)
     policy: ListenerPolicy | None = None
     inspector: IInspector | None = None
 
@@ -103,7 +104,7 @@ class LocalService(abc.ABC):
         calls: those of another one, which shares them; None for its own.
 
     Attributes:
-        config, agent_id, access_log, policy, inspector: of the parts.
+        config, agent_id, requests, policy, inspector: of the parts.
         host: the Host that it gets; None for the client's.
         request_edits, response_edits: what is changed in heads; None for nothing.
         timeout_s: for its final head; None when the node's alone counts.
@@ -129,7 +130,7 @@ class LocalService(abc.ABC):
         self.request_edits = _edits(config.request_headers, ("authorization",) if drops_login else ())
         self.response_edits = _edits(config.response_headers)
         self.agent_id = parts.agent_id
-        self.access_log = parts.access_log
+        self.requests = parts.requests
         host = config.host_header or (config.addr.host_header if config.rewrite_host else "")
         self.host = host.encode("ascii") if host else None
         self.timeout_s = config.timeout

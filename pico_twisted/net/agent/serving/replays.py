@@ -17,6 +17,7 @@ from pico_twisted.net.agent.serving.kinds import make_service
 from pico_twisted.net.agent.serving.local_service import LocalService, ServiceParts
 from pico_twisted.net.interfaces import ICaller
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.observe.requests import unwatched
 
 
 @implementer(IReplays)
@@ -36,7 +37,7 @@ class Replays:
         if self._service is None:
             parts = self._parts
             tunnel = attrs.evolve(parts.tunnel, metrics=Metrics("agent", parts.tunnel.version))
-            self._service = make_service(attrs.evolve(parts, tunnel=tunnel, policy=None, access_log=None))
+            self._service = make_service(attrs.evolve(parts, tunnel=tunnel, policy=None, requests=unwatched()))
         service = self._service
         served = make_call(service, caller, call)
         assert served is not None, "who replays asks for what the listener speaks"

@@ -32,6 +32,8 @@ from pico_twisted.net.agent.serving.local_service import LocalService
 from pico_twisted.net.agent.serving.policy import Denied, MoreFields
 from pico_twisted.net.interfaces import ICaller
 from pico_twisted.net.observe.access_log import LoggedRequest
+from pico_twisted.net.observe.metrics.requests import FAILED_FROM
+from pico_twisted.net.observe.requests import CLIENT_LEFT
 from pico_twisted.net.routing.linger import CALLER_LINGER_S, Linger
 
 log = Logger()
@@ -43,9 +45,6 @@ WORDS: Final = {
     "service-timeout": "the service did not respond in time",
 }
 """What is wrong, for the client, by the code of our answer."""
-
-CLIENT_LEFT: Final = 499
-"""Status that a call is counted with which its caller gave up."""
 
 
 class Stage(enum.Enum):
@@ -207,9 +206,9 @@ class ServedCall(abc.ABC):
         )
         if self._error:
             service.metrics.service_failed(self._error)
-        access_log = service.access_log
-        if access_log is not None and access_log.enabled and (told := self.so_far()) is not None:
-            access_log.request(**told)
+        wanted = self._status >= FAILED_FROM or self._error or service.requests.wants_all
+        if wanted and (told := self.so_far()) is not None:
+            service.requests.request(False, **told)
 
     def so_far(self) -> LoggedRequest | None:
         """What can be told of it now, of one in progress what can be told by now; None before its head has come."""

@@ -28,6 +28,10 @@ class Distribution:
         self._counts[bisect_left(self._bounds_s, seconds)] += 1
         self._sum_s += seconds
 
+    def counts(self) -> tuple[int, ...]:
+        """How many durations there are up to each bound and above the one before; the last are above them all."""
+        return tuple(self._counts)
+
     def family(self, name: str, help: str) -> Metric:
         """The histogram in the form that `prometheus_client` writes out."""
         buckets: list[tuple[str, float]] = []

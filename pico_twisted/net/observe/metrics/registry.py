@@ -50,11 +50,12 @@ class Metrics(Collector):
 
     Attributes:
         component: the same.
-        request_done, first_byte, failed, service_failed: of `RequestCounts`.
+        request_done, first_byte, failed, service_failed, request_totals: of `RequestCounts`.
         call_started, reset, retried, session_registered, heartbeat: of `CallCounts`.
         link_call, link_round_trip, link_failed: of `LinkCounts`.
         connected, connect_failed, refused: of `ConnectionCounts`.
         limit: of `LimitLevels`.
+        lag_counts: of the reactor's lag, with `LAG_BOUNDS_S`; as of `Distribution.counts`.
         endpoints: requests by endpoint; None unless somebody wants that.
     """
 
@@ -67,6 +68,7 @@ class Metrics(Collector):
         self.first_byte = self._requests.first_byte
         self.failed = self._requests.failed
         self.service_failed = self._requests.service_failed
+        self.request_totals = self._requests.totals
         self._calls = CallCounts()
         self.call_started = self._calls.started
         self.reset = self._calls.reset
@@ -85,6 +87,7 @@ class Metrics(Collector):
         self.limit = self._limits.add
         self.endpoints: EndpointCounts | None = None
         self._lag_s = Distribution(LAG_BOUNDS_S)
+        self.lag_counts = self._lag_s.counts
         self._readings: dict[str, tuple[str, Callable[[], float]]] = {}  # by name: what it says, and what reads it
         self._sources: list[Callable[[], Iterable[Metric]]] = []
         self._registry = CollectorRegistry(auto_describe=False)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
+import attrs
 from prometheus_client.core import CounterMetricFamily, Metric
 
 from pico_twisted.net.observe.error_codes import CODES, hop_of
@@ -14,6 +15,30 @@ from pico_twisted.net.observe.metrics.labels import METHODS, OTHER, SERVICE_FAIL
 
 REQUEST_BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds of the histograms of requests, in seconds."""
+
+
+FAILED_FROM: Final = 499
+"""The least status of a request that failed: its client left, we did, or its service did."""
+
+
+@attrs.frozen(kw_only=True)
+class RequestTotals:
+    """What was counted of requests since the start.
+
+    Attributes:
+        requests: that are over.
+        failed: those of them with a status from `FAILED_FROM` on.
+        bytes_in, bytes_out: of their bodies.
+        took, first_bytes: how many took so long, and how many answers began after so long; as of
+            `Distribution.counts`, with `REQUEST_BOUNDS_S`.
+    """
+
+    requests: int
+    failed: int
+    bytes_in: int
+    bytes_out: int
+    took: Sequence[int]
+    first_bytes: Sequence[int]
 
 
 class RequestCounts:
@@ -65,6 +90,18 @@ class RequestCounts:
         """
         if reason in SERVICE_FAILURES:
             self._service_errors[reason] += 1
+
+    def totals(self) -> RequestTotals:
+        """What was counted until now."""
+        counts = [pair for counts in (*self._requests.values(), self._others) for pair in counts.items()]
+        return RequestTotals(
+            requests=sum(count for _, count in counts),
+            failed=sum(count for status, count in counts if status >= FAILED_FROM),
+            bytes_in=self._bytes_in,
+            bytes_out=self._bytes_out,
+            took=self._request_s.counts(),
+            first_bytes=self._first_byte_s.counts(),
+        )
 
     def families(self, at_node: bool) -> Iterator[Metric]:
         """The metrics; a node has others than an agent."""

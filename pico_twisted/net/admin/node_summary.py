@@ -1,0 +1,136 @@
+"""How busy this node is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sized
+from resource import getpagesize
+from typing import Final, Protocol
+
+import attrs
+
+from pico_twisted import __version__
+from pico_twisted.core.routing.intake import Intake
+from pico_twisted.core.routing.table import ACTIVE
+from pico_twisted.net.admin.shapes.summary import EndpointSummary, NodeSummary
+from pico_twisted.net.admin.status import INodeStatus
+from pico_twisted.net.observe.busyness import Readings, quantile
+from pico_twisted.net.observe.metrics.requests import REQUEST_BOUNDS_S
+from pico_twisted.net.observe.requests import EndpointCounts, RequestWatch
+from pico_twisted.net.routing.cluster_service import ClusterService
+
+_STATM: Final = "/proc/self/statm"
+
+
+class Serves(Protocol):
+    """The proxy port.
+
+    Attributes:
+        connections: of clients.
+    """
+
+    @property
+    def connections(self) -> Sized: ...
+
+    def serving(self) -> int:
+        """How many requests are in progress."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class NodeBusyness:
+    """Puts together how busy a node is.
+
+    Attributes:
+        status: what the node says of itself.
+        cluster: its registry, and what it takes.
+        proxy: its proxy port.
+        readings: of the counters of the process.
+        requests: that are over.
+        wall: seconds since 1970.
+        started_at_s: in the same.
+    """
+
+    status: INodeStatus
+    cluster: ClusterService
+    proxy: Serves
+    readings: Readings
+    requests: RequestWatch
+    wall: Callable[[], float]
+    started_at_s: float
+
+    def summary(self, certificates: Mapping[str, float]) -> NodeSummary:
+        """How busy the node is now.
+
+        Args:
+            certificates: when the first one of each port ends, in seconds since 1970.
+        """
+        busy = self.readings.busyness()
+        is_ready, why_not = self.status.ready()
+        return NodeSummary(
+            id=self.status.node_id,
+            version=__version__,
+            status=ACTIVE if is_ready else why_not,
+            cordoned=self.cluster.intake is not Intake.OPEN,
+            started_at_s=round(self.started_at_s, 3),
+            at_s=round(self.wall(), 3),
+            over_s=round(busy.over_s, 3),
+            requests_per_s=round(busy.requests_per_s, 3),
+            failed_per_s=round(busy.failed_per_s, 3),
+            p50_s=_rounded(busy.p50_s),
+            p99_s=_rounded(busy.p99_s),
+            first_byte_p50_s=_rounded(busy.first_byte_p50_s),
+            first_byte_p99_s=_rounded(busy.first_byte_p99_s),
+            in_flight=self.proxy.serving(),
+            connections=len(self.proxy.connections),
+            sessions=len(self.cluster.registry),
+            bytes_in_per_s=round(busy.bytes_in_per_s),
+            bytes_out_per_s=round(busy.bytes_out_per_s),
+            cpu=round(busy.cpu, 4),
+            memory_bytes=resident_bytes(),
+            lag_p99_s=_rounded(busy.lag_p99_s),
+            certificates=certificates,
+            endpoints=self._endpoints(),
+        )
+
+    def _endpoints(self) -> dict[str, EndpointSummary]:
+        over_s, counted = self.requests.endpoints()
+        calls: Counter[str] = Counter()
+        for route in self.cluster.registry:
+            calls[route.endpoint] += len(route.calls)
+        a_second = 1 / over_s if over_s > 0 else 0.0
+        return {
+            endpoint: _endpoint(counted.get(endpoint, []), a_second, calls[endpoint])
+            for endpoint in sorted({*counted, *calls})
+        }
+
+
+def _endpoint(windows: list[EndpointCounts], a_second: float, in_flight: int) -> EndpointSummary:
+    took = [window.durations for window in windows]
+    first_bytes = [window.first_bytes for window in windows]
+    return EndpointSummary(
+        requests_per_s=round(sum(window.requests for window in windows) * a_second, 3),
+        failed_per_s=round(sum(window.failed for window in windows) * a_second, 3),
+        p50_s=_of(took, 0.5),
+        p99_s=_of(took, 0.99),
+        first_byte_p50_s=_of(first_bytes, 0.5),
+        first_byte_p99_s=_of(first_bytes, 0.99),
+        in_flight=in_flight,
+    )
+
+
+def _of(windows: list[list[int]], share: float) -> float | None:
+    counts = [sum(column) for column in zip(*windows, strict=True)]
+    return _rounded(quantile(REQUEST_BOUNDS_S, counts, share))
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 6)
+
+
+def resident_bytes() -> int:
+    """The resident memory of this process; 0 where the system does not tell."""
+    try:
+        with open(_STATM, "rb") as file:
+            return int(file.read().split()[1]) * getpagesize()
+    except (OSError, ValueError, IndexError):
+        return 0

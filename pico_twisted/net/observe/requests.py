@@ -1,0 +1,320 @@
+"""What becomes of requests that are over: lines of the access log, and a memory of the newest.
+
+What is needed. Somebody asks what became of a request, or how an endpoint does, when something has gone wrong: then it
+is too late to begin to write down. And a request that is fine must cost nothing for that while nobody asks.
+
+What was chosen. Those that failed are kept always. All are kept while the access log is on, whose lines cost far more,
+and for a while after somebody has looked. Who has a request that is over asks `wants_all`, an attribute, before
+anything is put together. What is told of endpoints is counted under the same condition. Numbers of the whole process
+are differences of counters that are there anyway; see `busyness`.
+
+What can go wrong. Strangers send nonsense all night: what was refused for the client's own fault is kept apart, and
+drives nothing out that an operator looks for. Targets may be long and hold credentials: they are cut, and values in
+them are hidden before anybody sees them; of fields nothing is kept. Endpoint IDs are strangers' words, too: only so
+many are counted.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, NamedTuple, Unpack
+
+from pico_twisted.net.observe.access_log import LoggedRequest, RequestLog
+from pico_twisted.net.observe.error_codes import CLIENT, SERVICE, hop_of
+from pico_twisted.net.observe.metrics.requests import FAILED_FROM, REQUEST_BOUNDS_S
+
+MOST_FAILED: Final = 500
+"""Most requests that failed, and are remembered for that."""
+MOST_REFUSED: Final = 250
+"""Most requests that were refused, for their clients' own fault, and are remembered for that."""
+MOST_FINE: Final = 1000
+"""Most others that are remembered."""
+MAX_TARGET_BYTES: Final = 512
+"""Most bytes of a target that are kept: all that is kept together then has two megabytes at most."""
+LOOKED_S: Final = 10.0
+"""Seconds after a look in which all requests are kept for the next one."""
+WINDOW_S: Final = 5.0
+"""Seconds of one window in which the requests of endpoints are counted; a rate is of the last one or two."""
+MOST_ENDPOINTS: Final = 1000
+"""Most endpoints that are counted in a window. What belongs to others is not counted by its endpoint."""
+
+CLIENT_LEFT: Final = 499
+"""Status of a request whose client left before the answer."""
+
+_CLIENT_GONE: Final = "client-gone"
+
+
+class FinishedRequest(NamedTuple):
+    """A request that is over, as one hop of its way saw it.
+
+    Attributes:
+        seq: its number.
+        at_s: when it ended, in seconds since 1970.
+        port: where it came in: `proxy`, `link` or `tunnel`.
+        over_link: the last that was tried was another node.
+    """
+
+    seq: int
+    at_s: float
+    port: str
+    over_link: bool
+    client: str
+    method: bytes
+    target: bytes
+    endpoint: str
+    upstream: str
+    status: int
+    bytes_in: int
+    bytes_out: int
+    first_byte_s: float | None
+    duration_s: float
+    request_id: str
+    error: str
+    protocol: str
+    subject: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether it failed. A client that leaves in the middle of an answer may have had enough of it."""
+        return self.status >= FAILED_FROM or (self.error != "" and self.error != _CLIENT_GONE)
+
+    @property
+    def hop(self) -> str:
+        """Where it failed, one of `error_codes.HOPS`; empty when it did not."""
+        if self.error:
+            return hop_of(self.error, self.over_link)
+        return "" if self.status < FAILED_FROM else CLIENT if self.status == CLIENT_LEFT else SERVICE
+
+
+def unwatched() -> RequestWatch:
+    """What takes requests that nobody wants to hear of."""
+    return RequestWatch(None, "tunnel", time.monotonic)
+
+
+class EndpointCounts:
+    """What was counted of the requests of one endpoint in a window.
+
+    Attributes:
+        requests, failed: how many there were, and how many of them failed.
+        durations: how many took so long from their heads to their ends; as of `Distribution.counts`, with
+            `REQUEST_BOUNDS_S`.
+        first_bytes: the same from their heads to the beginning of their answers.
+    """
+
+    __slots__ = ("durations", "failed", "first_bytes", "requests")
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.failed = 0
+        self.durations = [0] * (len(REQUEST_BOUNDS_S) + 1)
+        self.first_bytes = [0] * (len(REQUEST_BOUNDS_S) + 1)
+
+
+class RequestWatch:
+    """Takes the requests of one process that are over.
+
+    Args:
+        access_log: told of each, while it is enabled; None where there is none.
+        port: where they come in.
+        clock: seconds that only advance.
+        wall: seconds since 1970.
+
+    Attributes:
+        wants_all: requests that did not fail are wanted, too. Who has one that is over asks this first.
+    """
+
+    def __init__(
+        self,
+        access_log: RequestLog | None,
+        port: str,
+        clock: Callable[[], float],
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._access_log = access_log
+        self._port = port
+        self._clock = clock
+        self._wall = wall
+        self._seqs = itertools.count(1)
+        self._failed: deque[FinishedRequest] = deque(maxlen=MOST_FAILED)
+        self._refused: deque[FinishedRequest] = deque(maxlen=MOST_REFUSED)
+        self._fine: deque[FinishedRequest] = deque(maxlen=MOST_FINE)
+        self._looked_until = -math.inf
+        self._began_s = wall()
+        self._all_since_s: float | None = None
+        self._window: dict[str, EndpointCounts] = {}
+        self._window_before: dict[str, EndpointCounts] = {}
+        self._window_at = self._window_before_at = clock()
+        self.wants_all = False
+        self._decide()
+
+    # What the data path calls
+
+    def request(self, over_link: bool, **request: Unpack[LoggedRequest]) -> None:
+        """Take a request that failed, or any while `wants_all`.
+
+        Args:
+            over_link: the last that was tried was another node.
+            request: what is known of it.
+        """
+        finished = FinishedRequest(
+            next(self._seqs),
+            self._wall(),
+            self._port,
+            over_link,
+            request["client"],
+            request["method"][:MAX_TARGET_BYTES],
+            request["target"][:MAX_TARGET_BYTES],
+            request["endpoint"],
+            request["upstream"],
+            request["status"],
+            request["bytes_in"],
+            request["bytes_out"],
+            request["first_byte_s"],
+            request["duration_s"],
+            request["request_id"],
+            request["error"],
+            request["protocol"],
+            request["subject"],
+        )
+        failed = finished.failed
+        if not failed:
+            self._fine.append(finished)
+        elif 400 <= finished.status < CLIENT_LEFT:
+            self._refused.append(finished)
+        else:
+            self._failed.append(finished)
+        if self.wants_all and finished.endpoint:
+            self._count(finished, failed)
+        access_log = self._access_log
+        if access_log is not None and access_log.enabled:
+            access_log.request(**request)
+
+    def link_request(
+        self,
+        *,
+        node_id: str,
+        method: bytes,
+        target: bytes,
+        endpoint: str,
+        upstream: str,
+        status: int,
+        duration_s: float,
+        request_id: str,
+        error: str,
+    ) -> None:
+        """Take a request that came from another node, and failed here; any while `wants_all`.
+
+        Args:
+            node_id: of the other node.
+            method: of the request.
+            target: of the request.
+            endpoint: that it is for.
+            upstream: agent that was tried last; empty when none was.
+            status: that its client would get; 0 when it did not fail, for the answer is passed on unread.
+            duration_s: from its head to its end.
+            request_id: of the request.
+            error: code of what went wrong.
+        """
+        finished = FinishedRequest(
+            seq=next(self._seqs),
+            at_s=self._wall(),
+            port="link",
+            over_link=False,
+            client=node_id,
+            method=method[:MAX_TARGET_BYTES],
+            target=target[:MAX_TARGET_BYTES],
+            endpoint=endpoint,
+            upstream=upstream,
+            status=status,
+            bytes_in=0,
+            bytes_out=0,
+            first_byte_s=None,
+            duration_s=duration_s,
+            request_id=request_id,
+            error=error,
+            protocol="",
+            subject="",
+        )
+        (self._failed if finished.failed else self._fine).append(finished)
+
+    # What is decided, and when
+
+    def log_all(self, wanted: bool) -> None:
+        """Have the access log written, or not, from now on."""
+        if self._access_log is not None:
+            self._access_log.enabled = wanted
+        self._decide()
+
+    def turn(self, now: float) -> None:
+        """Called by the sweep: forget what nobody has looked at for long, and begin the next window."""
+        self._decide()
+        if self.wants_all and self._clock() - self._window_at >= WINDOW_S:
+            self._next_window()
+
+    def looked(self) -> None:
+        """Somebody looks: keep all for the next look."""
+        self._looked_until = self._clock() + LOOKED_S
+        self._decide()
+
+    def _decide(self) -> None:
+        logs = self._access_log is not None and self._access_log.enabled
+        wants_all = logs or self._clock() < self._looked_until
+        if wants_all == self.wants_all:
+            return
+        self.wants_all = wants_all
+        self._all_since_s = self._wall() if wants_all else None
+        self._fine.clear()
+        for _ in range(2):
+            self._next_window()
+
+    def _next_window(self) -> None:
+        self._window_before, self._window = self._window, {}
+        self._window_before_at, self._window_at = self._window_at, self._clock()
+
+    def _count(self, request: FinishedRequest, failed: bool) -> None:
+        counts = self._window.get(request.endpoint)
+        if counts is None:
+            if len(self._window) >= MOST_ENDPOINTS:
+                return
+            counts = self._window[request.endpoint] = EndpointCounts()
+        counts.requests += 1
+        counts.failed += failed
+        counts.durations[bisect_left(REQUEST_BOUNDS_S, request.duration_s)] += 1
+        if request.first_byte_s is not None:
+            counts.first_bytes[bisect_left(REQUEST_BOUNDS_S, request.first_byte_s)] += 1
+
+    # What is remembered
+
+    @property
+    def failed_since_s(self) -> float:
+        """Since when all requests that failed are remembered, in seconds since 1970."""
+        return self._failed[0].at_s if len(self._failed) == MOST_FAILED else self._began_s
+
+    @property
+    def all_since_s(self) -> float | None:
+        """Since when all requests are remembered; None when only those that failed are."""
+        if self._all_since_s is None:
+            return None
+        full = [ring[0].at_s for ring in (self._failed, self._refused, self._fine) if len(ring) == ring.maxlen]
+        return max((self._all_since_s, *full))
+
+    def remembered(self) -> Iterator[FinishedRequest]:
+        """All that is remembered, in the order in which it ended."""
+        return iter(sorted((*self._failed, *self._refused, *self._fine)))
+
+    def endpoints(self) -> tuple[float, Mapping[str, list[EndpointCounts]]]:
+        """What was counted lately.
+
+        Returns:
+            For how many seconds, and what of each endpoint.
+        """
+        found: dict[str, list[EndpointCounts]] = {}
+        for window in (self._window_before, self._window):
+            for endpoint, counts in window.items():
+                found.setdefault(endpoint, []).append(counts)
+        return self._clock() - self._window_before_at if self.wants_all else 0.0, found
