@@ -16,6 +16,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from pico_twisted.core.secret_names import hide_query_secrets
 from pico_twisted.net.admin.answers import answer_json, fail
 from pico_twisted.net.admin.asking_nodes import AskingNodes
 from pico_twisted.net.admin.routes import IRouteGroup, Routes
@@ -31,7 +32,6 @@ from pico_twisted.net.admin.shapes.requests import (
 from pico_twisted.net.admin.shapes.summary import CLUSTER_SUMMARY_PATH, SUMMARY_PATH, NodeSummary, Summary
 from pico_twisted.net.admin.site import AdminRequest
 from pico_twisted.net.observe.events import EventMemory, Happened
-from pico_twisted.net.observe.lines import hide_query_secrets
 from pico_twisted.net.observe.requests import FinishedRequest, RequestWatch
 
 MOST_ROWS: Final = 1000
