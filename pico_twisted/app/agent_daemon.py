@@ -16,6 +16,7 @@ from pico_twisted.app.cli.banner import agent_banner, counted, proxy_url
 from pico_twisted.app.cli.options import AgentOptions
 from pico_twisted.app.process.agent_credentials import AgentCredentials, warn_of_plain_tokens
 from pico_twisted.app.process.daemon import Daemon
+from pico_twisted.app.process.inspecting import bind_inspector
 from pico_twisted.app.process.local_admin import LocalPort, listen_locally, local_admin_socket
 from pico_twisted.app.process.memory import give_memory_back
 from pico_twisted.app.process.ports import Attempts, BoundPort
@@ -24,6 +25,8 @@ from pico_twisted.config import AgentConfig, ConfigFaults, ListenerConfig
 from pico_twisted.config.credentials import read_users
 from pico_twisted.core.forward_proxy import ForwardProxies
 from pico_twisted.core.stopping import of_both_kinds
+from pico_twisted.net.admin.inspect import InspectorPort
+from pico_twisted.net.agent.inspect import Inspector
 from pico_twisted.net.observe.logs import Logging
 from pico_twisted.net.socket.dialling import tell_of_proxies
 from pico_twisted.net.turn import EndOfTurn, Sweep
@@ -49,6 +52,8 @@ class AgentDaemon(Daemon[AgentConfig]):
         sweep = Sweep(reactor)
         sweep.each(lambda _: logging.flush())
         self._proxies = ForwardProxies(config.connect.proxy, os.environ)
+        self._inspector = Inspector(reactor) if config.inspect.enabled else None
+        self._inspector_port: InspectorPort | None = None
         self.agent = build_agent(
             config,
             reactor,
@@ -57,6 +62,7 @@ class AgentDaemon(Daemon[AgentConfig]):
             access_log=logging.access_log(self._logs_requests(config)),
             events=logging.events,
             proxies=self._proxies,
+            inspector=self._inspector,
         )
         self._credentials = AgentCredentials(self.agent.service, config.connect)
         self.count_in(self.agent.metrics)
@@ -78,6 +84,8 @@ class AgentDaemon(Daemon[AgentConfig]):
         if address is not None:
             mode = self._config.admin.socket_mode
             self._admin = BoundPort(self.reactor, "admin.bind_addr", address, site, socket_mode=mode)
+        if self._inspector is not None:
+            self._inspector_port = bind_inspector(self.reactor, self._inspector, self._config.inspect)
         self._local_ports = listen_locally(self.reactor, local_admin_socket(os.environ), site)
 
     def serve(self) -> None:
@@ -98,6 +106,8 @@ class AgentDaemon(Daemon[AgentConfig]):
 
     def _registered(self, _: None) -> None:
         self.tell_status()
+        if self._inspector_port is not None:
+            log.info("What passes is shown at {url}", url=self._inspector_port.plain_url)
         if not self.on_terminal(self._banner):
             log.info("All listeners are registered", listeners=len(self.agent.service.listeners))
 
@@ -113,11 +123,15 @@ class AgentDaemon(Daemon[AgentConfig]):
             next(filter(None, told), ""),
             next(filter(None, (one.tunnel.public_url for one in sessions)), ""),
             [one.config.endpoint for one in service.listeners if one.config.protocol == "tcp"],
+            "" if self._inspector_port is None else self._inspector_port.url,
         )
 
     async def drain(self) -> None:
         """Tell the nodes, serve what is in flight, close."""
         await self.agent.service.stopService()
+        if self._inspector is not None and self._inspector_port is not None:
+            self._inspector.stop()
+            await self._inspector_port.close()
         if self._admin is not None:
             await self._admin.stop()
         for port in self._local_ports:

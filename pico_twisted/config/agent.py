@@ -8,6 +8,7 @@ from pico_twisted.config import kinds
 from pico_twisted.config.access import AuthConfig
 from pico_twisted.config.common import MOST_HEAD_BYTES, LogConfig, admin_hosts_setting, drain_streams_setting
 from pico_twisted.config.fields import listing, section, setting
+from pico_twisted.config.inspect import InspectConfig
 from pico_twisted.config.port_kinds import FORWARD_PROXY, HOST_HEADER, PORT_ADDRESS_OR_OFF, socket_mode_setting
 from pico_twisted.config.values import Address, Network, ServiceAddress
 
@@ -303,6 +304,7 @@ class AgentConfig:
         "--listen.",
     )
     admin: AgentAdminConfig = section(AgentAdminConfig, "The agent's own port for health checks and metrics.")
+    inspect: InspectConfig = section(InspectConfig, "A page of what passes, for the developer of a service.")
     limits: AgentLimitsConfig = section(AgentLimitsConfig, "How much the agent takes on before it refuses more.")
     access_log: str = setting(
         kinds.one_of("auto", "true", "false"),

@@ -24,6 +24,7 @@ from pico_twisted.config.credentials import read_credentials, read_users
 from pico_twisted.config.document import child
 from pico_twisted.config.error_pages import read_error_pages
 from pico_twisted.config.faults import Contradiction, Fault, shown
+from pico_twisted.config.inspect import InspectConfig
 from pico_twisted.config.kinds import CLUSTER_SECRET, SECRET, Kind
 from pico_twisted.config.names import HostRule
 from pico_twisted.config.node import NodeConfig, NodeLimitsConfig, ProxyConfig
@@ -93,6 +94,7 @@ def agent_faults(config: AgentConfig) -> Iterator[Contradiction]:
     yield from file_faults(connect.token_file, "connect.token_file")
     yield from pem_faults(connect.tls.root_cas, "connect.tls.root_cas")
     yield from _own_certificate_faults(connect.tls, "connect.tls")
+    yield from _inspect_faults(config.inspect)
     for index, listener in enumerate(config.listeners):
         yield from _service_faults(listener, child("listeners", index))
     yield from ((fault, ("listeners",)) for fault in read_users(config.listeners)[1])
@@ -101,6 +103,14 @@ def agent_faults(config: AgentConfig) -> Iterator[Contradiction]:
     if not config.listeners:
         expected = "at least one, in the file or with a flag such as --listen my-endpoint=localhost:3000"
         yield Fault(path="listeners", found="none", expected=expected), ()
+
+
+def _inspect_faults(inspect: InspectConfig) -> Iterator[Contradiction]:
+    unreadable = list(file_faults(inspect.key_file, "inspect.key_file"))
+    yield from unreadable
+    if inspect.key_file and not unreadable and read_secret(inspect.key_file, CLUSTER_SECRET) is None:
+        expected = f"a file with one line of {CLUSTER_SECRET.expected}"
+        yield Fault(path="inspect.key_file", found="a file that holds no key", expected=expected), ()
 
 
 def _own_certificate_faults(tls: ClientTlsConfig | ServiceTlsConfig, path: str) -> Iterator[Contradiction]:

@@ -7,6 +7,7 @@ from typing import Any
 from pico_twisted.config import values
 from pico_twisted.config.fields import setting
 from pico_twisted.config.kinds import NETWORK, Kind
+from pico_twisted.core.text import is_loopback
 
 _EXPECTED = (
     "an address to listen on such as 8000, :8000, 127.0.0.1:8000 or [::1]:8000 (in quotes in a file), or unix:/path"
@@ -17,6 +18,12 @@ PORT_ADDRESS_OR_OFF: Kind[values.Address] = Kind(
 )
 PORT_ADDRESS_OR_DEFAULT: Kind[values.Address] = Kind(
     name="address", expected=_EXPECTED + ', or "" for the default', read=values.read_port_address, empty_fits=True
+)
+LOOPBACK_ADDRESS: Kind[values.Address] = Kind(
+    name="address",
+    expected="an address of this machine for itself, such as 127.0.0.1:4040, localhost:4040 or [::1]:4040",
+    read=values.read_bind_address,
+    fits=lambda address: is_loopback(address.host),
 )
 FILE_MODE: Kind[int] = Kind(
     name="file mode",

@@ -37,6 +37,14 @@ def is_ip(host: str) -> bool:
     return True
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host, a name or an IP, is this machine for itself: no name that somebody else can give away."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
+
+
 def bracketed(host: str) -> str:
     """Return a host as URLs and `Host` have it: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host

@@ -80,6 +80,7 @@ def agent_banner(
     proxy: str = "",
     public_url: str = "",
     tcp: Collection[str] = (),
+    inspect_url: str = "",
 ) -> str:
     """The block of an agent whose endpoints are registered.
 
@@ -92,6 +93,7 @@ def agent_banner(
         proxy: URL of the node's proxy port; "" when the node did not tell it.
         public_url: where clients reach endpoints; "" when the node did not tell it.
         tcp: the endpoints whose services speak TCP.
+        inspect_url: the link to the inspector, with its key; "" without one.
     """
     lines = [f"Pico agent {agent_id} is up (pico_twisted {version})", ""]
     for url, node_id, rtt_s in _distinct(sessions):
@@ -108,6 +110,8 @@ def agent_banner(
         first = listeners[0][0]
         ways = [forwarding(first, proxy, public_url)] if first in tcp else ways_to_try(first, proxy, public_url)
         lines += ["", "Try it:", "", *ways]
+    if inspect_url:
+        lines += ["", f"What passes is shown at {inspect_url}"]
     lines += ["", _STOP_HINT.format("agent")]
     return "\n".join(lines) + "\n"
 

@@ -62,7 +62,11 @@ class AdminRequest(Request):
 
     Attributes:
         operator: who asks; the entrance says so.
+        kept_body_bytes, most_body_bytes: how much of a body is kept, and may come.
     """
+
+    kept_body_bytes = KEPT_BODY_BYTES
+    most_body_bytes = MAX_BODY_BYTES
 
     channel: AdminChannel
     content: BytesIO
@@ -77,7 +81,7 @@ class AdminRequest(Request):
 
     def handleContentChunk(self, data: bytes) -> None:
         self._body_bytes += len(data)
-        if self._body_bytes <= KEPT_BODY_BYTES:
+        if self._body_bytes <= self.kept_body_bytes:
             self.content.write(data)
 
     def getHeader(self, key: AnyStr) -> AnyStr | None:
@@ -103,8 +107,8 @@ class AdminRequest(Request):
         self.prepath: list[bytes] = []
         self.postpath = [unquote_to_bytes(part) for part in path[1:].split(b"/")]
         try:
-            if self._body_bytes > MAX_BODY_BYTES:
-                self.write(fail(self, 413, "no body is wanted here"))
+            if self._body_bytes > self.most_body_bytes:
+                self.write(fail(self, 413, "no body of this size is wanted here"))
                 self.finish()
             else:
                 self.render(self.site.resource)
@@ -181,8 +185,10 @@ class AdminSite(Site):
     protocol: Any = AdminChannel  # the type that Twisted declares is private
     displayTracebacks = False
 
-    def __init__(self, resource: IResource, reactor: IReactorTime | None) -> None:
-        super().__init__(resource, AdminRequest, parsePOSTFormSubmission=False, timeout=KEEPALIVE_S, reactor=reactor)  # type: ignore[no-untyped-call]
+    def __init__(
+        self, resource: IResource, reactor: IReactorTime | None, request: type[AdminRequest] = AdminRequest
+    ) -> None:
+        super().__init__(resource, request, parsePOSTFormSubmission=False, timeout=KEEPALIVE_S, reactor=reactor)  # type: ignore[no-untyped-call]
         self.open: dict[AdminChannel, None] = {}  # the oldest first
 
     def buildProtocol(self, addr: IAddress | None) -> Any:  # the type that Twisted declares is private

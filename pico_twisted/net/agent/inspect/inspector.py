@@ -46,6 +46,9 @@ class Inspector:
 
     def serves(self, config: ListenerConfig, replays: IReplays) -> None:
         """See `IInspector.serves`."""
+        before = self._replays.get(config.endpoint)
+        if before is not None:
+            before.close()
         self._replays[config.endpoint] = replays
 
     def opened(self, config: ListenerConfig, tunnel: ICaller, call: Call) -> ICaller:
@@ -75,7 +78,9 @@ class Inspector:
         payload = replayed(original, edits)
         if len(self._running_replays) >= MOST_REPLAYS:
             raise ReplayRefused(f"{MOST_REPLAYS} replays are running: wait for one of them")
-        replays = self._replays[original.endpoint]
+        replays = self._replays.get(original.endpoint)
+        if replays is None:
+            raise ReplayRefused(f"this agent serves {original.endpoint} no more")
         recording = self.recordings.begin(
             original.endpoint, original.service, self._clock.seconds(), tcp=False, replay_of=original.id
         )
