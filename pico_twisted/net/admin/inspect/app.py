@@ -7,6 +7,7 @@ import binascii
 import json
 from collections.abc import Callable
 from importlib.resources import files
+from pathlib import PurePath
 from typing import Any, Final
 
 from twisted.internet.interfaces import IReactorTime
@@ -33,10 +34,10 @@ POLICY: Final = (
 MOST_LIVE: Final = 32
 """Most clients that listen at once: browsers open six connections, and each tab needs one."""
 
-_PAGE: Final = {
-    "": ("index.html", "text/html; charset=utf-8"),
-    "inspect.css": ("inspect.css", "text/css; charset=utf-8"),
-    "inspect.js": ("inspect.js", "text/javascript; charset=utf-8"),
+_TYPES: Final = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
 }
 
 Replay = Callable[[int, Edits], Recording]
@@ -99,12 +100,13 @@ class InspectorApp(Resource):
             return break_down(request, Failure())
 
     def _page(self, request: Request, name: str) -> Rendered:
-        if name not in _PAGE:
+        page = {file.name: file for file in (files(__package__) / "page").iterdir()}
+        file = page.get(name or "index.html")
+        if file is None:
             return fail(request, 404, "no such path")
         if request.method not in (b"GET", b"HEAD"):
             return refuse_method(request, "GET, HEAD")
-        file, content_type = _PAGE[name]
-        return answer(request, (files(__package__) / "page" / file).read_bytes(), content_type)
+        return answer(request, file.read_bytes(), _TYPES[PurePath(file.name).suffix])
 
     def _answer(self, request: AdminRequest, path: list[str]) -> Rendered:
         method = request.method.decode("latin-1")
