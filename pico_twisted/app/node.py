@@ -259,7 +259,7 @@ def build_node(
         links=membership.links,
         announce=membership.announce,
     )
-    membership.links.port.serve(LocalRouter(cluster))
+    membership.links.port.serve(LocalRouter(cluster), requests)
     routing = RoutingSettings(
         router=cluster,
         sweep=sweep,

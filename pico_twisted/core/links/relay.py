@@ -15,6 +15,7 @@ wrong with a head or a body is found by the reader at the end, as it would be wi
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION, NAME_BYTES, name_of
@@ -26,6 +27,7 @@ _CLIENT_LINE: Final = CLIENT_CONNECTION + b": "
 _CLIENT_LINE_BYTES: Final = len(_CLIENT_LINE)
 _CONNECTION_LINE: Final = b"\r\nConnection:"
 _VERSION: Final = b"HTTP/1.1 "
+_REQUEST_ID_LINE: Final = re.compile(rb"^x-request-id: ([!-~]{1,128})\r$", re.IGNORECASE | re.MULTILINE)
 _ORDINARY: Final = {b"%d " % status: status for status in range(200, 600) if status != 502}
 
 
@@ -102,6 +104,19 @@ def relayed_request(payload: bytes, limits: HeadLimits) -> tuple[RelayedRequest,
         name = line + _CLIENT_LINE_BYTES
         request.client_connection = name_of(raw[name : name + NAME_BYTES])
     return request, payload[end:]
+
+
+def told_of(head: RequestHead | RelayedRequest) -> tuple[bytes, str]:
+    """Find what is told of a request that is over, and was not read before.
+
+    Returns:
+        The target, and the `x-request-id`; either is empty when there is none.
+    """
+    if isinstance(head, RequestHead):
+        return head.target, head.by_name.get(b"x-request-id", b"").decode("ascii", "replace")
+    line, _, fields = head.raw.partition(b"\r\n")
+    found = _REQUEST_ID_LINE.search(fields)
+    return line.split(b" ")[1], "" if found is None else found[1].decode("ascii")
 
 
 class RelayedResponse:

@@ -22,6 +22,7 @@ from pico_twisted.net.interfaces import ICallAcceptor, ICallReceiver, IRouter, I
 from pico_twisted.net.links.handshake import LinkServerProtocol
 from pico_twisted.net.links.request import LinkRequest
 from pico_twisted.net.links.sync import Answers, SyncRequest
+from pico_twisted.net.observe.requests import RequestWatch
 from pico_twisted.net.routing.client_routes import take_client_gone
 from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.tunnel import Closed, Refusal, TunnelParts, TunnelServerFactory, TunnelServerProtocol
@@ -77,11 +78,12 @@ class LinkPort(TunnelServerFactory):
         self._drained: Deferred[None] | None = None
         parts.sweep.each(self._look)
 
-    def serve(self, router: IRouter) -> None:
+    def serve(self, router: IRouter, requests: RequestWatch) -> None:
         """Have requests of other nodes routed. Called once, before any link can be there.
 
         Args:
             router: knows the registrations of this node alone.
+            requests: takes those that are over.
         """
         # The node that took the request from its client holds the timers; it resets the call when it has waited enough.
         self._settings = RoutingSettings(
@@ -90,6 +92,7 @@ class LinkPort(TunnelServerFactory):
             metrics=self.parts.metrics,
             timeout_s=math.inf,
             idle_timeout_s=math.inf,
+            requests=requests,
         )
 
     def buildProtocol(  # type: ignore[override]  # as in the class above

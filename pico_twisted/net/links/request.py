@@ -17,6 +17,7 @@ the body bytes that came with it: one frame in, one frame out.
 from __future__ import annotations
 
 from functools import partial
+from time import perf_counter
 from typing import Final
 
 from twisted.web.http import datetimeToString
@@ -28,7 +29,7 @@ from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION, name_of
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import request_from_link, response_onto_link
 from pico_twisted.core.http1.head import RequestHead, ResponseHead
-from pico_twisted.core.links.relay import RelayedRequest, relayed_request
+from pico_twisted.core.links.relay import RelayedRequest, relayed_request, told_of
 from pico_twisted.core.protocol_limits import REQUEST_LIMITS
 from pico_twisted.core.routing.endpoint import HEADER, normal_endpoint_id
 from pico_twisted.core.rpc.call import Call, Stream
@@ -47,8 +48,20 @@ from pico_twisted.core.rpc.http import CallProtocolError, RequestStream
 from pico_twisted.core.rpc.interim import InterimHeads
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.interfaces import IDownstream, IHttpReceiver, ITunnel
+from pico_twisted.net.observe.metrics.requests import FAILED_FROM
+from pico_twisted.net.observe.requests import CLIENT_LEFT
 from pico_twisted.net.routing.linger import CALLER_LINGER_S, Linger
-from pico_twisted.net.routing.refusals import BUSY, DRAINING, NO_UPSTREAMS, NOT_HTTP, NOT_TCP, RESPONSE_TOO_LARGE
+from pico_twisted.net.routing.refusals import (
+    BAD_RESPONSE,
+    BUSY,
+    DRAINING,
+    NO_UPSTREAMS,
+    NOT_HTTP,
+    NOT_TCP,
+    RESPONSE_TOO_LARGE,
+    UNREACHABLE,
+    UPSTREAM_TIMEOUT,
+)
 from pico_twisted.net.routing.routed_request import RoutedRequest
 from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.routing.tcp_request import TcpRequest
@@ -62,6 +75,10 @@ _REFUSALS: Final = {
     Limit.SUBJECT_IN_FLIGHT.value: REFUSED_BUSY,
 }
 """Codes of errors of our own that say: nothing was done."""
+
+_LEFT: Final = (CLIENT_LEFT, "client-gone")
+_RESETS: Final = {TIMEOUT: (504, UPSTREAM_TIMEOUT), PROTOCOL: (502, BAD_RESPONSE)}
+"""What became of a request that the other node resets, by the code: its status, and the code of its error."""
 
 
 @implementer(IHttpReceiver, IDownstream)
@@ -90,6 +107,8 @@ class LinkRequest:
         "_reader",
         "_routed",
         "_settings",
+        "_started_at",
+        "_status",
         "_trailers",
         "_tunnel",
         "_unwanted",
@@ -122,6 +141,8 @@ class LinkRequest:
         self._interims: InterimHeads | None = None  # of a response that has some
         self._unwanted = False  # the rest of the request
         self._linger: Linger | None = None  # while the response is queued, and the request goes nowhere
+        self._status = 0  # of the response, as far as it is known here
+        self._started_at = perf_counter()
 
     # The request (IHttpReceiver)
 
@@ -205,10 +226,14 @@ class LinkRequest:
 
         The agent is told why.
         """
+        if self._routed is not None:
+            self._tell(self._routed, *_RESETS.get(code, _LEFT))
         self._drop(code if code in (TIMEOUT, PROTOCOL) else CANCELLED, text)
 
     def lost(self) -> None:
         """The link is gone."""
+        if self._routed is not None:
+            self._tell(self._routed, 502, UNREACHABLE, over_link=True)
         self._drop()
 
     def drained(self) -> None:
@@ -237,6 +262,7 @@ class LinkRequest:
         """Send the final head, or a 101, with what comes behind it in the same frame."""
         if head.status == 101 and self._reader is not None:
             self._reader.upgraded()
+        self._status = head.status
         self._out = head.raw or response_onto_link(head)
 
     def write(self, data: bytes) -> None:
@@ -276,6 +302,7 @@ class LinkRequest:
 
     def fail(self, status: int, message: str, code: str) -> None:
         """Tell the calling node whether a response could come from elsewhere. See `IDownstream.fail`."""
+        self._status = status
         router = self._settings.router
         if code in (NOT_HTTP, NOT_TCP):
             self._tunnel.reset(self._call, UNSUPPORTED)
@@ -317,9 +344,10 @@ class LinkRequest:
 
     def done(self) -> None:
         """The request is over, here: the other node may have to be told to end its stream."""
-        if self._routed is None:
+        routed, self._routed = self._routed, None
+        if routed is None:
             return
-        self._routed = None
+        self._tell(routed, self._status, routed.error)
         if self._call.receiving is not Stream.OPEN:
             self._end()
         else:
@@ -328,6 +356,25 @@ class LinkRequest:
             self._linger.begin()
 
     # Endings
+
+    def _tell(self, routed: RoutedRequest, status: int, error: str, over_link: bool = False) -> None:
+        """The request is over: hand it to whoever watches, as far as it was read."""
+        watch = self._settings.requests
+        if status < FAILED_FROM and not error and not watch.wants_all:
+            return
+        target, request_id = told_of(self.head)
+        watch.link_request(
+            node_id=self._tunnel.node_id or "",
+            method=self.head.method,
+            target=target,
+            endpoint=self.endpoint,
+            upstream=routed.upstream,
+            over_link=over_link,
+            status=status,
+            duration_s=perf_counter() - self._started_at,
+            request_id=request_id,
+            error=error,
+        )
 
     def _give_up(self, code: str, text: str) -> None:
         self._tunnel.reset(self._call, code, text)

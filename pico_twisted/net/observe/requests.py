@@ -202,6 +202,7 @@ class RequestWatch:
         target: bytes,
         endpoint: str,
         upstream: str,
+        over_link: bool,
         status: int,
         duration_s: float,
         request_id: str,
@@ -215,7 +216,8 @@ class RequestWatch:
             target: of the request.
             endpoint: that it is for.
             upstream: agent that was tried last; empty when none was.
-            status: that its client would get; 0 when it did not fail, for the answer is passed on unread.
+            over_link: the link to the other node broke.
+            status: that the client gets, unless the other node finds another agent.
             duration_s: from its head to its end.
             request_id: of the request.
             error: code of what went wrong.
@@ -224,7 +226,7 @@ class RequestWatch:
             seq=next(self._seqs),
             at_s=self._wall(),
             port="link",
-            over_link=False,
+            over_link=over_link,
             client=node_id,
             method=method[:MAX_TARGET_BYTES],
             target=target[:MAX_TARGET_BYTES],

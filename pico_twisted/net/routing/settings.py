@@ -8,6 +8,7 @@ from twisted.logger import Logger
 from pico_twisted.net.interfaces import IRouter
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
+from pico_twisted.net.observe.requests import RequestWatch, unwatched
 from pico_twisted.net.turn import Sweep
 
 log = Logger()
@@ -23,6 +24,7 @@ class RoutingSettings:
         metrics: counts what is tried again.
         timeout_s: how long a service may take until its response begins.
         idle_timeout_s: how long nothing may move while the client is waited for, or behind the response's head.
+        requests: takes requests of other nodes that are over.
     """
 
     router: IRouter
@@ -30,6 +32,7 @@ class RoutingSettings:
     metrics: Metrics
     timeout_s: float
     idle_timeout_s: float
+    requests: RequestWatch = attrs.field(factory=unwatched)
     _warnings: RepeatedWarning = attrs.field(factory=RepeatedWarning, init=False)
 
     def rules_broken(self, endpoint: str, upstream: str, reason: str) -> None:
