@@ -6,6 +6,7 @@ from typing import Any, TypeVar, cast, get_origin
 
 import cattrs
 
+from pico_twisted.net.admin.shapes.events import FieldValue
 from pico_twisted.net.admin.shapes.gossip import GossipValue
 
 S = TypeVar("S")
@@ -23,10 +24,17 @@ def _gossip_value(value: object, _: object) -> GossipValue:
     return value if isinstance(value, str) else _checked(value, int)
 
 
+def _field_value(value: object, _: object) -> FieldValue:
+    if value is not None and not isinstance(value, str | int | float):
+        raise ValueError("not a field of an event")
+    return value
+
+
 _converter = cattrs.Converter()
 for _kind in (str, int, float, bool):
     _converter.register_structure_hook(_kind, _checked)
 _converter.register_structure_hook_func(lambda kind: kind == GossipValue, _gossip_value)
+_converter.register_structure_hook_func(lambda kind: kind == FieldValue, _field_value)
 
 
 class ShapeError(ValueError):
