@@ -14,7 +14,7 @@ def test_events_of_another_node() -> None:
     """Whatever the fields of a log line are, a node that asks another one can read them."""
     fields = {"code": None, "clean": False, "node": "n2", "port": 8003, "lasted_s": 0.5}
     row = EventRow(node="n1", at_s=1.0, seq=1, level="info", subsystem="links.port", message="Link", fields=fields)
-    events = Events(rows=[row], reach={"n1": EventReach(now_s=2.0, since_s=0.0)})
+    events = Events(rows=(row,), reach={"n1": EventReach(now_s=2.0, since_s=0.0)})
     assert read(json.loads(json.dumps(to_json(events))), Events) == events
 
 
