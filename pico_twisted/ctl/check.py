@@ -44,7 +44,7 @@ def check(
         config = (load_agent if agent else load_node)(file, environ=os.environ, expand_env=expand_env, now=now)
     except ConfigFaults as error:
         kinds = (AgentConfig, NodeConfig) if agent else (NodeConfig, AgentConfig)
-        if foreign := _only_the_others(file, *kinds):
+        if foreign := only_the_others(file, *kinds):
             of, flag = ("pico", "") if agent else ("pico-agent", "--agent ")
             words = f"{file} is a file of {of} (it has {', '.join(foreign)}): picoctl check {flag}{file}"
             raise SaidNo(words) from None
@@ -75,7 +75,7 @@ def _become(user: str) -> None:
         raise click.BadParameter("only root can check as another user", param_hint="--as") from None
 
 
-def _only_the_others(file: str, kind: type[Any], other: type[Any]) -> list[str]:
+def only_the_others(file: str, kind: type[Any], other: type[Any]) -> list[str]:
     """The keys of the other daemon's configuration in a file that has none of this one's own; else nothing."""
 
     def sections(of: type[Any]) -> set[str]:

@@ -94,7 +94,33 @@ class AdminPort:
         Raises:
             NoAnswer: nothing answers, or what answers is no admin port.
         """
-        outcome: list[Answer | Exception] = []
+        status, body = self._bounded(path, change)
+        try:
+            return Answer(status, json.loads(body, parse_constant=_refuse_constant))
+        except _JSON_ERRORS:
+            raise self.no_admin_port(f"it answers with {status}, and not in JSON") from None
+
+    def text(self, path: str) -> str:
+        """Ask for a path whose answer is a text.
+
+        Args:
+            path: of a route, quoted.
+
+        Raises:
+            ExitWithMessage: there is no such answer.
+        """
+        status, body = self._bounded(path, False)
+        if status == http.HTTPStatus.OK:
+            return body.decode("utf-8", "replace")
+        try:
+            refused = Answer(status, json.loads(body, parse_constant=_refuse_constant))
+        except _JSON_ERRORS:
+            refused = Answer(status, None)
+        raise self.refusal(refused)
+
+    def _bounded(self, path: str, change: bool) -> tuple[int, bytes]:
+        """Status and body of an answer, in the time that there is for both."""
+        outcome: list[tuple[int, bytes] | Exception] = []
 
         def exchange() -> None:
             try:
@@ -106,7 +132,7 @@ class AdminPort:
         thread.start()
         thread.join(self.timeout_s)
         result = outcome[0] if outcome else TimeoutError()
-        if isinstance(result, Answer):
+        if isinstance(result, tuple):
             return result
         raise (result if isinstance(result, NoAnswer) else NoAnswer(self._why(result))) from None
 
@@ -130,7 +156,7 @@ class AdminPort:
         """How to end when something else seems to listen there."""
         return NoAnswer(f"{self.url} is not the admin port of a node: {why}")
 
-    def _exchange(self, path: str, change: bool) -> Answer:
+    def _exchange(self, path: str, change: bool) -> tuple[int, bytes]:
         with contextlib.closing(self._connection()) as connection:
             query = ("&" if "?" in path else "?") + urlencode({"forward": self.forward}) if self.forward else ""
             headers = {"accept": "application/json", "connection": "close", "user-agent": f"picoctl/{__version__}"}
@@ -144,10 +170,7 @@ class AdminPort:
             body = self._read(response)
         if elsewhere := wrong_port(port_that_answered(response.getheader), ADMIN):
             raise self.no_admin_port(f"{elsewhere}. The admin port has 8001 unless configured")
-        try:
-            return Answer(response.status, json.loads(body, parse_constant=_refuse_constant))
-        except _JSON_ERRORS:
-            raise self.no_admin_port(f"it answers with {response.status}, and not in JSON") from None
+        return response.status, body
 
     def _connection(self) -> http.client.HTTPConnection:
         if self.url.startswith(UNIX):

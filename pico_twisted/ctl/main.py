@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "check": "pico_twisted.ctl.check",
     "cluster": "pico_twisted.ctl.cluster.command",
     "cordon": "pico_twisted.ctl.intake",
+    "doctor": "pico_twisted.ctl.doctor.command",
     "drain": "pico_twisted.ctl.intake",
     "endpoint": "pico_twisted.ctl.agents",
     "file": "pico_twisted.expose.command",

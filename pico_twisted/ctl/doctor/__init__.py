@@ -1,0 +1,1 @@
+"""picoctl doctor: one line for each thing that can be wrong around a node or an agent."""
