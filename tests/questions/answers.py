@@ -8,7 +8,7 @@ from typing import Final
 import attrs
 
 from pico_twisted import __version__
-from tests.questions.rig import OLD, Rig
+from tests.questions.rig import ENDS_IN_DAYS, LATER, OLD, SESSIONS_AT_N3, Rig
 
 Plant = Callable[[Rig], "Facts"]
 
@@ -74,11 +74,97 @@ def taken_out(rig: Rig) -> Facts:
     return Facts(named=("n3", "cordoned"), undo=lambda: rig.ask(("uncordon", "n3")))
 
 
+def slow(rig: Rig) -> Facts:
+    """A service that takes its time, behind one agent."""
+    rig.agent("agent-slow", "n2", {"reports": rig.slow.address})
+    rig.wait_known("reports")
+    assert rig.request("n1", "reports").status == 200
+    return Facts(named=("agent-slow", "reports"))
+
+
+def dropped(rig: Rig) -> Facts:
+    """A request of which its client tells the ID: nothing listens where the agent looks for the service."""
+    rig.broken_agent()
+    rig.wait_known("broken")
+    answer = rig.request("n3", "broken")
+    assert answer.status == 502, answer
+    return Facts(
+        named=("service-unreachable", "broken"),
+        also=("agent-b0b", "service"),
+        words={"9a2f33aa01b2c3d4": answer.fields["x-request-id"]},
+    )
+
+
+def failing(rig: Rig) -> Facts:
+    """The same service, asked again."""
+    assert rig.request("n1", "broken").status == 502
+    return Facts(named=("502", "broken", "service-unreachable"))
+
+
+def limited(rig: Rig) -> Facts:
+    """More requests than the endpoint may have."""
+    rig.agent("agent-narrow", "n1", {"narrow": rig.fast.address})
+    rig.wait_known("narrow")
+    statuses = {rig.request("n1", "narrow").status for _ in range(5)}
+    assert 429 in statuses, statuses
+    return Facts(named=("429", "narrow", "endpoint-rate", "127.0.0.1"))
+
+
+def not_reloaded(rig: Rig) -> Facts:
+    """A file with a fault, which a node was told to read again."""
+    node = rig.cluster["n2"]
+    before = dict(node.settings)
+    node.write_settings({"nonsense": 1})
+    assert rig.ask(("reload",), at="n2").returncode == 1
+    node.settings = before
+    node.write_settings()
+    return Facts(named=("reloads", "n2"), undo=lambda: rig.ask(("reload",), at="n2"))
+
+
+def ends_next(rig: Rig) -> Facts:
+    """The certificate of n2's proxy port ends before all others."""
+    return Facts(named=("certificates", "proxy", "n2", f"{ENDS_IN_DAYS} d"))
+
+
+def near_a_limit(rig: Rig) -> Facts:
+    """Nearly as many sessions at n3 as it may have."""
+    rig.agent("agent-many", "n3", {f"many-{at}": rig.fast.address for at in range(SESSIONS_AT_N3 - 1)})
+    return Facts(named=("limits", "n3", f"of {SESSIONS_AT_N3}", "limits.sessions"))
+
+
+def of_one_mind(rig: Rig) -> Facts:
+    """A node of another version."""
+    rig.node(LATER, old=True).wait_ready()
+    return Facts(named=("versions", OLD, __version__))
+
+
+def unreachable(rig: Rig) -> Facts:
+    """A node whose process was killed."""
+    if LATER not in rig.cluster.nodes:
+        rig.node(LATER).wait_ready()
+    node = rig.cluster[LATER]
+    node.kill()
+    file = {"/etc/pico/pico.yaml": str(rig.cluster["n1"].config_path)}
+    address = rig.cluster.gossip_address(LATER)
+    return Facts(named=(address, "connection refused"), also=(f"{LATER} at {address} is unreachable",), words=file)
+
+
+def fit(rig: Rig) -> Facts:
+    """Room that this machine has."""
+    return Facts(named=("disk", "free"), also=("kernel",))
+
+
 ANSWERS: Final[Mapping[str, Plant]] = {
     "Who serves shop?": who_serves,
     "What does an agent serve, and from where?": what_an_agent_serves,
     "Which agent is old?": old_agent,
     "Which node is draining or cordoned?": taken_out,
+    "Why is a node unreachable?": unreachable,
+    "Which certificate ends next?": ends_next,
+    "Who is near a limit?": near_a_limit,
+    "Did the last reload work?": not_reloaded,
+    "Is the cluster of one mind?": of_one_mind,
+    "Is this machine fit?": fit,
     "What may this token do?": allowed,
     "Who is revoked, and by whom?": revoked,
 }

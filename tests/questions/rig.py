@@ -20,11 +20,15 @@ from tools.stage.stage import Stage
 from tools.stage.waiting import wait_until
 
 NODES: Final = ("n1", "n2", "n3")
+LATER: Final = "n4"
+"""A node that comes later, and goes."""
 OLD: Final = "0.0.9"
 """The version of what is old here."""
 _OLD_PRELUDE: Final = f"import pico_twisted; pico_twisted.__version__ = '{OLD}'; "
 ENDS_IN_DAYS: Final = 9
 """When the certificate of n2's proxy port ends, long before that of the others."""
+SESSIONS_AT_N3: Final = 5
+"""`limits.sessions` of n3."""
 SLOW_S: Final = 0.4
 """What the slow service takes."""
 RULES: Final = {
@@ -70,7 +74,7 @@ class Rig:
 
     def start(self) -> None:
         """Start the nodes and the agents that all questions share."""
-        for id in NODES:
+        for id in (*NODES, LATER):
             self.cluster.ports(id)
         for id in NODES:
             self.node(id)
@@ -81,7 +85,7 @@ class Rig:
         self.agent("agent-a01", "n1", {"shop": self.fast.address, "acme-blog": self.fast.address})
         self.agent("agent-7f3", "n2", {"shop": self.fast.address})
 
-    def node(self, id: str, settings: Settings | None = None) -> Node:
+    def node(self, id: str, *, old: bool = False) -> Node:
         """Start a node, and wait for nothing."""
         auth = {"auth": {"tokens_file": str(self.tokens)}}
         days = ENDS_IN_DAYS if id == "n2" else 90
@@ -92,13 +96,14 @@ class Rig:
             "admin": auth,
             "endpoints": [{"match": "narrow", "in_flight": 1, "rate": "2/s"}],
             "grace_period": "3s",
+            "limits": {"sessions": SESSIONS_AT_N3 if id == "n3" else 1000},
             "cluster": {
                 "secrets": [SECRET],
-                "join": [self.cluster.gossip_address(one) for one in NODES],
+                "join": [self.cluster.gossip_address(one) for one in (*NODES, LATER)],
                 "revocations_file": str(self.directory / f"revoked-{id}"),
             },
         }
-        return self.cluster.launch(id, merged(own, settings or {}))
+        return self.cluster.launch(id, own, prelude=_OLD_PRELUDE if old else "")
 
     def agent(
         self,
