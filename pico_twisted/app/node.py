@@ -41,9 +41,14 @@ from pico_twisted.net.admin.node_summary import NodeBusyness
 from pico_twisted.net.admin.operations import OperationRoutes, Operations
 from pico_twisted.net.admin.operators import Reload
 from pico_twisted.net.admin.origins import OwnHosts
+from pico_twisted.net.admin.page.feed import Feed
+from pico_twisted.net.admin.page.files import PageFiles
+from pico_twisted.net.admin.page.own_news import OwnNews
+from pico_twisted.net.admin.page.routes import PageRoutes
 from pico_twisted.net.admin.passes import NodePasses
 from pico_twisted.net.admin.revocations import RevocationRoutes
 from pico_twisted.net.admin.service_discovery import ServiceDiscovery
+from pico_twisted.net.admin.shapes.summary import NodeSummary
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.admin.watching import Memory, Watched, WatchingRoutes
 from pico_twisted.net.admin.workers import Siblings
@@ -135,14 +140,14 @@ class Node:
         policy = HttpsPolicy() if self.link_tls is None else HttpsPolicy(tls.ca, self.link_tls.revocation)
         fetcher = Fetcher(self.reactor, policy)
         sockets = {} if siblings is None else siblings.sockets
-        watching = WatchingRoutes(
-            Memory(id=self.node_id, requests=self.requests, events=self.events, wall=time.time),
-            Watched(
-                summary=lambda: self.busyness.summary(expiry()),
-                asking=AskingNodes(self.status, fetcher, self.passes, sockets),
-                beside=tuple(sockets),
-            ),
-        )
+        asking = AskingNodes(self.status, fetcher, self.passes, sockets)
+        memory = Memory(id=self.node_id, requests=self.requests, events=self.events, wall=time.time)
+
+        def summary() -> NodeSummary:
+            return self.busyness.summary(expiry())
+
+        files = PageFiles()
+        own_news = OwnNews(status=self.status, memory=memory, summary=summary)
         app = AdminApp(
             self.status,
             self.metrics,
@@ -156,9 +161,17 @@ class Node:
                 ServiceDiscovery(
                     self.status, self.config.cluster.name, "https" if self.config.admin.tls.enabled else "http"
                 ),
-                watching,
+                WatchingRoutes(memory, Watched(summary=summary, asking=asking, beside=tuple(sockets))),
+                PageRoutes(
+                    files,
+                    Feed(self.status, own_news, asking, self.reactor, time.time),
+                    own_news,
+                    {"node": self.node_id, "cluster": self.config.cluster.name, "version": __version__},
+                    self.reactor.seconds,
+                ),
             ),
             siblings=siblings,
+            page=files,
         )
         return admin_site(app.resource(), self.reactor)
 

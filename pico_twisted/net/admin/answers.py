@@ -19,6 +19,8 @@ log = Logger()
 
 JSON: Final = "application/json"
 """Content type of the answers."""
+HTML: Final = "text/html; charset=utf-8"
+"""Content type of pages, for people."""
 
 _PHRASES: Final = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}  # twisted.web lacks some
 

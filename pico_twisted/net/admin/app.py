@@ -18,6 +18,7 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
+from pico_twisted.core.http1.error_pages import wants_html
 from pico_twisted.net.admin.answers import (
     Rendered,
     answer,
@@ -33,6 +34,7 @@ from pico_twisted.net.admin.cluster_agents import cluster_agents
 from pico_twisted.net.admin.entrance import AdminAccess, Entrance
 from pico_twisted.net.admin.operators import Reload
 from pico_twisted.net.admin.other_nodes import OtherNodesResource
+from pico_twisted.net.admin.page.files import PageFiles
 from pico_twisted.net.admin.passes import NodePasses
 from pico_twisted.net.admin.routes import IRouteGroup, Routes
 from pico_twisted.net.admin.shapes.paths import AGENT_PATH, AGENTS_PATH, NO_SUCH_NODE, OPERATOR, RELOAD_PATH
@@ -174,6 +176,7 @@ class AdminApp(CommonAdminApp):
         fetcher: asks the admin ports of other nodes.
         groups: as of `CommonAdminApp`.
         siblings: the other workers that share the port; None when this node has it for itself.
+        page: what browsers get at `/`; None when they get what programs get.
     """
 
     _ready_words = "200 while the node is to be sent requests, else 503 and the reason"
@@ -189,8 +192,10 @@ class AdminApp(CommonAdminApp):
         fetcher: Fetcher,
         groups: Sequence[IRouteGroup] = (),
         siblings: Siblings | None = None,
+        page: PageFiles | None = None,
     ) -> None:
         super().__init__(status, metrics, reload, access, groups)
+        self._page = page
         self._status = status
         self._passes = passes
         self._fetcher = fetcher
@@ -233,6 +238,12 @@ class AdminApp(CommonAdminApp):
                 self._gossip_node,
             ),
         }
+
+    def _index(self, request: IRequest) -> bytes:
+        request.setHeader(b"vary", b"accept")
+        if self._page is not None and wants_html(request.getHeader(b"accept") or b""):
+            return self._page.index(request)
+        return super()._index(request)
 
     def _nodes(self, request: IRequest) -> bytes:
         return answer_json(request, to_json(list(self._status.nodes())))

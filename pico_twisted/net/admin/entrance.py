@@ -12,6 +12,7 @@ cookie or a certificate, changes something only when a page of our own, or picoc
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final, TypeVar
 
 import attrs
@@ -28,7 +29,7 @@ from pico_twisted.core.http1.error_pages import wants_html
 from pico_twisted.core.links.node_pass import SCHEME
 from pico_twisted.core.text import escaped
 from pico_twisted.net.access.interfaces import Credential, IGate
-from pico_twisted.net.admin.answers import Rendered, answer, answer_json, break_down, fail, render
+from pico_twisted.net.admin.answers import HTML, Rendered, answer, answer_json, break_down, fail, render
 from pico_twisted.net.admin.logins import (
     LOGIN,
     LOGOUT,
@@ -62,7 +63,6 @@ OPEN: Final = ([b"health"], [b"ready"])
 SESSION: Final = "x-pico-session"
 """Name of the field in which a worker tells the others of its host the cookie of a session."""
 
-HTML: Final = "text/html; charset=utf-8"
 _LOOKING: Final = (b"GET", b"HEAD")
 
 Tell = Callable[[str, Mapping[str, str]], Deferred[object]]
@@ -154,11 +154,12 @@ class Entrance(Resource):
             return self._admit(request, Credential(address=address), found)
         shows_token = scheme.lower() == "bearer"  # anything else may be for a proxy before us
         meant = shows_token or is_own_page(request)
-        if not shows_token and (subject := self._access.logins.subject(self._session(request))) is not None:
+        session = self._session(request)
+        if not shows_token and (subject := self._access.logins.subject(session)) is not None:
             current = self._access.gate.current(subject)
             if isinstance(current, Refused):
-                self._access.logins.end(self._session(request))
-            return self._admit(request, Credential(address=address), current, meant=meant)
+                self._access.logins.end(session)
+            return self._admit(request, Credential(address=address), current, meant=meant, session=session)
         credential = _credential(request, address)
         meant = meant or request.getHeader(OPERATOR) is not None  # which no page of a stranger can send
         return self._identify(request, credential, lambda found: self._admit(request, credential, found, meant=meant))
@@ -212,6 +213,7 @@ class Entrance(Resource):
         found: Operator | Subject | Refused,
         *,
         meant: bool = True,
+        session: str = "",
     ) -> Rendered:
         """Let somebody in, if what they may do is what they ask for; `meant`: and not what their browser adds to it."""
         action = Action.ADMIN_READ if request.method in _LOOKING else Action.ADMIN_OPERATE
@@ -220,7 +222,9 @@ class Entrance(Resource):
             return self._refuse(request, credential, operator)
         if action is Action.ADMIN_OPERATE and not meant:
             return fail(request, 403, f"only a page of this port may change something, or who sends {OPERATOR}")
-        request.operator = operator
+        request.operator = attrs.evolve(operator, logged_in=bool(session))
+        if isinstance(found, Subject):
+            request.stays = partial(self._stays, found, session)
         if request.postpath == LOGIN:
             return _page(
                 request, logged_in_page(self._access.name, operator.name, operator.action is Action.ADMIN_OPERATE)
@@ -238,6 +242,13 @@ class Entrance(Resource):
             return checked
         most = Action.ADMIN_READ if found.rule_for(Action.ADMIN_OPERATE) is None else Action.ADMIN_OPERATE
         return Operator(name=found.name, action=most, address=address)
+
+    def _stays(self, subject: Subject, session: str) -> bool:
+        """Whether somebody who was let in, perhaps by a login, may still look."""
+        if session and self._access.logins.subject(session) is None:
+            return False
+        current = self._access.gate.current(subject)
+        return not isinstance(current, Refused) and current.rule_for(Action.ADMIN_READ) is not None
 
     def _refuse(self, request: AdminRequest, credential: Credential, refused: Refused) -> bytes:
         """Say no: to people with the page that asks for a token."""

@@ -52,11 +52,13 @@ class Operator:
         name: for the log, in visible ASCII; where nobody is authenticated, what they call themselves.
         action: the most that they may do, `Action.ADMIN_READ` or `Action.ADMIN_OPERATE`; None where nobody knows.
         address: where they connect from; empty at a Unix socket.
+        logged_in: whether the cookie of a login says who they are.
     """
 
     name: str = attrs.field(default="", converter=_in_ascii)
     action: Action | None = None
     address: str = ""
+    logged_in: bool = False
 
 
 def address_of(request: Request) -> str:

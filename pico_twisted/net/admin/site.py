@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from io import BytesIO
 from typing import Any, AnyStr, Final
 from urllib.parse import unquote_to_bytes
@@ -62,6 +63,7 @@ class AdminRequest(Request):
 
     Attributes:
         operator: who asks; the entrance says so.
+        stays: whether they may still look, asked while an answer goes on; the entrance says that too.
         kept_body_bytes, most_body_bytes: how much of a body is kept, and may come.
     """
 
@@ -71,6 +73,7 @@ class AdminRequest(Request):
     channel: AdminChannel
     content: BytesIO
     operator = Operator()
+    stays: Callable[[], bool] = staticmethod(lambda: True)
 
     def __init__(self, channel: AdminChannel, queued: bool = False) -> None:
         super().__init__(channel, queued)  # type: ignore[no-untyped-call]

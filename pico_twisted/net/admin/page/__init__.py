@@ -1,0 +1,1 @@
+"""The live page of an admin port: what people see of a node and its cluster in a browser."""

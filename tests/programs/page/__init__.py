@@ -1,0 +1,1 @@
+"""The live page of the admin port, in a browser."""
