@@ -146,7 +146,7 @@ class Http2Connection:
         if stream in self._untaken:
             self._untaken[stream] += len(data)
             events.append((DATA, stream, data, event.end_stream))
-        else:
+        elif data:
             self._take(stream, len(data))
 
     def _on_reset(self, event: Any, events: list[Event]) -> None:
@@ -157,7 +157,8 @@ class Http2Connection:
 
     def _on_closed(self, event: Any, events: list[Event]) -> None:
         stream, code = event.stream_id, event.error_code
-        self._take(stream, self._untaken.pop(stream, 0))
+        if untaken := self._untaken.pop(stream, 0):
+            self._take(stream, untaken)
         self._accepted.pop(stream, None)
         if code:
             ours = event.local_error is not None or code == REFUSED_STREAM
@@ -178,8 +179,7 @@ class Http2Connection:
             events.append((ENDED, 0, event.error_code, False))
 
     def _take(self, stream: int, count: int) -> None:
-        if count:
-            self._try(self._engine.acknowledge_received_data, count, stream)
+        self._try(self._engine.acknowledge_received_data, count, stream)
 
     def consumed(self, stream: int, count: int) -> None:
         """The consumer of a stream took that many bytes of its DATA: the peer may send as many more.

@@ -41,7 +41,6 @@ from pico_twisted.core.http2.events import (
     SETTINGS,
     TRAILERS,
     Event,
-    WireFields,
 )
 
 RESETS: Final = 128
@@ -125,9 +124,7 @@ class Excess(NamedTuple):
     reason: str
 
 
-class _Open(NamedTuple):
-    since: float
-    head_bytes: int
+_NOT_OPEN: Final = (-math.inf, 0)
 
 
 class FloodWatch:
@@ -153,7 +150,7 @@ class FloodWatch:
         self._bytes_in = connection.bytes_in
         self._bytes_out = connection.bytes_out
         self._pardoned = 0  # noise that was on its way for streams that we gave up
-        self._open: dict[int, _Open] = {}
+        self._open: dict[int, tuple[float, int]] = {}  # by stream: since when, bytes of its head
         self._stalls: dict[int, tuple[float, int]] = {}
         self.not_begun: set[int] = set()
 
@@ -180,9 +177,15 @@ class FloodWatch:
                     self._culprit = "empty-data"
             elif kind == REQUEST:
                 self._noise += HEAD_BYTES
-                self._begin(event[1], event[2], now)  # type: ignore[arg-type]
+                size = sum(map(len, chain.from_iterable(event[2])))  # type: ignore[arg-type]
+                self._open[event[1]] = now, size
+                if size > LARGE_HEAD_BYTES:
+                    self._bound_heads(event[1])
             elif kind == CLOSED:
-                self._closed(event[1], now)
+                since, _ = self._open.pop(event[1], _NOT_OPEN)
+                if since == now:
+                    self.not_begun.add(event[1])
+                self._stalls.pop(event[1], None)
                 if not event[2]:
                     self._resets += 1
             elif kind == FAULT:
@@ -225,26 +228,17 @@ class FloodWatch:
             self._culprit = "frames"
         self._noise = left - came
 
-    def _begin(self, stream: int, fields: WireFields, now: float) -> None:
-        size = sum(map(len, chain.from_iterable(fields)))
-        self._open[stream] = _Open(now, size)
-        if size <= LARGE_HEAD_BYTES:
-            return
-        held = sum([open_stream.head_bytes for open_stream in self._open.values()])
+    def _bound_heads(self, stream: int) -> None:
+        """Refuse a stream whose head is one too many."""
+        held = sum([head_bytes for _, head_bytes in self._open.values()])
         if held > self._limits.held_head_bytes:
             self.not_begun.add(stream)
             self._connection.reset(stream, REFUSED_STREAM)
 
-    def _closed(self, stream: int, now: float) -> None:
-        was_open = self._open.pop(stream, None)
-        if was_open is not None and was_open.since == now:
-            self.not_begun.add(stream)
-        self._stalls.pop(stream, None)
-
     def _given_up(self, stream: int, now: float) -> None:
         """A stream that was answered costs what requests cost, whether it is taken to its end or not."""
-        open_stream = self._open.get(stream)
-        if open_stream is not None and now - open_stream.since < EARLY_S:
+        since, _ = self._open.get(stream, _NOT_OPEN)
+        if now - since < EARLY_S:
             self._resets -= 1
 
     def stalled(self, now: float, patient: Collection[int] = (), over: Collection[int] = ()) -> list[int]:

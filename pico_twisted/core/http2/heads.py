@@ -11,6 +11,7 @@ what a service is asked does not hang on one library.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import takewhile
 from types import MappingProxyType
 from typing import Final
 
@@ -64,18 +65,12 @@ def request_head(fields: WireFields, limits: HeadLimits) -> RequestHead:
     Raises:
         Http1Error: as `parse_request_head`; 501 for a plain CONNECT.
     """
-    pseudo: dict[bytes, bytes] = {}
-    count = 0
-    for name, value in fields:
-        if name[:1] != b":":
-            break
-        pseudo[name] = value
-        count += 1
-    rest = fields[count:]
-    names = [name for name, _ in rest]
-    to_gather = _NAMES[b"\0".join(names)]
-    if len(pseudo) != count or to_gather is None:
+    names = [name for name, _ in fields]
+    count, in_all, to_gather = _NAMES[b"\0".join(names)] or _NOT_HTTP2
+    if in_all != len(names):
         raise bad_request("a field that HTTP/2 does not have, or not there")
+    pseudo = dict(fields[:count])
+    rest = fields[count:]
     host: bytes | None = None
     if to_gather:
         rest, host = _gathered(rest)
@@ -98,18 +93,24 @@ def request_head(fields: WireFields, limits: HeadLimits) -> RequestHead:
     return head
 
 
-def _judge_names(joined: bytes) -> bool | None:
-    """Whether there are fields to be gathered; None if names are not those of HTTP/2, a pseudo-header field's for one.
+def _judge_names(joined: bytes) -> tuple[int, int, bool] | None:
+    """How many pseudo-header fields there are, how many fields in all, and whether some are to be gathered.
+
+    None if the names are not those of HTTP/2: a pseudo-header field that comes twice, or behind another field, for one.
 
     Args:
         joined: the names, with a byte between them that none can have.
     """
     names = joined.split(b"\0")
-    if joined.translate(None, _NAME_BYTES + b"\0") or not _OF_A_CONNECTION.isdisjoint(names):
+    pseudo = list(takewhile(lambda name: name[:1] == b":", names))
+    rest = names[len(pseudo) :]
+    strange = b"".join(rest).translate(None, _NAME_BYTES)
+    if strange or len(set(pseudo)) != len(pseudo) or not _OF_A_CONNECTION.isdisjoint(rest):
         return None
-    return not _GATHERED.isdisjoint(names)
+    return len(pseudo), len(names), not _GATHERED.isdisjoint(rest)
 
 
+_NOT_HTTP2: Final = (0, -1, False)
 _NAMES: Final = Memo(_judge_names, 1024, longest_bytes=512)
 """By the names of a message: clients send the same ones again and again."""
 
@@ -244,7 +245,7 @@ def response_head(
         else:
             names.append(name)
             lines.append(name + b": " + value)
-    if _NAMES[b"\0".join(names)] is None:
+    if (judged := _NAMES[b"\0".join(names)]) is None or judged[0]:
         raise bad_response("a field that HTTP/2 does not have")
     lines[0] = b"HTTP/1.1 " + (status or b"") + b" " + reasons.get(status or b"", b"")
     lines += (b"", b"")

@@ -90,6 +90,7 @@ class Http2Channel(ClientChannel):
         self._counts = counts
         self._stage = Stage.GREETING
         self._streams = port.settings.config.http2.streams
+        self._head_limits = port.settings.head_limits
         settings = Http2Settings(streams=self._streams, window_bytes=WINDOW_BYTES, spare_bytes=SPARE_BYTES)
         self._engine = Http2Connection(client=False, settings=settings)
         limits = FloodLimits(resets=max(RESETS, self._streams), stall_s=port.settings.config.idle_timeout)
@@ -177,14 +178,13 @@ class Http2Channel(ClientChannel):
         self._linger()
 
     def _begin(self, stream: int, fields: WireFields, ended: bool) -> None:
-        now = self.port.settings.sweep.now
         if len(self._requests) >= self._streams:
             self._counts.refused += 1
             self._output.reset(stream, REFUSED_STREAM)
             return
         fault: Http1Error | None = None
         try:
-            head = request_head(fields, self.port.settings.head_limits)
+            head = request_head(fields, self._head_limits)
             if head.upgrade is not None and head.upgrade.lower() != _WEBSOCKET:
                 fault = Http1Error(501, "not-implemented", "of the protocols of CONNECT only websocket is supported")
         except Http1Error as error:
@@ -196,12 +196,12 @@ class Http2Channel(ClientChannel):
             ip, https, trusts, _ = peer = self.peer
             account = account_of_peer(ip, https, head.host) if trusts is None else account_of_proxy(head, peer)
         complete = ended or head.upgrade is not None
-        request = Http2Request(self, head, account, b"", complete, 0, stream=stream, output=self._output)
+        request = Http2Request(
+            self, head, account, b"", complete, 0, stream=stream, output=self._output, client_ended=ended
+        )
         if not self._requests and self._stage is Stage.SERVING:
-            self.deadline = now + self.port.settings.config.idle_timeout / LOOKS
+            self.deadline = self.port.settings.sweep.now + self.port.settings.config.idle_timeout / LOOKS
         self._requests[stream] = request
-        if ended:
-            request.ended_with_head()
         if fault is not None:
             request.fail(fault.status, fault.message, fault.code)
             request.done()

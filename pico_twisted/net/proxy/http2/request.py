@@ -58,16 +58,17 @@ class Http2Request(ProxyRequest):
     Attributes:
         stream: its number.
         output: writes to its client.
+        client_ended: the client's stream has ended.
     """
 
     protocol: ClassVar[str] = HTTP_2
 
     stream: int = attrs.field(kw_only=True)
     output: Http2Output = attrs.field(kw_only=True)
-    _client_ended: bool = False
+    client_ended: bool = attrs.field(kw_only=True)
     _window: int = WINDOW_BYTES
     _took: int = 0  # since the window grew, or the service did not take it at once
-    _pauses: set[str] = attrs.field(factory=set)  # why nothing is given on of what comes
+    _pauses: frozenset[str] = frozenset()  # why nothing is given on of what comes
     _held: list[bytes] = attrs.field(factory=list)
     _response: Response = Response.AWAITED
     _response_fields: WireFields | None = None  # of the response, until something follows them
@@ -110,22 +111,22 @@ class Http2Request(ProxyRequest):
 
     def await_answer(self) -> None:
         """What follows the head of an offer to upgrade is of the upgraded protocol: it waits for the answer."""
-        self._pauses.add("answer")
+        self._pauses |= {"answer"}
 
     def await_place(self) -> None:
         """What follows the head is held until there is a place for the request."""
-        self._pauses.add("place")
+        self._pauses |= {"place"}
         if self.body:
             self._hold(self.body)
             self.body, self.body_complete = b"", False
 
     def took_place(self) -> None:
         """There is one: what has come meanwhile has come with the head, unless it waits for the answer."""
-        self._pauses.discard("place")
+        self._pauses -= {"place"}
         if not self._pauses:
             self.body = b"".join(self._held)
             self._held = []
-            self.body_complete = self._client_ended
+            self.body_complete = self.client_ended
 
     def _hold(self, data: bytes) -> None:
         held = self._held
@@ -135,14 +136,10 @@ class Http2Request(ProxyRequest):
             held.append(data)
         self.output.holds()
 
-    def ended_with_head(self) -> None:
-        """The client's stream has ended with the head."""
-        self._client_ended = True
-
     def came(self, data: bytes, ended: bool) -> None:
         """A piece of the request's body, or of the upgraded protocol, perhaps the last."""
         if ended:
-            self._client_ended = True
+            self.client_ended = True
         if self._response is _OVER:
             return
         self.bytes_in += len(data)
@@ -178,7 +175,7 @@ class Http2Request(ProxyRequest):
             self._took += len(data)
             if self._took >= 2 * self._window and not self._pauses and self._window < MOST_WINDOW_BYTES:
                 self._grow()
-        if self._client_ended and not self._held and not self._pauses:
+        if self.client_ended and not self._held and not self._pauses:
             self.body_complete = True
             if self.forward is not None:
                 self.forward.trailers(self.trailers) if self.trailers else self.forward.body_ended()
@@ -193,10 +190,10 @@ class Http2Request(ProxyRequest):
         """Take back a reason not to give on what comes."""
         if why not in self._pauses:
             return
-        self._pauses.discard(why)
+        self._pauses -= {why}
         while self._held and not self._pauses:
             self._give(self._held.pop(0))
-        if self._client_ended and not self._pauses and not self.body_complete:
+        if self.client_ended and not self._pauses and not self.body_complete:
             self._give(b"")
 
     def _drop(self) -> None:
@@ -216,9 +213,9 @@ class Http2Request(ProxyRequest):
             self._lingers.end()
         self.output.spare_bytes += self._window - WINDOW_BYTES
         self._window = WINDOW_BYTES
-        if self._response is _OVER or (self._response is Response.ENDED and self._client_ended):
+        if self._response is _OVER or (self._response is Response.ENDED and self.client_ended):
             return False
-        self._response, self._client_ended = Response.ENDED, True
+        self._response, self.client_ended = Response.ENDED, True
         if self.forward is not None:
             self.forward.gone()
         else:
@@ -323,7 +320,7 @@ class Http2Request(ProxyRequest):
     def pause_request(self) -> None:
         """Give on no more of the body."""
         self._took = 0
-        self._pauses.add("request")
+        self._pauses |= {"request"}
 
     def resume_request(self) -> None:
         """Go on giving it on."""
@@ -348,14 +345,15 @@ class Http2Request(ProxyRequest):
 
     def _give_up(self, code: int) -> None:
         """Reset the stream: nothing more is read of it or written to it."""
-        self._response, self._client_ended = Response.ENDED, True
+        self._response, self.client_ended = Response.ENDED, True
         self.output.reset(self.stream, code)
 
     def leave(self) -> None:
         """It is over. A client that still sends is told to stop, in a moment (RFC 9113 8.1)."""
         before, self._response = self._response, _OVER
-        self._drop()
-        if before is Response.ENDED and not self._client_ended:
+        if self._held:
+            self._drop()
+        if before is Response.ENDED and not self.client_ended:
             self._lingers = StreamLinger(self.connection.port.settings.sweep, self.output, self.stream)
         elif before is Response.AWAITED:
             self.output.reset(self.stream, CANCEL)
