@@ -31,9 +31,14 @@ def quoted(data: bytes) -> str:
     """One word of a command line."""
     text = _printable(data)
     if text is None:
-        octal = "".join(chr(byte) if chr(byte).isalnum() and byte < 0x80 else f"\\{byte:03o}" for byte in data)
-        return f"\"$(printf '{octal}')\""
+        return "\"$(printf '" + "".join(map(_for_printf, data)) + "')\""
     return text if _PLAIN.fullmatch(text) else "'" + text.replace("'", "'\\''") + "'"
+
+
+def _for_printf(byte: int) -> str:
+    if byte == ord("%"):
+        return "%%"  # shells differ in what a percent sign in octal is
+    return chr(byte) if byte < 0x80 and chr(byte).isalnum() else f"\\{byte:03o}"
 
 
 def _printable(data: bytes, besides: str = "") -> str | None:
