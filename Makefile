@@ -12,7 +12,7 @@ METADATA := setup.cfg setup.py pyproject.toml $(CONSTRAINTS)
 CORES := $(shell nproc)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help check quick-tests demo test properties lint format config-docs states-docs walk fuzz soak programs alarms dashboards conformance websockets examples docs-commands questions bench cluster-figures simulate odd-requests attacks netns systemd clean
+.PHONY: help check quick-tests demo test properties lint format config-docs states-docs walk fuzz soak programs alarms dashboards conformance websockets examples docs-commands questions bench cluster-figures simulate odd-requests attacks netns systemd dist image chart deb clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do \
@@ -104,6 +104,18 @@ netns: $(VENV)/.installed-test  ## nodes in network namespaces: loss, partitions
 
 systemd: $(VENV)/.installed-test  ## docs/run.md and docs/cluster.md, command for command, on three machines booted with systemd; needs root, debootstrap, systemd-container
 	$(BIN)/python -m tests.booted.run
+
+dist: $(VENV)/.installed-test  ## sdist and wheel in dist/, held against twine, and the demo out of the sdist; needs the network
+	$(BIN)/python -m tests.packages.dist
+
+image: $(VENV)/.installed-test  ## the image of packaging/Containerfile, run as strictly as can be; needs root, podman, debootstrap
+	$(BIN)/python -m tests.packages.image
+
+chart: $(VENV)/.installed-test  ## the chart of packaging/helm, by Helm's code and Kubernetes' schemas; needs the network
+	$(BIN)/python -m tests.packages.chart
+
+deb: $(VENV)/.installed-test  ## a Debian package in dist/, and its life on a booted machine; needs root, debootstrap, systemd-container, lintian
+	$(BIN)/python -m tests.packages.debian
 
 clean:  ## remove what the others have made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

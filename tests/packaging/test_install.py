@@ -200,6 +200,8 @@ def test_from_the_wheel(source: Path, environment: Environment) -> None:
     assert (metadata["Name"], metadata["Requires-Python"]) == ("pico_twisted", ">=3.11")
     assert "MIT" in (metadata["License"] or metadata["License-Expression"])
     assert {"test", "dev"} <= set(metadata.get_all("Provides-Extra", []))
+    links = re.findall(r"\]\(([^)]*)\)", str(metadata.get_payload()))
+    assert all(link.startswith("https://") for link in links), "a link that leads nowhere on PyPI"
 
     environment.install(str(wheel))
     assert_both_commands_work(environment)
@@ -225,7 +227,7 @@ def test_from_the_sdist(tmp_path: Path) -> None:
     (archive,) = (clone / "dist").glob("*.tar.gz")
     shutil.unpack_archive(archive, tmp_path, filter="data")
     (unpacked,) = tmp_path.glob("pico_twisted-*")
-    for folder in ("benchmarks", "demo", "etc", "tests", "tools"):
+    for folder in ("benchmarks", "demo", "etc", "packaging", "tests", "tools"):
         of_clone, of_sdist = (
             {path.relative_to(top) for path in (top / folder).rglob("*") if path.is_file()} for top in (clone, unpacked)
         )
