@@ -211,6 +211,8 @@ def _expose(context: click.Context, plan: ExposePlan, given: Mapping[str, Any]) 
         raise click.UsageError("--local is a node of this process, and --to another one")
     if given.get("users") and given.get("users_file"):
         raise click.UsageError(f"{USERS} is given beside --basic-auth-file: one of the two is enough")
+    if (given.get("insecure") or given.get("service_ca")) and not any(target.is_https for target in plan.targets):
+        raise click.UsageError("--insecure and --service-ca are for https services, as in https://localhost:8443")
     plan = attrs.evolve(
         plan,
         upstream=_upstream(context, given),

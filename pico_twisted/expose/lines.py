@@ -24,8 +24,13 @@ CLIENT_COLUMNS: Final = 15
 """Columns of a client's address: that of IPv4; a longer one sticks out."""
 ROOM_FOR_CLIENT: Final = 76
 """Columns from which on the client is shown."""
-_FIXED: Final = len("  18:06:12  GET  ") + len("  200   12.0 ms    87 B")
+_OURSELVES: Final = ("127.0.0.1", "::1")
+_FIXED: Final = len("  18:06:12  GET  ") + len(" 200   12.0 ms     87 B")
+_LEAST_NAME: Final = 4
 _MOST_NAME: Final = 14
+_MOST_METHOD: Final = 12
+_NOTHING_LISTENS: Final = "nothing listens there"
+"""Words of `net.tls.failures`."""
 SWITCHED: Final = 101
 """The status of a connection that speaks another protocol than HTTP from then on."""
 
@@ -63,8 +68,11 @@ class Layout:
             colour: whether it has any.
             names: the endpoint IDs.
         """
-        most = min(max(map(len, names)), _MOST_NAME) + 2 if len(names) > 1 else 0
-        return cls(columns=max(columns, LEAST_COLUMNS), colour=colour, names=most)
+        columns = max(columns, LEAST_COLUMNS)
+        room = columns - _FIXED - _of_client(columns) - TARGET_COLUMNS[0]
+        wanted = min(max(map(len, names)), _MOST_NAME) + 2 if len(names) > 1 else 0
+        shown = min(wanted, room) if room >= _LEAST_NAME + 2 else 0
+        return cls(columns=columns, colour=colour, names=shown)
 
     def style(self, text: str, **looks: str | bool) -> str:
         """A text in colour, if there is colour."""
@@ -73,9 +81,13 @@ class Layout:
     @property
     def target(self) -> int:
         """Columns for a target."""
-        client = CLIENT_COLUMNS + 2 if self.columns >= ROOM_FOR_CLIENT else 0
-        left = self.columns - _FIXED - self.names - client
+        left = self.columns - _FIXED - self.names - _of_client(self.columns)
         return max(TARGET_COLUMNS[0], min(left, TARGET_COLUMNS[-1]))
+
+
+def _of_client(columns: int) -> int:
+    """How many of the columns are a client's."""
+    return CLIENT_COLUMNS + 2 if columns >= ROOM_FOR_CLIENT else 0
 
 
 def request_lines(request: LoggedRequest, at: float, reason: str, layout: Layout) -> str:
@@ -88,7 +100,7 @@ def request_lines(request: LoggedRequest, at: float, reason: str, layout: Layout
         layout: how lines look.
     """
     status = request["status"]
-    shown = layout.style(f"{status:>3}", fg=_colour(status), bold=status >= 500)
+    shown = layout.style(f"{status:>3}", fg=_colour(status))
     start = f"{_start(request, at, layout)} {shown}"
     if reason:
         return _with_words(start, reason, layout)
@@ -133,23 +145,26 @@ def failure_words(code: str, service: str, why: str) -> str:
         why: what was met, in the words of the system or of a parser; empty when that is not known.
     """
     if code == "service-unreachable":
-        if not why or "refused" in why.lower():
+        if not why or _NOTHING_LISTENS in why:
             return f"nothing listens at {service}. Is your server running?"
-        return f"{service} cannot be reached: {why}"
+        help = ". --service-ca FILE trusts it, --insecure does not look" if "certificate" in why else ""
+        return f"{service} cannot be reached: {why}{help}"
     words = WORDS.get(code, "")
     return f"{words}: {why}" if words and why and code == "bad-response" else words
 
 
 def _start(request: LoggedRequest, at: float, layout: Layout) -> str:
-    method = escaped(request["method"].decode("ascii", "backslashreplace"))
+    method = _cut(escaped(request["method"].decode("ascii", "backslashreplace")), _MOST_METHOD)
     name = f"{_cut(request['endpoint'], layout.names - 2):<{layout.names}}" if layout.names else ""
-    room = layout.target - max(0, len(method) - 4)
+    room = max(4, layout.target - max(0, len(method) - 4))
     target = _cut(escaped(target_text(request)), room)
-    return f"{INDENT}{layout.style(time_of_day(at), dim=True)}  {name}{method:<4} {target:<{room}} "
+    return f"{INDENT}{layout.style(time_of_day(at), dim=True)}  {name}{method:<4} {target:<{room}}"
 
 
 def _client(request: LoggedRequest, layout: Layout) -> str:
-    return f"  {escaped(request['client'])}" if layout.columns >= ROOM_FOR_CLIENT and request["client"] else ""
+    client = request["client"]
+    known = client and layout.columns >= ROOM_FOR_CLIENT and client not in _OURSELVES
+    return f"  {escaped(client)}" if known else ""
 
 
 def _with_words(start: str, reason: str, layout: Layout) -> str:

@@ -55,6 +55,11 @@ class Target:
         return int(number) if number.isdecimal() else 0
 
     @property
+    def is_https(self) -> bool:
+        """Whether its service speaks TLS."""
+        return self.addr.startswith("https")
+
+    @property
     def key(self) -> str:
         """What a name is kept for."""
         return self.folder or self.addr

@@ -2,77 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
-import pty
-import select
 import signal
-import subprocess
 import sys
-import termios
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.peers.pipe import PATIENCE_S
 from tests.system.requesting import GET, ask
 from tests.system.service import Service
+from tests.system.terminal import Terminal
 from tests.system.test_restart import PLAIN, ends, opened, streams
 from tools.stage.nodes import Node
 from tools.stage.stage import Stage
 from tools.stage.waiting import wait_until
 
 
-class Terminal:
+def daemon(*arguments: str, twistd: tuple[str, ...] = ("-n", "--pidfile=")) -> Terminal:
     """A terminal with a daemon, in its foreground unless twistd is told otherwise."""
-
-    def __init__(self, *arguments: str, twistd: tuple[str, ...] = ("-n", "--pidfile=")) -> None:
-        self._ours, its = pty.openpty()
-        self._shown = bytearray()
-        run = "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", run, *twistd, *arguments],
-            stdin=its,
-            stdout=its,
-            stderr=its,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C and its end are signals
-        )
-        os.close(its)
-
-    @property
-    def text(self) -> str:
-        """What it shows."""
-        with contextlib.suppress(OSError):  # nobody is there any more
-            while select.select([self._ours], [], [], 0)[0] and (piece := os.read(self._ours, 65536)):
-                self._shown += piece
-        return self._shown.decode("utf-8", "replace")
-
-    def wait(self, words: str) -> None:
-        """Wait until it shows them."""
-        wait_until(lambda: words in self.text, f"{words!r} on the terminal")
-
-    def press(self, key: bytes) -> None:
-        """A key."""
-        os.write(self._ours, key)
-
-    def end(self) -> None:
-        """The window is closed. Idempotent."""
-        with contextlib.suppress(OSError):
-            os.close(self._ours)
-
-    def exit_status(self) -> int:
-        """Of the daemon, when it has ended."""
-        return self.process.wait(PATIENCE_S)
-
-    def close(self) -> None:
-        """End all of it."""
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        self.end()
+    run = "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"
+    return Terminal([sys.executable, "-c", run, *twistd, *arguments])
 
 
 @pytest.fixture
@@ -86,7 +36,7 @@ def terminal(node: Node, service: Service) -> Iterator[Terminal]:
     """With an agent that serves `web` and would give streams an hour."""
     service.script = streams
     flags = ("--connect.url", node.upstream_url, "--listen", f"web={service.address}", "--drain-streams", "1h")
-    made = Terminal("pico-agent", *flags)
+    made = daemon("pico-agent", *flags)
     made.wait("or closing this terminal, stops the agent")
     yield made
     made.close()
@@ -142,7 +92,7 @@ def test_sighup_in_the_background(node: Node, service: Service, tmp_path: Path) 
     """A daemon that left the terminal it was started from does not end with it: SIGHUP is a reload there."""
     log, pid = tmp_path / "agent.log", tmp_path / "agent.pid"
     flags = ("--connect.url", node.upstream_url, "--listen", f"web={service.address}")
-    terminal = Terminal("pico-agent", *flags, twistd=("--pidfile", str(pid), "--logfile", str(log)))
+    terminal = daemon("pico-agent", *flags, twistd=("--pidfile", str(pid), "--logfile", str(log)))
     try:
         assert terminal.exit_status() == 0
         node.wait_endpoint("web")
