@@ -12,7 +12,7 @@ import click
 from pico_twisted.config import ConfigFaults, Fault
 from pico_twisted.config.faults import Unfit
 from pico_twisted.config.kinds import NETWORK
-from pico_twisted.config.port_kinds import HOST_HEADER, PORT_ADDRESS
+from pico_twisted.config.port_kinds import HOST_HEADER, LOOPBACK_ADDRESS
 from pico_twisted.ctl.options import Text, connection_options, duration, given_option, shown_token
 from pico_twisted.expose.kept import config_folder
 from pico_twisted.expose.plan import (
@@ -20,7 +20,6 @@ from pico_twisted.expose.plan import (
     USERS,
     ExposePlan,
     Guard,
-    Inspecting,
     Shown,
     read_folder,
     read_targets,
@@ -102,10 +101,10 @@ def _options_of_http() -> Callable[[F], F]:
         click.option("--no-inspect", is_flag=True, help="Keep no requests, and show them at no local URL."),
         click.option(
             "--inspect",
-            "inspector",
-            type=Text("address", lambda _: PORT_ADDRESS),
+            type=Text("address", lambda _: LOOPBACK_ADDRESS),
             metavar="ADDR",
-            help="Where the inspector listens.  [default: 127.0.0.1:4040, or the next free port]",
+            default="127.0.0.1:4040",
+            help="Where the inspector listens, or at the next free port.  [default: 127.0.0.1:4040]",
         ),
     )
     return _all(options)
@@ -227,9 +226,7 @@ def _expose(context: click.Context, plan: ExposePlan, given: Mapping[str, Any]) 
         patience_s=given["patience"] or 0.0,
         timeout_s=given_option(context, "timeout") or TIMEOUT_S,
         shown=Shown(json=given["as_json"], quiet=given["quiet"], qr=bool(given.get("qr"))),
-        inspecting=Inspecting(
-            wanted=plan.protocol == "http" and not given.get("no_inspect"), address=str(given.get("inspector") or "")
-        ),
+        inspect=None if plan.protocol == "tcp" or given["no_inspect"] else given["inspect"],
     )
     from pico_twisted.app.process.reactor import install_reactor
 

@@ -13,7 +13,15 @@ from typing import Final
 import attrs
 import click
 
-from pico_twisted.config import AgentConfig, ConfigFaults, ListenerConfig, Network, ServiceTlsConfig, load_agent
+from pico_twisted.config import (
+    Address,
+    AgentConfig,
+    ConfigFaults,
+    ListenerConfig,
+    Network,
+    ServiceTlsConfig,
+    load_agent,
+)
 from pico_twisted.config.checks import agent_faults
 from pico_twisted.config.faults import Unfit
 from pico_twisted.config.kinds import ENDPOINT_ID, SERVICE_ADDRESS
@@ -104,19 +112,6 @@ class Shown:
 
 
 @attrs.frozen(kw_only=True)
-class Inspecting:
-    """The inspector of this run.
-
-    Attributes:
-        wanted: there is to be one.
-        address: where it listens; empty for the usual place or a free one.
-    """
-
-    wanted: bool = True
-    address: str = ""
-
-
-@attrs.frozen(kw_only=True)
 class ExposePlan:
     """What a run is to do.
 
@@ -133,7 +128,7 @@ class ExposePlan:
         patience_s: for which a node that is not there is waited for at the start.
         timeout_s: for one attempt to connect to a node.
         shown: what is shown.
-        inspecting: of HTTP.
+        inspect: where the inspector listens, or at the next free port; None for no inspector.
     """
 
     targets: tuple[Target, ...]
@@ -148,7 +143,7 @@ class ExposePlan:
     patience_s: float = 0.0
     timeout_s: float = 10.0
     shown: Shown = Shown()
-    inspecting: Inspecting = Inspecting()
+    inspect: Address | None = None
 
 
 def read_targets(words: Sequence[str], protocol: str) -> tuple[Target, ...]:

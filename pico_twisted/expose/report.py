@@ -117,8 +117,8 @@ class TerminalReport:
         layout = self._layout
         lines = ["", *(line for place in places for line in self._place(place, layout))]
         about = [f"{nodes}, {milliseconds(rtt_s)}" if rtt_s else nodes]
-        if inspector:
-            about.append(f"inspect: {inspector}")
+        if inspector:  # with its key for whoever sits there, and for no file
+            about.append(f"inspect: {inspector if sys.stdout.isatty() else inspector.partition('/#')[0]}")
         whole = f"{INDENT}{'     '.join(about)}"
         lines += [whole] if len(whole) <= layout.columns else [f"{INDENT}{one}" for one in about]
         if sys.stdout.isatty():

@@ -30,6 +30,7 @@ from pico_twisted.core.forward_proxy import ForwardProxies
 from pico_twisted.ctl.exits import OK, ExitWithMessage, NoAnswer, SaidNo
 from pico_twisted.ctl.reactor import get_reactor, raise_file_limit
 from pico_twisted.expose.folder import folder_site
+from pico_twisted.expose.inspecting import Inspecting
 from pico_twisted.expose.kept import config_folder
 from pico_twisted.expose.names import KeptNames
 from pico_twisted.expose.notices import Notices
@@ -103,6 +104,7 @@ class Exposing:
         urls = plan.upstream.urls if self._own is None else (self._own.url,)
         self._config = config = agent_config(plan, names, urls)
         self._sweep = Sweep(reactor)
+        self._inspecting = None if plan.inspect is None else Inspecting(reactor, plan.inspect)
         self._traffic = Traffic(report, notices, self._calls, self._host_hint())
         self._agent = build_agent(
             config,
@@ -113,6 +115,7 @@ class Exposing:
             proxies=ForwardProxies("", os.environ),
             program=self._program(plan.targets[0], names[0]),
             failed=self._failed,
+            inspector=None if self._inspecting is None else self._inspecting.inspector,
         )
         if plan.guard.users:
             hashed = {user.encode(): _hashed(password) for user, password in plan.guard.users}
@@ -180,7 +183,8 @@ class Exposing:
                 self._kept_names.keep(target.key, name)
         if self._plan.upstream.is_told:
             self._kept_upstream.keep(self._plan.upstream)
-        self._report.up(self._places(), self._nodes(), self._rtt_s(), "")
+        inspector = "" if self._inspecting is None else self._inspecting.url
+        self._report.up(self._places(), self._nodes(), self._rtt_s(), inspector)
 
     def _failed(self, failed: FailedAttempt) -> None:
         """An attempt to register came to nothing."""
@@ -220,6 +224,8 @@ class Exposing:
     async def _stop(self) -> None:
         self._watch.stop()
         await self._agent.service.stopService()
+        if self._inspecting is not None:
+            await self._inspecting.stop()
         if self._own is not None:
             await self._own.stop()
         self._cut()
