@@ -11,10 +11,11 @@ import yaml
 
 import pico_twisted
 from pico_twisted.config import load_agent, load_node
+from tests.packages.composed import compose_file, config_text, our_services
 from tools.stage.processes import ROOT
 
 PACKAGING = ROOT / "packaging"
-COMPOSE = yaml.safe_load((PACKAGING / "compose.yaml").read_text())
+COMPOSE = compose_file()
 
 
 def test_the_version_is_that_of_pico() -> None:
@@ -28,16 +29,15 @@ def test_the_version_is_that_of_pico() -> None:
 @pytest.mark.parametrize("name", ["node", "agent"])
 def test_the_configuration_of_compose_is_valid(tmp_path: Path, name: str) -> None:
     """Nodes and agent start with what stands in the file, once the secret is there."""
-    text = re.sub(r"\$\{PICO_SECRET:[^}]*\}", "s" * 40, COMPOSE["configs"][name]["content"])
     path = tmp_path / "some.yaml"
-    path.write_text(text)
+    path.write_text(config_text(COMPOSE, name))
     loaded = (load_node if name == "node" else load_agent)(str(path))
     assert loaded
 
 
 def test_containers_of_compose_may_do_nothing_else() -> None:
     """Those of ours write nothing to the image and have no capability; the nodes have IDs of their own."""
-    ours = {name: one for name, one in COMPOSE["services"].items() if name not in ("prometheus", "grafana")}
+    ours = our_services(COMPOSE)
     assert set(ours) == {"n1", "n2", "n3", "web", "agent"}
     for one in ours.values():
         assert one["read_only"] and one["cap_drop"] == ["ALL"] and one["tmpfs"]
