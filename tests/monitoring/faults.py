@@ -1,0 +1,169 @@
+"""A real fault for each alarm of etc/prometheus/pico.rules.yml."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.monitoring.scene import Scene
+from tests.peers import v2
+from tools.stage.certificates import make
+
+NOBODY: Final = "127.0.0.1:1"
+"""Where nothing listens."""
+_DAY_S: Final = 86400
+_ODD: Final = (
+    "import resource, time; resource.setrlimit(resource.RLIMIT_NOFILE, (72, 72)); "
+    "told = time.time; time.time = lambda: told() + 60; "
+    "import pico_twisted; pico_twisted.__version__ = '0.0.9'; "
+)
+"""What makes a process one of an older version, with few descriptors and a wrong clock."""
+
+
+def a_node_dies(scene: Scene) -> None:
+    """Its agent goes elsewhere, and another one's endpoint is gone."""
+    scene.nodes["n4"].kill()
+    scene.agents["a-gone"].terminate()
+
+
+def a_node_drains_for_long(scene: Scene) -> None:
+    """A stream holds it."""
+    scene.get("n5", "web", "/endless")
+    time.sleep(1)
+    scene.nodes["n5"].terminate()
+
+
+def a_node_is_cordoned(scene: Scene) -> None:
+    """Somebody takes it out."""
+    picoctl = Path(sys.executable).with_name("picoctl")
+    url = f"http://127.0.0.1:{scene.nodes['n3'].ports.admin}"
+    subprocess.run([picoctl, "cordon", "n3", "--admin", url], check=True, capture_output=True)
+
+
+def links_are_refused(scene: Scene) -> None:
+    """A node takes one link alone, and three nodes want one."""
+    scene.node("n6", {"limits": {"links": 1}})
+    scene.agent("a-far", "n6", {"far": scene.service.address})
+    for id in ("n1", "n2"):
+        scene.load(id, "far")
+
+
+def a_node_is_odd(scene: Scene) -> None:
+    """It is of another version, its clock is wrong, its disk is full, it has few descriptors, and stands still again
+    and again."""
+    node = scene.node("n7", {"proxy": {"access_log_file": "/dev/full", "head_timeout": "5m"}}, prelude=_ODD)
+
+    def stand_still() -> None:
+        while not scene.over.wait(0.7):
+            os.kill(node.pid, signal.SIGSTOP)
+            time.sleep(1.2)
+            os.kill(node.pid, signal.SIGCONT)
+
+    scene.load("n7", "web")
+    for _ in range(30):
+        scene.connect("n7")
+    threading.Thread(target=stand_still, daemon=True).start()
+
+
+def gossip_with_another_secret(scene: Scene) -> None:
+    """A node has another one, and tries to join."""
+    scene.node("n8", {"cluster": {"secrets": ["a-secret-of-somebody-else"], "join_timeout": "10m"}}, wait=False)
+
+
+def services_fail(scene: Scene) -> None:
+    """One agent's service is away; others are slow."""
+    scene.load("n1", "broken", clients=2)
+    scene.load("n1", "both", clients=3)
+    scene.load("n1", "limited")
+    scene.load("n1", "web", "/slow", clients=6)
+
+
+def agents_come_back_again_and_again(scene: Scene) -> None:
+    """A program registers, and leaves at once."""
+
+    def run() -> None:
+        while not scene.over.wait(0.05):
+            v2.Agent(scene.nodes["n1"].upstream, "loop").close()
+
+    threading.Thread(target=run, daemon=True).start()
+
+
+def limits_are_near(scene: Scene) -> None:
+    """Many connections, of which most read nothing of what they asked for."""
+    for _ in range(26):
+        scene.get("n2", "web", "/large")
+    for _ in range(10):
+        scene.connect("n2")
+
+
+def a_certificate_ends(scene: Scene) -> None:
+    """The files are replaced by those of one that is good for two days."""
+    make(scene.stage.directory, "proxy", days=(-1, 2))
+    scene.nodes["n3"].signal(signal.SIGHUP)
+
+
+def a_reload_fails(scene: Scene) -> None:
+    """The file has a mistake."""
+    scene.nodes["n1"].write_settings({"log": {"level": "loud"}})
+    scene.nodes["n1"].signal(signal.SIGHUP)
+
+
+def agents_are_away(scene: Scene) -> None:
+    """One is dead; one knows no node."""
+    scene.agents["a-dies"].kill()
+    scene.agent("a-lost", f"http://{NOBODY}", {"lost": scene.service.address})
+
+
+def a_credential_ends(scene: Scene) -> None:
+    """An agent has a token for a day."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    file = scene.stage.directory / "key.pem"
+    form = (serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    file.write_bytes(key.public_key().public_bytes(*form))
+    scene.node("n9", {"upstream": {"auth": {"jwt": {"keys": [str(file)]}}}})
+    until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=_DAY_S)
+    token = jwt.encode({"sub": "a", "exp": until, "pico": {"rules": ["listen:*"]}}, key, "ES256")
+    scene.agent("a-ends", "n9", {"ends": scene.service.address}, {"connect": {"token": token}})
+
+
+FAULTS: Final[dict[str, Callable[[Scene], None]]] = {
+    "PicoNodeDown": a_node_dies,
+    "PicoNodeNotReady": a_node_drains_for_long,
+    "PicoNodeUnreachable": a_node_dies,
+    "PicoNodeCordoned": a_node_is_cordoned,
+    "PicoLinkFailing": links_are_refused,
+    "PicoVersionSkew": a_node_is_odd,
+    "PicoGossipRefused": gossip_with_another_secret,
+    "PicoErrors": services_fail,
+    "PicoSlow": services_fail,
+    "PicoRetries": services_fail,
+    "PicoEndpointGone": a_node_dies,
+    "PicoAgentsReconnecting": agents_come_back_again_and_again,
+    "PicoNearLimit": limits_are_near,
+    "PicoMemoryNearBudget": limits_are_near,
+    "PicoOpenFiles": a_node_is_odd,
+    "PicoBusy": a_node_is_odd,
+    "PicoCertificateEndsSoon": a_certificate_ends,
+    "PicoCertificateEnds": a_certificate_ends,
+    "PicoReloadFailed": a_reload_fails,
+    "PicoLogLinesLost": a_node_is_odd,
+    "PicoClock": a_node_is_odd,
+    "PicoPaused": a_node_is_odd,
+    "PicoAgentDown": agents_are_away,
+    "PicoAgentNotRegistered": agents_are_away,
+    "PicoAgentService": services_fail,
+    "PicoAgentCredentialEnds": a_credential_ends,
+}
+"""What makes each alarm fire."""
