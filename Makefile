@@ -134,9 +134,9 @@ $(VENV)/.installed: $(BIN)/python $(METADATA)
 	@touch $@
 
 $(VENV)/.installed-test: $(BIN)/python $(METADATA)
-	$(INSTALL) '.[test,http2]'
+	$(INSTALL) '.[test,http2,otlp]'
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-dev: $(BIN)/python $(METADATA)
-	$(INSTALL) '.[test,dev,http2]'
+	$(INSTALL) '.[test,dev,http2,otlp]'
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-test

@@ -39,6 +39,7 @@ from pico_twisted.net.observe.access_log import RequestLog
 from pico_twisted.net.observe.events import EventMemory
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.requests import RequestWatch
+from pico_twisted.net.observe.tracing import Tracer
 from pico_twisted.net.turn import EndOfTurn, Sweep
 
 
@@ -140,6 +141,7 @@ def build_agent(
     access_log: RequestLog | None = None,
     events: EventMemory | None = None,
     proxies: ForwardProxies | None = None,
+    tracer: Tracer | None = None,
     inspector: IInspector | None = None,
     program: Program | None = None,
     failed: Callable[[FailedAttempt], None] | None = None,
@@ -154,6 +156,7 @@ def build_agent(
         access_log: gets a line for each request.
         events: what happened lately; None where nobody tells.
         proxies: through which nodes are reached; None for those of the configuration alone.
+        tracer: records requests; None when nobody wants that.
         inspector: looks at the calls; None when nobody does.
         program: serves all listeners in this process, instead of their addresses.
         failed: called for each attempt to register that came to nothing; see `DialParts`.
@@ -174,6 +177,7 @@ def build_agent(
         requests=requests,
         policies=policies,
         proxies=proxies,
+        tracer=tracer,
         inspector=inspector,
         program=program,
         failed=failed,

@@ -21,6 +21,7 @@ from pico_twisted.app.process.local_admin import LocalPort, listen_locally, loca
 from pico_twisted.app.process.memory import give_memory_back
 from pico_twisted.app.process.ports import Attempts, BoundPort
 from pico_twisted.app.process.reactor import IDaemonReactor
+from pico_twisted.app.process.spans import LAST_S, Spans
 from pico_twisted.config import AgentConfig, ConfigFaults, ListenerConfig
 from pico_twisted.config.credentials import read_users
 from pico_twisted.core.forward_proxy import ForwardProxies
@@ -54,6 +55,7 @@ class AgentDaemon(Daemon[AgentConfig]):
         self._proxies = ForwardProxies(config.connect.proxy, os.environ)
         self._inspector = Inspector(reactor) if config.inspect.enabled else None
         self._inspector_port: InspectorPort | None = None
+        self._spans = Spans(config.tracing.endpoint, 0.0, reactor)
         self.agent = build_agent(
             config,
             reactor,
@@ -63,6 +65,7 @@ class AgentDaemon(Daemon[AgentConfig]):
             events=logging.events,
             proxies=self._proxies,
             inspector=self._inspector,
+            tracer=self._spans.tracer,
         )
         self._credentials = AgentCredentials(self.agent.service, config.connect)
         self.count_in(self.agent.metrics)
@@ -78,6 +81,8 @@ class AgentDaemon(Daemon[AgentConfig]):
         attempts = Attempts()
         with attempts.each():
             self.agent.access.prepare(self._config)()
+        with attempts.each():
+            self._spans.check()
         attempts.check()
         address = self._config.admin.bind_addr
         site = self.agent.admin_site(self.reload)
@@ -97,6 +102,7 @@ class AgentDaemon(Daemon[AgentConfig]):
             listeners=len(self._config.listeners),
             admin=str(self._admin.bound) if self._admin is not None else "",
         )
+        self._spans.start("pico-agent", self.agent.service.agent_id, self.agent.metrics)
         _warn_of_dots(self._config.listeners)
         warn_of_plain_tokens(self._config.connect)
         tell_of_proxies(self._proxies, self._config.connect.url)
@@ -132,6 +138,8 @@ class AgentDaemon(Daemon[AgentConfig]):
         if self._inspector is not None and self._inspector_port is not None:
             self._inspector.stop()
             await self._inspector_port.close()
+        self._spans.stop()
+        await self.until(self._spans.stopped, within_s=LAST_S)
         if self._admin is not None:
             await self._admin.stop()
         for port in self._local_ports:

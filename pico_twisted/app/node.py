@@ -59,6 +59,7 @@ from pico_twisted.net.observe.events import EventMemory
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.metrics.endpoints import EndpointCounts
 from pico_twisted.net.observe.requests import RequestWatch
+from pico_twisted.net.observe.tracing import Tracer
 from pico_twisted.net.proxy.port import ProxySettings
 from pico_twisted.net.proxy.resource import ReverseResource
 from pico_twisted.net.proxy.revoked import RevokedClients
@@ -197,6 +198,7 @@ def build_node(
     siblings: Sequence[Address] = (),
     workers: Collection[str] = (),
     rng: random.Random | None = None,
+    tracer: Tracer | None = None,
     chance: Callable[[], float] = random.random,
     make_membership: Callable[..., Membership] = Membership,
 ) -> Node:
@@ -213,6 +215,7 @@ def build_node(
         siblings: gossip ports of nodes to join besides those of `cluster.join`.
         workers: IDs of the other nodes that share the ports of this host.
         rng: draws secrets; a `random.SystemRandom` unless given.
+        tracer: records requests; None when nobody wants that.
         chance: gives numbers from 0 up to 1, to choose among nodes.
         make_membership: called as `Membership` is.
     """
@@ -241,6 +244,7 @@ def build_node(
         version=__version__,
         end_of_turn=end_of_turn,
         v1=dialect_v1(limits.v1_body_bytes),
+        tracer=tracer,
     )
     tls = cluster_config.tls
     link_tls = LinkTls(tls) if tls.enabled else None
@@ -279,6 +283,7 @@ def build_node(
         metrics=metrics,
         timeout_s=config.proxy.timeout,
         idle_timeout_s=config.proxy.idle_timeout,
+        tracer=tracer,
     )
     proxy = ProxySite(
         ProxySettings(

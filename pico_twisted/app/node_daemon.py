@@ -26,6 +26,7 @@ from pico_twisted.app.process.kept_revocations import keep_revocations
 from pico_twisted.app.process.memory import give_memory_back
 from pico_twisted.app.process.ports import Attempts, BoundPort
 from pico_twisted.app.process.reactor import IDaemonReactor
+from pico_twisted.app.process.spans import LAST_S, Spans
 from pico_twisted.app.workers.cpu_affinity import usable_cores
 from pico_twisted.app.workers.host import Host
 from pico_twisted.app.workers.worker import Worker, worker_from
@@ -99,6 +100,7 @@ class NodeDaemon(Daemon[NodeConfig]):
         self._orphan = False
         sweep = Sweep(reactor)
         sweep.each(lambda _: logging.flush())
+        self._spans = Spans(config.tracing.endpoint, config.tracing.ratio, reactor)
         self.node = build_node(
             self._config,
             reactor,
@@ -107,6 +109,7 @@ class NodeDaemon(Daemon[NodeConfig]):
             access_log=logging.access_log(config.proxy.access_log, None if worker is None else worker.number),
             ready=self.ready,
             events=logging.events,
+            tracer=self._spans.tracer,
             siblings=() if worker is None else worker.others,
             workers=() if worker is None else worker.siblings().labels,
         )
@@ -130,6 +133,8 @@ class NodeDaemon(Daemon[NodeConfig]):
         with attempts.each():
             node.access.prepare(config)()
             keep_revocations(node.membership.revocations, config.cluster.revocations_file, os.environ, self.reactor)
+        with attempts.each():
+            self._spans.check()
         self._ports.bind(node, self.reload, attempts)
         attempts.check()
         proxy = self._ports.bound["proxy"]
@@ -145,6 +150,7 @@ class NodeDaemon(Daemon[NodeConfig]):
         """Everything is bound: begin, and join the others."""
         node = self.node
         node.metrics.families(self._ports.certificates.expiry)
+        self._spans.start("pico-node", node.node_id, node.metrics)
         self.watch(self._ports.certificates.files, self._ports.certificates.read_again)
         node.sweep.start()
         node.cluster.startService()
@@ -266,8 +272,10 @@ class NodeDaemon(Daemon[NodeConfig]):
         await self._ports.bound["upstream"].stop()
         cluster.close_sessions()
         await self.until(lambda: not node.upstream.connections, within_s=CLOSE_S)
+        self._spans.stop()
         gossip.leave()
         await self.until(lambda: gossip.told, within_s=FAREWELL_S)
+        await self.until(self._spans.stopped, within_s=LAST_S)
         await self._ports.bound["admin"].stop()
         node.access.stop()
         gossip.stop()

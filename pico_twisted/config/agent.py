@@ -9,6 +9,7 @@ from pico_twisted.config.access import AuthConfig
 from pico_twisted.config.common import MOST_HEAD_BYTES, LogConfig, admin_hosts_setting, drain_streams_setting
 from pico_twisted.config.fields import listing, section, setting
 from pico_twisted.config.inspect import InspectConfig
+from pico_twisted.config.observing import AgentTracingConfig
 from pico_twisted.config.port_kinds import FORWARD_PROXY, HOST_HEADER, PORT_ADDRESS_OR_OFF, socket_mode_setting
 from pico_twisted.config.values import Address, Network, ServiceAddress
 
@@ -318,6 +319,7 @@ class AgentConfig:
         "File that these lines are appended to. Opened again on SIGUSR1 and SIGHUP. Empty: they go with the log.",
     )
     log: LogConfig = section(LogConfig, "What is logged on stderr.")
+    tracing: AgentTracingConfig = section(AgentTracingConfig, "Traces of requests, for OpenTelemetry.")
     drain_streams: float = drain_streams_setting()
     grace_period: float = setting(
         kinds.duration(least_s=0.0),

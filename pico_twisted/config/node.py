@@ -16,7 +16,7 @@ from pico_twisted.config.common import (
 from pico_twisted.config.endpoints import EndpointLimitsConfig
 from pico_twisted.config.fields import listing, section, setting
 from pico_twisted.config.names import HOSTS, PUBLIC_URL, HostRule
-from pico_twisted.config.observing import MetricsConfig
+from pico_twisted.config.observing import MetricsConfig, TracingConfig
 from pico_twisted.config.port_kinds import PORT_ADDRESS, PORT_ADDRESS_OR_DEFAULT, TRUSTED_PROXY, socket_mode_setting
 from pico_twisted.config.tls import ServerTlsConfig
 from pico_twisted.config.values import Address, TrustedProxy, default_address
@@ -299,6 +299,7 @@ class NodeConfig:
     )
     log: LogConfig = section(LogConfig, "What is logged on stderr.")
     metrics: MetricsConfig = section(MetricsConfig, "What the metrics show.")
+    tracing: TracingConfig = section(TracingConfig, "Traces of requests, for OpenTelemetry.")
     drain_streams: float = drain_streams_setting()
     grace_period: float = setting(
         kinds.duration(least_s=0.0),

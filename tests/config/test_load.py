@@ -461,10 +461,10 @@ def test_configurations_made_by_code_are_checked_too() -> None:
 @pytest.mark.parametrize(
     ("section", "names"),
     [
-        (NodeConfig, "proxy upstream admin cluster limits endpoints log metrics drain_streams grace_period"),
+        (NodeConfig, "proxy upstream admin cluster limits endpoints log metrics tracing drain_streams grace_period"),
         (
             AgentConfig,
-            "connect agent_id listeners admin limits access_log access_log_file log drain_streams grace_period",
+            "connect agent_id listeners admin limits access_log access_log_file log tracing drain_streams grace_period",
         ),
         (
             ListenerConfig,

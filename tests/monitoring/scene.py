@@ -27,7 +27,10 @@ _ASKING_S: Final = 0.2
 """Seconds between two requests of one client."""
 _OF_NODES: Final[Mapping[str, Settings]] = {
     "n1": {"endpoints": [{"match": "limited", "rate": "1/s"}]},
-    "n2": {"limits": {"buffered_bytes": "1MiB", "connections": 40}, "proxy": {"head_timeout": "5m"}},
+    "n2": {
+        "limits": {"buffered_bytes": "1MiB", "v1_body_bytes": "512KiB", "connections": 40},
+        "proxy": {"head_timeout": "5m"},
+    },
     "n5": {"grace_period": "10m", "drain_streams": "10m"},
 }
 

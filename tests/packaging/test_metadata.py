@@ -16,6 +16,13 @@ import pico_twisted
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = {"pico_twisted", "tests", "tools", "benchmarks", "demo"}
+OPENTELEMETRY = {
+    "opentelemetry.exporter.otlp.proto.http": "opentelemetry-exporter-otlp-proto-http",
+    "opentelemetry.proto": "opentelemetry-proto",
+    "opentelemetry.sdk": "opentelemetry-sdk",
+    "opentelemetry.trace": "opentelemetry-api",
+}
+"""Which distribution brings which part of a package that many share."""
 PROVIDERS = metadata.packages_distributions()
 
 
@@ -34,8 +41,9 @@ def distribution(name: str) -> str:
     return re.sub(r"[-_.]+", "-", re.split(r"[\[ <>=~!]", name)[0]).lower()
 
 
-OF_OTHER_ENVIRONMENTS = tuple(
-    ROOT / "tests" / "programs" / "grpc" / name for name in ("client.py", "load.py", "service.py")
+OF_OTHER_ENVIRONMENTS = (
+    *(ROOT / "tests" / "programs" / "grpc" / name for name in ("client.py", "load.py", "service.py")),
+    ROOT / "tests" / "monitoring" / "run.py",
 )
 """What is run by a Python that has more than the extra `test`."""
 
@@ -56,7 +64,9 @@ def _imports(path: Path) -> Iterator[str]:
             continue
         for name in names:
             top = name.partition(".")[0]
-            if top == "zope":
+            if top == "opentelemetry":
+                yield next(dist for prefix, dist in OPENTELEMETRY.items() if name.startswith(prefix))
+            elif top == "zope":
                 yield distribution(".".join(name.split(".")[:2]))
             elif top not in OURS and top not in sys.stdlib_module_names:
                 yield from {distribution(found) for found in PROVIDERS.get(top, [top])} - {"pico-twisted"}

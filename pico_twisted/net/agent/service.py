@@ -40,6 +40,7 @@ from pico_twisted.net.agent.shown_token import ShownToken
 from pico_twisted.net.interfaces import ITunnel
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.requests import RequestWatch, unwatched
+from pico_twisted.net.observe.tracing import Tracer
 from pico_twisted.net.socket.dialling import DialReactor
 from pico_twisted.net.tunnel import TunnelClientProtocol, TunnelParts, connect_tunnel
 from pico_twisted.net.turn import EndOfTurn, Sweep
@@ -59,20 +60,17 @@ class AgentService(Service):
         config: of the agent.
         reactor: connects, tells the time and wakes.
         sweep: the process's coarse timer. Started and stopped with this service.
-        metrics: counts.
-        rng: the source of chance.
+        metrics, rng: counts; the source of chance.
         version: told to the nodes.
         end_of_turn: gathers what tunnels send; see `TunnelParts`.
         requests: takes calls that are over.
-        policies: what the listeners let through.
-        program: serves all listeners in this process, instead of their addresses.
+        policies, program: what the listeners let through; serves all of them in this process, not their addresses.
         failed: called for each attempt to register that came to nothing; see `DialParts`.
         proxies: through which nodes are reached; None for those of the configuration alone.
-        inspector: looks at the calls; None when nobody does.
+        tracer, inspector: record calls; None when nobody wants that.
 
     Attributes:
-        agent_id: as configured, or made for this process.
-        token: shown to nodes.
+        agent_id, token: as configured, or made for this process; shown to nodes.
         listeners: in the order of the configuration; see `set_listeners`.
         all_registered: fires when every listener has a session for the first time.
     """
@@ -94,6 +92,7 @@ class AgentService(Service):
         program: Program | None = None,
         failed: Callable[[FailedAttempt], None] | None = None,
         proxies: ForwardProxies | None = None,
+        tracer: Tracer | None = None,
         inspector: IInspector | None = None,
     ) -> None:
         self._proxies = proxies or ForwardProxies(config.connect.proxy, {})
@@ -129,6 +128,7 @@ class AgentService(Service):
             version=version,
             end_of_turn=end_of_turn,
             v1=dialect_v1(config.limits.v1_body_bytes),
+            tracer=tracer,
         )
         self._stopping: Deferred[None] | None = None
         self._indices = itertools.count()

@@ -93,6 +93,7 @@ class LinkPort(TunnelServerFactory):
             timeout_s=math.inf,
             idle_timeout_s=math.inf,
             requests=requests,
+            tracer=self.parts.tracer,
         )
 
     def buildProtocol(  # type: ignore[override]  # as in the class above

@@ -50,6 +50,7 @@ from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.interfaces import IDownstream, IHttpReceiver, ITunnel
 from pico_twisted.net.observe.metrics.requests import FAILED_FROM
 from pico_twisted.net.observe.requests import CLIENT_LEFT
+from pico_twisted.net.observe.tracing import LINK, HopSpan
 from pico_twisted.net.routing.linger import CALLER_LINGER_S, Linger
 from pico_twisted.net.routing.refusals import (
     BAD_RESPONSE,
@@ -109,6 +110,7 @@ class LinkRequest:
         "_settings",
         "_started_at",
         "_status",
+        "_span",
         "_trailers",
         "_tunnel",
         "_unwanted",
@@ -130,8 +132,8 @@ class LinkRequest:
         self.kind = call.kind
         self._end_of_turn = end_of_turn
         self._routed: RoutedRequest | None = None
+        self._span: HopSpan | None = None  # of a request that is recorded
         self.over = False
-        # the request
         self._reader: RequestStream | None = None  # of a request that is read in full
         self._pauses_request = False
         self._owed = 0  # payload that came while the request is paused
@@ -148,6 +150,8 @@ class LinkRequest:
 
     def start(self, payload: bytes, more: bool) -> None:
         """Take the call's first frame."""
+        if (tracer := self._settings.tracer) is not None and (joined := tracer.joined(LINK, payload)) is not None:
+            self._span, payload = joined
         relayed = relayed_request(payload, REQUEST_LIMITS)
         if relayed is not None:
             self.head, body = relayed
@@ -359,6 +363,8 @@ class LinkRequest:
 
     def _tell(self, routed: RoutedRequest, status: int, error: str, over_link: bool = False) -> None:
         """The request is over: hand it to whoever watches, as far as it was read."""
+        if self._span is not None:
+            self._span.end(self.endpoint, status, error)
         watch = self._settings.requests
         if status < FAILED_FROM and not error and not watch.wants_all:
             return

@@ -30,6 +30,7 @@ from pico_twisted.core.rpc.frames import HTTP
 from pico_twisted.net.access.ceilings import leave_all
 from pico_twisted.net.interfaces import IDownstream
 from pico_twisted.net.observe.metrics.requests import FAILED_FROM
+from pico_twisted.net.observe.tracing import HopSpan
 from pico_twisted.net.proxy.error_answer import PREFLIGHT, AgentError, error_answer
 from pico_twisted.net.proxy.port import ClientConnection, Forward, Visitor
 
@@ -59,6 +60,7 @@ class ProxyRequest(abc.ABC):
         ceilings: those that it is in flight under.
         most_bytes: what its body may have.
         awaits_continue: the client may wait for a 100 before it sends the body.
+        span: of the request, if it is recorded.
         say_end: ends it with words for the client, where what it was upgraded to has some; given what `shut` is.
     """
 
@@ -86,6 +88,7 @@ class ProxyRequest(abc.ABC):
     most_bytes: float = math.inf
     awaits_continue: bool = False
     say_end: Callable[[str], None] | None = None
+    span: HopSpan | None = None
     _agent_error: AgentError | None = None  # of which the body is awaited
     _started_at: float = attrs.field(factory=perf_counter)
     _first_byte_at: float = 0.0
@@ -278,6 +281,8 @@ class ProxyRequest(abc.ABC):
             metrics.first_byte(first_byte_s)
         if error:
             metrics.failed(error, forward is not None and forward.upstream_node != "")
+        if self.span is not None:
+            self.span.end(self.endpoint, status, error)
         if metrics.endpoints is not None:
             metrics.endpoints.done(self.endpoint, forward is not None and forward.upstream != "", status, first_byte_s)
         if status >= FAILED_FROM or error or settings.requests.wants_all:

@@ -85,6 +85,8 @@ class ReverseResource(Resource):
         settings = self._settings
         if b"content-type" in head.by_name and grpc_type(head):
             settings = self._grpc_settings
+        if settings.tracer is not None and (begun := settings.tracer.begin(head, request.request_id)) is not None:
+            request.span, request.head = begun
         forward = request.forward = (RoutedRequest if head.upgrade is None else UpgradeRequest)(settings, request)
         trailers = request.trailers
         forward.start(request.body, request.body_complete and not trailers)

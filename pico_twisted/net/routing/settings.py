@@ -9,6 +9,7 @@ from pico_twisted.net.interfaces import IRouter
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 from pico_twisted.net.observe.requests import RequestWatch, unwatched
+from pico_twisted.net.observe.tracing import Tracer
 from pico_twisted.net.turn import Sweep
 
 log = Logger()
@@ -25,6 +26,7 @@ class RoutingSettings:
         timeout_s: how long a service may take until its response begins.
         idle_timeout_s: how long nothing may move while the client is waited for, or behind the response's head.
         requests: takes requests of other nodes that are over.
+        tracer: records some of the requests; None when nobody wants that.
     """
 
     router: IRouter
@@ -33,6 +35,7 @@ class RoutingSettings:
     timeout_s: float
     idle_timeout_s: float
     requests: RequestWatch = attrs.field(factory=unwatched)
+    tracer: Tracer | None = None
     _warnings: RepeatedWarning = attrs.field(factory=RepeatedWarning, init=False)
 
     def rules_broken(self, endpoint: str, upstream: str, reason: str) -> None:

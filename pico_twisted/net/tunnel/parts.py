@@ -13,6 +13,7 @@ from pico_twisted.core.rpc.dialect import Dialect
 from pico_twisted.core.rpc.frames import MAX_BODY_V1
 from pico_twisted.core.rpc.v1 import dialect_v1
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.observe.tracing import Tracer
 from pico_twisted.net.turn import EndOfTurn, Sweep
 
 LISTENER_PATH: Final = b"/pico/v1/listener/"
@@ -41,3 +42,4 @@ class TunnelParts:
     version: str
     end_of_turn: EndOfTurn | None = None
     v1: Dialect = dialect_v1(MAX_BODY_V1)
+    tracer: Tracer | None = None  # records requests, where that is configured

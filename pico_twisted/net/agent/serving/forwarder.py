@@ -20,6 +20,7 @@ from pico_twisted.net.agent.serving.tcp_call import TcpCall
 from pico_twisted.net.agent.serving.tcp_service import TcpService
 from pico_twisted.net.agent.serving.v1 import WholeExchange
 from pico_twisted.net.interfaces import ICallAcceptor, ICaller, ICallReceiver, ITunnel
+from pico_twisted.net.observe.tracing import AGENT
 from pico_twisted.net.routing.client_routes import take_client_gone
 
 
@@ -51,6 +52,9 @@ class Forwarder:
         service.metrics.call_started("service")
         call.receiver = served
         service.calls.add(served)
+        tracer = service.tracer
+        if tracer is not None and (joined := tracer.joined(AGENT, payload)) is not None:
+            served.span, payload = joined
         served.begin(payload, more)
         return served
 

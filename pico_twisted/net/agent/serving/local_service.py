@@ -113,6 +113,7 @@ class LocalService(abc.ABC):
         end_of_turn: gathers what one turn brings, if the process does so.
         clock: tells the time, to measure how long calls take.
         metrics: counts them.
+        tracer: records some of them; None when nobody wants that.
         endpoint: the endpoint ID.
         addr: where the service is, as text.
         calls: those that it serves now.
@@ -138,6 +139,7 @@ class LocalService(abc.ABC):
         self.end_of_turn = tunnel.end_of_turn
         self.clock = tunnel.clock
         self.metrics = tunnel.metrics
+        self.tracer = tunnel.tracer
         self.calls: set[HeldCall] = set() if calls is None else calls
         self.endpoint = config.endpoint
         self.addr = str(config.addr) if parts.program is None else THIS_PROCESS

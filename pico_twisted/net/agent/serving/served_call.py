@@ -34,6 +34,7 @@ from pico_twisted.net.interfaces import ICaller
 from pico_twisted.net.observe.access_log import LoggedRequest
 from pico_twisted.net.observe.metrics.requests import FAILED_FROM
 from pico_twisted.net.observe.requests import CLIENT_LEFT
+from pico_twisted.net.observe.tracing import HopSpan
 from pico_twisted.net.routing.linger import CALLER_LINGER_S, Linger
 
 log = Logger()
@@ -69,6 +70,7 @@ class ServedCall(abc.ABC):
     """
 
     _error = ""  # the code of what went wrong
+    span: HopSpan | None = None  # of one that is recorded
 
     def __init__(
         self, service: LocalService, tunnel: ICaller, call: Call, request: CallRequest, response: CallResponse
@@ -204,6 +206,8 @@ class ServedCall(abc.ABC):
         service.metrics.request_done(
             request.method, self._status, took_s, request.body_bytes, self._response.body_bytes
         )
+        if self.span is not None:
+            self.span.end(service.endpoint, self._status, self._error)
         if self._error:
             service.metrics.service_failed(self._error)
         wanted = self._status >= FAILED_FROM or self._error or service.requests.wants_all

@@ -39,6 +39,7 @@ class UpgradedCall(ConnectionCall):
         super().__init__(before._service, before._tunnel, before._call, before._request, before._response)
         self._stage = Stage.UPGRADED
         self._started = before._started
+        self.span = before.span
         self._status = 101
         self._owed = before._owed
         self._connection = connection
