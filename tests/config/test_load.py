@@ -464,7 +464,8 @@ def test_configurations_made_by_code_are_checked_too() -> None:
         (NodeConfig, "proxy upstream admin cluster limits endpoints log metrics tracing drain_streams grace_period"),
         (
             AgentConfig,
-            "connect agent_id listeners admin limits access_log access_log_file log tracing drain_streams grace_period",
+            "connect agent_id listeners admin inspect limits access_log access_log_file log tracing drain_streams "
+            "grace_period",
         ),
         (
             ListenerConfig,

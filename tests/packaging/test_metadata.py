@@ -97,7 +97,7 @@ def test_the_dependencies_are_what_is_imported() -> None:
     """What comes along with another dependency may be gone with its next version, and what is not used goes."""
     options = setup_cfg()
     extras = options["options.extras_require"]
-    wanted = declared(options["options"]["install_requires"], extras["asgi"], extras["http2"])
+    wanted = declared(options["options"]["install_requires"], extras["asgi"], extras["http2"], extras["otlp"])
     assert imported("pico_twisted", "twisted") == wanted | {"pytest"}  # which loads our fixture itself
 
 
