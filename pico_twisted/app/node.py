@@ -34,6 +34,7 @@ from pico_twisted.net.access.access import Access
 from pico_twisted.net.access.ceilings import NodeCeilings
 from pico_twisted.net.admin.app import AdminApp
 from pico_twisted.net.admin.asking_nodes import AskingNodes
+from pico_twisted.net.admin.configuration import ConfigurationRoutes
 from pico_twisted.net.admin.entrance import AdminAccess
 from pico_twisted.net.admin.logins import Logins
 from pico_twisted.net.admin.node_status import PROXY_ADDR, NodeStatus
@@ -101,6 +102,7 @@ class Node:
         passes: what the node shows to the admin ports of others.
         intake: what the node takes.
         operations: what its operators ask for.
+        in_force: gives the configuration as far as reloads have changed it.
     """
 
     config: NodeConfig
@@ -126,6 +128,7 @@ class Node:
     passes: NodePasses
     intake: NodeIntake
     operations: Operations
+    in_force: Callable[[], NodeConfig]
 
     def admin_site(
         self, reload: Reload, siblings: Siblings | None = None, expiry: Callable[[], Mapping[str, float]] = dict
@@ -159,6 +162,7 @@ class Node:
             groups=(
                 RevocationRoutes(self.membership.revocations, self.node_id, self._end_of),
                 OperationRoutes(self.operations, self.membership.revocations),
+                ConfigurationRoutes(self.in_force),
                 ServiceDiscovery(
                     self.status, self.config.cluster.name, "https" if self.config.admin.tls.enabled else "http"
                 ),
@@ -197,6 +201,7 @@ def build_node(
     events: EventMemory | None = None,
     siblings: Sequence[Address] = (),
     workers: Collection[str] = (),
+    in_force: Callable[[], NodeConfig] | None = None,
     rng: random.Random | None = None,
     tracer: Tracer | None = None,
     chance: Callable[[], float] = random.random,
@@ -214,6 +219,7 @@ def build_node(
         events: what happened lately; None where nobody tells.
         siblings: gossip ports of nodes to join besides those of `cluster.join`.
         workers: IDs of the other nodes that share the ports of this host.
+        in_force: gives the configuration as far as reloads have changed it; `config` unless given.
         rng: draws secrets; a `random.SystemRandom` unless given.
         tracer: records requests; None when nobody wants that.
         chance: gives numbers from 0 up to 1, to choose among nodes.
@@ -393,4 +399,5 @@ def build_node(
         passes=passes,
         intake=intake,
         operations=operations,
+        in_force=in_force or (lambda: config),
     )

@@ -112,6 +112,7 @@ class NodeDaemon(Daemon[NodeConfig]):
             tracer=self._spans.tracer,
             siblings=() if worker is None else worker.others,
             workers=() if worker is None else worker.siblings().labels,
+            in_force=lambda: self.options.config,
         )
         self.count_in(self.node.metrics)
         sweep.each(give_memory_back(lambda: self.node.budget.held))

@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "reload": "pico_twisted.ctl.reload",
     "revoke": "pico_twisted.ctl.revoke",
     "service": "pico_twisted.ctl.service.command",
+    "snapshot": "pico_twisted.ctl.snapshot.command",
     "status": "pico_twisted.ctl.status",
     "tcp": "pico_twisted.expose.command",
     "token": "pico_twisted.ctl.token",

@@ -6,6 +6,8 @@ from typing import Final
 
 AGENT_PATH: Final = "/status"
 """What an agent's admin port shows of it; nodes have no such path."""
+CONFIGURATION_PATH: Final = "/status/configuration"
+"""Path of the route that tells the configuration that a node goes by."""
 NO_SUCH_NODE: Final = "no such node"
 """What the error of a 404 begins with when a node is unknown: so its clients tell that from a path that is."""
 RELOAD_PATH: Final = "/reload"
