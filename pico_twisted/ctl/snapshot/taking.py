@@ -64,9 +64,7 @@ def take(port: AdminPort, doctor: list[dict[str, str]]) -> Snapshot:
     asked: dict[str, Callable[[], Any]] = {name: partial(_ask, port, name, path) for name, path in CLUSTER.items()}
     for id in ids:
         through, folder = attrs.evolve(port, forward=id), f"nodes/{quote(id, safe='')}"
-        asked |= {
-            f"nodes/{quote(id, safe='')}/{name}": partial(_ask, through, name, path) for name, path in NODE.items()
-        }
+        asked |= {f"{folder}/{name}": partial(_ask, through, name, path) for name, path in NODE.items()}
     parts, missing = _answers(asked, port.timeout_s)
     about = {
         "at_s": began,
