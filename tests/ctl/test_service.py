@@ -98,7 +98,11 @@ def install(plan: Plan) -> list[str]:
 def test_a_bare_machine(plan: Plan, commands: Commands) -> None:
     """The user, the configuration, the unit with the paths of this installation, and the link are made; the
     configuration is checked before anything is started, and starting waits, since the unit tells when it is ready."""
-    install(plan)
+    mask = os.umask(0o077)
+    try:
+        install(plan)
+    finally:
+        os.umask(mask)
     assert commands.done == [
         "useradd --system --no-create-home --shell /usr/sbin/nologin pico",
         f"{BIN}/twistd --help",
@@ -107,6 +111,7 @@ def test_a_bare_machine(plan: Plan, commands: Commands) -> None:
         "systemctl start pico.service",
     ]
     config = plan.machine.path(CONFIG)
+    assert stat.S_IMODE(config.parent.stat().st_mode) == 0o755
     assert config.read_text() == (ROOT / "etc/pico.yaml").read_text()
     assert stat.S_IMODE(config.stat().st_mode) == 0o640
     unit = plan.machine.path(UNIT).read_text()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final
 
 import click
@@ -79,7 +79,7 @@ def _check_rights(machine: Machine, command: str) -> None:
         raise SaidNo("systemd does not run this machine, and there is nothing here that would start a service")
 
 
-def _make(changes: Iterable[Change] | Iterator[Change], dry: bool, nothing: str) -> None:
+def _make(changes: Iterable[Change], dry: bool, nothing: str) -> None:
     """Tell each change, and make it."""
     count = 0
     for change in changes:
@@ -87,6 +87,9 @@ def _make(changes: Iterable[Change] | Iterator[Change], dry: bool, nothing: str)
         if change.do is not None:
             count += 1
             if not dry:
-                change.do()
+                try:
+                    change.do()
+                except OSError as error:
+                    raise SaidNo(f"cannot {change.words}: {error.strerror}") from None
     if not count:
         emit(f"{nothing}: nothing to change")

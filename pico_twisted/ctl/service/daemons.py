@@ -48,7 +48,7 @@ DAEMONS: Final[Mapping[str, Daemon]] = {
         next_steps=(
             "The agent runs.\n"
             "  look at it      systemctl status pico-agent; journalctl -u pico-agent -o cat -f\n"
-            "  configure it    {config} (connect.url, listeners), then systemctl reload pico-agent"
+            "  configure it    {config} (connect.url, listeners), then systemctl restart pico-agent"
         ),
     ),
 }

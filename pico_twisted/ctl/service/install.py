@@ -84,7 +84,7 @@ class Plan:
     def _files(self) -> Iterator[Change]:
         directory = os.path.dirname(self.config)
         if not self.machine.path(directory).is_dir():
-            yield Change(f"make {directory}", lambda: self.machine.path(directory).mkdir(0o755, parents=True))
+            yield Change(f"make {directory}", lambda: self.machine.make_directory(directory))
         if not self.machine.path(self.config).exists():
             sample = self.home.sample(self.daemon.config)
             yield Change(

@@ -95,6 +95,12 @@ class Machine:
         except (OSError, UnicodeDecodeError) as error:
             raise SaidNo(f"{name} cannot be read: {getattr(error, 'strerror', '') or error}") from None
 
+    def make_directory(self, name: str) -> None:
+        """Make a directory that anybody may enter, whatever the umask. Raises OSError."""
+        path = self.path(name)
+        path.mkdir(parents=True)
+        path.chmod(0o755)
+
     def make(self, name: str, text: str, *, mode: int, owner: tuple[int, int]) -> None:
         """Make a file that is not there. Raises SaidNo."""
         try:
