@@ -15,13 +15,16 @@ from typing import Any
 from benchmarks.credentials import make
 from benchmarks.nginx import SMALL_BODY, ReverseProxy, Service
 from tools.stage.asking import try_get
-from tools.stage.nodes import Agent, Node
+from tools.stage.nodes import Agent, Node, Settings
 from tools.stage.ports import Ports, free_port
 from tools.stage.processes import Process
 from tools.stage.stage import Stage
 from tools.stage.waiting import StageFailed
 
 ENDPOINT = "bench"
+OBSERVED = ("per-endpoint", "otlp-1", "otlp-100")
+"""What a node can be asked to look at beyond what it always does: requests by endpoint; 1 or 100 % of them recorded, by
+it and by its agent, for a collector of OpenTelemetry."""
 _ORDINARY = "from benchmarks.ordinary import use; use({name!r}); "
 
 
@@ -88,6 +91,7 @@ class Bed:
         access_log: bool = False,
         auth: str = "",
         over: str = "tcp",
+        observed: str = "",
         profiles: dict[str, Path] | None = None,
     ) -> Target:
         """Start a node and its agent.
@@ -97,17 +101,26 @@ class Bed:
             access_log: whether the node logs each request, to a file.
             auth: what its clients show, one of `credentials.KINDS`; empty for a node that does not authenticate.
             over: how the agent reaches the service: `tcp`, `unix` or `h2c`.
+            observed: one of `OBSERVED`; empty for none.
             profiles: where cProfile writes what it found out about `node` and `agent` when they end.
         """
-        word = re.sub("[^a-z]+", "-", name)
+        word = re.sub("[^a-z0-9]+", "-", name)
+        tracing = {"endpoint": self._collector()} if observed.startswith("otlp") else {}
+        settings = {
+            "metrics": {"per_endpoint": observed == "per-endpoint"},
+            "tracing": {**tracing, "ratio": int(observed.rpartition("-")[2]) / 100} if tracing else {},
+        }
         shown = make(auth, self.directory) if auth else None
         node = self.node(
             f"{word}-node",
             access_log=access_log,
             auth=None if shown is None else shown.auth,
             profile=(profiles or {}).get("node"),
+            more=settings,
         )
-        agent = self.agent(f"{word}-agent", node, over=over, profile=(profiles or {}).get("agent"))
+        agent = self.agent(
+            f"{word}-agent", node, over=over, profile=(profiles or {}).get("agent"), more={"tracing": tracing}
+        )
         fields = () if shown is None else (shown.field,)
         self._wait_for_small(name, agent, node.ports.proxy, fields)
         return Target(name, node.ports.proxy, {"node": node, "agent": agent}, fields)
@@ -139,6 +152,7 @@ class Bed:
         profile: Path | None = None,
         ports: Ports | None = None,
         workers: int = 1,
+        more: Settings | None = None,
     ) -> Node:
         """Start a node alone.
 
@@ -150,8 +164,10 @@ class Bed:
             profile: where cProfile writes when it ends.
             ports: of another node, which has ended, to take its place; None for free ones.
             workers: how many it has.
+            more: of its settings.
         """
         settings = {
+            **(more or {}),
             "proxy": {"access_log": access_log, "auth": dict(auth or {})},
             "cluster": {"workers": workers, "join": [] if join is None else [f"127.0.0.1:{join.ports.gossip}"]},
         }
@@ -166,12 +182,13 @@ class Bed:
         connections: str = "auto",
         over: str = "tcp",
         profile: Path | None = None,
+        more: Settings | None = None,
     ) -> Agent:
         """Start an agent that serves these endpoints at a node, or at a URL. It may not be registered yet."""
         return self.stage.agent(
             node,
             dict.fromkeys(endpoints, self.service.addresses[over]),
-            {"connect": {"connections": connections}},
+            {"connect": {"connections": connections}, **(more or {})},
             name=name,
             wait=False,
             prelude=self._prelude,
@@ -189,6 +206,15 @@ class Bed:
         for node in cluster:
             node.wait_until(partial(_knows, node, nodes, share * nodes), f"{node.name} to know the whole cluster")
         return cluster
+
+    def _collector(self) -> str:
+        """Start a collector; where it takes spans."""
+        port = free_port()
+        process = self.stage.add(
+            Process("collector", [sys.executable, "-m", "benchmarks.collector", str(port)], self.directory)
+        )
+        process.wait_until(lambda: try_get(port, "/")[0] == 200, "the collector")
+        return f"http://127.0.0.1:{port}/v1/traces"
 
     def _wait_for_small(self, name: str, process: Process, port: int, fields: Sequence[str] = ()) -> None:
         sent = {"x-pico-endpoint": ENDPOINT, **dict(line.split(": ", 1) for line in fields)}

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import median
 
-from benchmarks.bed import Bed, Target, bed
+from benchmarks.bed import OBSERVED, Bed, Target, bed
 from benchmarks.credentials import KINDS
 from benchmarks.load import MANY, WARM_UP_S, Bodies, Requests, large_bodies, rounds, small_requests
 from tools.stage.processes import find_program
@@ -145,7 +145,13 @@ class Run:
         more = [self._bed.pico("pico, access log", access_log=True)] if "logged" in self._arguments.parts else []
         kinds: Sequence[str] = self._arguments.auth
         more += [self._bed.pico(f"pico, {kind}", auth=kind) for kind in kinds]
+        observed: Sequence[str] = self._arguments.observed
+        more += [self._bed.pico(f"pico, {kind}", observed=kind) for kind in observed]
         table = self._warm(f", {self._connections} connections", [targets[0], self._bed.hello(), *targets[1:], *more])
+        for kind in observed:
+            for hop in ("node", "agent"):
+                ratios = [one[f"pico, {kind}"].cpu_us(hop) / one["pico"].cpu_us(hop) for one in self._last]
+                table.rows.append(Row(f"{hop} with {kind} / without", {"x without": median(ratios)}, ratios))
         for kind in kinds:
             ratios = [result[f"pico, {kind}"].cpu_us("node") / result["pico"].cpu_us("node") for result in self._last]
             table.rows.append(Row(f"node with a {kind} / without", {"x without": median(ratios)}, ratios))
@@ -292,6 +298,13 @@ def main() -> None:
     parser.number("--megabytes", LARGE_BYTES // 1_000_000, "of a large body")
     parser.add_argument(
         "--auth", choices=KINDS, action="append", default=[], help="small: load a node that wants this, too; repeatable"
+    )
+    parser.add_argument(
+        "--observed",
+        choices=OBSERVED,
+        action="append",
+        default=[],
+        help="small: load a node with this, too; repeatable",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.read()

@@ -42,6 +42,11 @@ SHARED = (
     "systemd/pico-agent.service",
     "systemd/pico-forward.service",
     "logrotate/pico",
+    "prometheus/prometheus.yml",
+    "prometheus/pico.rules.yml",
+    "grafana/cluster.json",
+    "grafana/node.json",
+    "grafana/agents.json",
 )
 """What an operator finds in share/pico_twisted of the environment: the files of etc/."""
 MOST_LINES = 57_500

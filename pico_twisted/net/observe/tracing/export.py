@@ -54,12 +54,15 @@ class SpanExport:
     """
 
     def __init__(self, url: str, version: str, reactor: IReactorFromThreads) -> None:
+        import requests
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
         logging.getLogger("opentelemetry").addHandler(logging.NullHandler())  # it would write on stderr
         self._url = url
         self._reactor = reactor
-        self._exporter = OTLPSpanExporter(endpoint=url, timeout=TIMEOUT_S)
+        session = requests.Session()
+        session.trust_env = False  # neither a proxy nor a password that the environment has for others
+        self._exporter = OTLPSpanExporter(endpoint=url, timeout=TIMEOUT_S, session=session)
         self._version = version
         self._of: dict[str, Any] = {}  # of each span, as the library wants it
         self._waiting: deque[FinishedSpan] = deque()
