@@ -26,6 +26,7 @@ from pico_twisted.net.agent.serving.forwarder import Forwarder
 from pico_twisted.net.agent.serving.http1_service import Http1Service
 from pico_twisted.net.agent.serving.local_service import ServiceParts
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.observe.tracing import Tracer
 from pico_twisted.net.tunnel import TunnelClientFactory, TunnelParts
 from pico_twisted.net.turn import EndOfTurn, Sweep
 from tests.doubles.node import MemoryNode, ToldMembership
@@ -120,6 +121,7 @@ class MemoryPath:
         two_nodes: the client asks a node that does not hold the tunnel.
         scope: entered around all that a daemon does: `node` (or `asked` and `holder`), `agent`, and `service`.
         auth: who may use the proxy ports.
+        tracer: of all daemons; None when nothing is recorded.
     """
 
     def __init__(
@@ -129,8 +131,10 @@ class MemoryPath:
         two_nodes: bool = False,
         scope: Scope = _unwatched,
         auth: AuthConfig | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._scope = scope
+        self._tracer = tracer
         self._auth = auth or AuthConfig()
         self._ways: list[tuple[MemoryTransport, MemoryTransport, str]] = []
         self._clocks = {"agent": TurnClock(), "service": TurnClock()}
@@ -148,7 +152,7 @@ class MemoryPath:
     def _add_node(self, name: str, dial: Callable[[Any], None] | None = None) -> MemoryNode:
         clock = self._clocks[name] = TurnClock(dial)
         others = functools.partial(ToldMembership, addresses={"holder": ("192.0.2.2", 8003)})
-        return MemoryNode(clock, node_id=name, gathers=True, membership=others, auth=self._auth)
+        return MemoryNode(clock, node_id=name, gathers=True, membership=others, auth=self._auth, tracer=self._tracer)
 
     def _dial(self, client: Any, server: Any) -> None:
         address = IPv4Address("TCP", "192.0.2.2", 8003)
@@ -167,6 +171,7 @@ class MemoryPath:
             max_calls=1000,
             version="0.0.1",
             end_of_turn=EndOfTurn(clock),
+            tracer=self._tracer,
         )
         config = ListenerConfig(endpoint=ENDPOINT, addr=ServiceAddress("http", "127.0.0.1", 3000), timeout=30.0)
         endpoint = _ServiceEndpoint(self, answers)

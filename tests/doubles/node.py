@@ -26,6 +26,7 @@ from pico_twisted.core.routing.table import endpoint_key
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.observe.tracing import Tracer
 from pico_twisted.net.tunnel import TunnelParts
 from pico_twisted.net.turn import EndOfTurn, Sweep
 
@@ -82,6 +83,7 @@ class MemoryNode:
         endpoints: ceilings of endpoints.
         gathers: tunnels send what one turn of the reactor brings with one write, as in a daemon; else at once.
         upstream, admin: these sections. The files that they and `auth` of the proxy name are read.
+        tracer: records requests.
         keys: of the sections `proxy` and `limits`, as they are called there. They may be such as no file could have.
 
     Attributes:
@@ -103,6 +105,7 @@ class MemoryNode:
         upstream: UpstreamConfig | None = None,
         admin: AdminConfig | None = None,
         endpoints: Sequence[EndpointLimitsConfig] = (),
+        tracer: Tracer | None = None,
         **keys: Any,
     ) -> None:
         self.clock = clock
@@ -128,6 +131,7 @@ class MemoryNode:
             end_of_turn=EndOfTurn(clock) if gathers else None,
             access_log=AccessLog(write_log or self.access.append),
             ready=lambda: (True, ""),
+            tracer=tracer,
             chance=lambda: 0.0,
             make_membership=membership or functools.partial(ToldMembership, addresses={}),
         )
