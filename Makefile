@@ -12,7 +12,7 @@ METADATA := setup.cfg setup.py pyproject.toml $(CONSTRAINTS)
 CORES := $(shell nproc)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help check quick-tests demo test properties lint format config-docs states-docs walk fuzz soak programs alarms dashboards conformance websockets examples docs-commands questions bench cluster-figures simulate odd-requests attacks netns systemd dist image chart deb clean
+.PHONY: help check quick-tests demo test properties lint format config-docs man-pages states-docs walk fuzz soak programs alarms dashboards conformance websockets examples docs-commands questions bench cluster-figures simulate odd-requests attacks netns systemd dist image chart deb clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do \
@@ -48,6 +48,9 @@ config-docs: $(VENV)/.installed  ## docs/configuration.md and the samples in etc
 
 dashboards: $(VENV)/.installed  ## etc/grafana/*.json, from the tables in tools/grafana_dashboards.py
 	$(BIN)/python -m tools.grafana_dashboards
+
+man-pages: $(VENV)/.installed  ## the man pages and completions in etc/, from picoctl and the classes
+	$(BIN)/python -m tools.man_pages
 
 states-docs: $(VENV)/.installed  ## docs/development/states.md, from the states in the code
 	$(BIN)/python -m tools.states_docs

@@ -17,10 +17,11 @@ from pico_twisted.config.fields import all_keys
 from pico_twisted.core.text import escaped
 from pico_twisted.ctl.allowed import show_allowed
 from pico_twisted.ctl.exits import SaidNo, emit
+from pico_twisted.ctl.options import complete_file
 
 
 @click.command(short_help="Check a configuration file.")
-@click.argument("file")
+@click.argument("file", shell_complete=complete_file)
 @click.option("--agent", is_flag=True, help="The file is for pico-agent, not for pico.")
 @click.option("--as", "user", help="Check as this user, who will run the daemon. Only root can.", metavar="USER")
 @click.option("--expand-env", is_flag=True, help="Replace ${VAR} and ${VAR:default}, as --config.expand-env does.")

@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "bench": "pico_twisted.ctl.bench.command",
     "check": "pico_twisted.ctl.check",
     "cluster": "pico_twisted.ctl.cluster.command",
+    "completion": "pico_twisted.ctl.completion.command",
     "cordon": "pico_twisted.ctl.intake",
     "doctor": "pico_twisted.ctl.doctor.command",
     "drain": "pico_twisted.ctl.intake",

@@ -10,6 +10,8 @@ import click
 from click.core import ParameterSource
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from pico_twisted.ctl.client import AdminPort
 
 F = TypeVar("F", bound=Callable[..., Any])  # a command, whatever its parameters
@@ -75,6 +77,19 @@ def json_option() -> Callable[[F], F]:
     return click.option("--json", help="Print the answer as JSON.", is_flag=True, expose_value=False, callback=_keep)
 
 
+def complete_file(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Have the shell complete the name of a file. Called by click."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(begun, type="file")]
+
+
+def _complete_node_id(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    from pico_twisted.ctl.asking import complete_node_id
+
+    return complete_node_id(context, parameter, begun)
+
+
 def admin_options(*, hidden: bool = False) -> Callable[[F], F]:
     """Give a command these options.
 
@@ -84,7 +99,13 @@ def admin_options(*, hidden: bool = False) -> Callable[[F], F]:
 
     options = (
         _kept("--admin", f"The admin port to ask; also from {ADMIN}.  [default: {DEFAULT_URL}]", hidden, metavar="URL"),
-        _kept("--forward", "Let this node answer, through the one asked.", hidden, metavar="ID"),
+        _kept(
+            "--forward",
+            "Let this node answer, through the one asked.",
+            hidden,
+            metavar="ID",
+            shell_complete=_complete_node_id,
+        ),
         _kept("--json", "Print the answer as JSON.", hidden, is_flag=True),
         connection_options(DEFAULT_TIMEOUT_S, hidden=hidden),
     )
@@ -116,6 +137,8 @@ def connection_options(timeout_s: float, *, hidden: bool = False) -> Callable[[F
 
 
 def _kept(name: str, text: str, hidden: bool, **details: Any) -> Callable[[F], F]:  # details as click.option takes them
+    if details.get("metavar") == "FILE":
+        details["shell_complete"] = complete_file
     return click.option(name, help=text, expose_value=False, callback=_keep, hidden=hidden, **details)
 
 

@@ -10,7 +10,7 @@ import click
 
 from pico_twisted.core.text import escaped
 from pico_twisted.ctl import tables
-from pico_twisted.ctl.asking import Page, emit_json, get, present
+from pico_twisted.ctl.asking import Page, complete_agent_id, emit_json, get, present
 from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.exits import SaidNo, emit
 from pico_twisted.ctl.options import admin_options, admin_port, duration, wants_json
@@ -21,7 +21,9 @@ MOST_FOR_S = 10 * 365 * 86_400.0
 
 @click.command(short_help="Refuse a credential or an agent at all nodes.")
 @click.argument("name", required=False)
-@click.option("--agent", help="Revoke the agent with this ID, whatever it shows.", metavar="ID")
+@click.option(
+    "--agent", help="Revoke the agent with this ID, whatever it shows.", metavar="ID", shell_complete=complete_agent_id
+)
 @click.option("--for", "for_s", help="How long that lasts.  [default: for ever]", type=duration(1.0, MOST_FOR_S))
 @click.option("--undo", is_flag=True, help="Take a revocation back.")
 @click.option("--list", "listing", is_flag=True, help="Show who is revoked.")

@@ -16,7 +16,7 @@ from pico_twisted.ctl.asking import emit_json, get
 from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.doctor.lines import Line, Verdict, red
 from pico_twisted.ctl.exits import NO, ExitWithMessage, emit
-from pico_twisted.ctl.options import admin_options, admin_port, given_option, wants_json
+from pico_twisted.ctl.options import admin_options, admin_port, complete_file, given_option, wants_json
 from pico_twisted.net.admin.shapes.nodes import NodeDetail
 
 DEFAULT_FILE: Final = "/etc/pico/pico.yaml"
@@ -25,7 +25,11 @@ DEFAULT_FILE: Final = "/etc/pico/pico.yaml"
 
 @click.command(short_help="Look for what is wrong: one line for each check.")
 @click.option(
-    "--config", "file", help=f"Look at this node's or agent's file, too.  [default: {DEFAULT_FILE}]", metavar="FILE"
+    "--config",
+    "file",
+    help=f"Look at this node's or agent's file, too.  [default: {DEFAULT_FILE}]",
+    metavar="FILE",
+    shell_complete=complete_file,
 )
 @click.option("--expand-env", is_flag=True, help="Replace ${VAR} in it, as --config.expand-env does.")
 @click.option("--as", "user", help="Who runs the daemon.  [default: the user of its unit]", metavar="USER")

@@ -9,7 +9,7 @@ import click
 from pico_twisted.core.text import escaped, span
 from pico_twisted.ctl.asking import emit_json
 from pico_twisted.ctl.exits import emit
-from pico_twisted.ctl.options import admin_options, admin_port, json_option, wants_json
+from pico_twisted.ctl.options import admin_options, admin_port, complete_file, json_option, wants_json
 from pico_twisted.ctl.snapshot.archive import ABOUT
 
 
@@ -51,7 +51,7 @@ def snapshot(context: click.Context) -> None:
 
 
 @snapshot.command(hidden=True)
-@click.argument("file", required=False)
+@click.argument("file", required=False, shell_complete=complete_file)
 @admin_options()
 @click.pass_context
 def take(context: click.Context, file: str | None = None) -> None:

@@ -1,0 +1,1 @@
+"""picoctl completion: what shells need to complete the commands of Pico."""
