@@ -31,6 +31,7 @@ from tests.programs.browser import QUIET
 from tests.programs.engine import CONTAINER, engine
 from tests.programs.grpc.part import all_checks
 from tests.programs.http2_browser import in_chromium
+from tests.programs.inspector import inspector
 from tests.programs.proxies import agents_behind_tinyproxy
 from tests.system.service import Connection, Service, answer
 from tests.system.test_upgrades import echo_websocket
@@ -233,6 +234,11 @@ def admin(here: Scene, options: argparse.Namespace, report: Report) -> None:
     admin_pages(here.stage, report)
 
 
+def inspect(here: Scene, options: argparse.Namespace, report: Report) -> None:
+    """The inspector of an agent in a browser: by keyboard, with hostile bodies, and beside pages that attack it."""
+    inspector(here.stage, report)
+
+
 def grpc(here: Scene, options: argparse.Namespace, report: Report) -> None:
     """Every kind of call of gRPC by grpcio, through one node and two, and with a node that is killed."""
     all_checks(here.stage, here.nodes, report)
@@ -251,6 +257,7 @@ PARTS: Final = {
     "scripts": scripts,
     "http2": http2,
     "curl": curl,
+    "inspect": inspect,
     "ntlm": ntlm,
     "grpc": grpc,
     **tcp.PARTS,
@@ -263,6 +270,7 @@ PROGRAMS: Final = {
     "scripts": "chromium",
     "http2": "chromium",
     "curl": "curl",
+    "inspect": "chromium",
     "ntlm": "curl",
     "grpc": "python3",
     **tcp.PROGRAMS,
