@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import signal
@@ -19,13 +20,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.monitoring.scene import Scene
 from tests.peers import v2
+from tests.peers.pipe import Ended
 from tools.stage.certificates import make
 
 NOBODY: Final = "127.0.0.1:1"
 """Where nothing listens."""
 _DAY_S: Final = 86400
 _ODD: Final = (
-    "import resource, time; resource.setrlimit(resource.RLIMIT_NOFILE, (72, 72)); "
+    "import resource, time; resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100)); "
     "told = time.time; time.time = lambda: told() + 60; "
     "import pico_twisted; pico_twisted.__version__ = '0.0.9'; "
 )
@@ -33,8 +35,12 @@ _ODD: Final = (
 
 
 def a_node_dies(scene: Scene) -> None:
-    """Its agent goes elsewhere, and another one's endpoint is gone."""
+    """Like a machine without power."""
     scene.nodes["n4"].kill()
+
+
+def an_agent_is_stopped(scene: Scene) -> None:
+    """Nobody else serves its endpoints."""
     scene.agents["a-gone"].terminate()
 
 
@@ -61,9 +67,16 @@ def links_are_refused(scene: Scene) -> None:
 
 
 def a_node_is_odd(scene: Scene) -> None:
-    """It is of another version, its clock is wrong, its disk is full, it has few descriptors, and stands still again
-    and again."""
-    node = scene.node("n7", {"proxy": {"access_log_file": "/dev/full", "head_timeout": "5m"}}, prelude=_ODD)
+    """It is of another version, its clock is wrong, its disk is full, and it has few descriptors."""
+    scene.node("n7", {"proxy": {"access_log_file": "/dev/full", "head_timeout": "5m"}}, prelude=_ODD)
+    scene.load("n7", "web")
+    for _ in range(58):
+        scene.connect("n7")
+
+
+def a_machine_is_paused(scene: Scene) -> None:
+    """A node stands still again and again."""
+    node = scene.node("n10")
 
     def stand_still() -> None:
         while not scene.over.wait(0.7):
@@ -71,23 +84,23 @@ def a_node_is_odd(scene: Scene) -> None:
             time.sleep(1.2)
             os.kill(node.pid, signal.SIGCONT)
 
-    scene.load("n7", "web")
-    for _ in range(30):
-        scene.connect("n7")
     threading.Thread(target=stand_still, daemon=True).start()
 
 
 def gossip_with_another_secret(scene: Scene) -> None:
-    """A node has another one, and tries to join."""
-    scene.node("n8", {"cluster": {"secrets": ["a-secret-of-somebody-else"], "join_timeout": "10m"}}, wait=False)
+    """Nodes that have another one try to join."""
+    for id in ("n8", "n11"):
+        scene.node(id, {"cluster": {"secrets": ["a-secret-of-somebody-else"], "join_timeout": "10m"}}, wait=False)
 
 
 def services_fail(scene: Scene) -> None:
-    """One agent's service is away; others are slow."""
+    """One agent's service is away, others are slow, and a client does not wait for them."""
     scene.load("n1", "broken", clients=2)
     scene.load("n1", "both", clients=3)
     scene.load("n1", "limited")
-    scene.load("n1", "web", "/slow", clients=6)
+    scene.load("n1", "web", "/slow", clients=20)
+    scene.get("n1", "web", "/slow")
+    scene.open.pop().close()
 
 
 def agents_come_back_again_and_again(scene: Scene) -> None:
@@ -95,7 +108,8 @@ def agents_come_back_again_and_again(scene: Scene) -> None:
 
     def run() -> None:
         while not scene.over.wait(0.05):
-            v2.Agent(scene.nodes["n1"].upstream, "loop").close()
+            with contextlib.suppress(OSError, Ended):
+                v2.Agent(scene.nodes["n1"].upstream, "loop").close()
 
     threading.Thread(target=run, daemon=True).start()
 
@@ -149,18 +163,18 @@ FAULTS: Final[dict[str, Callable[[Scene], None]]] = {
     "PicoErrors": services_fail,
     "PicoSlow": services_fail,
     "PicoRetries": services_fail,
-    "PicoEndpointGone": a_node_dies,
+    "PicoEndpointGone": an_agent_is_stopped,
     "PicoAgentsReconnecting": agents_come_back_again_and_again,
     "PicoNearLimit": limits_are_near,
     "PicoMemoryNearBudget": limits_are_near,
     "PicoOpenFiles": a_node_is_odd,
-    "PicoBusy": a_node_is_odd,
+    "PicoBusy": a_machine_is_paused,
     "PicoCertificateEndsSoon": a_certificate_ends,
     "PicoCertificateEnds": a_certificate_ends,
     "PicoReloadFailed": a_reload_fails,
     "PicoLogLinesLost": a_node_is_odd,
     "PicoClock": a_node_is_odd,
-    "PicoPaused": a_node_is_odd,
+    "PicoPaused": a_machine_is_paused,
     "PicoAgentDown": agents_are_away,
     "PicoAgentNotRegistered": agents_are_away,
     "PicoAgentService": services_fail,

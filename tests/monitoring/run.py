@@ -106,12 +106,13 @@ def alarms(here: Scene, options: argparse.Namespace, report: Report) -> None:
     prometheus, address = here.prometheus, here.service.address
     here.agent("a-web", "n1", {"web": address, "both": address, "limited": address})
     here.agent("a-bad", "n1", {"broken": NOBODY, "both": NOBODY})
-    here.agent("a-gone", "n4", {"gone": address})
+    here.agent("a-gone", "n1", {f"gone-{number}": address for number in range(10)})
     here.agent("a-dies", "n1", {"dies": address})
     prometheus.wait_healthy("pico", set(NODES))
     wait_until(lambda: len(prometheus.healthy("pico-agents")) == 4, "the agents to answer Prometheus")
     for id in ("n1", "n2"):
         here.load(id, "web", clients=3)
+    wait_until(lambda: not prometheus.firing(), "what the start itself makes fire to be over", FIRES_S)
     until = time.monotonic() + WELL_S
     early: set[str] = set()
     while time.monotonic() < until:
