@@ -55,10 +55,9 @@ def files(here: Scene, options: argparse.Namespace, report: Report) -> None:
     agent = here.agent("a-1", "n1", {"web": here.service.address})
     here.ask("n1", "web")
     here.ask("n1", "nobody")
-    shown = {"a node": here.nodes["n1"].admin.get("/metrics")[2]}
     agent.wait_until(lambda: here.prometheus.healthy("pico-agents"), "the agent's admin port")
-    for name, body in shown.items():
-        report.check(f"metrics of {name}", *_promtool("check", "metrics", said=body))
+    for name, admin in (("a node", here.nodes["n1"].admin), ("an agent", here.admin_of("a-1"))):
+        report.check(f"metrics of {name}", *_promtool("check", "metrics", said=admin.get("/metrics")[2]))
     for name in grafana_dashboards.DASHBOARDS:
         lost = list(_lost(name))
         report.check(f"Grafana's classes know all of {name}.json", not lost, ", ".join(lost))

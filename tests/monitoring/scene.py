@@ -15,6 +15,7 @@ from tests.monitoring.prometheus import Prometheus
 from tests.system.cluster import SECRET
 from tests.system.service import Connection, Service, answer
 from tests.system.wire import Request
+from tools.stage.asking import Admin
 from tools.stage.certificates import make
 from tools.stage.nodes import Agent, Node, Settings, merged
 from tools.stage.ports import free_port
@@ -82,6 +83,10 @@ class Scene:
         self.agents[id] = agent
         self.prometheus.set_agents(list(self._admin_ports.values()))
         return agent
+
+    def admin_of(self, id: str) -> Admin:
+        """The admin port of an agent."""
+        return Admin(self._admin_ports[id])
 
     def ask(self, id: str, endpoint: str, path: str = "/") -> int:
         """Ask once; the status, or 0 when there was no answer."""
