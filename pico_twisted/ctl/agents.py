@@ -13,6 +13,7 @@ from pico_twisted.ctl.asking import Page, complete_endpoint_id, get, present
 from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.options import status_options
 from pico_twisted.net.admin.shapes.agents import Agents
+from pico_twisted.net.admin.shapes.nodes import NodeDetail
 
 PATH: Final = "/status/cluster/agents"
 """Path of the route that tells the agents of all nodes."""
@@ -22,14 +23,16 @@ PATH: Final = "/status/cluster/agents"
 @status_options()
 @click.pass_context
 def agents(context: click.Context) -> None:
-    """The agents of all nodes: where each connects from, since when, and which endpoints it serves at which nodes.
+    """The agents of all nodes: where each connects from, since when, and which endpoints it serves at which nodes. One
+    whose version is older than that of the node asked is marked.
 
     The node asked asks the others. One that does not answer is named below the table.
     """
 
     def page(port: AdminPort) -> Page:
         data, found = get(port, PATH, Agents)
-        return Page(_with_silent(tables.agents_table(found.sessions), found), data)
+        _, local = get(port, "/status/cluster/nodes/local", NodeDetail)
+        return Page(_with_silent(tables.agents_table(found.sessions, local.version), found), data)
 
     present(context, page)
 

@@ -13,7 +13,7 @@ from pico_twisted.ctl import tables
 from pico_twisted.ctl.asking import Page, complete_agent_id, emit_json, get, present
 from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.exits import SaidNo, emit
-from pico_twisted.ctl.options import admin_options, admin_port, duration, wants_json
+from pico_twisted.ctl.options import admin_port, duration, status_options, wants_json, wants_watch
 from pico_twisted.net.admin.shapes.revocations import REVOCATIONS_PATH, REVOKE_PATH, RevocationRow, Revoked
 
 MOST_FOR_S = 10 * 365 * 86_400.0
@@ -27,7 +27,7 @@ MOST_FOR_S = 10 * 365 * 86_400.0
 @click.option("--for", "for_s", help="How long that lasts.  [default: for ever]", type=duration(1.0, MOST_FOR_S))
 @click.option("--undo", is_flag=True, help="Take a revocation back.")
 @click.option("--list", "listing", is_flag=True, help="Show who is revoked.")
-@admin_options()
+@status_options()
 @click.pass_context
 def revoke(
     context: click.Context, name: str | None, agent: str | None, for_s: float | None, undo: bool, listing: bool
@@ -48,6 +48,8 @@ def revoke(
             raise click.UsageError("--list takes no name")
         present(context, _listed)
         return
+    if wants_watch(context):
+        raise click.UsageError("--watch shows a --list again and again")
     if (name is None) == (agent is None):
         raise click.UsageError("expected the NAME of a credential, or --agent ID")
     query = {"name": name} if agent is None else {"agent": agent}

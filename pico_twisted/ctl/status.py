@@ -14,6 +14,7 @@ from pico_twisted.core.text import escaped
 from pico_twisted.ctl import tables
 from pico_twisted.ctl.agents import agents, endpoint
 from pico_twisted.ctl.asking import Page, complete_node_id, get, get_if_there, present
+from pico_twisted.ctl.attention import problems
 from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.exits import ExitWithMessage
 from pico_twisted.ctl.options import status_options, wants_json
@@ -36,7 +37,8 @@ Held = Mapping[str, Mapping[str, int]]
 @click.pass_context
 def status(context: click.Context) -> None:
     """Show what a node knows. Without a subcommand: whether it is ready, the nodes, and the endpoints of the cluster;
-    of an agent its listeners.
+    of an agent its listeners. What needs somebody stands first: nodes that are unreachable or taken out, certificates
+    that expire within two weeks, limits that are near.
 
     That overview ends with status 1 when the node or agent is not ready.
     """
@@ -57,14 +59,15 @@ def _overview(port: AdminPort) -> Page:
     _, local = get(port, "/status/cluster/nodes/local", NodeDetail)
     held, alone = _endpoints(port)
     state = "ready" if ready else f"not ready: {escaped(reason)}"
+    found = problems(port, nodes_known)
     parts = [
-        f"node {escaped(local.id)} is {state}",
+        "\n".join([f"node {escaped(local.id)} is {state}", *(f"! {problem}" for problem in found)]),
         tables.nodes_table(nodes_known),
         _endpoints_text(dict(islice(sorted(held.items()), MAX_LISTED)), alone, local.public_url),
     ]
     if (more := len(held) - MAX_LISTED) > 0:
         parts.append(f"and {more} more endpoints: picoctl status endpoints")
-    data = {"id": local.id, "ready": ready, "reason": reason, "nodes": nodes_data, "endpoints": held}
+    data = {"id": local.id, "ready": ready, "reason": reason, "problems": found, "nodes": nodes_data, "endpoints": held}
     return Page("\n\n".join(parts), data, no=not ready)
 
 

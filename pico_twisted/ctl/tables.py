@@ -19,6 +19,7 @@ from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.public_url import endpoint_url
 from pico_twisted.core.routing.table import DRAINING
 from pico_twisted.core.text import escaped, milliseconds, span_text
+from pico_twisted.ctl.versions import older
 from pico_twisted.net.admin.shapes.access import KnownAs
 from pico_twisted.net.admin.shapes.agents import AgentSession, ListenerRow
 from pico_twisted.net.admin.shapes.gossip import GossipDetail, GossipRow
@@ -106,8 +107,8 @@ def held_table(held: Mapping[str, Mapping[str, int]], public_url: str) -> str:
     return _table(("endpoint", "upstreams", "nodes", *_if_any("url", rows)), rows, numbers=("upstreams",))
 
 
-def agents_table(sessions: Iterable[AgentSession]) -> str:
-    """The agents of the cluster, each in one line, by their IDs."""
+def agents_table(sessions: Iterable[AgentSession], latest: str = "") -> str:
+    """The agents of the cluster, each in one line, by their IDs. What is older than `latest` is marked."""
     by_agent: dict[str, list[AgentSession]] = {}
     for session in sessions:
         by_agent.setdefault(session.agent, []).append(session)
@@ -117,7 +118,7 @@ def agents_table(sessions: Iterable[AgentSession]) -> str:
         {
             "agent": agent,
             "address": _list(one.address.rpartition(":")[0] for one in found),
-            "version": _list(one.version for one in found),
+            "version": _list(_marked(one.version, latest) for one in found),
             "since": span_text(max(one.since_s for one in found)),
             "rtt": _round_trip(min((one.rtt_s for one in found if one.rtt_s is not None), default=None)),
             "nodes": _list(one.node for one in found),
@@ -128,6 +129,10 @@ def agents_table(sessions: Iterable[AgentSession]) -> str:
     ]
     columns = ("agent", "address", "version", "since", "rtt", "nodes", "endpoints", *_if_any("subject", rows))
     return f"agents of the cluster\n{_table(columns, rows, numbers=('since', 'rtt'))}"
+
+
+def _marked(version: str, latest: str) -> str:
+    return f"{version} (old)" if older(version, latest) else version
 
 
 def _named(session: AgentSession) -> str:

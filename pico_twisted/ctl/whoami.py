@@ -6,14 +6,14 @@ import click
 
 from pico_twisted.ctl.asking import Page, get, present
 from pico_twisted.ctl.client import AdminPort
-from pico_twisted.ctl.options import admin_options
+from pico_twisted.ctl.options import status_options
 from pico_twisted.ctl.tables import known_table
 from pico_twisted.net.admin.shapes.access import KnownAs
 from pico_twisted.net.admin.shapes.paths import WHOAMI_PATH
 
 
 @click.command(short_help="Show who a credential is of, and what it allows.")
-@admin_options()
+@status_options()
 @click.pass_context
 def whoami(context: click.Context) -> None:
     """Show who the credential is of at each port of the node that is asked, its rules, and when it ends.

@@ -15,8 +15,8 @@ import pytest
 from pico_twisted.ctl.doctor.configuration import named_files, read_configuration, written_in
 from pico_twisted.ctl.doctor.lines import Line, Verdict, at_once
 from pico_twisted.ctl.doctor.machine import disk_lines, kernel_lines, rights_lines
-from pico_twisted.ctl.doctor.samples import read_samples
 from pico_twisted.ctl.doctor.sockets import Unreached, ask_head, connect, resolve
+from pico_twisted.ctl.samples import read_samples
 from pico_twisted.ctl.versions import newest, older
 from tests.ctl.harness import picoctl
 

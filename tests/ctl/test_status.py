@@ -87,6 +87,7 @@ ID  STATUS       PROXY          ADMIN  GOSSIP          VERSION  ENDPOINTS  UPSTR
 n1  active       10.0.0.1:8000  :8001  :8003           0.1.0            2          3  -
 n2  unreachable  10.0.0.2:8000  :8001  10.0.0.12:8003  0.1.0        12345     123456  no route to host
 """
+UNREACHABLE = "node n2 at 10.0.0.12:8003 is unreachable"
 HELD = """\
 endpoints of the cluster
 ENDPOINT  UPSTREAMS  NODES
@@ -186,12 +187,13 @@ async def test_overview(rig: Rig) -> None:
     done = await rig.run("status")
     parts = done.stdout.split("\n\n")
     assert (done.returncode, done.stderr) == (0, "")
-    assert [parts[0], parts[1] + "\n", parts[2]] == ["node n1 is ready", NODES, HELD]
+    assert [parts[0], parts[1] + "\n", parts[2]] == [f"node n1 is ready\n! {UNREACHABLE}", NODES, HELD]
     got = await rig.json("status")
     assert got == {
         "id": "n1",
         "ready": True,
         "reason": "",
+        "problems": [UNREACHABLE],
         "nodes": to_json(list(rig.status.nodes())),
         "endpoints": {"api": {"n1": 1}, "web": {"n1": 2}},
     }

@@ -12,17 +12,15 @@ import attrs
 from pico_twisted.core.routing.table import ACTIVE, DRAINING
 from pico_twisted.core.text import escaped, span
 from pico_twisted.ctl.asking import get
+from pico_twisted.ctl.attention import SOON_S, near_limits
 from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.doctor.lines import Line, Verdict, at_once, green, red, yellow
-from pico_twisted.ctl.doctor.machine import NEAR
-from pico_twisted.ctl.doctor.samples import Samples, read_samples
 from pico_twisted.ctl.exits import ExitWithMessage
+from pico_twisted.ctl.samples import Samples, read_samples
 from pico_twisted.ctl.versions import newest, older
 from pico_twisted.net.admin.shapes.agents import Agents
 from pico_twisted.net.admin.shapes.nodes import NodeDetail, NodeRow
 
-SOON_S: Final = 14 * 86_400
-"""Seconds before its end from which on a certificate is warned of."""
 CLOCKS_S: Final = 2.0
 """Seconds by which clocks may differ without a word: answers take time, too."""
 MOST_CLOCKS_S: Final = 30.0
@@ -179,22 +177,16 @@ def _limits(seen: Mapping[str, Seen]) -> Iterator[Line]:
     """What is near its limit: of the configuration, and of the process."""
     troubles = []
     for id, one in seen.items():
-        pairs = [
-            (f"limits.{labels.get('name', '')}", used, one.samples.value("pico_limit", labels))
-            for labels, used in one.samples.all("pico_limit_used")
-        ]
-        used, most = (one.samples.value(f"process_{name}_fds") for name in ("open", "max"))
-        pairs += [("LimitNOFILE of its unit", used or 0.0, most)]
-        for name, used, most in pairs:
-            if most and used >= NEAR * most:
-                words = f"{escaped(id)} uses {used:.0f} of {most:.0f} ({name})"
-                troubles.append((red if used >= most else yellow)("limits", words, f"raise {name}, or add a node"))
+        for name, used, most in near_limits(one.samples):
+            words = f"{escaped(id)} uses {used:.0f} of {most:.0f} ({name})"
+            troubles.append((red if used >= most else yellow)("limits", words, f"raise {name}, or add a node"))
+        files = one.samples.value("process_max_fds")
         wanted = sum(
             one.samples.value("pico_limit", {"name": name}) or 0 for name in ("connections", "sessions", "links")
         )
-        if most and wanted > most:
+        if files and wanted > files:
             cure = f"LimitNOFILE={_round_up(wanted)} in its unit, or lower limits"
-            words = f"{escaped(id)} may open {most:.0f} files, and its limits allow {wanted:.0f} connections"
+            words = f"{escaped(id)} may open {files:.0f} files, and its limits allow {wanted:.0f} connections"
             troubles.append(yellow("limits", words, cure))
     yield from troubles or [green("limits", "nothing is near its limit")]
 

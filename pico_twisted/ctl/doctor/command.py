@@ -12,11 +12,11 @@ from typing import Final
 import click
 
 from pico_twisted.core.text import escaped
-from pico_twisted.ctl.asking import emit_json, get
+from pico_twisted.ctl.asking import Page, emit_json, get, present
 from pico_twisted.ctl.client import AdminPort
-from pico_twisted.ctl.doctor.lines import Line, Verdict, red
+from pico_twisted.ctl.doctor.lines import Line, Verdict, red, worst_first
 from pico_twisted.ctl.exits import NO, ExitWithMessage, emit
-from pico_twisted.ctl.options import admin_options, admin_port, complete_file, given_option, wants_json
+from pico_twisted.ctl.options import admin_port, complete_file, given_option, status_options, wants_json, wants_watch
 from pico_twisted.net.admin.shapes.nodes import NodeDetail
 
 DEFAULT_FILE: Final = "/etc/pico/pico.yaml"
@@ -33,7 +33,7 @@ DEFAULT_FILE: Final = "/etc/pico/pico.yaml"
 )
 @click.option("--expand-env", is_flag=True, help="Replace ${VAR} in it, as --config.expand-env does.")
 @click.option("--as", "user", help="Who runs the daemon.  [default: the user of its unit]", metavar="USER")
-@admin_options()
+@status_options()
 @click.pass_context
 def doctor(context: click.Context, file: str | None, expand_env: bool, user: str | None) -> None:
     """Look at names, ports, clocks, secrets, certificates, file rights, limits, the kernel, versions and disks, and say
@@ -51,6 +51,8 @@ def doctor(context: click.Context, file: str | None, expand_env: bool, user: str
     """
     if file is None and given_option(context, "admin") is None and os.path.exists(DEFAULT_FILE):
         file = DEFAULT_FILE
+    if wants_watch(context):
+        present(context, lambda port: _page(list(diagnosis(port, file, user, expand_env=expand_env))))
     lines = diagnosis(admin_port(context), file, user, expand_env=expand_env)
     if wants_json(context):
         found = list(lines)
@@ -133,10 +135,23 @@ def _emitted(lines: Iterable[Line]) -> list[Line]:
     found = []
     for line in lines:
         found.append(line)
-        verdict = line.verdict.value
-        shown = click.style(f"{verdict:6}", fg=verdict, bold=line.verdict is Verdict.RED)
-        emit(f"{shown}  {line.check:15}  {escaped(line.words)}" + (f" -> {escaped(line.cure)}" if line.cure else ""))
+        emit(_text(line))
         sys.stdout.flush()
-    counts = {verdict: sum(line.verdict is verdict for line in found) for verdict in Verdict}
-    emit(", ".join(f"{count} {verdict.value}" for verdict, count in counts.items() if count))
+    emit(_count(found))
     return found
+
+
+def _page(lines: list[Line]) -> Page:
+    text = "\n".join([*map(_text, worst_first(lines)), _count(lines)])
+    return Page(text, [as_json(line) for line in lines])
+
+
+def _text(line: Line) -> str:
+    verdict = line.verdict.value
+    shown = click.style(f"{verdict:6}", fg=verdict, bold=line.verdict is Verdict.RED)
+    return f"{shown}  {line.check:15}  {escaped(line.words)}" + (f" -> {escaped(line.cure)}" if line.cure else "")
+
+
+def _count(lines: list[Line]) -> str:
+    counts = {verdict: sum(line.verdict is verdict for line in lines) for verdict in Verdict}
+    return ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items() if count)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from pico_twisted.core.text import escaped
+from pico_twisted.ctl.attention import NEAR
 from pico_twisted.ctl.doctor.lines import Line, green, red, yellow
 
 ROOT: Final = Path("/")
@@ -17,8 +18,6 @@ LEAST_FREE_BYTES: Final = 100 << 20
 """Bytes that a disk should have free for logs and state: below it the next hour's log may not fit."""
 LEAST_FREE_SHARE: Final = 0.05
 """And this share of it."""
-NEAR: Final = 0.8
-"""The share of a limit from which on it is near."""
 LEAST_QUEUE: Final = 1024
 """Connections that the kernel should let wait for a port: fewer are lost when a fleet of agents comes back."""
 _PAGE_BYTES: Final = 4096

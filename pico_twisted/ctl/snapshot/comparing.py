@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from pico_twisted.core.text import escaped, span
-from pico_twisted.ctl.doctor.samples import read_samples
+from pico_twisted.ctl.samples import read_samples
 from pico_twisted.ctl.snapshot.archive import Snapshot
 
 MOST_RATES: Final = 20

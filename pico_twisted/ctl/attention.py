@@ -1,0 +1,78 @@
+"""What of a cluster needs somebody: named first wherever its state is shown."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from pico_twisted.core.routing.table import ACTIVE, DRAINING
+from pico_twisted.core.text import escaped, span
+from pico_twisted.ctl.asking import get_if_there
+from pico_twisted.ctl.client import AdminPort
+from pico_twisted.ctl.exits import ExitWithMessage
+from pico_twisted.ctl.samples import Samples, read_samples
+from pico_twisted.net.admin.shapes.nodes import NodeRow
+from pico_twisted.net.admin.shapes.summary import CLUSTER_SUMMARY_PATH, Summary
+
+SOON_S: Final = 14 * 86_400
+"""Seconds before its end from which on a certificate is warned of."""
+NEAR: Final = 0.8
+"""The share of a limit from which on it is near."""
+
+
+def problems(port: AdminPort, rows: Sequence[NodeRow]) -> list[str]:
+    """What needs somebody, in words.
+
+    Args:
+        port: of the node that is asked.
+        rows: the nodes, as it sees them.
+    """
+    found = list(_nodes(rows))
+    try:
+        summary = get_if_there(port, CLUSTER_SUMMARY_PATH, Summary)
+        samples = read_samples(port.text("/metrics"))
+    except ExitWithMessage:  # an operator who may look at nodes only, or a proxy in between: what is known is shown
+        return found
+    if not isinstance(summary, ExitWithMessage):
+        for node in summary[1].nodes:
+            found += expiring(node.id, node.certificates)
+    for name, used, most in near_limits(samples):
+        found.append(f"{escaped(rows[0].id)} uses {used:.0f} of {most:.0f} ({name})")
+    return found
+
+
+def _nodes(rows: Sequence[NodeRow]) -> Iterator[str]:
+    for row in rows:
+        id = escaped(row.id)
+        if row.intake and row.status == DRAINING:
+            yield f"node {id} is {escaped(row.intake)}: picoctl uncordon {id} puts it back"
+        elif row.status == "unreachable":
+            yield f"node {id} at {escaped(row.gossip_addr or row.proxy_addr)} is unreachable"
+        elif row.status in (ACTIVE, DRAINING) and row.link not in ("", "open"):
+            yield f"no link to node {id}: {escaped(row.link)}"
+
+
+def expiring(id: str, certificates: Mapping[str, float]) -> Iterator[str]:
+    """The certificates of a node that have expired, or soon will.
+
+    Args:
+        id: of the node.
+        certificates: when the first one of each port ends, in seconds since 1970.
+    """
+    for of, at in sorted(certificates.items()):
+        left = at - time.time()
+        if left < SOON_S:
+            what = "has expired" if left <= 0 else f"expires in {span(left)}"
+            yield f"the certificate of port {escaped(of)} at node {escaped(id)} {what}"
+
+
+def near_limits(samples: Samples) -> Iterator[tuple[str, float, float]]:
+    """The limits of a process that are near: their names, what is used, and what is allowed."""
+    pairs = [
+        (f"limits.{labels.get('name', '')}", used, samples.value("pico_limit", labels))
+        for labels, used in samples.all("pico_limit_used")
+    ]
+    open_files, most_files = (samples.value(f"process_{name}_fds") for name in ("open", "max"))
+    pairs.append(("LimitNOFILE of its unit", open_files or 0.0, most_files))
+    yield from ((name, used, most) for name, used, most in pairs if most and used >= NEAR * most)
