@@ -15,6 +15,8 @@ ENDPOINT_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 ENDPOINT_ID_BYTES_PATTERN: Final = re.compile(ENDPOINT_ID_PATTERN.pattern.encode("ascii"))
 """Matches the whole of an endpoint ID that stands in a head."""
 
+_SIZES: Final = ("B", "KB", "MB", "GB", "TB")
+
 
 def printable(text: str, instead: str = "?") -> str:
     """Return a stranger's text with one character in place of each that moves a cursor or hides."""
@@ -59,6 +61,16 @@ def milliseconds(seconds: float) -> str:
     """Return a short time in seconds as people read it: in milliseconds."""
     value = seconds * 1000
     return f"{value:.1f} ms" if value < 10 else f"{value:.0f} ms"
+
+
+def short_size(count: int) -> str:
+    """A number of bytes with three digits at most, for people."""
+    value = float(count)
+    for unit in _SIZES:
+        if value < 999.5 or unit == _SIZES[-1]:
+            break
+        value /= 1000
+    return f"{value:.1f} {unit}" if value < 9.95 and unit != "B" else f"{value:.0f} {unit}"
 
 
 def span_text(seconds: float) -> str:

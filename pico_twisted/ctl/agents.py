@@ -12,6 +12,7 @@ from pico_twisted.ctl import tables
 from pico_twisted.ctl.asking import Page, complete_endpoint_id, get, present
 from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.options import status_options
+from pico_twisted.ctl.watch.endpoint import how_it_does
 from pico_twisted.net.admin.shapes.agents import Agents
 from pico_twisted.net.admin.shapes.nodes import NodeDetail
 
@@ -42,12 +43,21 @@ def agents(context: click.Context) -> None:
 @status_options()
 @click.pass_context
 def endpoint(context: click.Context, id: str) -> None:
-    """The agents that serve one endpoint, session by session. Status 1 when there are none."""
+    """The agents that serve one endpoint, session by session; how many requests it gets and how long they take; and
+    what failed last. Status 1 when no agent serves it.
+
+    What is slow: the time to the first byte is that of the service, of the round trip to its agent, and of a link
+    between two nodes. An answer that begins late at a short round trip is late because of the service.
+    """
 
     def page(port: AdminPort) -> Page:
         data, found = get(port, f"{PATH}?endpoint={quote(id, safe='')}", Agents)
         nobody = not found.sessions and not found.unanswered
-        return Page(_with_silent(tables.sessions_table(id, found.sessions), found), data, no=nobody)
+        text = _with_silent(tables.sessions_table(id, found.sessions), found)
+        how = how_it_does(port, id)
+        if how is not None:
+            text, data = f"{text}\n\n{how.text}", {**data, **how.data}
+        return Page(text, data, no=nobody)
 
     present(context, page)
 

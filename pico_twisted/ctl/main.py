@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "doctor": "pico_twisted.ctl.doctor.command",
     "drain": "pico_twisted.ctl.intake",
     "endpoint": "pico_twisted.ctl.agents",
+    "events": "pico_twisted.ctl.watch.events",
     "file": "pico_twisted.expose.command",
     "forward": "pico_twisted.ctl.forward.command",
     "help": "pico_twisted.ctl.help",
@@ -34,10 +35,13 @@ COMMANDS: Final = {
     "service": "pico_twisted.ctl.service.command",
     "snapshot": "pico_twisted.ctl.snapshot.command",
     "status": "pico_twisted.ctl.status",
+    "tail": "pico_twisted.ctl.watch.tail",
     "tcp": "pico_twisted.expose.command",
     "token": "pico_twisted.ctl.token",
+    "top": "pico_twisted.ctl.watch.top",
     "uncordon": "pico_twisted.ctl.intake",
     "version": "pico_twisted.ctl.version",
+    "who": "pico_twisted.ctl.watch.who",
     "whoami": "pico_twisted.ctl.whoami",
 }
 """The name of each subcommand, and the module that has it under this name. Those of `expose` run an agent: they stand

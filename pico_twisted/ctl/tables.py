@@ -42,7 +42,7 @@ def nodes_table(nodes: Sequence[NodeRow]) -> str:
     ]
     columns = ("id", "status", "proxy", "admin", "gossip", "version", "endpoints", "upstreams", "link")
     heading = count_of(map(stands, nodes)) + (f", seen by {escaped(nodes[0].id)}" if nodes else "")
-    return f"{heading}\n{_table(columns, rows, numbers=('endpoints', 'upstreams'))}"
+    return f"{heading}\n{table(columns, rows, numbers=('endpoints', 'upstreams'))}"
 
 
 def node_page(node: NodeDetail) -> str:
@@ -60,7 +60,7 @@ def endpoints_table(endpoints: Mapping[str, int], public_url: str) -> str:
         {"endpoint": endpoint, "upstreams": count, "url": endpoint_url(public_url, endpoint)}
         for endpoint, count in sorted(endpoints.items())
     ]
-    return _table(("endpoint", "upstreams", *_if_any("url", rows)), rows, numbers=("upstreams",))
+    return table(("endpoint", "upstreams", *_if_any("url", rows)), rows, numbers=("upstreams",))
 
 
 def listeners_table(listeners: Iterable[ListenerRow]) -> str:
@@ -82,7 +82,7 @@ def listeners_table(listeners: Iterable[ListenerRow]) -> str:
     ]
     more = (*_if_any("credential until", rows), *_if_any("url", rows))
     columns = ("endpoint", "service", *_unless_http(rows), "nodes", "rtt", "in flight", *more)
-    return _table(columns, rows, numbers=("in flight",))
+    return table(columns, rows, numbers=("in flight",))
 
 
 def _moment(seconds: float) -> str:
@@ -104,7 +104,7 @@ def held_table(held: Mapping[str, Mapping[str, int]], public_url: str) -> str:
         }
         for endpoint, nodes in sorted(held.items())
     ]
-    return _table(("endpoint", "upstreams", "nodes", *_if_any("url", rows)), rows, numbers=("upstreams",))
+    return table(("endpoint", "upstreams", "nodes", *_if_any("url", rows)), rows, numbers=("upstreams",))
 
 
 def agents_table(sessions: Iterable[AgentSession], latest: str = "") -> str:
@@ -128,7 +128,7 @@ def agents_table(sessions: Iterable[AgentSession], latest: str = "") -> str:
         for agent, found in sorted(by_agent.items())
     ]
     columns = ("agent", "address", "version", "since", "rtt", "nodes", "endpoints", *_if_any("subject", rows))
-    return f"agents of the cluster\n{_table(columns, rows, numbers=('since', 'rtt'))}"
+    return f"agents of the cluster\n{table(columns, rows, numbers=('since', 'rtt'))}"
 
 
 def _marked(version: str, latest: str) -> str:
@@ -163,7 +163,7 @@ def sessions_table(endpoint: str, sessions: Sequence[AgentSession]) -> str:
     columns = ("agent", "address", "version", "since", "rtt", "node", *more)
     numbers = ("since", "rtt", "in flight")
     url = next((f", {escaped(one.url)}" for one in sessions if one.url), "")
-    return f"agents that serve {escaped(endpoint)}{url}\n{_table(columns, rows, numbers=numbers)}"
+    return f"agents that serve {escaped(endpoint)}{url}\n{table(columns, rows, numbers=numbers)}"
 
 
 def known_table(known: Mapping[str, KnownAs]) -> str:
@@ -176,13 +176,13 @@ def known_table(known: Mapping[str, KnownAs]) -> str:
             told = " ".join(one.rules) or one.refused or "nothing"
         expires = "" if not one.subject else "never" if one.expires_at is None else _moment(one.expires_at)
         rows.append({"port": port, "subject": one.subject, "kind": one.kind, "expires": expires, "allowed": told})
-    return _table(("port", "subject", "kind", "expires", "allowed"), rows, numbers=())
+    return table(("port", "subject", "kind", "expires", "allowed"), rows, numbers=())
 
 
 def tokens_table(tokens: Iterable[Subject]) -> str:
     """Tokens, with their rules."""
     rows = [{"name": one.name, "rules": " ".join(map(str, one.rules))} for one in tokens]
-    return _table(("name", "rules"), rows, numbers=())
+    return table(("name", "rules"), rows, numbers=())
 
 
 def _if_any(column: str, rows: Iterable[Mapping[str, object]]) -> tuple[str, ...]:
@@ -207,7 +207,7 @@ def revocations_table(rows: Iterable[RevocationRow], now_s: float) -> str:
         }
         for row in rows
     ]
-    return _table(("kind", "name", "since", "ends in", "by"), shown, numbers=("since", "ends in"))
+    return table(("kind", "name", "since", "ends in", "by"), shown, numbers=("since", "ends in"))
 
 
 def revoked_words(found: Revoked) -> str:
@@ -232,14 +232,14 @@ def gossip_table(nodes: Sequence[GossipRow]) -> str:
     """What gossip knows of the nodes. Floors and tombstones are left to the page of one node."""
     columns = ("id", "status", "generation", "heartbeat", "written", "entries", "suspicion", "heard")
     heading = f"nodes as the gossip of node {escaped(nodes[0].id)} knows them" if nodes else "no node"
-    return f"{heading}\n{_table(columns, map(_gossip_facts, nodes), numbers=columns[2:])}"
+    return f"{heading}\n{table(columns, map(_gossip_facts, nodes), numbers=columns[2:])}"
 
 
 def gossip_page(node: GossipDetail) -> str:
     """What gossip knows of one node, with its keys."""
     page = _facts(_gossip_facts(node.row()))
     rows = [{"key": key, "value": entry.value, "written": entry.version} for key, entry in sorted(node.keys.items())]
-    return f"{page}\n\n{_table(('key', 'value', 'written'), rows, numbers=('written',))}" if rows else page
+    return f"{page}\n\n{table(('key', 'value', 'written'), rows, numbers=('written',))}" if rows else page
 
 
 def count_of(statuses: Iterable[str]) -> str:
@@ -295,7 +295,7 @@ def _facts(facts: Mapping[str, object]) -> str:
     return "\n".join(f"{name:<{width}}  {_cell(value)}" for name, value in facts.items())
 
 
-def _table(columns: Sequence[str], rows: Iterable[Mapping[str, object]], numbers: Sequence[str]) -> str:
+def table(columns: Sequence[str], rows: Iterable[Mapping[str, object]], numbers: Sequence[str]) -> str:
     """Lines with two blanks between the columns; those of numbers are set to the right. A block for each row where the
     lines do not fit."""
     rows = list(rows)
@@ -307,12 +307,12 @@ def _table(columns: Sequence[str], rows: Iterable[Mapping[str, object]], numbers
         width = max(map(len, found))
         cells[column] = [cell.rjust(width) if column in numbers else cell.ljust(width) for cell in found]
     lines = ["  ".join(line).rstrip() for line in zip(*cells.values(), strict=True)]
-    if max(map(len, lines)) > _columns():
+    if max(map(len, lines)) > terminal_columns():
         return "\n\n".join(_facts({column: row[column] for column in columns}) for row in rows)
     return "\n".join(lines)
 
 
-def _columns() -> int:
+def terminal_columns() -> int:
     """How wide the terminal is; what is no terminal takes any width."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
 

@@ -22,7 +22,7 @@ from twisted.web.pages import notFound
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
-from pico_twisted.net.observe.access_log import short_size
+from pico_twisted.core.text import short_size
 
 MAX_LISTED: Final = 10_000
 """Most names that a list shows: more of them nobody reads, and a phone shows them badly."""

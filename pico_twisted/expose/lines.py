@@ -10,8 +10,8 @@ import attrs
 import click
 
 from pico_twisted.core.secret_names import hide_query_secrets
-from pico_twisted.core.text import escaped, milliseconds, span
-from pico_twisted.net.observe.access_log import LoggedRequest, short_size
+from pico_twisted.core.text import escaped, milliseconds, short_size, span
+from pico_twisted.net.observe.access_log import LoggedRequest
 from pico_twisted.net.observe.formats import time_of_day
 
 INDENT: Final = "  "

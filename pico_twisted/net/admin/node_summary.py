@@ -89,6 +89,7 @@ class NodeBusyness:
             memory_bytes=resident_bytes(),
             lag_p99_s=_rounded(busy.lag_p99_s),
             certificates=certificates,
+            endpoints_over_s=round(self.requests.endpoints()[0], 3),
             endpoints=self._endpoints(),
         )
 

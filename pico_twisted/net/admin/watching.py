@@ -152,6 +152,7 @@ class Memory:
             target=hide_query_secrets(request.target.decode("ascii", "backslashreplace")),
             endpoint=request.endpoint,
             upstream=request.upstream,
+            sent_to_node=request.over_link and request.port != "link",
             hop=request.hop,
             status=request.status,
             error=request.error,

@@ -10,7 +10,7 @@ from typing import Final, Protocol, TypedDict, Unpack
 
 from pico_twisted.core.http1.memo import Memo
 from pico_twisted.core.secret_names import hide_query_secrets
-from pico_twisted.core.text import escaped, milliseconds
+from pico_twisted.core.text import escaped, milliseconds, short_size
 from pico_twisted.net.observe.formats import Place, Timestamps, chosen_format, priority, text_value, time_of_day
 from pico_twisted.net.observe.lines import MAX_FIELD_CHARS, bounded
 
@@ -29,7 +29,6 @@ MOST_TARGET_COLUMNS: Final = 40
 _quote: Callable[[str], str] = json.encoder.encode_basestring_ascii
 _COMBINED_TIME: Final = "%d/%b/%Y:%H:%M:%S +0000"
 _NOT_PLAIN: Final = re.compile(r"""[^ !#-\[\]-~]""")
-_UNITS: Final = ("B", "KB", "MB", "GB", "TB")
 
 
 class LoggedRequest(TypedDict):
@@ -217,16 +216,6 @@ _QUOTED: Final = Memo(lambda value: _quote(_text(value)), 1024, longest_bytes=25
 
 def _combined(text: str) -> str:
     return _NOT_PLAIN.sub(lambda found: f"\\x{ord(found[0]):02X}", text)
-
-
-def short_size(count: int) -> str:
-    """A number of bytes with three digits at most, for people."""
-    value = float(count)
-    for unit in _UNITS:
-        if value < 999.5 or unit == _UNITS[-1]:
-            break
-        value /= 1000
-    return f"{value:.1f} {unit}" if value < 9.95 and unit != "B" else f"{value:.0f} {unit}"
 
 
 def _method(request: LoggedRequest) -> str:

@@ -25,6 +25,7 @@ from pico_twisted.net.admin.operators import Reload
 from pico_twisted.net.admin.origins import OwnHosts
 from pico_twisted.net.admin.passes import NodePasses
 from pico_twisted.net.admin.revocations import RevocationRoutes
+from pico_twisted.net.admin.routes import IRouteGroup
 from pico_twisted.net.admin.service_discovery import ServiceDiscovery
 from pico_twisted.net.admin.shapes.agents import AgentDetail, Agents, AgentSession, ListenerRow, SessionRow
 from pico_twisted.net.admin.shapes.gossip import GossipDetail, GossipEntry, GossipRow
@@ -216,6 +217,7 @@ def node_app(
     siblings: Siblings | None = None,
     reload: Reload | None = None,
     revocations: RevocationRoutes | None = None,
+    more: Sequence[IRouteGroup] = (),
 ) -> IResource:
     """The app of a node."""
     status = status or Status()
@@ -228,7 +230,7 @@ def node_app(
         admits,
         passes=admits.passes,
         fetcher=Fetcher(reactor, tls or HttpsPolicy()),
-        groups=(revocations or revocation_routes(), ServiceDiscovery(status, "pico", "http")),
+        groups=(revocations or revocation_routes(), ServiceDiscovery(status, "pico", "http"), *more),
         siblings=siblings,
     ).resource()
 

@@ -27,7 +27,8 @@ class RequestRow:
         method: as received.
         target: path and query, with values hidden that look like credentials, and cut when it is long.
         endpoint: the endpoint ID; empty when none was found.
-        upstream: who served it: ID of an agent or a node, or the address of a service; empty when nobody did.
+        upstream: where it was sent last: ID of an agent or a node, or the address of a service; empty for nowhere.
+        sent_to_node: whether that is a node.
         hop: where it failed: `client`, `proxy`, `link`, `agent` or `service`; empty when it did not.
         status: what its client got, 499 when the client left first. 0 at a link where it was given back to the node
             that sent it on.
@@ -50,6 +51,7 @@ class RequestRow:
     target: str = ""
     endpoint: str = ""
     upstream: str = ""
+    sent_to_node: bool = False
     hop: str = ""
     status: int = 0
     error: str = ""

@@ -56,6 +56,8 @@ class NodeSummary:
         memory_bytes: its resident memory; 0 where the system does not tell.
         lag_p99_s: how much later than asked for 99 of 100 timers came; None when there were none.
         certificates: when the first certificate of each port ends, in seconds since 1970.
+        endpoints_over_s: of how many seconds the rates of endpoints are; 0 when nothing was counted yet, since nobody
+            has looked lately and there is no access log.
         endpoints: how busy those are that its agents serve, or that were asked for lately.
     """
 
@@ -81,6 +83,7 @@ class NodeSummary:
     memory_bytes: int = 0
     lag_p99_s: float | None = None
     certificates: Mapping[str, float] = attrs.field(factory=dict)
+    endpoints_over_s: float = 0.0
     endpoints: Mapping[str, EndpointSummary] = attrs.field(factory=dict)
 
 
