@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import secrets
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -124,9 +123,7 @@ class Agent:
     def admin_site(self, reload: Reload) -> Site:
         """The factory of an admin port; see `AgentAdminApp`."""
         status = AgentStatus(self.service, self.reactor)
-        watching = WatchingRoutes(
-            Memory(id=self.service.agent_id, requests=self.requests, events=self.events, wall=time.time)
-        )
+        watching = WatchingRoutes(Memory(id=self.service.agent_id, requests=self.requests, events=self.events))
         app = AgentAdminApp(status, self.metrics, reload, self.admin_access, (watching,))
         return admin_site(app.resource(), self.reactor)
 

@@ -143,9 +143,8 @@ class Node:
         tls = self.config.cluster.tls
         policy = HttpsPolicy() if self.link_tls is None else HttpsPolicy(tls.ca, self.link_tls.revocation)
         fetcher = Fetcher(self.reactor, policy)
-        sockets = {} if siblings is None else siblings.sockets
-        asking = AskingNodes(self.status, fetcher, self.passes, sockets)
-        memory = Memory(id=self.node_id, requests=self.requests, events=self.events, wall=time.time)
+        asking = AskingNodes(self.status, fetcher, self.passes, {} if siblings is None else siblings.sockets)
+        memory = Memory(id=self.node_id, requests=self.requests, events=self.events)
 
         def summary() -> NodeSummary:
             return self.busyness.summary(expiry())
@@ -166,7 +165,7 @@ class Node:
                 ServiceDiscovery(
                     self.status, self.config.cluster.name, "https" if self.config.admin.tls.enabled else "http"
                 ),
-                WatchingRoutes(memory, Watched(summary=summary, asking=asking, beside=tuple(sockets))),
+                WatchingRoutes(memory, Watched(summary=summary, asking=asking)),
                 PageRoutes(
                     files,
                     Feed(self.status, own_news, asking, self.reactor, time.time),
@@ -384,8 +383,6 @@ def build_node(
             proxy=proxy,
             readings=readings,
             requests=requests,
-            wall=time.time,
-            started_at_s=time.time(),
         ),
         ceilings=ceilings,
         tunnel_parts=tunnel_parts,

@@ -53,6 +53,10 @@ class AskingNodes:
         own = self._status.node_id
         return [row.id for row in self._status.nodes() if row.id != own and row.status in (ACTIVE, DRAINING)]
 
+    def beside(self) -> list[str]:
+        """The IDs of the other workers of this host."""
+        return list(self._sockets)
+
     async def ask(
         self, ids: Iterable[str], path: str, query: Mapping[str, str], kind: type[T], operator: Operator
     ) -> tuple[dict[str, T], dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sized
 from resource import getpagesize
@@ -47,7 +48,7 @@ class NodeBusyness:
         readings: of the counters of the process.
         requests: that are over.
         wall: seconds since 1970.
-        started_at_s: in the same.
+        started_at_s: when the node started, in the same.
     """
 
     status: INodeStatus
@@ -55,8 +56,8 @@ class NodeBusyness:
     proxy: Serves
     readings: Readings
     requests: RequestWatch
-    wall: Callable[[], float]
-    started_at_s: float
+    wall: Callable[[], float] = time.time
+    started_at_s: float = attrs.field(factory=time.time)
 
     def summary(self, certificates: Mapping[str, float]) -> NodeSummary:
         """How busy the node is now.

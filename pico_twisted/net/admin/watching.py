@@ -8,6 +8,7 @@ answer is named, and stands in nobody's way.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from http import HTTPStatus
 from typing import Final, Generic, TypeVar
@@ -120,7 +121,7 @@ class Memory:
     id: str
     requests: RequestWatch
     events: EventMemory
-    wall: Callable[[], float]
+    wall: Callable[[], float] = time.time
 
     def requests_for(self, question: Question) -> Requests:
         """The requests that somebody asks for."""
@@ -183,12 +184,10 @@ class Watched:
     Attributes:
         summary: how busy it is.
         asking: asks the other nodes.
-        beside: IDs of the other workers of its host, for which its port answers.
     """
 
     summary: Callable[[], NodeSummary]
     asking: AskingNodes
-    beside: Collection[str] = ()
 
 
 @implementer(IRouteGroup)
@@ -244,7 +243,7 @@ class WatchingRoutes:
 
     def _host(self, request: AdminRequest) -> Collection[str]:
         """Who else this port answers for: nobody, where the request names a node."""
-        return () if self._node is None or b"forward" in (request.args or {}) else self._node.beside
+        return () if self._node is None or b"forward" in (request.args or {}) else self._node.asking.beside()
 
     def _others(self) -> Collection[str]:
         """All other nodes."""

@@ -59,7 +59,6 @@ class WatchedNode:
             Watched(
                 summary=lambda: NodeSummary(id=node_id, started_at_s=1.0, at_s=2.0),
                 asking=AskingNodes(self.status, Fetcher(reactor, HttpsPolicy()), passes, sockets),
-                beside=tuple(sockets),
             ),
         )
         self.app = node_app(self.status, siblings=siblings, more=(routes,))
