@@ -22,6 +22,7 @@ class Facts:
         also: these, anywhere in it.
         words: what stands on the page, and what it is here.
         at: the node that is asked.
+        page: what the admin page shows behind the click; the same as `named` and `also` when empty.
         undo: takes away again what would be in the way of other questions.
     """
 
@@ -29,6 +30,7 @@ class Facts:
     also: tuple[str, ...] = ()
     words: Mapping[str, str] = attrs.field(factory=dict)
     at: str = "n1"
+    page: tuple[str, ...] = ()
     undo: Callable[[], object] = lambda: None
 
     def missing(self, said: str) -> list[str]:
@@ -46,13 +48,14 @@ def who_serves(rig: Rig) -> Facts:
 
 def what_an_agent_serves(rig: Rig) -> Facts:
     """One agent with two endpoints."""
-    return Facts(named=("agent-a01", "acme-blog, shop", "127.0.0.1", "n1"))
+    page = ("acme-blog", "shop", "127.0.0.1", "n1")
+    return Facts(named=("agent-a01", "acme-blog, shop", "127.0.0.1", "n1"), page=page)
 
 
 def old_agent(rig: Rig) -> Facts:
     """One of another version."""
     rig.agent("agent-old", "n3", {"legacy": rig.fast.address}, old=True)
-    return Facts(named=("agent-old", OLD), also=(__version__,))
+    return Facts(named=("agent-old", OLD), also=(__version__,), page=("agent-old", f"{OLD} older"))
 
 
 def allowed(rig: Rig) -> Facts:
@@ -118,12 +121,14 @@ def not_reloaded(rig: Rig) -> Facts:
     assert rig.ask(("reload",), at="n2").returncode == 1
     node.settings = before
     node.write_settings()
-    return Facts(named=("reloads", "n2"), undo=lambda: rig.ask(("reload",), at="n2"))
+    page = ("n2", "not reloaded", "nonsense")
+    return Facts(named=("reloads", "n2"), page=page, undo=lambda: rig.ask(("reload",), at="n2"))
 
 
 def ends_next(rig: Rig) -> Facts:
     """The certificate of n2's proxy port ends before all others."""
-    return Facts(named=("certificates", "proxy", "n2", f"{ENDS_IN_DAYS} d"))
+    days = f"{ENDS_IN_DAYS} d"
+    return Facts(named=("certificates", "proxy", "n2", days), page=("proxy", days))
 
 
 def near_a_limit(rig: Rig) -> Facts:
@@ -135,7 +140,7 @@ def near_a_limit(rig: Rig) -> Facts:
 def of_one_mind(rig: Rig) -> Facts:
     """A node of another version."""
     rig.node(LATER, old=True).wait_ready()
-    return Facts(named=("versions", OLD, __version__))
+    return Facts(named=("versions", OLD, __version__), page=(LATER, f"{OLD} older"))
 
 
 def unreachable(rig: Rig) -> Facts:
@@ -146,7 +151,12 @@ def unreachable(rig: Rig) -> Facts:
     node.kill()
     file = {"/etc/pico/pico.yaml": str(rig.cluster["n1"].config_path)}
     address = rig.cluster.gossip_address(LATER)
-    return Facts(named=(address, "connection refused"), also=(f"{LATER} at {address} is unreachable",), words=file)
+    return Facts(
+        named=(address, "connection refused"),
+        also=(f"{LATER} at {address} is unreachable",),
+        words=file,
+        page=("unreachable", address),
+    )
 
 
 def fit(rig: Rig) -> Facts:

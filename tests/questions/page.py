@@ -11,7 +11,10 @@ import attrs
 from tools.stage.processes import ROOT
 
 PAGE: Final = ROOT / "docs" / "questions.md"
-_ROW: Final = re.compile(r"^\| (?P<title>[^|`]+\?) \| `(?P<command>picoctl [^|`]+)` \| (?P<rest>.*) \|$", re.MULTILINE)
+_ROW: Final = re.compile(
+    r"^\| (?P<title>[^|`]+\?) \| `(?P<command>picoctl [^|`]+)` \| [^|]+ \| (?:\*\*(?P<click>[^|*]+)\*\*|-) \|$",
+    re.MULTILINE,
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -21,19 +24,19 @@ class Question:
     Attributes:
         title: the question.
         command: the words behind `picoctl`.
-        rest: the other cells.
+        click: what is clicked on the admin page; empty when that does not tell.
     """
 
     title: str
     command: tuple[str, ...]
-    rest: str
+    click: str
 
 
 def questions() -> dict[str, Question]:
     """All of them by their titles, in the order of the page."""
     text = PAGE.read_text(encoding="utf-8")
     found = (
-        Question(title=row["title"], command=tuple(shlex.split(row["command"])[1:]), rest=row["rest"])
+        Question(title=row["title"], command=tuple(shlex.split(row["command"])[1:]), click=row["click"] or "")
         for row in _ROW.finditer(text)
     )
     return {question.title: question for question in found}

@@ -11,12 +11,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.programs.browser import browser
 from tests.questions.asking import Unanswered, ask
+from tests.questions.clicks import click, log_in
 from tests.questions.page import questions
 from tests.questions.rig import Rig
+from tools.stage.processes import find_program
 from tools.stage.report import Options, Report, exit_status
 
 
@@ -32,15 +35,29 @@ def rig(directory: Path) -> Iterator[Rig]:
 def commands(here: Rig, options: argparse.Namespace, report: Report) -> None:
     """One command each names what was planted."""
     for question in questions().values():
-        try:
-            ask(here, question)
-        except Unanswered as unanswered:
-            report.check(question.title, False, str(unanswered))
-        else:
-            report.check(question.title, True)
+        _report(report, question.title, lambda question=question: ask(here, question))  # type: ignore[misc]
 
 
-PARTS = {"commands": commands}
+def clicks(here: Rig, options: argparse.Namespace, report: Report) -> None:
+    """One click each on the admin page, in chromium, shows what was planted."""
+    find_program("chromium", "chromium")
+    with browser(here.directory / "profile") as shown:
+        log_in(shown, here)
+        for question in questions().values():
+            if question.click:
+                _report(report, question.title, lambda question=question: click(shown, here, question))  # type: ignore[misc]
+
+
+def _report(report: Report, title: str, asked: Callable[[], object]) -> None:
+    try:
+        asked()
+    except Unanswered as unanswered:
+        report.check(title, False, str(unanswered))
+    else:
+        report.check(title, True)
+
+
+PARTS = {"commands": commands, "clicks": clicks}
 
 
 def main() -> int:
