@@ -1,4 +1,4 @@
-"""The inspector in a browser: every flow by keyboard, hostile bodies that stay text, pages of others that get nothing."""
+"""The inspector in a browser: flows by keyboard, hostile bodies that stay text, pages of others that get nothing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import json
 import subprocess
 import zlib
+from functools import partial
 from typing import Final
 
 from tests.programs.browser import Browser, browser
@@ -135,7 +136,7 @@ def _hostile_bodies(shown: Browser, url: str, count: int, report: Report) -> Non
     kinds = {}
     for id in ids:
         shown.run(f"document.getElementById('row-{id}').click()")
-        wait_until(lambda at=id: f"request {at}" in shown.text, f"request {id}")
+        wait_until(partial(_shows, shown, f"request {id}"), f"request {id}")
         kinds[shown.run("document.getElementById('title').textContent").split(" ")[1]] = shown.run(
             "[...document.querySelectorAll('#response pre, #response img')].map(one => one.tagName).join()"
         )
@@ -149,6 +150,10 @@ def _hostile_bodies(shown: Browser, url: str, count: int, report: Report) -> Non
     report.check("cookies are hidden until they are asked for", "s3cret" not in shown.text, shown.text)
     pictures = shown.run("[...document.querySelectorAll('img')].map(one => one.src)")
     report.check("no picture is from elsewhere", all(one.startswith("blob:") for one in pictures), str(pictures))
+
+
+def _shows(shown: Browser, text: str) -> bool:
+    return text in shown.text
 
 
 def press(shown: Browser, key: str, modifiers: int = 0) -> None:
