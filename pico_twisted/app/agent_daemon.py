@@ -116,6 +116,10 @@ class AgentDaemon(Daemon[AgentConfig]):
             log.info("What passes is shown at {url}", url=self._inspector_port.plain_url)
         if not self.on_terminal(self._banner):
             log.info("All listeners are registered", listeners=len(self.agent.service.listeners))
+            if self._inspector_port is not None and not self._config.inspect.key_file:
+                log.warn(
+                    "Nobody has the key of the inspector: it is shown on a terminal, or read from inspect.key_file"
+                )
 
     def _banner(self) -> str:
         service = self.agent.service
