@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 import ssl
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -26,6 +25,8 @@ from pico_twisted.ctl.doctor.sockets import (
     tls_to,
 )
 
+LABEL: Final = "pico-doctor"
+"""An endpoint that is asked for where any one would do."""
 JOIN_S: Final = HELLO_S + 2 * PATIENCE_S
 """Seconds for one node: its packets, its connection, its answer."""
 
@@ -98,8 +99,7 @@ def public_lines(public_url: str, context: ssl.SSLContext) -> Iterator[Line]:
         context: trusts who has signed its certificate.
     """
     check = "public_url"
-    label = f"doctor-{secrets.token_hex(3)}"
-    where = urlsplit(public_url.replace("*", label, 1))
+    where = urlsplit(public_url.replace("*", LABEL, 1))
     host, port = where.hostname or "", where.port or (443 if where.scheme == "https" else 80)
     try:
         address = "127.0.0.1" if host.endswith(".localhost") else resolve(host)[0]  # as browsers do (RFC 6761 6.3)

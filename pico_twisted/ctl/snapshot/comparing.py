@@ -64,7 +64,7 @@ def _texts(row: Mapping[str, Any], *keys: str) -> dict[str, str]:
 
 
 def _nodes(snapshot: Snapshot) -> dict[str, Facts]:
-    keys = ("status", "intake", "version", "proxy_addr", "admin_addr", "gossip_addr", "endpoints", "upstreams", "link")
+    keys = ("status", "intake", "version", "proxy_addr", "admin_addr", "gossip_addr", "endpoints", "upstreams")
     return {str(row.get("id")): _texts(row, *keys) for row in snapshot.table("nodes.json")}
 
 
@@ -101,7 +101,7 @@ def _rates(before: str, after: str, elapsed: float) -> Iterator[str]:
     old, new = read_samples(before), read_samples(after)
     rates = []
     for name in new.by_name:
-        if not name.endswith("_total"):
+        if not name.endswith("_total") or name.startswith("python_"):
             continue
         for labels, value in new.all(name):
             was = next((then for own, then in old.all(name) if own == labels), 0.0)

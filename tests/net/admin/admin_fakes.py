@@ -177,7 +177,12 @@ class Status:
 
 
 def revocation_routes(others: Mapping[str, str] | None = None) -> RevocationRoutes:
-    """Those of a node, n1, at which nobody is revoked.
+    """Those of a node, n1, with `shared_revocations`."""
+    return RevocationRoutes(shared_revocations(others), "n1", lambda jti: 0.0)
+
+
+def shared_revocations(others: Mapping[str, str] | None = None) -> SharedRevocations:
+    """Those of a node at which nobody is revoked.
 
     Args:
         others: why other nodes cannot be told, or "", by node ID.
@@ -192,7 +197,7 @@ def revocation_routes(others: Mapping[str, str] | None = None) -> RevocationRout
         tell=lambda node_id, data: fail(ConnectionError()) if others[node_id] else succeed(b"7"),
         announce=lambda digest: None,
     )
-    return RevocationRoutes(SharedRevocations(Revocations(), parts), "n1", lambda jti: 0.0)
+    return SharedRevocations(Revocations(), parts)
 
 
 def access(
