@@ -18,8 +18,8 @@ from pico_twisted.ctl.watch.lines import request_line, silent
 from pico_twisted.net.admin.shapes.reading import to_json
 from pico_twisted.net.admin.shapes.requests import CLUSTER_REQUESTS_PATH, RequestRow, Requests
 
-MOST: Final = 1000
-"""Most requests that are asked for at once."""
+MOST: Final = 300
+"""Most requests that are asked for at once: more than can be read, and nodes have other things to do."""
 
 
 @click.command(short_help="Show requests as they end.")
@@ -31,7 +31,7 @@ def tail(context: click.Context, endpoint: str, only_failed: bool) -> None:
     """The requests of all nodes, or of one ENDPOINT, a line for each as it ends, until Ctrl-C. It does not matter
     whether the nodes write access logs.
 
-    Nodes are asked once a second, and tell at most a thousand requests: what is left out is said.
+    Nodes are asked once a second, and tell at most 300 requests: what is left out is said.
     """
     port = admin_port(context)
     query = {"endpoint": endpoint, "failed": "1" if only_failed else "", "limit": str(MOST)}

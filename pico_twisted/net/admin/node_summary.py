@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Mapping, Sequence, Sized
 from resource import getpagesize
 from typing import Final, Protocol
 
@@ -107,22 +107,23 @@ class NodeBusyness:
 
 
 def _endpoint(windows: list[EndpointCounts], a_second: float, in_flight: int) -> EndpointSummary:
-    took = [window.durations for window in windows]
-    first_bytes = [window.first_bytes for window in windows]
+    if not windows:
+        return EndpointSummary(in_flight=in_flight)
+    took = _summed([window.durations for window in windows])
+    first_bytes = _summed([window.first_bytes for window in windows])
     return EndpointSummary(
         requests_per_s=round(sum(window.requests for window in windows) * a_second, 3),
         failed_per_s=round(sum(window.failed for window in windows) * a_second, 3),
-        p50_s=_of(took, 0.5),
-        p99_s=_of(took, 0.99),
-        first_byte_p50_s=_of(first_bytes, 0.5),
-        first_byte_p99_s=_of(first_bytes, 0.99),
+        p50_s=_rounded(quantile(REQUEST_BOUNDS_S, took, 0.5)),
+        p99_s=_rounded(quantile(REQUEST_BOUNDS_S, took, 0.99)),
+        first_byte_p50_s=_rounded(quantile(REQUEST_BOUNDS_S, first_bytes, 0.5)),
+        first_byte_p99_s=_rounded(quantile(REQUEST_BOUNDS_S, first_bytes, 0.99)),
         in_flight=in_flight,
     )
 
 
-def _of(windows: list[list[int]], share: float) -> float | None:
-    counts = [sum(column) for column in zip(*windows, strict=True)]
-    return _rounded(quantile(REQUEST_BOUNDS_S, counts, share))
+def _summed(counts: list[list[int]]) -> Sequence[int]:
+    return counts[0] if len(counts) == 1 else [sum(column) for column in zip(*counts, strict=True)]
 
 
 def _rounded(seconds: float | None) -> float | None:
