@@ -32,6 +32,7 @@ from tests.programs.engine import CONTAINER, engine
 from tests.programs.grpc.part import all_checks
 from tests.programs.http2_browser import in_chromium
 from tests.programs.inspector import inspector
+from tests.programs.page.part import live_page
 from tests.programs.proxies import agents_behind_tinyproxy
 from tests.system.service import Connection, Service, answer
 from tests.system.test_upgrades import echo_websocket
@@ -239,6 +240,11 @@ def inspect(here: Scene, options: argparse.Namespace, report: Report) -> None:
     inspector(here.stage, report)
 
 
+def page(here: Scene, options: argparse.Namespace, report: Report) -> None:
+    """The live page of the admin port, in a browser, as people use it. Fetches axe-core from the npm registry."""
+    live_page(here.stage, report)
+
+
 def grpc(here: Scene, options: argparse.Namespace, report: Report) -> None:
     """Every kind of call of gRPC by grpcio, through one node and two, and with a node that is killed."""
     all_checks(here.stage, here.nodes, report)
@@ -252,6 +258,7 @@ def tinyproxy(here: Scene, options: argparse.Namespace, report: Report) -> None:
 
 PARTS: Final = {
     "admin": admin,
+    "page": page,
     "docker": docker,
     "chromium": chromium,
     "scripts": scripts,
@@ -265,6 +272,7 @@ PARTS: Final = {
 }
 PROGRAMS: Final = {
     "admin": "chromium",
+    "page": "chromium",
     "docker": "docker",
     "chromium": "chromium",
     "scripts": "chromium",

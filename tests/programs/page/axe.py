@@ -1,4 +1,4 @@
-"""axe-core, which looks for what keeps people from using a page; the run that uses it fetches it from the npm registry."""
+"""axe-core, which looks for what keeps people from using a page. A run fetches it from the npm registry."""
 
 from __future__ import annotations
 

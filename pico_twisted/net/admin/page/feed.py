@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -25,8 +25,10 @@ from pico_twisted.net.admin.operators import Operator
 from pico_twisted.net.admin.page.rows import at, node_rows, rate_rows, session_rows
 from pico_twisted.net.admin.page.tables import Row, Table, Tables
 from pico_twisted.net.admin.page.viewers import Viewer, event
+from pico_twisted.net.admin.shapes.events import EventRow
 from pico_twisted.net.admin.shapes.news import NEWS_PATH, NodeNews
 from pico_twisted.net.admin.shapes.reading import to_json
+from pico_twisted.net.admin.shapes.requests import RequestRow
 from pico_twisted.net.admin.status import INodeStatus
 
 log = Logger()
@@ -70,7 +72,7 @@ class _Known:
         """Since when news are wanted."""
         return min((at_s for at_s, _ in self.seen.values()), default=0.0)
 
-    def unseen(self, kind: str, rows: Iterable[Any]) -> list[Row]:
+    def unseen(self, kind: str, rows: Iterable[EventRow | RequestRow]) -> list[Row]:
         """Those rows that have not been here before."""
         mark = self.seen.get(kind, (0.0, 0))
         new = [row for row in rows if (row.at_s, row.seq) > mark]

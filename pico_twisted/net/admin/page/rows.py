@@ -34,7 +34,7 @@ def node_rows(nodes: Iterable[NodeRow], summaries: Mapping[str, NodeSummary], wh
     """
     rows: dict[str, Row] = {}
     for node in nodes:
-        row: dict[str, Any] = to_json(node)
+        row: dict[str, Any] = to_json(node)  # what JSON can hold
         del row["id"]
         row["state"] = row.pop("intake") or row.pop("status")
         row["why"] = whys.get(node.id, "")
