@@ -27,6 +27,7 @@ from typing import Final
 from pico_twisted.core.access.credentials_file import hash_of
 from tests.programs import tcp
 from tests.programs.admin_pages import admin_pages
+from tests.programs.balancing import behind_haproxy
 from tests.programs.browser import QUIET
 from tests.programs.engine import CONTAINER, engine
 from tests.programs.grpc.part import all_checks
@@ -34,6 +35,7 @@ from tests.programs.http2_browser import in_chromium
 from tests.programs.inspector import inspector
 from tests.programs.page.part import live_page
 from tests.programs.proxies import agents_behind_tinyproxy
+from tests.programs.shells import in_shells, man_pages
 from tests.system.service import Connection, Service, answer
 from tests.system.test_upgrades import echo_websocket
 from tests.system.wire import Request
@@ -256,6 +258,18 @@ def tinyproxy(here: Scene, options: argparse.Namespace, report: Report) -> None:
     agents_behind_tinyproxy(here.stage, here.service.address, report)
 
 
+def shells(here: Scene, options: argparse.Namespace, report: Report) -> None:
+    """Completions in bash, zsh and fish, and man pages."""
+    in_shells(here.stage.directory, here.nodes["one node"], report)
+    man_pages(report)
+
+
+def haproxy(here: Scene, options: argparse.Namespace, report: Report) -> None:
+    """A node that is cordoned behind HAProxy: it gets nothing more, and no request fails."""
+    here.service.handler = lambda request: answer(request.body)
+    behind_haproxy(here.stage, here.stage.directory, list(here.nodes.values()), report)
+
+
 PARTS: Final = {
     "admin": admin,
     "page": page,
@@ -269,6 +283,8 @@ PARTS: Final = {
     "grpc": grpc,
     **tcp.PARTS,
     "tinyproxy": tinyproxy,
+    "shells": shells,
+    "haproxy": haproxy,
 }
 PROGRAMS: Final = {
     "admin": "chromium",
@@ -283,6 +299,8 @@ PROGRAMS: Final = {
     "grpc": "python3",
     **tcp.PROGRAMS,
     "tinyproxy": "tinyproxy",
+    "shells": "fish",
+    "haproxy": "haproxy",
 }
 
 

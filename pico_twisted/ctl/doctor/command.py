@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import pwd
 import ssl
 import sys
 from collections.abc import Iterable, Iterator
@@ -17,7 +19,7 @@ from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.doctor.lines import Line, Verdict, red, worst_first
 from pico_twisted.ctl.exits import NO, ExitWithMessage, emit
 from pico_twisted.ctl.options import admin_port, complete_file, given_option, status_options, wants_json, wants_watch
-from pico_twisted.net.admin.shapes.nodes import NodeDetail
+from pico_twisted.net.admin.shapes.nodes import NodeDetail, NodeRow
 
 DEFAULT_FILE: Final = "/etc/pico/pico.yaml"
 """The configuration that is looked at when none is named and no other machine is asked, if it is there."""
@@ -74,7 +76,7 @@ def diagnosis(port: AdminPort, file: str | None, user: str | None, *, expand_env
     """
     from pico_twisted.ctl.doctor.machine import disk_lines, kernel_lines
 
-    is_agents, directories = False, {"/var/log", "/var/lib/pico"}
+    is_agents, directories, config = False, {"/var/log", "/var/lib/pico"}, None
     if file is not None:
         from pico_twisted.config import AgentConfig
         from pico_twisted.ctl.doctor.configuration import named_files, read_configuration, written_in
@@ -85,14 +87,13 @@ def diagnosis(port: AdminPort, file: str | None, user: str | None, *, expand_env
         if config is not None:
             is_agents = isinstance(config, AgentConfig)
             directories = written_in(config)
-            yield from rights_lines(
-                [(file, False), *named_files(config)], user or ("pico-agent" if is_agents else "pico")
-            )
+            runs_as = user or _user_of("pico-agent" if is_agents else "pico")
+            yield from rights_lines([(file, False), *named_files(config)], runs_as)
             yield from _outside(config)
     yield from kernel_lines()
     yield from disk_lines(directories)
     if not is_agents:
-        yield from _asked(port)
+        yield from _asked(port, config)
 
 
 def _outside(config: object) -> Iterator[Line]:
@@ -109,14 +110,25 @@ def _outside(config: object) -> Iterator[Line]:
         yield from node_lines(config)
 
 
-def _asked(port: AdminPort) -> Iterator[Line]:
-    """What a node tells."""
+def _user_of(unit: str) -> str:
+    """Who runs a daemon: the user of its unit, where there is one, else whoever asks."""
+    try:
+        return pwd.getpwnam(unit).pw_name
+    except KeyError:
+        return getpass.getuser()
+
+
+def _asked(port: AdminPort, config: object) -> Iterator[Line]:
+    """What a node tells; with its configuration, whether this machine reaches the nodes that it tells of."""
+    from pico_twisted.config import NodeConfig
     from pico_twisted.ctl.doctor.cluster import cluster_lines
-    from pico_twisted.ctl.doctor.node import public_lines
+    from pico_twisted.ctl.doctor.node import gossip_lines, public_lines
 
     try:
         yield from cluster_lines(port)
         _, own = get(port, "/status/cluster/nodes/local", NodeDetail)
+        if isinstance(config, NodeConfig):
+            yield from gossip_lines(config, get(port, "/status/cluster/nodes", list[NodeRow])[1])
     except ExitWithMessage as error:
         cure = "systemctl status pico; another address: --admin URL; who may ask: --token-file FILE"
         yield red("admin port", error.message, cure)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
 from pico_twisted.config import NodeConfig
 from pico_twisted.core.ports import PROXY, port_that_answered
+from pico_twisted.core.routing.table import ACTIVE, DRAINING
 from pico_twisted.core.text import escaped, host_port
 from pico_twisted.ctl.doctor.lines import PATIENCE_S, Line, at_once, green, red, yellow
 from pico_twisted.ctl.doctor.sockets import (
@@ -22,8 +23,10 @@ from pico_twisted.ctl.doctor.sockets import (
     hello,
     link,
     resolve,
+    split_address,
     tls_to,
 )
+from pico_twisted.net.admin.shapes.nodes import NodeRow
 
 LABEL: Final = "pico-doctor"
 """An endpoint that is asked for where any one would do."""
@@ -32,30 +35,39 @@ JOIN_S: Final = HELLO_S + 2 * PATIENCE_S
 
 
 def node_lines(config: NodeConfig) -> Iterator[Line]:
-    """Look at what a node's configuration names outside this machine."""
-    yield from _joined(config)
-
-
-def _joined(config: NodeConfig) -> Iterator[Line]:
-    join = config.cluster.join
-    if not join:
-        return
-    tls = _link_context(config)
-    words = ClusterWords(name=config.cluster.name, secrets=config.cluster.secrets)
-    asked: list[Callable[[], list[Line]]] = [partial(_one, one.host, one.port, words, tls) for one in join]
-    for one, found in zip(join, at_once(asked, JOIN_S), strict=True):
-        if isinstance(found, Exception):
-            yield red("cluster.join", f"{one}: {found}", "does it run, and is the address right?")
-        else:
-            yield from found
-    if not config.cluster.secrets:
+    """Look at what a node's configuration names outside this machine: the nodes that it joins."""
+    yield from _asked("cluster.join", [(one.host, one.port) for one in config.cluster.join], config)
+    if config.cluster.join and not config.cluster.secrets:
         cure = "cluster.secret_files, the same on all nodes: picoctl cluster init makes one"
         yield yellow("cluster.secrets", "none: whoever reaches the gossip port is a node", cure)
 
 
-def _one(host: str, port: int, cluster: ClusterWords, tls: ssl.SSLContext | None) -> list[Line]:
-    """How one node of `cluster.join` answers, at each of its addresses."""
-    check = "cluster.join"
+def gossip_lines(config: NodeConfig, rows: Sequence[NodeRow]) -> Iterator[Line]:
+    """Whether this machine reaches the nodes of a cluster at the addresses that they tell each other.
+
+    Args:
+        config: of a node on this machine.
+        rows: the nodes.
+    """
+    joined = {(one.host, one.port) for one in config.cluster.join}
+    told = [split_address(row.gossip_addr) for row in rows if row.status in (ACTIVE, DRAINING)]
+    yield from _asked("gossip ports", [one for one in told if one is not None and one not in joined], config)
+
+
+def _asked(check: str, addresses: Sequence[tuple[str, int]], config: NodeConfig) -> Iterator[Line]:
+    """Ask nodes as a node that joins asks them."""
+    tls = _link_context(config)
+    words = ClusterWords(name=config.cluster.name, secrets=config.cluster.secrets)
+    asked: list[Callable[[], list[Line]]] = [partial(_one, check, *one, words, tls) for one in addresses]
+    for one, found in zip(addresses, at_once(asked, JOIN_S), strict=True):
+        if isinstance(found, Exception):
+            yield red(check, f"{host_port(*one)}: {found}", "does it run, and is the address right?")
+        else:
+            yield from found
+
+
+def _one(check: str, host: str, port: int, cluster: ClusterWords, tls: ssl.SSLContext | None) -> list[Line]:
+    """How one node answers, at each of its addresses."""
     try:
         addresses = resolve(host)
     except Unreached as error:

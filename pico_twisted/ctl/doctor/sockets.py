@@ -69,6 +69,12 @@ def resolve(host: str) -> list[str]:
     return list(dict.fromkeys(str(one[4][0]) for one in found))
 
 
+def split_address(text: str) -> tuple[str, int] | None:
+    """Host and port of an address that a node tells, `host:port`; None when it is none."""
+    host, _, port = text.rpartition(":")
+    return (host.strip("[]"), int(port)) if host and port.isascii() and port.isdigit() and len(port) < 6 else None
+
+
 def connect(host: str, port: int) -> socket.socket:
     """A TCP connection. Raises Unreached."""
     try:
