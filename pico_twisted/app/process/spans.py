@@ -9,7 +9,7 @@ from pico_twisted.app.process.ports import CannotStart
 from pico_twisted.app.process.reactor import IDaemonReactor
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.tracing import Tracer
-from pico_twisted.net.observe.tracing.export import AVAILABLE, SpanExport
+from pico_twisted.net.observe.tracing.export import SpanExport, is_available
 
 LAST_S: Final = 2.0
 """Most seconds that the last spans get at a stop."""
@@ -29,12 +29,12 @@ class Spans:
 
     def __init__(self, endpoint: str, ratio: float, reactor: IDaemonReactor) -> None:
         self._endpoint = endpoint
-        self._export = SpanExport(endpoint, __version__, reactor) if endpoint and AVAILABLE else None
+        self._export = SpanExport(endpoint, __version__, reactor) if endpoint and is_available() else None
         self.tracer = None if self._export is None else Tracer(ratio, self._export.put)
 
     def check(self) -> None:
         """Raise `CannotStart` when the library is missing that is needed."""
-        if self._endpoint and not AVAILABLE:
+        if self._endpoint and self._export is None:
             raise CannotStart("tracing.endpoint needs the extra otlp: pip install 'pico-twisted[otlp]'")
 
     def start(self, service: str, name: str, metrics: Metrics) -> None:

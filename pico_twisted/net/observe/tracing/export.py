@@ -40,8 +40,15 @@ PAUSE_S: Final = 2.0
 TIMEOUT_S: Final = 10.0
 """Most seconds for one request to the collector, tries that it asks for included."""
 
-AVAILABLE: Final = importlib.util.find_spec("opentelemetry") is not None
-"""Whether the extra `otlp` is installed."""
+_EXPORTER: Final = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
+
+
+def is_available() -> bool:
+    """Whether the extra `otlp` is installed. Loads some of it."""
+    try:
+        return importlib.util.find_spec(_EXPORTER) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 class SpanExport:
