@@ -69,7 +69,10 @@ class Fence:
 
     def lets(self, path: str) -> bool:
         """Whether a path may be seen: a plain file or a folder that lies in ours, whatever links lead to it."""
-        real = os.path.realpath(path)
+        try:
+            real = os.path.realpath(path)
+        except (OSError, ValueError):  # a NUL in it
+            return False
         if real != self.root and not real.startswith(self.root.rstrip(os.sep) + os.sep):
             return False
         if not self.hidden and any(name.startswith(".") for name in real[len(self.root) :].split(os.sep)):
@@ -110,8 +113,8 @@ class FolderFile(static.File):
                     return self._made(index)
             return Listing(self.path, self._fence)
         try:
-            child = FilePath(self.path).child(path.decode("utf-8")).path
-        except (InsecurePath, UnicodeDecodeError, ValueError):
+            child = FilePath(self.path).child(os.fsdecode(path)).path  # names of files have any bytes
+        except (InsecurePath, ValueError):
             return _NOT_FOUND
         hidden = os.path.basename(child).startswith(".") and not self._fence.hidden
         return _NOT_FOUND if hidden or not self._fence.lets(child) else self._made(child)
@@ -168,10 +171,14 @@ class Listing(Resource):
         path = os.path.join(self._path, name)
         if not self._fence.lets(path):
             return ""
-        is_folder = os.path.isdir(path)
+        try:
+            found = os.stat(path)
+        except OSError:  # it is gone meanwhile
+            return ""
+        is_folder = stat.S_ISDIR(found.st_mode)
         slash = "/" if is_folder else ""
         href = f"./{quote(os.fsencode(name))}{slash}"
-        size = "" if is_folder else short_size(os.path.getsize(path))
+        size = "" if is_folder else short_size(found.st_size)
         return f'<li><a href="{href}">{html.escape(_shown(name))}{slash}</a><span>{size}</span></li>'
 
 

@@ -262,7 +262,8 @@ def agent_config(plan: ExposePlan, names: Sequence[str], urls: Sequence[str]) ->
     overrides["listen"] = [f"{name}={one.addr or NO_ADDRESS} {_options(plan)}" for name, one in pairs]
     config = load_agent(None, overrides)
     config = attrs.evolve(config, listeners=tuple(_listener(plan, one) for one in config.listeners))
-    faults = [fault for fault, _ in agent_faults(config)]
+    connect = attrs.evolve(config.connect, token="") if upstream.token_file else config.connect  # it is from the file
+    faults = [fault for fault, _ in agent_faults(attrs.evolve(config, connect=connect))]
     if faults:
         raise ConfigFaults(faults)
     listeners = config.listeners

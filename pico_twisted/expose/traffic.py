@@ -47,8 +47,8 @@ class Traffic:
         """A request is over (`RequestLog`)."""
         at = self._wall()
         request_id = request["request_id"]
-        if request_id in self._streams:
-            self._streams.discard(request_id)
+        if request_id in self._streams or request["status"] == SWITCHED:
+            self._streams.discard(request_id)  # it is not there when it was short
             self._report.closed(request, at)
             return
         code, service = request["error"], request["upstream"]

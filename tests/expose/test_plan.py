@@ -89,6 +89,10 @@ def test_options_of_listeners(tmp_path: Path) -> None:
     assert (listener.rewrite_host, listener.host_header) == (False, "shop.test:80")
     https = attrs.evolve(HTTP, targets=read_targets(["https://localhost"], "http"), verify=False)
     assert not agent_config(https, ["a"], URLS).listeners[0].tls.verify
+    token = tmp_path / "token"
+    token.write_text("pico_x")
+    shown = attrs.evolve(HTTP, upstream=Upstream(token="pico_x", token_file=str(token)))
+    assert agent_config(shown, ["a"], URLS).connect.token == "pico_x"
     with pytest.raises(ConfigFaults, match="basic_auth_file"):
         agent_config(attrs.evolve(HTTP, guard=Guard(users_file=str(tmp_path / "none"))), ["a"], URLS)
 

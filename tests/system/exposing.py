@@ -17,7 +17,7 @@ def home(directory: Path, name: str = "home") -> dict[str, str]:
     """The environment of a person who has just come, and has no node on this machine with the default ports."""
     folder = directory / name
     folder.mkdir(exist_ok=True)
-    return {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder / "config"), "PICO_URL": "", "NO_COLOR": ""}
+    return {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder / "config"), "PICO_URL": "", "PICO_TOKEN": ""}
 
 
 class Exposer(Process):
