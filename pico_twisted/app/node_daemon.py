@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import math
 import os
 import random
 from collections.abc import Callable, Iterable, Iterator
@@ -49,6 +50,8 @@ QUIET_S = 0.5
 """Seconds without a new request after which clients and load balancers have noticed that a node stops."""
 QUIET_SHARE = 0.1
 """Most of the grace period, as a fraction, that a node spends waiting for `QUIET_S` without a request."""
+CERTIFICATES_S = 86_400.0
+"""Seconds between two looks at how long certificates are good: those that nobody renews are told of every day."""
 CLOSE_S = 2.0
 """Seconds that sessions get to close in order at the end."""
 LAST_WORD_S = 1.0
@@ -98,6 +101,7 @@ class NodeDaemon(Daemon[NodeConfig]):
         self._ports = NodePorts(reactor, worker)
         self._stage = Stage.STARTING
         self._orphan = False
+        self._certificates_due = -math.inf
         sweep = Sweep(reactor)
         sweep.each(lambda _: logging.flush())
         self._spans = Spans(config.tracing.endpoint, config.tracing.ratio, reactor)
@@ -142,8 +146,7 @@ class NodeDaemon(Daemon[NodeConfig]):
         if self._worker is not None or proxy.outlives:
             # Clients wait in its queue, for this process or for the one before: until we know who holds what.
             proxy.pause()
-        for warning in certificate_warnings(config, datetime.now(UTC)):
-            log.warn(CERTIFICATE_WARNING, reason=warning)
+        self._look_at_certificates(self.node.sweep.now)
         if config.proxy.http2.enabled and not AVAILABLE:
             log.info(NO_HTTP_2)
 
@@ -153,6 +156,7 @@ class NodeDaemon(Daemon[NodeConfig]):
         node.metrics.families(self._ports.certificates.expiry)
         self._spans.start("pico-node", node.node_id, node.metrics)
         self.watch(self._ports.certificates.files, self._ports.certificates.read_again)
+        node.sweep.each(self._look_at_certificates)
         node.sweep.start()
         node.cluster.startService()
         self._stage = Stage.JOINING
@@ -170,6 +174,13 @@ class NodeDaemon(Daemon[NodeConfig]):
         )
         self._joining.begin(self._join_timeout_s(), self._join_failed)
         node.membership.gossip.joined.addCallback(self._met)
+
+    def _look_at_certificates(self, now: float) -> None:
+        """Called by the sweep: once a day, say which certificates will have ended soon. A reload says it, too."""
+        if now >= self._certificates_due:
+            self._certificates_due = now + CERTIFICATES_S
+            for warning in certificate_warnings(self.options.config, datetime.now(UTC)):
+                log.warn(CERTIFICATE_WARNING, reason=warning)
 
     def _join_timeout_s(self) -> float:
         """A worker that only has to find the others of its host does not wait for one that cannot start."""
