@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 from pico_twisted.core.rpc import frames
 from pico_twisted.core.rpc.capabilities import TRAILERS
 from pico_twisted.net.links.request import LinkRequest
+from pico_twisted.net.observe.requests import RequestWatch
 from pico_twisted.net.routing.cluster_service import LocalRouter
 from pico_twisted.net.routing.settings import RoutingSettings
 from tests.doubles.gate import subject
@@ -25,6 +26,7 @@ class Served:
 
     def __init__(self, agents: int, payload: bytes = REQUEST, rule: str = "", more: bool = False) -> None:
         self.parts = MemoryNode(Clock())
+        self.watch = RequestWatch(None, "proxy", lambda: 0.0)
         self.agents = [register(self.parts, FakeTunnel(agent_id=f"agent-{n}")) for n in range(1, agents + 1)]
         for agent in self.agents if rule else ():
             agent.subject = subject("agents", rule)
@@ -40,6 +42,7 @@ class Served:
             metrics=self.parts.metrics,
             timeout_s=math.inf,
             idle_timeout_s=math.inf,
+            requests=self.watch,
         )
         link = FakeTunnel("", agent_id="n2", node_id="n2")
         link.capabilities = frozenset((TRAILERS,))
@@ -47,6 +50,11 @@ class Served:
         self.call.receive_ended = not more
         self.request = LinkRequest(settings, link, self.call, None)  # type: ignore[arg-type]
         self.request.start(payload, more)
+
+    @property
+    def remembered(self) -> list[tuple[int, str, str, str]]:
+        """Of each request that is remembered: status, error, hop, and the agent that was tried last."""
+        return [(one.status, one.error, one.hop, one.upstream) for one in self.watch.remembered()]
 
     @property
     def agent_call(self) -> FakeCall:
@@ -137,3 +145,65 @@ def test_trailers_of_a_request_that_is_too_short() -> None:
     served.request.frame(b"short", True)
     served.request.trailers(BLOCK)
     assert served.call.reset_code == frames.PROTOCOL
+
+
+NAMED = REQUEST.replace(b"\r\n\r\n", b"\r\nX-Request-Id: id-1\r\nx-other: id-2\r\n\r\n").replace(
+    b"POST /", b"POST /hook?a=1"
+)
+UPGRADE = NAMED.replace(b"\r\n\r\n", b"\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+
+
+@pytest.mark.parametrize("head", [NAMED, UPGRADE])
+def test_what_failed_is_remembered(head: bytes) -> None:
+    """With the request's ID, whether its head was read in full or not; the answer is passed on as it is."""
+    served = Served(1, head, more=head is UPGRADE)
+    served.agent_call.respond(b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n", False)
+    assert served.remembered == [(500, "", "service", "agent-1")]
+    (found,) = served.watch.remembered()
+    assert (found.port, found.client, found.request_id, found.endpoint) == ("link", "n2", "id-1", "my-ep")
+    assert (found.method, found.target) == (b"POST", b"/hook?a=1")
+
+
+def test_what_is_fine_is_remembered_while_somebody_looks() -> None:
+    """And for nobody's sake otherwise."""
+    served = Served(1, NAMED)
+    served.agent_call.respond(OK2 + b"hi", False)
+    assert served.remembered == []
+    served.watch.looked()
+    served.ask(NAMED)
+    served.agent_call.respond(OK2 + b"hi", False)
+    assert served.remembered == [(200, "", "", "agent-1")]
+
+
+def test_why_it_failed_here() -> None:
+    """Nobody serves, an agent that breaks, one that says what is wrong with its service."""
+    assert Served(0).remembered == [(502, "no-upstreams", "proxy", "")]
+    served = Served(1)
+    served.agent_call.refuse(frames.FAILED)
+    assert served.remembered == [(502, "upstream-unreachable", "agent", "agent-1")]
+    served = Served(1)
+    own = b"HTTP/1.1 502 Bad Gateway\r\nx-pico-error: agent-1; service-unreachable\r\nContent-Length: 0\r\n\r\n"
+    served.agent_call.respond(own, False)
+    assert served.remembered == [(502, "service-unreachable", "service", "agent-1")]
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (frames.CANCELLED, (499, "client-gone", "client", "agent-1")),
+        (frames.TIMEOUT, (504, "upstream-timeout", "service", "agent-1")),
+        (frames.PROTOCOL, (502, "bad-response", "service", "agent-1")),
+    ],
+)
+def test_the_other_node_gives_up(code: str, expected: tuple[int, str, str, str]) -> None:
+    """Its client left, its time was up, or what the agent said is wrong: once, as the other node knows it."""
+    served = Served(1)
+    served.request.reset(code, "")
+    assert served.remembered == [expected]
+
+
+def test_the_link_breaks() -> None:
+    """Then it was neither the client nor the agent."""
+    served = Served(1)
+    served.request.lost()
+    assert served.remembered == [(502, "upstream-unreachable", "link", "agent-1")]
