@@ -17,7 +17,7 @@ PATIENCE_S: Final = 120.0
 _COMMAND_S: Final = 900.0
 _SETTINGS: Final = '[network]\nnetwork_backend = "netavark"\n'
 STRICT: Final = (
-    *("--read-only", "--read-only-tmpfs=false", "--tmpfs=/run/pico:mode=1777"),
+    *("--read-only", "--read-only-tmpfs=false", "--tmpfs=/run/pico"),
     *("--cap-drop=all", "--security-opt=no-new-privileges"),
 )
 """As docs/packages.md runs the image, and more strictly."""
@@ -93,8 +93,14 @@ class Engine:
             self.run("network", "rm", "--force", name)
 
     def wait_healthy(self, name: str) -> None:
-        """Wait until the image's own health check is content with a container."""
-        wait_until(lambda: self.run("healthcheck", "run", name).returncode == 0, f"{name} to be healthy", PATIENCE_S)
+        """Wait until the image's own health check is content with a container. Raises StageFailed."""
+
+        def healthy() -> bool:
+            if self.must("inspect", "--format", "{{.State.Running}}", name).strip() != "true":
+                raise StageFailed(f"{name} has ended")
+            return self.run("healthcheck", "run", name).returncode == 0
+
+        wait_until(healthy, f"{name} to be healthy", PATIENCE_S)
 
     def inside(self, name: str, program: str) -> subprocess.CompletedProcess[str]:
         """Run a program of Python in a container."""
