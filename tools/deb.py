@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +31,12 @@ HOME: Final = f"/usr/lib/{NAME}"
 PYTHON: Final = "/usr/bin/python3"
 COMMANDS: Final = ("pico-agent", "pico-node", "picoctl")
 UNITS: Final = ("pico.service", "pico.socket", "pico-agent.service", "pico-forward.service")
+SHARED: Final = {
+    "share/bash-completion/completions": "/usr/share/bash-completion/completions",
+    "share/fish/vendor_completions.d": "/usr/share/fish/vendor_completions.d",
+    "share/zsh/site-functions": "/usr/share/zsh/vendor-completions",
+}
+"""What shells look for elsewhere than in the environment, where pip put it: its place there, and in the system."""
 SCRIPTS: Final = ("postinst", "prerm", "postrm")
 _UNWANTED: Final = ("direct_url.json", "INSTALLER", "REQUESTED", ".gitignore")  # the first has this checkout's path
 
@@ -96,12 +102,28 @@ def _files(stage: Path) -> None:
         place(f"/lib/systemd/system/{unit}").write_text(text.replace("/opt/pico/venv/bin/", f"{HOME}/bin/"))
     for config in ("pico.yaml", "pico-agent.yaml"):
         shutil.copyfile(ROOT / "etc" / config, place(f"/etc/pico/{config}"))
+    _shared(stage / HOME.lstrip("/"), place)
     shutil.copyfile(ROOT / "etc/logrotate/pico", place(f"/usr/share/doc/{NAME}/examples/logrotate"))
     shutil.copyfile(DEBIAN / "lintian-overrides", place(f"/usr/share/lintian/overrides/{NAME}"))
     copyright = (DEBIAN / "copyright").read_text() + _licence()
     place(f"/usr/share/doc/{NAME}/copyright").write_text(copyright)
     for source, name in ((ROOT / "CHANGELOG.md", "changelog.gz"), (DEBIAN / "changelog", "changelog.Debian.gz")):
         place(f"/usr/share/doc/{NAME}/{name}").write_bytes(gzip.compress(source.read_bytes(), 9, mtime=0))
+
+
+def _shared(home: Path, place: Callable[[str], Path]) -> None:
+    """Manual pages and completions, of the commands that the package has on the path."""
+    for here, there in SHARED.items():
+        for path in (home / here).iterdir():
+            if "twistd" not in path.name:
+                shutil.copyfile(path, place(f"{there}/{path.name}"))
+    for path in (home / "share/man").glob("man*/pico*"):
+        place(f"/usr/share/man/{path.parent.name}/{path.name}.gz").write_bytes(
+            gzip.compress(path.read_bytes(), 9, mtime=0)
+        )
+    for path in (home / "share").iterdir():
+        if path.name != "pico_twisted":
+            shutil.rmtree(path)
 
 
 def _licence() -> str:
