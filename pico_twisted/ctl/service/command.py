@@ -34,7 +34,7 @@ def service() -> None:
 @_PRINT
 def install(kind: str, config: str | None, user: str | None, dry: bool) -> None:
     """Make a node or an agent a service: its user, its configuration, its unit, and a link to picoctl; then start it,
-    and wait until it is ready. What is there already is left as it is, so this may be run again, such as behind an
+    and wait until it is ready. What is there already is left as it is, so this may be run again, such as after an
     upgrade. Needs root; `--print` does not.
     """
     daemon = DAEMONS[kind]
