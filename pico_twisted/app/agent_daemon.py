@@ -117,9 +117,7 @@ class AgentDaemon(Daemon[AgentConfig]):
         if not self.on_terminal(self._banner):
             log.info("All listeners are registered", listeners=len(self.agent.service.listeners))
             if self._inspector_port is not None and not self._config.inspect.key_file:
-                log.warn(
-                    "Nobody has the key of the inspector: it is shown on a terminal, or read from inspect.key_file"
-                )
+                log.warn("Nobody has the key of the inspector: set inspect.key_file, or start on a terminal")
 
     def _banner(self) -> str:
         service = self.agent.service

@@ -21,6 +21,7 @@ from pico_twisted.core.inspect.har import archive
 from pico_twisted.core.inspect.recording import Recording, Recordings
 from pico_twisted.core.inspect.replay import Edits, ReplayRefused
 from pico_twisted.core.inspect.shown import detail, revealed, row
+from pico_twisted.core.ports import PORT_FIELD
 from pico_twisted.net.admin.answers import Rendered, answer, answer_json, break_down, fail, refuse_method
 from pico_twisted.net.admin.inspect.live import LiveList
 from pico_twisted.net.admin.inspect.visitors import lacks_key, refusal
@@ -83,6 +84,7 @@ class InspectorApp(Resource):
 
     def render(self, request: AdminRequest) -> Rendered:
         request.setHeader(b"content-security-policy", POLICY)
+        request.responseHeaders.removeHeader(PORT_FIELD.encode("ascii"))  # this is no port of a node
         refused = refusal(request)
         if refused is not None:
             return fail(request, *refused)
@@ -218,7 +220,9 @@ def _edits(body: bytes) -> Edits | str:
     unknown = sorted(told.keys() - {"method", "target", "fields", "body", "body_base64"})
     if unknown:
         return f"unknown: {unknown[0][:100]}; known are method, target, fields, body and body_base64"
-    texts: list[Any] = [told.get(name) for name in ("method", "target", "body", "body_base64")]
+    texts: list[Any] = [  # as JSON has them
+        told.get(name) for name in ("method", "target", "body", "body_base64")
+    ]
     if not all(text is None or isinstance(text, str) for text in texts):
         return "method, target, body and body_base64 are texts"
     fields = told.get("fields")

@@ -47,6 +47,8 @@ class Forwarder:
         caller = tunnel if inspector is None else inspector.opened(service.config, tunnel, call)
         served = make_call(service, caller, call)
         if served is None:
+            if inspector is not None:
+                inspector.over(call, 0, UNSUPPORTED)
             tunnel.reset(call, UNSUPPORTED)
             return None
         service.metrics.call_started("service")

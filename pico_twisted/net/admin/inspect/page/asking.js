@@ -1,6 +1,9 @@
 // Asks the inspector. The key came behind # in the link; it is kept for this origin, and goes along in a header.
 
+import { say } from "./elements.js";
+
 const PLACE = "pico-inspector-key";
+let held = ""; // where the browser keeps nothing
 
 function takeKeyOfLink() {
   const found = /^#key=(.+)$/.exec(location.hash);
@@ -17,7 +20,6 @@ function key() {
   try { return localStorage.getItem(PLACE) ?? held; } catch { return held; }
 }
 
-let held = "";
 takeKeyOfLink();
 addEventListener("hashchange", () => { takeKeyOfLink(); location.reload(); });
 
@@ -33,7 +35,9 @@ async function fetched(path, options = {}) {
   let answer;
   try {
     answer = await fetch(path, {
-      ...options, cache: "no-store", headers: { authorization: `Bearer ${key().replace(/[^\x21-\x7e]/g, "")}`, ...options.headers },
+      ...options,
+      cache: "no-store",
+      headers: { authorization: `Bearer ${key().replace(/[^\x21-\x7e]/g, "")}`, ...options.headers },
     });
   } catch {
     throw new Refused(0, "the agent does not answer");
@@ -41,6 +45,16 @@ async function fetched(path, options = {}) {
   if (answer.ok) return answer;
   const words = await answer.json().then((told) => told.error, () => "");
   throw new Refused(answer.status, words || `status ${answer.status}`);
+}
+
+export const sentence = (words) => words && `${words[0].toUpperCase()}${words.slice(1)}.`;
+
+/** Does something that asks, and says it when it is refused. */
+export async function acting(work) {
+  try { await work(); } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    say(sentence(error.message));
+  }
 }
 
 export async function ask(path) {

@@ -1,6 +1,6 @@
 // All of one request, on the right.
 
-import { Refused, ask, change } from "./asking.js";
+import { acting, ask, change } from "./asking.js";
 import { forgetImages, shownBody } from "./bodies.js";
 import { $, bytes, clock, copy, made, save, say, span } from "./elements.js";
 import { edit } from "./editor.js";
@@ -18,13 +18,9 @@ export async function show(id, again = false) {
     $("nothing").hidden = false;
     return;
   }
-  let told;
-  try { told = await ask(`api/requests/${id}`); } catch (error) {
-    if (error.status !== 404) throw error;
-    say("This request is not kept any more.");
-    return;
-  }
-  if (chosenId() !== id) return;
+  let told = null;
+  await acting(async () => { told = await ask(`api/requests/${id}`); });
+  if (told === null || chosenId() !== id) return;
   if (!again) {
     revealed.clear();
     raw.request = raw.response = false;
@@ -47,7 +43,9 @@ function render() {
     shown.replay_of && `replay of request ${shown.replay_of}`, `request ${shown.id}`,
   ];
   $("facts").replaceChildren(...[...new Set(facts.filter(Boolean))].map((fact) => made("span", {}, fact)));
-  if (shown.target_hidden && !revealed.has("target 0")) $("facts").append(" ", reveals("target", 0, "the path's hidden values"));
+  if (shown.target_hidden && !revealed.has("target 0")) {
+    $("facts").append(" ", reveals("target", 0, "the path's hidden values"));
+  }
   $("trouble").textContent = shown.error ? `${shown.trouble || "Something went wrong"} (${shown.error})` : "";
   $("trouble").hidden = !shown.error;
   const http = shown.request !== null && shown.kind !== "tcp";
@@ -67,7 +65,7 @@ const reveal = (part, at) => acting(async () => {
   const told = await ask(`api/requests/${shown.id}/revealed?part=${part}&field=${at}`);
   revealed.set(`${part} ${at}`, told.value);
   render();
-  $(`${part}-${at}`)?.focus();
+  $(part === "target" ? "title" : `${part}-${at}`).focus();
 });
 
 function message(part, title) {
@@ -78,17 +76,21 @@ function message(part, title) {
     $(part).replaceChildren(...inside, made("p", { class: "note" }, none));
     return;
   }
-  inside.push(made("h4", {}, "Headers"), made("table", {}, made("tbody", {}, ...told.fields.map((field, at) => row(part, field, at)))));
+  inside.push(made("h4", {}, "Headers"), table(told.fields.map((field, at) => row(part, field, at))));
   if (shown.kind === "http") inside.push(...body(part, told.body));
   if (told.trailers.length) {
-    inside.push(made("h4", {}, "Trailers"), made("table", {}, made("tbody", {}, ...told.trailers.map((field) => row("trailer", field, -1)))));
+    inside.push(made("h4", {}, "Trailers"), table(told.trailers.map((field) => row("trailer", field, -1))));
   }
   $(part).replaceChildren(...inside);
 }
 
+const table = (rows) => made("table", {}, made("tbody", {}, ...rows));
+
 function row(part, field, at) {
   const open = revealed.has(`${part} ${at}`);
-  const cell = made("td", {}, made("span", { class: field.hidden && !open ? "hidden" : "open", id: `${part}-${at}`, tabindex: "-1" }, value(part, at, field.value)));
+  const place = at < 0 ? {} : { id: `${part}-${at}`, tabindex: "-1" };
+  const shows = field.hidden && !open ? "hidden" : "open";
+  const cell = made("td", {}, made("span", { class: shows, ...place }, value(part, at, field.value)));
   if (field.hidden && !open) cell.append(" ", reveals(part, at, `the value of ${field.name}`));
   return made("tr", {}, made("th", { scope: "row" }, field.name), cell);
 }
@@ -108,13 +110,6 @@ function body(part, told) {
     }, "As it came"));
   }
   return [head, element];
-}
-
-async function acting(work) {
-  try { await work(); } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    say(`${error.message[0].toUpperCase()}${error.message.slice(1)}.`);
-  }
 }
 
 const wantsAll = () => ($("reveal").checked ? "?reveal=1" : "");

@@ -1,6 +1,6 @@
 // The dialog in which a request is edited before it is sent again.
 
-import { Refused } from "./asking.js";
+import { Refused, sentence } from "./asking.js";
 import { $ } from "./elements.js";
 
 let original = null;
@@ -27,6 +27,9 @@ export function edit(told, value, sent) {
   $("edit-target").focus();
 }
 
+/** Gives lines the ends that the original had: forms in parts have CRLF, and a text area has not. */
+const ends = (text, before) => (/\r\n/.test(before) && !/[^\r]\n/.test(before) ? text.replaceAll("\n", "\r\n") : text);
+
 function edits() {
   const told = { method: $("edit-method").value.trim(), target: $("edit-target").value.trim() };
   const lines = $("edit-fields").value.split("\n").filter((line) => line.trim());
@@ -35,7 +38,7 @@ function edits() {
   let fields = lines.map((line) => [line.slice(0, line.indexOf(":")).trim(), line.slice(line.indexOf(":") + 1).trim()]);
   const { body } = original.request;
   if ($("edit-body").value !== (body.text ?? "").replace(/\r\n?/g, "\n")) {
-    told.body = $("edit-body").value;
+    told.body = ends($("edit-body").value, body.text ?? "");
     if (body.coding) fields = fields.filter(([name]) => name.toLowerCase() !== "content-encoding");
   }
   return { ...told, fields };
@@ -47,7 +50,7 @@ async function finish() {
     $("editor").close();
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
-    $("edit-problem").textContent = `${error.message[0].toUpperCase()}${error.message.slice(1)}.`;
+    $("edit-problem").textContent = sentence(error.message);
   }
 }
 

@@ -1,6 +1,6 @@
 // The page: who may see it, what the list shows, and which part of a narrow screen is seen.
 
-import { Refused, ask, change, keepKey, listen } from "./asking.js";
+import { Refused, acting, ask, change, keepKey, listen, sentence } from "./asking.js";
 import { show } from "./detail.js";
 import { $, save, say } from "./elements.js";
 import { choose, chosenId, forget, onOpen, rowOf, take } from "./list.js";
@@ -42,7 +42,7 @@ async function run() {
 }
 
 function problem(words) {
-  $("filter-problem").textContent = words && `${words[0].toUpperCase()}${words.slice(1)}.`;
+  $("filter-problem").textContent = sentence(words);
   $("filter").setAttribute("aria-invalid", String(Boolean(words)));
 }
 
@@ -83,10 +83,13 @@ $("filter").addEventListener("keydown", (event) => { if (event.key === "Enter") 
 $("use-key").addEventListener("click", () => open($("key").value.trim()));
 $("key").addEventListener("keydown", (event) => { if (event.key === "Enter") open($("key").value.trim()); });
 $("back").addEventListener("click", () => { view("list"); $("rows").focus(); });
-$("clear").addEventListener("click", async () => { await change("DELETE", "api/requests"); say("Cleared."); });
-$("har-all").addEventListener("click", async () => {
+$("clear").addEventListener("click", () => acting(async () => {
+  await change("DELETE", "api/requests");
+  say("Cleared.");
+}));
+$("har-all").addEventListener("click", () => acting(async () => {
   save("requests.har", await ask(`api/har?filter=${filter()}${$("reveal").checked ? "&reveal=1" : ""}`));
-});
+}));
 addEventListener("keydown", (event) => {
   const writing = event.target.closest?.("input, textarea, dialog");
   if (event.key === "/" && !writing) { event.preventDefault(); $("filter").focus(); }

@@ -38,7 +38,7 @@ export function take(told) {
       continue;
     }
     const element = known?.element ?? made("div", {
-      class: "row", role: "option", id: `row-${one.id}`, "aria-selected": "false",
+      class: "row", role: "option", id: `row-${one.id}`, "aria-selected": String(one.id === chosen),
       on: { click: () => choose(one.id, true) },
     });
     rows.set(one.id, { told: one, element });
