@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from pico_twisted.expose.plan import ExposePlan
+from pico_twisted.expose.upstream import Source
 from pico_twisted.net.agent.dial_failures import FailedAttempt
 
 NOT_SHARED: Final = "not-shared"
@@ -24,7 +25,8 @@ def explained(failed: FailedAttempt, plan: ExposePlan) -> str:
     url, words = failed.url, failed.words.replace("connect.url takes its", "--to takes the").replace("connect.", "--")
     found = _REFUSED.fullmatch(words)
     if found is None:
-        return f"{url}: {words}"
+        kept = plan.upstream.source is Source.REMEMBERED
+        return f"{url}: {words}{'. It is that of the last --to: give another one, or --local' if kept else ''}"
     status, said = found.groups()
     if failed.code == NOT_SHARED:
         served = said.removesuffix(_OTHER_ID)

@@ -39,7 +39,7 @@ from pico_twisted.expose.plan import REWRITE, USERS, ExposePlan, Target, agent_c
 from pico_twisted.expose.refusals import explained
 from pico_twisted.expose.report import JsonReport, Place, Report, TerminalReport
 from pico_twisted.expose.traffic import Traffic
-from pico_twisted.expose.upstream import DEFAULT_URL, KeptUpstream
+from pico_twisted.expose.upstream import DEFAULT_URL, KeptUpstream, Source
 from pico_twisted.net.agent.dial_failures import FailedAttempt
 from pico_twisted.net.agent.listener import Listener
 from pico_twisted.net.agent.reached import reached_at
@@ -181,7 +181,7 @@ class Exposing:
         for target, name in zip(self._plan.targets, self._names, strict=True):
             if not target.name:
                 self._kept_names.keep(target.key, name)
-        if self._plan.upstream.is_told:
+        if self._plan.upstream.source is Source.TOLD:
             self._kept_upstream.keep(self._plan.upstream)
         inspector = "" if self._inspecting is None else self._inspecting.url
         self._report.up(self._places(), self._nodes(), self._rtt_s(), inspector)

@@ -8,6 +8,7 @@ needs nothing but the command.
 from __future__ import annotations
 
 import contextlib
+import enum
 import http.client
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ import click
 from pico_twisted.core.ports import UPSTREAM, port_that_answered
 from pico_twisted.expose.kept import KeptFile
 
-FILE: Final = "upstream.json"
+FILE: Final = "nodes.json"
 """Where the node is remembered."""
 URL_VARIABLE: Final = "PICO_URL"
 """The environment's variable with the URLs of nodes."""
@@ -31,13 +32,23 @@ LOOK_S: Final = 2.0
 """Most seconds for a look at that port: whatever listens on this machine answers in milliseconds."""
 
 
+class Source(enum.Enum):
+    """Where it is said which nodes are used."""
+
+    TOLD = enum.auto()  # with --to, which is worth remembering
+    ENVIRONMENT = enum.auto()
+    REMEMBERED = enum.auto()
+    DEFAULT = enum.auto()
+    OWN = enum.auto()  # the node runs in this process
+
+
 @attrs.frozen(kw_only=True)
 class Upstream:
     """How nodes are reached.
 
     Attributes:
         urls: of upstream ports; none when the node is to run in this process.
-        source: where that is from, for messages.
+        source: where that is from.
         token: shown to the nodes; none when empty.
         token_file: that it is from, and read again from; empty when it is from none.
         ca: the PEM file of those to trust; the system's when empty.
@@ -46,17 +57,12 @@ class Upstream:
     """
 
     urls: tuple[str, ...] = ()
-    source: str = ""
+    source: Source = Source.OWN
     token: str = attrs.field(default="", repr=False)
     token_file: str = ""
     ca: str = ""
     cert: str = ""
     key: str = ""
-
-    @property
-    def is_told(self) -> bool:
-        """Whether it was given with `--to`, and is worth remembering."""
-        return self.source == "--to"
 
 
 class KeptUpstream:
@@ -130,9 +136,9 @@ def choose(
         click.BadParameter: a URL is none.
     """
     if told:
-        return attrs.evolve(shown, urls=read_urls(told, "--to"), source="--to")
+        return attrs.evolve(shown, urls=read_urls(told, "--to"), source=Source.TOLD)
     if environ.get(URL_VARIABLE):
-        return attrs.evolve(shown, urls=read_urls([environ[URL_VARIABLE]], URL_VARIABLE), source=URL_VARIABLE)
+        return attrs.evolve(shown, urls=read_urls([environ[URL_VARIABLE]], URL_VARIABLE), source=Source.ENVIRONMENT)
     urls, files = kept
     if urls:
         token_file = shown.token_file or ("" if shown.token else files.get("token_file", ""))
@@ -141,14 +147,12 @@ def choose(
         return attrs.evolve(
             shown,
             urls=read,
-            source="remembered",
+            source=Source.REMEMBERED,
             token=token,
             token_file=token_file,
             ca=shown.ca or files.get("ca", ""),
         )
-    return (
-        attrs.evolve(shown, urls=(DEFAULT_URL,), source="default") if answers() else attrs.evolve(shown, source="own")
-    )
+    return attrs.evolve(shown, urls=(DEFAULT_URL,), source=Source.DEFAULT) if answers() else shown
 
 
 def _token_in(path: str) -> str:

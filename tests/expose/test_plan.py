@@ -21,7 +21,7 @@ from pico_twisted.expose.plan import (
     read_targets,
     read_users,
 )
-from pico_twisted.expose.upstream import DEFAULT_URL, KeptUpstream, Upstream, choose
+from pico_twisted.expose.upstream import DEFAULT_URL, KeptUpstream, Source, Upstream, choose
 
 HTTP = ExposePlan(targets=read_targets(["3000"], "http"), upstream=Upstream(urls=(DEFAULT_URL,)))
 URLS = ("http://localhost:8002",)
@@ -121,10 +121,10 @@ def test_which_node_counts(tmp_path: Path) -> None:
     shown = Upstream()
     told = choose(["https://told,ws://other:1"], environ, kept, shown, lambda: True)
     assert told.urls == ("https://told:443", "ws://other:1")
-    assert told.is_told
+    assert told.source is Source.TOLD
     assert choose([], environ, kept, shown, lambda: True).urls == ("http://env:8002",)
     last = choose([], {}, kept, shown, lambda: True)
-    assert (last.urls, last.ca, last.is_told) == (("http://kept:8002",), "/ca.pem", False)
+    assert (last.urls, last.ca, last.source) == (("http://kept:8002",), "/ca.pem", Source.REMEMBERED)
     assert choose([], {}, ((), {}), shown, lambda: True).urls == (DEFAULT_URL,)
     assert choose([], {}, ((), {}), shown, lambda: False).urls == ()
     with pytest.raises(click.BadParameter) as refused:
@@ -139,7 +139,7 @@ def test_a_node_is_remembered_without_its_token(tmp_path: Path) -> None:
     folder = tmp_path / "config"
     upstream = Upstream(urls=("https://a:443",), token="pico_secret", token_file=str(token_file))
     KeptUpstream(str(folder), pytest.fail).keep(upstream)
-    assert "pico_secret" not in (folder / "upstream.json").read_text()
+    assert "pico_secret" not in (folder / "nodes.json").read_text()
     last = choose([], {}, KeptUpstream(str(folder), pytest.fail).read(), Upstream(), lambda: True)
     assert (last.urls, last.token, last.token_file) == (("https://a:443",), "pico_secret", str(token_file))
     other = Upstream(token="pico_other")
@@ -153,7 +153,7 @@ def test_a_node_is_remembered_without_its_token(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ['{"urls": "http://a"}', '{"urls": [1]}', '{"urls": [], "ca": 3}', "nonsense"])
 def test_a_memory_that_is_not_understood(tmp_path: Path, content: str) -> None:
     """It is told of, and counts as none."""
-    (tmp_path / "upstream.json").write_text(content)
+    (tmp_path / "nodes.json").write_text(content)
     warnings: list[str] = []
     assert KeptUpstream(str(tmp_path), warnings.append).read()[0] == ()
     assert len(warnings) == 1

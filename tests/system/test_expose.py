@@ -232,7 +232,7 @@ def test_a_token(stage: Stage, service: Service, tmp_path: Path) -> None:
     process.stop()
     again = stage.add(Exposer(["http", f"ann-web={service.port}"], stage.directory, env))
     again.wait_event("ready")
-    kept = (tmp_path / "home" / "config" / "pico" / "upstream.json").read_text()
+    kept = (tmp_path / "home" / "config" / "pico" / "nodes.json").read_text()
     assert str(file) in kept
     assert TOKEN not in kept
 
