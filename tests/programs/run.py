@@ -244,7 +244,7 @@ def inspect(here: Scene, options: argparse.Namespace, report: Report) -> None:
 
 def page(here: Scene, options: argparse.Namespace, report: Report) -> None:
     """The live page of the admin port, in a browser, as people use it. Fetches axe-core from the npm registry."""
-    live_page(here.stage, report)
+    live_page(here.stage.directory / "page", report)
 
 
 def grpc(here: Scene, options: argparse.Namespace, report: Report) -> None:

@@ -63,7 +63,7 @@ def cluster(stage: Stage) -> Iterator[Cluster]:
     rows = ((OPERATOR, "ann", "admin:operate"), (READER, "bob", "admin:read"))
     tokens.write_text("".join(f"{name} sha256:{hash_of(token.encode()).hex()} {rule}\n" for token, name, rule in rows))
     common = {"admin": {"auth": {"tokens_file": str(tokens)}}}
-    secrets = ["a secret of the nodes of the page, long enough"]
+    secrets = ["a-secret-of-the-nodes-of-the-page"]
     nodes: list[Node] = []
     for name in ("n1", "n2", "n3"):
         join = [f"{HOST}:{node.ports.gossip}" for node in nodes]

@@ -13,7 +13,7 @@ from tests.programs.page.axe import fetched, violations
 from tests.programs.page.cluster import OPERATOR, READER, Cluster, cluster
 from tools.stage.ports import HOST
 from tools.stage.report import Report
-from tools.stage.stage import Stage
+from tools.stage.stage import open_stage
 from tools.stage.waiting import wait_until
 
 ID: Final = "request-of-the-page"
@@ -40,12 +40,13 @@ _ELSEWHERE: Final = """performance.getEntriesByType("resource").map(one => one.n
 _TOO_WIDE: Final = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
-def live_page(stage: Stage, report: Report) -> None:
+def live_page(directory: Path, report: Report) -> None:
     """All of it, at a cluster that authenticates and at a node that does not."""
-    script = fetched(stage.directory)
-    with cluster(stage) as found:
+    directory.mkdir()
+    script = fetched(directory)
+    with open_stage(directory) as stage, cluster(stage) as found:
         found.ask("broken", "/lost", request_id=ID)
-        with _person(stage.directory / "profile-ann") as ann:
+        with _person(directory / "profile-ann") as ann:
             _log_in(ann, found.url, OPERATOR)
             _sees_the_cluster(ann, found, report)
             _goes_into_details(ann, found, report)
@@ -53,13 +54,13 @@ def live_page(stage: Stage, report: Report) -> None:
             _by_keyboard(ann, found, report)
             _without_the_node(ann, found, report)
             _log_out(ann, found, report)
-        with _person(stage.directory / "profile-bob") as bob:
+        with _person(directory / "profile-bob") as bob:
             _log_in(bob, found.url, READER)
             bob.open(f"{found.url}#/node/n1", "Running for")
             offered = bob.run("document.querySelectorAll('.detail .buttons button').length")
             report.check("who may only look is offered no change", offered == 0, str(offered))
             _without_scripts(bob, found.url, report)
-        with _person(stage.directory / "profile-open") as anybody:
+        with _person(directory / "profile-open") as anybody:
             node = stage.node("n9")
             anybody.open(f"http://{HOST}:{node.ports.admin}/#/node/n9", "Running for")
             text = anybody.text
@@ -132,7 +133,7 @@ def _goes_into_details(shown: Browser, found: Cluster, report: Report) -> None:
     follows("n2", "Node n2", "Running for", "Certificates", "Event loop lag")
     follows("shop", "Endpoint shop", "agent-7f3, agent-a01", "At nodes", "slowest first")
     follows("agent-a01", "Agent agent-a01", "Round trip", "Sessions", "serving")
-    follows("GET /lost", f"Request {ID}", "service: failed here", "service-unreachable", "agent-bad")
+    follows("GET /lost", f"Request {ID}", "service: failed here", "service-unreachable", "agent agent-bad")
     for sought, shows in ((ID, "service: failed here"), ("n3", "Node n3"), ("agent-7f3", "Agent agent-7f3")):
         shown.run(f"document.getElementById('sought').value = '{sought}'")
         shown.run("document.getElementById('find').requestSubmit()")

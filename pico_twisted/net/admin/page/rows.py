@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+import attrs
+
 from pico_twisted.net.admin.page.tables import Row, Table
 from pico_twisted.net.admin.shapes.agents import Agents
 from pico_twisted.net.admin.shapes.nodes import NodeRow
 from pico_twisted.net.admin.shapes.reading import to_json
 from pico_twisted.net.admin.shapes.summary import NodeSummary
 
+_NOT_IN_A_ROW: Final = ("id", "status", "version", "at_s", "over_s", "endpoints", "cordoned")
 _ALIKE_S: Final = 2.0  # two accounts of one moment, by a clock that was read twice
 
 
@@ -39,9 +42,9 @@ def node_rows(nodes: Iterable[NodeRow], summaries: Mapping[str, NodeSummary], wh
         row["state"] = row.pop("intake") or row.pop("status")
         row["why"] = whys.get(node.id, "")
         if (summary := summaries.get(node.id)) is not None:
-            told = to_json(summary)
-            for name in ("id", "status", "version", "at_s", "over_s", "endpoints", "cordoned"):
-                told.pop(name, None)
+            told = to_json(attrs.evolve(summary, endpoints={}))  # which have a table of their own
+            for name in _NOT_IN_A_ROW:
+                del told[name]
             row.update((name, _figure(value) if isinstance(value, float) else value) for name, value in told.items())
             row["started_at_s"] = round(summary.started_at_s)
         row.pop("status", None)

@@ -19,7 +19,7 @@ const failing = (row) =>
 const rates = [
   { id: "requests", head: "Requests/s", number: true, by: (row) => row.requests_per_s ?? -1, cell: (row) => number(row.requests_per_s) },
   { id: "p99", head: "p99", number: true, by: (row) => row.p99_s ?? -1, cell: (row) => took(row.p99_s) },
-  { id: "failed", head: "5xx/s", number: true, by: (row) => row.failed_per_s ?? -1, cell: failing },
+  { id: "failed", head: "Failed/s", number: true, by: (row) => row.failed_per_s ?? -1, cell: failing },
 ];
 const inFlight = {
   id: "flight", head: "In flight", number: true, wide: true, by: (row) => row.in_flight ?? -1, cell: (row) => number(row.in_flight),

@@ -100,7 +100,7 @@ function nodeFacts(node, model) {
     ["Node link", node.link],
     ["Requests/s", number(node.requests_per_s)],
     ["p50, p99", `${took(node.p50_s)}, ${took(node.p99_s)}`],
-    ["5xx", percent(node.failed_per_s, node.requests_per_s)],
+    ["Failed", percent(node.failed_per_s, node.requests_per_s)],
     ["In flight", number(node.in_flight)],
     ["Connections", number(node.connections)],
     ["Agents’ sessions", number(node.sessions)],
@@ -191,8 +191,9 @@ function endpointFacts(one) {
     ["Served by", one.sessions.length ? names(agentsOf(one), toAgent) : { state: "bad", text: "no agent" }],
     ["At nodes", names(Object.keys(one.held).sort(), toNode)],
     ["Requests/s", number(one.requests_per_s)],
-    ["p99", took(one.p99_s)],
-    ["5xx", percent(one.failed_per_s, one.requests_per_s)],
+    ["p50, p99", `${took(one.p50_s)}, ${took(one.p99_s)}`],
+    ["First byte, p99", took(one.first_byte_p99_s)],
+    ["Failed", percent(one.failed_per_s, one.requests_per_s)],
     ["In flight", number(one.in_flight)],
   ];
 }

@@ -86,12 +86,37 @@ export function requestView(model, id) {
     h("h1", {}, h("span", { class: "kind" }, "Request "), h("code", {}, id)), asked.element, found,
   );
   asked.ask((rows) => {
-    found.replaceChildren(...(rows.length ? rows.map(told) : [h("p", {}, "No node keeps a request of this ID: it is too long ago, or it never came.")]));
+    const ordered = [...rows].sort((a, b) => PORTS.indexOf(a.port) - PORTS.indexOf(b.port) || a.at_s - b.at_s);
+    found.replaceChildren(...(ordered.length ? [way(ordered), ...ordered.map(told)] : [unknown()]));
   });
   return { title: `request ${id}`, element, update() {} };
 }
 
-const WAY = ["client", "proxy", "link", "agent", "service"];
+const PORTS = ["proxy", "link", "tunnel"]; // in the order in which a request comes to them
+const unknown = () => h("p", {}, "No node remembers a request of this ID: it is too long ago, it did not fail and nobody looked, or it never came.");
+
+/** The hops of a request: whom it came to, and where it failed, as far as nodes know. */
+function way(rows) {
+  const [first] = rows;
+  const last = rows.at(-1);
+  const failed = rows.findLast((row) => row.hop)?.hop;
+  const other = rows.find((row) => row.sent_to_node)?.upstream ?? rows.find((row) => row.port === "link")?.node;
+  const agent = last.sent_to_node ? "" : last.upstream;
+  const steps = [
+    ["client", `client ${first.client}`],
+    ["proxy", `node ${first.port === "link" ? first.client : first.node}`],
+    ...(other || failed === "link" ? [["link", `link to ${other ?? "another node"}`]] : []),
+    ["agent", agent ? `agent ${agent}` : "agent"],
+    ["service", "service"],
+  ];
+  const at = steps.findIndex(([hop]) => hop === failed);
+  return h("ol", { class: "way", "aria-label": "Its way" }, ...steps.map(([, name], place) => {
+    const item = h("li");
+    if (at < 0 || place < at) show(item, { state: "good", text: name });
+    else show(item, place === at ? { state: "bad", text: `${name}: failed here` } : { state: "none", text: `${name}: not reached` });
+    return item;
+  }));
+}
 
 function told(row) {
   const facts = new Facts();
@@ -111,13 +136,5 @@ function told(row) {
     ["Took", took(row.duration_s)],
     ["In, out", `${size(row.bytes_in)}, ${size(row.bytes_out)}`],
   ]);
-  const failed = WAY.indexOf(row.hop);
-  const way = h("ol", { class: "way" }, ...WAY.map((step, at) => {
-    const item = h("li");
-    const [state, words] = at === failed ? ["bad", `${step}: failed here`] : failed >= 0 && at > failed ? ["none", `${step}: not reached`] : ["good", step];
-    show(item, { state, text: words });
-    return item;
-  }));
-  return section(`At ${row.node}`, way, facts.element);
+  return section(`At ${row.node}, ${row.port} port`, facts);
 }
-

@@ -57,7 +57,9 @@ export class Model {
       const of = this.#endpoint(id);
       of.rates.set(node, rate);
       for (const name of ["requests_per_s", "failed_per_s", "in_flight"]) of[name] += rate[name];
-      if (rate.p99_s !== null) of.p99_s = Math.max(of.p99_s ?? 0, rate.p99_s);
+      for (const name of ["p50_s", "p99_s", "first_byte_p99_s"]) {
+        if (rate[name] !== null) of[name] = Math.max(of[name] ?? 0, rate[name]);
+      }
     }
     for (const [key, told] of this.sessions) {
       const [id, node, endpoint] = key.split(" ");
@@ -73,7 +75,7 @@ export class Model {
 
   #endpoint(id) {
     if (!this.byEndpoint.has(id)) {
-      const none = { requests_per_s: 0, failed_per_s: 0, in_flight: 0, p99_s: null };
+      const none = { requests_per_s: 0, failed_per_s: 0, in_flight: 0, p50_s: null, p99_s: null, first_byte_p99_s: null };
       this.byEndpoint.set(id, { id, held: {}, rates: new Map(), sessions: [], url: "", protocol: "", ...none });
     }
     return this.byEndpoint.get(id);
@@ -115,7 +117,7 @@ export class Model {
     this.lines.set(name, line);
   }
 
-  /** Sums over the nodes that told something. A percentile of all is that of each, weighed by its requests. */
+  /** Sums over the nodes that told something. The median of all is that of each, weighed by its requests; p99 is the worst. */
   get totals() {
     const nodes = [...this.nodes.values()].filter((node) => node.requests_per_s !== undefined);
     const sum = (name) => nodes.reduce((all, node) => all + (node[name] ?? 0), 0);

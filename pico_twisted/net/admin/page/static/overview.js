@@ -82,7 +82,7 @@ class Figures {
     this.values = new Map();
     this.line = h("div", { class: "drawn" });
     this.element = h("dl", { class: "figures", "aria-label": "The cluster now" });
-    for (const name of ["Nodes", "Requests/s", "p50", "p99", "5xx", "In flight"]) {
+    for (const name of ["Nodes", "Requests/s", "p50", "p99", "Failed", "In flight"]) {
       const value = h("dd");
       this.values.set(name, value);
       this.element.append(h("div", { class: name === "Requests/s" ? "drawing" : null }, h("dt", {}, name), value));
@@ -96,7 +96,7 @@ class Figures {
     set("Requests/s", number(all.requests_per_s));
     set("p50", took(all.p50_s));
     set("p99", took(all.p99_s));
-    set("5xx", percent(all.failed_per_s, all.requests_per_s));
+    set("Failed", percent(all.failed_per_s, all.requests_per_s));
     set("In flight", number(all.in_flight));
     this.line.replaceChildren(line(model.lines.get("") ?? [0]));
     const drawing = this.values.get("Requests/s");
