@@ -9,9 +9,9 @@ import click
 
 from pico_twisted.core.text import escaped
 from pico_twisted.ctl import tables
-from pico_twisted.ctl.asking import Page, complete_endpoint_id, get, present
+from pico_twisted.ctl.asking import Page, get, present
 from pico_twisted.ctl.client import AdminPort
-from pico_twisted.ctl.options import status_options
+from pico_twisted.ctl.options import complete_endpoint_id, status_options
 from pico_twisted.ctl.watch.endpoint import how_it_does
 from pico_twisted.net.admin.shapes.agents import Agents
 from pico_twisted.net.admin.shapes.nodes import NodeDetail

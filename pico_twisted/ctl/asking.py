@@ -15,16 +15,12 @@ import click
 from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.exits import NO, OK, ExitWithMessage, NoAnswer, emit
 from pico_twisted.ctl.options import admin_port, wants_json, wants_watch
-from pico_twisted.net.admin.shapes.agents import Agents
-from pico_twisted.net.admin.shapes.nodes import NodeRow
 from pico_twisted.net.admin.shapes.paths import NO_SUCH_NODE
 
 T = TypeVar("T")
 
 WATCH_S: Final = 2.0
 """Seconds between two looks of `--watch`."""
-COMPLETE_S: Final = 1.0
-"""Seconds that the completion of a word waits for a node."""
 
 
 @attrs.frozen
@@ -113,29 +109,3 @@ def emit_json(data: object) -> None:
     """Print an answer as JSON."""
     # Of the control characters JSON escapes all but this one.
     emit(json.dumps(data, indent=2).replace("\x7f", "\\u007f"))
-
-
-def complete_node_id(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
-    """The IDs of nodes that begin so, for a shell that completes a word. Called by click."""
-    return _completed(context, "/status/cluster/nodes", list[NodeRow], lambda found: [node.id for node in found], begun)
-
-
-def complete_agent_id(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
-    """Those of agents."""
-    path = "/status/cluster/agents"
-    return _completed(context, path, Agents, lambda found: [one.agent for one in found.sessions], begun)
-
-
-def complete_endpoint_id(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
-    """Those of endpoints."""
-    return _completed(context, "/status/cluster/endpoints", dict[str, dict[str, int]], list, begun)
-
-
-def _completed(
-    context: click.Context, path: str, kind: type[T], ids: Callable[[T], list[str]], begun: str
-) -> list[str]:
-    try:
-        _, found = get(attrs.evolve(admin_port(context), timeout_s=COMPLETE_S), path, kind)
-    except click.ClickException:
-        return []
-    return sorted({id for id in ids(found) if id.startswith(begun)})

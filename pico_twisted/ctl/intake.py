@@ -10,10 +10,10 @@ from urllib.parse import urlencode
 import click
 
 from pico_twisted.core.text import escaped
-from pico_twisted.ctl.asking import complete_node_id, emit_json
+from pico_twisted.ctl.asking import emit_json
 from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.exits import NoAnswer, SaidNo, emit
-from pico_twisted.ctl.options import admin_options, admin_port, duration, wants_json
+from pico_twisted.ctl.options import admin_options, admin_port, complete_node_id, duration, wants_json
 from pico_twisted.net.admin.shapes.operations import CORDON_PATH, DRAIN_PATH, INTAKE_PATH, UNCORDON_PATH, Operated
 
 LOOK_S: Final = 0.5

@@ -9,9 +9,9 @@ from urllib.parse import urlencode
 import click
 
 from pico_twisted.core.text import escaped, span
-from pico_twisted.ctl.asking import complete_agent_id, emit_json
+from pico_twisted.ctl.asking import emit_json
 from pico_twisted.ctl.exits import NO, SaidNo, emit
-from pico_twisted.ctl.options import admin_options, admin_port, duration, wants_json
+from pico_twisted.ctl.options import admin_options, admin_port, complete_agent_id, duration, wants_json
 from pico_twisted.net.admin.shapes.operations import KICK_PATH, Kicked
 
 MOST_FOR_S = 7 * 86_400.0

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import attrs
 import click
 from click.core import ParameterSource
 
@@ -24,6 +25,8 @@ TOKEN_FILE: Final = "PICO_TOKEN_FILE"
 """The name of the environment's variable for the file with that token."""
 DEFAULT_URL: Final = "http://localhost:8001"
 """The admin port of a node on this machine with its default ports."""
+COMPLETE_S: Final = 1.0
+"""Seconds that the completion of a word waits for a node."""
 DEFAULT_TIMEOUT_S: Final = 10.0
 """The seconds for an answer: longer than a node waits for another one, so that its words about that one are seen."""
 
@@ -84,10 +87,33 @@ def complete_file(context: click.Context, parameter: click.Parameter, begun: str
     return [CompletionItem(begun, type="file")]
 
 
-def _complete_node_id(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
-    from pico_twisted.ctl.asking import complete_node_id
+def complete_node_id(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """The IDs of nodes that begin so, for a shell that completes a word. Called by click."""
+    return _completed(context, "/status/cluster/nodes", lambda found: [row["id"] for row in found], begun)
 
-    return complete_node_id(context, parameter, begun)
+
+def complete_agent_id(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """Those of agents."""
+    path = "/status/cluster/agents"
+    return _completed(context, path, lambda found: [row["agent"] for row in found["sessions"]], begun)
+
+
+def complete_endpoint_id(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """Those of endpoints."""
+    return _completed(context, "/status/cluster/endpoints", list, begun)
+
+
+def _completed(
+    context: click.Context,
+    path: str,
+    ids: Callable[[Any], list[str]],  # is given what was decoded
+    begun: str,
+) -> list[str]:
+    try:
+        answer = attrs.evolve(admin_port(context), timeout_s=COMPLETE_S).ask(path)
+        return sorted({id for id in ids(answer.data) if id.startswith(begun)})
+    except (click.ClickException, AttributeError, LookupError, TypeError):  # there is no answer, or none of ours
+        return []
 
 
 def admin_options(*, hidden: bool = False) -> Callable[[F], F]:
@@ -104,7 +130,7 @@ def admin_options(*, hidden: bool = False) -> Callable[[F], F]:
             "Let this node answer, through the one asked.",
             hidden,
             metavar="ID",
-            shell_complete=_complete_node_id,
+            shell_complete=complete_node_id,
         ),
         _kept("--json", "Print the answer as JSON.", hidden, is_flag=True),
         connection_options(DEFAULT_TIMEOUT_S, hidden=hidden),

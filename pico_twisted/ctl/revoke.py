@@ -10,10 +10,10 @@ import click
 
 from pico_twisted.core.text import escaped
 from pico_twisted.ctl import tables
-from pico_twisted.ctl.asking import Page, complete_agent_id, emit_json, get, present
+from pico_twisted.ctl.asking import Page, emit_json, get, present
 from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.exits import SaidNo, emit
-from pico_twisted.ctl.options import admin_port, duration, status_options, wants_json, wants_watch
+from pico_twisted.ctl.options import admin_port, complete_agent_id, duration, status_options, wants_json, wants_watch
 from pico_twisted.net.admin.shapes.revocations import REVOCATIONS_PATH, REVOKE_PATH, RevocationRow, Revoked
 
 MOST_FOR_S = 10 * 365 * 86_400.0

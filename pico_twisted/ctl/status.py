@@ -13,11 +13,11 @@ import click
 from pico_twisted.core.text import escaped
 from pico_twisted.ctl import tables
 from pico_twisted.ctl.agents import agents, endpoint
-from pico_twisted.ctl.asking import Page, complete_node_id, get, get_if_there, present
+from pico_twisted.ctl.asking import Page, get, get_if_there, present
 from pico_twisted.ctl.attention import problems
 from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.exits import ExitWithMessage
-from pico_twisted.ctl.options import status_options, wants_json
+from pico_twisted.ctl.options import complete_node_id, status_options, wants_json
 from pico_twisted.net.admin.shapes.agents import AgentDetail
 from pico_twisted.net.admin.shapes.gossip import GossipDetail, GossipRow
 from pico_twisted.net.admin.shapes.nodes import NodeDetail, NodeRow

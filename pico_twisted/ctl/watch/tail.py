@@ -9,10 +9,10 @@ from urllib.parse import urlencode
 
 import click
 
-from pico_twisted.ctl.asking import complete_endpoint_id, get
+from pico_twisted.ctl.asking import get
 from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.exits import emit
-from pico_twisted.ctl.options import admin_options, admin_port, wants_json
+from pico_twisted.ctl.options import admin_options, admin_port, complete_endpoint_id, wants_json
 from pico_twisted.ctl.watch.follow import Newness, follow
 from pico_twisted.ctl.watch.lines import request_line, silent
 from pico_twisted.net.admin.shapes.reading import to_json
