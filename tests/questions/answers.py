@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final
 
 import attrs
 
 from pico_twisted import __version__
-from tests.questions.rig import ENDS_IN_DAYS, LATER, OLD, SESSIONS_AT_N3, Rig
+from tests.questions.rig import ENDS_IN_DAYS, LATER, OLD, SESSIONS_AT_N3, SLOW_S, Rig
 
 Plant = Callable[[Rig], "Facts"]
 
@@ -23,6 +24,7 @@ class Facts:
         words: what stands on the page, and what it is here.
         at: the node that is asked.
         page: what the admin page shows behind the click; the same as `named` and `also` when empty.
+        during: what goes on while somebody asks; called again and again.
         undo: takes away again what would be in the way of other questions.
     """
 
@@ -31,6 +33,7 @@ class Facts:
     words: Mapping[str, str] = attrs.field(factory=dict)
     at: str = "n1"
     page: tuple[str, ...] = ()
+    during: Callable[[], object] = lambda: None
     undo: Callable[[], object] = lambda: None
 
     def missing(self, said: str) -> list[str]:
@@ -81,8 +84,12 @@ def slow(rig: Rig) -> Facts:
     """A service that takes its time, behind one agent."""
     rig.agent("agent-slow", "n2", {"reports": rig.slow.address})
     rig.wait_known("reports")
-    assert rig.request("n1", "reports").status == 200
-    return Facts(named=("agent-slow", "reports"))
+    return Facts(
+        named=("agent-slow", "n2"),
+        also=(f"{SLOW_S * 10:.0f}",),
+        page=("agent-slow", "GET /"),
+        during=lambda: rig.request("n1", "reports"),
+    )
 
 
 def dropped(rig: Rig) -> Facts:
@@ -92,9 +99,10 @@ def dropped(rig: Rig) -> Facts:
     answer = rig.request("n3", "broken")
     assert answer.status == 502, answer
     return Facts(
-        named=("service-unreachable", "broken"),
-        also=("agent-b0b", "service"),
+        named=("failed at the service",),
+        also=("agent-b0b", "node n2", "service-unreachable"),
         words={"9a2f33aa01b2c3d4": answer.fields["x-request-id"]},
+        page=("broken", "service-unreachable", answer.fields["x-request-id"][:8]),
     )
 
 
@@ -108,9 +116,47 @@ def limited(rig: Rig) -> Facts:
     """More requests than the endpoint may have."""
     rig.agent("agent-narrow", "n1", {"narrow": rig.fast.address})
     rig.wait_known("narrow")
-    statuses = {rig.request("n1", "narrow").status for _ in range(5)}
-    assert 429 in statuses, statuses
-    return Facts(named=("429", "narrow", "endpoint-rate", "127.0.0.1"))
+
+    def too_many() -> None:
+        assert 429 in {rig.request("n1", "narrow").status for _ in range(5)}
+
+    too_many()
+    return Facts(named=("429", "narrow", "endpoint-rate", "127.0.0.1"), page=("429", "endpoint-rate"), during=too_many)
+
+
+def changed(rig: Rig) -> Facts:
+    """An agent that came."""
+    rig.agent("agent-new", "n1", {"fresh": rig.fast.address})
+    return Facts(named=("n1", "Endpoint fresh registered by agent-new"), words={"3:02": "10m"})
+
+
+def reconnects(rig: Rig) -> Facts:
+    """Two agents with one ID, which push each other out."""
+    for _ in range(2):
+        rig.agent("agent-twin", "n2", {"twins": rig.fast.address}, wait=False)
+    return Facts(named=("Two agents have the ID agent-twin",))
+
+
+def in_use(rig: Rig) -> Facts:
+    """A client that asks for something."""
+    return Facts(
+        named=("/basket", "127.0.0.1"),
+        page=("agent-7f3", "GET /basket"),
+        during=lambda: rig.request("n2", "shop", "/basket"),
+    )
+
+
+def different(rig: Rig) -> Facts:
+    """An agent that came between two snapshots."""
+    files = {name: str(rig.directory / name) for name in ("yesterday.tar.gz", "today.tar.gz")}
+    before, after = files.values()
+    for file in files.values():
+        Path(file).unlink(missing_ok=True)
+    assert rig.ask(("snapshot", before)).returncode == 0
+    rig.agent("agent-late", "n1", {"late": rig.fast.address})
+    rig.wait_known("late")
+    assert rig.ask(("snapshot", after)).returncode == 0
+    return Facts(named=("agent-late",), words=files)
 
 
 def not_reloaded(rig: Rig) -> Facts:
@@ -167,6 +213,14 @@ def fit(rig: Rig) -> Facts:
 ANSWERS: Final[Mapping[str, Plant]] = {
     "Who serves shop?": who_serves,
     "What does an agent serve, and from where?": what_an_agent_serves,
+    "Why is reports slow?": slow,
+    "Who dropped this request?": dropped,
+    "Where do 502s come from?": failing,
+    "Which clients get 429 or 503, and why?": limited,
+    "Who uses shop now?": in_use,
+    "What changed at 3:02?": changed,
+    "Which agent reconnects again and again?": reconnects,
+    "What is different since yesterday?": different,
     "Which agent is old?": old_agent,
     "Which node is draining or cordoned?": taken_out,
     "Why is a node unreachable?": unreachable,

@@ -52,6 +52,7 @@ def click(shown: Browser, rig: Rig, question: Question) -> None:
 
 def _once(shown: Browser, rig: Rig, name: str, facts: Facts) -> list[str]:
     wanted = facts.page or facts.named + facts.also
+    facts.during()
     shown.open(f"{rig.admin_url(facts.at)}/?{time.monotonic_ns()}", "Worth a look")
     if name != OVERVIEW:
         try:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.ctl.harness import Done, picoctl
+from tests.ctl.harness import PROGRAM, Done, picoctl
 from tests.system.cluster import SECRET, Cluster
 from tests.system.service import Service, answer
 from tests.system.wire import Request
@@ -16,6 +16,7 @@ from tools.stage.asking import Answer, get
 from tools.stage.certificates import make
 from tools.stage.nodes import Agent, Node, Settings, merged
 from tools.stage.ports import unused_address
+from tools.stage.processes import Process
 from tools.stage.stage import Stage
 from tools.stage.waiting import wait_until
 
@@ -158,6 +159,11 @@ class Rig:
             PICO_ADMIN=self.admin_url(at),
             PICO_TOKEN_FILE=str(self.token_file(token)),
         )
+
+    def follow(self, command: tuple[str, ...], at: str = "n1") -> Process:
+        """Start picoctl as a process of its own, for what goes on."""
+        env = {"COLUMNS": "200", "PICO_ADMIN": self.admin_url(at), "PICO_TOKEN_FILE": str(self.token_file("operator"))}
+        return self.stage.add(Process(f"picoctl-{command[0]}", [*PROGRAM, *command], self.directory, env))
 
     def admin_url(self, node: str) -> str:
         """The URL of a node's admin port."""
