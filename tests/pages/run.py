@@ -198,10 +198,10 @@ def run(pages: Sequence[str]) -> int:
     wrong = []
     with tempfile.TemporaryDirectory(prefix="pico-pages-") as scratch:
         source = checkout(Path(scratch))
-        installing = next(page for page in PAGES if any(block.how == "install" for block in blocks(page)))
         first = Path(scratch, "install")
         shutil.copytree(source, first)
-        install(installing, first)
+        for page in PAGES:
+            install(page, first)
         for page in pages:
             directory = Path(scratch, page.replace("/", "-").removesuffix(".md"))
             shutil.copytree(source, directory)

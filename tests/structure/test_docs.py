@@ -55,6 +55,13 @@ def test_each_file_is_told_of_once(folder: str, begin: str, end: str) -> None:
     assert sorted(told) == sorted(there)
 
 
+def test_the_map_has_all_pages() -> None:
+    """Each page of the documentation can be found from docs/index.md."""
+    linked = set(re.findall(r"\]\(([\w/-]+\.md)", (DOCS / "index.md").read_text(encoding="utf-8")))
+    pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")} - {"index.md"}
+    assert pages - linked == set()
+
+
 def test_the_tests_that_the_threat_model_names_exist() -> None:
     """Who doubts a line of it can run what shows it."""
     text = (DOCS / "security.md").read_text(encoding="utf-8")
