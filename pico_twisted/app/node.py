@@ -42,10 +42,8 @@ from pico_twisted.net.admin.node_summary import NodeBusyness
 from pico_twisted.net.admin.operations import OperationRoutes, Operations
 from pico_twisted.net.admin.operators import Reload
 from pico_twisted.net.admin.origins import OwnHosts
-from pico_twisted.net.admin.page.feed import Feed
-from pico_twisted.net.admin.page.files import PageFiles
 from pico_twisted.net.admin.page.own_news import OwnNews
-from pico_twisted.net.admin.page.routes import PageRoutes
+from pico_twisted.net.admin.page.routes import page_of_node
 from pico_twisted.net.admin.passes import NodePasses
 from pico_twisted.net.admin.revocations import RevocationRoutes
 from pico_twisted.net.admin.service_discovery import ServiceDiscovery
@@ -149,8 +147,13 @@ class Node:
         def summary() -> NodeSummary:
             return self.busyness.summary(expiry())
 
-        files = PageFiles()
-        own_news = OwnNews(status=self.status, memory=memory, summary=summary)
+        page = page_of_node(
+            OwnNews(status=self.status, memory=memory, summary=summary),
+            asking,
+            self.admin_access.gate,
+            self.reactor,
+            {"node": self.node_id, "cluster": self.config.cluster.name, "version": __version__},
+        )
         app = AdminApp(
             self.status,
             self.metrics,
@@ -166,16 +169,10 @@ class Node:
                     self.status, self.config.cluster.name, "https" if self.config.admin.tls.enabled else "http"
                 ),
                 WatchingRoutes(memory, Watched(summary=summary, asking=asking)),
-                PageRoutes(
-                    files,
-                    Feed(self.status, own_news, asking, self.reactor, time.time),
-                    own_news,
-                    {"node": self.node_id, "cluster": self.config.cluster.name, "version": __version__},
-                    self.reactor.seconds,
-                ),
+                page,
             ),
             siblings=siblings,
-            page=files,
+            page=page.files,
         )
         return admin_site(app.resource(), self.reactor)
 

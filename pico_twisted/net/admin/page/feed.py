@@ -45,7 +45,7 @@ KEPT: Final = 100
 """Most events, and most failures, that a new viewer is told."""
 
 Mark = tuple[float, int]  # when the last one was, and its number
-OwnNews = Callable[[float, bool], NodeNews]
+TellsNews = Callable[[float, bool], NodeNews]
 """What is new at this node since a time, in seconds since 1970; the second argument asks for the agents too."""
 
 
@@ -88,6 +88,7 @@ class Feed:
         status: of this node.
         own: tells what is new here.
         asking: asks the other nodes.
+        authenticates: whether this port lets nobody look whom it does not know. Else other nodes are asked for nobody.
         clock: tells the time, and wakes.
         wall: seconds since 1970.
     """
@@ -95,14 +96,16 @@ class Feed:
     def __init__(
         self,
         status: INodeStatus,
-        own: OwnNews,
+        own: TellsNews,
         asking: AskingNodes,
+        authenticates: Callable[[], bool],
         clock: IReactorTime,
         wall: Callable[[], float],
     ) -> None:
         self._status = status
         self._own = own
         self._asking = asking
+        self._authenticates = authenticates
         self._clock = clock
         self._wall = wall
         self._viewers: dict[Viewer, None] = {}
@@ -160,7 +163,7 @@ class Feed:
     def _ask_one(self, id: str) -> None:
         known = self._known[id]
         query = {"since": repr(known.since_s), "agents": "1" if known.wants_agents(self._held_by(id)) else ""}
-        viewer = Operator(name="the live page", action=Action.ADMIN_READ)  # which every viewer may do
+        viewer = Operator(name="the live page", action=Action.ADMIN_READ if self._authenticates() else None)
         asked = Deferred.fromCoroutine(self._asking.ask([id], NEWS_PATH, query, NodeNews, viewer))
         question = self._questions[id] = asked.addCallback(lambda found: self._came(id, *found))
 

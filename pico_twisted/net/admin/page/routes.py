@@ -9,13 +9,17 @@ from http import HTTPStatus
 from typing import Final
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.web.server import Request
 from zope.interface import implementer
 
 from pico_twisted.core.access.rules import Action
+from pico_twisted.net.access.interfaces import IGate
 from pico_twisted.net.admin.answers import JSON, answer, fail
-from pico_twisted.net.admin.page.feed import Feed, OwnNews
+from pico_twisted.net.admin.asking_nodes import AskingNodes
+from pico_twisted.net.admin.page.feed import Feed, TellsNews
 from pico_twisted.net.admin.page.files import PageFiles
+from pico_twisted.net.admin.page.own_news import OwnNews
 from pico_twisted.net.admin.page.viewers import EVENT_STREAM, MOST_VIEWERS, Viewer, event
 from pico_twisted.net.admin.routes import IRouteGroup, Routes
 from pico_twisted.net.admin.shapes.news import NEWS_PATH
@@ -33,7 +37,7 @@ class PageRoutes:
     """See above.
 
     Args:
-        files: of the page.
+        files: of the page, which browsers also get at `/`.
         feed: tells what it shows.
         own: what is new at this node.
         about: of the node, for the page: `node`, `cluster` and `version`.
@@ -41,9 +45,9 @@ class PageRoutes:
     """
 
     def __init__(
-        self, files: PageFiles, feed: Feed, own: OwnNews, about: Mapping[str, str], now: Callable[[], float]
+        self, files: PageFiles, feed: Feed, own: TellsNews, about: Mapping[str, str], now: Callable[[], float]
     ) -> None:
-        self._files = files
+        self.files = files
         self._feed = feed
         self._own = own
         self._about = about
@@ -52,7 +56,7 @@ class PageRoutes:
     def routes(self) -> Routes:
         """See `IRouteGroup`."""
         return {
-            "/page/<name>": ("the files of the page that browsers get at /", self._files.file),
+            "/page/<name>": ("the files of the page that browsers get at /", self.files.file),
             LIVE_PATH: ("what that page shows, as server-sent events", self.live),
             NEWS_PATH: ("what is new at this node, for the pages of others: since=<seconds since 1970>", self.news),
         }
@@ -102,3 +106,19 @@ class PageRoutes:
     def _left(self, viewer: Viewer, result: bytes) -> bytes:
         self._feed.remove(viewer)
         return result
+
+
+def page_of_node(
+    own: OwnNews, asking: AskingNodes, gate: IGate, clock: IReactorTime, about: Mapping[str, str]
+) -> PageRoutes:
+    """Put the page of a node together.
+
+    Args:
+        own: what is new at this node.
+        asking: asks the others.
+        gate: of the admin port.
+        clock: tells the time, and wakes.
+        about: as of `PageRoutes`.
+    """
+    feed = Feed(own.status, own, asking, lambda: gate.enabled, clock, own.memory.wall)
+    return PageRoutes(PageFiles(), feed, own, about, clock.seconds)

@@ -31,7 +31,15 @@ class Scene:
         self.status = Status()
         self.own = Own()
         self.nodes = Nodes(others)
-        self.feed = Feed(self.status, self.own, self.nodes, self.clock, lambda: AT_S + self.clock.seconds())  # type: ignore[arg-type]
+        self.authenticates = True
+        self.feed = Feed(
+            self.status,
+            self.own,
+            self.nodes,  # type: ignore[arg-type]
+            lambda: self.authenticates,
+            self.clock,
+            lambda: AT_S + self.clock.seconds(),
+        )
 
     def comes(self) -> tuple[Viewer, Asked]:
         """Another viewer."""
@@ -171,9 +179,12 @@ def test_why_a_node_tells_nothing_is_told() -> None:
 
 
 def test_other_nodes_are_asked_as_somebody_who_may_look(scene: Scene) -> None:
-    """The question to other nodes allows no more than each viewer may."""
+    """The question to others allows no more than each viewer may; of a port that knows nobody it allows nothing."""
     scene.comes()
-    assert [operator.action for operator in scene.nodes.operators] == [Action.ADMIN_READ]
+    scene.step()
+    scene.authenticates = False
+    scene.step()
+    assert [operator.action for operator in scene.nodes.operators] == [Action.ADMIN_READ, None]
 
 
 def test_many_nodes_are_asked_in_turn() -> None:

@@ -42,7 +42,7 @@ class Page:
 
     def __init__(self, admits: AdminAccess | None = None) -> None:
         status, self.own = Status(), Own()
-        self.feed = Feed(status, self.own, Nodes(), reactor, lambda: AT_S)  # type: ignore[arg-type]
+        self.feed = Feed(status, self.own, Nodes(), lambda: False, reactor, lambda: AT_S)  # type: ignore[arg-type]
         admits = admits or access()
         assert admits.passes is not None
         about = {"node": "n1", "cluster": "pico", "version": "0.1.0"}
