@@ -116,7 +116,8 @@ class Page:
 
 def command_page(name: str, command: click.Command) -> str:
     """The page of picoctl, or of one of its commands with those below it."""
-    context = click.Context(command, info_name=name.replace("-", " ", 1), max_content_width=1000)
+    root = _root()
+    context = root if command is cli else click.Context(command, info_name=name.partition("-")[2], parent=root)
     page = Page(name, 1, _short(command))
     page.section("SYNOPSIS")
     page.paragraph(_synopsis(context))
@@ -126,7 +127,7 @@ def command_page(name: str, command: click.Command) -> str:
     for sub_name, inner in _subcommands(command, context):
         if command is cli:
             continue
-        below = click.Context(inner, info_name=sub_name, parent=context, max_content_width=1000)
+        below = click.Context(inner, info_name=sub_name, parent=context)
         page.section(f'"{escaped(f"{context.command_path} {sub_name}".upper())}"')
         page.paragraph(_synopsis(below))
         page.help(inner.help or "")
@@ -139,6 +140,11 @@ def command_page(name: str, command: click.Command) -> str:
         for variable, what in _ENVIRONMENT.items():
             page.item(variable, what)
     return page.written()
+
+
+def _root() -> click.Context:
+    """The context of picoctl, as its own `main` makes it: the names of its help option are of it."""
+    return click.Context(cli, info_name="picoctl", **{**cli.context_settings, "max_content_width": 1000})
 
 
 def _short(command: click.Command) -> str:
@@ -246,7 +252,7 @@ def _key(page: Page, key: Key) -> None:
 def files() -> Iterator[tuple[str, str]]:
     """The name and the text of each file."""
     yield f"{_MAN}/picoctl.1", command_page("picoctl", cli)
-    context = click.Context(cli, info_name="picoctl")
+    context = _root()
     for name in COMMANDS:
         command = cli.get_command(context, name)
         assert command is not None
