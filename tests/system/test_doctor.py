@@ -10,6 +10,7 @@ import yaml
 from tests.ctl.harness import picoctl
 from tests.system.cluster import SECRET, running_cluster
 from tests.system.service import Service
+from tools.stage.certificates import Tls
 from tools.stage.nodes import merged
 
 
@@ -21,6 +22,27 @@ def diagnosed(*arguments: str) -> tuple[int, dict[str, list[tuple[str, str]]]]:
         found.setdefault(line["check"], []).append((line["verdict"], line["words"]))
         assert line["verdict"] == "green" or line["cure"]
     return done.returncode, found
+
+
+def test_tls(tmp_path: Path, certificates: Tls, one: Service) -> None:
+    """The same over TLS everywhere: links are asked with the node's own certificate, agents' nodes with their
+    authority; without that authority the line says so."""
+    with running_cluster(tmp_path, certificates, {"cluster": {"secrets": [SECRET]}}) as cluster:
+        cluster.start("n1", "n2")
+        agent = cluster.agent(["n1"], {"web": one.address})
+        admin = f"https://localhost:{cluster['n1'].ports.admin}"
+        trusted = ("--admin", admin, "--ca", str(certificates.authority.ca))
+        status, found = diagnosed(*trusted, "--config", str(cluster["n1"].config_path))
+        assert status == 0 and colours(found["cluster.join"]) == {"green"}, found
+        assert "certificates" in found and "red" not in colours(found["certificates"])
+        status, found = diagnosed("--config", str(agent.config_path))
+        assert (status, colours(found["connect.url"])) == (0, {"green", "yellow"}), found
+        path = tmp_path / "stranger.yaml"
+        settings = yaml.safe_load(agent.config_path.read_text())
+        settings["connect"]["tls"] = {}
+        path.write_text(yaml.safe_dump(settings))
+        _, found = diagnosed("--config", str(path))
+        assert "certificate is refused" in found["connect.url"][0][1], found
 
 
 def colours(found: list[tuple[str, str]]) -> set[str]:
