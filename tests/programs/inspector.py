@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import subprocess
+import urllib.request
 import zlib
 from functools import partial
 from typing import Final
@@ -104,6 +105,7 @@ def inspector(stage: Stage, report: Report) -> None:
             _attacked(shown, f"http://{host}:{service.port}", url, service, report)
         _hook(node)
         _for_everybody(shown, url, stage, report)
+        _archive(url, stage, report)
 
 
 def _hook(node: Node) -> None:
@@ -112,6 +114,27 @@ def _hook(node: Node) -> None:
     fields = ["-H", "x-pico-endpoint:shop", "-H", "content-type:application/json", "-H", "authorization:Bearer_s3cret"]
     command = ["curl", "-q", "-s", "--noproxy", "*", *fields, "--data-binary", body.decode()]
     subprocess.run([*command, f"http://127.0.0.1:{node.ports.proxy}/hook"], env=environment(), check=True, timeout=30)
+
+
+def _archive(url: str, stage: Stage, report: Report) -> None:
+    """What is saved is an HTTP archive, as the schemas of har-validator have it."""
+    asked = urllib.request.Request(url + "/api/har?reveal=1", headers={"Authorization": f"Bearer {KEY}"})
+    with urllib.request.urlopen(asked, timeout=30) as answered:
+        archive = json.loads(answered.read())
+    (stage.directory / "requests.json").write_text(json.dumps(archive))
+    install = ["npm", "install", "--silent", "--no-audit", "har-validator@5"]
+    subprocess.run(install, cwd=stage.directory, stdout=subprocess.DEVNULL, check=True, timeout=120)
+    script = "require('har-validator').har(require('./requests.json'))"
+    ran = subprocess.run(
+        ["node", "-e", f"{script}.then(() => console.log('valid'), e => console.log(e))"],
+        cwd=stage.directory,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    entries = len(archive["log"]["entries"])
+    report.check("the archive is valid", ran.stdout.strip() == "valid" and entries > 0, ran.stdout)
 
 
 def _without_key(shown: Browser, url: str, report: Report) -> None:
