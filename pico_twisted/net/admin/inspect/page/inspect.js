@@ -6,6 +6,8 @@ import { $, save, say } from "./elements.js";
 import { choose, chosenId, forget, onOpen, rowOf, take } from "./list.js";
 
 const AGAIN_MS = 1500;
+const NONE_YET = "No requests yet. They appear here as they come.";
+const NONE_MATCHES = "No request matches this filter.";
 let listening = null;
 
 const filter = () => encodeURIComponent($("filter").value.trim());
@@ -20,6 +22,7 @@ async function run() {
   const mine = listening = new AbortController();
   const { signal } = mine;
   let fresh = true;
+  $("empty").textContent = filter() ? NONE_MATCHES : NONE_YET;
   while (!signal.aborted) {
     try {
       await listen(`api/live?filter=${filter()}`, signal, () => { live("live", true); problem(""); }, (name, told) => {
