@@ -8,10 +8,10 @@ and for a while after somebody has looked. Who has a request that is over asks `
 anything is put together. What is told of endpoints is counted under the same condition. Numbers of the whole process
 are differences of counters that are there anyway; see `busyness`.
 
-What can go wrong. Strangers send nonsense all night: what was refused for the client's own fault is kept apart, and
-drives nothing out that an operator looks for. Targets may be long and hold credentials: they are cut, and values in
-them are hidden before anybody sees them; of fields nothing is kept. Endpoint IDs are strangers' words, too: only so
-many are counted.
+What can go wrong. Strangers send nonsense all night: what is refused for the client's own fault did not fail, is kept
+apart, and drives nothing out that an operator looks for. Targets may be long and hold credentials: they are cut, and
+values in them are hidden before anybody sees them; of fields nothing is kept. Endpoint IDs are strangers' words, too:
+only so many are counted.
 """
 
 from __future__ import annotations
@@ -80,8 +80,14 @@ class FinishedRequest(NamedTuple):
 
     @property
     def failed(self) -> bool:
-        """Whether it failed. A client that leaves in the middle of an answer may have had enough of it."""
-        return self.status >= FAILED_FROM or (self.error != "" and self.error != _CLIENT_GONE)
+        """Whether it failed: it was not answered, or its answer was cut, or the service says that something is wrong
+        with itself. A client that leaves in the middle of an answer may have had enough of it."""
+        return self.status >= FAILED_FROM or (self.status < 400 and self.error not in ("", _CLIENT_GONE))
+
+    @property
+    def refused(self) -> bool:
+        """Whether the client got no more than an error of ours that says what it did wrong."""
+        return self.error != "" and 400 <= self.status < FAILED_FROM
 
     @property
     def hop(self) -> str:
@@ -181,15 +187,9 @@ class RequestWatch:
             request["protocol"],
             request["subject"],
         )
-        failed = finished.failed
-        if not failed:
-            self._fine.append(finished)
-        elif 400 <= finished.status < CLIENT_LEFT:
-            self._refused.append(finished)
-        else:
-            self._failed.append(finished)
+        self._keep(finished)
         if self.wants_all and finished.endpoint:
-            self._count(finished, failed)
+            self._count(finished)
         access_log = self._access_log
         if access_log is not None and access_log.enabled:
             access_log.request(**request)
@@ -242,7 +242,11 @@ class RequestWatch:
             protocol="",
             subject="",
         )
-        (self._failed if finished.failed else self._fine).append(finished)
+        self._keep(finished)
+
+    def _keep(self, request: FinishedRequest) -> None:
+        ring = self._failed if request.failed else self._refused if request.refused else self._fine
+        ring.append(request)
 
     # What is decided, and when
 
@@ -278,14 +282,14 @@ class RequestWatch:
         self._window_before, self._window = self._window, {}
         self._window_before_at, self._window_at = self._window_at, self._clock()
 
-    def _count(self, request: FinishedRequest, failed: bool) -> None:
+    def _count(self, request: FinishedRequest) -> None:
         counts = self._window.get(request.endpoint)
         if counts is None:
             if len(self._window) >= MOST_ENDPOINTS:
                 return
             counts = self._window[request.endpoint] = EndpointCounts()
         counts.requests += 1
-        counts.failed += failed
+        counts.failed += request.failed
         counts.durations[bisect_left(REQUEST_BOUNDS_S, request.duration_s)] += 1
         if request.first_byte_s is not None:
             counts.first_bytes[bisect_left(REQUEST_BOUNDS_S, request.first_byte_s)] += 1

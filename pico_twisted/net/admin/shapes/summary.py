@@ -19,7 +19,7 @@ class EndpointSummary:
 
     Attributes:
         requests_per_s: requests that ended at its proxy port.
-        failed_per_s: those of them with a status from 499 on, or an error that Pico made.
+        failed_per_s: those of them with a status from 499 on, or whose answer was cut.
         p50_s, p99_s: in how many seconds half, and 99 of 100, of them ended; None when there were none.
         first_byte_p50_s, first_byte_p99_s: in how many seconds so many of the answers began; None when none did.
         in_flight: calls in progress to agents of this node, also for requests that came to other nodes.
