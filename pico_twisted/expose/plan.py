@@ -69,7 +69,7 @@ class Target:
 
     @property
     def key(self) -> str:
-        """What a name is kept for."""
+        """What it is, as one text: two targets are the same if they have the same."""
         return self.folder or self.addr
 
     @property
@@ -144,6 +144,10 @@ class ExposePlan:
     timeout_s: float = 10.0
     shown: Shown = Shown()
     inspect: Address | None = None
+
+    def key_of(self, target: Target) -> str:
+        """What the name of a target is kept for: a port has one name for HTTP and another for TCP."""
+        return target.key if self.protocol == "http" else f"{self.protocol} {target.key}"
 
 
 def read_targets(words: Sequence[str], protocol: str) -> tuple[Target, ...]:

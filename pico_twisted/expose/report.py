@@ -83,7 +83,10 @@ class Report(Protocol):
         """It is to end; what that waits for, empty for nothing."""
 
     def ended(self) -> None:
-        """It has ended. Waits a moment until all is written."""
+        """It has ended in order."""
+
+    def close(self) -> None:
+        """Nothing more is told. Waits a moment until all is written."""
 
 
 class TerminalReport:
@@ -171,6 +174,9 @@ class TerminalReport:
     def ended(self) -> None:
         """See `Report.ended`."""
         self._say_more(f"{INDENT}stopped")
+
+    def close(self) -> None:
+        """See `Report.close`."""
         self._out.close(CLOSE_S)
         self._err.close(CLOSE_S)
 
@@ -230,6 +236,9 @@ class JsonReport:
     def ended(self) -> None:
         """See `Report.ended`."""
         self._say("ended")
+
+    def close(self) -> None:
+        """See `Report.close`."""
         self._out.close(CLOSE_S)
 
     def _say(self, event: str, at: float | None = None, **members: str | float) -> None:

@@ -15,14 +15,12 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-import attrs
 import bcrypt
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
 from pico_twisted.app.agent import build_agent
-from pico_twisted.app.cli.banner import forwarding, proxy_url, ways_to_try
 from pico_twisted.app.process.agent_credentials import AgentCredentials, warn_of_plain_tokens
 from pico_twisted.app.process.ports import CannotStart
 from pico_twisted.app.process.watching import FileWatch
@@ -35,14 +33,13 @@ from pico_twisted.expose.kept import config_folder
 from pico_twisted.expose.names import KeptNames
 from pico_twisted.expose.notices import Notices
 from pico_twisted.expose.own_node import OwnNode
+from pico_twisted.expose.places import Places
 from pico_twisted.expose.plan import REWRITE, USERS, ExposePlan, Target, agent_config
 from pico_twisted.expose.refusals import explained
-from pico_twisted.expose.report import JsonReport, Place, Report, TerminalReport
+from pico_twisted.expose.report import JsonReport, Report, TerminalReport
 from pico_twisted.expose.traffic import Traffic
 from pico_twisted.expose.upstream import DEFAULT_URL, KeptUpstream, Source
 from pico_twisted.net.agent.dial_failures import FailedAttempt
-from pico_twisted.net.agent.listener import Listener
-from pico_twisted.net.agent.reached import reached_at
 from pico_twisted.net.agent.serving.in_process import InProcessProgram
 from pico_twisted.net.agent.serving.local_service import HeldCall
 from pico_twisted.net.turn import EndOfTurn, Sweep
@@ -117,6 +114,7 @@ class Exposing:
             failed=self._failed,
             inspector=None if self._inspecting is None else self._inspecting.inspector,
         )
+        self._places = Places(plan, self._agent.service, self._own)
         if plan.guard.users:
             hashed = {user.encode(): _hashed(password) for user, password in plan.guard.users}
             self._agent.policies.basic_auth.users = {USERS: hashed}
@@ -152,9 +150,11 @@ class Exposing:
         """
         self._reactor.callWhenRunning(self._start)
         self._reactor.run()
+        if self._fault is None:
+            self._report.ended()
+        self._report.close()
         if self._fault is not None:
             raise self._fault
-        self._report.ended()
         return OK
 
     def _start(self) -> None:
@@ -180,24 +180,26 @@ class Exposing:
             )
         for target, name in zip(self._plan.targets, self._names, strict=True):
             if not target.name:
-                self._kept_names.keep(target.key, name)
+                self._kept_names.keep(self._plan.key_of(target), name)
         if self._plan.upstream.source is Source.TOLD:
             self._kept_upstream.keep(self._plan.upstream)
         inspector = "" if self._inspecting is None else self._inspecting.url
-        self._report.up(self._places(), self._nodes(), self._rtt_s(), inspector)
+        places = self._places
+        self._report.up(places.all(), places.nodes(), places.round_trip_s(), inspector)
 
     def _failed(self, failed: FailedAttempt) -> None:
         """An attempt to register came to nothing."""
-        first = not self._failures
+        total = len(self._config.connect.url)
+        all_failed_before = len(self._failures) == total
         self._failures[failed.url] = failed
         if self._life is not _Life.STARTING:
             return
         if failed.refused:
             self._end_with(SaidNo(explained(failed, self._plan)))
-        elif len(self._failures) == len(self._config.connect.url):
+        elif len(self._failures) == total:
             if not self._plan.patience_s:
                 self._give_up()
-            elif first:
+            elif not all_failed_before:
                 self._report.note(f"{explained(failed, self._plan)}: trying for {self._plan.patience_s:g} s")
 
     def _give_up(self) -> None:
@@ -246,9 +248,9 @@ class Exposing:
         self._traffic.look(now)
         if self._life is not _Life.UP:
             return
-        if all(listener.connections.current for listener in self._listeners):
+        if self._places.registered:
             if self._told_away and self._away_since is not None:
-                self._report.back(self._nodes(), now - self._away_since)
+                self._report.back(self._places.nodes(), now - self._away_since)
             self._away_since, self._told_away = None, False
             self._failures.clear()
         elif self._away_since is None:
@@ -256,39 +258,6 @@ class Exposing:
         elif not self._told_away and now - self._away_since >= AWAY_S:
             self._told_away = True
             self._report.lost(next((failed.words for failed in self._failures.values()), ""))
-
-    @property
-    def _listeners(self) -> Sequence[Listener]:
-        return self._agent.service.listeners
-
-    def _places(self) -> list[Place]:
-        return [self._place(*pair) for pair in zip(self._listeners, self._plan.targets, strict=True)]
-
-    def _place(self, listener: Listener, target: Target) -> Place:
-        endpoint, sessions = listener.config.endpoint, listener.connections.current
-        proxies = (proxy_url(one.url, one.tunnel.proxy) for one in sessions)
-        proxy = next(filter(None, proxies), "") if self._own is None else self._own.proxy_url
-        public_url = next((one.tunnel.public_url for one in sessions if self._own is None), "")
-        place = Place(endpoint=endpoint, service=target.shown)
-        if self._plan.protocol == "tcp":
-            return attrs.evolve(place, otherwise=forwarding(endpoint, proxy, public_url).strip())
-        url = reached_at(sessions, endpoint, "http")
-        if url:
-            return attrs.evolve(place, url=url)
-        return attrs.evolve(place, otherwise=ways_to_try(endpoint, proxy, public_url)[-1].strip())
-
-    def _nodes(self) -> str:
-        if self._own is not None:
-            return "a node in this process"
-        sessions = self._agent.service.sessions()
-        ids = dict.fromkeys(session.tunnel.node_id or session.url for session in sessions)
-        return f"{'node' if len(ids) == 1 else 'nodes'} {', '.join(ids)}"
-
-    def _rtt_s(self) -> float:
-        if self._own is not None:
-            return 0.0
-        times = [session.tunnel.rtt_s or session.handshake_s / 2 for session in self._agent.service.sessions()]
-        return min(times, default=0.0)
 
 
 def _hashed(password: str) -> bytes:
@@ -305,7 +274,7 @@ def run_expose(plan: ExposePlan) -> int:
     raise_file_limit(FILES)
     folder, notes = config_folder(), list[str]()
     kept = KeptNames(folder, notes.append)
-    names = [target.name or kept.name_for(target.key) for target in plan.targets]
+    names = [target.name or kept.name_for(plan.key_of(target)) for target in plan.targets]
     report: Report = JsonReport() if plan.shown.json else TerminalReport(plan.shown, tuple(names))
     for note in notes:
         report.note(note)

@@ -17,10 +17,14 @@ import zipfile
 from collections.abc import Callable
 from email.parser import Parser
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 import pico_twisted
+from tools.stage.asking import get
+from tools.stage.ports import free_port
+from tools.stage.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = (
@@ -179,6 +183,36 @@ def assert_own_commands_work(environment: Environment) -> None:
     assert environment.picoctl("check", "pico.yaml").stdout == "configuration is valid\n"
 
 
+def assert_a_port_is_shared(environment: Environment) -> None:
+    """`picoctl http` serves a port of this machine from any directory, with nothing activated and nothing around it,
+    and leaves no file where it ran."""
+    port = free_port()
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    site = subprocess.Popen(
+        [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"],
+        cwd=ROOT / "docs",
+        stderr=subprocess.DEVNULL,
+    )
+    command = [str(environment.directory / "bin" / "picoctl"), "http", str(port), "--local", "--quiet"]
+    elsewhere = environment.directory / "elsewhere"
+    elsewhere.mkdir()
+    env = {**clean, "PATH": "/usr/bin:/bin", "XDG_CONFIG_HOME": str(environment.directory / "config")}
+    shared = subprocess.Popen(command, cwd=elsewhere, env=env, stdout=subprocess.PIPE, text=True)
+    try:
+        assert shared.stdout is not None
+        url = urlsplit(shared.stdout.readline().strip())
+        assert (url.hostname or "").endswith(".localhost")
+        assert url.port
+        wait_until(lambda: get(url.port or 0, "/index.md", {"host": url.netloc}).status == 200, "the page")
+        shared.terminate()
+        assert shared.wait(30) == 0
+    finally:
+        for process in (shared, site):
+            process.kill()
+            process.wait()
+    assert not any(elsewhere.iterdir())
+
+
 def test_without_an_installation_there_are_no_commands(environment: Environment) -> None:
     """The fresh environment is what it says: otherwise the other tests would prove nothing."""
     assert "pico" not in environment.twistd("--help").stdout
@@ -212,6 +246,7 @@ def test_from_the_wheel(source: Path, environment: Environment) -> None:
     assert_both_commands_work(environment)
     assert_own_commands_work(environment)
     assert_the_door_is_open(environment)
+    assert_a_port_is_shared(environment)
     for name in SHARED:
         assert environment.shared(name).read_bytes() == (ROOT / "etc" / name).read_bytes()
     for daemon in ([], ["--agent"]):

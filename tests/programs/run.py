@@ -30,6 +30,7 @@ from tests.programs.admin_pages import admin_pages
 from tests.programs.balancing import behind_haproxy
 from tests.programs.browser import QUIET
 from tests.programs.engine import CONTAINER, engine
+from tests.programs.first_minute import first_minute
 from tests.programs.grpc.part import all_checks
 from tests.programs.http2_browser import in_chromium
 from tests.programs.inspector import inspector
@@ -188,6 +189,13 @@ def http2(here: Scene, options: argparse.Namespace, report: Report) -> None:
     in_chromium(directory, report)
 
 
+def first(here: Scene, options: argparse.Namespace, report: Report) -> None:
+    """The first minute of a developer: a fresh environment, one command, and a page in a browser."""
+    directory = here.stage.directory / "first"
+    directory.mkdir()
+    first_minute(directory, report)
+
+
 def curl(here: Scene, options: argparse.Namespace, report: Report) -> None:
     """Vault's LIST, and fields and targets with national letters, by curl."""
 
@@ -277,6 +285,7 @@ PARTS: Final = {
     "chromium": chromium,
     "scripts": scripts,
     "http2": http2,
+    "first": first,
     "curl": curl,
     "inspect": inspect,
     "ntlm": ntlm,
@@ -293,6 +302,7 @@ PROGRAMS: Final = {
     "chromium": "chromium",
     "scripts": "chromium",
     "http2": "chromium",
+    "first": "chromium",
     "curl": "curl",
     "inspect": "chromium",
     "ntlm": "curl",
