@@ -2,6 +2,7 @@
 
 import { agentView, endpointView, nodeView } from "./details.js";
 import { h, show } from "./dom.js";
+import { time } from "./format.js";
 import { eventsView, requestView, requestsView, revokedView } from "./lists.js";
 import { Model } from "./model.js";
 import { overview } from "./overview.js";
@@ -17,6 +18,7 @@ const connection = document.getElementById("connection");
 const pause = document.getElementById("pause");
 const sought = document.getElementById("sought");
 const suggested = document.getElementById("names");
+const stale = h("p", { class: "gone", hidden: true });
 const waiting = h("p", { class: "fine" }, "Waiting for the node to tell…");
 let shown = null;
 let entered = false;
@@ -25,7 +27,7 @@ function open() {
   const [kind = "", id = ""] = location.hash.replace(/^#\/?/, "").split("/").map(decoded);
   const make = id ? DETAILS[kind] : VIEWS[kind];
   shown = make ? make(model, id) : nowhere();
-  main.replaceChildren(waiting, shown.element);
+  main.replaceChildren(stale, waiting, shown.element);
   paint();
   for (const link of document.querySelectorAll("nav a")) {
     const here = link.getAttribute("href") === `#/${id ? "" : kind}` && !id;
@@ -88,6 +90,8 @@ function stands({ state, words, seconds }) {
   pause.hidden = false;
   pause.textContent = { live: "Pause", connecting: "Pause", paused: "Go on", waiting: "Try now", over: "Log in" }[state];
   document.body.dataset.connection = state;
+  stale.hidden = model.isEmpty || state === "live" || state === "connecting";
+  stale.textContent = `This is how it was at ${time(model.now_s)}.`;
 }
 
 const stream = new Stream((event, value) => {
