@@ -14,7 +14,7 @@ import attrs
 from pico_twisted.core.text import escaped, milliseconds, short_size
 from pico_twisted.ctl.watch.lines import clock, silent
 from pico_twisted.net.admin.shapes.agents import Agents, AgentSession
-from pico_twisted.net.admin.shapes.requests import Requests
+from pico_twisted.net.admin.shapes.requests import RequestRow, Requests
 from pico_twisted.net.admin.shapes.summary import EndpointSummary, Summary
 
 LEAST_COLUMNS: Final = 40
@@ -170,9 +170,14 @@ def _agents(sessions: Iterable[AgentSession], columns: int) -> list[str]:
 def _failures(failures: Requests, columns: int) -> list[str]:
     rows = [
         (row.endpoint, clock(row.at_s), str(row.status or "-"), row.error or row.hop, row.request_id)
-        for row in reversed([row for row in failures.rows if row.port == "proxy"][-FAILURES:])
+        for row in reversed([row for row in failures.rows if row.port == "proxy" and not _refused(row)][-FAILURES:])
     ]
     return _block(("LAST FAILURES", "AT", "", "CODE", "ID"), rows, columns, texts=5)
+
+
+def _refused(row: RequestRow) -> bool:
+    """Whether it was the client's own fault: strangers would fill the frame with these."""
+    return 400 <= row.status < 499
 
 
 def _block(heads: Sequence[str], rows: Sequence[Sequence[str]], columns: int, texts: int) -> list[str]:

@@ -24,7 +24,7 @@ MOST: Final = 300
 
 @click.command(short_help="Show requests as they end.")
 @click.argument("endpoint", required=False, default="", shell_complete=complete_endpoint_id)
-@click.option("--failed", "only_failed", is_flag=True, help="Only requests that failed.")
+@click.option("--failed", "only_failed", is_flag=True, help="Only requests that failed or were refused.")
 @admin_options()
 @click.pass_context
 def tail(context: click.Context, endpoint: str, only_failed: bool) -> None:

@@ -52,7 +52,7 @@ def look(port: AdminPort) -> Seen:
     """Ask all nodes once."""
     _, summary = get(port, CLUSTER_SUMMARY_PATH, Summary)
     _, agents = get(port, _AGENTS_PATH, Agents)
-    _, failures = get(port, f"{CLUSTER_REQUESTS_PATH}?failed=1&limit={4 * FAILURES}", Requests)
+    _, failures = get(port, f"{CLUSTER_REQUESTS_PATH}?failed=1&limit={20 * FAILURES}", Requests)
     return Seen(summary=summary, agents=agents, failures=failures)
 
 

@@ -59,7 +59,7 @@ class Question:
     Attributes:
         since_s: nothing older, in seconds since 1970.
         endpoint, agent, id: only what is about that endpoint, agent or request; empty for all.
-        failed: only requests that failed.
+        failed: only requests that failed, or were refused.
         limit: most rows.
     """
 
@@ -104,7 +104,7 @@ class Question:
             and (not self.endpoint or request.endpoint == self.endpoint)
             and (not self.agent or request.upstream == self.agent)
             and (not self.id or request.request_id == self.id)
-            and (not self.failed or request.failed)
+            and (not self.failed or request.failed or request.refused)
         )
 
 
