@@ -173,6 +173,8 @@ class AgentDaemon(Daemon[AgentConfig]):
             self._credentials.take(config.connect)
             self.agent.requests.log_all(self._logs_requests(config))
             yield from self.agent.service.set_listeners(config.listeners)
+            if self._inspector is not None:
+                self._inspector.serves_only([listener.endpoint for listener in config.listeners])
             yield from take_credentials()
 
         return take

@@ -120,8 +120,25 @@ def test_what_is_refused() -> None:
     other = Inspected()
     other.get()
     other.service.last.answer(OK)
-    with pytest.raises(ReplayRefused, match="serves web no more"):
+    with pytest.raises(ReplayRefused, match="no listener of HTTP for web"):
         other.inspector.replay(1, Edits())
+
+
+def test_a_listener_that_is_gone() -> None:
+    """Nothing is sent to a service whose listener was removed, or speaks TCP now."""
+    bench = Replaying()
+    bench.get()
+    bench.service.last.answer(OK)
+    bench.inspector.serves_only(["web"])
+    bench.inspector.replay(1, Edits())
+    bench.inspector.serves(attrs.evolve(bench.config, protocol="tcp"), Replays(bench.parts))
+    with pytest.raises(ReplayRefused, match="no listener of HTTP for web"):
+        bench.inspector.replay(1, Edits())
+    bench.inspector.serves(bench.config, Replays(bench.parts))
+    bench.inspector.serves_only([])
+    with pytest.raises(ReplayRefused, match="no listener of HTTP for web"):
+        bench.inspector.replay(1, Edits())
+    assert all(one.over for one in bench.recordings)
 
 
 def test_another_service_of_the_same_endpoint() -> None:

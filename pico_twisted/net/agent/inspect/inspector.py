@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -46,10 +47,16 @@ class Inspector:
 
     def serves(self, config: ListenerConfig, replays: IReplays) -> None:
         """See `IInspector.serves`."""
-        before = self._replays.get(config.endpoint)
+        before = self._replays.pop(config.endpoint, None)
         if before is not None:
             before.close()
-        self._replays[config.endpoint] = replays
+        if config.protocol != "tcp":
+            self._replays[config.endpoint] = replays
+
+    def serves_only(self, endpoints: Collection[str]) -> None:
+        """No listener has another endpoint from now on: to those nothing is sent again."""
+        for endpoint in self._replays.keys() - set(endpoints):
+            self._replays.pop(endpoint).close()
 
     def opened(self, config: ListenerConfig, tunnel: ICaller, call: Call) -> ICaller:
         """See `IInspector.opened`."""
@@ -80,7 +87,7 @@ class Inspector:
             raise ReplayRefused(f"{MOST_REPLAYS} replays are running: wait for one of them")
         replays = self._replays.get(original.endpoint)
         if replays is None:
-            raise ReplayRefused(f"this agent serves {original.endpoint} no more")
+            raise ReplayRefused(f"this agent has no listener of HTTP for {original.endpoint} any more")
         recording = self.recordings.begin(
             original.endpoint, original.service, self._clock.seconds(), tcp=False, replay_of=original.id
         )
