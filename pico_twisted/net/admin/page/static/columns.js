@@ -111,10 +111,11 @@ const eventWords = (row) => (levels[row.level] ? { state: levels[row.level], tex
 export const eventText = (row) => `${time(row.at_s)} ${row.node} ${row.level} ${row.message} ${JSON.stringify(row.fields ?? {})}`;
 
 /** Of requests: rows as the node tells them. */
-export const requestColumns = ({ endpoint = true } = {}) => [
+export const requestColumns = ({ endpoint = true, client = false } = {}) => [
   { id: "time", head: "Time", tight: true, by: (row) => row.at_s, cell: (row) => ({ at_s: row.at_s, text: time(row.at_s) }) },
   { id: "what", head: "Request", grows: true, cell: request },
   ...(endpoint ? [requestEndpoint] : []),
+  ...(client ? [requestClient] : []),
   { id: "status", head: "Status", number: true, by: (row) => row.status, cell: status },
   { id: "took", head: "Took", number: true, wide: true, by: (row) => row.duration_s, cell: (row) => took(row.duration_s) },
   { id: "hop", head: "Failed", wide: true, tight: true, by: (row) => row.hop, cell: (row) => (row.hop ? hop(row.hop) : NONE) },
@@ -125,6 +126,7 @@ const request = (row) => {
   const text = `${row.method} ${row.target}`;
   return row.request_id ? { text, to: `request/${encodeURIComponent(row.request_id)}` } : text;
 };
+const requestClient = { id: "client", head: "Client", wide: true, by: (row) => row.client, cell: (row) => row.client || NONE };
 const requestEndpoint = {
   id: "endpoint", head: "Endpoint", wide: true, tight: true, by: (row) => row.endpoint,
   cell: (row) => (row.endpoint ? toEndpoint(row.endpoint) : NONE),
@@ -133,5 +135,7 @@ export const status = (row) =>
   row.status >= 500 ? { state: "bad", text: row.status } : row.status >= 400 ? { state: "warn", text: row.status } : row.status;
 export const requestText = (row) =>
   [time(row.at_s), row.request_id, row.method, row.target, row.endpoint, row.status, row.hop, row.error, row.node, row.client].join(" ");
+/** Whether a row is of the node that the client asked; what comes over a link is told by both nodes. */
+export const ofClient = (row) => row.port !== "link";
 export const requestKey = (row) => `${row.node} ${row.at_s} ${row.seq}`;
 export const until = (until_s) => (until_s ? onDay(until_s) : "for ever");

@@ -2,7 +2,7 @@
 
 import { button } from "./actions.js";
 import {
-  agentColumns, agentsOf, cpu, endpointColumns, eventColumns, eventText, left, names, requestColumns, requestKey, requestText,
+  agentColumns, agentsOf, cpu, endpointColumns, eventColumns, eventText, left, names, ofClient, requestColumns, requestKey, requestText,
   stateOf, toAgent, toEndpoint, toNode, version,
 } from "./columns.js";
 import { Facts, h, line, section } from "./dom.js";
@@ -162,7 +162,7 @@ export function endpointView(model, id) {
   const failures = failuresTable(`Failures of ${id}`, requestColumns({ endpoint: false }));
   const asked = new Asked("status/cluster/requests", { endpoint: id, limit: ASKED });
   const slow = new Table({
-    caption: `Requests for ${id}, the slowest first`, columns: requestColumns({ endpoint: false }), key: requestKey, most: LAST,
+    caption: `Requests for ${id}, the slowest first`, columns: requestColumns({ endpoint: false, client: true }), key: requestKey, most: LAST,
     empty: "No request for it is kept.", text: requestText, sort: "-took",
   });
   detail.element.append(
@@ -171,7 +171,7 @@ export function endpointView(model, id) {
     section("Last failures", failures),
     section("Last requests, the slowest first", asked.element, slow),
   );
-  asked.ask((rows) => slow.update(rows));
+  asked.ask((rows) => slow.update(rows.filter(ofClient)));
 
   function update() {
     const one = model.byEndpoint.get(id);

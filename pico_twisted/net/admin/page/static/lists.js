@@ -2,7 +2,7 @@
 
 import { Asked } from "./asked.js";
 import { button } from "./actions.js";
-import { eventColumns, eventText, requestColumns, requestKey, requestText, status, toAgent, toEndpoint, toNode, until } from "./columns.js";
+import { eventColumns, eventText, ofClient, requestColumns, requestKey, requestText, status, toAgent, toEndpoint, toNode, until } from "./columns.js";
 import { Facts, h, section, show } from "./dom.js";
 import { NONE, hop, size, time, took } from "./format.js";
 import { Table } from "./table.js";
@@ -32,13 +32,13 @@ export function requestsView() {
   const failed = h("input", { type: "checkbox", checked: true });
   const asked = h("div");
   const table = new Table({
-    caption: "Requests, the last one first", columns: requestColumns(), key: requestKey, most: ASKED,
+    caption: "Requests, the last one first", columns: requestColumns({ client: true }), key: requestKey, most: ASKED,
     empty: "No such request is kept.", filter: "Filter requests: path, ID, client, code", text: requestText,
   });
   const ask = () => {
     const question = new Asked("status/cluster/requests", { limit: ASKED, ...(failed.checked ? { failed: 1 } : {}) });
     asked.replaceChildren(question.element);
-    question.ask((rows) => table.update([...rows].sort((a, b) => b.at_s - a.at_s)));
+    question.ask((rows) => table.update(rows.filter(ofClient).sort((a, b) => b.at_s - a.at_s)));
   };
   failed.addEventListener("change", ask);
   const element = view(
