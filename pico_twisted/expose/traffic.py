@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Unpack
 
 from pico_twisted.expose.lines import SWITCHED, failure_words, stream_kind
 from pico_twisted.expose.notices import Notices
@@ -43,7 +42,7 @@ class Traffic:
         self._wall = wall
         self._streams: set[str] = set()  # request IDs of those whose begin was told
 
-    def request(self, **request: Unpack[LoggedRequest]) -> None:
+    def request(self, request: LoggedRequest) -> None:
         """A request is over (`RequestLog`)."""
         at = self._wall()
         request_id = request["request_id"]

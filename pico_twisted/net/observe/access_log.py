@@ -6,7 +6,8 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol, TypedDict, Unpack
+from types import MappingProxyType
+from typing import Final, Protocol, TypedDict
 
 from pico_twisted.core.http1.memo import Memo
 from pico_twisted.core.secret_names import hide_query_secrets
@@ -71,6 +72,10 @@ class LoggedRequest(TypedDict):
     subject: str
 
 
+NO_FIELDS: Final[Mapping[bytes, bytes]] = MappingProxyType({})
+"""Of a request of which nobody needs the fields any more."""
+
+
 class RequestLog(Protocol):
     """Told of requests that are over, each once.
 
@@ -80,7 +85,7 @@ class RequestLog(Protocol):
 
     enabled: bool
 
-    def request(self, **request: Unpack[LoggedRequest]) -> None:
+    def request(self, request: LoggedRequest) -> None:
         """Take a request."""
 
 
@@ -129,8 +134,8 @@ class AccessLog:
         self._waiting: list[tuple[float, LoggedRequest]] = []
         self._chars = 0
 
-    def request(self, **request: Unpack[LoggedRequest]) -> None:
-        """Log a request that is over."""
+    def request(self, request: LoggedRequest) -> None:
+        """Log a request that is over. Its fields are taken out of it once its line is written."""
         if not self.enabled:
             return
         self._waiting.append((self._wall_clock(), request))
@@ -144,6 +149,8 @@ class AccessLog:
             waiting, self._waiting = self._waiting, []
             self._chars = 0
             self._write("".join([self._line(at, request) for at, request in waiting]))
+            for _, request in waiting:
+                request["fields"] = NO_FIELDS
 
     def _json_line(self, at: float, request: LoggedRequest) -> str:
         first_byte_s, fields, subject = request["first_byte_s"], request["fields"], request["subject"]

@@ -3,10 +3,11 @@
 What is needed. Somebody asks what became of a request, or how an endpoint does, when something has gone wrong: then it
 is too late to begin to write down. And a request that is fine must cost nothing for that while nobody asks.
 
-What was chosen. Those that failed are kept always. All are kept while the access log is on, whose lines cost far more,
-and for a while after somebody has looked. Who has a request that is over asks `wants_all`, an attribute, before
-anything is put together. What is told of endpoints is counted under the same condition. Numbers of the whole process
-are differences of counters that are there anyway; see `busyness`.
+What was chosen. Those that failed are kept always. All are kept while the access log is on, which has them put together
+anyway, and for a while after somebody has looked. Who has a request that is over asks `wants_all`, an attribute, before
+anything is put together, and what is kept is made readable only for who looks. What is told of endpoints is counted for
+a while after somebody has looked. Numbers of the whole process are differences of counters that are there anyway; see
+`busyness`.
 
 What can go wrong. Strangers send nonsense all night: what is refused for the client's own fault did not fail, is kept
 apart, and drives nothing out that an operator looks for. Targets may be long and hold credentials: they are cut, and
@@ -22,9 +23,10 @@ import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final, NamedTuple, Unpack
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 
-from pico_twisted.net.observe.access_log import LoggedRequest, RequestLog
+from pico_twisted.net.observe.access_log import NO_FIELDS, LoggedRequest, RequestLog
 from pico_twisted.net.observe.error_codes import CLIENT, SERVICE, hop_of
 from pico_twisted.net.observe.metrics.requests import FAILED_FROM, REQUEST_BOUNDS_S
 
@@ -47,6 +49,10 @@ CLIENT_LEFT: Final = 499
 """Status of a request whose client left before the answer."""
 
 _CLIENT_GONE: Final = "client-gone"
+
+
+LINK: Final = "link"
+"""The port of requests that other nodes sent."""
 
 
 class FinishedRequest(NamedTuple):
@@ -82,12 +88,12 @@ class FinishedRequest(NamedTuple):
     def failed(self) -> bool:
         """Whether it failed: it was not answered, or its answer was cut, or the service says that something is wrong
         with itself. A client that leaves in the middle of an answer may have had enough of it."""
-        return self.status >= FAILED_FROM or (self.status < 400 and self.error not in ("", _CLIENT_GONE))
+        return _has_failed(self.status, self.error)
 
     @property
     def refused(self) -> bool:
         """Whether the client got no more than an error of ours that says what it did wrong."""
-        return self.error != "" and 400 <= self.status < FAILED_FROM
+        return _is_refused(self.status, self.error)
 
     @property
     def hop(self) -> str:
@@ -95,6 +101,24 @@ class FinishedRequest(NamedTuple):
         if self.error:
             return hop_of(self.error, self.over_link)
         return "" if self.status < FAILED_FROM else CLIENT if self.status == CLIENT_LEFT else SERVICE
+
+
+_TOLD: Final = FinishedRequest._fields[4:]
+_Kept = tuple[int, float, str, bool, LoggedRequest]
+"""(seq, at_s, port, over_link, what is known), of a `FinishedRequest`. That is made once somebody looks."""
+
+
+def _has_failed(status: int, error: str) -> bool:
+    return status >= FAILED_FROM or (status < 400 and error not in ("", _CLIENT_GONE))
+
+
+def _is_refused(status: int, error: str) -> bool:
+    return error != "" and 400 <= status < FAILED_FROM
+
+
+def _finished(kept: _Kept) -> FinishedRequest:
+    told: Mapping[str, Any] = kept[4]
+    return FinishedRequest(*kept[:4], *(told[name] for name in _TOLD))
 
 
 def unwatched() -> RequestWatch:
@@ -146,53 +170,44 @@ class RequestWatch:
         self._clock = clock
         self._wall = wall
         self._seqs = itertools.count(1)
-        self._failed: deque[FinishedRequest] = deque(maxlen=MOST_FAILED)
-        self._refused: deque[FinishedRequest] = deque(maxlen=MOST_REFUSED)
-        self._fine: deque[FinishedRequest] = deque(maxlen=MOST_FINE)
+        self._failed: deque[_Kept] = deque(maxlen=MOST_FAILED)
+        self._refused: deque[_Kept] = deque(maxlen=MOST_REFUSED)
+        self._fine: deque[_Kept] = deque(maxlen=MOST_FINE)
         self._looked_until = -math.inf
         self._began_s = wall()
         self._all_since_s: float | None = None
         self._window: dict[str, EndpointCounts] = {}
         self._window_before: dict[str, EndpointCounts] = {}
         self._window_at = self._window_before_at = clock()
+        self._counts = False  # requests of endpoints
         self.wants_all = False
         self._decide()
 
     # What the data path calls
 
-    def request(self, over_link: bool, **request: Unpack[LoggedRequest]) -> None:
+    def request(self, over_link: bool, request: LoggedRequest) -> None:
         """Take a request that failed, or any while `wants_all`.
 
         Args:
             over_link: the last that was tried was another node.
-            request: what is known of it.
+            request: what is known of it. Nobody else may change it from here on.
         """
-        finished = FinishedRequest(
-            next(self._seqs),
-            self._wall(),
-            self._port,
-            over_link,
-            request["client"],
-            request["method"][:MAX_TARGET_BYTES],
-            request["target"][:MAX_TARGET_BYTES],
-            request["endpoint"],
-            request["upstream"],
-            request["status"],
-            request["bytes_in"],
-            request["bytes_out"],
-            request["first_byte_s"],
-            request["duration_s"],
-            request["request_id"],
-            request["error"],
-            request["protocol"],
-            request["subject"],
-        )
-        self._keep(finished)
-        if self.wants_all and finished.endpoint:
-            self._count(finished)
         access_log = self._access_log
-        if access_log is not None and access_log.enabled:
-            access_log.request(**request)
+        logs = access_log is not None and access_log.enabled
+        self._keep(self._port, over_link, request if logs else {**request, "fields": NO_FIELDS})
+        if access_log is not None and logs:
+            access_log.request(request)
+
+    def _keep(self, port: str, over_link: bool, request: LoggedRequest) -> None:
+        status, error = request["status"], request["error"]
+        failed = _has_failed(status, error)
+        ring = self._failed if failed else self._refused if _is_refused(status, error) else self._fine
+        if len(request["target"]) > MAX_TARGET_BYTES:
+            short = request["target"][:MAX_TARGET_BYTES]
+            request = {**request, "target": short, "method": request["method"][:MAX_TARGET_BYTES], "fields": NO_FIELDS}
+        ring.append((next(self._seqs), self._wall(), port, over_link, request))
+        if self._counts and request["endpoint"] and port != LINK:
+            self._count(request, failed)
 
     def link_request(
         self,
@@ -222,31 +237,28 @@ class RequestWatch:
             request_id: of the request.
             error: code of what went wrong.
         """
-        finished = FinishedRequest(
-            seq=next(self._seqs),
-            at_s=self._wall(),
-            port="link",
-            over_link=over_link,
-            client=node_id,
-            method=method[:MAX_TARGET_BYTES],
-            target=target[:MAX_TARGET_BYTES],
-            endpoint=endpoint,
-            upstream=upstream,
-            status=status,
-            bytes_in=0,
-            bytes_out=0,
-            first_byte_s=None,
-            duration_s=duration_s,
-            request_id=request_id,
-            error=error,
-            protocol="",
-            subject="",
+        self._keep(
+            LINK,
+            over_link,
+            {
+                "client": node_id,
+                "proxies": b"",
+                "method": method,
+                "target": target,
+                "endpoint": endpoint,
+                "upstream": upstream,
+                "status": status,
+                "bytes_in": 0,
+                "bytes_out": 0,
+                "first_byte_s": None,
+                "duration_s": duration_s,
+                "request_id": request_id,
+                "error": error,
+                "protocol": "",
+                "fields": NO_FIELDS,
+                "subject": "",
+            },
         )
-        self._keep(finished)
-
-    def _keep(self, request: FinishedRequest) -> None:
-        ring = self._failed if request.failed else self._refused if request.refused else self._fine
-        ring.append(request)
 
     # What is decided, and when
 
@@ -259,7 +271,7 @@ class RequestWatch:
     def turn(self, now: float) -> None:
         """Called by the sweep: forget what nobody has looked at for long, and begin the next window."""
         self._decide()
-        if self.wants_all and self._clock() - self._window_at >= WINDOW_S:
+        if self._counts and self._clock() - self._window_at >= WINDOW_S:
             self._next_window()
 
     def looked(self) -> None:
@@ -268,50 +280,65 @@ class RequestWatch:
         self._decide()
 
     def _decide(self) -> None:
-        logs = self._access_log is not None and self._access_log.enabled
-        wants_all = logs or self._clock() < self._looked_until
-        if wants_all == self.wants_all:
-            return
-        self.wants_all = wants_all
-        self._all_since_s = self._wall() if wants_all else None
-        self._fine.clear()
-        for _ in range(2):
-            self._next_window()
+        looking = self._clock() < self._looked_until
+        wants_all = looking or (self._access_log is not None and self._access_log.enabled)
+        if wants_all != self.wants_all:
+            self.wants_all = wants_all
+            self._all_since_s = self._wall() if wants_all else None
+            self._fine.clear()
+        if looking != self._counts:
+            self._counts = looking
+            self._window, self._window_before = {}, {}
+            self._window_at = self._window_before_at = self._clock()
+            if looking:
+                self._count_remembered()
+
+    def _count_remembered(self) -> None:
+        """Begin the first window with what was kept for the access log, so that the first look shows something."""
+        now_s = self._wall()
+        since_s = max(self.all_since_s or now_s, now_s - WINDOW_S)
+        self._window_at = self._window_before_at = self._clock() - (now_s - since_s)
+        for _, at_s, port, _, request in self._kept():
+            if at_s > since_s and request["endpoint"] and port != LINK:
+                self._count(request, _has_failed(request["status"], request["error"]))
 
     def _next_window(self) -> None:
         self._window_before, self._window = self._window, {}
         self._window_before_at, self._window_at = self._window_at, self._clock()
 
-    def _count(self, request: FinishedRequest) -> None:
-        counts = self._window.get(request.endpoint)
+    def _count(self, request: LoggedRequest, failed: bool) -> None:
+        counts = self._window.get(request["endpoint"])
         if counts is None:
             if len(self._window) >= MOST_ENDPOINTS:
                 return
-            counts = self._window[request.endpoint] = EndpointCounts()
+            counts = self._window[request["endpoint"]] = EndpointCounts()
         counts.requests += 1
-        counts.failed += request.failed
-        counts.durations[bisect_left(REQUEST_BOUNDS_S, request.duration_s)] += 1
-        if request.first_byte_s is not None:
-            counts.first_bytes[bisect_left(REQUEST_BOUNDS_S, request.first_byte_s)] += 1
+        counts.failed += failed
+        counts.durations[bisect_left(REQUEST_BOUNDS_S, request["duration_s"])] += 1
+        if (first_byte_s := request["first_byte_s"]) is not None:
+            counts.first_bytes[bisect_left(REQUEST_BOUNDS_S, first_byte_s)] += 1
 
     # What is remembered
 
     @property
     def failed_since_s(self) -> float:
         """Since when all requests that failed are remembered, in seconds since 1970."""
-        return self._failed[0].at_s if len(self._failed) == MOST_FAILED else self._began_s
+        return self._failed[0][1] if len(self._failed) == MOST_FAILED else self._began_s
 
     @property
     def all_since_s(self) -> float | None:
         """Since when all requests are remembered; None when only those that failed are."""
         if self._all_since_s is None:
             return None
-        full = [ring[0].at_s for ring in (self._failed, self._refused, self._fine) if len(ring) == ring.maxlen]
+        full = [ring[0][1] for ring in (self._failed, self._refused, self._fine) if len(ring) == ring.maxlen]
         return max((self._all_since_s, *full))
 
     def remembered(self) -> Iterator[FinishedRequest]:
         """All that is remembered, in the order in which it ended."""
-        return iter(sorted((*self._failed, *self._refused, *self._fine)))
+        return map(_finished, self._kept())
+
+    def _kept(self) -> list[_Kept]:
+        return sorted((*self._failed, *self._refused, *self._fine), key=itemgetter(0))
 
     def endpoints(self) -> tuple[float, Mapping[str, list[EndpointCounts]]]:
         """What was counted lately.
@@ -323,4 +350,4 @@ class RequestWatch:
         for window in (self._window_before, self._window):
             for endpoint, counts in window.items():
                 found.setdefault(endpoint, []).append(counts)
-        return self._clock() - self._window_before_at if self.wants_all else 0.0, found
+        return self._clock() - self._window_before_at if self._counts else 0.0, found

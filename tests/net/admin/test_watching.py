@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -19,6 +19,7 @@ from pico_twisted.net.admin.shapes.summary import NodeSummary
 from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.admin.watching import MOST_ROWS, Memory, Watched, WatchingRoutes
 from pico_twisted.net.admin.workers import Siblings
+from pico_twisted.net.observe.access_log import LoggedRequest
 from pico_twisted.net.observe.events import EventMemory
 from pico_twisted.net.observe.requests import RequestWatch
 from pico_twisted.net.tls.fetch import Fetcher, HttpsPolicy
@@ -66,28 +67,26 @@ class WatchedNode:
     def failed(self, request_id: str, at_s: float = 1000.0, **more: Any) -> None:
         """A request failed."""
         self.now_s = at_s
-        self.watch.request(
-            False,
-            **{
-                "client": "203.0.113.9",
-                "proxies": b"",
-                "method": b"GET",
-                "target": b"/hook?token=abc123",
-                "endpoint": "shop",
-                "upstream": "agent-1",
-                "status": 502,
-                "bytes_in": 0,
-                "bytes_out": 0,
-                "first_byte_s": None,
-                "duration_s": 0.5,
-                "request_id": request_id,
-                "error": "service-unreachable",
-                "protocol": "HTTP/1.1",
-                "fields": {},
-                "subject": "",
-                **more,
-            },
-        )
+        request: dict[str, Any] = {
+            "client": "203.0.113.9",
+            "proxies": b"",
+            "method": b"GET",
+            "target": b"/hook?token=abc123",
+            "endpoint": "shop",
+            "upstream": "agent-1",
+            "status": 502,
+            "bytes_in": 0,
+            "bytes_out": 0,
+            "first_byte_s": None,
+            "duration_s": 0.5,
+            "request_id": request_id,
+            "error": "service-unreachable",
+            "protocol": "HTTP/1.1",
+            "fields": {},
+            "subject": "",
+            **more,
+        }
+        self.watch.request(False, cast(LoggedRequest, request))
 
 
 async def ask(served: Served, path: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from pico_twisted.config.common import LogConfig
 from pico_twisted.core.secret_names import HIDDEN
-from pico_twisted.net.observe.access_log import ACCESS_BUFFER_CHARS, AccessLog
+from pico_twisted.net.observe.access_log import ACCESS_BUFFER_CHARS, AccessLog, LoggedRequest
 from pico_twisted.net.observe.formats import Place
 from pico_twisted.net.observe.logs import Logging
 
-REQUEST: dict[str, Any] = {
+REQUEST: LoggedRequest = {
     "client": "10.0.0.9:51234",
     "proxies": b"",
     "method": b"GET",
@@ -41,7 +41,7 @@ class TestAccessLog:
     def written(self, format: str = "json", place: Place = Place.ELSEWHERE, **changed: Any) -> str:
         written: list[str] = []
         access = AccessLog(written.append, format, True, lambda: 1_700_000_000.25, None, place)
-        access.request(**{**REQUEST, **changed})
+        access.request(cast(LoggedRequest, {**REQUEST, **changed}))
         assert written == []
         access.flush()
         (text,) = written
@@ -139,7 +139,7 @@ class TestAccessLog:
         """On a host with several workers a line ends with the number of the one that took the request."""
         written: list[str] = []
         access = AccessLog(written.append, format, True, lambda: 1_700_000_000.25, 3)
-        access.request(**REQUEST)
+        access.request({**REQUEST})
         access.flush()
         assert written == [self.written(format).rstrip("}\n") + end]
 
@@ -171,7 +171,7 @@ class TestAccessLog:
         written: list[str] = []
         access = AccessLog(written.append)
         for _ in range(1000):
-            access.request(**REQUEST)
+            access.request({**REQUEST})
         assert 1 < len(written) < 20
         assert all(len(text) < ACCESS_BUFFER_CHARS + 1000 for text in written)
 
@@ -180,9 +180,9 @@ class TestAccessLog:
         stream = io.StringIO()
         logging = Logging(LogConfig(level="error"), stream)
         access = logging.access_log(False)
-        access.request(**REQUEST)
+        access.request({**REQUEST})
         access.enabled = True
         for count in (1, 2):
-            access.request(**REQUEST)
+            access.request({**REQUEST})
             logging.flush()
             assert stream.getvalue().count("\n") == count

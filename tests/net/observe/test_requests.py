@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from pico_twisted.net.observe.access_log import AccessLog
+from pico_twisted.net.observe.access_log import AccessLog, LoggedRequest
 from pico_twisted.net.observe.metrics.requests import REQUEST_BOUNDS_S
 from pico_twisted.net.observe.requests import (
     LOOKED_S,
@@ -56,7 +56,8 @@ class Bench:
             **more,
         }
         if request["status"] >= 499 or request["error"] or self.watch.wants_all:
-            self.watch.request(bool(more.get("over_link")), **{k: v for k, v in request.items() if k != "over_link"})
+            over_link = bool(request.pop("over_link", False))
+            self.watch.request(over_link, cast(LoggedRequest, request))
 
     def pass_time(self, seconds: float) -> None:
         """That much later, the sweep turns."""
@@ -167,6 +168,21 @@ def test_endpoints_are_counted_while_somebody_looks() -> None:
         bench.watch.looked()
         bench.pass_time(WINDOW_S)
     assert bench.watch.endpoints() == (WINDOW_S, {})
+
+
+def test_the_first_look_shows_what_the_access_log_had_kept() -> None:
+    """One look is enough where requests are kept anyway; what nobody looks at is not counted."""
+    bench = Bench(logs=True)
+    bench.ended()
+    bench.pass_time(2 * WINDOW_S)
+    for _ in range(3):
+        bench.ended(status=500)
+    bench.now_s += 1
+    assert bench.watch.endpoints() == (0.0, {})
+    bench.watch.looked()
+    over_s, counted = bench.watch.endpoints()
+    assert over_s == WINDOW_S
+    assert [(one.requests, one.failed) for one in counted["shop"]] == [(3, 3)]
 
 
 def test_strangers_names_are_bounded() -> None:

@@ -212,7 +212,7 @@ class ServedCall(abc.ABC):
             service.metrics.service_failed(self._error)
         wanted = self._status >= FAILED_FROM or self._error or service.requests.wants_all
         if wanted and (told := self.so_far()) is not None:
-            service.requests.request(False, **told)
+            service.requests.request(False, told)
 
     def so_far(self) -> LoggedRequest | None:
         """What can be told of it now, of one in progress what can be told by now; None before its head has come."""
