@@ -73,8 +73,8 @@ class Service(MultiService):
             log.failure("a failure")
         port = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
         port.stopListening()
-        self.access.request(dict(client="c", proxies=b"", method=b"GET", target=b"/", endpoint="e", upstream="u", status=200,
-            bytes_in=0, bytes_out=0, first_byte_s=None, duration_s=0.0, request_id="r", error="", protocol="HTTP/1.1",
+        self.access.request(dict(client="c", proxies=b"", method=b"GET", target=b"/", endpoint="e", upstream="u",
+            status=200, bytes_in=0, bytes_out=0, first_byte_s=None, duration_s=0.0, request_id="r", error="", protocol="HTTP/1.1",
             fields={}, subject=""))
         reactor.callLater(0, reactor.stop)
 

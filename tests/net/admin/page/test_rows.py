@@ -78,7 +78,7 @@ def test_own_news() -> None:
         fields={},
         subject="",
     )
-    watch.request(False, **told)
+    watch.request(False, told)
     watch.link_request(
         node_id="n2",
         method=b"GET",
