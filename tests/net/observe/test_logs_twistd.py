@@ -74,8 +74,8 @@ class Service(MultiService):
         port = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
         port.stopListening()
         self.access.request(dict(client="c", proxies=b"", method=b"GET", target=b"/", endpoint="e", upstream="u",
-            status=200, bytes_in=0, bytes_out=0, first_byte_s=None, duration_s=0.0, request_id="r", error="", protocol="HTTP/1.1",
-            fields={}, subject=""))
+            status=200, bytes_in=0, bytes_out=0, first_byte_s=None, duration_s=0.0, request_id="r", error="",
+            protocol="HTTP/1.1", fields={}, subject=""))
         reactor.callLater(0, reactor.stop)
 
     def stopService(self):
