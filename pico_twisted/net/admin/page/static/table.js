@@ -79,7 +79,8 @@ export class Table {
     }
     rows.forEach((row, at) => this.#paintRow(row, at));
     for (const [at, column] of this.columns.entries()) {
-      if (column.by) this.heads[at].ariaSort = this.sort === column.id ? (this.down ? "descending" : "ascending") : "none";
+      const sorted = this.down ? "descending" : "ascending";
+      if (column.by) this.heads[at].setAttribute("aria-sort", this.sort === column.id ? sorted : "none");
     }
     this.table.hidden = rows.length === 0;
     if (this.field) this.field.hidden = this.rows.length <= FEW_ROWS && !wanted && this.field !== document.activeElement;
@@ -91,7 +92,8 @@ export class Table {
     const stays = !anew && this.body.matches(":hover, :focus-within");
     if (stays) {
       const places = new Map([...this.shown.keys()].map((key, at) => [key, at]));
-      return [...rows].sort((a, b) => (places.get(this.key(a)) ?? Infinity) - (places.get(this.key(b)) ?? Infinity) || 0);
+      const place = (row) => places.get(this.key(row)) ?? (column ? places.size : -1); // what is new goes below, or is newest
+      return [...rows].sort((a, b) => place(a) - place(b));
     }
     if (!column) return rows;
     const sign = this.down ? -1 : 1;
