@@ -13,7 +13,14 @@ from tests.questions.asking import ask
 from tests.questions.page import PAGE, questions
 from tests.questions.rig import Rig
 
-SOME = ("Who serves shop?", "Which agent is old?", "Who is revoked, and by whom?", "What may this token do?")
+SOME = (
+    "Who serves shop?",
+    "Who dropped this request?",
+    "What changed at 3:02?",
+    "Which node is draining or cordoned?",
+    "Did the last reload work?",
+    "Who is revoked, and by whom?",
+)
 
 
 def test_each_question_of_the_page_is_asked() -> None:
