@@ -31,7 +31,7 @@ ENDS_IN_DAYS: Final = 9
 SESSIONS_AT_N3: Final = 5
 """`limits.sessions` of n3."""
 SLOW_S: Final = 0.4
-"""What the slow service takes."""
+"""Seconds that the slow service takes."""
 RULES: Final = {
     "operator": ("admin:operate",),
     "agents": ("listen:*",),
@@ -52,7 +52,6 @@ class Rig:
         self.directory = directory
         self.cluster = Cluster(directory)
         self.stage: Stage = self.cluster.stage
-        self.began_s = time.time()
         self.fast, self.slow = Service(), Service()
         self.slow.handler = self._slowly
         self.tokens = directory / "tokens"
@@ -128,9 +127,10 @@ class Rig:
             prelude=_OLD_PRELUDE if old else "",
         )
 
-    def broken_agent(self) -> Agent:
-        """An agent whose service does not run."""
-        return self.agent("agent-b0b", "n2", {"broken": unused_address()})
+    def broken_agent(self) -> None:
+        """Have an agent whose service does not run."""
+        if "broken" not in self.cluster["n2"].admin.endpoints():
+            self.agent("agent-b0b", "n2", {"broken": unused_address()})
 
     # -- who asks
 
