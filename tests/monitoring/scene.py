@@ -57,7 +57,7 @@ class Scene:
         self.over = threading.Event()
         self._admin_ports: dict[str, int] = {}
         self.pair = make(stage.directory, "proxy", days=(-1, 90))
-        tls = {"proxy": {"tls": {"enabled": True, "cert": self.pair.cert_file, "key": self.pair.key_file}}}
+        tls = {"proxy": {"tls": {"cert": self.pair.cert_file, "key": self.pair.key_file}}}
         for id in NODES:
             self.node(id, merged(_OF_NODES.get(id, {}), tls if id == "n3" else {}))
         addresses = [self._address(id) for id in ("n1", "n2")]
