@@ -165,12 +165,14 @@ def _subcommands(command: click.Command, context: click.Context) -> Iterator[tup
 
 
 def _options(page: Page, context: click.Context, level: str = ".SH") -> None:
-    records = [param.get_help_record(context) for param in context.command.get_params(context)]
+    # click keeps the help option as whoever asked first had it: it is told by its names here.
+    params = [param for param in context.command.params if not isinstance(param, click.Option) or not param.hidden]
+    records = [param.get_help_record(context) for param in params]
     told = [record for record in records if record is not None]
-    if told:
-        page.section("OPTIONS") if level == ".SH" else page.part("Options")
-        for term, text in told:
-            page.item(term, text or "")
+    told.append((", ".join(sorted(context.help_option_names, key=len)), "Show this message and exit."))
+    page.section("OPTIONS") if level == ".SH" else page.part("Options")
+    for term, text in told:
+        page.item(term, text or "")
 
 
 # Daemons
