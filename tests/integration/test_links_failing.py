@@ -47,7 +47,7 @@ async def test_not_here(nodes: LinkedNodes) -> None:
     await nodes.nodes["n3"].agent(echo)
     client = await nodes.entry.client(POST)
     assert (await client.until(b"body")).startswith(b"HTTP/1.1 200 OK")
-    assert metric(nodes, 'pico_retries_total{reason="refused not-here"}') == 1
+    assert metric(nodes, 'pico_retries_total{reason="refused-not-here"}') == 1
     assert metric(nodes, 'pico_link_calls_total{direction="sent"}') == 2
     assert metric(nodes, 'pico_link_calls_total{direction="received"}', "n3") == 1
 
@@ -76,7 +76,7 @@ async def test_draining_node_without_agents(nodes: LinkedNodes) -> None:
     await nodes.nodes["n3"].agent(echo)
     client = await nodes.entry.client(POST)
     assert (await client.until(b"body")).startswith(b"HTTP/1.1 200 OK")
-    assert metric(nodes, 'pico_retries_total{reason="refused draining"}') == 1
+    assert metric(nodes, 'pico_retries_total{reason="refused-draining"}') == 1
 
 
 @pytest_twisted.ensureDeferred
