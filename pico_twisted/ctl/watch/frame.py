@@ -147,7 +147,7 @@ def _endpoints(summary: Summary, order: str, columns: int, most: int) -> list[st
         )
         for one in found[:most]
     ]
-    return _block(("ENDPOINT", "REQ/S", "FAIL/S", "FIRST", "P99", "FLYING"), rows, columns, texts=1)
+    return _block(("ENDPOINT", "REQ/S", "FAIL/S", "FIRST", "P99", "CALLS"), rows, columns, texts=1)
 
 
 def _agents(sessions: Iterable[AgentSession], columns: int) -> list[str]:
