@@ -86,6 +86,7 @@ def cli() -> None:
       picoctl status --forward n2 --json
       picoctl check /etc/pico/pico.yaml
       picoctl reload
+      picoctl http 3000
       picoctl token create ci --rule 'listen:ci-*' --file /etc/pico/tokens
       picoctl revoke ci
       picoctl drain n3 --wait

@@ -185,6 +185,10 @@ class Exposing:
             self._kept_upstream.keep(self._plan.upstream)
         inspector = "" if self._inspecting is None else self._inspecting.url
         places = self._places
+        if self._plan.guard.users:
+            self._report.note(f"others of this machine see {USERS} in the list of processes, and not --basic-auth-file")
+        if self._own is not None and self._plan.shown.qr:
+            self._report.note("a phone does not reach names below localhost: --to URL of a node that it reaches")
         self._report.up(places.all(), places.nodes(), places.round_trip_s(), inspector)
 
     def _failed(self, failed: FailedAttempt) -> None:
