@@ -56,6 +56,7 @@ class Recording:
         endpoint: the endpoint ID.
         service: the address that it goes to, as text.
         at_s: when it came, in seconds since 1970.
+        began_s: the same by the clock that durations are measured with, which nobody sets.
         replay_of: the ID of the recording that it repeats; 0 for a call of a client.
         tcp: it is a call of TCP, which has no request of its own.
         request: its head, as the node sent it; None before it came.
@@ -65,8 +66,8 @@ class Recording:
         response_body: what went back.
         response_trailers: the block that it ended with; empty for none.
         bytes_in, bytes_out: bytes behind a 101, which are only counted.
-        first_byte_s: seconds from `at_s` to the final head; None before.
-        duration_s: seconds from `at_s` to the end; None while it runs.
+        first_byte_s: seconds from the beginning to the final head; None before.
+        duration_s: seconds from the beginning to the end; None while it runs.
         status: what it is counted with; 0 while it runs. 499 when its client gave up.
         error: the code of what went wrong; empty for nothing.
         trouble: the same in words.
@@ -77,6 +78,7 @@ class Recording:
     endpoint: str
     service: str
     at_s: float
+    began_s: float = 0.0
     replay_of: int = 0
     tcp: bool = False
     request: RequestHead | None = None
@@ -170,10 +172,20 @@ class Recordings:
         """The one with an ID; None when it is not kept."""
         return self._kept.get(id)
 
-    def begin(self, endpoint: str, service: str, at_s: float, *, tcp: bool, replay_of: int = 0) -> Recording:
+    def begin(
+        self, endpoint: str, service: str, at_s: float, *, tcp: bool, began_s: float = 0.0, replay_of: int = 0
+    ) -> Recording:
         """A call has begun. For the arguments see `Recording`."""
         self._last_id += 1
-        made = Recording(id=self._last_id, endpoint=endpoint, service=service, at_s=at_s, tcp=tcp, replay_of=replay_of)
+        made = Recording(
+            id=self._last_id,
+            endpoint=endpoint,
+            service=service,
+            at_s=at_s,
+            began_s=began_s,
+            tcp=tcp,
+            replay_of=replay_of,
+        )
         self._kept[made.id] = made
         self._holds(made, _HEAD_BYTES)
         self.changed(made)

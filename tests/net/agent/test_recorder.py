@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -47,6 +48,7 @@ def test_a_request_and_its_response(version: int) -> None:
     assert found.response is not None and found.response.status == found.status == 200
     assert bytes(found.response_body.kept) == b"ok"
     assert found.first_byte_s == found.duration_s == 1.0
+    assert abs(time.time() - found.at_s) < 600, "it is told when it came, by the clock on the wall"
     assert found.over and not found.error and not found.trouble
     assert bench.nothing_is_left()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -32,15 +33,17 @@ class Inspector:
     """Records the calls of an agent.
 
     Args:
-        clock: tells the time.
+        clock: measures.
+        now: tells the time, in seconds since 1970.
 
     Attributes:
         recordings: what is kept.
     """
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, now: Callable[[], float] = time.time) -> None:
         self.recordings = Recordings()
         self._clock = clock
+        self._now = now
         self._replays: dict[str, IReplays] = {}  # by endpoint ID
         self._running: dict[Call, Recording] = {}
         self._running_replays: dict[Call, IDelayedCall] = {}  # with what ends them
@@ -61,7 +64,7 @@ class Inspector:
     def opened(self, config: ListenerConfig, tunnel: ICaller, call: Call) -> ICaller:
         """See `IInspector.opened`."""
         recording = self.recordings.begin(
-            config.endpoint, str(config.addr), self._clock.seconds(), tcp=call.kind == TCP
+            config.endpoint, str(config.addr), self._now(), tcp=call.kind == TCP, began_s=self._clock.seconds()
         )
         self._running[call] = recording
         return Recorder(tunnel, recording, self.recordings, self._clock.seconds)
@@ -89,7 +92,12 @@ class Inspector:
         if replays is None:
             raise ReplayRefused(f"this agent has no listener of HTTP for {original.endpoint} any more")
         recording = self.recordings.begin(
-            original.endpoint, original.service, self._clock.seconds(), tcp=False, replay_of=original.id
+            original.endpoint,
+            original.service,
+            self._now(),
+            tcp=False,
+            began_s=self._clock.seconds(),
+            replay_of=original.id,
         )
         call = Call(0, HTTP, False, 0)
         self._running[call] = recording
@@ -131,5 +139,5 @@ class Inspector:
             recording.error = error or "client-gone"
             recording.trouble = recording.trouble or _LEFT_WORDS
         if recording.duration_s is None:
-            recording.duration_s = self._clock.seconds() - recording.at_s
+            recording.duration_s = self._clock.seconds() - recording.began_s
         self.recordings.ended(recording)

@@ -58,7 +58,7 @@ class Recorder:
         tunnel: to which everything goes on.
         recording: of the call.
         recordings: keep it.
-        now: tells the time, in seconds since 1970.
+        now: the clock that durations are measured with, in seconds.
 
     Attributes:
         recording: as given.
@@ -161,7 +161,7 @@ class Recorder:
         for event in events:
             if isinstance(event, ResponseHead):
                 if event.status >= 200 or event.status == 101:
-                    recording.first_byte_s = self._now() - recording.at_s
+                    recording.first_byte_s = self._now() - recording.began_s
                     self._recordings.keep_head(recording, event)
             elif event is not END:
                 assert isinstance(event, bytes)
@@ -173,4 +173,4 @@ class Recorder:
     def _end(self) -> None:
         """The response has ended: of what still comes of the request nobody wants to know how long it takes."""
         if self.recording.duration_s is None:
-            self.recording.duration_s = self._now() - self.recording.at_s
+            self.recording.duration_s = self._now() - self.recording.began_s
