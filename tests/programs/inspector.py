@@ -162,13 +162,14 @@ def _hostile_bodies(shown: Browser, url: str, count: int, report: Report) -> Non
     """Every body, head and target of a stranger is shown, and none of it is markup."""
     wait_until(lambda: shown.run("document.querySelectorAll('.row').length") == count, "the rows")
     ids = shown.run("[...document.querySelectorAll('.row')].map(row => row.id.slice(4))")
-    kinds = {}
+    kinds, widths = {}, []
     for id in ids:
         shown.run(f"document.getElementById('row-{id}').click()")
         wait_until(partial(_shows, shown, f"request {id}"), f"request {id}")
         kinds[shown.run("document.getElementById('title').textContent").split(" ")[1]] = shown.run(
             "[...document.querySelectorAll('#response pre, #response img')].map(one => one.tagName).join()"
         )
+        widths += _pictures(shown)
     foreign = shown.run(
         "document.querySelectorAll('main script, main svg, main iframe, main img:not([src^=\"blob:\"])').length"
     )
@@ -179,6 +180,13 @@ def _hostile_bodies(shown: Browser, url: str, count: int, report: Report) -> Non
     report.check("cookies are hidden until they are asked for", "s3cret" not in shown.text, shown.text)
     pictures = shown.run("[...document.querySelectorAll('img')].map(one => one.src)")
     report.check("no picture is from elsewhere", all(one.startswith("blob:") for one in pictures), str(pictures))
+
+
+def _pictures(shown: Browser) -> list[int]:
+    """How wide the pictures that are shown are, once they are there."""
+    width = "one => one.decode().then(() => one.naturalWidth, () => 0)"
+    widths: list[int] = shown.run(f"Promise.all([...document.querySelectorAll('#response img')].map({width}))")
+    return widths
 
 
 def _shows(shown: Browser, text: str) -> bool:
