@@ -39,11 +39,12 @@ class Viewer:
         self.failures: list[dict[str, Any]] = []
 
     def told(self) -> Iterator[None]:
-        """Take events as they come, until the stream ends."""
-        while line := self._answer.readline().decode():
-            if line.startswith(_DATA):
-                self._take(json.loads(line.removeprefix(_DATA)))
-                yield
+        """Take events as they come, until the stream ends, or the node with it."""
+        with contextlib.suppress(http.client.IncompleteRead, ConnectionError):
+            while line := self._answer.readline().decode():
+                if line.startswith(_DATA):
+                    self._take(json.loads(line.removeprefix(_DATA)))
+                    yield
 
     def _take(self, told: dict[str, Any]) -> None:
         self.failures += told.get("failures", [])
