@@ -23,6 +23,7 @@ FAILURES: Final = 5
 """Failures that are shown."""
 _MOST_NODES: Final = 8
 _MOST_AGENTS: Final = 6
+_ID_COLUMNS: Final = 20  # more than an ID of ours has; it is of no use when it is cut
 _CUT: Final = "…"
 
 
@@ -112,7 +113,7 @@ def _heading(summary: Summary) -> str:
     slowest = max((node.first_byte_p99_s for node in nodes if node.first_byte_p99_s is not None), default=None)
     return (
         f"{len(nodes)} node{'' if len(nodes) == 1 else 's'}  {_rate(sum(one.requests_per_s for one in nodes))} req/s  "
-        f"{_rate(sum(one.failed_per_s for one in nodes))} failed/s  first byte p99 {_time(slowest)}  "
+        f"{_rate(sum(one.failed_per_s for one in nodes))} failed/s  p99 {_time(slowest)}  "
         f"{clock(max((node.at_s for node in nodes), default=0.0))}"
     )
 
@@ -169,10 +170,10 @@ def _agents(sessions: Iterable[AgentSession], columns: int) -> list[str]:
 
 def _failures(failures: Requests, columns: int) -> list[str]:
     rows = [
-        (row.endpoint, clock(row.at_s), str(row.status or "-"), row.error or row.hop, row.request_id)
+        (row.endpoint, clock(row.at_s), str(row.status or "-"), row.error or row.hop, _cut(row.request_id, _ID_COLUMNS))
         for row in reversed([row for row in failures.rows if row.port == "proxy" and not _refused(row)][-FAILURES:])
     ]
-    return _block(("LAST FAILURES", "AT", "", "CODE", "ID"), rows, columns, texts=5)
+    return _block(("LAST FAILURES", "AT", "", "CODE", "ID"), rows, columns, texts=4)
 
 
 def _refused(row: RequestRow) -> bool:
