@@ -64,7 +64,7 @@ fuzz: $(VENV)/.installed-test  ## malformed traffic for FUZZ_SECONDS (600)
 soak: $(VENV)/.installed-test  ## long transfers and many idle connections, with an eye on memory
 	$(BIN)/python -m tests.soak.run
 
-programs: $(VENV)/.installed-test  ## docker, chromium, curl, postgresql, redis, ssh, rsync, nc and socat through nodes; needs all of them
+programs: $(VENV)/.installed-test  ## docker, chromium, curl, postgresql, redis, ssh, rsync, nc, socat and haproxy through nodes, zsh, fish, man and groff; needs all of them
 	$(BIN)/python -m tests.programs.run
 
 alarms: $(VENV)/.installed-dev  ## each alarm by a real fault, each panel and /sd, at a real Prometheus; needs prometheus
