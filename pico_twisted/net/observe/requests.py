@@ -117,7 +117,7 @@ def _is_refused(status: int, error: str) -> bool:
 
 
 def _finished(kept: _Kept) -> FinishedRequest:
-    told: Mapping[str, Any] = kept[4]
+    told: Mapping[str, Any] = kept[4]  # types know only names of a TypedDict that are written out
     return FinishedRequest(*kept[:4], *(told[name] for name in _TOLD))
 
 
