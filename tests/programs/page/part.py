@@ -130,6 +130,7 @@ def _goes_into_details(shown: Browser, found: Cluster, report: Report) -> None:
         good = all(map(shown.comes, shows))
         report.check(f"one click on {name}", good, f"wanted {shows}: {shown.text}")
 
+    found.ask("broken", "/lost", request_id=ID)  # what has failed since the first time has pushed it out
     follows("n2", "Node n2", "Running for", "Certificates", "Event loop lag")
     follows("shop", "Endpoint shop", "agent-7f3, agent-a01", "At nodes", "slowest first")
     follows("agent-a01", "Agent agent-a01", "Round trip", "Sessions", "serving")

@@ -27,16 +27,25 @@ async function run(action) {
   }
 }
 
+let pending = null; // takes the answer to what is being asked
+
 function agreed({ name, means }) {
+  pending?.(false);
   dialog.querySelector("#ask-what").textContent = `${name}?`;
   dialog.querySelector("#ask-means").textContent = means;
   dialog.querySelector("#ask-do").textContent = name;
   dialog.returnValue = "";
   dialog.showModal();
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "do"), { once: true });
+    pending = resolve;
   });
 }
+
+dialog.addEventListener("close", () => {
+  if (dialog.open) return; // this is told late: something else is being asked by now
+  pending?.(dialog.returnValue === "do");
+  pending = null;
+});
 
 function tell(kind, words) {
   const close = h("button", { type: "button", onclick: () => told.replaceChildren() }, "Close");
