@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from statistics import median
 from typing import Final
@@ -90,8 +90,9 @@ def viewer(node: Node) -> Iterator[list[int]]:
     read = [0]
 
     def count() -> None:
-        while data := response.read1(_READ_BYTES):
-            read[0] += len(data)
+        with suppress(http.client.IncompleteRead):  # it is left in the middle
+            while data := response.read1(_READ_BYTES):
+                read[0] += len(data)
 
     reading = threading.Thread(target=count)
     reading.start()
