@@ -125,7 +125,7 @@ def _comes_true(shown: Browser, condition: str) -> bool:
 
 def _goes_into_details(shown: Browser, found: Cluster, report: Report) -> None:
     def follows(name: str, *shows: str) -> None:
-        shown.open(found.url + "#/", "Worth a look")
+        shown.open(found.url + "#/", name)
         shown.run(f"[...document.querySelectorAll('main a')].find(link => link.innerText === '{name}').click()")
         good = all(map(shown.comes, shows))
         report.check(f"one click on {name}", good, f"wanted {shows}: {shown.text}")
