@@ -97,7 +97,7 @@ export function line(values) {
 
 /** A heading with what belongs to it: elements and tables. The filter of a table stands beside the heading. */
 export function section(title, ...children) {
-  const id = `of-${title.toLowerCase().replace(/[^a-z]+/g, "-")}`;
+  const id = `of-${title.toLowerCase().replace(/[^a-z0-9]+/g, "-")}`;
   const fields = children.map((child) => child.field).filter(Boolean);
   const head = h("div", { class: "head" }, h("h2", { id }, title), ...fields);
   return h("section", { "aria-labelledby": id }, head, ...children.map((child) => child.element ?? child));

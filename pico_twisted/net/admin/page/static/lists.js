@@ -118,7 +118,7 @@ function way(rows) {
   }));
 }
 
-function told(row) {
+function told(row, place) {
   const facts = new Facts();
   facts.update([
     ["What", `${row.method} ${row.target}`],
@@ -136,5 +136,5 @@ function told(row) {
     ["Took", took(row.duration_s)],
     ["In, out", `${size(row.bytes_in)}, ${size(row.bytes_out)}`],
   ]);
-  return section(`At ${row.node}, ${row.port} port`, facts);
+  return section(`${place + 1}. At ${row.node}, ${row.port} port`, facts);
 }
