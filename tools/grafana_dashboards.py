@@ -193,7 +193,6 @@ AGENTS: Final[Rows] = (
             Panel("Sessions", "How many sessions does each agent have?", "short", [(f"pico_agent_sessions{{{_A}}}", "{{instance}}")]),
             Panel("Attempts that failed", "Why do agents not reach nodes?", "cps", [_rate("pico_agent_connection_failures_total", _A, "reason")]),
             Panel("Registered again", "Which agents lose their sessions?", "cps", [_rate("pico_agent_reconnects_total", _A, "instance")]),
-            Panel("Round trips to nodes", "How far are nodes?", "s", _quantiles("pico_heartbeat_seconds", _A)),
             Panel("Versions", "Which versions do agents have?", "short", [(f"count by (version) (pico_agent_info{{{_A}}})", "{{version}}")]),
         ),
     ),

@@ -70,7 +70,7 @@ def a_node_is_odd(scene: Scene) -> None:
     """It is of another version, its clock is wrong, its disk is full, and it has few descriptors."""
     scene.node("n7", {"proxy": {"access_log_file": "/dev/full", "head_timeout": "5m"}}, prelude=_ODD)
     scene.load("n7", "web")
-    for _ in range(58):
+    for _ in range(70):
         scene.connect("n7")
 
 
