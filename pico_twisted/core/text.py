@@ -82,8 +82,9 @@ def span_text(seconds: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """A time in the unit that says enough of it: `40 s`, `4 min`, `3 h`, `12 d`."""
+    """A time in the unit that says enough of it: `40 s`, `4 min`, `3 h`, `12 d`. Only whole units count: what ends in
+    `3 d` has three days at least."""
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * size or (unit == "min" and seconds >= size):
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(0.0, seconds):.0f} s"
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(max(0.0, seconds))} s"

@@ -22,6 +22,15 @@ def test_printable_and_escaped_leave_nothing_that_a_terminal_acts_upon() -> None
 
 
 @pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(-3, "0 s"), (40.9, "40 s"), (119, "1 min"), (7199, "119 min"), (7200, "2 h"), (9 * 86400 - 1, "8 d")],
+)
+def test_spans_have_whole_units(seconds: float, expected: str) -> None:
+    """What is said to end in eight days does not end before."""
+    assert text.span(seconds) == expected
+
+
+@pytest.mark.parametrize(
     ("host", "port", "expected"),
     [
         ("n1", 8000, "n1:8000"),
