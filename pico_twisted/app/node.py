@@ -379,6 +379,7 @@ def build_node(
             cluster=cluster,
             proxy=proxy,
             readings=readings,
+            near_limits=metrics.near_limits,
             requests=requests,
         ),
         ceilings=ceilings,

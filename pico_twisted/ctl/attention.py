@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from pico_twisted.core.routing.table import ACTIVE, DRAINING
@@ -13,12 +13,10 @@ from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.exits import ExitWithMessage
 from pico_twisted.ctl.samples import Samples, read_samples
 from pico_twisted.net.admin.shapes.nodes import NodeRow
-from pico_twisted.net.admin.shapes.summary import CLUSTER_SUMMARY_PATH, Summary
+from pico_twisted.net.admin.shapes.summary import CLUSTER_SUMMARY_PATH, NEAR, NodeSummary, Summary
 
 SOON_S: Final = 14 * 86_400
 """Seconds before its end from which on a certificate is warned of."""
-NEAR: Final = 0.8
-"""The share of a limit from which on it is near."""
 
 
 def problems(port: AdminPort, rows: Sequence[NodeRow]) -> list[str]:
@@ -34,12 +32,12 @@ def problems(port: AdminPort, rows: Sequence[NodeRow]) -> list[str]:
         samples = read_samples(port.text("/metrics"))
     except ExitWithMessage:  # an operator who may look at nodes only, or a proxy in between: what is known is shown
         return found
+    near = dict(_near(rows[0].id, near_limits(samples)))  # which an older node tells too
     if not isinstance(summary, ExitWithMessage):
         for node in summary[1].nodes:
             found += expiring(node.id, node.certificates)
-    for name, used, most in near_limits(samples):
-        found.append(f"{escaped(rows[0].id)} uses {used:.0f} of {most:.0f} ({name})")
-    return found
+            near.update(_near(node.id, limits_told(node)))
+    return [*found, *near.values()]
 
 
 def _nodes(rows: Sequence[NodeRow]) -> Iterator[str]:
@@ -51,6 +49,31 @@ def _nodes(rows: Sequence[NodeRow]) -> Iterator[str]:
             yield f"node {id} at {escaped(row.gossip_addr or row.proxy_addr)} is unreachable"
         elif row.status in (ACTIVE, DRAINING) and row.link not in ("", "open"):
             yield f"no link to node {id}: {escaped(row.link)}"
+
+
+def _near(id: str, limits: Iterable[tuple[str, float, float]]) -> Iterator[tuple[tuple[str, str], str]]:
+    """By node and limit, so that one which is told twice is named once."""
+    for name, used, most in limits:
+        yield (id, name), uses(id, name, used, most)
+
+
+def uses(id: str, name: str, used: float, most: float) -> str:
+    """Words for a limit that is near.
+
+    Args:
+        id: of the node.
+        name: of the limit.
+        used: how much there is.
+        most: how much there may be.
+    """
+    return f"{escaped(id)} uses {used:.0f} of {most:.0f} ({escaped(name)})"
+
+
+def limits_told(node: NodeSummary) -> Iterator[tuple[str, float, float]]:
+    """The limits that a node says are near: their names, what is used, and what is allowed."""
+    for name, limit in sorted(node.near_limits.items()):
+        if limit.most > 0:  # another node may say anything
+            yield f"limits.{name}", limit.used, limit.most
 
 
 def expiring(id: str, certificates: Mapping[str, float]) -> Iterator[str]:

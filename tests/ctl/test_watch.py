@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ from pico_twisted.net.admin.shapes.agents import Agents, AgentSession
 from pico_twisted.net.admin.shapes.events import EventReach, EventRow, Events
 from pico_twisted.net.admin.shapes.reading import to_json
 from pico_twisted.net.admin.shapes.requests import RequestReach, RequestRow, Requests
-from pico_twisted.net.admin.shapes.summary import EndpointSummary, NodeSummary, Summary
+from pico_twisted.net.admin.shapes.summary import EndpointSummary, LimitUse, NodeSummary, Summary
 from tests.ctl.harness import http_answer, picoctl, serving
 from tests.peers.pipe import Pipe
 
@@ -204,6 +205,13 @@ class TestEvents:
         """When, where, what, and what the message does not say."""
         assert event_line(EVENT)[8:] == "  n2  Endpoint shop registered by agent-7  peer=10.1.2.3:4000"
 
+    def test_a_refusal(self) -> None:
+        """Says who wanted what."""
+        fields: dict[str, str | int] = {"client": "10.1.2.3", "endpoint": "shop", "subject": "acme", "suppressed": 0}
+        row = attrs.evolve(EVENT, level="warn", message="Refused at the upstream port: not-allowed", fields=fields)
+        told = "Refused at the upstream port: not-allowed  client=10.1.2.3 endpoint=shop subject=acme"
+        assert event_line(row)[8:] == f"  n2  warn: {told}"
+
     def test_since(self) -> None:
         """What is older is left out, and who remembers less is named."""
         told = Told(
@@ -287,6 +295,14 @@ class TestTop:
             failures=Requests(),
         )
         assert any(line.startswith("n1") for line in frame(empty, "r", 60, 24))
+
+    def test_limits_that_are_near(self) -> None:
+        """They stand first, the fullest in front, and no more than fit."""
+        near = {f"limit-{most}": LimitUse(used=9, most=most) for most in (9, 10, 11, 12, 13)}
+        node = NodeSummary(id="n1", started_at_s=1.0, at_s=AT_S, near_limits={**near, "odd": LimitUse(used=1, most=0)})
+        found = frame(Seen(summary=Summary(nodes=(node,)), agents=Agents(), failures=Requests()), "r", 80, 24)
+        assert found[1] == "! n1 uses 9 of 9 (limits.limit-9)"
+        assert [line.startswith("! ") for line in found[:6]] == [False, True, True, True, True, False]
 
     def test_without_a_terminal(self) -> None:
         """It is shown once; with --json as JSON."""

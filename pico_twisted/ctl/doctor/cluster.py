@@ -12,7 +12,7 @@ import attrs
 from pico_twisted.core.routing.table import ACTIVE, DRAINING
 from pico_twisted.core.text import escaped, span
 from pico_twisted.ctl.asking import get
-from pico_twisted.ctl.attention import SOON_S, near_limits
+from pico_twisted.ctl.attention import SOON_S, near_limits, uses
 from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.doctor.lines import Line, Verdict, at_once, green, red, yellow
 from pico_twisted.ctl.exits import ExitWithMessage
@@ -178,7 +178,7 @@ def _limits(seen: Mapping[str, Seen]) -> Iterator[Line]:
     troubles = []
     for id, one in seen.items():
         for name, used, most in near_limits(one.samples):
-            words = f"{escaped(id)} uses {used:.0f} of {most:.0f} ({name})"
+            words = uses(id, name, used, most)
             troubles.append((red if used >= most else yellow)("limits", words, f"raise {name}, or add a node"))
         files = one.samples.value("process_max_fds")
         wanted = sum(

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from pico_twisted.core.text import escaped
-from pico_twisted.ctl.attention import NEAR
 from pico_twisted.ctl.doctor.lines import Line, green, red, yellow
+from pico_twisted.net.admin.shapes.summary import NEAR
 
 ROOT: Final = Path("/")
 LEAST_FREE_BYTES: Final = 100 << 20

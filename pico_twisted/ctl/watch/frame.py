@@ -12,6 +12,7 @@ from typing import Final
 import attrs
 
 from pico_twisted.core.text import escaped, milliseconds, short_size
+from pico_twisted.ctl.attention import limits_told, uses
 from pico_twisted.ctl.watch.lines import clock, silent
 from pico_twisted.net.admin.shapes.agents import Agents, AgentSession
 from pico_twisted.net.admin.shapes.requests import RequestRow, Requests
@@ -21,6 +22,7 @@ LEAST_COLUMNS: Final = 40
 """Columns of the narrowest frame."""
 FAILURES: Final = 5
 """Failures that are shown."""
+_MOST_NEAR: Final = 4
 _MOST_NODES: Final = 8
 _MOST_AGENTS: Final = 6
 _ID_COLUMNS: Final = 20  # more than an ID of ours has; it is of no use when it is cut
@@ -95,7 +97,7 @@ def frame(seen: Seen, order: str, columns: int, lines: int) -> list[str]:
         lines: of the terminal.
     """
     columns = max(columns, LEAST_COLUMNS)
-    head = [_heading(seen.summary)]
+    head = [_heading(seen.summary), *_near(seen.summary)]
     nodes = _nodes(seen.summary, columns)
     agents = _agents(seen.agents.sessions, columns)
     failures = _failures(seen.failures, columns)
@@ -116,6 +118,16 @@ def _heading(summary: Summary) -> str:
         f"{_rate(sum(one.failed_per_s for one in nodes))} failed/s  p99 {_time(slowest)}  "
         f"{clock(max((node.at_s for node in nodes), default=0.0))}"
     )
+
+
+def _near(summary: Summary) -> list[str]:
+    """The limits that are near, the fullest first."""
+    found = [
+        (used / most, uses(node.id, name, used, most))
+        for node in summary.nodes
+        for name, used, most in limits_told(node)
+    ]
+    return [f"! {words}" for _, words in sorted(found, reverse=True)[:_MOST_NEAR]]
 
 
 def _nodes(summary: Summary, columns: int) -> list[str]:

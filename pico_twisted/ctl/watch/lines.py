@@ -13,7 +13,7 @@ from pico_twisted.net.admin.shapes.requests import RequestRow
 MOST_TARGET_COLUMNS: Final = 40
 """Columns that a target takes at most: what is behind it matters more."""
 
-_SHOWN_FIELDS: Final = ("peer", "address", "client", "subject", "reason", "by", "failure")
+_SHOWN_FIELDS: Final = ("peer", "address", "client", "endpoint", "subject", "reason", "by", "failure")
 _LEVELS: Final = {"info": "", "warn": "warn: ", "error": "error: ", "critical": "critical: "}
 
 

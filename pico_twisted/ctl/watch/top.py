@@ -29,8 +29,9 @@ _AGENTS_PATH: Final = "/status/cluster/agents"
 @admin_options()
 @click.pass_context
 def top(context: click.Context, sort: str) -> None:
-    """How busy nodes and endpoints are, which agents serve, and what failed last; again every two seconds. The keys in
-    the last line sort the endpoints; q ends. Without a terminal, or with --json, it is shown once.
+    """How busy nodes and endpoints are, which agents serve, and what failed last; again every two seconds. Limits that
+    are near stand first. The keys in the last line sort the endpoints; q ends. Without a terminal, or with --json, it
+    is shown once.
 
     Rates are those of the last five to ten seconds. FIRST is how long half of the answers took to begin, P99 how long
     99 of 100 requests took; of nodes it is how long 99 of 100 answers took to begin.

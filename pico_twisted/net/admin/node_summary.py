@@ -13,7 +13,7 @@ import attrs
 from pico_twisted import __version__
 from pico_twisted.core.routing.intake import Intake
 from pico_twisted.core.routing.table import ACTIVE
-from pico_twisted.net.admin.shapes.summary import EndpointSummary, NodeSummary
+from pico_twisted.net.admin.shapes.summary import NEAR, EndpointSummary, LimitUse, NodeSummary
 from pico_twisted.net.admin.status import INodeStatus
 from pico_twisted.net.observe.busyness import Readings, quantile
 from pico_twisted.net.observe.metrics.requests import REQUEST_BOUNDS_S
@@ -46,6 +46,7 @@ class NodeBusyness:
         cluster: its registry, and what it takes.
         proxy: its proxy port.
         readings: of the counters of the process.
+        near_limits: gives what is used and allowed of the limits of which so large a share is used, by their names.
         requests: that are over.
         wall: seconds since 1970.
         started_at_s: when the node started, in the same.
@@ -55,6 +56,7 @@ class NodeBusyness:
     cluster: ClusterService
     proxy: Serves
     readings: Readings
+    near_limits: Callable[[float], Mapping[str, tuple[float, float]]]
     requests: RequestWatch
     wall: Callable[[], float] = time.time
     started_at_s: float = attrs.field(factory=time.time)
@@ -90,6 +92,7 @@ class NodeBusyness:
             memory_bytes=resident_bytes(),
             lag_p99_s=_rounded(busy.lag_p99_s),
             certificates=certificates,
+            near_limits={name: LimitUse(used=used, most=most) for name, (used, most) in self.near_limits(NEAR).items()},
             endpoints_over_s=round(self.requests.endpoints()[0], 3),
             endpoints=self._endpoints(),
         )

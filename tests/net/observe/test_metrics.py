@@ -220,6 +220,15 @@ class TestLimits:
         assert found["pico_limit"] == {("calls",): 20}
         assert found["pico_limit_used"] == {("calls",): 5}
 
+    def test_near(self) -> None:
+        """From a share on a limit is near; one of nothing is not."""
+        metrics = Metrics("node")
+        metrics.limit("calls", 20, lambda: 15)
+        metrics.limit("sessions", 5, lambda: 4)
+        metrics.limit("links", 3, lambda: 3)
+        metrics.limit("connections", 0, lambda: 0)
+        assert metrics.near_limits(0.8) == {"sessions": (4, 5), "links": (3, 3)}
+
 
 class TestCluster:
     def test_links(self) -> None:

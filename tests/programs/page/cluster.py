@@ -67,7 +67,10 @@ def cluster(stage: Stage) -> Iterator[Cluster]:
     nodes: list[Node] = []
     for name in ("n1", "n2", "n3"):
         join = [f"{HOST}:{node.ports.gossip}" for node in nodes]
-        nodes.append(stage.node(name, {**common, "cluster": {"secrets": secrets, "name": "acme", "join": join}}))
+        limits = {"limits": {"sessions": 2}} if name == "n2" else {}  # as many as its agent has
+        nodes.append(
+            stage.node(name, {**common, **limits, "cluster": {"secrets": secrets, "name": "acme", "join": join}})
+        )
     service = Service()
     with contextlib.closing(service):
         found = Cluster(stage, nodes, {}, service)

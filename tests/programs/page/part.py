@@ -130,8 +130,10 @@ def _goes_into_details(shown: Browser, found: Cluster, report: Report) -> None:
         good = all(map(shown.comes, shows))
         report.check(f"one click on {name}", good, f"wanted {shows}: {shown.text}")
 
+    near = shown.comes("n2 uses 2 of 2 (limits.sessions)")
+    report.check("a limit that is near is worth a look", near, shown.text)
     found.ask("broken", "/lost", request_id=ID)  # what has failed since the first time has pushed it out
-    follows("n2", "Node n2", "Running for", "Certificates", "Event loop lag")
+    follows("n2", "Node n2", "Running for", "Certificates", "Event loop lag", "limits.sessions: 2 of 2")
     follows("shop", "Endpoint shop", "agent-7f3, agent-a01", "At nodes", "slowest first")
     follows("agent-a01", "Agent agent-a01", "Round trip", "Sessions", "serving")
     follows("GET /lost", f"Request {ID}", "service: failed here", "service-unreachable", "agent agent-bad")

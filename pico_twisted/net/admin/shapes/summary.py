@@ -11,6 +11,21 @@ SUMMARY_PATH: Final = "/status/summary"
 """Path of the route that tells how busy a node is."""
 CLUSTER_SUMMARY_PATH: Final = "/status/cluster/summary"
 """Path of the route that tells that of all nodes."""
+NEAR: Final = 0.8
+"""The share of a limit from which on it is near."""
+
+
+@attrs.frozen(kw_only=True)
+class LimitUse:
+    """How much there is of what a limit limits.
+
+    Attributes:
+        used: how much there is.
+        most: how much there may be.
+    """
+
+    used: float
+    most: float
 
 
 @attrs.frozen(kw_only=True)
@@ -56,6 +71,7 @@ class NodeSummary:
         memory_bytes: its resident memory; 0 where the system does not tell.
         lag_p99_s: how much later than asked for 99 of 100 timers came; None when there were none.
         certificates: when the first certificate of each port ends, in seconds since 1970.
+        near_limits: the keys of `limits` that are near, of which `NEAR` or more is used; none of a node that is older.
         endpoints_over_s: of how many seconds the rates of endpoints are; 0 when nothing was counted yet, since nobody
             has looked lately and there is no access log.
         endpoints: how busy those are that its agents serve, or that were asked for lately.
@@ -83,6 +99,7 @@ class NodeSummary:
     memory_bytes: int = 0
     lag_p99_s: float | None = None
     certificates: Mapping[str, float] = attrs.field(factory=dict)
+    near_limits: Mapping[str, LimitUse] = attrs.field(factory=dict)
     endpoints_over_s: float = 0.0
     endpoints: Mapping[str, EndpointSummary] = attrs.field(factory=dict)
 

@@ -25,6 +25,15 @@ class LimitLevels:
         """
         self._limits[name] = (most, used)
 
+    def near(self, share: float) -> dict[str, tuple[float, float]]:
+        """The limits that are near: for the name of each how much there is, and how much there may be.
+
+        Args:
+            share: of a limit from which on it is near.
+        """
+        now = {name: (used(), most) for name, (most, used) in self._limits.items()}
+        return {name: (used, most) for name, (used, most) in now.items() if most and used >= share * most}
+
     def families(self) -> Iterator[Metric]:
         """The metrics as they are now."""
         yield levels(

@@ -54,7 +54,7 @@ class Metrics(Collector):
         call_started, reset, retried, session_registered, heartbeat: of `CallCounts`.
         link_call, link_round_trip, link_failed: of `LinkCounts`.
         connected, connect_failed, refused: of `ConnectionCounts`.
-        limit: of `LimitLevels`.
+        limit, near_limits: of `LimitLevels`.
         lag_counts: of the reactor's lag, with `LAG_BOUNDS_S`; as of `Distribution.counts`.
         endpoints: requests by endpoint; None unless somebody wants that.
     """
@@ -85,6 +85,7 @@ class Metrics(Collector):
         self.refused = self._connections.refused
         self._limits = LimitLevels()
         self.limit = self._limits.add
+        self.near_limits = self._limits.near
         self.endpoints: EndpointCounts | None = None
         self._lag_s = Distribution(LAG_BOUNDS_S)
         self.lag_counts = self._lag_s.counts

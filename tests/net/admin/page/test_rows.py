@@ -7,7 +7,8 @@ import attrs
 from pico_twisted.net.admin.page.own_news import OwnNews
 from pico_twisted.net.admin.page.rows import node_rows, rate_rows, session_rows
 from pico_twisted.net.admin.shapes.agents import Agents
-from pico_twisted.net.admin.shapes.summary import EndpointSummary
+from pico_twisted.net.admin.shapes.reading import read, to_json
+from pico_twisted.net.admin.shapes.summary import EndpointSummary, LimitUse, NodeSummary
 from pico_twisted.net.admin.watching import Memory
 from pico_twisted.net.observe.access_log import LoggedRequest
 from pico_twisted.net.observe.events import EventMemory
@@ -36,6 +37,16 @@ def test_figures_have_as_many_digits_as_are_read() -> None:
     told = summary(requests_per_s=123.45678, p99_s=0.0123456, endpoints={})
     row = node_rows([Status().detail.row()], {"n1": told}, {})["n1"]
     assert (row["requests_per_s"], row["p99_s"]) == (123.5, 0.01235)
+
+
+def test_limits_that_are_near_are_told() -> None:
+    """With what is used and what is allowed; there is none of a node that does not know of it."""
+    told = summary(near_limits={"sessions": LimitUse(used=4, most=5)})
+    row = node_rows([Status().detail.row()], {"n1": told}, {})["n1"]
+    assert row["near_limits"] == {"sessions": {"used": 4, "most": 5}}
+    before = to_json(summary())
+    del before["near_limits"]
+    assert read(before, NodeSummary).near_limits == {}
 
 
 def test_endpoints_that_nobody_asks_for_are_left_out() -> None:

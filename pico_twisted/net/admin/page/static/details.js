@@ -6,7 +6,7 @@ import {
   stateOf, toAgent, toEndpoint, toNode, version,
 } from "./columns.js";
 import { Facts, h, line, section } from "./dom.js";
-import { NONE, many, number, onDay, percent, size, span, took } from "./format.js";
+import { NONE, amount, many, number, onDay, percent, size, span, took } from "./format.js";
 import { Asked } from "./asked.js";
 import { Table } from "./table.js";
 
@@ -105,6 +105,7 @@ function nodeFacts(node, model) {
     ["Connections", number(node.connections)],
     ["Agents’ sessions", number(node.sessions)],
     ["In, out", node.bytes_in_per_s === undefined ? null : `${size(node.bytes_in_per_s)}/s, ${size(node.bytes_out_per_s)}/s`],
+    ["Near its limit", near(node)],
     ["CPU", cpu(node.cpu)],
     ["Memory", size(node.memory_bytes)],
     ["Event loop lag, p99", took(node.lag_p99_s)],
@@ -114,6 +115,14 @@ function nodeFacts(node, model) {
     ["Admin port", node.admin_addr],
     ["Gossip port", node.gossip_addr],
   ];
+}
+
+/** The limits of a node that are near, or nothing. */
+function near(node) {
+  const limits = Object.entries(node.near_limits ?? {});
+  if (!limits.length) return null;
+  const words = ([name, { used, most }]) => `limits.${name}: ${amount(name, used)} of ${amount(name, most)}`;
+  return { list: limits.map((one) => ({ state: one[1].used < one[1].most ? "warn" : "bad", text: words(one) })) };
 }
 
 function endpointsAt(model, id) {

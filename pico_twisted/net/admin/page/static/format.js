@@ -47,6 +47,9 @@ export const size = (bytes) => {
   return `${(value < 10 && unit ? tenth : whole).format(value)} ${UNITS[unit]}`;
 };
 
+/** How much there is of what has a name: bytes or a number. */
+export const amount = (name, value) => (name.endsWith("_bytes") ? size : number)(value);
+
 /** A part of a whole. */
 export const percent = (part, all) => {
   if (!known(part) || !known(all)) return NONE;

@@ -1,6 +1,6 @@
 // What the page knows: the tables that the node tells, and what is put together of them. Nothing here touches the page.
 
-import { isOlder } from "./format.js";
+import { amount, isOlder } from "./format.js";
 
 const MOST_KEPT = 500; // events, and failures
 const MOST_POINTS = 90; // of the lines: three minutes
@@ -143,6 +143,13 @@ export class Model {
     return all.sort((a, b) => a.until_s - b.until_s);
   }
 
+  /** The limits of all nodes that are near: {node, name, used, most}. */
+  get nearLimits() {
+    return [...this.nodes].flatMap(([node, { near_limits: near }]) =>
+      Object.entries(near ?? {}).map(([name, limit]) => ({ node, name, ...limit })),
+    );
+  }
+
   /** What an operator should look at: {kind, to, name, words}. */
   get attention() {
     const found = [];
@@ -159,6 +166,10 @@ export class Model {
         const words = left_s < 0 ? "has expired" : `expires in ${Math.floor(left_s / 86400)} d`;
         found.push({ kind: left_s < 0 ? "bad" : "warn", to: `node/${node}`, name: node, words: `certificate of the ${port} port ${words}` });
       }
+    }
+    for (const { node, name, used, most } of this.nearLimits) {
+      const words = `uses ${amount(name, used)} of ${amount(name, most)} (limits.${name})`;
+      found.push({ kind: used < most ? "warn" : "bad", to: `node/${node}`, name: node, words });
     }
     const failing = [...this.byEndpoint.values()].filter((one) => one.failed_per_s > 0);
     for (const one of failing.sort((a, b) => b.failed_per_s - a.failed_per_s).slice(0, 5)) {
