@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 import attrs
 import click
 
+from pico_twisted.core.text import escaped
 from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.exits import NO, OK, ExitWithMessage, NoAnswer, emit
 from pico_twisted.ctl.options import admin_port, wants_json, wants_watch
@@ -70,7 +71,7 @@ def _watch(context: click.Context, port: AdminPort, make: Callable[[AdminPort], 
             try:
                 page = make(port)
             except NoAnswer as error:  # the node may be starting again
-                page = Page(f"picoctl: {error.message}", {"error": error.message})
+                page = Page(f"picoctl: {escaped(error.message)}", {"error": error.message})
             if sys.stdout.isatty():
                 click.clear()
             _print(context, page)

@@ -124,6 +124,14 @@ class TestSince:
         assert "3:02" in done.stderr
 
 
+def test_what_a_node_says_moves_no_cursor() -> None:
+    """Of whatever part of a request: a terminal shows it, and does not do it."""
+    names = ("node", "request_id", "client", "method", "target", "endpoint")
+    said: dict[str, Any] = {name: f"{name}\x1b]0;x\x07\x9b2J" for name in names}
+    row = RequestRow(at_s=AT_S, seq=1, status=502, hop="\x1b[31m", error="\x1b[41m", **said)
+    assert request_line(row).isprintable()
+
+
 class TestNewness:
     """What was not told before."""
 

@@ -56,7 +56,7 @@ def request_line(row: RequestRow, *, endpoint: bool = True) -> str:
 
 def outcome(row: RequestRow) -> str:
     """Why a request failed, and with which ID to ask for more; empty when it did not."""
-    return f"{row.error or 'failed'} at {row.hop}, {row.request_id or 'no ID'}" if row.hop else ""
+    return escaped(f"{row.error or 'failed'} at {row.hop}, {row.request_id or 'no ID'}") if row.hop else ""
 
 
 def silent(unanswered: Mapping[str, str]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from pico_twisted.core.text import escaped
 from pico_twisted.ctl.asking import emit_json, get
 from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.exits import OK, NoAnswer, emit
@@ -81,7 +82,9 @@ def _run(port: AdminPort, screen: Screen, order: str) -> None:
             until = time.monotonic() + LOOK_S
             while (left_s := until - time.monotonic()) > 0:
                 columns, lines = screen.size
-                screen.show([f"picoctl: {why}"[:columns]] if seen is None else frame(seen, order, columns, lines))
+                screen.show(
+                    [f"picoctl: {escaped(why)}"[:columns]] if seen is None else frame(seen, order, columns, lines)
+                )
                 key = screen.key(left_s)
                 if key == "q":
                     return
