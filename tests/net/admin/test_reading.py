@@ -23,3 +23,14 @@ def test_events_of_a_stranger() -> None:
     row = {"node": "n1", "at_s": 1.0, "seq": 1, "level": "info", "subsystem": "x", "message": "x", "fields": {"a": []}}
     with pytest.raises(ShapeError):
         read({"rows": [row]}, Events)
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "1" + "0" * 400])
+@pytest.mark.parametrize("place", ["at_s", "field"])
+def test_numbers_without_end(number: str, place: str) -> None:
+    """A number that JSON cannot hold again, or no clock shows, spoils the answer of the node that tells it: passed on,
+    it would spoil that of all nodes."""
+    row = '{"node": "n1", "at_s": %s, "seq": 1, "level": "info", "subsystem": "x", "message": "x", "fields": {"a": %s}}'
+    text = row % ((number, "1") if place == "at_s" else ("1", number))
+    with pytest.raises(ShapeError):
+        read(json.loads(f'{{"rows": [{text}]}}'), Events)

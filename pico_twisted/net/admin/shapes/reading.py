@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, cast, get_origin
+from typing import Any, Final, TypeVar, cast, get_origin
 
 import cattrs
 
@@ -11,13 +11,22 @@ from pico_twisted.net.admin.shapes.gossip import GossipValue
 
 S = TypeVar("S")
 
+MOST: Final = 2.0**64
+"""No number that a node tells is larger, and a text of one must not break what many nodes say together: `1e999` is
+infinite, and a thousand digits become no time."""
+
 
 def _checked(value: object, kind: type[S]) -> S:
     """A plain value as it is: cattrs would make a text out of a null, and a number out of a text."""
     fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
-    if not fits or (isinstance(value, bool) and kind is not bool):
+    if not fits or (isinstance(value, bool) and kind is not bool) or _is_without_end(value):
         raise ValueError(f"not a {kind.__name__}")
     return cast(S, value)
+
+
+def _is_without_end(value: object) -> bool:
+    """Whether a number is none that JSON may hold, or is told to others in a form that they can show."""
+    return isinstance(value, int | float) and not -MOST <= value <= MOST
 
 
 def _gossip_value(value: object, _: object) -> GossipValue:
@@ -25,7 +34,7 @@ def _gossip_value(value: object, _: object) -> GossipValue:
 
 
 def _field_value(value: object, _: object) -> FieldValue:
-    if value is not None and not isinstance(value, str | int | float):
+    if (value is not None and not isinstance(value, str | int | float)) or _is_without_end(value):
         raise ValueError("not a field of an event")
     return value
 
