@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pico_twisted.ctl.exits import SaidNo
-from pico_twisted.ctl.snapshot.archive import ABOUT, MAX_MEMBER_BYTES, Snapshot, read, write
+from pico_twisted.ctl.snapshot.archive import ABOUT, MAX_MEMBER_BYTES, MAX_MEMBERS, Snapshot, read, write
 from pico_twisted.ctl.snapshot.comparing import differences
 from tests.ctl.harness import picoctl
 
@@ -51,6 +51,38 @@ def member(name: str, data: bytes = b"{}", kind: bytes = tarfile.REGTYPE, size: 
     return out.getvalue()
 
 
+def before_part(size: int) -> bytes:
+    """What `tarfile` reads whole before it tells of a part: a comment of this size (POSIX.1-2001 pax)."""
+    out = io.BytesIO()
+    text = b"%d comment=" % size
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        info = tarfile.TarInfo("x")
+        info.type, info.size = tarfile.XHDTYPE, size
+        archive.fileobj.write(info.tobuf())
+        archive.fileobj.write((text + b"x" * (size - len(text) - 1) + b"\n").ljust(-(-size // 512) * 512, b"\0"))
+        info = tarfile.TarInfo(ABOUT)
+        info.size = 2
+        archive.addfile(info, io.BytesIO(b"{}"))
+    return out.getvalue()
+
+
+def many(count: int) -> bytes:
+    """So many parts, all of one name."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        for _ in range(count):
+            info = tarfile.TarInfo(ABOUT)
+            info.size = 2
+            archive.addfile(info, io.BytesIO(b"{}"))
+    return out.getvalue()
+
+
+def spoiled(data: bytes) -> bytes:
+    """The same with bytes in the middle that no compressor writes."""
+    middle = len(data) // 2
+    return data[:middle] + b"\xff" * 8 + data[middle + 8 :]
+
+
 NONE = {
     "empty": b"",
     "text": b"no archive",
@@ -61,6 +93,9 @@ NONE = {
     "link": member(ABOUT, kind=tarfile.SYMTYPE),
     "pipe": member(ABOUT, kind=tarfile.FIFOTYPE),
     "large": member(ABOUT, size=MAX_MEMBER_BYTES + 1),
+    "large before a part": before_part(MAX_MEMBER_BYTES + 1),
+    "many of one name": many(MAX_MEMBERS + 1),
+    "spoiled": spoiled(member(ABOUT, json.dumps(list(range(100_000))).encode())),
 }
 
 
@@ -73,6 +108,16 @@ def test_what_is_none(tmp_path: Path, data: bytes) -> None:
         read(str(path))
     assert picoctl("snapshot", "compare", str(path), str(path)).returncode == 1
     assert [one.name for one in tmp_path.iterdir()] == ["x.tar.gz"]
+
+
+@pytest.mark.parametrize("at_s", [10**400, -1, float("inf"), float("nan"), "soon", None])
+def test_a_time_that_is_none(tmp_path: Path, at_s: object) -> None:
+    """Whatever a snapshot says of its time, it is compared."""
+    path = tmp_path / "a.tar.gz"
+    write(Snapshot({ABOUT: {"at_s": at_s}}), str(path))
+    assert read(str(path)).at_s == 0.0
+    done = picoctl("snapshot", "compare", str(path), str(path))
+    assert done.returncode == 0 and "nothing changed" in done.stdout
 
 
 def compared(before: Snapshot, after: Snapshot) -> dict[str, list[str]]:

@@ -5,11 +5,13 @@ It is never unpacked: whoever sent it may have put anything into it.
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
 import tarfile
 import time
+import zlib
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -23,6 +25,8 @@ MAX_BYTES: Final = 256 << 20
 """Most bytes of all parts together."""
 MAX_MEMBERS: Final = 10_000
 """Most parts that are read: a few for each of many nodes."""
+MOST_AT_S: Final = 1 << 40
+"""No snapshot is taken later, in seconds since 1970."""
 ABOUT: Final = "about.json"
 """The part that says of what and of when a snapshot is."""
 
@@ -63,7 +67,7 @@ class Snapshot:
     def at_s(self) -> float:
         """When it was taken, in seconds since 1970; 0 when it does not say that."""
         found = self.mapping(ABOUT).get("at_s")
-        return float(found) if isinstance(found, int | float) else 0.0
+        return float(found) if isinstance(found, int | float) and 0 <= found <= MOST_AT_S else 0.0
 
 
 def write(snapshot: Snapshot, path: str) -> None:
@@ -83,23 +87,34 @@ def write(snapshot: Snapshot, path: str) -> None:
         raise SaidNo(f"{path} cannot be written: {error.strerror}") from None
 
 
+class _Bounded(gzip.GzipFile):
+    """What is in a file, of which nobody takes more at once than a part may have: `tarfile` reads what stands before a
+    part whole, however long it says that it is."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= MAX_MEMBER_BYTES:
+            raise tarfile.ReadError("too much at once")
+        return super().read(size)
+
+
 def read(path: str) -> Snapshot:
     """Read a file. Raises SaidNo: it is no snapshot."""
     parts: dict[str, Data] = {}
     room = MAX_BYTES
     try:
-        with tarfile.open(path, "r:gz") as archive:
-            for member in archive:
+        with _Bounded(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+            for count, member in enumerate(archive):
                 room -= member.size
-                if not member.isreg() or member.size > MAX_MEMBER_BYTES or room < 0 or len(parts) >= MAX_MEMBERS:
+                fits = member.isreg() and 0 <= member.size <= MAX_MEMBER_BYTES
+                if not fits or room < 0 or count >= MAX_MEMBERS:
                     raise SaidNo(f"{path} is no snapshot, or too large to be read")
-                file = archive.extractfile(member)
-                assert file is not None
-                text = file.read(MAX_MEMBER_BYTES).decode("utf-8", "replace")
+                part = archive.extractfile(member)
+                assert part is not None
+                text = part.read(MAX_MEMBER_BYTES).decode("utf-8", "replace")
                 parts[member.name] = json.loads(text) if member.name.endswith(".json") else text
     except OSError as error:
         raise SaidNo(f"{path} cannot be read: {error.strerror or 'no snapshot'}") from None
-    except (tarfile.TarError, EOFError, ValueError, RecursionError):
+    except (tarfile.TarError, zlib.error, EOFError, ValueError, RecursionError):
         raise SaidNo(f"{path} is no snapshot") from None
     if ABOUT not in parts:
         raise SaidNo(f"{path} is no snapshot")
