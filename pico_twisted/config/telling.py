@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from pico_twisted.config.fields import own_keys
 from pico_twisted.config.kinds import Many
-from pico_twisted.core.secret_names import HIDDEN
+from pico_twisted.core.secret_names import HIDDEN, hide_query_secrets
 
 _USER_INFO: Final = re.compile(r"(?<=//)[^/@\s]*@")  # a URL's user name and password
 
@@ -19,7 +19,8 @@ def told_values(config: Any) -> dict[str, str]:
         config: an instance of a configuration class.
 
     Returns:
-        Their texts. Of secrets it is told how many there are, and of URLs neither user nor password.
+        Their texts. Of secrets it is told how many there are, and of URLs neither user nor password, nor
+        what parameters hold whose names speak of credentials.
     """
     found: dict[str, str] = {}
     _tell(config, "", found)
@@ -38,4 +39,4 @@ def _tell(part: Any, path: str, found: dict[str, str]) -> None:
             if value:
                 found[here] = f"{len(value)} {HIDDEN}" if isinstance(key.kind, Many) else HIDDEN
         elif key.kind is not None and (text := key.kind.to_text(value)):
-            found[here] = _USER_INFO.sub(f"{HIDDEN}@", text)
+            found[here] = hide_query_secrets(_USER_INFO.sub(f"{HIDDEN}@", text))

@@ -43,3 +43,11 @@ def test_lists_of_secrets_are_counted(tmp_path: Path) -> None:
     file.write_text(NODE)
     told = told_values(load_node(str(file)))
     assert told["cluster.secrets"] == "1 (hidden)" and told["cluster.join"] == "n2:8003,n3:8003"
+
+
+def test_parameters_of_urls_that_are_secret(tmp_path: Path) -> None:
+    """Some collectors take their key in the URL."""
+    file = tmp_path / "pico.yaml"
+    file.write_text('tracing: {endpoint: "https://c.example.com/v1/traces?team=a&api_key=that-nobody-sees"}\n')
+    told = told_values(load_node(str(file)))
+    assert told["tracing.endpoint"] == "https://c.example.com/v1/traces?team=a&api_key=(hidden)"
