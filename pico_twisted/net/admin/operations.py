@@ -32,6 +32,7 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from pico_twisted.core.access.revocations import BadRevocations, Meant, TooManyRevocations
+from pico_twisted.core.gossip.members import LEFT
 from pico_twisted.core.links.operations import (
     Act,
     BadOperation,
@@ -127,9 +128,12 @@ class Operations:
             LookupError: there is no such node.
             Unreachable: it did not answer.
         """
-        if node_id == LOCAL or any(map(_meant_by(node_id), (self.node_id, *self._workers))):
+        known = [row.id for row in self._status.nodes() if row.status != LEFT]
+        # A node may have an ID like that of a worker of another one.
+        is_meant = node_id.__eq__ if node_id in known else _meant_by(node_id)
+        if node_id == LOCAL or any(map(is_meant, (self.node_id, *self._workers))):
             return await self._host(operation)
-        found = [row.id for row in self._status.nodes() if _meant_by(node_id)(row.id)]
+        found = list(filter(is_meant, known))
         if not found:
             raise LookupError(node_id)
         there = [row.id for row in self._status.nodes() if row.id in found and row.status in (ACTIVE, DRAINING)]

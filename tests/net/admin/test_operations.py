@@ -87,6 +87,28 @@ def test_another_node() -> None:
     assert all(operation.by == "ann" for _, operation in rig.asked)
 
 
+def test_an_id_like_that_of_a_worker() -> None:
+    """Nodes may be called web and web-w2 without being workers: who names one of them means no other, even when it
+    cannot be reached. One that has left is no node any more, and may have become a host with workers."""
+
+    class Two(Known):
+        left = ""
+
+        def nodes(self) -> Sequence[NodeRow]:
+            row = self.detail.row()
+            standing = {"web": self.left or "unreachable", "web-w1": "active"}
+            return [row, *(attrs.evolve(row, id=id, status=status) for id, status in standing.items())]
+
+    rig = Rig()
+    for own, left, wanted in (("web-w2", "", "web"), ("n1", "", "web"), ("n1", "left", "web-w1")):
+        status = Two(own)
+        status.left = left
+        rig.operations = Operations(status=status, here=rig.here, tell=rig.tell, workers=(), clock=rig.clock)
+        rig.asked.clear()
+        assert rig.at("web").requests == 2
+        assert [id for id, _ in rig.asked] == [wanted] and rig.done == []
+
+
 def test_nodes_that_cannot_be_asked() -> None:
     """No such node; one of an earlier version; one whose link fails, or gives nonsense: each in words."""
     rig = Rig(n2=fail(ConnectionError("cut")))
