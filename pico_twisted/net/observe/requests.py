@@ -10,9 +10,10 @@ a while after somebody has looked. Numbers of the whole process are differences 
 `busyness`.
 
 What can go wrong. Strangers send nonsense all night: what is refused for the client's own fault did not fail, is kept
-apart, and drives nothing out that an operator looks for. Targets may be long and hold credentials: they are cut, and
-values in them are hidden before anybody sees them; of fields nothing is kept. Endpoint IDs are strangers' words, too:
-only so many are counted.
+apart, and drives nothing out that an operator looks for. Nor does what they ask of endpoints that they guess: that
+nobody serves one is a failure, since its agent may be away, but it has its place apart. Targets may be long and hold
+credentials: they are cut, and values in them are hidden before anybody sees them; of fields nothing is kept. Endpoint
+IDs are strangers' words, too: only so many are counted.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ MOST_FAILED: Final = 500
 """Most requests that failed, and are remembered for that."""
 MOST_REFUSED: Final = 250
 """Most requests that were refused, for their clients' own fault, and are remembered for that."""
+MOST_UNSERVED: Final = 250
+"""Most requests for endpoints that nobody served, and are remembered for that."""
 MOST_FINE: Final = 1000
 """Most others that are remembered."""
 MAX_TARGET_BYTES: Final = 512
@@ -43,13 +46,14 @@ LOOKED_S: Final = 10.0
 WINDOW_S: Final = 5.0
 """Seconds of one window in which the requests of endpoints are counted; a rate is of the last one or two."""
 MOST_ENDPOINTS: Final = 1000
-"""Most endpoints that are counted in a window. What belongs to others is not counted by its endpoint."""
+"""Most endpoints that are counted in a window; half of them may be such as nobody serves. What belongs to others is not
+counted by its endpoint."""
 
 CLIENT_LEFT: Final = 499
 """Status of a request whose client left before the answer."""
 
 _CLIENT_GONE: Final = "client-gone"
-
+_NO_UPSTREAMS: Final = "no-upstreams"
 
 LINK: Final = "link"
 """The port of requests that other nodes sent."""
@@ -116,6 +120,11 @@ def _is_refused(status: int, error: str) -> bool:
     return error != "" and 400 <= status < FAILED_FROM
 
 
+def _since_when(*rings: deque[_Kept]) -> Iterator[float]:
+    """The times since when those that are full remember all."""
+    return (ring[0][1] for ring in rings if len(ring) == ring.maxlen)
+
+
 def _finished(kept: _Kept) -> FinishedRequest:
     told: Mapping[str, Any] = kept[4]  # types know only names of a TypedDict that are written out
     return FinishedRequest(*kept[:4], *(told[name] for name in _TOLD))
@@ -171,6 +180,7 @@ class RequestWatch:
         self._wall = wall
         self._seqs = itertools.count(1)
         self._failed: deque[_Kept] = deque(maxlen=MOST_FAILED)
+        self._unserved: deque[_Kept] = deque(maxlen=MOST_UNSERVED)
         self._refused: deque[_Kept] = deque(maxlen=MOST_REFUSED)
         self._fine: deque[_Kept] = deque(maxlen=MOST_FINE)
         self._looked_until = -math.inf
@@ -201,7 +211,10 @@ class RequestWatch:
     def _keep(self, port: str, over_link: bool, request: LoggedRequest) -> None:
         status, error = request["status"], request["error"]
         failed = _has_failed(status, error)
-        ring = self._failed if failed else self._refused if _is_refused(status, error) else self._fine
+        if failed:
+            ring = self._unserved if error == _NO_UPSTREAMS else self._failed
+        else:
+            ring = self._refused if _is_refused(status, error) else self._fine
         if len(request["target"]) > MAX_TARGET_BYTES:
             short = request["target"][:MAX_TARGET_BYTES]
             request = {**request, "target": short, "method": request["method"][:MAX_TARGET_BYTES], "fields": NO_FIELDS}
@@ -309,7 +322,7 @@ class RequestWatch:
     def _count(self, request: LoggedRequest, failed: bool) -> None:
         counts = self._window.get(request["endpoint"])
         if counts is None:
-            if len(self._window) >= MOST_ENDPOINTS:
+            if len(self._window) >= MOST_ENDPOINTS // (2 if request["error"] == _NO_UPSTREAMS else 1):
                 return
             counts = self._window[request["endpoint"]] = EndpointCounts()
         counts.requests += 1
@@ -323,22 +336,22 @@ class RequestWatch:
     @property
     def failed_since_s(self) -> float:
         """Since when all requests that failed are remembered, in seconds since 1970."""
-        return self._failed[0][1] if len(self._failed) == MOST_FAILED else self._began_s
+        return max((self._began_s, *_since_when(self._failed, self._unserved)))
 
     @property
     def all_since_s(self) -> float | None:
         """Since when all requests are remembered; None when only those that failed are."""
         if self._all_since_s is None:
             return None
-        full = [ring[0][1] for ring in (self._failed, self._refused, self._fine) if len(ring) == ring.maxlen]
-        return max((self._all_since_s, *full))
+        rings = (self._failed, self._unserved, self._refused, self._fine)
+        return max((self._all_since_s, *_since_when(*rings)))
 
     def remembered(self) -> Iterator[FinishedRequest]:
         """All that is remembered, in the order in which it ended."""
         return map(_finished, self._kept())
 
     def _kept(self) -> list[_Kept]:
-        return sorted((*self._failed, *self._refused, *self._fine), key=itemgetter(0))
+        return sorted((*self._failed, *self._unserved, *self._refused, *self._fine), key=itemgetter(0))
 
     def endpoints(self) -> tuple[float, Mapping[str, list[EndpointCounts]]]:
         """What was counted lately.

@@ -15,6 +15,7 @@ from pico_twisted.net.observe.requests import (
     MOST_FAILED,
     MOST_FINE,
     MOST_REFUSED,
+    MOST_UNSERVED,
     WINDOW_S,
     RequestWatch,
 )
@@ -121,6 +122,19 @@ def test_strangers_do_not_drive_out_what_failed() -> None:
     assert bench.ids.count("stranger") == MOST_REFUSED
 
 
+def test_strangers_who_guess_endpoints_do_not_either() -> None:
+    """That nobody serves an endpoint is a failure, since its agent may be away; a scan of names drives no other out."""
+    bench = Bench()
+    bench.ended(request_id="looked for", status=502, error="service-unreachable")
+    for number in range(MOST_FAILED):
+        bench.now_s += 1
+        bench.ended(request_id="guess", status=502, error="no-upstreams", endpoint=f"guess-{number}")
+    assert bench.ids.count("looked for") == 1
+    assert bench.ids.count("guess") == MOST_UNSERVED
+    assert all(request.failed for request in bench.watch.remembered())
+    assert bench.watch.failed_since_s == bench.now_s - MOST_UNSERVED + 1
+
+
 def test_memory_is_bounded() -> None:
     """The newest are kept, targets are cut, nothing of fields is kept."""
     bench = Bench()
@@ -186,12 +200,16 @@ def test_the_first_look_shows_what_the_access_log_had_kept() -> None:
 
 
 def test_strangers_names_are_bounded() -> None:
-    """Whoever asks for endpoints that nobody serves fills no memory."""
+    """Whoever asks for endpoints that nobody serves fills no memory, and takes no place of those that are served."""
     bench = Bench()
     bench.watch.looked()
     for number in range(MOST_ENDPOINTS + 10):
         bench.ended(endpoint=f"guess-{number}", status=502, error="no-upstreams")
-    assert len(bench.watch.endpoints()[1]) == MOST_ENDPOINTS
+    assert len(bench.watch.endpoints()[1]) == MOST_ENDPOINTS // 2
+    for number in range(MOST_ENDPOINTS):
+        bench.ended(endpoint=f"served-{number}")
+    counted = bench.watch.endpoints()[1]
+    assert len(counted) == MOST_ENDPOINTS and "served-0" in counted
 
 
 @pytest.mark.parametrize(("over_link", "hop"), [(True, "link"), (False, "agent")])
