@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import socket
+import threading
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pico_twisted.ctl.doctor import sockets
 from pico_twisted.ctl.doctor.configuration import named_files, read_configuration, written_in
 from pico_twisted.ctl.doctor.lines import Line, Verdict, at_once
 from pico_twisted.ctl.doctor.machine import disk_lines, kernel_lines, rights_lines
@@ -126,6 +128,27 @@ def test_questions_have_their_time() -> None:
 
     found = at_once([lambda: "a", fails, hangs], 0.3)
     assert found[0] == "a" and isinstance(found[1], Unreached) and isinstance(found[2], TimeoutError)
+
+
+def test_an_answer_that_comes_byte_by_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole head has one time: a server that sends a byte now and then does not hold the doctor up."""
+    monkeypatch.setattr(sockets, "PATIENCE_S", 0.3)
+    ours, theirs = socket.socketpair()
+    ends = threading.Event()
+
+    def drip() -> None:
+        while not ends.wait(0.05):
+            theirs.sendall(b"H")
+
+    dripping = threading.Thread(target=drip)
+    with ours, theirs:
+        dripping.start()
+        try:
+            with pytest.raises(Unreached, match="answers nothing"):
+                ask_head(ours, ["GET / HTTP/1.1"])
+        finally:
+            ends.set()
+            dripping.join()
 
 
 def test_what_is_no_server() -> None:

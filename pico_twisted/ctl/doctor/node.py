@@ -30,6 +30,10 @@ from pico_twisted.net.admin.shapes.nodes import NodeRow
 
 LABEL: Final = "pico-doctor"
 """An endpoint that is asked for where any one would do."""
+PUBLIC: Final = "public_url"
+"""The check of where clients reach endpoints."""
+PUBLIC_S: Final = 3 * PATIENCE_S
+"""Seconds for it: its name, the way to it, its answer."""
 JOIN_S: Final = HELLO_S + 2 * PATIENCE_S
 """Seconds for one node: its packets, its connection, its answer."""
 
@@ -103,14 +107,21 @@ def _link_context(config: NodeConfig) -> ssl.SSLContext | None:
     return context
 
 
-def public_lines(public_url: str, context: ssl.SSLContext) -> Iterator[Line]:
+def public_lines(public_url: str, context: ssl.SSLContext) -> list[Line]:
     """Whether clients get to a node by the URL that is told to people, as seen from here.
 
     Args:
         public_url: `https://*.tunnel.example.com`.
         context: trusts who has signed its certificate.
     """
-    check = "public_url"
+    (found,) = at_once([lambda: list(_public(public_url, context))], PUBLIC_S)
+    if isinstance(found, Exception):
+        return [red(PUBLIC, f"{public_url}: {found}", "does DNS answer, and what listens there?")]
+    return found
+
+
+def _public(public_url: str, context: ssl.SSLContext) -> Iterator[Line]:
+    check = PUBLIC
     where = urlsplit(public_url.replace("*", LABEL, 1))
     host, port = where.hostname or "", where.port or (443 if where.scheme == "https" else 80)
     try:

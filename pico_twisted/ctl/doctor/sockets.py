@@ -110,11 +110,12 @@ def ask_head(connection: socket.socket, lines: Sequence[str]) -> tuple[ResponseH
     Raises:
         Unreached: there is none.
     """
-    data = b""
+    data, until = b"", time.monotonic() + PATIENCE_S
     try:
         connection.settimeout(PATIENCE_S)
         connection.sendall("".join(f"{line}\r\n" for line in (*lines, "")).encode("ascii"))
         while b"\r\n\r\n" not in data and len(data) < MAX_HEAD_BYTES:
+            connection.settimeout(max(0.001, until - time.monotonic()))  # 0 would not wait for what is there
             piece = connection.recv(MAX_HEAD_BYTES)
             if not piece:
                 break
