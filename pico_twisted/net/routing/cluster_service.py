@@ -163,6 +163,8 @@ class ClusterService(Service):
         if replaced is not None:
             self._takeovers.happened(replaced, route)
             replaced.tunnel.close(CLOSE_NORMAL, f"{REPLACED} from {tunnel.peer}")
+        if self.intake.moves_agents:  # which was not so yet when the session was let in
+            tunnel.drain()
 
     def deregister(self, tunnel: ITunnel) -> None:
         """The session is gone."""

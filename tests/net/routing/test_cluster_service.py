@@ -13,6 +13,7 @@ from zope.interface import implementer
 from pico_twisted.core.gossip.events import KeysChanged, StatusChanged
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import HeadLimits
+from pico_twisted.core.routing.intake import Intake
 from pico_twisted.core.routing.table import endpoint_key
 from pico_twisted.net.interfaces import CallFailed, ILinks, IPendingCall, IRoute
 from pico_twisted.net.observe.metrics import Metrics
@@ -141,6 +142,14 @@ def test_draining(parts: MemoryNode) -> None:
     assert told == ["drained", "closed"]
     assert all(tunnel.over for tunnel in tunnels)
     assert not parts.cluster.registry.counts()
+
+
+def test_a_session_that_was_let_in_before_the_drain(parts: MemoryNode) -> None:
+    """An agent whose handshake was under way when the node was drained is told to go elsewhere like all others."""
+    parts.cluster.start_draining(Intake.DRAINED)
+    assert register(parts, FakeTunnel()).draining
+    parts.cluster.intake = Intake.CORDONED
+    assert not register(parts, FakeTunnel(slot="1")).draining
 
 
 def test_draining_nobody(parts: MemoryNode) -> None:
