@@ -27,6 +27,8 @@ MOVED: Final = "this node is drained, and another one serves the endpoint"
 """What an agent is told whose session is closed since it is not needed any more."""
 KICKED: Final = "an operator ended this session"
 """What an agent is told whose sessions are ended."""
+SETTLE_S: Final = 2.0
+"""Seconds after a drain in which no session is ended: other nodes may be drained as well, and tell us only then."""
 _WANTED: Final = {Act.CORDON: Intake.CORDONED, Act.DRAIN: Intake.DRAINED, Act.UNCORDON: Intake.OPEN}
 
 
@@ -53,6 +55,8 @@ class NodeIntake:
         self._cluster = cluster
         self._proxy = proxy
         self._upstream = upstream
+        self._sweep = sweep
+        self._settled_at = 0.0
         sweep.each(self._look)
 
     def set(self, intake: Intake) -> None:
@@ -61,6 +65,8 @@ class NodeIntake:
             return
         self._membership.say(intake)
         if intake.moves_agents:
+            if self._cluster.intake is not intake:
+                self._settled_at = self._sweep.now + SETTLE_S
             self._proxy.drain()
             self._cluster.start_draining(intake)
         else:
@@ -73,7 +79,7 @@ class NodeIntake:
         An agent leaves that to the node that told it to go. A node that stops does so behind its last request.
         """
         cluster = self._cluster
-        if cluster.intake is Intake.DRAINED and len(cluster.registry):
+        if cluster.intake is Intake.DRAINED and now >= self._settled_at and len(cluster.registry):
             self._upstream.credentials.end(
                 lambda tunnel: not tunnel.call_count and cluster.table.served(tunnel.endpoint),
                 MOVED,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -196,3 +197,26 @@ def test_workers(tmp_path: Path) -> None:
                 assert host.admin.status("/ready") == status
     finally:
         host.close()
+
+
+def test_all_nodes_at_once(cluster: Cluster, one: Service) -> None:
+    """Two nodes are drained before either has heard of the other: neither counts on the other one, and their agents
+    stay and are served."""
+    cluster.start("n1", "n2")
+    cluster.agent(["n1", "n2"], {"web": one.address}, settings={"connect": {"connections": 2}})
+    wait_until(lambda: cluster.holders("web") == ["n1", "n2"], "a session at each node")
+    cluster.wait_endpoint("n1", "web")
+    cluster.wait_endpoint("n2", "web")
+    draining = [threading.Thread(target=told, args=(cluster[id], "drain", "local")) for id in ("n1", "n2")]
+    for thread in draining:
+        thread.start()
+    for thread in draining:
+        thread.join()
+    until = time.monotonic() + 6
+    while time.monotonic() < until:
+        for id in ("n1", "n2"):
+            client = connect(cluster[id].proxy)
+            client.send(REQUEST)
+            assert client.response_head().status == 200
+            client.close()
+        time.sleep(0.2)
