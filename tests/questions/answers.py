@@ -26,6 +26,7 @@ class Facts:
         words: what stands on the page, and what it is here.
         at: the node that is asked.
         page: what the admin page shows behind the click; the same as `named` and `also` when empty.
+        page_pattern: a regular expression that is found in what it shows; empty for none.
         during: what goes on while somebody asks; called again and again.
         undo: takes away again what would be in the way of other questions.
     """
@@ -36,6 +37,7 @@ class Facts:
     words: Mapping[str, str] = attrs.field(factory=dict)
     at: str = "n1"
     page: tuple[str, ...] = ()
+    page_pattern: str = ""
     during: Callable[[], object] = lambda: None
     undo: Callable[[], object] = lambda: None
 
@@ -45,6 +47,11 @@ class Facts:
         best = min(([text for text in self.named if text not in line] for line in lines), key=len)
         unfound = [] if re.search(self.pattern, said) else [self.pattern]
         return best + [text for text in self.also if text not in said] + unfound
+
+    def hidden(self, shown: str) -> list[str]:
+        """What the page does not show."""
+        unfound = [] if re.search(self.page_pattern, shown) else [self.page_pattern]
+        return [text for text in self.page or self.named + self.also if text not in shown] + unfound
 
 
 def who_serves(rig: Rig) -> Facts:
@@ -65,9 +72,10 @@ def old_agent(rig: Rig) -> Facts:
     return Facts(named=("agent-old", OLD), also=(__version__,), page=("agent-old", f"{OLD} older"))
 
 
-def allowed(rig: Rig) -> Facts:
-    """A token for some endpoints."""
-    return Facts(named=("upstream", "acme", "listen:acme-*"), words={"acme.token": str(rig.token_file("acme"))})
+def turned_away(rig: Rig) -> Facts:
+    """An agent whose token is for other endpoints."""
+    rig.agent("agent-stray", "n2", {"acmes-till": rig.fast.address}, token="acme", wait=False)
+    return Facts(named=("n2", "Refused at the upstream port: not-allowed", "127.0.0.1", "acmes-till", "subject=acme"))
 
 
 def revoked(rig: Rig) -> Facts:
@@ -179,15 +187,14 @@ def not_reloaded(rig: Rig) -> Facts:
 
 def ends_next(rig: Rig) -> Facts:
     """The certificate of n2's proxy port ends before all others."""
-    days = f"{ENDS_IN_DAYS} d"
-    page = ("proxy", f"{ENDS_IN_DAYS - 1} d")  # there whole days are counted
-    return Facts(named=("certificates", "proxy", "n2", days), page=page)
+    days = f"{ENDS_IN_DAYS - 1} d"  # whole ones are counted, and a moment of the last one is over
+    return Facts(named=("certificates", "proxy", "n2", days), page=("proxy", days))
 
 
 def near_a_limit(rig: Rig) -> Facts:
     """Nearly as many sessions at n3 as it may have."""
     rig.agent("agent-many", "n3", {f"many-{at}": rig.fast.address for at in range(SESSIONS_AT_N3 - 1)})
-    return Facts(named=("limits", "n3", f"of {SESSIONS_AT_N3}", "limits.sessions"))
+    return Facts(named=("n3 uses ", f"of {SESSIONS_AT_N3} (limits.sessions)"))
 
 
 def of_one_mind(rig: Rig) -> Facts:
@@ -212,9 +219,22 @@ def unreachable(rig: Rig) -> Facts:
     )
 
 
-def fit(rig: Rig) -> Facts:
-    """Room that this machine has."""
-    return Facts(named=("disk", "free"), also=("kernel",))
+def busiest(rig: Rig) -> Facts:
+    """Clients that ask again and again for one endpoint."""
+    rig.agent("agent-rush", "n1", {"rush": rig.fast.address})
+    rig.wait_known("rush")
+
+    def rush() -> None:
+        for _ in range(40):
+            rig.request("n2", "rush")
+
+    return Facts(
+        named=("rush",),
+        pattern=r"ENDPOINT .*\nrush ",
+        page=("agent-rush",),
+        page_pattern=r"(?i)\bendpoint\t[^\n]*requests/s[^\n]*\n+rush\t",
+        during=rush,
+    )
 
 
 ANSWERS: Final[Mapping[str, Plant]] = {
@@ -235,8 +255,8 @@ ANSWERS: Final[Mapping[str, Plant]] = {
     "Who is near a limit?": near_a_limit,
     "Did the last reload work?": not_reloaded,
     "Is the cluster of one mind?": of_one_mind,
-    "Is this machine fit?": fit,
-    "What may this token do?": allowed,
+    "Which endpoint is the busiest now?": busiest,
+    "Which agent is turned away, and why?": turned_away,
     "Who is revoked, and by whom?": revoked,
 }
 """By the titles of the page."""

@@ -12,7 +12,7 @@ from tools.stage.processes import ROOT
 
 PAGE: Final = ROOT / "docs" / "questions.md"
 _ROW: Final = re.compile(
-    r"^\| (?P<title>[^|`]+\?) \| `(?P<command>picoctl [^|`]+)` \| [^|]+ \| (?:\*\*(?P<click>[^|*]+)\*\*|-) \|$",
+    r"^\| (?P<title>[^|`]+\?) \| `(?P<command>picoctl [^|`]+)` \| [^|]+ \| \*\*(?P<click>[^|*]+)\*\* \|$",
     re.MULTILINE,
 )
 
@@ -24,7 +24,7 @@ class Question:
     Attributes:
         title: the question.
         command: the words behind `picoctl`.
-        click: what is clicked on the admin page; empty when that does not tell.
+        click: what is clicked on the admin page: `name`, or `heading: name` for what stands below a heading.
     """
 
     title: str
@@ -36,7 +36,7 @@ def questions() -> dict[str, Question]:
     """All of them by their titles, in the order of the page."""
     text = PAGE.read_text(encoding="utf-8")
     found = (
-        Question(title=row["title"], command=tuple(shlex.split(row["command"])[1:]), click=row["click"] or "")
+        Question(title=row["title"], command=tuple(shlex.split(row["command"])[1:]), click=row["click"])
         for row in _ROW.finditer(text)
     )
     return {question.title: question for question in found}

@@ -1,4 +1,4 @@
-"""The questions of docs/questions.md, each answered by one command. Run by `make questions`.
+"""The questions of docs/questions.md, each answered by one command and by one click. Run by `make questions`.
 
     python -m tests.questions.run [PART]...
 
@@ -44,8 +44,7 @@ def clicks(here: Rig, options: argparse.Namespace, report: Report) -> None:
     with browser(here.directory / "profile") as shown:
         log_in(shown, here)
         for question in questions().values():
-            if question.click:
-                _report(report, question.title, lambda question=question: click(shown, here, question))  # type: ignore[misc]
+            _report(report, question.title, lambda question=question: click(shown, here, question))  # type: ignore[misc]
 
 
 def _report(report: Report, title: str, asked: Callable[[], object]) -> None:

@@ -18,6 +18,7 @@ SOME = (
     "Who dropped this request?",
     "What changed at 3:02?",
     "Which node is draining or cordoned?",
+    "Who is near a limit?",
     "Did the last reload work?",
     "Who is revoked, and by whom?",
 )
