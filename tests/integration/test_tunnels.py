@@ -158,7 +158,10 @@ async def test_refused(node: RunningNode) -> None:
     assert isinstance(error, HandshakeRefused) and error.status == 400
     node.parts.cluster.start_draining()
     error = await outcome(attempt(node, node.upstream_port))
-    assert isinstance(error, HandshakeRefused) and (error.status, error.message) == (503, "node is shutting down")
+    assert isinstance(error, HandshakeRefused) and (error.status, error.message) == (
+        503,
+        "node takes no new sessions now",
+    )
 
 
 @ensureDeferred
