@@ -66,6 +66,7 @@ def test_nodes(stack: Stack) -> None:
         "admin_addr",
         "gossip_addr",
         "version",
+        "intake",
         "endpoints",
         "upstreams",
         "link",

@@ -58,7 +58,7 @@ def test_who_serves_what(stack: Stack) -> None:
     assert (session["endpoint"], session["node"], session["version"]) == (endpoint, holder, __version__)
     assert session["address"].startswith("127.0.0.1:") and session["since_s"] >= 0
     done = ask(stack, "endpoint", "nobody")
-    assert (done.returncode, done.stdout) == (1, "no agent serves nobody\n")
+    assert done.returncode == 1 and done.stdout.startswith("no agent serves nobody\n")
 
 
 def test_no(stack: Stack) -> None:
