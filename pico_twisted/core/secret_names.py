@@ -10,18 +10,30 @@ HIDDEN: Final = "(hidden)"
 
 # Strangers can bring text before this pattern: it may not take more than linear time.
 SECRET_NAME: Final = re.compile(
-    r"token|secret|passw|authori[sz]ation|cookie|credential|private[-_]?key|api[-_]?key|signature|jwt", re.IGNORECASE
+    r"token|secret|passw|authori[sz]ation|cookie|credential|signature|jwt"
+    r"|(?:private|api|auth|access)[-_]?key|sess(?:ion)?[-_]?id|\b(?:auth|pwd|sig)\b",
+    re.IGNORECASE,
 )
 """Is found in the name of a field, a parameter or a key whose value is a credential."""
 
 
 def hide_query_secrets(target: str) -> str:
     """A request target without the values of parameters whose names speak of credentials."""
-    path, _, query = target.partition("?")
-    if not SECRET_NAME.search(query):
-        return target
+    path, mark, query = target.partition("?")
+    return path + mark + _hidden(query)
+
+
+def hide_url_secrets(url: str) -> str:
+    """A URL likewise, and without those behind `#`, where a login leads back to a page with its token."""
+    rest, mark, fragment = url.partition("#")
+    return hide_query_secrets(rest) + mark + _hidden(fragment)
+
+
+def _hidden(parameters: str) -> str:
+    if not SECRET_NAME.search(parameters):
+        return parameters
     shown = []
-    for parameter in query.split("&"):
+    for parameter in parameters.split("&"):
         name, equals, value = parameter.partition("=")
         shown.append(f"{name}={HIDDEN}" if value and SECRET_NAME.search(name) else name + equals + value)
-    return f"{path}?{'&'.join(shown)}"
+    return "&".join(shown)

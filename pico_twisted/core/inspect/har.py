@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -114,13 +113,10 @@ def _headers(head: RequestHead | ResponseHead | None, reveal: bool) -> list[Json
 
 
 def _cookies(head: RequestHead | ResponseHead | None, name: bytes, reveal: bool) -> list[Json]:
-    found = []
-    for lower, _, value in () if head is None else head.fields:
-        if lower == name:
-            pairs: SimpleCookie = SimpleCookie()
-            try:
-                pairs.load(_value(lower, value, reveal))
-            except CookieError:
-                continue  # the field itself is among the headers
-            found += [{"name": cookie, "value": morsel.value} for cookie, morsel in pairs.items()]
-    return found
+    values = [] if head is None else [_value(lower, value, reveal) for lower, _, value in head.fields if lower == name]
+    pairs = [
+        part.strip().partition("=")
+        for value in values
+        for part in (value.split(";") if name == b"cookie" else [value.partition(";")[0]])
+    ]
+    return [{"name": cookie, "value": value} for cookie, equals, value in pairs if equals]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from pico_twisted.core.http1.fields import Fields
-from pico_twisted.core.secret_names import HIDDEN, SECRET_NAME, hide_query_secrets
+from pico_twisted.core.secret_names import HIDDEN, SECRET_NAME, hide_url_secrets
 
 _AUTHORIZATIONS: Final = frozenset((b"authorization", b"proxy-authorization"))
 _URLS: Final = frozenset((b"content-location", b"location", b"referer"))
@@ -31,7 +31,7 @@ def masked(lower_name: bytes, value: bytes) -> str:
     """The value of a field as it is shown to who did not ask for what it hides."""
     text = text_of(value)
     if lower_name in _URLS:
-        return hide_query_secrets(_USER.sub(rf"\1{HIDDEN}@", text))
+        return hide_url_secrets(_USER.sub(rf"\1{HIDDEN}@", text))
     if not SECRET_NAME.search(lower_name.decode("latin-1")) or not text:
         return text
     if lower_name == b"cookie":

@@ -200,9 +200,17 @@ class Recordings:
         """The head of a request or the final one of a response came; `changed` follows."""
         if isinstance(head, RequestHead):
             recording.request = head
+            self._holds(recording, len(head.method) + len(head.target))
         else:
             recording.response = head
+            self._holds(recording, len(head.reason))
         self._holds(recording, sum(_FIELD_BYTES + 2 * len(name) + len(value) for name, _, value in head.fields))
+
+    def keep_trailers(self, recording: Recording, block: bytes) -> None:
+        """The block came that a response ends with; `changed` follows."""
+        if recording.id in self._kept:
+            recording.response_trailers = block
+            self._holds(recording, len(block))
 
     def keep(self, recording: Recording, body: RecordedBody, data: bytes) -> None:
         """A piece of one of the bodies of a recording came; `changed` follows."""
@@ -254,3 +262,5 @@ class Recordings:
     def _forget(self, recording: Recording) -> None:
         del self._kept[recording.id]
         self._bytes -= self._held.pop(recording.id, 0)
+        for body in (recording.request_body, recording.response_body):
+            body.kept = bytearray()  # whoever records its call holds it for as long as that runs

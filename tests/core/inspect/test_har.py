@@ -132,3 +132,15 @@ def test_any_bytes_make_an_archive(sent: bytes, came: bytes) -> None:
     recordings = Recordings()
     recorded(b"POST / HTTP/1.1", b"Content-Length: %d\r\n" % len(sent), sent, answer_body=came, into=recordings)
     assert len(entries(recordings)) == 1
+
+
+def test_no_cookie_takes_long() -> None:
+    """A stranger's cookies are cut at semicolons and nothing more, so an archive of many is soon made: a parser of
+    quoted values takes seconds for each of these."""
+    recordings = Recordings()
+    cookie = b'Cookie: odd; a=1; b="' + b'\\"' * 15_000 + b'"\r\n'
+    for _ in range(50):
+        recorded(b"GET / HTTP/1.1", cookie, into=recordings)
+    found = entries(recordings, reveal=True)
+    assert [one["name"] for one in found[0]["request"]["cookies"]] == ["a", "b"]
+    assert found[0]["request"]["cookies"][1]["value"] == '"' + '\\"' * 15_000 + '"'

@@ -55,6 +55,33 @@ def test_no_order_of_things_breaks_the_bounds(steps: list[tuple[int, int]]) -> N
         assert all(one.request_body.count >= len(one.request_body.kept) for one in made)
 
 
+def test_calls_that_run_on_hold_no_bodies_once_they_are_forgotten() -> None:
+    """Thousands of streams at once: the bound holds for all of them, also for those that have made room for others and
+    are still recorded by whoever serves them."""
+    recordings = Recordings(most=4, most_bytes=50_000)
+    running = []
+    for _ in range(100):
+        one = recordings.begin("web", "localhost:1", 0.0, tcp=False)
+        running.append(one)
+        recordings.keep(one, one.request_body, bytes(5_000))
+        recordings.keep(one, one.response_body, bytes(5_000))
+        recordings.changed(one)
+    assert sum(len(one.request_body.kept) + len(one.response_body.kept) for one in running) <= 50_000
+    assert {one.size_out for one in running} == {5_000}
+
+
+def test_all_of_a_head_counts() -> None:
+    """Long targets and trailers are held like fields and bodies, so they make room like them."""
+    recordings = Recordings(most_bytes=100_000)
+    for _ in range(20):
+        one = recorded(b"GET /" + b"x" * 30_000 + b" HTTP/1.1", into=recordings)
+    assert len(recordings) == 3
+    for _ in range(4):
+        recordings.keep_trailers(one, b"x" * 30_000)
+        recordings.changed(one)
+    assert list(recordings) == [one]
+
+
 def test_watchers_hear_of_changes_until_they_leave() -> None:
     """A page that is closed hears nothing any more."""
     recordings = Recordings()

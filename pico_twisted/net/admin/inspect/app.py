@@ -46,10 +46,15 @@ Replay = Callable[[int, Edits], Recording]
 
 
 class InspectorRequest(AdminRequest):
-    """A request whose body may be that of a request to be sent."""
+    """A request whose body may be that of a request to be sent. Of who has no key, only as much is kept as elsewhere:
+    any user of the machine can connect."""
 
-    kept_body_bytes = 2 * 1024 * 1024
     most_body_bytes = 2 * 1024 * 1024
+
+    def gotLength(self, length: int | None) -> None:
+        super().gotLength(length)
+        if not lacks_key(self, self.channel.site.resource.key):
+            self.kept_body_bytes = self.most_body_bytes
 
 
 class InspectorApp(Resource):

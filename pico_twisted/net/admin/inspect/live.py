@@ -1,6 +1,7 @@
 """The list as it goes on, in server-sent events: a row for each recording that is new or has changed.
 
-A client that reads slowly gets the newest state of what changed meanwhile, and no more than that is kept for it.
+A client that reads slowly gets the newest state of what changed meanwhile, as far as that is still kept: for one that
+reads nothing at all no more waits than that.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ class LiveList:
             self._say("cleared", {})
             return
         self._changed[recording.id] = recording
+        if len(self._changed) > 2 * len(self._recordings):
+            self._changed = {id: one for id, one in self._changed.items() if self._recordings.get(id) is not None}
         self._wait(GATHER_S)
 
     def _wait(self, seconds: float) -> None:

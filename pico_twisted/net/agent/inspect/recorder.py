@@ -118,8 +118,9 @@ class Recorder:
 
     def send_trailers(self, call: Call, block: bytes) -> None:
         """See `ICallee.send_trailers`."""
-        self.recording.response_trailers = block
+        self._recordings.keep_trailers(self.recording, block)
         self._end()
+        self._recordings.changed(self.recording)
         self._tunnel.send_trailers(call, block)
 
     def reset(self, call: Call, code: str, text: str = "") -> None:

@@ -12,8 +12,10 @@ from twisted.internet.defer import Deferred
 from pico_twisted.config.values import Address
 from pico_twisted.core.inspect.recording import Recordings
 from pico_twisted.core.inspect.replay import Edits
+from pico_twisted.net.admin.answers import Rendered
 from pico_twisted.net.admin.inspect import open_inspector
-from pico_twisted.net.admin.inspect.app import POLICY
+from pico_twisted.net.admin.inspect.app import POLICY, InspectorApp
+from pico_twisted.net.admin.site import AdminRequest
 from tests.core.inspect.recorded import recorded
 from tests.net.admin.inspect.inspected import KEY, Inspected
 from tests.net.in_reactor import finish, in_reactor, reactor, until
@@ -200,6 +202,28 @@ async def test_a_large_edit_is_refused(inspected: Inspected) -> None:
     recorded(into=inspected.recordings)
     answer = await inspected.ask("/api/requests/1/replay", "POST", body=b" " * (2 * 1024 * 1024 + 1))
     assert answer.status == 413 and not inspected.replayed
+
+
+@in_reactor
+async def test_a_large_body_is_kept_for_the_key_alone(inspected: Inspected) -> None:
+    """Whoever only knows the port fills no memory: of their bodies little is kept. Those with the key may send a large
+    one."""
+    kept: list[int] = []
+    render = InspectorApp.render
+
+    class Counting(InspectorApp):
+        def render(self, request: AdminRequest) -> Rendered:
+            kept.append(len(request.content.getvalue()))
+            return render(self, request)
+
+    inspected.port._app.__class__ = Counting
+    recorded(into=inspected.recordings)
+    large = json.dumps({"body": "x" * 1_000_000})
+    answer = await inspected.ask("/api/requests/1/replay", "POST", {"Authorization": "Bearer wrong"}, large)
+    assert answer.status == 401
+    answer = await inspected.ask("/api/requests/1/replay", "POST", body=large)
+    assert answer.status == 202
+    assert kept[0] <= 64 * 1024 and kept[1] == len(large)
 
 
 @in_reactor
