@@ -12,7 +12,7 @@ METADATA := setup.cfg setup.py pyproject.toml $(CONSTRAINTS)
 CORES := $(shell nproc)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help check quick-tests demo test properties lint format config-docs man-pages states-docs walk fuzz soak programs alarms dashboards conformance websockets examples docs-commands questions bench cluster-figures simulate odd-requests attacks netns systemd dist image chart deb clean
+.PHONY: help check quick-tests demo test long-tests properties lint format config-docs man-pages states-docs walk fuzz soak programs alarms dashboards conformance websockets examples docs-commands questions bench cluster-figures simulate odd-requests attacks netns systemd dist image chart deb clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do \
@@ -24,8 +24,11 @@ check: $(VENV)/.installed-dev  ## lint, and all tests that start no node, with f
 quick-tests: $(VENV)/.installed-test
 	$(PYTEST) -n $$(($(CORES) + 1)) -m "not processes" --hypothesis-profile=dev tests
 
-test: $(VENV)/.installed-test  ## the whole test suite
-	$(PYTEST) -n $$(($(CORES) * 2)) tests
+test: $(VENV)/.installed-test  ## the test suite, but for what `make long-tests` runs
+	$(PYTEST) -n $$(($(CORES) * 2)) -m "not long" tests
+
+long-tests: $(VENV)/.installed-test  ## tests that start many programs and wait for them: commands, pages and tracing of real clusters
+	$(PYTEST) -n $$(($(CORES) * 2)) -m long tests
 
 properties: $(VENV)/.installed-test  ## the tests of properties, with a thousand examples each, new ones every time
 	$(PYTEST) -n $(CORES) -m hypothesis --hypothesis-profile=nightly tests

@@ -21,6 +21,22 @@ TESTS = Path(__file__).resolve().parent
 PROCESSES = ("fuzz", "mixed_versions", "packaging", "system")
 """Folders whose tests start processes, all of them. Elsewhere a file, or a test, says so with the marker."""
 
+LONG = (
+    "questions",
+    "system/test_cluster_init.py",
+    "system/test_doctor.py",
+    "system/test_expose.py",
+    "system/test_expose_terminal.py",
+    "system/test_inspector.py",
+    "system/test_intake.py",
+    "system/test_macos.py",
+    "system/test_page.py",
+    "system/test_snapshot.py",
+    "system/test_tracing.py",
+    "system/test_watching.py",
+)
+"""Folders and files whose tests start many programs and wait for them: `make long-tests` runs them."""
+
 _GROUPS = "pico/groups"
 
 CHEAP = {"certificates"}
@@ -33,10 +49,13 @@ def folder_of(item: pytest.Item) -> str:
 
 
 def mark_processes(items: list[pytest.Item]) -> None:
-    """Give the tests of some folders their marker."""
+    """Give the tests of some folders and files their markers."""
     for item in items:
         if folder_of(item) in PROCESSES:
             item.add_marker(pytest.mark.processes)
+        if item.path.is_relative_to(TESTS) and str(item.path.relative_to(TESTS)).startswith(LONG):
+            item.add_marker(pytest.mark.processes)
+            item.add_marker(pytest.mark.long)
 
 
 def sort(items: list[pytest.Item]) -> None:
