@@ -366,7 +366,7 @@ class LinkRequest:
         if self._span is not None:
             self._span.end(self.endpoint, status, error)
         watch = self._settings.requests
-        if status < FAILED_FROM and not error and not watch.wants_all:
+        if status < FAILED_FROM and not error and not watch.looked_at:
             return
         target, request_id = told_of(self.head)
         watch.link_request(

@@ -165,6 +165,8 @@ class RequestWatch:
 
     Attributes:
         wants_all: requests that did not fail are wanted, too. Who has one that is over asks this first.
+        looked_at: somebody looks, or did a moment ago: endpoints are counted, and all requests of other nodes wanted,
+            too, of which the access log has no lines.
     """
 
     def __init__(
@@ -189,7 +191,7 @@ class RequestWatch:
         self._window: dict[str, EndpointCounts] = {}
         self._window_before: dict[str, EndpointCounts] = {}
         self._window_at = self._window_before_at = clock()
-        self._counts = False  # requests of endpoints
+        self.looked_at = False
         self.wants_all = False
         self._decide()
 
@@ -219,7 +221,7 @@ class RequestWatch:
             short = request["target"][:MAX_TARGET_BYTES]
             request = {**request, "target": short, "method": request["method"][:MAX_TARGET_BYTES], "fields": NO_FIELDS}
         ring.append((next(self._seqs), self._wall(), port, over_link, request))
-        if self._counts and request["endpoint"] and port != LINK:
+        if self.looked_at and request["endpoint"] and port != LINK:
             self._count(request, failed)
 
     def link_request(
@@ -236,7 +238,7 @@ class RequestWatch:
         request_id: str,
         error: str,
     ) -> None:
-        """Take a request that came from another node, and failed here; any while `wants_all`.
+        """Take a request that came from another node, and failed here; any while `looked_at`.
 
         Args:
             node_id: of the other node.
@@ -284,7 +286,7 @@ class RequestWatch:
     def turn(self, now: float) -> None:
         """Called by the sweep: forget what nobody has looked at for long, and begin the next window."""
         self._decide()
-        if self._counts and self._clock() - self._window_at >= WINDOW_S:
+        if self.looked_at and self._clock() - self._window_at >= WINDOW_S:
             self._next_window()
 
     def looked(self) -> None:
@@ -299,8 +301,8 @@ class RequestWatch:
             self.wants_all = wants_all
             self._all_since_s = self._wall() if wants_all else None
             self._fine.clear()
-        if looking != self._counts:
-            self._counts = looking
+        if looking != self.looked_at:
+            self.looked_at = looking
             self._window, self._window_before = {}, {}
             self._window_at = self._window_before_at = self._clock()
             if looking:
@@ -363,4 +365,4 @@ class RequestWatch:
         for window in (self._window_before, self._window):
             for endpoint, counts in window.items():
                 found.setdefault(endpoint, []).append(counts)
-        return self._clock() - self._window_before_at if self._counts else 0.0, found
+        return self._clock() - self._window_before_at if self.looked_at else 0.0, found
