@@ -217,7 +217,7 @@ class RequestWatch:
             ring = self._unserved if error == _NO_UPSTREAMS else self._failed
         else:
             ring = self._refused if _is_refused(status, error) else self._fine
-        if len(request["target"]) > MAX_TARGET_BYTES:
+        if max(len(request["target"]), len(request["method"])) > MAX_TARGET_BYTES:
             short = request["target"][:MAX_TARGET_BYTES]
             request = {**request, "target": short, "method": request["method"][:MAX_TARGET_BYTES], "fields": NO_FIELDS}
         ring.append((next(self._seqs), self._wall(), port, over_link, request))

@@ -153,6 +153,14 @@ def test_memory_is_bounded() -> None:
     assert not any("secret" in str(request) for request in remembered)
 
 
+def test_a_long_method_is_cut() -> None:
+    """Any method is forwarded, however long: no more of it is kept than of a target."""
+    bench = Bench(logs=True)
+    bench.ended(method=b"M" * 10_000)
+    (request,) = bench.watch.remembered()
+    assert len(request.method) == MAX_TARGET_BYTES
+
+
 def test_a_client_that_had_enough_is_no_failure() -> None:
     """Pages that listen for events leave in the middle of an answer, every time."""
     bench = Bench()
