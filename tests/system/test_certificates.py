@@ -30,7 +30,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 def test_the_page(stage: Stage, service: Service, tmp_path: Path) -> None:
     """The commands of the page make a certificate that a port takes from a client; without it the handshake fails, and
     the log says why. Each name has its own certificate."""
-    (commands,) = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    (commands,) = re.findall(r"```sh here\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     subprocess.run(["sh", "-e", "-c", commands], cwd=tmp_path, check=True, capture_output=True)
     authority = Authority(tmp_path)
     first, second = authority.issue("first", ("web.first.test",)), authority.issue("second", ("*.second.test",))
