@@ -20,7 +20,16 @@ from pico_twisted.core.gossip import Gossip, GossipSettings
 from pico_twisted.core.gossip.members import GOSSIP_ADDR, LEFT, STATUS
 from pico_twisted.core.gossip.sync import SyncError
 from pico_twisted.core.routing.intake import Intake
-from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable, alone_key, endpoint_key, last_choice_key
+from pico_twisted.core.routing.table import (
+    ACTIVE,
+    ALL_DRAIN,
+    DRAINING,
+    SOME_ARE_OUT,
+    ClusterTable,
+    alone_key,
+    endpoint_key,
+    last_choice_key,
+)
 from pico_twisted.net.access.shared import SharedParts, SharedRevocations
 from pico_twisted.net.admin.node_status import INTAKE
 from pico_twisted.net.gossip.metrics import GossipMetrics
@@ -173,13 +182,14 @@ class Membership:
         self.gossip.set_secrets(secrets)
         self.links.set_secrets([secret.encode() for secret in secrets])
 
-    def announce(self, endpoint: str, registrations: int, draining: int, owner: str) -> None:
+    def announce(self, endpoint: str, registrations: int, draining: int, out: int, owner: str) -> None:
         """Tell the others how many registrations of an endpoint this node has.
 
         Args:
             endpoint: its ID.
             registrations: all of them.
             draining: those of agents that drain. They count only where there are no others.
+            out: of the others, those whose service is out. They count, and are the last choice like the former.
             owner: ID of an agent that will not share the endpoint; "" for none.
         """
         if registrations:
@@ -190,8 +200,8 @@ class Membership:
             self.gossip.set(alone_key(endpoint), owner)
         else:
             self.gossip.delete(alone_key(endpoint))
-        if 0 < draining == registrations:
-            self.gossip.set(last_choice_key(endpoint), 1)
+        if 0 < draining + out == registrations:
+            self.gossip.set(last_choice_key(endpoint), SOME_ARE_OUT if out else ALL_DRAIN)
         else:
             self.gossip.delete(last_choice_key(endpoint))
 

@@ -73,6 +73,7 @@ def listeners_table(listeners: Iterable[ListenerRow]) -> str:
             "nodes": ", ".join(session.node or session.url for session in one.sessions if session.current),
             "rtt": ", ".join(f"{session.rtt_s * 1000:.1f}ms" for session in one.sessions if session.current),
             "in flight": one.in_flight,
+            "service out": "" if one.out_for_s is None else f"for {span_text(one.out_for_s)}: {one.why_out}",
             "credential until": _moment(
                 min((at for session in one.sessions if (at := session.credential_until)), default=0)
             ),
@@ -80,7 +81,7 @@ def listeners_table(listeners: Iterable[ListenerRow]) -> str:
         }
         for one in listeners
     ]
-    more = (*_if_any("credential until", rows), *_if_any("url", rows))
+    more = (*_if_any("service out", rows), *_if_any("credential until", rows), *_if_any("url", rows))
     columns = ("endpoint", "service", *_unless_http(rows), "nodes", "rtt", "in flight", *more)
     return table(columns, rows, numbers=("in flight",))
 
@@ -122,7 +123,7 @@ def agents_table(sessions: Iterable[AgentSession], latest: str = "") -> str:
             "since": span_text(max(one.since_s for one in found)),
             "rtt": _round_trip(min((one.rtt_s for one in found if one.rtt_s is not None), default=None)),
             "nodes": _list(one.node for one in found),
-            "endpoints": _list(one.url or _named(one) for one in found),
+            "endpoints": _list(_with_state(one) for one in found),
             "subject": _list(one.subject for one in found),
         }
         for agent, found in sorted(by_agent.items())
@@ -133,6 +134,17 @@ def agents_table(sessions: Iterable[AgentSession], latest: str = "") -> str:
 
 def _marked(version: str, latest: str) -> str:
     return f"{version} (old)" if older(version, latest) else version
+
+
+def _with_state(session: AgentSession) -> str:
+    """Where clients reach the endpoint of a session, and that its service is out if it is."""
+    return f"{session.url or _named(session)}{'' if session.out_for_s is None else ' (service out)'}"
+
+
+def _state(session: AgentSession) -> str:
+    if session.draining:
+        return "draining"
+    return "active" if session.out_for_s is None else f"service out for {span_text(session.out_for_s)}"
 
 
 def _named(session: AgentSession) -> str:
@@ -154,7 +166,7 @@ def sessions_table(endpoint: str, sessions: Sequence[AgentSession]) -> str:
             "node": one.node,
             "protocol": one.protocol,
             "in flight": one.in_flight,
-            "state": "draining" if one.draining else "active",
+            "state": _state(one),
             "subject": one.subject,
         }
         for one in sorted(sessions, key=lambda one: (one.agent, one.node))

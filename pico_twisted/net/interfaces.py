@@ -15,6 +15,7 @@ from pico_twisted.core.protocol_limits import CLOSE_NORMAL
 from pico_twisted.core.routing.other_server import OtherServer
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.dialect import Dialect
+from pico_twisted.core.rpc.service_health import ToldHealth
 
 
 @attrs.frozen(kw_only=True)
@@ -66,11 +67,8 @@ class IHttpReceiver(ICallReceiver):
     """Gets what arrives for one http call."""
 
     def trailers(block: bytes) -> None:
-        """The peer's stream has ended with trailers, in place of its last `frame`.
-
-        Args:
-            block: a valid one, which `core.http1.trailers` reads; what may not be in trailers has to be dropped yet.
-        """
+        """The peer's stream has ended with trailers, in place of its last `frame`: a valid block, which
+        `core.http1.trailers` reads. What may not be in trailers has to be dropped yet."""
 
 
 class ICallAcceptor(Interface):
@@ -331,6 +329,9 @@ class IRegistry(Interface):
 
     def resign(tunnel: ITunnel) -> bool:
         """The session is the last choice from now on. Returns whether that is news."""
+
+    def service_is(tunnel: ITunnel, told: ToldHealth) -> None:
+        """The agent says how the service behind its session is. While that is out the session is the last choice."""
 
     def deregister(tunnel: ITunnel) -> None:
         """The session is gone. Idempotent."""

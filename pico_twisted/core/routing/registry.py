@@ -1,7 +1,7 @@
 """The registrations of one node: which sessions serve which endpoint, and which of them gets the next call.
 
 A registration is whatever the glue gives: this module compares its `endpoint`, `agent_id` and `slot`, and asks for
-`calls` and `draining` when it chooses. Counts are derived, never kept.
+`calls` and `last_choice` when it chooses. Counts are derived, never kept.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Registration(Protocol):
         ...
 
     @property
-    def draining(self) -> bool:
-        """Whether it only finishes what it has. Such a registration is the last choice for new calls."""
+    def last_choice(self) -> bool:
+        """Whether it gets new calls only where no other one can: it drains, or its service is out."""
         ...
 
 
@@ -76,7 +76,7 @@ class Registry(Generic[R]):
         return None
 
     def take(self, endpoint: str, excluded: Collection[object] = ()) -> R | None:
-        """Choose the registration for the next call: fewest calls in flight, ties in turn, draining ones last.
+        """Choose the registration for the next call: fewest calls in flight, ties in turn, last choices at last.
 
         The one that is chosen goes to the end of its endpoint's turn. Full ones are passed over.
         """
@@ -88,7 +88,7 @@ class Registry(Generic[R]):
         best: R | None = None
         best_key = (True, self._max_calls)
         for registration in held:
-            key = (registration.draining, len(registration.calls))
+            key = (registration.last_choice, len(registration.calls))
             if key < best_key and key[1] < self._max_calls and registration not in excluded:
                 best, best_key = registration, key
         if best is not None:
@@ -97,11 +97,11 @@ class Registry(Generic[R]):
         return best
 
     def can_take(self, registration: R, excluded: Collection[object] = ()) -> bool:
-        """Whether a registration that was chosen before can be chosen again: it is here, not draining and not full."""
+        """Whether a registration can be chosen again: it is here, and neither the last choice nor full."""
         return (
             registration in self._by_endpoint.get(registration.endpoint, ())
             and registration not in excluded
-            and not registration.draining
+            and not registration.last_choice
             and len(registration.calls) < self._max_calls
         )
 

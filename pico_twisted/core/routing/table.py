@@ -20,7 +20,12 @@ ACTIVE: Final = "active"
 DRAINING: Final = "draining"
 """The status of a node that is about to stop: it takes what no other node takes."""
 LAST_CHOICE: Final = "last-choice:"
-"""The beginning of a key that says that all registrations of an endpoint that a node holds are of agents that drain."""
+"""The beginning of a key that says that all registrations of an endpoint that a node holds are the last choice: why, as
+`ALL_DRAIN` or `SOME_ARE_OUT`. Earlier versions say the first one alone, and take both for it."""
+ALL_DRAIN: Final = 1
+"""The agents of all of them drain."""
+SOME_ARE_OUT: Final = 2
+"""Those of them whose agents do not drain have a service that is out."""
 ALONE: Final = "alone:"
 """The beginning of a key whose value is the ID of an agent that will not share an endpoint with others."""
 
@@ -48,14 +53,14 @@ class KnownNode:
         status: `active`, `draining`, `unreachable` or `left`.
         keys: what it says of itself, but for its endpoints.
         endpoints: the registrations of each endpoint that it holds.
-        last_choice: those of them that only agents that drain still serve there.
+        last_choice: those of them that are the last choice there, and why.
         owners: the agents there that will not share an endpoint.
     """
 
     status: str
     keys: dict[str, Value] = attrs.field(factory=dict)
     endpoints: dict[str, int] = attrs.field(factory=dict)
-    last_choice: set[str] = attrs.field(factory=set)
+    last_choice: dict[str, Value] = attrs.field(factory=dict)
     owners: dict[str, str] = attrs.field(factory=dict)
 
     def text(self, key: str) -> str:
@@ -97,8 +102,9 @@ class ClusterTable:
             return
         for key, value in event.changes.items():
             if key.startswith(LAST_CHOICE):
-                endpoint = key[len(LAST_CHOICE) :]
-                (node.last_choice.discard if value is None else node.last_choice.add)(endpoint)
+                node.last_choice.pop(key[len(LAST_CHOICE) :], None)
+                if value is not None:
+                    node.last_choice[key[len(LAST_CHOICE) :]] = value
                 continue
             if key.startswith(ALONE):
                 node.owners.pop(key[len(ALONE) :], None)
@@ -143,7 +149,7 @@ class ClusterTable:
 
         Args:
             endpoint: in lower case.
-            status: only nodes with this one; to have only agents that drain is as if the node did.
+            status: only nodes with this one; to have only what is the last choice is as if the node drained.
             excluded: not these nodes.
             in_flight: the calls in flight to a node; None when it cannot be called now.
         """
@@ -185,7 +191,7 @@ class ClusterTable:
         return node_id in self._holders.get(endpoint, ()) and self.nodes[node_id].status == ACTIVE
 
     def served(self, endpoint: str) -> bool:
-        """Whether a node that takes requests holds an endpoint, by an agent that does not drain."""
+        """Whether a node that takes requests holds an endpoint, and not as the last choice."""
         return any(
             self.nodes[node_id].status == ACTIVE and endpoint not in self.nodes[node_id].last_choice
             for node_id in self._holders.get(endpoint, ())

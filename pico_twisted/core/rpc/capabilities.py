@@ -40,6 +40,9 @@ OPERATIONS: Final = b"operations"
 REVOCATIONS: Final = b"revocations"
 """A node: takes revocations over a link, and tells those that it has."""
 
+SERVICE_HEALTH: Final = b"service-health"
+"""A node: takes calls with which an agent says how its service is."""
+
 TCP_CALLS: Final = b"tcp"
 """Takes calls whose streams are those of a TCP connection."""
 
@@ -57,6 +60,7 @@ _KNOWN: Final = frozenset(
         NOT_SHARED,
         OPERATIONS,
         REVOCATIONS,
+        SERVICE_HEALTH,
         TCP_CALLS,
         TRAILERS,
     )

@@ -22,6 +22,7 @@ DRAIN: Final = 4
 SYNC: Final = 5
 CLIENT_GONE: Final = 6
 CREDENTIAL: Final = 7
+HEALTH: Final = 8
 
 KIND_NAMES: Final = {
     HEARTBEAT: "heartbeat",
@@ -31,6 +32,7 @@ KIND_NAMES: Final = {
     SYNC: "sync",
     CLIENT_GONE: "client-gone",
     CREDENTIAL: "credential",
+    HEALTH: "health",
 }
 
 RESPONSE: Final = 0x8000

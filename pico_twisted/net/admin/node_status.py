@@ -99,7 +99,8 @@ class NodeStatus:
                 since_s=round(self._cluster.registered_for_s(route), 1),
                 rtt_s=route.tunnel.rtt_s or None,
                 in_flight=len(route.calls),
-                draining=route.draining,
+                draining=route.tunnel.draining,
+                out_for_s=self._cluster.out_for_s(route),
                 subject="" if route.tunnel.subject is None else route.tunnel.subject.name,
             )
             for route in routes[:MAX_SESSIONS]

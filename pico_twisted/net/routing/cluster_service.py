@@ -4,9 +4,10 @@ It holds the registrations of this node's agents, the table of the other nodes, 
 the Deferred of its response, and it answers who gets the next request. The ports are given it through `net.interfaces`
 and never import it.
 
-A request goes to a registration of this node if there is one that does not drain; else to another node that holds the
-endpoint, by its registrations and our calls in flight to it; what drains is the last choice. A request that came from
-another node goes to registrations of this node only (`LocalRouter`), so it hops once.
+A request goes to a registration of this node if there is one that is not the last choice; else to another node that
+holds the endpoint, by its registrations and our calls in flight to it. What drains is the last choice, and so is an
+agent whose service is out. A request that came from another node goes to registrations of this node only
+(`LocalRouter`), so it hops once.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from pico_twisted.core.routing.registry import Registry
 from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.frames import TCP
+from pico_twisted.core.rpc.service_health import ToldHealth
 from pico_twisted.net.access.ceilings import NodeCeilings
 from pico_twisted.net.interfaces import ILinks, IRegistry, IRoute, IRouter, ITunnel
 from pico_twisted.net.observe.metrics import Metrics
@@ -36,6 +38,7 @@ from pico_twisted.net.routing.client_routes import ClientRoutes
 from pico_twisted.net.routing.cluster_metrics import agent_versions
 from pico_twisted.net.routing.refusals import BUSY, refusal
 from pico_twisted.net.routing.routes import AgentRoute, NodeRoute, RouteParts
+from pico_twisted.net.routing.service_health import ToldHealths, is_out
 from pico_twisted.net.routing.sharing import other_servers
 from pico_twisted.net.routing.takeovers import Takeovers
 from pico_twisted.net.routing.v1 import route_to
@@ -58,8 +61,8 @@ class ClusterService(Service):
         ceilings: of the node, that calls to agents come in under.
         table: the other nodes.
         links: the ways to them.
-        announce: called with an endpoint, how many registrations it has here, how many of them drain, and the ID of an
-            agent that will not share it or "", whenever that changed.
+        announce: called with an endpoint, how many registrations it has here, how many of them drain, of how many
+            others the service is out, and the ID of an agent that will not share it or "", whenever that changed.
 
     Attributes:
         registry: the registrations of this node.
@@ -82,7 +85,7 @@ class ClusterService(Service):
         ceilings: NodeCeilings,
         table: ClusterTable,
         links: ILinks,
-        announce: Callable[[str, int, int, str], object],
+        announce: Callable[[str, int, int, int, str], object],
     ) -> None:
         self.node_id = node_id
         self.registry: Registry[AgentRoute] = Registry(limits.calls_per_session)
@@ -97,6 +100,7 @@ class ClusterService(Service):
         self._max_calls = limits.calls
         self._links = links
         self._announce = announce
+        self._health = ToldHealths(sweep, self._tell)
         self._held: list[Callable[[], int]] = []
         self._sweep = sweep
         sweep.each(self._measure)
@@ -107,6 +111,11 @@ class ClusterService(Service):
             "pico_cluster_endpoints", "Endpoints that nodes of the cluster hold.", lambda: len(self.endpoints())
         )
         metrics.gauge("pico_upstream_sessions", "Sessions of agents on this node.", lambda: len(self.registry))
+        metrics.gauge(
+            "pico_upstream_sessions_out",
+            "Sessions of agents on this node whose service is out.",
+            lambda: sum(is_out(route) for route in self.registry),
+        )
         metrics.gauge("pico_calls_pending", "Calls to agents in flight.", lambda: len(self.pending))
         metrics.gauge("pico_buffered_bytes", "Bytes held in memory for slow peers.", lambda: budget.held)
         metrics.limit("calls", limits.calls, lambda: len(self.pending))
@@ -148,7 +157,7 @@ class ClusterService(Service):
         route.registered_at = self._sweep.now
         self._parts.metrics.session_registered()
         replaced = self.registry.add(route)
-        if replaced is None or replaced.resigned:
+        if replaced is None or replaced.resigned or is_out(replaced):
             self._tell(tunnel.endpoint)
         log.info(
             "Endpoint {endpoint} registered by {agent_id}",
@@ -181,15 +190,26 @@ class ClusterService(Service):
         self._tell(tunnel.endpoint)
         return True
 
+    def service_is(self, tunnel: ITunnel, told: ToldHealth) -> None:
+        """The agent says how its service is. See `IRegistry.service_is`."""
+        route = self._routes.get(tunnel)
+        if route is not None:
+            self._health.told(route, told)
+
     def _tell(self, endpoint: str) -> None:
         """Tell the other nodes what we hold of an endpoint."""
         held = self.registry.held(endpoint)
         owner = next((route.agent_id for route in held if route.tunnel.alone), "")
-        self._announce(endpoint, len(held), sum(route.resigned for route in held), owner)
+        out = sum(is_out(route) for route in held if not route.resigned)
+        self._announce(endpoint, len(held), sum(route.resigned for route in held), out, owner)
 
     def registered_for_s(self, route: AgentRoute) -> float:
         """Seconds since a route of this node was registered."""
         return self._sweep.now - route.registered_at
+
+    def out_for_s(self, route: AgentRoute) -> float | None:
+        """Seconds since the service of a route of this node went out, as its agent says; None when it is not out."""
+        return round(self._sweep.now - route.out_since, 1) if is_out(route) else None
 
     def endpoints(self) -> set[str]:
         """The endpoints that this node or another one that is there holds."""
@@ -215,7 +235,7 @@ class ClusterService(Service):
             return last
         local = self.registry.take(endpoint, tried)
         route: IRoute | None = local
-        if not only_here and self.table.nodes and (local is None or local.draining):
+        if not only_here and self.table.nodes and (local is None or local.last_choice):
             route = self._elsewhere(endpoint, ACTIVE, tried) or local or self._elsewhere(endpoint, DRAINING, tried)
         if route is None and self.registry.has_other(endpoint, tried):
             raise refusal(BUSY)  # those that are left have as many calls as one session may

@@ -23,11 +23,16 @@ from pico_twisted.core.routing.table import ACTIVE, ClusterTable
 from pico_twisted.core.rpc.capabilities import TCP_CALLS, TRAILERS
 from pico_twisted.core.rpc.frames import TCP
 from pico_twisted.core.rpc.http import ResponseReader, ResponseStream
+from pico_twisted.core.rpc.service_health import Standing
 from pico_twisted.net.access.ceilings import NodeCeilings, answer_to, leave_all
 from pico_twisted.net.interfaces import ICallee, IDownstream, IPendingCall, IResponseSink, IRoute, ITunnel
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.routing.pending_call import PendingCall
 from pico_twisted.net.routing.unsupported import UnsupportedCall
+
+_UP = Standing.UP
+_OUT = Standing.OUT
+_TRIAL = Standing.TRIAL
 
 MAX_REPLAY_BYTES: Final = 64 * 1024
 """Most bytes of a body that are kept until the response begins, so that the request can be made again."""
@@ -63,6 +68,8 @@ class AgentRoute:
         calls: those in flight on it.
         rows: where its calls are counted.
         resigned: the agent asked for calls only where nobody else can serve.
+        standing: of the service, as the agent tells it. A trial is over, for us, with the call that it lets through.
+        out_since: when the service went out, in the sweep's seconds; of no meaning while it is up.
         takeovers, taken_at: how many registrations have taken this place from another one in turn, and when this one
             did; see `takeovers`.
         endpoint, agent_id, slot: what it is registered as.
@@ -80,6 +87,8 @@ class AgentRoute:
         self.calls: set[IPendingCall] = set()
         self.max_replay_bytes = MAX_REPLAY_BYTES
         self.resigned = False
+        self.standing = _UP
+        self.out_since = 0.0
         self.takeovers = 0
         self.taken_at = 0.0
         self._parts = parts
@@ -87,9 +96,9 @@ class AgentRoute:
         self._asked: tuple[Subject | None, Rule | None] = (None, None)  # whose rule was looked for, and what was found
 
     @property
-    def draining(self) -> bool:
-        """Whether the agent only finishes what it has. Such a route is the last choice for new calls."""
-        return self.tunnel.draining
+    def last_choice(self) -> bool:
+        """Whether it gets new calls only where no other one can: the agent drains, or its service is out."""
+        return self.standing is _OUT or self.tunnel.draining
 
     def rows_for(self, subject: Subject) -> tuple[set[IPendingCall], ...]:
         """Where a call that begins now is counted, under the rule that lets a subject serve the endpoint, too.
@@ -113,6 +122,8 @@ class AgentRoute:
     def open(self, request: IDownstream, body: bytes, more: bool, sink: IResponseSink) -> IPendingCall:
         """Call the agent. See `IRoute.open`."""
         parts = self._parts
+        if self.standing is _TRIAL:
+            self.standing = _OUT  # until the agent says what came of it
         rows = self.rows if self.tunnel.subject is None else self.rows_for(self.tunnel.subject)
         head = request.head
         reader: ResponseReader

@@ -1,7 +1,8 @@
 """Who else serves an endpoint: told to an agent that registers, and why it is refused when one of them will not share.
 
 What is known. Of this node's registrations everything; of another node's how many it holds, and the ID of an agent that
-will not share. Sessions of one agent are not others to each other. What drains is about to go, and does not count. So
+will not share. Sessions of one agent are not others to each other. What drains is about to go, and does not count; a
+service that is out may be back in a second, and does. So
 two agents that register at two nodes in the same moment may both be taken: gossip has not told yet.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Collection, Sequence
 
 from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.routing.other_server import OtherServer
-from pico_twisted.core.routing.table import ACTIVE, ClusterTable
+from pico_twisted.core.routing.table import ACTIVE, ALL_DRAIN, ClusterTable
 from pico_twisted.net.routing.routes import AgentRoute
 
 
@@ -50,7 +51,7 @@ def other_servers(
         )
     others = list(found.values())
     for node_id, node in table.nodes.items():
-        if node.status != ACTIVE or endpoint not in node.endpoints or endpoint in node.last_choice:
+        if node.status != ACTIVE or endpoint not in node.endpoints or node.last_choice.get(endpoint) == ALL_DRAIN:
             continue
         owner = node.owners.get(endpoint, "")
         if owner not in ("", agent_id):

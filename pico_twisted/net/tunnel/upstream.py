@@ -16,7 +16,8 @@ from pico_twisted.core.http1.head import RequestHead
 from pico_twisted.core.routing.endpoint import normal_endpoint_id
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.capabilities import capabilities_of
-from pico_twisted.core.rpc.frames import CREDENTIAL, encode_nodes
+from pico_twisted.core.rpc.frames import CREDENTIAL, HEALTH, PROTOCOL, encode_nodes
+from pico_twisted.core.rpc.service_health import decode_health
 from pico_twisted.net.access.ceilings import NodeCeilings, answer_to, retry_after
 from pico_twisted.net.access.interfaces import Credential, IGate
 from pico_twisted.net.interfaces import Closed, ICallAcceptor, IRegistry, ITunnel
@@ -54,7 +55,7 @@ class UpstreamFactory(TunnelServerFactory):
         credentials: those that the sessions were opened with.
     """
 
-    serves = (CREDENTIAL,)
+    serves = (CREDENTIAL, HEALTH)
 
     def __init__(
         self,
@@ -214,8 +215,17 @@ class UpstreamFactory(TunnelServerFactory):
     # ICallAcceptor
 
     def call_opened(self, tunnel: ITunnel, call: Call, kind: int, payload: bytes, more: bool) -> None:
-        """Look at a new credential: agents open no other calls (`serves`). See `ICallAcceptor.call_opened`."""
-        self.credentials.show(tunnel, call, payload, more)
+        """Look at a new credential, or hear how a service is: agents open no other calls (`serves`). See
+        `ICallAcceptor.call_opened`."""
+        if kind == CREDENTIAL:
+            self.credentials.show(tunnel, call, payload, more)
+            return
+        told = None if more else decode_health(payload)
+        if told is None:
+            tunnel.reset(call, PROTOCOL, "not how a service is")
+            return
+        tunnel.send(call, b"", False)
+        self._registry.service_is(tunnel, told)
 
     def drain_requested(self, tunnel: ITunnel) -> None:
         """The agent drains: its session is the last choice; told so again, no call may start on it from here on."""

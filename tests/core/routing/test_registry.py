@@ -18,10 +18,10 @@ class Session:
         self.agent_id = agent_id
         self.slot = slot
         self.calls = range(0)
-        self.draining = False
+        self.last_choice = False
 
     def __repr__(self) -> str:
-        return f"<{self.agent_id} {len(self.calls)}{' draining' if self.draining else ''}>"
+        return f"<{self.agent_id} {len(self.calls)}{' last' if self.last_choice else ''}>"
 
 
 def registry_of(*sessions: Session) -> Registry[Session]:
@@ -57,13 +57,13 @@ def test_fewest_calls_first() -> None:
     assert registry.take("ep") is a
 
 
-def test_draining_ones_last() -> None:
-    """A draining session is chosen only when there is no other, however busy the others are."""
+def test_last_choices_last() -> None:
+    """A session that is the last choice is chosen only when there is no other, however busy the others are."""
     a, b = Session("a"), Session("b")
     registry = registry_of(a, b)
-    a.draining, b.calls = True, range(1000)
+    a.last_choice, b.calls = True, range(1000)
     assert registry.take("ep") is b
-    b.draining = True
+    b.last_choice = True
     assert registry.take("ep") is a
     assert registry.take("ep", [a]) is b
 
@@ -85,7 +85,7 @@ def test_full_ones_are_passed_over() -> None:
     a.calls = range(2)
     assert registry.take("ep") is None and registry.has_other("ep")
     registry.add(b)
-    b.calls, b.draining = range(1), True
+    b.calls, b.last_choice = range(1), True
     assert registry.take("ep") is b
     b.calls = range(2)
     assert registry.take("ep") is None
@@ -138,8 +138,8 @@ def test_gone_at_once() -> None:
 def test_the_best_is_chosen(shapes: list[tuple[int, bool]], excluded: set[int]) -> None:
     """The one that is chosen is not excluded, and no other is better."""
     sessions = [Session(str(number)) for number in range(len(shapes))]
-    for session, (calls, draining) in zip(sessions, shapes, strict=True):
-        session.calls, session.draining = range(calls), draining
+    for session, (calls, last_choice) in zip(sessions, shapes, strict=True):
+        session.calls, session.last_choice = range(calls), last_choice
     out = [session for number, session in enumerate(sessions) if number in excluded]
     allowed = [session for session in sessions if session not in out]
     chosen = registry_of(*sessions).take("ep", out)
@@ -147,7 +147,7 @@ def test_the_best_is_chosen(shapes: list[tuple[int, bool]], excluded: set[int]) 
         assert chosen is None
     else:
         assert chosen in allowed
-        assert (chosen.draining, len(chosen.calls)) == min((one.draining, len(one.calls)) for one in allowed)
+        assert (chosen.last_choice, len(chosen.calls)) == min((one.last_choice, len(one.calls)) for one in allowed)
 
 
 @given(st.integers(1, 6), st.integers(1, 60))

@@ -10,8 +10,8 @@ from twisted.internet.task import Clock
 
 from pico_twisted.core.gossip.events import KeysChanged, StatusChanged
 from pico_twisted.core.http1.head import HeadLimits, RequestHead, parse_request_head
-from pico_twisted.core.routing.table import alone_key, endpoint_key
-from pico_twisted.core.rpc.frames import DRAIN, HEARTBEAT, HTTP, RESPONSE
+from pico_twisted.core.routing.table import ALL_DRAIN, SOME_ARE_OUT, alone_key, endpoint_key, last_choice_key
+from pico_twisted.core.rpc.frames import DRAIN, HEALTH, HEARTBEAT, HTTP, RESET, RESPONSE
 from pico_twisted.net.access.interfaces import Credential
 from pico_twisted.net.tunnel import Admission, Refusal
 from tests.doubles.node import MemoryNode, pass_time
@@ -110,7 +110,7 @@ def test_draining_agent(parts: MemoryNode) -> None:
     peer.received()
     for call_id in (1, 2):
         (held,) = parts.cluster.registry.held("my-ep")
-        assert held.draining is (call_id == 2)
+        assert held.last_choice is (call_id == 2)
         peer.send(DRAIN, call_id)
         assert peer.received_rpc() == [(DRAIN, call_id, RESPONSE, b"")]
     assert not parts.cluster.registry.held("my-ep")
@@ -234,3 +234,33 @@ def test_own_sessions_are_no_others(parts: MemoryNode) -> None:
     parts.cluster.table.keys_changed(KeysChanged("n2", {endpoint_key("my-ep"): 1, alone_key("my-ep"): "new"}))
     answer = admitted(parts, b"X-Pico-Share: no")
     assert isinstance(answer, Admission) and answer.alone
+
+
+@pytest.mark.parametrize(("value", "counts"), [(ALL_DRAIN, False), (SOME_ARE_OUT, True)])
+def test_who_is_the_last_choice_elsewhere(parts: MemoryNode, value: int, counts: bool) -> None:
+    """What drains makes way for an agent that will not share; a service that is out for a moment does not."""
+    know(parts, "n2", "active")
+    parts.cluster.table.keys_changed(KeysChanged("n2", {endpoint_key("my-ep"): 1, last_choice_key("my-ep"): value}))
+    answer = admitted(parts, b"X-Pico-Share: no")
+    assert isinstance(answer, Refusal if counts else Admission)
+
+
+def test_an_agent_tells_how_its_service_is(parts: MemoryNode) -> None:
+    """While it is out its session is the last choice, for one call on trial it is not, and it is a choice like any
+    other once it is back; each is answered, and nonsense resets the call alone."""
+    peer = RawPeer(parts, headers=[("x-pico-agent-id", "a")])
+    register(parts, FakeTunnel(agent_id="b"))
+    peer.received()
+    held = parts.cluster.registry.find("my-ep", "a", "")
+    assert held is not None
+    for call_id, (payload, last) in enumerate([(b"out 3", True), (b"trial 4", False), (b"up", False)], 1):
+        peer.send(HEALTH, call_id, 0, payload)
+        assert peer.received_rpc() == [(HEALTH, call_id, RESPONSE, b"")]
+        assert held.last_choice is last
+    peer.send(HEALTH, 4, 0, b"out 5")
+    for call_id, payload in ((5, b"fine"), (6, b"out")):
+        peer.send(HEALTH, call_id, 0, payload)
+        ((kind, answered, flags, _),) = peer.received_rpc()[-1:]
+        assert (kind, answered, flags) == (HEALTH, call_id, RESPONSE | RESET)
+    assert held.last_choice and parts.cluster.registry.held("my-ep")
+    peer.transport.receive_fin()

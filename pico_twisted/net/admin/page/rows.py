@@ -84,17 +84,24 @@ def session_rows(agents: Agents, at_s: float, before: Table) -> Table:
         while key in rows:
             number += 1
             key = f"{alone} {number}"
-        since_s = round(at_s - session.since_s)
-        old = before.get(key, {}).get("since_s", since_s)
         rows[key] = {
             "address": session.address,
             "version": session.version,
             "protocol": session.protocol,
             "url": session.url,
-            "since_s": old if abs(old - since_s) < _ALIKE_S else since_s,
+            "since_s": _steady(session.since_s, at_s, before.get(key, {}).get("since_s")),
             "rtt_s": _figure(session.rtt_s),
             "in_flight": session.in_flight,
             "draining": session.draining,
+            "out_since_s": _steady(session.out_for_s, at_s, before.get(key, {}).get("out_since_s")),
             "subject": session.subject,
         }
     return rows
+
+
+def _steady(for_s: float | None, at_s: float, before: float | None) -> float | None:
+    """When something began that goes on for so long; as told before where that is about the same."""
+    if for_s is None:
+        return None
+    since_s = round(at_s - for_s)
+    return before if before is not None and abs(before - since_s) < _ALIKE_S else since_s

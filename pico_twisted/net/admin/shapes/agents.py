@@ -26,6 +26,8 @@ class AgentSession:
         rtt_s: the last round trip; None before the first.
         in_flight: calls in progress.
         draining: it gets calls only where nobody else can serve.
+        out_for_s: seconds since its service went out, as the agent says: then it gets none that others can serve; None
+            while it is there.
         subject: who the agent has shown to be; empty where agents need not.
     """
 
@@ -40,6 +42,7 @@ class AgentSession:
     rtt_s: float | None = None
     in_flight: int = 0
     draining: bool = False
+    out_for_s: float | None = None
     subject: str = ""
 
 
@@ -90,6 +93,8 @@ class ListenerRow:
         url: where clients reach the endpoint, as a node told it; empty when none did.
         registered: whether new calls can come.
         in_flight: calls that are being served.
+        out_for_s: seconds since the service went out; None while it is there, as far as the agent knows.
+        why_out: what it did wrong, in words; empty while it is there.
         sessions: all that are alive.
     """
 
@@ -99,6 +104,8 @@ class ListenerRow:
     url: str = ""
     registered: bool
     in_flight: int
+    out_for_s: float | None = None
+    why_out: str = ""
     sessions: Sequence[SessionRow] = ()
 
 

@@ -224,7 +224,7 @@ export function agentView(model, id) {
       { id: "since", head: "Connected", number: true, by: (row) => -row.since_s, cell: (row) => span(model.now_s - row.since_s) },
       { id: "trip", head: "Round trip", number: true, by: (row) => row.rtt_s ?? -1, cell: (row) => took(row.rtt_s) },
       { id: "flight", head: "In flight", number: true, wide: true, by: (row) => row.in_flight, cell: (row) => number(row.in_flight) },
-      { id: "state", head: "State", wide: true, cell: (row) => (row.draining ? { state: "warn", text: "draining" } : { state: "good", text: "serving" }) },
+      { id: "state", head: "State", wide: true, cell: (row) => servingState(row, model) },
     ],
   });
   const asked = new Asked("status/cluster/requests", { agent: id, failed: 1, limit: ASKED });
@@ -263,9 +263,16 @@ function ended(said) {
   return `${many(said.ended ?? 0, "session")} ended${unaware.length ? `; not told yet: ${unaware.join(", ")}` : ""}`;
 }
 
+/** Of a session, or of an agent whose sessions are all so. */
+function servingState(one, model) {
+  if (one.draining) return { state: "warn", text: "draining" };
+  if (one.out_since_s) return { state: "bad", text: `service out for ${span(model.now_s - one.out_since_s)}` };
+  return { state: "good", text: "serving" };
+}
+
 function agentFacts(agent, model) {
   return [
-    ["State", agent.draining ? { state: "warn", text: "draining" } : { state: "good", text: "serving" }],
+    ["State", servingState(agent, model)],
     ["Address", agent.addresses.join(", ")],
     ["Version", agent.old ? { state: "warn", text: `${agent.version}, older than this node (${model.hello.version})` } : agent.version || NONE],
     ["Connected", span(model.now_s - agent.since_s)],

@@ -98,6 +98,7 @@ export class Model {
       rtt_s: trips.length ? Math.max(...trips) : null,
       in_flight: sessions.reduce((sum, one) => sum + one.in_flight, 0),
       draining: sessions.every((one) => one.draining),
+      out_since_s: sessions.every((one) => one.out_since_s) ? Math.min(...sessions.map((one) => one.out_since_s)) : null,
       nodes: all("node").sort(),
       endpoints: all("endpoint").sort(),
       subjects: all("subject").filter(Boolean),
