@@ -316,7 +316,7 @@ def build_node(
     metrics.families(lambda: link_states(table, membership.links.standing))
     if config.metrics.per_endpoint:
         metrics.endpoints = EndpointCounts(
-            lambda: (request.endpoint for request in proxy.in_progress()), cluster.endpoints
+            lambda: (request.endpoint for request in proxy.in_progress()), cluster.is_held
         )
     if proxy.http2 is not None:
         metrics.families(proxy.http2.metrics)

@@ -85,13 +85,13 @@ def test_what_agents_register(pair: Pair) -> None:
     """What the agents of a node register is routed to by the other, with its number, until it is gone."""
     first, second = register(pair.b.parts, FakeTunnel()), register(pair.b.parts, FakeTunnel(slot="1"))
     pair.net.pass_time(0.1)
-    assert pair.a.parts.cluster.table.nodes["b"].endpoints == {"my-ep": 2}
+    assert pair.a.parts.cluster.table.holders("my-ep") == {"b": 2}
     chosen = pair.a.parts.cluster.take("my-ep", [])
     assert chosen is not None
     assert chosen.node_id == "b"
     first.lose()
     pair.net.pass_time(0.1)
-    assert pair.a.parts.cluster.table.nodes["b"].endpoints == {"my-ep": 1}
+    assert pair.a.parts.cluster.table.holders("my-ep") == {"b": 1}
     second.lose()
     pair.net.pass_time(0.1)
     assert pair.a.parts.cluster.take("my-ep", []) is None

@@ -9,6 +9,7 @@ from pico_twisted.app.node_acme import NodeAcme
 from pico_twisted.config import NodeConfig
 from pico_twisted.core.routing.table import ClusterTable, KnownNode
 from pico_twisted.net.tls.acme.challenges import TLS_ALPN_01, Challenges, challenge_key
+from tests.doubles.said import said_of
 
 KEY = challenge_key(TLS_ALPN_01, "pico.example")
 
@@ -21,7 +22,7 @@ class Cluster:
         self.tables = {name: ClusterTable(lambda: 0.0) for name in names}
         self.nodes = {name: self._node(name) for name in names}
         for name in names:
-            self.tables[name].nodes = {other: KnownNode("active") for other in names if other != name}
+            self.tables[name].nodes = {other: KnownNode(other, "active") for other in names if other != name}
 
     def _node(self, name: str) -> NodeAcme:
         told = self.maps[name]
@@ -37,7 +38,7 @@ class Cluster:
         """All hear what the others tell."""
         for table in self.tables.values():
             for other, known in table.nodes.items():
-                known.keys = dict(self.maps[other])
+                known.said = said_of(self.maps[other])
 
     def answers(self) -> set[str | None]:
         """What the nodes answer with."""

@@ -21,7 +21,7 @@ from pico_twisted.config import (
     ProxyConfig,
     UpstreamConfig,
 )
-from pico_twisted.core.gossip.events import KeysChanged, StatusChanged
+from pico_twisted.core.gossip.events import StatusChanged
 from pico_twisted.core.routing.table import endpoint_key
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.net.observe.access_log import AccessLog
@@ -29,6 +29,7 @@ from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.tracing import Tracer
 from pico_twisted.net.tunnel import TunnelParts
 from pico_twisted.net.turn import EndOfTurn, Sweep
+from tests.doubles.said import says
 
 STEP_S = 0.05
 """How `pass_time` moves a clock: a sweep advances at most a second for each of its turns."""
@@ -164,11 +165,11 @@ class MemoryNode:
         table = self.cluster.table
         key = endpoint_key(endpoint)
         for node_id in table.nodes:
-            table.keys_changed(KeysChanged(node_id, {key: None}))
+            says(table, node_id, {key: None})
         for node_id in holders:
             if node_id not in table.nodes:
                 table.status_changed(StatusChanged(node_id, "active"))
-            table.keys_changed(KeysChanged(node_id, {key: 1}))
+            says(table, node_id, {key: 1})
 
     def stop(self) -> None:
         """End the coarse timer."""

@@ -10,10 +10,11 @@ from twisted.internet.defer import Deferred
 
 from pico_twisted.app.membership import REVOCATIONS
 from pico_twisted.core.access.revocations import Meant
-from pico_twisted.core.gossip.events import KeysChanged, StatusChanged
+from pico_twisted.core.gossip.events import StatusChanged
 from pico_twisted.net.access.shared import UNREACHED, Told
 from pico_twisted.net.links import link
 from pico_twisted.net.links.sync import FetchFailed
+from tests.doubles.said import says
 from tests.integration.cluster import SECRET, LinkedNodes
 from tests.integration.harness import eventually, outcome
 from tools.stage.ports import unused_address
@@ -38,7 +39,7 @@ def say(nodes: LinkedNodes, name: str, digest: str) -> None:
     """Let all others hear a digest of a node, as if from gossip."""
     for other, node in nodes.nodes.items():
         if other != name:
-            node.parts.cluster.table.keys_changed(KeysChanged(name, {REVOCATIONS: digest}))
+            says(node.parts.cluster.table, name, {REVOCATIONS: digest})
 
 
 def refused(nodes: LinkedNodes) -> list[str]:

@@ -248,7 +248,7 @@ class SimulatedCluster:
         """A core told of an event."""
         self.count(type(event).__name__)
         if isinstance(event, KeysChanged):
-            self._tell(process.number, event.node_id, len(event.changes))
+            self._tell(process.number, event.node_id, len(event.keys) + len(event.endpoints))
         else:
             self._tell(process.number, event)
         self.promises.happened(process, event)

@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from pico_twisted.core.gossip import Conflict, Event, IdInUse, KeysChanged, Member, Standing, StatusChanged, SyncWanted
+from pico_twisted.core.gossip.events import ENDPOINT
 from pico_twisted.core.gossip.sealing import MAX_SENDERS
 from pico_twisted.core.gossip.suspicion import MOST_PATIENT
 from pico_twisted.core.routing.table import ClusterTable
@@ -205,11 +206,14 @@ class Promises:
         if member is None or process is None:
             return
         self._shows(observer, process, None, member.map.version)
-        for key, value in event.changes.items():
-            if value is None and member.generation == process.generations[-1]:
-                held = process.own.versions().get(key)
-                if held is not None and held[1] <= member.map.version:
-                    self._break("flap", f"{observer} says that {key} of {process} is gone, which is there")
+        if member.generation != process.generations[-1]:
+            return
+        gone = [key for key in event.keys if event.said.get(key) is None]
+        gone += [ENDPOINT + id for id in event.endpoints if event.said.get(ENDPOINT + id) is None]
+        held = process.own.versions() if gone else {}
+        for key in gone:
+            if key in held and held[key][1] <= member.map.version:
+                self._break("flap", f"{observer} says that {key} of {process} is gone, which is there")
 
     # What is shown
 
@@ -354,14 +358,15 @@ class Promises:
         table = self._tables.get(observer.number)
         if table is None:
             return
+        while table.behind:
+            table.work()
+        table._check_invariants()
         members = observer.gossip.view.members
         if table.nodes.keys() != members.keys():
             self._break("one row", f"{observer} told of other nodes than it holds")
         for node_id, node in table.nodes.items():
             member = members.get(node_id)
-            if member is not None and (
-                node.status != member.status or len(node.keys) + len(node.endpoints) != len(member.keys())
-            ):
+            if member is not None and (node.status != member.status or node.said is not member):
                 self._break("one row", f"{observer} told of {node_id} something else than it holds")
 
     def packet(self, size: int, most: int) -> None:

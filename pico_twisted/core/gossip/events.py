@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 import attrs
 
 Value = str | int
 """What a key of a node may hold."""
+ENDPOINT: Final = "endpoint:"
+"""The beginning of a key that tells how many registrations of an endpoint a node has. There may be very many such keys,
+and few others."""
+
+
+class Said(Protocol):
+    """What a node says of itself, as it counts now. Whoever was told of it once may ask at any time."""
+
+    def get(self, key: str) -> Value | None:
+        """The value of a key."""
+
+    def registrations(self, endpoint: str) -> int:
+        """How many registrations of an endpoint it has."""
+
+    def endpoints(self) -> list[str]:
+        """The IDs of the endpoints of which it has some."""
+
+    def count_endpoints(self) -> tuple[int, int]:
+        """How many endpoints those are, and how many registrations."""
 
 
 @attrs.frozen
@@ -23,10 +43,19 @@ class StatusChanged:
 
 @attrs.frozen
 class KeysChanged:
-    """Keys of a node have new values; None: the key is gone. A value may be written again unchanged."""
+    """Keys of a node may have other values now, or be gone.
+
+    Attributes:
+        node_id: its ID.
+        said: what it says of itself, from now on until another event brings another one.
+        keys: those that may have changed, without those of endpoints.
+        endpoints: the IDs of those endpoints of which it may have other registrations.
+    """
 
     node_id: str
-    changes: Mapping[str, Value | None]
+    said: Said
+    keys: Sequence[str]
+    endpoints: Sequence[str]
 
 
 @attrs.frozen

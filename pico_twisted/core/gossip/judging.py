@@ -27,7 +27,7 @@ def judge(view: View, now: float) -> None:
     mass_failure = MASS_FAILURE_PATIENCE if _mass_failure(view, now) else 1.0
     most_s = MOST_PATIENT * view.interval_s
     for member in list(view.members.values()):
-        if member.previous and now >= member.previous_until:
+        if member.previous is not None and now >= member.previous_until:
             view.drop_previous(member)
         if member.standing is Standing.LIVE:
             learning = patience if now - member.first_heard_at < LEARNING_S else 1.0

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Mapping
 from typing import Final
 
-from pico_twisted.core.gossip.events import Value
+from pico_twisted.core.gossip.events import ENDPOINT, Value
 from pico_twisted.core.gossip.packets import Body, Delta, Digest
 from pico_twisted.core.gossip.state import VersionedMap
 from pico_twisted.core.gossip.suspicion import Accrual
@@ -39,7 +38,7 @@ class Member:
 
     Attributes:
         map: the replica of what it says of itself.
-        previous: keys of its last generation, which stand until it has told us all of the new ones.
+        previous: the map of its last generation, which stands for what it has not told us of the new one; or None.
         heartbeat: the newest: its own milliseconds.
         reported: the highest version of its map that anybody spoke of.
         reporter: who did.
@@ -92,7 +91,7 @@ class Member:
         self.generation = generation
         self.standing = Standing.UNCONFIRMED
         self.map = VersionedMap()
-        self.previous: dict[str, Value] = {}
+        self.previous: VersionedMap | None = None
         self.previous_until = now
         self.heartbeat = 0
         self.alive_at = now
@@ -143,14 +142,42 @@ class Member:
             return "draining" if self.get(STATUS) == "draining" else "active"
         return str(self.standing.value)
 
-    def get(self, key: str) -> Value | None:
-        """The value of a key, of the last generation's where this one did not say yet; but its status is its own."""
-        value = self.map.get(key)
-        return self.previous.get(key) if value is None and key != STATUS else value
+    # What it says of itself (Said): of the last generation what this one did not say yet, but for its status.
 
-    def keys(self) -> Mapping[str, Value]:
-        """All keys, as they count now."""
-        return {**self.previous, **self.map.values()} if self.previous else self.map.values()
+    def get(self, key: str) -> Value | None:
+        """The value of a key."""
+        value = self.map.get(key)
+        if value is None and self.previous is not None and key != STATUS and not self.map.forgot(key):
+            return self.previous.get(key)
+        return value
+
+    def registrations(self, endpoint: str) -> int:
+        """How many registrations of an endpoint it has."""
+        found = self.map.registrations(endpoint)
+        if found or self.previous is None or self.map.forgot(ENDPOINT + endpoint):
+            return found
+        return self.previous.registrations(endpoint)
+
+    def endpoints(self) -> list[str]:
+        """The IDs of the endpoints of which it has registrations."""
+        if self.previous is None:
+            return self.map.endpoints()
+        both = dict.fromkeys(self.map.endpoints() + self.previous.endpoints())
+        return [endpoint for endpoint in both if self.registrations(endpoint)]
+
+    def count_endpoints(self) -> tuple[int, int]:
+        """How many endpoints those are, and how many registrations."""
+        if self.previous is None:
+            return self.map.count_endpoints()
+        counts = [self.registrations(endpoint) for endpoint in self.endpoints()]
+        return len(counts), sum(counts)
+
+    def others(self) -> list[str]:
+        """The keys of all but the endpoints."""
+        if self.previous is None:
+            return self.map.others()
+        both = dict.fromkeys(self.map.others() + self.previous.others())
+        return [key for key in both if self.get(key) is not None]
 
     def silence_s(self, now: float) -> float:
         """Seconds that we have waited for news."""
@@ -206,39 +233,53 @@ class Member:
             self.accrual.observe(silence_s)  # on a long way round news may always be that old: get used to it
         return False
 
-    def take(self, delta: Delta, now: float) -> tuple[dict[str, Value | None], list[float]]:
+    def take(self, delta: Delta, now: float) -> tuple[list[str], list[float]]:
         """Take entries of it. All that come before them are known.
 
         Returns:
-            What changed, and the seconds that the entries took from it to us.
+            The keys that were written, and the seconds that the entries took from it to us.
         """
-        changes: dict[str, Value | None] = {}
+        keys: list[str] = []
         delays: list[float] = []
         for key, value, at in delta.entries:
             if at > self.map.version:
                 self.map.write(key, value, at)
-                changes[key] = value
+                keys.append(key)
                 written_at = at / 1000 + self.offset_s
                 if self.first_heard_at < written_at < now + 1:
                     delays.append(max(0.0, now - written_at))
         self.map.raise_floor(min(delta.floor, self.map.version))
         self.note_progress(now)
         self.cut = self.behind_since is not None
-        return changes, delays
+        return keys, delays
 
-    def take_whole(self, later: VersionedMap, now: float) -> dict[str, Value | None]:
-        """Take its whole map. Returns what changed."""
-        changes = self.map.changes_to(later)
+    def take_whole(self, later: VersionedMap, now: float) -> tuple[list[str], list[str]]:
+        """Take its whole map. Returns the keys that are different in it, and the IDs of such endpoints."""
+        changed = self.map.changed_keys(later)
         self.map = later
         self.note_progress(now)
-        return changes
+        return changed
 
-    def drop_previous(self) -> dict[str, None]:
-        """Drop the keys of its previous life. Returns those that the new one does not have."""
-        gone = {key: None for key in self.previous if self.map.get(key) is None}
-        self.previous = {}
+    def all_said(self) -> VersionedMap:
+        """All that counts of what it says, as the next generation's `previous`."""
+        if self.previous is None:
+            return self.map
+        entries = [(key, self.get(key)) for key in self.others()]
+        entries += [(ENDPOINT + endpoint, self.registrations(endpoint)) for endpoint in self.endpoints()]
+        both = VersionedMap()
+        for version, (key, value) in enumerate(entries, start=1):
+            both.write(key, value, version)
+        return both
+
+    def drop_previous(self) -> tuple[list[str], list[str]]:
+        """Drop the keys of its previous life. Returns those that the new one does not have, and the IDs of such
+        endpoints."""
+        previous, self.previous = self.previous, None
+        if previous is None:
+            return [], []
         self.find_address()
-        return gone
+        keys = [key for key in previous.others() if self.map.get(key) is None]
+        return keys, [endpoint for endpoint in previous.endpoints() if not self.map.registrations(endpoint)]
 
     def digest(self, now: float) -> Digest:
         """What we say of it in a digest."""

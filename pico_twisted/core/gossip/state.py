@@ -10,16 +10,28 @@ rises with each write, and says when the write was made without another field.
 Deletes are remembered as tombstones, since a peer that has the key must hear of it. They are dropped in the end, and
 the *floor* is the highest version that was dropped so: a replica below the floor may have missed a delete, and must
 take the whole map.
+
+A cluster may hold a million endpoints, of which every node knows all. So those are kept by themselves: under their ID
+alone, with version and registrations as one number, which is the only place where they are kept (`routing.table` asks
+here). That is some 150 bytes for each, most of them the ID. A dictionary for each node, and not one for all, since a
+whole map then replaces another in one step, and what is counted of a node is counted of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from typing import Final, TypeVar
 
-from pico_twisted.core.gossip.events import Value
+from pico_twisted.core.gossip.events import ENDPOINT, Value
 
 Entry = tuple[str, Value | None, int]
 """Key, value (None: a tombstone), version."""
+
+_ID_AT: Final = len(ENDPOINT)
+_VALUE_BITS: Final = 20
+"""Bits of a number that say how many registrations there are; those above are the version."""
+_VALUE: Final = (1 << _VALUE_BITS) - 1
+V = TypeVar("V")
 
 
 class VersionedMap:
@@ -30,32 +42,56 @@ class VersionedMap:
         floor: tombstones up to here are gone.
     """
 
-    __slots__ = ("_dead", "_live", "floor", "version")
+    __slots__ = ("_dead", "_endpoints", "_live", "floor", "version")
 
     def __init__(self) -> None:
         self.version = 0
         self.floor = 0
-        # both in the order of their versions, which is the order of insertion
+        # all in the order of their versions, which is the order of insertion
         self._live: dict[str, tuple[Value, int]] = {}
+        self._endpoints: dict[str, int] = {}  # by ID
         self._dead: dict[str, int] = {}
 
     def get(self, key: str) -> Value | None:
         """The value of a key, or None."""
         found = self._live.get(key)
-        return None if found is None else found[0]
+        if found is not None:
+            return found[0]
+        return self.registrations(key[_ID_AT:]) or None if key.startswith(ENDPOINT) else None
+
+    def registrations(self, endpoint: str) -> int:
+        """The registrations of an endpoint; 0 where nothing, or nothing that is a number of some, is said of it."""
+        return self._endpoints.get(endpoint, 0) & _VALUE
+
+    def endpoints(self) -> list[str]:
+        """The IDs of the endpoints that have registrations."""
+        return list(self._endpoints)
+
+    def count_endpoints(self) -> tuple[int, int]:
+        """How many endpoints have registrations, and how many those are."""
+        return len(self._endpoints), sum([number & _VALUE for number in self._endpoints.values()])
+
+    def others(self) -> list[str]:
+        """The keys of all but the endpoints."""
+        return list(self._live)
+
+    def forgot(self, key: str) -> bool:
+        """Whether a key was deleted, as far as that is remembered."""
+        return key in self._dead
 
     def values(self) -> dict[str, Value]:
         """All keys with their values."""
-        return {key: value for key, (value, _) in self._live.items()}
+        return {key: value for key, (value, _) in self.versions().items()}
 
-    def versions(self) -> Mapping[str, tuple[Value, int]]:
+    def versions(self) -> dict[str, tuple[Value, int]]:
         """All keys with their values and versions."""
-        return self._live
+        held = {ENDPOINT + id: (number & _VALUE, number >> _VALUE_BITS) for id, number in self._endpoints.items()}
+        return {**self._live, **held}
 
     @property
     def keys(self) -> int:
         """How many keys there are."""
-        return len(self._live)
+        return len(self._live) + len(self._endpoints)
 
     @property
     def tombstones(self) -> int:
@@ -70,10 +106,15 @@ class VersionedMap:
             value: its new value; None deletes it.
             version: of the write; higher than those before.
         """
-        self._live.pop(key, None)
         self._dead.pop(key, None)
+        endpoint = key[_ID_AT:] if key.startswith(ENDPOINT) else None
+        if endpoint is not None:
+            self._endpoints.pop(endpoint, None)
+        self._live.pop(key, None)
         if value is None:
             self._dead[key] = version
+        elif endpoint is not None and type(value) is int and 0 < value <= _VALUE:
+            self._endpoints[endpoint] = version << _VALUE_BITS | value
         else:
             self._live[key] = (value, version)
         self.version = version
@@ -81,32 +122,33 @@ class VersionedMap:
     def since(self, version: int) -> list[Entry]:
         """The entries above a version, in the order of their versions."""
         found: list[Entry] = []
+        for endpoint, number in reversed(self._endpoints.items()):
+            at = number >> _VALUE_BITS
+            if at <= version:
+                break
+            found.append((ENDPOINT + endpoint, number & _VALUE, at))
+        found.reverse()
+        in_order = len(found)
         for key, (value, at) in reversed(self._live.items()):
             if at <= version:
                 break
             found.append((key, value, at))
-        alive = len(found)
         for key, at in reversed(self._dead.items()):
             if at <= version:
                 break
             found.append((key, None, at))
-        if 0 < alive < len(found):
+        if in_order < len(found):
             found.sort(key=_version)
-        else:
-            found.reverse()
         return found
 
     def before(self, version: int) -> int:
         """The highest version, not above the given one, at which an entry stands; else 0."""
-        best = 0
-        for _, at in reversed(self._live.values()):
-            if at <= version:
-                best = at
-                break
-        for at in reversed(self._dead.values()):
-            if at <= version:
-                return max(best, at)
-        return best
+        found = (
+            (number >> _VALUE_BITS for number in reversed(self._endpoints.values())),
+            (at for _, at in reversed(self._live.values())),
+            reversed(self._dead.values()),
+        )
+        return max(next((at for at in versions if at <= version), 0) for versions in found)
 
     def raise_floor(self, floor: int) -> None:
         """Forget the tombstones up to a version. For a replica only once it has everything up to there."""
@@ -152,32 +194,38 @@ class VersionedMap:
         made.floor = floor
         return made
 
-    def changes_to(self, later: VersionedMap) -> dict[str, Value | None]:
-        """What is different in a later map of the same node, deletes included."""
-        changed: dict[str, Value | None] = {}
-        for key, (value, at) in later._live.items():
-            before = self._live.get(key)
-            if before is None or before[1] != at:
-                changed[key] = value
-        for key in self._live:
-            if key not in later._live:
-                changed[key] = None
-        return changed
+    def changed_keys(self, later: VersionedMap) -> tuple[list[str], list[str]]:
+        """What is different in a later map of the same node, deletes included.
+
+        Returns:
+            The keys, without those of endpoints; and the IDs of endpoints.
+        """
+        return _changed(self._live, later._live), _changed(self._endpoints, later._endpoints)
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.since(0))
 
     def _check_invariants(self) -> None:
         """For tests."""
-        live = [at for _, at in self._live.values()]
-        dead = list(self._dead.values())
-        assert live == sorted(live) and dead == sorted(dead)
-        assert len({*live, *dead}) == len(live) + len(dead), "one write a version"
-        assert not self._live.keys() & self._dead.keys()
-        assert all(0 < at <= self.version for at in live + dead)
+        live, dead = list(self.versions().values()), list(self._dead.values())
+        versions = [at for _, at in live]
+        for part in (self._live.values(), [(0, number >> _VALUE_BITS) for number in self._endpoints.values()]):
+            assert [at for _, at in part] == sorted(at for _, at in part)
+        assert dead == sorted(dead)
+        assert len({*versions, *dead}) == len(versions) + len(dead), "one write a version"
+        assert not self.versions().keys() & self._dead.keys()
+        assert len(live) == self.keys, "a key is held once"
+        assert all(0 < at <= self.version for at in versions + dead)
         assert all(at > self.floor for at in dead)
         assert self.floor <= self.version
 
 
 def _version(entry: Entry) -> int:
     return entry[2]
+
+
+def _changed(before: dict[str, V], later: dict[str, V]) -> list[str]:
+    if not before:
+        return list(later)
+    changed = [key for key, held in later.items() if before.get(key) != held]
+    return changed + [key for key in before if key not in later]

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from pico_twisted.core.gossip.events import Event, KeysChanged, StatusChanged, Value
+from pico_twisted.core.gossip.events import ENDPOINT, Event, KeysChanged, StatusChanged
 from pico_twisted.core.gossip.members import GOSSIP_ADDR, LEFT, STATUS, Member, Standing
 from pico_twisted.core.gossip.own import VISITOR, OwnNode
 from pico_twisted.core.gossip.packets import Delta, Digest, Received
@@ -205,12 +205,12 @@ class View:
             if before.standing is Standing.LEFT or before.generation > member.generation:
                 self.tell(StatusChanged(member.node_id, None))
             else:
-                member.previous = dict(before.keys())
+                member.previous = before.all_said()
                 member.previous_until = now + PREVIOUS_S
         self.members[member.node_id] = member
         member.find_address()
         self._tell(member)
-        self.tell(KeysChanged(member.node_id, dict(member.keys())))
+        self._tell_keys(member, member.others(), member.endpoints())
         self._whole_so_far(member)
 
     # What is heard
@@ -313,12 +313,12 @@ class View:
             return True, None
         if member.below_floor or member.map.keys + len(delta.entries) > MAX_KEYS:
             return False, None
-        changes, delays = member.take(delta, now)
+        written, delays = member.take(delta, now)
         self._delays += delays[: MAX_DELAYS - len(self._delays)]
-        if not changes:
+        if not written:
             return False, None
-        self.entries += len(changes)
-        self._changed(member, changes)
+        endpoints = [key[len(ENDPOINT) :] for key in written if key.startswith(ENDPOINT)]
+        self._changed(member, [key for key in written if not key.startswith(ENDPOINT)], endpoints)
         return False, version
 
     def take_whole(self, whole: Whole, reporter: str, said_at: float, now: float) -> bool:
@@ -341,36 +341,36 @@ class View:
         member = self.of(node_id, generation)
         if member is None or version <= member.map.version or len(whole.entries) > MAX_KEYS:
             return False
-        changes = member.take_whole(VersionedMap.whole(whole.entries, version, floor), now)
-        self.entries += len(changes)
-        self._changed(member, changes)
+        self._changed(member, *member.take_whole(VersionedMap.whole(whole.entries, version, floor), now))
         return True
 
-    def _changed(self, member: Member, changes: dict[str, Value | None]) -> None:
-        if GOSSIP_ADDR in changes:
+    def _changed(self, member: Member, keys: list[str], endpoints: list[str]) -> None:
+        self.entries += len(keys) + len(endpoints)
+        if GOSSIP_ADDR in keys:
             member.find_address()
         if member.standing is Standing.UNCONFIRMED:
             if member.probed_at < 0 and member.address:
                 self._can_probe = True
             return
-        for key in changes:
-            member.previous.pop(key, None)
-        self.tell(KeysChanged(member.node_id, changes))
-        if changes.get(STATUS) == LEFT:
+        self._tell_keys(member, keys, endpoints)
+        if STATUS in keys and member.get(STATUS) == LEFT:
             member.standing = Standing.LEFT
         if member.status != member.told:
             self._tell(member)
         self._whole_so_far(member)
 
     def _whole_so_far(self, member: Member) -> None:
-        if member.previous and member.reported and member.behind_since is None:
+        if member.previous is not None and member.reported and member.behind_since is None:
             self.drop_previous(member)
 
     def drop_previous(self, member: Member) -> None:
         """The keys of a node's previous life do not count any longer."""
-        gone = member.drop_previous()
-        if gone:
-            self.tell(KeysChanged(member.node_id, gone))
+        keys, endpoints = member.drop_previous()
+        if keys or endpoints:
+            self._tell_keys(member, keys, endpoints)
+
+    def _tell_keys(self, member: Member, keys: list[str], endpoints: list[str]) -> None:
+        self.tell(KeysChanged(member.node_id, member, keys, endpoints))
 
     def _check_invariants(self) -> None:
         """For tests."""

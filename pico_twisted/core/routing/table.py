@@ -1,20 +1,31 @@
 """The table of the other nodes: who is there, and which of them holds an endpoint. Fed with the events of the gossip.
 
+What a node holds is kept once, in the gossip's map of it, and read there (`Said`). Here is only an index: for each
+endpoint the nodes that hold it, so that a request need not ask all of them. It holds the same texts as those maps, and
+the nodes themselves: some 40 bytes an endpoint.
+
+The index says whom to ask, and never what is so: how a node stands, and what it holds, is looked up when a call is to
+be made. So a node that dies with 40,000 endpoints is not chosen any more as soon as its status says so, and a whole map
+that replaces another counts at once for all endpoints of which the index knows. What is new in it, and what is to be
+cleared away, follows in slices (`work`), each a step that may be made at any time, in any order and twice. Meanwhile
+an endpoint is found late, as if the news had taken longer; never at a node that does not say that it holds it.
+
 A node that was asked and said that it does not hold the endpoint is believed over the gossip, which may be late: it is
 not asked again until it says something new of that endpoint.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Final
 
 import attrs
 
-from pico_twisted.core.gossip.events import KeysChanged, StatusChanged, Value
+from pico_twisted.core.gossip.events import ENDPOINT, KeysChanged, Said, StatusChanged, Value
+from pico_twisted.core.gossip.state import VersionedMap
 
-ENDPOINT: Final = "endpoint:"
-"""The beginning of a key that tells how many registrations of an endpoint a node holds."""
 ACTIVE: Final = "active"
 """The status of a node that takes requests."""
 DRAINING: Final = "draining"
@@ -45,28 +56,52 @@ def last_choice_key(endpoint: str) -> str:
     return LAST_CHOICE + endpoint
 
 
-@attrs.define(slots=True)
+SLICE: Final = 4000
+"""Most endpoints of one step of `work`: some milliseconds, also on a slow machine."""
+THERE: Final = (ACTIVE, DRAINING)
+"""The statuses of nodes that can be asked."""
+_NOTHING: Final = VersionedMap()
+
+
+@attrs.define(slots=True, eq=False)
 class KnownNode:
     """What is known of one other node.
 
     Attributes:
-        status: `active`, `draining`, `unreachable` or `left`.
-        keys: what it says of itself, but for its endpoints.
-        endpoints: the registrations of each endpoint that it holds.
-        last_choice: those of them that are the last choice there, and why.
-        owners: the agents there that will not share an endpoint.
+        id: its node ID.
+        status: `active`, `draining`, `unreachable` or `left`; empty once it is forgotten.
+        said: what it says of itself, in the gossip's own map.
+        not_here: endpoints that it says to have and denied when it was asked.
     """
 
+    id: str
     status: str
-    keys: dict[str, Value] = attrs.field(factory=dict)
-    endpoints: dict[str, int] = attrs.field(factory=dict)
-    last_choice: dict[str, Value] = attrs.field(factory=dict)
-    owners: dict[str, str] = attrs.field(factory=dict)
+    said: Said = _NOTHING
+    not_here: set[str] = attrs.field(factory=set)
 
     def text(self, key: str) -> str:
         """The text of a key; "" when there is none."""
-        value = self.keys.get(key)
+        value = self.said.get(key)
         return value if isinstance(value, str) else ""
+
+    def registrations(self, endpoint: str) -> int:
+        """How many registrations of an endpoint it has; 0 when it was asked and has none."""
+        return 0 if endpoint in self.not_here else self.said.registrations(endpoint)
+
+    def last_choice(self, endpoint: str) -> Value | None:
+        """Why it is the last choice for an endpoint; None when it is not."""
+        return self.said.get(LAST_CHOICE + endpoint)
+
+    def standing(self, endpoint: str) -> str:
+        """Its status, as far as an endpoint goes: where it is the last choice it is as if it drained."""
+        return DRAINING if self.status == ACTIVE and self.last_choice(endpoint) is not None else self.status
+
+    def owner(self, endpoint: str) -> str:
+        """The ID of an agent there that will not share an endpoint; "" for none."""
+        return self.text(ALONE + endpoint)
+
+
+Holders = tuple[KnownNode, ...]
 
 
 class ClusterTable:
@@ -81,58 +116,87 @@ class ClusterTable:
 
     def __init__(self, random: Callable[[], float]) -> None:
         self.nodes: dict[str, KnownNode] = {}
-        self._holders: dict[str, dict[str, int]] = {}  # endpoint -> node ID -> registrations
+        self._holders: dict[str, Holders] = {}
+        self._groups: dict[Holders, Holders] = {}  # the same few nodes hold many endpoints
+        self._behind: deque[tuple[KnownNode, Iterator[str]]] = deque()
         self._random = random
 
     def status_changed(self, event: StatusChanged) -> None:
         """A node came, stands differently, or is forgotten."""
+        node = self.nodes.get(event.node_id)
+        if node is None:
+            if event.status is not None:
+                self.nodes[event.node_id] = KnownNode(event.node_id, event.status)
+            return
+        was_there, node.status = node.status in THERE, event.status or ""
         if event.status is None:
-            node = self.nodes.pop(event.node_id, None)
-            for endpoint in node.endpoints if node is not None else ():
-                self._drop(endpoint, event.node_id)
-        elif event.node_id in self.nodes:
-            self.nodes[event.node_id].status = event.status
-        else:
-            self.nodes[event.node_id] = KnownNode(event.status)
+            del self.nodes[event.node_id]
+            self._groups.clear()  # those that it is in are of no use any more
+        if was_there != (node.status in THERE):
+            self._later(node, node.said.endpoints())
 
     def keys_changed(self, event: KeysChanged) -> None:
         """A node says something new of itself."""
         node = self.nodes.get(event.node_id)
-        if node is None:
-            return
-        for key, value in event.changes.items():
-            if key.startswith(LAST_CHOICE):
-                node.last_choice.pop(key[len(LAST_CHOICE) :], None)
-                if value is not None:
-                    node.last_choice[key[len(LAST_CHOICE) :]] = value
-                continue
-            if key.startswith(ALONE):
-                node.owners.pop(key[len(ALONE) :], None)
-                if isinstance(value, str):
-                    node.owners[key[len(ALONE) :]] = value
-                continue
-            if not key.startswith(ENDPOINT):
-                if value is None:
-                    node.keys.pop(key, None)
-                else:
-                    node.keys[key] = value
-                continue
-            endpoint = key[len(ENDPOINT) :]
-            if isinstance(value, int) and value > 0:
-                node.endpoints[endpoint] = value
-                self._holders.setdefault(endpoint, {})[event.node_id] = value
-            else:
-                node.endpoints.pop(endpoint, None)
-                self._drop(endpoint, event.node_id)
+        if node is not None:
+            node.said = event.said
+            node.not_here.difference_update(event.endpoints)
+            self._later(node, event.endpoints)
 
     def not_here(self, endpoint: str, node_id: str) -> None:
         """The node was asked and does not hold the endpoint."""
-        self._drop(endpoint, node_id)
+        node = self.nodes.get(node_id)
+        if node is not None and node.said.registrations(endpoint):
+            node.not_here.add(endpoint)
+            self._settle(endpoint, node)
 
-    def _drop(self, endpoint: str, node_id: str) -> None:
-        holders = self._holders.get(endpoint)
-        if holders is not None and holders.pop(node_id, None) is not None and not holders:
-            del self._holders[endpoint]
+    # The index
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is something for `work`."""
+        return bool(self._behind)
+
+    def work(self) -> None:
+        """Bring the index further to what the nodes say; to be called in turn with everything else while `behind`."""
+        if self._behind:
+            node, endpoints = self._behind[0]
+            done = 0
+            for endpoint in islice(endpoints, SLICE):
+                self._settle(endpoint, node)
+                done += 1
+            if done < SLICE:
+                self._behind.popleft()
+
+    def _later(self, node: KnownNode, endpoints: Sequence[str]) -> None:
+        if len(endpoints) <= SLICE // 4:  # as packets bring them: at once
+            for endpoint in endpoints:
+                self._settle(endpoint, node)
+        else:
+            self._behind.append((node, iter(endpoints)))
+
+    def _settle(self, endpoint: str, node: KnownNode) -> None:
+        """Have the index say of a node and an endpoint what is so."""
+        holds = node.status in THERE and node.registrations(endpoint) > 0
+        holders = self._holders.get(endpoint, ())
+        if holds and node not in holders:
+            group = (*holders, node)
+            self._holders[endpoint] = self._groups.setdefault(group, group)
+        elif not holds and node in holders:
+            group = tuple(one for one in holders if one is not node)
+            if group:
+                self._holders[endpoint] = self._groups.setdefault(group, group)
+            else:
+                del self._holders[endpoint]
+
+    def endpoints(self) -> Collection[str]:
+        """The endpoints that other nodes hold that are there."""
+        return self._holders.keys()
+
+    def holders(self, endpoint: str) -> dict[str, int]:
+        """The nodes that are there and hold an endpoint, with their registrations."""
+        there = [node for node in self._holders.get(endpoint, ()) if node.status in THERE]
+        return {node.id: registrations for node in there if (registrations := node.registrations(endpoint))}
 
     def choose(
         self,
@@ -157,17 +221,19 @@ class ClusterTable:
         if not holders:
             return None
         if len(holders) == 1:
-            (node_id,) = holders
-            node = self.nodes[node_id]
-            stands = DRAINING if node.status == ACTIVE and endpoint in node.last_choice else node.status
-            there = stands == status and node_id not in excluded and in_flight(node_id) is not None
-            return node_id if there else None
+            (node,) = holders
+            there = (
+                node.standing(endpoint) == status
+                and node.registrations(endpoint)
+                and node.id not in excluded
+                and in_flight(node.id) is not None
+            )
+            return node.id if there else None
         weights: list[tuple[float, str]] = []
         total = 0.0
-        for node_id, registrations in holders.items():
-            node = self.nodes[node_id]
-            stands = DRAINING if node.status == ACTIVE and endpoint in node.last_choice else node.status
-            if stands != status or node_id in excluded:
+        for node in holders:
+            node_id, registrations = node.id, node.registrations(endpoint)
+            if not registrations or node.standing(endpoint) != status or node_id in excluded:
                 continue
             calls = in_flight(node_id)
             if calls is None:
@@ -188,22 +254,24 @@ class ClusterTable:
 
     def holds(self, endpoint: str, node_id: str) -> bool:
         """Whether a node that takes requests holds an endpoint."""
-        return node_id in self._holders.get(endpoint, ()) and self.nodes[node_id].status == ACTIVE
+        node = self.nodes.get(node_id)
+        return node is not None and node.status == ACTIVE and node.registrations(endpoint) > 0
 
     def served(self, endpoint: str) -> bool:
         """Whether a node that takes requests holds an endpoint, and not as the last choice."""
         return any(
-            self.nodes[node_id].status == ACTIVE and endpoint not in self.nodes[node_id].last_choice
-            for node_id in self._holders.get(endpoint, ())
+            node.standing(endpoint) == ACTIVE and node.registrations(endpoint)
+            for node in self._holders.get(endpoint, ())
         )
 
     def has_other(self, endpoint: str, excluded: Collection[str], in_flight: Callable[[str], int | None]) -> bool:
         """Say whether `choose`, with the same arguments, would find a node, active or draining. Nothing is drawn."""
         return any(
-            self.nodes[node_id].status in (ACTIVE, DRAINING)
-            and node_id not in excluded
-            and in_flight(node_id) is not None
-            for node_id in self._holders.get(endpoint, ())
+            node.status in THERE
+            and node.registrations(endpoint)
+            and node.id not in excluded
+            and in_flight(node.id) is not None
+            for node in self._holders.get(endpoint, ())
         )
 
     def count_by_status(self) -> Mapping[str, int]:
@@ -217,5 +285,10 @@ class ClusterTable:
         """For tests."""
         for endpoint, holders in self._holders.items():
             assert holders, "an endpoint without holders is forgotten"
-            for node_id, registrations in holders.items():
-                assert self.nodes[node_id].endpoints[endpoint] == registrations > 0
+            assert len(set(holders)) == len(holders)
+            if not self._behind:
+                assert all(node.status in THERE and node.registrations(endpoint) for node in holders)
+        if not self._behind:
+            for node in self.nodes.values():
+                for endpoint in node.said.endpoints() if node.status in THERE else ():
+                    assert (node in self._holders.get(endpoint, ())) == (endpoint not in node.not_here)

@@ -14,7 +14,7 @@ from pico_twisted.core.gossip.members import GOSSIP_ADDR
 from pico_twisted.core.gossip.state import VersionedMap
 from pico_twisted.core.gossip.view import View
 from pico_twisted.core.public_url import endpoint_url
-from pico_twisted.core.routing.table import ACTIVE, DRAINING, KnownNode
+from pico_twisted.core.routing.table import ACTIVE, DRAINING, THERE, KnownNode
 from pico_twisted.net.admin.other_nodes import LOCAL
 from pico_twisted.net.admin.shapes.agents import MAX_SESSIONS, Agents, AgentSession
 from pico_twisted.net.admin.shapes.gossip import GossipDetail, GossipEntry, GossipRow
@@ -68,15 +68,14 @@ class NodeStatus:
 
     def nodes(self) -> list[NodeRow]:
         """All nodes that this one knows, itself first."""
-        others = sorted(self._cluster.table.nodes.items())
-        return [self._own().row(), *(self._detail(node_id, node).row() for node_id, node in others)]
+        return [self._own().row(), *(self._row(node) for _, node in sorted(self._cluster.table.nodes.items()))]
 
     def node(self, id: str) -> NodeDetail | None:
         """One node by its ID, this one by `local`."""
         if id in (LOCAL, self.node_id):
             return self._own()
         node = self._cluster.table.nodes.get(id)
-        return None if node is None else self._detail(id, node)
+        return None if node is None else self._detail(node)
 
     def endpoints(self) -> Mapping[str, int]:
         """The registrations of this node."""
@@ -151,18 +150,24 @@ class NodeStatus:
             public_url=self._public_url(),
         )
 
-    def _detail(self, node_id: str, node: KnownNode) -> NodeDetail:
-        return NodeDetail(
-            id=node_id,
-            status=node.status,
-            intake=node.text(INTAKE),
-            proxy_addr=node.text(PROXY_ADDR),
-            admin_addr=node.text(ADMIN_ADDR),
-            gossip_addr=node.text(GOSSIP_ADDR),
-            version=node.text(VERSION),
-            endpoints=_held(node),
-            link=self._link(node_id),
-        )
+    def _detail(self, node: KnownNode) -> NodeDetail:
+        return NodeDetail(endpoints=_held(node), **self._said(node))
+
+    def _row(self, node: KnownNode) -> NodeRow:
+        endpoints, upstreams = node.said.count_endpoints() if node.status in THERE else (0, 0)
+        return NodeRow(endpoints=endpoints, upstreams=upstreams, **self._said(node))
+
+    def _said(self, node: KnownNode) -> dict[str, str]:
+        return {
+            "id": node.id,
+            "status": node.status,
+            "intake": node.text(INTAKE),
+            "proxy_addr": node.text(PROXY_ADDR),
+            "admin_addr": node.text(ADMIN_ADDR),
+            "gossip_addr": node.text(GOSSIP_ADDR),
+            "version": node.text(VERSION),
+            "link": self._link(node.id),
+        }
 
     def _own_gossip(self) -> GossipDetail:
         view = self._view
@@ -203,4 +208,5 @@ def _is_loopback(address: str) -> bool:
 
 def _held(node: KnownNode) -> dict[str, int]:
     """What another node holds, if it is there."""
-    return dict(node.endpoints) if node.status in (ACTIVE, DRAINING) else {}
+    said = node.said
+    return {id: said.registrations(id) for id in said.endpoints()} if node.status in THERE else {}

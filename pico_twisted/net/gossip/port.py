@@ -41,6 +41,9 @@ class Table(Protocol):
 
     def status_changed(self, event: StatusChanged) -> None: ...
     def keys_changed(self, event: KeysChanged) -> None: ...
+    @property
+    def behind(self) -> bool: ...
+    def work(self) -> None: ...
 
 
 @attrs.frozen(kw_only=True)
@@ -95,6 +98,7 @@ class GossipProtocol(DatagramProtocol):
         self.answers = Answers(parts.clock, parts.core.probes, self._step)
         self.seeds = Seeds(parts.clock, parts.seeds, self._core.seed, lambda: self._core.joined)
         self._wake: IDelayedCall | None = None
+        self._working: IDelayedCall | None = None
         self._running = False
         self._vouched = False
         self._names: dict[str, tuple[float, str]] = {}
@@ -150,9 +154,10 @@ class GossipProtocol(DatagramProtocol):
         self._running = False
         self.seeds.stop()
         self.answers.stop()
-        if self._wake is not None and self._wake.active():
-            self._wake.cancel()
-        self._wake = None
+        for timer in (self._wake, self._working):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._wake = self._working = None
         for fetch in list(self._fetches):
             fetch.cancel()
 
@@ -201,6 +206,8 @@ class GossipProtocol(DatagramProtocol):
                 self._dispatch(event)
             except Exception:
                 log.failure("A gossip event failed by a fault of ours")
+        if self._parts.table.behind and self._working is None:
+            self._working = self._parts.clock.callLater(0, self._work)
         if core.knows_the_cluster and not self.met.called:
             self.met.callback(None)
         if not self.joined.called and core.view.own.claimed and (self._vouched or self._alone()):
@@ -218,6 +225,12 @@ class GossipProtocol(DatagramProtocol):
         reached = self._vouched or not self._core.knows_the_cluster
         if self._alone() or (reached and self._core.may_claim(now)):
             self._core.claim(now)
+
+    def _work(self) -> None:
+        """Let the table take a slice of what was told, and then whatever else waits."""
+        table = self._parts.table
+        table.work()
+        self._working = self._parts.clock.callLater(0, self._work) if table.behind else None
 
     def _tick(self) -> None:
         self._wake = None

@@ -107,9 +107,7 @@ class ClusterService(Service):
         metrics.gauge(
             "pico_endpoints", "Endpoints that agents of this node serve.", lambda: len(self.registry.counts())
         )
-        metrics.gauge(
-            "pico_cluster_endpoints", "Endpoints that nodes of the cluster hold.", lambda: len(self.endpoints())
-        )
+        metrics.gauge("pico_cluster_endpoints", "Endpoints that nodes of the cluster hold.", self._count_endpoints)
         metrics.gauge("pico_upstream_sessions", "Sessions of agents on this node.", lambda: len(self.registry))
         metrics.gauge(
             "pico_upstream_sessions_out",
@@ -211,13 +209,13 @@ class ClusterService(Service):
         """Seconds since the service of a route of this node went out, as its agent says; None when it is not out."""
         return round(self._sweep.now - route.out_since, 1) if is_out(route) else None
 
-    def endpoints(self) -> set[str]:
-        """The endpoints that this node or another one that is there holds."""
-        found = set(self.registry.counts())
-        for node in self.table.nodes.values():
-            if node.status in (ACTIVE, DRAINING):
-                found.update(node.endpoints)
-        return found
+    def is_held(self, endpoint: str) -> bool:
+        """Whether this node or another one that is there holds an endpoint."""
+        return bool(self.registry.held(endpoint)) or endpoint in self.table.endpoints()
+
+    def _count_endpoints(self) -> int:
+        elsewhere = self.table.endpoints()
+        return len(elsewhere) + sum(endpoint not in elsewhere for endpoint in self.registry.counts())
 
     def tunnels(self) -> list[ITunnel]:
         """The sessions of agents that are routed to."""

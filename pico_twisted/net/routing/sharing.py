@@ -51,9 +51,9 @@ def other_servers(
         )
     others = list(found.values())
     for node_id, node in table.nodes.items():
-        if node.status != ACTIVE or endpoint not in node.endpoints or node.last_choice.get(endpoint) == ALL_DRAIN:
+        if node.status != ACTIVE or not node.said.registrations(endpoint) or node.last_choice(endpoint) == ALL_DRAIN:
             continue
-        owner = node.owners.get(endpoint, "")
+        owner = node.owner(endpoint)
         if owner not in ("", agent_id):
             name = owner if key is None else "an agent"
             others.append(OtherServer(name=name, address=f"at node {node_id}", alone=True))

@@ -13,11 +13,11 @@ from pico_twisted.core.gossip import (
     Gossip,
     GossipSettings,
     IdInUse,
-    KeysChanged,
     StatusChanged,
     SyncWanted,
 )
 from pico_twisted.core.gossip.events import Value
+from tests.doubles.said import Changed, all_said, as_of_now
 
 WALL_MS = 1_700_000_000_000
 DELAY_S = 0.001
@@ -37,7 +37,7 @@ class Core:
     def __init__(self, gossip: Gossip, address: str) -> None:
         self.gossip = gossip
         self.address = address
-        self.events: list[Event] = []
+        self.events: list[Event | Changed] = []
         self.sent: list[tuple[float, bytes, str]] = []
         self.paused = False
 
@@ -53,7 +53,7 @@ class Core:
 
     def keys(self, node_id: str) -> dict[str, Value]:
         """What it holds of a node."""
-        return dict(self.gossip.view.members[node_id].keys())
+        return all_said(self.gossip.view.members[node_id])
 
     def statuses(self, node_id: str) -> list[str | None]:
         """All that it told of how a node stands."""
@@ -61,7 +61,7 @@ class Core:
 
     def changes(self, node_id: str) -> list[dict[str, Value | None]]:
         """All that it told of the keys of a node."""
-        return [dict(one.changes) for one in self.events if isinstance(one, KeysChanged) and one.node_id == node_id]
+        return [dict(one.changes) for one in self.events if isinstance(one, Changed) and one.node_id == node_id]
 
     def told(self, node_id: str) -> dict[str, Value]:
         """The keys of a node, by what it told of them."""
@@ -69,7 +69,7 @@ class Core:
         for one in self.events:
             if isinstance(one, StatusChanged) and one.node_id == node_id and one.status is None:
                 held = {}
-            elif isinstance(one, KeysChanged) and one.node_id == node_id:
+            elif isinstance(one, Changed) and one.node_id == node_id:
                 held.update({key: value for key, value in one.changes.items() if value is not None})
                 for key in [key for key, value in one.changes.items() if value is None]:
                     held.pop(key, None)
@@ -158,7 +158,7 @@ class Wire:
                 self._count += 1
                 heapq.heappush(self._flying, (self.now + delay_s, self._count, arriving, core.address, address))
         events = core.gossip.events()
-        core.events += events
+        core.events += map(as_of_now, events)
         for event in events:
             if isinstance(event, SyncWanted) and self.links:
                 self.sync(core, event.node_id)

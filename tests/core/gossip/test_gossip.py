@@ -6,13 +6,14 @@ import random
 
 import pytest
 
-from pico_twisted.core.gossip import REASONS, Gossip, GossipSettings, KeysChanged, StatusChanged
+from pico_twisted.core.gossip import REASONS, Gossip, GossipSettings, StatusChanged
 from pico_twisted.core.gossip.gossip import GATHER_S, MAX_TOMBSTONES
 from pico_twisted.core.gossip.packets import DELTA, SYN
 from pico_twisted.core.gossip.partners import PUSH_TO
 from pico_twisted.core.gossip.suspicion import MOST_PATIENT
 from tests.core.gossip.gossips import DELAY_S, WALL_MS, Core, Wire, arrives, views_are_equal
 from tests.core.gossip.test_challenge import body_of
+from tests.doubles.said import Changed
 
 # Joining
 
@@ -62,7 +63,7 @@ def test_a_status_is_told_before_keys(wire: Wire) -> None:
         for event in core.events:
             if isinstance(event, StatusChanged):
                 seen.add(event.node_id)
-            elif isinstance(event, KeysChanged):
+            elif isinstance(event, Changed):
                 assert event.node_id in seen
 
 
@@ -226,7 +227,7 @@ def test_a_delete_that_nobody_remembers(wire: Wire) -> None:
     assert a.gossip.view.own.map.tombstones == 0 and a.gossip.view.own.map.floor > 0
     b.paused, told = False, len(b.events)
     wire.until(lambda: views_are_equal([a, b]), 10.0)
-    later = [one for one in b.events[told:] if isinstance(one, KeysChanged)]
+    later = [one for one in b.events[told:] if isinstance(one, Changed)]
     assert [dict(one.changes) for one in later] == [{"endpoint:goes": None}]
     assert b.syncs()[-1] == "a"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pico_twisted.core.gossip import KeysChanged, StatusChanged
+from pico_twisted.core.gossip import StatusChanged
 from pico_twisted.core.gossip.events import Value
 from pico_twisted.core.gossip.judging import LEARNING_S, MASS_FAILURE_PATIENCE, judge
 from pico_twisted.core.gossip.own import OwnNode
@@ -23,6 +23,7 @@ from pico_twisted.core.gossip.view import (
     View,
 )
 from tests.core.gossip.views import FORGET_S, INTERVAL_S, T, hear, speak, told, view_of
+from tests.doubles.said import Changed, all_said
 from tests.examples import examples
 
 # Hearsay
@@ -49,7 +50,7 @@ def test_a_later_heartbeat_confirms() -> None:
     hear(view, 1, 90, 3, 0, 1500, at=T + 1)  # newer than what we knew, but made before we heard of the node
     assert told(view) == []
     hear(view, 1, 600, 3, 0, 100, at=T + 1)
-    assert told(view) == [StatusChanged("x", "active"), KeysChanged("x", {"proxy_addr": "h:1"})]
+    assert told(view) == [StatusChanged("x", "active"), Changed("x", {"proxy_addr": "h:1"})]
 
 
 def test_an_echo_confirms() -> None:
@@ -148,7 +149,7 @@ def test_an_older_generation_is_believed_when_the_last_life_is_over_for_long(lef
         live(at)
     about_x = [event for event in told(view) if event.node_id == "x"]  # type: ignore[union-attr]
     assert view.members["x"].generation == 4 and view.members["x"].status == "active"
-    assert about_x == [StatusChanged("x", None), StatusChanged("x", "active"), KeysChanged("x", {})]
+    assert about_x == [StatusChanged("x", None), StatusChanged("x", "active"), Changed("x", {})]
 
 
 def test_an_own_life_that_all_have_outlived_is_not_heeded() -> None:
@@ -280,13 +281,13 @@ def test_old_keys_stand_until_the_first_whole_map() -> None:
     view = view_of("x")
     start_again(view)
     assert view.members["x"].status == "active"  # the status of the last life is not that of the new one
-    assert told(view)[-1] == KeysChanged("x", {"status": "draining", "endpoint:a": 1, "endpoint:b": 2})
+    assert told(view)[-1] == Changed("x", {"endpoint:a": 1, "endpoint:b": 2})
     view.apply(Delta("x", 6, 0, 0, [("status", "active", 4), ("endpoint:a", 3, 5)]), "x", T + 1.1)
-    assert told(view) == [KeysChanged("x", {"status": "active", "endpoint:a": 3})]
-    assert view.members["x"].keys() == {"status": "active", "endpoint:a": 3, "endpoint:b": 2}
+    assert told(view) == [Changed("x", {"status": "active", "endpoint:a": 3})]
+    assert all_said(view.members["x"]) == {"status": "active", "endpoint:a": 3, "endpoint:b": 2}
     view.apply(Delta("x", 6, 5, 0, [("proxy_addr", "h:1", 9)]), "x", T + 1.2)
-    assert told(view) == [KeysChanged("x", {"proxy_addr": "h:1"}), KeysChanged("x", {"endpoint:b": None})]
-    assert view.members["x"].keys() == {"status": "active", "endpoint:a": 3, "proxy_addr": "h:1"}
+    assert told(view) == [Changed("x", {"proxy_addr": "h:1"}), Changed("x", {"endpoint:b": None})]
+    assert all_said(view.members["x"]) == {"status": "active", "endpoint:a": 3, "proxy_addr": "h:1"}
 
 
 def test_old_keys_stand_no_longer_than_a_second() -> None:
@@ -295,9 +296,9 @@ def test_old_keys_stand_no_longer_than_a_second() -> None:
     start_again(view)
     told(view)
     judge(view, T + 1 + PREVIOUS_S - 0.1)
-    assert told(view) == [] and view.members["x"].keys()["endpoint:a"] == 1
+    assert told(view) == [] and all_said(view.members["x"])["endpoint:a"] == 1
     judge(view, T + 1 + PREVIOUS_S)
-    assert KeysChanged("x", {"status": None, "endpoint:a": None, "endpoint:b": None}) in told(view)
+    assert Changed("x", {"status": None, "endpoint:a": None, "endpoint:b": None}) in told(view)
 
 
 def test_a_node_that_left_starts_afresh() -> None:
@@ -311,7 +312,7 @@ def test_a_node_that_left_starts_afresh() -> None:
     assert view.members["x"].status == "left"
     told(view)
     speak(view, "x", 6, 10, T + 10)
-    assert told(view) == [StatusChanged("x", None), StatusChanged("x", "active"), KeysChanged("x", {})]
+    assert told(view) == [StatusChanged("x", None), StatusChanged("x", "active"), Changed("x", {})]
 
 
 # Entries
@@ -340,7 +341,7 @@ def test_below_the_floor() -> None:
     assert told(view) == [] and syncs.wanted(T) == "x"
     whole = Whole(("x", 5, 100, 90, 50, 0), [("a", 1, 1), ("c", 5, 60), ("d", 1, 80), ("e", 1, 90)])
     assert view.take_whole(whole, "x", T, T)
-    assert told(view) == [KeysChanged("x", {"c": 5, "d": 1, "e": 1, "b": None})]
+    assert told(view) == [Changed("x", {"c": 5, "d": 1, "e": 1, "b": None})]
     assert not view.take_whole(whole, "x", T, T) and told(view) == []
 
 

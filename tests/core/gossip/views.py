@@ -6,6 +6,7 @@ from pico_twisted.core.gossip.events import Event
 from pico_twisted.core.gossip.own import OwnNode
 from pico_twisted.core.gossip.packets import DELTA, Body, Received
 from pico_twisted.core.gossip.view import View
+from tests.doubles.said import Changed, as_of_now
 
 INTERVAL_S = 0.5
 FORGET_S = 300.0
@@ -44,8 +45,8 @@ def hear(view: View, *item: int, name: str = "x", at: float = T, by: str = "a") 
     view.hear_all([(name, generation, heartbeat, version, floor, age_ms)], by, at, at)
 
 
-def told(view: View) -> list[Event]:
-    """The events since the last call."""
-    events = view.take_events()
+def told(view: View) -> list[Event | Changed]:
+    """The events since the last call, with the values that keys have now."""
+    events = [as_of_now(event) for event in view.take_events()]
     view._check_invariants()
     return events

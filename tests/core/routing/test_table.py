@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pico_twisted.core.gossip.events import KeysChanged, StatusChanged
-from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable, endpoint_key, last_choice_key
+from pico_twisted.core.gossip.state import VersionedMap
+from pico_twisted.core.routing.table import ACTIVE, DRAINING, SLICE, ClusterTable, endpoint_key, last_choice_key
+from tests.doubles.said import said_of, says
 
 
 class Nodes:
@@ -33,7 +35,7 @@ class Nodes:
 
     def keys(self, node_id: str, **changes: str | int | None) -> None:
         """A node says something of itself."""
-        self.table.keys_changed(KeysChanged(node_id, changes))
+        says(self.table, node_id, changes)
         self.table._check_invariants()
 
     def holds(self, node_id: str, registrations: int | str | None, endpoint: str = "ep") -> None:
@@ -190,7 +192,7 @@ def test_no_count(nodes: Nodes, nonsense: int | str | None) -> None:
     nodes.there("a", 1)
     nodes.holds("a", nonsense)
     assert nodes.choose() is None
-    assert nodes.table.nodes["a"].endpoints == {}
+    assert nodes.table.holders("ep") == {} and not nodes.table.endpoints()
 
 
 def test_what_else_is_said(nodes: Nodes) -> None:
@@ -200,7 +202,7 @@ def test_what_else_is_said(nodes: Nodes) -> None:
     a = nodes.table.nodes["a"]
     assert (a.text("proxy_addr"), a.text("number"), a.text("none")) == ("10.0.0.1:8000", "", "")
     nodes.keys("a", proxy_addr=None, none=None)
-    assert a.keys == {"number": 7}
+    assert a.said.get("number") == 7 and a.said.get("proxy_addr") is None
 
 
 def test_keys_of_a_stranger(nodes: Nodes) -> None:
@@ -215,6 +217,81 @@ def test_counts(nodes: Nodes) -> None:
     for node_id, status in (("a", ACTIVE), ("b", ACTIVE), ("c", "left")):
         nodes.status(node_id, status)
     assert nodes.table.count_by_status() == {ACTIVE: 2, "left": 1}
+
+
+def many(nodes: Nodes, node_id: str, *names: str) -> VersionedMap:
+    """A node says that it has very many endpoints of these names, and nothing else."""
+    said = said_of({endpoint_key(f"{name}-{number}"): 1 for name in names for number in range(2 * SLICE)})
+    had = nodes.table.nodes[node_id].said.endpoints()
+    nodes.table.keys_changed(KeysChanged(node_id, said, [], [*had, *said.endpoints()]))
+    return said
+
+
+def finish(table: ClusterTable) -> int:
+    """Let a table take all slices. Returns how many those were."""
+    slices = 0
+    while table.behind:
+        table.work()
+        table._check_invariants()
+        slices += 1
+    return slices
+
+
+def test_very_many_endpoints_come_in_slices(nodes: Nodes) -> None:
+    """What a node says at once of very many endpoints is taken bit by bit, and found by and by."""
+    nodes.status("a", ACTIVE)
+    many(nodes, "a", "x")
+    assert not nodes.table.endpoints(), "nothing in the turn in which it came"
+    nodes.table.work()
+    assert nodes.choose(endpoint="x-0") == "a" and nodes.choose(endpoint=f"x-{2 * SLICE - 1}") is None
+    assert finish(nodes.table) > 0
+    assert nodes.choose(endpoint=f"x-{2 * SLICE - 1}") == "a" and len(nodes.table.endpoints()) == 2 * SLICE
+
+
+def test_what_a_node_says_counts_before_the_slices_do(nodes: Nodes) -> None:
+    """A map that replaces another counts at once for what both have and for what is gone, not endpoint by endpoint."""
+    nodes.status("a", ACTIVE)
+    many(nodes, "a", "x", "y")
+    finish(nodes.table)
+    many(nodes, "a", "y", "z")
+    assert nodes.choose(endpoint=f"x-{SLICE}") is None and nodes.choose(endpoint=f"y-{SLICE}") == "a"
+    assert not nodes.has_other() and not nodes.table.holders("x-0")
+    finish(nodes.table)
+    assert nodes.choose(endpoint=f"z-{SLICE}") == "a" and len(nodes.table.endpoints()) == 4 * SLICE
+
+
+@pytest.mark.parametrize("status", ["unreachable", "left", None])
+def test_a_node_that_dies_with_very_many(nodes: Nodes, status: str | None) -> None:
+    """A dead node is not chosen from the moment on at which its status says so, though the index still names it; in the
+    end that is empty, and full again when the node comes back meanwhile or later."""
+    nodes.status("a", ACTIVE)
+    said = many(nodes, "a", "x")
+    finish(nodes.table)
+    nodes.status("a", status)
+    assert nodes.choose(endpoint="x-0") is None and not nodes.table.served("x-0") and not nodes.table.holders("x-0")
+    nodes.table.work()
+    nodes.status("a", ACTIVE)
+    nodes.table.keys_changed(KeysChanged("a", said, [], said.endpoints()))
+    finish(nodes.table)
+    assert len(nodes.table.endpoints()) == 2 * SLICE and nodes.choose(endpoint="x-0") == "a"
+    nodes.status("a", status)
+    finish(nodes.table)
+    assert not nodes.table.endpoints()
+
+
+def test_news_between_two_slices(nodes: Nodes) -> None:
+    """What a node says while an earlier map of it is still being taken is not undone by that."""
+    nodes.status("a", ACTIVE)
+    said = many(nodes, "a", "x")
+    nodes.table.work()
+    for number in (0, 2 * SLICE - 1):
+        said.write(endpoint_key(f"x-{number}"), None, said.version + 1)
+    said.write(endpoint_key("new"), 1, said.version + 1)
+    nodes.table.keys_changed(KeysChanged("a", said, [], ["x-0", f"x-{2 * SLICE - 1}", "new"]))
+    assert nodes.choose(endpoint="new") == "a"
+    finish(nodes.table)
+    assert nodes.choose(endpoint="x-0") is None and nodes.choose(endpoint=f"x-{2 * SLICE - 1}") is None
+    assert len(nodes.table.endpoints()) == 2 * SLICE - 1
 
 
 ids = st.sampled_from(["a", "b", "c"])

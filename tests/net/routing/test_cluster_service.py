@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 from zope.interface import implementer
 
-from pico_twisted.core.gossip.events import KeysChanged, StatusChanged
+from pico_twisted.core.gossip.events import StatusChanged
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.routing.intake import Intake
@@ -19,6 +19,7 @@ from pico_twisted.net.interfaces import CallFailed, ILinks, IPendingCall, IRoute
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.routing.cluster_service import ClusterService, LocalRouter
 from tests.doubles.node import MemoryNode, pass_time
+from tests.doubles.said import says
 from tests.doubles.tunnel import FakeTunnel
 from tests.net.doubles import FakeDownstream, register, request_head
 from tests.net.routing.test_pending_call import Sink
@@ -225,7 +226,7 @@ def tell(parts: MemoryNode, node_id: str, status: str | None, **endpoints: int |
     """Gossip tells of another node."""
     parts.cluster.table.status_changed(StatusChanged(node_id, status))
     changes = {endpoint_key(endpoint.replace("_", "-")): count for endpoint, count in endpoints.items()}
-    parts.cluster.table.keys_changed(KeysChanged(node_id, changes))
+    says(parts.cluster.table, node_id, changes)
 
 
 def test_order_of_choice(parts: MemoryNode, links: FakeLinks) -> None:

@@ -8,13 +8,14 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
-from pico_twisted.core.gossip.events import KeysChanged, StatusChanged
+from pico_twisted.core.gossip.events import StatusChanged
 from pico_twisted.core.routing.table import ALL_DRAIN, SOME_ARE_OUT, endpoint_key, last_choice_key
 from pico_twisted.core.rpc.service_health import Standing, ToldHealth
 from pico_twisted.net.interfaces import IRoute
 from pico_twisted.net.routing.routes import AgentRoute
 from pico_twisted.net.routing.service_health import APART_S
 from tests.doubles.node import MemoryNode, pass_time
+from tests.doubles.said import says
 from tests.doubles.tunnel import FakeTunnel
 from tests.net.doubles import FakeDownstream, register, request_head
 from tests.net.routing.test_cluster_service import FakeLinks, route_by
@@ -69,12 +70,12 @@ def test_other_nodes(parts: MemoryNode, value: int) -> None:
     route_by(parts, links, lambda *told: None)
     table = parts.cluster.table
     table.status_changed(StatusChanged("n2", "active"))
-    table.keys_changed(KeysChanged("n2", {endpoint_key("my-ep"): 1}))
+    says(table, "n2", {endpoint_key("my-ep"): 1})
     here = register(parts, FakeTunnel())
     assert parts.cluster.take("my-ep", ()).name == "agent-1"  # type: ignore[union-attr]
     parts.cluster.service_is(here, OUT)
     assert parts.cluster.take("my-ep", ()).name == "n2"  # type: ignore[union-attr]
-    table.keys_changed(KeysChanged("n2", {last_choice_key("my-ep"): value}))
+    says(table, "n2", {last_choice_key("my-ep"): value})
     assert parts.cluster.take("my-ep", ()).name == "agent-1"  # type: ignore[union-attr]
 
 

@@ -8,13 +8,14 @@ import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 
-from pico_twisted.core.gossip.events import KeysChanged, StatusChanged
+from pico_twisted.core.gossip.events import StatusChanged
 from pico_twisted.core.http1.head import HeadLimits, RequestHead, parse_request_head
 from pico_twisted.core.routing.table import ALL_DRAIN, SOME_ARE_OUT, alone_key, endpoint_key, last_choice_key
 from pico_twisted.core.rpc.frames import DRAIN, HEALTH, HEARTBEAT, HTTP, RESET, RESPONSE
 from pico_twisted.net.access.interfaces import Credential
 from pico_twisted.net.tunnel import Admission, Refusal
 from tests.doubles.node import MemoryNode, pass_time
+from tests.doubles.said import says
 from tests.doubles.service import Receiver
 from tests.doubles.tunnel import FakeTunnel
 from tests.net.doubles import register
@@ -217,7 +218,7 @@ def test_an_endpoint_that_is_not_shared(parts: MemoryNode, where: str, who: str)
         keys: dict[str, int | str | None] = {endpoint_key("my-ep"): 1}
         if tunnel.alone:
             keys[alone_key("my-ep")] = "old"
-        parts.cluster.table.keys_changed(KeysChanged("n2", keys))
+        says(parts.cluster.table, "n2", keys)
     answer = admitted(parts, *([b"X-Pico-Share: no"] if who == "the newcomer" else []))
     if who == "nobody":
         assert isinstance(answer, Admission) and answer.others and not answer.alone
@@ -231,7 +232,7 @@ def test_an_endpoint_that_is_not_shared(parts: MemoryNode, where: str, who: str)
 def test_own_sessions_are_no_others(parts: MemoryNode) -> None:
     """An agent that will not share has sessions at two nodes all the same."""
     know(parts, "n2", "active")
-    parts.cluster.table.keys_changed(KeysChanged("n2", {endpoint_key("my-ep"): 1, alone_key("my-ep"): "new"}))
+    says(parts.cluster.table, "n2", {endpoint_key("my-ep"): 1, alone_key("my-ep"): "new"})
     answer = admitted(parts, b"X-Pico-Share: no")
     assert isinstance(answer, Admission) and answer.alone
 
@@ -240,7 +241,7 @@ def test_own_sessions_are_no_others(parts: MemoryNode) -> None:
 def test_who_is_the_last_choice_elsewhere(parts: MemoryNode, value: int, counts: bool) -> None:
     """What drains makes way for an agent that will not share; a service that is out for a moment does not."""
     know(parts, "n2", "active")
-    parts.cluster.table.keys_changed(KeysChanged("n2", {endpoint_key("my-ep"): 1, last_choice_key("my-ep"): value}))
+    says(parts.cluster.table, "n2", {endpoint_key("my-ep"): 1, last_choice_key("my-ep"): value})
     answer = admitted(parts, b"X-Pico-Share: no")
     assert isinstance(answer, Refusal if counts else Admission)
 

@@ -8,7 +8,7 @@ any more.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
@@ -35,12 +35,12 @@ class EndpointCounts:
 
     Args:
         in_flight: gives the endpoints of the requests that are in progress now, each as often as it has some.
-        held: gives the endpoints that there are.
+        is_held: says whether there is an endpoint of an ID.
     """
 
-    def __init__(self, in_flight: Callable[[], Iterable[str]], held: Callable[[], Collection[str]]) -> None:
+    def __init__(self, in_flight: Callable[[], Iterable[str]], is_held: Callable[[str], bool]) -> None:
         self._in_flight = in_flight
-        self._held = held
+        self._is_held = is_held
         self._counts: dict[str, _Count] = {}
         self._other = _Count()
 
@@ -66,8 +66,7 @@ class EndpointCounts:
     def families(self) -> Iterator[Metric]:
         """The metrics as they are now."""
         if len(self._counts) >= MOST_ENDPOINTS:
-            held = self._held()
-            self._counts = {endpoint: count for endpoint, count in self._counts.items() if endpoint in held}
+            self._counts = {endpoint: count for endpoint, count in self._counts.items() if self._is_held(endpoint)}
         flying = Counter(endpoint if endpoint in self._counts else OTHER for endpoint in self._in_flight())
         requests = CounterMetricFamily(
             "pico_endpoint_requests", "Requests that are over, by endpoint and status.", labels=("endpoint", "status")
