@@ -63,15 +63,6 @@ class NodeDetail(_Node):
 
     def row(self) -> NodeRow:
         """The same node for the list."""
-        return NodeRow(
-            id=self.id,
-            status=self.status,
-            link=self.link,
-            proxy_addr=self.proxy_addr,
-            admin_addr=self.admin_addr,
-            gossip_addr=self.gossip_addr,
-            version=self.version,
-            intake=self.intake,
-            endpoints=len(self.endpoints),
-            upstreams=sum(self.endpoints.values()),
-        )
+        common = {field.name: getattr(self, field.name) for field in attrs.fields(_Node)}
+        upstreams = sum(self.endpoints.values())
+        return NodeRow(**common, endpoints=len(self.endpoints), upstreams=upstreams, link=self.link)
