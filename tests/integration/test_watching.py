@@ -29,8 +29,8 @@ async def nodes() -> AsyncIterator[LinkedNodes]:
 def hops(node: RunningNode) -> list[Hop]:
     """Status, code and hop of each request that a node remembers; all have the ID that the client gave."""
     found = list(node.parts.node.requests.remembered())
-    assert {one.request_id for one in found} <= {"id-1"}
-    return [(one.status, one.error, one.hop) for one in found]
+    assert {one.told["request_id"] for one in found} <= {"id-1"}
+    return [(one.told["status"], one.told["error"], one.hop) for one in found]
 
 
 async def remember(nodes: LinkedNodes, entry: Hop, holder: Hop) -> None:
@@ -40,8 +40,8 @@ async def remember(nodes: LinkedNodes, entry: Hop, holder: Hop) -> None:
     assert hops(nodes.holder) == [holder]
     (first,) = nodes.entry.parts.node.requests.remembered()
     (second,) = nodes.holder.parts.node.requests.remembered()
-    assert (first.port, first.upstream, first.over_link) == ("proxy", "n1", True)
-    assert (second.port, second.client, second.endpoint) == ("link", "n2", "my-ep")
+    assert (first.port, first.told["upstream"], first.over_link) == ("proxy", "n1", True)
+    assert (second.port, second.told["client"], second.told["endpoint"]) == ("link", "n2", "my-ep")
 
 
 @pytest_twisted.ensureDeferred

@@ -99,11 +99,12 @@ class Question:
 
     def about(self, request: FinishedRequest) -> bool:
         """Whether a request is wanted."""
+        told = request.told
         return (
             request.at_s >= self.since_s
-            and (not self.endpoint or request.endpoint == self.endpoint)
-            and (not self.agent or request.upstream == self.agent)
-            and (not self.id or request.request_id == self.id)
+            and (not self.endpoint or told["endpoint"] == self.endpoint)
+            and (not self.agent or told["upstream"] == self.agent)
+            and (not self.id or told["request_id"] == self.id)
             and (not self.failed or request.failed or request.refused)
         )
 
@@ -143,27 +144,29 @@ class Memory:
         return Events(rows=rows, more=len(found) - len(rows), reach={self.id: reach})
 
     def _request(self, request: FinishedRequest) -> RequestRow:
+        told = request.told
+        first_byte_s = told["first_byte_s"]
         return RequestRow(
             node=self.id,
             port=request.port,
             at_s=round(request.at_s, 3),
             seq=request.seq,
-            request_id=request.request_id,
-            client=request.client,
-            method=request.method.decode("ascii", "backslashreplace"),
-            target=hide_query_secrets(request.target.decode("ascii", "backslashreplace")),
-            endpoint=request.endpoint,
-            upstream=request.upstream,
+            request_id=told["request_id"],
+            client=told["client"],
+            method=told["method"].decode("ascii", "backslashreplace"),
+            target=hide_query_secrets(told["target"].decode("ascii", "backslashreplace")),
+            endpoint=told["endpoint"],
+            upstream=told["upstream"],
             sent_to_node=request.over_link and request.port != "link",
             hop=request.hop,
-            status=request.status,
-            error=request.error,
-            bytes_in=request.bytes_in,
-            bytes_out=request.bytes_out,
-            first_byte_s=None if request.first_byte_s is None else round(request.first_byte_s, 6),
-            duration_s=round(request.duration_s, 6),
-            protocol=request.protocol,
-            subject=request.subject,
+            status=told["status"],
+            error=told["error"],
+            bytes_in=told["bytes_in"],
+            bytes_out=told["bytes_out"],
+            first_byte_s=None if first_byte_s is None else round(first_byte_s, 6),
+            duration_s=round(told["duration_s"], 6),
+            protocol=told["protocol"],
+            subject=told["subject"],
         )
 
     def _event(self, event: Happened) -> EventRow:

@@ -25,7 +25,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from pico_twisted.net.observe.access_log import NO_FIELDS, LoggedRequest, RequestLog
 from pico_twisted.net.observe.error_codes import CLIENT, SERVICE, hop_of
@@ -67,49 +67,37 @@ class FinishedRequest(NamedTuple):
         at_s: when it ended, in seconds since 1970.
         port: where it came in: `proxy`, `link` or `tunnel`.
         over_link: the last that was tried was another node.
+        told: what is known of it.
     """
 
     seq: int
     at_s: float
     port: str
     over_link: bool
-    client: str
-    method: bytes
-    target: bytes
-    endpoint: str
-    upstream: str
-    status: int
-    bytes_in: int
-    bytes_out: int
-    first_byte_s: float | None
-    duration_s: float
-    request_id: str
-    error: str
-    protocol: str
-    subject: str
+    told: LoggedRequest
 
     @property
     def failed(self) -> bool:
         """Whether it failed: it was not answered, or its answer was cut, or the service says that something is wrong
         with itself. A client that leaves in the middle of an answer may have had enough of it."""
-        return _has_failed(self.status, self.error)
+        return _has_failed(self.told["status"], self.told["error"])
 
     @property
     def refused(self) -> bool:
         """Whether the client got no more than an error of ours that says what it did wrong."""
-        return _is_refused(self.status, self.error)
+        return _is_refused(self.told["status"], self.told["error"])
 
     @property
     def hop(self) -> str:
         """Where it failed, one of `error_codes.HOPS`; empty when it did not."""
-        if self.error:
-            return hop_of(self.error, self.over_link)
-        return "" if self.status < FAILED_FROM else CLIENT if self.status == CLIENT_LEFT else SERVICE
+        status, error = self.told["status"], self.told["error"]
+        if error:
+            return hop_of(error, self.over_link)
+        return "" if status < FAILED_FROM else CLIENT if status == CLIENT_LEFT else SERVICE
 
 
-_TOLD: Final = FinishedRequest._fields[4:]
 _Kept = tuple[int, float, str, bool, LoggedRequest]
-"""(seq, at_s, port, over_link, what is known), of a `FinishedRequest`. That is made once somebody looks."""
+"""What a `FinishedRequest` is made of, once somebody looks."""
 
 
 def _has_failed(status: int, error: str) -> bool:
@@ -123,11 +111,6 @@ def _is_refused(status: int, error: str) -> bool:
 def _since_when(*rings: deque[_Kept]) -> Iterator[float]:
     """The times since when those that are full remember all."""
     return (ring[0][1] for ring in rings if len(ring) == ring.maxlen)
-
-
-def _finished(kept: _Kept) -> FinishedRequest:
-    told: Mapping[str, Any] = kept[4]  # types know only names of a TypedDict that are written out
-    return FinishedRequest(*kept[:4], *(told[name] for name in _TOLD))
 
 
 def unwatched() -> RequestWatch:
@@ -350,7 +333,7 @@ class RequestWatch:
 
     def remembered(self) -> Iterator[FinishedRequest]:
         """All that is remembered, in the order in which it ended."""
-        return map(_finished, self._kept())
+        return map(FinishedRequest._make, self._kept())
 
     def _kept(self) -> list[_Kept]:
         return sorted((*self._failed, *self._unserved, *self._refused, *self._fine), key=itemgetter(0))

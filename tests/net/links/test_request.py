@@ -54,7 +54,9 @@ class Served:
     @property
     def remembered(self) -> list[tuple[int, str, str, str]]:
         """Of each request that is remembered: status, error, hop, and the agent that was tried last."""
-        return [(one.status, one.error, one.hop, one.upstream) for one in self.watch.remembered()]
+        return [
+            (one.told["status"], one.told["error"], one.hop, one.told["upstream"]) for one in self.watch.remembered()
+        ]
 
     @property
     def agent_call(self) -> FakeCall:
@@ -160,8 +162,9 @@ def test_what_failed_is_remembered(head: bytes) -> None:
     served.agent_call.respond(b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n", False)
     assert served.remembered == [(500, "", "service", "agent-1")]
     (found,) = served.watch.remembered()
-    assert (found.port, found.client, found.request_id, found.endpoint) == ("link", "n2", "id-1", "my-ep")
-    assert (found.method, found.target) == (b"POST", b"/hook?a=1")
+    told = found.told
+    assert (found.port, told["client"], told["request_id"], told["endpoint"]) == ("link", "n2", "id-1", "my-ep")
+    assert (told["method"], told["target"]) == (b"POST", b"/hook?a=1")
 
 
 def test_what_is_fine_is_remembered_while_somebody_looks() -> None:

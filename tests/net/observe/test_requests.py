@@ -68,7 +68,7 @@ class Bench:
     @property
     def ids(self) -> list[str]:
         """Request IDs of what is remembered."""
-        return [request.request_id for request in self.watch.remembered()]
+        return [request.told["request_id"] for request in self.watch.remembered()]
 
 
 def test_what_failed_is_kept_when_nobody_looks() -> None:
@@ -149,7 +149,7 @@ def test_memory_is_bounded() -> None:
     assert bench.ids[-1] == f"failed-{MOST_FAILED + 9}"
     assert bench.watch.failed_since_s == 1011.0
     remembered = list(bench.watch.remembered())
-    assert max(len(request.target) for request in remembered) == MAX_TARGET_BYTES
+    assert max(len(request.told["target"]) for request in remembered) == MAX_TARGET_BYTES
     assert not any("secret" in str(request) for request in remembered)
 
 
@@ -158,7 +158,7 @@ def test_a_long_method_is_cut() -> None:
     bench = Bench(logs=True)
     bench.ended(method=b"M" * 10_000)
     (request,) = bench.watch.remembered()
-    assert len(request.method) == MAX_TARGET_BYTES
+    assert len(request.told["method"]) == MAX_TARGET_BYTES
 
 
 def test_a_client_that_had_enough_is_no_failure() -> None:
