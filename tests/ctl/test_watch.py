@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -22,12 +23,14 @@ from pico_twisted.net.admin.shapes.events import EventReach, EventRow, Events
 from pico_twisted.net.admin.shapes.reading import to_json
 from pico_twisted.net.admin.shapes.requests import RequestReach, RequestRow, Requests
 from pico_twisted.net.admin.shapes.summary import EndpointSummary, LimitUse, NodeSummary, Summary
-from tests.ctl.harness import http_answer, picoctl, serving
+from tests.ctl.harness import PROGRAM, environment, http_answer, picoctl, serving
 from tests.peers.pipe import Pipe
+from tests.system.terminal import Terminal
+from tools.stage.waiting import wait_until
 
 NOW = datetime(2026, 11, 29, 15, 30, tzinfo=timezone(timedelta(hours=1)))
 AT_S = 1_795_971_623.0
-PROXY = RequestRow(
+FAILED = RequestRow(
     node="n1",
     at_s=AT_S,
     seq=1,
@@ -36,45 +39,13 @@ PROXY = RequestRow(
     method="POST",
     target="/hooks",
     endpoint="shop",
-    upstream="n2",
-    sent_to_node=True,
-    hop="service",
-    status=502,
-    error="service-unreachable",
-    first_byte_s=0.012,
-    duration_s=0.0125,
-)
-LINK = RequestRow(
-    node="n2",
-    port="link",
-    at_s=AT_S,
-    seq=9,
-    request_id="r-1",
-    client="n1",
-    method="POST",
-    target="/hooks",
-    endpoint="shop",
-    upstream="agent-7",
-    hop="service",
-    status=502,
-    error="service-unreachable",
-    duration_s=0.003,
-)
-AGENT = RequestRow(
-    node="agent-7",
-    port="tunnel",
-    at_s=AT_S,
-    seq=3,
-    request_id="r-1",
-    client="203.0.113.9",
-    method="POST",
-    target="/hooks",
-    endpoint="shop",
-    upstream="localhost:3000",
     hop="service",
     status=502,
     error="service-unreachable",
 )
+PROXY = attrs.evolve(FAILED, upstream="n2", sent_to_node=True, first_byte_s=0.012, duration_s=0.0125)
+LINK = attrs.evolve(FAILED, node="n2", port="link", seq=9, client="n1", upstream="agent-7", duration_s=0.003)
+AGENT = attrs.evolve(FAILED, node="agent-7", port="tunnel", seq=3, upstream="localhost:3000")
 REACH = {"n1": RequestReach(now_s=AT_S, failed_since_s=AT_S - 600), "n2": RequestReach(now_s=AT_S, failed_since_s=AT_S)}
 
 
@@ -322,6 +293,51 @@ class TestTop:
         assert text.returncode == data.returncode == 0
         assert "n1" in text.stdout
         assert json.loads(data.stdout)["summary"]["nodes"][0]["id"] == "n1"
+
+
+OPENS, CLOSES = "\x1b[?1049h", "\x1b[?1049l"
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    """With `picoctl top` on it."""
+    told = Told(cluster_summary=Summary(), cluster_agents=Agents(), cluster_requests=Requests())
+    with serving(told) as url:
+        made = Terminal([*PROGRAM, "top", "--admin", url], env=environment(TERM="xterm"))
+        try:
+            made.wait("q ends")
+            assert not made.is_as_shells_want_it
+            yield made
+        finally:
+            made.close()
+
+
+@pytest.mark.processes
+class TestTheTerminal:
+    """Is as it was before, whatever becomes of `picoctl top`."""
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+    def test_a_signal_that_ends(self, terminal: Terminal, number: signal.Signals) -> None:
+        """It does what it does to other programs, too."""
+        terminal.process.send_signal(number)
+        assert terminal.exit_status() == -number
+        assert terminal.text.endswith(CLOSES) and terminal.is_as_shells_want_it
+
+    @pytest.mark.parametrize("key", [b"q", b"\x03"])
+    def test_a_key_that_ends(self, terminal: Terminal, key: bytes) -> None:
+        """Also Ctrl-C is a way to end it."""
+        terminal.press(key)
+        assert terminal.exit_status() == 0
+        assert terminal.text.endswith(CLOSES) and terminal.is_as_shells_want_it
+
+    def test_ctrl_z(self, terminal: Terminal) -> None:
+        """The shell gets its terminal; and top has it again when it goes on, as it does at once where no shell is."""
+        terminal.press(b"\x1a")
+        wait_until(lambda: terminal.text.count(OPENS) == 2, "the terminal to be taken again")
+        assert terminal.text.count(CLOSES) == 1 and not terminal.is_as_shells_want_it
+        terminal.press(b"q")
+        assert terminal.exit_status() == 0
+        assert terminal.text.count(CLOSES) == 2 and terminal.is_as_shells_want_it
 
 
 def test_an_endpoint_that_is_slow() -> None:

@@ -57,6 +57,12 @@ class Terminal:
                 self._shown += piece
         return self._shown.decode("utf-8", "replace")
 
+    @property
+    def is_as_shells_want_it(self) -> bool:
+        """Whether keys are echoed, and come line by line."""
+        wanted = termios.ECHO | termios.ICANON
+        return termios.tcgetattr(self._ours)[3] & wanted == wanted
+
     def wait(self, words: str) -> None:
         """Wait until it shows them."""
         wait_until(lambda: words in self.text, f"{words!r} on the terminal")

@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import select
 import shutil
+import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Final
 
 _OPEN: Final = "\x1b[?1049h\x1b[?25l"  # a screen of its own, without a cursor
@@ -54,16 +56,51 @@ def can_be_opened() -> bool:
 
 @contextmanager
 def opened() -> Iterator[Screen]:
-    """Have the terminal for us, and give it back as it was."""
+    """Have the terminal for us, and give it back as it was: at the end, and whenever a signal ends or stops us."""
     import termios
     import tty
 
     before = termios.tcgetattr(sys.stdin)
-    try:
+
+    def take() -> None:
         tty.setcbreak(sys.stdin)
-        sys.stdout.write(_OPEN)
-        yield Screen()
+        _write(_OPEN)
+
+    def give_back() -> None:
+        with suppress(OSError, termios.error):  # its window may be closed
+            termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
+            _write(_CLOSE)
+
+    try:
+        with _given_back_on_signals(take, give_back):
+            take()
+            yield Screen()
     finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
-        sys.stdout.write(_CLOSE)
-        sys.stdout.flush()
+        give_back()
+
+
+@contextmanager
+def _given_back_on_signals(take: Callable[[], None], give_back: Callable[[], None]) -> Iterator[None]:
+    """Give the terminal back before a signal does to us what it does to any program, and take it again if we go on."""
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP)
+    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]  # nohup ignores SIGHUP
+
+    def act(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)  # first: a terminal may stand still, and the next signal ends us anyway
+        give_back()
+        signal.raise_signal(number)
+        signal.signal(number, act)  # Ctrl-Z, and fg
+        take()
+
+    for number in ours:
+        signal.signal(number, act)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _write(sequence: str) -> None:
+    # Not through `sys.stdout`: a signal may come in the middle of a write to it, which it does not bear.
+    os.write(sys.stdout.fileno(), sequence.encode())
