@@ -255,8 +255,8 @@ def test_from_the_wheel(source: Path, environment: Environment) -> None:
 
 
 def test_from_the_sdist(tmp_path: Path) -> None:
-    """The source distribution has all that the tests, the demo and the benchmarks need: every test is found in it, and
-    the wheel that is built from it has the files of etc/."""
+    """The source distribution has all that the tests, the demo and the benchmarks need: every file of them is in it,
+    pytest finds tests there, and the wheel that is built from it has the files of etc/."""
     clone = tmp_path / "clone"
     listed = run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT).stdout
     for name in filter(None, listed.split("\0")):
@@ -272,9 +272,9 @@ def test_from_the_sdist(tmp_path: Path) -> None:
             {path.relative_to(top) for path in (top / folder).rglob("*") if path.is_file()} for top in (clone, unpacked)
         )
         assert of_clone == of_sdist
-    collect = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests"]
+    collect = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests/structure"]
     found = run(collect, cwd=unpacked, PYTHONPATH=str(unpacked)).stdout.splitlines()[-1]
-    assert re.match(r"[0-9]{4,}(/[0-9]+)? tests collected", found), found
+    assert re.match(r"[0-9]{3,} tests collected", found), found
     with zipfile.ZipFile(build_wheel(unpacked)) as wheel:
         assert all(any(one.endswith(f"share/pico_twisted/{name}") for one in wheel.namelist()) for name in SHARED)
 

@@ -43,6 +43,7 @@ def run_demo() -> str:
     return run.stdout
 
 
+@pytest.mark.long
 def test_without_a_terminal_it_ends_by_itself() -> None:
     """Requests cross two nodes and are answered by the right service; while a node is killed none fails; the cluster is
     shown before and after; the commands to try are printed, and all other processes end with 0."""
@@ -78,6 +79,7 @@ def test_without_a_terminal_it_ends_by_itself() -> None:
     assert len(set(pids)) == 9 and not any(map(runs, pids))
 
 
+@pytest.mark.long
 def test_ports_that_are_taken() -> None:
     """With a default port in use the demo takes others, says so, and works."""
     with socket.socket() as holder:
