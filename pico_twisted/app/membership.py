@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -230,8 +230,8 @@ class Membership:
         except ValueError:
             return None
 
-    def answer_sync(self, node_id: str, request: bytes) -> bytes:
-        """The answer to another node's question for the maps.
+    def answer_sync(self, node_id: str, request: bytes) -> Iterator[bytes]:
+        """The answer to another node's question for the maps, in pieces.
 
         Raises:
             SyncError: the question is not well made.

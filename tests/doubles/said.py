@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import attrs
 
 from pico_twisted.core.gossip import Event, Member
 from pico_twisted.core.gossip.events import ENDPOINT, KeysChanged, Value
-from pico_twisted.core.gossip.state import VersionedMap
+from pico_twisted.core.gossip.state import Entry, VersionedMap
 from pico_twisted.core.routing.table import ClusterTable
 
 
@@ -18,6 +18,15 @@ def said_of(values: Mapping[str, Value]) -> VersionedMap:
     for key, value in values.items():
         said.write(key, value, said.version + 1)
     return said
+
+
+def whole_map(entries: Iterable[Entry], version: int, floor: int) -> VersionedMap:
+    """A map as it is received whole."""
+    held = VersionedMap()
+    for key, value, at in entries:
+        held.write(key, value, at)
+    held.version, held.floor = version, floor
+    return held
 
 
 def says(table: ClusterTable, node_id: str, changes: Mapping[str, Value | None]) -> None:

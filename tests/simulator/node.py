@@ -289,7 +289,7 @@ class Process:
         if self.stopped:
             self._inbox.append(lambda: self._asked(request, asker, asked_at))
         elif self.ended_at is None and self._linked(asker):
-            answer = self.gossip.sync_answer(request, around.time.now)
+            answer = b"".join(self.gossip.sync_answer(request, around.time.now))
             around.time.after(LINK_S * around.rng.random(), asker._answered, answer, self, asked_at)
 
     def _answered(self, answer: bytes, other: Process, asked_at: float) -> None:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from pico_twisted.core.gossip.events import Conflict, Event, IdInUse, KeysChanged, StatusChanged, SyncWanted
+from pico_twisted.core.gossip.events import Conflict, Event, IdInUse, KeysChanged, StatusChanged, SyncFailed, SyncWanted
 from pico_twisted.core.gossip.gossip import Gossip
 from pico_twisted.core.gossip.members import Member, Standing
 from pico_twisted.core.gossip.sealing import REASONS, PacketError
@@ -25,5 +25,6 @@ __all__ = [
     "Standing",
     "StatusChanged",
     "SyncError",
+    "SyncFailed",
     "SyncWanted",
 ]

@@ -67,6 +67,14 @@ class SyncWanted:
 
 
 @attrs.frozen
+class SyncFailed:
+    """What that node answered is no answer, or not whole. The text says why."""
+
+    node_id: str
+    reason: str
+
+
+@attrs.frozen
 class Conflict:
     """A later live process has our node ID: end, with this message."""
 
@@ -86,4 +94,4 @@ class IdInUse:
     uptime_s: float
 
 
-Event = StatusChanged | KeysChanged | SyncWanted | Conflict | IdInUse
+Event = StatusChanged | KeysChanged | SyncWanted | SyncFailed | Conflict | IdInUse

@@ -22,7 +22,7 @@ they jump.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from pico_twisted.core.gossip import packets
@@ -41,8 +41,9 @@ from pico_twisted.core.gossip.pauses import Pauses
 from pico_twisted.core.gossip.probes import Probes
 from pico_twisted.core.gossip.sealing import RANDOM_BYTES, PacketError, Sealer
 from pico_twisted.core.gossip.settings import GossipSettings
-from pico_twisted.core.gossip.sync import pack_answer, pack_request, read_answer, read_request
+from pico_twisted.core.gossip.sync import pack_answer, pack_request, read_request
 from pico_twisted.core.gossip.sync_source import SyncSource
+from pico_twisted.core.gossip.taking import MapTaking
 from pico_twisted.core.gossip.telling import OWN_ITEM_BYTES, Telling
 from pico_twisted.core.gossip.view import View
 from pico_twisted.core.protocol_limits import MAX_GENERATION
@@ -92,6 +93,7 @@ class Gossip:
         self._sealer = Sealer(settings.cluster, settings.secrets, settings.node_id, VISITOR, random)
         self._channel = PacketChannel(self._sealer, Challenger(rng.randbytes(32)), settings.max_packet_bytes)
         self.probes = Probes(self._channel, self._telling)
+        self._taking = MapTaking(self.view, self._syncs, self._channel.count)
         self._news = News(self.view, self._telling, self._partners, self._channel)
         self._round_at = now
         self._judge_at = now + settings.interval_s
@@ -206,7 +208,10 @@ class Gossip:
     # Time
 
     def next_tick(self) -> float:
-        """When `tick` is to be called, at the latest."""
+        """When `tick` is to be called, at the latest. A time in the past means at once, in turn with all else."""
+        return -math.inf if self._taking.busy else self._due()
+
+    def _due(self) -> float:
         own = self._own
         look_at = own.identity.due() if own.claimed else self._looking.due(self._now)
         return min(self._round_at, self._judge_at, self._news_at, self._farewell.due(), look_at)
@@ -214,10 +219,11 @@ class Gossip:
     def tick(self, now: float) -> None:
         """Do what is due."""
         self._now = now
-        late = now - self.next_tick()
+        late = now - self._due()
         if self._pauses.woke(late, now):
             self._channel.count("pauses")
             self.view.woke(now)
+        self._take_maps(now)
         if now >= self._judge_at:
             self._judge_at = now + self._interval_s / 4
             if late < self._interval_s / 2:  # else what came meanwhile is to be read first
@@ -302,7 +308,7 @@ class Gossip:
         self._now = now
         proven = self._channel.proves(body.echo, source, now)
         received = Received(
-            header.node_id, header.generation, body, source, proven, self._pauses.said_at(now - self.next_tick(), now)
+            header.node_id, header.generation, body, source, proven, self._pauses.said_at(now - self._due(), now)
         )
         self.probes.heard(header.node_id, body.echo, now)
         member = self.view.sender(received, now)
@@ -364,8 +370,8 @@ class Gossip:
         """What to ask a node for: the maps that we are behind with, and all nodes that we do not know."""
         return pack_request(self._own.uptime_ms(self._now), *self._syncs.behind())
 
-    def sync_answer(self, request: bytes, now: float) -> bytes:
-        """The whole maps that are asked for.
+    def sync_answer(self, request: bytes, now: float) -> Iterator[bytes]:
+        """The whole maps that are asked for, in pieces, each of which is made when it is taken.
 
         Raises:
             SyncError: it is no request.
@@ -375,23 +381,19 @@ class Gossip:
         return pack_answer(asked_ms, self._syncs.wholes(behind, known, now))
 
     def sync_apply(self, answer: bytes, reporter: str, now: float) -> None:
-        """Take whole maps; each is one change.
+        """Take whole maps; each is one change. Some entries are taken now, the rest of them with the next ticks.
 
         Args:
             answer: of another node to our `sync_request`.
             reporter: the ID of that node.
             now: monotonic seconds.
-
-        Raises:
-            SyncError: it is no answer.
         """
-        asked_ms, maps = read_answer(answer)
-        # the answer is not older than its question, and may have waited for us as long as that
-        said_at = min(now, self._own.time_of(asked_ms))
-        for whole in maps:
-            if self.view.take_whole(whole, reporter, said_at, now):
-                self._channel.count("maps taken")
-        self._syncs.maps_taken()
-        self._ask_who_has_our_id(now)
-        if self.view.take_can_probe():
-            self._hurry(now)
+        self._taking.begin(answer, reporter)
+        self._take_maps(now)
+
+    def _take_maps(self, now: float) -> None:
+        if self._taking.busy:
+            self._taking.step(now)
+            self._ask_who_has_our_id(now)
+            if self.view.take_can_probe():
+                self._hurry(now)

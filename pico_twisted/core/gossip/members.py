@@ -325,6 +325,11 @@ class Member:
             self.behind_until = self.reported
 
     @property
+    def lacks_entries(self) -> bool:
+        """Whether somebody has more of its map than we; what only is spoken of has one that we do not have."""
+        return self.behind_since is not None or not self.map.version
+
+    @property
     def below_floor(self) -> bool:
         """We may have missed deletes: entries are of no use, only the whole map is."""
         return self.map.version < self.floor_reported

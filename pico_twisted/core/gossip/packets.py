@@ -263,14 +263,19 @@ def read_entries(flat: list[Any], after: int) -> list[Entry]:
     entries: list[Entry] = []
     for position in range(0, len(flat), 3):
         key, value, version = flat[position : position + 3]
-        if number(version) <= after:
-            raise ValueError("versions out of order")
+        entry = read_entry(key, value, version, after)
         after = version
-        entries.append((_key(key), _value(value), version))
+        entries.append(entry)
     return entries
 
 
-@lru_cache(maxsize=16384)
+def read_entry(key: Any, value: Any, version: Any, after: int) -> Entry:
+    """Return an entry with a version above `after`, or raise `ValueError`."""
+    if number(version) <= after:
+        raise ValueError("versions out of order")
+    return _key(key), _value(value), version
+
+
 def _key(value: Any) -> str:
     if type(value) is not str or not 0 < len(value) <= MAX_KEY_BYTES or not (value.isascii() and value.isprintable()):
         raise ValueError("not a key")

@@ -19,7 +19,7 @@ whole map then replaces another in one step, and what is counted of a node is co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final, TypeVar
 
 from pico_twisted.core.gossip.events import ENDPOINT, Value
@@ -173,27 +173,6 @@ class VersionedMap:
             floor = at
         return floor
 
-    @classmethod
-    def whole(cls, entries: Iterable[Entry], version: int, floor: int) -> VersionedMap:
-        """A map as it was received whole.
-
-        Args:
-            entries: all of it, in the order of their versions.
-            version: up to which it is known.
-            floor: up to which deletes are forgotten.
-
-        Raises:
-            ValueError: the entries are not in the order of their versions, or above the map's own.
-        """
-        made = cls()
-        for key, value, at in entries:
-            if at <= made.version or at > version:
-                raise ValueError("entries out of order")
-            made.write(key, value, at)
-        made.version = version
-        made.floor = floor
-        return made
-
     def changed_keys(self, later: VersionedMap) -> tuple[list[str], list[str]]:
         """What is different in a later map of the same node, deletes included.
 
@@ -201,6 +180,14 @@ class VersionedMap:
             The keys, without those of endpoints; and the IDs of endpoints.
         """
         return _changed(self._live, later._live), _changed(self._endpoints, later._endpoints)
+
+    def entries(self) -> tuple[int, Iterator[Entry]]:
+        """How many entries stand now, and all of them in the order of their versions, whatever is written meanwhile."""
+        endpoints = list(self._endpoints.items())
+        rest: list[Entry] = [(key, value, at) for key, (value, at) in self._live.items()]
+        rest += [(key, None, at) for key, at in self._dead.items()]
+        rest.sort(key=_version)
+        return len(endpoints) + len(rest), _merged(endpoints, rest)
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.since(0))
@@ -222,6 +209,20 @@ class VersionedMap:
 
 def _version(entry: Entry) -> int:
     return entry[2]
+
+
+def _merged(endpoints: list[tuple[str, int]], rest: list[Entry]) -> Iterator[Entry]:
+    others = iter(rest)
+    other = next(others, None)
+    for endpoint, number in endpoints:
+        version = number >> _VALUE_BITS
+        while other is not None and other[2] < version:
+            yield other
+            other = next(others, None)
+        yield ENDPOINT + endpoint, number & _VALUE, version
+    while other is not None:
+        yield other
+        other = next(others, None)
 
 
 def _changed(before: dict[str, V], later: dict[str, V]) -> list[str]:

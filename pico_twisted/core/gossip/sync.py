@@ -5,20 +5,37 @@ each), and which nodes it knows otherwise (`[ID, generation]`). The answer is an
 by which the asker knows how long all that may have waited somewhere, and an array of maps, each an item of a digest and
 all entries of that node, in a flat array as in a packet. The node that answers gives the maps that it knows better, and
 those of nodes that the asker does not know.
+
+A map may have 100,000 entries, and nobody is to wait for all of them: an answer is made and read in slices. Each map is
+as it was at the moment at which its first slice was made. What is too much for one answer is left out: such a node is
+named with an item of version 0 and no entries. A node of an earlier version takes that for hearsay, and asks for the
+map when it hears its version; a newer one asks for it at once.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator
+from itertools import chain, islice
+from typing import Any, Final
 
 import attrs
 import msgpack
 
-from pico_twisted.core.gossip.packets import Digest, Want, name, number, read_digest, read_entries, unpack
-from pico_twisted.core.gossip.state import Entry
+from pico_twisted.core.gossip.packets import Digest, Want, name, number, read_digest, read_entry, unpack
+from pico_twisted.core.gossip.state import VersionedMap
 
 MAX_ITEMS: Final = 4 * 1024 * 1024
 """Most items of one array in a request or an answer."""
+MAX_ENTRIES: Final = 200_000
+"""Most entries of an answer that has more than one map: some 8 MB."""
+SLICE: Final = 2000
+"""Entries that are made, or read, in one step: a few milliseconds."""
+
+
+_NONSENSE: Final = (ValueError, TypeError, msgpack.UnpackException)
+_packer: Final = msgpack.Packer(use_bin_type=True, autoreset=True)
+_packb: Final = _packer.pack
+_array: Final = _packer.pack_array_header
 
 
 class SyncError(ValueError):
@@ -27,10 +44,15 @@ class SyncError(ValueError):
 
 @attrs.frozen
 class Whole:
-    """All of one node's map."""
+    """All of one node's map.
+
+    Attributes:
+        digest: what is said of the node.
+        map: what it says itself; None when that is left out.
+    """
 
     digest: Digest
-    entries: list[Entry]
+    map: VersionedMap | None
 
 
 def pack_request(asked_ms: int, behind: list[Want], known: list[tuple[str, int]]) -> bytes:
@@ -63,30 +85,85 @@ def read_request(data: bytes) -> tuple[int, dict[str, tuple[int, int]], dict[str
         raise SyncError(f"not a request for maps: {error}") from None
 
 
-def pack_answer(asked_ms: int, maps: list[Whole]) -> bytes:
-    """An answer to a question of that time."""
-    flat = [[*whole.digest, [part for entry in whole.entries for part in entry]] for whole in maps]
-    packed: bytes = msgpack.packb([asked_ms, flat], use_bin_type=True)
-    return packed
+def pack_answer(asked_ms: int, maps: list[Whole]) -> Iterator[bytes]:
+    """An answer to a question of that time, in pieces."""
+    yield _array(2) + _packb(asked_ms) + _array(len(maps))
+    for whole in maps:
+        node_id, generation, heartbeat, _, _, age_ms = whole.digest
+        if whole.map is None:
+            yield _array(7) + b"".join(map(_packb, (node_id, generation, heartbeat, 0, 0, age_ms, [])))
+            continue
+        count, entries = whole.map.entries()
+        item = (node_id, generation, heartbeat, whole.map.version, whole.map.floor, age_ms)
+        yield _array(7) + b"".join(map(_packb, item)) + _array(3 * count)
+        while piece := list(chain.from_iterable(islice(entries, SLICE))):
+            yield b"".join(map(_packb, piece))
 
 
-def read_answer(data: bytes) -> tuple[int, list[Whole]]:
-    """The time of the question, and the maps of the answer.
+def read_answer(data: bytes) -> tuple[int, Iterator[Whole | None]]:
+    """Read an answer in slices.
+
+    Returns:
+        The time of the question; and its maps, each once it is read, with None behind each other slice. Taking them
+        raises `SyncError` where it turns out to be no answer.
 
     Raises:
         SyncError: it is no answer.
     """
+    size = len(data)
+    unpacker = msgpack.Unpacker(
+        max_buffer_size=max(size, 1),
+        raw=False,
+        max_str_len=min(size, 512),
+        max_bin_len=0,
+        max_array_len=0,
+        max_map_len=0,
+        max_ext_len=0,
+    )
+    unpacker.feed(data)
     try:
-        maps: list[Whole] = []
-        asked_ms, flats = unpack(data, MAX_ITEMS)
-        for *item, flat in flats:
-            digest = read_digest(item)
-            entries = read_entries(flat, 0)
-            if entries and entries[-1][2] > digest[3]:
-                raise ValueError("entries above the version")
-            if any(value is None and at <= digest[4] for _, value, at in entries):
-                raise ValueError("tombstones below the floor")
-            maps.append(Whole(digest, entries))
-        return number(asked_ms), maps
-    except (ValueError, TypeError) as error:
-        raise SyncError(f"not an answer with maps: {error}") from None
+        if unpacker.read_array_header() != 2:
+            raise ValueError("not an array of two")
+        return number(unpacker.unpack()), _read_maps(unpacker, unpacker.read_array_header(), size)
+    except _NONSENSE as error:
+        raise _no_answer(error) from None
+
+
+def _no_answer(error: Exception) -> SyncError:
+    return SyncError(f"not an answer with maps: {error}" if str(error) else "not an answer with maps: it ends too soon")
+
+
+def _read_maps(unpacker: Any, count: int, size: int) -> Iterator[Whole | None]:
+    try:
+        for _ in range(count):
+            yield from _read_map(unpacker)
+        if unpacker.tell() != size:
+            raise ValueError("there is something behind it")
+    except _NONSENSE as error:
+        raise _no_answer(error) from None
+
+
+def _read_map(unpacker: Any) -> Iterator[Whole | None]:  # msgpack tells mypy nothing of what it unpacks
+    unpack = unpacker.unpack
+    if unpacker.read_array_header() != 7:
+        raise ValueError("not a map")
+    digest = read_digest([unpack() for _ in range(6)])
+    count = unpacker.read_array_header()
+    if count % 3 or count > MAX_ITEMS:
+        raise ValueError("half an entry, or too many")
+    if not count and not digest[3]:
+        yield Whole(digest, None)
+        return
+    held = VersionedMap()
+    version, floor = digest[3], digest[4]
+    for at in range(count // 3):
+        key, value, written = read_entry(unpack(), unpack(), unpack(), held.version)
+        if value is None and written <= floor:
+            raise ValueError("tombstones below the floor")
+        if written > version:
+            raise ValueError("entries above the version")
+        held.write(key, value, written)
+        if at % SLICE == SLICE - 1:
+            yield None
+    held.version, held.floor = version, floor
+    yield Whole(digest, held)

@@ -1,7 +1,8 @@
 """Whole maps over node links: which node is asked for them and when, what it is asked, and what others are given.
 
 Packets carry what fits. A node that is further behind than that, or below a floor, asks for whole maps. One answer
-brings all that its giver knows better, so one question a round is enough for any trouble.
+brings all that its giver knows better, or as much of it as an answer may have, and then says of what it has more. So
+one question a round is enough for any trouble.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Final
 
 from pico_twisted.core.gossip.members import GOSSIP_ADDR, Member, Standing
 from pico_twisted.core.gossip.packets import Want
-from pico_twisted.core.gossip.sync import Whole
+from pico_twisted.core.gossip.sync import MAX_ENTRIES, Whole
 from pico_twisted.core.gossip.view import View
 
 SYNC_AGAIN_S: Final = 2.0
@@ -37,6 +38,10 @@ class SyncSource:
     def maps_taken(self) -> None:
         """An answer came: from now on only what packets do not bring is asked for."""
         self.answered = True
+
+    def asked(self, now: float) -> None:
+        """A node is asked that has more: nobody else needs to be for a while."""
+        self._first_at = now + SYNC_AGAIN_S
 
     def wanted(self, now: float) -> str | None:
         """The node to be asked now, since packets do not suffice; None: no node. To be called once a round."""
@@ -97,12 +102,12 @@ class SyncSource:
         """What to ask for: the nodes whose maps others know further, and the nodes that we know besides, ourselves
         included."""
         view, members = self._view, self._all()
-        less = [(one.node_id, one.generation, one.map.version) for one in members if one.behind_since is not None]
-        known = [(one.node_id, one.generation) for one in members if one.behind_since is None]
+        less = [(one.node_id, one.generation, one.map.version) for one in members if one.lacks_entries]
+        known = [(one.node_id, one.generation) for one in members if not one.lacks_entries]
         return less, [*known, (view.own.node_id, view.own.generation)]
 
     def wholes(self, behind: dict[str, tuple[int, int]], known: dict[str, int], now: float) -> list[Whole]:
-        """The maps that we know further than a node that asks.
+        """The maps that we know further than a node that asks; beyond `MAX_ENTRIES` only that there are more.
 
         Args:
             behind: generation and version of what it is behind with, by node ID.
@@ -113,9 +118,11 @@ class SyncSource:
         ours = [(view.own.digest(), view.own.told)] if view.own.claimed else []
         ours += [(one.digest(now), one.map) for one in view.members.values() if view.spoken_of(one, now)]
         found: list[Whole] = []
+        room = MAX_ENTRIES
         for digest, held in ours:
             node_id, generation, _, version, _, _ = digest
             has = behind.get(node_id)
             if (version > has[1]) if has is not None and has[0] == generation else known.get(node_id, -1) < generation:
-                found.append(Whole(digest, held.since(0)))
+                room -= held.keys + held.tombstones
+                found.append(Whole(digest, held if room >= 0 or not found else None))
         return found

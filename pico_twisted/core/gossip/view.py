@@ -21,7 +21,6 @@ from pico_twisted.core.gossip.events import ENDPOINT, Event, KeysChanged, Status
 from pico_twisted.core.gossip.members import GOSSIP_ADDR, LEFT, STATUS, Member, Standing
 from pico_twisted.core.gossip.own import VISITOR, OwnNode
 from pico_twisted.core.gossip.packets import Delta, Digest, Received
-from pico_twisted.core.gossip.state import VersionedMap
 from pico_twisted.core.gossip.sync import Whole
 
 PREVIOUS_S: Final = 1.0
@@ -333,15 +332,17 @@ class View:
         Returns:
             Whether anything of it was new.
         """
-        node_id, generation, _, version, floor, _ = whole.digest
+        node_id, generation, _, version, _, _ = whole.digest
         self.hear(whole.digest, reporter, said_at, now)
+        if whole.map is None:
+            return False
         if node_id == self.own.node_id:
-            self.own.heard_entries(generation, whole.entries)
+            self.own.heard_entries(generation, whole.map.since(0))
             return False
         member = self.of(node_id, generation)
-        if member is None or version <= member.map.version or len(whole.entries) > MAX_KEYS:
+        if member is None or version <= member.map.version or whole.map.keys > MAX_KEYS:
             return False
-        self._changed(member, *member.take_whole(VersionedMap.whole(whole.entries, version, floor), now))
+        self._changed(member, *member.take_whole(whole.map, now))
         return True
 
     def _changed(self, member: Member, keys: list[str], endpoints: list[str]) -> None:

@@ -16,7 +16,16 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from pico_twisted.core.gossip import Conflict, Event, Gossip, IdInUse, KeysChanged, StatusChanged, SyncError, SyncWanted
+from pico_twisted.core.gossip import (
+    Conflict,
+    Event,
+    Gossip,
+    IdInUse,
+    KeysChanged,
+    StatusChanged,
+    SyncFailed,
+    SyncWanted,
+)
 from pico_twisted.core.text import is_ip
 from pico_twisted.net.gossip.answers import Answers
 from pico_twisted.net.gossip.metrics import GossipMetrics
@@ -306,6 +315,8 @@ class GossipProtocol(DatagramProtocol):
             self._say_status(event)
         elif isinstance(event, SyncWanted):
             self._fetch(event.node_id)
+        elif isinstance(event, SyncFailed):
+            self._not_well_made(event)
         elif isinstance(event, Conflict):
             parts.conflict(event.message)
         elif isinstance(event, IdInUse):
@@ -339,20 +350,21 @@ class GossipProtocol(DatagramProtocol):
     def _not_fetched(self, failure: Failure, node_id: str) -> None:
         if failure.check(CancelledError):
             return
-        if failure.check(SyncError):
-            log.warn(
-                "The maps of {node} at {address} are not well made: {reason}",
-                node=node_id,
-                address=self._where(node_id),
-                reason=str(failure.value),
-            )
-        else:
-            log.debug(
-                "The maps of {node} at {address} were not fetched: {reason}",
-                node=node_id,
-                address=self._where(node_id),
-                reason=failure.getErrorMessage(),
-            )
+        log.debug(
+            "The maps of {node} at {address} were not fetched: {reason}",
+            node=node_id,
+            address=self._where(node_id),
+            reason=failure.getErrorMessage(),
+        )
+        self._parts.metrics.sync_failed()
+
+    def _not_well_made(self, event: SyncFailed) -> None:
+        log.warn(
+            "The maps of {node} at {address} are not well made: {reason}",
+            node=event.node_id,
+            address=self._where(event.node_id),
+            reason=event.reason,
+        )
         self._parts.metrics.sync_failed()
 
 

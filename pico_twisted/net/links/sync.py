@@ -3,12 +3,12 @@ dialled back, for what is revoked, or to do what an operator asks for.
 
 What the question and the answer mean is the business of gossip, of `dial_back`, of `net.access.shared`, or of
 `net.admin.operations`. Here they are gathered, bounded, and given up when nothing moves. An answer is queued in one
-piece, and leaves as credit allows.
+piece, and leaves as credit allows; but maps are made piece by piece, as the ones before them leave.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import attrs
@@ -120,8 +120,8 @@ class Answers:
     """What answers the questions of other nodes.
 
     Attributes:
-        maps: called with the other node's ID and its question for the maps; gives the answer, or raises `SyncError`
-            when the question is none.
+        maps: called with the other node's ID and its question for the maps; gives the pieces of the answer, or raises
+            `SyncError` when the question is none.
         dial_back: called with the other node's ID and the address at which it wants to be dialled; gives a Deferred of
             the answer, of None when that is too much now.
         revoked: called with the other node's ID and revocations; gives the answer, or raises `BadRevocations` when they
@@ -130,7 +130,7 @@ class Answers:
             raises `BadOperation` when that is nothing.
     """
 
-    maps: Callable[[str, bytes], bytes]
+    maps: Callable[[str, bytes], Iterator[bytes]]
     dial_back: Callable[[str, str], Deferred[bytes | None]]
     revoked: Callable[[str, bytes], bytes]
     operate: Callable[[str, bytes], Deferred[bytes]]
@@ -153,6 +153,7 @@ class SyncRequest:
         self._wanted = True
         self._pieces: list[bytes] = []
         self._size = 0
+        self._maps: Iterator[bytes] = iter(())
 
     def frame(self, payload: bytes, more: bool) -> None:
         """A piece of the question (ICallReceiver)."""
@@ -176,7 +177,8 @@ class SyncRequest:
             elif is_operate(payload):
                 self._answers.operate(node_id, decode_operate(payload)).addCallbacks(self._answer, self._broken)
             else:
-                self._answer(self._answers.maps(node_id, decode_maps(payload)))
+                self._maps = self._answers.maps(node_id, decode_maps(payload))
+                self.drained()
         except (SyncFormatError, SyncError, BadRevocations, BadOperation) as error:
             self._tunnel.reset(self._call, PROTOCOL, str(error))
 
@@ -206,4 +208,11 @@ class SyncRequest:
         self._pieces.clear()
 
     def drained(self) -> None:
-        """The answer is queued whole."""
+        """There is room for more of the maps."""
+        while self._wanted and not self._call.pausing:
+            piece = next(self._maps, None)
+            if piece is None:
+                self._wanted = False
+                self._tunnel.send(self._call, b"", False)
+            else:
+                self._tunnel.send(self._call, piece, True)

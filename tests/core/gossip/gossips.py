@@ -167,7 +167,8 @@ class Wire:
         """A core asks a node for whole maps."""
         other = next((one for one in self.cores.values() if one.node_id == node_id), None)
         if other is not None and not other.paused:
-            core.gossip.sync_apply(other.gossip.sync_answer(core.gossip.sync_request(), self.now), node_id, self.now)
+            answer = b"".join(other.gossip.sync_answer(core.gossip.sync_request(), self.now))
+            core.gossip.sync_apply(answer, node_id, self.now)
             self.take(core)
 
     def run(self, seconds: float) -> None:

@@ -14,8 +14,9 @@ from pico_twisted.core.gossip import packets, sync
 from pico_twisted.core.gossip.packets import CHALLENGE, DELTA, FIXED_BYTES, KINDS, REPLY, SYN, Body, Delta, read_body
 from pico_twisted.core.gossip.sealing import PacketError
 from pico_twisted.core.gossip.state import Entry
-from pico_twisted.core.gossip.sync import SyncError, Whole
+from pico_twisted.core.gossip.sync import SLICE, SyncError, Whole
 from pico_twisted.core.protocol_limits import MAX_GENERATION
+from tests.doubles.said import said_of, whole_map
 from tests.examples import examples
 
 TOP = (1 << 63) - 1
@@ -188,7 +189,7 @@ def test_decoding_is_bounded(data: bytes) -> None:
 def test_decoding_what_came_over_a_link_is_bounded(item: bytes) -> None:
     """The same for what comes over a link, which may be large: it costs memory in proportion to its size."""
     data = item * (1_000_000 // len(item))
-    for read in (sync.read_request, sync.read_answer):
+    for read in (sync.read_request, read_whole_answer):
         tracemalloc.start()
         with pytest.raises(SyncError):
             read(data)
@@ -256,6 +257,12 @@ def test_kinds() -> None:
 # Syncs
 
 
+def read_whole_answer(data: bytes) -> tuple[int, list[Whole]]:
+    """An answer, with all slices of it taken."""
+    asked_ms, maps = sync.read_answer(data)
+    return asked_ms, [one for one in maps if one is not None]
+
+
 @st.composite
 def wholes(draw: st.DrawFn) -> Whole:
     """A whole map."""
@@ -263,7 +270,8 @@ def wholes(draw: st.DrawFn) -> Whole:
     name, generation, heartbeat, _, _, age_ms = draw(DIGESTS)
     floor = draw(st.integers(0, found[-1][2]))
     kept = [entry for entry in found if entry[1] is not None or entry[2] > floor]
-    return Whole((name, generation, heartbeat, found[-1][2] + draw(st.integers(0, 9)), floor, age_ms), kept)
+    version = found[-1][2] + draw(st.integers(0, 9))
+    return Whole((name, generation, heartbeat, version, floor, age_ms), whole_map(kept, version, floor))
 
 
 @given(NUMBERS, st.lists(WANTS, max_size=5), st.lists(st.tuples(NAMES, NUMBERS), max_size=5))
@@ -278,14 +286,46 @@ def test_request_there_and_back(asked_ms: int, behind: list[Any], known: list[An
 @settings(max_examples=examples(100))
 def test_answer_there_and_back(asked_ms: int, maps: list[Whole]) -> None:
     """An answer with maps is read as it was given."""
-    assert sync.read_answer(sync.pack_answer(asked_ms, maps)) == (asked_ms, maps)
+    read_ms, read = read_whole_answer(b"".join(sync.pack_answer(asked_ms, maps)))
+    assert read_ms == asked_ms and [one.digest for one in read] == [one.digest for one in maps]
+    for one, other in zip(read, maps, strict=True):
+        assert one.map is not None and other.map is not None
+        assert list(one.map) == list(other.map) and (one.map.version, one.map.floor) == one.digest[3:5]
+        one.map._check_invariants()
+
+
+def test_maps_that_an_answer_leaves_out() -> None:
+    """A map that is left out is named, in a way that an earlier version takes for hearsay: nothing of it is lost."""
+    left_out = Whole(("n", 1, 7, 90, 50, 4), None)
+    ((only,), (read,)) = (
+        msgpack.unpackb(b"".join(sync.pack_answer(1, [left_out])))[1],
+        read_whole_answer(b"".join(sync.pack_answer(1, [left_out])))[1],
+    )
+    assert only == ["n", 1, 7, 0, 0, 4, []]
+    assert read == Whole(("n", 1, 7, 0, 0, 4), None)
+
+
+def test_a_large_answer_is_made_and_read_in_slices() -> None:
+    """No piece of an answer has more than a slice, and what is written meanwhile does not mix with it."""
+    held = said_of({f"endpoint:{number}": 1 for number in range(5 * SLICE)})
+    held.write("status", "active", held.version + 1)
+    pieces = []
+    for piece in sync.pack_answer(1, [Whole(("n", 1, 7, 0, 0, 4), held)]):
+        held.write("endpoint:1", 2, held.version + 1)
+        pieces.append(piece)
+    assert len(pieces) > 5 and max(map(len, pieces)) < SLICE * 40
+    _, maps = sync.read_answer(b"".join(pieces))
+    steps = list(maps)
+    assert len(steps) > 5 and steps[:-1] == [None] * (len(steps) - 1)
+    whole = steps[-1]
+    assert whole is not None and whole.map is not None and whole.map.count_endpoints()[0] == 5 * SLICE
 
 
 @given(st.binary(max_size=2000) | NESTED.map(msgpack.packb))
 @settings(max_examples=examples(500))
 def test_any_bytes_over_a_link(data: bytes) -> None:
     """Any bytes are a request, or `SyncError`; the same for an answer."""
-    for read in (sync.read_request, sync.read_answer):
+    for read in (sync.read_request, read_whole_answer):
         try:
             read(data)
         except SyncError:
@@ -296,11 +336,11 @@ def test_any_bytes_over_a_link(data: bytes) -> None:
 @settings(max_examples=examples(200))
 def test_any_mutation_of_an_answer(maps: list[Whole], data: st.DataObject) -> None:
     """An answer with bytes changed is one, or `SyncError`."""
-    packed = bytearray(sync.pack_answer(5, maps))
+    packed = bytearray(b"".join(sync.pack_answer(5, maps)))
     for _ in range(data.draw(st.integers(1, 4))):
         packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
     try:
-        sync.read_answer(bytes(packed))
+        read_whole_answer(bytes(packed))
     except SyncError:
         pass
 
@@ -317,4 +357,4 @@ def test_any_mutation_of_an_answer(maps: list[Whole], data: st.DataObject) -> No
 def test_maps_that_cannot_be(one: list[Any]) -> None:
     """A map that no node has is no answer."""
     with pytest.raises(SyncError):
-        sync.read_answer(msgpack.packb([1, [one]]))
+        read_whole_answer(msgpack.packb([1, [one]]))

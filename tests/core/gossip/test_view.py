@@ -23,7 +23,7 @@ from pico_twisted.core.gossip.view import (
     View,
 )
 from tests.core.gossip.views import FORGET_S, INTERVAL_S, T, hear, speak, told, view_of
-from tests.doubles.said import Changed, all_said
+from tests.doubles.said import Changed, all_said, whole_map
 from tests.examples import examples
 
 # Hearsay
@@ -339,7 +339,8 @@ def test_below_the_floor() -> None:
     hear(view, 5, 100, 90, 50, 0, name="x", by="x")
     assert view.apply(Delta("x", 5, 0, 50, [("d", 1, 80), ("e", 1, 90)]), "x", T) == (False, None)
     assert told(view) == [] and syncs.wanted(T) == "x"
-    whole = Whole(("x", 5, 100, 90, 50, 0), [("a", 1, 1), ("c", 5, 60), ("d", 1, 80), ("e", 1, 90)])
+    entries = [("a", 1, 1), ("c", 5, 60), ("d", 1, 80), ("e", 1, 90)]
+    whole = Whole(("x", 5, 100, 90, 50, 0), whole_map(entries, 90, 50))
     assert view.take_whole(whole, "x", T, T)
     assert told(view) == [Changed("x", {"c": 5, "d": 1, "e": 1, "b": None})]
     assert not view.take_whole(whole, "x", T, T) and told(view) == []
