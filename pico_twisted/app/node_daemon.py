@@ -36,7 +36,6 @@ from pico_twisted.config.certificates import certificate_warnings
 from pico_twisted.config.error_pages import read_error_pages
 from pico_twisted.core.http2.engine import AVAILABLE
 from pico_twisted.core.routing.intake import Intake
-from pico_twisted.core.routing.table import ACTIVE, DRAINING
 from pico_twisted.core.stopping import LAST_SHARE, awaited, of_both_kinds
 from pico_twisted.net.admin.node_status import ADMIN_ADDR, ADMIN_SCHEME, PROXY_ADDR, VERSION
 from pico_twisted.net.observe.logs import Logging
@@ -355,7 +354,7 @@ class NodeDaemon(Daemon[NodeConfig]):
         ready, reason = self.ready()
         if not ready:
             return ": ".join(filter(None, (reason, "; ".join(self._joining.reasons()))))
-        reachable = sum(row.status in (ACTIVE, DRAINING) for row in self.node.status.nodes())
+        reachable = 1 + len(self.node.status.nodes_there())
         local = self.node.cluster.registry.counts()
         upstreams = counted(sum(local.values()), "upstream")
         return f"{counted(reachable, 'node')}; here {counted(len(local), 'endpoint')}, {upstreams}"

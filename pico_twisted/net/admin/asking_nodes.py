@@ -8,7 +8,7 @@ others' answers stand.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 from urllib.parse import quote
 
@@ -16,7 +16,6 @@ from twisted.internet import defer
 from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
 from twisted.python.failure import Failure
 
-from pico_twisted.core.routing.table import ACTIVE, DRAINING
 from pico_twisted.net.admin.operators import Operator
 from pico_twisted.net.admin.other_nodes import ARRIVED, OUT_OF_REACH
 from pico_twisted.net.admin.passes import NodePasses
@@ -48,10 +47,9 @@ class AskingNodes:
         self._passes = passes
         self._sockets = sockets
 
-    def others(self) -> list[str]:
+    def others(self) -> Sequence[str]:
         """The IDs of the other nodes that are there."""
-        own = self._status.node_id
-        return [row.id for row in self._status.nodes() if row.id != own and row.status in (ACTIVE, DRAINING)]
+        return self._status.nodes_there()
 
     def beside(self) -> list[str]:
         """The IDs of the other workers of this host."""

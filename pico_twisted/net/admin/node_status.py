@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-import attrs
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
@@ -70,6 +69,10 @@ class NodeStatus:
         """All nodes that this one knows, itself first."""
         return [self._own().row(), *(self._row(node) for _, node in sorted(self._cluster.table.nodes.items()))]
 
+    def nodes_there(self) -> list[str]:
+        """The IDs of the other nodes that are there."""
+        return [node_id for node_id, node in self._cluster.table.nodes.items() if node.status in THERE]
+
     def node(self, id: str) -> NodeDetail | None:
         """One node by its ID, this one by `local`."""
         if id in (LOCAL, self.node_id):
@@ -116,15 +119,14 @@ class NodeStatus:
 
     def gossip_nodes(self) -> list[GossipRow]:
         """What gossip knows of each node, this one first."""
-        members = sorted(self._view.members.items())
-        return [self._own_gossip().row(), *(self._gossip(member).row() for _, member in members)]
+        return [self._own_gossip(), *(self._gossip(member) for _, member in sorted(self._view.members.items()))]
 
     def gossip_node(self, id: str) -> GossipDetail | None:
         """The same of one node with its keys."""
         if id in (LOCAL, self.node_id):
-            return self._own_gossip()
+            return self._own_gossip().with_keys(_entries(self._view.own.map))
         member = self._view.members.get(id)
-        return None if member is None else self._gossip(member)
+        return None if member is None else self._gossip(member).with_keys(_entries(member.map))
 
     def admin_url(self, id: str) -> str | None:
         """Where another node's admin port is reached; None when it is not known, or for that node's machine alone."""
@@ -169,36 +171,42 @@ class NodeStatus:
             "link": self._link(node.id),
         }
 
-    def _own_gossip(self) -> GossipDetail:
-        view = self._view
-        status = ACTIVE if self._cluster.takes_agents else DRAINING
-        return _gossip_detail(self.node_id, view.own.generation, status, view.own.heartbeat, view.own.map)
+    def _own_gossip(self) -> GossipRow:
+        own = self._view.own
+        return GossipRow(
+            id=self.node_id,
+            generation=own.generation,
+            status=ACTIVE if self._cluster.takes_agents else DRAINING,
+            local=True,
+            heartbeat=own.heartbeat,
+            version=own.map.version,
+            floor=own.map.floor,
+            entries=own.map.keys,
+            tombstones=own.map.tombstones,
+            suspicion=0.0,
+            heard_s=0.0,
+        )
 
-    def _gossip(self, member: Member) -> GossipDetail:
+    def _gossip(self, member: Member) -> GossipRow:
         now = self._clock.seconds()
-        return attrs.evolve(
-            _gossip_detail(member.node_id, member.generation, member.status, member.heartbeat, member.map),
+        return GossipRow(
+            id=member.node_id,
+            generation=member.generation,
+            status=member.status,
             local=False,
+            heartbeat=member.heartbeat,
+            version=member.map.version,
+            floor=member.map.floor,
+            entries=member.map.keys,
+            tombstones=member.map.tombstones,
             suspicion=round(member.accrual.value(member.silence_s(now)), 2),
             heard_s=round(max(0.0, now - member.alive_at), 3),
         )
 
 
-def _gossip_detail(node_id: str, generation: int, status: str, heartbeat: int, held: VersionedMap) -> GossipDetail:
-    """What gossip knows of this node, which tells it itself."""
-    return GossipDetail(
-        id=node_id,
-        generation=generation,
-        status=status,
-        local=True,
-        heartbeat=heartbeat,
-        version=held.version,
-        floor=held.floor,
-        tombstones=held.tombstones,
-        suspicion=0.0,
-        heard_s=0.0,
-        keys={key: GossipEntry(value=value, version=version) for key, (value, version) in held.versions().items()},
-    )
+def _entries(held: VersionedMap) -> dict[str, GossipEntry]:
+    """The keys of a node, as they are told."""
+    return {key: GossipEntry(value=value, version=version) for key, (value, version) in held.versions().items()}
 
 
 def _is_loopback(address: str) -> bool:

@@ -145,8 +145,7 @@ class Operations:
         Returns:
             How they stand, and why others did not answer; both by node ID.
         """
-        others = [row.id for row in self._status.nodes() if row.id != self.node_id and row.status in (ACTIVE, DRAINING)]
-        answers, silent = await self._ask_all(others, operation, NODES_S)
+        answers, silent = await self._ask_all(self._status.nodes_there(), operation, NODES_S)
         return {self.node_id: self._here(operation), **answers}, silent
 
     async def _host(self, operation: Operation) -> Progress:

@@ -32,6 +32,9 @@ class INodeStatus(Interface):
     def nodes() -> Sequence[NodeRow]:
         """All nodes that this one knows, itself included."""
 
+    def nodes_there() -> Sequence[str]:
+        """The IDs of the other nodes that are there."""
+
     def node(id: str) -> NodeDetail | None:
         """One node by its ID, this one by `local`; None when there is no such node."""
 

@@ -149,6 +149,9 @@ class Status:
     def nodes(self) -> Sequence[NodeRow]:
         return [self.detail.row()]
 
+    def nodes_there(self) -> Sequence[str]:
+        return [row.id for row in self.nodes() if row.id != self.node_id and row.status in ("active", "draining")]
+
     def node(self, id: str) -> NodeDetail | None:
         if id == "broken":
             raise RuntimeError("a fault of ours")

@@ -47,6 +47,11 @@ class GossipRow:
     suspicion: float = attrs.field(converter=_told_suspicion)
     heard_s: float | None
 
+    def with_keys(self, keys: Mapping[str, GossipEntry]) -> GossipDetail:
+        """The same node with its keys."""
+        common = [field.name for field in attrs.fields(GossipRow) if field.name != "entries"]
+        return GossipDetail(**{name: getattr(self, name) for name in common}, keys=keys)
+
 
 @attrs.frozen(kw_only=True)
 class GossipEntry:
@@ -78,16 +83,5 @@ class GossipDetail:
 
     def row(self) -> GossipRow:
         """The same node for the list."""
-        return GossipRow(
-            id=self.id,
-            generation=self.generation,
-            status=self.status,
-            local=self.local,
-            heartbeat=self.heartbeat,
-            version=self.version,
-            floor=self.floor,
-            entries=len(self.keys),
-            tombstones=self.tombstones,
-            suspicion=self.suspicion,
-            heard_s=self.heard_s,
-        )
+        common = {field.name: getattr(self, field.name) for field in attrs.fields(GossipDetail) if field.name != "keys"}
+        return GossipRow(**common, entries=len(self.keys))
