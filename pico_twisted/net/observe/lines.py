@@ -19,6 +19,7 @@ from zope.interface import implementer
 from pico_twisted.core.access.credentials_file import TOKEN_PREFIX
 from pico_twisted.core.secret_names import HIDDEN, SECRET_NAME
 from pico_twisted.net.observe.formats import Render
+from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 
 MAX_FIELD_CHARS: Final = 8 * 1024
 """Most characters of a message or a field: a peer's words may be in it, and a line must stay readable."""
@@ -29,10 +30,14 @@ MAX_TRACEBACK_CHARS: Final = 32 * 1024
 OURS: Final = "pico_twisted"
 """Namespace of our own loggers."""
 
+NO_DESCRIPTORS: Final = "No descriptors are left: new connections are closed (LimitNOFILE of the unit)"
+"""The warning of a process that has as many files open as it may."""
+
 _STDIO: Final = frozenset(("stdout", "stderr"))
 _RESERVED: Final = frozenset(("time", "level", "subsystem", "message", "traceback"))
 _LEGACY: Final = frozenset(("message", "time", "system", "format", "isError", "failure", "why", "logLevel"))
 _LEVEL: Final = type(LogLevel.info)
+_NO_DESCRIPTORS: Final = ("EMFILE", "ENFILE")
 _NOISE: Final = ("Starting factory", "Stopping factory", "Warning: primary log target selected twice")
 
 # Peers can bring text before these patterns: none may take more than linear time.
@@ -168,11 +173,14 @@ def _message(event: LogEvent, failure: Failure | None, legacy: bool) -> str:
 class Quieter:
     """Passes events on, with what libraries say at level info turned into debug.
 
-    An event without a proper level or namespace, which Twisted's filter would drop or stumble over, gets one.
+    An event without a proper level or namespace, which Twisted's filter would drop or stumble over, gets one. And one
+    thing that Twisted says at level info is a warning, now and then: that connections are closed since no descriptor is
+    left. Nothing else could tell, since the admin port takes no connection then, either.
     """
 
     def __init__(self, observer: ILogObserver) -> None:
         self._observer = observer
+        self._closing = RepeatedWarning()
 
     def __call__(self, event: LogEvent) -> None:
         level = event.get("log_level")
@@ -185,6 +193,17 @@ class Quieter:
             said = event.get("log_format")
             noise = isinstance(said, str) and said.startswith(_NOISE)
             ours = namespace == OURS or namespace.startswith(f"{OURS}.") or namespace in _STDIO
-            if noise or (level is LogLevel.info and not ours):
+            if _lacks_descriptors(event):
+                suppressed = self._closing.due("", event.get("log_time") or time.time())
+                told = LogLevel.debug if suppressed is None else LogLevel.warn
+                event = {**event, "log_level": told, "log_format": NO_DESCRIPTORS, "suppressed": suppressed or 0}
+            elif noise or (level is LogLevel.info and not ours):
                 event = {**event, "log_level": LogLevel.debug}
         self._observer(event)
+
+
+def _lacks_descriptors(event: LogEvent) -> bool:
+    """Whether Twisted says that it could not accept since no descriptor is left, of the process or of the machine."""
+    said = event.get("log_format")
+    began = isinstance(said, str) and said.startswith("EMFILE encountered")
+    return began or event.get("acceptError") in _NO_DESCRIPTORS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.protocol import Factory
+from twisted.internet.tcp import Port
 from twisted.logger import LogBeginner, Logger, LogLevel, LogPublisher, globalLogPublisher
 from twisted.python import log as legacy_log
 from twisted.python.failure import Failure
@@ -23,6 +26,7 @@ from pico_twisted.core.secret_names import HIDDEN
 from pico_twisted.net.observe.formats import Place, chosen_format, line_maker, place_of
 from pico_twisted.net.observe.lines import (
     MAX_FIELD_CHARS,
+    NO_DESCRIPTORS,
     hide_secrets,
     subsystem_of,
 )
@@ -249,6 +253,14 @@ class TestLevels:
         assert subsystem_of("log_legacy") == "twisted"
 
 
+class Exhausted:
+    """A listening socket of a process that may open no more files."""
+
+    def accept(self) -> None:
+        """Fail as the kernel does."""
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
 class TestLibraries:
     @pytest.fixture
     def log(self) -> Iterator[Log]:
@@ -271,6 +283,15 @@ class TestLibraries:
             ("debug", "twisted.web.http", "Timing out client"),
             ("debug", "twisted", "(TCP Port 8000 Closed)"),
         ]
+
+    def test_no_descriptors(self, log: Log) -> None:
+        """That connections are closed since no descriptor is left is a warning, though Twisted calls it an info: no
+        port could tell anybody, since none takes a connection. It comes now and then, however many are closed."""
+        port = Port(0, Factory())
+        port.socket, port.numberAccepts = Exhausted(), 9
+        for _ in range(3):
+            port.doRead()
+        assert [(line["level"], line["message"]) for line in log.lines] == [("warn", NO_DESCRIPTORS)]
 
     def test_complaints(self, log: Log, logged_failures: Any) -> None:
         """Warnings and errors of libraries are kept, those of the old interface too."""
