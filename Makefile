@@ -12,7 +12,7 @@ METADATA := setup.cfg setup.py pyproject.toml $(CONSTRAINTS)
 CORES := $(shell nproc)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help check quick-tests demo test long-tests properties lint format config-docs man-pages states-docs walk fuzz soak programs alarms dashboards conformance websockets examples docs-commands questions bench cluster-figures simulate odd-requests attacks netns systemd dist image chart deb clean
+.PHONY: help check quick-tests demo test long-tests properties lint format config-docs man-pages states-docs walk fuzz soak programs alarms dashboards conformance websockets examples docs-commands questions bench cluster-figures simulate odd-requests attacks netns faults systemd dist image chart deb clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do \
@@ -107,6 +107,9 @@ attacks: $(VENV)/.installed-test  ## what nginx and HAProxy make of the attacks,
 
 netns: $(VENV)/.installed-test  ## nodes in network namespaces: loss, partitions, a machine that dies; needs root, iproute2, nftables
 	$(BIN)/python -m tests.netns.run
+
+faults: $(VENV)/.installed-test  ## one fault after the other under constant load, and a table of what clients saw; needs root, iproute2, nftables, haproxy; 20 minutes
+	$(BIN)/python -m tests.faults.run
 
 systemd: $(VENV)/.installed-test  ## docs/run.md and docs/cluster.md, command for command, on three machines booted with systemd; needs root, debootstrap, systemd-container
 	$(BIN)/python -m tests.booted.run

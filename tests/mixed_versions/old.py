@@ -19,23 +19,24 @@ COMMIT = "a4dd4d4"
 _RUN = "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"
 
 
-def prelude(cache: Path) -> str:
+def prelude(cache: Path, commit: str = COMMIT) -> str:
     """Python that makes a process of twistd run that version instead, with the same arguments and process ID.
 
     Args:
         cache: where the environment is, or is made; it stays for later runs.
+        commit: the version: a commit or a tag.
 
     Raises:
         AssertionError: the commit is not in this clone, or it cannot be built.
     """
-    python = _environment(cache / f"{COMMIT}-{_libraries()}")
+    python = _environment(cache / f"{commit}-{_libraries()}", commit)
     return (
         f"import os; os.environ.pop('PYTHONPATH', None); "
         f"os.execv({str(python)!r}, [{str(python)!r}, '-c', {_RUN!r}, *sys.argv[1:]]); "
     )
 
 
-def _environment(directory: Path) -> Path:
+def _environment(directory: Path, commit: str) -> Path:
     """The environment's Python. Of several processes that ask, one makes it."""
     directory.mkdir(parents=True, exist_ok=True)
     done = directory / "done"
@@ -46,7 +47,7 @@ def _environment(directory: Path) -> Path:
             shutil.rmtree(directory / "environment", ignore_errors=True)
             source = directory / "source"
             source.mkdir()
-            check_out(COMMIT, source)
+            check_out(commit, source)
             Environment(directory / "environment").install(str(build_wheel(source)))
             done.touch()
     return directory / "environment" / "bin" / "python"

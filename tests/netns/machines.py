@@ -1,6 +1,6 @@
 """Machines of a network of our own: a network namespace each, on two switches that are joined by one wire.
 
-    n1, n2 ── switch a ──wire── switch b ── n3, n4, n5
+    n1, n2 ── switch a ──wire── switch b ── n3, n4, n5     (or others: each run names its own)
 
 Each has one address. A thread of this process lives in each namespace: sockets that it opens, and processes and
 threads that it starts, are on that machine. The host's own network is not touched, and nothing is left in the end.
@@ -13,8 +13,9 @@ import contextlib
 import ctypes
 import os
 import shutil
+import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -54,6 +55,29 @@ def _must(*command: str, text: str = "") -> None:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
 
 
+def _hex_address(text: str) -> tuple[str, int]:
+    """An IPv4 address as /proc/net/tcp has it."""
+    ip, port = text.split(":")
+    return socket.inet_ntoa(bytes.fromhex(ip)[::-1]), int(port, 16)
+
+
+def _flows(port: int) -> list[tuple[int, str]]:
+    found = []
+    for line in Path("/proc/thread-self/net/tcp").read_text().splitlines()[1:]:
+        _, own, other, state = line.split()[:4]
+        ip, remote = _hex_address(other)
+        if state == "01" and remote == port:
+            found.append((_hex_address(own)[1], ip))
+    return found
+
+
+def _dials() -> int:
+    names, values = (
+        line.split() for line in Path("/proc/thread-self/net/snmp").read_text().splitlines() if line.startswith("Tcp:")
+    )
+    return int(values[names.index("ActiveOpens")])
+
+
 def _enter(namespace: str) -> None:
     """Take the calling thread there, and all that it starts from now on."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -88,9 +112,25 @@ class Machine:
 
     def drop(self, rule: str) -> None:
         """Drop incoming packets that match an nftables expression, beside what is dropped already."""
+        self._on_input(f"{rule} drop")
+
+    def reset(self, rule: str) -> None:
+        """Answer incoming packets of TCP that match with a reset, and show nobody here the packets: so only the other
+        side learns that its connection has ended. What is a reset itself is dropped."""
+        self._on_input(f"{rule} reject with tcp reset")
+
+    def _on_input(self, statement: str) -> None:
         table = "add table inet pico\n"
         chain = "add chain inet pico input { type filter hook input priority 0; policy accept; }\n"
-        self.do(_must, "nft", "-f", "-", text=f"{table}{chain}add rule inet pico input iifname eth0 {rule} drop\n")
+        self.do(_must, "nft", "-f", "-", text=f"{table}{chain}add rule inet pico input iifname eth0 {statement}\n")
+
+    def flows(self, port: int) -> list[tuple[int, str]]:
+        """The established connections of this machine to a port of others: own port, address of the other."""
+        return self.do(_flows, port)
+
+    def dials(self) -> int:
+        """How many connections were begun on this machine so far, over loopback too."""
+        return self.do(_dials)
 
     def drop_nothing(self) -> None:
         """Let everything in again."""
@@ -103,9 +143,14 @@ class Machine:
 
 
 class Network:
-    """The machines and what joins them."""
+    """The machines and what joins them.
 
-    def __init__(self) -> None:
+    Args:
+        halves: the names of the machines on the one and on the other switch.
+    """
+
+    def __init__(self, halves: Sequence[Sequence[str]] = HALVES) -> None:
+        self._halves = halves
         self.machines: dict[str, Machine] = {}
         self._made: list[Machine] = []
         try:
@@ -127,9 +172,9 @@ class Network:
         switches.ip_command("link", "add", "wire-a", "type", "veth", "peer", "name", "wire-b")
         for bridge in ("a", "b"):
             switches.ip_command("link", "set", f"wire-{bridge}", "master", f"switch-{bridge}", "up")
-        for number, id in enumerate(FIVE, 1):
+        for number, id in enumerate([id for half in self._halves for id in half], 1):
             machine = self.machines[id] = self._machine(id, f"10.77.0.{number}")
-            bridge = "a" if id in HALVES[0] else "b"
+            bridge = "a" if id in self._halves[0] else "b"
             switches.ip_command(
                 "link", "add", f"port-{id}", "type", "veth", "peer", "name", "eth0", "netns", machine.namespace
             )
@@ -153,7 +198,7 @@ class Network:
 
     def drop_between_halves(self) -> None:
         """Have each half drop what comes from the other."""
-        for half, others in (HALVES, HALVES[::-1]):
+        for half, others in (self._halves, self._halves[::-1]):
             for id in half:
                 self[id].drop(f"ip saddr {{ {', '.join(self[other].ip for other in others)} }}")
 
@@ -173,9 +218,9 @@ class Network:
 
 
 @contextlib.contextmanager
-def network() -> Iterator[Network]:
+def network(halves: Sequence[Sequence[str]] = HALVES) -> Iterator[Network]:
     """The machines, for a `with` statement."""
-    made = Network()
+    made = Network(halves)
     try:
         yield made
     finally:

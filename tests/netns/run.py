@@ -78,7 +78,7 @@ class NetworkRig:
     def agent(self, listeners: dict[str, str], ids: Sequence[str], name: str) -> Agent:
         """Start an agent that connects to one of these nodes (called on its machine)."""
         urls = [f"http://{self.net[id].ip}:{PORTS.upstream}" for id in ids]
-        return self.stage.agent(urls[0], listeners, {"connect": {"url": urls}}, name=name, wait=False)
+        return self.stage.agent(urls[0], listeners, {"connect": {"url": urls, "proxy": "none"}}, name=name, wait=False)
 
     def ask(self, id: str, endpoint: str, method: str = "GET", clients: int = 1, pause_s: float = 0.02) -> Asking:
         """Clients on a machine that ask its node."""

@@ -51,7 +51,7 @@ def make(
     issuer: Made | None = None,
     names: tuple[str, ...] = ("localhost", "127.0.0.1"),
     authority: bool = False,
-    days: tuple[int, int] = (-1, 7),
+    days: tuple[float, float] = (-1, 7),
     client: bool = False,
 ) -> Made:
     """Make a certificate, and write it with its issuer's chain behind it.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from tools.stage.stage import Stage
 from tools.stage.waiting import StageFailed
@@ -123,7 +123,7 @@ class Report:
     def run(
         self,
         name: str,
-        parts: Mapping[str, Callable[[R, argparse.Namespace, Report], None]],
+        parts: Mapping[str, Callable[[R, argparse.Namespace, Self], None]],
         options: argparse.Namespace,
         scene: Callable[[Path], AbstractContextManager[R]],
     ) -> int:
