@@ -83,7 +83,7 @@ class AgentStatus:
             )
             for session in listener.connections.sessions
         )
-        config = listener.config
+        config, health = listener.config, listener.health
         urls = (endpoint_url(session.tunnel.public_url, config.endpoint, config.protocol) for session in current)
         return ListenerRow(
             endpoint=config.endpoint,
@@ -92,6 +92,8 @@ class AgentStatus:
             url=next(filter(None, urls), ""),
             registered=bool(current),
             in_flight=len(listener.service.calls),
+            out_for_s=None if health is None or health.out_for_s is None else round(health.out_for_s, 1),
+            why_out="" if health is None else health.why,
             sessions=sessions,
         )
 

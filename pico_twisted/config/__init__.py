@@ -17,6 +17,7 @@ from pico_twisted.config.cluster import ClusterConfig, ClusterTlsConfig, GossipC
 from pico_twisted.config.common import LogConfig
 from pico_twisted.config.endpoints import EndpointLimitsConfig
 from pico_twisted.config.faults import ConfigFaults, Fault
+from pico_twisted.config.health import HealthConfig
 from pico_twisted.config.load import load_agent, load_node
 from pico_twisted.config.node import (
     AdminConfig,
@@ -47,6 +48,7 @@ __all__ = [
     "Fault",
     "GossipConfig",
     "HeaderEditsConfig",
+    "HealthConfig",
     "Http2Config",
     "JwtConfig",
     "ListenerConfig",

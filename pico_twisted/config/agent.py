@@ -8,6 +8,7 @@ from pico_twisted.config import kinds
 from pico_twisted.config.access import AuthConfig
 from pico_twisted.config.common import MOST_HEAD_BYTES, LogConfig, admin_hosts_setting, drain_streams_setting
 from pico_twisted.config.fields import listing, section, setting
+from pico_twisted.config.health import HealthConfig
 from pico_twisted.config.inspect import InspectConfig
 from pico_twisted.config.observing import AgentTracingConfig
 from pico_twisted.config.port_kinds import FORWARD_PROXY, HOST_HEADER, PORT_ADDRESS_OR_OFF, socket_mode_setting
@@ -230,6 +231,16 @@ class ListenerConfig:
     rate: float | None = setting(
         kinds.RATE, "", "Requests in a time, such as 200/s. Further ones are answered 429. Empty: no limit."
     )
+    max_connections: int | None = setting(
+        kinds.count(or_none=True),
+        "",
+        "Connections to the service at once. Requests and TCP sessions beyond them wait, up to 1,000 of them, their "
+        "clients in turn; those that wait for too long, or find too many waiting, are answered 503. Empty: no limit.",
+    )
+    max_wait: float = setting(
+        kinds.duration(most_s=3600.0), "10s", "How long a request may wait for a connection with `max_connections`."
+    )
+    health: HealthConfig = section(HealthConfig, "Checks of the service, beside what its calls show.")
     request_headers: HeaderEditsConfig = section(
         HeaderEditsConfig, "What is changed in the headers of a request, before the service gets it."
     )

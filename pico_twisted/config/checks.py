@@ -124,6 +124,9 @@ def _own_certificate_faults(tls: ClientTlsConfig | ServiceTlsConfig, path: str) 
 def _http_faults(listener: ListenerConfig, path: str) -> Iterator[Contradiction]:
     """What means something for HTTP alone, at a listener of TCP. A password is asked for by HTTP, too."""
     protocol = child(path, "protocol")
+    if listener.health.path:
+        here = child(path, "health.path")
+        yield Fault(path=here, found="a path", expected=f"none, as {protocol} is tcp"), (protocol,)
     if listener.addr.scheme != "http":
         found = f"{listener.addr.scheme} for a listener of TCP"
         yield Fault(path=child(path, "addr"), found=found, expected="host:port or unix:/path"), (protocol,)

@@ -1,12 +1,13 @@
-"""What keys of a port that speaks HTTP may hold: where it listens, over TCP or a unix socket, and whom it trusts."""
+"""What keys of ports and services that speak HTTP may hold: where it is spoken, how, and who is trusted."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pico_twisted.config import values
 from pico_twisted.config.fields import setting
-from pico_twisted.config.kinds import NETWORK, Kind
+from pico_twisted.config.kinds import NETWORK, Kind, matching
 from pico_twisted.core.text import is_loopback
 
 _EXPECTED = (
@@ -41,6 +42,14 @@ HOST_HEADER: Kind[str] = Kind(
     name="host",
     expected="a host, perhaps with a port, such as shop.internal or localhost:3000",
     read=values.read_host_header,
+    empty_fits=True,
+    empty="",
+)
+CHECKED_PATH: Kind[str] = Kind(
+    name="path",
+    expected='the path of a URL, perhaps with a query, such as /healthz, or "" for none',
+    read=str,
+    fits=matching(re.compile(r"/[\x21-\x22\x24-\x7e]{0,1023}", re.ASCII)),
     empty_fits=True,
     empty="",
 )

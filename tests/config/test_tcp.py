@@ -44,6 +44,11 @@ def test_a_password(tmp_path: Path) -> None:
     assert faults(tmp_path, f"addr: 5432, basic_auth_file: {users}") == ["basic_auth_file"]
 
 
+def test_a_path_to_check(tmp_path: Path) -> None:
+    """A service of TCP can be connected to, and asked for nothing."""
+    assert faults(tmp_path, "addr: 5432, health: {path: /healthz}") == ["health.path"]
+
+
 @pytest.mark.parametrize("addr", ["https://db:5432", "h2c://db:5432"])
 def test_addresses(tmp_path: Path, addr: str) -> None:
     """A service of TCP has no scheme."""
@@ -55,7 +60,7 @@ def test_what_means_something(tmp_path: Path) -> None:
     path = tmp_path / "pico-agent.yaml"
     path.write_text(
         "listeners:\n- {endpoint: a, addr: 'unix:/run/db.sock', protocol: tcp, timeout: 2s, allow: 10.0.0.0/8, "
-        "max_in_flight: 5, rate: 5/s, proxy_protocol: v2, share: false}\n"
+        "max_in_flight: 5, rate: 5/s, max_connections: 3, health: {interval: 5s}, proxy_protocol: v2, share: false}\n"
     )
     assert load_agent(str(path)).listeners[0].protocol == "tcp"
     assert load_agent(None, {"listen": ["db=localhost:5432 protocol=tcp"]}).listeners[0].protocol == "tcp"

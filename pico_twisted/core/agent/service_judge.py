@@ -91,6 +91,13 @@ class ServiceJudge:
         """When to check the service, or to call `waited`; infinite when neither is wanted."""
         return math.inf if self._thresholds is not None else self._until
 
+    def hold_to(self, thresholds: Thresholds | None) -> None:
+        """Judge by other thresholds from now on, or by none."""
+        self._thresholds = thresholds
+        self._good = self._bad = 0
+        if thresholds is not None and self.standing is _TRIAL:
+            self.standing = _OUT  # checks are to say when it is back
+
     def failed(self, began: float, now: float) -> None:
         """A call that began then got no answer: no connection, or one that ended without a byte."""
         if self.standing is _OUT or began < self._since:

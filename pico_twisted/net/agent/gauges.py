@@ -43,4 +43,14 @@ def add_gauges(agent: Measured, metrics: Metrics) -> None:
     gauge("pico_agent_calls", "Calls that are being served.", agent.calls_in_flight)
     gauge("pico_agent_service_connections", "Connections to local services, idle ones too.", agent.connection_count)
     gauge("pico_buffered_bytes", "Bytes held in memory for slow peers.", lambda: agent.budget.held)
+    gauge(
+        "pico_agent_services_out",
+        "Listeners whose service is out.",
+        lambda: sum(one.health is not None and one.health.out_for_s is not None for one in agent.listeners),
+    )
+    gauge(
+        "pico_agent_service_waiting",
+        "Requests that wait for a connection or a stream of their service.",
+        lambda: sum(one.service.waiting for one in agent.listeners),
+    )
     metrics.limit("buffered_bytes", agent.budget.limit, lambda: agent.budget.held)

@@ -30,6 +30,7 @@ from pico_twisted.net.agent.listener import Listener
 from pico_twisted.net.agent.listener_changes import difference, told
 from pico_twisted.net.agent.listener_connections import ListenerConnections
 from pico_twisted.net.agent.other_servers import OtherServers
+from pico_twisted.net.agent.serving.counts import ServiceCounts
 from pico_twisted.net.agent.serving.forwarder import Forwarder
 from pico_twisted.net.agent.serving.inspector import IInspector
 from pico_twisted.net.agent.serving.kinds import make_service
@@ -37,6 +38,7 @@ from pico_twisted.net.agent.serving.local_service import HeldCall, LocalService,
 from pico_twisted.net.agent.serving.policy import Policies
 from pico_twisted.net.agent.serving.replays import tell_inspector
 from pico_twisted.net.agent.shown_token import ShownToken
+from pico_twisted.net.agent.told_health import tell_opened, watched
 from pico_twisted.net.interfaces import ITunnel
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.requests import RequestWatch, unwatched
@@ -48,9 +50,8 @@ from pico_twisted.net.turn import EndOfTurn, Sweep
 log = Logger()
 
 LOOK_TURNS: Final = 5
-"""Turns of the sweep in which each listener's connections are looked at once, which is about once a second: what they
-do then takes seconds anyway. Thousands in every turn would take a tenth of a core, and take it from those that are
-coming back."""
+"""Turns of the sweep in which each listener's connections are looked at once, about once a second: what they do then
+takes seconds anyway. Thousands in every turn would take a tenth of a core from those that are coming back."""
 
 
 class AgentService(Service):
@@ -131,6 +132,7 @@ class AgentService(Service):
             tracer=tracer,
         )
         self._stopping: Deferred[None] | None = None
+        self._counts = ServiceCounts(metrics)
         self._indices = itertools.count()
         self.listeners = [self._listener(one) for one in config.listeners]
         self._others = OtherServers()
@@ -152,14 +154,14 @@ class AgentService(Service):
             policy=None if self._policies is None else self._policies.of(config),
             inspector=self._inspector,
         )
-        return make_service(tell_inspector(parts))
+        return make_service(tell_inspector(watched(parts, self._dialling.rng, self._counts)))
 
     def _listener(self, config: ListenerConfig) -> Listener:
         def drain_requested(tunnel: ITunnel) -> None:
             connections.drain_requested(tunnel)
 
         def connect(url: str, slot: str, elsewhere: Sequence[str]) -> Deferred[TunnelClientProtocol]:
-            return self._connect(listener.config, forwarder, url, slot, elsewhere)
+            return self._connect(listener, url, slot, elsewhere)
 
         forwarder = Forwarder(self._service(config), drain_requested)
         connections = ListenerConnections(
@@ -171,12 +173,13 @@ class AgentService(Service):
             changed=self._changed,
         )
         listener = Listener(config=config, connections=connections, forwarder=forwarder)
+        listener.begin()
         return listener
 
     def _connect(
-        self, config: ListenerConfig, forwarder: Forwarder, url: str, slot: str, elsewhere: Sequence[str]
+        self, listener: Listener, url: str, slot: str, elsewhere: Sequence[str]
     ) -> Deferred[TunnelClientProtocol]:
-        connect, token = self._config.connect, self.token.token
+        config, connect, token = listener.config, self._config.connect, self.token.token
         connecting = connect_tunnel(
             self._reactor,
             self._parts,
@@ -190,14 +193,15 @@ class AgentService(Service):
             speaks=config.protocol,
             tls=self._tls,
             proxy=self._proxies.for_url(url),
-            acceptor=forwarder,
+            acceptor=listener.forwarder,
             timeout_s=connect.timeout,
         )
-        return connecting.addCallback(self._opened, config, token)
+        return connecting.addCallback(self._opened, listener, token)
 
-    def _opened(self, tunnel: TunnelClientProtocol, config: ListenerConfig, token: str) -> TunnelClientProtocol:
+    def _opened(self, tunnel: TunnelClientProtocol, listener: Listener, token: str) -> TunnelClientProtocol:
         self.token.opened(tunnel, token)
-        self._others.session_opened(tunnel, config)
+        tell_opened(tunnel, listener.health)
+        self._others.session_opened(tunnel, listener.config)
         return tunnel
 
     def show(self, connect: ConnectConfig, *, other_certificate: bool = False) -> None:
@@ -258,17 +262,13 @@ class AgentService(Service):
                 listener.connections.start()
         self._missing = list(self.listeners)
         self._changed()
-        names = [one.config.endpoint for one in removed]
-        news = (("added", added), ("changed", changed), ("removed", names))
+        news = (("added", added), ("changed", changed), ("removed", [one.config.endpoint for one in removed]))
         return [told(verb, texts) for verb, texts in news if texts]
 
     def _change(self, listener: Listener, config: ListenerConfig) -> None:
         if config.protocol != listener.config.protocol:
             listener.connections.credential_changed(renew=True)  # nodes are told on new sessions
-        listener.config = config
-        old, listener.forwarder.service = listener.service, self._service(config)
-        old.retire()
-        self._retired.append(old)
+        self._retired.append(listener.change(config, self._service(config)))
 
     async def _leave(self, listener: Listener) -> None:
         """Serve the last calls of a listener, for as long as at a stop, and forget it."""
@@ -279,7 +279,7 @@ class AgentService(Service):
         except Exception:
             log.failure("A listener could not be drained", endpoint=listener.config.endpoint)
         listener.connections.abort()
-        listener.service.close()
+        listener.close()
         self._leaving.pop(listener, None)
 
     def _all(self) -> list[Listener]:
@@ -318,13 +318,13 @@ class AgentService(Service):
         """Cut everything at once: a second signal."""
         for listener in self._all():
             listener.connections.abort()
-        for service in self._services():
+            listener.close()
+        for service in self._retired:
             service.close()
 
     async def _stop(self) -> None:
         config, clock = self._config, self._reactor
-        first = set(self.calls())
-        now = clock.seconds()
+        first, now = set(self.calls()), clock.seconds()
         streams_until, end = now + config.drain_streams, now + config.grace_period
         if first:
             log.info("Waiting for calls in flight", calls=len(first), grace_s=config.grace_period)

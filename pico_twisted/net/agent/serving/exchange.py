@@ -89,6 +89,8 @@ class Exchange(ConnectionCall):
         try:
             data = request.begin(payload, more, host=service.host, edits=service.request_edits)
             waits = None if service.policy is None or granted is not None else service.policy.judge(self._call, request)
+            if service.places is not None:
+                waits = service.places.behind(waits, self._call, request.client)
         except (Http1Error, CallProtocolError) as error:
             self._refuse(error)
             return
@@ -109,11 +111,18 @@ class Exchange(ConnectionCall):
         """Send the request so far, and what comes meanwhile, on a fresh connection, once the policy says so."""
         self._stage = _OPENING
         self._held.append(data)
-        service, request = self._service, self._request
-        request.replay = None
-        opening = service.open(request) if waits is None else waits.addCallback(lambda _: service.open(request))
+        opening = self._fresh() if waits is None else waits.addCallback(lambda _: self._let_in())
         self._opening = opening
         opening.addCallbacks(self._opened, self._unreachable).addErrback(self._broken)
+
+    def _let_in(self) -> ServiceConnection | Deferred[ServiceConnection]:
+        """It has waited, and may use a connection."""
+        request = self._request
+        return self._service.take(request, surely=request.replay is None or request.body is not ENDED) or self._fresh()
+
+    def _fresh(self) -> Deferred[ServiceConnection]:
+        self._request.replay = None
+        return self._dial()
 
     def _opened(self, connection: ServiceConnection) -> None:
         self._opening = None
@@ -222,6 +231,9 @@ class Exchange(ConnectionCall):
             return
         if response.head is None or self._connection is not connection:
             return
+        health = self._service.health
+        if health is not None and health.judge.failures:
+            health.answered(self._started)
         if payload is None:
             self._watch(connection, self._service.sweep.now)
         elif response.ended:
@@ -302,6 +314,7 @@ class Exchange(ConnectionCall):
             self._open(self._request.replay)
         else:
             self._trouble("The service broke the connection: {reason}", "it gave no answer")
+            self._service.answerless(self._started, "it breaks connections without an answer")
             self._fail(502, WORDS["service-failed"], "service-failed")
 
     def service_late(self, now: float) -> None:

@@ -16,6 +16,7 @@ from pico_twisted.core.http1.lenient import LenientConnection
 from pico_twisted.net.agent.serving.connection import ServiceConnection
 from pico_twisted.net.agent.serving.local_service import HeldCall, ServiceParts
 from pico_twisted.net.agent.serving.own_connections import OwnConnections
+from pico_twisted.net.agent.serving.queue import Places
 
 MAX_IDLE: Final = 64
 """Most idle connections that are kept while a service has little to do: few beside its own limit of open files."""
@@ -163,6 +164,12 @@ class Http1Service(OwnConnections):
         self._idle.pop(connection, None)
         if connection.client and self._of_clients.get(connection.client) is connection:
             del self._of_clients[connection.client]
+
+    def make_room(self, places: Places) -> None:
+        """See `OwnConnections.make_room`: those go that were idle for longest."""
+        idle = [one for one in (*self._idle, *self._of_clients.values()) if one.user is None]
+        for connection in idle[: max(0, len(idle) + len(places.inside) - places.most)]:
+            connection.close()
 
     def make(self) -> ServiceConnection:
         """A connection that is not connected yet, for whoever connects it: see `adopt`."""

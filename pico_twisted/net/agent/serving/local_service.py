@@ -17,9 +17,12 @@ from pico_twisted.core.agent.service_call import ServiceRequest
 from pico_twisted.core.header_edits import HeaderEdits
 from pico_twisted.core.proxy_protocol import write_proxy_header
 from pico_twisted.core.rpc.frames import HTTP
+from pico_twisted.net.agent.serving.counts import ServiceCounts
 from pico_twisted.net.agent.serving.dialling import service_endpoint
 from pico_twisted.net.agent.serving.inspector import IInspector
 from pico_twisted.net.agent.serving.policy import ListenerPolicy
+from pico_twisted.net.agent.serving.queue import Places
+from pico_twisted.net.agent.serving.service_health import ServiceHealth
 from pico_twisted.net.observe.access_log import LoggedRequest
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 from pico_twisted.net.observe.requests import RequestWatch, unwatched
@@ -30,7 +33,8 @@ from pico_twisted.net.tunnel import TunnelParts
 
 log = Logger()
 
-_VERSIONS: Final = {"none": 0, "v1": 1, "v2": 2}  # of the PROXY protocol
+PROXY_VERSIONS: Final = {"none": 0, "v1": 1, "v2": 2}
+"""The versions of the PROXY protocol, as the key names them."""
 
 CONNECT_TIMEOUT_S: Final = 10.0
 """Most seconds for name, connection and TLS: a service beside the agent answers in milliseconds or not at all."""
@@ -83,6 +87,8 @@ class ServiceParts:
         requests: takes calls that are over.
         policy: judges the calls; None when it serves all.
         inspector: looks at the calls; None when nobody does.
+        health: hears what becomes of calls; None where that does not matter.
+        counts: of all services; None where nothing is counted.
     """
 
     config: ListenerConfig
@@ -94,6 +100,8 @@ class ServiceParts:
     requests: RequestWatch = attrs.field(factory=unwatched)
     policy: ListenerPolicy | None = None
     inspector: IInspector | None = None
+    health: ServiceHealth | None = None
+    counts: ServiceCounts | None = None
 
 
 class LocalService(abc.ABC):
@@ -104,7 +112,7 @@ class LocalService(abc.ABC):
         calls: those of another one, which shares them; None for its own.
 
     Attributes:
-        config, agent_id, requests, policy, inspector: of the parts.
+        config, agent_id, requests, policy, inspector, health: of the parts.
         host: the Host that it gets; None for the client's.
         request_edits, response_edits: what is changed in heads; None for nothing.
         timeout_s: for its final head; None when the node's alone counts.
@@ -117,16 +125,19 @@ class LocalService(abc.ABC):
         endpoint: the endpoint ID.
         addr: where the service is, as text.
         calls: those that it serves now.
+        places: of calls that have a connection each; None where there is no limit, or calls share connections.
         kind: the type of those that it serves, of `core.rpc.frames`.
     """
 
     kind: ClassVar[int] = HTTP
+    places: Places | None = None
 
     def __init__(self, parts: ServiceParts, calls: set[HeldCall] | None = None) -> None:
         config, tunnel = parts.config, parts.tunnel
         self.config = config
         self.policy = parts.policy
         self.inspector = parts.inspector
+        self.health = parts.health
         drops_login = config.basic_auth_file and config.authorization == "drop"
         self.request_edits = _edits(config.request_headers, ("authorization",) if drops_login else ())
         self.response_edits = _edits(config.response_headers)
@@ -175,6 +186,11 @@ class LocalService(abc.ABC):
         """Whether calls or connections are left."""
         return bool(self.calls) or self.connection_count > 0
 
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a connection or a stream."""
+        return 0 if self.places is None else self.places.waiting
+
     def held_bytes(self) -> int:
         """Bytes of responses that are kept from their callers."""
         return sum(call.held_bytes for call in self.calls)
@@ -195,16 +211,31 @@ class LocalService(abc.ABC):
     def header_for(self, request: ServiceRequest) -> bytes:
         """The PROXY protocol header of a connection that serves this request, and only such as have the same; empty
         when the service gets none."""
-        version = _VERSIONS[self.config.proxy_protocol]
+        version = PROXY_VERSIONS[self.config.proxy_protocol]
         return write_proxy_header(version, request.client, request.asked_port) if version else b""
 
     def reached(self) -> None:
         """A connection is there, and good."""
         self._reach.cleared()
 
-    def unreachable(self, failure: Failure) -> str:
-        """No connection could be made for a call that still wants one. Returns why not, in words."""
+    def answerless(self, began: float, reason: str, calls: int = 1) -> None:
+        """Calls that began then got no connection, or not a byte of an answer on one."""
+        if self.health is not None:
+            self.health.failed(began, reason, calls)
+
+    def unreachable(self, failure: Failure, began: float, calls: int = 1) -> str:
+        """No connection could be made for calls that still want one.
+
+        Args:
+            failure: of the attempt.
+            began: when that was wanted, by the clock.
+            calls: how many want it.
+
+        Returns:
+            Why not, in words.
+        """
         reason = connect_failure_text(failure)
+        self.answerless(began, f"it cannot be reached: {reason}", calls)
         self._warn(self._reach, "The service cannot be reached: {reason}", reason)
         return f"{self.addr} cannot be reached: {reason}"
 

@@ -10,6 +10,7 @@ from pico_twisted.core.agent.service_call import ServiceRequest
 from pico_twisted.core.http1.client import ClientConnection
 from pico_twisted.net.agent.serving.connection import SecureServiceConnection, ServiceConnection
 from pico_twisted.net.agent.serving.local_service import HeldCall, LocalService, ServiceParts
+from pico_twisted.net.agent.serving.queue import Places
 
 
 class OwnConnections(LocalService):
@@ -36,6 +37,9 @@ class OwnConnections(LocalService):
         self._factory = Factory.forProtocol(lambda: make(self, sweep, limits, reader))
         self._factory.noisy = False
         self._program = parts.program
+        most = parts.config.max_connections
+        if most is not None:
+            self.places = Places(most, parts.config.max_wait, sweep, parts.counts)
         self._closed = False
 
     @property
@@ -50,6 +54,8 @@ class OwnConnections(LocalService):
 
     async def _open(self, request: ServiceRequest) -> ServiceConnection:
         header = self.header_for(request)
+        if self.places is not None:
+            self.make_room(self.places)
         if self._program is None:
             connection = await self.dial(self._factory, header=header)
         else:
@@ -63,6 +69,9 @@ class OwnConnections(LocalService):
             raise ConnectionAborted
         self.reached()
         return connection
+
+    def make_room(self, places: Places) -> None:
+        """Close idle connections, if there are so many that another one would be too much."""
 
     # ConnectionOwner
 

@@ -29,6 +29,7 @@ from pico_twisted.core.rpc.interim import InterimHeads
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.agent.serving.connection import ServiceConnection
 from pico_twisted.net.agent.serving.local_service import LocalService
+from pico_twisted.net.agent.serving.own_connections import OwnConnections
 from pico_twisted.net.agent.serving.policy import Denied, MoreFields
 from pico_twisted.net.interfaces import ICaller
 from pico_twisted.net.observe.access_log import LoggedRequest
@@ -36,6 +37,7 @@ from pico_twisted.net.observe.metrics.requests import FAILED_FROM
 from pico_twisted.net.observe.requests import CLIENT_LEFT
 from pico_twisted.net.observe.tracing import HopSpan
 from pico_twisted.net.routing.linger import CALLER_LINGER_S, Linger
+from pico_twisted.net.turn import NEVER
 
 log = Logger()
 
@@ -46,6 +48,10 @@ WORDS: Final = {
     "service-timeout": "the service did not respond in time",
 }
 """What is wrong, for the client, by the code of our answer."""
+
+PATIENT_S: Final = 3.0
+"""Seconds after which a connection that is not there counts as one that was not to be had, if the caller leaves then:
+many clients are less patient than `CONNECT_TIMEOUT_S`."""
 
 
 class Stage(enum.Enum):
@@ -199,6 +205,8 @@ class ServedCall(abc.ABC):
         service.calls.discard(self)
         if service.policy is not None:
             service.policy.leave(self._call)
+        if service.places is not None:
+            service.places.leave(self._call)
         if service.inspector is not None:
             service.inspector.over(self._call, self._status, self._error)
         took_s = service.clock.seconds() - self._started
@@ -245,7 +253,15 @@ class ConnectionCall(ServedCall):
     _request: ServiceRequest
     _response: ServiceResponse
     _connection: ServiceConnection | None = None
+    _asked_at = NEVER  # when a connection was wanted, by the clock
     _opening: Deferred[ServiceConnection] | None = None
+
+    _service: OwnConnections
+
+    def _dial(self) -> Deferred[ServiceConnection]:
+        """Open a connection."""
+        self._asked_at = self._service.clock.seconds()
+        return self._service.open(self._request)
 
     def _unreachable(self, failure: Failure) -> None:
         self._opening = None
@@ -254,7 +270,7 @@ class ConnectionCall(ServedCall):
         if isinstance(failure.value, Denied):
             self._fail(*failure.value.answer)
             return
-        self._tell_inspector(self._service.unreachable(failure))
+        self._tell_inspector(self._service.unreachable(failure, self._asked_at))
         self._fail(502, WORDS["service-unreachable"], "service-unreachable")
 
     def _drop(self, status: int) -> None:
@@ -262,6 +278,8 @@ class ConnectionCall(ServedCall):
         opening, self._opening = self._opening, None
         if opening is not None:
             opening.cancel()
+            if self._service.clock.seconds() - self._asked_at >= PATIENT_S:
+                self._service.answerless(self._asked_at, "it takes no connections")
 
     def _send(self, connection: ServiceConnection, data: bytes) -> None:
         """Send on what the service said, and read no more of it than the caller takes."""

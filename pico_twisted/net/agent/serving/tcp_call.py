@@ -65,6 +65,7 @@ class TcpCall(ConnectionCall):
             request.method = METHOD
             if service.policy is not None:
                 service.policy.judge(self._call, request)
+            waits = None if service.places is None else service.places.enter(self._call, request.client)
         except (Http1Error, CallProtocolError) as error:
             self._refuse(error)
             return
@@ -72,7 +73,7 @@ class TcpCall(ConnectionCall):
             self._fail(*denied.answer)
             return
         self._tunnel.consumed(self._call, len(payload))
-        opening = self._opening = service.open(request)
+        opening = self._opening = self._dial() if waits is None else waits.addCallback(lambda _: self._dial())
         opening.addCallbacks(self._opened, self._unreachable)
         opening.addErrback(self._broken)
 
@@ -94,6 +95,9 @@ class TcpCall(ConnectionCall):
     def _opened(self, connection: ServiceConnection) -> None:
         self._opening = None
         keep_watch(connection.transport)
+        health = self._service.health
+        if health is not None and health.judge.failures:
+            health.answered(self._started)
         self._stage = Stage.OVER
         upgraded = UpgradedCall(self, connection)
         connection.user = self._call.receiver = upgraded

@@ -12,7 +12,8 @@ from pico_twisted.core.agent.silence import PING_AFTER_S, PONG_S
 from pico_twisted.core.rpc import call as rpc
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.net.agent.serving.http2.limits import WINDOW_BYTES
-from pico_twisted.net.agent.serving.http2.service import AGAIN_S, MOST_CONNECTIONS, MOST_WAITING
+from pico_twisted.net.agent.serving.http2.service import AGAIN_S, MOST_CONNECTIONS
+from pico_twisted.net.agent.serving.queue import MOST_WAITING
 from tests.net.agent.http2.h2_fakes import H2Peer, Http2Bench
 
 LIMIT = SettingCodes.MAX_CONCURRENT_STREAMS
@@ -66,6 +67,25 @@ def test_only_so_many_connections_and_only_so_many_wait() -> None:
     assert sum(len(peer.requests) for peer in bench.peers) == MOST_CONNECTIONS
     refused = bench.ask()
     assert refused.status == 503 and refused.error == "agent-1; service-busy"
+
+
+def test_one_connection_is_enough_where_no_more_are_wanted() -> None:
+    """With `max_connections` calls wait for its streams, clients in turn, and only for a time."""
+    bench = Http2Bench(settings={LIMIT: 1}, max_connections=1, max_wait=5.0)
+    client = b"X-Forwarded-For: 192.0.2.%d\r\n"
+    requests = [bench.get(path, client % number) for path, number in ((b"/a", 1), (b"/b", 1), (b"/c", 1), (b"/d", 2))]
+    bench.greet()
+    peer = bench.peer
+    for stream in (1, 3, 5):
+        peer.answer(stream)
+    assert [fields[b":path"] for fields in peer.requests.values()] == [b"/a", b"/d", b"/b", b"/c"]
+    assert len(bench.service.transports) == 1 and bench.local.waiting == 0
+    late = bench.get(b"/e")
+    assert bench.local.waiting == 1
+    bench.pass_time(6.0)
+    assert late.status == 503 and late.error == "agent-1; service-busy" and b"retry-after" in late.head
+    peer.answer(7)
+    assert all(request.body == b"ok" for request in requests) and bench.nothing_is_left()
 
 
 def test_a_service_that_takes_no_streams_at_all() -> None:

@@ -189,6 +189,9 @@ class Http2Call(WaitingHttp2Call):
     def head_came(self, fields: WireFields, ended: bool) -> None:
         """The final head (`StreamUser`)."""
         self._request.kept = None
+        health = self._service.health
+        if health is not None and health.judge.failures:
+            health.answered(self._started)
         try:
             self._pieces.append(self._response.begin(fields, self._service.head_limits))
         except Http1Error as error:
@@ -326,6 +329,7 @@ class Http2Call(WaitingHttp2Call):
             self._again("stale")
         else:
             self._trouble("The service broke the connection: {reason}", f"{why} before an answer came")
+            self._service.answerless(self._started, "it breaks connections without an answer")
             self._fail(502, WORDS["service-failed"], "service-failed")
 
     def deadline_passed(self, now: float) -> None:

@@ -3,8 +3,8 @@
 What is needed. One connection serves all calls of a listener, as long as the service takes that many streams. Beyond
 that there are more connections, for long streams would else keep everybody out. While one goes away, another is there.
 
-What can go wrong. The service takes few streams, none, or goes away at once, again and again: so calls wait in their
-order and only so many, connections are opened one after the other and only so many, and a call that was refused is sent
+What can go wrong. The service takes few streams, none, or goes away at once, again and again: so calls wait in turn
+and only so many, connections are opened one after the other and only so many, and a call that was refused is sent
 again a few times only. A service over TLS may choose HTTP/1.1 (ALPN): then its calls are those of an `Http1Service`,
 until it is asked again after some minutes, for it may have been replaced.
 """
@@ -26,14 +26,14 @@ from pico_twisted.net.agent.serving.http2.connection import SharedConnection
 from pico_twisted.net.agent.serving.http2.negotiation import H2, Negotiation
 from pico_twisted.net.agent.serving.http2.users import TurnedAway
 from pico_twisted.net.agent.serving.local_service import LocalService, ServiceParts
+from pico_twisted.net.agent.serving.queue import ServiceQueue
 from pico_twisted.net.tls.client import HTTP1_ONLY
+from pico_twisted.net.turn import NEVER
 
 log = Logger()
 
 MOST_CONNECTIONS: Final = 32
 """Most connections that take streams: with the hundred streams that services commonly take, thousands of calls."""
-MOST_WAITING: Final = 1000
-"""Most calls that wait for a stream, which is what a node has in progress on half of a session."""
 AGAIN_S: Final = 1.0
 """Seconds before another connection is tried where one could not be made while others serve."""
 MOST_TURNED_AWAY: Final = 3
@@ -47,6 +47,13 @@ class WaitingCall(Protocol):
 
     def start(self, connection: SharedConnection) -> None:
         """Send the request. Raises `StreamGone` when the connection takes no streams any more."""
+
+    @property
+    def client(self) -> str:
+        """The address of its client."""
+
+    def turned_away(self, words: str) -> None:
+        """It may not wait, and why."""
 
     def unreachable(self, words: str) -> None:
         """No connection could be made, and why not."""
@@ -79,8 +86,11 @@ class Http2Service(LocalService):
         self._factory = Factory.forProtocol(self._negotiation if config.addr.https else self._make)
         self._factory.noisy = False
         self._connections: dict[SharedConnection, None] = {}  # all that are not closed
-        self._waiting: dict[WaitingCall, None] = {}
+        wait_s = NEVER if config.max_connections is None else config.max_wait
+        self._waiting: ServiceQueue[WaitingCall] = ServiceQueue(self.sweep, parts.counts, wait_s, _turn_away)
+        self._most_connections = min(MOST_CONNECTIONS, config.max_connections or MOST_CONNECTIONS)
         self._opening: Deferred[object] | None = None
+        self._opened_at = 0.0  # when the last attempt to connect began
         self._again_at = 0.0
         self._unreachable_words = ""  # why, the last time
         self._turned_away = 0  # connections in a row
@@ -114,6 +124,11 @@ class Http2Service(LocalService):
         if self.http1 is not None:
             self.http1.client_gone(client)
 
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a connection or a stream."""
+        return len(self._waiting) + (0 if self.http1 is None else self.http1.waiting)
+
     # Calls
 
     def enter(self, call: WaitingCall, *, surely: bool) -> bool:
@@ -132,15 +147,14 @@ class Http2Service(LocalService):
                     connection.leave()
                 elif connection.has_room and self._start(call, connection):
                     return True
-        elif len(self._waiting) >= MOST_WAITING:
+        if not self._waiting.add(call.client, call):
             return False
-        self._waiting[call] = None
         self._open()
         return True
 
     def leave(self, call: WaitingCall) -> None:
         """A call does not want a stream any more. Idempotent."""
-        self._waiting.pop(call, None)
+        self._waiting.discard(call)
 
     def _start(self, call: WaitingCall, connection: SharedConnection) -> bool:
         try:
@@ -155,11 +169,9 @@ class Http2Service(LocalService):
         if not self._waiting:
             return
         for connection in list(self._connections):
-            while self._waiting and connection.has_room:
-                call = next(iter(self._waiting))
-                del self._waiting[call]
+            while connection.has_room and (call := self._waiting.take()) is not None:
                 if not self._start(call, connection):
-                    self._waiting = {call: None, **self._waiting}
+                    self._waiting.put_back(call.client, call)
         if self._waiting:
             self._open()
 
@@ -175,13 +187,14 @@ class Http2Service(LocalService):
     def _open(self) -> None:
         """Open another connection for those who wait, unless that is of no use now."""
         serving = [connection for connection in self._connections if connection.takes_calls]
-        if self._opening is not None or len(serving) >= MOST_CONNECTIONS:
+        if self._opening is not None or len(serving) >= self._most_connections:
             return
         if serving and (self.sweep.now < self._again_at or not all(one.most_streams for one in serving)):
             return  # the next stream that ends goes to who waits
         if self._closed:
             self._refuse_all()
             return
+        self._opened_at = self.clock.seconds()
         opening = self._opening = Deferred.fromCoroutine(self._connect())
         opening.addTimeout(self.connect_s, self.clock)
         opening.addCallbacks(self._opened, self._failed)
@@ -213,8 +226,7 @@ class Http2Service(LocalService):
         assert http1 is not None
         self._http1_until = self.sweep.now + HTTP1_FOR_S
         http1.adopt(connection)
-        waiting, self._waiting = self._waiting, {}
-        for call in waiting:
+        for call in self._waiting.take_all():
             call.hand_over(http1)
 
     def _failed(self, failure: Failure) -> None:
@@ -225,14 +237,13 @@ class Http2Service(LocalService):
             return
         self._turned_away = 0
         if self._waiting:
-            self._unreachable_words = self.unreachable(failure)
+            self._unreachable_words = self.unreachable(failure, self._opened_at, len(self._waiting))
         self._again_at = self.sweep.now + AGAIN_S
         if not any(connection.takes_calls for connection in self._connections):
             self._refuse_all()
 
     def _refuse_all(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for call in waiting:
+        for call in self._waiting.take_all():
             call.unreachable(self._unreachable_words)
 
     # Endings
@@ -257,3 +268,7 @@ class Http2Service(LocalService):
                 connection.close()
         if self.http1 is not None:
             self.http1.close()
+
+
+def _turn_away(call: WaitingCall, words: str) -> None:
+    call.turned_away(words)

@@ -17,6 +17,7 @@ from pico_twisted.net.agent.serving.http1_service import Http1Service
 from pico_twisted.net.agent.serving.http2.connection import SharedConnection
 from pico_twisted.net.agent.serving.http2.service import Http2Service
 from pico_twisted.net.agent.serving.policy import Denied
+from pico_twisted.net.agent.serving.queue import TOO_MANY, busy
 from pico_twisted.net.agent.serving.served_call import WORDS, ServedCall, Stage
 from pico_twisted.net.agent.serving.v1 import WholeExchange
 from pico_twisted.net.interfaces import ICaller
@@ -83,7 +84,16 @@ class WaitingHttp2Call(ServedCall):
         if http1 is not None and own_connection:
             self.hand_over(http1)
         elif not service.enter(self, surely=not request.idempotent):
-            self._fail(503, "too many requests wait for the service", "service-busy")
+            self.turned_away(TOO_MANY)
+
+    @property
+    def client(self) -> str:
+        """The address of its client (`WaitingCall`)."""
+        return self._request.client
+
+    def turned_away(self, words: str) -> None:
+        """It may not wait (`WaitingCall`)."""
+        self._fail(*busy(words).answer)
 
     def hand_over(self, http1: Http1Service) -> None:
         """The call goes on as one of HTTP/1.1 (`WaitingCall`)."""
