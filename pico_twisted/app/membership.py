@@ -26,6 +26,7 @@ from pico_twisted.core.routing.table import (
     DRAINING,
     SOME_ARE_OUT,
     ClusterTable,
+    affinity_key,
     alone_key,
     endpoint_key,
     last_choice_key,
@@ -182,7 +183,7 @@ class Membership:
         self.gossip.set_secrets(secrets)
         self.links.set_secrets([secret.encode() for secret in secrets])
 
-    def announce(self, endpoint: str, registrations: int, draining: int, out: int, owner: str) -> None:
+    def announce(self, endpoint: str, registrations: int, draining: int, out: int, owner: str, ties: str) -> None:
         """Tell the others how many registrations of an endpoint this node has.
 
         Args:
@@ -191,15 +192,17 @@ class Membership:
             draining: those of agents that drain. They count only where there are no others.
             out: of the others, those whose service is out. They count, and are the last choice like the former.
             owner: ID of an agent that will not share the endpoint; "" for none.
+            ties: what ties its clients to which agents, as `affinity.told_of` says it; "" for nothing.
         """
         if registrations:
             self.gossip.set(endpoint_key(endpoint), registrations - draining or draining)
         else:
             self.gossip.delete(endpoint_key(endpoint))
-        if owner:
-            self.gossip.set(alone_key(endpoint), owner)
-        else:
-            self.gossip.delete(alone_key(endpoint))
+        for key, value in ((alone_key(endpoint), owner), (affinity_key(endpoint), ties)):
+            if value:
+                self.gossip.set(key, value)
+            else:
+                self.gossip.delete(key)
         if 0 < draining + out == registrations:
             self.gossip.set(last_choice_key(endpoint), SOME_ARE_OUT if out else ALL_DRAIN)
         else:

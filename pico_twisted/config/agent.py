@@ -184,6 +184,14 @@ class ListenerConfig:
         "Whether other agents may serve the endpoint too. If not, nodes refuse this agent while another one serves it, "
         "and others while this one does, as far as they know of them.",
     )
+    affinity: str = setting(
+        kinds.one_of("none", "cookie", "address"),
+        "none",
+        "What ties a client to one of several agents of the endpoint, at whichever node it arrives, for services that "
+        "keep in memory what a client said before. `cookie`: a cookie of the node, which the service does not get. "
+        "`address`: the address of the client, all of a /64 of IPv6 alike; for TCP this alone. Lasts over a restart of "
+        "the agent only with an `agent_id`. Give all agents of the endpoint the same.",
+    )
     rewrite_host: bool = setting(
         kinds.BOOLEAN,
         "false",

@@ -130,6 +130,9 @@ def _http_faults(listener: ListenerConfig, path: str) -> Iterator[Contradiction]
     if listener.addr.scheme != "http":
         found = f"{listener.addr.scheme} for a listener of TCP"
         yield Fault(path=child(path, "addr"), found=found, expected="host:port or unix:/path"), (protocol,)
+    if listener.affinity == "cookie":
+        fault = Fault(path=child(path, "affinity"), found="a cookie for a listener of TCP", expected="address or none")
+        yield fault, (protocol,)
     plain = ListenerConfig(endpoint=listener.endpoint, addr=listener.addr)
     for name in _OF_HTTP:
         if getattr(listener, name) != getattr(plain, name):

@@ -9,9 +9,11 @@ from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from pico_twisted.core.access.subject import Subject
+from pico_twisted.core.http1.affinity import Tie
 from pico_twisted.core.http1.head import RequestHead, ResponseHead
 from pico_twisted.core.links.relay import RelayedRequest
 from pico_twisted.core.protocol_limits import CLOSE_NORMAL
+from pico_twisted.core.routing.affinity import Affinity
 from pico_twisted.core.routing.other_server import OtherServer
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.dialect import Dialect
@@ -108,13 +110,8 @@ class ICallee(Interface):
         """
 
     def send(call: Call, data: bytes, more: bool) -> None:
-        """Queue bytes of our stream. Nothing happens on a call that is over.
-
-        Args:
-            call: one that `call` or `call_opened` gave.
-            data: the bytes; none to only end the stream.
-            more: whether our stream goes on after them.
-        """
+        """Queue bytes of our stream, or none to only end it; `more` when it goes on after them. Nothing happens on a
+        call that is over."""
 
     def send_trailers(call: Call, block: bytes) -> None:
         """End our stream of an http call with trailers, or without them where the peer does not take any. Nothing
@@ -129,7 +126,6 @@ class ICallee(Interface):
         """Give the call up; its receiver hears nothing more. Nothing happens on a call that is over.
 
         Args:
-            call: one that `call` or `call_opened` gave.
             code: a reset code of `core.rpc.frames`.
             text: what else the peer may know.
         """
@@ -159,6 +155,7 @@ class ITunnel(ICaller):
     endpoint: str = Attribute("the endpoint ID that is registered, in lower case")
     alone: bool = Attribute("the agent will not share the endpoint with others")
     speaks: str = Attribute("what the service behind it speaks, as the agent says: `http`, `tcp` or another word")
+    affinity: Affinity = Attribute("what ties the endpoint's clients to this agent, as it says")
     slot: str = Attribute("which of the agent's registrations of that endpoint this is")
     closed: Deferred[Closed] = Attribute("fires once, when the session ended")
     gone: Deferred[None] = Attribute("fires once, when the connection is closed too")
@@ -267,13 +264,13 @@ class IRouter(Interface):
     node_id: str = Attribute("this node's ID")
     draining: bool = Attribute("whether this node is shutting down")
 
-    def take(endpoint: str, tried: Collection[IRoute], client: bytes = b"") -> IRoute | None:
+    def take(endpoint: str, tried: Collection[IRoute], request: IDownstream | None = None) -> IRoute | None:
         """Choose the route of a request's next call, and move the turn on. This may dial another node.
 
         Args:
             endpoint: its ID in lower case.
             tried: what is not chosen again.
-            client: the name of the client's connection, whose calls go the same way each time; empty for none.
+            request: what may tie it to a way: all of a client's connection that has a name go the same one.
 
         Returns:
             The route, or None when no other route leads to the endpoint.
@@ -347,6 +344,9 @@ class IDownstream(Interface):
     endpoint: str = Attribute("the endpoint ID that was decided for it, in lower case")
     client_connection: bytes = Attribute("the name of the client's connection; empty when it has none")
     kind: int = Attribute("the type of the calls that it becomes, of `core.rpc.frames`: HTTP or TCP")
+
+    def tie() -> Tie:
+        """What ties the request to an agent, asked where the endpoint has affinity: our cookie is taken out with it."""
 
     def write_head(endpoint: bytes | None, length: int | None, upgrades: bool) -> bytes:
         """Return the request's head as the next hop gets it.

@@ -469,9 +469,9 @@ def test_configurations_made_by_code_are_checked_too() -> None:
         ),
         (
             ListenerConfig,
-            "endpoint addr protocol proxy_protocol timeout keepalive_timeout reuse share rewrite_host host_header "
-            "lenient allow deny basic_auth_file basic_auth_realm authorization max_in_flight rate max_connections "
-            "max_wait health request_headers response_headers tls",
+            "endpoint addr protocol proxy_protocol timeout keepalive_timeout reuse share affinity rewrite_host "
+            "host_header lenient allow deny basic_auth_file basic_auth_realm authorization max_in_flight rate "
+            "max_connections max_wait health request_headers response_headers tls",
         ),
         (
             ClusterConfig,

@@ -30,6 +30,7 @@ def faults(directory: Path, listener: str) -> list[str]:
         "request_headers: {remove: [A]}",
         "response_headers: {set: ['A: b']}",
         "tls: {verify: false}",
+        "affinity: cookie",
     ],
 )
 def test_settings_of_http(tmp_path: Path, setting: str) -> None:
@@ -60,7 +61,8 @@ def test_what_means_something(tmp_path: Path) -> None:
     path = tmp_path / "pico-agent.yaml"
     path.write_text(
         "listeners:\n- {endpoint: a, addr: 'unix:/run/db.sock', protocol: tcp, timeout: 2s, allow: 10.0.0.0/8, "
-        "max_in_flight: 5, rate: 5/s, max_connections: 3, health: {interval: 5s}, proxy_protocol: v2, share: false}\n"
+        "max_in_flight: 5, rate: 5/s, max_connections: 3, health: {interval: 5s}, proxy_protocol: v2, share: false, "
+        "affinity: address}\n"
     )
     assert load_agent(str(path)).listeners[0].protocol == "tcp"
     assert load_agent(None, {"listen": ["db=localhost:5432 protocol=tcp"]}).listeners[0].protocol == "tcp"

@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from pico_twisted.core.access.subject import Subject
+from pico_twisted.core.routing.affinity import Affinity
 from pico_twisted.core.rpc.call import Stream
 from pico_twisted.core.rpc.capabilities import TRAILERS
 from pico_twisted.core.rpc.dialect import V2
@@ -127,6 +128,7 @@ class FakeTunnel:
         self.draining = False
         self.alone = False
         self.speaks = "http"
+        self.affinity = Affinity.NONE
         self.subject: Subject | None = None
         self.capabilities: frozenset[bytes] = frozenset()
         self.takes = True

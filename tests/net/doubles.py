@@ -7,6 +7,7 @@ from typing import Any
 from zope.interface import implementer
 
 from pico_twisted.core.http1.account import Peer, account_of_peer
+from pico_twisted.core.http1.affinity import ClientTie, tie_of
 from pico_twisted.core.http1.forwarding import request_to_tunnel
 from pico_twisted.core.http1.head import HeadLimits, RequestHead, ResponseHead, parse_request_head
 from pico_twisted.core.rpc.frames import HTTP
@@ -66,6 +67,13 @@ class FakeDownstream:
         self.trailers = b""
         self.failure: tuple[int, str, str] | None = None
         self.waiting = False
+        self._tie: ClientTie | None = None
+
+    def tie(self) -> ClientTie:
+        if self._tie is None:
+            account = account_of_peer(b"192.0.2.7", False, self.head.host)
+            self._tie, self.head = tie_of(self.head, account, self.endpoint)
+        return self._tie
 
     def write_head(self, endpoint: bytes | None, length: int | None, upgrades: bool) -> bytes:
         return request_to_tunnel(

@@ -118,7 +118,7 @@ class Cluster:
     def agent(
         self,
         ids: Sequence[str],
-        listeners: Mapping[str, str],
+        listeners: Mapping[str, str | int | Settings],
         *,
         name: str = "agent-1",
         settings: Settings | None = None,

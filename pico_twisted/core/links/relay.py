@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from pico_twisted.core.http1.affinity import AGENT
 from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION, NAME_BYTES, name_of
 from pico_twisted.core.http1.head import END, End, HeadLimits, RequestHead, ResponseHead, parse_request_head
 from pico_twisted.core.rpc.http import CallProtocolError, ResponseStream
@@ -25,6 +26,8 @@ from pico_twisted.core.rpc.http import CallProtocolError, ResponseStream
 _ENDPOINT_LINE: Final = b"x-pico-endpoint: "
 _CLIENT_LINE: Final = CLIENT_CONNECTION + b": "
 _CLIENT_LINE_BYTES: Final = len(_CLIENT_LINE)
+_AGENT_LINE: Final = AGENT + b": "
+_AGENT_LINE_BYTES: Final = len(_AGENT_LINE)
 _CONNECTION_LINE: Final = b"\r\nConnection:"
 _VERSION: Final = b"HTTP/1.1 "
 _REQUEST_ID_LINE: Final = re.compile(rb"^x-request-id: ([!-~]{1,128})\r$", re.IGNORECASE | re.MULTILINE)
@@ -39,9 +42,10 @@ class RelayedRequest:
         method: of the request.
         endpoint: the value of the `x-pico-endpoint` that was taken out.
         client_connection: the name of the client's connection; empty when it has none.
+        agent: the short ID of the agent that is meant, which was taken out, too; empty when any is.
     """
 
-    __slots__ = ("_limits", "_whole", "client_connection", "endpoint", "method", "raw")
+    __slots__ = ("_limits", "_whole", "agent", "client_connection", "endpoint", "method", "raw")
 
     upgrade: Final = None
 
@@ -49,7 +53,7 @@ class RelayedRequest:
         self.raw = raw
         self.method = raw[: raw.find(b" ")]
         self.endpoint = endpoint
-        self.client_connection = b""
+        self.client_connection = self.agent = b""
         self._limits = limits
         self._whole: RequestHead | None = None
 
@@ -103,7 +107,25 @@ def relayed_request(payload: bytes, limits: HeadLimits) -> tuple[RelayedRequest,
     if raw[line : line + _CLIENT_LINE_BYTES] == _CLIENT_LINE:
         name = line + _CLIENT_LINE_BYTES
         request.client_connection = name_of(raw[name : name + NAME_BYTES])
+        line = name + NAME_BYTES + 2
+    if raw[line : line + _AGENT_LINE_BYTES] == _AGENT_LINE:
+        value_end = raw.find(b"\r\n", line)
+        request.agent = raw[line + _AGENT_LINE_BYTES : value_end]
+        request.raw = raw[:line] + raw[value_end + 2 :]
     return request, payload[end:]
+
+
+def meant_for(head: bytes, agent: str) -> bytes:
+    """A request's head that says which agent of the other node is meant.
+
+    Args:
+        head: as it goes over a link, without that.
+        agent: its short ID.
+    """
+    at = head.find(b"\r\n", head.find(b"\r\n") + 2) + 2
+    if head.startswith(_CLIENT_LINE, at):
+        at = head.find(b"\r\n", at) + 2
+    return head[:at] + _AGENT_LINE + agent.encode("ascii") + b"\r\n" + head[at:]
 
 
 def told_of(head: RequestHead | RelayedRequest) -> tuple[bytes, str]:

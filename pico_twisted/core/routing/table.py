@@ -25,6 +25,7 @@ import attrs
 
 from pico_twisted.core.gossip.events import ENDPOINT, KeysChanged, Said, StatusChanged, Value
 from pico_twisted.core.gossip.state import VersionedMap
+from pico_twisted.core.routing.affinity import AffinityTable
 
 ACTIVE: Final = "active"
 """The status of a node that takes requests."""
@@ -39,6 +40,8 @@ SOME_ARE_OUT: Final = 2
 """Those of them whose agents do not drain have a service that is out."""
 ALONE: Final = "alone:"
 """The beginning of a key whose value is the ID of an agent that will not share an endpoint with others."""
+AFFINITY: Final = "affinity:"
+"""The beginning of a key that says what ties clients of an endpoint to which agents of a node."""
 
 
 def endpoint_key(endpoint: str) -> str:
@@ -49,6 +52,11 @@ def endpoint_key(endpoint: str) -> str:
 def alone_key(endpoint: str) -> str:
     """The key that says which agent will not share an endpoint."""
     return ALONE + endpoint
+
+
+def affinity_key(endpoint: str) -> str:
+    """The key that says what ties an endpoint's clients to whom."""
+    return AFFINITY + endpoint
 
 
 def last_choice_key(endpoint: str) -> str:
@@ -112,10 +120,12 @@ class ClusterTable:
 
     Attributes:
         nodes: by node ID.
+        affinity: of endpoints that have some; this node's agents are among those that it knows.
     """
 
     def __init__(self, random: Callable[[], float]) -> None:
         self.nodes: dict[str, KnownNode] = {}
+        self.affinity = AffinityTable()
         self._holders: dict[str, Holders] = {}
         self._groups: dict[Holders, Holders] = {}  # the same few nodes hold many endpoints
         self._behind: deque[tuple[KnownNode, Iterator[str]]] = deque()
@@ -127,11 +137,15 @@ class ClusterTable:
         if node is None:
             if event.status is not None:
                 self.nodes[event.node_id] = KnownNode(event.node_id, event.status)
+                self.affinity.stands(event.node_id, event.status in THERE)
             return
         was_there, node.status = node.status in THERE, event.status or ""
         if event.status is None:
             del self.nodes[event.node_id]
             self._groups.clear()  # those that it is in are of no use any more
+            self.affinity.forget(event.node_id)
+        else:
+            self.affinity.stands(event.node_id, node.status in THERE)
         if was_there != (node.status in THERE):
             self._later(node, node.said.endpoints())
 
@@ -142,6 +156,9 @@ class ClusterTable:
             node.said = event.said
             node.not_here.difference_update(event.endpoints)
             self._later(node, event.endpoints)
+            for key in event.keys:
+                if key.startswith(AFFINITY):
+                    self.affinity.told(key[len(AFFINITY) :], event.node_id, event.said.get(key))
 
     def not_here(self, endpoint: str, node_id: str) -> None:
         """The node was asked and does not hold the endpoint."""
@@ -252,10 +269,10 @@ class ClusterTable:
                 return node_id
         return weights[-1][1]
 
-    def holds(self, endpoint: str, node_id: str) -> bool:
-        """Whether a node that takes requests holds an endpoint."""
+    def holds(self, endpoint: str, node_id: str, status: str = ACTIVE) -> bool:
+        """Whether a node with a status, as a rule one that takes requests, holds an endpoint."""
         node = self.nodes.get(node_id)
-        return node is not None and node.status == ACTIVE and node.registrations(endpoint) > 0
+        return node is not None and node.status == status and node.registrations(endpoint) > 0
 
     def served(self, endpoint: str) -> bool:
         """Whether a node that takes requests holds an endpoint, and not as the last choice."""

@@ -180,7 +180,7 @@ class AgentService(Service):
         self, listener: Listener, url: str, slot: str, elsewhere: Sequence[str]
     ) -> Deferred[TunnelClientProtocol]:
         config, connect, token = listener.config, self._config.connect, self.token.token
-        connecting = connect_tunnel(
+        return connect_tunnel(
             self._reactor,
             self._parts,
             url,
@@ -191,12 +191,12 @@ class AgentService(Service):
             token=token,
             share=config.share,
             speaks=config.protocol,
+            affinity=config.affinity,
             tls=self._tls,
             proxy=self._proxies.for_url(url),
             acceptor=listener.forwarder,
             timeout_s=connect.timeout,
-        )
-        return connecting.addCallback(self._opened, listener, token)
+        ).addCallback(self._opened, listener, token)
 
     def _opened(self, tunnel: TunnelClientProtocol, listener: Listener, token: str) -> TunnelClientProtocol:
         self.token.opened(tunnel, token)
@@ -266,7 +266,7 @@ class AgentService(Service):
         return [told(verb, texts) for verb, texts in news if texts]
 
     def _change(self, listener: Listener, config: ListenerConfig) -> None:
-        if config.protocol != listener.config.protocol:
+        if (config.protocol, config.affinity) != (listener.config.protocol, listener.config.affinity):
             listener.connections.credential_changed(renew=True)  # nodes are told on new sessions
         self._retired.append(listener.change(config, self._service(config)))
 

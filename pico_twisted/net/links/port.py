@@ -26,7 +26,7 @@ from pico_twisted.net.observe.requests import RequestWatch
 from pico_twisted.net.routing.client_routes import take_client_gone
 from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.tunnel import Closed, Refusal, TunnelParts, TunnelServerFactory, TunnelServerProtocol
-from pico_twisted.net.tunnel.server import NODE_DRAINS
+from pico_twisted.net.tunnel.upstream import NODE_DRAINS
 
 log = Logger()
 

@@ -23,7 +23,7 @@ from typing import Final
 from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
-from pico_twisted.core.access.ceilings import Limit
+from pico_twisted.core.http1.affinity import AGENT, LinkTie
 from pico_twisted.core.http1.answers import error_response
 from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION, name_of
 from pico_twisted.core.http1.errors import Http1Error
@@ -37,7 +37,6 @@ from pico_twisted.core.rpc.frames import (
     CANCELLED,
     FAILED,
     PROTOCOL,
-    REFUSED_BUSY,
     REFUSED_DRAINING,
     REFUSED_NOT_HERE,
     TCP,
@@ -54,11 +53,9 @@ from pico_twisted.net.observe.tracing import LINK, HopSpan
 from pico_twisted.net.routing.linger import CALLER_LINGER_S, Linger
 from pico_twisted.net.routing.refusals import (
     BAD_RESPONSE,
-    BUSY,
-    DRAINING,
-    NO_UPSTREAMS,
     NOT_HTTP,
     NOT_TCP,
+    NOTHING_DONE,
     RESPONSE_TOO_LARGE,
     UNREACHABLE,
     UPSTREAM_TIMEOUT,
@@ -68,14 +65,6 @@ from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.routing.tcp_request import TcpRequest
 from pico_twisted.net.routing.upgrade_request import UpgradeRequest
 from pico_twisted.net.turn import EndOfTurn
-
-_REFUSALS: Final = {
-    NO_UPSTREAMS: REFUSED_NOT_HERE,
-    BUSY: REFUSED_BUSY,
-    DRAINING: REFUSED_DRAINING,
-    Limit.SUBJECT_IN_FLIGHT.value: REFUSED_BUSY,
-}
-"""Codes of errors of our own that say: nothing was done."""
 
 _LEFT: Final = (CLIENT_LEFT, "client-gone")
 _RESETS: Final = {TIMEOUT: (504, UPSTREAM_TIMEOUT), PROTOCOL: (502, BAD_RESPONSE)}
@@ -98,6 +87,7 @@ class LinkRequest:
     """
 
     __slots__ = (
+        "_agent",
         "_call",
         "_end_of_turn",
         "_interims",
@@ -124,6 +114,7 @@ class LinkRequest:
     head: RequestHead | RelayedRequest
     endpoint: str
     client_connection: bytes
+    _agent: bytes  # that the other node means
 
     def __init__(self, settings: RoutingSettings, tunnel: ITunnel, call: Call, end_of_turn: EndOfTurn | None) -> None:
         self._settings = settings
@@ -157,6 +148,7 @@ class LinkRequest:
             self.head, body = relayed
             name = relayed[0].endpoint
             self.client_connection = relayed[0].client_connection
+            self._agent = relayed[0].agent
         else:
             self._reader = RequestStream(REQUEST_LIMITS)
             try:
@@ -169,6 +161,7 @@ class LinkRequest:
             self.head = head
             name = head.by_name.get(HEADER) or b""
             self.client_connection = name_of(head.by_name.get(CLIENT_CONNECTION, b""))
+            self._agent = head.by_name.get(AGENT, b"")
             body = events[1] if len(events) > 1 and type(events[1]) is bytes else b""
         endpoint = normal_endpoint_id(name)
         if endpoint is None:
@@ -254,6 +247,10 @@ class LinkRequest:
             return head.raw if length is None else request_from_link(head.whole, length)
         return request_from_link(head if upgrades else head._replace(upgrade=None), length)
 
+    def tie(self) -> LinkTie:
+        """See `IDownstream.tie`."""
+        return LinkTie(self._agent)
+
     def interim(self, head: ResponseHead) -> None:
         """Pass a 1xx on."""
         data = response_onto_link(head)
@@ -326,8 +323,8 @@ class LinkRequest:
             self._reset(TIMEOUT, message)
         elif self._routed is not None and self._routed.reached:
             self._reset(FAILED, message)
-        elif code in _REFUSALS:
-            self._reset(_REFUSALS[code], message)
+        elif code in NOTHING_DONE:
+            self._reset(NOTHING_DONE[code], message)
         else:  # what was tried took nothing of the request: is there anybody who may, when it comes again?
             self._reset(REFUSED_DRAINING if router.has_other(self.endpoint, ()) else REFUSED_NOT_HERE, message)
 

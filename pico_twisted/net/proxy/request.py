@@ -22,6 +22,7 @@ from pico_twisted.core.access.ceilings import Ceiling
 from pico_twisted.core.access.rules import Rule
 from pico_twisted.core.access.subject import Refused
 from pico_twisted.core.http1.account import Account, account_of_peer
+from pico_twisted.core.http1.affinity import ClientTie, tie_of
 from pico_twisted.core.http1.error_pages import ErrorFacts
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import request_to_tunnel
@@ -89,6 +90,7 @@ class ProxyRequest(abc.ABC):
     awaits_continue: bool = False
     say_end: Callable[[str], None] | None = None
     span: HopSpan | None = None
+    _tie: ClientTie | None = None  # once somebody asked
     _agent_error: AgentError | None = None  # of which the body is awaited
     _started_at: float = attrs.field(factory=perf_counter)
     _first_byte_at: float = 0.0
@@ -164,6 +166,12 @@ class ProxyRequest(abc.ABC):
             length=length,
             over_http2=self.protocol == HTTP_2,
         )
+
+    def tie(self) -> ClientTie:
+        """See `IDownstream.tie`."""
+        if self._tie is None:
+            self._tie, self.head = tie_of(self.head, self.account, self.endpoint)
+        return self._tie
 
     @abc.abstractmethod
     def interim(self, head: ResponseHead) -> None:

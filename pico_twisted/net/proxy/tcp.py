@@ -29,6 +29,7 @@ from typing import Final
 
 from zope.interface import implementer
 
+from pico_twisted.core.http1.affinity import ClientTie
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import request_to_tunnel
 from pico_twisted.core.http1.head import ResponseHead
@@ -156,6 +157,10 @@ class TcpWebSocket:
     def start(self) -> None:
         """Reach the service."""
         self._routed.start(b"", False)
+
+    def tie(self) -> ClientTie:
+        """By the client's address alone. See `IDownstream.tie`."""
+        return ClientTie(self._request.account)
 
     # Forward: what the connection says
 

@@ -24,6 +24,7 @@ from pico_twisted.config import NodeLimitsConfig
 from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL, REPLACED
+from pico_twisted.core.routing.affinity import told_of
 from pico_twisted.core.routing.intake import Intake
 from pico_twisted.core.routing.other_server import OtherServer
 from pico_twisted.core.routing.registry import Registry
@@ -32,7 +33,7 @@ from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.frames import TCP
 from pico_twisted.core.rpc.service_health import ToldHealth
 from pico_twisted.net.access.ceilings import NodeCeilings
-from pico_twisted.net.interfaces import ILinks, IRegistry, IRoute, IRouter, ITunnel
+from pico_twisted.net.interfaces import IDownstream, ILinks, IRegistry, IRoute, IRouter, ITunnel
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.routing.client_routes import ClientRoutes
 from pico_twisted.net.routing.cluster_metrics import agent_versions
@@ -41,6 +42,7 @@ from pico_twisted.net.routing.routes import AgentRoute, NodeRoute, RouteParts
 from pico_twisted.net.routing.service_health import ToldHealths, is_out
 from pico_twisted.net.routing.sharing import other_servers
 from pico_twisted.net.routing.takeovers import Takeovers
+from pico_twisted.net.routing.ties import TiedRoutes
 from pico_twisted.net.routing.v1 import route_to
 from pico_twisted.net.turn import Sweep
 
@@ -62,7 +64,8 @@ class ClusterService(Service):
         table: the other nodes.
         links: the ways to them.
         announce: called with an endpoint, how many registrations it has here, how many of them drain, of how many
-            others the service is out, and the ID of an agent that will not share it or "", whenever that changed.
+            others the service is out, the ID of an agent that will not share it or "", and what `affinity.told_of`
+            gives, whenever that changed.
 
     Attributes:
         registry: the registrations of this node.
@@ -85,7 +88,7 @@ class ClusterService(Service):
         ceilings: NodeCeilings,
         table: ClusterTable,
         links: ILinks,
-        announce: Callable[[str, int, int, int, str], object],
+        announce: Callable[[str, int, int, int, str, str], object],
     ) -> None:
         self.node_id = node_id
         self.registry: Registry[AgentRoute] = Registry(limits.calls_per_session)
@@ -99,6 +102,7 @@ class ClusterService(Service):
         self._budget = budget
         self._max_calls = limits.calls
         self._links = links
+        self._ties = TiedRoutes(self._parts, self.registry, table, links, limits.calls_per_session)
         self._announce = announce
         self._health = ToldHealths(sweep, self._tell)
         self._held: list[Callable[[], int]] = []
@@ -199,7 +203,10 @@ class ClusterService(Service):
         held = self.registry.held(endpoint)
         owner = next((route.agent_id for route in held if route.tunnel.alone), "")
         out = sum(is_out(route) for route in held if not route.resigned)
-        self._announce(endpoint, len(held), sum(route.resigned for route in held), out, owner)
+        serving = (route for route in held if not route.resigned and not is_out(route))
+        ties = told_of((route.tunnel.affinity, route.short_id) for route in serving)
+        self.table.affinity.told(endpoint, "", ties)
+        self._announce(endpoint, len(held), sum(route.resigned for route in held), out, owner, ties)
 
     def registered_for_s(self, route: AgentRoute) -> float:
         """Seconds since a route of this node was registered."""
@@ -224,11 +231,22 @@ class ClusterService(Service):
     # IRouter
 
     def take(
-        self, endpoint: str, tried: Collection[IRoute], client: bytes = b"", *, only_here: bool = False
+        self,
+        endpoint: str,
+        tried: Collection[IRoute],
+        request: IDownstream | None = None,
+        *,
+        only_here: bool = False,
     ) -> IRoute | None:
         """Choose the route of a request's next call; with `only_here` no other node is asked. See `IRouter.take`."""
         if self._budget.full or len(self.pending) >= self._max_calls:
             raise refusal(BUSY)
+        client = b"" if request is None else request.client_connection
+        if endpoint in self.table.affinity.endpoints and request is not None:
+            if (tied := self._ties.find(request, tried, only_here)) is not None:
+                if client:
+                    self._client_routes.went(client, endpoint, tied)
+                return tied
         if client and (last := self._last_route(endpoint, tried, client)) is not None:
             return last
         local = self.registry.take(endpoint, tried)

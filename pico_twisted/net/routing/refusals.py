@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from typing import Final
 
+from pico_twisted.core.access.ceilings import Limit
 from pico_twisted.core.http1.errors import Http1Error
-from pico_twisted.core.rpc.frames import HTTP, PROTOCOL, REFUSED_BUSY, TCP, TIMEOUT, TOO_LARGE, UNSUPPORTED
+from pico_twisted.core.rpc.frames import (
+    HTTP,
+    PROTOCOL,
+    REFUSED_BUSY,
+    REFUSED_DRAINING,
+    REFUSED_NOT_HERE,
+    TCP,
+    TIMEOUT,
+    TOO_LARGE,
+    UNSUPPORTED,
+)
 
 BUSY: Final = "busy"
 """The code of a 503 that says: a limit of calls or memory is reached, and the client may come again."""
@@ -56,6 +67,15 @@ _ANSWERS: Final = {
         "this endpoint is not served as TCP: by its agents as HTTP, or through a node of an earlier version",
     ),
 }
+
+
+NOTHING_DONE: Final = {
+    NO_UPSTREAMS: REFUSED_NOT_HERE,
+    BUSY: REFUSED_BUSY,
+    DRAINING: REFUSED_DRAINING,
+    Limit.SUBJECT_IN_FLIGHT.value: REFUSED_BUSY,
+}
+"""What another node is told of a request of its own that ends with one of these codes: nothing was done."""
 
 
 def refusal(code: str) -> Http1Error:

@@ -201,7 +201,7 @@ class RoutedRequest:
     def _attempt(self) -> None:
         before, downstream = self._call, self._downstream
         try:
-            route = self._settings.router.take(downstream.endpoint, self._tried, downstream.client_connection)
+            route = self._settings.router.take(downstream.endpoint, self._tried, downstream)
             if route is None:
                 self._nowhere()
                 return

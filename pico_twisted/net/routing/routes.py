@@ -14,11 +14,13 @@ from zope.interface import implementer
 from pico_twisted.core.access.ceilings import Over
 from pico_twisted.core.access.rules import NO_LIMITS, Action, Rule
 from pico_twisted.core.access.subject import Subject
+from pico_twisted.core.http1.affinity import AGENT
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import without_te
-from pico_twisted.core.http1.head import HeadLimits
+from pico_twisted.core.http1.head import HeadLimits, ResponseHead
 from pico_twisted.core.http1.trailers import TE_LINE
-from pico_twisted.core.links.relay import RelayedRequest, RelayedResponse
+from pico_twisted.core.links.relay import RelayedRequest, RelayedResponse, meant_for
+from pico_twisted.core.routing.affinity import Affinity, is_short_id, short_id
 from pico_twisted.core.routing.table import ACTIVE, ClusterTable
 from pico_twisted.core.rpc.capabilities import TCP_CALLS, TRAILERS
 from pico_twisted.core.rpc.frames import TCP
@@ -74,6 +76,7 @@ class AgentRoute:
             did; see `takeovers`.
         endpoint, agent_id, slot: what it is registered as.
         registered_at: when, in the sweep's seconds.
+        short_id: by which it goes where clients are tied to agents; empty where they are not.
     """
 
     node_id = ""
@@ -93,6 +96,8 @@ class AgentRoute:
         self.taken_at = 0.0
         self._parts = parts
         self.rows: tuple[set[IPendingCall], ...] = (parts.pending, self.calls)
+        tied = tunnel.affinity is not Affinity.NONE
+        self.short_id = short_id(tunnel.endpoint, tunnel.agent_id) if tied else ""
         self._asked: tuple[Subject | None, Rule | None] = (None, None)  # whose rule was looked for, and what was found
 
     @property
@@ -135,7 +140,10 @@ class AgentRoute:
         payload = request.write_head(None, None, True)
         if TRAILERS not in self.tunnel.capabilities and TE_LINE in payload:
             payload = without_te(payload)
-        return PendingCall(rows, self.tunnel, reader, sink, payload, body, more, request.kind)
+        call = PendingCall(rows, self.tunnel, reader, sink, payload, body, more, request.kind)
+        if self.tunnel.affinity is Affinity.COOKIE and call.response is not None:
+            call.response.addCallback(request.tie().served_by, self.short_id)
+        return call
 
     def not_here(self, endpoint: str) -> bool:
         """Do not believe an agent: it is registered for the endpoint. See `IRoute.not_here`."""
@@ -151,12 +159,14 @@ class NodeRoute:
         link: to the node.
         node_id: of it.
         table: where it stands.
+        agent: the short ID of the agent there that is meant; empty for any.
     """
 
-    __slots__ = ("_parts", "_table", "callee", "name", "node_id", "max_replay_bytes")
+    __slots__ = ("_agent", "_parts", "_table", "callee", "name", "node_id", "max_replay_bytes")
 
-    def __init__(self, parts: RouteParts, link: ICallee, node_id: str, table: ClusterTable) -> None:
+    def __init__(self, parts: RouteParts, link: ICallee, node_id: str, table: ClusterTable, agent: str = "") -> None:
         self._parts = parts
+        self._agent = agent
         self.callee = link
         self._table = table
         self.name = self.node_id = node_id
@@ -176,7 +186,17 @@ class NodeRoute:
         parts.metrics.call_started("node" if node is not None and node.status == ACTIVE else "draining-node")
         reader = ResponseStream(parts.head_limits, head.method, head.upgrade is not None)
         payload = request.write_head(request.endpoint.encode("ascii"), None, True)
-        return PendingCall((parts.pending,), self.callee, reader, sink, payload, body, more, request.kind)
+        if self._agent:
+            payload = meant_for(payload, self._agent)
+        call = PendingCall((parts.pending,), self.callee, reader, sink, payload, body, more, request.kind)
+        if request.endpoint in self._table.affinity.endpoints and call.response is not None:
+            call.response.addCallback(self._served, request)
+        return call
+
+    def _served(self, head: ResponseHead, request: IDownstream) -> ResponseHead:
+        """The node has told which agent served, if a cookie is to tell the client."""
+        agent = head.by_name.get(AGENT, b"").decode("ascii", "replace")
+        return request.tie().served_by(head, agent) if is_short_id(agent) else head
 
     def not_here(self, endpoint: str) -> bool:
         """Believe the node over the gossip, which may be late. See `IRoute.not_here`."""

@@ -36,7 +36,7 @@ from pico_twisted.net.tunnel.attempts import (
 )
 from pico_twisted.net.tunnel.dialling import NodeUrl, node_endpoint
 from pico_twisted.net.tunnel.idle import shrink, slim_class
-from pico_twisted.net.tunnel.parts import CREDENTIAL_UNTIL, LISTENER_PATH, TunnelParts
+from pico_twisted.net.tunnel.parts import AFFINITY, CREDENTIAL_UNTIL, LISTENER_PATH, TunnelParts
 from pico_twisted.net.tunnel.session_pump import Tunnel
 from pico_twisted.net.tunnel.websocket_pipe import Stage, autobahn_log
 
@@ -261,6 +261,7 @@ def connect_tunnel(
     token: str = "",
     share: bool = True,
     speaks: str = "http",
+    affinity: str = "none",
     tls: ClientTlsConfig = _DEFAULT_TLS,
     proxy: ForwardProxy | None = None,
     acceptor: ICallAcceptor,
@@ -279,6 +280,7 @@ def connect_tunnel(
         token: sent as a Bearer token when not empty.
         share: whether others may serve the endpoint, too.
         speaks: what the service behind the endpoint speaks.
+        affinity: what ties its clients to an agent.
         tls: how the node's certificate is checked, and which one we show.
         proxy: through which the node is reached; None for none.
         acceptor: an `ICallAcceptor`, for the requests.
@@ -297,6 +299,8 @@ def connect_tunnel(
         headers["x-pico-share"] = "no"
     if speaks != "http":
         headers["x-pico-protocol"] = speaks
+    if affinity != "none":
+        headers[AFFINITY.decode("ascii")] = affinity
     factory = TunnelClientFactory(
         parts,
         url=node.web_socket + LISTENER_PATH.decode("ascii") + endpoint_id,

@@ -19,6 +19,8 @@ from pico_twisted.net.turn import EndOfTurn, Sweep
 LISTENER_PATH: Final = b"/pico/v1/listener/"
 ELSEWHERE: Final = "elsewhere"
 """Code of a refusal: another node can take this session, so that the listener is at more than one."""
+AFFINITY: Final = b"x-pico-affinity"
+"""Name of the field of a handshake that says what ties the endpoint's clients to an agent."""
 CREDENTIAL_UNTIL: Final = "x-pico-credential-until"
 """Name of the field of a 101 that tells when the credential of the session ends, in seconds since 1970."""
 MAX_ELSEWHERE: Final = 16

@@ -22,6 +22,7 @@ from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import RequestHead, parse_request_head
 from pico_twisted.core.http1.target import read_request_line
 from pico_twisted.core.ports import PORT_FIELD, UPSTREAM
+from pico_twisted.core.routing.affinity import Affinity
 from pico_twisted.core.rpc.capabilities import OWN_CAPABILITIES
 from pico_twisted.core.rpc.dialect import V2, Dialect
 from pico_twisted.core.rpc.frames import HEARTBEAT_PAYLOAD, SUBPROTOCOL_V2
@@ -66,11 +67,6 @@ class Refusal:
     logged: bool = False  # by whoever refused it
 
 
-NODE_DRAINS: Final = Refusal(
-    status=503, message="node takes no new sessions now", code="draining", headers=((b"retry-after", b"1"),)
-)
-
-
 @attrs.frozen(kw_only=True)
 class Admission:
     """A handshake that is accepted, and what is known of the peer."""
@@ -81,6 +77,7 @@ class Admission:
     agent_version: str
     alone: bool = False
     speaks: str = "http"
+    affinity: Affinity = Affinity.NONE
     others: str = ""  # who else serves the endpoint, told to the agent
     subject: Subject | None = None  # who the agent has shown to be
     capabilities: frozenset[bytes] = frozenset()
@@ -265,8 +262,8 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
         assert isinstance(admission, Admission)
         self.endpoint, self.slot, self.alone = admission.endpoint, admission.slot, admission.alone
         self.agent_version = admission.agent_version
-        if admission.speaks != self.speaks:
-            self.speaks = admission.speaks
+        if admission.speaks != self.speaks or admission.affinity is not self.affinity:
+            self.speaks, self.affinity = admission.speaks, admission.affinity
         if admission.subject is not None:  # else it would take room in each of thousands of idle tunnels
             self.subject = admission.subject
         self.capabilities = admission.capabilities

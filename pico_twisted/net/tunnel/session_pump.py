@@ -19,6 +19,7 @@ from zope.interface import implementer
 from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.http1.answers import error_response
 from pico_twisted.core.protocol_limits import CLOSE_NORMAL
+from pico_twisted.core.routing.affinity import Affinity
 from pico_twisted.core.rpc.call import Call, CallReceiver, HttpReceiver
 from pico_twisted.core.rpc.capabilities import TRAILERS
 from pico_twisted.core.rpc.dialect import Dialect
@@ -71,6 +72,7 @@ class Tunnel(WebSocketPipe):
     slot = ""
     alone = False
     speaks = "http"
+    affinity = Affinity.NONE
     agent_version: str = ""
     subject: Subject | None = None
     capabilities: frozenset[bytes] = frozenset()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -13,6 +14,7 @@ from pico_twisted.core.access.refusals import AGENT_REVOKED, REFUSALS
 from pico_twisted.core.access.revocations import Revocations
 from pico_twisted.core.access.subject import Reason, Refused, Subject
 from pico_twisted.core.http1.head import RequestHead
+from pico_twisted.core.routing.affinity import affinity_of
 from pico_twisted.core.routing.endpoint import normal_endpoint_id
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.capabilities import capabilities_of
@@ -22,9 +24,8 @@ from pico_twisted.net.access.ceilings import NodeCeilings, answer_to, retry_afte
 from pico_twisted.net.access.interfaces import Credential, IGate
 from pico_twisted.net.interfaces import Closed, ICallAcceptor, IRegistry, ITunnel
 from pico_twisted.net.tunnel.credentials import SessionCredentials
-from pico_twisted.net.tunnel.parts import ELSEWHERE, LISTENER_PATH, MAX_ELSEWHERE, TunnelParts
+from pico_twisted.net.tunnel.parts import AFFINITY, ELSEWHERE, LISTENER_PATH, MAX_ELSEWHERE, TunnelParts
 from pico_twisted.net.tunnel.server import (
-    NODE_DRAINS,
     Admission,
     Refusal,
     TunnelServerFactory,
@@ -34,6 +35,10 @@ from pico_twisted.net.tunnel.server import (
 )
 
 log = Logger()
+
+NODE_DRAINS: Final = Refusal(
+    status=503, message="node takes no new sessions now", code="draining", headers=((b"retry-after", b"1"),)
+)
 
 
 @implementer(ICallAcceptor)
@@ -164,6 +169,7 @@ class UpstreamFactory(TunnelServerFactory):
             agent_version=agent_version,
             alone=alone,
             speaks=token_of(head, b"x-pico-protocol") or "http",
+            affinity=affinity_of(token_of(head, AFFINITY)),
             others=str(others[0]) if others else "",
             subject=subject,
             capabilities=capabilities_of(head),

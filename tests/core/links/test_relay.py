@@ -10,7 +10,7 @@ from pico_twisted.core.http1.account import Peer, account_of_peer
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import request_from_link, request_to_tunnel
 from pico_twisted.core.http1.head import END, HeadLimits, RequestHead, ResponseHead, parse_request_head
-from pico_twisted.core.links.relay import RelayedResponse, relayed_request
+from pico_twisted.core.links.relay import RelayedResponse, meant_for, relayed_request
 from pico_twisted.core.rpc.http import CallProtocolError, ResponseStream
 
 LIMITS = HeadLimits()
@@ -44,6 +44,22 @@ def onto_link(head: RequestHead) -> bytes:
 
 class TestRequest:
     """Requests."""
+
+    @given(st.sampled_from([b"", b"0123456789abcdef" * 2]), st.lists(st.tuples(names, values)), st.binary(max_size=9))
+    def test_an_agent_that_is_meant(self, connection: bytes, fields: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """The field that names an agent is behind those that nodes of earlier versions look for; it is taken out, and
+        what a client sends under its name never stands there."""
+        head = from_client([*fields, (b"x-pico-agent", b"forged00")], None, upgrade=False)
+        peer = Peer(b"192.0.2.7", connection=connection)
+        account = account_of_peer(b"127.0.0.1", False, head.host)
+        payload = request_to_tunnel(head, account=account, peer=peer, request_id=b"r1", endpoint=b"svc")
+        plain = relayed_request(payload + body, LIMITS)
+        meant = relayed_request(meant_for(payload, "aaaaaaaa") + body, LIMITS)
+        assert plain is not None and meant is not None
+        assert (plain[0].agent, meant[0].agent) == (b"", b"aaaaaaaa")
+        assert meant[0].raw == plain[0].raw and meant[1] == plain[1] == body
+        assert meant[0].client_connection == plain[0].client_connection == connection
+        assert parse_request_head(meant_for(payload, "aaaaaaaa"), LIMITS).by_name[b"x-pico-agent"] == b"aaaaaaaa"
 
     @given(st.lists(st.tuples(names, values), max_size=8), st.none() | st.integers(0, 9), st.binary(max_size=9))
     def test_as_if_it_was_read_in_full(

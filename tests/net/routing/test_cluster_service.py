@@ -201,11 +201,11 @@ class FakeLinks:
 def links(parts: MemoryNode) -> FakeLinks:
     """The node has ways to others."""
     links = FakeLinks()
-    route_by(parts, links, lambda endpoint, count, draining, out, owner: None)
+    route_by(parts, links, lambda endpoint, count, draining, out, owner, ties: None)
     return links
 
 
-def route_by(parts: MemoryNode, links: ILinks, announce: Callable[[str, int, int, int, str], object]) -> None:
+def route_by(parts: MemoryNode, links: ILinks, announce: Callable[[str, int, int, int, str, str], object]) -> None:
     """Give the node a ClusterService that uses these links and announces here."""
     parts.metrics = Metrics("node")
     parts.cluster = ClusterService(
@@ -336,7 +336,7 @@ def test_routing_is_counted(parts: MemoryNode, links: FakeLinks) -> None:
 def test_what_is_announced(parts: MemoryNode) -> None:
     """Other nodes are told of an endpoint's registrations, and how many of them drain, when that changes only."""
     told: list[tuple[int, int]] = []
-    route_by(parts, parts.links, lambda endpoint, count, draining, out, owner: told.append((count, draining)))
+    route_by(parts, parts.links, lambda endpoint, count, draining, out, owner, ties: told.append((count, draining)))
     first, second = register(parts, FakeTunnel()), register(parts, FakeTunnel(slot="1"))
     again = register(parts, FakeTunnel())
     assert first.over

@@ -10,7 +10,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 
 from pico_twisted.core.rpc import frames
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
-from pico_twisted.net.interfaces import IRoute
+from pico_twisted.net.interfaces import IDownstream, IRoute
 from pico_twisted.net.routing.routed_request import HOP_MARGIN_S, MAX_RETRIES
 from pico_twisted.net.routing.routes import MAX_REPLAY_BYTES
 from tests.doubles.node import pass_time
@@ -114,9 +114,9 @@ class TestRetry:
         take = here.parts.cluster.take
         attempts: list[int] = []
 
-        def counted(endpoint: str, tried: Collection[IRoute], client: bytes) -> IRoute | None:
+        def counted(endpoint: str, tried: Collection[IRoute], request: IDownstream) -> IRoute | None:
             attempts.append(len(tried))
-            return take(endpoint, tried, client)
+            return take(endpoint, tried, request)
 
         monkeypatch.setattr(here.parts.cluster, "take", counted)
         here.start(request_head())

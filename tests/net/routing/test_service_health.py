@@ -82,7 +82,7 @@ def test_other_nodes(parts: MemoryNode, value: int) -> None:
 def test_other_nodes_are_told_now_and_then(parts: MemoryNode) -> None:
     """At once of a change, and of what changes soon after it at the end of a second, as it is then."""
     told: list[int] = []
-    route_by(parts, FakeLinks(), lambda endpoint, count, draining, out, owner: told.append(out))
+    route_by(parts, FakeLinks(), lambda endpoint, count, draining, out, owner, ties: told.append(out))
     agent = register(parts, FakeTunnel())
     told.clear()
     parts.cluster.service_is(agent, OUT)
