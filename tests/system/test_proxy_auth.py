@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import time
@@ -11,7 +12,7 @@ from typing import Any
 
 import jwt
 import pytest
-import websockets.sync.client
+import websockets.asyncio.client
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -164,8 +165,9 @@ def test_a_websocket_of_a_browser(stack: Stack) -> None:
     """It shows its token among the subprotocols; a service that knows no subprotocol is no trouble."""
     stack.service.script = websocket_echo
     scheme = "wss" if stack.tls else "ws"
-    for own in ((), ("chat",)):
-        with websockets.sync.client.connect(
+
+    async def chat(own: tuple[str, ...]) -> None:
+        async with websockets.asyncio.client.connect(
             f"{scheme}://127.0.0.1:{stack.node.ports.proxy}/",
             additional_headers={"x-pico-endpoint": stack.endpoint},
             subprotocols=[websockets.Subprotocol(name) for name in ("pico", f"pico.bearer.{MINE}", *own)],
@@ -173,8 +175,11 @@ def test_a_websocket_of_a_browser(stack: Stack) -> None:
             proxy=None,
         ) as client:
             assert client.subprotocol == (*own, "pico")[0]
-            client.send("hello")
-            assert client.recv(timeout=PATIENCE_S) == "hello"
+            await client.send("hello")
+            assert await client.recv() == "hello"
+
+    for own in ((), ("chat",)):
+        asyncio.run(asyncio.wait_for(chat(own), PATIENCE_S))
 
 
 def test_an_agent_of_version_1_sees_no_token(stack: Stack) -> None:
