@@ -157,6 +157,15 @@ def test_other_protocols() -> None:
     assert "PROTOCOL" not in sessions_table("web", [web])
 
 
+def test_a_service_that_is_out() -> None:
+    """It is told of the endpoint and of the session, with since when; an agent that drains does no more than that."""
+    web = AgentSession(agent="a", address="h:1", node="n1", endpoint="web", since_s=500.0, out_for_s=7.5)
+    assert agents_table([web]).splitlines()[2].endswith("  web (service out)")
+    assert sessions_table("web", [web]).splitlines()[2].endswith("  service out for 7 s")
+    assert sessions_table("web", [attrs.evolve(web, draining=True)]).splitlines()[2].endswith("  draining")
+    assert sessions_table("web", [attrs.evolve(web, out_for_s=None)]).splitlines()[2].endswith("  active")
+
+
 @in_reactor
 async def test_a_narrow_terminal(rig: Rig) -> None:
     """On 60 columns no line wraps: a table that is wider is a block of lines for each row."""

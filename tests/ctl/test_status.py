@@ -282,6 +282,14 @@ def test_when_an_agents_credential_ends(until: Sequence[float | None], told: str
         assert row.endswith(f"  {told}") and other.endswith(" -")
 
 
+def test_a_service_that_is_out() -> None:
+    """Since when and why is told in a column of its own, which is there only then."""
+    out = attrs.evolve(AGENT.listeners[0], out_for_s=7.0, why_out="nothing listens there")
+    head, row, other = listeners_table([out, AGENT.listeners[1]]).splitlines()
+    assert "SERVICE OUT" in head and "for 7 s: nothing listens there" in row and "listens" not in other
+    assert "SERVICE OUT" not in listeners_table(AGENT.listeners)
+
+
 @in_reactor
 async def test_tls(tmp_path: Path) -> None:
     """Over https the certificate is checked, against the system's authorities or those of --ca; faults are told."""

@@ -136,7 +136,6 @@ def test_giving_up() -> None:
         bench.service.waiting = []
         bench.check().cancel()
         assert bench.results and bench.service.cancelled == 1
-        bench.checks.close()
 
 
 @in_reactor

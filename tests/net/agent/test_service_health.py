@@ -238,3 +238,30 @@ def test_what_is_told() -> None:
     bench.pass_time(0.8)
     bench.clock.advance(100.0)
     assert bench.health.told() == ToldHealth(standing=Standing.OUT, out_for_s=100)
+
+
+def test_pieces_of_an_answer_that_began_before_say_nothing() -> None:
+    """A stream of events goes on over its connection while the service takes no new ones."""
+    bench = HealthBench()
+    stream = bench.get()
+    bench.service.last.answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+    assert stream.status == 200
+    connection = bench.service.last
+    bench.service.refusing = ConnectionRefusedError()
+    for _ in range(FAILURES_IN_A_ROW):
+        assert bench.get().status == 502
+        connection.answer(b"1\r\na\r\n")
+    assert bench.told == [b"out 0"]
+
+
+def test_callers_that_lose_patience() -> None:
+    """A connection that did not come in some seconds counts, though nobody waits for it any more; less does not."""
+    bench = HealthBench()
+    bench.service.waiting = []
+    for seconds in (1.0, 4.0):
+        requests = [bench.get() for _ in range(FAILURES_IN_A_ROW)]
+        bench.pass_time(seconds)
+        assert bench.told == []
+        for request in requests:
+            request.cancel()
+    assert bench.told == [b"out 0"] and bench.health.why == "it takes no connections"

@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 import pytest
 
+from pico_twisted.app.agent import AgentStatus
 from pico_twisted.config import ServiceAddress
 from pico_twisted.core.agent.service_judge import FAILURES_IN_A_ROW
 from pico_twisted.core.rpc.capabilities import SERVICE_HEALTH
@@ -15,7 +16,7 @@ from pico_twisted.core.rpc.frames import HEALTH
 from pico_twisted.net.agent.told_health import tell_health, tell_opened
 from tests.net.agent.agent_world import World
 from tests.net.agent.test_service_health import HealthBench
-from tests.net.in_reactor import in_reactor, until
+from tests.net.in_reactor import in_reactor, reactor, until
 
 
 def unused_port() -> int:
@@ -86,3 +87,6 @@ async def test_an_agent_tells_its_nodes(world: World) -> None:
     assert heard == [("web", b"out 0")]
     (listener,) = [one for one in agent.listeners if one.config.endpoint == "web"]
     assert listener.health is not None and listener.health.out_for_s is not None
+    rows = {row.endpoint: row for row in AgentStatus(agent, reactor).detail().listeners}
+    assert rows["web"].out_for_s is not None and "nothing listens" in rows["web"].why_out
+    assert rows["api"].out_for_s is None and rows["api"].why_out == ""

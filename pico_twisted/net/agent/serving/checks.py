@@ -114,11 +114,6 @@ class ServiceChecks:
             )
         return self._service
 
-    def close(self) -> None:
-        """Check no more."""
-        if self._service is not None:
-            self._service.close()
-
 
 class _Connection(Protocol):
     """A connection that is closed as soon as it is there."""

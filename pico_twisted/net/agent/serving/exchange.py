@@ -231,9 +231,10 @@ class Exchange(ConnectionCall):
             return
         if response.head is None or self._connection is not connection:
             return
-        health = self._service.health
-        if health is not None and health.judge.failures:
-            health.answered(self._started)
+        if self._stage is _AWAITING:
+            health = self._service.health
+            if health is not None and health.judge.failures:
+                health.answered(self._started)
         if payload is None:
             self._watch(connection, self._service.sweep.now)
         elif response.ended:

@@ -1,8 +1,8 @@
 """Serves calls that no client made, in the way in which the calls of a listener are served.
 
 They reach the service as the others do: the same address, TLS, edits of headers, time limits. But a policy is for
-clients, and so are the counts and the access log: replays are in none of these. So they have connections of their own,
-too: what one of a client left there is nobody else's.
+clients, and so are the counts, the access log and what is known of the health of the service: replays are in none of
+these. So they have connections of their own, too: what one of a client left there is nobody else's.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ class Replays:
         if self._service is None:
             parts = self._parts
             tunnel = attrs.evolve(parts.tunnel, metrics=Metrics("agent", parts.tunnel.version))
-            self._service = make_service(attrs.evolve(parts, tunnel=tunnel, policy=None, requests=unwatched()))
+            self._service = make_service(
+                attrs.evolve(parts, tunnel=tunnel, policy=None, health=None, counts=None, requests=unwatched())
+            )
         service = self._service
         served = make_call(service, caller, call)
         assert served is not None, "who replays asks for what the listener speaks"

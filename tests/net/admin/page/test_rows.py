@@ -65,6 +65,18 @@ def test_sessions_have_a_key_each_and_one_beginning() -> None:
     assert session_rows(older, AT_S + 2.9, rows) == rows
 
 
+def test_a_service_that_is_out() -> None:
+    """Since when is the same whenever it is reckoned, and it is told when that is over."""
+    out = Agents(sessions=(attrs.evolve(session("n1", "agent-1", "web"), out_for_s=7.0),))
+    rows = session_rows(out, AT_S, {})
+    (row,) = rows.values()
+    assert row["out_since_s"] == round(AT_S - 7.0)
+    later = Agents(sessions=tuple(attrs.evolve(one, since_s=one.since_s + 2.0, out_for_s=9.4) for one in out.sessions))
+    assert session_rows(later, AT_S + 2.0, rows) == rows
+    (back,) = session_rows(Agents(sessions=(session("n1", "agent-1", "web"),)), AT_S, rows).values()
+    assert back["out_since_s"] is None
+
+
 def test_own_news() -> None:
     """Failures of clients' requests since a time; what comes over a link is told by the node that the client asked."""
     now = [AT_S]
