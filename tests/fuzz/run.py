@@ -31,6 +31,7 @@ from tests.peers.pipe import Ended, dial
 from tests.peers.v2 import Agent
 from tools.stage.kernel import memory_mib
 from tools.stage.processes import ROOT, environment
+from tools.stage.waiting import WaitedInVain, wait_until
 
 HONEST_DEADLINE_S = 60.0
 """An honest request that is not answered in this time is a hang."""
@@ -41,6 +42,8 @@ ATTACKERS = {"upstream": 40, "proxy": 40}
 MAX_FINDINGS = 10
 SETTLE_S = 8.0
 """When all attackers have left, the node's own deadlines pass within this time."""
+_HELD = ("connections", "sessions", "pending", "watched", "held", "endpoints")
+"""What a node tells of what it holds."""
 ASK_PAUSE_S = 0.02
 """Between two requests of the honest client."""
 STACKS_S = 5.0
@@ -393,19 +396,20 @@ class Run:
 
     def _settled(self) -> dict[str, Any] | None:
         """The node's state once everybody has left; whatever it still holds then, it holds for ever."""
-        until = time.monotonic() + SETTLE_S
-        while True:
+        status: dict[str, Any] | None = None
+        held: dict[str, int] = {}
+
+        def holds_nothing() -> bool:
+            nonlocal status, held
             status = self._status()
-            if status is None:
-                return None
-            names = ("connections", "sessions", "pending", "watched", "held", "endpoints")
-            held = {name: status[name] for name in names}
-            if not any(held.values()):
-                return status
-            if time.monotonic() >= until:
-                self.findings.add(f"the node still holds {held}")
-                return status
-            time.sleep(0.25)
+            held = {name: status[name] for name in _HELD} if status is not None else {}
+            return not any(held.values())
+
+        try:
+            wait_until(holds_nothing, "the node to hold nothing", SETTLE_S)
+        except WaitedInVain:
+            self.findings.add(f"the node still holds {held}")
+        return status
 
     def _judge(
         self, begun: dict[str, Any] | None, ended: dict[str, Any] | None, own_begun: float, own_ended: float

@@ -47,7 +47,7 @@ def an_agent_is_stopped(scene: Scene) -> None:
 def a_node_drains_for_long(scene: Scene) -> None:
     """A stream holds it."""
     scene.get("n5", "web", "/endless")
-    time.sleep(1)
+    scene.open[-1].recv(1)  # the stream has begun
     scene.nodes["n5"].terminate()
 
 
@@ -81,7 +81,7 @@ def a_machine_is_paused(scene: Scene) -> None:
     def stand_still() -> None:
         while not scene.over.wait(0.7):
             os.kill(node.pid, signal.SIGSTOP)
-            time.sleep(1.2)
+            time.sleep(1.2)  # no condition is waited for: that this time goes by is the fault
             os.kill(node.pid, signal.SIGCONT)
 
     threading.Thread(target=stand_still, daemon=True).start()
@@ -107,7 +107,7 @@ def agents_come_back_again_and_again(scene: Scene) -> None:
     """A program registers, and leaves at once."""
 
     def run() -> None:
-        while not scene.over.wait(0.05):
+        while not scene.over.wait(0.05):  # a pace, so that the test does not use up a core
             with contextlib.suppress(OSError, Ended):
                 v2.Agent(scene.nodes["n1"].upstream, "loop").close()
 

@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import socket
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +19,7 @@ from tools.stage.certificates import make
 from tools.stage.nodes import Agent, Node, Settings, merged
 from tools.stage.ports import free_port
 from tools.stage.stage import Stage, open_stage
+from tools.stage.waiting import PATIENCE_S
 
 NODES: Final = ("n1", "n2", "n3", "n4", "n5")
 SLOW_S: Final = 7.0
@@ -112,6 +112,7 @@ class Scene:
         """Open a connection to a proxy port, say something, and read nothing."""
         client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(PATIENCE_S)
         client.connect(self.nodes[id].proxy)
         client.sendall(said)
         self.open.append(client)
@@ -138,7 +139,7 @@ class Scene:
 
     def _answer(self, request: Request) -> bytes:
         if request.target == b"/slow":
-            time.sleep(SLOW_S)
+            self.over.wait(SLOW_S)
         return answer(b"x" * LARGE_BYTES if request.target == b"/large" else b"hello\n")
 
 

@@ -31,15 +31,21 @@ class Flood(NamedTuple):
     works: bool
 
 
+# Between two pieces there is a pause, and no wait: a client is not told when its request has begun, and an answer that
+# it asked for, as to a PING, would count against it, too.
+_MOMENT_S: Final = 0.002
+"""Seconds in which a request is begun."""
+
+
 def _late(stream: int, get: list[wire.Field], post: list[wire.Field]) -> Iterable[bytes]:
     yield wire.headers(stream, get)
-    time.sleep(0.002)  # so that the request is begun
+    time.sleep(_MOMENT_S)
     yield wire.rst(stream)
 
 
 def _late_fault(stream: int, get: list[wire.Field], post: list[wire.Field]) -> Iterable[bytes]:
     yield wire.headers(stream, post, end=False)
-    time.sleep(0.002)
+    time.sleep(_MOMENT_S)
     yield wire.data(stream, b"12")
 
 
