@@ -16,6 +16,7 @@ from pico_twisted.core.links.operations import Act, Operation, Progress
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY
 from pico_twisted.core.routing.intake import Intake
 from pico_twisted.core.stopping import of_both_kinds
+from pico_twisted.net.interfaces import ITunnel
 from pico_twisted.net.proxy.site import ProxySite
 from pico_twisted.net.routing.cluster_service import ClusterService
 from pico_twisted.net.tunnel.upstream import UpstreamFactory
@@ -25,6 +26,8 @@ log = Logger()
 
 MOVED: Final = "this node is drained, and another one serves the endpoint"
 """What an agent is told whose session is closed since it is not needed any more."""
+RELIEVED: Final = "the agent has opened the session that replaces this one"
+"""What an agent is told whose session is closed that was to go when the node was drained, which it is no more."""
 KICKED: Final = "an operator ended this session"
 """What an agent is told whose sessions are ended."""
 SETTLE_S: Final = 2.0
@@ -57,6 +60,7 @@ class NodeIntake:
         self._upstream = upstream
         self._sweep = sweep
         self._settled_at = 0.0
+        self._left_over: set[ITunnel] = set()  # sessions that were told to go, before the node was opened again
         sweep.each(self._look)
 
     def set(self, intake: Intake) -> None:
@@ -71,10 +75,13 @@ class NodeIntake:
             self._cluster.start_draining(intake)
         else:
             self._proxy.drain_no_more()
+            if self._cluster.intake.moves_agents:
+                self._left_over = {tunnel for tunnel in self._cluster.tunnels() if tunnel.draining}
             self._cluster.intake = intake
 
     def _look(self, now: float) -> None:
-        """Called by the sweep: of a node that is drained, end the idle sessions whose endpoints others serve.
+        """Called by the sweep: of a node that is drained, end the idle sessions whose endpoints others serve; of one
+        that is drained no more, those that their agents have replaced here.
 
         An agent leaves that to the node that told it to go. A node that stops does so behind its last request.
         """
@@ -85,6 +92,17 @@ class NodeIntake:
                 MOVED,
                 CLOSE_GOING_AWAY,
             )
+        elif self._left_over and not cluster.intake.moves_agents:
+            self._left_over.intersection_update(cluster.tunnels())
+            relieved = {tunnel for tunnel in self._left_over if not tunnel.call_count and self._is_relieved(tunnel)}
+            if relieved:
+                self._upstream.credentials.end(relieved.__contains__, RELIEVED, CLOSE_GOING_AWAY)
+
+    def _is_relieved(self, tunnel: ITunnel) -> bool:
+        """Whether the agent has come back to this node. A session elsewhere does not do: each of two nodes would count
+        on the other's, which was told to go as well."""
+        held = [route.tunnel for route in self._cluster.registry.held(tunnel.endpoint)]
+        return any(other.agent_id == tunnel.agent_id and not other.draining for other in held)
 
     def why_not(self) -> str:
         """Why load balancers are to send no more here; "" when they are to."""

@@ -141,8 +141,13 @@ def test_an_agent_without_another_node_stays(cluster: Cluster, one: Service) -> 
         client.send(REQUEST)
         assert client.response_head().status == 200
         client.close()
+
+    def sessions() -> list[str]:
+        return [one["address"] for one in told(cluster["n1"], "agents")["sessions"]]
+
+    before = sessions()
     told(cluster["n1"], "uncordon", "n1")
-    wait_until(lambda: cluster["n1"].admin.endpoints().get("web") == 1, "the agent to have one session")
+    wait_until(lambda: len(sessions()) == 1 and sessions() != before, "the agent to have one session, a new one")
 
 
 def test_kick(cluster: Cluster, one: Service) -> None:
