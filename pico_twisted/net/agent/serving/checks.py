@@ -45,6 +45,8 @@ class ServiceChecks:
         parts: of the service.
     """
 
+    __slots__ = ("_parts", "_service")
+
     def __init__(self, parts: ServiceParts) -> None:
         self._parts = parts
         self._service: LocalService | None = None

@@ -58,6 +58,21 @@ class ServiceHealth:
         deadline: of the next check, or of a trial.
     """
 
+    __slots__ = (
+        "_changed",
+        "_checking",
+        "_checks",
+        "_clock",
+        "_config",
+        "_counts",
+        "_every_s",
+        "_rng",
+        "_sweep",
+        "deadline",
+        "judge",
+        "why",
+    )  # an agent may have thousands
+
     def __init__(
         self,
         config: ListenerConfig,
