@@ -277,6 +277,8 @@ def build_node(
         table=table,
         links=membership.links,
         announce=membership.announce,
+        seconds=reactor.seconds,
+        chance=chance,
     )
     membership.links.port.serve(LocalRouter(cluster), requests)
     routing = RoutingSettings(

@@ -144,7 +144,11 @@ def _with_state(session: AgentSession) -> str:
 def _state(session: AgentSession) -> str:
     if session.draining:
         return "draining"
-    return "active" if session.out_for_s is None else f"service out for {span_text(session.out_for_s)}"
+    if session.out_for_s is not None:
+        return f"service out for {span_text(session.out_for_s)}"
+    if session.standing and session.first_byte_s is not None:
+        return f"{session.standing} ({session.first_byte_s * 1000:.0f} ms to the first byte)"
+    return "active"
 
 
 def _named(session: AgentSession) -> str:

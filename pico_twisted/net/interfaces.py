@@ -14,6 +14,7 @@ from pico_twisted.core.http1.head import RequestHead, ResponseHead
 from pico_twisted.core.links.relay import RelayedRequest
 from pico_twisted.core.protocol_limits import CLOSE_NORMAL
 from pico_twisted.core.routing.affinity import Affinity
+from pico_twisted.core.routing.latency import Latency
 from pico_twisted.core.routing.other_server import OtherServer
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.dialect import Dialect
@@ -95,7 +96,10 @@ class ICallAcceptor(Interface):
 
 
 class ICallee(Interface):
-    """A peer on which calls can be made: the other end of a tunnel, or of a link that may not be open yet."""
+    """A peer on which calls can be made: the other end of a tunnel, or of a link that may not be open yet.
+
+    A `call` given to it is one that `call` or `call_opened` gave; nothing happens on one that is over.
+    """
 
     capabilities: frozenset[bytes] = Attribute("what it understands, of `core.rpc.capabilities`; none while not open")
 
@@ -110,28 +114,27 @@ class ICallee(Interface):
         """
 
     def send(call: Call, data: bytes, more: bool) -> None:
-        """Queue bytes of our stream, or none to only end it; `more` when it goes on after them. Nothing happens on a
-        call that is over."""
+        """Queue bytes of our stream, perhaps none; it ends behind them unless there is `more`."""
 
     def send_trailers(call: Call, block: bytes) -> None:
-        """End our stream of an http call with trailers, or without them where the peer does not take any. Nothing
-        happens on a call that is over.
-
-        Args:
-            call: one that `call` or `call_opened` gave.
-            block: as `core.http1.trailers` writes it; empty for none.
-        """
+        """End our stream of an http call with trailers, or without them where the peer does not take any: a `block` as
+        `core.http1.trailers` writes it, or an empty one."""
 
     def reset(call: Call, code: str, text: str = "") -> None:
-        """Give the call up; its receiver hears nothing more. Nothing happens on a call that is over.
-
-        Args:
-            code: a reset code of `core.rpc.frames`.
-            text: what else the peer may know.
-        """
+        """Give the call up, with a reset code of `core.rpc.frames` and what else the peer may know; its receiver hears
+        nothing more."""
 
     def consumed(call: Call, count: int) -> None:
         """Our consumer took that many payload bytes."""
+
+
+class IHeardCallee(ICallee):
+    """A peer of which is known when it gave its last sign of life."""
+
+    heard_at: float = Attribute("when its last byte came, in the sweep's seconds; infinity while it is not open")
+
+    def ask() -> None:
+        """Ask the peer for a sign of life, unless it is not open."""
 
 
 class ICaller(ICallee):
@@ -140,7 +143,7 @@ class ICaller(ICallee):
     dialect: Dialect = Attribute("the version of the protocol that the peer speaks")
 
 
-class ITunnel(ICaller):
+class ITunnel(ICaller, IHeardCallee):
     """One session over one WebSocket, as its users see it."""
 
     version: int = Attribute("of the protocol, for people")
@@ -201,12 +204,15 @@ class IResponseSink(Interface):
     def drained() -> None:
         """What was queued of the request has gone: go on writing."""
 
+    def may_move() -> bool:
+        """Say whether the request would be made elsewhere, without harm, if the call failed before its response."""
+
 
 class IPendingCall(Interface):
     """One http call that we made, until both of its streams have ended."""
 
     response: Deferred[ResponseHead] | None = Attribute(
-        "fires with the final head; fails with `CallFailed`, or with an `Http1Error` to answer with; None once it fired"
+        "of the final head, `CallFailed` or `Http1Error`, until it fired"
     )
     queued: int = Attribute("bytes of the request that wait for credit or for the connection")
     paused: bool = Attribute("whether it grants no credit for now")
@@ -238,7 +244,8 @@ class IRoute(Interface):
 
     name: str = Attribute("for the log: the ID of the agent or node")
     node_id: str = Attribute("the ID of the other node; empty when an agent of this node is at the end")
-    callee: ICallee = Attribute("who is called")
+    callee: IHeardCallee = Attribute("who is called")
+    latency: Latency = Attribute("what is seen of its answers")
     max_replay_bytes: int = Attribute("how much of a body is kept until the response begins, to be sent elsewhere")
 
     def open(request: IDownstream, body: bytes, more: bool, sink: IResponseSink) -> IPendingCall:
@@ -285,11 +292,14 @@ class IRouter(Interface):
     def has_other(endpoint: str, tried: Collection[IRoute]) -> bool:
         """Say whether a route other than those that were tried leads to the endpoint. Changes nothing."""
 
+    def caller_has_other(endpoint: str) -> bool:
+        """Say whether the node that the requests come from may have another route. Changes nothing."""
+
 
 class ILinks(Interface):
     """What the ClusterService asks of the node links."""
 
-    def link(node_id: str) -> ICallee:
+    def link(node_id: str) -> IHeardCallee:
         """The link to another node, to make calls on at once, and asked for again for each call. It is opened on
         demand; the calls wait for that, and are lost, not started, if it fails."""
 
@@ -309,14 +319,8 @@ class IRegistry(Interface):
     def other_servers(
         endpoint: str, agent_id: str, own_nodes: Collection[str], subject: Subject | None
     ) -> Sequence[OtherServer]:
-        """Who serves an endpoint besides an agent.
-
-        Args:
-            endpoint: its ID in lower case.
-            agent_id: of the agent.
-            own_nodes: the nodes at which the agent has sessions.
-            subject: who the agent is. It hears nothing of others that are not the same subject but that they are there.
-        """
+        """Who serves an endpoint besides an agent, which has sessions at its own nodes. It hears of others that are not
+        the same subject only that they are there."""
 
     def session_of(endpoint: str, agent_id: str, slot: str) -> ITunnel | None:
         """The session that a new one of that agent, endpoint and slot would replace."""
@@ -379,13 +383,8 @@ class IDownstream(Interface):
         """The response cannot be completed: let the client see that."""
 
     def fail(status: int, message: str, code: str) -> None:
-        """Answer with an error of ours; only before `begin`.
-
-        Args:
-            status: of the answer.
-            message: one sentence for the client.
-            code: the error code, for the client and the log.
-        """
+        """Answer with an error of ours, whose message is one sentence, and whose code is for the log, too; only before
+        `begin`."""
 
     def pause_request() -> None:
         """Give no more of the request's body for now."""

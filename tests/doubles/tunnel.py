@@ -104,6 +104,8 @@ class FakeTunnel:
         calls: those that are open.
         opened: all that ever were, in order.
         takes: whether what is sent leaves at once.
+        heard_at: as the test says.
+        asked: how often it was asked for a sign of life.
     """
 
     def __init__(
@@ -137,6 +139,8 @@ class FakeTunnel:
         self.closed: Deferred[Closed] = Deferred()
         self.gone: Deferred[None] = Deferred()
         self.over = False
+        self.heard_at = 0.0
+        self.asked = 0
 
     @property
     def call_count(self) -> int:
@@ -184,6 +188,10 @@ class FakeTunnel:
     def consumed(self, call: Any, count: int) -> None:
         """The user's consumer took payload."""
         call.consumed += count
+
+    def ask(self) -> None:
+        """The test gives the sign of life."""
+        self.asked += 1
 
     def drain(self) -> Deferred[None]:
         """Answered at once."""

@@ -1,13 +1,19 @@
 """The registrations of one node: which sessions serve which endpoint, and which of them gets the next call.
 
 A registration is whatever the glue gives: this module compares its `endpoint`, `agent_id` and `slot`, and asks for
-`calls` and `last_choice` when it chooses. Counts are derived, never kept.
+`calls`, `latency` and `last_choice` when it chooses. Counts are derived, never kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence, Sized
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Collection, Iterator, Sequence, Sized
+from typing import Final, Generic, Protocol, TypeVar
+
+from pico_twisted.core.routing.latency import SILENT_LEVEL, Latency
+
+MOST_COMPARED: Final = 8
+"""Most registrations of an endpoint that are all looked at for each call. Of more, two are drawn: that is nearly as
+even (Mitzenmacher, "The power of two choices"), and costs the same for a thousand."""
 
 
 class Registration(Protocol):
@@ -16,6 +22,8 @@ class Registration(Protocol):
     endpoint: str
     agent_id: str
     slot: str
+
+    latency: Latency
 
     @property
     def calls(self) -> Sized:
@@ -36,10 +44,12 @@ class Registry(Generic[R]):
 
     Args:
         max_calls: how many calls one registration may have.
+        random: gives numbers from 0 up to 1.
     """
 
-    def __init__(self, max_calls: int) -> None:
+    def __init__(self, max_calls: int, random: Callable[[], float]) -> None:
         self._max_calls = max_calls
+        self._random = random
         self._by_endpoint: dict[str, list[R]] = {}
 
     def add(self, registration: R) -> R | None:
@@ -76,24 +86,38 @@ class Registry(Generic[R]):
         return None
 
     def take(self, endpoint: str, excluded: Collection[object] = ()) -> R | None:
-        """Choose the registration for the next call: fewest calls in flight, ties in turn, last choices at last.
+        """Choose the registration for the next call: where it costs least (see `latency`), ties in turn.
 
-        The one that is chosen goes to the end of its endpoint's turn. Full ones are passed over.
+        Last choices, and those that give no sign of life, come last. The one that is chosen goes to the end of its
+        endpoint's turn. Full ones are passed over.
         """
         held = self._by_endpoint.get(endpoint)
         if not held:
             return None
         if len(held) == 1 and not excluded:
             return held[0] if len(held[0].calls) < self._max_calls else None
-        best: R | None = None
-        best_key = (True, self._max_calls)
-        for registration in held:
-            key = (registration.last_choice, len(registration.calls))
-            if key < best_key and key[1] < self._max_calls and registration not in excluded:
-                best, best_key = registration, key
+        best = self._least(self._two_of(held), excluded) if len(held) > MOST_COMPARED else None
+        best = best or self._least(held, excluded)
         if best is not None:
             held.remove(best)
             held.append(best)
+        return best
+
+    def _two_of(self, held: Sequence[R]) -> tuple[R, R]:
+        first = int(self._random() * len(held))
+        second = first + 1 + int(self._random() * (len(held) - 1))
+        return held[first], held[second % len(held)]
+
+    def _least(self, among: Sequence[R], excluded: Collection[object]) -> R | None:
+        best: R | None = None
+        best_key = (2, 0)
+        for registration in among:
+            calls = len(registration.calls)
+            latency = registration.latency
+            level = latency.held if calls else latency.level
+            key = (registration.last_choice or level == SILENT_LEVEL, (calls + 1) << level)
+            if key < best_key and calls < self._max_calls and registration not in excluded:
+                best, best_key = registration, key
         return best
 
     def can_take(self, registration: R, excluded: Collection[object] = ()) -> bool:

@@ -27,6 +27,8 @@ from pico_twisted.core.gossip.events import ENDPOINT, KeysChanged, Said, StatusC
 from pico_twisted.core.gossip.state import VersionedMap
 from pico_twisted.core.routing.affinity import AffinityTable
 
+PASSED_OVER_LEVELS: Final = 6
+"""A node that is so many levels (see `latency`) worse than the best one, 64 times slower, gets nothing."""
 ACTIVE: Final = "active"
 """The status of a node that takes requests."""
 DRAINING: Final = "draining"
@@ -221,18 +223,20 @@ class ClusterTable:
         status: str,
         excluded: Collection[str],
         in_flight: Callable[[str], int | None],
+        level: Callable[[str, str], int] = lambda endpoint, node_id: 0,
     ) -> str | None:
         """Choose the node that a call for an endpoint goes to.
 
         By chance, so that nodes do not choose alike, and by weight: with r registrations and f calls of ours in flight
-        a node weighs r / (1 + f / r). Without load each registration gets the same; a node that is slow to answer gets
-        less.
+        a node weighs r / (1 + f / r), and a quarter of that for each level that it is slower than the best. Without
+        load each registration gets the same; what is slow to answer gets little.
 
         Args:
             endpoint: in lower case.
             status: only nodes with this one; to have only what is the last choice is as if the node drained.
             excluded: not these nodes.
             in_flight: the calls in flight to a node; None when it cannot be called now.
+            level: given the endpoint and a node, how slow it is, as of `Latency`; not asked where there is but one.
         """
         holders = self._holders.get(endpoint)
         if not holders:
@@ -247,22 +251,26 @@ class ClusterTable:
             )
             return node.id if there else None
         weights: list[tuple[float, str]] = []
-        total = 0.0
         for node in holders:
             node_id, registrations = node.id, node.registrations(endpoint)
             if not registrations or node.standing(endpoint) != status or node_id in excluded:
                 continue
             calls = in_flight(node_id)
-            if calls is None:
-                continue
-            weight = registrations / (1 + calls / registrations)
-            total += weight
-            weights.append((weight, node_id))
+            if calls is not None:
+                weights.append((registrations / (1 + calls / registrations), node_id))
         if not weights:
             return None
         if len(weights) == 1:
             return weights[0][1]
-        mark = self._random() * total
+        levels = [level(endpoint, node_id) for _, node_id in weights]
+        best = min(levels)
+        if best != max(levels):
+            weights = [
+                (weight / 4 ** (slower - best), node_id)
+                for (weight, node_id), slower in zip(weights, levels, strict=True)
+                if slower - best < PASSED_OVER_LEVELS
+            ]
+        mark = self._random() * sum(weight for weight, _ in weights)
         for weight, node_id in weights:
             mark -= weight
             if mark < 0:

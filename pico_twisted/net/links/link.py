@@ -25,9 +25,10 @@ from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import CANCELLED, HTTP, REFUSED_NOT_HERE, TCP
 from pico_twisted.core.rpc.session import SessionV2
-from pico_twisted.net.interfaces import ICallAcceptor, ICallee, ICallReceiver, ITunnel
+from pico_twisted.net.interfaces import ICallAcceptor, ICallReceiver, IHeardCallee, ITunnel
 from pico_twisted.net.links.handshake import LinkClientProtocol
 from pico_twisted.net.tunnel import Closed, TunnelParts
+from pico_twisted.net.turn import NEVER
 
 log = Logger()
 
@@ -61,7 +62,7 @@ class _State(enum.Enum):
     GIVEN_UP = enum.auto()  # what is called is lost in the next turn
 
 
-@implementer(ICallee, ICallAcceptor)
+@implementer(IHeardCallee, ICallAcceptor)
 class Link:
     """What can be called on another node. Made by `NodeLinks` only, which is asked for it again for each call.
 
@@ -116,6 +117,11 @@ class Link:
     def peer(self) -> str:
         """host:port of the other end; empty before the link is open."""
         return self._tunnel.peer if self._tunnel is not None else ""
+
+    @property
+    def heard_at(self) -> float:
+        """See `IHeardCallee.heard_at`."""
+        return NEVER if self._tunnel is None else self._tunnel.heard_at
 
     def held_bytes(self) -> int:
         """Bytes that this link makes the process hold."""
@@ -238,14 +244,14 @@ class Link:
             except Exception:
                 log.failure("A call could not be ended", node=self.node_id)
 
-    def probe(self) -> None:
-        """Ask for a sign of life now."""
+    def ask(self) -> None:
+        """See `IHeardCallee.ask`."""
         if self._tunnel is not None:
             self._tunnel.ask()
 
     def silent_since(self, then: float) -> bool:
         """Whether the connection is open and nothing came over it since then (in the sweep's seconds)."""
-        return self._tunnel is not None and self.session.last_received < then
+        return self.heard_at < then
 
     def close_if_idle(self) -> None:
         """Close a link whose calls are done."""

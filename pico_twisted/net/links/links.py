@@ -195,7 +195,7 @@ class NodeLinks:
         """
         link = self._links.get(node_id)
         if link is not None:
-            link.probe()
+            link.ask()
             self._probed[link] = self.parts.sweep.now + PROBE_S
 
     def fetch(self, node_id: str, request: bytes) -> Deferred[bytes]:

@@ -4,10 +4,10 @@ It holds the registrations of this node's agents, the table of the other nodes, 
 the Deferred of its response, and it answers who gets the next request. The ports are given it through `net.interfaces`
 and never import it.
 
-A request goes to a registration of this node if there is one that is not the last choice; else to another node that
-holds the endpoint, by its registrations and our calls in flight to it. What drains is the last choice, and so is an
-agent whose service is out. A request that came from another node goes to registrations of this node only
-(`LocalRouter`), so it hops once.
+A request goes to a registration of this node if there is one that is not the last choice, unless it is slow and another
+node is much faster; else to another node that holds the endpoint, by its registrations, our calls in flight to it, and
+how fast it answers (`route_watch`). What drains is the last choice, and so is an agent whose service is out. A request
+that came from another node goes to registrations of this node only (`LocalRouter`), so it hops once.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL, REPLACED
 from pico_twisted.core.routing.affinity import told_of
 from pico_twisted.core.routing.intake import Intake
+from pico_twisted.core.routing.latency import FAR_LEVELS, SLOW_LEVEL, TRIED_LEVEL
 from pico_twisted.core.routing.other_server import OtherServer
 from pico_twisted.core.routing.registry import Registry
 from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable
@@ -38,6 +39,7 @@ from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.routing.client_routes import ClientRoutes
 from pico_twisted.net.routing.cluster_metrics import agent_versions
 from pico_twisted.net.routing.refusals import BUSY, refusal
+from pico_twisted.net.routing.route_watch import RouteWatch
 from pico_twisted.net.routing.routes import AgentRoute, NodeRoute, RouteParts
 from pico_twisted.net.routing.service_health import ToldHealths, is_out
 from pico_twisted.net.routing.sharing import other_servers
@@ -66,11 +68,14 @@ class ClusterService(Service):
         announce: called with an endpoint, how many registrations it has here, how many of them drain, of how many
             others the service is out, the ID of an agent that will not share it or "", and what `affinity.told_of`
             gives, whenever that changed.
+        seconds: tells the time, finer than the sweep does.
+        chance: gives numbers from 0 up to 1.
 
     Attributes:
         registry: the registrations of this node.
         table: the other nodes.
         pending: the calls in flight.
+        watch: looks after them, and knows which routes are slow.
         intake: what this node takes that is new.
     """
 
@@ -89,20 +94,23 @@ class ClusterService(Service):
         table: ClusterTable,
         links: ILinks,
         announce: Callable[[str, int, int, int, str, str], object],
+        seconds: Callable[[], float],
+        chance: Callable[[], float],
     ) -> None:
         self.node_id = node_id
-        self.registry: Registry[AgentRoute] = Registry(limits.calls_per_session)
+        self.registry: Registry[AgentRoute] = Registry(limits.calls_per_session, chance)
         self.table = table
         self.intake = Intake.OPEN
-        self._parts = RouteParts(metrics=metrics, head_limits=head_limits, ceilings=ceilings)
+        self._parts = RouteParts(metrics=metrics, head_limits=head_limits, ceilings=ceilings, seconds=seconds)
         self.pending = self._parts.pending
+        self.watch = RouteWatch(self._parts, sweep, self.registry)
         self._routes: dict[ITunnel, AgentRoute] = {}
         self._client_routes = ClientRoutes()
         self._takeovers = Takeovers(sweep)
         self._budget = budget
         self._max_calls = limits.calls
         self._links = links
-        self._ties = TiedRoutes(self._parts, self.registry, table, links, limits.calls_per_session)
+        self._ties = TiedRoutes(self._parts, self.registry, table, links, self.watch, limits.calls_per_session)
         self._announce = announce
         self._health = ToldHealths(sweep, self._tell)
         self._held: list[Callable[[], int]] = []
@@ -180,7 +188,10 @@ class ClusterService(Service):
     def deregister(self, tunnel: ITunnel) -> None:
         """The session is gone."""
         route = self._routes.pop(tunnel, None)
-        if route is not None and self.registry.remove(route):
+        if route is None:
+            return
+        self.watch.gone(route)
+        if self.registry.remove(route):
             self._tell(tunnel.endpoint)
 
     def resign(self, tunnel: ITunnel) -> bool:
@@ -251,8 +262,11 @@ class ClusterService(Service):
             return last
         local = self.registry.take(endpoint, tried)
         route: IRoute | None = local
-        if not only_here and self.table.nodes and (local is None or local.last_choice):
-            route = self._elsewhere(endpoint, ACTIVE, tried) or local or self._elsewhere(endpoint, DRAINING, tried)
+        if not only_here and self.table.nodes:
+            if local is None or local.last_choice:
+                route = self._elsewhere(endpoint, ACTIVE, tried) or local or self._elsewhere(endpoint, DRAINING, tried)
+            elif local.latency.held >= SLOW_LEVEL and (level := local.latency.next_level) >= TRIED_LEVEL:
+                route = self._elsewhere(endpoint, ACTIVE, tried, than=level) or local
         if route is None and self.registry.has_other(endpoint, tried):
             raise refusal(BUSY)  # those that are left have as many calls as one session may
         if client and route is not None:
@@ -268,22 +282,40 @@ class ClusterService(Service):
             return None
         if any(route.node_id == last.node_id for route in tried):
             return None
-        return NodeRoute(self._parts, self._links.link(last.node_id), last.node_id, self.table)
+        seen = self.watch.node(endpoint, last.node_id)
+        return NodeRoute(self._parts, self._links.link(last.node_id), last.node_id, self.table, seen)
 
     def client_gone(self, client: bytes) -> None:
         """The client's connection of that name has ended. See `IRouter.client_gone`."""
         self._client_routes.gone(client)
 
-    def _elsewhere(self, endpoint: str, status: str, tried: Collection[IRoute]) -> IRoute | None:
-        links = self._links
-        node_id = self.table.choose(endpoint, status, [route.node_id for route in tried] if tried else (), links.load)
-        return None if node_id is None else NodeRoute(self._parts, links.link(node_id), node_id, self.table)
+    def _elsewhere(
+        self, endpoint: str, status: str, tried: Collection[IRoute], than: int | None = None
+    ) -> IRoute | None:
+        """The route to another node; with `than`, only to one that is much faster than that level."""
+        links, watch = self._links, self.watch
+        excluded = [route.node_id for route in tried] if tried else ()
+        node_id = self.table.choose(endpoint, status, excluded, links.load, watch.node_level)
+        if node_id is None or (than is not None and watch.node_level(endpoint, node_id) + FAR_LEVELS > than):
+            return None
+        seen = watch.node(endpoint, node_id)
+        if than is not None:
+            seen.latency.doubt(than)
+        return NodeRoute(self._parts, links.link(node_id), node_id, self.table, seen)
 
     def has_other(self, endpoint: str, tried: Collection[IRoute]) -> bool:
         """Whether there is where to, here or elsewhere."""
         if self.registry.has_other(endpoint, tried):
             return True
         return self.table.has_other(endpoint, [route.node_id for route in tried], self._links.load)
+
+    def caller_has_other(self, endpoint: str) -> bool:
+        """Requests of this node's clients come from no node. See `IRouter.caller_has_other`."""
+        return False
+
+    def other_node_holds(self, endpoint: str) -> bool:
+        """Whether another node is said to hold an endpoint, whether it drains or not."""
+        return self.table.has_other(endpoint, (), lambda node_id: 0)
 
     # Draining
 
@@ -341,6 +373,7 @@ class LocalRouter:
         self.take = partial(cluster.take, only_here=True)
         self.has_other = cluster.registry.has_other
         self.client_gone = cluster.client_gone
+        self.caller_has_other = cluster.other_node_holds
 
     @property
     def draining(self) -> bool:

@@ -7,6 +7,7 @@ failure is decided by its maker (`net.routing.routed_request`).
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -15,14 +16,18 @@ from zope.interface import implementer
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import ResponseHead
 from pico_twisted.core.http1.streams import never_ends
+from pico_twisted.core.routing.latency import FLOOR_S
 from pico_twisted.core.rpc.call import Call, Stream
 from pico_twisted.core.rpc.frames import CANCELLED, FAILED, HTTP, PROTOCOL, REFUSALS, STOP, TOO_LARGE, UNSUPPORTED
 from pico_twisted.core.rpc.http import CallProtocolError, ResponseReader, ResponseTooLargeError
-from pico_twisted.net.interfaces import CallFailed, ICallee, IHttpReceiver, IPendingCall, IResponseSink
+from pico_twisted.net.interfaces import CallFailed, IHttpReceiver, IPendingCall, IResponseSink, IRoute
 from pico_twisted.net.routing.refusals import SHUTDOWN
+from pico_twisted.net.turn import NEVER
 
 LOST: Final = "lost"
 """The code of a call whose session ended."""
+SILENT: Final = "silent"
+"""The code of a call whose session gives no sign of life, and which is made elsewhere."""
 FIRST_FRAME_BYTES: Final = 60 * 1024
 """Most bytes of head and body that are put together into a call's first frame."""
 
@@ -47,7 +52,8 @@ class PendingCall:
 
     Args:
         rows: where calls are counted: it is in each of them until it is over.
-        callee: the peer that is called.
+        route: whose callee is called, and whose latency is measured.
+        seconds: tells the time.
         reader: of the response.
         sink: takes the response.
         head: of the request.
@@ -56,6 +62,8 @@ class PendingCall:
         kind: of the call, HTTP or TCP.
 
     Attributes:
+        route: the same.
+        asked_at: since when its first byte is awaited; `NEVER` when it is not.
         response: fires with the final `ResponseHead`, or fails with `CallFailed`; cancelling it cancels the call. None
             once it fired.
         paused: what comes is not granted again for now.
@@ -69,18 +77,22 @@ class PendingCall:
         "_held",
         "_reader",
         "_rows",
+        "_seconds",
         "_sink",
+        "asked_at",
         "call",
         "never_ends",
         "over",
         "paused",
         "response",
+        "route",
     )
 
     def __init__(
         self,
         rows: tuple[set[IPendingCall], ...],
-        callee: ICallee,
+        route: IRoute,
+        seconds: Callable[[], float],
         reader: ResponseReader,
         sink: IResponseSink,
         head: bytes,
@@ -89,7 +101,9 @@ class PendingCall:
         kind: int = HTTP,
     ) -> None:
         self._rows = rows
-        self._callee = callee
+        self.route = route
+        self._callee = callee = route.callee
+        self._seconds = seconds
         self._reader = reader
         self._sink = sink
         self._held = 0  # payload that came while paused
@@ -109,6 +123,7 @@ class PendingCall:
             callee.send(self.call, rest, more)
         for row in rows:
             row.add(self)
+        self.asked_at = NEVER if more else seconds()
 
     # IPendingCall
 
@@ -125,14 +140,20 @@ class PendingCall:
     def send(self, data: bytes, more: bool) -> None:
         """Send body bytes of the request; `more=False` ends it."""
         self._callee.send(self.call, data, more)
-        if not more and self._came is _ENDED:
-            self._finish()
+        if not more:
+            self.asked()
 
     def send_trailers(self, block: bytes) -> None:
         """End the request with trailers; empty for none."""
         self._callee.send_trailers(self.call, block)
+        self.asked()
+
+    def asked(self) -> None:
+        """The request is complete, or as far as an offer to upgrade goes: its first byte is awaited."""
         if self._came is _ENDED:
             self._finish()
+        elif self._came is _AWAITED:
+            self.asked_at = self._seconds()
 
     def cancel(self, code: str, text: str = "") -> None:
         """Give the call up. Nothing more comes of it. Idempotent."""
@@ -146,6 +167,17 @@ class PendingCall:
         if not self.over:
             self._callee.reset(self.call, CANCELLED, "the node stops")
             self._fail(CallFailed(SHUTDOWN, "the node stops", safe=False))
+
+    def move(self) -> None:
+        """The session gives no sign of life: fail here, so that the request is made elsewhere."""
+        if not self.over:
+            started = self.call.started
+            self._callee.reset(self.call, CANCELLED, "no sign of life")
+            self._fail(CallFailed(SILENT, "no sign of life", safe=not started))
+
+    def may_move(self) -> bool:
+        """Whether the request would be made elsewhere if this call failed now, without harm."""
+        return not self.over and self.response is not None and self._sink.may_move()
 
     def pause(self) -> None:
         """The client's transport holds enough: grant no credit for what comes."""
@@ -178,6 +210,7 @@ class PendingCall:
             if type(event) is bytes:
                 data = event
             elif type(event) is ResponseHead:
+                self._first_byte()
                 if event.status < 200 and event.status != 101:
                     sink.interim(event)
                 else:
@@ -202,6 +235,15 @@ class PendingCall:
             self._held += len(payload)
         elif more:
             self._callee.consumed(self.call, len(payload))
+
+    def _first_byte(self) -> None:
+        now = self._seconds()
+        waited_s, self.asked_at = now - self.asked_at, NEVER
+        latency = self.route.latency
+        if waited_s < FLOOR_S and not latency.held:
+            latency.answered_at = now
+        else:
+            latency.answered(waited_s, now)
 
     def trailers(self, block: bytes) -> None:
         """The response has ended with trailers."""

@@ -16,7 +16,6 @@ longer than the hop behind it, so that the one who knows most answers.
 
 from __future__ import annotations
 
-import enum
 import math
 from typing import Final
 
@@ -41,6 +40,7 @@ from pico_twisted.net.routing.refusals import (
     code_of_reset,
     refusal,
 )
+from pico_twisted.net.routing.response import Response
 from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.turn import NEVER
 
@@ -50,17 +50,6 @@ MAX_RETRIES: Final = 2
 """Most times that one request is made again after its first call failed."""
 HOP_MARGIN_S: Final = 1.0
 """Seconds that a hop waits longer for a response than the hop behind it."""
-
-
-class Response(enum.Enum):
-    """How far the response is."""
-
-    AWAITED = enum.auto()
-    INTERIM = enum.auto()  # a 1xx was passed on: the request is not made again
-    BODY = enum.auto()
-    UPGRADED = enum.auto()  # both directions are raw bytes
-    OVER = enum.auto()  # the downstream was told `done`
-
 
 _AWAITED = Response.AWAITED
 _BODY = Response.BODY
@@ -228,11 +217,19 @@ class RoutedRequest:
 
     def _can_retry(self, *, safe: bool) -> bool:
         """Whether making the request again does no harm, and there is where to."""
+        return self._can_repeat(safe=safe) and self._settings.router.has_other(self._downstream.endpoint, self._tried)
+
+    def _can_repeat(self, *, safe: bool) -> bool:
         if self._response is not _AWAITED or self._replay_bytes < self._received or len(self._tried) > MAX_RETRIES:
             return False
-        if not safe and self._downstream.head.method not in IDEMPOTENT:
+        return safe or self._downstream.head.method in IDEMPOTENT
+
+    def may_move(self) -> bool:
+        """See `IResponseSink.may_move`. A request that was tried again is not moved, and none is moved twice."""
+        if len(self._tried) > 1 or not self._can_repeat(safe=False):
             return False
-        return self._settings.router.has_other(self._downstream.endpoint, self._tried)
+        router, endpoint = self._settings.router, self._downstream.endpoint
+        return router.has_other(endpoint, self._tried) or router.caller_has_other(endpoint)
 
     def _retry(self, why: str) -> None:
         self._settings.metrics.retried(why)

@@ -6,6 +6,7 @@ version 1 is in `net.routing.v1`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, cast
 
 import attrs
@@ -21,13 +22,14 @@ from pico_twisted.core.http1.head import HeadLimits, ResponseHead
 from pico_twisted.core.http1.trailers import TE_LINE
 from pico_twisted.core.links.relay import RelayedRequest, RelayedResponse, meant_for
 from pico_twisted.core.routing.affinity import Affinity, is_short_id, short_id
+from pico_twisted.core.routing.latency import Latency
 from pico_twisted.core.routing.table import ACTIVE, ClusterTable
 from pico_twisted.core.rpc.capabilities import TCP_CALLS, TRAILERS
 from pico_twisted.core.rpc.frames import TCP
 from pico_twisted.core.rpc.http import ResponseReader, ResponseStream
 from pico_twisted.core.rpc.service_health import Standing
 from pico_twisted.net.access.ceilings import NodeCeilings, answer_to, leave_all
-from pico_twisted.net.interfaces import ICallee, IDownstream, IPendingCall, IResponseSink, IRoute, ITunnel
+from pico_twisted.net.interfaces import IDownstream, IHeardCallee, IPendingCall, IResponseSink, IRoute, ITunnel
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.routing.pending_call import PendingCall
 from pico_twisted.net.routing.unsupported import UnsupportedCall
@@ -49,12 +51,16 @@ class RouteParts:
         metrics: counts them.
         head_limits: for the heads of responses.
         ceilings: that calls to agents come in under.
+        seconds: tells the time.
+        unwell: what is known of the routes that do not answer well.
     """
 
     pending: set[IPendingCall] = attrs.field(factory=set)
     metrics: Metrics
     head_limits: HeadLimits
     ceilings: NodeCeilings
+    seconds: Callable[[], float]
+    unwell: dict[Latency, None] = attrs.field(factory=dict)
 
 
 @implementer(IRoute)
@@ -68,6 +74,7 @@ class AgentRoute:
     Attributes:
         tunnel, callee: the same.
         calls: those in flight on it.
+        latency: what is seen of its answers.
         rows: where its calls are counted.
         resigned: the agent asked for calls only where nobody else can serve.
         standing: of the service, as the agent tells it. A trial is over, for us, with the call that it lets through.
@@ -88,6 +95,7 @@ class AgentRoute:
         self.agent_id = self.name = tunnel.agent_id
         self.slot = tunnel.slot
         self.calls: set[IPendingCall] = set()
+        self.latency = Latency(self.endpoint, self.name, "", self.calls, parts.unwell)
         self.max_replay_bytes = MAX_REPLAY_BYTES
         self.resigned = False
         self.standing = _UP
@@ -140,7 +148,9 @@ class AgentRoute:
         payload = request.write_head(None, None, True)
         if TRAILERS not in self.tunnel.capabilities and TE_LINE in payload:
             payload = without_te(payload)
-        call = PendingCall(rows, self.tunnel, reader, sink, payload, body, more, request.kind)
+        call = PendingCall(rows, self, parts.seconds, reader, sink, payload, body, more, request.kind)
+        if head.upgrade is not None and not head.has_body:
+            call.asked()
         if self.tunnel.affinity is Affinity.COOKIE and call.response is not None:
             call.response.addCallback(request.tie().served_by, self.short_id)
         return call
@@ -148,6 +158,26 @@ class AgentRoute:
     def not_here(self, endpoint: str) -> bool:
         """Do not believe an agent: it is registered for the endpoint. See `IRoute.not_here`."""
         return False
+
+
+class SeenNode:
+    """What is known of another node, for one endpoint.
+
+    Args:
+        parts: shared.
+        endpoint, node_id: which.
+
+    Attributes:
+        latency: what is seen of its answers.
+        rows: where calls that go there are counted.
+    """
+
+    __slots__ = ("latency", "rows")
+
+    def __init__(self, parts: RouteParts, endpoint: str, node_id: str) -> None:
+        calls: set[IPendingCall] = set()
+        self.latency = Latency(endpoint, node_id, node_id, calls, parts.unwell)
+        self.rows = (parts.pending, calls)
 
 
 @implementer(IRoute)
@@ -159,15 +189,26 @@ class NodeRoute:
         link: to the node.
         node_id: of it.
         table: where it stands.
+        seen: what is known of it for the endpoint.
         agent: the short ID of the agent there that is meant; empty for any.
     """
 
-    __slots__ = ("_agent", "_parts", "_table", "callee", "name", "node_id", "max_replay_bytes")
+    __slots__ = ("_agent", "_parts", "_rows", "_table", "callee", "latency", "name", "node_id", "max_replay_bytes")
 
-    def __init__(self, parts: RouteParts, link: ICallee, node_id: str, table: ClusterTable, agent: str = "") -> None:
+    def __init__(
+        self,
+        parts: RouteParts,
+        link: IHeardCallee,
+        node_id: str,
+        table: ClusterTable,
+        seen: SeenNode,
+        agent: str = "",
+    ) -> None:
         self._parts = parts
         self._agent = agent
         self.callee = link
+        self.latency = seen.latency
+        self._rows = seen.rows
         self._table = table
         self.name = self.node_id = node_id
         self.max_replay_bytes = MAX_REPLAY_BYTES
@@ -188,7 +229,9 @@ class NodeRoute:
         payload = request.write_head(request.endpoint.encode("ascii"), None, True)
         if self._agent:
             payload = meant_for(payload, self._agent)
-        call = PendingCall((parts.pending,), self.callee, reader, sink, payload, body, more, request.kind)
+        call = PendingCall(self._rows, self, parts.seconds, reader, sink, payload, body, more, request.kind)
+        if head.upgrade is not None and not head.has_body:
+            call.asked()
         if request.endpoint in self._table.affinity.endpoints and call.response is not None:
             call.response.addCallback(self._served, request)
         return call

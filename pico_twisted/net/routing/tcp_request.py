@@ -13,7 +13,7 @@ from pico_twisted.core.http1.head import ResponseHead
 from pico_twisted.core.rpc.frames import TIMEOUT
 from pico_twisted.net.interfaces import CallFailed, IDownstream
 from pico_twisted.net.routing.refusals import BAD_RESPONSE, refusal
-from pico_twisted.net.routing.routed_request import Response
+from pico_twisted.net.routing.response import Response
 from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.routing.upgrade_request import UpgradeRequest
 

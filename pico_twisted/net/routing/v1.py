@@ -77,7 +77,7 @@ class V1Route(AgentRoute):
         parts.metrics.call_started("agent")
         reader = self.tunnel.dialect.read_response(parts.head_limits, request.head.method, False)
         message = _CLIENT_LINE.sub(b"", without_te(request.write_head(None, length, False)), count=1) + body
-        return PendingCall(rows, self.tunnel, reader, sink, message, b"", False)
+        return PendingCall(rows, self, parts.seconds, reader, sink, message, b"", False)
 
 
 @implementer(IPendingCall)

@@ -37,8 +37,7 @@ log = Logger(namespace="pico_twisted.net.tunnel")
 STALL_S: Final = 20.0
 """Seconds without a byte of our output taken after which a peer is closed."""
 TICK_S: Final = 1.0
-"""Seconds between two looks at the time of a session that has calls or output; an idle one is looked at when there is
-a reason."""
+"""Seconds between two looks at the time of a session that has calls or output; an idle one is left alone."""
 
 
 class _Output(enum.Enum):
@@ -291,6 +290,11 @@ class Tunnel(WebSocketPipe):
         return self.session.rtt_s
 
     @property
+    def heard_at(self) -> float:
+        """See `IHeardCallee.heard_at`."""
+        return self.session.last_received if self._stage is _OPEN else NEVER
+
+    @property
     def draining(self) -> bool:
         """The peer drains, or was told that we do."""
         return self._told_drain or self.session.draining
@@ -341,7 +345,7 @@ class Tunnel(WebSocketPipe):
             self._send_soon()
 
     def ask(self) -> None:
-        """Ask the peer for a sign of life, now."""
+        """See `IHeardCallee.ask`."""
         if self._stage is _OPEN:
             self.session.ask(self.parts.sweep.now)
             self._asked_at = self.parts.clock.seconds()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pico_twisted.core.routing.latency import Latency
 from pico_twisted.core.routing.registry import Registry
 
 
@@ -19,6 +21,7 @@ class Session:
         self.slot = slot
         self.calls = range(0)
         self.last_choice = False
+        self.latency = Latency(endpoint, agent_id, "", ())
 
     def __repr__(self) -> str:
         return f"<{self.agent_id} {len(self.calls)}{' last' if self.last_choice else ''}>"
@@ -26,7 +29,7 @@ class Session:
 
 def registry_of(*sessions: Session) -> Registry[Session]:
     """A registry that holds them."""
-    registry: Registry[Session] = Registry(10_000)
+    registry: Registry[Session] = Registry(10_000, random.Random(7).random)
     for session in sessions:
         registry.add(session)
     return registry
@@ -80,7 +83,7 @@ def test_excluded() -> None:
 def test_full_ones_are_passed_over() -> None:
     """A session with as many calls as it may have is not chosen, not even as the only one; it is still another one."""
     a, b = Session("a"), Session("b")
-    registry: Registry[Session] = Registry(2)
+    registry: Registry[Session] = Registry(2, lambda: 0.0)
     registry.add(a)
     a.calls = range(2)
     assert registry.take("ep") is None and registry.has_other("ep")
@@ -156,3 +159,47 @@ def test_turns_are_even(sessions: int, calls: int) -> None:
     registry = registry_of(*[Session(str(number)) for number in range(sessions)])
     counts = Counter(repr(registry.take("ep")) for _ in range(calls))
     assert max(counts.values()) - min([*counts.values(), *([0] if len(counts) < sessions else [])]) <= 1
+
+
+def test_a_slow_one_comes_last_among_those_that_are_as_busy() -> None:
+    """One that is slow gets a call when the others have as many as it is slower; one that is silent, when none is."""
+    a, b = Session("a"), Session("b")
+    registry = registry_of(a, b)
+    a.latency.answered(0.04, 0.0)  # level 3: 8 times
+    b.calls = range(6)
+    assert registry.take("ep") is b
+    b.calls = range(8)
+    assert registry.take("ep") is a
+    a.latency.silence(silent=True)
+    b.calls = range(9000)
+    assert registry.take("ep") is b
+    b.last_choice, b.calls = True, range(9)
+    assert registry.take("ep") is b, "one that drains is better than one that says nothing"
+    assert registry.take("ep", [b]) is a
+
+
+@given(st.lists(st.sampled_from(["well", "full", "excluded", "silent", "draining"]), min_size=9, max_size=40))
+def test_one_of_many(kinds: list[str]) -> None:
+    """Of many two are drawn; but where there is somebody who can be chosen, somebody is."""
+    sessions = [Session(str(number)) for number in range(len(kinds))]
+    registry: Registry[Session] = Registry(3, random.Random(7).random)
+    for session, kind in zip(sessions, kinds, strict=True):
+        session.calls = range(3 if kind == "full" else 0)
+        session.last_choice = kind == "draining"
+        session.latency.silence(silent=kind == "silent")
+        registry.add(session)
+    out = [session for session, kind in zip(sessions, kinds, strict=True) if kind == "excluded"]
+    allowed = [session for session, kind in zip(sessions, kinds, strict=True) if kind not in ("full", "excluded")]
+    chosen = registry.take("ep", out)
+    assert chosen in allowed if allowed else chosen is None
+
+
+def test_many_get_nearly_the_same() -> None:
+    """Calls that go on are spread over many sessions nearly evenly, though only two are looked at for each."""
+    sessions = [Session(str(number)) for number in range(50)]
+    registry = registry_of(*sessions)
+    for _ in range(5000):
+        chosen = registry.take("ep")
+        assert chosen is not None
+        chosen.calls = range(len(chosen.calls) + 1)
+    assert all(90 <= len(session.calls) <= 110 for session in sessions)

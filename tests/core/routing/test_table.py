@@ -21,12 +21,14 @@ class Nodes:
     Attributes:
         rng: where its chance comes from.
         load: calls in flight by node ID; None where no call gets to.
+        level: how slow nodes are, by their ID.
     """
 
     def __init__(self, chance: float | None = None) -> None:
         self.rng = random.Random(7)
         self.table = ClusterTable(self.rng.random if chance is None else lambda: chance)
         self.load: dict[str, int | None] = {}
+        self.level: dict[str, int] = {}
 
     def status(self, node_id: str, status: str | None) -> None:
         """A node stands differently."""
@@ -49,7 +51,9 @@ class Nodes:
 
     def choose(self, *excluded: str, status: str = ACTIVE, endpoint: str = "ep") -> str | None:
         """The node for the next call."""
-        return self.table.choose(endpoint, status, excluded, self._in_flight)
+        return self.table.choose(
+            endpoint, status, excluded, self._in_flight, lambda _, node_id: self.level.get(node_id, 0)
+        )
 
     def has_other(self, *excluded: str) -> bool:
         """Whether there is one that is not excluded."""
@@ -116,6 +120,19 @@ def test_by_calls_in_flight(nodes: Nodes) -> None:
     shares = nodes.shares()
     assert shares["a"] == pytest.approx(1 / 3, abs=0.03)
     assert shares["b"] == pytest.approx(2 / 3, abs=0.03)
+
+
+def test_by_how_fast_they_answer(nodes: Nodes) -> None:
+    """A node gets a quarter for each level that it is slower than the best one, and nothing from six on."""
+    for node_id in "abc":
+        nodes.there(node_id, 1)
+    nodes.level = {"a": 2, "b": 3, "c": 8}
+    shares = nodes.shares()
+    assert shares["a"] == pytest.approx(0.8, abs=0.03) and shares["b"] == pytest.approx(0.2, abs=0.03)
+    assert "c" not in shares
+    nodes.level = {"a": 9, "b": 9, "c": 9}
+    assert all(share == pytest.approx(1 / 3, abs=0.03) for share in nodes.shares().values())
+    assert {nodes.choose("a", "b") for _ in range(5)} == {"c"}
 
 
 @pytest.mark.parametrize("others", [0, 1], ids=["alone", "of two"])

@@ -17,7 +17,7 @@ IDLE_S = 8.0
 
 def case(*tunnels: FakeTunnel, **limits: Any) -> Case:
     """A node with these tunnels."""
-    parts = MemoryNode(Clock(), timeout=TIMEOUT_S, idle_timeout=IDLE_S, **limits)
+    parts = MemoryNode(Clock(), **{"timeout": TIMEOUT_S, "idle_timeout": IDLE_S, **limits})
     return Case(parts, *tunnels)
 
 

@@ -219,6 +219,8 @@ def route_by(parts: MemoryNode, links: ILinks, announce: Callable[[str, int, int
         table=parts.cluster.table,
         links=links,
         announce=announce,
+        seconds=parts.clock.seconds,
+        chance=lambda: 0.0,
     )
 
 

@@ -12,9 +12,10 @@ from pico_twisted.core.http1.head import HeadLimits, ResponseHead
 from pico_twisted.core.rpc import frames
 from pico_twisted.net.interfaces import CallFailed, IResponseSink
 from pico_twisted.net.routing.pending_call import FIRST_FRAME_BYTES, LOST, PendingCall
+from pico_twisted.net.routing.routes import AgentRoute
 from tests.doubles.node import MemoryNode
 from tests.doubles.tunnel import FakeCall, FakeTunnel
-from tests.net.doubles import CONTINUE, OK, OK2, SWITCH
+from tests.net.doubles import CONTINUE, OK, OK2, SWITCH, register
 
 
 @implementer(IResponseSink)
@@ -46,6 +47,9 @@ class Sink:
     def drained(self) -> None:
         self.told.append("drained")
 
+    def may_move(self) -> bool:
+        return True
+
 
 class Made:
     """One call, with everything that hears of it."""
@@ -58,7 +62,12 @@ class Made:
         self.tunnel.takes = takes
         self.sink = Sink()
         reader = self.tunnel.dialect.read_response(HeadLimits(), b"GET", upgrade)
-        self.pending = PendingCall((self.parts.cluster.pending,), self.tunnel, reader, self.sink, b"head", body, more)
+        register(self.parts, self.tunnel)
+        route = self.parts.cluster.take("my-ep", ())
+        assert isinstance(route, AgentRoute)
+        self.latency = route.latency
+        seconds = self.parts.clock.seconds
+        self.pending: PendingCall = PendingCall(route.rows, route, seconds, reader, self.sink, b"head", body, more)
         self.call: FakeCall = self.tunnel.opened[0]
         self.heads: list[ResponseHead] = []
         self.errors: list[CallFailed] = []

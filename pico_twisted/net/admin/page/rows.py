@@ -94,6 +94,8 @@ def session_rows(agents: Agents, at_s: float, before: Table) -> Table:
             "in_flight": session.in_flight,
             "draining": session.draining,
             "out_since_s": _steady(session.out_for_s, at_s, before.get(key, {}).get("out_since_s")),
+            "standing": session.standing,
+            "first_byte_s": _figure(session.first_byte_s),
             "subject": session.subject,
         }
     return rows

@@ -28,6 +28,9 @@ class AgentSession:
         draining: it gets calls only where nobody else can serve.
         out_for_s: seconds since its service went out, as the agent says: then it gets none that others can serve; None
             while it is there.
+        standing: `slow`, `stalled` (calls wait, and none is answered) or `silent` (no sign of life) when it gets few
+            calls for that, as the node sees it; else empty.
+        first_byte_s: the mean time to the first byte then; else None.
         subject: who the agent has shown to be; empty where agents need not.
     """
 
@@ -43,6 +46,8 @@ class AgentSession:
     in_flight: int = 0
     draining: bool = False
     out_for_s: float | None = None
+    standing: str = ""
+    first_byte_s: float | None = None
     subject: str = ""
 
 

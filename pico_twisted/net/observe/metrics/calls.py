@@ -38,6 +38,10 @@ class CallCounts:
         """
         self._calls[to] += 1
 
+    def total(self) -> int:
+        """How many http calls were made."""
+        return sum(self._calls.values())
+
     def reset(self, sent: bool, code: str) -> None:
         """Count a call that ended by a reset.
 
@@ -58,7 +62,7 @@ class CallCounts:
     def families(self, at_node: bool) -> Iterator[Metric]:
         """The metrics; a node has others than an agent."""
         yield CounterMetricFamily(
-            "pico_calls", "HTTP calls: opened by this node, or served by this agent.", value=sum(self._calls.values())
+            "pico_calls", "HTTP calls: opened by this node, or served by this agent.", value=self.total()
         )
         if at_node:
             yield by_label(

@@ -36,12 +36,21 @@ RETRY_REASONS: Final = {
     **RESET_CODES,
     **{
         reason: reason
-        for reason in ("lost", "unsupported", "service-unreachable", "stale", "stream-refused", "http1-required")
+        for reason in (
+            "lost",
+            "silent",
+            "unsupported",
+            "service-unreachable",
+            "stale",
+            "stream-refused",
+            "http1-required",
+        )
     },
 }
-"""Why a request was tried again, with the label: the call was refused or reset; its session ended (`lost`); the peer
-does not know such calls (`unsupported`); the agent could not reach its service; a connection to the service turned out
-dead (`stale`); the service did not look at what came over HTTP/2 (`stream-refused`), or wants it over HTTP/1.1."""
+"""Why a request was tried again, with the label: the call was refused or reset; its session ended (`lost`), or gives no
+sign of life (`silent`); the peer does not know such calls (`unsupported`); the agent could not reach its service; a
+connection to the service turned out dead (`stale`); the service did not look at what came over HTTP/2
+(`stream-refused`), or wants it over HTTP/1.1."""
 
 SERVICE_FAILURES: Final = frozenset(
     (

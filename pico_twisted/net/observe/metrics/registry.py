@@ -51,7 +51,7 @@ class Metrics(Collector):
     Attributes:
         component: the same.
         request_done, first_byte, failed, service_failed, request_totals: of `RequestCounts`.
-        call_started, reset, retried, session_registered, heartbeat: of `CallCounts`.
+        call_started, calls_started, reset, retried, session_registered, heartbeat: of `CallCounts`.
         link_call, link_round_trip, link_failed: of `LinkCounts`.
         connected, connect_failed, refused: of `ConnectionCounts`.
         limit, near_limits: of `LimitLevels`.
@@ -71,6 +71,7 @@ class Metrics(Collector):
         self.request_totals = self._requests.totals
         self._calls = CallCounts()
         self.call_started = self._calls.started
+        self.calls_started = self._calls.total
         self.reset = self._calls.reset
         self.retried = self._calls.retried
         self.session_registered = self._calls.registered

@@ -267,6 +267,7 @@ function ended(said) {
 function servingState(one, model) {
   if (one.draining) return { state: "warn", text: "draining" };
   if (one.out_since_s) return { state: "bad", text: `service out for ${span(model.now_s - one.out_since_s)}` };
+  if (one.standing) return { state: "warn", text: `${one.standing}: ${took(one.first_byte_s)} to the first byte` };
   return { state: "good", text: "serving" };
 }
 

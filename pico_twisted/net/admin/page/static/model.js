@@ -99,6 +99,8 @@ export class Model {
       in_flight: sessions.reduce((sum, one) => sum + one.in_flight, 0),
       draining: sessions.every((one) => one.draining),
       out_since_s: sessions.every((one) => one.out_since_s) ? Math.min(...sessions.map((one) => one.out_since_s)) : null,
+      standing: sessions.find((one) => one.standing)?.standing ?? "",
+      first_byte_s: sessions.find((one) => one.standing)?.first_byte_s ?? null,
       nodes: all("node").sort(),
       endpoints: all("endpoint").sort(),
       subjects: all("subject").filter(Boolean),
