@@ -5,14 +5,14 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
 from typing import Any
 
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 
-from pico_twisted.app.process.ports import BoundPort, CannotStart, GossipPort, advertised
+from pico_twisted.app.process.ports import ACCEPTS_OF_A_TURN, BoundPort, CannotStart, GossipPort, advertised
 from pico_twisted.config import Address
 from tests.integration.harness import eventually, reactor
 from tools.stage.ports import free_port
@@ -284,3 +284,61 @@ async def test_a_port_of_ipv4_is_not_told_by_an_ipv6_address() -> None:
         assert ":" not in advertised(port.bound, None, ["::1"]).rpartition(":")[0]
     finally:
         await port.stop()
+
+
+class Counting(Greeting):
+    """Keeps in which turn each connection was taken."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+
+    def connectionMade(self) -> None:
+        self._turns.took()
+        super().connectionMade()
+
+
+class Turns(Factory):
+    """Counts the connections of each turn of the reactor."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+        self._in_turn = 0
+
+    def buildProtocol(self, addr: Any) -> Counting:
+        """A connection was taken."""
+        return Counting(self)
+
+    def took(self) -> None:
+        """One more in this turn."""
+        if not self._in_turn:
+            reactor.callLater(0, self._turned)
+        self._in_turn += 1
+
+    def _turned(self) -> None:
+        self.taken.append(self._in_turn)
+        self._in_turn = 0
+
+
+@pytest.mark.parametrize("path", [False, True], ids=["tcp", "unix"])
+@ensureDeferred
+async def test_a_flood_of_connections_comes_in_turn(path: bool, tmp_path: Any) -> None:
+    """However many connections wait, one turn takes a few of them, and what else is ready has its turn; at the end of
+    the port all that still wait are taken at once, and none is lost."""
+    turns = Turns()
+    address = Address("", 0, str(tmp_path / "port.sock")) if path else Address("127.0.0.1", 0)
+    port = BoundPort(reactor, "proxy.bind_addr", address, turns)
+    flood, more = 10 * ACCEPTS_OF_A_TURN, 3 * ACCEPTS_OF_A_TURN
+    with ExitStack() as clients:
+
+        def connect(count: int) -> None:
+            for _ in range(count):
+                client = clients.enter_context(socket.socket(socket.AF_UNIX if path else socket.AF_INET))
+                client.connect(address.path if path else ("127.0.0.1", port.bound.port))
+
+        connect(flood)
+        await eventually(lambda: sum(turns.taken) == flood)
+        assert max(turns.taken) <= ACCEPTS_OF_A_TURN
+        port.pause()
+        connect(more)
+        await port.stop()
+        await eventually(lambda: sum(turns.taken) == flood + more)

@@ -34,6 +34,10 @@ log = Logger()
 BACKLOG = 4096
 """Connections that the kernel queues for us, if net.core.somaxconn allows that many: a burst of clients, or a fleet of
 agents whose node restarts, must not meet a full queue."""
+ACCEPTS_OF_A_TURN = 32
+"""Most connections that a port takes in one turn of the reactor: some milliseconds. Twisted takes 20 more each time
+that there were as many as it took, without an end, so a flood of new connections would make all else wait: requests in
+progress, heartbeats, the admin port. Those that wait are in the kernel's queue."""
 SETTLE_S = 0.1
 """Seconds that half-open connections get to be completed once no new ones are begun."""
 PAIR_ATTEMPTS = 50
@@ -129,6 +133,7 @@ class BoundPort:
                 self._port = _adopt(reactor, descriptor, factory)
         except (CannotListenError, OSError) as error:
             raise CannotStart(f"cannot listen on {address} ({key}): {reason_of(error)}") from error
+        _accept_in_turn(self._port)
 
     @property
     def bound(self) -> Address:
@@ -166,16 +171,12 @@ class BoundPort:
         if self.outlives:
             await maybeDeferred(port.stopListening)
             return
-        if isinstance(port, UnixPort):
-            port.numberAccepts = BACKLOG
-            port.doRead()
-            await maybeDeferred(port.stopListening)
-            return
-        _drop_new_connections(port.socket)
-        await task.deferLater(self._reactor, SETTLE_S)
+        if not isinstance(port, UnixPort):
+            _drop_new_connections(port.socket)
+            await task.deferLater(self._reactor, SETTLE_S)
         port.numberAccepts = BACKLOG
-        port.doRead()
-        await port.stopListening()
+        type(port).doRead(port)  # all of them, in this one turn
+        await maybeDeferred(port.stopListening)
 
 
 class GossipPort(BoundPort):
@@ -268,6 +269,18 @@ def _adopt(reactor: IDaemonReactor, descriptor: int, factory: Any) -> Any:
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
         return reactor.adoptStreamPort(sock.fileno(), sock.family, factory)
+
+
+# `Any`: as of `_adopt`
+def _accept_in_turn(port: Any) -> None:
+    """Have a port take no more than `ACCEPTS_OF_A_TURN` connections at once."""
+    take = port.doRead
+
+    def take_some() -> None:
+        port.numberAccepts = min(port.numberAccepts, ACCEPTS_OF_A_TURN)
+        take()
+
+    port.doRead = take_some
 
 
 _SO_ATTACH_FILTER = 26
