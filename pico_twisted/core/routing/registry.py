@@ -97,7 +97,8 @@ class Registry(Generic[R]):
         if len(held) == 1 and not excluded:
             return held[0] if len(held[0].calls) < self._max_calls else None
         best = self._least(self._two_of(held), excluded) if len(held) > MOST_COMPARED else None
-        best = best or self._least(held, excluded)
+        if best is None or _comes_last(best):
+            best = self._least(held, excluded)
         if best is not None:
             held.remove(best)
             held.append(best)
@@ -150,3 +151,9 @@ class Registry(Generic[R]):
 
     def __len__(self) -> int:
         return sum(map(len, self._by_endpoint.values()))
+
+
+def _comes_last(registration: Registration) -> bool:
+    """Whether any other one is better."""
+    latency = registration.latency
+    return registration.last_choice or (latency.held if registration.calls else latency.level) == SILENT_LEVEL

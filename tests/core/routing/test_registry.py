@@ -50,6 +50,17 @@ def test_ties_in_turn() -> None:
     assert chosen == sessions * 3
 
 
+def test_last_choices_among_many() -> None:
+    """Where two of many are drawn, and both are the last choice, the others are looked at, too."""
+    sessions = [Session(f"agent-{number}") for number in range(20)]
+    registry = registry_of(*sessions)
+    for session in sessions[:-1]:
+        session.last_choice = True
+    assert {registry.take("ep") for _ in range(50)} == {sessions[-1]}
+    sessions[-1].last_choice = True
+    assert len({registry.take("ep") for _ in range(200)}) > 10
+
+
 def test_fewest_calls_first() -> None:
     """A session with fewer calls in flight comes before its turn."""
     a, b, c = sessions = [Session(name) for name in "abc"]
