@@ -65,9 +65,15 @@ def _frames() -> None:
 
 
 def _masks() -> None:
+    from autobahn.websocket.xormasker import create_xor_masker  # type: ignore[attr-defined]
+
     from pico_twisted.net.tunnel import websocket_pipe
 
-    _put(websocket_pipe, "MAX_SMALL_MASK_BYTES", -1)
+    def lay_mask(mask: bytes, data: bytes) -> bytes:
+        masked: bytes = create_xor_masker(mask, len(data)).process(data)
+        return masked
+
+    _put(websocket_pipe, "lay_mask", lay_mask)
 
 
 def _timers() -> None:
@@ -174,7 +180,7 @@ WAYS: Final[dict[str, tuple[str, Callable[[], None]]]] = {
     "writes": ("transport.write, which waits for the reactor's next turn", _writes),
     "turns": ("each frame leaves with a write of its own", _turns),
     "frames": ("Autobahn takes the messages out of what was read", _frames),
-    "masks": ("Autobahn masks the small frames too", _masks),
+    "masks": ("Autobahn's masker lays the masks", _masks),
     "timers": ("a timer of the reactor for each request", _timers),
     "requests": ("a twisted.web Request for each request", _requests),
     "counters": ("prometheus_client counts the requests", _counters),

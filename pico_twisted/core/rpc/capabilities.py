@@ -49,6 +49,10 @@ TCP_CALLS: Final = b"tcp"
 TRAILERS: Final = b"trailers"
 """Takes trailers at the end of the streams of http calls."""
 
+ZERO_MASKS: Final = b"zero-masks"
+"""Takes frames with a mask of zeros, from a client whose TLS hides what it sends. A node says so only on a connection
+that reaches it by TLS: else somebody in between has taken that off, and sends on what others may read."""
+
 _KNOWN: Final = frozenset(
     (
         BODY_UPGRADE,
@@ -63,11 +67,19 @@ _KNOWN: Final = frozenset(
         SERVICE_HEALTH,
         TCP_CALLS,
         TRAILERS,
+        ZERO_MASKS,
     )
 )
 
-OWN_CAPABILITIES: Final = {CAPABILITIES.decode("ascii"): b", ".join(sorted(_KNOWN)).decode("ascii")}
+
+def _field(capabilities: frozenset[bytes]) -> dict[str, str]:
+    return {CAPABILITIES.decode("ascii"): b", ".join(sorted(capabilities)).decode("ascii")}
+
+
+OWN_CAPABILITIES: Final = _field(_KNOWN)
 """What we say, as a field of our handshake."""
+PLAIN_CAPABILITIES: Final = _field(_KNOWN - {ZERO_MASKS})
+"""What a node says of it on a connection without TLS."""
 
 
 def capabilities_of(head: RequestHead | ResponseHead) -> frozenset[bytes]:

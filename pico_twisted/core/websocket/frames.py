@@ -33,7 +33,7 @@ _FINAL: Final = 0x80
 _RESERVED: Final = 0x70
 _MASKED: Final = 0x80
 
-_NO_MASK: Final = bytes(4)
+NO_MASK: Final = bytes(4)
 """A mask that changes nothing, as clients choose it where TLS hides what they send."""
 
 MAX_CONTROL_BYTES: Final = 125
@@ -162,7 +162,7 @@ class FrameReader:
         self._final = False  # the frame that comes is the last one of its message
         self._message = _Message.NONE
         self._left = 0  # bytes of the frame's payload
-        self._mask = _NO_MASK
+        self._mask = NO_MASK
         self._closed = False
 
     def receive(self, data: bytes) -> list[Event]:
@@ -290,7 +290,7 @@ class FrameReader:
     def _unmasked(self, payload: bytes) -> bytes:
         """Take the mask off, and turn it to where the next bytes of the frame are."""
         mask = self._mask
-        if mask == _NO_MASK or not payload:
+        if mask == NO_MASK or not payload:
             return payload
         turn = len(payload) & 3
         if turn:

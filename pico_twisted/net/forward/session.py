@@ -33,6 +33,7 @@ from pico_twisted.core.text import printable
 from pico_twisted.core.websocket.frames import (
     BINARY,
     CLOSE,
+    NO_MASK,
     PING,
     PONG,
     Closed,
@@ -56,8 +57,6 @@ PING_S: Final = 20.0
 """Seconds without a byte from the node after which we send a ping: proxies close what is silent for a minute."""
 CLOSE_S: Final = 2.0
 """Seconds that the node gets to take our close frame, or to send its own once it took the ends of both streams."""
-
-_NO_MASK: Final = bytes(4)
 
 
 class SessionUser(Protocol):
@@ -308,7 +307,7 @@ class TcpSession(TwistedProtocol):
         if self._stage is not _Stage.OPEN:
             return
         if self._lay_mask is None:
-            mask = _NO_MASK
+            mask = NO_MASK
         else:
             mask = os.urandom(4)
             if payload:

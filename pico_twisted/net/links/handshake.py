@@ -41,7 +41,7 @@ from pico_twisted.core.text import host_port
 from pico_twisted.net.interfaces import ICallAcceptor, ICallReceiver
 from pico_twisted.net.socket.dialling import DialReactor, tcp_endpoint
 from pico_twisted.net.tunnel.client import TunnelClientFactory, TunnelClientProtocol, open_tunnel
-from pico_twisted.net.tunnel.parts import TunnelParts
+from pico_twisted.net.tunnel.parts import TunnelParts, own_capabilities
 from pico_twisted.net.tunnel.server import TunnelServerProtocol
 from pico_twisted.net.tunnel.websocket_pipe import Stage
 from pico_twisted.net.turn import NEVER
@@ -69,7 +69,7 @@ class LinkServerProtocol(TunnelServerProtocol):
     _prove_by = NEVER
 
     def _answer_headers(self) -> dict[str, str]:
-        return {**self.admission.headers(), **OWN_CAPABILITIES}
+        return {**self.admission.headers(), **own_capabilities(self.transport)}
 
     def onOpen(self) -> None:
         self.node_id = self.agent_id = self.admission.node_id

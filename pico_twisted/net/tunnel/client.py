@@ -9,7 +9,7 @@ from typing import Final
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import IAddress, IReactorTime, ISSLTransport, IStreamClientEndpoint
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -21,7 +21,7 @@ from pico_twisted.core.http1.head import ResponseHead, parse_response_head
 from pico_twisted.core.http1.refusal import MAX_REFUSAL_BODY_BYTES
 from pico_twisted.core.links.handshake import NotThePeer
 from pico_twisted.core.public_url import PUBLIC_URL_PATTERN
-from pico_twisted.core.rpc.capabilities import DRAIN_TWICE, OWN_CAPABILITIES, capabilities_of
+from pico_twisted.core.rpc.capabilities import DRAIN_TWICE, OWN_CAPABILITIES, ZERO_MASKS, capabilities_of
 from pico_twisted.core.rpc.dialect import V2
 from pico_twisted.core.rpc.frames import CLIENT_GONE, DRAIN, HTTP, SUBPROTOCOL_V2, TCP, nodes_of
 from pico_twisted.core.text import bracketed, printable
@@ -38,7 +38,7 @@ from pico_twisted.net.tunnel.dialling import NodeUrl, node_endpoint
 from pico_twisted.net.tunnel.idle import shrink, slim_class
 from pico_twisted.net.tunnel.parts import AFFINITY, CREDENTIAL_UNTIL, LISTENER_PATH, TunnelParts
 from pico_twisted.net.tunnel.session_pump import Tunnel
-from pico_twisted.net.tunnel.websocket_pipe import Stage, autobahn_log
+from pico_twisted.net.tunnel.websocket_pipe import Masks, Stage, autobahn_log
 
 log = Logger(namespace="pico_twisted.net.tunnel")
 
@@ -69,6 +69,7 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
     credential_until: float | None = None
     _nodes = 1
     _resigned = False
+    _masks = Masks.RANDOM
 
     def connectionMade(self) -> None:
         self.parts = self.factory.parts
@@ -133,6 +134,8 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
             NotThePeer: nothing more will be sent.
         """
         self.capabilities = capabilities_of(head)
+        if ZERO_MASKS in self.capabilities and ISSLTransport.providedBy(self.transport):
+            self._masks = Masks.ZEROS
         node_id = head.get(b"x-pico-node-id")
         if node_id is not None:
             self.node_id = printable(node_id[:64].decode("ascii", "replace"))

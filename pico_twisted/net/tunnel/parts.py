@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 import attrs
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IReactorTime, ISSLTransport
 
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc.budget import Budget
+from pico_twisted.core.rpc.capabilities import OWN_CAPABILITIES, PLAIN_CAPABILITIES
 from pico_twisted.core.rpc.dialect import Dialect
 from pico_twisted.core.rpc.frames import MAX_BODY_V1
 from pico_twisted.core.rpc.v1 import dialect_v1
@@ -26,6 +27,11 @@ CREDENTIAL_UNTIL: Final = "x-pico-credential-until"
 MAX_ELSEWHERE: Final = 16
 """Most nodes that an agent may name which it would rather not register with: as many as a listener may have
 sessions."""
+
+
+def own_capabilities(transport: object) -> dict[str, str]:
+    """What we say of ourselves in the 101 on a connection, as a field of it."""
+    return OWN_CAPABILITIES if ISSLTransport.providedBy(transport) else PLAIN_CAPABILITIES
 
 
 @attrs.frozen(kw_only=True)

@@ -23,7 +23,6 @@ from pico_twisted.core.http1.head import RequestHead, parse_request_head
 from pico_twisted.core.http1.target import read_request_line
 from pico_twisted.core.ports import PORT_FIELD, UPSTREAM
 from pico_twisted.core.routing.affinity import Affinity
-from pico_twisted.core.rpc.capabilities import OWN_CAPABILITIES
 from pico_twisted.core.rpc.dialect import V2, Dialect
 from pico_twisted.core.rpc.frames import HEARTBEAT_PAYLOAD, SUBPROTOCOL_V2
 from pico_twisted.core.rpc.heartbeats import HEARTBEAT_S
@@ -34,7 +33,7 @@ from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 from pico_twisted.net.socket.options import half_close
 from pico_twisted.net.tls.verification import client_certificate
 from pico_twisted.net.tunnel.idle import shrink, slim_class
-from pico_twisted.net.tunnel.parts import CREDENTIAL_UNTIL, TunnelParts
+from pico_twisted.net.tunnel.parts import CREDENTIAL_UNTIL, TunnelParts, own_capabilities
 from pico_twisted.net.tunnel.session_pump import TICK_S, Tunnel
 from pico_twisted.net.tunnel.websocket_pipe import Stage, autobahn_log
 
@@ -248,7 +247,7 @@ class TunnelServerProtocol(Tunnel, WebSocketServerProtocol):  # type: ignore[mis
 
     def _answer_headers(self) -> dict[str, str]:
         """What stands in the 101 besides WebSocket's own."""
-        headers = self.factory.answer_headers()
+        headers = self.factory.answer_headers() | own_capabilities(self.transport)
         admission = self.admission
         if isinstance(admission, Admission):
             if admission.others:
@@ -352,8 +351,8 @@ class TunnelServerFactory(WebSocketServerFactory):
         return Refusal(status=404, message="nothing is here", code="not-found")
 
     def answer_headers(self) -> dict[str, str]:
-        """What stands in a 101 besides WebSocket's own."""
-        return {"x-pico-node-id": self.node_id, **OWN_CAPABILITIES}
+        """What stands in every 101 besides WebSocket's own and our capabilities."""
+        return {"x-pico-node-id": self.node_id}
 
     def opened(self, tunnel: TunnelServerProtocol) -> None:
         """A session is open."""

@@ -12,12 +12,12 @@ from __future__ import annotations
 import enum
 import random
 import struct
+import sys
 from typing import Any, Final
 
 import txaio
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketServerFactory
 from autobahn.websocket.protocol import WebSocketProtocol
-from autobahn.websocket.xormasker import create_xor_masker  # type: ignore[attr-defined]
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -25,6 +25,7 @@ from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_PROTOCOL
 from pico_twisted.core.rpc.frames import HEADER_BYTES, MAX_MESSAGE_V2
 from pico_twisted.core.rpc.session_base import SessionBase
 from pico_twisted.core.text import printable
+from pico_twisted.core.websocket.frames import NO_MASK
 from pico_twisted.net.socket.options import half_close, peer_text
 from pico_twisted.net.tunnel.parts import TunnelParts
 from pico_twisted.net.turn import NEVER
@@ -33,8 +34,13 @@ log = Logger(namespace="pico_twisted.net.tunnel")
 
 CLOSE_TIMEOUT_S: Final = 2.0
 """Seconds that a peer gets to take our close frame, or our refusal, and to close its end."""
-MAX_SMALL_MASK_BYTES: Final = 768
-"""Autobahn's masker is fast for each byte and slow to set up; up to this size one big integer is faster."""
+
+try:
+    from _nvx_xormasker import ffi, lib  # type: ignore[import-not-found]  # is made when Autobahn is built
+except ImportError:
+    MAX_SMALL_MASK_BYTES = sys.maxsize
+else:
+    MAX_SMALL_MASK_BYTES = 128  # up to here one big integer is faster than C, which allocates what it keeps of a mask
 
 _U16 = struct.Struct(">H")
 _U64 = struct.Struct(">Q")
@@ -60,12 +66,33 @@ _OPENING = Stage.OPENING
 _OPEN = Stage.OPEN
 
 
+class Masks(enum.Enum):
+    """What lies on the frames that a side sends."""
+
+    NONE = enum.auto()  # from a server
+    RANDOM = enum.auto()
+    ZEROS = enum.auto()  # from a client over TLS, to a node that it reaches, too
+
+
 def lay_mask(mask: bytes, data: bytes) -> bytes:
-    """Return the data with the mask laid on it, or taken off (RFC 6455 5.3)."""
+    """Return the data with the mask laid on it, or taken off (RFC 6455 5.3).
+
+    Autobahn's masker looks for an implementation each time, keeps a copy of the mask and makes two of the data, which
+    costs more than to mask 10 KB. So its functions in C are called here.
+
+    Args:
+        mask: four bytes. Zeros are no work.
+        data: of any size.
+    """
+    if mask == NO_MASK:
+        return data
     size = len(data)
     if size > MAX_SMALL_MASK_BYTES:
-        masked: bytes = create_xor_masker(mask, size).process(data)
-        return masked
+        laid = bytearray(data)
+        masker = lib.nvx_xormask_new(mask)
+        lib.nvx_xormask_process(masker, ffi.from_buffer(laid), size)
+        lib.nvx_xormask_free(masker)
+        return bytes(laid)
     pattern = mask * (size // 4 + 1)
     number = int.from_bytes(data, "little") ^ int.from_bytes(pattern[:size], "little")
     return number.to_bytes(size, "little")
@@ -86,6 +113,8 @@ class WebSocketPipe(WebSocketProtocol):
     deadline = NEVER
     maxMessagePayloadSize: int  # Autobahn's, as the next one: of a frame that has not ended; None between frames
     frame_data: list[bytes] = []
+
+    _masks = Masks.NONE
 
     _stage = _OPENING
     _by_us = False
@@ -239,19 +268,23 @@ class WebSocketPipe(WebSocketProtocol):
 
     def _framed(self, messages: list[bytes]) -> bytes:
         """Return messages as they go on the wire."""
-        bit = 0 if self.factory.isServer else 0x80
+        masks = self._masks
+        bit = 0 if masks is Masks.NONE else 0x80
         pieces: list[bytes] = []
         for message in messages:
             size = len(message)
-            if bit:
-                mask = random.getrandbits(32).to_bytes(4, "big")
-                message = mask + lay_mask(mask, message)
             if size < 126:
                 pieces.append(bytes((_BINARY_FINAL, bit | size)))
             elif size < 65536:
                 pieces.append(bytes((_BINARY_FINAL, bit | 126, size >> 8, size & 255)))
             else:
                 pieces.append(bytes((_BINARY_FINAL, bit | 127)) + _U64.pack(size))
+            if masks is Masks.ZEROS:
+                pieces.append(NO_MASK)
+            elif bit:
+                mask = random.getrandbits(32).to_bytes(4, "big")
+                pieces.append(mask)
+                message = lay_mask(mask, message)
             pieces.append(message)
         return b"".join(pieces)
 

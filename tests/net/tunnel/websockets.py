@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, cast
 
+from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.task import Clock
+from zope.interface import alsoProvides
 
 from pico_twisted.core.rpc import frames as rpc
 from pico_twisted.net.tunnel import Closed, TunnelClientFactory, TunnelParts
@@ -122,6 +124,19 @@ def agent_factory(parts: TunnelParts, headers: dict[str, str], acceptor: Accepto
     )
 
 
+class TlsTransport(MemoryTransport):
+    """An end that says that it speaks TLS, to a peer without a certificate."""
+
+    def connect(self, protocol: Any) -> Any:
+        """Give the connection to a protocol. Only then it says so: Autobahn would look for an ID of the TLS session."""
+        connected = super().connect(protocol)
+        alsoProvides(self, ISSLTransport)
+        return connected
+
+    def getPeerCertificate(self) -> None:
+        """The peer has none."""
+
+
 class TunnelPair:
     """A node's and an agent's tunnel, joined in memory.
 
@@ -129,6 +144,7 @@ class TunnelPair:
         version: what the node selects; 1 makes it ignore the agent's offer.
         piece_bytes: how many bytes arrive at once.
         acceptor: serves the node's calls.
+        tls: which of the ends, `node` and `agent`, speak TLS. One alone does so to somebody in between.
 
     Attributes:
         node, agent: the two tunnels.
@@ -141,6 +157,7 @@ class TunnelPair:
         piece_bytes: Callable[[], int] = lambda: 64 * 1024,
         acceptor: Acceptor | None = None,
         agent_parts: TunnelParts | None = None,
+        tls: Container[str] = (),
         **limits: Any,
     ) -> None:
         self.clock = Clock()
@@ -150,8 +167,8 @@ class TunnelPair:
         factory = agent_factory(agent_parts or self.parts.agent_parts(), headers, self.acceptor)
         if version == 1:
             factory.protocols = []
-        self.node_end = MemoryTransport(self.clock)
-        self.agent_end = MemoryTransport(self.clock)
+        self.node_end = TlsTransport(self.clock) if "node" in tls else MemoryTransport(self.clock)
+        self.agent_end = TlsTransport(self.clock) if "agent" in tls else MemoryTransport(self.clock)
         self.wire = Wire(self.node_end, self.agent_end, piece_bytes)
         self.node: Any = self.node_end.connect(self.parts.upstream.buildProtocol(self.node_end.getPeer()))
         self.agent: Any = self.agent_end.connect(factory.buildProtocol(self.agent_end.getPeer()))
