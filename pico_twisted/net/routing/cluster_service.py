@@ -263,7 +263,8 @@ class ClusterService(Service):
         local = self.registry.take(endpoint, tried)
         route: IRoute | None = local
         if not only_here and self.table.nodes:
-            if local is None or local.last_choice:
+            # two ways failed: what happened to them may have happened to all sessions here, so the last try goes away
+            if local is None or local.last_choice or (tried and len(tried) > 1):
                 route = self._elsewhere(endpoint, ACTIVE, tried) or local or self._elsewhere(endpoint, DRAINING, tried)
             elif local.latency.held >= SLOW_LEVEL and (level := local.latency.next_level) >= TRIED_LEVEL:
                 route = self._elsewhere(endpoint, ACTIVE, tried, than=level) or local

@@ -252,6 +252,21 @@ def test_order_of_choice(parts: MemoryNode, links: FakeLinks) -> None:
     assert taken(parts) is None and not cluster.has_other("my-ep", [])
 
 
+def test_the_last_try_goes_to_another_node(parts: MemoryNode, links: FakeLinks) -> None:
+    """Where all sessions of a node break at once, which it finds out by calling them one by one, a request that two of
+    them failed is not lost on the third: it goes to another node, if there is one."""
+    for number in range(3):
+        register(parts, FakeTunnel(agent_id=f"agent-{number}"))
+    tried: list[IRoute] = []
+    for _ in range(2):
+        route = parts.cluster.take("my-ep", tried)
+        assert route is not None and route.name.startswith("agent-")
+        tried.append(route)
+    assert (taken(parts, tried) or "").startswith("agent-")
+    tell(parts, "n2", "active", my_ep=1)
+    assert taken(parts, tried) == "n2"
+
+
 def test_a_full_registration(parts: MemoryNode, links: FakeLinks) -> None:
     """A registration that is full is passed over for another node; where there is none the client may come again."""
     register(parts, FakeTunnel())
