@@ -170,17 +170,6 @@ class FaultsRig:
                 self.net[node].reset(f"{there} {but_resets}")
                 self.net[agent].reset(f"{here} {but_resets}")
 
-    def log_lines(self, since: float, *words: str) -> list[str]:
-        """The log lines of nodes and agents since a time (`time.time`) that hold all of these words."""
-        found = []
-        for process in (*self.nodes.values(), *self.agents.values()):
-            found += [
-                str(record)
-                for record in process.records
-                if record.get("time", "") >= _iso(since) and all(word in str(record) for word in words)
-            ]
-        return found
-
     # -- load
 
     @contextlib.contextmanager
@@ -248,10 +237,6 @@ class FaultsRig:
             ended = time.monotonic()
             outcomes = finish()
         return Seen(outcomes=outcomes, begun=begun, since=since, healed=healed, ended=ended)
-
-
-def _iso(since: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(since))
 
 
 @contextlib.contextmanager
