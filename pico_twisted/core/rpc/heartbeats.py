@@ -7,6 +7,7 @@ and any byte that comes is as good as its answer, but for the round trip that it
 from __future__ import annotations
 
 import enum
+import math
 from collections import deque
 from typing import Final
 
@@ -17,6 +18,10 @@ HEARTBEAT_S: Final = 10.0
 """Seconds between two heartbeats of a node."""
 QUIET_S: Final = 15.0
 """Seconds without a byte of the node after which an agent sends a heartbeat."""
+UNSURE_S: Final = 3.0
+"""Seconds without a byte of the node, after an agent has sent some of a response, after which it sends a heartbeat."""
+PATIENCE_S: Final = 1.5
+"""Seconds without an answer to a heartbeat, or any other byte, after which the node is silent."""
 SILENCE_S: Final = 20.0
 """Without a byte for this many seconds the session is dead."""
 
@@ -38,6 +43,7 @@ class Heartbeats:
 
     Attributes:
         last_received: when the last byte came.
+        last_sent: when bytes of a call were sent last, as far as whoever sends them says so.
         rtt_s: the last round trip; 0.0 before the first.
         near_rtt_s: the same, without what the round trips under load took longer.
         says: what our heartbeats carry.
@@ -47,6 +53,7 @@ class Heartbeats:
 
     def __init__(self, *, asks_always: bool, now: float) -> None:
         self.last_received = now
+        self.last_sent = now
         self.rtt_s = 0.0
         self.near_rtt_s = 0.0
         self.says = HEARTBEAT_PAYLOAD
@@ -54,6 +61,7 @@ class Heartbeats:
         self.asked_id = 0
         self._asks = _Asks.ALWAYS if asks_always else _Asks.WHEN_QUIET
         self._ask_at = now if asks_always else now + QUIET_S
+        self._asked_at = now
         self._last_id = 0  # of our calls
         self._control: deque[bytes] = deque()  # frames that leave before all others
 
@@ -70,19 +78,31 @@ class Heartbeats:
         quiet = now - self.last_received
         if quiet > SILENCE_S:
             return f"no byte for {SILENCE_S:.0f} s"
-        if now >= self._ask_at and (self._asks is not _Asks.WHEN_QUIET or quiet >= QUIET_S):
+        due = now >= self._ask_at and (self._asks is not _Asks.WHEN_QUIET or quiet >= QUIET_S)
+        if due or now >= self._unsure_at():
             self.ask(now)
         return None
+
+    def _unsure_at(self) -> float:
+        """When an agent asks, since its response went to a node of which nothing was heard since."""
+        if self._asks is _Asks.ALWAYS or self.asked_id or self.last_sent <= self.last_received:
+            return math.inf
+        return self.last_received + UNSURE_S
+
+    def is_silent(self, now: float) -> bool:
+        """Whether the peer was asked for a sign of life, and gave none in time."""
+        return self.asked_id != 0 and self.last_received < self._asked_at <= now - PATIENCE_S
 
     def due_at(self) -> float:
         """Return when `tick` is to be called next, if no byte comes until then."""
         ask_at = self._ask_at
         if self._asks is _Asks.WHEN_QUIET:
             ask_at = max(ask_at, self.last_received + QUIET_S)
-        return min(ask_at, self.last_received + SILENCE_S)
+        return min(ask_at, self._unsure_at(), self.last_received + SILENCE_S)
 
     def ask(self, now: float) -> None:
         """Queue a heartbeat."""
+        self._asked_at = now
         self._ask_at = now + HEARTBEAT_S
         if self._asks is _Asks.ONCE:
             self._asks = _Asks.WHEN_QUIET

@@ -12,6 +12,10 @@ What was chosen. A connector for each session: each lives and dies by itself, an
 A connector begins once those before it are registered, so that it knows where not to go. How many nodes there are comes
 with the answer to each handshake and with each heartbeat of a node: at most ten seconds old.
 
+A node that gives no sign of life may be stopped, or have lost the connection without our learning of it. Then another
+session is dialled at once, at another node where there is one, and takes the new calls; the old one keeps those that it
+has, until it is heard again or given up. A node that is only slow has lost nothing by it.
+
 With `auto` the second session insists on a node of its own: agents that reach only one node have one session.
 
 What was rejected. Giving a session up when the cluster shrinks to one node again: it is back within the minute, mostly.
@@ -122,7 +126,12 @@ class ListenerConnections:
 
     def look(self, now: float) -> None:
         """Called about once a second: more sessions, or a better place for one?"""
-        if self._stopped or not self._complete():
+        if self._stopped:
+            return
+        for connector in self.connectors:
+            if connector.current is not None and connector.current.tunnel.silent:
+                connector.move()
+        if not self._complete():
             return
         if self._renewing:
             self._renewing.pop().move()

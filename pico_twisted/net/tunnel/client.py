@@ -158,6 +158,11 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
         note = self.session.note
         return self._nodes if note is None else nodes_of(note) or self._nodes
 
+    @property
+    def silent(self) -> bool:
+        """The node was asked for a sign of life, and gave none."""
+        return self.session.is_silent(self.parts.sweep.now)
+
     def resign(self) -> None:
         """Ask the node to call us only when nobody else can serve. Does nothing at a node that does not understand."""
         if DRAIN_TWICE in self.capabilities and not self._resigned and self._stage is Stage.OPEN:

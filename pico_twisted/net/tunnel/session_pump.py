@@ -320,6 +320,7 @@ class Tunnel(WebSocketPipe):
 
     def send(self, call: Call, data: bytes, more: bool) -> None:
         """See `ICallee.send`."""
+        self.session.last_sent = self.parts.sweep.now
         self.session.send(call, data, more)
         if self._output_is is _QUIET:
             self._send_soon()
@@ -392,9 +393,8 @@ class Tunnel(WebSocketPipe):
             self._lose(call)
 
     def _lose(self, call: Call) -> None:
-        receiver = call.receiver
-        if receiver is not None:
+        if call.receiver is not None:
             try:
-                receiver.lost()
+                call.receiver.lost()
             except Exception:
                 log.failure("A call could not be ended", peer=self.peer)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pico_twisted.core.rpc.budget import Budget
-from pico_twisted.core.rpc.heartbeats import HEARTBEAT_S, QUIET_S, SILENCE_S
+from pico_twisted.core.rpc.heartbeats import HEARTBEAT_S, PATIENCE_S, QUIET_S, SILENCE_S, UNSURE_S
 from pico_twisted.core.rpc.session import SessionV2
 
 
@@ -47,6 +47,24 @@ def test_due() -> None:
     assert node.due_at() == min(2 * HEARTBEAT_S, SILENCE_S)
     agent.last_received = 7.0
     assert agent.due_at() == 7.0 + QUIET_S
+
+
+def test_an_agent_that_is_unsure() -> None:
+    """An agent that sent bytes of a response, and hears nothing for three seconds, asks; then the node is silent."""
+    node, agent = session(True), session(False)
+    for one in (node, agent):
+        one.last_received = 10.0
+        one.last_sent = 11.0
+    assert agent.due_at() == 10.0 + UNSURE_S and agent.tick(12.9) is None and not agent.has_output()
+    assert agent.tick(13.0) is None and agent.has_output()
+    assert not agent.is_silent(13.0 + PATIENCE_S - 0.1) and agent.is_silent(13.0 + PATIENCE_S)
+    agent.frames_to_send()
+    assert agent.tick(16.0) is None and not agent.has_output(), "it asks once"
+    agent.last_received = 16.0
+    assert not agent.is_silent(17.0)
+    node.tick(13.0)
+    node.frames_to_send()
+    assert node.tick(16.5) is None and not node.has_output(), "nodes ask when their routes say so"
 
 
 def test_sooner() -> None:

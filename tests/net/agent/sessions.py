@@ -22,6 +22,7 @@ class Session:
     speaks = "http"
     rtt_s = 0.0
     call_count = 0
+    silent = False
 
     def __init__(self, version: int = 2, node_id: str = "n1") -> None:
         self.version = version

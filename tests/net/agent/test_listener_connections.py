@@ -288,3 +288,22 @@ def test_another_certificate_is_shown_on_sessions_that_relieve_the_others(connec
     cluster.connections.credential_changed(renew=False)
     cluster.pass_time(5)
     assert len(cluster.attempts) == made
+
+
+def test_a_node_that_gives_no_sign_of_life() -> None:
+    """The session's successor is at another node at once, or at the same one again; until then it stays."""
+    cluster = NodesToShare(1)
+    (silent,) = cluster.connections.current
+    old = silent.tunnel.node_id
+    silent.tunnel.silent = True  # type: ignore[misc]
+    cluster.pass_time(1.0)
+    assert len(cluster.places) == 1 and old not in cluster.places
+    alone = NodesToShare(1, ["n1"])
+    (silent,) = alone.connections.current
+    silent.tunnel.silent = True  # type: ignore[misc]
+    alone.alive.remove("n1")
+    alone.pass_time(1.0)
+    assert alone.connections.current == [silent]
+    alone.alive.append("n1")
+    alone.pass_time(1.0)
+    assert alone.connections.current != [silent] and alone.places == ["n1"]
