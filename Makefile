@@ -94,10 +94,16 @@ bench: $(VENV)/.installed-test  ## load through node and agent, beside nginx doi
 cluster-figures: $(VENV)/.installed-test  ## how quickly five nodes notice what happens to one of them, and what a restart costs
 	$(BIN)/python -m tests.cluster_figures.run
 
-simulate: $(VENV)/.installed-test  ## gossip of SIMULATE_NODES (100) on a virtual clock for SIMULATE_MINUTES (60) of its time; fails on a broken promise
+simulate: $(VENV)/.installed-test  ## gossip of SIMULATE_NODES (100) on a virtual clock for SIMULATE_MINUTES (60) of its time; fails on a broken promise. With SIMULATE_HOSTS: its size
+ifdef SIMULATE_HOSTS
+	$(BIN)/python -m tests.simulator.size \
+	  --hosts $(SIMULATE_HOSTS) --workers $${SIMULATE_WORKERS:-1} --endpoints $${SIMULATE_ENDPOINTS:-100000} \
+	  --changes $${SIMULATE_CHANGES:-500} --seconds $${SIMULATE_SECONDS:-20} --seed $${SIMULATE_SEED:-1}
+else
 	$(BIN)/python -m tests.simulator.run \
 	  --nodes $${SIMULATE_NODES:-100} --endpoints $${SIMULATE_ENDPOINTS:-10000} --loss $${SIMULATE_LOSS:-0.1} \
 	  --minutes $${SIMULATE_MINUTES:-60} --seed $${SIMULATE_SEED:-1}
+endif
 
 odd-requests: $(VENV)/.installed-test  ## which odd requests nginx and HAProxy serve, for the table in tests/odd_requests
 	$(BIN)/python -m tests.odd_requests.record

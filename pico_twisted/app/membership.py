@@ -6,6 +6,7 @@ are routed; the links carry those requests, and whole maps where packets do not 
 
 from __future__ import annotations
 
+import functools
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -125,6 +126,7 @@ class Membership:
                     dial_back=self._dial_back.dial,
                     revoked=self._take_revocations,
                     operate=self._operate,
+                    later=functools.partial(reactor.callLater, 0),
                 ),
                 tls=tls,
                 max_links=max_links,

@@ -45,6 +45,7 @@ class ClusterSettings:
         forget_s: see there.
         secrets: see there; without, packets are not sealed, which is quicker.
         make: makes a core.
+        looks_closely: whether whole maps are compared every few seconds: not where there are a million entries.
     """
 
     nodes: int
@@ -56,6 +57,7 @@ class ClusterSettings:
     forget_s: float = 300.0
     secrets: tuple[str, ...] = ()
     make: Callable[..., Gossip] = Gossip
+    looks_closely: bool = True
 
 
 @attrs.define(eq=False)
@@ -329,7 +331,8 @@ class SimulatedCluster:
         if self._looks % 4 == 0:
             self.spreads.look(now)
         if self._looks % LOOK_CLOSELY == 0:
-            self.promises.look_closely()
+            if self.settings.looks_closely:
+                self.promises.look_closely()
             old = now - self.settings.forget_s - 10 * CALM_S
             self.processes = [one for one in self.processes if one.ended_at is None or one.ended_at > old]
         self.time.after(LOOK_S, self._look)

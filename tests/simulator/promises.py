@@ -210,9 +210,9 @@ class Promises:
             return
         gone = [key for key in event.keys if event.said.get(key) is None]
         gone += [ENDPOINT + id for id in event.endpoints if event.said.get(ENDPOINT + id) is None]
-        held = process.own.versions() if gone else {}
+        later = {key for key, _, _ in process.own.since(member.map.version)} if gone else set()
         for key in gone:
-            if key in held and held[key][1] <= member.map.version:
+            if process.own.get(key) is not None and key not in later:
                 self._break("flap", f"{observer} says that {key} of {process} is gone, which is there")
 
     # What is shown

@@ -33,7 +33,7 @@ from pico_twisted.core.gossip.farewell import Farewell
 from pico_twisted.core.gossip.judging import judge
 from pico_twisted.core.gossip.looking import Looking
 from pico_twisted.core.gossip.members import GOSSIP_ADDR, LEFT, STATUS, Member
-from pico_twisted.core.gossip.news import News
+from pico_twisted.core.gossip.news import GATHER_S, News
 from pico_twisted.core.gossip.own import VISITOR, OwnNode
 from pico_twisted.core.gossip.packets import CHALLENGE, DELTA, REPLY, SYN, Received
 from pico_twisted.core.gossip.partners import Partners, Random
@@ -48,8 +48,6 @@ from pico_twisted.core.gossip.telling import OWN_ITEM_BYTES, Telling
 from pico_twisted.core.gossip.view import View
 from pico_twisted.core.protocol_limits import MAX_GENERATION
 
-GATHER_S: Final = 0.02
-"""Seconds that changes wait for further ones before they are sent."""
 JITTER: Final = 0.1
 """Fraction of the interval by which a round may come earlier or later."""
 GENERATIONS: Final = 1000
@@ -97,7 +95,6 @@ class Gossip:
         self._news = News(self.view, self._telling, self._partners, self._channel)
         self._round_at = now
         self._judge_at = now + settings.interval_s
-        self._news_at = math.inf
         self._now = now
         self._pauses = Pauses(settings.interval_s, now)
 
@@ -199,11 +196,7 @@ class Gossip:
         if not packed or len(key) > packets.MAX_KEY_BYTES or len(str(value).encode()) > packets.MAX_VALUE_BYTES:
             raise ValueError(f"too large to be told: {key}")
         self._own.write(key, value, now)
-        self._hurry(now + GATHER_S)
-
-    def _hurry(self, at: float) -> None:
-        """Have news told then."""
-        self._news_at = min(self._news_at, at)
+        self._news.wanted(now + GATHER_S)
 
     # Time
 
@@ -214,7 +207,7 @@ class Gossip:
     def _due(self) -> float:
         own = self._own
         look_at = own.identity.due() if own.claimed else self._looking.due(self._now)
-        return min(self._round_at, self._judge_at, self._news_at, self._farewell.due(), look_at)
+        return min(self._round_at, self._judge_at, self._news.due(), self._farewell.due(), look_at)
 
     def tick(self, now: float) -> None:
         """Do what is due."""
@@ -232,8 +225,7 @@ class Gossip:
             self._round_at = now + self._interval_s * (1 - JITTER + 2 * JITTER * self._rng.random())
             if not self._farewell.begun:
                 self._round(now)
-        if now >= self._news_at:
-            self._news_at = math.inf
+        if now >= self._news.due():
             if not self._farewell.begun:
                 self._news.push(now)
                 for member in self._partners.to_probe(now, again=False):
@@ -276,8 +268,8 @@ class Gossip:
         self._own.generation = min(least + self._rng.randrange(GENERATIONS), MAX_GENERATION)
         self._channel.count("generations")
         self._sealer.set_generation(self.generation)
-        self._news.begin_again()
-        self._round_at = self._news_at = now
+        self._news.begin_again(now)
+        self._round_at = now
 
     # Packets out
 
@@ -337,10 +329,10 @@ class Gossip:
             gap = gap or missing
             if after is not None and body.kind == DELTA and not body.hops and delta.node_id == reporter:
                 self._news.pass_on(delta.node_id, after)
-                self._hurry(now + GATHER_S)
+                self._news.wanted(now + GATHER_S)
         self._want_sync(self._syncs.first_wanted(now))
         if view.take_can_probe():
-            self._hurry(now + GATHER_S)
+            self._news.wanted(now + GATHER_S)
         return gap
 
     def _answer(self, member: Member, received: Received, now: float, *, gap: bool = False) -> None:
@@ -396,4 +388,4 @@ class Gossip:
             self._taking.step(now)
             self._ask_who_has_our_id(now)
             if self.view.take_can_probe():
-                self._hurry(now)
+                self._news.wanted(now)

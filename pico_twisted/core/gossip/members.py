@@ -264,11 +264,9 @@ class Member:
         """All that counts of what it says, as the next generation's `previous`."""
         if self.previous is None:
             return self.map
-        entries = [(key, self.get(key)) for key in self.others()]
-        entries += [(ENDPOINT + endpoint, self.registrations(endpoint)) for endpoint in self.endpoints()]
-        both = VersionedMap()
-        for version, (key, value) in enumerate(entries, start=1):
-            both.write(key, value, version)
+        both = self.previous.copy()
+        for key, value, _ in self.map.since(0):
+            both.write(key, value, both.version + 1)
         return both
 
     def drop_previous(self) -> tuple[list[str], list[str]]:

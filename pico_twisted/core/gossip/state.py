@@ -173,6 +173,13 @@ class VersionedMap:
             floor = at
         return floor
 
+    def copy(self) -> VersionedMap:
+        """The same map, to be written to without this one."""
+        made = VersionedMap()
+        made.version, made.floor = self.version, self.floor
+        made._live, made._endpoints, made._dead = self._live.copy(), self._endpoints.copy(), self._dead.copy()
+        return made
+
     def changed_keys(self, later: VersionedMap) -> tuple[list[str], list[str]]:
         """What is different in a later map of the same node, deletes included.
 

@@ -161,6 +161,10 @@ class Telling:
             packed, version = packets.pack_delta(node_id, generation, after, known.floor, known.since(after), room)
             if packed and version == known.version:
                 return [packed]
+        return self.fresh(node_id, generation, known, pushed, room)
+
+    def fresh(self, node_id: str, generation: int, known: VersionedMap, pushed: int, room: int) -> list[bytes]:
+        """The packets' worth of entries that were not pushed yet. The parameters are those of `news`."""
         after = known.before(pushed)
         news: list[bytes] = []
         while after < known.version and len(news) < PUSH_PACKETS and after >= known.floor:

@@ -3,7 +3,7 @@ dialled back, for what is revoked, or to do what an operator asks for.
 
 What the question and the answer mean is the business of gossip, of `dial_back`, of `net.access.shared`, or of
 `net.admin.operations`. Here they are gathered, bounded, and given up when nothing moves. An answer is queued in one
-piece, and leaves as credit allows; but maps are made piece by piece, as the ones before them leave.
+piece, and leaves as credit allows; but maps are made piece by piece, each in a turn of its own.
 """
 
 from __future__ import annotations
@@ -128,12 +128,14 @@ class Answers:
             are none.
         operate: called with the other node's ID and what an operator asks for; gives a Deferred of the answer, or
             raises `BadOperation` when that is nothing.
+        later: calls something in the next turn of the reactor.
     """
 
     maps: Callable[[str, bytes], Iterator[bytes]]
     dial_back: Callable[[str, str], Deferred[bytes | None]]
     revoked: Callable[[str, bytes], bytes]
     operate: Callable[[str, bytes], Deferred[bytes]]
+    later: Callable[[Callable[[], None]], object]
 
 
 @implementer(ICallReceiver)
@@ -154,6 +156,7 @@ class SyncRequest:
         self._pieces: list[bytes] = []
         self._size = 0
         self._maps: Iterator[bytes] = iter(())
+        self._makes_next = False
 
     def frame(self, payload: bytes, more: bool) -> None:
         """A piece of the question (ICallReceiver)."""
@@ -208,11 +211,20 @@ class SyncRequest:
         self._pieces.clear()
 
     def drained(self) -> None:
-        """There is room for more of the maps."""
-        while self._wanted and not self._call.pausing:
-            piece = next(self._maps, None)
-            if piece is None:
-                self._wanted = False
-                self._tunnel.send(self._call, b"", False)
-            else:
-                self._tunnel.send(self._call, piece, True)
+        """There is room for more of the maps: the next piece is made in another turn."""
+        if not self._makes_next:
+            self._makes_next = True
+            self._answers.later(self._make_next)
+
+    def _make_next(self) -> None:
+        self._makes_next = False
+        if not self._wanted:
+            return
+        piece = next(self._maps, None)
+        if piece is None:
+            self._wanted = False
+            self._tunnel.send(self._call, b"", False)
+            return
+        self._tunnel.send(self._call, piece, True)
+        if not self._call.pausing:
+            self.drained()

@@ -7,7 +7,8 @@ import random
 import pytest
 
 from pico_twisted.core.gossip import REASONS, Gossip, GossipSettings, StatusChanged
-from pico_twisted.core.gossip.gossip import GATHER_S, MAX_TOMBSTONES
+from pico_twisted.core.gossip.gossip import MAX_TOMBSTONES
+from pico_twisted.core.gossip.news import APART_S, GATHER_S
 from pico_twisted.core.gossip.packets import DELTA, SYN
 from pico_twisted.core.gossip.partners import PUSH_TO
 from pico_twisted.core.gossip.suspicion import MOST_PATIENT
@@ -114,6 +115,25 @@ def test_news_are_passed_on_once(wire: Wire) -> None:
     assert pushed["n0"] <= PUSH_TO + 4  # the further ones are answers
     assert sum(pushed.values()) <= PUSH_TO + PUSH_TO * PUSH_TO + 20
     wire.until(lambda: all("endpoint:e" in one.keys("n0") for one in cores[1:]), 3.0)
+
+
+def test_news_of_many_share_packets(wire: Wire) -> None:
+    """Where all have news at the same time, what is passed on of several goes in one packet, and all of it arrives."""
+    cores = wire.some(2 * PUSH_TO)
+    sent = {core.node_id: len(core.sent) for core in cores}
+    for core in cores:
+        core.gossip.set(f"endpoint:of-{core.node_id}", 1, wire.now)
+    wire.run(GATHER_S + APART_S + 10 * DELAY_S)
+    known = sum(
+        f"endpoint:of-{other.node_id}" in core.keys(other.node_id)
+        for core in cores
+        for other in cores
+        if core is not other
+    )
+    assert known > 0.9 * len(cores) * (len(cores) - 1), "each is missed by a few, who hear of it in the next round"
+    for core in cores:
+        assert len(core.sent) - sent[core.node_id] < 5 * PUSH_TO
+    wire.until(lambda: views_are_equal(cores), 2.0)
 
 
 def test_a_lost_push_is_made_good_by_the_next_one(wire: Wire) -> None:

@@ -1,0 +1,78 @@
+"""Answers to the questions of other nodes for the maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from pico_twisted.core.links.sync_frames import encode_maps
+from pico_twisted.net.links.sync import Answers, SyncRequest
+
+
+class Asked:
+    """A question for the maps, whose answer has some pieces.
+
+    Args:
+        pieces: of the answer.
+
+    Attributes:
+        sent: what was sent of it, and whether more follows.
+        turns: what is to be done in the next turn.
+        call: the call.
+    """
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.sent: list[tuple[bytes, bool]] = []
+        self.turns: list[Callable[[], None]] = []
+        self.call: Any = SimpleNamespace(pausing=False)
+        unused: Any = None
+        answers = Answers(
+            maps=lambda node_id, request: iter(pieces),
+            dial_back=unused,
+            revoked=unused,
+            operate=unused,
+            later=self.turns.append,
+        )
+        tunnel: Any = SimpleNamespace(
+            node_id="n2",
+            consumed=lambda call, size: None,
+            send=lambda call, payload, more: self.sent.append((payload, more)),
+        )
+        self.request = SyncRequest(tunnel, self.call, answers)
+        self.request.frame(encode_maps(b"what there is"), False)
+
+    def turn(self) -> None:
+        """The next turn of the reactor."""
+        turns, self.turns[:] = self.turns[:], []
+        for do in turns:
+            do()
+
+
+def test_each_piece_is_made_in_a_turn_of_its_own() -> None:
+    """However fast the other node takes the maps, everything else comes in between two pieces."""
+    asked = Asked(b"one", b"two")
+    assert asked.sent == []
+    for count in (1, 2, 3):
+        asked.request.drained()
+        asked.request.drained()
+        assert len(asked.turns) == 1
+        asked.turn()
+        assert len(asked.sent) == count
+    assert asked.sent == [(b"one", True), (b"two", True), (b"", False)]
+    asked.request.drained()
+    asked.turn()
+    assert len(asked.sent) == 3 and not asked.turns
+
+
+def test_no_piece_is_made_that_nobody_takes() -> None:
+    """The next piece waits until there is room, and is not made for who has gone."""
+    asked = Asked(b"one", b"two", b"three")
+    asked.call.pausing = True
+    asked.turn()
+    assert asked.sent == [(b"one", True)] and not asked.turns
+    asked.call.pausing = False
+    asked.request.drained()
+    asked.request.lost()
+    asked.turn()
+    assert asked.sent == [(b"one", True)] and not asked.turns
