@@ -10,6 +10,11 @@ from pico_twisted.core.links.sync_frames import encode_maps
 from pico_twisted.net.links.sync import Answers, SyncRequest
 
 
+def _double(**attributes: Any) -> Any:
+    """Something that has these attributes alone."""
+    return SimpleNamespace(**attributes)
+
+
 class Asked:
     """A question for the maps, whose answer has some pieces.
 
@@ -25,7 +30,7 @@ class Asked:
     def __init__(self, *pieces: bytes) -> None:
         self.sent: list[tuple[bytes, bool]] = []
         self.turns: list[Callable[[], None]] = []
-        self.call: Any = SimpleNamespace(pausing=False)
+        self.call = _double(pausing=False)
         unused: Any = None
         answers = Answers(
             maps=lambda node_id, request: iter(pieces),
@@ -34,7 +39,7 @@ class Asked:
             operate=unused,
             later=self.turns.append,
         )
-        tunnel: Any = SimpleNamespace(
+        tunnel = _double(
             node_id="n2",
             consumed=lambda call, size: None,
             send=lambda call, payload, more: self.sent.append((payload, more)),
