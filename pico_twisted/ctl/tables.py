@@ -137,8 +137,9 @@ def _marked(version: str, latest: str) -> str:
 
 
 def _with_state(session: AgentSession) -> str:
-    """Where clients reach the endpoint of a session, and that its service is out if it is."""
-    return f"{session.url or _named(session)}{'' if session.out_for_s is None else ' (service out)'}"
+    """Where clients reach the endpoint of a session, and that its service is out, or that it is slow, if it is."""
+    state = session.standing if session.out_for_s is None else "service out"
+    return f"{session.url or _named(session)}{f' ({state})' if state else ''}"
 
 
 def _state(session: AgentSession) -> str:

@@ -166,6 +166,15 @@ def test_a_service_that_is_out() -> None:
     assert sessions_table("web", [attrs.evolve(web, out_for_s=None)]).splitlines()[2].endswith("  active")
 
 
+def test_an_agent_that_is_slow() -> None:
+    """It is told of the endpoint and of the session, with how long its answers take to begin."""
+    web = AgentSession(
+        agent="a", address="h:1", node="n1", endpoint="web", since_s=500.0, standing="slow", first_byte_s=0.2521
+    )
+    assert agents_table([web]).splitlines()[2].endswith("  web (slow)")
+    assert sessions_table("web", [web]).splitlines()[2].endswith("  slow (252 ms to the first byte)")
+
+
 @in_reactor
 async def test_a_narrow_terminal(rig: Rig) -> None:
     """On 60 columns no line wraps: a table that is wider is a block of lines for each row."""
