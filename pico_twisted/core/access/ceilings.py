@@ -40,6 +40,7 @@ class Limit(enum.Enum):
     ADDRESS_RATE = "address-rate"
     ADDRESS_CONNECTIONS = "address-connections"
     SLOW_BODY = "slow-body"
+    OVERLOADED = "overloaded"  # the node comes late to everything
     LISTENER_ADDRESS = "listener-address"
     LISTENER_LOGIN = "listener-login"
     LISTENER_LOGINS = "listener-logins"  # that wait to be checked

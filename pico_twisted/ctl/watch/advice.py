@@ -22,6 +22,7 @@ _BY_CODE: Final[Mapping[str, tuple[str, str]]] = {
     "response-too-large": ("the response is too large for an agent of version 1", "upgrade the agent"),
     "body-too-large": ("the body is too large for version 1 of the protocol", "upgrade the agent"),
     "busy": ("a limit of calls or memory was reached", "see limits in docs/limits.md, and picoctl top"),
+    "overloaded": ("the node had more to do than it could", "give it more CPU, or the cluster more nodes; picoctl top"),
     "draining": ("the node was shutting down and had nowhere to send it", "send requests to another node"),
     "shutdown": ("the node ended and cut it", "a longer grace_period, if it matters"),
     "internal": ("a fault of Pico's own", "the log of the node has a traceback: please report it"),

@@ -20,6 +20,7 @@ from pico_twisted.config import EndpointLimitsConfig, NodeConfig
 from pico_twisted.core.access.ceilings import Ceiling, Ceilings, Limit, Over, enter_all
 from pico_twisted.core.access.rules import Pattern, Rule
 from pico_twisted.core.access.subject import Subject
+from pico_twisted.net.access.load import NodeLoad
 from pico_twisted.net.observe.metrics import Metrics, by_label
 from pico_twisted.net.turn import Sweep
 
@@ -41,6 +42,7 @@ _WORDS: Final = {
     Limit.SUBJECT_IN_FLIGHT: "too many requests with this credential in progress",
     Limit.SUBJECT_SESSIONS: "too many sessions with this credential",
     Limit.ADDRESS_RATE: "too many requests from this address in a short time",
+    Limit.OVERLOADED: "the node has more to do than it can",
 }
 _STATUSES: Final = {
     Limit.ENDPOINT_RATE: 429,
@@ -88,6 +90,7 @@ class NodeCeilings:
 
     Attributes:
         counts: how often each limit was reached.
+        load: what is refused while the node comes late.
         active: whether a request is to be asked about, whatever its subject.
         requests_per_address: how many a second; None for no limit.
         connections_per_address: how many there may be; None for no limit.
@@ -95,6 +98,7 @@ class NodeCeilings:
 
     def __init__(self, sweep: Sweep, metrics: Metrics) -> None:
         self.counts = LimitCounts(metrics)
+        self.load = NodeLoad(sweep, self.counts.count)
         self._sweep = sweep
         self._endpoints = Ceilings(Limit.ENDPOINT_IN_FLIGHT, Limit.ENDPOINT_RATE)
         self._subjects = Ceilings(Limit.SUBJECT_IN_FLIGHT, Limit.SUBJECT_RATE)

@@ -32,7 +32,7 @@ _BY_HOP: Final = {
         "expectation-failed head-too-large not-implemented version loop client-gone http-1.1-required address-rate "
         "subject-rate subject-in-flight"
     ),
-    PROXY: "no-upstreams busy keys-away draining shutdown internal endpoint-rate endpoint-in-flight",
+    PROXY: "no-upstreams busy keys-away draining shutdown internal endpoint-rate endpoint-in-flight overloaded",
     AGENT: "listener-address listener-login listener-logins listener-rate listener-in-flight",
     SERVICE: (
         "upstream-timeout bad-response service-unreachable service-failed service-busy service-timeout no-websocket "

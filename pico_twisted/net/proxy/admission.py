@@ -9,6 +9,14 @@ from pico_twisted.net.access.ceilings import NodeCeilings, answer_to, retry_afte
 from pico_twisted.net.proxy.request import ProxyRequest
 
 
+def may_begin(ceilings: NodeCeilings, request: ProxyRequest) -> bool:
+    """Answer a request that has come while the node comes late, before anything is done for it; or let it in."""
+    over = ceilings.load.refuses()
+    if over is not None:
+        _refuse(request, over)
+    return over is None
+
+
 def may_ask(ceilings: NodeCeilings, request: ProxyRequest) -> bool:
     """Look at the address of a client, or answer its request: then it is over. Returns whether to look further.
 

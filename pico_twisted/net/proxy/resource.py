@@ -16,7 +16,7 @@ from pico_twisted.core.routing.endpoint import EndpointError
 from pico_twisted.core.websocket.handshake import TCP_PATH, tcp_endpoint_of
 from pico_twisted.net.access.ceilings import NodeCeilings
 from pico_twisted.net.access.interfaces import IGate
-from pico_twisted.net.proxy.admission import admitted, may_ask
+from pico_twisted.net.proxy.admission import admitted, may_ask, may_begin
 from pico_twisted.net.proxy.entrance import Entrance
 from pico_twisted.net.proxy.request import ProxyRequest
 from pico_twisted.net.proxy.tcp import begin_tcp
@@ -51,6 +51,8 @@ class ReverseResource(Resource):
         given = head.by_name.get(b"x-request-id", b"")
         request.request_id = given if REQUEST_ID_PATTERN.fullmatch(given) else b"%016x" % getrandbits(64)
         ceilings = self._ceilings
+        if ceilings.load.share and request.visitor is None and not may_begin(ceilings, request):
+            return NOT_DONE_YET
         if ceilings.requests_per_address is not None and request.visitor is None and not may_ask(ceilings, request):
             return NOT_DONE_YET
         entrance = self._entrance

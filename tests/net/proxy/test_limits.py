@@ -303,3 +303,47 @@ class TestSlowBodies:
         assert client.call.reset_code and (
             client.transport.half_closed or client.transport.over or client.transport.held
         )
+
+
+class TestLoad:
+    """While a node comes late to everything it refuses new requests."""
+
+    LATE_TURNS = 30
+    REQUESTS = 60
+
+    def _late(self) -> Served:
+        served = Served()
+        for _ in range(self.LATE_TURNS):
+            served.node.clock.advance(1.0)
+        return served
+
+    def test_new_requests(self) -> None:
+        """Most of them get a 503 that says when to come again, at different times; no agent hears of these. What is in
+        progress goes on, and so do the connections of those who are refused."""
+        served = Served(timeout=3600.0)
+        before = served.client(GET)
+        in_progress = before.call
+        for _ in range(self.LATE_TURNS):
+            served.node.clock.advance(1.0)
+        clients = [served.client(GET) for _ in range(self.REQUESTS)]
+        refused = [told for client in clients if (told := client.taken())]
+        assert self.REQUESTS / 2 < len(refused) <= self.REQUESTS
+        assert all(b" 503 " in told and b"; overloaded" in told for told in refused)
+        assert not any(client.transport.disconnecting for client in clients)
+        waits = {told.partition(b"retry-after: ")[2].partition(b"\r\n")[0] for told in refused}
+        assert len(waits) > 1 and waits <= {b"%d" % seconds for seconds in range(1, 11)}
+        assert len(served.tunnels["my-ep"].opened) == 1 + self.REQUESTS - len(refused)
+        assert served.limited() == {"overloaded": len(refused)}
+        in_progress.respond(OK, False)
+        before.clock.advance(0)
+        assert before.answer()[0] == 200
+
+    def test_in_time_again(self) -> None:
+        """A while after its turns are in time, everybody is let in; and one long pause refuses nobody."""
+        served = self._late()
+        served.node.clock.advance(0.0)
+        for _ in range(100):
+            served.node.clock.advance(0.05)
+        served.node.clock.advance(60.0)
+        assert not any(served.client(GET).taken() for _ in range(self.REQUESTS))
+        assert served.limited() == {}
