@@ -74,6 +74,10 @@ class Masks(enum.Enum):
     ZEROS = enum.auto()  # from a client over TLS, to a node that it reaches, too
 
 
+_UNMASKED = Masks.NONE
+_ZEROS = Masks.ZEROS
+
+
 def lay_mask(mask: bytes, data: bytes) -> bytes:
     """Return the data with the mask laid on it, or taken off (RFC 6455 5.3).
 
@@ -269,7 +273,7 @@ class WebSocketPipe(WebSocketProtocol):
     def _framed(self, messages: list[bytes]) -> bytes:
         """Return messages as they go on the wire."""
         masks = self._masks
-        bit = 0 if masks is Masks.NONE else 0x80
+        bit = 0 if masks is _UNMASKED else 0x80
         pieces: list[bytes] = []
         for message in messages:
             size = len(message)
@@ -279,7 +283,7 @@ class WebSocketPipe(WebSocketProtocol):
                 pieces.append(bytes((_BINARY_FINAL, bit | 126, size >> 8, size & 255)))
             else:
                 pieces.append(bytes((_BINARY_FINAL, bit | 127)) + _U64.pack(size))
-            if masks is Masks.ZEROS:
+            if masks is _ZEROS:
                 pieces.append(NO_MASK)
             elif bit:
                 mask = random.getrandbits(32).to_bytes(4, "big")
