@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cpu_samples import PRELUDE
 from benchmarks.credentials import make
 from benchmarks.nginx import SMALL_BODY, ReverseProxy, Service
 from tools.stage.asking import try_get
@@ -92,7 +93,7 @@ class Bed:
         auth: str = "",
         over: str = "tcp",
         observed: str = "",
-        profiles: dict[str, Path] | None = None,
+        samples: Mapping[str, Path] | None = None,
     ) -> Target:
         """Start a node and its agent.
 
@@ -102,7 +103,7 @@ class Bed:
             auth: what its clients show, one of `credentials.KINDS`; empty for a node that does not authenticate.
             over: how the agent reaches the service: `tcp`, `unix` or `h2c`.
             observed: one of `OBSERVED`; empty for none.
-            profiles: where cProfile writes what it found out about `node` and `agent` when they end.
+            samples: where `node` and `agent` write what they were sampled at.
         """
         word = re.sub("[^a-z0-9]+", "-", name)
         tracing = {"endpoint": self._collector()} if observed.startswith("otlp") else {}
@@ -115,11 +116,11 @@ class Bed:
             f"{word}-node",
             access_log=access_log,
             auth=None if shown is None else shown.auth,
-            profile=(profiles or {}).get("node"),
+            samples=(samples or {}).get("node"),
             more=settings,
         )
         agent = self.agent(
-            f"{word}-agent", node, over=over, profile=(profiles or {}).get("agent"), more={"tracing": tracing}
+            f"{word}-agent", node, over=over, samples=(samples or {}).get("agent"), more={"tracing": tracing}
         )
         fields = () if shown is None else (shown.field,)
         self._wait_for_small(name, agent, node.ports.proxy, fields)
@@ -149,7 +150,7 @@ class Bed:
         access_log: bool = False,
         auth: Mapping[str, Any] | None = None,
         join: Node | None = None,
-        profile: Path | None = None,
+        samples: Path | None = None,
         ports: Ports | None = None,
         workers: int = 1,
         more: Settings | None = None,
@@ -161,7 +162,7 @@ class Bed:
             access_log: whether it logs each request, to a file.
             auth: its section `proxy.auth`.
             join: a node of the cluster that it joins.
-            profile: where cProfile writes when it ends.
+            samples: where it writes what it was sampled at; None for one that is not.
             ports: of another node, which has ended, to take its place; None for free ones.
             workers: how many it has.
             more: of its settings.
@@ -171,7 +172,7 @@ class Bed:
             "proxy": {"access_log": access_log, "auth": dict(auth or {})},
             "cluster": {"workers": workers, "join": [] if join is None else [f"127.0.0.1:{join.ports.gossip}"]},
         }
-        return self.stage.node(name, settings, ports=ports, prelude=self._prelude, options=_profiling(profile))
+        return self.stage.node(name, settings, ports=ports, prelude=self._prelude + _sampled(samples))
 
     def agent(
         self,
@@ -181,7 +182,7 @@ class Bed:
         endpoints: Sequence[str] = (ENDPOINT,),
         connections: str = "auto",
         over: str = "tcp",
-        profile: Path | None = None,
+        samples: Path | None = None,
         more: Settings | None = None,
     ) -> Agent:
         """Start an agent that serves these endpoints at a node, or at a URL. It may not be registered yet."""
@@ -191,8 +192,7 @@ class Bed:
             {"connect": {"connections": connections}, **(more or {})},
             name=name,
             wait=False,
-            prelude=self._prelude,
-            options=_profiling(profile),
+            prelude=self._prelude + _sampled(samples),
         )
 
     def idle_cluster(self, nodes: int, endpoints: int) -> list[Node]:
@@ -225,8 +225,8 @@ class Bed:
         process.wait_until(answers, f"the small answer through {name}")
 
 
-def _profiling(profile: Path | None) -> Sequence[str]:
-    return () if profile is None else ("--profile", str(profile), "--profiler", "cprofile", "--savestats")
+def _sampled(samples: Path | None) -> str:
+    return "" if samples is None else PRELUDE.format(path=str(samples))
 
 
 def _knows(node: Node, nodes: int, endpoints: int) -> bool:

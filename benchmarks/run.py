@@ -59,7 +59,7 @@ class Table:
 
 
 def requests_table(title: str, rounds: Sequence[dict[str, Requests]]) -> Table:
-    """The table of a load with small requests; each round has a result for each target, nginx first."""
+    """The table of a load with small requests; each round has a result for each target, nginx and hello first."""
     rows = []
     for name, first in rounds[0].items():
         results = [result[name] for result in rounds]
@@ -74,10 +74,12 @@ def requests_table(title: str, rounds: Sequence[dict[str, Requests]]) -> Table:
             seen = {}
         for hop in first.cpu_s:
             ratios = [result[name].cpu_us(hop) / result["nginx"].cpu_us("nginx") for result in rounds]
-            cpu = {"CPU us/req": median(result.cpu_us(hop) for result in results), RATIO: median(ratios)}
-            if "hello" in rounds[0]:
-                beside = [result[name].cpu_us(hop) / result["hello"].cpu_us("hello") for result in rounds]
-                cpu[HELLO_RATIO] = median(beside)
+            beside = [result[name].cpu_us(hop) / result["hello"].cpu_us("hello") for result in rounds]
+            cpu = {
+                "CPU us/req": median(result.cpu_us(hop) for result in results),
+                RATIO: median(ratios),
+                HELLO_RATIO: median(beside),
+            }
             rows.append(Row(hop if len(first.cpu_s) == 1 else f"  {hop}", seen | cpu, ratios))
     return Table(title, rows)
 
@@ -118,7 +120,7 @@ class Run:
     def tables(self) -> list[Table]:
         """Start what the parts need, and load it."""
         progress("starting")
-        targets = [self._bed.nginx(), self._bed.pico("pico")]
+        targets = [self._bed.nginx(), self._bed.hello(), self._bed.pico("pico")]
         tables = [part(targets) for part in self._parts()]
         progress("")
         return tables
@@ -147,7 +149,7 @@ class Run:
         more += [self._bed.pico(f"pico, {kind}", auth=kind) for kind in kinds]
         observed: Sequence[str] = self._arguments.observed
         more += [self._bed.pico(f"pico, {kind}", observed=kind) for kind in observed]
-        table = self._warm(f", {self._connections} connections", [targets[0], self._bed.hello(), *targets[1:], *more])
+        table = self._warm(f", {self._connections} connections", [*targets, *more])
         for kind in observed:
             for hop in ("node", "agent"):
                 ratios = [one[f"pico, {kind}"].cpu_us(hop) / one["pico"].cpu_us(hop) for one in self._last]
@@ -177,7 +179,7 @@ class Run:
         """Requests that one node takes and another holds, beside those that one node does both for."""
         loaded = [*targets, self._bed.two_nodes("pico, two nodes")]
         table = self._warm(f" across two nodes, {self._connections} connections", loaded)
-        one, two = targets[1].name, loaded[-1].name
+        one, two = targets[-1].name, loaded[-1].name
         ratios = [
             (result[two].cpu_us("asked") + result[two].cpu_us("holder")) / result[one].cpu_us("node")
             for result in self._last
@@ -188,7 +190,7 @@ class Run:
         """A service on a unix socket, beside the same one on a port."""
         loaded = [*targets, self._bed.pico("pico, unix service", over="unix")]
         table = self._warm(f", a service on a unix socket, {self._connections} connections", loaded)
-        tcp, unix = targets[1].name, loaded[-1].name
+        tcp, unix = targets[-1].name, loaded[-1].name
         ratios = [result[unix].cpu_us("agent") / result[tcp].cpu_us("agent") for result in self._last]
         return Table(table.title, [*table.rows, Row("agent, unix / TCP", {"x TCP": median(ratios)}, [])])
 
@@ -196,7 +198,7 @@ class Run:
         """A service that speaks HTTP/2, beside the same one that speaks HTTP/1.1."""
         loaded = [*targets, self._bed.pico("pico, service of http/two", over="h2c")]
         table = self._warm(f", a service of HTTP/2, {self._connections} connections", loaded)
-        http1, http2 = targets[1].name, loaded[-1].name
+        http1, http2 = targets[-1].name, loaded[-1].name
         ratios = [result[http2].cpu_us("agent") / result[http1].cpu_us("agent") for result in self._last]
         return Table(table.title, [*table.rows, Row("agent, HTTP/2 / HTTP/1.1", {"x HTTP/1.1": median(ratios)}, [])])
 
@@ -220,7 +222,7 @@ class Run:
         def load(target: Target) -> Bodies:
             return large_bodies(target, direction, service.large, service.uploaded, transfers)
 
-        named = {target.name: target for target in targets}
+        named = {target.name: target for target in targets if target.name != "hello"}  # which has no large body
         return bodies_table(title, rounds(title, self._arguments.repeat, named, load))
 
     def _small(self, target: Target, connections: int, seconds: float | None = None) -> Requests:
