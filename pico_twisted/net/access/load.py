@@ -16,6 +16,14 @@ log = Logger()
 
 LONGEST_WAIT_S: Final = 10.0
 """Most seconds after which those who are refused are told to come again."""
+SOON_S: Final = 3.0
+"""The same where nothing is known of when there will be room: calls end all the time."""
+
+
+def retry_soon(chance: Callable[[], float] = random.random) -> bytes:
+    """The value of Retry-After (RFC 9110 10.2.3) where nothing is known of when: from 1 to `SOON_S` seconds, so that
+    those who are refused together do not come back together."""
+    return b"%d" % (1 + int(SOON_S * chance()))
 
 
 class NodeLoad:

@@ -12,6 +12,7 @@ from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
+from pico_twisted.net.access.load import retry_soon
 from pico_twisted.net.admin.shapes.reading import to_json
 from pico_twisted.net.admin.shapes.reload import Reloaded
 
@@ -76,6 +77,8 @@ def fail(request: IRequest, status: int, message: str) -> bytes:
         status: of the answer.
         message: for people.
     """
+    if status in (429, 503):
+        request.setHeader(b"retry-after", retry_soon())
     return answer_json(request, {"error": message}, status)
 
 

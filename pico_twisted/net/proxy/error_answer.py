@@ -14,6 +14,7 @@ from pico_twisted.core.http1.fields import all_values
 from pico_twisted.core.http1.grpc_errors import grpc_fields, grpc_status, grpc_type
 from pico_twisted.core.http1.head import RequestHead, ResponseHead
 from pico_twisted.core.ports import PORT_FIELD, PROXY
+from pico_twisted.net.access.load import retry_soon
 from pico_twisted.net.routing.refusals import UNREACHABLE, code_of_agent
 
 MOST_AGENT_BODY_BYTES: Final = 4 * 1024
@@ -91,7 +92,7 @@ def error_answer(
         body = facts.as_json()
         fields.append((b"content-type", b"application/json"))
     if facts.status in (429, 503) and not any(name == b"retry-after" for name, _ in extra):
-        fields.append((b"retry-after", b"1"))
+        fields.append((b"retry-after", retry_soon()))
     return status, fields, body
 
 

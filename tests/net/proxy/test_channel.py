@@ -352,7 +352,7 @@ class TestErrors:
         client = Client(calls=0)
         client.send(GET)
         status, fields, _ = client.answer()
-        assert (status, fields["retry-after"]) == (503, "1")
+        assert status == 503 and 1 <= int(fields["retry-after"]) <= 3
 
     @pytest.mark.parametrize("bad", [b"zz\r\n", b"-1\r\n", b"5\r\nhelloX", b"1;" + b"x" * 50_000])
     def test_bad_bodies(self, bad: bytes) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.task import Clock
 
@@ -14,6 +16,7 @@ from pico_twisted.config import EndpointLimitsConfig
 from pico_twisted.config.values import read_network
 from pico_twisted.core.access.rules import Rule
 from pico_twisted.core.access.subject import CredentialKind, Subject
+from pico_twisted.net.access.load import retry_soon
 from pico_twisted.net.proxy.pace import GRACE_S, LOOK_S
 from tests.doubles.node import MemoryNode
 from tests.doubles.tunnel import FakeTunnel
@@ -159,7 +162,7 @@ class TestAgents:
         """So many requests are in progress at all that the rule is for, until one is over; others notice nothing."""
         served = self.served("in_flight=2", version)
         one, two, three = (served.client(GET.replace(b"my-ep", name)) for name in (b"a-1", b"a-2", b"a-1"))
-        assert refusal(three) == (503, "subject-in-flight", 1) and not one.taken() and not two.taken()
+        assert refusal(three)[:2] == (503, "subject-in-flight") and not one.taken() and not two.taken()
         assert served.client(GET.replace(b"my-ep", b"b")).taken() == b""
         one.transport.receive_reset()
         assert served.client(GET.replace(b"my-ep", b"a-2")).taken() == b""
@@ -347,3 +350,9 @@ class TestLoad:
         served.node.clock.advance(60.0)
         assert not any(served.client(GET).taken() for _ in range(self.REQUESTS))
         assert served.limited() == {}
+
+
+@given(st.floats(0, 1, exclude_max=True))
+def test_soon(chance: float) -> None:
+    """Whoever is refused where nobody knows for how long is told 1, 2 or 3 seconds, each as often."""
+    assert retry_soon(lambda: chance) == b"%d" % (1 + min(2, int(chance * 3)))
