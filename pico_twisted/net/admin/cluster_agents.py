@@ -27,7 +27,7 @@ async def cluster_agents(status: INodeStatus, asking: AskingNodes, endpoint: str
     sessions, more = list(own.sessions), own.more
     ids = asking.others()
     if endpoint:
-        holders = status.cluster_endpoints().get(endpoint, {})
+        holders = status.holders(endpoint)
         ids = [id for id in ids if id in holders]
     found, unanswered = await asking.ask(ids, AGENTS_PATH, {"endpoint": endpoint}, Agents, operator)
     for agents in found.values():

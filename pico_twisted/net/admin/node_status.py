@@ -119,6 +119,11 @@ class NodeStatus:
                 found.setdefault(endpoint, {})[node_id] = count
         return found
 
+    def holders(self, endpoint: str) -> dict[str, int]:
+        """The same of one endpoint."""
+        own = len(self._cluster.registry.held(endpoint))
+        return {**({self.node_id: own} if own else {}), **self._cluster.table.holders(endpoint)}
+
     def gossip_nodes(self) -> list[GossipRow]:
         """What gossip knows of each node, this one first."""
         return [self._own_gossip(), *(self._gossip(member) for _, member in sorted(self._view.members.items()))]

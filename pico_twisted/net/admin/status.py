@@ -47,6 +47,9 @@ class INodeStatus(Interface):
     def cluster_endpoints() -> Mapping[str, Mapping[str, int]]:
         """The endpoint IDs of the cluster: for each the registrations of the nodes that hold it and are there."""
 
+    def holders(endpoint: str) -> Mapping[str, int]:
+        """The same of one endpoint."""
+
     def gossip_nodes() -> Sequence[GossipRow]:
         """What gossip knows of each node, this one included."""
 

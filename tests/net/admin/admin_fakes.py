@@ -167,6 +167,9 @@ class Status:
     def cluster_endpoints(self) -> Mapping[str, Mapping[str, int]]:
         return {endpoint: {self.node_id: count} for endpoint, count in self.detail.endpoints.items()}
 
+    def holders(self, endpoint: str) -> Mapping[str, int]:
+        return self.cluster_endpoints().get(endpoint, {})
+
     def gossip_nodes(self) -> Sequence[GossipRow]:
         return [self.gossip.row()]
 
