@@ -12,13 +12,13 @@ blocks is said at the end. The exit status is 1 when a command of a page failed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +28,7 @@ from tests.booted.machines import checkout
 from tests.pages.blocks import HERE, PAGES, Block, blocks
 from tools.stage.processes import ROOT, find_program
 from tools.stage.report import Options, exit_status
+from tools.stage.waiting import WaitedInVain, wait_until
 
 PATIENCE_S: Final = 30.0
 """How long a block is tried again behind something that was started."""
@@ -100,9 +101,15 @@ class Follower:
         if block.how != "here":
             self._start(block)
             return
-        until = time.monotonic() + (PATIENCE_S if self._stay else 0)
-        while (fault := self._run(block)) and time.monotonic() < until:
-            time.sleep(0.5)
+        fault = ""
+
+        def works() -> bool:
+            nonlocal fault
+            fault = self._run(block)
+            return not fault
+
+        with contextlib.suppress(WaitedInVain):  # what is in its way is told below
+            wait_until(works, block.place, PATIENCE_S if self._stay else 0)
         self._look()
         if fault:
             raise Failed(f"{block.place}: {fault}")
