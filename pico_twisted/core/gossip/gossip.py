@@ -226,6 +226,7 @@ class Gossip:
             if not self._farewell.begun:
                 self._round(now)
         if now >= self._news.due():
+            self._news.taken_up()
             if not self._farewell.begun:
                 self._news.push(now)
                 for member in self._partners.to_probe(now, again=False):

@@ -53,6 +53,10 @@ class News:
         """Have news sent then, or as soon after as they may be."""
         self._at = min(self._at, max(at, self._not_before))
 
+    def taken_up(self) -> None:
+        """What was due is seen to: nothing is, until it is wanted again."""
+        self._at = math.inf
+
     def pass_on(self, node_id: str, after: int) -> None:
         """Send the entries of a node above a version to others, with the next news."""
         self._relays.setdefault(node_id, after)
@@ -64,7 +68,6 @@ class News:
 
     def push(self, now: float) -> None:
         """Send what is new."""
-        self._at = math.inf
         view, partners, room = self._view, self._partners, self._channel.room - 2 * OWN_ITEM_BYTES
         own, live = view.own, partners.reachable()
         if len(live) > PUSH_TO and (own.told.version > self._pushed or self._relays):

@@ -136,6 +136,17 @@ def test_news_of_many_share_packets(wire: Wire) -> None:
     wire.until(lambda: views_are_equal(cores), 2.0)
 
 
+def test_who_leaves_with_news_is_not_woken_for_them(wire: Wire) -> None:
+    """A node that leaves says nothing else any more, and asks for no tick that would bring nothing."""
+    a, b = wire.some(2)
+    a.gossip.leave(wire.now)
+    a.gossip.set("endpoint:late", 1, wire.now)
+    wire.run(1.0)
+    a.gossip.tick(wire.now)
+    assert a.gossip.next_tick() > wire.now
+    assert b.status("n0") == "left"
+
+
 def test_a_lost_push_is_made_good_by_the_next_one(wire: Wire) -> None:
     """News of the last second go again with newer ones, so that one lost packet costs no round."""
     a, b = wire.some(2)
