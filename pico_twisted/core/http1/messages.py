@@ -7,6 +7,7 @@ only where the last search stopped, and the bytes in front of the buffer are pas
 
 from __future__ import annotations
 
+import abc
 import enum
 import re
 from collections.abc import Mapping
@@ -82,7 +83,7 @@ TRANSITIONS: Final[Mapping[State, Mapping[Framing | Step, State]]] = {
 makes a mistake. An interim head changes nothing."""
 
 
-class Messages(Generic[Head]):
+class Messages(abc.ABC, Generic[Head]):
     """The bytes received, and how far into a message they have been read.
 
     Attributes:
@@ -166,11 +167,13 @@ class Messages(Generic[Head]):
             self._go(Step.BROKEN)
             raise
 
+    @abc.abstractmethod
     def _next_head(self) -> Head | None:
-        raise NotImplementedError
+        """The head of the next message, once it is here; each role reads its own."""
 
     def _judge_eof(self) -> End | None:
-        raise NotImplementedError
+        """What the end of the peer's bytes means where it comes; nothing, unless a role says otherwise."""
+        return None
 
     def _take_head(self) -> bytes | None:
         """The whole head that begins at `_at`, once it is here and if it is no longer than it may be."""

@@ -9,7 +9,7 @@ from typing import Final
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, race
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -272,12 +272,10 @@ class AgentService(Service):
 
     async def _leave(self, listener: Listener) -> None:
         """Serve the last calls of a listener, for as long as at a stop, and forget it."""
-        try:
-            await listener.connections.drain().addTimeout(self._config.grace_period, self._reactor)
-        except TimeoutError:
+        draining = DeferredList([listener.connections.drain()], consumeErrors=True)
+        first, _ = await race([draining, deferLater(self._reactor, self._config.grace_period)])
+        if first != 0:
             log.warn("Cutting the last calls of a listener that is removed", endpoint=listener.config.endpoint)
-        except Exception:
-            log.failure("A listener could not be drained", endpoint=listener.config.endpoint)
         listener.connections.abort()
         listener.close()
         self._leaving.pop(listener, None)

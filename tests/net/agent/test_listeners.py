@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.task import deferLater
+from twisted.logger import LogEvent
 
 from pico_twisted.config import ListenerConfig, ServiceAddress
 from tests.net.agent.agent_world import EchoFactory, World
@@ -60,6 +62,22 @@ async def test_listeners_are_added_changed_and_removed_while_it_serves(world: Wo
         await other_port.stopListening()
         for connection in others.made:
             connection.transport.abortConnection()
+
+
+@in_reactor
+async def test_what_is_left_of_a_removed_listener_is_cut(world: World, lines: Callable[[str], list[LogEvent]]) -> None:
+    """Behind the grace period, as at a stop: a line of the log says so, and the agent goes on."""
+    world.echo.at_once = False
+    node, agent = await world.registered(endpoints=("stay", "go"), grace_period=0.3)
+    (session,) = [tunnel for tunnel in node.tunnels if tunnel.endpoint == "go"]
+    answer = node.call(b"never", session)
+    await until(lambda: world.echo.made and world.echo.made[0].waiting)
+    agent.set_listeners([agent.listeners[0].config])
+    await until(lambda: answer.over)
+    assert answer.was_lost
+    await until(lambda: not agent._leaving)
+    assert [event["endpoint"] for event in lines("Cutting the last calls of a listener")] == ["go"]
+    assert [tunnel.endpoint for tunnel in node.tunnels] == ["stay"]
 
 
 @in_reactor

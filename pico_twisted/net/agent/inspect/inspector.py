@@ -14,9 +14,9 @@ from pico_twisted.core.inspect.recording import Recording, Recordings
 from pico_twisted.core.inspect.replay import Edits, ReplayRefused, replayed
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import HTTP, TCP, TIMEOUT
-from pico_twisted.net.agent.inspect.nobody import NobodyCalls
 from pico_twisted.net.agent.inspect.recorder import Recorder
 from pico_twisted.net.agent.serving.inspector import IInspector, IReplays
+from pico_twisted.net.agent.serving.nobody import NobodyCalls
 from pico_twisted.net.interfaces import ICaller
 from pico_twisted.net.observe.requests import CLIENT_LEFT
 

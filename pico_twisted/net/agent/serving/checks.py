@@ -18,13 +18,12 @@ from zope.interface import implementer
 
 from pico_twisted.core.proxy_protocol import write_proxy_header
 from pico_twisted.core.rpc.call import Call
-from pico_twisted.core.rpc.dialect import V2
 from pico_twisted.core.rpc.frames import CANCELLED, HTTP
 from pico_twisted.net.agent.serving.dialling import service_endpoint
 from pico_twisted.net.agent.serving.forwarder import make_call
 from pico_twisted.net.agent.serving.kinds import make_service
 from pico_twisted.net.agent.serving.local_service import PROXY_VERSIONS, LocalService, ServiceParts
-from pico_twisted.net.interfaces import ICaller, ICallReceiver
+from pico_twisted.net.agent.serving.nobody import NobodyCalls
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.requests import unwatched
 from pico_twisted.net.tls.failures import TIMED_OUT, connect_failure_text
@@ -148,8 +147,7 @@ class _Handshake(_Connection):
         self._there()
 
 
-@implementer(ICaller)
-class _Asker:
+class _Asker(NobodyCalls):
     """The caller of a check's request.
 
     Attributes:
@@ -157,18 +155,11 @@ class _Asker:
         wrong: what is wrong with it, in words; empty when nothing is.
     """
 
-    dialect = V2
-    capabilities: frozenset[bytes] = frozenset()
-
     def __init__(self) -> None:
         self.done: Deferred[None] = Deferred()
         self.wrong = ""
         self._bytes = 0
         self._has_status = False
-
-    def call(self, kind: int, payload: bytes, more: bool, receiver: ICallReceiver) -> Call:
-        """Nobody can be called (ICallee)."""
-        raise NotImplementedError
 
     def send(self, call: Call, data: bytes, more: bool) -> None:
         """A piece of the answer came (ICallee)."""
@@ -193,9 +184,6 @@ class _Asker:
         self.wrong = f"the answer to a check broke off: {text or code}"
         if not self.done.called:
             self.done.callback(None)
-
-    def consumed(self, call: Call, count: int) -> None:
-        """Nothing waits for credit (ICallee)."""
 
 
 def _words_of(data: bytes, status: int) -> str:

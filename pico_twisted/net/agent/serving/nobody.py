@@ -1,4 +1,4 @@
-"""The caller of a replay: nobody waits for the response, it is only recorded."""
+"""The caller of what no client asked for: of replays, and of checks of a service."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pico_twisted.net.interfaces import ICaller, ICallReceiver
 
 @implementer(ICaller)
 class NobodyCalls:
-    """Takes all that it is given, at once, and keeps nothing (ICaller)."""
+    """Takes all that it is given, at once, and keeps nothing (ICaller). It makes no calls to anybody else."""
 
     dialect = V2
     capabilities = frozenset((TRAILERS,))
 
     def call(self, kind: int, payload: bytes, more: bool, receiver: ICallReceiver) -> Call:
-        """Nobody can be called (ICallee)."""
-        raise NotImplementedError
+        """See `ICallee.call`. There is nobody who could be called."""
+        raise AssertionError("a service calls nobody")
 
     def send(self, call: Call, data: bytes, more: bool) -> None:
         """See `ICallee.send`."""
