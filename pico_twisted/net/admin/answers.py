@@ -36,7 +36,7 @@ def render(resource: Resource, request: Request) -> Rendered:
 
 
 def answer(request: IRequest, body: bytes, content_type: str, status: int = 200) -> bytes:
-    """Set code and headers of a request's answer. Returns the body.
+    """Set code and headers of a request's answer, `Retry-After` of one that may be had later. Returns the body.
 
     Args:
         request: to be answered.
@@ -45,6 +45,8 @@ def answer(request: IRequest, body: bytes, content_type: str, status: int = 200)
         status: of the answer.
     """
     request.setResponseCode(status, _PHRASES.get(status))
+    if status in (429, 503):
+        request.setHeader(b"retry-after", retry_soon())
     request.setHeader(b"content-type", content_type.encode("latin-1", "replace"))
     request.setHeader(b"content-length", b"%d" % len(body))
     return body
@@ -77,8 +79,6 @@ def fail(request: IRequest, status: int, message: str) -> bytes:
         status: of the answer.
         message: for people.
     """
-    if status in (429, 503):
-        request.setHeader(b"retry-after", retry_soon())
     return answer_json(request, {"error": message}, status)
 
 
