@@ -107,5 +107,6 @@ def test_grpc_web_goes_through_as_it_is(stage: Stage, tmp_path: Path, version: s
         got = curl(node, "web", version, "-i", *sent, path="/test.Test/Echo")
         head, _, body = got.partition(b"\r\n\r\n")
         assert body == told and b"application/grpc-web+proto" in head
-        nobody = curl(node, "nobody", version, "-i", *sent, path="/test.Test/Echo").lower()
+        # Without a body: curl 7.88 waits for ever when it is answered over HTTP/2 just before it sends one.
+        nobody = curl(node, "nobody", version, "-i", "-X", "POST", *sent[:-2], path="/test.Test/Echo").lower()
         assert b" 200" in nobody.split(b"\r\n")[0] and b"grpc-status: 14" in nobody

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+from collections import deque
 from dataclasses import astuple, dataclass
 from typing import Final
 
@@ -29,6 +30,8 @@ def _ports_of(worker: str) -> range:
 _PORTS: Final = _ports_of(os.environ.get("PYTEST_XDIST_WORKER", ""))
 """Below Linux's ephemeral range (32768 and up), so that no outgoing connection takes a port between pick and bind."""
 _TRIES: Final = 200
+_GIVEN: Final[deque[int]] = deque(maxlen=200)
+"""The ports that were given last."""
 
 
 def is_free(port: int, *kinds: socket.SocketKind) -> bool:
@@ -52,10 +55,13 @@ def is_free(port: int, *kinds: socket.SocketKind) -> bool:
 
 
 def free_row(count: int) -> int:
-    """The first of so many ports in a row that nobody uses now. Callers try another one if that has changed."""
+    """The first of so many ports in a row that nobody uses now, and nobody asked for lately: what is to have them may
+    not listen yet. Callers try another one if that has changed."""
     for _ in range(_TRIES):
         first = random.choice(_PORTS)
-        if all(is_free(port) for port in range(first, first + count)):
+        row = range(first, first + count)
+        if not any(port in _GIVEN for port in row) and all(is_free(port) for port in row):
+            _GIVEN.extend(row)
             return first
     raise StageFailed("no free port was found")
 
@@ -88,10 +94,10 @@ class Ports:
     @classmethod
     def pick(cls, but: frozenset[int] = frozenset()) -> Ports:
         """Four free ones, none of them among those given."""
-        found: dict[int, None] = {}
+        found: list[int] = []
         while len(found) < 4:
             if (port := free_port()) not in but:
-                found[port] = None
+                found.append(port)
         return cls(*found)
 
     @property
