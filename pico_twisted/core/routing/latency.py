@@ -35,6 +35,10 @@ MAX_S: Final = 8.0
 STALLED_S: Final = 1.0
 """Seconds for which calls have to wait without any first byte, before the wait counts as an answer; and
 `STALLED_TIMES` of what is usual."""
+SUSPECT_S: Final = 0.25
+"""The same where many calls wait, and the next one is about to join them: so a session that was stopped keeps few."""
+MANY_CALLS: Final = 8
+"""How many that is: fewer are not worth a look."""
 STALLED_TIMES: Final = 8.0
 """How many times as long as usual that has to be: some answers take longer than others."""
 MAX_LEVEL: Final = int(MAX_S / FLOOR_S).bit_length()
@@ -136,9 +140,15 @@ class Latency:
         fading = _fading(now - max(before, self._rested_at)) if better else 0.0
         self._measured(seconds + (self._peak_s - seconds) * fading, now)
 
-    def waits(self, seconds: float, now: float) -> None:
-        """A call has waited that long, since its request was complete and since the last first byte of any call."""
-        if self.stalled or seconds > max(STALLED_S, STALLED_TIMES * self.usual_s):
+    def waits(self, seconds: float, now: float, least_s: float = STALLED_S) -> None:
+        """A call has waited that long, since its request was complete and since the last first byte of any call.
+
+        Args:
+            seconds: that it has waited.
+            now: the time.
+            least_s: what does not count yet.
+        """
+        if self.stalled or seconds > max(least_s, STALLED_TIMES * self.usual_s):
             self.stalled = True
             self._measured(max(self._peak_s, min(seconds, MAX_S)), now)
 

@@ -26,7 +26,7 @@ from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL, REPLACED
 from pico_twisted.core.routing.affinity import told_of
 from pico_twisted.core.routing.intake import Intake
-from pico_twisted.core.routing.latency import FAR_LEVELS, SLOW_LEVEL, TRIED_LEVEL
+from pico_twisted.core.routing.latency import FAR_LEVELS, MANY_CALLS, SLOW_LEVEL, TRIED_LEVEL
 from pico_twisted.core.routing.other_server import OtherServer
 from pico_twisted.core.routing.registry import Registry
 from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable
@@ -262,6 +262,8 @@ class ClusterService(Service):
             return last
         local = self.registry.take(endpoint, tried)
         route: IRoute | None = local
+        if local is not None and len(local.calls) > MANY_CALLS:
+            self.watch.suspect(local)
         if not only_here and self.table.nodes:
             # two ways failed: what happened to them may have happened to all sessions here, so the last try goes away
             if local is None or local.last_choice or (tried and len(tried) > 1):

@@ -28,7 +28,7 @@ import attrs
 from prometheus_client.core import Metric
 from twisted.logger import Logger
 
-from pico_twisted.core.routing.latency import SILENT_LEVEL, STALLED_S, Latency, level_of
+from pico_twisted.core.routing.latency import SILENT_LEVEL, STALLED_S, SUSPECT_S, Latency, level_of
 from pico_twisted.core.routing.registry import Registry
 from pico_twisted.net.interfaces import IHeardCallee
 from pico_twisted.net.observe.metrics import levels
@@ -47,7 +47,7 @@ PATIENCE_S: Final = 0.4
 """Seconds that it has to give one: some round trips around the world."""
 MOVES_A_REQUEST: Final = 0.05
 """How many calls may be moved, for each that is made."""
-FIRST_MOVES: Final = 20.0
+FIRST_MOVES: Final = 100.0
 """How many may be moved by a node that has made no calls yet."""
 MOST_MOVES: Final = 200.0
 """Most calls that may be moved at once, however many were made before."""
@@ -134,6 +134,13 @@ class RouteWatch:
             return SILENT_LEVEL
         seen = self._nodes.get(endpoint, {}).get(node_id)
         return 0 if seen is None else seen.latency.next_level
+
+    def suspect(self, route: AgentRoute) -> None:
+        """Many calls wait at a registration that was chosen for one more: look whether any is answered."""
+        seconds, latency = self._parts.seconds(), route.latency
+        if seconds - latency.answered_at > SUSPECT_S:
+            first = min((call.asked_at for call in route.calls if type(call) is PendingCall), default=NEVER)
+            latency.waits(seconds - max(first, latency.answered_at), seconds, SUSPECT_S)
 
     def gone(self, route: AgentRoute) -> None:
         """A registration is gone."""
