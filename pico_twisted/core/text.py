@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import Final
 
 NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -14,6 +15,13 @@ ENDPOINT_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 ENDPOINT_ID_BYTES_PATTERN: Final = re.compile(ENDPOINT_ID_PATTERN.pattern.encode("ascii"))
 """Matches the whole of an endpoint ID that stands in a head."""
+
+_MAX_NETWORKS: Final = 4096
+"""Most addresses whose network is kept: finding it out takes microseconds."""
+
+_IPV6_PREFIX: Final = 64
+"""Bits of an IPv6 address that count: a customer of a provider has all addresses behind them, and a host changes its
+own as it likes (RFC 8981)."""
 
 _SIZES: Final = ("B", "KB", "MB", "GB", "TB")
 
@@ -45,6 +53,21 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower().rstrip(".") == "localhost"
+
+
+@lru_cache(_MAX_NETWORKS)
+def network_of(address: bytes) -> str:
+    """What counts as one client: an IPv4 address, or the /64 of an IPv6 address; empty for what is no address, since
+    nobody knows how many share it."""
+    try:
+        ip = ipaddress.ip_address(address.decode("ascii"))
+    except ValueError:
+        return ""
+    if ip.version == 4:
+        return str(ip)
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(ip), _IPV6_PREFIX), strict=False))
 
 
 def bracketed(host: str) -> str:

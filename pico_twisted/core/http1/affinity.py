@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from pico_twisted.core.http1.account import Account
 from pico_twisted.core.http1.forwarding import response_onto_link
 from pico_twisted.core.http1.head import RequestHead, ResponseHead
-from pico_twisted.core.routing.affinity import Affinity, Servers, network_of, ranked
+from pico_twisted.core.routing.affinity import Affinity, Servers, ranked, tied_by
 
 AGENT: Final = b"x-pico-agent"
 """The field of a request between nodes that names the agent that is meant, and of a response the one that served."""
@@ -60,7 +60,7 @@ class ClientTie:
         """By its cookie, or by the client's address, which is all that a client of TCP has."""
         if servers.affinity is Affinity.COOKIE and self._cookie:
             return (self._agent,) if self._agent in servers.nodes else ()
-        return ranked(network_of(self._account.address), servers.agents)
+        return ranked(tied_by(self._account.address), servers.agents)
 
     def served_by(self, head: ResponseHead, agent: str) -> ResponseHead:
         """Set the cookie, unless the client has it."""

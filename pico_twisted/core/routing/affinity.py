@@ -22,10 +22,11 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 import attrs
+
+from pico_twisted.core.text import network_of
 
 ID_CHARACTERS: Final = 8
 """Characters of a short ID: 48 bits, so that agents of one endpoint do not meet in one."""
@@ -34,7 +35,6 @@ MAX_AGENTS: Final = 36
 of an endpoint without affinity."""
 _MAX_REMEMBERED: Final = 4096
 """Most clients whose order of agents is kept."""
-_IPV6_HOST_BITS: Final = 64
 
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{8}")
 
@@ -69,20 +69,13 @@ def is_short_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-@lru_cache(_MAX_REMEMBERED)
-def network_of(address: bytes) -> bytes:
-    """Whom an address stands for: the last 64 bits of an IPv6 address change as its host likes (RFC 8981).
+def tied_by(address: bytes) -> bytes:
+    """What stands for a client whose address ties it to an agent: its network, and where there is none all of it.
 
     Args:
         address: an IP, or what a proxy tells in its place.
     """
-    try:
-        parsed = ip_address(address.decode("ascii", "replace"))
-    except ValueError:
-        return address
-    if not isinstance(parsed, IPv6Address):
-        return address
-    return (int(parsed) >> _IPV6_HOST_BITS).to_bytes(8)
+    return network_of(address).encode("ascii") or address
 
 
 @lru_cache(_MAX_REMEMBERED)
@@ -90,7 +83,7 @@ def ranked(network: bytes, agents: tuple[str, ...]) -> tuple[str, ...]:
     """The agents in the order in which they are to serve a client: the same everywhere, and for others another one.
 
     Args:
-        network: of the client.
+        network: of the client, as `tied_by` gives it.
         agents: short IDs, in any order.
     """
     return tuple(sorted(agents, key=lambda agent: _weight(network, agent), reverse=True))

@@ -155,5 +155,4 @@ class Registry(Generic[R]):
 
 def _comes_last(registration: Registration) -> bool:
     """Whether any other one is better."""
-    latency = registration.latency
-    return registration.last_choice or (latency.held if registration.calls else latency.level) == SILENT_LEVEL
+    return registration.last_choice or registration.latency.silent

@@ -36,6 +36,22 @@ class CallReceiver(Protocol):
     def drained(self) -> None: ...
 
 
+class OnlyTold:
+    """The receiver of a call that only tells the peer something: nothing is to be done about the answer."""
+
+    def frame(self, payload: bytes, more: bool) -> None:
+        """It was heard."""
+
+    def reset(self, code: str, text: str) -> None:
+        """It was not, and whoever told it goes on without that."""
+
+    def lost(self) -> None:
+        """There is nobody to tell any more."""
+
+    def drained(self) -> None:
+        """Nothing was queued."""
+
+
 class HttpReceiver(CallReceiver, Protocol):
     """Who gets what arrives for an http call."""
 

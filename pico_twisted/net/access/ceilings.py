@@ -11,7 +11,6 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import IPv6Network, ip_address
 from typing import Final
 
 from prometheus_client.core import Metric
@@ -20,15 +19,13 @@ from pico_twisted.config import EndpointLimitsConfig, NodeConfig
 from pico_twisted.core.access.ceilings import Ceiling, Ceilings, Limit, Over, enter_all
 from pico_twisted.core.access.rules import Pattern, Rule
 from pico_twisted.core.access.subject import Subject
+from pico_twisted.core.text import network_of
 from pico_twisted.net.access.load import NodeLoad
 from pico_twisted.net.observe.metrics import Metrics, by_label
 from pico_twisted.net.turn import Sweep
 
 _MAX_REMEMBERED: Final = 4096
-"""Most endpoints, and most addresses, whose entry or network is kept: finding it out takes microseconds."""
-
-_IPV6_PREFIX: Final = 64
-"""Bits of an IPv6 address that count: a customer of a provider has all addresses behind them."""
+"""Most endpoints whose entry is kept: finding it out takes microseconds."""
 
 NO_LIMITS_OF_ENDPOINT: Final = EndpointLimitsConfig(match="*")
 """What counts for an endpoint that no entry matches."""
@@ -237,18 +234,3 @@ def leave_all(ceilings: Sequence[Ceiling], what: object) -> None:
 
 def _key(entry: EndpointLimitsConfig, endpoint: str) -> str:
     return endpoint if entry.each else entry.match
-
-
-@lru_cache(_MAX_REMEMBERED)
-def network_of(address: bytes) -> str:
-    """What counts as one client: an IPv4 address, or the /64 of an IPv6 address; empty for what is no address, since
-    nobody knows how many share it."""
-    try:
-        ip = ip_address(address.decode("ascii"))
-    except ValueError:
-        return ""
-    if ip.version == 4:
-        return str(ip)
-    if ip.ipv4_mapped is not None:
-        return str(ip.ipv4_mapped)
-    return str(IPv6Network((int(ip), _IPV6_PREFIX), strict=False))

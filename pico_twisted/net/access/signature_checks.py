@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from pico_twisted.net.access.ceilings import network_of
+from pico_twisted.core.text import network_of
 
 AT_ONCE: Final = 2
 """Most checks at a time. They share the processor with the reactor."""

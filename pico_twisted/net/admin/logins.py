@@ -19,7 +19,7 @@ import attrs
 
 from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.rates import TokenBucket
-from pico_twisted.net.access.ceilings import network_of
+from pico_twisted.core.text import network_of
 
 LOGIN: Final = [b"login"]
 """Path of the page, and of what it posts to."""

@@ -24,7 +24,7 @@ from twisted.web.server import Request, Site
 from zope.interface import implementer
 
 from pico_twisted.core.ports import ADMIN, PORT_FIELD
-from pico_twisted.net.access.ceilings import network_of
+from pico_twisted.core.text import network_of
 from pico_twisted.net.admin.answers import JSON, fail
 from pico_twisted.net.admin.operators import Operator
 

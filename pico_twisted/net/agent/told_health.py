@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 import attrs
-from zope.interface import implementer
 
+from pico_twisted.core.rpc.call import OnlyTold
 from pico_twisted.core.rpc.capabilities import SERVICE_HEALTH
 from pico_twisted.core.rpc.frames import HEALTH
 from pico_twisted.core.rpc.service_health import Standing, encode_health
@@ -14,34 +14,15 @@ from pico_twisted.net.agent.serving.checks import ServiceChecks
 from pico_twisted.net.agent.serving.counts import ServiceCounts
 from pico_twisted.net.agent.serving.local_service import ServiceParts
 from pico_twisted.net.agent.serving.service_health import Chance, ServiceHealth
-from pico_twisted.net.interfaces import ICallReceiver
 from pico_twisted.net.tunnel import TunnelClientProtocol
 
-
-@implementer(ICallReceiver)
-class _Answer:
-    """Nothing is to be done about the answer to what is only told."""
-
-    def frame(self, payload: bytes, more: bool) -> None:
-        """It was heard."""
-
-    def reset(self, code: str, text: str) -> None:
-        """It was not, and the node chooses as if nothing had been said."""
-
-    def lost(self) -> None:
-        """The next session is told anew."""
-
-    def drained(self) -> None:
-        """Nothing was queued."""
-
-
-_ANSWER: Final = _Answer()
+_ONLY_TOLD: Final = OnlyTold()
 
 
 def tell_health(tunnel: TunnelClientProtocol, health: ServiceHealth) -> None:
     """Tell a node how the service behind its session is."""
     if SERVICE_HEALTH in tunnel.capabilities and tunnel.version > 1:
-        tunnel.call(HEALTH, encode_health(health.told()), False, _ANSWER)
+        tunnel.call(HEALTH, encode_health(health.told()), False, _ONLY_TOLD)
 
 
 def tell_opened(tunnel: TunnelClientProtocol, health: ServiceHealth | None) -> None:

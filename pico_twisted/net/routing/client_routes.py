@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from pico_twisted.core.http1.client_connection import name_of
-from pico_twisted.core.rpc.call import Call
+from pico_twisted.core.rpc.call import Call, OnlyTold
 from pico_twisted.core.rpc.capabilities import CLIENT_CONNECTIONS
 from pico_twisted.core.rpc.frames import CLIENT_GONE, PROTOCOL
 from pico_twisted.net.interfaces import ICallee, ICallReceiver, IRoute
@@ -24,25 +24,8 @@ them, which may die without a word; the one not seen for longest is forgotten.""
 MAX_ENDPOINTS: Final = 16
 """Most endpoints that one client's connection is known to have used: a browser uses one."""
 
-
-@implementer(ICallReceiver)
-class _Answer:
-    """Nothing is to be done about the answer to what is only told."""
-
-    def frame(self, payload: bytes, more: bool) -> None:
-        """It was heard."""
-
-    def reset(self, code: str, text: str) -> None:
-        """It was not, and the agent's idle limit does the rest."""
-
-    def lost(self) -> None:
-        """There is nobody to tell any more."""
-
-    def drained(self) -> None:
-        """Nothing was queued."""
-
-
-_ANSWER: Final = _Answer()
+classImplements(OnlyTold, ICallReceiver)
+_ONLY_TOLD: Final = OnlyTold()
 
 
 class ClientRoutes:
@@ -73,7 +56,7 @@ class ClientRoutes:
         """The client's connection has ended: tell those who were called last, if they understand that. Idempotent."""
         for route in self._routes.pop(client, {}).values():
             if CLIENT_CONNECTIONS in route.callee.capabilities:
-                route.callee.call(CLIENT_GONE, client, False, _ANSWER)
+                route.callee.call(CLIENT_GONE, client, False, _ONLY_TOLD)
 
 
 def take_client_gone(tunnel: ICallee, call: Call, payload: bytes, more: bool, gone: Callable[[bytes], None]) -> None:

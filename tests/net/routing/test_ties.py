@@ -10,7 +10,7 @@ from pico_twisted.core.gossip.events import StatusChanged
 from pico_twisted.core.http1.account import account_of_peer
 from pico_twisted.core.http1.affinity import ClientTie, cookie_name
 from pico_twisted.core.http1.head import RequestHead
-from pico_twisted.core.routing.affinity import Affinity, network_of, ranked, short_id
+from pico_twisted.core.routing.affinity import Affinity, ranked, short_id, tied_by
 from pico_twisted.core.routing.table import affinity_key, endpoint_key
 from pico_twisted.core.rpc import frames
 from tests.doubles.node import MemoryNode
@@ -22,7 +22,7 @@ from tests.net.links.test_request import REQUEST, Served
 from tests.net.routing.test_cluster_service import FakeLinks, route_by
 
 NAME = cookie_name("my-ep")
-CLIENT = network_of(b"192.0.2.7")
+CLIENT = tied_by(b"192.0.2.7")
 
 
 def short(agent: str) -> str:

@@ -17,7 +17,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from pico_twisted.core.agent.fair_queue import FairQueue
-from pico_twisted.net.access.ceilings import network_of
+from pico_twisted.core.text import network_of
 from pico_twisted.net.agent.serving.counts import ServiceCounts
 from pico_twisted.net.agent.serving.policy import Denied
 from pico_twisted.net.turn import NEVER, Sweep
