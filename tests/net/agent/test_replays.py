@@ -34,6 +34,11 @@ class Replaying(Inspected):
         self.inspector.serves(self.config, Replays(self.parts))
 
 
+def counts(bench: Replaying) -> list[bytes]:
+    """All that is counted, but for what the process has used of its machine, which grows by itself."""
+    return [line for line in bench.metrics.exposition().splitlines() if not line.startswith(b"process_")]
+
+
 def test_a_request_is_sent_again() -> None:
     """The service gets the same request, on a connection of its own; the answer is recorded, and the client's call,
     the counts and the policy know nothing of it."""
@@ -42,14 +47,14 @@ def test_a_request_is_sent_again() -> None:
     first = bench.service.last
     sent = first.taken()
     first.answer(OK)
-    counted = bench.metrics.exposition()
+    counted = counts(bench)
     again = bench.inspector.replay(1, Edits())
     second = bench.service.last
     assert second is not first and second.taken() == sent
     second.answer(b"HTTP/1.1 201 Created\r\nContent-Length: 4\r\n\r\ntwo!")
     assert again.id == 2 and again.replay_of == 1 and again.over and again.shown_status == 201
     assert bytes(again.response_body.kept) == b"two!"
-    assert bench.metrics.exposition() == counted
+    assert counts(bench) == counted
     assert bench.nothing_is_left()
 
 
