@@ -59,7 +59,7 @@ def line(request_line: bytes) -> bytes:
 
 
 REQUESTS = [
-    # Upgrade with a body: llhttp stops before the body, which must not be parsed as a request.
+    # Upgrade with a body, which must not be parsed as a request.
     Trap(
         "upgrade with a length",
         upgrade(b"Content-Length: %d" % len(SMUGGLED), SMUGGLED),

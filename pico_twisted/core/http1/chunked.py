@@ -1,7 +1,7 @@
 """Chunked bodies (RFC 9112 7.1), strictly.
 
-Our own, because httptools says neither where a message ended nor how much it swallowed on the way: megabytes of chunk
-extensions and thousands of trailers pass it. Here what is not body is bounded. Each chunk's line may be
+Parsers that were looked at let megabytes of chunk extensions and thousands of trailers pass, and do not tell where a
+message ended. Here what is not body is bounded. Each chunk's line may be
 `MAX_CHUNK_LINE` bytes; beyond that a message has `SPARE_OVERHEAD` bytes for good, and each chunk adds to them what a
 chunk of its size may reasonably cost, so that signed chunks pass at any length and a flood of extensions does not.
 Blanks behind a size are read over, as devices pad it with them. Trailers are checked like the fields of a head and held

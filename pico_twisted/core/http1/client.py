@@ -6,8 +6,8 @@ from typing import Final
 
 from pico_twisted.core.http1.chunked import ChunkedDecoder
 from pico_twisted.core.http1.errors import bad_response
+from pico_twisted.core.http1.fields import BARE_LINE_ENDS
 from pico_twisted.core.http1.head import (
-    BARE_LINE_ENDS,
     END,
     End,
     Framing,

@@ -1,7 +1,8 @@
-"""The fields of a head: how llhttp hands them over, and what a few of them mean for framing and for the connection.
+"""The fields of a head: how they are told apart, and what a few of them mean for framing and for the connection.
 
-llhttp is strict about the shape of a field but lenient about its meaning, so what a message's framing hangs on is
-checked here again: one Content-Length of digits alone, one transfer coding, each field on a line of its own.
+Refused is what two readers could take for two things: a line that is no field, white space before a colon, a field over
+several lines, a length that is not digits alone, several lengths, a transfer coding beside a length or another one than
+chunked.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, HttpResponseParser
-
+from pico_twisted.core.http1.grammar import FIELD_VALUE, LINE_BYTES, OWS, TOKEN
 from pico_twisted.core.http1.memo import Memo
 
 Fields = Sequence[tuple[bytes, bytes, bytes]]
@@ -32,12 +32,15 @@ _MAX_NAMES: Final = 1024
 _MAX_CONNECTIONS: Final = 256
 """Most values of Connection that are kept as sets of tokens."""
 
-_ONCE_IN_REQUESTS: Final = frozenset(
+ONCE_IN_REQUESTS: Final = frozenset(
     (b"content-length", b"host", b"transfer-encoding", b"x-pico-authorization", b"x-pico-endpoint")
 )
-_ONCE_IN_RESPONSES: Final = frozenset((b"content-length", b"transfer-encoding"))
+ONCE_IN_RESPONSES: Final = frozenset((b"content-length", b"transfer-encoding"))
 
-_PROTOCOL: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:/[!#$%&'*+\-.^_`|~0-9A-Za-z]+)?")
+_FIELD_LINE: Final = re.compile(rb"\n(" + TOKEN + rb"):" + OWS + rb"(" + FIELD_VALUE + rb")\r(?=\n)")
+"""Finds each line that is a field: what lies between two line ends."""
+
+_PROTOCOL: Final = re.compile(TOKEN + rb"(?:/" + TOKEN + rb")?+")
 
 _COMMON_NAMES: Final = b"""
 Accept accept Accept-Encoding accept-encoding Accept-Language accept-language Accept-Ranges Age Authorization
@@ -54,56 +57,63 @@ X-Request-Id x-pico-authorization x-pico-endpoint x-pico-error x-request-id
 _LOWER: Final = Memo(bytes.lower, _MAX_NAMES, common=_COMMON_NAMES)
 
 
-class _Collected(list[tuple[bytes, bytes, bytes]]):
-    """What llhttp calls back into: the list of fields itself, so that a head costs one object and one call a field."""
-
-    __slots__ = ()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        # llhttp leaves the white space behind a value. What else rstrip takes off was refused before.
-        self.append((_LOWER[name], name, value.rstrip()))
-
-
 class FieldsError(Exception):
     """The fields break a rule; the message says which. The caller knows whose they are and makes an Http1Error."""
+
+
+class TooManyFieldsError(FieldsError):
+    """There are more of them than a head may have."""
 
 
 FieldsRead = tuple[Fields, ByName, "int | None", bool, bool, frozenset[bytes], "bytes | None"]
 """(fields, by_name, length, chunked, keep_alive, connection, upgrade), as a head has them."""
 
+BARE_LINE_ENDS: Final = "bare line ends or control bytes in the head"
+"""What is wrong with a head that is not nothing but lines."""
 
-def read_fields(
-    data: bytes, parser: type[HttpRequestParser | HttpResponseParser], count: int, version_11: bool
-) -> FieldsRead:
-    """The fields of one whole head, checked by llhttp for shape and counted by us, and what they mean.
 
-    Each call makes a parser and throws it away, so none is left behind that takes an upgrade's bytes, or the body of an
-    upgrade request, for a second message.
+def split_fields(data: bytes, at: int) -> Fields:
+    """All lines of a head that are fields.
 
     Args:
-        data: the head, without control bytes, behind a first line that is like any other.
-        parser: of httptools.
-        count: the lines between the first and the last, empty one. Each must have come out as a field, so llhttp saw
-            the head end where we do.
-        version_11: the head says HTTP/1.1.
-
-    Raises:
-        FieldsError: llhttp refuses them, one that may come once comes twice, or framing or Upgrade cannot be right.
+        data: the head.
+        at: where its first line ends.
     """
-    fields = _Collected()
-    try:
-        parser(fields).feed_data(data)
-    except HttpParserUpgrade:
-        pass
-    except HttpParserError as error:
-        raise FieldsError(str(error)) from None
-    if len(fields) != count:
-        raise FieldsError("lines and fields do not match")
+    # No other white space than rstrip takes off can be in a value, and it takes longer when it is told which.
+    return [(_LOWER[name], name, value.rstrip()) for name, value in _FIELD_LINE.findall(data, at)]
+
+
+def first_values(fields: Fields) -> ByName:
+    """The first value of each field, by lower-case name."""
     by_name: dict[bytes, bytes] = {}
     for lower, _, value in reversed(fields):
         by_name[lower] = value  # noqa: PERF403 - a comprehension costs a call
+    return by_name
+
+
+def read_fields(data: bytes, at: int, most: int, once: frozenset[bytes], version_11: bool) -> FieldsRead:
+    """The fields of one whole head, and what they mean.
+
+    Args:
+        data: the head.
+        at: where its first line ends.
+        most: how many fields it may have.
+        once: those that it may have once.
+        version_11: the head says HTTP/1.1.
+
+    Raises:
+        FieldsError: they are too many, a line is none, one that may come once comes twice, or framing or Upgrade cannot
+            be right.
+    """
+    count = data.count(b"\n") - 2
+    if count > most:
+        raise _fault_in_lines(data, most)
+    fields = split_fields(data, at)
+    if len(fields) != count or not data.endswith(b"\r\n\r\n"):
+        raise _fault_in_lines(data, most)
+    by_name = first_values(fields)
     if len(by_name) != count:
-        _refuse_repeats(fields, _ONCE_IN_REQUESTS if parser is HttpRequestParser else _ONCE_IN_RESPONSES)
+        _refuse_repeats(fields, once)
     length: int | None = None
     chunked = False
     if b"content-length" in by_name or b"transfer-encoding" in by_name:
@@ -118,6 +128,17 @@ def read_fields(
         if version_11 and b"upgrade" in tokens and b"upgrade" in by_name:
             upgrade = _upgrade_protocols(fields)
     return fields, by_name, length, chunked, keep_alive, tokens, upgrade
+
+
+def _fault_in_lines(data: bytes, most: int) -> FieldsError:
+    """What is wrong with a head whose lines are not all fields, or are too many."""
+    line_ends = data.translate(None, LINE_BYTES)
+    lines = len(line_ends) // 2
+    if line_ends != b"\r\n" * lines:
+        return FieldsError(BARE_LINE_ENDS)
+    if lines - 2 > most:
+        return TooManyFieldsError("too many fields")
+    return FieldsError("a line that is no field" if data.endswith(b"\r\n\r\n") else "not one whole head")
 
 
 def all_values(fields: Fields, lower_name: bytes) -> bytes:

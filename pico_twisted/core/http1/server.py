@@ -6,7 +6,8 @@ from typing import Final
 
 from pico_twisted.core.http1.chunked import ChunkedDecoder
 from pico_twisted.core.http1.errors import Http1Error, bad_request
-from pico_twisted.core.http1.head import BARE_LINE_ENDS, Framing, HeadLimits, RequestHead, parse_request_head
+from pico_twisted.core.http1.fields import BARE_LINE_ENDS
+from pico_twisted.core.http1.head import Framing, HeadLimits, RequestHead, parse_request_head
 from pico_twisted.core.http1.messages import HEAD, Messages, Step
 from pico_twisted.core.http1.target import longest_line, read_request_line, refuse_line_start
 

@@ -1,4 +1,4 @@
-"""The request line and the Host: what llhttp lets through and we do not (RFC 9112 3, RFC 3986 3.2).
+"""The request line and the Host (RFC 9112 3, RFC 3986 3.2).
 
 A line is judged by rules in a fixed order, and a line that has not ended yet by the first of them. So the answer to a
 bad line is the same however its bytes were cut, and a client that will never finish its line is told at once.

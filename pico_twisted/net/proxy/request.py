@@ -2,7 +2,7 @@
 `RoutedRequest`.
 
 `twisted.web.server.Request` parses arguments and cookies, adds Date and Server, and cannot send a 1xx or stream a
-request's body; making one costs more than a whole head does on llhttp. This one is what a resource that streams
+request's body; making one costs more than reading a whole head. This one is what a resource that streams
 needs: the request as it was read, and the means to answer it. How an answer is written is known by `http1.request` and
 `http2.request`.
 """

@@ -33,7 +33,7 @@ def test_an_ordinary_head() -> None:
 
 
 def test_an_empty_value_does_not_swallow_the_next_field() -> None:
-    """llhttp tells of an empty value in a call of its own; the field behind it stays a field."""
+    """The field behind a field without a value stays a field of its own."""
     head = parse(with_fields(b"A:", b"B: b", b"C:  ", b"D: d"))
     assert [field[1:] for field in head.fields[1:]] == [(b"A", b""), (b"B", b"b"), (b"C", b""), (b"D", b"d")]
 

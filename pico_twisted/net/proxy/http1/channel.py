@@ -1,4 +1,4 @@
-"""One connection of a proxy client: HTTP/1.1 read on llhttp, requests given to the port's resource one after the other.
+"""One connection of a proxy client: HTTP/1.1 read, and requests given to the port's resource one after the other.
 
 What can go wrong, and what is done.
 
