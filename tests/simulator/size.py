@@ -289,7 +289,7 @@ class LargeCluster:
         took_s = self.cluster.until(is_full, MEET_S)
         gives = max(_core(process).longest_s.get("a piece of an answer", 0.0) for process in self._nodes)
         busy_s = _core(joiner).busy_s + (sum(_core(one).busy_s for one in self._nodes) if gives else 0.0)
-        held = len(_core(joiner).table.endpoints())
+        held = _core(joiner).table.count_endpoints()
         bytes_each = (resident_bytes() - before) / max(1, held)
         self._say(f"a node has joined, and holds {held} endpoints")
         self._held[joiner] = []

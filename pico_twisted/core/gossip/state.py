@@ -13,16 +13,21 @@ take the whole map.
 
 A cluster may hold a million endpoints, of which every node knows all. So those are kept by themselves: under their ID
 alone, with version and registrations as one number, which is the only place where they are kept (`routing.table` asks
-here). That is some 150 bytes for each, most of them the ID. A dictionary for each node, and not one for all, since a
-whole map then replaces another in one step, and what is counted of a node is counted of its own.
+here). The newest are in a dictionary, which is quick, and is most of what is asked for: what is new is told to others.
+Where there are many the others are packed, see `packed`: an endpoint in the dictionary takes some 130 bytes, a packed
+one 16 and its ID. A node's endpoints are kept apart from those of others, since a whole map then replaces another in
+one step, and what is counted of a node is counted of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from heapq import merge
+from itertools import chain
 from typing import Final, TypeVar
 
 from pico_twisted.core.gossip.events import ENDPOINT, Value
+from pico_twisted.core.gossip.packed import MOST_NUMBER, PackedEndpoints
 
 Entry = tuple[str, Value | None, int]
 """Key, value (None: a tombstone), version."""
@@ -31,6 +36,12 @@ _ID_AT: Final = len(ENDPOINT)
 _VALUE_BITS: Final = 20
 """Bits of a number that say how many registrations there are; those above are the version."""
 _VALUE: Final = (1 << _VALUE_BITS) - 1
+PACKED_FROM: Final = 1024
+"""Endpoints of a node that are not packed yet: in a small cluster none are."""
+NEWEST: Final = 128
+"""Endpoints that stay in the dictionary when others are packed: rather more than what is told in a second."""
+MOST_NEW: Final = 8192
+"""Most endpoints in the dictionary, and so of those that are packed in one step: some 20 ms on a slow machine."""
 V = TypeVar("V")
 
 
@@ -42,14 +53,16 @@ class VersionedMap:
         floor: tombstones up to here are gone.
     """
 
-    __slots__ = ("_dead", "_endpoints", "_live", "floor", "version")
+    __slots__ = ("_dead", "_endpoints", "_live", "_most_new", "_packed", "floor", "version")
 
     def __init__(self) -> None:
         self.version = 0
         self.floor = 0
         # all in the order of their versions, which is the order of insertion
         self._live: dict[str, tuple[Value, int]] = {}
-        self._endpoints: dict[str, int] = {}  # by ID
+        self._endpoints: dict[str, int] = {}  # by ID: the newest of them
+        self._packed: PackedEndpoints | None = None  # those that are older
+        self._most_new = PACKED_FROM
         self._dead: dict[str, int] = {}
 
     def get(self, key: str) -> Value | None:
@@ -61,15 +74,26 @@ class VersionedMap:
 
     def registrations(self, endpoint: str) -> int:
         """The registrations of an endpoint; 0 where nothing, or nothing that is a number of some, is said of it."""
-        return self._endpoints.get(endpoint, 0) & _VALUE
+        number = self._endpoints.get(endpoint)
+        if number is None:
+            number = self._packed.get(endpoint) if self._packed is not None else 0
+        return number & _VALUE
 
     def endpoints(self) -> list[str]:
         """The IDs of the endpoints that have registrations."""
-        return list(self._endpoints)
+        return [endpoint for endpoint, _ in self._all_endpoints()]
 
     def count_endpoints(self) -> tuple[int, int]:
         """How many endpoints have registrations, and how many those are."""
-        return len(self._endpoints), sum([number & _VALUE for number in self._endpoints.values()])
+        packed = () if self._packed is None else self._packed.numbers()
+        return self._count_endpoints(), sum([number & _VALUE for number in chain(packed, self._endpoints.values())])
+
+    def _count_endpoints(self) -> int:
+        return len(self._endpoints) + (0 if self._packed is None else len(self._packed))
+
+    def _all_endpoints(self) -> Iterable[tuple[str, int]]:
+        newest = self._endpoints.items()
+        return newest if self._packed is None else chain(self._packed.items(), newest)
 
     def others(self) -> list[str]:
         """The keys of all but the endpoints."""
@@ -85,13 +109,13 @@ class VersionedMap:
 
     def versions(self) -> dict[str, tuple[Value, int]]:
         """All keys with their values and versions."""
-        held = {ENDPOINT + id: (number & _VALUE, number >> _VALUE_BITS) for id, number in self._endpoints.items()}
+        held = {ENDPOINT + id: (number & _VALUE, number >> _VALUE_BITS) for id, number in self._all_endpoints()}
         return {**self._live, **held}
 
     @property
     def keys(self) -> int:
         """How many keys there are."""
-        return len(self._live) + len(self._endpoints)
+        return len(self._live) + self._count_endpoints()
 
     @property
     def tombstones(self) -> int:
@@ -108,38 +132,53 @@ class VersionedMap:
         """
         self._dead.pop(key, None)
         endpoint = key[_ID_AT:] if key.startswith(ENDPOINT) else None
-        if endpoint is not None:
-            self._endpoints.pop(endpoint, None)
+        if endpoint is not None and self._endpoints.pop(endpoint, None) is None and self._packed is not None:
+            self._packed.discard(endpoint)
         self._live.pop(key, None)
         if value is None:
             self._dead[key] = version
         elif endpoint is not None and type(value) is int and 0 < value <= _VALUE:
-            self._endpoints[endpoint] = version << _VALUE_BITS | value
+            number = self._endpoints[endpoint] = version << _VALUE_BITS | value
+            if len(self._endpoints) > self._most_new and number <= MOST_NUMBER:  # else its clock is centuries ahead
+                self._pack()
         else:
             self._live[key] = (value, version)
         self.version = version
 
-    def since(self, version: int) -> list[Entry]:
-        """The entries above a version, in the order of their versions."""
-        found: list[Entry] = []
+    def _pack(self, newest: int = NEWEST) -> None:
+        """Pack all endpoints but the newest, so many."""
+        endpoints = list(self._endpoints.items())
+        older = max(0, len(endpoints) - newest)
+        packed = self._packed = PackedEndpoints() if self._packed is None else self._packed
+        packed.add(dict(endpoints[:older]))
+        self._endpoints = dict(endpoints[older:])
+        self._most_new = min(2 * NEWEST + len(packed) // 32, MOST_NEW)
+
+    def since(self, version: int) -> Iterator[Entry]:
+        """The entries above a version, in the order of their versions, whatever is written meanwhile."""
+        newest: list[Entry] = []
+        reached = False
         for endpoint, number in reversed(self._endpoints.items()):
             at = number >> _VALUE_BITS
             if at <= version:
+                reached = True
                 break
-            found.append((ENDPOINT + endpoint, number & _VALUE, at))
-        found.reverse()
-        in_order = len(found)
+            newest.append((ENDPOINT + endpoint, number & _VALUE, at))
+        newest.reverse()
+        others: list[Entry] = []
         for key, (value, at) in reversed(self._live.items()):
             if at <= version:
                 break
-            found.append((key, value, at))
+            others.append((key, value, at))
         for key, at in reversed(self._dead.items()):
             if at <= version:
                 break
-            found.append((key, None, at))
-        if in_order < len(found):
-            found.sort(key=_version)
-        return found
+            others.append((key, None, at))
+        if self._packed is None or reached:
+            return iter(sorted(newest + others, key=_version) if others else newest)
+        others.sort(key=_version)
+        older = map(_entry, self._packed.above(version << _VALUE_BITS | _VALUE))
+        return merge(chain(older, newest), others, key=_version)
 
     def before(self, version: int) -> int:
         """The highest version, not above the given one, at which an entry stands; else 0."""
@@ -148,7 +187,10 @@ class VersionedMap:
             (at for _, at in reversed(self._live.values())),
             reversed(self._dead.values()),
         )
-        return max(next((at for at in versions if at <= version), 0) for versions in found)
+        newest, *others = (next((at for at in versions if at <= version), 0) for versions in found)
+        if not newest and self._packed is not None:
+            newest = self._packed.below(version + 1 << _VALUE_BITS) >> _VALUE_BITS
+        return max(newest, *others)
 
     def raise_floor(self, floor: int) -> None:
         """Forget the tombstones up to a version. For a replica only once it has everything up to there."""
@@ -178,6 +220,8 @@ class VersionedMap:
         made = VersionedMap()
         made.version, made.floor = self.version, self.floor
         made._live, made._endpoints, made._dead = self._live.copy(), self._endpoints.copy(), self._dead.copy()
+        made._packed = None if self._packed is None else self._packed.copy()
+        made._most_new = self._most_new
         return made
 
     def changed_keys(self, later: VersionedMap) -> tuple[list[str], list[str]]:
@@ -186,18 +230,15 @@ class VersionedMap:
         Returns:
             The keys, without those of endpoints; and the IDs of endpoints.
         """
-        return _changed(self._live, later._live), _changed(self._endpoints, later._endpoints)
+        endpoints = _changed(dict(self._all_endpoints()), dict(later._all_endpoints()))
+        return _changed(self._live, later._live), endpoints
 
     def entries(self) -> tuple[int, Iterator[Entry]]:
         """How many entries stand now, and all of them in the order of their versions, whatever is written meanwhile."""
-        endpoints = list(self._endpoints.items())
-        rest: list[Entry] = [(key, value, at) for key, (value, at) in self._live.items()]
-        rest += [(key, None, at) for key, at in self._dead.items()]
-        rest.sort(key=_version)
-        return len(endpoints) + len(rest), _merged(endpoints, rest)
+        return self.keys + self.tombstones, self.since(0)
 
     def __iter__(self) -> Iterator[Entry]:
-        return iter(self.since(0))
+        return self.since(0)
 
     def _check_invariants(self) -> None:
         """For tests."""
@@ -212,24 +253,20 @@ class VersionedMap:
         assert all(0 < at <= self.version for at in versions + dead)
         assert all(at > self.floor for at in dead)
         assert self.floor <= self.version
+        if self._packed is not None:
+            self._packed._check_invariants()
+            older = list(self._packed.above(0))
+            assert older == sorted((number, endpoint) for endpoint, number in self._packed.items())
+            assert not self._endpoints or not older or older[-1][0] < next(iter(self._endpoints.values()))
 
 
 def _version(entry: Entry) -> int:
     return entry[2]
 
 
-def _merged(endpoints: list[tuple[str, int]], rest: list[Entry]) -> Iterator[Entry]:
-    others = iter(rest)
-    other = next(others, None)
-    for endpoint, number in endpoints:
-        version = number >> _VALUE_BITS
-        while other is not None and other[2] < version:
-            yield other
-            other = next(others, None)
-        yield ENDPOINT + endpoint, number & _VALUE, version
-    while other is not None:
-        yield other
-        other = next(others, None)
+def _entry(packed: tuple[int, str]) -> Entry:
+    number, endpoint = packed
+    return ENDPOINT + endpoint, number & _VALUE, number >> _VALUE_BITS
 
 
 def _changed(before: dict[str, V], later: dict[str, V]) -> list[str]:

@@ -337,7 +337,7 @@ class View:
         if whole.map is None:
             return False
         if node_id == self.own.node_id:
-            self.own.heard_entries(generation, whole.map.since(0))
+            self.own.heard_entries(generation, list(whole.map.since(0)))
             return False
         member = self.of(node_id, generation)
         if member is None or version <= member.map.version or whole.map.keys > MAX_KEYS:

@@ -1,8 +1,8 @@
 """The table of the other nodes: who is there, and which of them holds an endpoint. Fed with the events of the gossip.
 
 What a node holds is kept once, in the gossip's map of it, and read there (`Said`). Here is only an index: for each
-endpoint the nodes that hold it, so that a request need not ask all of them. It holds the same texts as those maps, and
-the nodes themselves: some 40 bytes an endpoint.
+endpoint the nodes that hold it, so that a request need not ask all of them. That is `holder_index`, in some ten bytes
+an endpoint; what was found there is remembered for the endpoints that are asked for again and again.
 
 The index says whom to ask, and never what is so: how a node stands, and what it holds, is looked up when a call is to
 be made. So a node that dies with 40,000 endpoints is not chosen any more as soon as its status says so, and a whole map
@@ -26,6 +26,7 @@ import attrs
 from pico_twisted.core.gossip.events import ENDPOINT, KeysChanged, Said, StatusChanged, Value
 from pico_twisted.core.gossip.state import VersionedMap
 from pico_twisted.core.routing.affinity import AffinityTable
+from pico_twisted.core.routing.holder_index import MOST_NODES, HolderIndex
 
 PASSED_OVER_LEVELS: Final = 6
 """A node that is so many levels (see `latency`) worse than the best one, 64 times slower, gets nothing."""
@@ -66,8 +67,10 @@ def last_choice_key(endpoint: str) -> str:
     return LAST_CHOICE + endpoint
 
 
-SLICE: Final = 4000
+SLICE: Final = 2000
 """Most endpoints of one step of `work`: some milliseconds, also on a slow machine."""
+MOST_FOUND: Final = 4096
+"""Endpoints whose holders are remembered, some hundred bytes each; beyond that all are looked up anew."""
 THERE: Final = (ACTIVE, DRAINING)
 """The statuses of nodes that can be asked."""
 _NOTHING: Final = VersionedMap()
@@ -82,12 +85,14 @@ class KnownNode:
         status: `active`, `draining`, `unreachable` or `left`; empty once it is forgotten.
         said: what it says of itself, in the gossip's own map.
         not_here: endpoints that it says to have and denied when it was asked.
+        number: by which the index calls it.
     """
 
     id: str
     status: str
     said: Said = _NOTHING
     not_here: set[str] = attrs.field(factory=set)
+    number: int = 0
 
     def text(self, key: str) -> str:
         """The text of a key; "" when there is none."""
@@ -128,8 +133,9 @@ class ClusterTable:
     def __init__(self, random: Callable[[], float]) -> None:
         self.nodes: dict[str, KnownNode] = {}
         self.affinity = AffinityTable()
-        self._holders: dict[str, Holders] = {}
-        self._groups: dict[Holders, Holders] = {}  # the same few nodes hold many endpoints
+        self._index = HolderIndex()
+        self._numbered: dict[int, KnownNode] = {}  # those that the index may name, also such as are forgotten
+        self._found: dict[str, Holders] = {}  # what the index says
         self._behind: deque[tuple[KnownNode, Iterator[str]]] = deque()
         self._random = random
 
@@ -138,18 +144,32 @@ class ClusterTable:
         node = self.nodes.get(event.node_id)
         if node is None:
             if event.status is not None:
-                self.nodes[event.node_id] = KnownNode(event.node_id, event.status)
+                self.nodes[event.node_id] = self._new_node(event.node_id, event.status)
                 self.affinity.stands(event.node_id, event.status in THERE)
             return
         was_there, node.status = node.status in THERE, event.status or ""
         if event.status is None:
             del self.nodes[event.node_id]
-            self._groups.clear()  # those that it is in are of no use any more
             self.affinity.forget(event.node_id)
         else:
             self.affinity.stands(event.node_id, node.status in THERE)
         if was_there != (node.status in THERE):
             self._later(node, node.said.endpoints())
+        self._drop_numbers()
+
+    def _new_node(self, node_id: str, status: str) -> KnownNode:
+        while len(self._numbered) >= MOST_NODES and self._behind:
+            self.work()  # which gives numbers of forgotten nodes back
+        number = next(number for number in range(MOST_NODES) if number not in self._numbered)
+        node = self._numbered[number] = KnownNode(node_id, status, number=number)
+        return node
+
+    def _drop_numbers(self) -> None:
+        """Give back the numbers of nodes that are forgotten, once the index does not name them any more."""
+        named = {node.number for node, _ in self._behind}
+        for number, node in list(self._numbered.items()):
+            if not node.status and number not in named:
+                del self._numbered[number]
 
     def keys_changed(self, event: KeysChanged) -> None:
         """A node says something new of itself."""
@@ -186,6 +206,7 @@ class ClusterTable:
                 done += 1
             if done < SLICE:
                 self._behind.popleft()
+                self._drop_numbers()
 
     def _later(self, node: KnownNode, endpoints: Sequence[str]) -> None:
         if len(endpoints) <= SLICE // 4:  # as packets bring them: at once
@@ -196,25 +217,35 @@ class ClusterTable:
 
     def _settle(self, endpoint: str, node: KnownNode) -> None:
         """Have the index say of a node and an endpoint what is so."""
-        holds = node.status in THERE and node.registrations(endpoint) > 0
-        holders = self._holders.get(endpoint, ())
-        if holds and node not in holders:
-            group = (*holders, node)
-            self._holders[endpoint] = self._groups.setdefault(group, group)
-        elif not holds and node in holders:
-            group = tuple(one for one in holders if one is not node)
-            if group:
-                self._holders[endpoint] = self._groups.setdefault(group, group)
-            else:
-                del self._holders[endpoint]
+        if node.status in THERE and node.registrations(endpoint) > 0:
+            self._index.add(endpoint, node.number)
+        else:
+            self._index.discard(endpoint, node.number)
+        self._found.pop(endpoint, None)
 
-    def endpoints(self) -> Collection[str]:
-        """The endpoints that other nodes hold that are there."""
-        return self._holders.keys()
+    def _holders(self, endpoint: str) -> Holders:
+        """The nodes that the index names for an endpoint."""
+        found = self._found.get(endpoint)
+        if found is None:
+            numbers = self._index.find(endpoint)
+            found = tuple([node for number in numbers if (node := self._numbered.get(number)) is not None])
+            if found:
+                if len(self._found) >= MOST_FOUND:
+                    self._found.clear()
+                self._found[endpoint] = found
+        return found
+
+    def count_endpoints(self) -> int:
+        """How many endpoints other nodes hold that are there."""
+        return len(self._index)
+
+    def is_held(self, endpoint: str) -> bool:
+        """Whether another node that is there holds an endpoint."""
+        return bool(self._holders(endpoint))
 
     def holders(self, endpoint: str) -> dict[str, int]:
         """The nodes that are there and hold an endpoint, with their registrations."""
-        there = [node for node in self._holders.get(endpoint, ()) if node.status in THERE]
+        there = [node for node in self._holders(endpoint) if node.status in THERE]
         return {node.id: registrations for node in there if (registrations := node.registrations(endpoint))}
 
     def choose(
@@ -238,7 +269,7 @@ class ClusterTable:
             in_flight: the calls in flight to a node; None when it cannot be called now.
             level: given the endpoint and a node, how slow it is, as of `Latency`; not asked where there is but one.
         """
-        holders = self._holders.get(endpoint)
+        holders = self._holders(endpoint)
         if not holders:
             return None
         if len(holders) == 1:
@@ -285,8 +316,7 @@ class ClusterTable:
     def served(self, endpoint: str) -> bool:
         """Whether a node that takes requests holds an endpoint, and not as the last choice."""
         return any(
-            node.standing(endpoint) == ACTIVE and node.registrations(endpoint)
-            for node in self._holders.get(endpoint, ())
+            node.standing(endpoint) == ACTIVE and node.registrations(endpoint) for node in self._holders(endpoint)
         )
 
     def has_other(self, endpoint: str, excluded: Collection[str], in_flight: Callable[[str], int | None]) -> bool:
@@ -296,7 +326,7 @@ class ClusterTable:
             and node.registrations(endpoint)
             and node.id not in excluded
             and in_flight(node.id) is not None
-            for node in self._holders.get(endpoint, ())
+            for node in self._holders(endpoint)
         )
 
     def count_by_status(self) -> Mapping[str, int]:
@@ -308,12 +338,15 @@ class ClusterTable:
 
     def _check_invariants(self) -> None:
         """For tests."""
-        for endpoint, holders in self._holders.items():
-            assert holders, "an endpoint without holders is forgotten"
-            assert len(set(holders)) == len(holders)
-            if not self._behind:
-                assert all(node.status in THERE and node.registrations(endpoint) for node in holders)
+        self._index._check_invariants()
+        for endpoint, found in self._found.items():
+            assert found == tuple(self._numbered[number] for number in self._index.find(endpoint))
         if not self._behind:
-            for node in self.nodes.values():
-                for endpoint in node.said.endpoints() if node.status in THERE else ():
-                    assert (node in self._holders.get(endpoint, ())) == (endpoint not in node.not_here)
+            assert list(self._numbered.values()) == list(self.nodes.values())
+            held = {node.id: {id for id in node.said.endpoints() if node.registrations(id)} for node in self._there()}
+            for endpoint in {id for ids in held.values() for id in ids}:
+                assert {node.id for node in self._holders(endpoint)} == {id for id in held if endpoint in held[id]}
+            assert len(self._index) == len({id for ids in held.values() for id in ids})
+
+    def _there(self) -> list[KnownNode]:
+        return [node for node in self.nodes.values() if node.status in THERE]

@@ -229,11 +229,11 @@ class ClusterService(Service):
 
     def is_held(self, endpoint: str) -> bool:
         """Whether this node or another one that is there holds an endpoint."""
-        return bool(self.registry.held(endpoint)) or endpoint in self.table.endpoints()
+        return bool(self.registry.held(endpoint)) or self.table.is_held(endpoint)
 
     def _count_endpoints(self) -> int:
-        elsewhere = self.table.endpoints()
-        return len(elsewhere) + sum(endpoint not in elsewhere for endpoint in self.registry.counts())
+        table = self.table
+        return table.count_endpoints() + sum(not table.is_held(endpoint) for endpoint in self.registry.counts())
 
     def tunnels(self) -> list[ITunnel]:
         """The sessions of agents that are routed to."""

@@ -13,12 +13,16 @@ from tests.examples import examples
 KEYS = st.sampled_from(["a", "b", "endpoint:c", "endpoint:d", "endpoint:"])
 VALUES = st.none() | st.integers(0, 9) | st.sampled_from([1 << 20, 1 << 60, "text"])
 WRITES = st.lists(st.tuples(KEYS, VALUES, st.integers(1, 5)), max_size=40)
+NEWEST = st.integers(0, 3)
+"""So many endpoints are left unpacked now and then, where usually it would be hundreds."""
 
 
-def write_all(owner: VersionedMap, writes: list[tuple[str, Value | None, int]]) -> None:
+def write_all(owner: VersionedMap, writes: list[tuple[str, Value | None, int]], newest: int) -> None:
     """Make writes, each some versions above the last."""
     for key, value, step in writes:
         owner.write(key, value, owner.version + step)
+        if step == 1:
+            owner._pack(newest)
         owner._check_invariants()
 
 
@@ -32,8 +36,8 @@ def test_last_write_counts() -> None:
     assert owner.get("a") == 2 and owner.get("b") is None and owner.get("c") is None
     assert owner.values() == {"a": 2} and owner.versions() == {"a": (2, 7)}
     assert (owner.version, owner.keys, owner.tombstones) == (9, 1, 1)
-    assert owner.since(0) == [("a", 2, 7), ("b", None, 9)]
-    assert owner.since(7) == [("b", None, 9)] and owner.since(9) == []
+    assert list(owner.since(0)) == [("a", 2, 7), ("b", None, 9)]
+    assert list(owner.since(7)) == [("b", None, 9)] and list(owner.since(9)) == []
 
 
 def test_written_again_after_its_delete() -> None:
@@ -42,7 +46,7 @@ def test_written_again_after_its_delete() -> None:
     owner.write("a", 1, 1)
     owner.write("a", None, 2)
     owner.write("a", 1, 3)
-    assert owner.since(0) == [("a", 1, 3)] and owner.tombstones == 0
+    assert list(owner.since(0)) == [("a", 1, 3)] and owner.tombstones == 0
 
 
 @given(WRITES, st.data())
@@ -56,7 +60,8 @@ def test_any_prefix_and_the_rest_make_the_whole(
     for key, value, step in writes:
         owner.write(key, value, owner.version + step)
         if data.draw(st.booleans()):
-            entries = owner.since(replica.version)
+            data.draw(st.sampled_from([owner, replica]))._pack(data.draw(NEWEST))
+            entries = list(owner.since(replica.version))
             for entry in entries[: data.draw(st.integers(0, len(entries)))]:
                 replica.write(*entry)
             replica._check_invariants()
@@ -68,12 +73,12 @@ def test_any_prefix_and_the_rest_make_the_whole(
     assert replica.versions() == owner.versions() and replica.version == owner.version
 
 
-@given(WRITES, st.integers(0, 200))
+@given(WRITES, NEWEST, st.integers(0, 200))
 @settings(max_examples=examples(100))
-def test_before(writes: list[tuple[str, Value | None, int]], version: int) -> None:
+def test_before(writes: list[tuple[str, Value | None, int]], newest: int, version: int) -> None:
     """`before` is the version of the last entry that stands at a version or below it."""
     owner = VersionedMap()
-    write_all(owner, writes)
+    write_all(owner, writes, newest)
     assert owner.before(version) == max([at for _, _, at in owner.since(0) if at <= version], default=0)
 
 
@@ -87,7 +92,7 @@ def test_floor() -> None:
     owner.raise_floor(6)
     assert (owner.floor, owner.tombstones, owner.keys) == (6, 1, 1)
     owner.raise_floor(2)
-    assert owner.floor == 6 and owner.since(0) == [("d", 4, 4), ("c", None, 7)]
+    assert owner.floor == 6 and list(owner.since(0)) == [("d", 4, 4), ("c", None, 7)]
     owner._check_invariants()
 
 
@@ -104,24 +109,24 @@ def test_old_tombstones() -> None:
     assert owner.tombstones == 3 and owner.old_tombstones(before=1, most=3) == 14
 
 
-@given(WRITES, WRITES)
+@given(WRITES, WRITES, NEWEST)
 @settings(max_examples=examples(200))
 def test_a_later_map_as_one_change(
-    before: list[tuple[str, Value | None, int]], after: list[tuple[str, Value | None, int]]
+    before: list[tuple[str, Value | None, int]], after: list[tuple[str, Value | None, int]], newest: int
 ) -> None:
     """The difference between a replica and a later map of the node turns the one into the other: what stayed is not
     in it, and what is gone is, even where no tombstone tells of it."""
     owner = VersionedMap()
-    write_all(owner, before)
+    write_all(owner, before, newest)
     replica = whole_map(owner.since(0), owner.version, 0)
     had = replica.versions()
-    write_all(owner, after)
+    write_all(owner, after, newest)
     owner.raise_floor(owner.version)
     later = whole_map(owner.since(0), owner.version, owner.floor)
     later._check_invariants()
     count, entries = owner.entries()
     owner.write("meanwhile", 1, owner.version + 1)
-    assert (count, list(entries)) == (len(list(later)), later.since(0))
+    assert (count, list(entries)) == (len(list(later)), list(later.since(0)))
     owner = later
     keys, endpoints = replica.changed_keys(later)
     changed = {*keys, *(ENDPOINT + endpoint for endpoint in endpoints)}
