@@ -132,6 +132,7 @@ class IHeardCallee(ICallee):
     """A peer of which is known when it gave its last sign of life."""
 
     heard_at: float = Attribute("when its last byte came, in the sweep's seconds; infinity while it is not open")
+    cut_off: bool = Attribute("whether the kernel, which is asked, sees that nothing gets to the peer's machine")
 
     def ask() -> None:
         """Ask the peer for a sign of life, unless it is not open."""
@@ -204,8 +205,8 @@ class IResponseSink(Interface):
     def drained() -> None:
         """What was queued of the request has gone: go on writing."""
 
-    def may_move() -> bool:
-        """Say whether the request would be made elsewhere, without harm, if the call failed before its response."""
+    def may_give_up(cut_off: bool) -> bool:
+        """Say whether the call had better fail before its response than wait for a peer that is silent, or cut off."""
 
 
 class IPendingCall(Interface):
@@ -292,8 +293,8 @@ class IRouter(Interface):
     def has_other(endpoint: str, tried: Collection[IRoute]) -> bool:
         """Say whether a route other than those that were tried leads to the endpoint. Changes nothing."""
 
-    def caller_has_other(endpoint: str) -> bool:
-        """Say whether the node that the requests come from may have another route. Changes nothing."""
+    def has_living(endpoint: str, tried: Collection[IRoute]) -> bool:
+        """The same of one that is not silent, here or at the node that the requests come from. Changes nothing."""
 
 
 class ILinks(Interface):

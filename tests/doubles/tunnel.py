@@ -104,7 +104,7 @@ class FakeTunnel:
         calls: those that are open.
         opened: all that ever were, in order.
         takes: whether what is sent leaves at once.
-        heard_at: as the test says.
+        heard_at, cut_off: as the test says.
         asked: how often it was asked for a sign of life.
     """
 
@@ -140,6 +140,7 @@ class FakeTunnel:
         self.gone: Deferred[None] = Deferred()
         self.over = False
         self.heard_at = 0.0
+        self.cut_off = False
         self.asked = 0
 
     @property

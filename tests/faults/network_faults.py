@@ -55,7 +55,7 @@ def balancer_drops(rig: FaultsRig, options: argparse.Namespace, report: FaultsRe
                 rig.net[id].drop(f"ip saddr {rig.net['n1'].ip} tcp sport {PORTS.upstream} tcp dport {port}")
 
     seen = rig.suffer(fault, seconds=12.0, after=0.0)
-    report.fault("a balancer drops flows", seen, worst_replayable_s=4.0, back_s=5.0)
+    report.fault("a balancer drops flows", seen, worst_replayable_s=4.0, worst_s=4.0, back_s=5.0)
     report.check("a balancer drops flows: all sessions are there again", _whole_soon(rig))
 
 
@@ -97,7 +97,7 @@ def partition(rig: FaultsRig, options: argparse.Namespace, report: FaultsReport)
         seconds=15.0,
         after=12.0,
     )
-    report.fault("partition", seen, worst_replayable_s=4.0, back_s=8.0, healed_s=5.0)
+    report.fault("partition", seen, worst_replayable_s=4.0, worst_s=4.0, back_s=8.0, healed_s=5.0)
     report.check("partition: all sessions are there again", _whole_soon(rig))
 
 

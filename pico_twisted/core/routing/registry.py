@@ -130,9 +130,13 @@ class Registry(Generic[R]):
             and len(registration.calls) < self._max_calls
         )
 
-    def has_other(self, endpoint: str, excluded: Collection[object] = ()) -> bool:
-        """Whether there is a registration that is not excluded, full or not. Changes nothing."""
-        return any(registration not in excluded for registration in self._by_endpoint.get(endpoint, ()))
+    def has_other(self, endpoint: str, excluded: Collection[object] = (), *, living: bool = False) -> bool:
+        """Whether there is a registration that is not excluded, full or not; with `living` one that is not silent.
+        Changes nothing."""
+        return any(
+            registration not in excluded and not (living and registration.latency.silent)
+            for registration in self._by_endpoint.get(endpoint, ())
+        )
 
     def held(self, endpoint: str) -> Sequence[R]:
         """The registrations of an endpoint, in the order of their turns."""

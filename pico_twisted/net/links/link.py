@@ -249,6 +249,11 @@ class Link:
         if self._tunnel is not None:
             self._tunnel.ask()
 
+    @property
+    def cut_off(self) -> bool:
+        """See `IHeardCallee.cut_off`."""
+        return self._tunnel is not None and self._tunnel.cut_off
+
     def silent_since(self, then: float) -> bool:
         """Whether the connection is open and nothing came over it since then (in the sweep's seconds)."""
         return self.heard_at < then

@@ -312,9 +312,12 @@ class ClusterService(Service):
             return True
         return self.table.has_other(endpoint, [route.node_id for route in tried], self._links.load)
 
-    def caller_has_other(self, endpoint: str) -> bool:
-        """Requests of this node's clients come from no node. See `IRouter.caller_has_other`."""
-        return False
+    def has_living(self, endpoint: str, tried: Collection[IRoute]) -> bool:
+        """Whether there is, of which it is not known that it gives no sign of life."""
+        if self.registry.has_other(endpoint, tried, living=True):
+            return True
+        excluded = [*(route.node_id for route in tried), *self.watch.silent_nodes()]
+        return self.table.has_other(endpoint, excluded, self._links.load)
 
     def other_node_holds(self, endpoint: str) -> bool:
         """Whether another node is said to hold an endpoint, whether it drains or not."""
@@ -374,9 +377,17 @@ class LocalRouter:
         self._cluster = cluster
         self.node_id = cluster.node_id
         self.take = partial(cluster.take, only_here=True)
-        self.has_other = cluster.registry.has_other
         self.client_gone = cluster.client_gone
-        self.caller_has_other = cluster.other_node_holds
+
+    def has_other(self, endpoint: str, tried: Collection[IRoute]) -> bool:
+        """See `IRouter.has_other`. Once one was tried, a silent one is none where the caller may have another node."""
+        living = bool(tried) and self._cluster.other_node_holds(endpoint)
+        return self._cluster.registry.has_other(endpoint, tried, living=living)
+
+    def has_living(self, endpoint: str, tried: Collection[IRoute]) -> bool:
+        """See `IRouter.has_living`."""
+        registry = self._cluster.registry
+        return registry.has_other(endpoint, tried, living=True) or self._cluster.other_node_holds(endpoint)
 
     @property
     def draining(self) -> bool:

@@ -27,7 +27,7 @@ from pico_twisted.net.turn import NEVER
 LOST: Final = "lost"
 """The code of a call whose session ended."""
 SILENT: Final = "silent"
-"""The code of a call whose session gives no sign of life, and which is made elsewhere."""
+"""The code of a call whose session gives no sign of life, and which was given up before that ended."""
 FIRST_FRAME_BYTES: Final = 60 * 1024
 """Most bytes of head and body that are put together into a call's first frame."""
 
@@ -168,16 +168,16 @@ class PendingCall:
             self._callee.reset(self.call, CANCELLED, "the node stops")
             self._fail(CallFailed(SHUTDOWN, "the node stops", safe=False))
 
-    def move(self) -> None:
-        """The session gives no sign of life: fail here, so that the request is made elsewhere."""
+    def give_up(self) -> None:
+        """The session gives no sign of life: fail as if it had ended."""
         if not self.over:
             started = self.call.started
             self._callee.reset(self.call, CANCELLED, "no sign of life")
             self._fail(CallFailed(SILENT, "no sign of life", safe=not started))
 
-    def may_move(self) -> bool:
-        """Whether the request would be made elsewhere if this call failed now, without harm."""
-        return not self.over and self.response is not None and self._sink.may_move()
+    def may_give_up(self, cut_off: bool) -> bool:
+        """Whether that is better than to wait. See `IResponseSink.may_give_up`."""
+        return not self.over and self.response is not None and self._sink.may_give_up(cut_off)
 
     def pause(self) -> None:
         """The client's transport holds enough: grant no credit for what comes."""

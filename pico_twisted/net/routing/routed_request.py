@@ -224,12 +224,13 @@ class RoutedRequest:
             return False
         return safe or self._downstream.head.method in IDEMPOTENT
 
-    def may_move(self) -> bool:
-        """See `IResponseSink.may_move`. A request that was tried again is not moved, and none is moved twice."""
-        if len(self._tried) > 1 or not self._can_repeat(safe=False):
+    def may_give_up(self, cut_off: bool) -> bool:
+        """See `IResponseSink.may_give_up`. What can be made again waits for where to go, and goes once by a guess."""
+        if not self._can_repeat(safe=False):
+            return cut_off
+        if len(self._tried) > 1 and not cut_off:
             return False
-        router, endpoint = self._settings.router, self._downstream.endpoint
-        return router.has_other(endpoint, self._tried) or router.caller_has_other(endpoint)
+        return self._settings.router.has_living(self._downstream.endpoint, self._tried)
 
     def _retry(self, why: str) -> None:
         self._settings.metrics.retried(why)

@@ -44,7 +44,13 @@ _KEEPALIVE: Final = (
 """Seconds until the first question and between two, and how many are asked: two minutes in all."""
 GONE_S: Final = 180.0
 """Seconds after which a peer that acknowledges nothing is gone."""
-_UNACKED_AT = 24  # in struct tcp_info of linux/tcp.h: segments that were sent and not acknowledged
+CUT_OFF_S: Final = 3.0
+"""Seconds without an acknowledgement, of what was sent again in vain, after which a peer's machine is out of reach."""
+CUT_OFF_RESENT: Final = 2
+"""How often its timer has to have sent that again: it is the fourth time then, for the probe of a tail (RFC 8985) comes
+before the timer. Where one packet in twenty is lost each way, one in ten thousand needs more."""
+_RESENT_AT = 2  # in struct tcp_info of linux/tcp.h: how often in turn the timer has sent the oldest segment again
+_UNACKED_AT = 24  # segments that were sent and not acknowledged
 _ACK_AGE_AT = 56  # milliseconds since the last acknowledgement came
 _BYTES_ACKED_AT = 120  # since Linux 4.1
 _TCP_CLOSE = 7
@@ -212,8 +218,9 @@ def acknowledged_bytes(transport: object) -> int | None:
     return int(count)
 
 
-def is_unheard(transport: object, seconds: float) -> bool:
-    """Whether bytes are on their way to a peer whose kernel has acknowledged nothing for so long.
+def is_unheard(transport: object, seconds: float, resent: int = 0) -> bool:
+    """Whether bytes are on their way to a peer whose kernel has acknowledged nothing for so long, though ours has sent
+    them again at least so often.
 
     The kernel asks a silent peer whether it is there only while it has nothing to send. With something on its way it
     sends that again, for a quarter of an hour (tcp_retries2). One that reads nothing, but is there, answers the
@@ -224,7 +231,17 @@ def is_unheard(transport: object, seconds: float) -> bool:
         return False
     (unacked,) = struct.unpack_from("=I", info, _UNACKED_AT)
     (age_ms,) = struct.unpack_from("=I", info, _ACK_AGE_AT)
-    return bool(unacked and age_ms > seconds * 1000)
+    return bool(unacked and age_ms > seconds * 1000 and info[_RESENT_AT] >= resent)
+
+
+def is_cut_off(transport: object) -> bool:
+    """Whether what is sent does not reach the peer's machine: a wire is broken, or the connection is half open, and
+    something in between swallows what the other machine says of that.
+
+    A process that stands still is not cut off: the kernel of its machine goes on to acknowledge. Nor is what stands
+    behind a balancer, whose kernel does.
+    """
+    return is_unheard(transport, CUT_OFF_S, CUT_OFF_RESENT)
 
 
 def is_dead(transport: object) -> bool:

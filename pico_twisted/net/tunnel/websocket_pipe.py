@@ -26,7 +26,7 @@ from pico_twisted.core.rpc.frames import HEADER_BYTES, MAX_MESSAGE_V2
 from pico_twisted.core.rpc.session_base import SessionBase
 from pico_twisted.core.text import printable
 from pico_twisted.core.websocket.frames import NO_MASK
-from pico_twisted.net.socket.options import half_close, peer_text
+from pico_twisted.net.socket.options import half_close, is_cut_off, peer_text
 from pico_twisted.net.tunnel.parts import TunnelParts
 from pico_twisted.net.turn import NEVER
 
@@ -306,6 +306,11 @@ class WebSocketPipe(WebSocketProtocol):
     def stopProducing(self) -> None:
         """The connection is gone (IPushProducer); `connectionLost` follows."""
         self._paused = True
+
+    @property
+    def cut_off(self) -> bool:
+        """See `IHeardCallee.cut_off`."""
+        return is_cut_off(self.transport)
 
     # Closing
 

@@ -13,6 +13,8 @@ from tests.net.doubles import Case
 
 TIMEOUT_S = 5.0
 IDLE_S = 8.0
+LIVES = 1e9
+"""When a session was heard that is never silent."""
 
 
 def case(*tunnels: FakeTunnel, **limits: Any) -> Case:

@@ -47,7 +47,7 @@ class Sink:
     def drained(self) -> None:
         self.told.append("drained")
 
-    def may_move(self) -> bool:
+    def may_give_up(self, cut_off: bool) -> bool:
         return True
 
 

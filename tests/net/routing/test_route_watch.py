@@ -18,7 +18,7 @@ from pico_twisted.net.routing.settings import RoutingSettings
 from tests.doubles.node import MemoryNode, pass_time
 from tests.doubles.tunnel import FakeCall, FakeTunnel
 from tests.net.doubles import UPGRADE_FIELDS, Case, FakeDownstream, register, request_head
-from tests.net.routing.routed_case import case
+from tests.net.routing.routed_case import LIVES, case
 from tests.net.routing.test_cluster_service import FakeLinks, call, route_by, taken, tell
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -41,8 +41,10 @@ def logged() -> Iterator[list[LogEvent]]:
 
 @pytest.fixture
 def two() -> Case:
-    """Two agents; the first gets the first call."""
-    return case(FakeTunnel(agent_id="a"), FakeTunnel(agent_id="b"), timeout=60.0)
+    """Two agents; the first gets the first call, and the second gives signs of life."""
+    here = case(FakeTunnel(agent_id="a"), FakeTunnel(agent_id="b"), timeout=60.0)
+    here.tunnels[1].heard_at = LIVES
+    return here
 
 
 def quick(parts: MemoryNode, tunnel: FakeTunnel, times: int = 1) -> None:
@@ -67,14 +69,14 @@ class TestSilence:
     """A session without a byte, on which a call waits."""
 
     def test_its_calls_are_made_elsewhere(self, two: Case) -> None:
-        """It is asked after three seconds, and a moment later its request is with the other agent."""
+        """It is asked after two seconds, and before four its request is with the other agent."""
         a, b = two.tunnels
         two.start(request_head())
-        pass_time(two.parts.clock, 2.9)
+        pass_time(two.parts.clock, 1.9)
         assert a.asked == 0
         pass_time(two.parts.clock, 0.2)
         assert a.asked == 1 and not b.opened
-        pass_time(two.parts.clock, 0.5)
+        pass_time(two.parts.clock, 1.5)
         assert a.opened[0].reset_code == CANCELLED and len(b.opened) == 1
         two.respond(OK, False)
         assert two.down.status == 200 and two.down.told[-1] == "done"
@@ -85,7 +87,7 @@ class TestSilence:
         a, b = two.tunnels
         two.start(request_head())
         for _ in range(4):
-            pass_time(two.parts.clock, 3.1)
+            pass_time(two.parts.clock, 2.1)
             a.heard_at = two.parts.sweep.now
         assert 3 <= a.asked <= 4 and not b.opened
         two.respond(OK, False)
@@ -96,7 +98,7 @@ class TestSilence:
         a, b = two.tunnels
         parts = two.parts
         two.start(request_head(b"POST"))
-        pass_time(parts.clock, 3.1)
+        pass_time(parts.clock, 2.1)
         assert [taken(parts) for _ in range(5)] == ["b"] * 5
         b.draining = True
         assert taken(parts) == "b"
@@ -147,16 +149,42 @@ class TestSilence:
         assert len(late.calls) == 1 and not here.tunnels[0].calls
 
     def test_moved_once(self, two: Case) -> None:
-        """A request whose second agent is silent, too, waits there."""
-        third = register(two.parts, FakeTunnel(agent_id="c"))
+        """A request whose second agent falls silent, too, waits there."""
+        b, c = two.tunnels[1], register(two.parts, FakeTunnel(agent_id="c"))
         two.start(request_head())
-        pass_time(two.parts.clock, 12.0)
-        assert sum(len(tunnel.opened) for tunnel in (*two.tunnels, third)) == 2
+        pass_time(two.parts.clock, 3.6)
+        assert len(b.opened) == 1
+        b.heard_at, c.heard_at = 0.0, LIVES
+        pass_time(two.parts.clock, 8.0)
+        assert len(b.calls) == 1 and not c.opened
+
+    def test_others_are_asked_before(self, two: Case) -> None:
+        """What ended one connection may have ended others: a request is moved to an agent that has given a sign."""
+        b, c = two.tunnels[1], register(two.parts, FakeTunnel(agent_id="c"))
+        b.heard_at = 0.0
+        two.start(request_head())
+        pass_time(two.parts.clock, 2.3)
+        assert [b.asked, c.asked] == [0, 0], "a service may take its time"
+        pass_time(two.parts.clock, 0.3)
+        assert [b.asked, c.asked] == [1, 1]
+        c.heard_at = two.parts.sweep.now
+        pass_time(two.parts.clock, 1.0)
+        assert len(c.opened) == 1 and not b.opened
+
+    def test_all_are_silent(self, two: Case) -> None:
+        """A request stays where it is until somebody gives a sign, or comes: the others are no better."""
+        a, b = two.tunnels
+        b.heard_at = 0.0
+        two.start(request_head())
+        pass_time(two.parts.clock, 6.0)
+        assert b.asked == 1 and len(a.calls) == 1 and not b.opened
+        b.heard_at = LIVES
+        pass_time(two.parts.clock, 0.2)
+        assert len(b.opened) == 1 and not a.calls
 
     def test_few_are_moved(self, two: Case) -> None:
         """A node that has made few calls moves not all of them: what is made twice is work, and all may be slow."""
         a, b = two.tunnels
-        b.heard_at = 1e9
         two.start(request_head())
         settings = two.routed._settings
         for _ in range(399):
@@ -174,7 +202,7 @@ class TestSilence:
         two.start(request_head())
         pass_time(two.parts.clock, 0.5)
         two.parts.clock.advance(30.0)
-        pass_time(two.parts.clock, 0.5)
+        pass_time(two.parts.clock, 0.3)
         assert a.asked == 0
         two.respond(OK, False)
         assert all(route.latency.usual_s < 3.0 for route in two.parts.cluster.registry)
@@ -254,7 +282,7 @@ class TestOverLinks:
         made = parts.cluster.take("my-ep", [])
         assert made is not None and made.name == "n2"
         call(made)
-        pass_time(parts.clock, 3.2)
+        pass_time(parts.clock, 2.2)
         assert self.links.links["n2"].asked == 1
         assert taken(parts) == "n3"
         other = parts.cluster.take("other", [])
@@ -268,8 +296,8 @@ class TestOverLinks:
     def test_a_silent_agent_of_a_request_from_another_node(self, parts: MemoryNode) -> None:
         """The node that the request came from makes it again, if it can have somewhere else; else it waits here."""
         register(parts, FakeTunnel())
+        register(parts, FakeTunnel(agent_id="as silent"))
         router = LocalRouter(parts.cluster)
-        assert router.caller_has_other("my-ep") and not parts.cluster.caller_has_other("my-ep")
         settings = RoutingSettings(
             router=router, sweep=parts.sweep, metrics=parts.metrics, timeout_s=60.0, idle_timeout_s=60.0
         )
@@ -343,7 +371,7 @@ class TestTelling:
         two.start(request_head(b"POST"))
         made = two.call
         assert isinstance(made, FakeCall)
-        a.heard_at = 1e9
+        a.heard_at = b.heard_at = LIVES
         pass_time(two.parts.clock, 6.0)
         assert self.named(two) == {"a": "stalled"}
         a.heard_at = 0.0

@@ -210,9 +210,23 @@ def test_a_peer_that_is_not_heard() -> None:
     assert not flow.is_unheard(MemoryTransport(Clock()), 3.0)
 
 
+def test_a_peer_that_is_cut_off() -> None:
+    """One that has acknowledged nothing for three seconds, although it was sent again and again; under TLS, too."""
+    with Told() as sock:
+        for resent, unacked, age_ms, cut_off in (
+            (2, 1, 3001, True),
+            (2, 1, 2999, False),
+            (1, 1, 60_000, False),
+            (0, 0, 60_000, False),
+        ):
+            sock.info = struct.pack("=2xB21xI28xI", resent, unacked, age_ms)
+            assert flow.is_cut_off(Holder(transport=Holder(sock))) is cut_off
+    assert not flow.is_cut_off(MemoryTransport(Clock()))
+
+
 def test_what_the_kernel_tells_of_a_peer_that_is_there(pair: Pair) -> None:
     """Whatever it was sent, and whether it reads or not, it acknowledges; of one that we closed nothing is told."""
     pair[1].send(b"x")
-    assert not flow.is_unheard(Holder(pair[1]), 1.0)
+    assert not flow.is_unheard(Holder(pair[1]), 1.0) and not flow.is_cut_off(Holder(pair[1]))
     pair[1].close()
     assert not flow.is_unheard(Holder(pair[1]), 0.0)

@@ -9,9 +9,13 @@ from twisted.internet.task import Clock
 
 from pico_twisted.core.rpc import frames as rpc
 from pico_twisted.core.rpc.frames import DRAIN, HEARTBEAT, HTTP, MORE, NOT_SUPPORTED, RESET, RESPONSE
+from pico_twisted.net.routing.routed_request import RoutedRequest
+from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.tunnel import CLOSE_TIMEOUT_S, STALL_S
 from tests.doubles.node import MemoryNode, pass_time
 from tests.doubles.service import Acceptor, Receiver, echo
+from tests.net.doubles import FakeDownstream, request_head
+from tests.net.socket.test_options import Told
 from tests.net.tunnel.tunnel_peers import GET, OK, fill, raw
 from tests.net.tunnel.websockets import RawPeer, TunnelPair, frames_in
 from tests.peers.websocket import BINARY, CLOSE, close_payload, frame_bytes
@@ -174,6 +178,26 @@ class TestTime:
             pass_time(peer.parts.clock, 15)
             peer.send_raw(bytes((byte,)))
         assert not peer.closed
+
+    def test_cut_off(self, peer: RawPeer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """When the kernel says that nothing gets to an agent, a POST there is answered; the session has its 20 s."""
+        parts = peer.parts
+        settings = RoutingSettings(
+            router=parts.cluster, sweep=parts.sweep, metrics=parts.metrics, timeout_s=60.0, idle_timeout_s=60.0
+        )
+        down = FakeDownstream(request_head(b"POST"))
+        RoutedRequest(settings, down).start(b"", True)
+        with Told() as sock:
+            sock.info = struct.pack("=2xB21xI28xI", 2, 1, 3001)
+            monkeypatch.setattr(peer.transport, "socket", sock, raising=False)
+            pass_time(parts.clock, 3.8)
+            assert down.status == 502
+            kinds = [(kind, flags & RESET) for kind, _, flags, _ in peer.received_rpc()]
+            assert kinds == [(HTTP, 0), (HEARTBEAT, 0), (HTTP, RESET)]
+            pass_time(parts.clock, 15.0)
+            assert not peer.closed
+            pass_time(parts.clock, 4.0)
+            assert "no byte for 20 s" in peer.closed[0].reason
 
     def test_silent_node(self, pair: TunnelPair) -> None:
         """An agent asks after 15 s of silence and drops a dead node after 20."""
