@@ -66,6 +66,8 @@ _ENDED = Stream.ENDED
 _CLOSED = Stream.CLOSED
 _IN_ROW = Place.IN_ROW
 
+_NOT_ONLY_DATA = NOT_SUPPORTED | RESET | CREDIT | TRAILERS
+
 
 class SessionV2(SessionBase):
     """The negotiated protocol (`pico.v2`): streams of any number of frames, credit, resets, drain."""
@@ -85,21 +87,22 @@ class SessionV2(SessionBase):
             call = self._ours.get(call_id)
             if call is None:
                 return self._late_response(kind, call_id, message)
-            if kind != call.kind:
-                raise SessionError(CLOSE_PROTOCOL, "the type of a call changed")
-            if flags & NOT_SUPPORTED:
-                self._close(call)
-                return (WAS_RESET, call, frames.UNSUPPORTED, "")
         else:
             call = self._theirs.get(call_id)
             if call is None:
                 if call_id <= self._highest or flags & (RESET | CREDIT):
                     return None  # late
                 return self._open(kind, call_id, flags, message)
-            if kind != call.kind:
-                raise SessionError(CLOSE_PROTOCOL, "the type of a call changed")
-        if not flags & (RESET | CREDIT | TRAILERS):
-            return self._data(call, message, flags & MORE != 0)
+        if kind != call.kind:
+            raise SessionError(CLOSE_PROTOCOL, "the type of a call changed")
+        if flags & _NOT_ONLY_DATA:
+            return self._not_only_data(call, flags, message)
+        return self._data(call, message, flags & MORE != 0)
+
+    def _not_only_data(self, call: Call, flags: int, message: bytes) -> Event | None:
+        if flags & NOT_SUPPORTED and flags & RESPONSE:
+            self._close(call)
+            return (WAS_RESET, call, frames.UNSUPPORTED, "")
         if flags & RESET:
             code, text = frames.decode_reset(message[HEADER_BYTES:])
             self._close(call)
@@ -107,7 +110,8 @@ class SessionV2(SessionBase):
         if flags & CREDIT:
             self._take_grant(call, message)
             return None
-        return self._last(call, message, flags & MORE != 0)
+        more = flags & MORE != 0
+        return self._last(call, message, more) if flags & TRAILERS else self._data(call, message, more)
 
     def _late_response(self, kind: int, call_id: int, message: bytes) -> Event | None:
         if call_id == 0 or call_id > self._last_id:
@@ -179,7 +183,8 @@ class SessionV2(SessionBase):
         call.receive_left -= size
         call.unconsumed += size
         if not more:
-            self._credit_due.pop(call, None)
+            if self._credit_due:
+                self._credit_due.pop(call, None)
             if call.sending is _CLOSED:
                 self._close(call)
             else:

@@ -271,47 +271,39 @@ class SessionBase(Heartbeats, abc.ABC):
                     taken.append(HEADER.pack(call.kind, call.id, flags) + U32.pack(grant))
             self._credit_due.clear()
         size = 0
-        if self.first:
+        row = self.first
+        if row:
             # A drain, or its answer, is in the other row, and must not overtake a call that was there before it.
             shares = self.turn and not self._told_drain and not self.draining
-            size = self._take_data(self.first, BATCH_BYTES // 2 if shares else BATCH_BYTES, taken)
-        if self.turn and size < BATCH_BYTES:
-            self._take_data(self.turn, BATCH_BYTES - size, taken)
+            most = BATCH_BYTES // 2 if shares else BATCH_BYTES
+            while row and size < most:
+                size += self._take_frame(row.popleft(), taken)
+        row = self.turn
+        while row and size < BATCH_BYTES:
+            size += self._take_frame(row.popleft(), taken)
         return taken
 
-    def _take_data(self, row: deque[Call], most: int, taken: list[bytes]) -> int:
-        size = 0
-        while row and size < most:
-            call = row.popleft()
-            call.place = _IDLE
-            if call.receiving is _CLOSED:
-                continue
-            frame = self._next_frame(call)
-            size += len(frame)
-            taken.append(frame)
-        return size
-
-    def _next_frame(self, call: Call) -> bytes:
+    def _take_frame(self, call: Call, taken: list[bytes]) -> int:
+        """Take the next frame of a call whose turn it is. Returns its size; 0 when the call is over."""
+        call.place = _IDLE
+        if call.receiving is _CLOSED:
+            return 0
         queue = call.queue
         payload: bytes | memoryview = b""
         flags = 0 if call.ours else RESPONSE
         if queue:
             payload = queue.popleft()
-            most = min(self.max_data_bytes, call.credit)
-            if len(payload) > most and call.id == 0 and call.ours:
-                most = min(frames.MAX_PAYLOAD_V2, call.credit)  # the head of a request is not cut
-            if len(payload) > most:
-                view = memoryview(payload)
-                queue.appendleft(view[most:])
-                payload = view[:most]
             size = len(payload)
+            if size > call.credit or size > self.max_data_bytes:
+                payload = self._cut(call, payload)
+                size = len(payload)
             call.credit -= size
             call.queued -= size
         elif call.trailers:
             payload = self._take_trailers(call)
             if payload:
                 flags |= TRAILERS
-        if call.id == 0 and call.ours:
+        if not call.id and call.ours:
             del self._unsent[call]
             call.id = self._last_id = self._last_id + 1
             self._ours[call.id] = call
@@ -328,9 +320,19 @@ class SessionBase(Heartbeats, abc.ABC):
         else:
             self._close(call)
         header = HEADER.pack(call.kind, call.id, flags)
-        if type(payload) is bytes:
-            return header + payload
-        return b"".join((header, payload))
+        frame = header + payload if type(payload) is bytes else b"".join((header, payload))
+        taken.append(frame)
+        return len(frame)
+
+    def _cut(self, call: Call, payload: bytes | memoryview) -> bytes | memoryview:
+        """As much of a payload as one frame carries now; the rest waits again. The head of a request is not cut."""
+        unsent = call.id == 0 and call.ours
+        most = min(frames.MAX_PAYLOAD_V2 if unsent else self.max_data_bytes, call.credit)
+        if len(payload) <= most:
+            return payload
+        view = memoryview(payload)
+        call.queue.appendleft(view[most:])
+        return view[:most]
 
     def _take_trailers(self, call: Call) -> bytes:
         """What the last frame of a stream that ends with trailers carries."""

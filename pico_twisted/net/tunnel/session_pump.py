@@ -52,7 +52,7 @@ _TOO_LARGE: Final = (413, "the request is too large for version 1 of the protoco
 _NO_MEMORY: Final = (503, "no memory for a request of this size now", "busy")
 
 _OPEN = Stage.OPEN
-_QUIET = _Output.QUIET
+_QUIET, _DUE, _PUMPED = _Output.QUIET, _Output.DUE, _Output.PUMPED
 
 
 @implementer(ITunnel, IPushProducer)
@@ -127,9 +127,8 @@ class Tunnel(WebSocketPipe):
         if self._gate is not None:
             self._gate(message)
             return
-        session = self.session
         try:
-            event = session.receive(message)
+            event = self.session.receive(message)
         except SessionError as error:
             self.fail(error.code, error.reason)
             return
@@ -139,22 +138,22 @@ class Tunnel(WebSocketPipe):
                     receiver = event[1].receiver
                     if receiver is not None:  # its owner may be done with a call whose end is still queued
                         receiver.frame(event[2], event[3])
-                elif event[0] == OPENED:
+                    return
+                if event[0] == OPENED:
                     if self._idle:
                         self._wake()
                     _, call, payload, more = event
                     opened = self.acceptor.call_opened(self, call, call.kind, payload, more)
                     if call.receiver is None:
                         call.receiver = opened
-                else:
-                    self._dispatch(event)
+                    return
+                self._dispatch(event)
             except Exception:
                 log.failure("A call failed by a fault of ours", peer=self.peer)
                 if event[1] is not None and not event[1].closed:
                     self.reset(event[1], FAILED)
                     self._lose(event[1])
-        if self._output_is is _QUIET and session.has_output():
-            self._send_soon()
+        self._answer_soon()
 
     def _message_skipped(self, header: bytes, too_large: bool) -> None:
         session = self.session
@@ -168,8 +167,7 @@ class Tunnel(WebSocketPipe):
             return
         if event is not None:
             self._dispatch(event)
-        if self._output_is is _QUIET and session.has_output():
-            self._send_soon()
+        self._answer_soon()
 
     def _dispatch(self, event: Event) -> None:
         """Pass on an event that is no part of a stream."""
@@ -199,6 +197,11 @@ class Tunnel(WebSocketPipe):
 
     # Output
 
+    def _answer_soon(self) -> None:
+        """What came was no part of a stream: the session may have an answer, or credit for what waits."""
+        if self._output_is is _QUIET and self.session.has_output():
+            self._send_soon()
+
     def _send_soon(self) -> None:
         """Begin to send what there is: now, or with all else that this turn brings."""
         if self._paused:
@@ -207,19 +210,16 @@ class Tunnel(WebSocketPipe):
         if end_of_turn is None:
             self._pump()
         else:
-            self._output_is = _Output.DUE
+            self._output_is = _DUE
             end_of_turn.add(self._pump)
 
     def _pump(self) -> None:
-        if self._stage is not _OPEN or self._output_is is _Output.PUMPED:
+        if self._stage is not _OPEN or self._output_is is _PUMPED:
             return
-        self._output_is = _Output.PUMPED
+        self._output_is = _PUMPED
         session = self.session
         try:
-            while not self._paused and self._stage is _OPEN:
-                batch = session.frames_to_send()
-                if not batch:
-                    break
+            while not self._paused and self._stage is _OPEN and (batch := session.frames_to_send()):
                 self._write(self._framed(batch))
                 if session.drained:
                     for call in session.take_drained():

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import enum
 import random
-import struct
 import sys
 from typing import Any, Final
 
@@ -40,11 +39,14 @@ try:
 except ImportError:
     MAX_SMALL_MASK_BYTES = sys.maxsize
 else:
-    MAX_SMALL_MASK_BYTES = 128  # up to here one big integer is faster than C, which allocates what it keeps of a mask
+    MAX_SMALL_MASK_BYTES = 192  # up to here one big integer is faster than C, which allocates what it keeps of a mask
+    _new_masker, _mask, _free_masker = lib.nvx_xormask_new, lib.nvx_xormask_process, lib.nvx_xormask_free
+    _memory_of = ffi.from_buffer
 
-_U16 = struct.Struct(">H")
-_U64 = struct.Struct(">Q")
 _BINARY_FINAL = 0x82
+_UNMASKED_HEADERS: Final = (0x82 << 8, (0x82 << 8 | 126) << 16, (0x82 << 8 | 127) << 64)
+"""Headers of a binary message in one frame, as numbers to which its size is added: of 2, 4 and 10 bytes."""
+_MASKED_HEADERS: Final = (0x82 << 8 | 0x80, (0x82 << 8 | 0x80 | 126) << 16, (0x82 << 8 | 0x80 | 127) << 64)
 
 # Autobahn formats a line for nearly everything that it does; what matters is logged here, in our words.
 txaio.use_twisted()
@@ -75,7 +77,7 @@ class Masks(enum.Enum):
 
 
 _UNMASKED = Masks.NONE
-_ZEROS = Masks.ZEROS
+_RANDOM = Masks.RANDOM
 
 
 def lay_mask(mask: bytes, data: bytes) -> bytes:
@@ -93,13 +95,13 @@ def lay_mask(mask: bytes, data: bytes) -> bytes:
     size = len(data)
     if size > MAX_SMALL_MASK_BYTES:
         laid = bytearray(data)
-        masker = lib.nvx_xormask_new(mask)
-        lib.nvx_xormask_process(masker, ffi.from_buffer(laid), size)
-        lib.nvx_xormask_free(masker)
+        masker = _new_masker(mask)
+        _mask(masker, _memory_of(laid), size)
+        _free_masker(masker)
         return bytes(laid)
-    pattern = mask * (size // 4 + 1)
-    number = int.from_bytes(data, "little") ^ int.from_bytes(pattern[:size], "little")
-    return number.to_bytes(size, "little")
+    words = size // 4 + 1
+    number = int.from_bytes(data, "little") ^ int.from_bytes(mask * words, "little")
+    return number.to_bytes(words * 4, "little")[:size]
 
 
 class WebSocketPipe(WebSocketProtocol):
@@ -170,7 +172,7 @@ class WebSocketPipe(WebSocketProtocol):
         self.session.last_received = self.parts.sweep.now
         if self.data:
             data = self.data + data
-        self.data = b""
+            self.data = b""
         if self.current_frame is not None or self.inside_message:
             self.data = data
             self.consumeData()
@@ -179,23 +181,21 @@ class WebSocketPipe(WebSocketProtocol):
         position = 0
         size = len(data)
         while size - position >= 2:
-            second = data[position + 1]
-            length = second & 0x7F
-            if data[position] != _BINARY_FINAL or second & 0x80 != masked or length == 127:
+            length = data[position + 1] ^ masked
+            if length > 126 or data[position] != _BINARY_FINAL:
                 break
             start = position + 2
             if length == 126:
                 if size < start + 2:
                     self.data = data[position:]
                     return
-                (length,) = _U16.unpack_from(data, start)
+                length = data[start] << 8 | data[start + 1]
                 start += 2
                 if length < 126:
                     break
             if length > self.maxMessagePayloadSize:
                 break
             if masked:
-                mask = data[start : start + 4]
                 start += 4
             end = start + length
             if end > size:
@@ -203,7 +203,7 @@ class WebSocketPipe(WebSocketProtocol):
                 return
             message = data[start:end]
             if masked:
-                message = lay_mask(mask, message)
+                message = lay_mask(data[start - 4 : start], message)
             position = end
             self._message(message)
             if self._stage is not _OPEN:
@@ -273,23 +273,23 @@ class WebSocketPipe(WebSocketProtocol):
     def _framed(self, messages: list[bytes]) -> bytes:
         """Return messages as they go on the wire."""
         masks = self._masks
-        bit = 0 if masks is _UNMASKED else 0x80
+        short, middle, long = _UNMASKED_HEADERS if masks is _UNMASKED else _MASKED_HEADERS
         pieces: list[bytes] = []
         for message in messages:
             size = len(message)
             if size < 126:
-                pieces.append(bytes((_BINARY_FINAL, bit | size)))
+                header = (short + size).to_bytes(2, "big")
             elif size < 65536:
-                pieces.append(bytes((_BINARY_FINAL, bit | 126, size >> 8, size & 255)))
+                header = (middle + size).to_bytes(4, "big")
             else:
-                pieces.append(bytes((_BINARY_FINAL, bit | 127)) + _U64.pack(size))
-            if masks is _ZEROS:
-                pieces.append(NO_MASK)
-            elif bit:
+                header = (long + size).to_bytes(10, "big")
+            if masks is _RANDOM:
                 mask = random.getrandbits(32).to_bytes(4, "big")
-                pieces.append(mask)
-                message = lay_mask(mask, message)
-            pieces.append(message)
+                pieces += (header, mask, lay_mask(mask, message))
+            elif masks is _UNMASKED:
+                pieces += (header, message)
+            else:
+                pieces += (header, NO_MASK, message)
         return b"".join(pieces)
 
     def pauseProducing(self) -> None:
