@@ -2,7 +2,8 @@
 
 The classes are those of the daemons: the proxy's channel, sessions and tunnels at both ends, node links, the agent's
 exchange and its pool of connections. What lies around them is simple and always the same: connections in memory that
-carry 64 KiB at a time, and a clock that stands still. So the same requests lead to the same calls, every time.
+carry as much at a time as their protocols read at once, and a clock that stands still. So the same requests lead to the
+same calls, every time.
 """
 
 from __future__ import annotations
@@ -33,8 +34,6 @@ from tests.doubles.node import MemoryNode, ToldMembership
 from tests.doubles.transport import MemoryTransport
 
 ENDPOINT = "bench"
-READ_BYTES = 64 * 1024
-"""What Twisted reads at once."""
 MAX_TURNS = 100_000
 """A path that does not come to rest after so many is broken."""
 
@@ -201,9 +200,10 @@ class MemoryPath:
     def request(self, data: bytes) -> bytes:
         """Send a request as the client. Returns the response; fails when it is not a good one."""
         node = self._asked.cluster.node_id
-        for at in range(0, len(data), READ_BYTES):
+        size = self._client.bufferSize
+        for at in range(0, len(data), size):
             with self._scope(node):
-                self._client.receive(data[at : at + READ_BYTES])
+                self._client.receive(data[at : at + size])
             self.settle()
         answer = self._client.clear()
         if not answer.startswith(b"HTTP/1.1 200 "):
@@ -231,8 +231,8 @@ class MemoryPath:
         for sender, receiver, name in list(self._ways):
             if sender.taken and receiver.reading:
                 moved = True
-                data = bytes(sender.taken[:READ_BYTES])
-                del sender.taken[:READ_BYTES]
+                data = bytes(sender.taken[: receiver.bufferSize])
+                del sender.taken[: receiver.bufferSize]
                 with self._scope(name):
                     receiver.receive(data)
         for name, clock in self._clocks.items():

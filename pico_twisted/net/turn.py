@@ -11,7 +11,6 @@ before.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -102,23 +101,24 @@ class Sweep:
 
 
 class EndOfTurn:
-    """Gathers what is to be done once the reactor has dispatched the events of a turn.
+    """Does what is to be done once the reactor has dispatched the events of a turn.
 
     Args:
-        clock: the reactor. One that knows when it has dispatched them (`at_end_of_turn`) is asked to tell; another one
-            gets a timer of no delay.
+        clock: the reactor. One that knows when it has dispatched them (`at_end_of_turn`) is given the work; for another
+            one it is gathered here, behind a timer of no delay.
+
+    Attributes:
+        add: calls what it is given once, before the reactor waits again.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
-        self._later: Callable[[Callable[[], None]], object] = getattr(
-            clock, "at_end_of_turn", functools.partial(clock.callLater, 0)
-        )
+        self._clock = clock
         self._waiting: list[Callable[[], None]] = []
+        self.add: Callable[[Callable[[], None]], object] = getattr(clock, "at_end_of_turn", self._gather)
 
-    def add(self, work: Callable[[], None]) -> None:
-        """Call `work` once, before the reactor waits again."""
+    def _gather(self, work: Callable[[], None]) -> None:
         if not self._waiting:
-            self._later(self._run)
+            self._clock.callLater(0, self._run)
         self._waiting.append(work)
 
     def _run(self) -> None:

@@ -29,6 +29,7 @@ class MemoryTransport:
 
     Attributes:
         protocol: set by `connect`.
+        bufferSize: most bytes that are read at once, as of Twisted's.
         taken: what the peer took.
         takes: whether the peer takes what is written at once; else see `take`.
         reading: the protocol wants input.
@@ -41,6 +42,7 @@ class MemoryTransport:
         self._clock = clock
         self._peer = peer or IPv4Address("TCP", "192.0.2.7", 50007)
         self.protocol: Any = None
+        self.bufferSize = 64 * 1024
         self.producer: Any = None
         self.taken = bytearray()
         self.takes = True

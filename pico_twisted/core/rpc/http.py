@@ -24,6 +24,8 @@ from pico_twisted.core.http1.head import (
 
 _VERSION: Final = b"HTTP/1."
 
+_RAW, _NONE, _LENGTH = Framing.RAW, Framing.NONE, Framing.LENGTH
+
 RequestEvent = RequestHead | bytes | End
 ResponseEvent = ResponseHead | bytes | End
 
@@ -186,7 +188,7 @@ class ResponseStream:
             if head.chunked:
                 raise CallProtocolError("a Transfer-Encoding in a v2 head")
             framing = response_framing(head, self._method)
-            if framing is Framing.RAW:
+            if framing is _RAW:
                 if not self._upgrade_asked or head.upgrade is None:
                     raise CallProtocolError("an upgrade that was not asked for")
                 self._raw = True
@@ -194,9 +196,9 @@ class ResponseStream:
                 if payload or not more:
                     raise CallProtocolError("an interim head that is not alone in its frame")
                 return [head]
-            elif framing is Framing.NONE:
+            elif framing is _NONE:
                 self._left = 0
-            elif framing is Framing.LENGTH:
+            elif framing is _LENGTH:
                 self._left = head.length
             elif not more:
                 head = head._replace(length=len(payload))

@@ -82,8 +82,7 @@ class Relay(TwistedProtocol):
 
     def connectionMade(self) -> None:
         self.transport.pauseProducing()
-        self.transport.bufferSize = MAX_PIECE_BYTES  # a read is one message
-        tune(self.transport)
+        tune(self.transport, MAX_PIECE_BYTES)
         self._write = writer(self.transport)
         self.transport.registerProducer(self, True)
         self._owner.begun(self)

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pico_twisted.core.http1.account import Peer
+from pico_twisted.core.rpc.session_base import MAX_DATA_BYTES
 from pico_twisted.net.proxy.port import ClientRequest, IClientTransport, ProxyPort, Visitor
 from pico_twisted.net.routing.refusals import SHUTDOWN
 from pico_twisted.net.socket.options import tune
@@ -55,7 +56,7 @@ class ClientChannel(Protocol, abc.ABC):
         if not port.made(self, getattr(self.address, "host", ""), ISSLTransport.providedBy(transport)):
             self.abort()
             return
-        tune(transport)
+        tune(transport, MAX_DATA_BYTES)
         transport.registerProducer(self, True)
         self.deadline = settings.sweep.now + settings.config.head_timeout
         settings.sweep.add(self)

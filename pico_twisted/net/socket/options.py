@@ -79,8 +79,17 @@ def peer_text(transport: ITransport) -> str:
     return host_port(plain_ip(str(getattr(peer, "host", ""))), getattr(peer, "port", ""))
 
 
-def tune(transport: object) -> None:
-    """Send small writes at once, and keep the kernel's queue short. Where that cannot be, it is not."""
+# Twisted's interfaces do not tell how much a transport reads at once.
+def tune(transport: Any, read_bytes: int | None = None) -> None:
+    """Send small writes at once, and keep the kernel's queue short. Where that cannot be, it is not.
+
+    Args:
+        transport: a connection.
+        read_bytes: most bytes that one read gives, where that is to be less than Twisted's 64 KiB: what becomes one
+            frame is not cut in two.
+    """
+    if read_bytes is not None:
+        transport.bufferSize = read_bytes
     sock = raw_socket(transport)
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return

@@ -61,7 +61,16 @@ def test_tune(pair: Pair) -> None:
     flow.tune(Holder(one))
     pair[0].close()
     flow.tune(Holder(pair[0]))
-    flow.tune(MemoryTransport(Clock()))
+    transport = MemoryTransport(Clock())
+    flow.tune(transport)
+    assert transport.bufferSize == 64 * 1024
+
+
+def test_how_much_one_read_gives() -> None:
+    """It is as much as becomes one frame, where that is said: 64 KiB would leave a small one behind each large one."""
+    transport = MemoryTransport(Clock())
+    flow.tune(transport, 60 * 1024)
+    assert transport.bufferSize == 60 * 1024
 
 
 def test_keep_watch(pair: Pair) -> None:

@@ -55,7 +55,7 @@ class TestBytes:
         data = bytes(range(251)) * 300
         with_c = lay_mask(b"\x01\x80\xff\x7e", data)
         monkeypatch.setattr(websocket_pipe, "MAX_SMALL_MASK_BYTES", sys.maxsize)
-        monkeypatch.delattr(websocket_pipe, "lib")
+        monkeypatch.delattr(websocket_pipe, "_new_masker")
         assert lay_mask(b"\x01\x80\xff\x7e", data) == with_c
 
 

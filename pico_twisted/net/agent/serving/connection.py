@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from pico_twisted.core.http1.client import ClientConnection
 from pico_twisted.core.http1.head import HeadLimits
+from pico_twisted.core.rpc.session_base import MAX_DATA_BYTES
 from pico_twisted.net.socket.options import forget_output, holds_output, raw_socket, tune, writer
 from pico_twisted.net.turn import NEVER, Sweep
 
@@ -119,7 +120,7 @@ class ServiceConnection(TwistedProtocol):
             self.transport.protocol = self
         self.socket = raw_socket(self.transport)
         self.write = writer(self.transport)
-        tune(self.transport)
+        tune(self.transport, MAX_DATA_BYTES)
         self.transport.registerProducer(self, True)
         self._sweep.add(self)
         self._owner.connections.add(self)

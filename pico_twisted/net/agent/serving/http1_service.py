@@ -40,6 +40,7 @@ nodes that do not, and as long as a node keeps an idle client by default."""
 
 _PEEK: Final = socket.MSG_PEEK | socket.MSG_DONTWAIT
 _NO_BYTES: Final = bytes(4)
+_COUNT: Final = bytearray(4)
 _TIMEOUT = re.compile(rb"(?:^|[,; \t])timeout=([0-9]{1,6})(?:$|[,; \t])", re.IGNORECASE)
 
 
@@ -202,9 +203,10 @@ class Http1Service(OwnConnections):
 def _has_unasked(sock: socket.socket) -> bool:
     """Whether bytes came that the reactor has not read: of an idle connection they answer no request."""
     try:
-        return fcntl.ioctl(sock, termios.FIONREAD, _NO_BYTES) != _NO_BYTES
+        fcntl.ioctl(sock, termios.FIONREAD, _COUNT)  # into a buffer that is there: it costs half of one that is made
     except OSError:
         return True
+    return _COUNT != _NO_BYTES
 
 
 def _is_closed(sock: socket.socket) -> bool:

@@ -1,0 +1,37 @@
+"""How large bodies cross a tunnel."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.memory_path import MemoryPath
+from pico_twisted.core.rpc.session import SessionV2
+from pico_twisted.core.rpc.session_base import MAX_DATA_BYTES
+
+PIECES = 64
+BODY = b"x" * (PIECES * MAX_DATA_BYTES)
+ANSWERS = {
+    b"/down": b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY,
+    b"/up": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+}
+DOWN = b"GET /down HTTP/1.1\r\nHost: bench.example.com\r\n\r\n"
+UP = b"POST /up HTTP/1.1\r\nHost: bench.example.com\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
+
+
+@pytest.mark.parametrize("request_bytes", [DOWN, UP], ids=["down", "up"])
+def test_a_body_crosses_a_tunnel_in_few_frames(monkeypatch: pytest.MonkeyPatch, request_bytes: bytes) -> None:
+    """What is read at once of a large body is one frame, once the credit of its stream has grown; else each read would
+    be cut in two, one of them small."""
+    path = MemoryPath(ANSWERS)
+    sizes: list[int] = []
+    receive = SessionV2.receive
+
+    def received(session: SessionV2, message: bytes) -> object:
+        sizes.append(len(message))
+        return receive(session, message)
+
+    monkeypatch.setattr(SessionV2, "receive", received)
+    path.request(request_bytes)
+    data = [size for size in sizes if size > 16]  # what is smaller grants credit
+    assert sum(data) > len(BODY)
+    assert PIECES <= len(data) <= 1.2 * PIECES
