@@ -23,6 +23,7 @@ from zope.interface import implementer
 from pico_twisted.config import AuthConfig, ListenerConfig, ServiceAddress
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc.budget import Budget
+from pico_twisted.net.agent.own_health import OwnHealth
 from pico_twisted.net.agent.serving.forwarder import Forwarder
 from pico_twisted.net.agent.serving.http1_service import Http1Service
 from pico_twisted.net.agent.serving.local_service import ServiceParts
@@ -181,7 +182,7 @@ class MemoryPath:
             parts,
             url=f"ws://node:8002/pico/v1/listener/{ENDPOINT}",
             headers={"x-pico-agent-id": "agent-1", "x-pico-slot": "0", "x-pico-agent-version": "0.0.1"},
-            acceptor=Forwarder(service, lambda tunnel: None),
+            acceptor=Forwarder(service, OwnHealth(sweep, lambda: 0.0), lambda tunnel: None),
             endpoint=ENDPOINT,
             agent_id="agent-1",
             slot="0",

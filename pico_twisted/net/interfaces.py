@@ -121,8 +121,7 @@ class ICallee(Interface):
         `core.http1.trailers` writes it, or an empty one."""
 
     def reset(call: Call, code: str, text: str = "") -> None:
-        """Give the call up, with a reset code of `core.rpc.frames` and what else the peer may know; its receiver hears
-        nothing more."""
+        """Give the call up, with a reset code of `core.rpc.frames` and words for the peer. Its receiver is not told."""
 
     def consumed(call: Call, count: int) -> None:
         """Our consumer took that many payload bytes."""
@@ -154,6 +153,7 @@ class ITunnel(ICaller, IHeardCallee):
     subject: Subject | None = Attribute("who the agent has shown to be; None at a port that does not authenticate")
     peer: str = Attribute("host:port of the other end, as text")
     rtt_s: float = Attribute("the last heartbeat's round trip; 0.0 before the first")
+    near_rtt_s: float = Attribute("the same, without what round trips under load take longer")
     draining: bool = Attribute("the peer drains, or is told that we do")
     call_count: int = Attribute("calls open now, both ways")
     endpoint: str = Attribute("the endpoint ID that is registered, in lower case")

@@ -126,7 +126,7 @@ class FakeTunnel:
         self.dialect = V2 if version == 2 else dialect_v1(v1_body_bytes)
         self.node_id = node_id
         self.peer = "192.0.2.7:50007"
-        self.rtt_s = 0.0
+        self.rtt_s = self.near_rtt_s = 0.0
         self.draining = False
         self.alone = False
         self.speaks = "http"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +26,10 @@ frontend dead
 def baseline(rig: FaultsRig, options: argparse.Namespace, report: FaultsReport) -> None:
     """Nothing happens: what the load alone is like on this machine."""
     rig.start()
+    began = time.time()
     report.fault("baseline", rig.suffer(lambda: None), lost=0, worst_s=4.0, back_s=0.0)
+    named = rig.named(began)
+    report.check("baseline: nobody is told to be slow", not named, str(named))
 
 
 def reset_agents(rig: FaultsRig, options: argparse.Namespace, report: FaultsReport) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from tests.faults.rig import NODES, FaultsRig
 from tests.faults.scarcity import starved
 from tests.faults.table import FaultsReport
-from tests.system.cluster import log_time
 from tools.stage.processes import Process
 
 _PERCENT = 1.0
@@ -94,13 +93,7 @@ def hung_service(rig: FaultsRig, options: argparse.Namespace, report: FaultsRepo
 
 def _hold_named(rig: FaultsRig, report: FaultsReport, name: str, agent: str, since: float) -> None:
     """Hold it against the promise that a node says in its log that an agent gets little, and why."""
-    named = [
-        (log_time(record) - since, record["message"])
-        for node in rig.nodes.values()
-        for record in node.records
-        if record.get("name") == agent and record.get("standing") and log_time(record) >= since
-    ]
-    after_s, message = min(named, default=(math.inf, ""))
+    after_s, _, message = min((one for one in rig.named(since) if one[1] == agent), default=(math.inf, "", ""))
     report.line(f"{name}: its agent is named after", after_s, 10.0, "s")
     if message:
         print(f"    {message}")

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from tests.faults.reckoning import Outcome, Seen
 from tests.netns.machines import Network, network
-from tests.system.cluster import SECRET
+from tests.system.cluster import SECRET, log_time
 from tools.stage.nodes import Agent, Node, Settings, merged
 from tools.stage.ports import Ports
 from tools.stage.processes import Process
@@ -136,6 +136,16 @@ class FaultsRig:
         """Whether all nodes list all as active, and each agent has both of its sessions."""
         listed = all(self.admin(id, "statuses") == dict.fromkeys(NODES, "active") for id in NODES)
         return listed and sum(self.sessions().values()) == 2 * len(AGENTS)
+
+    def named(self, since: float) -> list[tuple[float, str, str]]:
+        """Who gets few requests, as nodes say in their logs: after how many seconds from a wall clock's time on, its
+        ID, and the words."""
+        return [
+            (log_time(record) - since, record["name"], record["message"])
+            for node in self.nodes.values()
+            for record in node.records
+            if record.get("standing") and log_time(record) >= since
+        ]
 
     def wait_whole(self, timeout: float = 60.0) -> None:
         """Wait until that is so, and until the nodes have told each other."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import resource
 import signal
 import threading
@@ -80,6 +81,7 @@ def starved(process: Process, percent: float = 1.0) -> Iterator[None]:
     def in_turns() -> None:
         period_s = _PERIOD_US / 1e6
         while not over.wait(period_s * percent / 100):
+            period_s = _PERIOD_US / 1e6 * random.uniform(0.5, 1.5)  # a timer of it would fall in step with equal ones
             process.signal(signal.SIGSTOP)
             over.wait(period_s * (1 - percent / 100))
             process.signal(signal.SIGCONT)

@@ -9,6 +9,7 @@ import pytest_twisted
 
 from pico_twisted.config import ServiceAddress
 from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION
+from pico_twisted.net.agent.own_health import OwnHealth
 from pico_twisted.net.agent.serving.forwarder import Forwarder
 from pico_twisted.net.agent.serving.http1_service import Http1Service
 from pico_twisted.net.agent.serving.local_service import ServiceParts
@@ -55,7 +56,7 @@ class Guarded:
             endpoint_id=endpoint,
             agent_id=agent_id,
             slot="0.0",
-            acceptor=Forwarder(local, lambda tunnel: None),
+            acceptor=Forwarder(local, OwnHealth(parts.sweep), lambda tunnel: None),
             timeout_s=5.0,
         )
         holder.agents.append(tunnel)

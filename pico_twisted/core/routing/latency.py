@@ -14,7 +14,7 @@ answers nothing that could be measured.
 
 What can go wrong. Some pages of a service are slow, and whoever served one is given less for half a minute. That is
 harmless, since then another one gets them. But nobody should read of it in a log: so what is *named* slow goes by the
-mean, and by comparison with the others (`net.routing.route_watch`).
+mean, and by comparison with the others (`net.routing.standings`).
 
 What was rejected. The mean alone: it needs many slow answers to move. Times of the whole response: a large one is not a
 slow one.
@@ -117,6 +117,11 @@ class Latency:
     def silent(self) -> bool:
         """Its session gives no sign of life."""
         return self.held == SILENT_LEVEL
+
+    @property
+    def told_s(self) -> float:
+        """What people are told of it: the mean, or the peak where that is more."""
+        return max(self.usual_s, self._peak_s)
 
     @property
     def next_level(self) -> int:

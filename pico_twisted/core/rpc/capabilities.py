@@ -37,6 +37,9 @@ NOT_SHARED: Final = b"not-shared"
 OPERATIONS: Final = b"operations"
 """A node: does over a link what an operator asks another node for."""
 
+OWN_HEALTH: Final = b"own-health"
+"""An agent: takes calls with which a node asks whether it has the CPU that it needs."""
+
 REVOCATIONS: Final = b"revocations"
 """A node: takes revocations over a link, and tells those that it has."""
 
@@ -63,6 +66,7 @@ _KNOWN: Final = frozenset(
         INTERIM_HEADS,
         NOT_SHARED,
         OPERATIONS,
+        OWN_HEALTH,
         REVOCATIONS,
         SERVICE_HEALTH,
         TCP_CALLS,

@@ -103,8 +103,8 @@ class NodeStatus:
                 in_flight=len(route.calls),
                 draining=route.tunnel.draining,
                 out_for_s=self._cluster.out_for_s(route),
-                standing=(standing := self._cluster.watch.standing(route.latency)),
-                first_byte_s=round(route.latency.usual_s, 3) if standing else None,
+                standing=(standing := self._cluster.watch.standings.of(route.latency)),
+                first_byte_s=round(route.latency.told_s, 3) if standing else None,
                 subject="" if route.tunnel.subject is None else route.tunnel.subject.name,
             )
             for route in routes[:MAX_SESSIONS]

@@ -30,6 +30,7 @@ from pico_twisted.net.agent.listener import Listener
 from pico_twisted.net.agent.listener_changes import difference, told
 from pico_twisted.net.agent.listener_connections import ListenerConnections
 from pico_twisted.net.agent.other_servers import OtherServers
+from pico_twisted.net.agent.own_health import OwnHealth
 from pico_twisted.net.agent.serving.counts import ServiceCounts
 from pico_twisted.net.agent.serving.forwarder import Forwarder
 from pico_twisted.net.agent.serving.inspector import IInspector
@@ -133,6 +134,7 @@ class AgentService(Service):
         )
         self._stopping: Deferred[None] | None = None
         self._counts = ServiceCounts(metrics)
+        self._own_health = OwnHealth(sweep)
         self._indices = itertools.count()
         self.listeners = [self._listener(one) for one in config.listeners]
         self._others = OtherServers()
@@ -163,7 +165,7 @@ class AgentService(Service):
         def connect(url: str, slot: str, elsewhere: Sequence[str]) -> Deferred[TunnelClientProtocol]:
             return self._connect(listener, url, slot, elsewhere)
 
-        forwarder = Forwarder(self._service(config), drain_requested)
+        forwarder = Forwarder(self._service(config), self._own_health, drain_requested)
         connections = ListenerConnections(
             self._dialling,
             endpoint=config.endpoint,

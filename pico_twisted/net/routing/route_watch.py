@@ -1,8 +1,7 @@
-"""Looks after calls that wait: which sessions are silent, which ways are slow, and what of it is told.
+"""Looks after calls that wait: which sessions are silent, and which ways answer nothing.
 
 What is needed. An agent or a node that was stopped, or whose connection only its own side knows to be gone, answers
-nothing, and the kernel says nothing: a request there would wait until the heartbeats have failed, for 20 s. And who
-operates this should read which agent is slow.
+nothing, and the kernel says nothing: a request there would wait until the heartbeats have failed, for 20 s.
 
 What was chosen. A session on which a call has waited for `SILENT_S`, while no byte at all came over it, is asked for a
 sign of life. From then on it is the last choice. When it gives none within `PATIENCE_S`, its calls are given up that
@@ -27,25 +26,18 @@ that wait for more than a second are watched with each turn of the sweep.
 from __future__ import annotations
 
 import enum
-import math
-from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
 import attrs
-from prometheus_client.core import Metric
-from twisted.logger import Logger
 
-from pico_twisted.core.routing.latency import SILENT_LEVEL, STALLED_S, SUSPECT_S, Latency, level_of
+from pico_twisted.core.routing.latency import SILENT_LEVEL, STALLED_S, SUSPECT_S, Latency
 from pico_twisted.core.routing.registry import Registry
 from pico_twisted.net.interfaces import IHeardCallee
-from pico_twisted.net.observe.metrics import levels
-from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 from pico_twisted.net.routing.pending_call import PendingCall
 from pico_twisted.net.routing.routes import AgentRoute, RouteParts, SeenNode
+from pico_twisted.net.routing.standings import RouteStandings
 from pico_twisted.net.turn import NEVER, Sweep
-
-log = Logger()
 
 LOOK_S: Final = 1.0
 """Seconds between two looks at all calls in flight."""
@@ -69,19 +61,6 @@ PAUSE_S: Final = 0.5
 """Seconds that the clock is ahead of the sweep, from which on we were stopped: they are nobody's fault."""
 MAX_NODES_SEEN: Final = 4096
 """Most endpoints of other nodes, of which is kept how they answer: of those that are used, there are fewer."""
-NAMED_AFTER: Final = 3
-"""How many looks in turn have to find a way slow, before that is told."""
-NAMED_LEVEL: Final = 4
-"""The level of the mean, 64 ms, from which on a way can be told to be slow."""
-NAMED_LEVELS: Final = 2
-"""How many levels, 4 times, it has to be slower than the best other one."""
-
-SLOW: Final = "slow"
-"""It answers, much later than others do."""
-STALLED: Final = "stalled"
-"""Calls wait, and none is answered."""
-SILENT: Final = "silent"
-"""Its session gives no sign of life."""
 
 
 class _Sign(enum.Enum):
@@ -122,11 +101,13 @@ class RouteWatch:
         parts: shared by all routes.
         sweep: the process's coarse timer.
         registry: the registrations of this node.
+
+    Attributes:
+        standings: which of them are told to be unwell.
     """
 
     def __init__(self, parts: RouteParts, sweep: Sweep, registry: Registry[AgentRoute]) -> None:
         self._parts = parts
-        self._sweep = sweep
         self._registry = registry
         self._nodes: dict[str, dict[str, SeenNode]] = {}  # by endpoint, then by node
         self._probes: dict[IHeardCallee, _Probe] = {}
@@ -135,11 +116,8 @@ class RouteWatch:
         self._ahead_s = parts.seconds() - sweep.now
         self._calls_before = 0
         self._moves = FIRST_MOVES
-        self._found: Counter[Latency] = Counter()  # how many looks in turn found them slow
-        self._named: dict[Latency, str] = {}
-        self._warnings = RepeatedWarning()
+        self.standings = RouteStandings(parts, sweep, registry, self._seen)
         sweep.each(self._turn)
-        parts.metrics.families(self._families)
 
     # Choosing
 
@@ -169,6 +147,9 @@ class RouteWatch:
         """The IDs of other nodes whose links were asked for a sign of life, and gave none yet."""
         return [probe.latency.node_id for probe in self._probes.values() if probe.latency.node_id]
 
+    def _seen(self, endpoint: str) -> Iterator[Latency]:
+        return (seen.latency for seen in self._nodes.get(endpoint, {}).values())
+
     def suspect(self, route: AgentRoute) -> None:
         """Many calls wait at a registration that was chosen for one more: look whether any is answered."""
         seconds, latency = self._parts.seconds(), route.latency
@@ -182,8 +163,7 @@ class RouteWatch:
 
     def _forget(self, latency: Latency) -> None:
         self._parts.unwell.pop(latency, None)
-        self._named.pop(latency, None)
-        self._found.pop(latency, None)
+        self.standings.forget(latency)
 
     # Time
 
@@ -243,7 +223,7 @@ class RouteWatch:
             call.give_up()
 
     def _look(self, seconds: float) -> None:
-        """Find the calls that wait, let silence decay what was measured, and tell what is slow."""
+        """Find the calls that wait, let silence decay what was measured, and judge what is slow."""
         parts = self._parts
         until = seconds - STALLED_S
         self._waiting = [call for call in parts.pending if type(call) is PendingCall and call.asked_at <= until]
@@ -252,63 +232,4 @@ class RouteWatch:
         self._calls_before = calls
         for latency in list(parts.unwell):
             latency.rest(seconds)
-        for latency in {**parts.unwell, **self._named}:
-            self._tell(latency)
-
-    # Telling
-
-    def standing(self, latency: Latency) -> str:
-        """What is told of a way: `SLOW`, `STALLED` or `SILENT`; empty when it is well."""
-        return self._named.get(latency, "")
-
-    def _tell(self, latency: Latency) -> None:
-        found, others_s = self._judged(latency)
-        named = self._named.get(latency, "")
-        if found == named:
-            self._found.pop(latency, None)
-            return
-        self._found[latency] += 1
-        if self._found[latency] < NAMED_AFTER:
-            return
-        del self._found[latency]
-        where = {"endpoint": latency.endpoint, "name": latency.name}
-        if not found:
-            del self._named[latency]
-            log.info("{name} is well again for {endpoint}", **where)
-            return
-        self._named[latency] = found
-        suppressed = self._warnings.due(f"{latency.name} {latency.endpoint} {found}", self._sweep.now)
-        if suppressed is not None:
-            log.warn(
-                "{name} is {standing} for {endpoint}: it gets few requests until it is well",
-                standing=found,
-                first_byte_s=round(latency.usual_s, 3),
-                others_s=round(others_s, 3),
-                suppressed=suppressed,
-                **where,
-            )
-
-    def _judged(self, latency: Latency) -> tuple[str, float]:
-        """How a way stands, and the mean of the best other one."""
-        local = (route.latency for route in self._registry.held(latency.endpoint))
-        nodes = (seen.latency for seen in self._nodes.get(latency.endpoint, {}).values())
-        measured = [one.usual_s for one in (*local, *nodes) if one is not latency and one.answered_at != -math.inf]
-        best_s = min(measured, default=0.0)
-        if latency.silent:
-            return SILENT, best_s
-        if not measured or not latency.held:
-            return "", best_s
-        if latency.stalled:
-            return STALLED, best_s
-        level = level_of(latency.usual_s)
-        slow = level >= NAMED_LEVEL and level >= level_of(best_s) + NAMED_LEVELS
-        return SLOW if slow else "", best_s
-
-    def _families(self) -> Iterator[Metric]:
-        counts = Counter(self._named.values())
-        yield levels(
-            "pico_routes_unwell",
-            "Ways to an endpoint that get few requests: slow, stalled (answer nothing) or silent (no sign of life).",
-            "standing",
-            {standing: counts[standing] for standing in (SLOW, STALLED, SILENT)},
-        )
+        self.standings.look(seconds)

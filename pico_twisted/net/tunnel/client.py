@@ -23,7 +23,7 @@ from pico_twisted.core.links.handshake import NotThePeer
 from pico_twisted.core.public_url import PUBLIC_URL_PATTERN
 from pico_twisted.core.rpc.capabilities import DRAIN_TWICE, OWN_CAPABILITIES, ZERO_MASKS, capabilities_of
 from pico_twisted.core.rpc.dialect import V2
-from pico_twisted.core.rpc.frames import CLIENT_GONE, DRAIN, HTTP, SUBPROTOCOL_V2, TCP, nodes_of
+from pico_twisted.core.rpc.frames import CLIENT_GONE, DRAIN, HEALTH, HTTP, SUBPROTOCOL_V2, TCP, nodes_of
 from pico_twisted.core.text import bracketed, printable
 from pico_twisted.net.interfaces import ICallAcceptor
 from pico_twisted.net.socket.dialling import DialReactor
@@ -190,7 +190,7 @@ class TunnelClientProtocol(Tunnel, WebSocketClientProtocol):  # type: ignore[mis
 
     def onOpen(self) -> None:
         dialect = V2 if self.websocket_protocol_in_use == SUBPROTOCOL_V2 else self.parts.v1
-        self._start_session(dialect, asks_always=False, serves=(HTTP, TCP, CLIENT_GONE))
+        self._start_session(dialect, asks_always=False, serves=(HTTP, TCP, CLIENT_GONE, HEALTH))
         self.factory.opened(self)
 
 

@@ -66,13 +66,10 @@ class Tunnel(WebSocketPipe):
 
     dialect: Dialect
     node_id: str | None = None
-    agent_id = ""
-    endpoint = ""
-    slot = ""
+    agent_id = agent_version = endpoint = slot = ""
     alone = False
     speaks = "http"
     affinity = Affinity.NONE
-    agent_version: str = ""
     subject: Subject | None = None
     capabilities: frozenset[bytes] = frozenset()
     acceptor: ICallAcceptor
@@ -95,8 +92,7 @@ class Tunnel(WebSocketPipe):
             serves: as of a session.
             prepared: a session that was made before the connection, with calls queued in it.
         """
-        parts = self.parts
-        now = parts.sweep.now
+        parts, now = self.parts, self.parts.sweep.now
         self.dialect = dialect
         self.version = dialect.version  # until now Autobahn's client keeps the WebSocket draft's number there
         self.peer = self._peer_text()
@@ -206,8 +202,7 @@ class Tunnel(WebSocketPipe):
         """Begin to send what there is: now, or with all else that this turn brings."""
         if self._paused:
             return
-        end_of_turn = self.parts.end_of_turn
-        if end_of_turn is None:
+        if (end_of_turn := self.parts.end_of_turn) is None:
             self._pump()
         else:
             self._output_is = _DUE
@@ -288,6 +283,11 @@ class Tunnel(WebSocketPipe):
     def rtt_s(self) -> float:
         """Seconds of the last heartbeat's round trip; 0.0 before the first."""
         return self.session.rtt_s
+
+    @property
+    def near_rtt_s(self) -> float:
+        """See `ITunnel.near_rtt_s`."""
+        return self.session.near_rtt_s
 
     @property
     def heard_at(self) -> float:

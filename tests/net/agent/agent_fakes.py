@@ -22,8 +22,9 @@ from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.capabilities import TRAILERS
 from pico_twisted.core.rpc.dialect import V2
-from pico_twisted.core.rpc.frames import CLIENT_GONE, HTTP, MAX_BODY_V1
+from pico_twisted.core.rpc.frames import CLIENT_GONE, HEALTH, HTTP, MAX_BODY_V1
 from pico_twisted.core.rpc.v1 import dialect_v1
+from pico_twisted.net.agent.own_health import OwnHealth
 from pico_twisted.net.agent.serving.basic_auth import InThread
 from pico_twisted.net.agent.serving.forwarder import Forwarder
 from pico_twisted.net.agent.serving.kinds import make_service
@@ -59,7 +60,9 @@ class FakeTunnel:
         self.blocked = False
         """Nothing leaves the agent's session while this is set, as if the transport was full."""
         options: dict[str, Any] = {"max_calls": 10_000, "now": 0.0}
-        self.ours = self.dialect.session(asks_always=False, serves=(HTTP, CLIENT_GONE), budget=Budget(2**30), **options)
+        self.ours = self.dialect.session(
+            asks_always=False, serves=(HTTP, CLIENT_GONE, HEALTH), budget=Budget(2**30), **options
+        )
         self.theirs = self.dialect.session(asks_always=False, budget=Budget(2**30), **options)
         self.resets: list[tuple[str, str]] = []
         self.consumed_bytes = 0
@@ -351,6 +354,9 @@ class Bench:
         v1_body_bytes: of a tunnel of version 1.
         in_thread: where passwords are checked.
         listener: other keys of the listener.
+
+    Attributes:
+        stopped_s: for how long a limit has stopped the agent.
     """
 
     def __init__(
@@ -381,7 +387,9 @@ class Bench:
             )
         )
         self.drains: list[object] = []
-        self.forwarder = Forwarder(self.local, self.drains.append)
+        self.stopped_s = 0.0
+        own_health = OwnHealth(self.sweep, lambda: self.stopped_s)
+        self.forwarder = Forwarder(self.local, own_health, self.drains.append)
         self.tunnel = FakeTunnel(self.forwarder, version, v1_body_bytes)
 
     def get(self, target: bytes = b"/", extra: bytes = b"", method: bytes = b"GET", **options: Any) -> Request:

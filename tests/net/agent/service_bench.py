@@ -11,6 +11,7 @@ import attrs
 from twisted.internet.task import deferLater
 
 from pico_twisted.config import ServiceAddress, ServiceTlsConfig
+from pico_twisted.net.agent.own_health import OwnHealth
 from pico_twisted.net.agent.serving.forwarder import Forwarder
 from pico_twisted.net.agent.serving.kinds import make_service
 from pico_twisted.net.agent.serving.local_service import ServiceParts
@@ -209,7 +210,7 @@ class ServiceBench:
             )
         )
         self.local: Any = local  # of the class that the configuration asks for
-        self.forwarder = Forwarder(self.local, lambda tunnel: None)
+        self.forwarder = Forwarder(self.local, OwnHealth(self.sweep), lambda tunnel: None)
         self.tunnel = FakeTunnel(self.forwarder)
 
     def request(self, line: bytes, extra: bytes = b"", more: bool = False, *, greedy: bool = True) -> Request:

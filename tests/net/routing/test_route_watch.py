@@ -1,13 +1,9 @@
-"""Calls that wait: silent sessions are asked and passed over, their calls are moved, and what is slow is told."""
+"""Calls that wait: silent sessions are asked and passed over, and their calls are moved."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from twisted.internet.task import Clock
-from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
-from zope.interface import implementer
 
 from pico_twisted.core.routing.latency import MANY_CALLS
 from pico_twisted.core.rpc.frames import CANCELLED
@@ -16,27 +12,12 @@ from pico_twisted.net.routing.route_watch import FIRST_MOVES, MAX_NODES_SEEN, Ro
 from pico_twisted.net.routing.routed_request import RoutedRequest
 from pico_twisted.net.routing.settings import RoutingSettings
 from tests.doubles.node import MemoryNode, pass_time
-from tests.doubles.tunnel import FakeCall, FakeTunnel
+from tests.doubles.tunnel import FakeTunnel
 from tests.net.doubles import UPGRADE_FIELDS, Case, FakeDownstream, register, request_head
 from tests.net.routing.routed_case import LIVES, case
 from tests.net.routing.test_cluster_service import FakeLinks, call, route_by, taken, tell
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
-
-
-@pytest.fixture
-def logged() -> Iterator[list[LogEvent]]:
-    """What is logged of an endpoint in the meantime, but that somebody registered there."""
-    events: list[LogEvent] = []
-
-    @implementer(ILogObserver)
-    def observe(event: LogEvent) -> None:
-        if "endpoint" in event and "slot" not in event:
-            events.append(event)
-
-    globalLogPublisher.addObserver(observe)
-    yield events
-    globalLogPublisher.removeObserver(observe)
 
 
 @pytest.fixture
@@ -216,7 +197,7 @@ class TestSilence:
         two.tunnels[0].heard_at = float("inf")
         two.tunnels[0].lose()
         pass_time(two.parts.clock, 2.0)
-        assert not watch._probes and not watch._named and not two.parts.cluster._parts.unwell
+        assert not watch._probes and not watch.standings._named and not two.parts.cluster._parts.unwell
 
 
 class TestOverLinks:
@@ -315,70 +296,3 @@ class TestOverLinks:
         for number in range(MAX_NODES_SEEN + 10):
             watch.node(f"ep-{number}", "n2").latency.answered(1.0, 1.0)
         assert sum(map(len, watch._nodes.values())) == MAX_NODES_SEEN == len(parts.cluster._parts.unwell)
-
-
-class TestTelling:
-    """Who is slow is told, once, and when it is well again."""
-
-    def test_slow(self, two: Case, logged: list[LogEvent]) -> None:
-        """An agent that answers much later than the other for some seconds is named: in the metrics and the log."""
-        a, b = two.tunnels
-        parts = two.parts
-        quick(parts, b, 3)
-        answered(parts, a, 0.4)
-        assert self.named(two) == {}
-        pass_time(parts.clock, 4.0)
-        assert self.named(two) == {"a": "slow"}
-        shown = {one.agent: (one.standing, one.first_byte_s) for one in parts.node.status.agents("").sessions}
-        assert shown == {"a": ("slow", 0.4), "b": ("", None)}
-        assert 'pico_routes_unwell{standing="slow"} 1.0' in parts.metrics.exposition().decode()
-        for _ in range(10):
-            pass_time(parts.clock, 10.0)
-            quick(parts, a)
-            quick(parts, b)
-        pass_time(parts.clock, 5.0)
-        assert self.named(two) == {}
-        told = [event["log_format"] for event in logged]
-        assert told == [
-            "{name} is {standing} for {endpoint}: it gets few requests until it is well",
-            "{name} is well again for {endpoint}",
-        ]
-
-    def test_one_slow_answer_is_no_news(self, two: Case, logged: list[LogEvent]) -> None:
-        """A page that takes long among many that do not makes nobody slow."""
-        a, b = two.tunnels
-        quick(two.parts, b, 3)
-        for _ in range(50):
-            quick(two.parts, a)
-            pass_time(two.parts.clock, 0.1)
-        answered(two.parts, a, 0.5)
-        for _ in range(50):
-            quick(two.parts, a)
-            pass_time(two.parts.clock, 0.1)
-        assert self.named(two) == {} and not logged
-
-    def test_nobody_to_compare_with(self, logged: list[LogEvent]) -> None:
-        """A service that takes its time is not slow where there is no other."""
-        here = case(FakeTunnel())
-        for _ in range(8):
-            answered(here.parts, here.tunnels[0], 1.0)
-        assert not logged and self.named(here) == {}
-
-    def test_silent_and_stalled(self, two: Case) -> None:
-        """What says nothing at all, and what answers nothing, is named by what it is."""
-        a, b = two.tunnels
-        quick(two.parts, b, 2)
-        two.start(request_head(b"POST"))
-        made = two.call
-        assert isinstance(made, FakeCall)
-        a.heard_at = b.heard_at = LIVES
-        pass_time(two.parts.clock, 6.0)
-        assert self.named(two) == {"a": "stalled"}
-        a.heard_at = 0.0
-        pass_time(two.parts.clock, 8.0)
-        assert self.named(two) == {"a": "silent"}
-
-    def named(self, here: Case) -> dict[str, str]:
-        cluster = here.parts.cluster
-        found = {route.name: cluster.watch.standing(route.latency) for route in cluster.registry}
-        return {name: standing for name, standing in found.items() if standing}

@@ -8,7 +8,8 @@ from typing import Any, Final
 from zope.interface import implementer
 
 from pico_twisted.core.rpc.call import Call
-from pico_twisted.core.rpc.frames import CLIENT_GONE, UNSUPPORTED
+from pico_twisted.core.rpc.frames import CLIENT_GONE, TCP, UNSUPPORTED
+from pico_twisted.net.agent.own_health import OwnHealth
 from pico_twisted.net.agent.serving.exchange import Exchange
 from pico_twisted.net.agent.serving.http1_service import Http1Service
 from pico_twisted.net.agent.serving.http2.call import Http2Call
@@ -30,18 +31,22 @@ class Forwarder:
 
     Args:
         service: serves those that come; may be set again, for those that come after.
+        own_health: answers for the process.
         drain_requested: called with the tunnel when the node asks for a replacement.
     """
 
-    def __init__(self, service: LocalService, drain_requested: Callable[[ITunnel], None]) -> None:
+    def __init__(
+        self, service: LocalService, own_health: OwnHealth, drain_requested: Callable[[ITunnel], None]
+    ) -> None:
         self.service = service
+        self._own_health = own_health
         self._drain_requested = drain_requested
 
     def call_opened(self, tunnel: ITunnel, call: Call, kind: int, payload: bytes, more: bool) -> ICallReceiver | None:
         """Serve a call; the session itself answers kinds that no agent serves. See `ICallAcceptor.call_opened`."""
         service = self.service
-        if kind == CLIENT_GONE:
-            take_client_gone(tunnel, call, payload, more, service.client_gone)
+        if kind > TCP:
+            self._told(tunnel, call, payload, more)
             return None
         inspector = service.inspector
         caller = tunnel if inspector is None else inspector.opened(service.config, tunnel, call)
@@ -59,6 +64,13 @@ class Forwarder:
             served.span, payload = joined
         served.begin(payload, more)
         return served
+
+    def _told(self, tunnel: ITunnel, call: Call, payload: bytes, more: bool) -> None:
+        """A call that is no request of a client: it tells something, or asks."""
+        if call.kind == CLIENT_GONE:
+            take_client_gone(tunnel, call, payload, more, self.service.client_gone)
+        else:
+            self._own_health.asked(tunnel, call, payload, more)
 
     def drain_requested(self, tunnel: ITunnel) -> None:
         """The node will close this session (ICallAcceptor)."""
