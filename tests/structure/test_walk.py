@@ -21,7 +21,7 @@ def figures() -> str:
 
 
 @pytest.mark.parametrize(
-    ("where", "most_calls", "most_file_changes"), [("one node", 200, 112), ("two nodes", 290, 180)]
+    ("where", "most_calls", "most_file_changes"), [("one node", 170, 110), ("two nodes", 250, 170)]
 )
 def test_a_small_request_is_a_short_walk(figures: str, where: str, most_calls: int, most_file_changes: int) -> None:
     """A small GET, from the client to the service and back: `python benchmarks/walk.py --trace` shows each call."""

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import ClassVar, Final
 
-import attrs
 from zope.interface import implementer
 
 from pico_twisted.core.access.ceilings import Ceiling
@@ -40,7 +39,6 @@ HTTP_2: Final = "HTTP/2.0"
 
 
 @implementer(IDownstream)
-@attrs.define(eq=False)
 class ProxyRequest(abc.ABC):
     """A request, from its head until both it and its response are over.
 
@@ -68,32 +66,37 @@ class ProxyRequest(abc.ABC):
     protocol: ClassVar[str]
     kind: ClassVar[int] = HTTP
 
-    connection: ClientConnection
-    head: RequestHead
-    account: Account
-    body: bytes
-    body_complete: bool
-    bytes_in: int
-    bytes_out: int = 0
-    trailers: bytes = b""
+    # What is so of most requests stands here, and costs nothing for each.
+    bytes_out = 0
+    trailers = b""
     forward: Forward | None = None
     visitor: Visitor | None = None
     rule: Rule | None = None
-    endpoint: str = ""
-    client_connection: bytes = b""
-    request_id: bytes = b""
-    status: int = 0
-    error: str = ""
+    endpoint = ""
+    client_connection = b""
+    request_id = b""
+    status = 0
+    error = ""
     error_fields: Sequence[tuple[bytes, bytes]] = ()
     ceilings: Sequence[Ceiling] = ()
-    most_bytes: float = math.inf
-    awaits_continue: bool = False
+    most_bytes = math.inf
+    awaits_continue = False
     say_end: Callable[[str], None] | None = None
     span: HopSpan | None = None
     _tie: ClientTie | None = None  # once somebody asked
     _agent_error: AgentError | None = None  # of which the body is awaited
-    _started_at: float = attrs.field(factory=perf_counter)
-    _first_byte_at: float = 0.0
+    _first_byte_at = 0.0
+
+    def __init__(
+        self, connection: ClientConnection, head: RequestHead, account: Account, body: bytes, body_complete: bool
+    ) -> None:
+        self.connection = connection
+        self.head = head
+        self.account = account
+        self.body = body
+        self.body_complete = body_complete
+        self.bytes_in = len(body)
+        self._started_at = perf_counter()
 
     # Of IRequest: what a resource may ask
 

@@ -150,9 +150,8 @@ class ProxyChannel(ClientChannel):
             fault = error
         ip, https, trusts, _ = peer = self.peer
         account = account_of_peer(ip, https, head.host) if trusts is None else account_of_proxy(head, peer)
-        request = self._request = Http1Request(
-            self, head, account, body, complete, len(body), channel=self, keep_alive=head.keep_alive
-        )
+        request = self._request = Http1Request(self, head, account, body, complete)
+        request.keep_alive = head.keep_alive
         request.trailers = self._requests.trailers
         self._stage = Stage.SERVING
         self.port.requests += 1

@@ -7,8 +7,6 @@ from secrets import token_hex
 from time import perf_counter
 from typing import ClassVar
 
-import attrs
-
 from pico_twisted.core.http1.answers import whole_answer
 from pico_twisted.core.http1.chunked import LAST_CHUNK, encode_chunk, last_chunk
 from pico_twisted.core.http1.client_connection import NAME_BYTES
@@ -23,34 +21,32 @@ from pico_twisted.net.proxy.request import ProxyRequest, nobody
 from pico_twisted.net.turn import TurnPieces
 
 
-@attrs.define(eq=False)
 class Http1Request(ProxyRequest):
     """A request of HTTP/1.1 or 1.0: one after the other on its connection.
 
     Attributes:
-        channel: its connection, as what is written to.
         keep_alive: the connection goes on behind the response.
         pieces: of a response in chunks, that go together at the end of the turn.
     """
 
     protocol: ClassVar[str] = "HTTP/1.1"
 
-    channel: Http1Connection = attrs.field(kw_only=True)
-    keep_alive: bool = True
+    connection: Http1Connection
+    keep_alive = True
     pieces: TurnPieces | None = None
-    _framing: Framing = Framing.NONE
-    _response_head: bytes = b""  # of the response, until something follows it
-    _last_chunk: bytes = LAST_CHUNK
+    _framing = Framing.NONE
+    _response_head = b""  # of the response, until something follows it
+    _last_chunk = LAST_CHUNK
 
     @property
     def is_read(self) -> bool:
         """See `ProxyRequest.is_read`."""
-        return not self.channel.reading_stopped
+        return not self.connection.reading_stopped
 
     @property
     def response_waits(self) -> bool:
         """See `ProxyRequest.response_waits`."""
-        return self.channel.held_bytes > 0
+        return self.connection.held_bytes > 0
 
     def takes_connection(self) -> bool:
         """See `ProxyRequest.takes_connection`."""
@@ -65,7 +61,7 @@ class Http1Request(ProxyRequest):
         """Pass a 1xx on; HTTP/1.0 clients get none."""
         self.awaits_continue = False
         if self.head.version_11:
-            self.channel.send(response_to_client(head, Framing.NONE, close=False, via=self.connection.port.via))
+            self.connection.send(response_to_client(head, Framing.NONE, close=False, via=self.connection.port.via))
 
     def begin(self, head: ResponseHead) -> None:
         """Send the final head, framed for this client; an agent's own error is told in our words instead."""
@@ -85,7 +81,7 @@ class Http1Request(ProxyRequest):
         if framing is Framing.CHUNKED and end_of_turn is not None:
             self.pieces = TurnPieces(end_of_turn, self._send_chunk)
         ends = framing is Framing.UNTIL_CLOSE or framing is Framing.RAW
-        self.keep_alive = self.keep_alive and not ends and self.channel.goes_on()
+        self.keep_alive = self.keep_alive and not ends and self.connection.goes_on()
         self._response_head = response_to_client(
             head,
             framing,
@@ -97,7 +93,7 @@ class Http1Request(ProxyRequest):
         )
         if framing is Framing.RAW:
             self._send(b"")  # what was read ahead goes on now, and that may be the end of the request
-            self.channel.upgraded()
+            self.connection.upgraded()
 
     def write(self, data: bytes) -> None:
         """Send body bytes, with the head if that waits."""
@@ -139,14 +135,14 @@ class Http1Request(ProxyRequest):
             data = encode_chunk(data) + self._last_chunk
         self._send(data)
         if self._framing is Framing.RAW:
-            self.channel.end_raw()
+            self.connection.end_raw()
 
     def _send(self, data: bytes) -> None:
         if self._response_head:
             data = self._response_head + data
             self._response_head = b""
         if data:
-            self.channel.send(data)
+            self.connection.send(data)
 
     def cut(self) -> None:
         """Break the connection, so that the client sees that the response is not whole.
@@ -160,17 +156,17 @@ class Http1Request(ProxyRequest):
         if self.pieces is not None:
             self.pieces.flush()
         if self._framing in (Framing.UNTIL_CLOSE, Framing.RAW):
-            self.channel.abort()
+            self.connection.abort()
         else:
             self._send(b"")
-            self.channel.linger()
+            self.connection.linger()
 
     def _answer(self, status: int, fields: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
-        self.keep_alive = self.keep_alive and status != 408 and self.body_complete and self.channel.goes_on()
+        self.keep_alive = self.keep_alive and status != 408 and self.body_complete and self.connection.goes_on()
         head = self.head
         if self.keep_alive and not head.version_11:
             fields = [*fields, (b"connection", b"keep-alive")]
-        self.channel.send(
+        self.connection.send(
             whole_answer(
                 status,
                 fields,
@@ -183,11 +179,11 @@ class Http1Request(ProxyRequest):
 
     def pause_request(self) -> None:
         """Read no more of the body."""
-        self.channel.pause_reading("request")
+        self.connection.pause_reading("request")
 
     def resume_request(self) -> None:
         """Go on reading the body."""
-        self.channel.resume_reading("request")
+        self.connection.resume_reading("request")
 
     def stop_request(self) -> None:
         """The rest of the body is not wanted."""
@@ -199,7 +195,7 @@ class Http1Request(ProxyRequest):
         """See `ProxyRequest.break_off`: the connection is closed."""
         self.keep_alive = False
         if self.status:
-            self.channel.abort()
+            self.connection.abort()
             return
         self.fail(error.status, error.message, error.code)
         if self.forward is not None:
@@ -209,13 +205,14 @@ class Http1Request(ProxyRequest):
 
     def _shut(self, error: str) -> None:
         """See `ProxyRequest.shut`."""
-        self.channel.shut(error)
+        self.connection.shut(error)
 
 
 def refuse(connection: Http1Connection, error: Http1Error) -> None:
     """What came is no request: answer, log it, and close."""
     head = RequestHead(b"", b"")
-    request = Http1Request(connection, head, nobody(connection), b"", True, 0, channel=connection, keep_alive=False)
+    request = Http1Request(connection, head, nobody(connection), b"", True)
+    request.keep_alive = False
     request.fail(error.status, error.message, error.code)
     request.log(None, 0.0)
     connection.linger()

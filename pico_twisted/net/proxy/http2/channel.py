@@ -195,10 +195,7 @@ class Http2Channel(ClientChannel):
         else:
             ip, https, trusts, _ = peer = self.peer
             account = account_of_peer(ip, https, head.host) if trusts is None else account_of_proxy(head, peer)
-        complete = ended or head.upgrade is not None
-        request = Http2Request(
-            self, head, account, b"", complete, 0, stream=stream, output=self._output, client_ended=ended
-        )
+        request = Http2Request(self, head, account, stream=stream, output=self._output, client_ended=ended)
         if not self._requests and self._stage is Stage.SERVING:
             self.deadline = self.port.settings.sweep.now + self.port.settings.config.idle_timeout / LOOKS
         self._requests[stream] = request

@@ -11,18 +11,18 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import ClassVar, Final
 
-import attrs
-
+from pico_twisted.core.http1.account import Account
 from pico_twisted.core.http1.credentials import choose_ours
 from pico_twisted.core.http1.errors import Http1Error, bad_request
 from pico_twisted.core.http1.grpc_errors import UNAVAILABLE, grpc_fields, reads_trailers
-from pico_twisted.core.http1.head import ResponseHead
+from pico_twisted.core.http1.head import RequestHead, ResponseHead
 from pico_twisted.core.http1.trailers import TrailersError, read_block, write_block
 from pico_twisted.core.http2.events import CANCEL, HTTP_1_1_REQUIRED, INTERNAL_ERROR, WireFields
 from pico_twisted.core.http2.forwarding import interim_to_client, response_to_client
 from pico_twisted.net.proxy.error_answer import date_now
 from pico_twisted.net.proxy.http2.linger import StreamLinger
 from pico_twisted.net.proxy.http2.output import Http2Output
+from pico_twisted.net.proxy.port import ClientConnection
 from pico_twisted.net.proxy.request import HTTP_2, ProxyRequest
 
 WINDOW_BYTES: Final = 64 * 1024
@@ -51,7 +51,6 @@ class Response(enum.Enum):
 _OVER = Response.OVER
 
 
-@attrs.define(eq=False)
 class Http2Request(ProxyRequest):
     """A request of HTTP/2.
 
@@ -63,17 +62,29 @@ class Http2Request(ProxyRequest):
 
     protocol: ClassVar[str] = HTTP_2
 
-    stream: int = attrs.field(kw_only=True)
-    output: Http2Output = attrs.field(kw_only=True)
-    client_ended: bool = attrs.field(kw_only=True)
-    _window: int = WINDOW_BYTES
-    _took: int = 0  # since the window grew, or the service did not take it at once
+    _window = WINDOW_BYTES
+    _took = 0  # since the window grew, or the service did not take it at once
     _pauses: frozenset[str] = frozenset()  # why nothing is given on of what comes
-    _held: list[bytes] = attrs.field(factory=list)
-    _response: Response = Response.AWAITED
+    _response = Response.AWAITED
     _response_fields: WireFields | None = None  # of the response, until something follows them
     _lingers: StreamLinger | None = None  # once it is over, and its client still sends
     _response_trailers: WireFields = ()  # of the response
+
+    def __init__(
+        self,
+        connection: ClientConnection,
+        head: RequestHead,
+        account: Account,
+        *,
+        stream: int,
+        output: Http2Output,
+        client_ended: bool,
+    ) -> None:
+        super().__init__(connection, head, account, b"", client_ended or head.upgrade is not None)
+        self.stream = stream
+        self.output = output
+        self.client_ended = client_ended
+        self._held: list[bytes] = []
 
     @property
     def is_over(self) -> bool:
