@@ -69,11 +69,11 @@ def _masks() -> None:
 
     from pico_twisted.net.tunnel import websocket_pipe
 
-    def lay_mask(mask: bytes, data: bytes) -> bytes:
-        masked: bytes = create_xor_masker(mask, len(data)).process(data)
+    def apply_mask(data: bytes, mask: bytes) -> bytes:
+        masked: bytes = create_xor_masker(mask, len(data)).process(bytes(data))
         return masked
 
-    _put(websocket_pipe, "lay_mask", lay_mask)
+    _put(websocket_pipe, "apply_mask", apply_mask)
 
 
 def _timers() -> None:

@@ -23,7 +23,7 @@ OPENTELEMETRY = {
     "opentelemetry.trace": "opentelemetry-api",
 }
 """Which distribution brings which part of a package that many share."""
-PROVIDERS = {**metadata.packages_distributions(), "_nvx_xormasker": ["autobahn"]}  # whose list of files lacks it
+PROVIDERS = metadata.packages_distributions()
 
 
 def setup_cfg() -> configparser.ConfigParser:

@@ -52,7 +52,9 @@ _TOO_LARGE: Final = (413, "the request is too large for version 1 of the protoco
 _NO_MEMORY: Final = (503, "no memory for a request of this size now", "busy")
 
 _OPEN = Stage.OPEN
-_QUIET, _DUE, _PUMPED = _Output.QUIET, _Output.DUE, _Output.PUMPED
+_QUIET = _Output.QUIET
+_DUE = _Output.DUE
+_PUMPED = _Output.PUMPED
 
 
 @implementer(ITunnel, IPushProducer)
@@ -109,8 +111,7 @@ class Tunnel(WebSocketPipe):
         tune(self.transport)
         self._write = writer(self.transport)
         self.transport.registerProducer(self, True)
-        self._abort_at = NEVER
-        self.deadline = now
+        self._abort_at, self.deadline = NEVER, now
         self._asked_at = parts.clock.seconds()
         self.session.tick(now)
         parts.sweep.add(self)
@@ -255,8 +256,7 @@ class Tunnel(WebSocketPipe):
         if dead is not None:
             self._drop(dead)
         elif self._paused:
-            acknowledged = acknowledged_bytes(self.transport)
-            if acknowledged != self._acknowledged:
+            if (acknowledged := acknowledged_bytes(self.transport)) != self._acknowledged:
                 self._acknowledged = acknowledged
                 self._stalled_since = now
             elif now - self._stalled_since > STALL_S:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import enum
 import random
-import sys
 from typing import Any, Final
 
 import txaio
@@ -19,6 +18,11 @@ from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketServerFa
 from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # it was built without a compiler
+    from websockets.utils import apply_mask
 
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_PROTOCOL
 from pico_twisted.core.rpc.frames import HEADER_BYTES, MAX_MESSAGE_V2
@@ -33,15 +37,6 @@ log = Logger(namespace="pico_twisted.net.tunnel")
 
 CLOSE_TIMEOUT_S: Final = 2.0
 """Seconds that a peer gets to take our close frame, or our refusal, and to close its end."""
-
-try:
-    from _nvx_xormasker import ffi, lib  # type: ignore[import-not-found]  # is made when Autobahn is built
-except ImportError:
-    MAX_SMALL_MASK_BYTES = sys.maxsize
-else:
-    MAX_SMALL_MASK_BYTES = 192  # up to here one big integer is faster than C, which allocates what it keeps of a mask
-    _new_masker, _mask, _free_masker = lib.nvx_xormask_new, lib.nvx_xormask_process, lib.nvx_xormask_free
-    _memory_of = ffi.from_buffer
 
 _BINARY_FINAL = 0x82
 _UNMASKED_HEADERS: Final = (0x82 << 8, (0x82 << 8 | 126) << 16, (0x82 << 8 | 127) << 64)
@@ -83,25 +78,14 @@ _RANDOM = Masks.RANDOM
 def lay_mask(mask: bytes, data: bytes) -> bytes:
     """Return the data with the mask laid on it, or taken off (RFC 6455 5.3).
 
-    Autobahn's masker looks for an implementation each time, keeps a copy of the mask and makes two of the data, which
-    costs more than to mask 10 KB. So its functions in C are called here.
+    Autobahn's masker takes several times as long: it looks for an implementation each time, keeps a copy of the mask
+    and makes two of the data.
 
     Args:
         mask: four bytes. Zeros are no work.
         data: of any size.
     """
-    if mask == NO_MASK:
-        return data
-    size = len(data)
-    if size > MAX_SMALL_MASK_BYTES:
-        laid = bytearray(data)
-        masker = _new_masker(mask)
-        _mask(masker, _memory_of(laid), size)
-        _free_masker(masker)
-        return bytes(laid)
-    words = size // 4 + 1
-    number = int.from_bytes(data, "little") ^ int.from_bytes(mask * words, "little")
-    return number.to_bytes(words * 4, "little")[:size]
+    return data if mask == NO_MASK else apply_mask(data, mask)
 
 
 class WebSocketPipe(WebSocketProtocol):
@@ -178,6 +162,7 @@ class WebSocketPipe(WebSocketProtocol):
             self.consumeData()
             return
         masked = 0x80 if self.factory.isServer else 0
+        mask = NO_MASK
         position = 0
         size = len(data)
         while size - position >= 2:
@@ -201,9 +186,9 @@ class WebSocketPipe(WebSocketProtocol):
             if end > size:
                 self.data = data[position:]
                 return
-            message = data[start:end]
             if masked:
-                message = lay_mask(data[start - 4 : start], message)
+                mask = data[start - 4 : start]
+            message = data[start:end] if mask == NO_MASK else apply_mask(memoryview(data)[start:end], mask)
             position = end
             self._message(message)
             if self._stage is not _OPEN:
