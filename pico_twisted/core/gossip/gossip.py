@@ -22,7 +22,7 @@ they jump.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from pico_twisted.core.gossip import packets
@@ -246,7 +246,7 @@ class Gossip:
             kept_ms = int(2000 * self._forget_s)
             own.map.raise_floor(own.map.old_tombstones(own.uptime_ms(now) - kept_ms, MAX_TOMBSTONES))
         self.view.drop_rumours(now)
-        self._want_sync(self._syncs.wanted(now))
+        self._want_sync(self._syncs.wanted, now)
         for member in self._partners.of_round(now):
             self._send_syn(member.address, member, now)
         for seed in self._partners.seeds(str(own.map.get(GOSSIP_ADDR))):
@@ -258,9 +258,11 @@ class Gossip:
         if address:
             self._send_syn(address, None, now)
 
-    def _want_sync(self, source: str | None) -> None:
-        if source is not None:
-            self.view.tell(SyncWanted(source))
+    def _want_sync(self, wanted: Callable[[float], str | None], now: float) -> None:
+        if not self._taking.busy:  # else what we lack may be in what is being taken
+            source = wanted(now)
+            if source is not None:
+                self.view.tell(SyncWanted(source))
 
     def _take_generation(self, least: int, now: float) -> None:
         """Be a generation that is not lower from now on, and tell everybody."""
@@ -331,7 +333,7 @@ class Gossip:
             if after is not None and body.kind == DELTA and not body.hops and delta.node_id == reporter:
                 self._news.pass_on(delta.node_id, after)
                 self._news.wanted(now + GATHER_S)
-        self._want_sync(self._syncs.first_wanted(now))
+        self._want_sync(self._syncs.first_wanted, now)
         if view.take_can_probe():
             self._news.wanted(now + GATHER_S)
         return gap

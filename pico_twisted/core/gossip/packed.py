@@ -68,13 +68,13 @@ class PackedEndpoints:
         self._count += len(entries)
         while len(table.parts) * MEAN < self._count:
             table.split()
-        added: dict[int, list[tuple[str, int]]] = {}
-        for entry in entries.items():
-            added.setdefault(table.place(hash(entry[0])), []).append(entry)
+        added: dict[int, list[str]] = {}
+        for endpoint in entries:
+            added.setdefault(table.place(hash(endpoint)), []).append(endpoint)
         for at, new in added.items():
             ids, numbers = table.parts[at]
-            more_ids, more_numbers = _part(new)
-            table.parts[at] = ids + more_ids[1:], numbers + more_numbers
+            more = pack(f"{len(new)}Q", *[entries[endpoint] for endpoint in new])
+            table.parts[at] = f"{ids}{_END.join(new)}{_END}", numbers + more
 
     def discard(self, endpoint: str) -> None:
         """Take an endpoint away, if it is here."""

@@ -261,11 +261,9 @@ def read_entries(flat: list[Any], after: int) -> list[Entry]:
     if len(flat) % 3:
         raise ValueError("half an entry")
     entries: list[Entry] = []
-    for position in range(0, len(flat), 3):
-        key, value, version = flat[position : position + 3]
-        entry = read_entry(key, value, version, after)
+    for key, value, version in zip(flat[::3], flat[1::3], flat[2::3], strict=True):
+        entries.append(read_entry(key, value, version, after))
         after = version
-        entries.append(entry)
     return entries
 
 

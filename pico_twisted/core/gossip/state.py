@@ -22,8 +22,7 @@ one step, and what is counted of a node is counted of its own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from heapq import merge
-from itertools import chain
+from itertools import chain, islice
 from typing import Final, TypeVar
 
 from pico_twisted.core.gossip.events import ENDPOINT, Value
@@ -40,8 +39,9 @@ PACKED_FROM: Final = 1024
 """Endpoints of a node that are not packed yet: in a small cluster none are."""
 NEWEST: Final = 128
 """Endpoints that stay in the dictionary when others are packed: rather more than what is told in a second."""
-MOST_NEW: Final = 8192
-"""Most endpoints in the dictionary, and so of those that are packed in one step: some 20 ms on a slow machine."""
+MOST_PACKED: Final = 8192
+"""Most endpoints that are packed in one step: some 20 ms on a slow machine. Where there are packed ones, no more than
+these are in the dictionary."""
 V = TypeVar("V")
 
 
@@ -130,6 +130,23 @@ class VersionedMap:
             value: its new value; None deletes it.
             version: of the write; higher than those before.
         """
+        self._put(key, value, version)
+        if len(self._endpoints) > self._most_new and self._is_packable:
+            self._pack()
+
+    def load(self, entries: Iterable[Entry]) -> None:
+        """Make very many writes, of a map that is received whole. `complete` is called behind the last of them."""
+        for entry in entries:
+            self._put(*entry)
+
+    def complete(self, version: int, floor: int) -> Iterator[None]:
+        """All of a map that is received whole is there, up to a version and above a floor: pack it, in steps."""
+        self.version, self.floor = version, floor
+        while len(self._endpoints) > self._most_new and self._is_packable:
+            yield
+            self._pack()
+
+    def _put(self, key: str, value: Value | None, version: int) -> None:
         self._dead.pop(key, None)
         endpoint = key[_ID_AT:] if key.startswith(ENDPOINT) else None
         if endpoint is not None and self._endpoints.pop(endpoint, None) is None and self._packed is not None:
@@ -138,21 +155,27 @@ class VersionedMap:
         if value is None:
             self._dead[key] = version
         elif endpoint is not None and type(value) is int and 0 < value <= _VALUE:
-            number = self._endpoints[endpoint] = version << _VALUE_BITS | value
-            if len(self._endpoints) > self._most_new and number <= MOST_NUMBER:  # else its clock is centuries ahead
-                self._pack()
+            self._endpoints[endpoint] = version << _VALUE_BITS | value
         else:
             self._live[key] = (value, version)
         self.version = version
 
+    @property
+    def _is_packable(self) -> bool:
+        """Whether no version is too high, as of a clock that is ahead by centuries."""
+        return self.version << _VALUE_BITS <= MOST_NUMBER
+
     def _pack(self, newest: int = NEWEST) -> None:
-        """Pack all endpoints but the newest, so many."""
-        endpoints = list(self._endpoints.items())
-        older = max(0, len(endpoints) - newest)
+        """Pack the oldest endpoints: all but the newest, so many, or the most that one step may."""
+        most = min(len(self._endpoints) - newest, MOST_PACKED)
+        older = dict(islice(self._endpoints.items(), max(0, most)))
         packed = self._packed = PackedEndpoints() if self._packed is None else self._packed
-        packed.add(dict(endpoints[:older]))
-        self._endpoints = dict(endpoints[older:])
-        self._most_new = min(2 * NEWEST + len(packed) // 32, MOST_NEW)
+        packed.add(older)
+        for endpoint in older:
+            del self._endpoints[endpoint]
+        if len(self._endpoints) <= newest:
+            self._endpoints = dict(self._endpoints)  # which takes no more room than it has to
+        self._most_new = min(2 * NEWEST + len(packed) // 32, MOST_PACKED)
 
     def since(self, version: int) -> Iterator[Entry]:
         """The entries above a version, in the order of their versions, whatever is written meanwhile."""
@@ -176,9 +199,8 @@ class VersionedMap:
             others.append((key, None, at))
         if self._packed is None or reached:
             return iter(sorted(newest + others, key=_version) if others else newest)
-        others.sort(key=_version)
         older = map(_entry, self._packed.above(version << _VALUE_BITS | _VALUE))
-        return merge(chain(older, newest), others, key=_version)
+        return _merged(chain(older, newest), sorted(others, key=_version, reverse=True))
 
     def before(self, version: int) -> int:
         """The highest version, not above the given one, at which an entry stands; else 0."""
@@ -262,6 +284,15 @@ class VersionedMap:
 
 def _version(entry: Entry) -> int:
     return entry[2]
+
+
+def _merged(entries: Iterable[Entry], others: list[Entry]) -> Iterator[Entry]:
+    """Entries with some others between them, which are given from the last one on."""
+    for entry in entries:
+        while others and others[-1][2] < entry[2]:
+            yield others.pop()
+        yield entry
+    yield from reversed(others)
 
 
 def _entry(packed: tuple[int, str]) -> Entry:

@@ -21,7 +21,7 @@ from typing import Any, Final
 import attrs
 import msgpack
 
-from pico_twisted.core.gossip.packets import Digest, Want, name, number, read_digest, read_entry, unpack
+from pico_twisted.core.gossip.packets import Digest, Want, name, number, read_digest, read_entries, unpack
 from pico_twisted.core.gossip.state import VersionedMap
 
 MAX_ITEMS: Final = 4 * 1024 * 1024
@@ -156,14 +156,18 @@ def _read_map(unpacker: Any) -> Iterator[Whole | None]:  # msgpack tells mypy no
         return
     held = VersionedMap()
     version, floor = digest[3], digest[4]
-    for at in range(count // 3):
-        key, value, written = read_entry(unpack(), unpack(), unpack(), held.version)
-        if value is None and written <= floor:
-            raise ValueError("tombstones below the floor")
-        if written > version:
+    while count:
+        flat = list(islice(unpacker, min(count, 3 * SLICE)))
+        entries = read_entries(flat, held.version)
+        count -= len(flat)
+        if not flat:
+            raise ValueError("it ends too soon")
+        if entries[-1][2] > version:
             raise ValueError("entries above the version")
-        held.write(key, value, written)
-        if at % SLICE == SLICE - 1:
+        if any(value is None and written <= floor for _, value, written in entries):
+            raise ValueError("tombstones below the floor")
+        held.load(entries)
+        if count:
             yield None
-    held.version, held.floor = version, floor
+    yield from held.complete(version, floor)
     yield Whole(digest, held)

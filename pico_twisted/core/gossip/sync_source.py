@@ -46,8 +46,8 @@ class SyncSource:
     def wanted(self, now: float) -> str | None:
         """The node to be asked now, since packets do not suffice; None: no node. To be called once a round."""
         first = self.first_wanted(now)
-        if first is not None:
-            return first
+        if first is not None or not self.answered:
+            return first  # the first answer brings all that its giver knows: nobody else is asked while it may come
         waiting: dict[str, list[Member]] = {}
         for member in self._all():
             if now >= member.sync_at and self._needs(member, now):

@@ -87,7 +87,7 @@ class HolderIndex:
 
 def _is_there(part: array[int], at: int, entry: int) -> bool:
     """Whether an endpoint has another entry beside the place of one."""
-    return any((other ^ entry) & _HASH == 0 for other in part[max(0, at - 1) : at + 1])
+    return (at > 0 and part[at - 1] ^ entry < MOST_NODES) or (at < len(part) and part[at] ^ entry < MOST_NODES)
 
 
 def _divided(part: array[int], bit: int) -> tuple[array[int], array[int]]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pico_twisted.core.gossip.events import ENDPOINT
 from pico_twisted.core.gossip.packed import MEAN, MOST_NUMBER, PackedEndpoints
-from pico_twisted.core.gossip.state import MOST_NEW, PACKED_FROM, VersionedMap
+from pico_twisted.core.gossip.state import MOST_PACKED, PACKED_FROM, VersionedMap
 from tests.doubles.said import whole_map
 from tests.examples import examples
 
@@ -100,6 +100,6 @@ def test_a_clock_that_is_ahead_by_centuries() -> None:
 def test_most_of_it_is_packed() -> None:
     """Of very many endpoints few are not packed, at every moment."""
     owner = VersionedMap()
-    for at in range(3 * MOST_NEW):
+    for at in range(3 * MOST_PACKED):
         owner.write(f"{ENDPOINT}{at}", 1, at + 1)
         assert len(owner._endpoints) <= max(PACKED_FROM, owner.keys // 8)

@@ -70,16 +70,17 @@ def test_who_cannot_be_reached_does_not_keep_us_from_others() -> None:
 
 def test_first_sync() -> None:
     """A node asks the first node that it meets for everything, and after two seconds another one, until it was answered
-    once."""
+    once. Meanwhile it asks nobody for what that answer brings."""
     view = view_of("a", "b")
     syncs = SyncSource(view, INTERVAL_S)
     assert syncs.wanted(T) is None  # nobody knows where it could be asked
     for name in ("a", "b"):
         view.apply(Delta(name, 5, 0, 0, [("gossip_addr", f"{name}:1", 9)]), name, T)
-    assert syncs.wanted(T) == "a" and syncs.wanted(T + 1) is None and syncs.wanted(T + 3) == "b"
+    hear(view, 5, 100, 90, 0, 0, name="b", by="b")
+    assert syncs.wanted(T) == "a" and syncs.wanted(T + 1.9) is None and syncs.wanted(T + 3) == "b"
     assert syncs.wanted(T + 6) == "a"
     syncs.maps_taken()
-    assert syncs.wanted(T + 9) is None
+    assert syncs.wanted(T + 9) == "b" and syncs.wanted(T + 9.1) is None
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])

@@ -87,6 +87,18 @@ def test_what_comes_between_two_slices_is_not_undone(wire: Wire) -> None:
     assert slices(wire, joiner) == 0 and knows(joiner, giver)
 
 
+def test_nobody_is_asked_while_an_answer_is_taken(wire: Wire) -> None:
+    """What a node lacks may be in what it has not read yet: it asks nobody for that, however long it takes."""
+    giver, joiner = large(wire)
+    joiner.gossip.sync_apply(answer(wire, giver, joiner), "n0", wire.now)
+    asked, late = len(joiner.syncs()), wire.now
+    while joiner.gossip.next_tick() < 0:
+        late += 3.0
+        joiner.gossip.tick(late)
+        wire.take(joiner)
+    assert len(joiner.syncs()) == asked and knows(joiner, giver)
+
+
 def test_a_pause_is_not_seen_in_slices(wire: Wire) -> None:
     """To be asked for another tick at once is no sign that the process did not run."""
     giver, joiner = large(wire)
