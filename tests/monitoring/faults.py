@@ -178,6 +178,7 @@ FAULTS: Final[dict[str, Callable[[Scene], None]]] = {
     "PicoAgentDown": agents_are_away,
     "PicoAgentNotRegistered": agents_are_away,
     "PicoAgentService": services_fail,
+    "PicoAgentServiceOut": services_fail,
     "PicoAgentCredentialEnds": a_credential_ends,
 }
 """What makes each alarm fire."""
