@@ -35,7 +35,7 @@ def baseline(rig: FaultsRig, options: argparse.Namespace, report: FaultsReport) 
 def reset_agents(rig: FaultsRig, options: argparse.Namespace, report: FaultsReport) -> None:
     """Connections at one node are reset, and only the agents learn of it: the node's sessions are half open."""
     rig.start()
-    seen = rig.suffer(lambda: rig.reset_agent_side("n1"), seconds=12.0, after=0.0)
+    seen = rig.suffer(lambda: rig.reset_agent_side(rig.fullest()), seconds=12.0, after=0.0)
     report.fault("reset, agents learn", seen, worst_replayable_s=4.0, worst_s=4.0, back_s=2.0)
     report.check("reset, agents learn: all sessions are there again", _whole_soon(rig))
 
@@ -43,14 +43,18 @@ def reset_agents(rig: FaultsRig, options: argparse.Namespace, report: FaultsRepo
 def reset_nodes(rig: FaultsRig, options: argparse.Namespace, report: FaultsReport) -> None:
     """Connections at one node are reset, and only the node learns of it: the agents believe in dead sessions."""
     rig.start()
-    seen = rig.suffer(lambda: rig.reset_node_side("n1"), seconds=12.0, after=0.0)
+    seen = rig.suffer(lambda: rig.reset_node_side(rig.fullest()), seconds=12.0, after=0.0)
     report.fault("reset, a node learns", seen, worst_replayable_s=4.0, worst_s=4.0, back_s=2.0)
     report.check("reset, a node learns: all sessions are there again", _whole_soon(rig))
 
 
 def balancer_drops(rig: FaultsRig, options: argparse.Namespace, report: FaultsReport) -> None:
-    """A balancer before one node forgets its connections: packets of both sides vanish, new connections pass."""
-    rig.start()
+    """A balancer before one node forgets its connections: packets of both sides vanish, new connections pass.
+
+    All agents are at this node and a second one. The third has none, and sends its requests to both.
+    """
+    urls = [f"http://{rig.net[id].ip}:{PORTS.upstream}" for id in ("n1", "n2")]
+    rig.start(agent={"connect": {"url": urls}})
 
     def fault() -> None:
         for id, ports in rig.flows("n1").items():

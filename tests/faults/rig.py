@@ -132,6 +132,11 @@ class FaultsRig:
         """The registrations of `web` at each node."""
         return {id: self.admin(id, "endpoints").get("web", 0) for id in NODES}
 
+    def fullest(self) -> str:
+        """The node with the most registrations: agents choose two of three, and one may have none."""
+        sessions = self.sessions()
+        return max(sessions, key=sessions.__getitem__)
+
     def whole(self) -> bool:
         """Whether all nodes list all as active, and each agent has both of its sessions."""
         listed = all(self.admin(id, "statuses") == dict.fromkeys(NODES, "active") for id in NODES)
