@@ -29,7 +29,7 @@ from pico_twisted.core.rpc.session_base import DRAINED, ECHO, ENDED_WITH, FRAME,
 from pico_twisted.core.rpc.v1 import SessionV1
 from pico_twisted.net.interfaces import Closed, ICallAcceptor, ITunnel
 from pico_twisted.net.socket.options import acknowledged_bytes, tune, writer
-from pico_twisted.net.tunnel.websocket_pipe import Stage, WebSocketPipe
+from pico_twisted.net.tunnel.websocket_pipe import LARGEST_FRAME_BYTES, MASK_BYTES, Stage, WebSocketPipe
 from pico_twisted.net.turn import NEVER
 
 log = Logger(namespace="pico_twisted.net.tunnel")
@@ -108,7 +108,7 @@ class Tunnel(WebSocketPipe):
         self.session.takes_trailers = TRAILERS in self.capabilities
         self._stage = _OPEN
         self._drain_waiters: deque[list[Deferred[None]]] = deque()  # for each drain of ours that has no answer yet
-        tune(self.transport)
+        tune(self.transport, LARGEST_FRAME_BYTES if self.factory.isServer else LARGEST_FRAME_BYTES - MASK_BYTES)
         self._write = writer(self.transport)
         self.transport.registerProducer(self, True)
         self._abort_at, self.deadline = NEVER, now

@@ -26,7 +26,7 @@ except ImportError:  # it was built without a compiler
 
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_PROTOCOL
 from pico_twisted.core.rpc.frames import HEADER_BYTES, MAX_MESSAGE_V2
-from pico_twisted.core.rpc.session_base import SessionBase
+from pico_twisted.core.rpc.session_base import MAX_DATA_BYTES, SessionBase
 from pico_twisted.core.text import printable
 from pico_twisted.core.websocket.frames import NO_MASK
 from pico_twisted.net.socket.options import half_close, is_cut_off, peer_text
@@ -37,6 +37,11 @@ log = Logger(namespace="pico_twisted.net.tunnel")
 
 CLOSE_TIMEOUT_S: Final = 2.0
 """Seconds that a peer gets to take our close frame, or our refusal, and to close its end."""
+
+MASK_BYTES: Final = 4
+LARGEST_FRAME_BYTES: Final = 4 + MASK_BYTES + HEADER_BYTES + MAX_DATA_BYTES
+"""Bytes of a masked frame with as much as a call sends at once. A read of so many gives frame after frame of a large
+body, and no part of the next one, which would have to be kept and copied."""
 
 _BINARY_FINAL = 0x82
 _UNMASKED_HEADERS: Final = (0x82 << 8, (0x82 << 8 | 126) << 16, (0x82 << 8 | 127) << 64)
