@@ -66,6 +66,7 @@ from pico_twisted.net.routing.tcp_request import TcpRequest
 from pico_twisted.net.routing.upgrade_request import UpgradeRequest
 from pico_twisted.net.turn import EndOfTurn
 
+_OPEN = Stream.OPEN
 _LEFT: Final = (CLIENT_LEFT, "client-gone")
 _RESETS: Final = {TIMEOUT: (504, UPSTREAM_TIMEOUT), PROTOCOL: (502, BAD_RESPONSE)}
 """What became of a request that the other node resets, by the code: its status, and the code of its error."""
@@ -349,7 +350,7 @@ class LinkRequest:
         if routed is None:
             return
         self._tell(routed, self._status, routed.error)
-        if self._call.receiving is not Stream.OPEN:
+        if self._call.receiving is not _OPEN:
             self._end()
         else:
             patience_s = 0.0 if self._unwanted else CALLER_LINGER_S
