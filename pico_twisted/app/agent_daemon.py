@@ -88,7 +88,7 @@ class AgentDaemon(Daemon[AgentConfig]):
         site = self.agent.admin_site(self.reload)
         if address is not None:
             mode = self._config.admin.socket_mode
-            self._admin = BoundPort(self.reactor, "admin.bind_addr", address, site, socket_mode=mode)
+            self._admin = BoundPort(self.reactor, "admin.bind_addr", address, site, socket_mode=mode, first=True)
         if self._inspector is not None:
             self._inspector_port = bind_inspector(self.reactor, self._inspector, self._config.inspect)
         self._local_ports = listen_locally(self.reactor, local_admin_socket(os.environ), site)

@@ -20,6 +20,7 @@ from pico_twisted.app.workers.worker import Worker
 from pico_twisted.config import AdminConfig, ProxyConfig, UpstreamConfig
 from pico_twisted.net.admin.operators import Reload
 from pico_twisted.net.proxy.proxy_protocol import behind_proxies
+from pico_twisted.net.socket.options import serve_first
 from pico_twisted.net.tls.port_context import HTTP_1_1, HTTP_2
 from pico_twisted.net.tls.server import SniffingFactory
 
@@ -62,6 +63,7 @@ class NodePorts:
                 os.unlink(path)  # of a process that was killed
             site = node.admin_site(reload, None, self.certificates.ends)
             self._local.append(self._reactor.listenUNIX(path, site))  # type: ignore[arg-type]  # a Site is a Factory
+            serve_first(self._local[-1])
         siblings = None if worker is None else worker.siblings()
         admin_site = node.admin_site(reload, siblings, self.certificates.ends)
         self.acme = NodeAcme(self._reactor, node, orders=worker is None or worker.number == 0)
@@ -119,6 +121,7 @@ class NodePorts:
             descriptor,
             socket_mode=section.socket_mode,
             outlives=handed is not None,
+            first=name != "proxy",
         )
 
     def serve(self) -> None:

@@ -41,14 +41,21 @@ class Sweep:
     """Looks at the deadlines of everything that was added to it.
 
     Args:
-        clock: the reactor, or a `Clock` in tests.
+        clock: the reactor, or a `Clock` in tests. One that knows how long what is ready has to wait (`wait_s`) is
+            asked.
         interval_s: seconds between two turns.
+
+    Attributes:
+        now: in seconds.
+        lag_s: by how much the process is late: this turn came so much later than asked for, or what somebody had sent
+            was looked at so late.
     """
 
     def __init__(self, clock: IReactorTime, interval_s: float = INTERVAL_S) -> None:
         self.now: float = clock.seconds()
         self.lag_s = 0.0
         self._clock = clock
+        self._wait_s: Callable[[], float] = getattr(clock, "wait_s", float)
         self._interval_s = interval_s
         self._items: dict[Timed, None] = {}
         self._each: list[Callable[[float], None]] = []
@@ -67,6 +74,10 @@ class Sweep:
         """Call `callback(now)` in every turn, before the deadlines."""
         self._each.append(callback)
 
+    def next_turn(self, call: Callable[[], object]) -> None:
+        """Call something in the next turn of the reactor, behind what is ready now."""
+        self._clock.callLater(0, call)
+
     def start(self) -> None:
         """Begin. Idempotent."""
         if self._call is None:
@@ -84,7 +95,7 @@ class Sweep:
         step = real - self._last
         self._last = real
         self._call = self._clock.callLater(self._interval_s, self._turn)
-        self.lag_s = max(0.0, step - self._interval_s)
+        self.lag_s = max(0.0, step - self._interval_s, self._wait_s())
         now = self.now = self.now + min(step, MAX_STEP_S)
         for callback in self._each:
             try:
@@ -128,6 +139,39 @@ class EndOfTurn:
                 work()
             except Exception:
                 log.failure("Work at the end of a turn failed")
+
+
+class TurnLine:
+    """Work of many kinds that came at once: each piece of it gets a turn of the reactor, one after the other.
+
+    Args:
+        sweep: of the process.
+    """
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+        self._line: dict[Callable[[], object], None] = {}
+        self._waits = False  # for the next turn
+
+    def join(self, work: Callable[[], object]) -> None:
+        """Go to the end of the line; what stands in it keeps its place."""
+        self._line[work] = None
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._line and not self._waits:
+            self._waits = True
+            self._sweep.next_turn(self._turn)
+
+    def _turn(self) -> None:
+        self._waits = False
+        work = next(iter(self._line))
+        del self._line[work]
+        try:
+            work()
+        except Exception:
+            log.failure("Work in line failed")
+        self._go_on()
 
 
 class TurnPieces:

@@ -12,7 +12,14 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 
-from pico_twisted.app.process.ports import ACCEPTS_OF_A_TURN, BoundPort, CannotStart, GossipPort, advertised
+from pico_twisted.app.process.ports import (
+    ACCEPTS_OF_A_TURN,
+    ACCEPTS_WHEN_LATE,
+    BoundPort,
+    CannotStart,
+    GossipPort,
+    advertised,
+)
 from pico_twisted.config import Address
 from tests.integration.harness import eventually, reactor
 from tools.stage.ports import free_port
@@ -297,6 +304,15 @@ class Counting(Greeting):
         super().connectionMade()
 
 
+class LateReactor:
+    """The reactor, with more ready than it can look at in time."""
+
+    is_late = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(reactor, name)
+
+
 class Turns(Factory):
     """Counts the connections of each turn of the reactor."""
 
@@ -342,3 +358,23 @@ async def test_a_flood_of_connections_comes_in_turn(path: bool, tmp_path: Any) -
         connect(more)
         await port.stop()
         await eventually(lambda: sum(turns.taken) == flood + more)
+
+
+@pytest.mark.parametrize("first", [False, True])
+@ensureDeferred
+async def test_a_process_that_is_late_takes_few_connections(first: bool) -> None:
+    """New clients wait where that costs nothing, while those that are connected are served; not so operators, agents
+    and nodes."""
+    turns = Turns()
+    late: Any = LateReactor()
+    port = BoundPort(late, "proxy.bind_addr", Address("127.0.0.1", 0), turns, first=first)
+    count = 3 * ACCEPTS_OF_A_TURN
+    with ExitStack() as clients:
+        port.pause()
+        for _ in range(count):
+            client = clients.enter_context(socket.socket())
+            client.connect(("127.0.0.1", port.bound.port))
+        port.resume()
+        await eventually(lambda: sum(turns.taken) == count)
+        assert (max(turns.taken) <= ACCEPTS_WHEN_LATE) is not first
+        await port.stop()

@@ -24,7 +24,7 @@ import pico_twisted
 PACKAGE: Final = Path(pico_twisted.__file__).parent
 
 _TLS: Final = "net/tls/transport.py"
-_REACTOR: Final = "app/process/reactor.py"
+_REACTOR: Final = "app/process/turns.py"
 _ADMIN: Final = "net/admin/site.py"
 _PIPE: Final = "net/tunnel/websocket_pipe.py"
 _SOCKET: Final = "net/socket/options.py"
@@ -48,6 +48,10 @@ USED: Final[dict[str, tuple[type, str, str]]] = {
     "_write": (TLSMemoryBIOProtocol, _TLS, "bytes are written behind the end of a TLS connection"),
     "_doReadOrWrite": (EPollReactor, _REACTOR, "the daemons do not start; `twistd --reactor=epoll` does"),
     "_poller": (EPollReactor, _REACTOR, "the daemons do not start; `twistd --reactor=epoll` does"),
+    "_disconnectSelectable": (EPollReactor, _REACTOR, "who goes first is looked at over and over when it half-closes"),
+    "_internalReaders": (EPollReactor, _REACTOR, "the daemons do not start; `twistd --reactor=epoll` does"),
+    "_reads": (EPollReactor, _REACTOR, "the daemons do not start; `twistd --reactor=epoll` does"),
+    "_writes": (EPollReactor, _REACTOR, "the daemons do not start; `twistd --reactor=epoll` does"),
     "_selectables": (EPollReactor, _REACTOR, "the daemons do not start; `twistd --reactor=epoll` does"),
     "_handlingRequest": (HTTPChannel, _ADMIN, "idle connections of the admin port are not closed in a drain"),
     "_respondToBadRequestAndDisconnect": (
@@ -68,7 +72,7 @@ _PUBLIC: Final = frozenset({"_replace", "_exit"})
 """Documented names of the standard library that begin with an underscore."""
 
 # Names that our classes give to attributes of their own, though a class of the table has the same.
-_OURS_TOO: Final = frozenset({"_aborted", "_reason", "_write", "_flush"})
+_OURS_TOO: Final = frozenset({"_aborted", "_reason", "_write", "_writes", "_flush"})
 
 
 def _uses() -> dict[str, set[str]]:

@@ -21,7 +21,8 @@ from tools.stage.waiting import PATIENCE_S
 # Three readers for each event of a turn are ready at once, and have three times one byte to read.
 TURNS = """
 import json, socket
-from pico_twisted.app.process.reactor import EVENTS_OF_A_TURN, install_reactor
+from pico_twisted.app.process.reactor import install_reactor
+from pico_twisted.app.process.turns import EVENTS_OF_A_TURN
 
 install_reactor()
 from twisted.internet import reactor
@@ -72,6 +73,144 @@ reactor.callWhenRunning(begin)
 reactor.callLater(30, reactor.stop)
 reactor.run()
 print(json.dumps({"limit": EVENTS_OF_A_TURN, "order": order, "turns": [size for size, _ in turns]}))
+"""
+
+# Readers that are always ready, many more than a turn takes. Then two more become ready, one of which goes first.
+FIRST = """
+import json, socket
+from pico_twisted.app.process.reactor import install_reactor
+
+install_reactor()
+from pico_twisted.app.process.turns import EVENTS_OF_A_TURN
+from twisted.internet import reactor
+from twisted.internet.interfaces import IReadDescriptor
+from zope.interface import implementer
+
+count = 40 * EVENTS_OF_A_TURN
+seen, waits = [], []
+
+
+@implementer(IReadDescriptor)
+class Reader:
+    def __init__(self, name):
+        self.name = name
+        self.reactor = reactor
+        self.ours, self.theirs = socket.socketpair()
+
+    def startReading(self):
+        self.reactor.addReader(self)
+
+    def stopReading(self):
+        self.reactor.removeReader(self)
+
+    def fileno(self):
+        return self.ours.fileno()
+
+    def logPrefix(self):
+        return "reader"
+
+    def connectionLost(self, reason):
+        pass
+
+    def doRead(self):
+        seen.append(self.name)
+        if self.name:
+            self.ours.recv(1)
+        if len(seen) == count:
+            reactor.wait_s()
+            for one in (first, other):
+                one.theirs.send(b"x")
+        elif len(seen) == 3 * count:
+            waits.append(reactor.wait_s())
+            waits.append(reactor.is_late)
+            for one in always:
+                one.stopReading()
+            reactor.callLater(0.1, end)
+
+
+def end():
+    waits.append(reactor.wait_s())
+    reactor.stop()
+
+
+always, first, other = [Reader("") for _ in range(count)], Reader("first"), Reader("other")
+
+
+def begin():
+    for one in always:
+        one.theirs.send(b"x")
+    for one in (*always, first, other):
+        one.startReading()
+    reactor.serve_first(first)
+
+
+reactor.callWhenRunning(begin)
+reactor.callLater(60, reactor.stop)
+reactor.run()
+print(json.dumps({"limit": EVENTS_OF_A_TURN, "count": count, "waits": waits,
+                  "after": {name: seen.index(name) - count for name in ("first", "other")}}))
+"""
+
+# Each of as many readers as a turn has takes longer than a turn may take; a timer is due all the time.
+LONG = """
+import json, socket, time
+from pico_twisted.app.process.reactor import install_reactor
+
+install_reactor()
+from pico_twisted.app.process.turns import EVENTS_OF_A_TURN, LONG_TURN_S
+from twisted.internet import reactor
+from twisted.internet.interfaces import IReadDescriptor
+from zope.interface import implementer
+
+order = []
+
+
+@implementer(IReadDescriptor)
+class Reader:
+    def __init__(self, number):
+        self.number = number
+        self.ours, self.theirs = socket.socketpair()
+        self.theirs.send(b"x")
+
+    def fileno(self):
+        return self.ours.fileno()
+
+    def logPrefix(self):
+        return "reader"
+
+    def connectionLost(self, reason):
+        pass
+
+    def doRead(self):
+        self.ours.recv(1)
+        order.append(self.number)
+        until = time.monotonic() + 2 * LONG_TURN_S
+        while time.monotonic() < until:
+            pass
+        if self.number == 3:
+            reactor.removeReader(readers[5])
+        if sum(type(one) is int for one in order) == EVENTS_OF_A_TURN - 1:
+            reactor.stop()
+
+
+def tick():
+    order.append("timer")
+    reactor.callLater(0, tick)
+
+
+readers = [Reader(number) for number in range(EVENTS_OF_A_TURN)]
+
+
+def begin():
+    for one in readers:
+        reactor.addReader(one)
+    reactor.callLater(0, tick)
+
+
+reactor.callWhenRunning(begin)
+reactor.callLater(60, reactor.stop)
+reactor.run()
+print(json.dumps({"limit": EVENTS_OF_A_TURN, "order": order}))
 """
 
 GARBAGE = """
@@ -127,6 +266,25 @@ def test_turns_are_fair(turns: Any) -> None:
     for number in range(3):
         served = turns["order"][number * len(everybody) :][: len(everybody)]
         assert sorted(served) == everybody
+
+
+def test_who_goes_first() -> None:
+    """However long the line of what is ready is, who goes first waits for a turn or two, and others for theirs. Of the
+    line itself the reactor tells how long one waits in it, and nothing when there is none."""
+    seen = run(FIRST)
+    assert seen["after"]["first"] <= 2 * seen["limit"]
+    assert seen["after"]["other"] >= seen["count"] - 2 * seen["limit"]
+    waited, _, waits_now = seen["waits"]
+    assert waited > 0 and waits_now == 0
+
+
+def test_long_turns() -> None:
+    """When each event takes long, timers are due between them; each event has its turn, and none for whoever is not
+    read any more."""
+    seen = run(LONG)
+    numbers = [one for one in seen["order"] if one != "timer"]
+    assert sorted(numbers) == [number for number in range(seen["limit"]) if number != 5]
+    assert "timer" in seen["order"][seen["order"].index(numbers[1]) : seen["order"].index(numbers[2])]
 
 
 def test_garbage() -> None:

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from pico_twisted.app.process.ports import CannotStart
 from pico_twisted.app.process.reactor import IDaemonReactor
+from pico_twisted.net.socket.options import serve_first
 
 FILE = "admin"
 """Name of the socket in the directory."""
@@ -70,4 +71,5 @@ def listen_locally(reactor: IDaemonReactor, sock: socket.socket | None, factory:
         port: LocalPort = LocalPort._fromListeningDescriptor(reactor, sock.fileno(), factory)
     port.mode = 0o600  # which Twisted gives the file
     port.startListening()
+    serve_first(port)
     return [port]

@@ -10,7 +10,8 @@ import ipaddress
 import os
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet import task
@@ -25,7 +26,7 @@ from pico_twisted.app.process.own_address import own_ip
 from pico_twisted.app.process.reactor import IDaemonReactor
 from pico_twisted.config import ConfigFaults
 from pico_twisted.config.values import Address
-from pico_twisted.net.socket.options import plain_ip
+from pico_twisted.net.socket.options import plain_ip, serve_first
 from pico_twisted.net.socket.socket_files import SocketFile, bind_socket
 from pico_twisted.net.socket.unix import UnixPort
 
@@ -34,10 +35,14 @@ log = Logger()
 BACKLOG = 4096
 """Connections that the kernel queues for us, if net.core.somaxconn allows that many: a burst of clients, or a fleet of
 agents whose node restarts, must not meet a full queue."""
-ACCEPTS_OF_A_TURN = 32
-"""Most connections that a port takes in one turn of the reactor: some milliseconds. Twisted takes 20 more each time
-that there were as many as it took, without an end, so a flood of new connections would make all else wait: requests in
-progress, heartbeats, the admin port. Those that wait are in the kernel's queue."""
+ACCEPTS_OF_A_TURN = 16
+"""Most connections that a port takes in one turn of the reactor: as many as there are events of others. Twisted takes
+20 more each time that there were as many as it took, without an end, so a flood of new connections would make all else
+wait. Those that wait are in the kernel's queue, where nobody sees how long: so each turn takes some."""
+ACCEPTS_WHEN_LATE = 2
+"""Most connections that a port for clients takes in one turn of a process that is late. To take one and refuse its
+request costs about as much as to serve it, and the kernel's queue costs nothing: whoever balances load sees that nobody
+answers, and goes elsewhere."""
 SETTLE_S = 0.1
 """Seconds that half-open connections get to be completed once no new ones are begun."""
 PAIR_ATTEMPTS = 50
@@ -103,6 +108,7 @@ class BoundPort:
         descriptor: of a socket that listens there already, which is taken over; None to bind one.
         socket_mode: the permissions of the file of a unix socket that is bound.
         outlives: somebody else holds that socket, too, and what waits in its queue is for the next process.
+        first: those who connect here are looked at before those who connect elsewhere, when there is too much.
 
     Raises:
         CannotStart: nothing can listen there.
@@ -118,6 +124,7 @@ class BoundPort:
         *,
         socket_mode: int = 0o660,
         outlives: bool = False,
+        first: bool = False,
     ) -> None:
         self._reactor = reactor
         self.outlives = outlives
@@ -133,7 +140,10 @@ class BoundPort:
                 self._port = _adopt(reactor, descriptor, factory)
         except (CannotListenError, OSError) as error:
             raise CannotStart(f"cannot listen on {address} ({key}): {reason_of(error)}") from error
-        _accept_in_turn(self._port)
+        _accept_in_turn(self._port, (lambda: False) if first else partial(getattr, reactor, "is_late", False))
+        if not first:
+            _accept_for(self._port, reactor)
+        serve_first(self._port)
 
     @property
     def bound(self) -> Address:
@@ -211,20 +221,21 @@ class GossipPort(BoundPort):
         attempts = 1 if address.port or tcp is not None else PAIR_ATTEMPTS
         while True:
             attempts -= 1
-            super().__init__(reactor, key, address, factory, tcp, outlives=tcp is not None)
+            super().__init__(reactor, key, address, factory, tcp, outlives=tcp is not None, first=True)
             if udp is not None:
                 self._udp = _adopt_packets(reactor, udp, protocol, max_packet_bytes)
-                return
+                break
             bound = self.bound
             try:
                 self._udp = reactor.listenUDP(
                     bound.port, protocol, interface=bound.host, maxPacketSize=max_packet_bytes
                 )
-                return
+                break
             except CannotListenError as error:
                 self._port.stopListening()
                 if not attempts or getattr(error.socketError, "errno", None) != errno.EADDRINUSE:
                     raise CannotStart(f"cannot listen on {address} ({key}, UDP): {reason_of(error)}") from error
+        serve_first(self._udp)
 
     async def stop(self) -> None:
         """Accept no more connections, and then no more packets either. Idempotent."""
@@ -272,15 +283,22 @@ def _adopt(reactor: IDaemonReactor, descriptor: int, factory: Any) -> Any:
 
 
 # `Any`: as of `_adopt`
-def _accept_in_turn(port: Any) -> None:
-    """Have a port take no more than `ACCEPTS_OF_A_TURN` connections at once."""
+def _accept_in_turn(port: Any, is_late: Callable[[], bool]) -> None:
+    """Have a port take no more than `ACCEPTS_OF_A_TURN` connections at once, and fewer in a process that is late."""
     take = port.doRead
 
     def take_some() -> None:
-        port.numberAccepts = min(port.numberAccepts, ACCEPTS_OF_A_TURN)
+        port.numberAccepts = min(port.numberAccepts, ACCEPTS_WHEN_LATE if is_late() else ACCEPTS_OF_A_TURN)
         take()
 
     port.doRead = take_some
+
+
+# `Any`: as of `_adopt`
+def _accept_for(port: Any, reactor: IDaemonReactor) -> None:
+    """Have the connections that a port takes be those of a reactor, whatever the port's own is."""
+    accepted = port.transport
+    port.transport = lambda *arguments: accepted(*arguments[:-1], reactor)
 
 
 _SO_ATTACH_FILTER = 26

@@ -40,6 +40,7 @@ from pico_twisted.core.rpc.session_base import OPENED
 from pico_twisted.core.text import host_port
 from pico_twisted.net.interfaces import ICallAcceptor, ICallReceiver
 from pico_twisted.net.socket.dialling import DialReactor, tcp_endpoint
+from pico_twisted.net.socket.options import serve_first
 from pico_twisted.net.tunnel.client import TunnelClientFactory, TunnelClientProtocol, open_tunnel
 from pico_twisted.net.tunnel.parts import TunnelParts, own_capabilities
 from pico_twisted.net.tunnel.server import TunnelServerProtocol
@@ -153,6 +154,10 @@ class LinkClientProtocol(TunnelClientProtocol):
 
     factory: LinkClientFactory
     _proof: bytes | None = None
+
+    def connectionMade(self) -> None:
+        serve_first(self.transport)
+        super().connectionMade()
 
     def _take_answer(self, head: ResponseHead) -> None:
         super()._take_answer(head)

@@ -12,6 +12,7 @@ import termios
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IConsumer, IProtocol, ITCPTransport, ITransport
 from twisted.internet.tcp import Connection
 
@@ -100,6 +101,16 @@ def tune(transport: Any, read_bytes: int | None = None) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
     except OSError:
         return
+
+
+def serve_first(transport: object) -> None:
+    """Have what a connection brings, or a port, looked at before the connections of clients, however many of them have
+    sent something. A reactor that knows nothing of that serves all alike."""
+    while transport is not None and not isinstance(transport, FileDescriptor):
+        transport = getattr(transport, "transport", None)
+    serve = getattr(getattr(transport, "reactor", None), "serve_first", None)
+    if serve is not None:
+        serve(transport)
 
 
 def keep_watch(transport: object) -> None:

@@ -103,9 +103,9 @@ class UnixPort(tcp.Port):
         self.socket = _Listening(fileno=sock.detach())
         self.path = _path_of(self.socket)
 
-    def transport(self, skt: socket.socket, protocol: IProtocol, *_: object) -> UnixConnection:  # type: ignore[override]
+    def transport(self, skt: socket.socket, protocol: IProtocol, *more: object) -> UnixConnection:  # type: ignore[override]
         """The transport of an accepted connection; Twisted calls it as the class that it usually is."""
-        return UnixConnection(skt, protocol, UnixPeer(), self.reactor)
+        return UnixConnection(skt, protocol, UnixPeer(), more[-1])
 
     def _buildAddr(self, address: object) -> UnixPeer:
         return UnixPeer()
