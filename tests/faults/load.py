@@ -17,13 +17,14 @@ import contextlib
 import itertools
 import os
 import signal
+import ssl
 import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final, NamedTuple, TextIO
 
-from tests.faults.reckoning import Outcome
+from tests.faults.reckoning import RETRY_AFTER, Outcome
 
 Address = tuple[str, int]
 MOST_HEAD_BYTES: Final = 65_536
@@ -35,6 +36,14 @@ class NoAnswer(Exception):
     """A connection ended, or brought something that is no answer."""
 
 
+class Answered(NamedTuple):
+    """An answer: its status, its body, and what it says of when to ask again."""
+
+    status: int
+    body: str
+    retry_after: str
+
+
 class Client(asyncio.Protocol):
     """A connection, for one request after the other."""
 
@@ -42,15 +51,15 @@ class Client(asyncio.Protocol):
         self.transport: asyncio.Transport
         self.usable = True
         self._data = b""
-        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+        self._answer: asyncio.Future[Answered] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It is open."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
 
-    def ask(self, request: bytes) -> asyncio.Future[tuple[int, bytes]]:
-        """Send a request; status and body of its answer."""
+    def ask(self, request: bytes) -> asyncio.Future[Answered]:
+        """Send a request, for its answer."""
         self._answer = asyncio.get_running_loop().create_future()
         self.transport.write(request)
         return self._answer
@@ -63,13 +72,15 @@ class Client(asyncio.Protocol):
             if len(head) > MOST_HEAD_BYTES:
                 self._fail("a head without an end")
             return
-        status, length, kept = read_head(head)
+        status, fields = read_head(head)
+        length = int(fields.get(b"content-length", b"0"))
         if len(rest) < length:
             return
         self._data = rest[length:]
-        self.usable = kept
+        self.usable = fields.get(b"connection", b"").lower() != b"close"
         if status >= 200 and self._answer is not None and not self._answer.done():
-            self._answer.set_result((status, rest[:length]))
+            again = fields.get(b"retry-after", b"").decode("latin-1")
+            self._answer.set_result(Answered(status, rest[:length].decode("latin-1"), again))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It has ended."""
@@ -82,12 +93,11 @@ class Client(asyncio.Protocol):
         self.transport.abort()
 
 
-def read_head(head: bytes) -> tuple[int, int, bool]:
-    """The status of an answer, the length of its body, and whether its connection is kept."""
+def read_head(head: bytes) -> tuple[int, dict[bytes, bytes]]:
+    """The status of an answer, and its fields by their names in lower case."""
     first, *lines = head.split(b"\r\n")
     fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
-    kept = fields.get(b"connection", b"").lower() != b"close"
-    return int(first.split()[1]), int(fields.get(b"content-length", b"0")), kept
+    return int(first.split()[1]), fields
 
 
 class Load:
@@ -103,6 +113,7 @@ class Load:
         self._options = options
         self._kept: dict[Address, deque[Client]] = {address: deque() for address in options.to}
         self._stopped = asyncio.Event()
+        self._tls = ssl._create_unverified_context() if options.tls else None
 
     async def run(self) -> None:
         """Ask until `stop`, then wait for what is under way."""
@@ -135,25 +146,23 @@ class Load:
     async def _ask(self, address: Address, method: str, due: float) -> None:
         try:
             async with asyncio.timeout(self._options.timeout):
-                status, body = await self._answer(address, method)
+                answer = await self._answer(address, method)
         except (OSError, NoAnswer, ValueError, IndexError) as error:  # TimeoutError is an OSError
             problem = f"no answer in {self._options.timeout:g} s" if isinstance(error, TimeoutError) else str(error)
             self._note(Outcome(due, time.monotonic(), method, 0, problem=problem or repr(error)))
         else:
-            text = body.decode("latin-1")
-            good = status == 200
-            self._note(
-                Outcome(due, time.monotonic(), method, status, text if good else "", "" if good else f"{status} {text}")
-            )
+            status, text, again = answer
+            server, problem = (text, "") if status == 200 else ("", f"{status} {again and RETRY_AFTER + again} {text}")
+            self._note(Outcome(due, time.monotonic(), method, status, server, problem))
 
-    async def _answer(self, address: Address, method: str) -> tuple[int, bytes]:
+    async def _answer(self, address: Address, method: str) -> Answered:
         kept = self._kept[address]
         client = None
         while kept and client is None:
             # the one used last: so what a burst opened may be closed by the other side
             client = kept.pop() if kept[-1].usable else kept.pop() and None
         if client is None:
-            _, client = await asyncio.get_running_loop().create_connection(Client, *address)
+            _, client = await asyncio.get_running_loop().create_connection(Client, *address, ssl=self._tls)
         try:
             answer = await client.ask(self._head(method, "/"))
         except BaseException:
@@ -222,6 +231,7 @@ def options_of(command_line: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=100.0, help="requests a second")
     parser.add_argument("--posts", type=int, default=5, help="each so manieth is a POST; 0: none")
     parser.add_argument("--timeout", type=float, default=20.0, help="seconds for one request")
+    parser.add_argument("--tls", action="store_true", help="speak TLS, to whoever is there")
     parser.add_argument("--streams", type=int, default=0, help="WebSockets, and as many event streams, kept open")
     return parser.parse_args(command_line)
 

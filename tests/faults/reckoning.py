@@ -13,6 +13,8 @@ from typing import Final
 
 REPLAYABLE: Final = ("GET",)
 """The methods that a node may send twice; the load has no bodies."""
+RETRY_AFTER: Final = "retry-after "
+"""What stands in front of the seconds in the problem of a request that was refused for now."""
 NEAR_TIMES: Final = 2.0
 """A p99 is near the baseline's up to so many times of it."""
 NEAR_MORE_S: Final = 0.1
@@ -42,6 +44,11 @@ class Outcome:
     def lost(self) -> bool:
         """Whether its client got no whole answer of the service."""
         return self.status not in (101, 200) or bool(self.problem)
+
+    @property
+    def shed(self) -> bool:
+        """Whether a node refused it for now, and said when to come again."""
+        return self.status == 503 and RETRY_AFTER in self.problem
 
     @property
     def replayable(self) -> bool:

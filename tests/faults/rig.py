@@ -189,13 +189,13 @@ class FaultsRig:
 
     @contextlib.contextmanager
     def load(
-        self, to: Sequence[tuple[str, int]], *, rate: float, streams: int = 0
+        self, to: Sequence[tuple[str, int]], *, rate: float, streams: int = 0, tls: bool = False
     ) -> Iterator[Callable[[], list[Outcome]]]:
         """Ask from the machine of the clients; call what this gives to stop, and for what became of the requests."""
         self._loads += 1
         output = self.stage.directory / f"load-{self._loads}"
         places = [word for host, port in to for word in ("--to", f"{host}:{port}")]
-        more = ["--rate", str(rate), "--timeout", str(ANSWER_S), "--streams", str(streams)]
+        more = ["--rate", str(rate), "--timeout", str(ANSWER_S), "--streams", str(streams), *["--tls"] * tls]
         process = self.process("clients", f"load-{self._loads}", "-m", "tests.faults.load", str(output), *places, *more)
 
         def finish() -> list[Outcome]:
@@ -224,6 +224,7 @@ class FaultsRig:
         after: float = 8.0,
         streams: int = 0,
         rate: float | None = None,
+        tls: bool = False,
     ) -> Seen:
         """Load, a fault while it runs, and its end; what clients saw.
 
@@ -236,8 +237,9 @@ class FaultsRig:
             after: from its end to the end of the load.
             streams: WebSockets and event streams that are kept open, of each.
             rate: requests a second; None for that of the command line.
+            tls: the addresses speak it.
         """
-        with self.load(to or self.proxies(*at), rate=rate or self.options.rate, streams=streams) as finish:
+        with self.load(to or self.proxies(*at), rate=rate or self.options.rate, streams=streams, tls=tls) as finish:
             pause(WARM_S)
             begun = time.monotonic()
             pause(BASELINE_S)

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from tests.faults import machine_faults, network_faults, process_faults, rolling
+from tests.faults import flood, machine_faults, network_faults, process_faults, rolling
 from tests.faults.rig import FaultsRig, on_machines
 from tests.faults.table import FaultsReport
 from tests.netns.machines import missing
@@ -43,6 +43,10 @@ PARTS: dict[str, Part] = {
     "descriptors": machine_faults.descriptors,
     "memory": machine_faults.memory,
     "certificate": machine_faults.certificate,
+    "flood-requests": flood.flood_requests,
+    "flood-connections": flood.flood_connections,
+    "flood-handshakes": flood.flood_handshakes,
+    "flood-streams": flood.flood_streams,
     "rolling-restart": rolling.rolling_restart,
     "rolling-upgrade": rolling.rolling_upgrade,
     "balancer-retries": rolling.balancer_retries,
@@ -56,6 +60,7 @@ def main() -> int:
     parser = Options(__doc__, PARTS)
     parser.number("--rate", 100, "requests a second")
     parser.number("--rolling-rate", 500, "requests a second in the rolling parts")
+    parser.number("--flood-seconds", 60, "of more requests than a node can serve")
     parser.number("--rest-seconds", 60, "without a request")
     options = parser.read()
     if lack := missing():

@@ -68,10 +68,10 @@ def _confined(process: Process, controller: str, values: dict[str, str]) -> Iter
 
 
 @contextlib.contextmanager
-def starved(process: Process, percent: float = 1.0) -> Iterator[None]:
+def starved(process: Process, percent: float = 1.0, period_us: int = _PERIOD_US) -> Iterator[None]:
     """Let a process have so much of one core, by a control group or, where there is none, by stopping it meanwhile."""
-    quota = str(round(_PERIOD_US * percent / 100))
-    values = {"cpu.cfs_period_us": str(_PERIOD_US), "cpu.cfs_quota_us": quota, "cpu.max": f"{quota} {_PERIOD_US}"}
+    quota = str(round(period_us * percent / 100))
+    values = {"cpu.cfs_period_us": str(period_us), "cpu.cfs_quota_us": quota, "cpu.max": f"{quota} {period_us}"}
     with _confined(process, "cpu", values) as done:
         if done:
             yield
@@ -79,7 +79,7 @@ def starved(process: Process, percent: float = 1.0) -> Iterator[None]:
     over = threading.Event()
 
     def in_turns() -> None:
-        period_s = _PERIOD_US / 1e6
+        period_s = period_us / 1e6
         while not over.wait(period_s * percent / 100):
             period_s = _PERIOD_US / 1e6 * random.uniform(0.5, 1.5)  # a timer of it would fall in step with equal ones
             process.signal(signal.SIGSTOP)
