@@ -280,7 +280,7 @@ def build_node(
         seconds=reactor.seconds,
         chance=chance,
     )
-    membership.links.port.serve(LocalRouter(cluster), requests)
+    membership.links.port.serve(LocalRouter(cluster), requests, ceilings.load)
     routing = RoutingSettings(
         router=cluster,
         sweep=sweep,

@@ -1,13 +1,13 @@
 """What a process refuses that has more work than time: new requests, before anything was done for them.
 
-What is needed. A node that gets too little CPU comes late to everything: heartbeats, gossip, the answers of requests in
-progress. What is new has cost nothing yet, and may be better served elsewhere or later. So a share of it is refused, as
-much as it takes for the rest to be in time.
+What is needed. A node that gets too little CPU, or of which clients ask more than it can do, comes late: to its timers,
+or to what was sent to it. What is new has cost nothing yet, and may be better served elsewhere or later. So a share of
+it is refused, as much as it takes for the rest to be in time.
 
 What can go wrong. One long pause (a suspended machine, a slow disk) is no overload: only turns that are late one after
 the other count. All or nothing would swing: everybody is refused, the node is idle, everybody is let in. So the share
-grows by steps while turns are late, and becomes less by smaller ones when they are not; a little is always let in, to
-show how it goes.
+grows by steps while turns are late, and becomes less when they are not; a little is always let in, to show how it
+goes.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from __future__ import annotations
 from typing import Final
 
 LATE_S: Final = 0.5
-"""Seconds by which a turn of the coarse timer is late that counts: a hundred times what a busy node needs, and still
-within what heartbeats and gossip bear."""
+"""Seconds by which the process is late that count: a hundred times what a busy node needs, and still within what
+heartbeats and gossip bear."""
 TURNS: Final = 4
 """Late turns in a row from which on something is refused."""
-MORE: Final = 0.1
-"""By how much the share of what is refused grows with each late turn: after ten, a node that is far behind takes
-nearly nothing."""
+MORE: Final = 0.05
+"""By how much the share of what is refused grows with each late turn: by a quarter a second. What is refused now shows
+only when those have been answered who stood in line before."""
 LESS: Final = 0.05
 """By how much it becomes less with each turn that is not late."""
 MOST: Final = 0.95
@@ -29,7 +29,7 @@ MOST: Final = 0.95
 
 
 class Overload:
-    """Judges by how late the turns of a coarse timer are.
+    """Judges by how late the process is at the turns of a coarse timer.
 
     Attributes:
         share: of what is new that is to be refused, from 0 to `MOST`.
@@ -42,7 +42,7 @@ class Overload:
         self._late_turns = 0
 
     def turn(self, lag_s: float) -> None:
-        """A turn has come, so many seconds later than asked for."""
+        """A turn has come, and the process is so many seconds late."""
         if lag_s < LATE_S:
             self._late_turns = 0
             self.share = max(0.0, self.share - LESS)

@@ -33,11 +33,13 @@ def problems(port: AdminPort, rows: Sequence[NodeRow]) -> list[str]:
     except ExitWithMessage:  # an operator who may look at nodes only, or a proxy in between: what is known is shown
         return found
     near = dict(_near(rows[0].id, near_limits(samples)))  # which an older node tells too
+    shares = {rows[0].id: samples.value("pico_overload_ratio") or 0.0}
     if not isinstance(summary, ExitWithMessage):
         for node in summary[1].nodes:
             found += expiring(node.id, node.certificates)
             near.update(_near(node.id, limits_told(node)))
-    return [*found, *near.values()]
+            shares[node.id] = node.refused_share
+    return [*found, *(overloaded(id, share) for id, share in shares.items() if share > 0), *near.values()]
 
 
 def _nodes(rows: Sequence[NodeRow]) -> Iterator[str]:
@@ -55,6 +57,11 @@ def _near(id: str, limits: Iterable[tuple[str, float, float]]) -> Iterator[tuple
     """By node and limit, so that one which is told twice is named once."""
     for name, used, most in limits:
         yield (id, name), uses(id, name, used, most)
+
+
+def overloaded(id: str, share: float) -> str:
+    """Words for a node that refuses a share of the new requests since it has more to do than it can."""
+    return f"{escaped(id)} is overloaded, and refuses {share:.0%} of the new requests"
 
 
 def uses(id: str, name: str, used: float, most: float) -> str:

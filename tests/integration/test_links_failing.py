@@ -13,6 +13,7 @@ from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.protocol import Factory
 
 from pico_twisted.core.links.sync_frames import MAX_ANSWER_BYTES, MAX_REQUEST_BYTES
+from pico_twisted.core.overload import LATE_S
 from pico_twisted.core.routing.intake import Intake
 from pico_twisted.net.links.handshake import PROOF_TIMEOUT_S
 from pico_twisted.net.links.sync import FetchFailed
@@ -93,6 +94,24 @@ async def test_busy_node() -> None:
         first.transport.abortConnection()
     finally:
         await nodes.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_overloaded_node(nodes: LinkedNodes) -> None:
+    """A node that comes late to everything refuses requests of other nodes as it does those of its own clients, in
+    words that nodes of all versions know: they are made at another one, a POST too, and that one gets the next ones."""
+    await nodes.holder.agent(echo)
+    await nodes.nodes["n3"].agent(echo)
+    load = nodes.holder.parts.node.ceilings.load
+    load._chance = lambda: 0.0
+    nodes.holder.parts.sweep._wait_s = lambda: 2 * LATE_S
+    await eventually(lambda: load.share)
+    for _ in range(5):
+        client = await nodes.entry.client(POST)
+        assert (await client.until(b"body")).startswith(b"HTTP/1.1 200 OK")
+    assert metric(nodes, 'pico_retries_total{reason="refused-busy"}') == 1
+    assert metric(nodes, 'pico_link_calls_total{direction="received"}', "n1") == 1
+    assert metric(nodes, 'pico_limited_total{reason="overloaded"}', "n1") == 1
 
 
 @pytest_twisted.ensureDeferred

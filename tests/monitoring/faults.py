@@ -76,12 +76,21 @@ def a_node_is_odd(scene: Scene) -> None:
 
 def a_machine_is_paused(scene: Scene) -> None:
     """A node stands still again and again."""
-    node = scene.node("n10")
+    _stands_still(scene, "n10", 1.2, 0.7)
+
+
+def a_node_gets_no_cpu(scene: Scene) -> None:
+    """A node stands still nearly all the time."""
+    _stands_still(scene, "n12", 0.9, 0.1)
+
+
+def _stands_still(scene: Scene, id: str, stands_s: float, runs_s: float) -> None:
+    node = scene.node(id)
 
     def stand_still() -> None:
-        while not scene.over.wait(0.7):
+        while not scene.over.wait(runs_s):
             os.kill(node.pid, signal.SIGSTOP)
-            time.sleep(1.2)  # no condition is waited for: that this time goes by is the fault
+            time.sleep(stands_s)  # no condition is waited for: that this time goes by is the fault
             os.kill(node.pid, signal.SIGCONT)
 
     threading.Thread(target=stand_still, daemon=True).start()
@@ -169,6 +178,7 @@ FAULTS: Final[dict[str, Callable[[Scene], None]]] = {
     "PicoMemoryNearBudget": limits_are_near,
     "PicoOpenFiles": a_node_is_odd,
     "PicoBusy": a_machine_is_paused,
+    "PicoOverloaded": a_node_gets_no_cpu,
     "PicoCertificateEndsSoon": a_certificate_ends,
     "PicoCertificateEnds": a_certificate_ends,
     "PicoReloadFailed": a_reload_fails,

@@ -23,9 +23,6 @@ MOST_KEYS: Final = 16_384
 _LOOKED_AT: Final = 4
 """How many of the oldest keys are looked at for each new one: more than one, so that a flood is forgotten."""
 
-_FULL_WAIT_S: Final = 1.0
-"""Seconds after which it is worth asking again where as much is in flight as may be. Nobody knows better."""
-
 
 class Limit(enum.Enum):
     """What was reached: the label of a metric, and an error's code."""
@@ -54,11 +51,12 @@ class Over:
 
     Attributes:
         limit: which.
-        retry_after_s: seconds after which it is worth asking again.
+        retry_after_s: seconds after which it is worth asking again; None where nobody knows: as much is in flight as
+            may be.
     """
 
     limit: Limit
-    retry_after_s: float
+    retry_after_s: float | None
 
 
 @attrs.define(eq=False)
@@ -96,7 +94,7 @@ class Ceiling:
             now: in seconds.
         """
         if self.most is not None and len(self.inside) >= self.most and what not in self.inside:
-            return Over(self.full, _FULL_WAIT_S)
+            return Over(self.full, None)
         if self.rate is not None:
             if self._bucket is None:
                 self._bucket = TokenBucket(self.rate, now)

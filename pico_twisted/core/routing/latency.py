@@ -51,6 +51,8 @@ TRIED_LEVEL: Final = 3
 """The level, 32 ms, that it has to fall below, before it is tried again in place of another node."""
 FAR_LEVELS: Final = 3
 """How many levels, 8 times, another node has to be better for that."""
+REFUSED_S: Final = 0.5
+"""What a refusal for want of room counts as, in seconds: others that take milliseconds get all calls for a while."""
 FORGET_S: Final = 60.0
 """Seconds without a call, after which nothing is held against a way any more."""
 
@@ -156,6 +158,11 @@ class Latency:
         if self.stalled or seconds > max(least_s, STALLED_TIMES * self.usual_s):
             self.stalled = True
             self._measured(max(self._peak_s, min(seconds, MAX_S)), now)
+
+    def refused(self, now: float) -> None:
+        """It had no room for a call, and said so at once: that is no fast answer, and the next calls are better made
+        elsewhere."""
+        self._measured(max(self._peak_s, REFUSED_S), now)
 
     def doubt(self, level: int) -> None:
         """Hold a level against a way that nothing is known of, so that one call alone tries it."""

@@ -12,7 +12,7 @@ import attrs
 from pico_twisted.core.routing.table import ACTIVE, DRAINING
 from pico_twisted.core.text import escaped, span
 from pico_twisted.ctl.asking import get
-from pico_twisted.ctl.attention import SOON_S, near_limits, uses
+from pico_twisted.ctl.attention import SOON_S, near_limits, overloaded, uses
 from pico_twisted.ctl.client import AdminPort
 from pico_twisted.ctl.doctor.lines import Line, Verdict, at_once, green, red, yellow
 from pico_twisted.ctl.exits import ExitWithMessage
@@ -174,9 +174,12 @@ def _reloads(seen: Mapping[str, Seen]) -> Iterator[Line]:
 
 
 def _limits(seen: Mapping[str, Seen]) -> Iterator[Line]:
-    """What is near its limit: of the configuration, and of the process."""
+    """What is near its limit: of the configuration, of the process, and of its CPU."""
     troubles = []
     for id, one in seen.items():
+        share = one.samples.value("pico_overload_ratio") or 0.0
+        if share > 0:
+            troubles.append(red("limits", overloaded(id, share), "give it more CPU, or add a node"))
         for name, used, most in near_limits(one.samples):
             words = uses(id, name, used, most)
             troubles.append((red if used >= most else yellow)("limits", words, f"raise {name}, or add a node"))

@@ -12,7 +12,7 @@ from typing import Final
 import attrs
 
 from pico_twisted.core.text import escaped, milliseconds, short_size
-from pico_twisted.ctl.attention import limits_told, uses
+from pico_twisted.ctl.attention import limits_told, overloaded, uses
 from pico_twisted.ctl.watch.lines import clock, silent
 from pico_twisted.net.admin.shapes.agents import Agents, AgentSession
 from pico_twisted.net.admin.shapes.requests import RequestRow, Requests
@@ -121,8 +121,13 @@ def _heading(summary: Summary) -> str:
 
 
 def _near(summary: Summary) -> list[str]:
-    """The limits that are near, the fullest first."""
+    """The nodes that are overloaded, and the limits that are near, the fullest first."""
     found = [
+        (1.0 + node.refused_share, overloaded(node.id, node.refused_share))
+        for node in summary.nodes
+        if node.refused_share > 0
+    ]
+    found += [
         (used / most, uses(node.id, name, used, most))
         for node in summary.nodes
         for name, used, most in limits_told(node)

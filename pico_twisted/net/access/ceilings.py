@@ -7,7 +7,6 @@ follow the sweep's clock.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
@@ -21,6 +20,7 @@ from pico_twisted.core.access.rules import Pattern, Rule
 from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.text import network_of
 from pico_twisted.net.access.load import NodeLoad
+from pico_twisted.net.access.retry_after import known, soon
 from pico_twisted.net.observe.metrics import Metrics, by_label
 from pico_twisted.net.turn import Sweep
 
@@ -74,8 +74,8 @@ def answer_to(over: Over) -> tuple[int, str, str]:
 
 
 def retry_after(over: Over) -> bytes:
-    """The value of Retry-After (RFC 9110 10.2.3), in whole seconds."""
-    return b"%d" % max(1, math.ceil(over.retry_after_s))
+    """The value of Retry-After for who is over a limit."""
+    return soon() if over.retry_after_s is None else known(over.retry_after_s)
 
 
 class NodeCeilings:
@@ -96,6 +96,8 @@ class NodeCeilings:
     def __init__(self, sweep: Sweep, metrics: Metrics) -> None:
         self.counts = LimitCounts(metrics)
         self.load = NodeLoad(sweep, self.counts.count)
+        words = "The share of new requests that the node refuses since it comes late, from 0 to 1."
+        metrics.gauge("pico_overload_ratio", words, lambda: self.load.share)
         self._sweep = sweep
         self._endpoints = Ceilings(Limit.ENDPOINT_IN_FLIGHT, Limit.ENDPOINT_RATE)
         self._subjects = Ceilings(Limit.SUBJECT_IN_FLIGHT, Limit.SUBJECT_RATE)

@@ -16,14 +16,9 @@ log = Logger()
 
 LONGEST_WAIT_S: Final = 10.0
 """Most seconds after which those who are refused are told to come again."""
-SOON_S: Final = 3.0
-"""The same where nothing is known of when there will be room: calls end all the time."""
-
-
-def retry_soon(chance: Callable[[], float] = random.random) -> bytes:
-    """The value of Retry-After (RFC 9110 10.2.3) where nothing is known of when: from 1 to `SOON_S` seconds, so that
-    those who are refused together do not come back together."""
-    return b"%d" % (1 + int(SOON_S * chance()))
+HELD_BACK_S: Final = 2.0
+"""Seconds for which a connection of HTTP/2 begins no request after one was refused, if all are; with a smaller share
+accordingly less. To refuse the same clients over and over would take what the node has."""
 
 
 class NodeLoad:
@@ -58,6 +53,11 @@ class NodeLoad:
             log.warn("This node comes late to everything, by {lag_s} s: it refuses new requests", lag_s=round(lag_s, 1))
         elif before and not self.share:
             log.info("This node is in time again, and takes all requests", refused=self._count)
+
+    @property
+    def held_back_until(self) -> float:
+        """Until when a client is not read that is refused now, in the sweep's seconds."""
+        return self._sweep.now + HELD_BACK_S * self.share
 
     def refuses(self) -> Over | None:
         """Say why a new request is refused, if it is. Whoever is gets another time to come again than the next one."""

@@ -12,7 +12,7 @@ from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
-from pico_twisted.net.access.load import retry_soon
+from pico_twisted.net.access.retry_after import RETRY_AFTER, soon
 from pico_twisted.net.admin.shapes.reading import to_json
 from pico_twisted.net.admin.shapes.reload import Reloaded
 
@@ -46,7 +46,7 @@ def answer(request: IRequest, body: bytes, content_type: str, status: int = 200)
     """
     request.setResponseCode(status, _PHRASES.get(status))
     if status in (429, 503):
-        request.setHeader(b"retry-after", retry_soon())
+        request.setHeader(RETRY_AFTER, soon())
     request.setHeader(b"content-type", content_type.encode("latin-1", "replace"))
     request.setHeader(b"content-length", b"%d" % len(body))
     return body

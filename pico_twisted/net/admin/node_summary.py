@@ -91,6 +91,7 @@ class NodeBusyness:
             cpu=round(busy.cpu, 4),
             memory_bytes=resident_bytes(),
             lag_p99_s=_rounded(busy.lag_p99_s),
+            refused_share=round(self.cluster.refused_share, 2),
             certificates=certificates,
             near_limits={name: LimitUse(used=used, most=most) for name, (used, most) in self.near_limits(NEAR).items()},
             endpoints_over_s=round(self.requests.endpoints()[0], 3),

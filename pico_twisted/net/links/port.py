@@ -18,6 +18,8 @@ from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import CLIENT_GONE, HTTP, REFUSED_BUSY, SUBPROTOCOL_V2, SYNC, TCP
 from pico_twisted.net.access.interfaces import Credential
+from pico_twisted.net.access.load import NodeLoad
+from pico_twisted.net.access.retry_after import RETRY_AFTER, later
 from pico_twisted.net.interfaces import ICallAcceptor, ICallReceiver, IRouter, ITunnel
 from pico_twisted.net.links.handshake import LinkServerProtocol
 from pico_twisted.net.links.request import LinkRequest
@@ -26,9 +28,12 @@ from pico_twisted.net.observe.requests import RequestWatch
 from pico_twisted.net.routing.client_routes import take_client_gone
 from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.tunnel import Closed, Refusal, TunnelParts, TunnelServerFactory, TunnelServerProtocol
-from pico_twisted.net.tunnel.upstream import NODE_DRAINS
+from pico_twisted.net.tunnel.upstream import node_drains
 
 log = Logger()
+
+OVERLOADED: Final = "the node has more to do than it can"
+"""What another node is told, for its log, of a request that is refused for that. The code is one that old ones know."""
 
 MAX_SYNC_CALLS: Final = 2
 """Most questions for the maps that one link may ask at once. Each may make us hold a whole question or answer."""
@@ -78,13 +83,16 @@ class LinkPort(TunnelServerFactory):
         self._drained: Deferred[None] | None = None
         parts.sweep.each(self._look)
 
-    def serve(self, router: IRouter, requests: RequestWatch) -> None:
+    def serve(self, router: IRouter, requests: RequestWatch, load: NodeLoad) -> None:
         """Have requests of other nodes routed. Called once, before any link can be there.
 
         Args:
             router: knows the registrations of this node alone.
             requests: takes those that are over.
+            load: what is refused while this node comes late: of these requests as many as of those of its own clients,
+                before their heads are read. The other node makes them elsewhere, if there is another that may serve.
         """
+        self._load = load
         # The node that took the request from its client holds the timers; it resets the call when it has waited enough.
         self._settings = RoutingSettings(
             router=router,
@@ -119,9 +127,9 @@ class LinkPort(TunnelServerFactory):
         except HandshakeFault as fault:
             return Refusal(status=fault.status, message=fault.message, code=fault.code)
         if self.draining:
-            return NODE_DRAINS
+            return node_drains()
         if len(self.connections) > self._max_links:
-            return Refusal(status=503, message="too many links", code="busy", headers=((b"retry-after", b"10"),))
+            return Refusal(status=503, message="too many links", code="busy", headers=((RETRY_AFTER, later()),))
         return handshake
 
     def opened(self, tunnel: TunnelServerProtocol) -> None:
@@ -154,6 +162,9 @@ class LinkPort(TunnelServerFactory):
         """Serve a call of another node. See `ICallAcceptor.call_opened`."""
         if kind in (HTTP, TCP):
             self.parts.metrics.link_call(False)
+            if self._load.share and self._load.refuses() is not None:
+                tunnel.reset(call, REFUSED_BUSY, OVERLOADED)
+                return None
             request = LinkRequest(self._settings, tunnel, call, self.parts.end_of_turn)
             call.receiver = request
             request.start(payload, more)

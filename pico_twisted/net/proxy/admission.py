@@ -6,6 +6,7 @@ import math
 
 from pico_twisted.core.access.ceilings import Over
 from pico_twisted.net.access.ceilings import NodeCeilings, answer_to, retry_after
+from pico_twisted.net.access.retry_after import RETRY_AFTER
 from pico_twisted.net.proxy.request import ProxyRequest
 
 
@@ -13,6 +14,7 @@ def may_begin(ceilings: NodeCeilings, request: ProxyRequest) -> bool:
     """Answer a request that has come while the node comes late, before anything is done for it; or let it in."""
     over = ceilings.load.refuses()
     if over is not None:
+        request.connection.hold_back(ceilings.load.held_back_until)
         _refuse(request, over)
     return over is None
 
@@ -57,6 +59,6 @@ def admitted(ceilings: NodeCeilings, request: ProxyRequest) -> bool:
 
 
 def _refuse(request: ProxyRequest, over: Over) -> None:
-    request.error_fields = [(b"retry-after", retry_after(over))]
+    request.error_fields = [(RETRY_AFTER, retry_after(over))]
     request.fail(*answer_to(over))
     request.done()

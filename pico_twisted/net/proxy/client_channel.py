@@ -98,6 +98,10 @@ class ClientChannel(Protocol, abc.ABC):
         """See `ClientConnection`."""
 
     @abc.abstractmethod
+    def hold_back(self, until: float) -> None:
+        """See `ClientConnection`."""
+
+    @abc.abstractmethod
     def drain(self) -> None:
         """See `ClientConnection`."""
 

@@ -14,13 +14,13 @@ from pico_twisted.core.http1.fields import all_values
 from pico_twisted.core.http1.grpc_errors import grpc_fields, grpc_status, grpc_type
 from pico_twisted.core.http1.head import RequestHead, ResponseHead
 from pico_twisted.core.ports import PORT_FIELD, PROXY
-from pico_twisted.net.access.load import retry_soon
+from pico_twisted.net.access.retry_after import RETRY_AFTER, soon
 from pico_twisted.net.routing.refusals import UNREACHABLE, code_of_agent
 
 MOST_AGENT_BODY_BYTES: Final = 4 * 1024
 """Most bytes of the body of an agent's own error that are read; what is beyond is dropped."""
 
-_FIELDS: Final = (b"www-authenticate", b"retry-after")
+_FIELDS: Final = (b"www-authenticate", RETRY_AFTER)
 """What goes on of the head of an agent's own error: without it a client does not know what to do."""
 
 _CODE: Final = re.compile(r"[a-z0-9-]{1,64}")
@@ -91,8 +91,8 @@ def error_answer(
     else:
         body = facts.as_json()
         fields.append((b"content-type", b"application/json"))
-    if facts.status in (429, 503) and not any(name == b"retry-after" for name, _ in extra):
-        fields.append((b"retry-after", retry_soon()))
+    if facts.status in (429, 503) and not any(name == RETRY_AFTER for name, _ in extra):
+        fields.append((RETRY_AFTER, soon()))
     return status, fields, body
 
 

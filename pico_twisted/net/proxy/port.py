@@ -25,7 +25,7 @@ from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.requests import RequestWatch
 from pico_twisted.net.proxy.http2.counts import Http2Counts
 from pico_twisted.net.socket.options import forget_output, plain_ip
-from pico_twisted.net.turn import EndOfTurn, Sweep
+from pico_twisted.net.turn import EndOfTurn, Sweep, TurnLine
 
 TRANSPORT_BYTES: Final = 64 * 1024
 """Bytes that a Twisted transport holds when it asks us to pause."""
@@ -156,6 +156,10 @@ class ClientConnection(Protocol):
     def request_done(self, request: ClientRequest) -> None:
         """A request is over."""
 
+    def hold_back(self, until: float) -> None:
+        """Begin no further request before a time, in the sweep's seconds, or none at all: the one that has come just
+        now is to be refused, and a client that asks again at once would have us refuse as fast as it can."""
+
 
 class Http1Connection(ClientConnection, Protocol):
     """A connection of HTTP/1.1, as its request writes to it.
@@ -208,6 +212,7 @@ class ProxyPort:
         min_body_rate: bytes a second that a client has to send of a body; 0 for any.
         names: how clients name endpoints.
         trusts: whether an IP is of a trusted proxy.
+        line: where requests that have waited are begun.
         requests: taken so far.
     """
 
@@ -220,6 +225,7 @@ class ProxyPort:
         self.http2 = Http2Counts() if settings.config.http2.enabled and AVAILABLE else None
         self.read_names(settings.config)
         self.trusts = partial(is_trusted, settings.config.trusted_proxies)
+        self.line = TurnLine(settings.sweep)
         self.connections: set[ClientConnection] = set()
         self.holding: set[ClientConnection] = set()
         self._ceilings: dict[ClientConnection, Sequence[Ceiling]] = {}  # of their addresses, if those have one

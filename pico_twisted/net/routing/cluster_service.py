@@ -138,6 +138,11 @@ class ClusterService(Service):
         """Whether this node is shutting down."""
         return self.intake is Intake.STOPPING
 
+    @property
+    def refused_share(self) -> float:
+        """Of new requests that this node refuses since it comes late; 0 as a rule."""
+        return self._parts.ceilings.load.share
+
     # IRegistry
 
     @property

@@ -18,7 +18,17 @@ from pico_twisted.core.http1.head import ResponseHead
 from pico_twisted.core.http1.streams import never_ends
 from pico_twisted.core.routing.latency import FLOOR_S
 from pico_twisted.core.rpc.call import Call, Stream
-from pico_twisted.core.rpc.frames import CANCELLED, FAILED, HTTP, PROTOCOL, REFUSALS, STOP, TOO_LARGE, UNSUPPORTED
+from pico_twisted.core.rpc.frames import (
+    CANCELLED,
+    FAILED,
+    HTTP,
+    PROTOCOL,
+    REFUSALS,
+    REFUSED_BUSY,
+    STOP,
+    TOO_LARGE,
+    UNSUPPORTED,
+)
 from pico_twisted.core.rpc.http import CallProtocolError, ResponseReader, ResponseTooLargeError
 from pico_twisted.net.interfaces import CallFailed, IHttpReceiver, IPendingCall, IResponseSink, IRoute
 from pico_twisted.net.routing.refusals import SHUTDOWN
@@ -274,6 +284,8 @@ class PendingCall:
         else:
             if code == STOP:
                 code = FAILED
+            if code == REFUSED_BUSY and self.route.node_id:
+                self.route.latency.refused(self._seconds())
             self._fail(CallFailed(code, text, safe=code in REFUSALS or code == UNSUPPORTED))
 
     def lost(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -22,6 +21,7 @@ from pico_twisted.core.rpc.frames import CREDENTIAL, HEALTH, PROTOCOL, encode_no
 from pico_twisted.core.rpc.service_health import decode_health
 from pico_twisted.net.access.ceilings import NodeCeilings, answer_to, retry_after
 from pico_twisted.net.access.interfaces import Credential, IGate
+from pico_twisted.net.access.retry_after import RETRY_AFTER, later, soon
 from pico_twisted.net.interfaces import Closed, ICallAcceptor, IRegistry, ITunnel
 from pico_twisted.net.tunnel.credentials import SessionCredentials
 from pico_twisted.net.tunnel.parts import AFFINITY, ELSEWHERE, LISTENER_PATH, MAX_ELSEWHERE, TunnelParts
@@ -36,9 +36,11 @@ from pico_twisted.net.tunnel.server import (
 
 log = Logger()
 
-NODE_DRAINS: Final = Refusal(
-    status=503, message="node takes no new sessions now", code="draining", headers=((b"retry-after", b"1"),)
-)
+
+def node_drains() -> Refusal:
+    """What agents and nodes are told by a node that takes no new sessions: by the next attempt there may be others."""
+    message = "node takes no new sessions now"
+    return Refusal(status=503, message=message, code="draining", headers=((RETRY_AFTER, soon()),))
 
 
 @implementer(ICallAcceptor)
@@ -138,13 +140,13 @@ class UpstreamFactory(TunnelServerFactory):
                 message = f"another agent has the ID {agent_id} here: choose another one"
                 return Refusal(status=409, message=message, code="agent-id-taken")
         if not self._registry.takes_agents:
-            return NODE_DRAINS
+            return node_drains()
         if refused is not None:
             status, message, code = answer_to(refused)
-            wait = ((b"retry-after", retry_after(refused)),)
+            wait = ((RETRY_AFTER, retry_after(refused)),)
             return Refusal(status=status, message=message, code=code, headers=wait)
         if len(self.connections) - len(self.shaking) >= self._max_sessions:
-            return Refusal(status=503, message="too many sessions", code="busy", headers=((b"retry-after", b"10"),))
+            return Refusal(status=503, message="too many sessions", code="busy", headers=((RETRY_AFTER, later()),))
         elsewhere = tokens_of(head, b"x-pico-elsewhere", MAX_ELSEWHERE)
         if elsewhere is None:
             return Refusal(
@@ -177,7 +179,7 @@ class UpstreamFactory(TunnelServerFactory):
 
     def _refusal(self, refused: Refused, shown: Credential, endpoint: str | None = None) -> Refusal:
         self.credentials.gate.refused(refused, shown, endpoint)
-        field = (b"retry-after", b"10") if refused.status == 503 else (b"www-authenticate", refused.challenge.encode())
+        field = (RETRY_AFTER, later()) if refused.status == 503 else (b"www-authenticate", refused.challenge.encode())
         return Refusal(
             status=refused.status,
             message=refused.message,

@@ -15,7 +15,7 @@ def test_so_many_at_once() -> None:
     """As many as the limit are let in; each that leaves, told once or twice, makes room for one."""
     ceiling = Ceiling(FULL, FAST, most=2)
     assert [ceiling.enter(name, 0.0) for name in "ab"] == [None, None]
-    assert ceiling.enter("c", 0.0) == Over(FULL, 1.0)
+    assert ceiling.enter("c", 0.0) == Over(FULL, None)
     ceiling.leave("a")
     ceiling.leave("a")
     ceiling.leave("never came")
@@ -36,7 +36,7 @@ def test_who_is_refused_for_one_limit_uses_up_nothing_of_the_other() -> None:
     ceiling = Ceiling(FULL, FAST, most=1, rate=2)
     assert ceiling.enter("a", 0.0) is None
     for _ in range(5):
-        assert ceiling.enter("b", 0.0) == Over(FULL, 1.0)
+        assert ceiling.enter("b", 0.0) == Over(FULL, None)
     ceiling.leave("a")
     assert ceiling.enter("b", 0.0) is None
 
@@ -45,7 +45,7 @@ def test_all_or_none() -> None:
     """What one of several ceilings refuses is in flight under none."""
     ceilings = [Ceiling(FULL, FAST, most=5), Ceiling(FULL, FAST, most=5), Ceiling(FULL, FAST, most=1)]
     assert enter_all(ceilings, "a", 0.0) is None
-    assert enter_all(ceilings, "b", 0.0) == Over(FULL, 1.0)
+    assert enter_all(ceilings, "b", 0.0) == Over(FULL, None)
     assert [ceiling.inside for ceiling in ceilings] == [{"a"}] * 3
 
 
@@ -96,5 +96,5 @@ def test_never_more_than_the_limits(steps: list[tuple[str, bool, str, float]]) -
             assert ceiling.enter(what, now) is None
             inside[key].add(what)
         else:
-            assert ceiling.enter(what, now) == Over(FULL, 1.0)
+            assert ceiling.enter(what, now) == Over(FULL, None)
         assert ceiling.inside == inside[key]

@@ -224,7 +224,7 @@ class TestCeilings:
             transport.answer(SWITCH + b"\r\n")
         for _ in range(2):
             refused = bench.get()
-            assert is_refused(refused, 503, "listener-in-flight") and b"retry-after: 1" in refused.head
+            assert is_refused(refused, 503, "listener-in-flight") and b"retry-after: " in refused.head
         if end == "answered":
             transport.answer(OK)
         else:

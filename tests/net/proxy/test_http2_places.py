@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from h2.errors import ErrorCodes
 
 from pico_twisted.config import Http2Config
+from pico_twisted.core.overload import LATE_S as OVERLOAD_S
+from pico_twisted.core.overload import TURNS
 from pico_twisted.core.rpc.frames import CANCELLED
+from pico_twisted.net.access.load import HELD_BACK_S
 from pico_twisted.net.proxy.http2.channel import LAST_STREAMS_S
-from pico_twisted.net.proxy.http2.places import GIVEN_UP_S
+from pico_twisted.net.proxy.http2.places import BEGUN_OF_A_TURN, GIVEN_UP_S
 from pico_twisted.net.proxy.http2.request import WINDOW_BYTES
 from tests.net.doubles import OK2
 from tests.net.proxy.http2_client import Http2Client
@@ -61,6 +65,38 @@ def test_in_order() -> None:
         call.respond(OK2 + b"ok", False)
     client.flush()
     assert all(client.ended(stream) for stream in first + waiting) and client.parts.proxy.serving() == 0
+
+
+def test_behind_one_that_was_refused_for_overload() -> None:
+    """While the node comes late a client is not refused over and over: behind a request that was, those of the same
+    connection wait for a moment. What is in progress goes on, and when the node is in time all are begun."""
+    client = Http2Client()
+    before = client.request()
+    load = client.parts.node.ceilings.load
+    load._chance = lambda: 0.0
+    for _ in range(TURNS):
+        client.parts.sweep.lag_s = OVERLOAD_S
+        load._turn(client.parts.sweep.now)
+    refused, waiting = client.request(b"/refused"), [client.request(b"/%d" % number) for number in range(5)]
+    assert client.answer(refused)[0] == 503 and len(client.tunnel.opened) == 1
+    assert not any(client.ended(stream) for stream in waiting)
+    client.respond(OK2 + b"ok")
+    assert client.answer(before)[2] == b"ok"
+    client.pass_time(HELD_BACK_S)
+    assert [call.sent.split()[1] for call in client.tunnel.opened[1:]] == [b"/%d" % number for number in range(5)]
+
+
+def test_many_that_have_waited() -> None:
+    """When their wait is over a few of them are begun in each turn of the reactor, so that others have theirs, too."""
+    client = client_with(100, streams=100)
+    for _ in range(40):
+        client.request()
+    counts = []
+    client.clock.advance(LATE_S)
+    for _ in range(4):
+        counts.append(len(client.tunnel.opened) - 100)
+        client.clock.advance(0)
+    assert counts[-1] == 40 and all(later - earlier <= BEGUN_OF_A_TURN for earlier, later in pairwise(counts))
 
 
 def test_one_that_is_given_up_while_it_waits() -> None:

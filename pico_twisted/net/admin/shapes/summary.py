@@ -69,8 +69,11 @@ class NodeSummary:
         bytes_in_per_s, bytes_out_per_s: of the bodies of requests and answers.
         cpu: share of one core that the process used.
         memory_bytes: its resident memory; 0 where the system does not tell.
-        lag_p99_s: how much later than asked for 99 of 100 timers came; None when there were none.
+        lag_p99_s: how late 99 of 100 looks at its timers, and at what had been sent to it, were at most; None when
+            there were none.
         certificates: when the first certificate of each port ends, in seconds since 1970.
+        refused_share: of new requests that it refuses since it has more to do than it can; 0 as a rule, and of a node
+            that is older.
         near_limits: the keys of `limits` that are near, of which `NEAR` or more is used; none of a node that is older.
         endpoints_over_s: of how many seconds the rates of endpoints are; 0 when nothing was counted yet, since nobody
             has looked lately and there is no access log.
@@ -98,6 +101,7 @@ class NodeSummary:
     cpu: float = 0.0
     memory_bytes: int = 0
     lag_p99_s: float | None = None
+    refused_share: float = 0.0
     certificates: Mapping[str, float] = attrs.field(factory=dict)
     near_limits: Mapping[str, LimitUse] = attrs.field(factory=dict)
     endpoints_over_s: float = 0.0

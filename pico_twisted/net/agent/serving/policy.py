@@ -16,6 +16,7 @@ from pico_twisted.core.access.ceilings import Ceiling, Limit, Over
 from pico_twisted.core.agent.service_call import CallRequest
 from pico_twisted.core.text import is_ip
 from pico_twisted.net.access.ceilings import LimitCounts, retry_after
+from pico_twisted.net.access.retry_after import RETRY_AFTER
 from pico_twisted.net.agent.serving.basic_auth import BasicAuth, InThread
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.turn import Sweep
@@ -104,10 +105,10 @@ class ListenerPolicy:
         if over is not None:
             raise self._denied(over.limit, over.retry_after_s)
 
-    def _denied(self, limit: Limit, retry_after_s: float = 1.0) -> Denied:
+    def _denied(self, limit: Limit, retry_after_s: float | None = None) -> Denied:
         self._counts.count(limit)
         status, message = _ANSWERS[limit]
-        fields = [(b"retry-after", retry_after(Over(limit, retry_after_s)))] if status in (429, 503) else []
+        fields = [(RETRY_AFTER, retry_after(Over(limit, retry_after_s)))] if status in (429, 503) else []
         if limit is Limit.LISTENER_LOGIN:
             fields = [(b"www-authenticate", self._challenge)]
         return Denied(status, message, limit.value, fields)

@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 
 from pico_twisted.core.agent.fair_queue import FairQueue
 from pico_twisted.core.text import network_of
+from pico_twisted.net.access.retry_after import RETRY_AFTER, soon
 from pico_twisted.net.agent.serving.counts import ServiceCounts
 from pico_twisted.net.agent.serving.policy import Denied
 from pico_twisted.net.turn import NEVER, Sweep
@@ -35,7 +36,7 @@ T = TypeVar("T")
 
 def busy(words: str) -> Denied:
     """The answer to a call that may not wait, or not any longer."""
-    return Denied(503, words, "service-busy", [(b"retry-after", b"1")])
+    return Denied(503, words, "service-busy", [(RETRY_AFTER, soon())])
 
 
 class ServiceQueue(Generic[T]):

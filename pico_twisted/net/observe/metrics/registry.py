@@ -162,7 +162,9 @@ class Metrics(Collector):
         at_node = self.component == "node"
         yield from self._requests.families(at_node)
         yield from self._calls.families(at_node)
-        yield self._lag_s.family("pico_reactor_lag_seconds", "How much later than asked for a timer came.")
+        yield self._lag_s.family(
+            "pico_reactor_lag_seconds", "How late the process came to its timers, or to what had been sent to it."
+        )
         yield from self._links.families() if at_node else self._connections.families()
         if self.endpoints is not None:
             yield from self.endpoints.families()

@@ -303,6 +303,11 @@ class ProxyChannel(ClientChannel):
         else:
             self._wait(False)
 
+    def hold_back(self, until: float) -> None:
+        """See `ClientConnection`. It ends: who comes again stands in the kernel's line, which costs nothing."""
+        if self._request is not None:
+            self._request.keep_alive = False
+
     @property
     def serving(self) -> int:
         """Whether a request is in progress, or on its way in: 1 or 0."""

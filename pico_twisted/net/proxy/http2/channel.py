@@ -97,7 +97,7 @@ class Http2Channel(ClientChannel):
         self._flood = FloodWatch(self._engine, limits, port.settings.sweep.now)
         self._requests: dict[int, Http2Request] = {}  # by stream, until that is closed
         self._fresh: list[Http2Request] = []  # came with what is read now
-        self._places = StreamPlaces(self._streams, port.settings.sweep, self._render)
+        self._places = StreamPlaces(self._streams, port.settings.sweep, port.line, self._render)
         self._discarded = 0
         self._transport_bytes = 0  # that the transport holds at most
 
@@ -307,6 +307,10 @@ class Http2Channel(ClientChannel):
         request.leave()
         if request.stream not in self._requests:
             self._places.free(request, False)
+
+    def hold_back(self, until: float) -> None:
+        """See `ClientConnection`."""
+        self._places.hold_back(until)
 
     # The end
 

@@ -7,7 +7,8 @@ that they had, the one for `GIVEN_UP_S`, the other until its service is done.
 
 An honest client comes there, too: calls of gRPC that come to their deadlines are given up, and others begun in their
 place. Clients of gRPC do not try again what is refused. So a request for which there is no place waits, in the order
-of their coming: nothing is made of it, and what follows its head is not taken, so that its window bounds it.
+of their coming: nothing is made of it, and what follows its head is not taken, so that its window bounds it. So do all
+that come behind one that was refused since the node has too much to do, for a moment.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from collections.abc import Callable
 from typing import Final
 
 from pico_twisted.net.proxy.http2.request import Http2Request
-from pico_twisted.net.turn import NEVER, Sweep
+from pico_twisted.net.turn import NEVER, Sweep, TurnLine
 
 GIVEN_UP_S: Final = 1.0
 """Seconds for which a request that its client gave up keeps its place: by then its service knows."""
+BEGUN_OF_A_TURN: Final = 16
+"""Most requests of a connection that are begun in one turn of the reactor when they have waited for a time: all those
+of a hundred connections at once would take seconds."""
 
 
 class StreamPlaces:
@@ -29,6 +33,7 @@ class StreamPlaces:
     Args:
         streams: how many there are.
         sweep: of the node.
+        line: of the port, where requests that have waited are begun.
         begin: makes what is to be made of a request.
 
     Attributes:
@@ -36,19 +41,22 @@ class StreamPlaces:
         waiting: those without a place, in the order of their coming.
     """
 
-    def __init__(self, streams: int, sweep: Sweep, begin: Callable[[Http2Request], None]) -> None:
+    def __init__(self, streams: int, sweep: Sweep, line: TurnLine, begin: Callable[[Http2Request], None]) -> None:
         self.deadline = NEVER
         self._streams = streams
         self._sweep = sweep
+        self._line = line
         self._begin = begin
         self._taken: set[Http2Request] = set()
         self.waiting: dict[Http2Request, None] = {}
         self._given_up: deque[float] = deque()  # when clients gave requests up that had places
+        self._held_until = 0.0
 
     def give(self, request: Http2Request) -> None:
         """Have a request begun: now, or when it has a place."""
         taken = self._taken
-        if self.waiting or (len(taken) + len(self._given_up) >= self._streams and not self._has_room()):
+        full = len(taken) + len(self._given_up) >= self._streams
+        if self.waiting or ((full or self._held_until) and not self._has_room()):
             request.await_place()
             self.waiting[request] = None
             self.deadline = self._sweep.now
@@ -66,9 +74,15 @@ class StreamPlaces:
             if given_up:
                 self._given_up.append(self._sweep.now)
 
-    def go_on(self) -> None:
-        """Begin those that waited, as far as there are places now."""
-        while self.waiting and self._has_room():
+    def hold_back(self, until: float) -> None:
+        """Begin none before a time."""
+        self._held_until = until
+
+    def go_on(self, most: int | None = None) -> None:
+        """Begin some of those that waited, as far as there are places now."""
+        for _ in range(len(self.waiting) if most is None else most):
+            if not self.waiting or not self._has_room():
+                return
             request = next(iter(self.waiting))
             del self.waiting[request]
             if not request.is_over:
@@ -76,7 +90,16 @@ class StreamPlaces:
                 request.took_place()
                 self._begin(request)
 
+    def _go_on_a_little(self) -> None:
+        self.go_on(BEGUN_OF_A_TURN)
+        if self.waiting and self._has_room():
+            self._line.join(self._go_on_a_little)
+
     def _has_room(self) -> bool:
+        if self._held_until:
+            if self._sweep.now < self._held_until:
+                return False
+            self._held_until = 0.0
         given_up, since = self._given_up, self._sweep.now - GIVEN_UP_S
         while given_up and given_up[0] <= since:
             given_up.popleft()
@@ -84,9 +107,10 @@ class StreamPlaces:
 
     def deadline_passed(self, now: float) -> None:
         """Called each turn of the sweep while requests wait."""
-        self.go_on()
         if not self.waiting:
             self.close()
+        elif self._has_room():
+            self._line.join(self._go_on_a_little)
 
     def close(self) -> None:
         """None of those that wait is begun any more."""

@@ -170,6 +170,12 @@ export class Model {
         found.push({ kind: left_s < 0 ? "bad" : "warn", to: `node/${node}`, name: node, words: `certificate of the ${port} port ${words}` });
       }
     }
+    for (const [id, { refused_share: share }] of this.nodes) {
+      if (share > 0) {
+        const words = `is overloaded, and refuses ${Math.round(share * 100)} % of the new requests`;
+        found.push({ kind: "bad", to: `node/${id}`, name: id, words });
+      }
+    }
     for (const { node, name, used, most } of this.nearLimits) {
       const words = `uses ${amount(name, used)} of ${amount(name, most)} (limits.${name})`;
       found.push({ kind: used < most ? "warn" : "bad", to: `node/${node}`, name: node, words });
