@@ -37,8 +37,8 @@ Held = Mapping[str, Mapping[str, int]]
 @click.pass_context
 def status(context: click.Context) -> None:
     """Show what a node knows. Without a subcommand: whether it is ready, the nodes, and the endpoints of the cluster;
-    of an agent its listeners. What needs somebody stands first: nodes that are unreachable or taken out, certificates
-    that expire within two weeks, limits that are near.
+    of an agent its listeners. What needs somebody stands first: nodes that are unreachable, taken out or overloaded,
+    certificates that expire within two weeks, limits that are near.
 
     That overview ends with status 1 when the node or agent is not ready.
     """

@@ -283,6 +283,16 @@ class TestTop:
         assert found[1] == "! n1 uses 9 of 9 (limits.limit-9)"
         assert [line.startswith("! ") for line in found[:6]] == [False, True, True, True, True, False]
 
+    def test_a_node_that_is_overloaded(self) -> None:
+        """It stands in front of limits that are near."""
+        near = {"sessions": LimitUse(used=9, most=9)}
+        node = NodeSummary(id="n1", started_at_s=1.0, at_s=AT_S, refused_share=0.45, near_limits=near)
+        found = frame(Seen(summary=Summary(nodes=(node,)), agents=Agents(), failures=Requests()), "r", 80, 24)
+        assert found[1:3] == [
+            "! n1 is overloaded, and refuses 45% of the new requests",
+            "! n1 uses 9 of 9 (limits.sessions)",
+        ]
+
     def test_without_a_terminal(self) -> None:
         """It is shown once; with --json as JSON."""
         node = NodeSummary(id="n1", started_at_s=1.0, at_s=AT_S, endpoints_over_s=9.0)

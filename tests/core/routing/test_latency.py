@@ -224,3 +224,15 @@ def test_all_are_slow() -> None:
     """Where nobody is better, all get the same."""
     found = shares([Way(str(number), 0.7) for number in range(3)], from_s=0.0, to_s=30.0)
     assert all(share == pytest.approx(1 / 3, abs=0.05) for share in found.values())
+
+
+def test_a_refusal_is_no_fast_answer() -> None:
+    """Who has no room says so at once, and is slow for that: others are preferred, for a while."""
+    unwell: dict[Latency, None] = {}
+    way = Latency("ep", "n2", "n2", [], unwell)
+    way.answered(FLOOR_S / 2, 0.0)
+    assert way.level == 0 and not unwell
+    way.refused(1.0)
+    assert way.level >= SLOW_LEVEL and list(unwell) == [way] and not way.stalled
+    way.rest(1.0 + 10 * DECAY_S)
+    assert way.level == 0
