@@ -172,8 +172,8 @@ class SimulatedCluster:
         return place.process
 
     def start_all(self, within_s: float = 2.0, keys: Callable[[int], dict[str, Value]] = lambda _: {}) -> None:
-        """Start all nodes, one after the other, each with these keys."""
-        for machine in range(self.settings.nodes):
+        """Start all nodes that were not started yet, one after the other, each with these keys."""
+        for machine in [one.number for one in self.machines[: self.settings.nodes] if one.process is None]:
             process = self.start(machine)
             for key, value in keys(machine).items():
                 process.write(key, value)

@@ -42,6 +42,11 @@ WITNESSES: Final = 3
 BACK_S: Final = 5.0
 """Within this long the agents of a node that died have registered elsewhere: they notice at once, dial the next node,
 and wait where many do so at the same time."""
+SMALLER: Final = 100_000
+"""Endpoints of a cluster whose hosts are to take no more than `SMALLER_MB` for them."""
+SMALLER_MB: Final = 60.0
+LARGER_MB: Final = 250.0
+"""Megabytes that a host may take for up to ten times as many."""
 NAME: Final = "endpoint:customer-{:07d}"
 
 
@@ -203,15 +208,18 @@ class LargeCluster:
     def begin(self) -> None:
         """Start all nodes, and let all of them know all endpoints."""
         cluster, settings = self.cluster, self._settings
+        others = (settings.endpoints - settings.largest) // (settings.hosts * settings.workers - 1)
+        # a version is a time: each endpoint is to have had one of its own, and a node that is alone takes little
+        largest = cluster.start(settings.hosts * settings.workers - 1)
+        cluster.run(max(0.0, settings.largest - others) / 1000)
         cluster.start_all(within_s=2.0)
         cluster.until(cluster.is_one, MEET_S)
         for process in self._nodes[:: max(1, len(self._nodes) // WITNESSES)][:WITNESSES]:
             self._keep_table(process)
         self._say("all nodes have met")
-        cluster.run(1.0 + settings.largest / 1000)  # a version is a time: each endpoint is to have had one of its own
-        others = (settings.endpoints - settings.largest) // max(1, len(self._nodes) - 1)
+        cluster.run(1.0 + others / 1000)
         for process in self._nodes:
-            names = self._names(settings.largest if process is self._nodes[-1] else others)
+            names = self._names(settings.largest if process is largest else others)
             process.hold(names)
             self._held[process] = names
         cluster.run(0.1)
@@ -410,10 +418,11 @@ def _simulate(settings: SizeSettings, say: Callable[[str], object]) -> tuple[lis
     not_chosen_s, elsewhere_s = large.die()
     turns.append(("a death", *large.longest_turn()))
     held = bytes_each * settings.endpoints / 1e6
+    most_mb = SMALLER_MB if settings.endpoints <= SMALLER else LARGER_MB
     figures += [
-        Figure(what="memory of one endpoint in one process", value=bytes_each, unit="bytes", most=250),
+        Figure(what="memory of one endpoint in one process", value=bytes_each, unit="bytes"),
         Figure(what="all endpoints in one process", value=held, unit="MB"),
-        Figure(what="the same in all processes of a host", value=held * settings.workers, unit="MB"),
+        Figure(what="the same in all processes of a host", value=held * settings.workers, unit="MB", most=most_mb),
         Figure(what="a joiner, until it knows all: packets, rounds and links", value=joined_s, unit="s", most=2.0),
         Figure(what="the same: processor time, its own and of who answers", value=busy_s, unit="s"),
         Figure(what="the largest node dies: not chosen any more", value=not_chosen_s, unit="s", most=3.0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from collections import Counter
 
 import pytest
@@ -351,3 +352,23 @@ def test_any_order(happened: list[tuple[str, ...]]) -> None:
         }
         chosen = {nodes.choose(endpoint=endpoint) for _ in range(200)}
         assert chosen == (set[str | None](there) or {None})
+
+
+def test_an_endpoint_of_very_many_takes_few_bytes(nodes: Nodes) -> None:
+    """A cluster may hold a million endpoints: one of another node takes no more than 60 bytes, its ID, the node's map
+    and the index included, also after many have come and gone."""
+    table, said, most = nodes.table, VersionedMap(), 10_000
+    nodes.status("a", ACTIVE)
+    tracemalloc.start()
+    try:
+        for at in range(most + 2000):
+            changes: list[tuple[str, int | None]] = [(f"customer-{at:07d}", 1)]
+            changes += [(f"customer-{at - most:07d}", None)] if at >= most else []
+            for endpoint, registrations in changes:
+                said.write(endpoint_key(endpoint), registrations, said.version + 3)
+                said.raise_floor(said.version)
+                table.keys_changed(KeysChanged("a", said, [], [endpoint]))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert table.count_endpoints() == most and held / most < 60
