@@ -66,6 +66,9 @@ class Stage(enum.Enum):
     OVER = enum.auto()
 
 
+_OVER = Stage.OVER
+
+
 class ServedCall(abc.ABC):
     """What all calls share.
 
@@ -77,6 +80,10 @@ class ServedCall(abc.ABC):
 
     _error = ""  # the code of what went wrong
     span: HopSpan | None = None  # of one that is recorded
+    _stage = Stage.OPENING
+    _status = 0  # what it is counted with
+    _lingering: Linger | None = None
+    _interims: InterimHeads | None = None  # of a response that has some
 
     def __init__(
         self, service: LocalService, tunnel: ICaller, call: Call, request: CallRequest, response: CallResponse
@@ -86,12 +93,8 @@ class ServedCall(abc.ABC):
         self._call = call
         self._request = request
         self._response = response
-        self._stage = Stage.OPENING
         self._started = service.clock.seconds()
-        self._status = 0  # what it is counted with
         self._owed = 0  # payload that came, and was not taken by the service's transport yet
-        self._lingering: Linger | None = None
-        self._interims: InterimHeads | None = None  # of a response that has some
 
     @property
     def never_ends(self) -> bool:
@@ -195,9 +198,9 @@ class ServedCall(abc.ABC):
         self._lingering.begin()
 
     def _over(self) -> None:
-        if self._stage is Stage.OVER:
+        if self._stage is _OVER:
             return
-        self._stage = Stage.OVER
+        self._stage = _OVER
         if self._lingering is not None:
             self._lingering.end()
         self._call.receiver = None  # no cycle is left for the collector

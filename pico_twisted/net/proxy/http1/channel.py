@@ -51,6 +51,13 @@ class Stage(enum.Enum):
     CLOSED = enum.auto()  # what was written may still leave; nothing else happens
 
 
+_READING = Stage.READING
+_SERVING = Stage.SERVING
+_RAW = Stage.RAW
+_LINGERING = Stage.LINGERING
+_CLOSED = Stage.CLOSED
+
+
 class ProxyChannel(ClientChannel):
     """Reads requests, gives them to the port's resource, and writes what comes back.
 
@@ -66,7 +73,7 @@ class ProxyChannel(ClientChannel):
 
     def __init__(self, port: ProxyPort, address: IAddress | None) -> None:
         super().__init__(port, address)
-        self._stage = Stage.READING
+        self._stage = _READING
         self._request: Http1Request | None = None
         self._requests = ServerConnection(port.settings.head_limits, port.http2 is not None)
         self.reading_stopped: set[str] = set()
@@ -86,7 +93,7 @@ class ProxyChannel(ClientChannel):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone, whichever side ended it."""
-        self._stage = Stage.CLOSED
+        self._stage = _CLOSED
         super().connectionLost(reason)
         if (forward := self._forward) is not None:
             forward.gone()
@@ -100,17 +107,17 @@ class ProxyChannel(ClientChannel):
     def dataReceived(self, data: bytes) -> None:
         """Bytes of requests, of a request's body, or of an upgraded protocol."""
         stage = self._stage
-        if stage is Stage.READING:
+        if stage is _READING:
             self._requests.receive(data)
             self._read_requests()
-        elif stage is Stage.SERVING:
+        elif stage is _SERVING:
             self._requests.receive(data)
             self._read_body()
             if self._requests.buffered > READ_AHEAD_BYTES and self._request is not None:
                 self.pause_reading("ahead")
-        elif stage is Stage.RAW:
+        elif stage is _RAW:
             self._raw_data(data)
-        elif stage is Stage.LINGERING and not self._ends.discard(data):
+        elif stage is _LINGERING and not self._ends.discard(data):
             self.abort()
 
     def _read_requests(self) -> None:
@@ -119,11 +126,11 @@ class ProxyChannel(ClientChannel):
             return
         self._taking = True
         try:
-            while self._stage is Stage.READING:
+            while self._stage is _READING:
                 head = self._requests.next_event()
                 if type(head) is not RequestHead:
                     if self._requests.is_http2:
-                        self._stage = Stage.CLOSED
+                        self._stage = _CLOSED
                         super().connectionLost()
                         take_over(self, self._requests.take_rest())
                     else:
@@ -153,7 +160,7 @@ class ProxyChannel(ClientChannel):
         request = self._request = Http1Request(self, head, account, body, complete)
         request.keep_alive = head.keep_alive
         request.trailers = self._requests.trailers
-        self._stage = Stage.SERVING
+        self._stage = _SERVING
         self.port.requests += 1
         if fault is not None:
             request.break_off(fault)
@@ -210,11 +217,11 @@ class ProxyChannel(ClientChannel):
         """The client's FIN (IHalfCloseableProtocol)."""
         self._ends.client_ended = True
         request = self._request
-        if self._stage is Stage.CLOSED:
+        if self._stage is _CLOSED:
             return
-        if self._stage is Stage.LINGERING or request is None:
+        if self._stage is _LINGERING or request is None:
             self._close()
-        elif self._stage is Stage.RAW and (forward := self._forward) is not None:
+        elif self._stage is _RAW and (forward := self._forward) is not None:
             forward.body_ended()
         elif not request.body_complete:
             self.abort()
@@ -224,7 +231,7 @@ class ProxyChannel(ClientChannel):
     def writeConnectionLost(self) -> None:
         """Our half is closed (IHalfCloseableProtocol)."""
         self._ends.we_ended = True
-        if self._stage is Stage.LINGERING:
+        if self._stage is _LINGERING:
             self.deadline = self.port.settings.sweep.now + CLIENT_LINGER_S
 
     def _client_ended(self, request: Http1Request) -> None:
@@ -235,9 +242,9 @@ class ProxyChannel(ClientChannel):
 
     def deadline_passed(self, now: float) -> None:
         """A head, an idle connection or a lingering one took too long; or a client is to be asked."""
-        if self._stage is Stage.LINGERING and self._ends.we_ended:
+        if self._stage is _LINGERING and self._ends.we_ended:
             self._close()  # what the kernel holds for the client still goes to it
-        elif self._stage is Stage.LINGERING or self._stage is Stage.CLOSED:
+        elif self._stage is _LINGERING or self._stage is _CLOSED:
             self.abort()
         elif self._request is not None:
             self.deadline = self._ends.ask(self._request, now, self.held_bytes == 0)
@@ -261,7 +268,7 @@ class ProxyChannel(ClientChannel):
 
     def upgraded(self) -> None:
         """A 101 was written: from here bytes go both ways as they are."""
-        self._stage = Stage.RAW
+        self._stage = _RAW
         self.deadline = NEVER
         rest = self._requests.take_rest()
         self.resume_reading("ahead")
@@ -272,7 +279,7 @@ class ProxyChannel(ClientChannel):
 
     def end_raw(self) -> None:
         """The service ended its direction of the upgraded protocol."""
-        if self._stage is not Stage.CLOSED:
+        if self._stage is not _CLOSED:
             self._ends.end()
 
     def request_done(self, request: ClientRequest) -> None:
@@ -284,17 +291,17 @@ class ProxyChannel(ClientChannel):
             return
         if current.pieces is not None:
             current.pieces.take()  # nobody is there for them, or they were sent
-        if self._stage is Stage.CLOSED:
+        if self._stage is _CLOSED:
             return
         if not current.keep_alive or not current.body_complete:
-            sends_on = self._stage is Stage.RAW or not current.body_complete or self._requests.buffered > 0
+            sends_on = self._stage is _RAW or not current.body_complete or self._requests.buffered > 0
             if self._ends.client_ended or not sends_on:
                 self._close()
             else:
                 self.linger()
             return
         self._requests.next_request()
-        self._stage = Stage.READING
+        self._stage = _READING
         if self.reading_stopped:
             self.resume_reading("ahead")
             self.resume_reading("request")
@@ -321,9 +328,9 @@ class ProxyChannel(ClientChannel):
 
     def linger(self) -> None:
         """End the connection behind what was written, without losing that to a reset."""
-        if self._stage is Stage.CLOSED or self._stage is Stage.LINGERING:
+        if self._stage is _CLOSED or self._stage is _LINGERING:
             return
-        self._stage = Stage.LINGERING
+        self._stage = _LINGERING
         self.deadline = self.port.settings.sweep.now + self.port.settings.config.keepalive_timeout
         self.reading_stopped.clear()
         self.transport.unregisterProducer()
@@ -334,13 +341,13 @@ class ProxyChannel(ClientChannel):
             self._ends.end()
 
     def _close(self) -> None:
-        if self._stage is not Stage.CLOSED:
-            self._stage = Stage.CLOSED
+        if self._stage is not _CLOSED:
+            self._stage = _CLOSED
             self.keep_closing()
 
     def abort(self) -> None:
         """End the connection with a reset."""
-        self._stage = Stage.CLOSED
+        self._stage = _CLOSED
         super().abort()
 
     def shut(self, error: str = SHUTDOWN) -> None:
@@ -351,14 +358,14 @@ class ProxyChannel(ClientChannel):
 
     def drain(self) -> None:
         """The node shuts down: an idle connection has a moment left."""
-        if self._stage is Stage.READING:
+        if self._stage is _READING:
             self._wait(self._requests.head_begun)
 
     # Flow
 
     def pause_reading(self, why: str) -> None:
         """Stop reading, for one of two reasons; both have to be taken back."""
-        if not self.reading_stopped and self._stage is not Stage.CLOSED and self._stage is not Stage.LINGERING:
+        if not self.reading_stopped and self._stage is not _CLOSED and self._stage is not _LINGERING:
             self.transport.pauseProducing()
         self.reading_stopped.add(why)
 
@@ -367,11 +374,11 @@ class ProxyChannel(ClientChannel):
         if why not in self.reading_stopped:
             return
         self.reading_stopped.discard(why)
-        if self.reading_stopped or self._stage is Stage.CLOSED or self._stage is Stage.LINGERING:
+        if self.reading_stopped or self._stage is _CLOSED or self._stage is _LINGERING:
             return
         if not self._ends.client_ended:
             self.transport.resumeProducing()
-        if self._stage is Stage.SERVING:
+        if self._stage is _SERVING:
             self._read_body()
 
     def pauseProducing(self) -> None:

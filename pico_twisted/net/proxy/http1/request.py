@@ -20,6 +20,11 @@ from pico_twisted.net.proxy.port import Http1Connection
 from pico_twisted.net.proxy.request import ProxyRequest, nobody
 from pico_twisted.net.turn import TurnPieces
 
+_LENGTH = Framing.LENGTH
+_CHUNKED = Framing.CHUNKED
+_UNTIL_CLOSE = Framing.UNTIL_CLOSE
+_RAW = Framing.RAW
+
 
 class Http1Request(ProxyRequest):
     """A request of HTTP/1.1 or 1.0: one after the other on its connection.
@@ -73,14 +78,14 @@ class Http1Request(ProxyRequest):
         version_11 = self.head.version_11
         self._first_byte_at = perf_counter()
         self.status = head.status
-        framing = Framing.LENGTH if head.length is not None else response_framing(head, self.head.method)
-        if framing is Framing.UNTIL_CLOSE and version_11:
-            framing = Framing.CHUNKED
+        framing = _LENGTH if head.length is not None else response_framing(head, self.head.method)
+        if framing is _UNTIL_CLOSE and version_11:
+            framing = _CHUNKED
         self._framing = framing
         end_of_turn = connection.port.settings.end_of_turn
-        if framing is Framing.CHUNKED and end_of_turn is not None:
+        if framing is _CHUNKED and end_of_turn is not None:
             self.pieces = TurnPieces(end_of_turn, self._send_chunk)
-        ends = framing is Framing.UNTIL_CLOSE or framing is Framing.RAW
+        ends = framing is _UNTIL_CLOSE or framing is _RAW
         self.keep_alive = self.keep_alive and not ends and self.connection.goes_on()
         self._response_head = response_to_client(
             head,
@@ -91,7 +96,7 @@ class Http1Request(ProxyRequest):
             version_11_client=version_11,
             trailers=b"te" in self.head.by_name and self._takes_trailers,
         )
-        if framing is Framing.RAW:
+        if framing is _RAW:
             self._send(b"")  # what was read ahead goes on now, and that may be the end of the request
             self.connection.upgraded()
 
@@ -101,7 +106,7 @@ class Http1Request(ProxyRequest):
             self._agent_error.body(data)
             return
         self.bytes_out += len(data)
-        if self._framing is not Framing.CHUNKED:
+        if self._framing is not _CHUNKED:
             self._send(data)
         elif self.pieces is not None:
             self.pieces.add(data)
@@ -115,7 +120,7 @@ class Http1Request(ProxyRequest):
     def _takes_trailers(self) -> bool:
         """Whether the client gets those of the response: it says so, and they have a place."""
         head = self.head
-        return self._framing is Framing.CHUNKED and takes_trailers(head.fields, head.by_name)
+        return self._framing is _CHUNKED and takes_trailers(head.fields, head.by_name)
 
     def write_trailers(self, block: bytes) -> None:
         """Keep the trailers that the response ends with, for a client that takes them."""
@@ -129,12 +134,12 @@ class Http1Request(ProxyRequest):
             self._fail_as(error)
             return
         self.bytes_out += len(data)
-        if self._framing is Framing.CHUNKED:
+        if self._framing is _CHUNKED:
             if self.pieces is not None:
                 data = self.pieces.take() + data
             data = encode_chunk(data) + self._last_chunk
         self._send(data)
-        if self._framing is Framing.RAW:
+        if self._framing is _RAW:
             self.connection.end_raw()
 
     def _send(self, data: bytes) -> None:
@@ -155,7 +160,7 @@ class Http1Request(ProxyRequest):
             return
         if self.pieces is not None:
             self.pieces.flush()
-        if self._framing in (Framing.UNTIL_CLOSE, Framing.RAW):
+        if self._framing in (_UNTIL_CLOSE, _RAW):
             self.connection.abort()
         else:
             self._send(b"")
