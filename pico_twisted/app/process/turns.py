@@ -249,7 +249,7 @@ class TurnReactor(EPollReactor):
         self._dispatching = True
         if self._full:
             first, others = self._first.before(ready, EVENTS_OF_A_TURN)
-            self._dispatch(first)
+            self._dispatch(first, self.seconds() + LONG_TURN_S)  # of what is left the kernel tells again
             self._left = self._first.seen(self._dispatch(others, self.seconds() + LONG_TURN_S))
         else:
             self._dispatch(ready)
