@@ -18,10 +18,12 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from pico_twisted.core.rpc.frames import REFUSED_BUSY
 from tests.monitoring.scene import Scene
 from tests.peers import v2
 from tests.peers.pipe import Ended
 from tools.stage.certificates import make
+from tools.stage.waiting import PATIENCE_S
 
 NOBODY: Final = "127.0.0.1:1"
 """Where nothing listens."""
@@ -105,11 +107,23 @@ def gossip_with_another_secret(scene: Scene) -> None:
 def services_fail(scene: Scene) -> None:
     """One agent's service is away, others are slow, and a client does not wait for them."""
     scene.load("n1", "broken", clients=2)
-    scene.load("n1", "both", clients=3)
     scene.load("n1", "limited")
     scene.load("n1", "web", "/slow", clients=20)
     scene.get("n1", "web", "/slow")
     scene.open.pop().close()
+
+
+def an_agent_refuses(scene: Scene) -> None:
+    """One of two agents has as many calls as it takes, all the time: each of its requests is tried at the other."""
+    full = v2.Agent(scene.nodes["n1"].upstream, "both", agent_id="a-full")
+
+    def refuse() -> None:
+        with contextlib.suppress(OSError, Ended):
+            while not scene.over.is_set():
+                full.reset(full.next_call(PATIENCE_S).call, REFUSED_BUSY, response=True)
+
+    threading.Thread(target=refuse, daemon=True).start()
+    scene.load("n1", "both", clients=3)
 
 
 def agents_come_back_again_and_again(scene: Scene) -> None:
@@ -171,7 +185,7 @@ FAULTS: Final[dict[str, Callable[[Scene], None]]] = {
     "PicoGossipRefused": gossip_with_another_secret,
     "PicoErrors": services_fail,
     "PicoSlow": services_fail,
-    "PicoRetries": services_fail,
+    "PicoRetries": an_agent_refuses,
     "PicoEndpointGone": an_agent_is_stopped,
     "PicoAgentsReconnecting": agents_come_back_again_and_again,
     "PicoNearLimit": limits_are_near,

@@ -109,7 +109,7 @@ def alarms(here: Scene, options: argparse.Namespace, report: Report) -> None:
     """No alarm fires while all is well; each does when its fault is there; and then no panel is empty."""
     prometheus, address = here.prometheus, here.service.address
     here.agent("a-web", "n1", {"web": address, "both": address, "limited": address})
-    here.agent("a-bad", "n1", {"broken": NOBODY, "both": NOBODY})
+    here.agent("a-bad", "n1", {"broken": NOBODY})
     here.agent("a-gone", "n1", {f"gone-{number}": address for number in range(10)})
     here.agent("a-dies", "n1", {"dies": address})
     prometheus.wait_healthy("pico", set(NODES))
