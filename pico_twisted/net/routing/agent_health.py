@@ -18,8 +18,8 @@ from pico_twisted.core.rpc.frames import CANCELLED, HEALTH, PROTOCOL
 from pico_twisted.core.rpc.own_health import QUESTION, decode_lacked
 from pico_twisted.net.interfaces import ICallReceiver, ITunnel
 
-AGAIN_S: Final = 2.0
-"""Fewest seconds between two questions to an agent, and those that it has for an answer."""
+ANSWER_S: Final = 2.0
+"""Seconds that an agent has for an answer; until then it is asked nothing else."""
 KNOWN_S: Final = 6.0
 """Seconds for which an agent is asked after its last answer to a call: it knows of no more
 (`core.agent.cpu_shortage`)."""
@@ -40,9 +40,14 @@ class _Question(OnlyTold):
         self._tunnel = tunnel
         self._call: Call = tunnel.call(HEALTH, QUESTION, False, self)
 
+    @property
+    def open(self) -> bool:
+        """It may be answered yet."""
+        return not self._call.closed
+
     def give_up(self, code: str = CANCELLED) -> None:
         """Wait for no answer. Idempotent."""
-        if not self._call.closed:
+        if self.open:
             self._tunnel.reset(self._call, code)
 
     def frame(self, payload: bytes, more: bool) -> None:
@@ -72,7 +77,7 @@ class AgentHealth:
         """
         asked = self._questions.get(latency)
         if asked is not None:
-            if now - asked.asked_at < AGAIN_S:
+            if asked.open and now - asked.asked_at < ANSWER_S:
                 return
             asked.give_up()
         lacked_s = self.lacked_s(latency)

@@ -152,13 +152,13 @@ class TestShortOfCpu:
         assert [one["log_format"] for one in logged] == [NAMED, WELL_AGAIN]
 
     def test_one_that_learns_of_it_late(self, two: Case) -> None:
-        """It is asked for some seconds after a slow answer, no more often than each other second."""
+        """It is asked for some seconds after a slow answer, no more often than each second."""
         a, b = two.tunnels
         quick(two.parts, a, 20)
         quick(two.parts, b, 20)
         answered(two.parts, a, 0.05)
         says(two, a, b"well", 4.0)
-        assert named(two) == {} and 1 <= len(questions(a)) <= 3
+        assert named(two) == {} and 1 <= len(questions(a)) <= 5
         says(two, a, b"short 600", 6.0)
         assert named(two) == {"a": "slow"}
 
@@ -169,7 +169,7 @@ class TestShortOfCpu:
         quick(two.parts, b, 20)
         answered(two.parts, a, 0.5)
         says(two, a, b"well", 60.0)
-        assert named(two) == {} and not logged and len(questions(a)) <= 4
+        assert named(two) == {} and not logged and len(questions(a)) <= 7
 
     def test_both_are_alike(self, two: Case) -> None:
         """Where the others take as long, nobody is slow, whatever they lack."""

@@ -30,7 +30,7 @@ class AgentSession:
             while it is there.
         standing: `slow`, `stalled` (calls wait, and none is answered) or `silent` (no sign of life) when it gets few
             calls for that, as the node sees it; else empty.
-        first_byte_s: the mean time to the first byte then; else None.
+        first_byte_s: the time to the first byte then, in the mean or of what counts against it; else None.
         subject: who the agent has shown to be; empty where agents need not.
     """
 
