@@ -173,6 +173,17 @@ def _relay() -> None:
     _put(link_request, "relayed_request", lambda payload, limits: None)
 
 
+def _heads() -> None:
+    import re
+
+    from pico_twisted.core.http1 import head, server
+    from pico_twisted.core.rpc import http
+
+    _put(server, "PLAIN_FOR_NODE", None)
+    _put(http, "PLAIN_FOR_AGENT", None)
+    _put(head, "PLAIN_RESPONSE", re.compile(rb"(?!)"))
+
+
 WAYS: Final[dict[str, tuple[str, Callable[[], None]]]] = {
     "reactor": ("Twisted's epoll reactor", _reactor),
     "long turns": ("a turn of the reactor is all that is ready", _long_turns),
@@ -185,6 +196,7 @@ WAYS: Final[dict[str, tuple[str, Callable[[], None]]]] = {
     "requests": ("a twisted.web Request for each request", _requests),
     "counters": ("prometheus_client counts the requests", _counters),
     "access log": ("each request is an event of Twisted's log", _access_log),
+    "heads": ("all heads are taken apart and written from their parts", _heads),
     "relay": ("the holder reads the heads that it passes on", _relay),
 }
 """What may be used: by name, in words, and how."""

@@ -29,13 +29,22 @@ ONWARD: Final = FRAMING | HOP_BY_HOP | frozenset((b"host",))
 OURS: Final = ACCOUNT | REQUEST_ID | ONWARD
 """All that a node decides about a request."""
 
-_TELL_OF_CLIENTS: Final = frozenset(
+TELL_OF_CLIENTS: Final = frozenset(
     b"""
     cf-connecting-ip cf-connecting-ipv6 client-ip fastly-client-ip front-end-https true-client-ip x-client-ip
     x-cluster-client-ip x-original-forwarded-for x-real-ip x-remote-addr x-remote-ip x-scheme x-url-scheme
     """.split()
 )
 """What else than X-Forwarded-* and Forwarded services take for the word of a proxy in front of them."""
+
+FORWARDED: Final = (b"x-forwarded", b"forwarded")
+"""How the names begin of what proxies tell of a client."""
+
+AUTHENTICATING: Final = frozenset(b"authorization proxy-authenticate proxy-authorization www-authenticate".split())
+"""What may authenticate a connection instead of a request."""
+
+BETWEEN_HOPS: Final = b"x-pico-"
+"""How the names begin of what hops of ours tell each other."""
 
 _PLAIN: Final = bytes(byte if chr(byte).isalnum() and byte < 0x80 else 0x2D for byte in range(0x100))
 
@@ -47,4 +56,4 @@ def plain_name(lower: bytes) -> bytes:
 
 def is_ours(plain: bytes) -> bool:
     """Whether a field, by its plain name, says what a node decides, or what only a proxy can know of a client."""
-    return plain in OURS or plain.startswith((b"x-forwarded", b"forwarded")) or plain in _TELL_OF_CLIENTS
+    return plain in OURS or plain.startswith(FORWARDED) or plain in TELL_OF_CLIENTS

@@ -77,7 +77,7 @@ class FakeDownstream:
 
     def write_head(self, endpoint: bytes | None, length: int | None, upgrades: bool) -> bytes:
         return request_to_tunnel(
-            self.head if upgrades else self.head._replace(upgrade=None),
+            self.head if upgrades else self.head.replace(upgrade=None),
             account=account_of_peer(b"192.0.2.7", False, self.head.host),
             peer=Peer(b"192.0.2.7"),
             request_id=b"id-1",

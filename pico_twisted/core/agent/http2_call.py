@@ -149,7 +149,7 @@ class Http2Request(CallRequest):
         """
         head = self._sent
         if head.upgrade is not None and not self.websocket:
-            head = head._replace(upgrade=None)
+            head = head.replace(upgrade=None)
         wants = trailers or self.grpc or self.takes_trailers
         return request_fields(
             head, scheme=scheme, authority=host or head.host or NO_HOST, goes_on=goes_to_service, trailers=wants
@@ -202,7 +202,7 @@ def _switching(head: ResponseHead, request: RequestHead | None) -> ResponseHead:
     key = b"" if request is None else request.by_name.get(b"sec-websocket-key", b"")
     kept = [field for field in head.fields if field[0] not in (b"sec-websocket-accept", b"content-length")]
     kept.append((b"sec-websocket-accept", b"Sec-WebSocket-Accept", accept_of(key)))
-    return head._replace(
+    return head.replace(
         status=101, reason=_REASONS[b"101"], fields=kept, upgrade=_WEBSOCKET, length=None, connection=frozenset()
     )
 

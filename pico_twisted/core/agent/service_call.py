@@ -29,7 +29,7 @@ H = TypeVar("H", RequestHead, ResponseHead)
 
 def edited(head: H, edits: HeaderEdits) -> H:
     """A head as an operator wants it."""
-    return head._replace(fields=edits.edited(head.fields), connection=edits.unnamed(head.connection))
+    return head.replace(fields=edits.edited(head.fields), connection=edits.unnamed(head.connection))
 
 
 class Body(enum.Enum):
@@ -116,9 +116,7 @@ class CallRequest:
     def takes_trailers(self) -> bool:
         """Whether trailers of the response get to its client: it says so, and the caller takes them."""
         head = self.head
-        if head is None or b"te" not in head.by_name or TRAILERS not in self._capabilities:
-            return False
-        return takes_trailers(head.fields, head.by_name)
+        return head is not None and TRAILERS in self._capabilities and takes_trailers(head)
 
     def _told(self, name: bytes) -> str:
         value = self.head.by_name.get(name, b"") if self.head is not None else b""
@@ -143,10 +141,10 @@ class CallRequest:
         self.method = head.method
         self.upgrade_asked = head.upgrade is not None
         self.body_bytes = len(body)
-        by_name = head.by_name
-        if CLIENT_CONNECTION in by_name:
-            self.client_connection = name_of(by_name[CLIENT_CONNECTION])
-        if b"authorization" in by_name:
+        special = head.special
+        if CLIENT_CONNECTION in special:
+            self.client_connection = name_of(special[CLIENT_CONNECTION])
+        if b"authorization" in special:
             self.authenticates = authenticates_connection(head)
         if not more:
             self.body = ENDED
@@ -265,7 +263,7 @@ class ServiceRequest(CallRequest):
         if edits is not None:
             sent = edited(head, edits)
             self._named = edits.names
-        takes = b"te" in head.by_name and self.takes_trailers
+        takes = b"te" in head.special and self.takes_trailers
         data = request_to_service(sent, host=host, chunked=self.chunked, trailers=takes)
         if self.chunked:
             data += encode_chunk(body) if more else encode_chunk(body) + LAST_CHUNK

@@ -68,7 +68,7 @@ class ClientTie:
             return head
         secure = b"; Secure" if self._account.https else b""
         value = self._cookie + b"=" + agent.encode("ascii") + b"; Path=/; HttpOnly; SameSite=Lax" + secure
-        return head._replace(fields=(*head.fields, (b"set-cookie", b"Set-Cookie", value)))
+        return head.replace(fields=(*head.fields, (b"set-cookie", b"Set-Cookie", value)))
 
 
 class LinkTie:
@@ -90,7 +90,7 @@ class LinkTie:
     def served_by(self, head: ResponseHead, agent: str) -> ResponseHead:
         """Tell the node, in the first field."""
         line = b"\r\n" + AGENT + b": " + agent.encode("ascii") + b"\r\n"
-        return head._replace(raw=response_onto_link(head).replace(b"\r\n", line, 1))
+        return head.replace(raw=response_onto_link(head).replace(b"\r\n", line, 1))
 
 
 def tie_of(head: RequestHead, account: Account, endpoint: str) -> tuple[ClientTie, RequestHead]:
@@ -110,7 +110,7 @@ def tie_of(head: RequestHead, account: Account, endpoint: str) -> tuple[ClientTi
         return ClientTie(account, name), head
     agent = found[0].decode("ascii", "replace")
     by_name = {lower: value for lower, _, value in reversed(fields)}
-    return ClientTie(account, name, agent), head._replace(fields=tuple(fields), by_name=by_name)
+    return ClientTie(account, name, agent), head.replace(fields=tuple(fields), by_name=by_name)
 
 
 def _split(name: bytes, value: bytes) -> tuple[bytes, list[bytes]]:

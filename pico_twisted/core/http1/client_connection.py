@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from pico_twisted.core.field_names import AUTHENTICATING
 from pico_twisted.core.http1.head import RequestHead, ResponseHead
 
 CLIENT_CONNECTION: Final = b"x-pico-client-connection"
@@ -20,7 +21,6 @@ NAME_BYTES: Final = 32
 """Bytes of a name: 128 random bits in hexadecimal, which nobody guesses."""
 
 _NAME: Final = re.compile(rb"[0-9a-f]{32}")
-_FIELDS: Final = (b"authorization", b"proxy-authorization", b"www-authenticate", b"proxy-authenticate")
 _SCHEME: Final = re.compile(rb"(?:^|,)[ \t]*(?:ntlm|negotiate)(?:[ \t,]|$)", re.IGNORECASE)
 
 
@@ -31,4 +31,6 @@ def name_of(value: bytes) -> bytes:
 
 def authenticates_connection(head: RequestHead | ResponseHead) -> bool:
     """Whether a message is part of an authentication that holds for its connection: it asks for it, or does it."""
-    return any(lower in _FIELDS and _SCHEME.search(value) is not None for lower, _, value in head.fields)
+    if AUTHENTICATING.isdisjoint(head.special):
+        return False
+    return any(lower in AUTHENTICATING and _SCHEME.search(value) is not None for lower, _, value in head.fields)

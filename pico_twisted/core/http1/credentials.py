@@ -91,7 +91,7 @@ def hide(head: RequestHead, *, authorization: bool, subprotocol: bool) -> Reques
         fields = [field for field in fields if field[0] != SUBPROTOCOLS]
         if offered:
             fields.append((SUBPROTOCOLS, b"Sec-WebSocket-Protocol", b", ".join(offered)))
-    return head._replace(fields=fields, by_name={lower: value for lower, _, value in reversed(fields)})
+    return head.replace(fields=fields, by_name={lower: value for lower, _, value in reversed(fields)})
 
 
 def offers_ours(head: RequestHead) -> bool:
@@ -103,7 +103,7 @@ def choose_ours(head: ResponseHead) -> ResponseHead:
     """The answer to an upgrade with `SUBPROTOCOL` chosen, if its service chose none."""
     if head.status != 101 or SUBPROTOCOLS in head.by_name:
         return head
-    return head._replace(fields=[*head.fields, (SUBPROTOCOLS, b"Sec-WebSocket-Protocol", SUBPROTOCOL)])
+    return head.replace(fields=[*head.fields, (SUBPROTOCOLS, b"Sec-WebSocket-Protocol", SUBPROTOCOL)])
 
 
 def _subprotocols(head: RequestHead) -> list[bytes]:

@@ -20,6 +20,9 @@ Fields = Sequence[tuple[bytes, bytes, bytes]]
 ByName = Mapping[bytes, bytes]
 """The first value of each field, by lower-case name."""
 
+NO_FIELDS: Final[ByName] = {}
+"""Of a head that has none."""
+
 MAX_LENGTH: Final = 2**63 - 1
 """Most bytes of a body that may be announced: what fits a signed 64-bit counter, here and in a service behind us."""
 
@@ -182,6 +185,7 @@ def read_framing(by_name: ByName, version_11: bool) -> tuple[int | None, bool]:
 
 
 NO_TOKENS: Final[frozenset[bytes]] = frozenset()
+KEEP_ALIVE: Final = frozenset((b"keep-alive",))
 
 
 def _connection_tokens(value: bytes) -> frozenset[bytes]:

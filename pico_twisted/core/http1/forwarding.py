@@ -1,7 +1,8 @@
 """Heads as they go on to the next hop: pure functions from a checked head to bytes.
 
-A head is never patched, always written from its parts: request line or status line, the fields that go on, then ours.
-Framing is ours alone, so Content-Length and Transfer-Encoding are written from what the caller knows, never copied.
+A head is never patched. It is written from its parts: request line or status line, the fields that go on, then ours; or
+it is plain, and what goes on is known to be what came (`plain`). Framing is ours alone, so Content-Length and
+Transfer-Encoding are written from what the caller knows, never copied.
 
 What does not go on, in both directions: the hop-by-hop fields of RFC 9110 7.6.1, what Connection names, and all
 `x-pico-*`. Connection cannot name away what the next hop relies on (`_KEPT`). Of a request also what tells of the
@@ -53,7 +54,7 @@ _MAX_REMEMBERED: Final = 1024
 _PSEUDONYM: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,160}")
 _OWN_VIA: Final = re.compile(rb"(?:^|,)[ \t]*[^ \t,]+[ \t]+pico-[^,]*")
 _OWN_LOOP: Final = re.compile(rb"(?:^|,)[ \t]*pico[ \t]*(?=[;,]|$)")
-_LOOP_LINE: Final = b"CDN-Loop: pico"
+_LOOP_LINE: Final = b"CDN-Loop: pico\r\n"
 
 
 def _goes_on(
@@ -112,6 +113,11 @@ def _lines(
     return lines
 
 
+def _last_lines(head: RequestHead | ResponseHead) -> bytes:
+    """What is written behind the lines of a plain head, but for chunks."""
+    return b"\r\n" if head.length is None else b"Content-Length: %d\r\n\r\n" % head.length
+
+
 def count_passes(head: RequestHead) -> int:
     """How often a request came to a proxy port of ours, by its CDN-Loop; or how many of our hops it passed that say so
     in Via, as all do that are older."""
@@ -148,36 +154,41 @@ def request_to_tunnel(
     """
     if not REQUEST_ID_PATTERN.fullmatch(request_id):
         raise ValueError("bad request ID")
-    by_name = head.by_name
-    if (b"cdn-loop" in by_name or b"via" in by_name) and count_passes(head) >= MAX_PASSES:
+    special = head.special
+    if (b"cdn-loop" in special or b"via" in special) and count_passes(head) >= MAX_PASSES:
         raise Http1Error(508, "loop", "the request goes in circles")
-    first = head.method + b" " + head.target + b" HTTP/1.1\r\n"
+    ours = b""
     if endpoint is not None:
         if not ENDPOINT_ID_BYTES_PATTERN.fullmatch(endpoint):
             raise ValueError("bad endpoint ID")
-        first += b"x-pico-endpoint: " + endpoint + b"\r\n"
+        ours = b"x-pico-endpoint: " + endpoint + b"\r\n"
     if peer.connection:
-        first += CLIENT_CONNECTION + b": " + peer.connection + b"\r\n"
-    if b"te" in by_name and head.version_11 and takes_trailers(head.fields, by_name):
-        first += TE_LINE + b"\r\n"
-    lines = _lines(
-        first + b"Host: " + (head.host or NO_HOST),
-        head,
-        _OF_STRANGER if peer.trusts is None else _OF_PROXY,
-        head.length if length is None else length,
-        head.upgrade,
-    )
-    if not head.version_11 and b"expect" in by_name:
-        lines = [line for line in lines if line[:7].lower() != b"expect:"]
-    if b"trailer" in by_name and head.version_11 and (line := announcement(head.fields, by_name, head.connection)):
-        lines.append(line)
-    lines += (
-        account.lines,
-        b"x-request-id: " + request_id,
-        _LOOP_LINE,
-        b"\r\n" if via is None else _VIA_LINES[via][2 if over_http2 else head.version_11] + b"\r\n",
-    )
-    return b"\r\n".join(lines)
+        ours += CLIENT_CONNECTION + b": " + peer.connection + b"\r\n"
+    if length is None:
+        length = head.length
+    onward = head.plain
+    if onward is None:
+        if b"te" in special and head.version_11 and takes_trailers(head):
+            ours += TE_LINE + b"\r\n"
+        lines = _lines(
+            head.method + b" " + head.target + b" HTTP/1.1\r\n" + ours + b"Host: " + (head.host or NO_HOST),
+            head,
+            _OF_STRANGER if peer.trusts is None else _OF_PROXY,
+            length,
+            head.upgrade,
+        )
+        if not head.version_11 and b"expect" in special:
+            lines = [line for line in lines if line[:7].lower() != b"expect:"]
+        if b"trailer" in special and head.version_11 and (line := announcement(head, head.connection)):
+            lines.append(line)
+        onward = b"\r\n".join(lines) + b"\r\n"
+    else:
+        if ours:
+            onward = onward.replace(b"\r\n", b"\r\n" + ours, 1)
+        if length is not None:
+            onward += b"Content-Length: %d\r\n" % length
+    end = _LOOP_LINE if via is None else _LOOP_LINE + _VIA_LINES[via][2 if over_http2 else head.version_11]
+    return b"%b%b\r\nx-request-id: %b\r\n%b\r\n" % (onward, account.lines, request_id, end)
 
 
 def request_from_link(head: RequestHead, length: int | None = None) -> bytes:
@@ -191,11 +202,11 @@ def request_from_link(head: RequestHead, length: int | None = None) -> bytes:
         length: the Content-Length to give; None for the head's own.
     """
     first = head.method + b" " + head.target + b" HTTP/1.1\r\n"
-    if takes_trailers(head.fields, head.by_name):
+    if takes_trailers(head):
         first += TE_LINE + b"\r\n"
     first += b"Host: " + (head.host or NO_HOST)
     lines = _lines(first, head, _FROM_LINK, head.length if length is None else length, head.upgrade)
-    if line := announcement(head.fields, head.by_name):
+    if line := announcement(head):
         lines.append(line)
     lines += (b"", b"")
     return b"\r\n".join(lines)
@@ -223,6 +234,8 @@ def request_to_service(head: RequestHead, *, host: bytes | None, chunked: bool, 
         ValueError: `host` may not stand in a head.
     """
     if host is None:
+        if head.plain is not None and not trailers:
+            return head.plain + (b"Transfer-Encoding: chunked\r\n\r\n" if chunked else _last_lines(head))
         host = head.host or NO_HOST
     elif not HOSTS[host]:
         raise ValueError("bad Host")
@@ -230,7 +243,7 @@ def request_to_service(head: RequestHead, *, host: bytes | None, chunked: bool, 
     lines = _lines(first, head, _TO_SERVICE, None if chunked else head.length, head.upgrade)
     if chunked:
         lines.append(b"Transfer-Encoding: chunked")
-        if b"trailer" in head.by_name and (line := announcement(head.fields, head.by_name)):
+        if line := announcement(head):
             lines.append(line)
     if trailers and head.upgrade is None:
         lines.append(b"Connection: TE\r\n" + TE_LINE)  # of one connection alone (RFC 9110 10.1.4)
@@ -240,6 +253,8 @@ def request_to_service(head: RequestHead, *, host: bytes | None, chunked: bool, 
 
 def response_to_tunnel(head: ResponseHead) -> bytes:
     """A service's response as the agent sends it to the node: without transfer coding, interim responses too."""
+    if head.plain is not None:
+        return head.plain + _last_lines(head)
     status = head.status
     lines = _lines(
         b"HTTP/1.1 %d %b" % (status, head.reason),
@@ -248,7 +263,7 @@ def response_to_tunnel(head: ResponseHead) -> bytes:
         None if status < 200 or status == 204 else head.length,
         head.upgrade if status == 101 else None,
     )
-    if b"trailer" in head.by_name and (line := announcement(head.fields, head.by_name, head.connection)):
+    if line := announcement(head, head.connection):
         lines.append(line)
     lines += (b"", b"")
     return b"\r\n".join(lines)
@@ -291,29 +306,32 @@ def response_to_client(
         ValueError: `via` may not stand in a head, or chunks for an HTTP/1.0 client.
     """
     status = head.status
-    by_name = head.by_name
-    if b"via" in by_name and via is None:
-        head = head._replace(fields=without_own_vias(head.fields))
-    lines = _lines(b"HTTP/1.1 %d %b" % (status, head.reason), head, _RESPONSE, None, None)
-    if request_id is not None and b"x-request-id" not in by_name:
-        lines.append(b"x-request-id: " + request_id)
+    special = head.special
+    if b"via" in special and via is None:
+        head = head.replace(fields=without_own_vias(head.fields))
+    onward = head.plain
+    if onward is None:
+        onward = b"\r\n".join(_lines(b"HTTP/1.1 %d %b" % (status, head.reason), head, _RESPONSE, None, None)) + b"\r\n"
+    lines = [onward]
+    if request_id is not None and b"x-request-id" not in special:
+        lines.append(b"x-request-id: %b\r\n" % request_id)
     if framing is Framing.CHUNKED:
         if not version_11_client:
             raise ValueError("no chunks for an HTTP/1.0 client")
-        lines.append(b"Transfer-Encoding: chunked")
-        if trailers and (line := announcement(head.fields, by_name)):
-            lines.append(line)
+        lines.append(b"Transfer-Encoding: chunked\r\n")
+        if trailers and (line := announcement(head)):
+            lines.append(line + b"\r\n")
     elif head.length is not None and status >= 200 and status != 204:
-        lines.append(b"Content-Length: %d" % head.length)
+        lines.append(b"Content-Length: %d\r\n" % head.length)
     if status >= 200:
         if close:
-            lines.append(b"Connection: close")
+            lines.append(b"Connection: close\r\n")
         elif not version_11_client:
-            lines.append(b"Connection: keep-alive")
+            lines.append(b"Connection: keep-alive\r\n")
     elif framing is Framing.RAW:
-        lines.append(b"Connection: Upgrade\r\nUpgrade: " + (head.upgrade or b""))
+        lines.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % (head.upgrade or b""))
     lines.append(b"\r\n" if via is None else _VIA_LINES[via][head.version_11] + b"\r\n")
-    return b"\r\n".join(lines)
+    return b"".join(lines)
 
 
 def without_own_vias(fields: Fields) -> Fields:

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import enum
 import re
-from typing import Final, NamedTuple
+from typing import Any, ClassVar, Final, Self
 
 import attrs
 
 from pico_twisted.core.http1.errors import Http1Error, bad_request, bad_response
 from pico_twisted.core.http1.fields import (
+    KEEP_ALIVE,
+    NO_FIELDS,
     NO_TOKENS,
     ONCE_IN_REQUESTS,
     ONCE_IN_RESPONSES,
@@ -26,11 +28,12 @@ from pico_twisted.core.http1.fields import (
     Fields,
     FieldsError,
     TooManyFieldsError,
+    first_values,
     read_fields,
+    split_fields,
 )
-from pico_twisted.core.http1.grammar import LINE_BYTES
-from pico_twisted.core.http1.memo import Memo
-from pico_twisted.core.http1.target import HOSTS, read_request_line
+from pico_twisted.core.http1.plain import PLAIN_RESPONSE
+from pico_twisted.core.http1.target import COMMON_METHODS, HOSTS, STATUS_LINES, read_request_line
 
 MAX_HEAD_BYTES: Final = 32 * 1024
 """Most bytes of a head, its empty line included, unless the configuration says otherwise."""
@@ -79,10 +82,71 @@ class Framing(enum.Enum):
     RAW = "raw"  # behind a 101: what comes is no HTTP
 
 
-# Heads are NamedTuples: four are made for a request, and a frozen class of attrs takes four times as long to make.
+# Heads are values: nothing may be assigned to one that was made. They are no frozen class of attrs, as four are made
+# for a request, and those take four times as long to make.
 
 
-class RequestHead(NamedTuple):
+class _Head:
+    """What heads of requests and of responses have in common.
+
+    Attributes:
+        length: Content-Length; None when absent.
+        chunked: the body comes in chunks.
+        keep_alive: what the sender asks for or allows, by its version and Connection.
+        connection: the lower-case tokens that Connection names.
+        special: the first value of each field that some hop acts on, by lower-case name: none for a plain head. Others
+            may be among them. It is what the way of each request asks; all else asks `by_name`.
+        raw: the head as it was read; empty when it was made or changed by us.
+        plain: the first line and the fields, as they go on whatever the next hop is (see `plain`); None when those are
+            to be written one by one.
+    """
+
+    __slots__ = ("_by_name", "_fields", "chunked", "connection", "keep_alive", "length", "plain", "raw", "special")
+
+    _parts: ClassVar[tuple[str, ...]]  # what it says besides its fields
+    _by_name: ByName | None
+    _fields: Fields | None
+    plain: bytes | None
+    raw: bytes
+
+    @property
+    def fields(self) -> Fields:
+        """All of them, in order. Those of a plain head are read when somebody asks."""
+        if self._fields is None:
+            self._fields = split_fields(self.raw, 0)
+        return self._fields
+
+    @property
+    def by_name(self) -> ByName:
+        """The first value of each field by lower-case name."""
+        if self._by_name is None:
+            self._by_name = first_values(self.fields)
+        return self._by_name
+
+    def get(self, lower_name: bytes) -> bytes | None:
+        """The first value of a field, by its lower-case name."""
+        return self.by_name.get(lower_name)
+
+    def replace(self, **changes: Any) -> Self:
+        """The head with other parts, named as its class takes them. It is neither plain any more nor what was read,
+        unless all that changes is the length."""
+        parts = {name: getattr(self, name) for name in self._parts}
+        if changes.keys() == {"length"}:
+            parts.update(fields=self._fields, by_name=self._by_name, raw=self.raw, plain=self.plain)
+        else:
+            parts.update(fields=self.fields, by_name=self.by_name)
+        return type(self)(**{**parts, **changes})
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, type(self)):
+            return NotImplemented
+        names = (*self._parts, "fields", "by_name")
+        return all(getattr(self, name) == getattr(other, name) for name in names)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class RequestHead(_Head):
     """The head of a request, checked.
 
     Attributes:
@@ -91,26 +155,43 @@ class RequestHead(NamedTuple):
         version_11: HTTP/1.1, else HTTP/1.0.
         host: the effective Host: the authority of an absolute-form target, else the field's value. None when that is
             empty, and for HTTP/1.0 without one.
-        fields: all of them, in order, Host included.
-        by_name: the first value of each field by lower-case name.
-        length: Content-Length; None when absent.
-        chunked: the body comes in chunks.
-        keep_alive: what the client asks for, by its version and Connection.
-        connection: the lower-case tokens that Connection names.
         upgrade: the protocols that the client offers to change to, `h2c` left out; None when it offers none.
     """
 
-    method: bytes
-    target: bytes
-    version_11: bool = True
-    host: bytes | None = None
-    fields: Fields = ()
-    by_name: ByName = {}
-    length: int | None = None
-    chunked: bool = False
-    keep_alive: bool = True
-    connection: frozenset[bytes] = NO_TOKENS
-    upgrade: bytes | None = None
+    __slots__ = ("host", "method", "target", "upgrade", "version_11")
+
+    _parts = ("method", "target", "version_11", "host", "length", "chunked", "keep_alive", "connection", "upgrade")
+
+    def __init__(
+        self,
+        method: bytes,
+        target: bytes,
+        version_11: bool = True,
+        host: bytes | None = None,
+        fields: Fields | None = (),
+        by_name: ByName | None = NO_FIELDS,
+        length: int | None = None,
+        chunked: bool = False,
+        keep_alive: bool = True,
+        connection: frozenset[bytes] = NO_TOKENS,
+        upgrade: bytes | None = None,
+        raw: bytes = b"",
+        plain: bytes | None = None,
+    ) -> None:
+        self.method: Final = method
+        self.target: Final = target
+        self.version_11: Final = version_11
+        self.host: Final = host
+        self._fields = fields
+        self._by_name = by_name
+        self.special: Final = NO_FIELDS if by_name is None else by_name
+        self.length: Final = length
+        self.chunked: Final = chunked
+        self.keep_alive: Final = keep_alive
+        self.connection: Final = connection
+        self.upgrade: Final = upgrade
+        self.raw = raw
+        self.plain = plain
 
     @property
     def has_body(self) -> bool:
@@ -120,45 +201,54 @@ class RequestHead(NamedTuple):
     @property
     def expect_continue(self) -> bool:
         """Whether the client waits for a 100 before its body."""
-        return self.version_11 and self.by_name.get(b"expect", b"").lower() == b"100-continue"
-
-    def get(self, lower_name: bytes) -> bytes | None:
-        """The first value of a field, by its lower-case name."""
-        return self.by_name.get(lower_name)
+        return self.version_11 and self.special.get(b"expect", b"").lower() == b"100-continue"
 
 
-class ResponseHead(NamedTuple):
+class ResponseHead(_Head):
     """The head of a response, checked. `response_framing` says what follows it.
 
     Attributes:
         status: 100 to 999; over 599 only from a service whose listener is `lenient`.
         reason: may be empty; may hold bytes over 0x7F.
         version_11: HTTP/1.1, else HTTP/1.0.
-        fields: all of them, in order.
-        by_name: the first value of each field by lower-case name.
         length: Content-Length; None when absent, and for 1xx and 204, where it means nothing.
         chunked: the body comes in chunks; False for 1xx and 204 whatever the fields say.
-        keep_alive: what the service allows, by its version and Connection.
-        connection: the lower-case tokens that Connection names.
         upgrade: for a 101 the protocol that begins; for others what the service could change to, or None.
         raw: the head as it was read, to go on over a node link as it is; empty when it was made or changed by us.
     """
 
-    status: int
-    reason: bytes = b""
-    version_11: bool = True
-    fields: Fields = ()
-    by_name: ByName = {}
-    length: int | None = None
-    chunked: bool = False
-    keep_alive: bool = True
-    connection: frozenset[bytes] = NO_TOKENS
-    upgrade: bytes | None = None
-    raw: bytes = b""
+    __slots__ = ("reason", "status", "upgrade", "version_11")
 
-    def get(self, lower_name: bytes) -> bytes | None:
-        """The first value of a field, by its lower-case name."""
-        return self.by_name.get(lower_name)
+    _parts = ("status", "reason", "version_11", "length", "chunked", "keep_alive", "connection", "upgrade")
+
+    def __init__(
+        self,
+        status: int,
+        reason: bytes = b"",
+        version_11: bool = True,
+        fields: Fields | None = (),
+        by_name: ByName | None = NO_FIELDS,
+        length: int | None = None,
+        chunked: bool = False,
+        keep_alive: bool = True,
+        connection: frozenset[bytes] = NO_TOKENS,
+        upgrade: bytes | None = None,
+        raw: bytes = b"",
+        plain: bytes | None = None,
+    ) -> None:
+        self.status: Final = status
+        self.reason: Final = reason
+        self.version_11: Final = version_11
+        self._fields = fields
+        self._by_name = by_name
+        self.special: Final = NO_FIELDS if by_name is None else by_name
+        self.length: Final = length
+        self.chunked: Final = chunked
+        self.keep_alive: Final = keep_alive
+        self.connection: Final = connection
+        self.upgrade: Final = upgrade
+        self.raw = raw
+        self.plain = plain
 
 
 def response_framing(head: ResponseHead, request_method: bytes) -> Framing:
@@ -178,22 +268,25 @@ def response_framing(head: ResponseHead, request_method: bytes) -> Framing:
     return Framing.UNTIL_CLOSE if head.length is None else Framing.LENGTH
 
 
-_LATER_VERSION: Final = re.compile(rb"HTTP/1\.[2-9] ")
-
-_MAX_STATUS_LINES: Final = 256
-"""Most status lines that are kept with their parts."""
-
-
-def parse_request_head(data: bytes, limits: HeadLimits) -> RequestHead:
+def parse_request_head(data: bytes, limits: HeadLimits, plain: re.Pattern[bytes] | None = None) -> RequestHead:
     """Parse and check the head of a request.
 
     Args:
         data: exactly one head, its empty line included.
         limits: what it is held to.
+        plain: what matches a plain head of its sender (see `plain`); None when none is plain.
 
     Raises:
         Http1Error: 400, 414, 417, 431, 501 or 505.
     """
+    if plain is not None and (match := plain.fullmatch(data)) is not None:
+        onward, method, target, host, kept, digits, behind, coded, last = match.groups()
+        within = len(data) <= limits.head_bytes and data.count(b"\n") - 2 <= limits.fields
+        if within and len(target) <= limits.target_bytes and method in COMMON_METHODS and HOSTS[host] == host:
+            onward, length, chunked, tokens = _gathered(onward, kept, digits, behind, coded, last)
+            return RequestHead(
+                method, target, True, host, None, None, length, chunked, True, tokens, None, data, onward
+            )
     end = data.find(b"\n")
     method, target, authority, version_11 = read_request_line(data[:end], limits.target_bytes)
     size = len(data)
@@ -223,6 +316,35 @@ def parse_request_head(data: bytes, limits: HeadLimits) -> RequestHead:
     )
 
 
+def _gathered(
+    onward: bytes,
+    kept: bytes | None,
+    digits: bytes | None,
+    behind: bytes | None,
+    coded: bytes | None,
+    last: bytes | None,
+) -> tuple[bytes, int | None, bool, frozenset[bytes]]:
+    """What goes on of a plain head, and what the lines between say, by the last groups of its expression (see `plain`).
+
+    Returns:
+        What goes on, the length, whether the body is chunked, and the tokens of Connection.
+    """
+    connection = NO_TOKENS
+    length = None
+    if kept is not None:
+        connection = KEEP_ALIVE
+        onward += kept
+    if behind is not None and digits is not None:
+        length = int(digits)
+        onward += behind
+    elif coded is not None:
+        onward += coded
+    if last is not None:
+        connection = KEEP_ALIVE
+        onward += last
+    return onward, length, coded is not None, connection
+
+
 def _judge_expectations(fields: Fields) -> None:
     """An expectation that a service may read in another way than we do is none that we can meet (RFC 9110 10.1.1)."""
     if [value.lower() for lower, _, value in fields if lower == b"expect"] != [b"100-continue"]:
@@ -239,11 +361,16 @@ def parse_response_head(data: bytes, limits: HeadLimits) -> ResponseHead:
     Raises:
         Http1Error: 502.
     """
+    if (match := PLAIN_RESPONSE.fullmatch(data)) is not None:
+        onward, line, kept, digits, behind, coded, last = match.groups()
+        status, reason, _ = STATUS_LINES[line]
+        if status != 204 and len(data) <= limits.head_bytes and data.count(b"\n") - 2 <= limits.fields:
+            onward, length, chunked, tokens = _gathered(onward, kept, digits, behind, coded, last)
+            return ResponseHead(status, reason, True, None, None, length, chunked, True, tokens, None, data, onward)
     end = data.find(b"\n")
     if end < 1 or data[end - 1] != 0x0D:
         raise bad_response("bad status line")
-    line = data[: end - 1]
-    status, reason, version_11 = _STATUS_LINES[line]
+    status, reason, version_11 = STATUS_LINES[data[: end - 1]]
     if len(data) > limits.head_bytes:
         raise bad_response("head is too large")
     try:
@@ -259,26 +386,3 @@ def parse_response_head(data: bytes, limits: HeadLimits) -> ResponseHead:
     return ResponseHead(
         status, reason, version_11, fields, by_name, length, chunked, keep_alive, connection, upgrade, data
     )
-
-
-def _read_status_line(line: bytes) -> tuple[int, bytes, bool]:
-    version, digits, reason = line[:9], line[9:12], line[13:]
-    if version == b"HTTP/1.1 ":
-        version_11 = True
-    elif version == b"HTTP/1.0 ":
-        version_11 = False
-    elif _LATER_VERSION.fullmatch(version):
-        version_11 = True
-    else:
-        raise bad_response("bad status line")
-    if not digits.isdigit() or line[12:13] not in (b"", b" ") or b"\r" in reason:
-        raise bad_response("bad status line")
-    status = int(digits)
-    if len(digits) != 3 or status < 100:
-        raise bad_response("status is not between 100 and 999")
-    if reason.translate(None, LINE_BYTES):
-        raise bad_response("control bytes in the head")
-    return status, reason, version_11
-
-
-_STATUS_LINES: Final = Memo(_read_status_line, _MAX_STATUS_LINES)

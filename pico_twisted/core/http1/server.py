@@ -9,6 +9,7 @@ from pico_twisted.core.http1.errors import Http1Error, bad_request
 from pico_twisted.core.http1.fields import BARE_LINE_ENDS
 from pico_twisted.core.http1.head import Framing, HeadLimits, RequestHead, parse_request_head
 from pico_twisted.core.http1.messages import HEAD, Messages, Step
+from pico_twisted.core.http1.plain import PLAIN_FOR_NODE
 from pico_twisted.core.http1.target import longest_line, read_request_line, refuse_line_start
 
 MAX_EMPTY_LINES: Final = 8
@@ -57,7 +58,7 @@ class ServerConnection(Messages[RequestHead]):
         if raw is None:
             self._judge_partial_head(scan)
             return None
-        head = parse_request_head(raw, self._limits)
+        head = parse_request_head(raw, self._limits, PLAIN_FOR_NODE)
         self.trailers = b""
         if head.chunked:
             self._chunks = ChunkedDecoder(self._limits, request=True, connection=head.connection)

@@ -16,11 +16,11 @@ def never_ends(head: ResponseHead) -> bool:
     HTML 9.2), or the pictures of a camera.
 
     Args:
-        head: final, or a 101; of one that was only passed on, the bytes in `raw` tell.
+        head: final, or a 101; of one that is plain or was only passed on, the bytes in `raw` tell.
     """
     if head.status == 101:
         return True
-    if head.by_name or not head.raw:
+    if head.plain is None and (head.by_name or not head.raw):
         return _ENDLESS.match(head.by_name.get(b"content-type", b"")) is not None
     end = head.raw.find(b"\r\n\r\n")
     return _ENDLESS_FIELD.search(head.raw, 0, end) is not None

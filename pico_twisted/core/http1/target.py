@@ -1,7 +1,8 @@
-"""The request line and the Host (RFC 9112 3, RFC 3986 3.2).
+"""The first lines of heads, and the Host (RFC 9112 3 and 4, RFC 3986 3.2).
 
-A line is judged by rules in a fixed order, and a line that has not ended yet by the first of them. So the answer to a
-bad line is the same however its bytes were cut, and a client that will never finish its line is told at once.
+A request line is judged by rules in a fixed order, and a line that has not ended yet by the first of them. So the
+answer to a bad line is the same however its bytes were cut, and a client that will never finish its line is told at
+once.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import re
 from ipaddress import AddressValueError, IPv6Address
 from typing import Final
 
-from pico_twisted.core.http1.errors import Http1Error, bad_request
+from pico_twisted.core.http1.errors import Http1Error, bad_request, bad_response
+from pico_twisted.core.http1.grammar import LINE_BYTES
 from pico_twisted.core.http1.memo import Memo
 
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 """Methods that may be sent twice (RFC 9110 9.2.2). Of one that is not known this cannot be known either."""
 
-_COMMON: Final = IDEMPOTENT | {b"POST", b"PATCH"}
+COMMON_METHODS: Final = IDEMPOTENT | {b"POST", b"PATCH"}
 """Methods that need no look at their bytes."""
 
 MAX_METHOD_BYTES: Final = 64
@@ -41,6 +43,9 @@ _HOST: Final = re.compile(
 
 _MAX_HOSTS: Final = 1024
 """Most hosts that are kept as they go on: clients name the same few again and again."""
+
+_MAX_STATUS_LINES: Final = 256
+"""Most status lines that are kept with their parts."""
 
 RequestLine = tuple[bytes, bytes, "bytes | None", bool]
 """(method, target in origin-form or `*`, authority of an absolute-form target, HTTP/1.1)"""
@@ -89,7 +94,7 @@ def read_request_line(line: bytes, target_bytes: int) -> RequestLine:
         refuse_line_start(line, target_bytes)
         line = _with_encoded_target(line)
     method, target, version = line.split(b" ")
-    if len(target) > target_bytes or len(version) != 8 or method not in _COMMON:
+    if len(target) > target_bytes or len(version) != 8 or method not in COMMON_METHODS:
         refuse_line_start(line, target_bytes)
     if version == b"HTTP/1.1":
         version_11 = True
@@ -101,7 +106,7 @@ def read_request_line(line: bytes, target_bytes: int) -> RequestLine:
         raise Http1Error(505, "version", "only HTTP/1.0 and HTTP/1.1 are spoken here")
     else:
         raise bad_request("bad request line")
-    if method not in _COMMON:
+    if method not in COMMON_METHODS:
         _judge_method(method)
     if target.startswith(b"/"):
         return method, target, None, version_11
@@ -181,3 +186,28 @@ def refuse_line_start(line: bytes, target_bytes: int) -> None:
 def longest_line(target_bytes: int) -> int:
     """How many bytes of a request line `refuse_line_start` needs at most to refuse one that is too long."""
     return MAX_METHOD_BYTES + target_bytes + _MAX_VERSION_BYTES + 8
+
+
+def _read_status_line(line: bytes) -> tuple[int, bytes, bool]:
+    version, digits, reason = line[:9], line[9:12], line[13:]
+    if version == b"HTTP/1.1 ":
+        version_11 = True
+    elif version == b"HTTP/1.0 ":
+        version_11 = False
+    elif _LATER_VERSION.fullmatch(version.removesuffix(b" ")):
+        version_11 = True
+    else:
+        raise bad_response("bad status line")
+    if not digits.isdigit() or line[12:13] not in (b"", b" ") or b"\r" in reason:
+        raise bad_response("bad status line")
+    status = int(digits)
+    if len(digits) != 3 or status < 100:
+        raise bad_response("status is not between 100 and 999")
+    if reason.translate(None, LINE_BYTES):
+        raise bad_response("control bytes in the head")
+    return status, reason, version_11
+
+
+STATUS_LINES: Final = Memo(_read_status_line, _MAX_STATUS_LINES)
+"""By a status line without its CRLF: the status, the reason, and whether it says HTTP/1.1; or the 502 that what is none
+is answered with."""

@@ -22,7 +22,8 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 from pico_twisted.core.field_names import is_ours, plain_name
-from pico_twisted.core.http1.fields import ByName, Fields, all_values
+from pico_twisted.core.http1.fields import all_values
+from pico_twisted.core.http1.head import RequestHead, ResponseHead
 from pico_twisted.core.http1.memo import Memo
 
 MAX_BLOCK_BYTES: Final = 8 * 1024
@@ -157,25 +158,24 @@ def cleaned(block: bytes, dropped: Collection[bytes] = ()) -> bytes:
     return write_block(read_block(block, dropped))
 
 
-def takes_trailers(fields: Fields, by_name: ByName) -> bool:
+def takes_trailers(head: RequestHead) -> bool:
     """Whether a request's TE says that its sender takes trailers."""
-    if b"te" not in by_name:
+    if b"te" not in head.special:
         return False
-    return any(coding.strip(b" \t").lower() == b"trailers" for coding in all_values(fields, b"te").split(b","))
+    return any(coding.strip(b" \t").lower() == b"trailers" for coding in all_values(head.fields, b"te").split(b","))
 
 
-def announced(fields: Fields, by_name: ByName, dropped: Collection[bytes] = ()) -> bytes:
+def announced(head: RequestHead | ResponseHead, dropped: Collection[bytes] = ()) -> bytes:
     """The names that Trailer has and that go on, as it lists them; empty when nothing is announced.
 
     Args:
-        fields: of the head.
-        by_name: of the head.
+        head: whose trailers may come.
         dropped: names, in lower case, of trailers that do not go on.
     """
-    if b"trailer" not in by_name:
+    if b"trailer" not in head.special:
         return b""
     names: list[bytes] = []
-    for part in all_values(fields, b"trailer").split(b","):
+    for part in all_values(head.fields, b"trailer").split(b","):
         name = part.strip(b" \t")
         lower = name.lower()
         if _NAME.fullmatch(name) and MAY_TRAIL[lower] and lower not in dropped:
@@ -183,8 +183,8 @@ def announced(fields: Fields, by_name: ByName, dropped: Collection[bytes] = ()) 
     return b", ".join(names)
 
 
-def announcement(fields: Fields, by_name: ByName, dropped: Collection[bytes] = ()) -> bytes:
+def announcement(head: RequestHead | ResponseHead, dropped: Collection[bytes] = ()) -> bytes:
     """The line of Trailer as it goes on in HTTP/1.1; empty when nothing is announced. The arguments are those of
     `announced`."""
-    names = announced(fields, by_name, dropped)
+    names = announced(head, dropped)
     return b"Trailer: " + names if names else b""

@@ -16,18 +16,18 @@ def response_to_client(head: ResponseHead, request_id: bytes, via: bytes | None)
         request_id: what the client is told, unless the service told it one of its own.
         via: our pseudonym; None for no Via, and then none of another hop of ours either.
     """
-    more = [] if b"x-request-id" in head.by_name else [(b"x-request-id", request_id)]
+    more = [] if b"x-request-id" in head.special else [(b"x-request-id", request_id)]
     if via is not None:
         more.append(_via(head, via))
-    elif b"via" in head.by_name:
-        head = head._replace(fields=without_own_vias(head.fields))
+    elif b"via" in head.special:
+        head = head.replace(fields=without_own_vias(head.fields))
     return response_fields(head, goes_to_client, more)
 
 
 def interim_to_client(head: ResponseHead, via: bytes | None) -> WireFields:
     """An interim response, as it goes to a proxy client. For the arguments see `response_to_client`."""
-    if via is None and b"via" in head.by_name:
-        head = head._replace(fields=without_own_vias(head.fields))
+    if via is None and b"via" in head.special:
+        head = head.replace(fields=without_own_vias(head.fields))
     return response_fields(head, goes_to_client, [] if via is None else [_via(head, via)])
 
 

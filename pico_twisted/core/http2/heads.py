@@ -172,7 +172,7 @@ def response_fields(head: ResponseHead, goes_on: Callable[[bytes], bool], more: 
     fields += _onward(head, goes_on, _ACCEPT if head.status == 101 else b"")
     if head.length is not None and status >= 200 and head.status not in (101, 204):
         fields.append((b"content-length", b"%d" % head.length))
-    if b"trailer" in head.by_name and head.status != 101:
+    if b"trailer" in head.special and head.status != 101:
         fields += _announced(head)
     fields += more
     return fields
@@ -198,7 +198,7 @@ def request_fields(
     fields += _onward(head, goes_on, _KEY if websocket else b"")
     if head.length is not None and not websocket:
         fields.append((b"content-length", b"%d" % head.length))
-    if b"trailer" in head.by_name and not websocket:
+    if b"trailer" in head.special and not websocket:
         fields += _announced(head)  # Go's servers take no others
     if trailers:
         fields.append((_TE, b"trailers"))
@@ -219,7 +219,7 @@ def _onward(
 
 def _announced(head: RequestHead | ResponseHead) -> list[tuple[bytes, bytes]]:
     """The field that says which trailers may come, if any of them may go on."""
-    names = announced(head.fields, head.by_name, head.connection)
+    names = announced(head, head.connection)
     return [(b"trailer", names)] if names else []
 
 

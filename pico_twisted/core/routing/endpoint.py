@@ -86,7 +86,7 @@ class EndpointNames:
         Raises:
             EndpointError: there is none, or it is not valid, or services may read the path in another way.
         """
-        value = head.by_name.get(HEADER)
+        value = head.special.get(HEADER)
         if value is not None:
             return _checked(value)
         place = self._places[head.host or b""]

@@ -21,6 +21,7 @@ from pico_twisted.core.http1.head import (
     parse_response_head,
     response_framing,
 )
+from pico_twisted.core.http1.plain import PLAIN_FOR_AGENT
 
 _VERSION: Final = b"HTTP/1."
 
@@ -108,7 +109,7 @@ class RequestStream:
         head = self._head
         if head is None:
             first, payload = split_head(payload, self._limits)
-            head = self._head = parse_request_head(first, self._limits)
+            head = self._head = parse_request_head(first, self._limits, PLAIN_FOR_AGENT)
             if head.chunked:
                 raise CallProtocolError("a Transfer-Encoding in a v2 head")
             self._left = head.length
@@ -201,7 +202,7 @@ class ResponseStream:
             elif framing is _LENGTH:
                 self._left = head.length
             elif not more:
-                head = head._replace(length=len(payload))
+                head = head.replace(length=len(payload))
             self._final = True
             events.append(head)
         if self._left is not None:

@@ -150,9 +150,9 @@ class RequestMessage:
         if not isinstance(head, RequestHead):
             raise CallProtocolError("a message without a whole head")
         if CLIENT_CONNECTION in head.by_name:  # a first-generation node passes on what its client made up
-            head = head._replace(by_name={**head.by_name, CLIENT_CONNECTION: b""})
+            head = head.replace(by_name={**head.by_name, CLIENT_CONNECTION: b""})
         if head.upgrade is not None:
-            head = head._replace(upgrade=None)  # it goes on as a plain request
+            head = head.replace(upgrade=None)  # it goes on as a plain request
         pieces: list[bytes] = []
         while (event := connection.next_event()) is not END:
             if not isinstance(event, bytes):
@@ -196,7 +196,7 @@ class ResponseMessage:
         fields = [field for field in head.fields if not field[0].startswith(b"x-pico-")]
         has_body = response_framing(head, self._method) is not Framing.NONE
         own_error = payload.startswith(_OWN_ERROR)
-        head = head._replace(
+        head = head.replace(
             fields=fields,
             by_name={lower: value for lower, value in head.by_name.items() if not lower.startswith(b"x-pico-")},
             length=len(body) if has_body or own_error else head.length,

@@ -246,7 +246,7 @@ class LinkRequest:
         head = self.head
         if isinstance(head, RelayedRequest):
             return head.raw if length is None else request_from_link(head.whole, length)
-        return request_from_link(head if upgrades else head._replace(upgrade=None), length)
+        return request_from_link(head if upgrades else head.replace(upgrade=None), length)
 
     def tie(self) -> LinkTie:
         """See `IDownstream.tie`."""

@@ -160,7 +160,7 @@ class ProxyRequest(abc.ABC):
         """See `IDownstream.write_head`."""
         connection = self.connection
         return request_to_tunnel(
-            self.head if upgrades else self.head._replace(upgrade=None),
+            self.head if upgrades else self.head.replace(upgrade=None),
             account=self.account,
             peer=connection.peer,
             request_id=self.request_id,

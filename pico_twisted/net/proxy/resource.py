@@ -48,7 +48,7 @@ class ReverseResource(Resource):
     def render(self, request: ProxyRequest) -> int:
         """Route the request; the answer comes later."""
         head = request.head
-        given = head.by_name.get(b"x-request-id", b"")
+        given = head.special.get(b"x-request-id", b"")
         request.request_id = given if REQUEST_ID_PATTERN.fullmatch(given) else b"%016x" % getrandbits(64)
         ceilings = self._ceilings
         if ceilings.load.share and request.visitor is None and not may_begin(ceilings, request):
@@ -78,14 +78,14 @@ class ReverseResource(Resource):
             begin_tcp(self._settings, request)
             return NOT_DONE_YET
         peer = request.connection.peer
-        if b"authorization" in head.by_name and not peer.connection and peer.trusts is None:
+        if b"authorization" in head.special and not peer.connection and peer.trusts is None:
             if authenticates_connection(head):
                 if not request.takes_connection():
                     return NOT_DONE_YET
                 peer = request.connection.peer
         request.client_connection = peer.connection
         settings = self._settings
-        if b"content-type" in head.by_name and grpc_type(head):
+        if b"content-type" in head.special and grpc_type(head):
             settings = self._grpc_settings
         if settings.tracer is not None and (begun := settings.tracer.begin(head, request.request_id)) is not None:
             request.span, request.head = begun

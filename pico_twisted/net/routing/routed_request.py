@@ -245,7 +245,7 @@ class RoutedRequest:
     def _head_came(self, head: ResponseHead) -> None:
         """The final head (callback of the pending call's Deferred)."""
         try:
-            agent_error = head.by_name.get(b"x-pico-error")
+            agent_error = head.special.get(b"x-pico-error")
             if agent_error is not None and self._took_agent_error(head, agent_error):
                 return
             self._replay = []

@@ -238,7 +238,7 @@ class NodeRoute:
 
     def _served(self, head: ResponseHead, request: IDownstream) -> ResponseHead:
         """The node has told which agent served, if a cookie is to tell the client."""
-        agent = head.by_name.get(AGENT, b"").decode("ascii", "replace")
+        agent = head.special.get(AGENT, b"").decode("ascii", "replace")
         return request.tie().served_by(head, agent) if is_short_id(agent) else head
 
     def not_here(self, endpoint: str) -> bool:

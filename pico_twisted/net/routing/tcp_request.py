@@ -56,7 +56,7 @@ class TcpRequest(UpgradeRequest):
             self.deadline = self._settings.sweep.now + self._silence_s
 
     def _head_came(self, head: ResponseHead) -> None:
-        if head.status != 101 and (head.status < 400 or b"x-pico-error" not in head.by_name):
+        if head.status != 101 and (head.status < 400 or b"x-pico-error" not in head.special):
             text = "an answer to a TCP call that is neither a 101 nor an error"
             self._settings.rules_broken(self._downstream.endpoint, self.upstream, text)
             self._refuse(refusal(BAD_RESPONSE))

@@ -53,7 +53,7 @@ class UpgradeRequest(RoutedRequest):
         if not head.chunked:
             self._go(head, body, ended)
         elif head.expect_continue:
-            self._go(head._replace(upgrade=None), body, ended)
+            self._go(head.replace(upgrade=None), body, ended)
         else:
             settings = self._settings
             self._gathered = b""
@@ -65,9 +65,9 @@ class UpgradeRequest(RoutedRequest):
         assert self._gathered is not None
         gathered = self._gathered = self._gathered + data
         if len(gathered) > MAX_GATHERED_BYTES:
-            self._go(self._head._replace(upgrade=None), gathered, ended)
+            self._go(self._head.replace(upgrade=None), gathered, ended)
         elif ended:
-            self._go(self._head._replace(chunked=False, length=len(gathered)), gathered, ended)
+            self._go(self._head.replace(chunked=False, length=len(gathered)), gathered, ended)
 
     def _go(self, head: RequestHead, body: bytes, ended: bool) -> None:
         self._gathered = None
@@ -99,7 +99,7 @@ class UpgradeRequest(RoutedRequest):
     def deadline_passed(self, now: float) -> None:
         """See `RoutedRequest.deadline_passed`."""
         if self._gathered is not None:
-            self._go(self._head._replace(upgrade=None), self._gathered, False)
+            self._go(self._head.replace(upgrade=None), self._gathered, False)
         elif self._response is Response.UPGRADED:
             self._cancel(CANCELLED)
             self.ended(b"", True)
@@ -115,7 +115,7 @@ class UpgradeRequest(RoutedRequest):
     def _fit(self, route: IRoute) -> None:
         head = self._head
         if head.upgrade is not None and head.length and BODY_UPGRADE not in route.callee.capabilities:
-            self._downstream.head = head._replace(upgrade=None)
+            self._downstream.head = head.replace(upgrade=None)
             self._request_ended = self._received >= self._whole_at
 
     def _head_came(self, head: ResponseHead) -> None:

@@ -7,13 +7,12 @@ pass. It is never shown a first line of the peer: it knows a list of methods, an
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, HttpResponseParser
 
 from pico_twisted.core.http1.errors import Http1Error, bad_request, bad_response
 from pico_twisted.core.http1.fields import FieldsError, all_values, read_framing
-from pico_twisted.core.http1.head import HeadLimits, RequestHead, ResponseHead
+from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.http1.target import HOSTS, read_request_line
 
 Facts = dict[str, object]
@@ -131,8 +130,3 @@ def _upgrade(fields: list[tuple[bytes, bytes, bytes]]) -> bytes | None:
     if not all(map(_PROTOCOL.fullmatch, protocols)):
         raise FieldsError("bad Upgrade")
     return b", ".join(protocols) or None
-
-
-def facts_of(head: RequestHead | ResponseHead, names: Iterable[str]) -> Facts:
-    """The same attributes of a head of ours."""
-    return {name: getattr(head, name) for name in names}

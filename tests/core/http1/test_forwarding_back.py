@@ -31,7 +31,7 @@ def to_client(
     if framing not in (Framing.NONE, Framing.RAW):
         framing = Framing.CHUNKED if chunked else Framing.LENGTH
     if length is not None:
-        head = head._replace(length=length)
+        head = head.replace(length=length)
     data = response_to_client(head, framing, close=close, request_id=b"id-1", version_11_client=version_11_client)
     return parse_response_head(data, ROOMY)
 
@@ -39,7 +39,7 @@ def to_client(
 def through_tunnel(head: ResponseHead, *, length: int | None = None) -> ResponseHead:
     """The head as the node reads it."""
     if length is not None:
-        head = head._replace(length=length)
+        head = head.replace(length=length)
     return parse_response_head(response_to_tunnel(head), ROOMY)
 
 

@@ -243,7 +243,7 @@ class TestClient:
         changed = {"Sec-WebSocket-Protocol": "pico.v2", **meeting.answered, **change}
         head = answer({name: value for name, value in changed.items() if value is not None})
         kept = [field for field in head.fields if change.get(field[1].decode(), "") is not None]
-        head = head._replace(fields=kept, by_name=by_name(kept))
+        head = head.replace(fields=kept, by_name=by_name(kept))
         with pytest.raises(NotThePeer) as caught:
             meeting.client.check(head)
         assert caught.value.reason == reason

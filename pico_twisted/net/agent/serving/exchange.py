@@ -274,11 +274,11 @@ class Exchange(ConnectionCall):
             connection.abort()
             self._linger(0.0)
             return
-        by_name = head.by_name
-        asks = request.authenticates or b"www-authenticate" in by_name or b"proxy-authenticate" in by_name
+        special = head.special
+        asks = request.authenticates or b"www-authenticate" in special or b"proxy-authenticate" in special
         doubtful = asks or request.chunked or request.body_bytes
         if connection.http.reusable and (not doubtful or self._service.keeps(connection, request, self._response)):
-            self._service.give(connection, head.by_name.get(b"keep-alive"))
+            self._service.give(connection, special.get(b"keep-alive"))
         else:
             connection.close()
         if body is ENDED:

@@ -73,7 +73,7 @@ class WholeResponse(ServiceResponse):
         self.collected = ()
         body = b"".join(collected)
         if body or not (self._request.method == b"HEAD" or head.status == 304):
-            head = head._replace(length=len(body))
+            head = head.replace(length=len(body))
         return response_to_tunnel(self.edited(head)) + body
 
 

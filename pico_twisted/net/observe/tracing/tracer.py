@@ -187,7 +187,7 @@ class Tracer:
         value = write_traceparent(span.trace_id, span.span_id)
         fields = (*(one for one in head.fields if one[0] not in dropped), (TRACEPARENT, TRACEPARENT, value))
         by_name = {name: first for name, first in head.by_name.items() if name not in dropped}
-        return span, head._replace(fields=fields, by_name={**by_name, TRACEPARENT: value})
+        return span, head.replace(fields=fields, by_name={**by_name, TRACEPARENT: value})
 
     def joined(self, hop: str, payload: bytes) -> tuple[HopSpan, bytes] | None:
         """A request comes from another hop of ours, or from a node that traces nothing itself.

@@ -70,7 +70,7 @@ class Http1Request(ProxyRequest):
 
     def begin(self, head: ResponseHead) -> None:
         """Send the final head, framed for this client; an agent's own error is told in our words instead."""
-        if b"x-pico-error" in head.by_name and self._is_agent_error(head):
+        if b"x-pico-error" in head.special and self._is_agent_error(head):
             return
         if self.visitor is not None and self.visitor.offers_ours:
             head = choose_ours(head)
@@ -94,7 +94,7 @@ class Http1Request(ProxyRequest):
             request_id=self.request_id,
             via=connection.port.via,
             version_11_client=version_11,
-            trailers=b"te" in self.head.by_name and self._takes_trailers,
+            trailers=b"te" in self.head.special and self._takes_trailers,
         )
         if framing is _RAW:
             self._send(b"")  # what was read ahead goes on now, and that may be the end of the request
@@ -120,7 +120,7 @@ class Http1Request(ProxyRequest):
     def _takes_trailers(self) -> bool:
         """Whether the client gets those of the response: it says so, and they have a place."""
         head = self.head
-        return self._framing is _CHUNKED and takes_trailers(head.fields, head.by_name)
+        return self._framing is _CHUNKED and takes_trailers(head)
 
     def write_trailers(self, block: bytes) -> None:
         """Keep the trailers that the response ends with, for a client that takes them."""

@@ -243,7 +243,7 @@ class Http2Request(ProxyRequest):
 
     def begin(self, head: ResponseHead) -> None:
         """Send the final head; an agent's own error is told in our words instead."""
-        if b"x-pico-error" in head.by_name and self._is_agent_error(head):
+        if b"x-pico-error" in head.special and self._is_agent_error(head):
             return
         if self.visitor is not None and self.visitor.offers_ours:
             head = choose_ours(head)

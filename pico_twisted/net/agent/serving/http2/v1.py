@@ -39,7 +39,7 @@ class WholeHttp2Call(Http2Call):
         else:
             body = b"".join(self._pieces[1:])
             if body or not (self._request.method == b"HEAD" or head.status == 304):
-                head = head._replace(length=len(body))
+                head = head.replace(length=len(body))
             self._tunnel.send(self._call, response_to_tunnel(response.edited(head)) + body, False)
             self._answered(head.status)
 
