@@ -43,6 +43,9 @@ ONCE_IN_RESPONSES: Final = frozenset((b"content-length", b"transfer-encoding"))
 _FIELD_LINE: Final = re.compile(rb"\n(" + TOKEN + rb"):" + OWS + rb"(" + FIELD_VALUE + rb")\r(?=\n)")
 """Finds each line that is a field: what lies between two line ends."""
 
+MASKED_CODING: Final = re.compile(rb"\n(?i:transfer-encoding):" + OWS + rb"(?i:chunked) *+\t")
+"""Finds a transfer coding that a tab is behind: other readers take it for one that they do not know."""
+
 _PROTOCOL: Final = re.compile(TOKEN + rb"(?:/" + TOKEN + rb")?+")
 
 _COMMON_NAMES: Final = b"""

@@ -20,6 +20,7 @@ import attrs
 from pico_twisted.core.http1.errors import Http1Error, bad_request, bad_response
 from pico_twisted.core.http1.fields import (
     KEEP_ALIVE,
+    MASKED_CODING,
     NO_FIELDS,
     NO_TOKENS,
     ONCE_IN_REQUESTS,
@@ -300,6 +301,8 @@ def parse_request_head(data: bytes, limits: HeadLimits, plain: re.Pattern[bytes]
         raise Http1Error(431, "head-too-large", str(error)) from None
     except FieldsError as error:
         raise bad_request(str(error)) from None
+    if chunked and MASKED_CODING.search(data) is not None:
+        raise bad_request("a tab behind Transfer-Encoding")
     host = by_name.get(b"host")
     if host is None:
         if version_11:

@@ -21,9 +21,6 @@ Facts = dict[str, object]
 _LINE_BYTES = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 _PROTOCOL = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:/[!#$%&'*+\-.^_`|~0-9A-Za-z]+)?")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: ([\t -~\x80-\xff]*))?")
-_TAB_BEHIND_CHUNKED = re.compile(rb"(\ntransfer-encoding:[\t ]*chunked)[\t ]*\t[\t ]*(?=\r\n)", re.IGNORECASE)
-"""What llhttp alone refuses. White space behind a value is no part of it (RFC 9112 5.1), and nothing of it goes on."""
-
 _ONCE = {b"content-length", b"transfer-encoding"}
 _ONCE_IN_REQUESTS = _ONCE | {b"host", b"x-pico-authorization", b"x-pico-endpoint"}
 
@@ -102,7 +99,6 @@ def _fields(
     data: bytes, end: int, count: int, version_11: bool, parser: type[HttpRequestParser | HttpResponseParser]
 ) -> Facts:
     reader = _Reader()
-    data = _TAB_BEHIND_CHUNKED.sub(rb"\1", data)
     is_request = parser is HttpRequestParser
     try:
         parser(reader).feed_data((b"GET / HTTP/1.1\r\n" if is_request else b"HTTP/1.1 200 OK\r\n") + data[end + 1 :])

@@ -334,7 +334,7 @@ def repeats(parsed: Any) -> list[tuple[Any, int]]:
     return found
 
 
-@pytest.mark.parametrize("pattern", [*ALL_THREE, fields._FIELD_LINE, fields._PROTOCOL])
+@pytest.mark.parametrize("pattern", [*ALL_THREE, fields._FIELD_LINE, fields._PROTOCOL, fields.MASKED_CODING])
 def test_no_expression_goes_back(pattern: re.Pattern[bytes]) -> None:
     """No repetition gives back what it took, so that a head costs time in proportion to its bytes; only whole lines
     that may be there once are tried both ways."""
@@ -368,7 +368,7 @@ def test_heads_full_of_one_thing(filling: bytes) -> None:
     for ending in (b"\r\n\r\n", b"\x00\r\n\r\n", b"x", b": \r\n\r\n"):
         for start in (b"GET / HTTP/1.1\r\nHost: a.example\r\n", b"HTTP/1.1 200 OK\r\n", b""):
             data = start + filling * (32 * 1024 // len(filling)) + ending
-            for pattern in (*ALL_THREE, fields._FIELD_LINE):
+            for pattern in (*ALL_THREE, fields._FIELD_LINE, fields.MASKED_CODING):
                 pattern.search(data)
             with pytest.raises(Http1Error):
                 parse_request_head(data, LIMITS, PLAIN_FOR_NODE)

@@ -57,6 +57,14 @@ def test_keep_alive(version: bytes, connection: bytes | None, keep_alive: bool) 
     assert parse(with_fields(*lines, line=b"GET / HTTP/" + version)).keep_alive is keep_alive
 
 
+def test_a_tab_behind_chunked() -> None:
+    """Readers do not agree whether white space other than blanks belongs to a transfer coding."""
+    for behind in (b"\t", b" \t", b"\t ", b" \t "):
+        refused(with_fields(b"Transfer-Encoding: chunked" + behind))
+        refused(with_fields(b"transfer-encoding:\tchunked" + behind, b"A: b"))
+    assert parse(with_fields(b"Transfer-Encoding: chunked  ", b"A: b\t")).chunked
+
+
 def test_connection_over_several_lines() -> None:
     """All lines of Connection count as one list."""
     head = parse(with_fields(b"Connection: a", b"connection: Close, b"))
