@@ -20,6 +20,12 @@ from pico_twisted.core.http1.messages import CHUNKED, DONE, LENGTH, UNTIL_CLOSE,
 
 _STATUS_START: Final = b"HTTP/1."
 
+_NONE = Framing.NONE
+_LENGTH = Framing.LENGTH
+_CHUNKED = Framing.CHUNKED
+_UNTIL_CLOSE = Framing.UNTIL_CLOSE
+_RAW = Framing.RAW
+
 
 class ClientConnection(Messages[ResponseHead]):
     """Reads the response to one request after the other.
@@ -86,18 +92,18 @@ class ClientConnection(Messages[ResponseHead]):
         if status < 200 or status == 204:
             self._judge_bodiless(head)
         framing = response_framing(head, self._method)
-        if framing is Framing.RAW:
+        if framing is _RAW:
             if not self._upgrade:
                 raise bad_response("an upgrade that was not asked for")
         elif status < 200:
             return head
-        elif framing is Framing.LENGTH:
+        elif framing is _LENGTH:
             self._left = head.length or 0
             if not self._left:
-                framing = Framing.NONE
-        elif framing is Framing.CHUNKED:
+                framing = _NONE
+        elif framing is _CHUNKED:
             self._chunks = ChunkedDecoder(self._limits, request=False, connection=head.connection)
-        self._reusable = self._reusable and head.keep_alive and framing is not Framing.UNTIL_CLOSE
+        self._reusable = self._reusable and head.keep_alive and framing is not _UNTIL_CLOSE
         self._go(framing)
         return head
 

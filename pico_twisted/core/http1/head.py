@@ -252,6 +252,13 @@ class ResponseHead(_Head):
         self.plain = plain
 
 
+_NONE = Framing.NONE
+_LENGTH = Framing.LENGTH
+_CHUNKED = Framing.CHUNKED
+_UNTIL_CLOSE = Framing.UNTIL_CLOSE
+_RAW = Framing.RAW
+
+
 def response_framing(head: ResponseHead, request_method: bytes) -> Framing:
     """How the body of a response is framed.
 
@@ -261,12 +268,12 @@ def response_framing(head: ResponseHead, request_method: bytes) -> Framing:
     """
     status = head.status
     if status == 101:
-        return Framing.RAW
+        return _RAW
     if status < 200 or status == 204 or status == 304 or request_method == b"HEAD":
-        return Framing.NONE
+        return _NONE
     if head.chunked:
-        return Framing.CHUNKED
-    return Framing.UNTIL_CLOSE if head.length is None else Framing.LENGTH
+        return _CHUNKED
+    return _UNTIL_CLOSE if head.length is None else _LENGTH
 
 
 def parse_request_head(data: bytes, limits: HeadLimits, plain: re.Pattern[bytes] | None = None) -> RequestHead:

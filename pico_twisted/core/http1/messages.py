@@ -82,6 +82,9 @@ TRANSITIONS: Final[Mapping[State, Mapping[Framing | Step, State]]] = {
 """Where a connection goes, by where it is and what happens. What is not here does not happen; an owner who asks for it
 makes a mistake. An interim head changes nothing."""
 
+_BODY_READ = Step.BODY_READ
+_END_GIVEN = Step.END_GIVEN
+
 
 class Messages(abc.ABC, Generic[Head]):
     """The bytes received, and how far into a message they have been read.
@@ -213,7 +216,7 @@ class Messages(abc.ABC, Generic[Head]):
         """The next event behind a head; None when there is nothing to say before more arrives."""
         state = self._state
         if state is ENDING:
-            self._go(Step.END_GIVEN)
+            self._go(_END_GIVEN)
             return END
         if len(self._data) == self._at:
             if state is DEAD and self._fault is not None:
@@ -223,7 +226,7 @@ class Messages(abc.ABC, Generic[Head]):
             piece = self._take(self._at + self._left)
             self._left -= len(piece)
             if not self._left:
-                self._go(Step.BODY_READ)
+                self._go(_BODY_READ)
             return piece
         if state is CHUNKED:
             chunks = self._chunks
@@ -233,7 +236,7 @@ class Messages(abc.ABC, Generic[Head]):
             if chunks.done:
                 self._chunks = None
                 self.trailers = chunks.trailers
-                self._go(Step.BODY_READ)
+                self._go(_BODY_READ)
                 return piece or self._next_of_body()
             return piece or None
         if state is UNTIL_CLOSE:

@@ -84,7 +84,7 @@ def test_too_many_wait() -> None:
     bench = FewBench(1)
     busy = [bench.of("192.0.2.1") for _ in range(MOST_WAITING + 2)]
     assert busy[-1].status == 503 and busy[-1].error == "agent-1; service-busy"
-    assert b"\r\nretry-after: 1\r\n" in busy[-1].head and TOO_MANY.encode() in busy[-1].body
+    assert b"\r\nretry-after: " in busy[-1].head and TOO_MANY.encode() in busy[-1].body
     calm = bench.of("192.0.2.2", b"/calm")
     assert not calm.frames and busy[-2].status == 503
     bench.next_target()
