@@ -46,7 +46,7 @@ _FIELD_LINE: Final = re.compile(rb"\n(" + TOKEN + rb"):" + OWS + rb"(" + FIELD_V
 MASKED_CODING: Final = re.compile(rb"\n(?i:transfer-encoding):" + OWS + rb"(?i:chunked) *+\t")
 """Finds a transfer coding that a tab is behind: other readers take it for one that they do not know."""
 
-_PROTOCOL: Final = re.compile(TOKEN + rb"(?:/" + TOKEN + rb")?+")
+_PROTOCOL: Final = re.compile(TOKEN + rb"(?>(?:/" + TOKEN + rb")?)")
 
 _COMMON_NAMES: Final = b"""
 Accept accept Accept-Encoding accept-encoding Accept-Language accept-language Accept-Ranges Age Authorization

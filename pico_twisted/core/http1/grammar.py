@@ -1,9 +1,9 @@
 """The grammar of heads (RFC 9110 5.5 and 5.6, RFC 9112 4 and 5), as parts of the expressions that read them.
 
-All repetitions are possessive: what one has taken it never gives back. So no input makes an expression go back, and it
-costs time in proportion to the bytes that it looks at. Whoever puts parts together keeps to that: a repetition must not
-be able to take what has to come behind it. The first releases of Python 3.11 have errors where a possessive group
-captures, or has to go back inside (cpython 101955 and 106052): none does here.
+What has matched is never given back: bytes repeat possessively, and groups within an atomic one. So no input makes an
+expression go back, and it costs time in proportion to the bytes that it looks at. Whoever puts parts together keeps to
+that: a repetition must not be able to take what has to come behind it. No group repeats possessively: before Python
+3.11.5 that goes on behind what its last, failed try has read (cpython 106052), in the middle of a name.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def _lines(special: Iterable[bytes], begin: Iterable[bytes]) -> bytes:
         by_letter.setdefault(name[:1], []).append(re.escape(name[1:]))
     # One look at the first letter tells that most names are none of these. In either case it is the same letter.
     names = b"|".join(b"[%b%b](?i:%b)" % (one.upper(), one, b"|".join(rests)) for one, rests in by_letter.items())
-    return rb"(?:(?!" + names + rb")[0-9A-Za-z-]++: [!-~\x80-\xff]" + FIELD_VALUE + rb"(?<![\t ])\r\n)*+"
+    return rb"(?>(?:(?!" + names + rb")[0-9A-Za-z-]++: [!-~\x80-\xff]" + FIELD_VALUE + rb"(?<![\t ])\r\n)*)"
 
 
 def _head(first: bytes, special: Iterable[bytes], *begin: bytes) -> re.Pattern[bytes]:

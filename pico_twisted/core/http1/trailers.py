@@ -39,7 +39,7 @@ TE_LINE: Final = b"TE: trailers"
 TrailerFields = Iterable[tuple[bytes, bytes]]
 """(name, value) of each."""
 
-_BLOCK: Final = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9a-z]++: [\t -~\x80-\xff]*+\r\n)++")
+_BLOCK: Final = re.compile(rb"(?>(?:[!#$%&'*+\-.^_`|~0-9a-z]++: [\t -~\x80-\xff]*+\r\n)+)")
 _FIELD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++: [\t -~\x80-\xff]*+")
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++")
 
