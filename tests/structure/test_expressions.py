@@ -41,8 +41,8 @@ def expressions(package: str) -> dict[str, re.Pattern[Any]]:
 
 @pytest.mark.parametrize("package", ["pico_twisted.core.", "pico_twisted.config.", "pico_twisted.net."])
 def test_no_group_is_repeated_possessively(package: str) -> None:
-    """Before 3.11.5 Python goes on behind what the last, failed try of such a group has read (cpython 106052). An atomic
-    group does the same in all versions."""
+    """Before 3.11.5 Python goes on behind what the last, failed try of such a group has read (cpython 106052). Atomic
+    groups do the same in all versions."""
     assert list(possessive_groups(_parser.parse(r"(a(?:bc)*+)|(?:de)?+f++"))), "this test sees none"
     found = {
         name: pattern.pattern
