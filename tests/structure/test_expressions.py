@@ -28,7 +28,7 @@ def possessive_groups(parsed: Any) -> Iterator[object]:
 
 def expressions(package: str) -> dict[str, re.Pattern[Any]]:
     """The expressions of a package's modules, by module and name."""
-    found = {}
+    found: dict[str, re.Pattern[Any]] = {}
     for name in modules():
         if name.startswith(package):
             found |= {
