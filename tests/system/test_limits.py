@@ -172,7 +172,7 @@ def test_listeners(rig: Rig, at: int) -> None:
     waits.send(b"GET /wait HTTP/1.1\r\nHost: a\r\nx-pico-endpoint: one\r\n\r\n")
     node.wait_until(lambda: node.admin.metric("pico_requests_in_flight") == 1, "the request")
     busy = rig.get(node, "one")
-    assert error(busy) == (503, "listener-in-flight") and busy.headers["retry-after"] == "1"
+    assert error(busy) == (503, "listener-in-flight") and busy.headers["retry-after"] in ("1", "2", "3")
     waits.close()
     node.wait_until(lambda: node.admin.metric("pico_requests_in_flight") == 0, "the node to see that its client left")
     assert rig.get(node, "other").status == 200
