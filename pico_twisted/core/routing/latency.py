@@ -142,9 +142,12 @@ class Latency:
             return
         seconds = min(seconds, MAX_S)
         self.stalled = False
-        self.usual_s = seconds + (self.usual_s - seconds) * _fading(now - before)
-        better = seconds < self._peak_s
-        fading = _fading(now - max(before, self._rested_at)) if better else 0.0
+        fading = _fading(now - before)
+        self.usual_s = seconds + (self.usual_s - seconds) * fading
+        if seconds >= self._peak_s:
+            fading = 0.0
+        elif before < self._rested_at:
+            fading = _fading(now - self._rested_at)
         self._measured(seconds + (self._peak_s - seconds) * fading, now)
 
     def waits(self, seconds: float, now: float, least_s: float = STALLED_S) -> None:
@@ -198,7 +201,7 @@ class Latency:
     def _measured(self, peak_s: float, now: float) -> None:
         self._peak_s = peak_s
         self._rested_at = now
-        if not self.silent:
+        if self.held != SILENT_LEVEL:
             self.level = self.held = level_of(peak_s)
             if self.held and self._unwell is not None:
                 self._unwell[self] = None
