@@ -8,7 +8,7 @@ from typing import Final
 
 import attrs
 
-from pico_twisted.core.field_names import is_ours, plain_name
+from pico_twisted.core.field_names import BETWEEN_HOPS, is_ours, plain_name
 
 _NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,100}")
 _VALUE: Final = re.compile(r".{0,4000}")
@@ -26,7 +26,7 @@ def read_field_name(text: str) -> str:
         ValueError: it is no such name.
     """
     plain = plain_name(text.lower().encode("ascii", "replace"))
-    if not _NAME.fullmatch(text) or is_ours(plain) or plain.startswith(b"x-pico-") or plain in _NOT_TO_EDIT:
+    if not _NAME.fullmatch(text) or is_ours(plain) or plain.startswith(BETWEEN_HOPS) or plain in _NOT_TO_EDIT:
         raise ValueError("not the name of a field that may be edited")
     return text
 

@@ -23,7 +23,17 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from pico_twisted.core.field_names import ACCOUNT, FRAMING, HOP_BY_HOP, ONWARD, OURS, REQUEST_ID, is_ours, plain_name
+from pico_twisted.core.field_names import (
+    ACCOUNT,
+    BETWEEN_HOPS,
+    FRAMING,
+    HOP_BY_HOP,
+    ONWARD,
+    OURS,
+    REQUEST_ID,
+    is_ours,
+    plain_name,
+)
 from pico_twisted.core.http1.account import Account, Peer
 from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION
 from pico_twisted.core.http1.errors import Http1Error
@@ -65,7 +75,7 @@ def _goes_on(
 
     def decide(lower: bytes) -> bool:
         plain = plain_name(lower)
-        if dropped(lower) or plain.startswith(b"x-pico-"):
+        if dropped(lower) or plain.startswith(BETWEEN_HOPS):
             return lower == kept
         return disguised is None or plain == lower or not disguised(plain)
 

@@ -21,7 +21,7 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from pico_twisted.core.field_names import is_ours, plain_name
+from pico_twisted.core.field_names import BETWEEN_HOPS, is_ours, plain_name
 from pico_twisted.core.http1.fields import all_values
 from pico_twisted.core.http1.head import RequestHead, ResponseHead
 from pico_twisted.core.http1.memo import Memo
@@ -56,7 +56,7 @@ _ONLY_IN_HEADS: Final = frozenset(
 """What a service, a cache or a browser acts on before it reads a body, or says whose a message is."""
 
 _ONLY_IN_HEADS_BEGIN: Final = (
-    b"x-pico-",
+    BETWEEN_HOPS,
     b"content-",
     b"if-",
     b"proxy-",

@@ -14,7 +14,7 @@ import base64
 import re
 from typing import Final
 
-from pico_twisted.core.field_names import ONWARD, is_ours, plain_name
+from pico_twisted.core.field_names import BETWEEN_HOPS, ONWARD, is_ours, plain_name
 from pico_twisted.core.http1.head import RequestHead
 from pico_twisted.core.inspect.masks import masked, text_of
 from pico_twisted.core.inspect.recording import Recording
@@ -106,7 +106,7 @@ def _fields(head: RequestHead, reveal: bool, sends: bool) -> list[bytes]:
     """The fields that the client sent, as curl takes them."""
     found = []
     for lower, name, value in head.fields:
-        if lower in ONWARD or lower in _OF_HOPS or is_ours(plain_name(lower)) or lower.startswith(b"x-pico-"):
+        if lower in ONWARD or lower in _OF_HOPS or is_ours(plain_name(lower)) or lower.startswith(BETWEEN_HOPS):
             continue
         shown = masked(lower, value)
         if not reveal and shown != text_of(value):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from typing import Final
 
+from pico_twisted.core.field_names import BETWEEN_HOPS
 from pico_twisted.core.http1.client import ClientConnection
 from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION
 from pico_twisted.core.http1.head import (
@@ -193,12 +194,12 @@ class ResponseMessage:
         if len(body) > self._body_bytes:
             raise ResponseTooLargeError("the response is too large for version 1 of the protocol")
         # A first-generation agent passes on what its service made up as `x-pico-*`.
-        fields = [field for field in head.fields if not field[0].startswith(b"x-pico-")]
+        fields = [field for field in head.fields if not field[0].startswith(BETWEEN_HOPS)]
         has_body = response_framing(head, self._method) is not Framing.NONE
         own_error = payload.startswith(_OWN_ERROR)
         head = head.replace(
             fields=fields,
-            by_name={lower: value for lower, value in head.by_name.items() if not lower.startswith(b"x-pico-")},
+            by_name={lower: value for lower, value in head.by_name.items() if not lower.startswith(BETWEEN_HOPS)},
             length=len(body) if has_body or own_error else head.length,
             chunked=False,
             raw=b"",
