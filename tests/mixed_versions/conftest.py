@@ -39,6 +39,12 @@ def running_stack(
     yield from sharing_stack(request.param, tmp_path_factory, certificates, old=build)
 
 
+@pytest.fixture
+def earlier(request: pytest.FixtureRequest) -> str:
+    """What makes a process run the earlier version."""
+    return old.prelude(request.config.cache.mkdir("old-version"))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Of the tests that are borrowed, keep those in which an earlier version takes part."""

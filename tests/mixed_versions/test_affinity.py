@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.mixed_versions import old
 from tests.system.cluster import Cluster, running_cluster
 from tests.system.test_affinity import Client, Polling
 
@@ -18,12 +17,6 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     with running_cluster(tmp_path) as result:
         yield result
         assert result.stage.new_faults() == []
-
-
-@pytest.fixture
-def earlier(request: pytest.FixtureRequest) -> str:
-    """What makes a process run the earlier version."""
-    return old.prelude(request.config.cache.mkdir("old-version"))
 
 
 @pytest.fixture

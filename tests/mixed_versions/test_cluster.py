@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests.ctl.harness import picoctl
-from tests.mixed_versions import old
 from tests.system.cluster import Cluster, running_cluster
 from tools.stage.waiting import wait_until
 
@@ -19,12 +18,6 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """Nodes, none of which is started yet."""
     with running_cluster(tmp_path) as result:
         yield result
-
-
-@pytest.fixture
-def earlier(request: pytest.FixtureRequest) -> str:
-    """What makes a process run the earlier version."""
-    return old.prelude(request.config.cache.mkdir("old-version"))
 
 
 def joining(cluster: Cluster, **more: object) -> dict[str, object]:

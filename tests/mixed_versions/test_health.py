@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.mixed_versions import old
 from tests.system.asking import Asking
 from tests.system.service import Service, answer
 from tests.system.test_service_health import Mortal
@@ -22,12 +21,6 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     with open_stage(tmp_path) as result:
         yield result
         assert result.new_faults() == []
-
-
-@pytest.fixture
-def earlier(request: pytest.FixtureRequest) -> str:
-    """What makes a process run the earlier version."""
-    return old.prelude(request.config.cache.mkdir("old-version"))
 
 
 def test_a_new_agent_with_checks_at_an_old_node(stage: Stage, tmp_path: Path, earlier: str, service: Service) -> None:

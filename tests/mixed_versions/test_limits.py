@@ -5,16 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import bcrypt
-import pytest
 
-from tests.mixed_versions import old
 from tests.system.curl import curl
 from tests.system.service import Service
 from tools.stage.nodes import Settings
 from tools.stage.stage import Stage
 
 
-def test_a_listener_behind_an_earlier_node(request: pytest.FixtureRequest, tmp_path: Path, service: Service) -> None:
+def test_a_listener_behind_an_earlier_node(earlier: str, tmp_path: Path, service: Service) -> None:
     """Whoever may come in does, others are told why, and a browser is asked for the password."""
     stage = Stage(tmp_path, None)
     users = tmp_path / "users"
@@ -24,7 +22,7 @@ def test_a_listener_behind_an_earlier_node(request: pytest.FixtureRequest, tmp_p
         "remote": {"addr": service.address, "deny": ["127.0.0.0/8"]},
     }
     try:
-        node = stage.node(prelude=old.prelude(request.config.cache.mkdir("old-version")))
+        node = stage.node(prelude=earlier)
         stage.agent(node, listeners)
         got = [
             curl(node.url(), "-H", f"x-pico-endpoint: {endpoint}", "-u", login, directory=tmp_path)

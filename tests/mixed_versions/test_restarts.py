@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.mixed_versions import old
 from tests.system.asking import Asking
 from tests.system.service import Service
 from tests.system.test_restart import FOR_EVER, opened, streams
@@ -22,14 +21,13 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 
 
 @pytest.mark.parametrize("aged", ["node", "agent"])
-def test_the_only_agent_stops(stage: Stage, request: pytest.FixtureRequest, aged: str) -> None:
+def test_the_only_agent_stops(stage: Stage, earlier: str, aged: str) -> None:
     """It serves on while a stream is open: an old node is told of the stop at its end only, and a new node calls an old
     agent as long as there is no other."""
-    prelude = old.prelude(request.config.cache.mkdir("old-version"))
     service = Service(streams)
-    node = stage.node(prelude=prelude if aged == "node" else "")
+    node = stage.node(prelude=earlier if aged == "node" else "")
     settings = FOR_EVER if aged == "node" else {"grace_period": "1h"}
-    agent = stage.agent(node, {"web": service.address}, settings, prelude=prelude if aged == "agent" else "")
+    agent = stage.agent(node, {"web": service.address}, settings, prelude=earlier if aged == "agent" else "")
     clients = opened(node)
     load = Asking([node.proxy], "web", method="POST", kept=3)
     try:

@@ -18,84 +18,25 @@ from tools.stage.processes import ROOT, environment
 from tools.stage.stage import Stage
 from tools.stage.waiting import PATIENCE_S
 
-# Three readers for each event of a turn are ready at once, and have three times one byte to read.
-TURNS = """
-import json, socket
+# What all programs about turns begin with: the reactor, and what reads a socket in it.
+READER = """
+import json, socket, time
 from pico_twisted.app.process.reactor import install_reactor
-from pico_twisted.app.process.turns import EVENTS_OF_A_TURN
 
 install_reactor()
+from pico_twisted.app.process.turns import EVENTS_OF_A_TURN, LONG_TURN_S
 from twisted.internet import reactor
 from twisted.internet.interfaces import IReadDescriptor
 from zope.interface import implementer
 
-order, turns = [], []
-count = 3 * EVENTS_OF_A_TURN
-
 
 @implementer(IReadDescriptor)
-class Reader:
-    def __init__(self, number):
-        self.number = number
-        self.ours, self.theirs = socket.socketpair()
-        self.theirs.send(b"123")
-
-    def fileno(self):
-        return self.ours.fileno()
-
-    def logPrefix(self):
-        return "reader"
-
-    def connectionLost(self, reason):
-        pass
-
-    def doRead(self):
-        self.ours.recv(1)
-        if not turns or turns[-1][1]:
-            turns.append([0, False])
-            reactor.at_end_of_turn(end)
-        turns[-1][0] += 1
-        order.append(self.number)
-        if len(order) == 3 * count:
-            reactor.callLater(0, reactor.stop)
-
-
-def end():
-    turns[-1][1] = True
-
-
-def begin():
-    for number in range(count):
-        reactor.addReader(Reader(number))
-
-
-reactor.callWhenRunning(begin)
-reactor.callLater(30, reactor.stop)
-reactor.run()
-print(json.dumps({"limit": EVENTS_OF_A_TURN, "order": order, "turns": [size for size, _ in turns]}))
-"""
-
-# Readers that are always ready, many more than a turn takes. Then two more become ready, one of which goes first.
-FIRST = """
-import json, socket
-from pico_twisted.app.process.reactor import install_reactor
-
-install_reactor()
-from pico_twisted.app.process.turns import EVENTS_OF_A_TURN
-from twisted.internet import reactor
-from twisted.internet.interfaces import IReadDescriptor
-from zope.interface import implementer
-
-count = 40 * EVENTS_OF_A_TURN
-seen, waits = [], []
-
-
-@implementer(IReadDescriptor)
-class Reader:
-    def __init__(self, name):
+class SocketReader:
+    def __init__(self, name, sent=b""):
         self.name = name
         self.reactor = reactor
         self.ours, self.theirs = socket.socketpair()
+        self.theirs.send(sent)
 
     def startReading(self):
         self.reactor.addReader(self)
@@ -111,7 +52,53 @@ class Reader:
 
     def connectionLost(self, reason):
         pass
+"""
 
+# Three readers for each event of a turn are ready at once, and have three times one byte to read.
+TURNS = (
+    READER
+    + """
+order, turns = [], []
+count = 3 * EVENTS_OF_A_TURN
+
+
+class Reader(SocketReader):
+    def doRead(self):
+        self.ours.recv(1)
+        if not turns or turns[-1][1]:
+            turns.append([0, False])
+            reactor.at_end_of_turn(end)
+        turns[-1][0] += 1
+        order.append(self.name)
+        if len(order) == 3 * count:
+            reactor.callLater(0, reactor.stop)
+
+
+def end():
+    turns[-1][1] = True
+
+
+def begin():
+    for number in range(count):
+        Reader(number, b"123").startReading()
+
+
+reactor.callWhenRunning(begin)
+reactor.callLater(30, reactor.stop)
+reactor.run()
+print(json.dumps({"limit": EVENTS_OF_A_TURN, "order": order, "turns": [size for size, _ in turns]}))
+"""
+)
+
+# Readers that are always ready, many more than a turn takes. Then two more become ready, one of which goes first.
+FIRST = (
+    READER
+    + """
+count = 40 * EVENTS_OF_A_TURN
+seen, waits = [], []
+
+
+class Reader(SocketReader):
     def doRead(self):
         seen.append(self.name)
         if self.name:
@@ -150,44 +137,23 @@ reactor.run()
 print(json.dumps({"limit": EVENTS_OF_A_TURN, "count": count, "waits": waits,
                   "after": {name: seen.index(name) - count for name in ("first", "other")}}))
 """
+)
 
 # Each of as many readers as a turn has takes longer than a turn may take; a timer is due all the time.
-LONG = """
-import json, socket, time
-from pico_twisted.app.process.reactor import install_reactor
-
-install_reactor()
-from pico_twisted.app.process.turns import EVENTS_OF_A_TURN, LONG_TURN_S
-from twisted.internet import reactor
-from twisted.internet.interfaces import IReadDescriptor
-from zope.interface import implementer
-
+LONG = (
+    READER
+    + """
 order = []
 
 
-@implementer(IReadDescriptor)
-class Reader:
-    def __init__(self, number):
-        self.number = number
-        self.ours, self.theirs = socket.socketpair()
-        self.theirs.send(b"x")
-
-    def fileno(self):
-        return self.ours.fileno()
-
-    def logPrefix(self):
-        return "reader"
-
-    def connectionLost(self, reason):
-        pass
-
+class Reader(SocketReader):
     def doRead(self):
         self.ours.recv(1)
-        order.append(self.number)
+        order.append(self.name)
         until = time.monotonic() + 2 * LONG_TURN_S
         while time.monotonic() < until:
             pass
-        if self.number == 3:
+        if self.name == 3:
             reactor.removeReader(readers[5])
         if sum(type(one) is int for one in order) == EVENTS_OF_A_TURN - 1:
             reactor.stop()
@@ -198,7 +164,7 @@ def tick():
     reactor.callLater(0, tick)
 
 
-readers = [Reader(number) for number in range(EVENTS_OF_A_TURN)]
+readers = [Reader(number, b"x") for number in range(EVENTS_OF_A_TURN)]
 
 
 def begin():
@@ -212,6 +178,7 @@ reactor.callLater(60, reactor.stop)
 reactor.run()
 print(json.dumps({"limit": EVENTS_OF_A_TURN, "order": order}))
 """
+)
 
 GARBAGE = """
 import gc, json, weakref

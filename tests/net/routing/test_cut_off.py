@@ -34,6 +34,17 @@ def another(two: Case, head: RequestHead) -> FakeDownstream:
     return down
 
 
+def one_more_later(two: Case) -> FakeDownstream:
+    """A POST that has waited for three seconds, and then another one, where nobody else is left."""
+    a, b = two.tunnels
+    two.start(request_head(b"POST"))
+    pass_time(two.parts.clock, 3.0)
+    b.lose()
+    down = another(two, request_head(b"POST"))
+    assert len(a.calls) == 2
+    return down
+
+
 def test_what_cannot_be_made_again_is_told(two: Case) -> None:
     """A POST is answered before its client has waited for four seconds: no answer would come any other way."""
     a, b = two.tunnels
@@ -71,12 +82,7 @@ def test_what_can_wait_does(two: Case) -> None:
 
 def test_each_waits_for_itself(two: Case) -> None:
     """A request that comes later than the question has the same time."""
-    a, b = two.tunnels
-    two.start(request_head(b"POST"))
-    pass_time(two.parts.clock, 3.0)
-    b.lose()
-    down = another(two, request_head(b"POST"))
-    assert len(a.calls) == 2
+    down = one_more_later(two)
     pass_time(two.parts.clock, 3.3)
     assert two.down.status == 502 and down.status is None
     pass_time(two.parts.clock, 0.3)
@@ -85,12 +91,7 @@ def test_each_waits_for_itself(two: Case) -> None:
 
 def test_a_wire_that_is_mended(two: Case) -> None:
     """An agent whose kernel acknowledges again may only stand still: what has waited for less goes on to wait."""
-    a, b = two.tunnels
-    two.start(request_head(b"POST"))
-    pass_time(two.parts.clock, 3.0)
-    b.lose()
-    down = another(two, request_head(b"POST"))
-    assert len(a.calls) == 2
+    a, down = two.tunnels[0], one_more_later(two)
     pass_time(two.parts.clock, 1.0)
     a.cut_off = False
     pass_time(two.parts.clock, 6.0)
