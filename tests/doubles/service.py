@@ -7,7 +7,7 @@ from typing import Any
 
 from zope.interface import implementer
 
-from pico_twisted.net.interfaces import ICallAcceptor, IHttpReceiver
+from pico_twisted.net.tunnel.interfaces import ICallAcceptor, IHttpReceiver
 
 
 @implementer(IHttpReceiver)

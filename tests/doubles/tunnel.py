@@ -15,8 +15,8 @@ from pico_twisted.core.rpc.dialect import V2
 from pico_twisted.core.rpc.frames import MAX_BODY_V1, RESET_CODES
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
 from pico_twisted.core.rpc.v1 import dialect_v1
-from pico_twisted.net.interfaces import ITunnel
 from pico_twisted.net.tunnel import Closed
+from pico_twisted.net.tunnel.interfaces import ITunnel
 
 
 class FakeCall:

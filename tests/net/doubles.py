@@ -11,7 +11,7 @@ from pico_twisted.core.http1.affinity import ClientTie, tie_of
 from pico_twisted.core.http1.forwarding import request_to_tunnel
 from pico_twisted.core.http1.head import HeadLimits, RequestHead, ResponseHead, parse_request_head
 from pico_twisted.core.rpc.frames import HTTP
-from pico_twisted.net.interfaces import IDownstream
+from pico_twisted.net.routing.interfaces import IDownstream
 from pico_twisted.net.routing.routed_request import RoutedRequest
 from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.routing.upgrade_request import UpgradeRequest

@@ -20,8 +20,8 @@ from pico_twisted.core.rpc.frames import PROTOCOL
 from pico_twisted.core.rpc.http import CallProtocolError
 from pico_twisted.core.websocket.accept import accept_of
 from pico_twisted.ctl.bench.messages import Content, FrameCount, OtherMessage
-from pico_twisted.net.interfaces import ICallAcceptor, IHttpReceiver, ITunnel
 from pico_twisted.net.tunnel import SEND_HIGH_BYTES
+from pico_twisted.net.tunnel.interfaces import ICallAcceptor, IHttpReceiver, ITunnel
 
 _PIECE_BYTES: Final = 60 * 1024
 """What a tunnel carries in one frame."""

@@ -40,12 +40,12 @@ from pico_twisted.net.agent.serving.policy import Policies
 from pico_twisted.net.agent.serving.replays import tell_inspector
 from pico_twisted.net.agent.shown_token import ShownToken
 from pico_twisted.net.agent.told_health import tell_opened, watched
-from pico_twisted.net.interfaces import ITunnel
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.requests import RequestWatch, unwatched
 from pico_twisted.net.observe.tracing import Tracer
 from pico_twisted.net.socket.dialling import DialReactor
 from pico_twisted.net.tunnel import TunnelClientProtocol, TunnelParts, connect_tunnel
+from pico_twisted.net.tunnel.interfaces import ITunnel
 from pico_twisted.net.turn import EndOfTurn, Sweep
 
 log = Logger()

@@ -21,9 +21,9 @@ from zope.interface import implementer
 from pico_twisted.core.rpc.capabilities import CREDENTIAL_CALLS
 from pico_twisted.core.rpc.credential import Verdict, decode_verdict
 from pico_twisted.core.rpc.frames import CREDENTIAL, REFUSED_BUSY
-from pico_twisted.net.interfaces import Closed, ICallReceiver
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 from pico_twisted.net.tunnel import TunnelClientProtocol
+from pico_twisted.net.tunnel.interfaces import Closed, ICallReceiver
 
 log = Logger()
 

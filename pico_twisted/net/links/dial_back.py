@@ -22,9 +22,9 @@ from zope.interface import implementer
 from pico_twisted.core.links.sync_frames import Reached, encode_reached
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import REFUSED_NOT_HERE
-from pico_twisted.net.interfaces import ICallAcceptor, ITunnel
 from pico_twisted.net.links.failures import explained
 from pico_twisted.net.links.handshake import LinkClientProtocol
+from pico_twisted.net.tunnel.interfaces import ICallAcceptor, ITunnel
 
 MOST_A_SECOND: Final = 8
 """Most nodes that are dialled back in one second. A node that is refused asks again, or another one."""

@@ -38,10 +38,10 @@ from pico_twisted.core.rpc.frames import (
 from pico_twisted.core.rpc.session import SessionV2
 from pico_twisted.core.rpc.session_base import OPENED
 from pico_twisted.core.text import host_port
-from pico_twisted.net.interfaces import ICallAcceptor, ICallReceiver
 from pico_twisted.net.socket.dialling import DialReactor, tcp_endpoint
 from pico_twisted.net.socket.options import serve_first
 from pico_twisted.net.tunnel.client import TunnelClientFactory, TunnelClientProtocol, open_tunnel
+from pico_twisted.net.tunnel.interfaces import ICallAcceptor, ICallReceiver
 from pico_twisted.net.tunnel.parts import TunnelParts, own_capabilities
 from pico_twisted.net.tunnel.server import TunnelServerProtocol
 from pico_twisted.net.tunnel.websocket_pipe import Stage

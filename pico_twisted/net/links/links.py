@@ -30,7 +30,6 @@ from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_NORMAL
 from pico_twisted.core.rpc.capabilities import DIAL_BACK, OPERATIONS, REVOCATIONS
 from pico_twisted.core.rpc.session import SessionV2
 from pico_twisted.core.text import host_port
-from pico_twisted.net.interfaces import ILinks
 from pico_twisted.net.links.dial_back import DialledOnce
 from pico_twisted.net.links.failures import DialFailures, explained
 from pico_twisted.net.links.handshake import LinkClientFactory, LinkClientProtocol
@@ -38,6 +37,7 @@ from pico_twisted.net.links.link import Link
 from pico_twisted.net.links.port import LinkPort
 from pico_twisted.net.links.sync import Answers, Fetch
 from pico_twisted.net.links.tls import LinkTls
+from pico_twisted.net.routing.interfaces import ILinks
 from pico_twisted.net.socket.dialling import DialReactor
 from pico_twisted.net.tls.server import SniffingFactory
 from pico_twisted.net.tunnel import Closed, TunnelParts

@@ -20,14 +20,15 @@ from pico_twisted.core.rpc.frames import CLIENT_GONE, HTTP, REFUSED_BUSY, SUBPRO
 from pico_twisted.net.access.interfaces import Credential
 from pico_twisted.net.access.load import NodeLoad
 from pico_twisted.net.access.retry_after import RETRY_AFTER, later
-from pico_twisted.net.interfaces import ICallAcceptor, ICallReceiver, IRouter, ITunnel
 from pico_twisted.net.links.handshake import LinkServerProtocol
 from pico_twisted.net.links.request import LinkRequest
 from pico_twisted.net.links.sync import Answers, SyncRequest
 from pico_twisted.net.observe.requests import RequestWatch
 from pico_twisted.net.routing.client_routes import take_client_gone
+from pico_twisted.net.routing.interfaces import IRouter
 from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.tunnel import Closed, Refusal, TunnelParts, TunnelServerFactory, TunnelServerProtocol
+from pico_twisted.net.tunnel.interfaces import ICallAcceptor, ICallReceiver, ITunnel
 from pico_twisted.net.tunnel.upstream import node_drains
 
 log = Logger()

@@ -46,10 +46,10 @@ from pico_twisted.core.rpc.frames import (
 from pico_twisted.core.rpc.http import CallProtocolError, RequestStream
 from pico_twisted.core.rpc.interim import InterimHeads
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
-from pico_twisted.net.interfaces import IDownstream, IHttpReceiver, ITunnel
 from pico_twisted.net.observe.metrics.requests import FAILED_FROM
 from pico_twisted.net.observe.requests import CLIENT_LEFT
 from pico_twisted.net.observe.tracing import LINK, HopSpan
+from pico_twisted.net.routing.interfaces import IDownstream
 from pico_twisted.net.routing.linger import CALLER_LINGER_S, Linger
 from pico_twisted.net.routing.refusals import (
     BAD_RESPONSE,
@@ -64,6 +64,7 @@ from pico_twisted.net.routing.routed_request import RoutedRequest
 from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.routing.tcp_request import TcpRequest
 from pico_twisted.net.routing.upgrade_request import UpgradeRequest
+from pico_twisted.net.tunnel.interfaces import IHttpReceiver, ITunnel
 from pico_twisted.net.turn import EndOfTurn
 
 _OPEN = Stream.OPEN

@@ -28,11 +28,11 @@ from pico_twisted.core.http1.forwarding import request_to_tunnel
 from pico_twisted.core.http1.head import RequestHead, ResponseHead
 from pico_twisted.core.rpc.frames import HTTP
 from pico_twisted.net.access.ceilings import leave_all
-from pico_twisted.net.interfaces import IDownstream
 from pico_twisted.net.observe.metrics.requests import FAILED_FROM
 from pico_twisted.net.observe.tracing import HopSpan
 from pico_twisted.net.proxy.error_answer import PREFLIGHT, AgentError, error_answer
 from pico_twisted.net.proxy.port import ClientConnection, Forward, Visitor
+from pico_twisted.net.routing.interfaces import IDownstream
 
 HTTP_2: Final = "HTTP/2.0"
 """The protocol of a request that came over HTTP/2."""

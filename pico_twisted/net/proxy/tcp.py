@@ -57,8 +57,8 @@ from pico_twisted.core.websocket.frames import (
     frame_header,
 )
 from pico_twisted.core.websocket.handshake import UPGRADE_FIELDS, VERSION_FIELDS, accepted, check_handshake, tcp_request
-from pico_twisted.net.interfaces import IDownstream
 from pico_twisted.net.proxy.request import HTTP_2, ProxyRequest
+from pico_twisted.net.routing.interfaces import IDownstream
 from pico_twisted.net.routing.refusals import SHUTDOWN
 from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.routing.tcp_request import TcpRequest

@@ -16,7 +16,7 @@ from pico_twisted.core.rpc.call import Call, OnlyTold
 from pico_twisted.core.rpc.capabilities import OWN_HEALTH
 from pico_twisted.core.rpc.frames import CANCELLED, HEALTH, PROTOCOL
 from pico_twisted.core.rpc.own_health import QUESTION, decode_lacked
-from pico_twisted.net.interfaces import ICallReceiver, ITunnel
+from pico_twisted.net.tunnel.interfaces import ICallReceiver, ITunnel
 
 ANSWER_S: Final = 2.0
 """Seconds that an agent has for an answer; until then it is asked nothing else."""

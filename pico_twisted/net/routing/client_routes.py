@@ -15,7 +15,8 @@ from pico_twisted.core.http1.client_connection import name_of
 from pico_twisted.core.rpc.call import Call, OnlyTold
 from pico_twisted.core.rpc.capabilities import CLIENT_CONNECTIONS
 from pico_twisted.core.rpc.frames import CLIENT_GONE, PROTOCOL
-from pico_twisted.net.interfaces import ICallee, ICallReceiver, IRoute
+from pico_twisted.net.routing.interfaces import IRoute
+from pico_twisted.net.tunnel.interfaces import ICallee, ICallReceiver
 
 MAX_CLIENTS: Final = 20_000
 """Most client's connections whose ways are known, as many as a node takes by default. Those of other nodes are among

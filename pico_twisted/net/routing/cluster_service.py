@@ -1,8 +1,7 @@
 """ClusterService: what all ports of a node share.
 
 It holds the registrations of this node's agents, the table of the other nodes, and the pending calls to both, each with
-the Deferred of its response, and it answers who gets the next request. The ports are given it through `net.interfaces`
-and never import it.
+the Deferred of its response, and it answers who gets the next request. Ports know it as `IRouter` or `IRegistry` only.
 
 A request goes to a registration of this node if there is one that is not the last choice, unless it is slow and another
 node is much faster; else to another node that holds the endpoint, by its registrations, our calls in flight to it, and
@@ -34,10 +33,10 @@ from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.frames import TCP
 from pico_twisted.core.rpc.service_health import ToldHealth
 from pico_twisted.net.access.ceilings import NodeCeilings
-from pico_twisted.net.interfaces import IDownstream, ILinks, IRegistry, IRoute, IRouter, ITunnel
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.routing.client_routes import ClientRoutes
 from pico_twisted.net.routing.cluster_metrics import agent_versions
+from pico_twisted.net.routing.interfaces import IDownstream, ILinks, IRoute, IRouter
 from pico_twisted.net.routing.refusals import BUSY, refusal
 from pico_twisted.net.routing.route_watch import RouteWatch
 from pico_twisted.net.routing.routes import AgentRoute, NodeRoute, RouteParts
@@ -46,6 +45,7 @@ from pico_twisted.net.routing.sharing import other_servers
 from pico_twisted.net.routing.takeovers import Takeovers
 from pico_twisted.net.routing.ties import TiedRoutes
 from pico_twisted.net.routing.v1 import route_to
+from pico_twisted.net.tunnel.interfaces import IRegistry, ITunnel
 from pico_twisted.net.turn import Sweep
 
 log = Logger()

@@ -10,7 +10,7 @@ from typing import Final
 
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import STOP
-from pico_twisted.net.interfaces import ICallee
+from pico_twisted.net.tunnel.interfaces import ICallee
 from pico_twisted.net.turn import Sweep
 
 CALLER_LINGER_S: Final = 10.0

@@ -30,8 +30,9 @@ from pico_twisted.core.rpc.frames import (
     UNSUPPORTED,
 )
 from pico_twisted.core.rpc.http import CallProtocolError, ResponseReader, ResponseTooLargeError
-from pico_twisted.net.interfaces import CallFailed, IHttpReceiver, IPendingCall, IResponseSink, IRoute
+from pico_twisted.net.routing.interfaces import CallFailed, IPendingCall, IResponseSink, IRoute
 from pico_twisted.net.routing.refusals import SHUTDOWN
+from pico_twisted.net.tunnel.interfaces import IHttpReceiver
 from pico_twisted.net.turn import NEVER
 
 LOST: Final = "lost"

@@ -29,7 +29,7 @@ from pico_twisted.core.http1.target import IDEMPOTENT
 from pico_twisted.core.rpc.call import WINDOW_BYTES
 from pico_twisted.core.rpc.frames import CANCELLED, FAILED, PROTOCOL, REFUSED_NOT_HERE, TIMEOUT
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
-from pico_twisted.net.interfaces import CallFailed, IDownstream, IPendingCall, IResponseSink, IRoute
+from pico_twisted.net.routing.interfaces import CallFailed, IDownstream, IPendingCall, IResponseSink, IRoute
 from pico_twisted.net.routing.refusals import (
     NO_UPSTREAMS,
     REQUEST_TIMEOUT,

@@ -29,10 +29,11 @@ from pico_twisted.core.rpc.frames import TCP
 from pico_twisted.core.rpc.http import ResponseReader, ResponseStream
 from pico_twisted.core.rpc.service_health import Standing
 from pico_twisted.net.access.ceilings import NodeCeilings, answer_to, leave_all
-from pico_twisted.net.interfaces import IDownstream, IHeardCallee, IPendingCall, IResponseSink, IRoute, ITunnel
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.routing.interfaces import IDownstream, IPendingCall, IResponseSink, IRoute
 from pico_twisted.net.routing.pending_call import PendingCall
 from pico_twisted.net.routing.unsupported import UnsupportedCall
+from pico_twisted.net.tunnel.interfaces import IHeardCallee, ITunnel
 
 _UP = Standing.UP
 _OUT = Standing.OUT

@@ -11,7 +11,7 @@ import math
 
 from pico_twisted.core.http1.head import ResponseHead
 from pico_twisted.core.rpc.frames import TIMEOUT
-from pico_twisted.net.interfaces import CallFailed, IDownstream
+from pico_twisted.net.routing.interfaces import CallFailed, IDownstream
 from pico_twisted.net.routing.refusals import BAD_RESPONSE, refusal
 from pico_twisted.net.routing.response import Response
 from pico_twisted.net.routing.settings import RoutingSettings

@@ -14,7 +14,7 @@ from pico_twisted.core.routing.affinity import Servers
 from pico_twisted.core.routing.latency import SILENT_LEVEL
 from pico_twisted.core.routing.registry import Registry
 from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable
-from pico_twisted.net.interfaces import IDownstream, ILinks, IRoute
+from pico_twisted.net.routing.interfaces import IDownstream, ILinks, IRoute
 from pico_twisted.net.routing.route_watch import RouteWatch
 from pico_twisted.net.routing.routes import AgentRoute, NodeRoute, RouteParts
 from pico_twisted.net.routing.service_health import is_out

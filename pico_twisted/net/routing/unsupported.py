@@ -7,7 +7,7 @@ from zope.interface import implementer
 
 from pico_twisted.core.http1.head import ResponseHead
 from pico_twisted.core.rpc.frames import TCP, UNSUPPORTED
-from pico_twisted.net.interfaces import CallFailed, IPendingCall
+from pico_twisted.net.routing.interfaces import CallFailed, IPendingCall
 
 
 @implementer(IPendingCall)

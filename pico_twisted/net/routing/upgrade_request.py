@@ -14,7 +14,7 @@ from typing import Final
 from pico_twisted.core.http1.head import RequestHead, ResponseHead
 from pico_twisted.core.rpc.capabilities import BODY_UPGRADE
 from pico_twisted.core.rpc.frames import CANCELLED
-from pico_twisted.net.interfaces import IDownstream, IRoute
+from pico_twisted.net.routing.interfaces import IDownstream, IRoute
 from pico_twisted.net.routing.response import Response
 from pico_twisted.net.routing.routed_request import RoutedRequest
 from pico_twisted.net.routing.settings import RoutingSettings

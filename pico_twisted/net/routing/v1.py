@@ -17,11 +17,12 @@ from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import without_te
 from pico_twisted.core.http1.head import ResponseHead
 from pico_twisted.core.rpc.frames import CANCELLED, HTTP, TCP
-from pico_twisted.net.interfaces import CallFailed, IDownstream, IPendingCall, IResponseSink, ITunnel
+from pico_twisted.net.routing.interfaces import CallFailed, IDownstream, IPendingCall, IResponseSink
 from pico_twisted.net.routing.pending_call import LOST, PendingCall
 from pico_twisted.net.routing.refusals import BODY_TOO_LARGE, SHUTDOWN, refusal
 from pico_twisted.net.routing.routes import AgentRoute, RouteParts
 from pico_twisted.net.routing.unsupported import UnsupportedCall
+from pico_twisted.net.tunnel.interfaces import ITunnel
 
 _CLIENT_LINE: Final = re.compile(rb"^" + CLIENT_CONNECTION + rb": [^\r]*\r\n", re.MULTILINE)
 """What an agent of version 1 would pass on to its service."""

@@ -7,7 +7,6 @@ two roles between an agent and its node, with their handshakes. Both roles betwe
 from __future__ import annotations
 
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
-from pico_twisted.net.interfaces import Closed
 from pico_twisted.net.tls.through_proxy import ProxyFailed
 from pico_twisted.net.tunnel.attempts import (
     HandshakeRefused,
@@ -15,6 +14,7 @@ from pico_twisted.net.tunnel.attempts import (
     NobodyThere,
 )
 from pico_twisted.net.tunnel.client import TunnelClientFactory, TunnelClientProtocol, connect_tunnel
+from pico_twisted.net.tunnel.interfaces import Closed
 from pico_twisted.net.tunnel.parts import ELSEWHERE, MAX_ELSEWHERE, TunnelParts
 from pico_twisted.net.tunnel.server import (
     HANDSHAKE_TIMEOUT_S,

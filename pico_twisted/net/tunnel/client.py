@@ -25,7 +25,6 @@ from pico_twisted.core.rpc.capabilities import DRAIN_TWICE, OWN_CAPABILITIES, ZE
 from pico_twisted.core.rpc.dialect import V2
 from pico_twisted.core.rpc.frames import CLIENT_GONE, DRAIN, HEALTH, HTTP, SUBPROTOCOL_V2, TCP, nodes_of
 from pico_twisted.core.text import bracketed, printable
-from pico_twisted.net.interfaces import ICallAcceptor
 from pico_twisted.net.socket.dialling import DialReactor
 from pico_twisted.net.socket.options import tune
 from pico_twisted.net.tunnel.attempts import (
@@ -36,6 +35,7 @@ from pico_twisted.net.tunnel.attempts import (
 )
 from pico_twisted.net.tunnel.dialling import NodeUrl, node_endpoint
 from pico_twisted.net.tunnel.idle import shrink, slim_class
+from pico_twisted.net.tunnel.interfaces import ICallAcceptor
 from pico_twisted.net.tunnel.parts import AFFINITY, CREDENTIAL_UNTIL, LISTENER_PATH, TunnelParts
 from pico_twisted.net.tunnel.session_pump import Tunnel
 from pico_twisted.net.tunnel.websocket_pipe import Masks, Stage, autobahn_log

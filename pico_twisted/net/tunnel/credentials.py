@@ -37,7 +37,7 @@ from pico_twisted.core.rpc.credential import MAX_CREDENTIAL_BYTES, Verdict, enco
 from pico_twisted.core.rpc.frames import PROTOCOL, REFUSED_BUSY
 from pico_twisted.net.access.ceilings import NodeCeilings, answer_to, leave_all
 from pico_twisted.net.access.interfaces import Credential, IGate
-from pico_twisted.net.interfaces import IRegistry, ITunnel
+from pico_twisted.net.tunnel.interfaces import IRegistry, ITunnel
 from pico_twisted.net.turn import Sweep
 
 log = Logger()

@@ -28,11 +28,11 @@ from pico_twisted.core.rpc.frames import HEARTBEAT_PAYLOAD, SUBPROTOCOL_V2
 from pico_twisted.core.rpc.heartbeats import HEARTBEAT_S
 from pico_twisted.core.text import NAME_PATTERN, printable
 from pico_twisted.net.access.interfaces import Credential
-from pico_twisted.net.interfaces import ICallAcceptor
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 from pico_twisted.net.socket.options import half_close
 from pico_twisted.net.tls.verification import client_certificate
 from pico_twisted.net.tunnel.idle import shrink, slim_class
+from pico_twisted.net.tunnel.interfaces import ICallAcceptor
 from pico_twisted.net.tunnel.parts import CREDENTIAL_UNTIL, TunnelParts, own_capabilities
 from pico_twisted.net.tunnel.session_pump import TICK_S, Tunnel
 from pico_twisted.net.tunnel.websocket_pipe import Stage, autobahn_log

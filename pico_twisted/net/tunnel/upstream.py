@@ -22,8 +22,8 @@ from pico_twisted.core.rpc.service_health import decode_health
 from pico_twisted.net.access.ceilings import NodeCeilings, answer_to, retry_after
 from pico_twisted.net.access.interfaces import Credential, IGate
 from pico_twisted.net.access.retry_after import RETRY_AFTER, later, soon
-from pico_twisted.net.interfaces import Closed, ICallAcceptor, IRegistry, ITunnel
 from pico_twisted.net.tunnel.credentials import SessionCredentials
+from pico_twisted.net.tunnel.interfaces import Closed, ICallAcceptor, IRegistry, ITunnel
 from pico_twisted.net.tunnel.parts import AFFINITY, ELSEWHERE, LISTENER_PATH, MAX_ELSEWHERE, TunnelParts
 from pico_twisted.net.tunnel.server import (
     Admission,

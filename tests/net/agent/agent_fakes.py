@@ -30,9 +30,9 @@ from pico_twisted.net.agent.serving.forwarder import Forwarder
 from pico_twisted.net.agent.serving.kinds import make_service
 from pico_twisted.net.agent.serving.local_service import ServiceParts
 from pico_twisted.net.agent.serving.policy import Policies
-from pico_twisted.net.interfaces import IHttpReceiver
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.tunnel import Closed, TunnelParts
+from pico_twisted.net.tunnel.interfaces import IHttpReceiver
 from pico_twisted.net.turn import Sweep
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

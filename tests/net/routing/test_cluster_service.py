@@ -15,9 +15,9 @@ from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.routing.intake import Intake
 from pico_twisted.core.routing.table import endpoint_key
-from pico_twisted.net.interfaces import CallFailed, ILinks, IPendingCall, IRoute
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.routing.cluster_service import ClusterService, LocalRouter
+from pico_twisted.net.routing.interfaces import CallFailed, ILinks, IPendingCall, IRoute
 from tests.doubles.node import MemoryNode, pass_time
 from tests.doubles.said import says
 from tests.doubles.tunnel import FakeTunnel

@@ -10,7 +10,7 @@ from zope.interface import implementer
 
 from pico_twisted.core.http1.head import HeadLimits, ResponseHead
 from pico_twisted.core.rpc import frames
-from pico_twisted.net.interfaces import CallFailed, IResponseSink
+from pico_twisted.net.routing.interfaces import CallFailed, IResponseSink
 from pico_twisted.net.routing.pending_call import FIRST_FRAME_BYTES, LOST, PendingCall
 from pico_twisted.net.routing.routes import AgentRoute
 from tests.doubles.node import MemoryNode

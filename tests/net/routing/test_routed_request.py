@@ -10,7 +10,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 
 from pico_twisted.core.rpc import frames
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
-from pico_twisted.net.interfaces import IDownstream, IRoute
+from pico_twisted.net.routing.interfaces import IDownstream, IRoute
 from pico_twisted.net.routing.routed_request import HOP_MARGIN_S, MAX_RETRIES
 from pico_twisted.net.routing.routes import MAX_REPLAY_BYTES
 from tests.doubles.node import pass_time

@@ -11,7 +11,7 @@ from twisted.logger import LogEvent
 from pico_twisted.core.gossip.events import StatusChanged
 from pico_twisted.core.routing.table import ALL_DRAIN, SOME_ARE_OUT, endpoint_key, last_choice_key
 from pico_twisted.core.rpc.service_health import Standing, ToldHealth
-from pico_twisted.net.interfaces import IRoute
+from pico_twisted.net.routing.interfaces import IRoute
 from pico_twisted.net.routing.routes import AgentRoute
 from pico_twisted.net.routing.service_health import APART_S
 from tests.doubles.node import MemoryNode, pass_time

@@ -13,9 +13,9 @@ from pico_twisted.config import EndpointLimitsConfig
 from pico_twisted.core.access.subject import Reason, Refused
 from pico_twisted.core.rpc.credential import MAX_CREDENTIAL_BYTES
 from pico_twisted.core.rpc.frames import CREDENTIAL, DRAIN, HTTP, MORE, RESET, RESPONSE
-from pico_twisted.net.interfaces import ITunnel
 from pico_twisted.net.tunnel import HANDSHAKE_TIMEOUT_S
 from pico_twisted.net.tunnel.credentials import LOOK_TURNS
+from pico_twisted.net.tunnel.interfaces import ITunnel
 from pico_twisted.net.tunnel.server import MAX_SHAKING, STALLED_S
 from tests.doubles.gate import ToldGate, subject
 from tests.doubles.node import MemoryNode, pass_time

@@ -13,13 +13,13 @@ from twisted.python.failure import Failure
 from pico_twisted.core.http1.refusal import MAX_REFUSAL_BODY_BYTES
 from pico_twisted.core.rpc import frames as rpc
 from pico_twisted.core.rpc.frames import HEARTBEAT, RESPONSE
-from pico_twisted.net.interfaces import ITunnel
 from pico_twisted.net.tunnel import (
     CLOSE_TIMEOUT_S,
     HANDSHAKE_TIMEOUT_S,
     HandshakeRefused,
     NobodyThere,
 )
+from pico_twisted.net.tunnel.interfaces import ITunnel
 from tests.doubles.node import MemoryNode, pass_time
 from tests.doubles.service import Acceptor
 from tests.doubles.transport import MemoryTransport

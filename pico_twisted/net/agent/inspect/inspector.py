@@ -17,8 +17,8 @@ from pico_twisted.core.rpc.frames import HTTP, TCP, TIMEOUT
 from pico_twisted.net.agent.inspect.recorder import Recorder
 from pico_twisted.net.agent.serving.inspector import IInspector, IReplays
 from pico_twisted.net.agent.serving.nobody import NobodyCalls
-from pico_twisted.net.interfaces import ICaller
 from pico_twisted.net.observe.requests import CLIENT_LEFT
+from pico_twisted.net.tunnel.interfaces import ICaller
 
 MOST_REPLAYS: Final = 8
 """Most replays that run at once: a person sends one after the other."""

@@ -19,7 +19,7 @@ from pico_twisted.core.http1.head import END, HeadLimits, RequestHead, ResponseH
 from pico_twisted.core.inspect.recording import Recording, Recordings
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.http import CallProtocolError, RequestEvent, RequestReader, ResponseReader, ResponseStream
-from pico_twisted.net.interfaces import ICaller, ICallReceiver
+from pico_twisted.net.tunnel.interfaces import ICaller, ICallReceiver
 
 _LIMITS: Final = HeadLimits(head_bytes=256 * 1024, fields=2000)
 """Of heads of responses, which an agent has held to its own limits, and edited."""

@@ -41,8 +41,8 @@ from pico_twisted.net.agent.serving.http1_service import Http1Service
 from pico_twisted.net.agent.serving.policy import Denied, MoreFields
 from pico_twisted.net.agent.serving.served_call import WORDS, ConnectionCall, Stage
 from pico_twisted.net.agent.serving.upgraded import UpgradedCall
-from pico_twisted.net.interfaces import ICaller, IHttpReceiver
 from pico_twisted.net.routing.linger import CALLER_LINGER_S
+from pico_twisted.net.tunnel.interfaces import ICaller, IHttpReceiver
 from pico_twisted.net.turn import NEVER, TurnPieces
 
 _OPENING = Stage.OPENING

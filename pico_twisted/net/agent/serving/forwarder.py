@@ -20,9 +20,9 @@ from pico_twisted.net.agent.serving.per_client import PerClientService
 from pico_twisted.net.agent.serving.tcp_call import TcpCall
 from pico_twisted.net.agent.serving.tcp_service import TcpService
 from pico_twisted.net.agent.serving.v1 import WholeExchange
-from pico_twisted.net.interfaces import ICallAcceptor, ICaller, ICallReceiver, ITunnel
 from pico_twisted.net.observe.tracing import AGENT
 from pico_twisted.net.routing.client_routes import take_client_gone
+from pico_twisted.net.tunnel.interfaces import ICallAcceptor, ICaller, ICallReceiver, ITunnel
 
 
 @implementer(ICallAcceptor)

@@ -6,7 +6,7 @@ from zope.interface import Interface
 
 from pico_twisted.config import ListenerConfig
 from pico_twisted.core.rpc.call import Call
-from pico_twisted.net.interfaces import ICaller
+from pico_twisted.net.tunnel.interfaces import ICaller
 
 
 class IReplays(Interface):

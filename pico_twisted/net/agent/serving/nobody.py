@@ -7,7 +7,7 @@ from zope.interface import implementer
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.capabilities import TRAILERS
 from pico_twisted.core.rpc.dialect import V2
-from pico_twisted.net.interfaces import ICaller, ICallReceiver
+from pico_twisted.net.tunnel.interfaces import ICaller, ICallReceiver
 
 
 @implementer(ICaller)

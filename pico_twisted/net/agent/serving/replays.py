@@ -15,9 +15,9 @@ from pico_twisted.net.agent.serving.forwarder import make_call
 from pico_twisted.net.agent.serving.inspector import IReplays
 from pico_twisted.net.agent.serving.kinds import make_service
 from pico_twisted.net.agent.serving.local_service import LocalService, ServiceParts
-from pico_twisted.net.interfaces import ICaller
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.requests import unwatched
+from pico_twisted.net.tunnel.interfaces import ICaller
 
 
 @implementer(IReplays)

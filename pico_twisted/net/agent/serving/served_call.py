@@ -31,12 +31,12 @@ from pico_twisted.net.agent.serving.connection import ServiceConnection
 from pico_twisted.net.agent.serving.local_service import LocalService
 from pico_twisted.net.agent.serving.own_connections import OwnConnections
 from pico_twisted.net.agent.serving.policy import Denied, MoreFields
-from pico_twisted.net.interfaces import ICaller
 from pico_twisted.net.observe.access_log import LoggedRequest
 from pico_twisted.net.observe.metrics.requests import FAILED_FROM
 from pico_twisted.net.observe.requests import CLIENT_LEFT
 from pico_twisted.net.observe.tracing import HopSpan
 from pico_twisted.net.routing.linger import CALLER_LINGER_S, Linger
+from pico_twisted.net.tunnel.interfaces import ICaller
 from pico_twisted.net.turn import NEVER
 
 log = Logger()

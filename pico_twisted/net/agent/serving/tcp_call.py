@@ -25,8 +25,8 @@ from pico_twisted.net.agent.serving.policy import Denied
 from pico_twisted.net.agent.serving.served_call import ConnectionCall, Stage
 from pico_twisted.net.agent.serving.tcp_service import TcpService
 from pico_twisted.net.agent.serving.upgraded import UpgradedCall
-from pico_twisted.net.interfaces import ICaller, IHttpReceiver
 from pico_twisted.net.socket.options import keep_watch
+from pico_twisted.net.tunnel.interfaces import ICaller, IHttpReceiver
 
 METHOD: Final = b"TCP"
 """What stands for the method of a TCP call in the metrics and the access log."""

@@ -20,7 +20,7 @@ from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.http import CallProtocolError
 from pico_twisted.net.agent.serving.exchange import Exchange
 from pico_twisted.net.agent.serving.http1_service import Http1Service
-from pico_twisted.net.interfaces import ICaller
+from pico_twisted.net.tunnel.interfaces import ICaller
 
 _TOO_LARGE = "body-too-large"
 

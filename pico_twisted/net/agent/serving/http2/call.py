@@ -38,8 +38,8 @@ from pico_twisted.net.agent.serving.http2.connection import SharedConnection
 from pico_twisted.net.agent.serving.http2.service import Http2Service
 from pico_twisted.net.agent.serving.http2.waiting import WaitingHttp2Call
 from pico_twisted.net.agent.serving.served_call import WORDS, Stage
-from pico_twisted.net.interfaces import ICaller, IHttpReceiver
 from pico_twisted.net.routing.linger import CALLER_LINGER_S
+from pico_twisted.net.tunnel.interfaces import ICaller, IHttpReceiver
 from pico_twisted.net.turn import NEVER
 
 MOST_STREAMS_TRIED: Final = 3

@@ -20,7 +20,7 @@ from pico_twisted.net.agent.serving.policy import Denied
 from pico_twisted.net.agent.serving.queue import TOO_MANY, busy
 from pico_twisted.net.agent.serving.served_call import WORDS, ServedCall, Stage
 from pico_twisted.net.agent.serving.v1 import WholeExchange
-from pico_twisted.net.interfaces import ICaller
+from pico_twisted.net.tunnel.interfaces import ICaller
 
 
 class WaitingHttp2Call(ServedCall):
