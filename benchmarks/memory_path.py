@@ -29,8 +29,9 @@ from pico_twisted.net.agent.serving.http1_service import Http1Service
 from pico_twisted.net.agent.serving.local_service import ServiceParts
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.tracing import Tracer
+from pico_twisted.net.socket.end_of_turn import EndOfTurn
 from pico_twisted.net.tunnel import TunnelClientFactory, TunnelParts
-from pico_twisted.net.turn import EndOfTurn, Sweep
+from pico_twisted.net.turn import Sweep
 from tests.doubles.node import MemoryNode, ToldMembership
 from tests.doubles.transport import MemoryTransport
 

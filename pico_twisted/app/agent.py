@@ -39,7 +39,8 @@ from pico_twisted.net.observe.events import EventMemory
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.requests import RequestWatch
 from pico_twisted.net.observe.tracing import Tracer
-from pico_twisted.net.turn import EndOfTurn, Sweep
+from pico_twisted.net.socket.end_of_turn import EndOfTurn
+from pico_twisted.net.turn import Sweep
 
 
 @implementer(IAgentStatus)

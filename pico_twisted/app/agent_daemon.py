@@ -30,7 +30,8 @@ from pico_twisted.net.admin.inspect import InspectorPort
 from pico_twisted.net.agent.inspect import Inspector
 from pico_twisted.net.observe.logs import Logging
 from pico_twisted.net.socket.dialling import tell_of_proxies
-from pico_twisted.net.turn import EndOfTurn, Sweep
+from pico_twisted.net.socket.end_of_turn import EndOfTurn
+from pico_twisted.net.turn import Sweep
 
 log = Logger(namespace="pico_twisted.app.agent")
 

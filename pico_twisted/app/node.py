@@ -66,10 +66,11 @@ from pico_twisted.net.proxy.site import ProxySite
 from pico_twisted.net.routing.cluster_metrics import link_states
 from pico_twisted.net.routing.cluster_service import ClusterService, LocalRouter
 from pico_twisted.net.routing.settings import RoutingSettings
+from pico_twisted.net.socket.end_of_turn import EndOfTurn
 from pico_twisted.net.tls.fetch import Fetcher, HttpsPolicy
 from pico_twisted.net.tunnel import TunnelParts
 from pico_twisted.net.tunnel.upstream import UpstreamFactory
-from pico_twisted.net.turn import EndOfTurn, Sweep
+from pico_twisted.net.turn import Sweep
 
 
 @attrs.frozen(kw_only=True, eq=False)

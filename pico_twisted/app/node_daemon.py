@@ -39,7 +39,8 @@ from pico_twisted.core.routing.intake import Intake
 from pico_twisted.core.stopping import LAST_SHARE, awaited, of_both_kinds
 from pico_twisted.net.admin.node_status import ADMIN_ADDR, ADMIN_SCHEME, PROXY_ADDR, VERSION
 from pico_twisted.net.observe.logs import Logging
-from pico_twisted.net.turn import EndOfTurn, Sweep
+from pico_twisted.net.socket.end_of_turn import EndOfTurn
+from pico_twisted.net.turn import Sweep
 
 log = Logger(namespace="pico_twisted.app.node")
 

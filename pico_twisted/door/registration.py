@@ -31,7 +31,8 @@ from pico_twisted.net.agent.service import AgentService
 from pico_twisted.net.agent.serving.local_service import Program
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.socket.dialling import tell_of_proxies
-from pico_twisted.net.turn import EndOfTurn, Sweep
+from pico_twisted.net.socket.end_of_turn import EndOfTurn
+from pico_twisted.net.turn import Sweep
 
 log = Logger()
 

@@ -17,7 +17,8 @@ from pico_twisted.app.node import build_node
 from pico_twisted.app.process.ports import BoundPort, CannotStart
 from pico_twisted.config import Address, ProxyConfig, load_node
 from pico_twisted.net.observe.access_log import AccessLog
-from pico_twisted.net.turn import EndOfTurn, Sweep
+from pico_twisted.net.socket.end_of_turn import EndOfTurn
+from pico_twisted.net.turn import Sweep
 
 PORTS: Final = (8000, *range(8004, 8100))
 """Ports for clients, the first free one of which is taken: not those that another port of a node has by default."""

@@ -42,7 +42,8 @@ from pico_twisted.expose.upstream import DEFAULT_URL, KeptUpstream, Source
 from pico_twisted.net.agent.dial_failures import FailedAttempt
 from pico_twisted.net.agent.serving.in_process import InProcessProgram
 from pico_twisted.net.agent.serving.local_service import HeldCall
-from pico_twisted.net.turn import EndOfTurn, Sweep
+from pico_twisted.net.socket.end_of_turn import EndOfTurn
+from pico_twisted.net.turn import Sweep
 
 log = Logger()
 

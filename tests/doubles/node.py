@@ -27,8 +27,9 @@ from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.tracing import Tracer
+from pico_twisted.net.socket.end_of_turn import EndOfTurn
 from pico_twisted.net.tunnel import TunnelParts
-from pico_twisted.net.turn import EndOfTurn, Sweep
+from pico_twisted.net.turn import Sweep
 from tests.doubles.said import says
 
 STEP_S = 0.05

@@ -27,8 +27,9 @@ from pico_twisted.ctl.exits import NoAnswer
 from pico_twisted.net.agent.connector import Connector, DialParts
 from pico_twisted.net.agent.dial_failures import explain_failure
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.socket.end_of_turn import EndOfTurn
 from pico_twisted.net.tunnel import TunnelClientProtocol, TunnelParts, connect_tunnel
-from pico_twisted.net.turn import EndOfTurn, Sweep
+from pico_twisted.net.turn import Sweep
 
 log = Logger()
 

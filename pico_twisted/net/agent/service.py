@@ -44,9 +44,10 @@ from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.requests import RequestWatch, unwatched
 from pico_twisted.net.observe.tracing import Tracer
 from pico_twisted.net.socket.dialling import DialReactor
+from pico_twisted.net.socket.end_of_turn import EndOfTurn
 from pico_twisted.net.tunnel import TunnelClientProtocol, TunnelParts, connect_tunnel
 from pico_twisted.net.tunnel.interfaces import ITunnel
-from pico_twisted.net.turn import EndOfTurn, Sweep
+from pico_twisted.net.turn import Sweep
 
 log = Logger()
 

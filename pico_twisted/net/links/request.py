@@ -64,8 +64,8 @@ from pico_twisted.net.routing.routed_request import RoutedRequest
 from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.routing.tcp_request import TcpRequest
 from pico_twisted.net.routing.upgrade_request import UpgradeRequest
+from pico_twisted.net.socket.end_of_turn import EndOfTurn
 from pico_twisted.net.tunnel.interfaces import IHttpReceiver, ITunnel
-from pico_twisted.net.turn import EndOfTurn
 
 _OPEN = Stream.OPEN
 _LEFT: Final = (CLIENT_LEFT, "client-gone")

@@ -24,8 +24,10 @@ from pico_twisted.net.access.ceilings import NodeCeilings, answer_to, leave_all
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.requests import RequestWatch
 from pico_twisted.net.proxy.http2.counts import Http2Counts
+from pico_twisted.net.proxy.turn_line import TurnLine
+from pico_twisted.net.socket.end_of_turn import EndOfTurn
 from pico_twisted.net.socket.options import forget_output, plain_ip
-from pico_twisted.net.turn import EndOfTurn, Sweep, TurnLine
+from pico_twisted.net.turn import Sweep
 
 TRANSPORT_BYTES: Final = 64 * 1024
 """Bytes that a Twisted transport holds when it asks us to pause."""

@@ -1,1 +1,1 @@
-"""What is asked of sockets beyond Twisted: options, connecting."""
+"""What is asked of sockets beyond Twisted: options, connecting, and writing once a turn."""

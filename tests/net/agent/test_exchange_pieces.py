@@ -7,7 +7,7 @@ from collections.abc import Collection
 import pytest
 
 from pico_twisted.core.rpc.capabilities import INTERIM_HEADS
-from pico_twisted.net.turn import EndOfTurn
+from pico_twisted.net.socket.end_of_turn import EndOfTurn
 from tests.net.agent.agent_fakes import OK, Bench
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from pico_twisted.core.rpc import frames as rpc
 from pico_twisted.core.rpc.frames import HEARTBEAT, HTTP, MORE, RESET, RESPONSE
-from pico_twisted.net.turn import EndOfTurn
+from pico_twisted.net.socket.end_of_turn import EndOfTurn
 from tests.conftest import LoggedFailures
 from tests.doubles.service import Acceptor, Receiver, echo
 from tests.net.tunnel.tunnel_peers import GET, OK, fill, raw

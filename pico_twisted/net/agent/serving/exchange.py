@@ -42,8 +42,9 @@ from pico_twisted.net.agent.serving.policy import Denied, MoreFields
 from pico_twisted.net.agent.serving.served_call import WORDS, ConnectionCall, Stage
 from pico_twisted.net.agent.serving.upgraded import UpgradedCall
 from pico_twisted.net.routing.linger import CALLER_LINGER_S
+from pico_twisted.net.socket.end_of_turn import TurnPieces
 from pico_twisted.net.tunnel.interfaces import ICaller, IHttpReceiver
-from pico_twisted.net.turn import NEVER, TurnPieces
+from pico_twisted.net.turn import NEVER
 
 _OPENING = Stage.OPENING
 _AWAITING = Stage.AWAITING

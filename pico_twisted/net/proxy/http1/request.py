@@ -18,7 +18,7 @@ from pico_twisted.core.http1.trailers import cleaned, takes_trailers
 from pico_twisted.net.proxy.error_answer import date_now
 from pico_twisted.net.proxy.port import Http1Connection
 from pico_twisted.net.proxy.request import ProxyRequest, nobody
-from pico_twisted.net.turn import TurnPieces
+from pico_twisted.net.socket.end_of_turn import TurnPieces
 
 _LENGTH = Framing.LENGTH
 _CHUNKED = Framing.CHUNKED

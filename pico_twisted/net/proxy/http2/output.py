@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from pico_twisted.core.http2.connection import Http2Connection, StreamGone
 from pico_twisted.core.http2.events import Event, WireFields
-from pico_twisted.net.turn import EndOfTurn
+from pico_twisted.net.socket.end_of_turn import EndOfTurn
 
 WRITE_BYTES: Final = 64 * 1024
 """Most bytes that are taken from the engine for one write: more would only wait in the transport."""
