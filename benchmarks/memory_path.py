@@ -30,8 +30,8 @@ from pico_twisted.net.agent.serving.local_service import ServiceParts
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.tracing import Tracer
 from pico_twisted.net.socket.end_of_turn import EndOfTurn
+from pico_twisted.net.sweep import ReactorSweep
 from pico_twisted.net.tunnel import TunnelClientFactory, TunnelParts
-from pico_twisted.net.turn import Sweep
 from tests.doubles.node import MemoryNode, ToldMembership
 from tests.doubles.transport import MemoryTransport
 
@@ -161,7 +161,7 @@ class MemoryPath:
 
     def _add_agent(self, holder: MemoryNode, answers: dict[bytes, bytes]) -> None:
         clock = self._clocks["agent"]
-        sweep = Sweep(clock)
+        sweep = ReactorSweep(clock)
         metrics = Metrics("agent")
         parts = TunnelParts(
             clock=clock,

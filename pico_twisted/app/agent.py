@@ -40,7 +40,7 @@ from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.requests import RequestWatch
 from pico_twisted.net.observe.tracing import Tracer
 from pico_twisted.net.socket.end_of_turn import EndOfTurn
-from pico_twisted.net.turn import Sweep
+from pico_twisted.net.sweep import ReactorSweep
 
 
 @implementer(IAgentStatus)
@@ -136,7 +136,7 @@ def build_agent(
     config: AgentConfig,
     reactor: Any,
     *,
-    sweep: Sweep,
+    sweep: ReactorSweep,
     end_of_turn: EndOfTurn | None,
     access_log: RequestLog | None = None,
     events: EventMemory | None = None,

@@ -31,7 +31,7 @@ from pico_twisted.net.agent.inspect import Inspector
 from pico_twisted.net.observe.logs import Logging
 from pico_twisted.net.socket.dialling import tell_of_proxies
 from pico_twisted.net.socket.end_of_turn import EndOfTurn
-from pico_twisted.net.turn import Sweep
+from pico_twisted.net.sweep import ReactorSweep
 
 log = Logger(namespace="pico_twisted.app.agent")
 
@@ -51,7 +51,7 @@ class AgentDaemon(Daemon[AgentConfig]):
         self._config = config = self.patient(config)
         self._admin: BoundPort | None = None
         self._local_ports: Sequence[LocalPort] = ()
-        sweep = Sweep(reactor)
+        sweep = ReactorSweep(reactor)
         sweep.each(lambda _: logging.flush())
         self._proxies = ForwardProxies(config.connect.proxy, os.environ)
         self._inspector = Inspector(reactor) if config.inspect.enabled else None

@@ -16,11 +16,11 @@ from pico_twisted.core.links.operations import Act, Operation, Progress
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY
 from pico_twisted.core.routing.intake import Intake
 from pico_twisted.core.stopping import of_both_kinds
+from pico_twisted.core.sweep import Sweep
 from pico_twisted.net.proxy.site import ProxySite
 from pico_twisted.net.routing.cluster_service import ClusterService
 from pico_twisted.net.tunnel.interfaces import ITunnel
 from pico_twisted.net.tunnel.upstream import UpstreamFactory
-from pico_twisted.net.turn import Sweep
 
 log = Logger()
 

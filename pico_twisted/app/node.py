@@ -67,10 +67,10 @@ from pico_twisted.net.routing.cluster_metrics import link_states
 from pico_twisted.net.routing.cluster_service import ClusterService, LocalRouter
 from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.socket.end_of_turn import EndOfTurn
+from pico_twisted.net.sweep import ReactorSweep
 from pico_twisted.net.tls.fetch import Fetcher, HttpsPolicy
 from pico_twisted.net.tunnel import TunnelParts
 from pico_twisted.net.tunnel.upstream import UpstreamFactory
-from pico_twisted.net.turn import Sweep
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -109,7 +109,7 @@ class Node:
     reactor: Any  # a whole reactor, or as much of one as a test needs
     metrics: Metrics
     access: Access
-    sweep: Sweep
+    sweep: ReactorSweep
     budget: Budget
     access_log: AccessLog
     requests: RequestWatch
@@ -139,8 +139,8 @@ class Node:
             siblings: the other workers that share the port.
             expiry: tells when the first certificate of each port ends, in seconds since 1970.
         """
-        tls = self.config.cluster.tls
-        policy = HttpsPolicy() if self.link_tls is None else HttpsPolicy(tls.ca, self.link_tls.revocation)
+        cluster, link_tls = self.config.cluster, self.link_tls
+        policy = HttpsPolicy() if link_tls is None else HttpsPolicy(cluster.tls.ca, link_tls.revocation)
         fetcher = Fetcher(self.reactor, policy)
         asking = AskingNodes(self.status, fetcher, self.passes, {} if siblings is None else siblings.sockets)
         memory = Memory(id=self.node_id, requests=self.requests, events=self.events)
@@ -153,7 +153,7 @@ class Node:
             asking,
             self.admin_access.gate,
             self.reactor,
-            {"node": self.node_id, "cluster": self.config.cluster.name, "version": __version__},
+            {"node": self.node_id, "cluster": cluster.name, "version": __version__},
         )
         app = AdminApp(
             self.status,
@@ -166,9 +166,7 @@ class Node:
                 RevocationRoutes(self.membership.revocations, self.node_id, self._end_of),
                 OperationRoutes(self.operations, self.membership.revocations),
                 ConfigurationRoutes(self.in_force),
-                ServiceDiscovery(
-                    self.status, self.config.cluster.name, "https" if self.config.admin.tls.enabled else "http"
-                ),
+                ServiceDiscovery(self.status, cluster.name, "https" if self.config.admin.tls.enabled else "http"),
                 WatchingRoutes(memory, Watched(summary=summary, asking=asking)),
                 page,
             ),
@@ -191,7 +189,7 @@ def build_node(
     config: NodeConfig,
     reactor: Any,  # as of `Node`
     *,
-    sweep: Sweep,
+    sweep: ReactorSweep,
     end_of_turn: EndOfTurn | None,
     access_log: AccessLog,
     ready: Callable[[], tuple[bool, str]],
@@ -249,8 +247,7 @@ def build_node(
         v1=dialect_v1(limits.v1_body_bytes),
         tracer=tracer,
     )
-    tls = cluster_config.tls
-    link_tls = LinkTls(tls) if tls.enabled else None
+    link_tls = LinkTls(cluster_config.tls) if cluster_config.tls.enabled else None
     table = ClusterTable(chance)
     membership = make_membership(
         cluster_config,
@@ -296,6 +293,7 @@ def build_node(
             config=config.proxy,
             head_limits=head_limits,
             max_connections=limits.connections,
+            clock=reactor,
             sweep=sweep,
             metrics=metrics,
             requests=requests,

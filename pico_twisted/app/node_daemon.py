@@ -40,7 +40,7 @@ from pico_twisted.core.stopping import LAST_SHARE, awaited, of_both_kinds
 from pico_twisted.net.admin.node_status import ADMIN_ADDR, ADMIN_SCHEME, PROXY_ADDR, VERSION
 from pico_twisted.net.observe.logs import Logging
 from pico_twisted.net.socket.end_of_turn import EndOfTurn
-from pico_twisted.net.turn import Sweep
+from pico_twisted.net.sweep import ReactorSweep
 
 log = Logger(namespace="pico_twisted.app.node")
 
@@ -102,7 +102,7 @@ class NodeDaemon(Daemon[NodeConfig]):
         self._stage = Stage.STARTING
         self._orphan = False
         self._certificates_due = -math.inf
-        sweep = Sweep(reactor)
+        sweep = ReactorSweep(reactor)
         sweep.each(lambda _: logging.flush())
         self._spans = Spans(config.tracing.endpoint, config.tracing.ratio, reactor)
         self.node = build_node(

@@ -30,8 +30,8 @@ from pico_twisted.net.forward.relay import Relay
 from pico_twisted.net.forward.session import TcpSession
 from pico_twisted.net.socket.dialling import tell_of_proxies
 from pico_twisted.net.socket.memory import Turns, connect_in_memory
+from pico_twisted.net.sweep import ReactorSweep
 from pico_twisted.net.tunnel.websocket_pipe import lay_mask
-from pico_twisted.net.turn import Sweep
 
 log = Logger()
 
@@ -105,7 +105,7 @@ class PicoClientEndpoint:
         self.name = settings.endpoint
         self.config = connect = connect_config(settings)
         self._users: set[object] = set()  # attempts and sessions, for which the coarse timer runs
-        self._sweep = Sweep(reactor)
+        self._sweep = ReactorSweep(reactor)
         self._turns = Turns(reactor)
         shown = CurrentToken(connect.token, connect.token_file, lambda words: log.warn("{words}", words=words))
         dials = DialSettings(

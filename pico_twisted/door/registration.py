@@ -32,7 +32,7 @@ from pico_twisted.net.agent.serving.local_service import Program
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.socket.dialling import tell_of_proxies
 from pico_twisted.net.socket.end_of_turn import EndOfTurn
-from pico_twisted.net.turn import Sweep
+from pico_twisted.net.sweep import ReactorSweep
 
 log = Logger()
 
@@ -82,7 +82,7 @@ class Registration:
         self._agent = AgentService(
             config,
             reactor=reactor,
-            sweep=Sweep(reactor),
+            sweep=ReactorSweep(reactor),
             metrics=Metrics("agent", __version__),
             rng=random.SystemRandom(),
             version=__version__,

@@ -18,7 +18,7 @@ from pico_twisted.app.process.ports import BoundPort, CannotStart
 from pico_twisted.config import Address, ProxyConfig, load_node
 from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.socket.end_of_turn import EndOfTurn
-from pico_twisted.net.turn import Sweep
+from pico_twisted.net.sweep import ReactorSweep
 
 PORTS: Final = (8000, *range(8004, 8100))
 """Ports for clients, the first free one of which is taken: not those that another port of a node has by default."""
@@ -43,7 +43,7 @@ class OwnNode:
 
     def __init__(self, reactor: Any, avoid: Collection[int], endpoints: Sequence[str]) -> None:  # a whole reactor
         config = load_node(None, {"cluster.node_id": "here", "proxy.access_log": "false"})
-        self._sweep = Sweep(reactor)
+        self._sweep = ReactorSweep(reactor)
         self.node = build_node(
             config,
             reactor,

@@ -43,7 +43,7 @@ from pico_twisted.net.agent.dial_failures import FailedAttempt
 from pico_twisted.net.agent.serving.in_process import InProcessProgram
 from pico_twisted.net.agent.serving.local_service import HeldCall
 from pico_twisted.net.socket.end_of_turn import EndOfTurn
-from pico_twisted.net.turn import Sweep
+from pico_twisted.net.sweep import ReactorSweep
 
 log = Logger()
 
@@ -101,7 +101,7 @@ class Exposing:
         self._own = None if plan.upstream.urls else OwnNode(reactor, ports, names)
         urls = plan.upstream.urls if self._own is None else (self._own.url,)
         self._config = config = agent_config(plan, names, urls)
-        self._sweep = Sweep(reactor)
+        self._sweep = ReactorSweep(reactor)
         self._inspecting = None if plan.inspect is None else Inspecting(reactor, plan.inspect)
         self._traffic = Traffic(report, notices, self._calls, self._host_hint())
         self._agent = build_agent(

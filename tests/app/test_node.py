@@ -22,7 +22,7 @@ from pico_twisted.config import (
 )
 from pico_twisted.core.access.subject import CredentialKind, Subject
 from pico_twisted.net.observe.access_log import AccessLog
-from pico_twisted.net.turn import Sweep
+from pico_twisted.net.sweep import ReactorSweep
 
 
 def node(clock: Clock, **given: Any) -> Node:
@@ -30,7 +30,7 @@ def node(clock: Clock, **given: Any) -> Node:
     return build_node(
         NodeConfig(**given),
         clock,
-        sweep=Sweep(clock),
+        sweep=ReactorSweep(clock),
         end_of_turn=None,
         access_log=AccessLog(lambda text: None),
         ready=lambda: (False, "starting"),
@@ -70,7 +70,7 @@ def test_limits_are_those_of_the_configuration() -> None:
 def test_an_agent_that_is_built_has_not_begun() -> None:
     """No timer runs before the daemon starts its service."""
     clock = Clock()
-    built = build_agent(AgentConfig(), clock, sweep=Sweep(clock), end_of_turn=None)
+    built = build_agent(AgentConfig(), clock, sweep=ReactorSweep(clock), end_of_turn=None)
     assert built.service.agent_id.startswith("agent-") and clock.getDelayedCalls() == []
 
 

@@ -23,9 +23,9 @@ from pico_twisted.net.admin.shapes.gossip import GossipRow
 from pico_twisted.net.admin.shapes.nodes import NodeRow
 from pico_twisted.net.admin.shapes.reading import read, to_json
 from pico_twisted.net.admin.site import admin_site
+from pico_twisted.net.sweep import ReactorSweep
 from pico_twisted.net.tls.port_context import ServerContext
 from pico_twisted.net.tls.server import SniffingFactory
-from pico_twisted.net.turn import Sweep
 from tests.ctl.harness import PATIENCE_S, PROGRAM, Done, environment, picoctl
 from tests.net.admin.admin_fakes import AGENT, Served, Status, agent_app, node_app
 from tests.net.in_reactor import in_reactor, reactor
@@ -296,7 +296,7 @@ async def test_tls(tmp_path: Path) -> None:
     authority, stranger = Authority(tmp_path), Authority(tmp_path, "stranger")
     pair = authority.issue("admin")
     context = ServerContext(ServerTlsConfig(cert=str(pair.cert), key=str(pair.key)))
-    site = SniffingFactory(admin_site(node_app()), context, "n1", timer=Sweep(reactor))
+    site = SniffingFactory(admin_site(node_app()), context, "n1", timer=ReactorSweep(reactor))
     listening = reactor.listenTCP(0, site, interface="127.0.0.1")
     address = f"127.0.0.1:{listening.getHost().port}"
     junk = tmp_path / "junk.pem"

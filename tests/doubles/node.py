@@ -28,8 +28,8 @@ from pico_twisted.net.observe.access_log import AccessLog
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.tracing import Tracer
 from pico_twisted.net.socket.end_of_turn import EndOfTurn
+from pico_twisted.net.sweep import ReactorSweep
 from pico_twisted.net.tunnel import TunnelParts
-from pico_twisted.net.turn import Sweep
 from tests.doubles.said import says
 
 STEP_S = 0.05
@@ -131,7 +131,7 @@ class MemoryNode:
         node = self.node = build_node(
             config,
             clock,
-            sweep=Sweep(clock, interval_s),
+            sweep=ReactorSweep(clock, interval_s),
             end_of_turn=EndOfTurn(clock) if gathers else None,
             access_log=AccessLog(write_log or self.access.append),
             ready=lambda: (True, ""),

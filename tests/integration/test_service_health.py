@@ -15,7 +15,7 @@ from pico_twisted.config import AgentConfig, ConnectConfig, HealthConfig, Listen
 from pico_twisted.core.rpc.service_health import Standing
 from pico_twisted.net.agent.service import AgentService
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.turn import Sweep
+from pico_twisted.net.sweep import ReactorSweep
 from tests.integration.harness import RunningNode, eventually, reactor
 
 
@@ -84,7 +84,7 @@ class Scene:
         agent = AgentService(
             AgentConfig(agent_id=name, connect=ConnectConfig(url=(url,)), listeners=(listener,)),
             reactor=reactor,
-            sweep=Sweep(reactor, 0.02),
+            sweep=ReactorSweep(reactor, 0.02),
             metrics=Metrics("agent"),
             rng=random.Random(1),
             version="9.9",

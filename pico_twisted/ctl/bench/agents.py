@@ -28,8 +28,8 @@ from pico_twisted.net.agent.connector import Connector, DialParts
 from pico_twisted.net.agent.dial_failures import explain_failure
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.socket.end_of_turn import EndOfTurn
+from pico_twisted.net.sweep import ReactorSweep
 from pico_twisted.net.tunnel import TunnelClientProtocol, TunnelParts, connect_tunnel
-from pico_twisted.net.turn import Sweep
 
 log = Logger()
 
@@ -126,7 +126,7 @@ class Agents:
         self.plan = plan
         self.content = content
         self.rng = random.SystemRandom()
-        self.sweep = Sweep(reactor)
+        self.sweep = ReactorSweep(reactor)
         self.parts = TunnelParts(
             clock=reactor,
             sweep=self.sweep,

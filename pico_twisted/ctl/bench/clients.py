@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import End, HeadLimits, ResponseHead
+from pico_twisted.core.sweep import NEVER, Sweep
 from pico_twisted.ctl.bench.echo import SERVER
 from pico_twisted.ctl.bench.messages import Content, FrameCount, OtherMessage
 from pico_twisted.ctl.bench.places import Place
@@ -28,7 +29,6 @@ from pico_twisted.ctl.bench.plan import BenchPlan
 from pico_twisted.ctl.bench.record import Record
 from pico_twisted.net.agent.serving.connection import SecureServiceConnection, ServiceConnection
 from pico_twisted.net.tls.failures import connect_failure_text
-from pico_twisted.net.turn import NEVER, Sweep
 
 TIMEOUT: Final = "no answer in time"
 """The kind of error that a request has which took too long."""

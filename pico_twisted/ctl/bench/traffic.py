@@ -19,12 +19,12 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from pico_twisted.core.sweep import Sweep
 from pico_twisted.ctl.bench.clients import Client, WebSocketClient
 from pico_twisted.ctl.bench.messages import Content
 from pico_twisted.ctl.bench.places import Place, heads_of
 from pico_twisted.ctl.bench.plan import BenchPlan
 from pico_twisted.ctl.bench.record import Record
-from pico_twisted.net.turn import Sweep
 
 log = Logger()
 

@@ -29,8 +29,8 @@ from pico_twisted.net.forward.listening import CannotListen, Local, TcpLocal, Un
 from pico_twisted.net.forward.pair import MAX_CONNECTIONS, Pair
 from pico_twisted.net.forward.places import Place, place_of
 from pico_twisted.net.forward.stdio import StdioRelay
+from pico_twisted.net.sweep import ReactorSweep
 from pico_twisted.net.tunnel.websocket_pipe import lay_mask
-from pico_twisted.net.turn import Sweep
 
 log = Logger()
 
@@ -52,7 +52,7 @@ class Forwarding:
         self._reactor = reactor
         self._plan = plan
         self._messages = Messages(reactor.seconds)
-        self._sweep = Sweep(reactor)
+        self._sweep = ReactorSweep(reactor)
         proxies = ForwardProxies("", os.environ)
         for variable in proxies.unusable:
             self._messages.say(f"{variable} names no proxy that can be used")

@@ -18,11 +18,11 @@ from pico_twisted.config import EndpointLimitsConfig, NodeConfig
 from pico_twisted.core.access.ceilings import Ceiling, Ceilings, Limit, Over, enter_all
 from pico_twisted.core.access.rules import Pattern, Rule
 from pico_twisted.core.access.subject import Subject
+from pico_twisted.core.sweep import Sweep
 from pico_twisted.core.text import network_of
 from pico_twisted.net.access.load import NodeLoad
 from pico_twisted.net.access.retry_after import known, soon
 from pico_twisted.net.observe.metrics import Metrics, by_label
-from pico_twisted.net.turn import Sweep
 
 _MAX_REMEMBERED: Final = 4096
 """Most endpoints whose entry is kept: finding it out takes microseconds."""

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 
 from pico_twisted.core.access.ceilings import Limit, Over
 from pico_twisted.core.overload import Overload
-from pico_twisted.net.turn import Sweep
+from pico_twisted.core.sweep import Sweep
 
 log = Logger()
 

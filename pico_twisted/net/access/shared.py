@@ -40,8 +40,8 @@ from pico_twisted.core.access.revocations import (
     written,
 )
 from pico_twisted.core.backoff import Backoff
+from pico_twisted.core.sweep import Sweep
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.turn import Sweep
 
 log = Logger()
 

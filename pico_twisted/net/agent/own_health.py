@@ -8,9 +8,9 @@ from pico_twisted.core.agent.cpu_shortage import CpuShortage
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import PROTOCOL
 from pico_twisted.core.rpc.own_health import QUESTION, encode_lacked
+from pico_twisted.core.sweep import Sweep
 from pico_twisted.net.observe.cpu_limit import stopped_s
 from pico_twisted.net.tunnel.interfaces import ICallee
-from pico_twisted.net.turn import Sweep
 
 
 class OwnHealth:

@@ -45,9 +45,9 @@ from pico_twisted.net.observe.requests import RequestWatch, unwatched
 from pico_twisted.net.observe.tracing import Tracer
 from pico_twisted.net.socket.dialling import DialReactor
 from pico_twisted.net.socket.end_of_turn import EndOfTurn
+from pico_twisted.net.sweep import ReactorSweep
 from pico_twisted.net.tunnel import TunnelClientProtocol, TunnelParts, connect_tunnel
 from pico_twisted.net.tunnel.interfaces import ITunnel
-from pico_twisted.net.turn import Sweep
 
 log = Logger()
 
@@ -85,7 +85,7 @@ class AgentService(Service):
         config: AgentConfig,
         *,
         reactor: DialReactor,
-        sweep: Sweep,
+        sweep: ReactorSweep,
         metrics: Metrics,
         rng: AgentRandom,
         version: str,
@@ -120,13 +120,12 @@ class AgentService(Service):
             failed=failed,
         )
         self.budget = Budget(config.limits.buffered_bytes)
-        self._limits = HeadLimits(head_bytes=config.limits.head_bytes, fields=config.limits.head_fields)
         self._parts = TunnelParts(
             clock=reactor,
             sweep=sweep,
             metrics=metrics,
             budget=self.budget,
-            head_limits=self._limits,
+            head_limits=HeadLimits(head_bytes=config.limits.head_bytes, fields=config.limits.head_fields),
             max_calls=MAX_CALLS_PER_SESSION,
             version=version,
             end_of_turn=end_of_turn,

@@ -19,13 +19,13 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
+from pico_twisted.core.sweep import Sweep
 from pico_twisted.core.websocket.frames import LayMask
 from pico_twisted.core.websocket.opening import KEY_BYTES, Opening, Refused
 from pico_twisted.net.forward.failures import Again, DialFailed, explain
 from pico_twisted.net.forward.places import Place
 from pico_twisted.net.forward.session import TcpSession
 from pico_twisted.net.socket.dialling import DialReactor
-from pico_twisted.net.turn import Sweep
 
 CONNECT_S: Final = 5.0
 """Most seconds for a connection without TLS: a machine that is gone must leave time for the next one."""

@@ -29,6 +29,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pico_twisted.core.protocol_limits import CLOSE_INTERNAL, CLOSE_NORMAL, CLOSE_PROTOCOL
+from pico_twisted.core.sweep import NEVER, Sweep
 from pico_twisted.core.text import printable
 from pico_twisted.core.websocket.frames import (
     BINARY,
@@ -47,7 +48,6 @@ from pico_twisted.core.websocket.frames import (
 )
 from pico_twisted.core.websocket.opening import NoWebSocket, Opening, Refused
 from pico_twisted.net.socket.options import GONE_S, forget_output, is_unheard, keep_watch, took_all, tune, writer
-from pico_twisted.net.turn import NEVER, Sweep
 
 log = Logger()
 

@@ -37,6 +37,7 @@ from pico_twisted.core.rpc.frames import (
 )
 from pico_twisted.core.rpc.session import SessionV2
 from pico_twisted.core.rpc.session_base import OPENED
+from pico_twisted.core.sweep import NEVER
 from pico_twisted.core.text import host_port
 from pico_twisted.net.socket.dialling import DialReactor, tcp_endpoint
 from pico_twisted.net.socket.options import serve_first
@@ -45,7 +46,6 @@ from pico_twisted.net.tunnel.interfaces import ICallAcceptor, ICallReceiver
 from pico_twisted.net.tunnel.parts import TunnelParts, own_capabilities
 from pico_twisted.net.tunnel.server import TunnelServerProtocol
 from pico_twisted.net.tunnel.websocket_pipe import Stage
-from pico_twisted.net.turn import NEVER
 
 PROOF_TIMEOUT_S: Final = 10.0
 """Seconds from the end of the handshake to the client's proof."""

@@ -25,10 +25,10 @@ from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import CANCELLED, HTTP, REFUSED_NOT_HERE, TCP
 from pico_twisted.core.rpc.session import SessionV2
+from pico_twisted.core.sweep import NEVER
 from pico_twisted.net.links.handshake import LinkClientProtocol
 from pico_twisted.net.tunnel import Closed, TunnelParts
 from pico_twisted.net.tunnel.interfaces import ICallAcceptor, ICallReceiver, IHeardCallee, ITunnel
-from pico_twisted.net.turn import NEVER
 
 log = Logger()
 

@@ -34,8 +34,8 @@ from pico_twisted.core.links.sync_frames import (
 )
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import CANCELLED, FAILED, PROTOCOL, REFUSED_BUSY, SYNC, TIMEOUT
+from pico_twisted.core.sweep import Sweep
 from pico_twisted.net.tunnel.interfaces import ICallee, ICallReceiver, ITunnel
-from pico_twisted.net.turn import Sweep
 
 log = Logger()
 

@@ -13,10 +13,10 @@ from zope.interface import implementer
 
 from pico_twisted.core.http1.account import Peer
 from pico_twisted.core.rpc.session_base import MAX_DATA_BYTES
+from pico_twisted.core.sweep import NEVER
 from pico_twisted.net.proxy.port import ClientRequest, IClientTransport, ProxyPort, Visitor
 from pico_twisted.net.routing.refusals import SHUTDOWN
 from pico_twisted.net.socket.options import tune
-from pico_twisted.net.turn import NEVER
 
 CLIENT_LINGER_S: Final = 3.0
 """Seconds for which a client's input is thrown away once our half of its connection is closed."""

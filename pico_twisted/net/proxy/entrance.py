@@ -40,11 +40,11 @@ from pico_twisted.core.http1.credentials import (
 )
 from pico_twisted.core.http1.head import RequestHead
 from pico_twisted.core.routing.endpoint import HEADER
+from pico_twisted.core.sweep import Sweep
 from pico_twisted.net.access.interfaces import Credential, IGate
 from pico_twisted.net.proxy.port import Visitor
 from pico_twisted.net.proxy.request import ProxyRequest
 from pico_twisted.net.tls.verification import client_certificate
-from pico_twisted.net.turn import Sweep
 
 log = Logger()
 

@@ -20,6 +20,7 @@ from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.http2.engine import AVAILABLE
 from pico_twisted.core.routing.endpoint import EndpointNames
+from pico_twisted.core.sweep import Sweep
 from pico_twisted.net.access.ceilings import NodeCeilings, answer_to, leave_all
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.requests import RequestWatch
@@ -27,7 +28,6 @@ from pico_twisted.net.proxy.http2.counts import Http2Counts
 from pico_twisted.net.proxy.turn_line import TurnLine
 from pico_twisted.net.socket.end_of_turn import EndOfTurn
 from pico_twisted.net.socket.options import forget_output, plain_ip
-from pico_twisted.net.turn import Sweep
 
 TRANSPORT_BYTES: Final = 64 * 1024
 """Bytes that a Twisted transport holds when it asks us to pause."""
@@ -41,6 +41,7 @@ class ProxySettings:
     config: ProxyConfig
     head_limits: HeadLimits
     max_connections: int
+    clock: IReactorTime
     sweep: Sweep
     metrics: Metrics
     requests: RequestWatch
@@ -227,7 +228,7 @@ class ProxyPort:
         self.http2 = Http2Counts() if settings.config.http2.enabled and AVAILABLE else None
         self.read_names(settings.config)
         self.trusts = partial(is_trusted, settings.config.trusted_proxies)
-        self.line = TurnLine(settings.sweep)
+        self.line = TurnLine(settings.clock)
         self.connections: set[ClientConnection] = set()
         self.holding: set[ClientConnection] = set()
         self._ceilings: dict[ClientConnection, Sequence[Ceiling]] = {}  # of their addresses, if those have one

@@ -20,11 +20,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pico_twisted.core.proxy_protocol import ProxyHeaderError, read_proxy_header
+from pico_twisted.core.sweep import NEVER, Sweep
 from pico_twisted.net.observe.metrics import by_label
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 from pico_twisted.net.proxy.port import ProxyPort
 from pico_twisted.net.socket.options import hand_to, plain_ip
-from pico_twisted.net.turn import NEVER, Sweep
 
 log = Logger()
 

@@ -41,6 +41,7 @@ from pico_twisted.core.protocol_limits import (
     CLOSE_PROTOCOL,
 )
 from pico_twisted.core.rpc.frames import CANCELLED, TCP
+from pico_twisted.core.sweep import NEVER
 from pico_twisted.core.websocket.frames import (
     BINARY,
     CLOSE,
@@ -64,7 +65,6 @@ from pico_twisted.net.routing.settings import RoutingSettings
 from pico_twisted.net.routing.tcp_request import TcpRequest
 from pico_twisted.net.socket.options import GONE_S, is_unheard, keep_watch
 from pico_twisted.net.tunnel.websocket_pipe import lay_mask
-from pico_twisted.net.turn import NEVER
 
 PING_S: Final = 30.0
 """Seconds without a byte for the client after which it gets a ping: half of the minute after which load balancers give

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-
-from pico_twisted.net.turn import Sweep
 
 log = Logger()
 
@@ -15,11 +14,11 @@ class TurnLine:
     """Work of many kinds that came at once: each piece of it gets a turn of the reactor, one after the other.
 
     Args:
-        sweep: of the process.
+        clock: the reactor.
     """
 
-    def __init__(self, sweep: Sweep) -> None:
-        self._sweep = sweep
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
         self._line: dict[Callable[[], object], None] = {}
         self._waits = False  # for the next turn
 
@@ -31,7 +30,7 @@ class TurnLine:
     def _go_on(self) -> None:
         if self._line and not self._waits:
             self._waits = True
-            self._sweep.next_turn(self._turn)
+            self._clock.callLater(0, self._turn)
 
     def _turn(self) -> None:
         self._waits = False

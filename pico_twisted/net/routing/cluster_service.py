@@ -32,6 +32,7 @@ from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.frames import TCP
 from pico_twisted.core.rpc.service_health import ToldHealth
+from pico_twisted.core.sweep import Sweep
 from pico_twisted.net.access.ceilings import NodeCeilings
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.routing.client_routes import ClientRoutes
@@ -46,7 +47,6 @@ from pico_twisted.net.routing.takeovers import Takeovers
 from pico_twisted.net.routing.ties import TiedRoutes
 from pico_twisted.net.routing.v1 import route_to
 from pico_twisted.net.tunnel.interfaces import IRegistry, ITunnel
-from pico_twisted.net.turn import Sweep
 
 log = Logger()
 

@@ -10,8 +10,8 @@ from typing import Final
 
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import STOP
+from pico_twisted.core.sweep import Sweep
 from pico_twisted.net.tunnel.interfaces import ICallee
-from pico_twisted.net.turn import Sweep
 
 CALLER_LINGER_S: Final = 10.0
 """Seconds that a caller gets to end a stream by itself that is of no use any more, which it may not know."""

@@ -30,10 +30,10 @@ from pico_twisted.core.rpc.frames import (
     UNSUPPORTED,
 )
 from pico_twisted.core.rpc.http import CallProtocolError, ResponseReader, ResponseTooLargeError
+from pico_twisted.core.sweep import NEVER
 from pico_twisted.net.routing.interfaces import CallFailed, IPendingCall, IResponseSink, IRoute
 from pico_twisted.net.routing.refusals import SHUTDOWN
 from pico_twisted.net.tunnel.interfaces import IHttpReceiver
-from pico_twisted.net.turn import NEVER
 
 LOST: Final = "lost"
 """The code of a call whose session ended."""

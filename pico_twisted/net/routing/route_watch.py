@@ -33,11 +33,11 @@ import attrs
 
 from pico_twisted.core.routing.latency import SILENT_LEVEL, STALLED_S, SUSPECT_S, Latency
 from pico_twisted.core.routing.registry import Registry
+from pico_twisted.core.sweep import NEVER, Sweep
 from pico_twisted.net.routing.pending_call import PendingCall
 from pico_twisted.net.routing.routes import AgentRoute, RouteParts, SeenNode
 from pico_twisted.net.routing.standings import RouteStandings
 from pico_twisted.net.tunnel.interfaces import IHeardCallee
-from pico_twisted.net.turn import NEVER, Sweep
 
 LOOK_S: Final = 1.0
 """Seconds between two looks at all calls in flight."""

@@ -29,6 +29,7 @@ from pico_twisted.core.http1.target import IDEMPOTENT
 from pico_twisted.core.rpc.call import WINDOW_BYTES
 from pico_twisted.core.rpc.frames import CANCELLED, FAILED, PROTOCOL, REFUSED_NOT_HERE, TIMEOUT
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
+from pico_twisted.core.sweep import NEVER
 from pico_twisted.net.routing.interfaces import CallFailed, IDownstream, IPendingCall, IResponseSink, IRoute
 from pico_twisted.net.routing.refusals import (
     NO_UPSTREAMS,
@@ -42,7 +43,6 @@ from pico_twisted.net.routing.refusals import (
 )
 from pico_twisted.net.routing.response import Response
 from pico_twisted.net.routing.settings import RoutingSettings
-from pico_twisted.net.turn import NEVER
 
 log = Logger()
 

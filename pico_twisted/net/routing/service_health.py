@@ -13,9 +13,9 @@ from typing import Final
 from twisted.logger import Logger
 
 from pico_twisted.core.rpc.service_health import Standing, ToldHealth
+from pico_twisted.core.sweep import Sweep
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 from pico_twisted.net.routing.routes import AgentRoute
-from pico_twisted.net.turn import Sweep
 
 log = Logger()
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import attrs
 from twisted.logger import Logger
 
+from pico_twisted.core.sweep import Sweep
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 from pico_twisted.net.observe.requests import RequestWatch, unwatched
 from pico_twisted.net.observe.tracing import Tracer
 from pico_twisted.net.routing.interfaces import IRouter
-from pico_twisted.net.turn import Sweep
 
 log = Logger()
 

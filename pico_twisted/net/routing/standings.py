@@ -19,12 +19,12 @@ from twisted.logger import Logger
 
 from pico_twisted.core.routing.latency import Latency, level_of
 from pico_twisted.core.routing.registry import Registry
+from pico_twisted.core.sweep import Sweep
 from pico_twisted.net.observe.metrics import levels
 from pico_twisted.net.observe.repeated_warning import RepeatedWarning
 from pico_twisted.net.routing.agent_health import AgentHealth
 from pico_twisted.net.routing.routes import AgentRoute, RouteParts
 from pico_twisted.net.tunnel.interfaces import ITunnel
-from pico_twisted.net.turn import Sweep
 
 log = Logger()
 

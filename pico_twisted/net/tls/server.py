@@ -26,8 +26,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pico_twisted.core.http1.answers import error_response
+from pico_twisted.core.sweep import NEVER, Sweep
 from pico_twisted.net.tls.transport import TlsFactory, TlsTransport
-from pico_twisted.net.turn import NEVER, Sweep
 
 log = Logger()
 

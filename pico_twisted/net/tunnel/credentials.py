@@ -35,10 +35,10 @@ from pico_twisted.core.protocol_limits import CLOSE_POLICY
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.credential import MAX_CREDENTIAL_BYTES, Verdict, encode_verdict
 from pico_twisted.core.rpc.frames import PROTOCOL, REFUSED_BUSY
+from pico_twisted.core.sweep import Sweep
 from pico_twisted.net.access.ceilings import NodeCeilings, answer_to, leave_all
 from pico_twisted.net.access.interfaces import Credential, IGate
 from pico_twisted.net.tunnel.interfaces import IRegistry, ITunnel
-from pico_twisted.net.turn import Sweep
 
 log = Logger()
 

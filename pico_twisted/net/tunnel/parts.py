@@ -13,10 +13,10 @@ from pico_twisted.core.rpc.capabilities import OWN_CAPABILITIES, PLAIN_CAPABILIT
 from pico_twisted.core.rpc.dialect import Dialect
 from pico_twisted.core.rpc.frames import MAX_BODY_V1
 from pico_twisted.core.rpc.v1 import dialect_v1
+from pico_twisted.core.sweep import Sweep
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.observe.tracing import Tracer
 from pico_twisted.net.socket.end_of_turn import EndOfTurn
-from pico_twisted.net.turn import Sweep
 
 LISTENER_PATH: Final = b"/pico/v1/listener/"
 ELSEWHERE: Final = "elsewhere"

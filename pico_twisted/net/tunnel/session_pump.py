@@ -27,10 +27,10 @@ from pico_twisted.core.rpc.frames import DRAIN, FAILED
 from pico_twisted.core.rpc.session import SessionV2
 from pico_twisted.core.rpc.session_base import DRAINED, ECHO, ENDED_WITH, FRAME, OPENED, WAS_RESET, Event, SessionError
 from pico_twisted.core.rpc.v1 import SessionV1
+from pico_twisted.core.sweep import NEVER
 from pico_twisted.net.socket.options import acknowledged_bytes, tune, writer
 from pico_twisted.net.tunnel.interfaces import Closed, ICallAcceptor, ITunnel
 from pico_twisted.net.tunnel.websocket_pipe import LARGEST_FRAME_BYTES, MASK_BYTES, Stage, WebSocketPipe
-from pico_twisted.net.turn import NEVER
 
 log = Logger(namespace="pico_twisted.net.tunnel")
 

@@ -27,11 +27,11 @@ except ImportError:  # it was built without a compiler
 from pico_twisted.core.protocol_limits import CLOSE_GOING_AWAY, CLOSE_PROTOCOL
 from pico_twisted.core.rpc.frames import HEADER_BYTES, MAX_MESSAGE_V2
 from pico_twisted.core.rpc.session_base import MAX_DATA_BYTES, SessionBase
+from pico_twisted.core.sweep import NEVER
 from pico_twisted.core.text import printable
 from pico_twisted.core.websocket.frames import NO_MASK
 from pico_twisted.net.socket.options import half_close, is_cut_off, peer_text
 from pico_twisted.net.tunnel.parts import TunnelParts
-from pico_twisted.net.turn import NEVER
 
 log = Logger(namespace="pico_twisted.net.tunnel")
 

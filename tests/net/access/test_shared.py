@@ -20,7 +20,7 @@ from pico_twisted.net.access.shared import (
     Told,
 )
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.turn import Sweep
+from pico_twisted.net.sweep import ReactorSweep
 from tests.doubles.node import pass_time
 
 NOW = 1_800_000_000.0
@@ -32,7 +32,7 @@ class Cluster:
 
     def __init__(self, *names: str) -> None:
         self.clock = Clock()
-        self.sweep = Sweep(self.clock, 0.05)
+        self.sweep = ReactorSweep(self.clock, 0.05)
         self.sweep.start()
         self.digests: dict[str, str] = {}
         self.cut: set[tuple[str, str]] = set()

@@ -35,10 +35,10 @@ from pico_twisted.net.admin.site import admin_site
 from pico_twisted.net.admin.status import IAgentStatus, INodeStatus
 from pico_twisted.net.admin.workers import Siblings
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.sweep import ReactorSweep
 from pico_twisted.net.tls.fetch import Fetcher, HttpsPolicy
 from pico_twisted.net.tls.port_context import ServerContext
 from pico_twisted.net.tls.server import SniffingFactory
-from pico_twisted.net.turn import Sweep
 from tests.doubles.gate import ToldGate
 from tests.net.in_reactor import DEADLINE_S, answer_to, reactor
 
@@ -196,7 +196,7 @@ def shared_revocations(others: Mapping[str, str] | None = None) -> SharedRevocat
     others = others or {}
     parts = SharedParts(
         clock=reactor,
-        sweep=Sweep(reactor),
+        sweep=ReactorSweep(reactor),
         wall=time.time,
         metrics=Metrics("node"),
         others=lambda: dict.fromkeys(others, "digest"),
@@ -265,7 +265,7 @@ class Served:
         self, resource: IResource | None = None, *, interface: str = "127.0.0.1", tls: ServerContext | None = None
     ) -> None:
         self.site = admin_site(resource if resource is not None else node_app())
-        factory = self.site if tls is None else SniffingFactory(self.site, tls, "n1", timer=Sweep(reactor))
+        factory = self.site if tls is None else SniffingFactory(self.site, tls, "n1", timer=ReactorSweep(reactor))
         self.listening = reactor.listenTCP(0, factory, interface=interface)
         self.number: int = self.listening.getHost().port
         self.url = f"http://{f'[{interface}]' if ':' in interface else interface}:{self.number}"

@@ -31,9 +31,9 @@ from pico_twisted.net.agent.serving.kinds import make_service
 from pico_twisted.net.agent.serving.local_service import ServiceParts
 from pico_twisted.net.agent.serving.policy import Policies
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.sweep import ReactorSweep
 from pico_twisted.net.tunnel import Closed, TunnelParts
 from pico_twisted.net.tunnel.interfaces import IHttpReceiver
-from pico_twisted.net.turn import Sweep
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 UPGRADE = b"Connection: Upgrade\r\nUpgrade: echo\r\n"
@@ -332,7 +332,7 @@ def listener_config(
     )
 
 
-def tunnel_parts(clock: Any, sweep: Sweep, metrics: Metrics) -> TunnelParts:
+def tunnel_parts(clock: Any, sweep: ReactorSweep, metrics: Metrics) -> TunnelParts:
     """What a process shares."""
     return TunnelParts(
         clock=clock,
@@ -370,7 +370,7 @@ class Bench:
         **listener: Any,
     ) -> None:
         self.clock = Clock()
-        self.sweep = Sweep(self.clock)
+        self.sweep = ReactorSweep(self.clock)
         self.sweep.start()
         self.metrics = Metrics("agent")
         self.service = FakeEndpoint()

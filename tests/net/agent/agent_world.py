@@ -14,8 +14,8 @@ from pico_twisted.core.rpc.frames import HTTP
 from pico_twisted.net.access.interfaces import Credential
 from pico_twisted.net.agent.service import AgentService
 from pico_twisted.net.observe.metrics import Metrics
+from pico_twisted.net.sweep import ReactorSweep
 from pico_twisted.net.tunnel import Admission, Closed, Refusal, TunnelServerFactory
-from pico_twisted.net.turn import Sweep
 from tests.doubles.service import Receiver
 from tests.net.agent.agent_fakes import tunnel_parts
 from tests.net.in_reactor import reactor, until
@@ -27,7 +27,7 @@ class TunnelNode(TunnelServerFactory):
     """A node's upstream port, and nothing behind it."""
 
     def __init__(self, number: int = 1, port: int = 0) -> None:
-        self.sweep = Sweep(reactor, 0.02)
+        self.sweep = ReactorSweep(reactor, 0.02)
         parts = tunnel_parts(reactor, self.sweep, Metrics("node"))
         super().__init__(parts, node_id=f"n{number}", reactor=reactor)
         self.acceptor = cast(Any, self)  # no call comes
@@ -142,7 +142,7 @@ class World:
         agent = AgentService(
             config,
             reactor=reactor,
-            sweep=Sweep(reactor, 0.02),
+            sweep=ReactorSweep(reactor, 0.02),
             metrics=Metrics("agent"),
             rng=random.Random(3),
             version="9.9",

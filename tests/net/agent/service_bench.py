@@ -16,7 +16,7 @@ from pico_twisted.net.agent.serving.forwarder import Forwarder
 from pico_twisted.net.agent.serving.kinds import make_service
 from pico_twisted.net.agent.serving.local_service import ServiceParts
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.turn import Sweep
+from pico_twisted.net.sweep import ReactorSweep
 from tests.net.agent.agent_fakes import FakeTunnel, Request, listener_config, tunnel_parts
 from tests.net.in_reactor import DEADLINE_S, reactor, until
 
@@ -196,7 +196,7 @@ class ServiceBench:
         proxy_protocol: str = "none",
         protocol: str = "http",
     ) -> None:
-        self.sweep = Sweep(reactor, 0.02)
+        self.sweep = ReactorSweep(reactor, 0.02)
         self.sweep.start()
         self.metrics = Metrics("agent")
         config = listener_config(address, timeout_s=timeout_s)

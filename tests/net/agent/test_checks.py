@@ -15,7 +15,7 @@ from pico_twisted.core.proxy_protocol import write_proxy_header
 from pico_twisted.net.agent.serving.checks import MOST_BODY_BYTES, ServiceChecks
 from pico_twisted.net.agent.serving.local_service import ServiceParts
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.turn import Sweep
+from pico_twisted.net.sweep import ReactorSweep
 from tests.net.agent.agent_fakes import OK, FakeEndpoint, listener_config, tunnel_parts
 from tests.net.agent.service_bench import Service
 from tests.net.in_reactor import in_reactor, reactor, until
@@ -26,7 +26,7 @@ class CheckBench:
 
     def __init__(self, *, path: str = "/healthz", **listener: Any) -> None:
         self.clock = Clock()
-        self.sweep = Sweep(self.clock)
+        self.sweep = ReactorSweep(self.clock)
         self.sweep.start()
         self.metrics = Metrics("agent")
         self.service = FakeEndpoint()
@@ -144,7 +144,7 @@ async def test_connecting(version: str) -> None:
     """Without a path a connection is enough, behind the header that the service expects; it is closed in good order."""
     header = b"" if version == "none" else write_proxy_header(int(version[1:]), "")
     service = Service(header_bytes=len(header))
-    sweep = Sweep(reactor, 0.02)
+    sweep = ReactorSweep(reactor, 0.02)
     address = ServiceAddress("http", "127.0.0.1", service.port)
     config = attrs.evolve(
         listener_config(address), proxy_protocol=version, protocol="tcp", health=HealthConfig(interval=1.0)

@@ -7,9 +7,9 @@ import pytest
 from pico_twisted.core.agent.service_call import KEPT_BYTES, ServiceRequest
 from pico_twisted.core.protocol_limits import REQUEST_LIMITS
 from pico_twisted.core.rpc.dialect import V2
+from pico_twisted.core.sweep import INTERVAL_S
 from pico_twisted.net.agent.serving.connection import ServiceConnection
 from pico_twisted.net.agent.serving.http1_service import MAX_BUSY, MAX_BUSY_S, MAX_IDLE, Http1Service
-from pico_twisted.net.turn import INTERVAL_S
 from tests.net.agent.agent_fakes import OK, Bench
 
 # Kept connections that died

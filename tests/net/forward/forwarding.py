@@ -18,8 +18,8 @@ from pico_twisted.net.forward.failures import DialFailed
 from pico_twisted.net.forward.listening import TcpLocal, listen
 from pico_twisted.net.forward.pair import Pair
 from pico_twisted.net.forward.places import place_of
+from pico_twisted.net.sweep import ReactorSweep
 from pico_twisted.net.tunnel.websocket_pipe import lay_mask
-from pico_twisted.net.turn import Sweep
 from tests.net.in_reactor import DEADLINE_S, reactor, until
 from tests.peers import websocket
 from tests.peers.pipe import Ended, Listener, Pipe
@@ -100,7 +100,7 @@ class Told:
 
 def dialler_of(
     urls: Sequence[str],
-    sweep: Sweep,
+    sweep: ReactorSweep,
     *,
     token: str = "",
     patience_s: float = 0.0,
@@ -143,9 +143,9 @@ class Bench:
 
 
 @contextmanager
-def swept() -> Iterator[Sweep]:
+def swept() -> Iterator[ReactorSweep]:
     """A sweep that turns."""
-    sweep = Sweep(reactor, 0.02)
+    sweep = ReactorSweep(reactor, 0.02)
     sweep.start()
     try:
         yield sweep

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from pico_twisted.core.websocket.opening import Opening
 from pico_twisted.net.forward import session as session_module
 from pico_twisted.net.forward.session import PING_S, TcpSession
-from pico_twisted.net.turn import Sweep
+from pico_twisted.net.sweep import ReactorSweep
 from tests.core.websocket.test_opening import GOOD, opening
 from tests.doubles.transport import MemoryTransport
 from tests.peers.websocket import BINARY, CLOSE, PING, PONG, close_payload, frame_bytes
@@ -41,10 +41,10 @@ class User:
         self.told.append(reason)
 
 
-def opened(clock: Clock) -> tuple[TcpSession, MemoryTransport, User, Sweep]:
+def opened(clock: Clock) -> tuple[TcpSession, MemoryTransport, User, ReactorSweep]:
     """An open session over TLS, whose keys are zero."""
     made: Opening = opening()
-    sweep = Sweep(clock)
+    sweep = ReactorSweep(clock)
     sweep.start()
     session, transport, user = TcpSession(made, sweep, None), MemoryTransport(clock), User()
     transport.connect(session)
@@ -99,7 +99,7 @@ def pump(clock: Clock, seconds: float) -> None:
 
 def test_bytes_behind_the_answer_are_the_service_s() -> None:
     """What came in the same read as the 101 is lost to nobody: whoever is told that the call is open gets it."""
-    session, user = TcpSession(opening(), Sweep(Clock()), None), User()
+    session, user = TcpSession(opening(), ReactorSweep(Clock()), None), User()
     session.ready.addCallback(lambda ready: setattr(ready, "user", user))
     transport = MemoryTransport(Clock())
     transport.connect(session)

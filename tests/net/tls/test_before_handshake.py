@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
 
+from pico_twisted.net.sweep import ReactorSweep
 from pico_twisted.net.tls.port_context import ServerContext
 from pico_twisted.net.tls.server import (
     MAX_HANDSHAKES,
@@ -20,7 +21,6 @@ from pico_twisted.net.tls.server import (
     FirstByte,
     SniffingFactory,
 )
-from pico_twisted.net.turn import Sweep
 from tests.net.in_reactor import answer_to, in_reactor
 from tests.net.tls.tls_port import Port
 
@@ -70,9 +70,9 @@ class TestBeforeTheHandshake:
             pass
         assert port.served == []
 
-    def sniffer(self, context: ServerContext) -> tuple[Clock, Sweep, FirstByte, StringTransport]:
+    def sniffer(self, context: ServerContext) -> tuple[Clock, ReactorSweep, FirstByte, StringTransport]:
         clock = Clock()
-        timer = Sweep(clock)
+        timer = ReactorSweep(clock)
         timer.start()
         factory = SniffingFactory(Factory.forProtocol(Protocol), context, "n1", timer=timer, clock=clock)
         transport = HalfTransport()
@@ -118,7 +118,7 @@ class TestBeforeTheHandshake:
     def test_too_many(self, context: ServerContext) -> None:
         """So many handshakes may be under way. One more ends the one that has been at it for longest, and no other."""
         clock = Clock()
-        timer = Sweep(clock)
+        timer = ReactorSweep(clock)
         factory = SniffingFactory(Factory.forProtocol(Protocol), context, "n1", timer=timer, clock=clock)
         transports = [HalfTransport() for _ in range(MAX_HANDSHAKES + 2)]
         for transport in transports:
@@ -135,7 +135,7 @@ class TestBeforeTheHandshake:
             def buildProtocol(self, addr: object) -> None:
                 return None
 
-        timer = Sweep(Clock())
+        timer = ReactorSweep(Clock())
         factory = SniffingFactory(Full(), context, "n1", timer=timer, clock=Clock())
         assert factory.buildProtocol(ADDRESS) is None
 

@@ -12,9 +12,9 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pico_twisted.net.sweep import ReactorSweep
 from pico_twisted.net.tls.port_context import ServerContext
 from pico_twisted.net.tls.server import SniffingFactory
-from pico_twisted.net.turn import Sweep
 from tests.net.in_reactor import DEADLINE_S, reactor, until
 
 
@@ -66,7 +66,7 @@ class Port(Factory):
         self.made: Callable[[Served], object] = lambda served: None
         self.received: Callable[[Served, bytes], object] = lambda served, data: served.transport.write(data)
         self.read_lost: Callable[[Served], object] = lambda served: served.transport.loseConnection()
-        self.timer = Sweep(reactor)
+        self.timer = ReactorSweep(reactor)
         self.factory: Any = SniffingFactory(self, context, "n1", timer=self.timer)
         self.listening = reactor.listenTCP(0, self.factory, interface="127.0.0.1")
         self.number: int = self.listening.getHost().port

@@ -18,8 +18,8 @@ from zope.interface import implementer
 from pico_twisted.core.http1.client import ClientConnection
 from pico_twisted.core.http1.head import HeadLimits
 from pico_twisted.core.rpc.session_base import MAX_DATA_BYTES
+from pico_twisted.core.sweep import NEVER, Sweep
 from pico_twisted.net.socket.options import forget_output, holds_output, raw_socket, tune, writer
-from pico_twisted.net.turn import NEVER, Sweep
 
 CLOSE_S: Final = 10.0
 """Seconds that a service gets to take our last bytes before the connection is cut."""

@@ -36,6 +36,7 @@ from pico_twisted.core.protocol_limits import REQUEST_LIMITS
 from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import FAILED, PROTOCOL, TIMEOUT
 from pico_twisted.core.rpc.http import CallProtocolError
+from pico_twisted.core.sweep import NEVER
 from pico_twisted.net.agent.serving.connection import ServiceConnection
 from pico_twisted.net.agent.serving.http1_service import Http1Service
 from pico_twisted.net.agent.serving.policy import Denied, MoreFields
@@ -44,7 +45,6 @@ from pico_twisted.net.agent.serving.upgraded import UpgradedCall
 from pico_twisted.net.routing.linger import CALLER_LINGER_S
 from pico_twisted.net.socket.end_of_turn import TurnPieces
 from pico_twisted.net.tunnel.interfaces import ICaller, IHttpReceiver
-from pico_twisted.net.turn import NEVER
 
 _OPENING = Stage.OPENING
 _AWAITING = Stage.AWAITING

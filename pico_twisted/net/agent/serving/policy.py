@@ -14,12 +14,12 @@ from twisted.internet.defer import Deferred
 from pico_twisted.config import ListenerConfig, in_networks
 from pico_twisted.core.access.ceilings import Ceiling, Limit, Over
 from pico_twisted.core.agent.service_call import CallRequest
+from pico_twisted.core.sweep import Sweep
 from pico_twisted.core.text import is_ip
 from pico_twisted.net.access.ceilings import LimitCounts, retry_after
 from pico_twisted.net.access.retry_after import RETRY_AFTER
 from pico_twisted.net.agent.serving.basic_auth import BasicAuth, InThread
 from pico_twisted.net.observe.metrics import Metrics
-from pico_twisted.net.turn import Sweep
 
 MoreFields = Sequence[tuple[bytes, bytes]]
 """What stands in an answer besides, (name, value)."""

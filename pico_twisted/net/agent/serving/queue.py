@@ -17,11 +17,11 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from pico_twisted.core.agent.fair_queue import FairQueue
+from pico_twisted.core.sweep import NEVER, Sweep
 from pico_twisted.core.text import network_of
 from pico_twisted.net.access.retry_after import RETRY_AFTER, soon
 from pico_twisted.net.agent.serving.counts import ServiceCounts
 from pico_twisted.net.agent.serving.policy import Denied
-from pico_twisted.net.turn import NEVER, Sweep
 
 MOST_WAITING: Final = 1000
 """Most calls that wait for one service, which is what a node has in progress on half of a session."""

@@ -27,6 +27,7 @@ from pico_twisted.core.rpc.frames import FAILED, PROTOCOL, TIMEOUT
 from pico_twisted.core.rpc.http import CallProtocolError
 from pico_twisted.core.rpc.interim import InterimHeads
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
+from pico_twisted.core.sweep import NEVER
 from pico_twisted.net.agent.serving.connection import ServiceConnection
 from pico_twisted.net.agent.serving.local_service import LocalService
 from pico_twisted.net.agent.serving.own_connections import OwnConnections
@@ -37,7 +38,6 @@ from pico_twisted.net.observe.requests import CLIENT_LEFT
 from pico_twisted.net.observe.tracing import HopSpan
 from pico_twisted.net.routing.linger import CALLER_LINGER_S, Linger
 from pico_twisted.net.tunnel.interfaces import ICaller
-from pico_twisted.net.turn import NEVER
 
 log = Logger()
 

@@ -17,8 +17,8 @@ from twisted.python.failure import Failure
 from pico_twisted.config import ListenerConfig
 from pico_twisted.core.agent.service_judge import ServiceJudge, Thresholds
 from pico_twisted.core.rpc.service_health import Standing, ToldHealth
+from pico_twisted.core.sweep import NEVER, Sweep
 from pico_twisted.net.agent.serving.counts import ServiceCounts
-from pico_twisted.net.turn import NEVER, Sweep
 
 log = Logger()
 

@@ -14,11 +14,11 @@ from zope.interface import implementer
 
 from pico_twisted.core.agent.service_call import ENDED
 from pico_twisted.core.rpc.frames import FAILED, PROTOCOL
+from pico_twisted.core.sweep import NEVER
 from pico_twisted.net.agent.serving.connection import ServiceConnection
 from pico_twisted.net.agent.serving.served_call import ConnectionCall, Stage
 from pico_twisted.net.socket.options import holds_output, is_dead
 from pico_twisted.net.tunnel.interfaces import IHttpReceiver
-from pico_twisted.net.turn import NEVER
 
 _BROKEN: Final = "the service broke the connection"
 

@@ -27,6 +27,7 @@ from pico_twisted.core.http1.account import account_of_peer, account_of_proxy
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.head import END, RequestHead
 from pico_twisted.core.http1.server import ServerConnection
+from pico_twisted.core.sweep import NEVER
 from pico_twisted.net.proxy.client_channel import CLIENT_LINGER_S, DRAIN_IDLE_S, ClientChannel
 from pico_twisted.net.proxy.http1.half_close import HalfClose
 from pico_twisted.net.proxy.http1.request import Http1Request, refuse
@@ -35,7 +36,6 @@ from pico_twisted.net.proxy.pace import BodyPace
 from pico_twisted.net.proxy.port import TRANSPORT_BYTES, ClientRequest, Forward, ProxyPort
 from pico_twisted.net.routing.refusals import SHUTDOWN
 from pico_twisted.net.socket.options import writer
-from pico_twisted.net.turn import NEVER
 
 READ_AHEAD_BYTES: Final = 64 * 1024
 """Most bytes that a client may send ahead of the answer to its request: one read."""

@@ -20,10 +20,10 @@ from typing import Final
 
 from twisted.internet.interfaces import ITransport
 
+from pico_twisted.core.sweep import NEVER
 from pico_twisted.net.proxy.client_channel import CLIENT_LINGER_BYTES
 from pico_twisted.net.proxy.request import ProxyRequest
 from pico_twisted.net.socket.options import half_close, is_dead
-from pico_twisted.net.turn import NEVER
 
 ASK_AFTER_S: Final = 0.3
 """Seconds after which a client whose FIN came, and that got no answer, is asked whether it is still there."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Final
 
 from pico_twisted.core.http2.events import NO_ERROR
+from pico_twisted.core.sweep import Sweep
 from pico_twisted.net.proxy.http2.output import Http2Output
-from pico_twisted.net.turn import Sweep
 
 CLIENT_STOPS_S: Final = 1.0
 """Seconds that a client gets to stop by itself, once its answer has been written."""

@@ -17,9 +17,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from pico_twisted.core.sweep import NEVER, Sweep
 from pico_twisted.net.proxy.http2.request import Http2Request
 from pico_twisted.net.proxy.turn_line import TurnLine
-from pico_twisted.net.turn import NEVER, Sweep
 
 GIVEN_UP_S: Final = 1.0
 """Seconds for which a request that its client gave up keeps its place: by then its service knows."""

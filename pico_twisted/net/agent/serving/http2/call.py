@@ -34,13 +34,13 @@ from pico_twisted.core.rpc.call import Call
 from pico_twisted.core.rpc.frames import FAILED, PROTOCOL, TIMEOUT
 from pico_twisted.core.rpc.http import CallProtocolError
 from pico_twisted.core.rpc.session_base import SEND_HIGH_BYTES
+from pico_twisted.core.sweep import NEVER
 from pico_twisted.net.agent.serving.http2.connection import SharedConnection
 from pico_twisted.net.agent.serving.http2.service import Http2Service
 from pico_twisted.net.agent.serving.http2.waiting import WaitingHttp2Call
 from pico_twisted.net.agent.serving.served_call import WORDS, Stage
 from pico_twisted.net.routing.linger import CALLER_LINGER_S
 from pico_twisted.net.tunnel.interfaces import ICaller, IHttpReceiver
-from pico_twisted.net.turn import NEVER
 
 MOST_STREAMS_TRIED: Final = 3
 """Most streams on which a call is begun: a service that refuses them all has had its say."""

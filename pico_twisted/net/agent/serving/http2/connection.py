@@ -36,12 +36,12 @@ from pico_twisted.core.agent.silence import Silence
 from pico_twisted.core.http2 import events as http2
 from pico_twisted.core.http2.connection import Http2Connection, StreamGone
 from pico_twisted.core.http2.flood import FloodWatch
+from pico_twisted.core.sweep import NEVER, Sweep
 from pico_twisted.net.agent.serving.connection import CLOSE_S
 from pico_twisted.net.agent.serving.http2.limits import FLOODS, MOST_STREAMS, SEND_BYTES, SETTINGS
 from pico_twisted.net.agent.serving.http2.users import ConnectionOwner, NotHttp2, StreamUser, TurnedAway
 from pico_twisted.net.socket.end_of_turn import EndOfTurn
 from pico_twisted.net.socket.options import forget_output, has_ended, raw_socket, tune, writer
-from pico_twisted.net.turn import NEVER, Sweep
 
 _FIELDS: Final = frozenset((http2.RESPONSE, http2.INTERIM, http2.TRAILERS))
 

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pico_twisted.core.http2.connection import StreamGone
+from pico_twisted.core.sweep import NEVER
 from pico_twisted.net.agent.serving.connection import ServiceConnection
 from pico_twisted.net.agent.serving.http1_service import Http1Service
 from pico_twisted.net.agent.serving.http2.connection import SharedConnection
@@ -28,7 +29,6 @@ from pico_twisted.net.agent.serving.http2.users import TurnedAway
 from pico_twisted.net.agent.serving.local_service import LocalService, ServiceParts
 from pico_twisted.net.agent.serving.queue import ServiceQueue
 from pico_twisted.net.tls.client import HTTP1_ONLY
-from pico_twisted.net.turn import NEVER
 
 log = Logger()
 
