@@ -8,9 +8,13 @@ from pico_twisted.core.http1.chunked import ChunkedDecoder
 from pico_twisted.core.http1.errors import bad_response
 from pico_twisted.core.http1.fields import BARE_LINE_ENDS
 from pico_twisted.core.http1.head import (
+    BY_CLOSE,
+    BY_LENGTH,
     END,
+    IN_CHUNKS,
+    NO_BODY,
+    RAW,
     End,
-    Framing,
     HeadLimits,
     ResponseHead,
     parse_response_head,
@@ -19,12 +23,6 @@ from pico_twisted.core.http1.head import (
 from pico_twisted.core.http1.messages import CHUNKED, DONE, LENGTH, UNTIL_CLOSE, Messages, Step
 
 _STATUS_START: Final = b"HTTP/1."
-
-_NONE = Framing.NONE
-_LENGTH = Framing.LENGTH
-_CHUNKED = Framing.CHUNKED
-_UNTIL_CLOSE = Framing.UNTIL_CLOSE
-_RAW = Framing.RAW
 
 
 class ClientConnection(Messages[ResponseHead]):
@@ -92,18 +90,18 @@ class ClientConnection(Messages[ResponseHead]):
         if status < 200 or status == 204:
             self._judge_bodiless(head)
         framing = response_framing(head, self._method)
-        if framing is _RAW:
+        if framing is RAW:
             if not self._upgrade:
                 raise bad_response("an upgrade that was not asked for")
         elif status < 200:
             return head
-        elif framing is _LENGTH:
+        elif framing is BY_LENGTH:
             self._left = head.length or 0
             if not self._left:
-                framing = _NONE
-        elif framing is _CHUNKED:
+                framing = NO_BODY
+        elif framing is IN_CHUNKS:
             self._chunks = ChunkedDecoder(self._limits, request=False, connection=head.connection)
-        self._reusable = self._reusable and head.keep_alive and framing is not _UNTIL_CLOSE
+        self._reusable = self._reusable and head.keep_alive and framing is not BY_CLOSE
         self._go(framing)
         return head
 

@@ -38,7 +38,7 @@ from pico_twisted.core.http1.account import Account, Peer
 from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.fields import Fields, all_values
-from pico_twisted.core.http1.head import Framing, RequestHead, ResponseHead
+from pico_twisted.core.http1.head import IN_CHUNKS, RAW, Framing, RequestHead, ResponseHead
 from pico_twisted.core.http1.memo import Memo
 from pico_twisted.core.http1.target import HOSTS
 from pico_twisted.core.http1.trailers import TE_LINE, announcement, takes_trailers
@@ -325,7 +325,7 @@ def response_to_client(
     lines = [onward]
     if request_id is not None and b"x-request-id" not in special:
         lines.append(b"x-request-id: %b\r\n" % request_id)
-    if framing is Framing.CHUNKED:
+    if framing is IN_CHUNKS:
         if not version_11_client:
             raise ValueError("no chunks for an HTTP/1.0 client")
         lines.append(b"Transfer-Encoding: chunked\r\n")
@@ -338,7 +338,7 @@ def response_to_client(
             lines.append(b"Connection: close\r\n")
         elif not version_11_client:
             lines.append(b"Connection: keep-alive\r\n")
-    elif framing is Framing.RAW:
+    elif framing is RAW:
         lines.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % (head.upgrade or b""))
     lines.append(b"\r\n" if via is None else _VIA_LINES[via][head.version_11] + b"\r\n")
     return b"".join(lines)

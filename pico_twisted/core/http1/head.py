@@ -76,15 +76,24 @@ class Framing(enum.Enum):
 
     __hash__ = object.__hash__  # members are singletons; Enum's own hash is a call of Python's
 
-    NONE = "none"
-    LENGTH = "length"
-    CHUNKED = "chunked"
-    UNTIL_CLOSE = "until-close"
+    NO_BODY = "none"
+    BY_LENGTH = "length"
+    IN_CHUNKS = "chunked"
+    BY_CLOSE = "until-close"
     RAW = "raw"  # behind a 101: what comes is no HTTP
 
 
+# By names of their own, for the way of each message: looking one up in the class costs four times as much.
+NO_BODY: Final = Framing.NO_BODY
+BY_LENGTH: Final = Framing.BY_LENGTH
+IN_CHUNKS: Final = Framing.IN_CHUNKS
+BY_CLOSE: Final = Framing.BY_CLOSE
+RAW: Final = Framing.RAW
+
+
 # Heads are values: nothing may be assigned to one that was made. They are no frozen class of attrs, as four are made
-# for a request, and those take four times as long to make.
+# for a request, and those take four times as long to make. Each of the two sets what they have in common by itself: a
+# call for that would be a fifth of the time.
 
 
 class _Head:
@@ -252,13 +261,6 @@ class ResponseHead(_Head):
         self.plain = plain
 
 
-_NONE = Framing.NONE
-_LENGTH = Framing.LENGTH
-_CHUNKED = Framing.CHUNKED
-_UNTIL_CLOSE = Framing.UNTIL_CLOSE
-_RAW = Framing.RAW
-
-
 def response_framing(head: ResponseHead, request_method: bytes) -> Framing:
     """How the body of a response is framed.
 
@@ -268,12 +270,12 @@ def response_framing(head: ResponseHead, request_method: bytes) -> Framing:
     """
     status = head.status
     if status == 101:
-        return _RAW
+        return RAW
     if status < 200 or status == 204 or status == 304 or request_method == b"HEAD":
-        return _NONE
+        return NO_BODY
     if head.chunked:
-        return _CHUNKED
-    return _UNTIL_CLOSE if head.length is None else _LENGTH
+        return IN_CHUNKS
+    return BY_CLOSE if head.length is None else BY_LENGTH
 
 
 def parse_request_head(data: bytes, limits: HeadLimits, plain: re.Pattern[bytes] | None = None) -> RequestHead:

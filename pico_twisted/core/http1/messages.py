@@ -15,7 +15,19 @@ from typing import Final, Generic, TypeVar
 
 from pico_twisted.core.http1.chunked import ChunkedDecoder
 from pico_twisted.core.http1.errors import Http1Error
-from pico_twisted.core.http1.head import END, End, Framing, HeadLimits, RequestHead, ResponseHead
+from pico_twisted.core.http1.head import (
+    BY_CLOSE,
+    BY_LENGTH,
+    END,
+    IN_CHUNKS,
+    NO_BODY,
+    RAW,
+    End,
+    Framing,
+    HeadLimits,
+    RequestHead,
+    ResponseHead,
+)
 
 _HEAD_END: Final = b"\r\n\r\n"
 _BARE_END: Final = re.compile(rb"\n\r?\n")
@@ -64,11 +76,11 @@ _ALWAYS: Final[Mapping[Framing | Step, State]] = {Step.BROKEN: DEAD, Step.TAKEN:
 
 TRANSITIONS: Final[Mapping[State, Mapping[Framing | Step, State]]] = {
     HEAD: {
-        Framing.NONE: ENDING,
-        Framing.LENGTH: LENGTH,
-        Framing.CHUNKED: CHUNKED,
-        Framing.UNTIL_CLOSE: UNTIL_CLOSE,
-        Framing.RAW: State.UPGRADED,
+        NO_BODY: ENDING,
+        BY_LENGTH: LENGTH,
+        IN_CHUNKS: CHUNKED,
+        BY_CLOSE: UNTIL_CLOSE,
+        RAW: State.UPGRADED,
         **_ALWAYS,
     },
     LENGTH: {Step.BODY_READ: ENDING, **_ALWAYS},

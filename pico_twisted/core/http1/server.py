@@ -7,7 +7,7 @@ from typing import Final
 from pico_twisted.core.http1.chunked import ChunkedDecoder
 from pico_twisted.core.http1.errors import Http1Error, bad_request
 from pico_twisted.core.http1.fields import BARE_LINE_ENDS
-from pico_twisted.core.http1.head import Framing, HeadLimits, RequestHead, parse_request_head
+from pico_twisted.core.http1.head import BY_LENGTH, IN_CHUNKS, NO_BODY, HeadLimits, RequestHead, parse_request_head
 from pico_twisted.core.http1.messages import HEAD, Messages, Step
 from pico_twisted.core.http1.plain import PLAIN_FOR_NODE
 from pico_twisted.core.http1.target import longest_line, read_request_line, refuse_line_start
@@ -62,12 +62,12 @@ class ServerConnection(Messages[RequestHead]):
         self.trailers = b""
         if head.chunked:
             self._chunks = ChunkedDecoder(self._limits, request=True, connection=head.connection)
-            self._go(Framing.CHUNKED)
+            self._go(IN_CHUNKS)
         elif head.length:
             self._left = head.length
-            self._go(Framing.LENGTH)
+            self._go(BY_LENGTH)
         else:
-            self._go(Framing.NONE)
+            self._go(NO_BODY)
         return head
 
     def next_request(self) -> None:

@@ -11,9 +11,11 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from pico_twisted.core.http1.head import (
+    BY_LENGTH,
     END,
+    NO_BODY,
+    RAW,
     End,
-    Framing,
     HeadLimits,
     RequestHead,
     ResponseHead,
@@ -24,8 +26,6 @@ from pico_twisted.core.http1.head import (
 from pico_twisted.core.http1.plain import PLAIN_FOR_AGENT
 
 _VERSION: Final = b"HTTP/1."
-
-_RAW, _NONE, _LENGTH = Framing.RAW, Framing.NONE, Framing.LENGTH
 
 RequestEvent = RequestHead | bytes | End
 ResponseEvent = ResponseHead | bytes | End
@@ -189,7 +189,7 @@ class ResponseStream:
             if head.chunked:
                 raise CallProtocolError("a Transfer-Encoding in a v2 head")
             framing = response_framing(head, self._method)
-            if framing is _RAW:
+            if framing is RAW:
                 if not self._upgrade_asked or head.upgrade is None:
                     raise CallProtocolError("an upgrade that was not asked for")
                 self._raw = True
@@ -197,9 +197,9 @@ class ResponseStream:
                 if payload or not more:
                     raise CallProtocolError("an interim head that is not alone in its frame")
                 return [head]
-            elif framing is _NONE:
+            elif framing is NO_BODY:
                 self._left = 0
-            elif framing is _LENGTH:
+            elif framing is BY_LENGTH:
                 self._left = head.length
             elif not more:
                 head = head.replace(length=len(payload))

@@ -15,7 +15,7 @@ from pico_twisted.core.http1.client import ClientConnection
 from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION
 from pico_twisted.core.http1.head import (
     END,
-    Framing,
+    NO_BODY,
     HeadLimits,
     RequestHead,
     ResponseHead,
@@ -195,7 +195,7 @@ class ResponseMessage:
             raise ResponseTooLargeError("the response is too large for version 1 of the protocol")
         # A first-generation agent passes on what its service made up as `x-pico-*`.
         fields = [field for field in head.fields if not field[0].startswith(BETWEEN_HOPS)]
-        has_body = response_framing(head, self._method) is not Framing.NONE
+        has_body = response_framing(head, self._method) is not NO_BODY
         own_error = payload.startswith(_OWN_ERROR)
         head = head.replace(
             fields=fields,

@@ -94,7 +94,7 @@ class TestAnswer:
         alone; the service's own cookies stay."""
         head = read(b"HTTP/1.1 200 OK\r\nSet-Cookie: sid=1\r\nContent-Length: 0\r\n\r\n", LIMITS)
         tie, _ = tie_of(request(), account_of_peer(b"192.0.2.7", https, b"a.b"), "ep")
-        told = response_to_client(tie.served_by(head, "aaaaaaaa"), Framing.LENGTH, close=False)
+        told = response_to_client(tie.served_by(head, "aaaaaaaa"), Framing.BY_LENGTH, close=False)
         line = NAME + b"=aaaaaaaa; Path=/; HttpOnly; SameSite=Lax" + (b"; Secure" if https else b"")
         assert b"\r\nSet-Cookie: sid=1\r\n" in told and b"\r\nSet-Cookie: " + line + b"\r\n" in told
 

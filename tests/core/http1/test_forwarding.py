@@ -278,7 +278,7 @@ def test_values_of_ours_that_may_not_stand_in_a_head() -> None:
         with pytest.raises(ValueError, match="Via"):
             to_tunnel(head, via=bad)
         with pytest.raises(ValueError, match="Via"):
-            response_to_client(response(), Framing.NONE, close=False, via=bad)
+            response_to_client(response(), Framing.NO_BODY, close=False, via=bad)
 
 
 def test_via_is_appended_where_it_is_wanted() -> None:

@@ -28,8 +28,8 @@ def to_client(
 ) -> ResponseHead:
     """The head as the client reads it."""
     framing = response_framing(head, b"GET")
-    if framing not in (Framing.NONE, Framing.RAW):
-        framing = Framing.CHUNKED if chunked else Framing.LENGTH
+    if framing not in (Framing.NO_BODY, Framing.RAW):
+        framing = Framing.IN_CHUNKS if chunked else Framing.BY_LENGTH
     if length is not None:
         head = head.replace(length=length)
     data = response_to_client(head, framing, close=close, request_id=b"id-1", version_11_client=version_11_client)
@@ -53,7 +53,7 @@ def test_a_response() -> None:
         b"HTTP/1.1 200 OK\r\nServer: x\r\nDate: d\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nContent-Length: 5\r\n\r\n"
     )
     onward = parse_response_head(data, LIMITS)
-    assert response_to_client(onward, Framing.LENGTH, close=True, request_id=b"id-1", via=b"pico-n1") == (
+    assert response_to_client(onward, Framing.BY_LENGTH, close=True, request_id=b"id-1", via=b"pico-n1") == (
         b"HTTP/1.1 200 OK\r\nServer: x\r\nDate: d\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nx-request-id: id-1\r\n"
         b"Content-Length: 5\r\nConnection: close\r\nVia: 1.1 pico-n1\r\n\r\n"
     )
@@ -63,7 +63,7 @@ def test_the_id_of_the_request() -> None:
     """A client is told the ID of its request, unless its service tells it one of its own: that one goes on alone."""
     assert values(to_client(response()), b"x-request-id") == [b"id-1"]
     assert values(to_client(response(b"X-Request-Id: theirs")), b"x-request-id") == [b"theirs"]
-    assert b"x-request-id" not in response_to_client(response(line=b"HTTP/1.1 103 E"), Framing.NONE, close=False)
+    assert b"x-request-id" not in response_to_client(response(line=b"HTTP/1.1 103 E"), Framing.NO_BODY, close=False)
 
 
 def test_vias_of_older_agents() -> None:
@@ -145,7 +145,7 @@ def test_a_service_does_not_speak_for_us() -> None:
     onward = to_client(head)
     assert not [name for name in names(onward) if b"pico" in name]
     head = response(b"Connection: keep-alive", b"Keep-Alive: 5")
-    assert b"alive" not in response_to_client(head, Framing.UNTIL_CLOSE, close=False).lower()
+    assert b"alive" not in response_to_client(head, Framing.BY_CLOSE, close=False).lower()
 
 
 def test_reasons_go_on() -> None:

@@ -168,7 +168,7 @@ def same_response(status: bytes, lines: Iterable[bytes], close: bool, via: bytes
     assert head == general and general.plain is None
     assert head.special == ({} if head.plain is not None else general.by_name)
     assert response_to_tunnel(head) == response_to_tunnel(general)
-    framing = Framing.CHUNKED if chunked else Framing.LENGTH
+    framing = Framing.IN_CHUNKS if chunked else Framing.BY_LENGTH
     written = [
         response_to_client(one, framing, close=close, request_id=b"id-1", via=via, trailers=chunked)
         for one in (head, general)

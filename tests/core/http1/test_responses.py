@@ -214,7 +214,7 @@ def test_framing_means_nothing_without_a_body(status: int, framing: bytes) -> No
     """1xx and 204 end with their head whatever they say, so nothing of it goes on (RFC 9112 6.3)."""
     head = parse(with_fields(framing, b"Connection: upgrade", b"Upgrade: a", line=b"HTTP/1.1 %d X" % status))
     assert (head.length, head.chunked) == (None, False)
-    assert response_framing(head, b"GET") is (Framing.RAW if status == 101 else Framing.NONE)
+    assert response_framing(head, b"GET") is (Framing.RAW if status == 101 else Framing.NO_BODY)
 
 
 @pytest.mark.parametrize(

@@ -286,6 +286,6 @@ def test_what_is_announced() -> None:
     back = response_to_tunnel(head_back)
     assert back == b"HTTP/1.1 200 OK\r\nTrailer: X-T, ETag\r\n\r\n"
     came = parse_response_head(back, LIMITS)
-    assert b"\r\nTrailer: X-T, ETag\r\n" in response_to_client(came, Framing.CHUNKED, close=False, trailers=True)
-    for framing, trailers in ((Framing.CHUNKED, False), (Framing.LENGTH, True), (Framing.UNTIL_CLOSE, True)):
+    assert b"\r\nTrailer: X-T, ETag\r\n" in response_to_client(came, Framing.IN_CHUNKS, close=False, trailers=True)
+    for framing, trailers in ((Framing.IN_CHUNKS, False), (Framing.BY_LENGTH, True), (Framing.BY_CLOSE, True)):
         assert b"Trailer" not in response_to_client(came, framing, close=True, trailers=trailers)

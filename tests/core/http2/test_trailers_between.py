@@ -72,7 +72,7 @@ def answered_over_2(names: bytes) -> ResponseHead:
 
 
 def told_over_1(head: ResponseHead) -> bytes:
-    told = response_to_client(head, Framing.CHUNKED, close=False, request_id=b"i", trailers=True)
+    told = response_to_client(head, Framing.IN_CHUNKS, close=False, request_id=b"i", trailers=True)
     return parse_response_head(told, LIMITS).by_name.get(b"trailer", b"")
 
 

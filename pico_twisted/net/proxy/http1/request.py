@@ -13,17 +13,22 @@ from pico_twisted.core.http1.client_connection import NAME_BYTES
 from pico_twisted.core.http1.credentials import choose_ours
 from pico_twisted.core.http1.errors import Http1Error
 from pico_twisted.core.http1.forwarding import response_to_client
-from pico_twisted.core.http1.head import Framing, RequestHead, ResponseHead, response_framing
+from pico_twisted.core.http1.head import (
+    BY_CLOSE,
+    BY_LENGTH,
+    IN_CHUNKS,
+    NO_BODY,
+    RAW,
+    Framing,
+    RequestHead,
+    ResponseHead,
+    response_framing,
+)
 from pico_twisted.core.http1.trailers import cleaned, takes_trailers
 from pico_twisted.net.proxy.error_answer import date_now
 from pico_twisted.net.proxy.port import Http1Connection
 from pico_twisted.net.proxy.request import ProxyRequest, nobody
 from pico_twisted.net.socket.end_of_turn import TurnPieces
-
-_LENGTH = Framing.LENGTH
-_CHUNKED = Framing.CHUNKED
-_UNTIL_CLOSE = Framing.UNTIL_CLOSE
-_RAW = Framing.RAW
 
 
 class Http1Request(ProxyRequest):
@@ -39,7 +44,7 @@ class Http1Request(ProxyRequest):
     connection: Http1Connection
     keep_alive = True
     pieces: TurnPieces | None = None
-    _framing = Framing.NONE
+    _framing: Framing = NO_BODY
     _response_head = b""  # of the response, until something follows it
     _last_chunk = LAST_CHUNK
 
@@ -66,7 +71,7 @@ class Http1Request(ProxyRequest):
         """Pass a 1xx on; HTTP/1.0 clients get none."""
         self.awaits_continue = False
         if self.head.version_11:
-            self.connection.send(response_to_client(head, Framing.NONE, close=False, via=self.connection.port.via))
+            self.connection.send(response_to_client(head, NO_BODY, close=False, via=self.connection.port.via))
 
     def begin(self, head: ResponseHead) -> None:
         """Send the final head, framed for this client; an agent's own error is told in our words instead."""
@@ -78,14 +83,14 @@ class Http1Request(ProxyRequest):
         version_11 = self.head.version_11
         self._first_byte_at = perf_counter()
         self.status = head.status
-        framing = _LENGTH if head.length is not None else response_framing(head, self.head.method)
-        if framing is _UNTIL_CLOSE and version_11:
-            framing = _CHUNKED
+        framing = BY_LENGTH if head.length is not None else response_framing(head, self.head.method)
+        if framing is BY_CLOSE and version_11:
+            framing = IN_CHUNKS
         self._framing = framing
         end_of_turn = connection.port.settings.end_of_turn
-        if framing is _CHUNKED and end_of_turn is not None:
+        if framing is IN_CHUNKS and end_of_turn is not None:
             self.pieces = TurnPieces(end_of_turn, self._send_chunk)
-        ends = framing is _UNTIL_CLOSE or framing is _RAW
+        ends = framing is BY_CLOSE or framing is RAW
         self.keep_alive = self.keep_alive and not ends and self.connection.goes_on()
         self._response_head = response_to_client(
             head,
@@ -96,7 +101,7 @@ class Http1Request(ProxyRequest):
             version_11_client=version_11,
             trailers=b"te" in self.head.special and self._takes_trailers,
         )
-        if framing is _RAW:
+        if framing is RAW:
             self._send(b"")  # what was read ahead goes on now, and that may be the end of the request
             self.connection.upgraded()
 
@@ -106,7 +111,7 @@ class Http1Request(ProxyRequest):
             self._agent_error.body(data)
             return
         self.bytes_out += len(data)
-        if self._framing is not _CHUNKED:
+        if self._framing is not IN_CHUNKS:
             self._send(data)
         elif self.pieces is not None:
             self.pieces.add(data)
@@ -120,7 +125,7 @@ class Http1Request(ProxyRequest):
     def _takes_trailers(self) -> bool:
         """Whether the client gets those of the response: it says so, and they have a place."""
         head = self.head
-        return self._framing is _CHUNKED and takes_trailers(head)
+        return self._framing is IN_CHUNKS and takes_trailers(head)
 
     def write_trailers(self, block: bytes) -> None:
         """Keep the trailers that the response ends with, for a client that takes them."""
@@ -134,12 +139,12 @@ class Http1Request(ProxyRequest):
             self._fail_as(error)
             return
         self.bytes_out += len(data)
-        if self._framing is _CHUNKED:
+        if self._framing is IN_CHUNKS:
             if self.pieces is not None:
                 data = self.pieces.take() + data
             data = encode_chunk(data) + self._last_chunk
         self._send(data)
-        if self._framing is _RAW:
+        if self._framing is RAW:
             self.connection.end_raw()
 
     def _send(self, data: bytes) -> None:
@@ -160,7 +165,7 @@ class Http1Request(ProxyRequest):
             return
         if self.pieces is not None:
             self.pieces.flush()
-        if self._framing in (_UNTIL_CLOSE, _RAW):
+        if self._framing in (BY_CLOSE, RAW):
             self.connection.abort()
         else:
             self._send(b"")
