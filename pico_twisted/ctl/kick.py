@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from http import HTTPStatus
-from urllib.parse import urlencode
 
 import click
 
 from pico_twisted.core.text import escaped, span
-from pico_twisted.ctl.asking import emit_json
-from pico_twisted.ctl.exits import NO, SaidNo, emit
-from pico_twisted.ctl.options import admin_options, admin_port, complete_agent_id, duration, wants_json
+from pico_twisted.ctl.exits import NO
+from pico_twisted.ctl.options import admin_options, complete_agent_id, duration
+from pico_twisted.ctl.telling_nodes import tell_all_nodes
 from pico_twisted.net.admin.shapes.operations import KICK_PATH, Kicked
 
 MOST_FOR_S = 7 * 86_400.0
@@ -30,19 +28,7 @@ def kick(context: click.Context, agent: str, for_s: float | None) -> None:
     Status 1 when it has no session anywhere.
     """
     query = {"agent": agent} if for_s is None else {"agent": agent, "for": str(max(1, round(for_s)))}
-    port = admin_port(context)
-    answer = port.ask(f"{KICK_PATH}?{urlencode(query)}", change=True)
-    if answer.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT) and answer.error:
-        raise SaidNo(answer.error)
-    if answer.status != HTTPStatus.OK:
-        raise port.refusal(answer)
-    found = port.shaped(answer, Kicked)
-    if wants_json(context):
-        emit_json(answer.data)
-    else:
-        emit(kicked_words(found, time.time()))
-    for node, why in found.unaware.items():
-        click.echo(f"picoctl: warning: node {escaped(node)}: {escaped(why)}", err=True)
+    found = tell_all_nodes(context, KICK_PATH, query, Kicked, lambda kicked: kicked_words(kicked, time.time()))
     if not found.ended and not found.until_s:
         raise click.exceptions.Exit(NO)
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
-from http import HTTPStatus
-from urllib.parse import urlencode
 
 import click
 
 from pico_twisted.core.text import escaped
 from pico_twisted.ctl import tables
-from pico_twisted.ctl.asking import Page, emit_json, get, present
+from pico_twisted.ctl.asking import Page, get, present
 from pico_twisted.ctl.client import AdminPort
-from pico_twisted.ctl.exits import SaidNo, emit
-from pico_twisted.ctl.options import admin_port, complete_agent_id, duration, status_options, wants_json, wants_watch
+from pico_twisted.ctl.options import complete_agent_id, duration, status_options, wants_watch
+from pico_twisted.ctl.telling_nodes import tell_all_nodes
 from pico_twisted.net.admin.shapes.revocations import REVOCATIONS_PATH, REVOKE_PATH, RevocationRow, Revoked
 
 MOST_FOR_S = 10 * 365 * 86_400.0
@@ -52,24 +50,12 @@ def revoke(
         raise click.UsageError("--watch shows a --list again and again")
     if (name is None) == (agent is None):
         raise click.UsageError("expected the NAME of a credential, or --agent ID")
-    query = {"name": name} if agent is None else {"agent": agent}
+    query = {"name": name or ""} if agent is None else {"agent": agent}
     if undo:
         query["undo"] = "1"
     elif for_s is not None:
         query["until"] = str(int(time.time() + for_s))
-    port = admin_port(context)
-    answer = port.ask(f"{REVOKE_PATH}?{urlencode(query)}", change=True)
-    if answer.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT) and answer.error:
-        raise SaidNo(answer.error)
-    if answer.status != HTTPStatus.OK:
-        raise port.refusal(answer)
-    found = port.shaped(answer, Revoked)
-    if wants_json(context):
-        emit_json(answer.data)
-    else:
-        emit(tables.revoked_words(found))
-    for node, why in found.unaware.items():
-        click.echo(f"picoctl: warning: node {escaped(node)}: {escaped(why)}", err=True)
+    found = tell_all_nodes(context, REVOKE_PATH, query, Revoked, tables.revoked_words)
     if found.revoked and not found.kept:
         click.echo(
             f"picoctl: warning: node {escaped(found.nodes[0])} forgets it if it starts again and finds no other node: "
