@@ -22,7 +22,8 @@ from typing import Final
 KEPT_S: Final = 3.0
 """Seconds between two readings that are kept: what is told is of the last one or two spans."""
 STOPPED_S: Final = 0.02
-"""Seconds for which the limit has to have stopped the process: two and a half times what makes an answer slow."""
+"""Seconds for which the limit has to have stopped the process: two and a half times `FLOOR_S` of
+`core.routing.latency`, from which on an answer counts as slow."""
 LATE_S: Final = 0.025
 """Seconds by which a turn is late that counts: a machine at work is late by less."""
 MOST_LATE_S: Final = 0.2
@@ -57,7 +58,8 @@ class CpuShortage:
         self._kept.append((now, stopped_s, self._late_s))
 
     def lacked_s(self, now: float, stopped_s: float) -> float:
-        """Seconds for which the process lately had something to do and no CPU; 0.0 when that is not worth a word."""
+        """Seconds for which the process lately had something to do and no CPU; 0.0 when it is too little to
+        tell of."""
         since, stopped_before_s, late_before_s = self._kept[0]
         stopped_s -= stopped_before_s  # it is less than before where the process has come under another limit
         late_s = self._late_s - late_before_s

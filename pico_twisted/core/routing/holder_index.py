@@ -21,10 +21,11 @@ from pico_twisted.core.linear_hashing import LinearHashing
 _NODE_BITS: Final = 12
 MOST_NODES: Final = 1 << _NODE_BITS
 """Nodes that have numbers at a time: more than twice those that a node takes for members of its cluster."""
-_NODE: Final = MOST_NODES - 1
-_HASH: Final = (1 << 64) - MOST_NODES
-_MOST: Final = 256
-"""Numbers in a part, when another one is split. What is done to a part takes a microsecond, however full it is."""
+_NODE_MASK: Final = MOST_NODES - 1  # the bits of an entry that are the node's number
+_HASH_MASK: Final = (1 << 64) - MOST_NODES  # and those that are of the hash
+_MOST_IN_PART: Final = 256
+"""Most entries of a part: when one has more, the next part in turn is split. What is done to one takes a microsecond,
+however full it is."""
 
 
 class HolderIndex:
@@ -45,11 +46,11 @@ class HolderIndex:
         hashed = hash(endpoint)
         table = self._table
         part = table.parts[table.place(hashed >> _NODE_BITS)]
-        at = bisect_left(part, hashed & _HASH)
-        highest = hashed & _HASH | _NODE
+        at = bisect_left(part, hashed & _HASH_MASK)
+        highest = hashed & _HASH_MASK | _NODE_MASK
         found = []
         while at < len(part) and (entry := part[at]) <= highest:
-            found.append(entry & _NODE)
+            found.append(entry & _NODE_MASK)
             at += 1
         return found
 
@@ -57,9 +58,9 @@ class HolderIndex:
         """A node holds an endpoint, which it may have held."""
         part, at, entry = self._look_up(endpoint, node)
         if at == len(part) or part[at] != entry:
-            self._count += not _is_there(part, at, entry)
+            self._count += not _has_another(part, at, entry)
             part.insert(at, entry)
-            if len(part) > _MOST:
+            if len(part) > _MOST_IN_PART:
                 self._table.split()
 
     def discard(self, endpoint: str, node: int) -> None:
@@ -67,12 +68,12 @@ class HolderIndex:
         part, at, entry = self._look_up(endpoint, node)
         if at < len(part) and part[at] == entry:
             del part[at]
-            self._count -= not _is_there(part, at, entry)
+            self._count -= not _has_another(part, at, entry)
 
     def _look_up(self, endpoint: str, node: int) -> tuple[array[int], int, int]:
         hashed = hash(endpoint)
         part = self._table.parts[self._table.place(hashed >> _NODE_BITS)]
-        entry = hashed & _HASH | node
+        entry = hashed & _HASH_MASK | node
         return part, bisect_left(part, entry), entry
 
     def _check_invariants(self) -> None:
@@ -82,11 +83,11 @@ class HolderIndex:
             assert list(part) == sorted(set(part))
             assert all(self._table.place(entry >> _NODE_BITS) == at for entry in part)
             entries.update(part)
-        assert len({entry & _HASH for entry in entries}) == self._count
+        assert len({entry & _HASH_MASK for entry in entries}) == self._count
 
 
-def _is_there(part: array[int], at: int, entry: int) -> bool:
-    """Whether an endpoint has another entry beside the place of one."""
+def _has_another(part: array[int], at: int, entry: int) -> bool:
+    """Whether the endpoint of an entry has others: they would stand right before or at a position."""
     return (at > 0 and part[at - 1] ^ entry < MOST_NODES) or (at < len(part) and part[at] ^ entry < MOST_NODES)
 
 

@@ -1,4 +1,4 @@
-"""What the frames of a health call say that a node makes: whether the agent has the CPU that it needs.
+"""What a node asks an agent in a health call, whether it has the CPU that it needs, and what the agent answers.
 
 docs/protocol.md describes the format for other implementations; this module is its only codec.
 """

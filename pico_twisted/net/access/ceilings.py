@@ -21,7 +21,7 @@ from pico_twisted.core.access.subject import Subject
 from pico_twisted.core.sweep import Sweep
 from pico_twisted.core.text import network_of
 from pico_twisted.net.access.load import NodeLoad
-from pico_twisted.net.access.retry_after import known, soon
+from pico_twisted.net.access.retry_after import after, soon
 from pico_twisted.net.observe.metrics import Metrics, by_label
 
 _MAX_REMEMBERED: Final = 4096
@@ -75,7 +75,7 @@ def answer_to(over: Over) -> tuple[int, str, str]:
 
 def retry_after(over: Over) -> bytes:
     """The value of Retry-After for who is over a limit."""
-    return soon() if over.retry_after_s is None else known(over.retry_after_s)
+    return soon() if over.retry_after_s is None else after(over.retry_after_s)
 
 
 class NodeCeilings:

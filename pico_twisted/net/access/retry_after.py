@@ -19,7 +19,7 @@ LATER_S: Final = 10
 """Most seconds where sessions of agents or links of nodes fill a limit: these stay, and there are other nodes."""
 
 
-def known(seconds: float) -> bytes:
+def after(seconds: float) -> bytes:
     """The value where there will be room after so many seconds."""
     return b"%d" % max(1, math.ceil(seconds))
 
@@ -31,4 +31,4 @@ def soon(chance: Callable[[], float] = random.random) -> bytes:
 
 def later(chance: Callable[[], float] = random.random) -> bytes:
     """The value where there may be none for a while: from half of `LATER_S` to all of it."""
-    return known(LATER_S * (1 + chance()) / 2)
+    return after(LATER_S * (1 + chance()) / 2)

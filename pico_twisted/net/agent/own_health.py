@@ -1,4 +1,4 @@
-"""How the process of an agent is, told to the nodes that ask."""
+"""Whether the process of an agent lacks CPU, told to the nodes that ask."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pico_twisted.net.tunnel.interfaces import ICallee
 
 
 class OwnHealth:
-    """Watches this process.
+    """Watches whether this process lacks CPU, and answers those who ask.
 
     Args:
         sweep: the process's coarse timer.

@@ -42,7 +42,7 @@ class _Question(OnlyTold):
 
     @property
     def open(self) -> bool:
-        """It may be answered yet."""
+        """Whether it may still be answered."""
         return not self._call.closed
 
     def give_up(self, code: str = CANCELLED) -> None:

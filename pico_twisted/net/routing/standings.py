@@ -57,7 +57,7 @@ class _Compared:
 
 
 class RouteStandings:
-    """Judges those that do not answer well, once a second.
+    """Judges the ways that do not answer well, once a second, and tells which are unwell.
 
     Args:
         parts: shared by all routes.
