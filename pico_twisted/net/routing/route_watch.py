@@ -47,10 +47,10 @@ PATIENCE_S: Final = 1.4
 """Seconds that it has to give one: some round trips around the world, or as long as a kernel takes to send the question
 four times. With `SILENT_S` and some turns of the sweep that is less than the 4 s that a request may wait in vain."""
 LATE_S: Final = 0.4
-"""Seconds without one, after which others that serve the endpoint are asked, as far as they are silent, too: what
-happened to one connection may have happened to all, and what is moved should not come to the next one of them."""
+"""Seconds without a sign of life, after which others that serve the endpoint are asked, too, as far as they are silent:
+what happened to one connection may have happened to all, and what is moved should not come to the next one of them."""
 MOST_OTHERS: Final = 16
-"""Most others that are: an endpoint may have a thousand agents."""
+"""Most others that are asked then: an endpoint may have a thousand agents."""
 MOVES_A_REQUEST: Final = 0.05
 """How many calls may be moved, for each that is made."""
 FIRST_MOVES: Final = 100.0
@@ -58,7 +58,7 @@ FIRST_MOVES: Final = 100.0
 MOST_MOVES: Final = 200.0
 """Most calls that may be moved at once, however many were made before."""
 PAUSE_S: Final = 0.5
-"""Seconds that the clock is ahead of the sweep, from which on we were stopped: they are nobody's fault."""
+"""By how many seconds the clock gets ahead of the sweep when we were stopped: those are nobody's fault."""
 MAX_NODES_SEEN: Final = 4096
 """Most endpoints of other nodes, of which is kept how they answer: of those that are used, there are fewer."""
 
