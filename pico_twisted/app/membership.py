@@ -1,7 +1,7 @@
 """A node's part in the cluster: puts together gossip and node links, which its ClusterService is given.
 
 What the agents of this node register is told to the others; what the others tell becomes the table by which requests
-are routed; the links carry those requests, and whole maps where packets do not suffice.
+are routed; the links carry those requests, and maps where packets do not suffice.
 """
 
 from __future__ import annotations
@@ -235,14 +235,14 @@ class Membership:
         except ValueError:
             return None
 
-    def answer_sync(self, node_id: str, request: bytes) -> Iterator[bytes]:
-        """The answer to another node's question for the maps, in pieces.
+    def answer_sync(self, node_id: str, request: bytes, takes_parts: bool) -> Iterator[bytes]:
+        """The answer to another node's question for the maps, in pieces. See `Gossip.sync_answer`.
 
         Raises:
             SyncError: the question is not well made.
         """
         try:
-            return self.core.sync_answer(request, self._reactor.seconds())
+            return self.core.sync_answer(request, self._reactor.seconds(), takes_parts=takes_parts)
         except SyncError as error:
             suppressed = self._malformed.due("malformed", self._reactor.seconds())
             if suppressed is not None:

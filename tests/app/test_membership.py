@@ -193,10 +193,10 @@ def test_an_address_that_is_none(pair: Pair, nonsense: Any) -> None:
 
 def test_maps_for_others(pair: Pair) -> None:
     """Another node's question for maps is answered with all that is known; nonsense is its fault."""
-    answer = pair.a.membership.answer_sync("b", pair.b.membership.core.sync_request())
+    answer = pair.a.membership.answer_sync("b", pair.b.membership.core.sync_request(), True)
     assert b"".join(answer)
     with pytest.raises(SyncError):
-        pair.a.membership.answer_sync("b", json.dumps({"not": "a question"}).encode())
+        pair.a.membership.answer_sync("b", json.dumps({"not": "a question"}).encode(), True)
 
 
 def test_secrets(pair: Pair) -> None:

@@ -67,9 +67,9 @@ class ToldMembership(Membership):
         """As the test says."""
         return self._addresses.get(node_id)
 
-    def answer_sync(self, node_id: str, request: bytes) -> Iterator[bytes]:
+    def answer_sync(self, node_id: str, request: bytes, takes_parts: bool) -> Iterator[bytes]:
         """The question, and these bytes behind it, in pieces."""
-        yield b"%b asks %b: " % (node_id.encode(), request)
+        yield b"%b asks %b%b: " % (node_id.encode(), request, b"" if takes_parts else b" for whole maps")
         for at in range(0, len(self._maps), 50_000):
             yield self._maps[at : at + 50_000]
 

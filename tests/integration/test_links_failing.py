@@ -291,6 +291,13 @@ async def test_fetch(nodes: LinkedNodes) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_fetch_of_a_node_of_an_earlier_version(nodes: LinkedNodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that does not list that it takes parts of maps gets whole ones."""
+    monkeypatch.setattr("pico_twisted.net.links.handshake.OWN_CAPABILITIES", {})
+    assert await nodes.links["n2"].fetch("n1", b"who") == b"n2 asks who for whole maps: the maps"
+
+
+@pytest_twisted.ensureDeferred
 async def test_fetch_of_too_much(nodes: LinkedNodes) -> None:
     """An answer over its limit is given up, and the link goes on."""
     from tests.integration.harness import RunningNode

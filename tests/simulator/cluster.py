@@ -45,6 +45,7 @@ class ClusterSettings:
         forget_s: see there.
         secrets: see there; without, packets are not sealed, which is quicker.
         make: makes a core.
+        earlier: so many of them run an earlier version, as far as maps over links go; see `Surroundings`.
         looks_closely: whether whole maps are compared every few seconds: not where there are a million entries.
     """
 
@@ -57,6 +58,7 @@ class ClusterSettings:
     forget_s: float = 300.0
     secrets: tuple[str, ...] = ()
     make: Callable[..., Gossip] = Gossip
+    earlier: int = 0
     looks_closely: bool = True
 
 
@@ -130,6 +132,7 @@ class SimulatedCluster:
             find=self._find,
             watch=self,
             make=settings.make,
+            earlier=settings.earlier,
         )
         self._by_address = {machine.address: machine for machine in self.machines}
         self._log = hashlib.blake2b(digest_size=16)

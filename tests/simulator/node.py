@@ -53,6 +53,7 @@ class Surroundings:
     Attributes:
         find: gives the running process of a machine's address, or None.
         make: makes the gossip core.
+        earlier: on so many of the machines, the first ones, nodes give and take whole maps alone, as earlier versions.
     """
 
     time: VirtualTime
@@ -62,6 +63,7 @@ class Surroundings:
     find: Callable[[str], Process | None]
     watch: IWatch
     make: Callable[..., Gossip] = Gossip
+    earlier: int = 0
 
 
 class Process:
@@ -295,7 +297,8 @@ class Process:
         if self.stopped:
             self._inbox.append(lambda: self._asked(request, asker, asked_at))
         elif self.ended_at is None and self._linked(asker):
-            answer = b"".join(self.gossip.sync_answer(request, around.time.now))
+            takes_parts = min(self.machine, asker.machine) >= around.earlier
+            answer = b"".join(self.gossip.sync_answer(request, around.time.now, takes_parts=takes_parts))
             around.time.after(LINK_S * around.rng.random(), asker._answered, answer, self, asked_at)
 
     def _answered(self, answer: bytes, other: Process, asked_at: float) -> None:

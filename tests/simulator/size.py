@@ -110,9 +110,9 @@ class TimedGossip(Gossip):
         """The same."""
         self._timed("a change", lambda: Gossip.delete(self, key, now))
 
-    def sync_answer(self, request: bytes, now: float) -> Iterator[bytes]:
+    def sync_answer(self, request: bytes, now: float, *, takes_parts: bool) -> Iterator[bytes]:
         """An answer, piece by piece."""
-        pieces = self._timed("an answer begun", lambda: Gossip.sync_answer(self, request, now))
+        pieces = self._timed("an answer begun", lambda: Gossip.sync_answer(self, request, now, takes_parts=takes_parts))
         while (piece := self._timed("a piece of an answer", lambda: next(pieces, None))) is not None:
             yield piece
 

@@ -359,24 +359,29 @@ class Gossip:
             if wants:
                 self._channel.send(REPLY, source, member, now, digest=telling.own_digest(), wants=wants)
 
-    # Whole maps, over node links
+    # Maps, over node links
 
     def sync_request(self) -> bytes:
         """What to ask a node for: the maps that we are behind with, and all nodes that we do not know."""
         return pack_request(self._own.uptime_ms(self._now), *self._syncs.behind())
 
-    def sync_answer(self, request: bytes, now: float) -> Iterator[bytes]:
-        """The whole maps that are asked for, in pieces, each of which is made when it is taken.
+    def sync_answer(self, request: bytes, now: float, *, takes_parts: bool) -> Iterator[bytes]:
+        """The maps that are asked for, in pieces, each of which is made when it is taken.
+
+        Args:
+            request: of another node.
+            now: monotonic seconds.
+            takes_parts: whether that node takes what it lacks of a map alone, and not only whole maps.
 
         Raises:
             SyncError: it is no request.
         """
         asked_ms, behind, known = read_request(request)
         self._channel.count("syncs answered")
-        return pack_answer(asked_ms, self._syncs.wholes(behind, known, now))
+        return pack_answer(asked_ms, self._syncs.given(behind, known, now, takes_parts=takes_parts))
 
     def sync_apply(self, answer: bytes, reporter: str, now: float) -> None:
-        """Take whole maps; each is one change. Some entries are taken now, the rest of them with the next ticks.
+        """Take maps; each whole one is one change. Some entries are taken now, the rest of them with the next ticks.
 
         Args:
             answer: of another node to our `sync_request`.

@@ -108,6 +108,11 @@ class PackedEndpoints:
         """All numbers above one with their endpoints, in their order, whatever is changed meanwhile."""
         return merge(*[_above(part, number) for part in self._table.parts if part[1] and _numbers(part)[-1] > number])
 
+    def count_above(self, number: int) -> int:
+        """How many numbers are above one."""
+        found = [numbers for numbers in map(_numbers, self._table.parts) if numbers and numbers[-1] > number]
+        return sum([len(numbers) - bisect_left(numbers, number + 1) for numbers in found])
+
     def below(self, number: int) -> int:
         """The highest number below one; 0 when there is none."""
         all_numbers = map(_numbers, self._table.parts)

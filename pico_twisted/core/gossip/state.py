@@ -22,7 +22,7 @@ one step, and what is counted of a node is counted of its own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
 from typing import Final, TypeVar
 
 from pico_twisted.core.gossip.events import ENDPOINT, Value
@@ -202,6 +202,17 @@ class VersionedMap:
         older = map(_entry, self._packed.above(version << _VALUE_BITS | _VALUE))
         return _merged(chain(older, newest), sorted(others, key=_version, reverse=True))
 
+    def count_since(self, version: int) -> int:
+        """How many entries stand above a version."""
+        if not version:
+            return self.keys + self.tombstones
+        least = version << _VALUE_BITS | _VALUE
+        newest = _count(reversed(self._endpoints.values()), least)
+        others = _count((at for _, at in reversed(self._live.values())), version)
+        if self._packed is not None and newest == len(self._endpoints):
+            newest += self._packed.count_above(least)
+        return newest + others + _count(reversed(self._dead.values()), version)
+
     def before(self, version: int) -> int:
         """The highest version, not above the given one, at which an entry stands; else 0."""
         found = (
@@ -255,10 +266,6 @@ class VersionedMap:
         endpoints = _changed(dict(self._all_endpoints()), dict(later._all_endpoints()))
         return _changed(self._live, later._live), endpoints
 
-    def entries(self) -> tuple[int, Iterator[Entry]]:
-        """How many entries stand now, and all of them in the order of their versions, whatever is written meanwhile."""
-        return self.keys + self.tombstones, self.since(0)
-
     def __iter__(self) -> Iterator[Entry]:
         return self.since(0)
 
@@ -280,6 +287,11 @@ class VersionedMap:
             older = list(self._packed.above(0))
             assert older == sorted((number, endpoint) for endpoint, number in self._packed.items())
             assert not self._endpoints or not older or older[-1][0] < next(iter(self._endpoints.values()))
+
+
+def _count(falling: Iterable[int], above: int) -> int:
+    """How many numbers are above one; behind the first that is not, there are none."""
+    return sum(1 for _ in takewhile(above.__lt__, falling))
 
 
 def _version(entry: Entry) -> int:

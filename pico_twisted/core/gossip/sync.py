@@ -1,10 +1,15 @@
-"""Whole maps as they cross a node link: what a node asks for when packets do not suffice, and the answer.
+"""Maps as they cross a node link: what a node asks for when packets do not suffice, and the answer.
 
 A request is an array of three: the asker's milliseconds, what the asker is behind with (`[ID, generation, version]`
 each), and which nodes it knows otherwise (`[ID, generation]`). The answer is an array of two: those milliseconds again,
 by which the asker knows how long all that may have waited somewhere, and an array of maps, each an item of a digest and
 all entries of that node, in a flat array as in a packet. The node that answers gives the maps that it knows better, and
 those of nodes that the asker does not know.
+
+Where the asker has a map up to a version, only what stands above that is given, behind that version as a seventh field:
+when very many endpoints move at once, each node lacks a little of each other, and whole maps of all of them would keep
+everybody from ever getting further. A node of an earlier version takes whole maps alone. It says so by its
+capabilities, not in what it asks, since questions are read strictly.
 
 A map may have 100,000 entries, and nobody is to wait for all of them: an answer is made and read in slices. Each map is
 as it was at the moment at which its first slice was made. What is too much for one answer is left out: such a node is
@@ -21,8 +26,8 @@ from typing import Any, Final
 import attrs
 import msgpack
 
-from pico_twisted.core.gossip.packets import Digest, Want, name, number, read_digest, read_entries, unpack
-from pico_twisted.core.gossip.state import VersionedMap
+from pico_twisted.core.gossip.packets import Delta, Digest, Want, name, number, read_digest, read_entries, unpack
+from pico_twisted.core.gossip.state import Entry, VersionedMap
 
 MAX_ITEMS: Final = 4 * 1024 * 1024
 """Most items of one array in a request or an answer."""
@@ -43,8 +48,28 @@ class SyncError(ValueError):
 
 
 @attrs.frozen
+class Given:
+    """One node's map, as it is given.
+
+    Attributes:
+        digest: what is said of the node.
+        map: what it says itself; None when that is left out.
+        had: the version up to which the asker has it; 0 where it has nothing, or takes whole maps alone.
+    """
+
+    digest: Digest
+    map: VersionedMap | None
+    had: int = 0
+
+    @property
+    def after(self) -> int:
+        """The version above which entries are given now: 0, for all, when deletes above `had` may be forgotten."""
+        return self.had if self.map is not None and self.had >= self.map.floor else 0
+
+
+@attrs.frozen
 class Whole:
-    """All of one node's map.
+    """All of one node's map, as it was read.
 
     Attributes:
         digest: what is said of the node.
@@ -53,6 +78,19 @@ class Whole:
 
     digest: Digest
     map: VersionedMap | None
+
+
+@attrs.frozen
+class Part:
+    """Some of one node's map, as it was read: what stands above a version, or a slice of that.
+
+    Attributes:
+        digest: what is said of the node.
+        delta: the entries.
+    """
+
+    digest: Digest
+    delta: Delta
 
 
 def pack_request(asked_ms: int, behind: list[Want], known: list[tuple[str, int]]) -> bytes:
@@ -85,27 +123,28 @@ def read_request(data: bytes) -> tuple[int, dict[str, tuple[int, int]], dict[str
         raise SyncError(f"not a request for maps: {error}") from None
 
 
-def pack_answer(asked_ms: int, maps: list[Whole]) -> Iterator[bytes]:
+def pack_answer(asked_ms: int, maps: list[Given]) -> Iterator[bytes]:
     """An answer to a question of that time, in pieces."""
     yield _array(2) + _packb(asked_ms) + _array(len(maps))
-    for whole in maps:
-        node_id, generation, heartbeat, _, _, age_ms = whole.digest
-        if whole.map is None:
+    for given in maps:
+        node_id, generation, heartbeat, _, _, age_ms = given.digest
+        held, after = given.map, given.after
+        if held is None:
             yield _array(7) + b"".join(map(_packb, (node_id, generation, heartbeat, 0, 0, age_ms, [])))
             continue
-        count, entries = whole.map.entries()
-        item = (node_id, generation, heartbeat, whole.map.version, whole.map.floor, age_ms)
-        yield _array(7) + b"".join(map(_packb, item)) + _array(3 * count)
+        item = [node_id, generation, heartbeat, held.version, held.floor, age_ms, *([after] if after else [])]
+        count, entries = held.count_since(after), held.since(after)
+        yield _array(len(item) + 1) + b"".join(map(_packb, item)) + _array(3 * count)
         while piece := list(chain.from_iterable(islice(entries, SLICE))):
             yield b"".join(map(_packb, piece))
 
 
-def read_answer(data: bytes) -> tuple[int, Iterator[Whole | None]]:
+def read_answer(data: bytes) -> tuple[int, Iterator[Whole | Part | None]]:
     """Read an answer in slices.
 
     Returns:
-        The time of the question; and its maps, each once it is read, with None behind each other slice. Taking them
-        raises `SyncError` where it turns out to be no answer.
+        The time of the question; and its maps. Each whole one comes once it is read, with None behind each other slice
+        of it; each slice of another one at once. Taking them raises `SyncError` where it turns out to be no answer.
 
     Raises:
         SyncError: it is no answer.
@@ -133,7 +172,7 @@ def _no_answer(error: Exception) -> SyncError:
     return SyncError(f"not an answer with maps: {error}" if str(error) else "not an answer with maps: it ends too soon")
 
 
-def _read_maps(unpacker: Any, count: int, size: int) -> Iterator[Whole | None]:
+def _read_maps(unpacker: Any, count: int, size: int) -> Iterator[Whole | Part | None]:
     try:
         for _ in range(count):
             yield from _read_map(unpacker)
@@ -143,31 +182,56 @@ def _read_maps(unpacker: Any, count: int, size: int) -> Iterator[Whole | None]:
         raise _no_answer(error) from None
 
 
-def _read_map(unpacker: Any) -> Iterator[Whole | None]:  # msgpack tells mypy nothing of what it unpacks
-    unpack = unpacker.unpack
-    if unpacker.read_array_header() != 7:
+def _read_map(unpacker: Any) -> Iterator[Whole | Part | None]:  # msgpack tells mypy nothing of what it unpacks
+    fields = unpacker.read_array_header()
+    if fields not in (7, 8):
         raise ValueError("not a map")
+    unpack = unpacker.unpack
     digest = read_digest([unpack() for _ in range(6)])
+    after = number(unpack()) if fields == 8 else None
     count = unpacker.read_array_header()
     if count % 3 or count > MAX_ITEMS:
         raise ValueError("half an entry, or too many")
-    if not count and not digest[3]:
+    if after is not None:
+        yield from _read_part(unpacker, digest, after, count)
+    elif not count and not digest[3]:
         yield Whole(digest, None)
-        return
+    else:
+        yield from _read_whole(unpacker, digest, count)
+
+
+def _read_whole(unpacker: Any, digest: Digest, count: int) -> Iterator[Whole | None]:
     held = VersionedMap()
-    version, floor = digest[3], digest[4]
     while count:
-        flat = list(islice(unpacker, min(count, 3 * SLICE)))
-        entries = read_entries(flat, held.version)
-        count -= len(flat)
-        if not flat:
-            raise ValueError("it ends too soon")
-        if entries[-1][2] > version:
-            raise ValueError("entries above the version")
-        if any(value is None and written <= floor for _, value, written in entries):
-            raise ValueError("tombstones below the floor")
+        entries = _read_slice(unpacker, digest, held.version, count)
+        count -= 3 * len(entries)
         held.load(entries)
         if count:
             yield None
-    yield from held.complete(version, floor)
+    yield from held.complete(digest[3], digest[4])
     yield Whole(digest, held)
+
+
+def _read_part(unpacker: Any, digest: Digest, after: int, count: int) -> Iterator[Part]:
+    node_id, generation, _, _, floor, _ = digest
+    if after < floor:
+        raise ValueError("a part from below the floor")
+    while count:
+        entries = _read_slice(unpacker, digest, after, count)
+        count -= 3 * len(entries)
+        yield Part(digest, Delta(node_id, generation, after, floor, entries))
+        after = entries[-1][2]
+
+
+def _read_slice(unpacker: Any, digest: Digest, after: int, count: int) -> list[Entry]:
+    """The next entries of a map, of which that many items are left, above a version."""
+    flat = list(islice(unpacker, min(count, 3 * SLICE)))
+    if not flat:
+        raise ValueError("it ends too soon")
+    entries = read_entries(flat, after)
+    version, floor = digest[3], digest[4]
+    if entries[-1][2] > version:
+        raise ValueError("entries above the version")
+    if any(value is None and written <= floor for _, value, written in entries):
+        raise ValueError("tombstones below the floor")
+    return entries

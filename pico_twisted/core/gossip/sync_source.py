@@ -1,17 +1,19 @@
-"""Whole maps over node links: which node is asked for them and when, what it is asked, and what others are given.
+"""Maps over node links: which node is asked for them and when, what it is asked, and what others are given.
 
-Packets carry what fits. A node that is further behind than that, or below a floor, asks for whole maps. One answer
-brings all that its giver knows better, or as much of it as an answer may have, and then says of what it has more. So
-one question a round is enough for any trouble.
+Packets carry what fits. A node that is further behind than that, or below a floor, asks another one. One answer brings
+all that its giver knows better, or as much of it as an answer may have, and then says of what it has more. So one
+question a round is enough for any trouble.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+import attrs
+
 from pico_twisted.core.gossip.members import GOSSIP_ADDR, Member, Standing
 from pico_twisted.core.gossip.packets import Want
-from pico_twisted.core.gossip.sync import MAX_ENTRIES, Whole
+from pico_twisted.core.gossip.sync import MAX_ENTRIES, Given
 from pico_twisted.core.gossip.view import View
 
 SYNC_AGAIN_S: Final = 2.0
@@ -106,23 +108,31 @@ class SyncSource:
         known = [(one.node_id, one.generation) for one in members if not one.lacks_entries]
         return less, [*known, (view.own.node_id, view.own.generation)]
 
-    def wholes(self, behind: dict[str, tuple[int, int]], known: dict[str, int], now: float) -> list[Whole]:
+    def given(
+        self, behind: dict[str, tuple[int, int]], known: dict[str, int], now: float, *, takes_parts: bool
+    ) -> list[Given]:
         """The maps that we know further than a node that asks; beyond `MAX_ENTRIES` only that there are more.
 
         Args:
             behind: generation and version of what it is behind with, by node ID.
             known: the generations of the other nodes that it knows.
             now: monotonic seconds.
+            takes_parts: whether it takes what it lacks of a map alone.
         """
         view = self._view
         ours = [(view.own.digest(), view.own.told)] if view.own.claimed else []
         ours += [(one.digest(now), one.map) for one in view.members.values() if view.spoken_of(one, now)]
-        found: list[Whole] = []
+        found: list[Given] = []
         room = MAX_ENTRIES
         for digest, held in ours:
             node_id, generation, _, version, _, _ = digest
             has = behind.get(node_id)
-            if (version > has[1]) if has is not None and has[0] == generation else known.get(node_id, -1) < generation:
-                room -= held.keys + held.tombstones
-                found.append(Whole(digest, held if room >= 0 or not found else None))
+            if has is not None and has[0] == generation:
+                is_wanted, had = version > has[1], has[1] if takes_parts else 0
+            else:
+                is_wanted, had = known.get(node_id, -1) < generation, 0
+            if is_wanted:
+                one = Given(digest, held, had)
+                room -= held.count_since(one.after)
+                found.append(one if room >= 0 or not found else attrs.evolve(one, map=None))
         return found

@@ -1,23 +1,31 @@
-"""Taking the whole maps that other nodes answered with: in slices, so that nothing else waits for long.
+"""Taking the maps that other nodes answered with: in slices, so that nothing else waits for long.
 
 An answer may have hundreds of thousands of entries. Each `step` reads some of them; packets, ticks and requests come in
-between. Nothing of a map counts before all of it is read: then it takes the place of the one that we had, in one step,
-unless we have come further with that meanwhile, or know another generation of the node. So whatever comes between two
-slices finds the map as it was or as it is, and what is read of an answer that turns out to be none does no harm.
+between. Nothing of a whole map counts before all of it is read: then it takes the place of the one that we had, in one
+step, unless we have come further with that meanwhile, or know another generation of the node. So whatever comes between
+two slices finds the map as it was or as it is, and what is read of an answer that turns out to be none does no harm.
+
+What an answer has of a map above the version that we had counts slice by slice, as if packets had brought it: each
+slice takes our map to a later version, of which nothing is missing, whatever becomes of those behind it.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Final
 
 import attrs
 
 from pico_twisted.core.gossip.events import SyncFailed, SyncWanted
 from pico_twisted.core.gossip.members import Standing
-from pico_twisted.core.gossip.sync import SLICE, SyncError, Whole, read_answer
+from pico_twisted.core.gossip.sync import SLICE, Part, SyncError, Whole, read_answer
 from pico_twisted.core.gossip.sync_source import SyncSource
 from pico_twisted.core.gossip.view import View
+
+PART: Final = 100
+"""As so many entries more a part of a map counts: it is a change of its own, with which its map may have to be packed,
+and maps that have grown alike are packed at the same time."""
 
 
 @attrs.define(eq=False)
@@ -34,7 +42,7 @@ class _Answer:
 
     reporter: str
     asked_ms: int
-    maps: Iterator[Whole | None]
+    maps: Iterator[Whole | Part | None]
     taken: bool = False
     has_more: bool = False
 
@@ -72,7 +80,7 @@ class MapTaking:
         while self._answers and entries < SLICE:
             answer = self._answers[0]
             try:
-                whole = next(answer.maps)
+                found = next(answer.maps)
             except StopIteration:
                 self._answers.popleft()
                 self._end(answer, now)
@@ -81,21 +89,25 @@ class MapTaking:
                 self._answers.popleft()
                 self._view.tell(SyncFailed(answer.reporter, str(error)))
                 continue
-            if whole is None:
+            if found is None:
                 return
-            entries += self._take(answer, whole, now)
+            entries += self._take(answer, found, now)
 
-    def _take(self, answer: _Answer, whole: Whole, now: float) -> int:
-        """Take one map. Returns how many entries it has."""
+    def _take(self, answer: _Answer, found: Whole | Part, now: float) -> int:
+        """Take one map, or a slice of what was lacking of one. Returns how many entries that counts as."""
         # the answer is not older than its question, and may have waited for us as long as that
         said_at = min(now, self._view.own.time_of(answer.asked_ms))
-        if self._view.take_whole(whole, answer.reporter, said_at, now):
+        if isinstance(found, Part):
+            entries = PART + len(found.delta.entries)
+            is_new = self._view.take_part(found, answer.reporter, said_at, now)
+        else:
+            entries = 1 if found.map is None else found.map.keys
+            answer.has_more = answer.has_more or found.map is None
+            is_new = self._view.take_whole(found, answer.reporter, said_at, now)
+        if is_new:
             answer.taken = True
             self._count("maps taken")
-        if whole.map is None:
-            answer.has_more = True
-            return 1
-        return whole.map.keys
+        return entries
 
     def _end(self, answer: _Answer, now: float) -> None:
         source = self._view.members.get(answer.reporter)

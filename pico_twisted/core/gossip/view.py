@@ -21,7 +21,7 @@ from pico_twisted.core.gossip.events import ENDPOINT, Event, KeysChanged, Status
 from pico_twisted.core.gossip.members import GOSSIP_ADDR, LEFT, STATUS, Member, Standing
 from pico_twisted.core.gossip.own import VISITOR, OwnNode
 from pico_twisted.core.gossip.packets import Delta, Digest, Received
-from pico_twisted.core.gossip.sync import Whole
+from pico_twisted.core.gossip.sync import Part, Whole
 
 PREVIOUS_S: Final = 1.0
 """Seconds for which the keys of a node's previous life still count while it tells those of the new one."""
@@ -344,6 +344,11 @@ class View:
             return False
         self._changed(member, *member.take_whole(whole.map, now))
         return True
+
+    def take_part(self, part: Part, reporter: str, said_at: float, now: float) -> bool:
+        """Take what a node's map has above a version. The rest is as of `take_whole`."""
+        self.hear(part.digest, reporter, said_at, now)
+        return self.apply(part.delta, reporter, now)[1] is not None
 
     def _changed(self, member: Member, keys: list[str], endpoints: list[str]) -> None:
         self.entries += len(keys) + len(endpoints)

@@ -31,6 +31,9 @@ BODY_UPGRADE: Final = b"body-upgrade"
 INTERIM_HEADS: Final = b"interim-heads"
 """Takes any number of interim heads before the final one."""
 
+MAPS_SINCE: Final = b"maps-since"
+"""A node: takes, of a map that it has up to a version, what stands above that, and not only the whole of it."""
+
 NOT_SHARED: Final = b"not-shared"
 """A node: refuses others where an agent says that it will not share its endpoint."""
 
@@ -64,6 +67,7 @@ _KNOWN: Final = frozenset(
         DIAL_BACK,
         DRAIN_TWICE,
         INTERIM_HEADS,
+        MAPS_SINCE,
         NOT_SHARED,
         OPERATIONS,
         OWN_HEALTH,

@@ -48,7 +48,7 @@ class GossipMetrics:
         self._not_sent += 1
 
     def sync_failed(self) -> None:
-        """Count whole maps that were wanted and not got."""
+        """Count maps that were wanted and not got."""
         self._syncs_failed += 1
 
     def gather(self) -> None:
@@ -76,7 +76,7 @@ class GossipMetrics:
         yield self._delays_s.family("pico_gossip_delay_seconds", "From the writing of an entry to its coming here.")
         syncs = {"taken": counts.get("maps taken", 0), "answered": counts.get("syncs answered", 0)}
         syncs["failed"] = self._syncs_failed
-        yield by_label("pico_gossip_syncs", "Whole maps over links, by what came of it.", "result", syncs)
+        yield by_label("pico_gossip_syncs", "Maps over links, by what came of it.", "result", syncs)
         yield CounterMetricFamily(
             "pico_gossip_pauses", "Times that this process did not run for a while.", value=counts.get("pauses", 0)
         )

@@ -65,7 +65,7 @@ class GossipParts:
         table: is told what changes.
         metrics: counts.
         seeds: hosts and ports of nodes to join; names or IPs.
-        fetch: asks a node for whole maps; a Deferred of its answer.
+        fetch: asks a node for maps; a Deferred of its answer.
         heard: called with the ID of a node that was just found alive.
         doubted: called with the ID of a node that just became unreachable.
         conflict: called with a message when another process took our ID.

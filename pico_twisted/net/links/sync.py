@@ -33,6 +33,7 @@ from pico_twisted.core.links.sync_frames import (
     is_revoked,
 )
 from pico_twisted.core.rpc.call import Call
+from pico_twisted.core.rpc.capabilities import MAPS_SINCE
 from pico_twisted.core.rpc.frames import CANCELLED, FAILED, PROTOCOL, REFUSED_BUSY, SYNC, TIMEOUT
 from pico_twisted.core.sweep import Sweep
 from pico_twisted.net.tunnel.interfaces import ICallee, ICallReceiver, ITunnel
@@ -120,8 +121,8 @@ class Answers:
     """What answers the questions of other nodes.
 
     Attributes:
-        maps: called with the other node's ID and its question for the maps; gives the pieces of the answer, or raises
-            `SyncError` when the question is none.
+        maps: called with the other node's ID, its question for the maps, and whether it takes parts of them; gives the
+            pieces of the answer, or raises `SyncError` when the question is none.
         dial_back: called with the other node's ID and the address at which it wants to be dialled; gives a Deferred of
             the answer, of None when that is too much now.
         revoked: called with the other node's ID and revocations; gives the answer, or raises `BadRevocations` when they
@@ -131,7 +132,7 @@ class Answers:
         later: calls something in the next turn of the reactor.
     """
 
-    maps: Callable[[str, bytes], Iterator[bytes]]
+    maps: Callable[[str, bytes, bool], Iterator[bytes]]
     dial_back: Callable[[str, str], Deferred[bytes | None]]
     revoked: Callable[[str, bytes], bytes]
     operate: Callable[[str, bytes], Deferred[bytes]]
@@ -180,7 +181,8 @@ class SyncRequest:
             elif is_operate(payload):
                 self._answers.operate(node_id, decode_operate(payload)).addCallbacks(self._answer, self._broken)
             else:
-                self._maps = self._answers.maps(node_id, decode_maps(payload))
+                takes_parts = MAPS_SINCE in self._tunnel.capabilities
+                self._maps = self._answers.maps(node_id, decode_maps(payload), takes_parts)
                 self.drained()
         except (SyncFormatError, SyncError, BadRevocations, BadOperation) as error:
             self._tunnel.reset(self._call, PROTOCOL, str(error))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from pico_twisted.core.gossip import (
@@ -94,13 +94,15 @@ class Wire:
     Args:
         links: whether wanted syncs are made.
         seed: of all chance.
+        earlier: the IDs of nodes that give and take whole maps alone, as earlier versions do.
     """
 
-    def __init__(self, *, links: bool = True, seed: int = 1) -> None:
+    def __init__(self, *, links: bool = True, seed: int = 1, earlier: Collection[str] = ()) -> None:
         self.now = 1000.0
         self.cores: dict[str, Core] = {}
         self.fate: Fate = arrives
         self.links = links
+        self._earlier = earlier
         self._rng = random.Random(seed)
         self._flying: list[tuple[float, int, bytes, str, str]] = []
         self._count = 0
@@ -167,9 +169,13 @@ class Wire:
         """A core asks a node for whole maps."""
         other = next((one for one in self.cores.values() if one.node_id == node_id), None)
         if other is not None and not other.paused:
-            answer = b"".join(other.gossip.sync_answer(core.gossip.sync_request(), self.now))
-            core.gossip.sync_apply(answer, node_id, self.now)
+            core.gossip.sync_apply(self.answer(other, core), node_id, self.now)
             self.take(core)
+
+    def answer(self, giver: Core, asker: Core) -> bytes:
+        """What one answers when the other asks for maps."""
+        takes_parts = not {giver.node_id, asker.node_id}.intersection(self._earlier)
+        return b"".join(giver.gossip.sync_answer(asker.gossip.sync_request(), self.now, takes_parts=takes_parts))
 
     def run(self, seconds: float) -> None:
         """Let time pass."""

@@ -43,6 +43,7 @@ def test_as_a_dictionary(batches: list[list[tuple[str, bool, int]]]) -> None:
         in_order = sorted((held, endpoint) for endpoint, held in model.items())
         for above in [0, *new.values()][::20]:
             assert list(packed.above(above)) == [one for one in in_order if one[0] > above]
+            assert packed.count_above(above) == len([one for one in in_order if one[0] > above])
             assert packed.below(above) == max([held for held, _ in in_order if held < above], default=0)
         before._check_invariants()
         assert dict(before.items()) == had, "a copy is what it was"

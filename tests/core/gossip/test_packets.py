@@ -14,7 +14,7 @@ from pico_twisted.core.gossip import packets, sync
 from pico_twisted.core.gossip.packets import CHALLENGE, DELTA, FIXED_BYTES, KINDS, REPLY, SYN, Body, Delta, read_body
 from pico_twisted.core.gossip.sealing import PacketError
 from pico_twisted.core.gossip.state import Entry
-from pico_twisted.core.gossip.sync import SLICE, SyncError, Whole
+from pico_twisted.core.gossip.sync import SLICE, Given, Part, SyncError, Whole
 from pico_twisted.core.protocol_limits import MAX_GENERATION
 from tests.doubles.said import said_of, whole_map
 from tests.examples import examples
@@ -257,21 +257,22 @@ def test_kinds() -> None:
 # Syncs
 
 
-def read_whole_answer(data: bytes) -> tuple[int, list[Whole]]:
+def read_whole_answer(data: bytes) -> tuple[int, list[Whole | Part]]:
     """An answer, with all slices of it taken."""
     asked_ms, maps = sync.read_answer(data)
     return asked_ms, [one for one in maps if one is not None]
 
 
 @st.composite
-def wholes(draw: st.DrawFn) -> Whole:
-    """A whole map."""
+def maps_given(draw: st.DrawFn) -> Given:
+    """A map that is given, whole or from a version on."""
     found = draw(entries())
     name, generation, heartbeat, _, _, age_ms = draw(DIGESTS)
     floor = draw(st.integers(0, found[-1][2]))
     kept = [entry for entry in found if entry[1] is not None or entry[2] > floor]
     version = found[-1][2] + draw(st.integers(0, 9))
-    return Whole((name, generation, heartbeat, version, floor, age_ms), whole_map(kept, version, floor))
+    had = draw(st.just(0) | st.integers(0, version))
+    return Given((name, generation, heartbeat, version, floor, age_ms), whole_map(kept, version, floor), had)
 
 
 @given(NUMBERS, st.lists(WANTS, max_size=5), st.lists(st.tuples(NAMES, NUMBERS), max_size=5))
@@ -282,21 +283,34 @@ def test_request_there_and_back(asked_ms: int, behind: list[Any], known: list[An
     assert read == (asked_ms, {name: (g, v) for name, g, v in behind}, dict(known))
 
 
-@given(NUMBERS, st.lists(wholes(), max_size=4))
+@given(NUMBERS, st.lists(maps_given(), max_size=4))
 @settings(max_examples=examples(100))
-def test_answer_there_and_back(asked_ms: int, maps: list[Whole]) -> None:
-    """An answer with maps is read as it was given."""
+def test_answer_there_and_back(asked_ms: int, maps: list[Given]) -> None:
+    """An answer with maps is read as it was given: a whole map, or what stands above the version that the asker had,
+    unless it may have missed deletes."""
     read_ms, read = read_whole_answer(b"".join(sync.pack_answer(asked_ms, maps)))
-    assert read_ms == asked_ms and [one.digest for one in read] == [one.digest for one in maps]
-    for one, other in zip(read, maps, strict=True):
-        assert one.map is not None and other.map is not None
-        assert list(one.map) == list(other.map) and (one.map.version, one.map.floor) == one.digest[3:5]
-        one.map._check_invariants()
+    assert read_ms == asked_ms
+    for one in maps:
+        assert one.map is not None
+        entries = list(one.map.since(one.after))
+        assert one.after == (one.had if one.had >= one.map.floor else 0)
+        if one.after and not entries:
+            continue
+        found = read.pop(0)
+        assert found.digest == one.digest
+        if isinstance(found, Part):
+            node_id, generation, _, _, floor, _ = one.digest
+            assert found.delta == Delta(node_id, generation, one.after, floor, entries) and one.after
+        else:
+            assert found.map is not None and not one.after
+            assert list(found.map) == entries and (found.map.version, found.map.floor) == found.digest[3:5]
+            found.map._check_invariants()
+    assert read == []
 
 
 def test_maps_that_an_answer_leaves_out() -> None:
     """A map that is left out is named, in a way that an earlier version takes for hearsay: nothing of it is lost."""
-    left_out = Whole(("n", 1, 7, 90, 50, 4), None)
+    left_out = Given(("n", 1, 7, 90, 50, 4), None)
     ((only,), (read,)) = (
         msgpack.unpackb(b"".join(sync.pack_answer(1, [left_out])))[1],
         read_whole_answer(b"".join(sync.pack_answer(1, [left_out])))[1],
@@ -310,7 +324,7 @@ def test_a_large_answer_is_made_and_read_in_slices() -> None:
     held = said_of({f"endpoint:{number}": 1 for number in range(5 * SLICE)})
     held.write("status", "active", held.version + 1)
     pieces = []
-    for piece in sync.pack_answer(1, [Whole(("n", 1, 7, 0, 0, 4), held)]):
+    for piece in sync.pack_answer(1, [Given(("n", 1, 7, 0, 0, 4), held)]):
         held.write("endpoint:1", 2, held.version + 1)
         pieces.append(piece)
     assert len(pieces) > 5 and max(map(len, pieces)) < SLICE * 40
@@ -318,7 +332,7 @@ def test_a_large_answer_is_made_and_read_in_slices() -> None:
     steps = list(maps)
     assert len(steps) > 5 and steps[:-1] == [None] * (len(steps) - 1)
     whole = steps[-1]
-    assert whole is not None and whole.map is not None and whole.map.count_endpoints()[0] == 5 * SLICE
+    assert isinstance(whole, Whole) and whole.map is not None and whole.map.count_endpoints()[0] == 5 * SLICE
 
 
 @given(st.binary(max_size=2000) | NESTED.map(msgpack.packb))
@@ -332,9 +346,9 @@ def test_any_bytes_over_a_link(data: bytes) -> None:
             pass
 
 
-@given(st.lists(wholes(), min_size=1, max_size=3), st.data())
+@given(st.lists(maps_given(), min_size=1, max_size=3), st.data())
 @settings(max_examples=examples(200))
-def test_any_mutation_of_an_answer(maps: list[Whole], data: st.DataObject) -> None:
+def test_any_mutation_of_an_answer(maps: list[Given], data: st.DataObject) -> None:
     """An answer with bytes changed is one, or `SyncError`."""
     packed = bytearray(b"".join(sync.pack_answer(5, maps)))
     for _ in range(data.draw(st.integers(1, 4))):
@@ -352,6 +366,19 @@ def test_any_mutation_of_an_answer(maps: list[Whole], data: st.DataObject) -> No
         ["n", 1, 1, 5, 3, 0, ["k", None, 2]],  # a tombstone below the floor
         ["n", 1, 1, 5, 0, 0, ["k", 1, 2, "l", 1, 2]],
         ["n", 1, 1, 5, 0, 0],
+        ["n", 1, 1, 5, 0, 0, 2, ["k", 1, 2]],  # not above the version that the asker had
+        ["n", 1, 1, 5, 0, 0, 2, ["k", 1, 4, "l", 1, 3]],
+        ["n", 1, 1, 5, 0, 0, 2, ["k", 1, 3, "l", 1]],
+        ["n", 1, 1, 5, 0, 0, 2, ["k", 1, 6]],  # above the version
+        ["n", 1, 1, 5, 3, 0, 2, ["k", 1, 4]],  # deletes before it may be missing
+        ["n", 1, 1, 5, 3, 0, 2, []],
+        ["n", 1, 1, 5, 0, 0, -1, ["k", 1, 4]],
+        ["n", 1, 1, 5, 0, 0, None, ["k", 1, 4]],
+        ["n", 1, 1, 5, 0, 0, [], ["k", 1, 4]],
+        ["n", 1, 1, 5, 0, 0, 2, ["", 1, 4]],
+        ["n", 1, 1, 5, 0, 0, 2, ["k", True, 4]],
+        ["n", 1, 1, 5, 0, 0, 2, "k"],
+        ["n", 1, 1, 5, 0, 0, 2, ["k", 1, 4], 0],
     ],
 )
 def test_maps_that_cannot_be(one: list[Any]) -> None:

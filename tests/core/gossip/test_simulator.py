@@ -54,6 +54,13 @@ def test_small_and_busy() -> None:
     assert broken(simulated) == []
 
 
+@pytest.mark.parametrize("earlier", [1, 5])
+def test_mixed_versions(earlier: int) -> None:
+    """The same where some nodes give and take whole maps alone, and others what is lacking of them."""
+    settings = ClusterSettings(nodes=6, network=LOSSY, forget_s=60.0, earlier=earlier)
+    assert broken(simulate(settings, BUSY, examples(60) / 60)) == []
+
+
 def test_sealed() -> None:
     """The same with a secret."""
     simulated = simulate(ClusterSettings(nodes=6, network=LOSSY, secrets=("s",)), BUSY, examples(60) / 60)

@@ -76,9 +76,11 @@ def test_any_prefix_and_the_rest_make_the_whole(
 @given(WRITES, NEWEST, st.integers(0, 200))
 @settings(max_examples=examples(100))
 def test_before(writes: list[tuple[str, Value | None, int]], newest: int, version: int) -> None:
-    """`before` is the version of the last entry that stands at a version or below it."""
+    """`before` is the version of the last entry that stands at a version or below it, and `count_since` how many stand
+    above that."""
     owner = VersionedMap()
     write_all(owner, writes, newest)
+    assert owner.count_since(version) == len(list(owner.since(version)))
     assert owner.before(version) == max([at for _, _, at in owner.since(0) if at <= version], default=0)
 
 
@@ -124,7 +126,7 @@ def test_a_later_map_as_one_change(
     owner.raise_floor(owner.version)
     later = whole_map(owner.since(0), owner.version, owner.floor)
     later._check_invariants()
-    count, entries = owner.entries()
+    count, entries = owner.count_since(0), owner.since(0)
     owner.write("meanwhile", 1, owner.version + 1)
     assert (count, list(entries)) == (len(list(later)), list(later.since(0)))
     owner = later

@@ -83,12 +83,19 @@ def test_first_sync() -> None:
     assert syncs.wanted(T + 9) == "b" and syncs.wanted(T + 9.1) is None
 
 
+@pytest.mark.parametrize("takes_parts", [False, True])
 @pytest.mark.parametrize("count", [0, 1, 5])
-def test_what_is_given_to_whom(count: int) -> None:
-    """Of whole maps those are given that are further than the asker's, and those of nodes that it does not know."""
+def test_what_is_given_to_whom(count: int, takes_parts: bool) -> None:
+    """Those maps are given that are further than the asker's, and those of nodes that it does not know: whole ones, but
+    of what it has up to a version what stands above that, if it takes that."""
     view = view_of("a", "b")
     for version in range(1, count + 1):
         view.apply(Delta("a", 5, version - 1, 0, [(f"k{version}", 1, version)]), "a", T)
-    given_ids = [one.digest[0] for one in SyncSource(view, INTERVAL_S).wholes({"a": (5, 1)}, {"me": 7}, T)]
-    assert given_ids == (["a", "b"] if count > 1 else ["b"])
-    assert [one.digest[0] for one in SyncSource(view, INTERVAL_S).wholes({}, {"me": 6, "a": 5, "b": 5}, T)] == ["me"]
+    syncs = SyncSource(view, INTERVAL_S)
+
+    def given(behind: dict[str, tuple[int, int]], known: dict[str, int]) -> list[tuple[str, int]]:
+        return [(one.digest[0], one.after) for one in syncs.given(behind, known, T, takes_parts=takes_parts)]
+
+    assert given({"a": (5, 1)}, {"me": 7}) == ([("a", int(takes_parts))] if count > 1 else []) + [("b", 0)]
+    assert given({"a": (4, 1)}, {"me": 7, "b": 5}) == [("a", 0)]
+    assert given({}, {"me": 6, "a": 5, "b": 5}) == [("me", 0)]

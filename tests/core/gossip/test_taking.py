@@ -46,11 +46,6 @@ def knows(core: Core, other: Core) -> bool:
     return core.keys(other.node_id) == said == core.told(other.node_id)
 
 
-def answer(wire: Wire, giver: Core, asker: Core) -> bytes:
-    """What one answers to the other."""
-    return b"".join(giver.gossip.sync_answer(asker.gossip.sync_request(), wire.now))
-
-
 def slices(wire: Wire, core: Core) -> int:
     """Let a core take all that it was given, and return how many ticks that took."""
     ticks = 0
@@ -66,7 +61,7 @@ def test_a_large_map_is_taken_in_many_turns_and_counts_at_once(wire: Wire) -> No
     giver, joiner = large(wire)
     held = joiner.gossip.view.members["n0"].map
     before = held.count_endpoints()
-    joiner.gossip.sync_apply(answer(wire, giver, joiner), "n0", wire.now)
+    joiner.gossip.sync_apply(wire.answer(giver, joiner), "n0", wire.now)
     assert joiner.gossip.next_tick() < wire.now
     joiner.gossip.tick(wire.now)
     assert joiner.gossip.view.members["n0"].map is held and held.count_endpoints() == before
@@ -77,8 +72,8 @@ def test_a_large_map_is_taken_in_many_turns_and_counts_at_once(wire: Wire) -> No
 def test_what_comes_between_two_slices_is_not_undone(wire: Wire) -> None:
     """A node goes on to write while its map is taken: what is newer stays, whichever way it came."""
     giver, joiner = large(wire)
-    early = answer(wire, giver, joiner)
-    joiner.gossip.sync_apply(answer(wire, giver, joiner), "n0", wire.now)
+    early = wire.answer(giver, joiner)
+    joiner.gossip.sync_apply(wire.answer(giver, joiner), "n0", wire.now)
     slices(wire, joiner)
     joiner.gossip.sync_apply(early, "n0", wire.now)
     giver.gossip.delete("endpoint:0-0", wire.now)
@@ -90,7 +85,7 @@ def test_what_comes_between_two_slices_is_not_undone(wire: Wire) -> None:
 def test_nobody_is_asked_while_an_answer_is_taken(wire: Wire) -> None:
     """What a node lacks may be in what it has not read yet: it asks nobody for that, however long it takes."""
     giver, joiner = large(wire)
-    joiner.gossip.sync_apply(answer(wire, giver, joiner), "n0", wire.now)
+    joiner.gossip.sync_apply(wire.answer(giver, joiner), "n0", wire.now)
     asked, late = len(joiner.syncs()), wire.now
     while joiner.gossip.next_tick() < 0:
         late += 3.0
@@ -102,7 +97,7 @@ def test_nobody_is_asked_while_an_answer_is_taken(wire: Wire) -> None:
 def test_a_pause_is_not_seen_in_slices(wire: Wire) -> None:
     """To be asked for another tick at once is no sign that the process did not run."""
     giver, joiner = large(wire)
-    joiner.gossip.sync_apply(answer(wire, giver, joiner), "n0", wire.now)
+    joiner.gossip.sync_apply(wire.answer(giver, joiner), "n0", wire.now)
     wire.run(3.0)
     assert "pauses" not in joiner.gossip.counts and knows(joiner, giver)
 
@@ -111,7 +106,7 @@ def test_an_answer_that_breaks_off(wire: Wire) -> None:
     """What turns out to be no answer in the middle is told; the maps before it count, the one in which it is does not,
     and another answer is taken as if nothing had been."""
     giver, joiner = large(wire)
-    whole = answer(wire, giver, joiner)
+    whole = wire.answer(giver, joiner)
     before = all_said(joiner.gossip.view.members["n0"])
     for count, data in enumerate((whole[: len(whole) // 2], b"nonsense", whole + b"\x00"), start=1):
         joiner.gossip.sync_apply(data, "n0", wire.now)
@@ -134,7 +129,7 @@ def test_more_than_one_answer_may_have(wire: Wire, monkeypatch: pytest.MonkeyPat
     asked_before = len(joiner.syncs())
     assert not joiner.gossip.knows_the_cluster
     while not joiner.gossip.knows_the_cluster:
-        data = answer(wire, givers[0], joiner)
+        data = wire.answer(givers[0], joiner)
         assert len(data) < 3 * MANY * 40
         joiner.gossip.sync_apply(data, "n0", wire.now)
         slices(wire, joiner)

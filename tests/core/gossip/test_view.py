@@ -37,7 +37,7 @@ def test_hearsay_alone_is_not_shown() -> None:
         hear(view, 1, 50, 3, 0, 200, by="b", at=T + 0.5)
     assert told(view) == [] and "x" not in view.members and "x" in view.unconfirmed
     assert not view.holds("x", 1) and all(
-        whole.digest[0] != "x" for whole in SyncSource(view, INTERVAL_S).wholes({}, {}, T)
+        one.digest[0] != "x" for one in SyncSource(view, INTERVAL_S).given({}, {}, T, takes_parts=True)
     )
 
 

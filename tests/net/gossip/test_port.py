@@ -116,7 +116,7 @@ class GossipNode:
         self.fetched.append(node_id)
         for node in self.net.started:
             if node.name == node_id and node.address not in self.net.cut:
-                return succeed(b"".join(node.core.sync_answer(request, self.net.clock.seconds())))
+                return succeed(b"".join(node.core.sync_answer(request, self.net.clock.seconds(), takes_parts=True)))
         self.pending.append(Deferred())
         return self.pending[-1]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 from pico_twisted.core.links.sync_frames import encode_maps
+from pico_twisted.core.rpc.capabilities import MAPS_SINCE
 from pico_twisted.net.links.sync import Answers, SyncRequest
 
 
@@ -20,20 +21,28 @@ class Asked:
 
     Args:
         pieces: of the answer.
+        capabilities: of who asks.
 
     Attributes:
+        parts: whether parts of maps were asked for, each time.
         sent: what was sent of it, and whether more follows.
         turns: what is to be done in the next turn.
         call: the call.
     """
 
-    def __init__(self, *pieces: bytes) -> None:
+    def __init__(self, *pieces: bytes, capabilities: frozenset[bytes] = frozenset()) -> None:
+        self.parts: list[bool] = []
         self.sent: list[tuple[bytes, bool]] = []
         self.turns: list[Callable[[], None]] = []
         self.call = _double(pausing=False)
         unused: Any = None
+
+        def maps(node_id: str, request: bytes, takes_parts: bool) -> Iterator[bytes]:
+            self.parts.append(takes_parts)
+            return iter(pieces)
+
         answers = Answers(
-            maps=lambda node_id, request: iter(pieces),
+            maps=maps,
             dial_back=unused,
             revoked=unused,
             operate=unused,
@@ -41,6 +50,7 @@ class Asked:
         )
         tunnel = _double(
             node_id="n2",
+            capabilities=capabilities,
             consumed=lambda call, size: None,
             send=lambda call, payload, more: self.sent.append((payload, more)),
         )
@@ -68,6 +78,12 @@ def test_each_piece_is_made_in_a_turn_of_its_own() -> None:
     asked.request.drained()
     asked.turn()
     assert len(asked.sent) == 3 and not asked.turns
+
+
+def test_who_takes_parts_of_maps_says_so() -> None:
+    """A node gets parts of maps only where it says that it takes them; earlier versions do not."""
+    assert Asked(b"one").parts == [False]
+    assert Asked(b"one", capabilities=frozenset((MAPS_SINCE,))).parts == [True]
 
 
 def test_no_piece_is_made_that_nobody_takes() -> None:
