@@ -28,6 +28,7 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from pico_twisted.core.gossip import Event, Gossip, KeysChanged, StatusChanged
+from pico_twisted.core.gossip.judging import LEARNING_S
 from pico_twisted.core.routing.table import ClusterTable
 from tests.simulator.cluster import ClusterSettings, SimulatedCluster
 from tests.simulator.network import NetworkSettings
@@ -316,8 +317,9 @@ class LargeCluster:
         Returns:
             The seconds until nobody chose it any more, and those until all nodes knew all of its endpoints elsewhere.
         """
-        self._forget_times()
         cluster = self.cluster
+        cluster.run(LEARNING_S)  # for so long a node that has just joined is more patient
+        self._forget_times()
         largest = max(self._nodes, key=lambda process: len(self._held[process]))
         names, others = self._held.pop(largest), [one for one in self._nodes if one is not largest]
         began = cluster.time.now
