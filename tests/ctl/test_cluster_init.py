@@ -11,6 +11,7 @@ from cryptography import x509
 
 from pico_twisted.core.access.credentials_file import hash_of, read_tokens
 from tests.ctl.harness import Done, picoctl
+from tools.stage.archives import unpack
 
 NODES = "10.0.0.1,n2.example.com,2001:db8::3"
 
@@ -24,7 +25,7 @@ def unpacked(archive: Path, into: Path) -> Path:
     """A directory with what is in an archive."""
     with tarfile.open(archive) as tar:
         assert {entry.mode for entry in tar.getmembers()} == {0o600}
-        tar.extractall(into, filter="data")
+        unpack(tar, into)
     return into
 
 

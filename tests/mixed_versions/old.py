@@ -12,6 +12,7 @@ import tarfile
 from pathlib import Path
 
 from tests.packaging.test_install import ROOT, Environment, build_wheel
+from tools.stage.archives import unpack
 
 COMMIT = "a4dd4d4"
 """The last commit before the code was put into rooms. Its configuration and its command lines are those of today."""
@@ -66,7 +67,7 @@ def check_out(commit: str, directory: Path) -> None:
     with archive.stdout, archive.stderr:
         try:
             with tarfile.open(fileobj=archive.stdout, mode="r|") as files:
-                files.extractall(directory, filter="data")
+                unpack(files, directory)
         except tarfile.ReadError:
             pass  # there is none, and git says why
         said = archive.stderr.read().decode("utf-8", "replace").strip()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.packages.programs import programs
+from tools.stage.archives import unpack
 from tools.stage.processes import ROOT
 
 NOT_IN_IT: Final = {".gitignore", ".git-blame-ignore-revs"}
@@ -55,7 +56,7 @@ def begins(sdist: Path) -> bool:
     """Whether the demo and tests run in the source distribution."""
     with tempfile.TemporaryDirectory(prefix="pico-sdist-") as scratch:
         with tarfile.open(sdist) as tar:
-            tar.extractall(scratch, filter="data")
+            unpack(tar, scratch)
         (unpacked,) = Path(scratch).iterdir()
         for command in (*BEGINNINGS, SOME_TESTS):
             done = subprocess.run(command, cwd=unpacked, capture_output=True, text=True, check=False)

@@ -13,6 +13,7 @@ import pytest
 
 from tests.ctl.harness import picoctl
 from tests.system.service import Connection, Service, answer
+from tools.stage.archives import unpack
 from tools.stage.processes import Twistd
 from tools.stage.stage import Stage, open_stage
 from tools.stage.waiting import wait_until
@@ -29,7 +30,7 @@ def unpacked(archive: Path) -> Path:
     """A directory with what is in an archive."""
     directory = archive.with_name(archive.name.removesuffix(".tar.gz"))
     with tarfile.open(archive) as tar:
-        tar.extractall(directory, filter="data")
+        unpack(tar, directory)
     return directory
 
 
