@@ -62,7 +62,7 @@ class AcmeStage:
         faults: how often each is still to happen: `badNonce`, `rateLimited`, `invalid`, `processing`, `garbage`,
             `endless`, `other key`, `other names`.
         orders: how many were made.
-        validated: the names that were, each with the kind of its challenge.
+        validated: how often which name was, with the kind of its challenge; those of an order come at once.
         renew_now: what it suggests of all certificates (RFC 9773).
     """
 
@@ -84,7 +84,7 @@ class AcmeStage:
         self.http_port, self.tls_port, self.life_s = http_port, tls_port, life_s
         self.faults: Counter[str] = Counter()
         self.orders = 0
-        self.validated: list[tuple[str, str]] = []
+        self.validated: Counter[tuple[str, str]] = Counter()
         self.renew_now = False
         self._nonces: set[str] = set()
         self._accounts: dict[str, Json] = {}  # the public key of each, by its URL
@@ -238,7 +238,7 @@ class AcmeStage:
             told["error"] = Problem("unauthorized", str(error)).document
             told["status"] = authz["status"] = "invalid"
             return
-        self.validated.append((challenge["name"], told["type"]))
+        self.validated[challenge["name"], told["type"]] += 1
         told["status"] = authz["status"] = "valid"
 
     def _ask_http(self, name: str, token: str, expected: str) -> None:
