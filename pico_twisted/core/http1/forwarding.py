@@ -105,6 +105,16 @@ _VIA_LINES: Final = Memo(_make_via_lines, _MAX_REMEMBERED, longest_bytes=160)
 """The last lines of a head, by our pseudonym: behind a message of HTTP/1.0, of HTTP/1.1, and of HTTP/2."""
 
 
+def _make_endpoint_line(endpoint: bytes) -> bytes:
+    if not ENDPOINT_ID_BYTES_PATTERN.fullmatch(endpoint):
+        raise ValueError("bad endpoint ID")
+    return b"x-pico-endpoint: " + endpoint + b"\r\n"
+
+
+_ENDPOINT_LINES: Final = Memo(_make_endpoint_line, _MAX_REMEMBERED, longest_bytes=128)
+"""The first field of a head on a node link, by the endpoint ID."""
+
+
 def _lines(
     first: bytes, head: RequestHead | ResponseHead, goes_on: Memo[bool], length: int | None, upgrade: bytes | None
 ) -> list[bytes]:
@@ -169,9 +179,7 @@ def request_to_tunnel(
         raise Http1Error(508, "loop", "the request goes in circles")
     ours = b""
     if endpoint is not None:
-        if not ENDPOINT_ID_BYTES_PATTERN.fullmatch(endpoint):
-            raise ValueError("bad endpoint ID")
-        ours = b"x-pico-endpoint: " + endpoint + b"\r\n"
+        ours = _ENDPOINT_LINES[endpoint]
     if peer.connection:
         ours += CLIENT_CONNECTION + b": " + peer.connection + b"\r\n"
     if length is None:
@@ -322,26 +330,24 @@ def response_to_client(
     onward = head.plain
     if onward is None:
         onward = b"\r\n".join(_lines(b"HTTP/1.1 %d %b" % (status, head.reason), head, _RESPONSE, None, None)) + b"\r\n"
-    lines = [onward]
     if request_id is not None and b"x-request-id" not in special:
-        lines.append(b"x-request-id: %b\r\n" % request_id)
+        onward += b"x-request-id: %b\r\n" % request_id
     if framing is IN_CHUNKS:
         if not version_11_client:
             raise ValueError("no chunks for an HTTP/1.0 client")
-        lines.append(b"Transfer-Encoding: chunked\r\n")
+        onward += b"Transfer-Encoding: chunked\r\n"
         if trailers and (line := announcement(head)):
-            lines.append(line + b"\r\n")
+            onward += line + b"\r\n"
     elif head.length is not None and status >= 200 and status != 204:
-        lines.append(b"Content-Length: %d\r\n" % head.length)
+        onward += b"Content-Length: %d\r\n" % head.length
     if status >= 200:
         if close:
-            lines.append(b"Connection: close\r\n")
+            onward += b"Connection: close\r\n"
         elif not version_11_client:
-            lines.append(b"Connection: keep-alive\r\n")
+            onward += b"Connection: keep-alive\r\n"
     elif framing is RAW:
-        lines.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % (head.upgrade or b""))
-    lines.append(b"\r\n" if via is None else _VIA_LINES[via][head.version_11] + b"\r\n")
-    return b"".join(lines)
+        onward += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % (head.upgrade or b"")
+    return onward + (b"\r\n" if via is None else _VIA_LINES[via][head.version_11] + b"\r\n")
 
 
 def without_own_vias(fields: Fields) -> Fields:

@@ -21,6 +21,9 @@ OWS: Final = rb"[\t ]*+"
 FIELD_VALUE: Final = rb"[\t -~\x80-\xff]*+"
 """A value and the white space around it: no line ends, no control bytes, and bytes over 0x7F are opaque."""
 
+COMMON_REQUEST_LINE: Final = rb"([A-Z]++) (/[!-\"$-~]*+) HTTP/1\.1\r"
+"""Nearly every request line, without its LF; its groups are the method and the target."""
+
 LINE_BYTES: Final = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 """Bytes that the lines of a head may hold, those over 0x7F in values alone. Without these a head is nothing but its
 line ends."""

@@ -19,7 +19,6 @@ import attrs
 
 from pico_twisted.core.http1.errors import Http1Error, bad_request, bad_response
 from pico_twisted.core.http1.fields import (
-    KEEP_ALIVE,
     MASKED_CODING,
     NO_FIELDS,
     NO_TOKENS,
@@ -33,7 +32,7 @@ from pico_twisted.core.http1.fields import (
     read_fields,
     split_fields,
 )
-from pico_twisted.core.http1.plain import PLAIN_RESPONSE
+from pico_twisted.core.http1.plain import PLAIN_RESPONSE, gathered
 from pico_twisted.core.http1.target import COMMON_METHODS, HOSTS, STATUS_LINES, read_request_line
 
 MAX_HEAD_BYTES: Final = 32 * 1024
@@ -64,11 +63,17 @@ class HeadLimits:
         head_bytes: from its first byte to the empty line, both included. Trailers are held to it as well.
         fields: lines of fields. Trailers are held to it as well.
         target_bytes: the target of a request, as received.
+        small_bytes: a plain head of so few bytes keeps to all of them, as none of its fields has less than six.
     """
 
     head_bytes: int = MAX_HEAD_BYTES
     fields: int = MAX_FIELDS
     target_bytes: int = MAX_TARGET_BYTES
+    small_bytes: int = attrs.field(init=False)
+
+    @small_bytes.default
+    def _small_bytes(self) -> int:
+        return min(self.head_bytes, self.fields * 6, self.target_bytes)
 
 
 class Framing(enum.Enum):
@@ -291,9 +296,9 @@ def parse_request_head(data: bytes, limits: HeadLimits, plain: re.Pattern[bytes]
     """
     if plain is not None and (match := plain.fullmatch(data)) is not None:
         onward, method, target, host, kept, digits, behind, coded, last = match.groups()
-        within = len(data) <= limits.head_bytes and data.count(b"\n") - 2 <= limits.fields
-        if within and len(target) <= limits.target_bytes and method in COMMON_METHODS and HOSTS[host] == host:
-            onward, length, chunked, tokens = _gathered(onward, kept, digits, behind, coded, last)
+        within = len(data) <= limits.small_bytes or (_is_within(data, limits) and len(target) <= limits.target_bytes)
+        if within and method in COMMON_METHODS and HOSTS[host] == host:
+            onward, length, chunked, tokens = gathered(onward, kept, digits, behind, coded, last)
             return RequestHead(
                 method, target, True, host, None, None, length, chunked, True, tokens, None, data, onward
             )
@@ -328,33 +333,9 @@ def parse_request_head(data: bytes, limits: HeadLimits, plain: re.Pattern[bytes]
     )
 
 
-def _gathered(
-    onward: bytes,
-    kept: bytes | None,
-    digits: bytes | None,
-    behind: bytes | None,
-    coded: bytes | None,
-    last: bytes | None,
-) -> tuple[bytes, int | None, bool, frozenset[bytes]]:
-    """What goes on of a plain head, and what the lines between say, by the last groups of its expression (see `plain`).
-
-    Returns:
-        What goes on, the length, whether the body is chunked, and the tokens of Connection.
-    """
-    connection = NO_TOKENS
-    length = None
-    if kept is not None:
-        connection = KEEP_ALIVE
-        onward += kept
-    if behind is not None and digits is not None:
-        length = int(digits)
-        onward += behind
-    elif coded is not None:
-        onward += coded
-    if last is not None:
-        connection = KEEP_ALIVE
-        onward += last
-    return onward, length, coded is not None, connection
+def _is_within(data: bytes, limits: HeadLimits) -> bool:
+    """Whether a head has no more bytes and fields than it may."""
+    return len(data) <= limits.head_bytes and data.count(b"\n") - 2 <= limits.fields
 
 
 def _judge_expectations(fields: Fields) -> None:
@@ -376,8 +357,8 @@ def parse_response_head(data: bytes, limits: HeadLimits) -> ResponseHead:
     if (match := PLAIN_RESPONSE.fullmatch(data)) is not None:
         onward, line, kept, digits, behind, coded, last = match.groups()
         status, reason, _ = STATUS_LINES[line]
-        if status != 204 and len(data) <= limits.head_bytes and data.count(b"\n") - 2 <= limits.fields:
-            onward, length, chunked, tokens = _gathered(onward, kept, digits, behind, coded, last)
+        if status != 204 and (len(data) <= limits.small_bytes or _is_within(data, limits)):
+            onward, length, chunked, tokens = gathered(onward, kept, digits, behind, coded, last)
             return ResponseHead(status, reason, True, None, None, length, chunked, True, tokens, None, data, onward)
     end = data.find(b"\n")
     if end < 1 or data[end - 1] != 0x0D:

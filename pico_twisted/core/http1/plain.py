@@ -32,12 +32,13 @@ from pico_twisted.core.field_names import (
     REQUEST_ID,
     TELL_OF_CLIENTS,
 )
-from pico_twisted.core.http1.grammar import FIELD_VALUE
+from pico_twisted.core.http1.fields import KEEP_ALIVE, NO_TOKENS
+from pico_twisted.core.http1.grammar import COMMON_REQUEST_LINE, FIELD_VALUE
 
 FOR_AGENTS: Final = ONWARD | AUTHENTICATING | frozenset((b"expect",))
 """Fields that no plain request has that a node wrote, besides those that begin with `BETWEEN_HOPS`."""
 
-FOR_NODES: Final = FOR_AGENTS | OURS | TELL_OF_CLIENTS | frozenset((b"cdn-loop", b"via"))
+FOR_NODES: Final = FOR_AGENTS | OURS | TELL_OF_CLIENTS | frozenset((b"cdn-loop", b"sec-websocket-protocol", b"via"))
 """Fields that no plain request of a client has, besides those that begin with `BETWEEN_HOPS`, `FORWARDED` or `GRPC`."""
 
 GRPC: Final = b"content-type: application/grpc"
@@ -70,7 +71,7 @@ def _head(first: bytes, special: Iterable[bytes], *begin: bytes) -> re.Pattern[b
     return re.compile(rb"(" + first + rb"\r\n" + lines + rb")" + keep_alive + framing + keep_alive + rb"\r\n")
 
 
-_REQUEST: Final = rb"([A-Z]++) (/[!-\"$-~]*+) HTTP/1\.1\r\nHost: ([!-~]++)"
+_REQUEST: Final = COMMON_REQUEST_LINE + rb"\nHost: ([!-~]++)"
 _STATUS_LINE: Final = rb"(HTTP/1\.1 [2-5][0-9][0-9] " + FIELD_VALUE + rb")"
 
 PLAIN_FOR_NODE: Final = _head(_REQUEST, FOR_NODES, *FORWARDED, GRPC)
@@ -81,3 +82,32 @@ PLAIN_FOR_AGENT: Final = _head(_REQUEST, FOR_AGENTS)
 
 PLAIN_RESPONSE: Final = _head(_STATUS_LINE, FOR_ALL)
 """Matches a plain response. Of the groups the second is its status line."""
+
+
+def gathered(
+    onward: bytes,
+    kept: bytes | None,
+    digits: bytes | None,
+    behind: bytes | None,
+    coded: bytes | None,
+    last: bytes | None,
+) -> tuple[bytes, int | None, bool, frozenset[bytes]]:
+    """What goes on of a plain head, and what the lines between say, by the last groups of its expression.
+
+    Returns:
+        What goes on, the length, whether the body is chunked, and the tokens of Connection.
+    """
+    connection = NO_TOKENS
+    length = None
+    if kept is not None:
+        connection = KEEP_ALIVE
+        onward += kept
+    if behind is not None and digits is not None:
+        length = int(digits)
+        onward += behind
+    elif coded is not None:
+        onward += coded
+    if last is not None:
+        connection = KEEP_ALIVE
+        onward += last
+    return onward, length, coded is not None, connection

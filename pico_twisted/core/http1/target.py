@@ -12,7 +12,7 @@ from ipaddress import AddressValueError, IPv6Address
 from typing import Final
 
 from pico_twisted.core.http1.errors import Http1Error, bad_request, bad_response
-from pico_twisted.core.http1.grammar import LINE_BYTES
+from pico_twisted.core.http1.grammar import COMMON_REQUEST_LINE, LINE_BYTES
 from pico_twisted.core.http1.memo import Memo
 
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
@@ -29,6 +29,8 @@ _MAX_VERSION_BYTES: Final = 16
 
 _LINE_BYTES: Final = bytes(byte for byte in range(0x21, 0x7F) if byte != 0x23)
 """Bytes of a request line beside its two spaces: visible ASCII but `#`."""
+
+_COMMON_LINE: Final = re.compile(COMMON_REQUEST_LINE)
 
 _HIGH_BYTE: Final = re.compile(rb"[\x80-\xff]")
 
@@ -86,6 +88,10 @@ def read_request_line(line: bytes, target_bytes: int) -> RequestLine:
     Raises:
         Http1Error: 400, 414 (target over `target_bytes`, as received or encoded), 501 or 505.
     """
+    if (match := _COMMON_LINE.fullmatch(line)) is not None:
+        method, target = match.groups()
+        if method in COMMON_METHODS and len(target) <= target_bytes:
+            return method, target, None, True
     if not line.endswith(b"\r"):
         refuse_line_start(line, target_bytes)
         raise bad_request("bad request line")

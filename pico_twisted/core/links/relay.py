@@ -16,7 +16,7 @@ wrong with a head or a body is found by the reader at the end, as it would be wi
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, final
 
 from pico_twisted.core.http1.affinity import AGENT
 from pico_twisted.core.http1.client_connection import CLIENT_CONNECTION, NAME_BYTES, name_of
@@ -24,6 +24,7 @@ from pico_twisted.core.http1.head import END, End, HeadLimits, RequestHead, Resp
 from pico_twisted.core.rpc.http import CallProtocolError, ResponseStream
 
 _ENDPOINT_LINE: Final = b"x-pico-endpoint: "
+_ENDPOINT_LINE_BYTES: Final = len(_ENDPOINT_LINE)
 _CLIENT_LINE: Final = CLIENT_CONNECTION + b": "
 _CLIENT_LINE_BYTES: Final = len(_CLIENT_LINE)
 _AGENT_LINE: Final = AGENT + b": "
@@ -34,6 +35,7 @@ _REQUEST_ID_LINE: Final = re.compile(rb"^x-request-id: ([!-~]{1,128})\r$", re.IG
 _ORDINARY: Final = {b"%d " % status: status for status in range(200, 600) if status != 502}
 
 
+@final
 class RelayedRequest:
     """The head of a request without an upgrade, as far as it was read. Looks like a `RequestHead` to a route.
 
@@ -95,14 +97,14 @@ def relayed_request(payload: bytes, limits: HeadLimits) -> tuple[RelayedRequest,
         The head, and the body bytes behind it; None when it has to be read in full.
     """
     line = payload.find(b"\r\n") + 2
-    value = line + len(_ENDPOINT_LINE)
+    value = line + _ENDPOINT_LINE_BYTES
     if payload[line:value] != _ENDPOINT_LINE:
         return None
     value_end = payload.find(b"\r\n", value)
     end = payload.find(b"\r\n\r\n", value_end, limits.head_bytes) + 4
-    if end < 4 or payload.find(_CONNECTION_LINE, value_end, end) >= 0:
-        return None
     raw = payload[:line] + payload[value_end + 2 : end]
+    if end < 4 or _CONNECTION_LINE in raw:
+        return None
     request = RelayedRequest(raw, payload[value:value_end], limits)
     if raw[line : line + _CLIENT_LINE_BYTES] == _CLIENT_LINE:
         name = line + _CLIENT_LINE_BYTES
@@ -174,7 +176,7 @@ class RelayedResponse:
                 self._whole = ResponseStream(self._limits, self._method, self._upgrade_asked)
                 return self._whole.feed(payload, more)
             self._begun = True
-            events.append(ResponseHead(status, raw=payload))
+            events = [ResponseHead(status, raw=payload)]
         elif payload:
             events.append(payload)
         if not more:

@@ -64,6 +64,10 @@ def normal_endpoint_id(value: bytes) -> str | None:
     return value.decode("ascii").lower()
 
 
+ENDPOINT_IDS: Final = Memo(normal_endpoint_id, MAX_HOSTS, longest_bytes=128)
+"""What `normal_endpoint_id` gives, by the value: requests name the same few again and again."""
+
+
 class EndpointNames:
     """How endpoints are named at a proxy port.
 
@@ -144,7 +148,7 @@ def _by_path(candidates: _Candidates, target: bytes) -> str:
 
 
 def _checked(value: bytes) -> str:
-    endpoint = normal_endpoint_id(value)
+    endpoint = ENDPOINT_IDS[value]
     if endpoint is None:
         raise EndpointError("invalid-endpoint", "invalid endpoint id")
     return endpoint

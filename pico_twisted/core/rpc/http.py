@@ -117,7 +117,7 @@ class RequestStream:
                 if not more:
                     raise CallProtocolError("an upgrade whose stream does not stay open")
                 self._left = head.length or 0
-            events.append(head)
+            events = [head]
         if self._upgraded:
             pass  # of the body and of what follows it nobody needs to know any more
         elif self._left is not None:
@@ -204,7 +204,7 @@ class ResponseStream:
             elif not more:
                 head = head.replace(length=len(payload))
             self._final = True
-            events.append(head)
+            events = [head]
         if self._left is not None:
             self._left = _count_off(self._left, len(payload), more)
         if payload:

@@ -14,7 +14,7 @@ from typing import ClassVar, Final, Literal
 from pico_twisted.core.rpc import frames
 from pico_twisted.core.rpc.budget import Budget
 from pico_twisted.core.rpc.call import WINDOW_BYTES, Call, Place, Stream
-from pico_twisted.core.rpc.frames import CREDIT, DRAIN, HEADER, MORE, RESPONSE, TRAILERS
+from pico_twisted.core.rpc.frames import CREDIT, DRAIN, HEADER, HEADER_BYTES, MORE, RESPONSE, TRAILERS
 from pico_twisted.core.rpc.heartbeats import Heartbeats
 
 MAX_DATA_BYTES: Final = 60 * 1024
@@ -290,6 +290,7 @@ class SessionBase(Heartbeats, abc.ABC):
             return 0
         queue = call.queue
         payload: bytes | memoryview = b""
+        size = 0
         flags = 0 if call.ours else RESPONSE
         if queue:
             payload = queue.popleft()
@@ -301,6 +302,7 @@ class SessionBase(Heartbeats, abc.ABC):
             call.queued -= size
         elif call.trailers:
             payload = self._take_trailers(call)
+            size = len(payload)
             if payload:
                 flags |= TRAILERS
         if not call.id and call.ours:
@@ -320,9 +322,8 @@ class SessionBase(Heartbeats, abc.ABC):
         else:
             self._close(call)
         header = HEADER.pack(call.kind, call.id, flags)
-        frame = header + payload if type(payload) is bytes else b"".join((header, payload))
-        taken.append(frame)
-        return len(frame)
+        taken.append(header + payload if type(payload) is bytes else b"".join((header, payload)))
+        return HEADER_BYTES + size
 
     def _cut(self, call: Call, payload: bytes | memoryview) -> bytes | memoryview:
         """As much of a payload as one frame carries now; the rest waits again. The head of a request is not cut."""

@@ -166,7 +166,7 @@ class NodeLinks:
         """Our calls in flight to a node; None when calls are not likely to get there."""
         link = self._links.get(node_id)
         if link is not None:
-            return link.call_count
+            return link.session.call_count()
         return 0 if self.usable(node_id) else None
 
     def standing(self, node_id: str) -> str:

@@ -31,7 +31,7 @@ from pico_twisted.core.http1.forwarding import request_from_link, response_onto_
 from pico_twisted.core.http1.head import RequestHead, ResponseHead
 from pico_twisted.core.links.relay import RelayedRequest, relayed_request, told_of
 from pico_twisted.core.protocol_limits import REQUEST_LIMITS
-from pico_twisted.core.routing.endpoint import HEADER, normal_endpoint_id
+from pico_twisted.core.routing.endpoint import ENDPOINT_IDS, HEADER
 from pico_twisted.core.rpc.call import Call, Stream
 from pico_twisted.core.rpc.frames import (
     CANCELLED,
@@ -165,7 +165,7 @@ class LinkRequest:
             self.client_connection = name_of(head.by_name.get(CLIENT_CONNECTION, b""))
             self._agent = head.by_name.get(AGENT, b"")
             body = events[1] if len(events) > 1 and type(events[1]) is bytes else b""
-        endpoint = normal_endpoint_id(name)
+        endpoint = ENDPOINT_IDS[name]
         if endpoint is None:
             self._give_up(PROTOCOL, "no valid endpoint id")
             return
@@ -245,7 +245,7 @@ class LinkRequest:
     def write_head(self, endpoint: bytes | None, length: int | None, upgrades: bool) -> bytes:
         """Return the head as an agent gets it. See `IDownstream.write_head`."""
         head = self.head
-        if isinstance(head, RelayedRequest):
+        if type(head) is RelayedRequest:
             return head.raw if length is None else request_from_link(head.whole, length)
         return request_from_link(head if upgrades else head.replace(upgrade=None), length)
 

@@ -317,6 +317,20 @@ def test_limits_hold() -> None:
             parse_response_head(data, limits)
 
 
+@pytest.mark.parametrize("most", [1, 2, 30])
+def test_the_shortest_fields_are_counted(most: int) -> None:
+    """No head is so small that one with too many fields passes: not with names and values of one byte each."""
+    limits = HeadLimits(fields=most)
+    for first, parsed in (
+        (b"GET / HTTP/1.1\r\nHost: a", lambda data: parse_request_head(data, limits, PLAIN_FOR_NODE)),
+        (b"HTTP/1.1 200 \r\na: b", lambda data: parse_response_head(data, limits)),
+    ):
+        lines = [first, *[b"a: b"] * (most - 1)]
+        assert parsed(b"\r\n".join((*lines, b"", b""))).plain is not None
+        with pytest.raises(Http1Error):
+            parsed(b"\r\n".join((*lines, b"a: b", b"", b"")))
+
+
 def test_a_changed_head_is_not_plain() -> None:
     """Whoever changes a head has it written from its parts; a length alone is none of them."""
     for head in (
