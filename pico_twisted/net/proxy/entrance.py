@@ -94,16 +94,13 @@ class Entrance:
         if request.visitor is not None:
             return True
         head = request.head
-        by_name = head.by_name
-        values = (by_name.get(CREDENTIAL), by_name.get(AUTHORIZATION), by_name.get(SUBPROTOCOLS))
+        shown = head.special
+        values = _, authorization, offered = shown.get(CREDENTIAL), shown.get(AUTHORIZATION), shown.get(SUBPROTOCOLS)
         visitor = request.connection.visitor
-        if (
-            visitor is None
-            or visitor.values != values
-            or visitor.epoch is not self._gate.epoch
-            or len(head.fields) != len(by_name)
-        ):
+        if visitor is None or visitor.values != values or visitor.epoch is not self._gate.epoch:
             return self._look(request)
+        if (authorization is not None or offered is not None) and len(head.fields) != len(shown):
+            return self._look(request)  # those two may come again
         request.visitor = visitor
         if visitor.in_authorization or visitor.in_subprotocol:
             request.head = hide(head, authorization=visitor.in_authorization, subprotocol=visitor.in_subprotocol)

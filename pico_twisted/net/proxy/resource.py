@@ -48,8 +48,10 @@ class ReverseResource(Resource):
     def render(self, request: ProxyRequest) -> int:
         """Route the request; the answer comes later."""
         head = request.head
-        given = head.special.get(b"x-request-id", b"")
-        request.request_id = given if REQUEST_ID_PATTERN.fullmatch(given) else b"%016x" % getrandbits(64)
+        given = head.special.get(b"x-request-id")
+        request.request_id = (
+            given if given is not None and REQUEST_ID_PATTERN.fullmatch(given) else b"%016x" % getrandbits(64)
+        )
         ceilings = self._ceilings
         if ceilings.load.share and request.visitor is None and not may_begin(ceilings, request):
             return NOT_DONE_YET

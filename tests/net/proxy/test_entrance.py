@@ -221,6 +221,27 @@ def test_what_was_shown_in_a_second_line_counts_for_that_request_alone() -> None
     assert client.answer()[0] == 401 and len(client.tunnel.opened) == 1
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "status"),
+    [
+        (b"Authorization:", b"Authorization: Bearer mine", 401),
+        (b"Authorization: Basic eDp5", b"Authorization: Bearer other", 401),
+        (b"Sec-WebSocket-Protocol:", b"Sec-WebSocket-Protocol: pico.bearer.other", 401),
+        (b"Sec-WebSocket-Protocol: chat", b"Sec-WebSocket-Protocol: pico.bearer.other", 401),
+    ],
+)
+def test_what_a_second_line_shows_is_looked_at_on_a_known_connection(first: bytes, second: bytes, status: int) -> None:
+    """Whoever was let in by the first of two fields is judged by both of them, even if the first one is empty."""
+    client = Guarded()
+    for _ in range(2):
+        client.ask(b"x-pico-authorization: mine", first)
+        client.respond(OK2 + b"ok")
+        assert client.answer()[0] == 200
+    assert client.channel.visitor is not None and client.channel.visitor.values
+    client.ask(b"x-pico-authorization: mine", first, second)
+    assert client.answer()[0] == status and len(client.tunnel.opened) == 2
+
+
 def test_a_credential_that_ends() -> None:
     """A kept connection is no way round: who has expired, was revoked, or is known no more is not let in again."""
     client = Guarded()
