@@ -158,7 +158,7 @@ class AccessLog:
         line = (
             f'{self._start}{{"time":"{self._timestamps.text(at)}","level":"info","subsystem":"access","message":"request",'
             f'"client":{_quote(request["client"])},"proxies":{_QUOTED[request["proxies"]]},'
-            f'"method":{_quote(_method(request))},"host":{_QUOTED[fields.get(b"host", b"")]},'
+            f'"method":{_QUOTED[request["method"]]},"host":{_QUOTED[fields.get(b"host", b"")]},'
             f'"target":{_quote(_target(request))},"protocol":"{request["protocol"]}","endpoint":{_quote(request["endpoint"])},'
             f'"upstream":{_quote(request["upstream"])},"status":{request["status"]},"bytes_in":{request["bytes_in"]},'
             f'"bytes_out":{request["bytes_out"]},'

@@ -195,12 +195,15 @@ class RequestWatch:
 
     def _keep(self, port: str, over_link: bool, request: LoggedRequest) -> None:
         status, error = request["status"], request["error"]
-        failed = _has_failed(status, error)
-        if failed:
-            ring = self._unserved if error == _NO_UPSTREAMS else self._failed
-        else:
-            ring = self._refused if _is_refused(status, error) else self._fine
-        if max(len(request["target"]), len(request["method"])) > MAX_TARGET_BYTES:
+        failed = False
+        ring = self._fine
+        if error or status >= FAILED_FROM:
+            failed = _has_failed(status, error)
+            if failed:
+                ring = self._unserved if error == _NO_UPSTREAMS else self._failed
+            elif _is_refused(status, error):
+                ring = self._refused
+        if len(request["target"]) > MAX_TARGET_BYTES or len(request["method"]) > MAX_TARGET_BYTES:
             short = request["target"][:MAX_TARGET_BYTES]
             request = {**request, "target": short, "method": request["method"][:MAX_TARGET_BYTES], "fields": NO_FIELDS}
         ring.append((next(self._seqs), self._wall(), port, over_link, request))

@@ -275,7 +275,7 @@ class WebSocketPipe(WebSocketProtocol):
                 header = (long + size).to_bytes(10, "big")
             if masks is _RANDOM:
                 mask = random.getrandbits(32).to_bytes(4, "big")
-                pieces += (header, mask, lay_mask(mask, message))
+                pieces += (header, mask, apply_mask(message, mask))
             elif masks is _UNMASKED:
                 pieces += (header, message)
             else:
