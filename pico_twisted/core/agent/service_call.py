@@ -322,7 +322,7 @@ class ServiceResponse(CallResponse):
         """
         pieces: list[bytes] = []
         while (event := http.next_event()) is not None and event is not END:
-            if isinstance(event, ResponseHead):
+            if type(event) is ResponseHead:
                 if event.status < 200 and event.status != 101:
                     return self._interim(event)
                 self.early = self._request.body is COMING or self._request.body is EXPECTING

@@ -23,6 +23,7 @@ slow one.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sized
 from typing import Final
 
@@ -57,9 +58,13 @@ FORGET_S: Final = 60.0
 """Seconds without a call, after which nothing is held against a way any more."""
 
 
+_LEVELS_S: Final = [FLOOR_S * 2**level for level in range(MAX_LEVEL)]
+"""From which time to the first byte on each level begins that is not 0."""
+
+
 def level_of(seconds: float) -> int:
     """The level of a time to the first byte: 0 below `FLOOR_S`, and one more for each doubling."""
-    return min(int(seconds / FLOOR_S).bit_length(), MAX_LEVEL)
+    return bisect_right(_LEVELS_S, seconds)
 
 
 class Latency:
@@ -140,7 +145,8 @@ class Latency:
         before, self.answered_at = self.answered_at, now
         if seconds < 0.0:
             return
-        seconds = min(seconds, MAX_S)
+        if seconds > MAX_S:
+            seconds = MAX_S
         self.stalled = False
         fading = _fading(now - before)
         self.usual_s = seconds + (self.usual_s - seconds) * fading
@@ -209,4 +215,4 @@ class Latency:
 
 def _fading(seconds: float) -> float:
     """What is left of something measured after so many seconds; all of it when the clock went back."""
-    return math.exp(min(0.0, -seconds / DECAY_S))
+    return math.exp(-seconds / DECAY_S) if seconds > 0.0 else 1.0

@@ -123,7 +123,8 @@ class SessionV2(SessionBase):
         return None
 
     def _open(self, kind: int, call_id: int, flags: int, message: bytes) -> Event | None:
-        if len(self._control) >= MAX_OWED_FRAMES or len(self._theirs) >= self._max_calls + MAX_OWED_FRAMES:
+        theirs = len(self._theirs)
+        if len(self._control) >= MAX_OWED_FRAMES or theirs >= self._max_calls + MAX_OWED_FRAMES:
             raise SessionError(CLOSE_POLICY, "too many answers owed to a peer that does not read")
         self._highest = call_id
         more = flags & MORE != 0
@@ -143,7 +144,7 @@ class SessionV2(SessionBase):
         if kind not in self._serves:
             self._control.append(HEADER.pack(kind, call_id, RESPONSE | NOT_SUPPORTED))
             return None
-        if len(self._theirs) >= self._max_calls or self._budget.full:
+        if theirs >= self._max_calls or self._budget.full:
             self._control.append(frames.encode(kind, call_id, RESPONSE | RESET, frames.encode_reset(REFUSED_BUSY)))
             return None
         size = len(message) - HEADER_BYTES
