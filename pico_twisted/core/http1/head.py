@@ -32,7 +32,7 @@ from pico_twisted.core.http1.fields import (
     read_fields,
     split_fields,
 )
-from pico_twisted.core.http1.plain import PLAIN_RESPONSE, gathered
+from pico_twisted.core.http1.plain import PLAIN_RESPONSE, gathered, without_told
 from pico_twisted.core.http1.target import COMMON_METHODS, HOSTS, STATUS_LINES, read_request_line
 
 MAX_HEAD_BYTES: Final = 32 * 1024
@@ -109,8 +109,9 @@ class _Head:
         chunked: the body comes in chunks.
         keep_alive: what the sender asks for or allows, by its version and Connection.
         connection: the lower-case tokens that Connection names.
-        special: the first value of each field that some hop acts on, by lower-case name: none for a plain head. Others
-            may be among them. It is what the way of each request asks; all else asks `by_name`.
+        special: the first value of each field that some hop acts on, by lower-case name: of a plain head those that
+            tell a node something. Others may be among them. It is what the way of each request asks; all else asks
+            `by_name`.
         raw: the head as it was read; empty when it was made or changed by us.
         plain: the first line and the fields, as they go on whatever the next hop is (see `plain`); None when those are
             to be written one by one.
@@ -123,6 +124,7 @@ class _Head:
     _fields: Fields | None
     plain: bytes | None
     raw: bytes
+    special: ByName
 
     @property
     def fields(self) -> Fields:
@@ -146,7 +148,7 @@ class _Head:
         """The head with other parts, named as its class takes them. It is neither plain any more nor what was read,
         unless all that changes is the length."""
         parts = {name: getattr(self, name) for name in self._parts}
-        if changes.keys() == {"length"}:
+        if changes.keys() == {"length"} and not (self.plain is not None and self.special):
             parts.update(fields=self._fields, by_name=self._by_name, raw=self.raw, plain=self.plain)
         else:
             parts.update(fields=self.fields, by_name=self.by_name)
@@ -192,6 +194,7 @@ class RequestHead(_Head):
         upgrade: bytes | None = None,
         raw: bytes = b"",
         plain: bytes | None = None,
+        told: ByName = NO_FIELDS,
     ) -> None:
         self.method: Final = method
         self.target: Final = target
@@ -199,7 +202,7 @@ class RequestHead(_Head):
         self.host: Final = host
         self._fields = fields
         self._by_name = by_name
-        self.special: Final = NO_FIELDS if by_name is None else by_name
+        self.special = told if by_name is None else by_name
         self.length: Final = length
         self.chunked: Final = chunked
         self.keep_alive: Final = keep_alive
@@ -256,7 +259,7 @@ class ResponseHead(_Head):
         self.version_11: Final = version_11
         self._fields = fields
         self._by_name = by_name
-        self.special: Final = NO_FIELDS if by_name is None else by_name
+        self.special = NO_FIELDS if by_name is None else by_name
         self.length: Final = length
         self.chunked: Final = chunked
         self.keep_alive: Final = keep_alive
@@ -294,13 +297,16 @@ def parse_request_head(data: bytes, limits: HeadLimits, plain: re.Pattern[bytes]
     Raises:
         Http1Error: 400, 414, 417, 431, 501 or 505.
     """
-    if plain is not None and (match := plain.fullmatch(data)) is not None:
+    told, rest = NO_FIELDS, data
+    if plain is not None and (b"\r\nx-pico-" in data or b"\r\nX-Pico-" in data):
+        rest, told = without_told(data)
+    if plain is not None and (match := plain.fullmatch(rest)) is not None:
         onward, method, target, host, kept, digits, behind, coded, last = match.groups()
         within = len(data) <= limits.small_bytes or (_is_within(data, limits) and len(target) <= limits.target_bytes)
         if within and method in COMMON_METHODS and HOSTS[host] == host:
             onward, length, chunked, tokens = gathered(onward, kept, digits, behind, coded, last)
             return RequestHead(
-                method, target, True, host, None, None, length, chunked, True, tokens, None, data, onward
+                method, target, True, host, None, None, length, chunked, True, tokens, None, data, onward, told
             )
     end = data.find(b"\n")
     method, target, authority, version_11 = read_request_line(data[:end], limits.target_bytes)

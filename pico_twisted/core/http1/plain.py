@@ -11,8 +11,9 @@ What was chosen. One expression over the whole head, made of the names in `field
 matches only if each line is `Name: value` with one space and none at the end, and no name is among those that some hop
 acts on. A name has letters, digits and dashes alone, so none is another one in disguise (`field_names.plain_name`). Two
 lines may stand between the others, as they stand in most heads and are taken out and written anew in a known place:
-`Connection: keep-alive`, and the one that frames the body. All else goes the general way. Tests write heads both ways
-and compare the bytes.
+`Connection: keep-alive`, and the one that frames the body. What a client tells a node alone, an endpoint or a token,
+goes on nowhere: such a line is cut out before. All else goes the general way. Tests write heads both ways and compare
+the bytes.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from pico_twisted.core.field_names import (
     REQUEST_ID,
     TELL_OF_CLIENTS,
 )
-from pico_twisted.core.http1.fields import KEEP_ALIVE, NO_TOKENS
+from pico_twisted.core.http1.fields import KEEP_ALIVE, NO_FIELDS, NO_TOKENS, ONCE_IN_REQUESTS, ByName
 from pico_twisted.core.http1.grammar import COMMON_REQUEST_LINE, FIELD_VALUE
 
 FOR_AGENTS: Final = ONWARD | AUTHENTICATING | frozenset((b"expect",))
@@ -82,6 +83,24 @@ PLAIN_FOR_AGENT: Final = _head(_REQUEST, FOR_AGENTS)
 
 PLAIN_RESPONSE: Final = _head(_STATUS_LINE, FOR_ALL)
 """Matches a plain response. Of the groups the second is its status line."""
+
+
+_TOLD: Final = re.compile(
+    rb"\r\n(?i:("
+    + b"|".join(sorted(name for name in ONCE_IN_REQUESTS if name.startswith(BETWEEN_HOPS)))
+    + rb")): ([!-~]++(?: [!-~]++)?)(?=\r\n)"
+)
+"""Finds a line that tells a node something, in one word or two."""
+
+
+def without_told(data: bytes) -> tuple[bytes, ByName]:
+    """A request's head without what a client tells a node alone, and that, by lower-case name.
+
+    Where one is told twice the head stays as it is, and is not plain.
+    """
+    found = _TOLD.findall(data)
+    told = {name.lower(): value for name, value in found}
+    return (_TOLD.sub(b"", data), told) if len(told) == len(found) else (data, NO_FIELDS)
 
 
 def gathered(

@@ -58,7 +58,8 @@ ORDINARY = [
     b"Content-Type",
     b"vary",
 ]
-BEGINNINGS = (b"x-pico-error", b"X-Pico-Endpoint", b"x-forwarded-for-us", b"Forwarded-By")
+BEGINNINGS = (b"x-pico-error", b"X-Pico-Error", b"x-forwarded-for-us", b"Forwarded-By")
+TOLD = (b"x-pico-endpoint", b"x-pico-authorization")
 SPECIAL = sorted(FOR_NODES | FOR_AGENTS | FOR_ALL | {b"Keep-Alive", b"X_Forwarded_For", b"content_length"})
 NAMES = st.sampled_from(ORDINARY) | st.sampled_from(ORDINARY) | st.sampled_from([*SPECIAL, *BEGINNINGS])
 VALUES = st.sampled_from(
@@ -82,7 +83,11 @@ KEPT = st.sampled_from([b"Connection: keep-alive", b"connection: Keep-Alive"])
 FRAMED = st.sampled_from(
     [b"Content-Length: 5", b"content-length: 007", b"Transfer-Encoding: chunked", b"Content-Length: 0"]
 )
-LINES = st.lists(FREE | FREE | FREE | KEPT | FRAMED, max_size=6)
+TELLING = st.tuples(
+    st.sampled_from([*TOLD, b"X-Pico-Endpoint", b"x-Pico-authorization"]),
+    VALUES | st.sampled_from([b"Bearer a", b"Bearer a b", b"Bearer  a"]),
+).map(b": ".join)
+LINES = st.lists(FREE | FREE | FREE | KEPT | FRAMED | TELLING, max_size=6)
 FIRST = st.sampled_from([b"GET / HTTP/1.1", b"GET /a?b=%20 HTTP/1.1", b"DELETE /x HTTP/1.0", b"OPTIONS * HTTP/1.1"])
 HOSTS = st.sampled_from(
     [b"Host: a.example", b"Host: a.example:80", b"host: a.example", b"Host: a.example:", b"Host: ["]
@@ -99,7 +104,8 @@ def read_both_ways(data: bytes, pattern: re.Pattern[bytes]) -> list[RequestHead]
     if not isinstance(head, RequestHead):
         return []
     assert general.plain is None
-    assert head.special == ({} if head.plain is not None else general.by_name)
+    told = {name: value for name, value in general.by_name.items() if name in TOLD}
+    assert head.special == (told if head.plain is not None else general.by_name)
     return [head, general]
 
 
@@ -315,6 +321,30 @@ def test_limits_hold() -> None:
     for limits in (HeadLimits(head_bytes=len(data) - 1), HeadLimits(fields=2)):
         with pytest.raises(Http1Error):
             parse_response_head(data, limits)
+
+
+@pytest.mark.parametrize("at", range(1, 5))
+@pytest.mark.parametrize("name", [*TOLD, b"X-Pico-Endpoint"])
+def test_what_is_told_a_node_alone(name: bytes, at: int) -> None:
+    """An endpoint or a token is read, and goes nowhere; the head around it is as plain as without it, wherever the line
+    stands. Told twice it is refused, and in another form it is for the general way."""
+    lines = [b"GET / HTTP/1.1", b"Host: a.example", b"Accept: */*", b"Connection: keep-alive", b"Cookie: a=b"]
+
+    def read(*more: bytes) -> RequestHead:
+        return parse_request_head(b"\r\n".join((*lines[:at], *more, *lines[at:], b"", b"")), LIMITS, PLAIN_FOR_NODE)
+
+    head = read(name + b": Bearer b")
+    assert (head.plain, head.special) == (read().plain, {name.lower(): b"Bearer b"})
+    assert head.by_name[name.lower()] == b"Bearer b" and len(head.fields) == 5
+    longer = head.replace(length=7)
+    assert (longer.length, longer.special[name.lower()]) == (7, b"Bearer b")
+    with pytest.raises(Http1Error):
+        read(name + b": b", name.upper() + b": b")
+    for line in (b": a b c", b":b", b": b ", b":  b", b": \xe4", b":"):
+        head = read(name + line)
+        assert head.plain is None and head.special == head.by_name
+    for name in (b"x-pico-endpoin", b"x-pico-endpoint-x", b"x-pico-error"):
+        assert read(name + b": b").plain is None
 
 
 @pytest.mark.parametrize("most", [1, 2, 30])
