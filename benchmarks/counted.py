@@ -47,6 +47,7 @@ def _answer(size: int) -> bytes:
 ANSWERS = {b"/small": _answer(150), b"/download": _answer(_LARGE_BYTES), b"/upload": _answer(2)}
 REQUESTS = {
     "small": b"GET /small HTTP/1.1\r\n%b\r\n" % _CLIENT_FIELDS,
+    "small, by a field": b"GET /small HTTP/1.1\r\nHost: 192.0.2.1\r\nAccept: */*\r\nx-pico-endpoint: bench\r\n\r\n",
     "download 1 MiB": b"GET /download HTTP/1.1\r\n%b\r\n" % _CLIENT_FIELDS,
     "upload 1 MiB": b"POST /upload HTTP/1.1\r\n%bContent-Length: %d\r\n\r\n" % (_CLIENT_FIELDS, _LARGE_BYTES)
     + b"x" * _LARGE_BYTES,
