@@ -12,6 +12,10 @@ METADATA := setup.cfg setup.py pyproject.toml $(CONSTRAINTS)
 CORES := $(shell nproc)
 PYTEST := $(BIN)/python -m pytest
 
+# The workers of pytest compile 450 files of tests, and the hundreds of processes that these start compile the product:
+# once, and not each of them anew, also where images of containers have told Python to keep nothing.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help check quick-tests demo test long-tests properties lint format config-docs man-pages states-docs walk fuzz soak programs alarms dashboards conformance websockets examples docs-commands questions bench cluster-figures simulate odd-requests attacks netns faults systemd dist image chart deb clean
 
 help:  ## this list

@@ -50,6 +50,11 @@ class LoggedFailures:
         return flushed
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers share the work of compiling the tests."""
+    groups.begin_elsewhere(config)
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Notice when the reactor stops."""
     from twisted.internet import reactor

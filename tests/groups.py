@@ -11,6 +11,7 @@ the same time.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -43,9 +44,29 @@ CHEAP = {"certificates"}
 """Fixtures that each worker may make for itself."""
 
 
+def begin_elsewhere(config: pytest.Config) -> None:
+    """Have each worker that is to collect all tests begin at another file.
+
+    pytest compiles the files of tests in its own way, and keeps what it has made for whoever asks next. In a fresh
+    checkout, workers that go through them in one order would each compile all of them.
+    """
+    worker = getattr(config, "workerinput", None)
+    if worker is None or [Path(one).resolve() for one in config.args] != [TESTS]:
+        return
+    files = sorted(str(path) for path in TESTS.rglob("test_*.py"))
+    begin = len(files) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
+    config.args = files[begin:] + files[:begin]
+
+
 def folder_of(item: pytest.Item) -> str:
     """The folder of `tests` that a test is in."""
-    return item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
+    return _place(item.path).partition("/")[0]
+
+
+@functools.cache
+def _place(path: Path) -> str:
+    """Where a file lies in the folder of tests, or nothing when it lies elsewhere."""
+    return path.relative_to(TESTS).as_posix() if path.is_relative_to(TESTS) else ""
 
 
 def mark_processes(items: list[pytest.Item]) -> None:
@@ -53,13 +74,17 @@ def mark_processes(items: list[pytest.Item]) -> None:
     for item in items:
         if folder_of(item) in PROCESSES:
             item.add_marker(pytest.mark.processes)
-        if item.path.is_relative_to(TESTS) and str(item.path.relative_to(TESTS)).startswith(LONG):
+        if _place(item.path).startswith(LONG):
             item.add_marker(pytest.mark.processes)
             item.add_marker(pytest.mark.long)
 
 
 def sort(items: list[pytest.Item]) -> None:
-    """Put the groups that take longest first; the tests of a group keep their order."""
+    """Put the groups that take longest first; the tests of a group keep their order.
+
+    Before that, the order of files is made that of their names: each worker has collected them in its own.
+    """
+    items.sort(key=lambda item: item.path.parts)
     groups: dict[str, list[pytest.Item]] = {}
     for item in items:
         groups.setdefault(group_of(item), []).append(item)
@@ -89,7 +114,7 @@ class GroupScheduling(LoadScopeScheduling):
 
 def group_of(item: pytest.Item) -> str:
     """The name of a test's group."""
-    file = item.path.relative_to(TESTS).as_posix() if item.path.is_relative_to(TESTS) else item.path.name
+    file = _place(item.path) or item.path.name
     shared = _shared_fixtures(item)
     if shared:
         callspec = getattr(item, "callspec", None)
