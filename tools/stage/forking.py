@@ -26,14 +26,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-_PACKAGES: Final = ("pico_twisted.config", "pico_twisted.core", "pico_twisted.net", "pico_twisted.app.process")
+_PACKAGES: Final = (
+    "pico_twisted.config",
+    "pico_twisted.core",
+    "pico_twisted.net",
+    "pico_twisted.app.cli",
+    "pico_twisted.app.process",
+    "pico_twisted.app.workers",
+)
 """Whose modules are imported ahead."""
 _INSTALLS_THE_REACTOR: Final = ("pico_twisted.net.admin.app",)
 _ALSO: Final = (
-    "pico_twisted.app.cli.options",
+    "pico_twisted.app.joining",
     "twisted.application.app",
     "twisted.scripts.twistd",
     "twisted.web.server",
+    "twisted.web.template",  # as what follows: for klein, which installs the reactor
+    "werkzeug.exceptions",
+    "werkzeug.routing",
+    "werkzeug.utils",
 )
 _MESSAGE_BYTES: Final = 1 << 20
 _POLL_S: Final = 0.01

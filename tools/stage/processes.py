@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +33,12 @@ def environment(**more: str) -> dict[str, str]:
     env = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "all_proxy"), "http://127.0.0.1:1")
     return {**env, **proxies, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **more}
+
+
+def faults(lines: Iterable[str]) -> list[str]:
+    """Those that speak of an exception which nobody handled."""
+    signs = ("Traceback", "Unhandled", "unhandled", "Exception ignored", "most recent call last")
+    return [line for line in lines if any(sign in line for sign in signs)]
 
 
 def find_program(name: str, package: str) -> str:
@@ -111,11 +117,15 @@ class Process:
 
     def new_lines(self) -> list[str]:
         """The whole lines that it wrote since this was last asked."""
+        lines, self._followed = self.lines_from(self._followed)
+        return lines
+
+    def lines_from(self, place: int) -> tuple[list[str], int]:
+        """The whole lines of its output that stand behind a place, in bytes, and the place behind them."""
         with self.log_path.open("rb") as log:
-            log.seek(self._followed)
+            log.seek(place)
             text, end, _ = log.read().rpartition(b"\n")
-        self._followed += len(text) + len(end)
-        return text.decode("utf-8", "replace").splitlines()
+        return text.decode("utf-8", "replace").splitlines(), place + len(text) + len(end)
 
     def wait_output(self, wanted: str | Callable[[str], bool], timeout: float = PATIENCE_S) -> str:
         """Wait for a text in its output, or for output that pleases a function."""
@@ -130,8 +140,7 @@ class Process:
 
     def faults(self) -> list[str]:
         """Lines of its output that speak of an exception which nobody handled."""
-        signs = ("Traceback", "Unhandled", "unhandled", "Exception ignored", "most recent call last")
-        return [line for line in self.output.splitlines() if any(sign in line for sign in signs)]
+        return faults(self.output.splitlines())
 
     # -- its life
 

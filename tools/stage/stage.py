@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from tools.stage.certificates import Tls
 from tools.stage.nodes import Agent, Node, Settings, merged
 from tools.stage.ports import Ports
-from tools.stage.processes import Process, Twistd
+from tools.stage.processes import Process, Twistd, faults
 from tools.stage.waiting import StartFailed
 
 _ATTEMPTS: Final = 5
@@ -160,10 +160,8 @@ class Stage:
         """Lines about unhandled exceptions since the last time this was asked, of all processes."""
         found = []
         for process in self.processes:
-            faults = process.faults()
-            seen = self._seen.get(process.log_path, 0)
-            found += [f"{process.name}: {line}" for line in faults[seen:]]
-            self._seen[process.log_path] = len(faults)
+            lines, self._seen[process.log_path] = process.lines_from(self._seen.get(process.log_path, 0))
+            found += [f"{process.name}: {line}" for line in faults(lines)]
         return found
 
     def tail(self, lines: int = 50) -> str:
