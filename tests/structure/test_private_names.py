@@ -20,6 +20,7 @@ from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOProtocol
 from twisted.web.http import HTTPChannel
 
 import pico_twisted
+from tests.structure.source import modules
 
 PACKAGE: Final = Path(pico_twisted.__file__).parent
 
@@ -77,14 +78,13 @@ _OURS_TOO: Final = frozenset({"_aborted", "_reason", "_write", "_writes", "_flus
 
 def _uses() -> dict[str, set[str]]:
     """The modules that use each private name that no class of ours defines."""
-    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")}
-    defined = {name for tree in trees.values() for name in _defined(tree)}
+    defined = {name for module in modules().values() for name in _defined(module.tree)} | _PUBLIC
     uses: dict[str, set[str]] = defaultdict(set)
-    for path, tree in trees.items():
-        for node in ast.walk(tree):
+    for module in modules().values():
+        for node in ast.walk(module.tree):
             if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
-                if node.attr in USED or node.attr not in defined | _PUBLIC:
-                    uses[node.attr].add(str(path.relative_to(PACKAGE)))
+                if node.attr in USED or node.attr not in defined:
+                    uses[node.attr].add(str(module.path.relative_to(PACKAGE)))
     return uses
 
 
@@ -131,11 +131,11 @@ def test_the_c_functions_of_autobahn_are_still_there() -> None:
 def test_no_other_private_name_is_used() -> None:
     """Each private name of a library is in the table, so that its loss is noticed, and is used in its module alone."""
     complaints = []
-    for name, modules in sorted(_uses().items()):
+    for name, users in sorted(_uses().items()):
         if name not in USED:
-            complaints.append(f"{name} is used in {sorted(modules)} and not in the table")
-        elif name not in _OURS_TOO and modules != {USED[name][1]}:
-            complaints.append(f"{name} belongs to {USED[name][1]} and is used in {sorted(modules)}")
+            complaints.append(f"{name} is used in {sorted(users)} and not in the table")
+        elif name not in _OURS_TOO and users != {USED[name][1]}:
+            complaints.append(f"{name} belongs to {USED[name][1]} and is used in {sorted(users)}")
     for name, module in _overridden():
         if name not in USED or USED[name][1] != module:
             complaints.append(f"{name} is overridden in {module} and not in the table")
