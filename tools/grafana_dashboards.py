@@ -131,6 +131,7 @@ CLUSTER: Final[Rows] = (
             Panel("Round trips of links", "How far are nodes from each other?", "s", _quantiles("pico_link_round_trip_seconds", _C)),
             Panel("Sessions by node", "Where do agents register?", "short", [(f"pico_upstream_sessions{{{_C}}}", "{{node_id}}")]),
             Panel("Sessions opened", "Do agents come back again and again?", "cps", [_rate("pico_upstream_registrations_total", _C, "node_id")]),
+            Panel("Services that are out", "At how many agents is a service out, and how many endpoints does nobody serve for that?", "short", [(f"sum(pico_upstream_sessions_out{{{_C}}})", "sessions"), (f"max(pico_endpoints_out{{{_C}}})", "endpoints")]),
             Panel("Versions of agents", "Which versions do agents have?", "short", [(f"sum by (version) (pico_upstream_sessions_by_version{{{_C}}})", "{{version}}")]),
             Panel("Versions of nodes", "Do all nodes run the same version?", "short", [(f"count by (version) (pico_node_info{{{_C}}})", "{{version}}")]),
             Panel("Certificates", "How long are certificates good for?", "s", [(f"min by (port, file) (pico_certificate_expiry_timestamp_seconds{{{_C}}}) - time()", "{{port}}: {{file}}")]),

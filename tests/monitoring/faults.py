@@ -90,10 +90,11 @@ def _stands_still(scene: Scene, id: str, stands_s: float, runs_s: float) -> None
     node = scene.node(id)
 
     def stand_still() -> None:
-        while not scene.over.wait(runs_s):
-            os.kill(node.pid, signal.SIGSTOP)
-            time.sleep(stands_s)  # no condition is waited for: that this time goes by is the fault
-            os.kill(node.pid, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):  # it may be killed while it stands still, when all is over
+            while not scene.over.wait(runs_s):
+                os.kill(node.pid, signal.SIGSTOP)
+                time.sleep(stands_s)  # no condition is waited for: that this time goes by is the fault
+                os.kill(node.pid, signal.SIGCONT)
 
     threading.Thread(target=stand_still, daemon=True).start()
 
@@ -105,7 +106,7 @@ def gossip_with_another_secret(scene: Scene) -> None:
 
 
 def services_fail(scene: Scene) -> None:
-    """One agent's service is away, others are slow, and a client does not wait for them."""
+    """The service of all agents of an endpoint is away, others are slow, and a client does not wait for them."""
     scene.load("n1", "broken", clients=2)
     scene.load("n1", "limited")
     scene.load("n1", "web", "/slow", clients=20)
@@ -187,6 +188,7 @@ FAULTS: Final[dict[str, Callable[[Scene], None]]] = {
     "PicoSlow": services_fail,
     "PicoRetries": an_agent_refuses,
     "PicoEndpointGone": an_agent_is_stopped,
+    "PicoEndpointOut": services_fail,
     "PicoAgentsReconnecting": agents_come_back_again_and_again,
     "PicoNearLimit": limits_are_near,
     "PicoMemoryNearBudget": limits_are_near,

@@ -109,11 +109,12 @@ def alarms(here: Scene, options: argparse.Namespace, report: Report) -> None:
     """No alarm fires while all is well; each does when its fault is there; and then no panel is empty."""
     prometheus, address = here.prometheus, here.service.address
     here.agent("a-web", "n1", {"web": address, "both": address, "limited": address})
-    here.agent("a-bad", "n1", {"broken": NOBODY})
+    for id in ("n1", "n3"):
+        here.agent(f"a-bad-{id}", id, {"broken": NOBODY})
     here.agent("a-gone", "n1", {f"gone-{number}": address for number in range(10)})
     here.agent("a-dies", "n1", {"dies": address})
     prometheus.wait_healthy("pico", set(NODES))
-    wait_until(lambda: len(prometheus.healthy("pico-agents")) == 4, "the agents to answer Prometheus")
+    wait_until(lambda: len(prometheus.healthy("pico-agents")) == 5, "the agents to answer Prometheus")
     for id in ("n1", "n2"):
         here.load(id, "web", clients=3)
     wait_until(lambda: not prometheus.firing(), "what the start itself makes fire to be over", FIRES_S)

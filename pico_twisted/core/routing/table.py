@@ -319,6 +319,13 @@ class ClusterTable:
             node.standing(endpoint) == ACTIVE and node.registrations(endpoint) for node in self._holders(endpoint)
         )
 
+    def has_service(self, endpoint: str) -> bool:
+        """Whether a node that is there has an agent of an endpoint whose service is there, though it may drain."""
+        return any(
+            node.status in THERE and node.registrations(endpoint) and node.last_choice(endpoint) != SOME_ARE_OUT
+            for node in self._holders(endpoint)
+        )
+
     def has_other(self, endpoint: str, excluded: Collection[str], in_flight: Callable[[str], int | None]) -> bool:
         """Say whether `choose`, with the same arguments, would find a node, active or draining. Nothing is drawn."""
         return any(

@@ -9,9 +9,12 @@ from typing import Final
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from pico_twisted.core.routing.registry import Registry
 from pico_twisted.core.routing.table import ACTIVE, DRAINING, ClusterTable
 from pico_twisted.net.observe.metrics import levels
 from pico_twisted.net.observe.metrics.labels import OTHER
+from pico_twisted.net.routing.routes import AgentRoute
+from pico_twisted.net.routing.service_health import is_out
 
 MOST_VERSIONS: Final = 16
 """Most versions of agents with a series of their own: those with the most sessions. Agents tell what they like."""
@@ -37,6 +40,28 @@ def link_states(table: ClusterTable, standing: Callable[[str], str]) -> Iterator
         "Links to other nodes that are there: open, failing, or idle because none was needed.",
         "state",
         {state: counts[state] for state in LINK_STATES},
+    )
+
+
+def services_out(registry: Registry[AgentRoute], table: ClusterTable) -> Iterator[Metric]:
+    """How many sessions of agents there are whose service is out, and how many endpoints nobody serves for that.
+
+    Such an endpoint has agents at this node, and the service is out at all of them, as it is at those of other nodes.
+    Each node that has agents of it counts it.
+
+    Args:
+        registry: the registrations of this node.
+        table: the other nodes.
+    """
+    out = Counter(route.endpoint for route in registry if is_out(route))
+    yield GaugeMetricFamily(
+        "pico_upstream_sessions_out", "Sessions of agents on this node whose service is out.", value=out.total()
+    )
+    served = (len(registry.held(endpoint)) > count or table.has_service(endpoint) for endpoint, count in out.items())
+    yield GaugeMetricFamily(
+        "pico_endpoints_out",
+        "Endpoints with agents on this node whose service is out at all agents, at this node and others.",
+        value=len(out) - sum(served),
     )
 
 

@@ -36,7 +36,7 @@ from pico_twisted.core.sweep import Sweep
 from pico_twisted.net.access.ceilings import NodeCeilings
 from pico_twisted.net.observe.metrics import Metrics
 from pico_twisted.net.routing.client_routes import ClientRoutes
-from pico_twisted.net.routing.cluster_metrics import agent_versions
+from pico_twisted.net.routing.cluster_metrics import agent_versions, services_out
 from pico_twisted.net.routing.interfaces import IDownstream, ILinks, IRoute, IRouter
 from pico_twisted.net.routing.refusals import BUSY, refusal
 from pico_twisted.net.routing.route_watch import RouteWatch
@@ -121,11 +121,7 @@ class ClusterService(Service):
         )
         metrics.gauge("pico_cluster_endpoints", "Endpoints that nodes of the cluster hold.", self._count_endpoints)
         metrics.gauge("pico_upstream_sessions", "Sessions of agents on this node.", lambda: len(self.registry))
-        metrics.gauge(
-            "pico_upstream_sessions_out",
-            "Sessions of agents on this node whose service is out.",
-            lambda: sum(is_out(route) for route in self.registry),
-        )
+        metrics.families(lambda: services_out(self.registry, self.table))
         metrics.gauge("pico_calls_pending", "Calls to agents in flight.", lambda: len(self.pending))
         metrics.gauge("pico_buffered_bytes", "Bytes held in memory for slow peers.", lambda: budget.held)
         metrics.limit("calls", limits.calls, lambda: len(self.pending))

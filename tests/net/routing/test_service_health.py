@@ -115,3 +115,43 @@ def test_what_is_seen(parts: MemoryNode, lines: Callable[[str], list[LogEvent]])
     assert line["endpoint"] == "my-ep" and line["agent_id"] == "agent-1" and line["log_level"].name == "warn"
     assert len(lines("The service of")) == 2
     assert b"pico_upstream_sessions_out 1.0" in parts.metrics.exposition()
+
+
+def endpoints_out(parts: MemoryNode) -> float:
+    """How many endpoints the node says that nobody serves."""
+    (line,) = [one for one in parts.metrics.exposition().splitlines() if one.startswith(b"pico_endpoints_out ")]
+    return float(line.split()[1])
+
+
+def test_nobody_serves_an_endpoint(parts: MemoryNode) -> None:
+    """Its service is out at all of its agents, such as drain included: it counts once, and no other endpoint."""
+    first, second = register(parts, FakeTunnel()), register(parts, FakeTunnel(agent_id="agent-2"))
+    register(parts, FakeTunnel("other"))
+    assert endpoints_out(parts) == 0
+    parts.cluster.service_is(first, OUT)
+    assert endpoints_out(parts) == 0
+    parts.cluster.resign(second)
+    assert endpoints_out(parts) == 0, "it drains, and serves what others do not"
+    parts.cluster.service_is(second, OUT)
+    parts.cluster.service_is(first, TRIAL)
+    assert endpoints_out(parts) == 1
+    parts.cluster.service_is(first, UP)
+    assert endpoints_out(parts) == 0
+
+
+def test_another_node_serves_an_endpoint(parts: MemoryNode) -> None:
+    """It is not out as long as a node that is there has an agent of it with a service that is there."""
+    table = parts.cluster.table
+    parts.cluster.service_is(register(parts, FakeTunnel()), OUT)
+    assert endpoints_out(parts) == 1
+    table.status_changed(StatusChanged("n2", "active"))
+    says(table, "n2", {endpoint_key("my-ep"): 1})
+    assert endpoints_out(parts) == 0
+    says(table, "n2", {last_choice_key("my-ep"): SOME_ARE_OUT})
+    assert endpoints_out(parts) == 1
+    says(table, "n2", {last_choice_key("my-ep"): ALL_DRAIN})
+    assert endpoints_out(parts) == 0
+    table.status_changed(StatusChanged("n2", "draining"))
+    assert endpoints_out(parts) == 0, "an operator may have taken it out for hours"
+    table.status_changed(StatusChanged("n2", "unreachable"))
+    assert endpoints_out(parts) == 1
