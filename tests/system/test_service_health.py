@@ -68,7 +68,8 @@ def state(cluster: Cluster, id: str, agent: str) -> str:
 @pytest.mark.parametrize("other_at", ["n1", "n2"])
 def test_a_service_is_killed(cluster: Cluster, one: Service, tmp_path: Path, other_at: str) -> None:
     """One of two agents loses its service: what is asked after that is answered, whatever its method and wherever the
-    other agent is; the nodes and the agent say that the service is out; and it gets requests again once it is back."""
+    other agent is; the nodes and the agent say that the service is out, but not that nobody serves the endpoint; and it
+    gets requests again once it is back."""
     one.handler = lambda request: answer(b"other")
     cluster.start("n1", "n2")
     mortal = Mortal(tmp_path)
@@ -87,6 +88,8 @@ def test_a_service_is_killed(cluster: Cluster, one: Service, tmp_path: Path, oth
     agent.wait_output("The service is out")
     for clients in asking:
         clients.wait_more(10, body=b"other")
+    assert [cluster[id].admin.metric("pico_upstream_sessions_out") for id in ("n1", "n2")] == [1, 0]
+    assert [cluster[id].admin.metric("pico_endpoints_out") for id in ("n1", "n2")] == [0, 0]
     seen = time.monotonic()
     mortal.again()
     asking[0].wait_more(5, body=b"morta")
@@ -100,7 +103,8 @@ def test_a_service_is_killed(cluster: Cluster, one: Service, tmp_path: Path, oth
 
 
 def test_the_only_service_is_still_asked(cluster: Cluster, tmp_path: Path) -> None:
-    """There is nobody else: so it is asked while it is out, and its first answer is the next one that it can give."""
+    """There is nobody else: so it is asked while it is out, and its first answer is the next one that it can give. As
+    long as it is out, the node counts an endpoint that nobody serves."""
     cluster.start("n1")
     mortal = Mortal(tmp_path)
     agent = cluster.agent(["n1"], {"web": mortal.address})
@@ -110,7 +114,10 @@ def test_the_only_service_is_still_asked(cluster: Cluster, tmp_path: Path) -> No
     mortal.process.kill()
     mortal.process.wait_exit()
     agent.wait_output("The service is out")
+    admin = cluster["n1"].admin
+    wait_until(lambda: admin.metric("pico_endpoints_out") == 1, "the node to count the endpoint as out")
     mortal.again()
     asking.wait_more(3)
+    wait_until(lambda: admin.metric("pico_endpoints_out") == 0, "the node to count it no more")
     asking.stop()
     mortal.process.kill()
