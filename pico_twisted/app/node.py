@@ -304,6 +304,7 @@ def build_node(
         ReverseResource(routing, ceilings, access.proxy),
         b"pico-" + node_id.encode("ascii") if config.proxy.via else None,
     )
+    sweep.lines.append(proxy.line.wait_s)
     metrics.gauge("pico_connections", "Connections of proxy clients.", lambda: len(proxy.connections))
     metrics.gauge("pico_requests_in_flight", "Requests in progress.", proxy.serving)
     metrics.limit("connections", limits.connections, lambda: len(proxy.connections))

@@ -19,12 +19,15 @@ class ReactorSweep(Sweep):
         clock: the reactor, or a `Clock` in tests. One that knows how long what is ready has to wait (`wait_s`) is
             asked.
         interval_s: seconds between two turns.
+
+    Attributes:
+        lines: each tells how long what stands in it has to wait. They are asked in each turn.
     """
 
     def __init__(self, clock: IReactorTime, interval_s: float = INTERVAL_S) -> None:
         super().__init__(clock.seconds(), interval_s)
         self._clock = clock
-        self._wait_s: Callable[[], float] = getattr(clock, "wait_s", float)
+        self.lines: list[Callable[[], float]] = [getattr(clock, "wait_s", float)]
         self._call: IDelayedCall | None = None
 
     def start(self) -> None:
@@ -41,7 +44,7 @@ class ReactorSweep(Sweep):
 
     def _turn(self) -> None:
         self._call = self._clock.callLater(self._interval_s, self._turn)
-        self.turn(self._clock.seconds(), self._wait_s())
+        self.turn(self._clock.seconds(), max(wait_s() for wait_s in self.lines))
         for task in self.tasks:
             try:
                 task(self.now)

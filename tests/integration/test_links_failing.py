@@ -104,7 +104,7 @@ async def test_an_overloaded_node(nodes: LinkedNodes) -> None:
     await nodes.nodes["n3"].agent(echo)
     load = nodes.holder.parts.node.ceilings.load
     load._chance = lambda: 0.0
-    nodes.holder.parts.sweep._wait_s = lambda: 2 * LATE_S
+    nodes.holder.parts.sweep.lines.append(lambda: 2 * LATE_S)
     await eventually(lambda: load.share)
     for _ in range(5):
         client = await nodes.entry.client(POST)

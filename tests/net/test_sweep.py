@@ -48,6 +48,14 @@ def test_survives_what_fails(logged_failures: LoggedFailures) -> None:
     assert len(logged_failures.flush(ValueError)) == 4
 
 
+def test_lag() -> None:
+    """The process is late by the longest of its lines, wherever it is."""
+    clock, sweep = started()
+    sweep.lines += [lambda: 0.3, lambda: 0.7, lambda: 0.0]
+    clock.advance(INTERVAL_S)
+    assert sweep.lag_s == 0.7
+
+
 def test_start_and_stop() -> None:
     """Both are idempotent, and a stopped sweep leaves no timer, even when stopped within a turn."""
     clock, sweep = started()

@@ -15,7 +15,9 @@ while, so nothing tells that the process is late.
 What was chosen. Whoever goes first is in a second set of the kernel's, too, which is asked when a turn is full: so it
 waits for one turn, however long the line is. Of these, too, a turn takes no more than of all others, who have theirs in
 each. And where turns are full, an event of our own stands in the line now and then, and tells how long that is. A turn
-that takes too long is put off, but for what went first.
+that takes too long is put off, but for what went first. One event may be long, too: hundreds of answers of an agent, a
+hundred requests of one connection of HTTP/2. Whoever reads so much asks now and then whether the turn has taken its
+time (`turn_is_long`), and goes on in the next one.
 
 What was rejected. To have the kernel tell all that is ready, and to sort that: with thousands of clients this costs
 more than the turn itself. To ask the second set in each turn: one system call more for each request of a quiet process.
@@ -42,8 +44,8 @@ EVENTS_OF_A_TURN: Final = 16
 """Most events that are dispatched before what they brought leaves. The kernel has those that wait take their turn."""
 
 LONG_TURN_S: Final = 0.05
-"""Seconds after which the rest of a full turn is put off to the next, behind timers and who goes first: one event
-may be a hundred requests of one connection, or a handshake of TLS."""
+"""Seconds after which the rest of a turn is put off to the next, behind timers and who goes first: one event may be a
+hundred requests of one connection, or a handshake of TLS. Timers, who goes first and all others have so much each."""
 
 LONG_LINE_S: Final = 0.25
 """Seconds of waiting in the line from which on the process is late: half of what makes a node refuse requests."""
@@ -189,8 +191,13 @@ class WaitProbe:
 
 
 class TurnReactor(EPollReactor):
-    """See the module."""
+    """See the module.
 
+    Attributes:
+        line_s: what `wait_s` gave last.
+    """
+
+    line_s = 0.0
     seconds = staticmethod(time.monotonic)
 
     def __init__(self) -> None:
@@ -199,7 +206,7 @@ class TurnReactor(EPollReactor):
         self._full = False  # the last turn left something behind, perhaps
         self._cut = False  # it could not be done in its time
         self._left: list[Seen] = []  # of it, for the next one
-        self._line_s = 0.0  # what `wait_s` gave last
+        self._until = 0.0  # what is done now has its time
         super().__init__()  # type: ignore[no-untyped-call]
         self._first = FirstReactor(self)
         self._probe = WaitProbe(self.seconds)
@@ -217,13 +224,18 @@ class TurnReactor(EPollReactor):
 
     def wait_s(self) -> float:
         """How long what is ready has to wait for its turn, in seconds. To be asked some times a second."""
-        self._line_s = self._probe.wait_s(busy=self._full)
-        return self._line_s
+        self.line_s = self._probe.wait_s(busy=self._full)
+        return self.line_s
 
     @property
     def is_late(self) -> bool:
         """Whether what is ready waits for long, or the last turn could not be done in its time."""
-        return self._cut or self._line_s >= LONG_LINE_S
+        return self._cut or self.line_s >= LONG_LINE_S
+
+    def turn_is_long(self) -> bool:
+        """Whether what is done now has taken its time: the rest of it is for the next turn. To be asked by whoever does
+        much at once, now and then."""
+        return self.seconds() > self._until
 
     def at_end_of_turn(self, work: Callable[[], None]) -> None:
         """Call `work` when the events of this turn have been dispatched; from elsewhere, in the next turn."""
@@ -248,11 +260,10 @@ class TurnReactor(EPollReactor):
             self._full = len(ready) == EVENTS_OF_A_TURN
         self._dispatching = True
         if self._full:
-            first, others = self._first.before(ready, EVENTS_OF_A_TURN)
-            self._dispatch(first, self.seconds() + LONG_TURN_S)  # of what is left the kernel tells again
-            self._left = self._first.seen(self._dispatch(others, self.seconds() + LONG_TURN_S))
-        else:
-            self._dispatch(ready)
+            first, ready = self._first.before(ready, EVENTS_OF_A_TURN)
+            self._dispatch(first)  # of what is left the kernel tells again
+        left = self._dispatch(ready)
+        self._left = self._first.seen(left) if left else []
         waiting = self._waiting
         while waiting:
             self._waiting = []
@@ -263,9 +274,11 @@ class TurnReactor(EPollReactor):
                     log.failure("Work at the end of a turn failed")
             waiting = self._waiting
         self._dispatching = False
+        self._until = self.seconds() + LONG_TURN_S  # of the timers, which come next
 
-    def _dispatch(self, ready: Events, until: float | None = None) -> Events:
-        """Handle events, one at least, until a time. Returns those that are left."""
+    def _dispatch(self, ready: Events) -> Events:
+        """Handle events for as long as a turn may take, but one at least. Returns those that are left."""
+        until = self._until = self.seconds() + LONG_TURN_S
         selectables: Any = self._selectables  # of Twisted, which has no types there
         handle = self._doReadOrWrite
         for number, (descriptor, event) in enumerate(ready, 1):
@@ -275,7 +288,7 @@ class TurnReactor(EPollReactor):
                     handle(selectable, descriptor, event)  # type: ignore[no-untyped-call]
                 except Exception:
                     log.failure("An event could not be handled")
-                if until is not None and self.seconds() > until:
+                if self.seconds() > until:
                     return ready[number:]
         return []
 

@@ -49,6 +49,11 @@ class ProxySettings:
     end_of_turn: EndOfTurn | None = None  # gathers what one turn brings into one chunk
     client_gone: Callable[[bytes], object] = bool  # told the name of a client's connection that has ended
 
+    @property
+    def turn_is_long(self) -> Callable[[], bool]:
+        """Whether the process has been busy with what it does now for as long as others may wait."""
+        return bool if self.end_of_turn is None else self.end_of_turn.is_due
+
 
 class IClientTransport(ITCPTransport, IPushProducer, IConsumer):
     """The transport of a client, with or without TLS."""

@@ -19,13 +19,17 @@ class TurnLine:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._line: dict[Callable[[], object], None] = {}
+        self._line: dict[Callable[[], object], float] = {}  # with when each joined
         self._waits = False  # for the next turn
 
     def join(self, work: Callable[[], object]) -> None:
         """Go to the end of the line; what stands in it keeps its place."""
-        self._line[work] = None
+        self._line.setdefault(work, self._clock.seconds())
         self._go_on()
+
+    def wait_s(self) -> float:
+        """How long the first has stood in the line, in seconds; 0.0 when there is none."""
+        return max(0.0, self._clock.seconds() - next(iter(self._line.values()))) if self._line else 0.0
 
     def _go_on(self) -> None:
         if self._line and not self._waits:

@@ -15,16 +15,23 @@ class EndOfTurn:
 
     Args:
         clock: the reactor. One that knows when it has dispatched them (`at_end_of_turn`) is given the work; for another
-            one it is gathered here, behind a timer of no delay.
+            one it is gathered here, behind a timer of no delay. One that knows how long its turn takes
+            (`turn_is_long`) is asked.
 
     Attributes:
         add: calls what it is given once, before the reactor waits again.
+        is_due: whether the turn has taken its time: what one read brought that is much work goes on in the next turn.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._waiting: list[Callable[[], None]] = []
         self.add: Callable[[Callable[[], None]], object] = getattr(clock, "at_end_of_turn", self._gather)
+        self.is_due: Callable[[], bool] = getattr(clock, "turn_is_long", bool)
+
+    def next_turn(self, work: Callable[[], None]) -> None:
+        """Have something done when the next turn begins."""
+        self._clock.callLater(0, work)
 
     def _gather(self, work: Callable[[], None]) -> None:
         if not self._waiting:

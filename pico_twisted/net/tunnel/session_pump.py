@@ -1,7 +1,7 @@
 """An open tunnel: one WebSocket that drives one session.
 
 Output is pulled from the session only while the transport is not paused, so that what waits, waits in the session,
-where a small call overtakes a big one. The transport is never paused for reading: credit alone slows a v2 peer.
+where a small call overtakes a big one. No call pauses reading, for a turn at most: credit alone slows a v2 peer.
 """
 
 from __future__ import annotations

@@ -43,6 +43,9 @@ LARGEST_FRAME_BYTES: Final = 4 + MASK_BYTES + HEADER_BYTES + MAX_DATA_BYTES
 """Bytes of a masked frame with as much as a call sends at once. A read of so many gives frame after frame of a large
 body, and no part of the next one, which would have to be kept and copied."""
 
+MESSAGES_AT_ONCE: Final = 32
+"""Messages of a read that are given on before it is asked whether the turn has taken its time: it may be hundreds."""
+
 _BINARY_FINAL = 0x82
 _UNMASKED_HEADERS: Final = (0x82 << 8, (0x82 << 8 | 126) << 16, (0x82 << 8 | 127) << 64)
 """Headers of a binary message in one frame, as numbers to which its size is added: of 2, 4 and 10 bytes."""
@@ -114,6 +117,7 @@ class WebSocketPipe(WebSocketProtocol):
     _stage = _OPENING
     _by_us = False
     _paused = False  # the transport holds enough
+    _rest: bytes | None = None  # of what was read, for the next turn of the reactor: until then nothing more is read
     _code: int | None = None
     _reason = ""
     _abort_at = NEVER
@@ -154,10 +158,9 @@ class WebSocketPipe(WebSocketProtocol):
     # Input
 
     def dataReceived(self, data: bytes) -> None:
-        if self._stage is not _OPEN:
-            if self._stage is _OPENING:
-                self._handshake(data)
-            return  # after our close frame only the peer's would be of interest, and its closing says the same
+        if self._stage is not _OPEN or self._rest is not None:
+            self._received_aside(data)
+            return
         self.session.last_received = self.parts.sweep.now
         if self.data:
             data = self.data + data
@@ -168,7 +171,7 @@ class WebSocketPipe(WebSocketProtocol):
             return
         masked = 0x80 if self.factory.isServer else 0
         mask = NO_MASK
-        position = 0
+        position = messages = 0
         size = len(data)
         while size - position >= 2:
             length = data[position + 1] ^ masked
@@ -198,9 +201,36 @@ class WebSocketPipe(WebSocketProtocol):
             self._message(message)
             if self._stage is not _OPEN:
                 return
+            messages += 1
+            if not messages % MESSAGES_AT_ONCE and self._puts_off(data, position):
+                return
         if position < size:
             self.data = data[position:] if position else data
             self.consumeData()
+
+    def _received_aside(self, data: bytes) -> None:
+        # After our close frame only the peer's would be of interest, and its closing says the same.
+        if self._stage is _OPENING:
+            self._handshake(data)
+        elif self._stage is _OPEN and self._rest is not None:
+            self._rest += data  # TLS gives all that it has decrypted
+
+    def _puts_off(self, data: bytes, position: int) -> bool:
+        """Keep the rest of what was read for the next turn of the reactor, if this one has taken its time."""
+        end_of_turn = self.parts.end_of_turn
+        if end_of_turn is None or not end_of_turn.is_due():
+            return False
+        self._rest = data[position:]
+        self.transport.pauseProducing()
+        end_of_turn.next_turn(self._go_on)
+        return True
+
+    def _go_on(self) -> None:
+        rest, self._rest = self._rest, None
+        if rest is not None and self._stage is not Stage.GONE:
+            self.dataReceived(rest)
+            if self._rest is None:
+                self.transport.resumeProducing()
 
     def onMessageBegin(self, isBinary: bool) -> None:
         super().onMessageBegin(isBinary)

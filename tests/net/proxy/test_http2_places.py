@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from h2.errors import ErrorCodes
+from twisted.internet.task import Clock
 
 from pico_twisted.config import Http2Config
 from pico_twisted.core.overload import LATE_S as OVERLOAD_S
@@ -15,7 +16,9 @@ from pico_twisted.net.access.load import HELD_BACK_S
 from pico_twisted.net.proxy.http2.channel import LAST_STREAMS_S
 from pico_twisted.net.proxy.http2.places import BEGUN_OF_A_TURN, GIVEN_UP_S
 from pico_twisted.net.proxy.http2.request import WINDOW_BYTES
-from tests.net.doubles import OK2
+from tests.doubles.node import MemoryNode
+from tests.doubles.turns import one_turn
+from tests.net.doubles import OK2, register
 from tests.net.proxy.http2_client import Http2Client
 
 LATE_S = GIVEN_UP_S + 0.3
@@ -75,7 +78,7 @@ def test_behind_one_that_was_refused_for_overload() -> None:
     load = client.parts.node.ceilings.load
     load._chance = lambda: 0.0
     for _ in range(TURNS):
-        client.parts.sweep.lag_s = OVERLOAD_S
+        client.parts.sweep.lag_s = 2 * OVERLOAD_S
         load._turn(client.parts.sweep.now)
     refused, waiting = client.request(b"/refused"), [client.request(b"/%d" % number) for number in range(5)]
     assert client.answer(refused)[0] == 503 and len(client.tunnel.opened) == 1
@@ -97,6 +100,61 @@ def test_many_that_have_waited() -> None:
         counts.append(len(client.tunnel.opened) - 100)
         client.clock.advance(0)
     assert counts[-1] == 40 and all(later - earlier <= BEGUN_OF_A_TURN for earlier, later in pairwise(counts))
+
+
+def in_long_turns(count: int) -> tuple[Http2Client, list[int], list[int]]:
+    """A client of a node whose turns take too long, which sends so many requests at once; their streams; and how many
+    of them were begun by the end of each turn."""
+    client = Http2Client(parts=MemoryNode(Clock(), gathers=True))
+    register(client.parts, client.tunnel)
+    settings = client.parts.proxy.settings
+    assert settings.end_of_turn is not None
+    settings.end_of_turn.is_due = lambda: True
+    client = Http2Client(parts=client.parts, tunnel=client.tunnel)
+    streams = [client.request(b"/%d" % number, flush=False) for number in range(count)]
+    client.transport.receive(client.h2.data_to_send())
+    begun = [len(client.tunnel.opened)]
+    for _ in range(count // BEGUN_OF_A_TURN + 1):
+        one_turn(client.clock)
+        begun.append(len(client.tunnel.opened))
+    return client, streams, begun
+
+
+def test_many_of_one_read() -> None:
+    """In a turn that has taken its time a few of them are begun, and a few in each of those that follow, in their
+    order: so all others have their part of each turn. Nobody is refused."""
+    client, streams, begun = in_long_turns(5 * BEGUN_OF_A_TURN)
+    assert begun[0] == BEGUN_OF_A_TURN and begun[-1] == len(streams)
+    assert all(later - earlier <= BEGUN_OF_A_TURN for earlier, later in pairwise(begun))
+    assert [call.sent.split()[1] for call in client.tunnel.opened] == [b"/%d" % n for n in range(len(streams))]
+    for call in client.tunnel.opened:
+        call.respond(OK2 + b"ok", False)
+    client.flush()
+    assert all(client.answer(stream)[2] == b"ok" for stream in streams)
+
+
+def test_few_of_one_read() -> None:
+    """So many as are begun in any turn are begun at once."""
+    _, _, begun = in_long_turns(BEGUN_OF_A_TURN)
+    assert set(begun) == {BEGUN_OF_A_TURN}
+
+
+def test_other_frames_while_some_wait_for_their_turn() -> None:
+    """What else the client sends makes nothing of them begin before its turn."""
+    client, _, _ = in_long_turns(0)
+    for number in range(3 * BEGUN_OF_A_TURN):
+        client.request(b"/%d" % number, flush=False)
+    client.transport.receive(client.h2.data_to_send())
+    for _ in range(5):
+        client.h2.ping(bytes(8))
+        client.transport.receive(client.h2.data_to_send())
+    assert len(client.tunnel.opened) == BEGUN_OF_A_TURN
+    line = client.parts.proxy.line
+    assert line.wait_s() == 0 and line.wait_s in client.parts.sweep.lines
+    client.clock.rightNow += 3.0  # no turn comes for so long
+    assert line.wait_s() == 3.0
+    client.pass_time(0.1)
+    assert len(client.tunnel.opened) == 3 * BEGUN_OF_A_TURN
 
 
 def test_one_that_is_given_up_while_it_waits() -> None:

@@ -35,3 +35,18 @@ def test_end_of_turn(logged_failures: LoggedFailures) -> None:
     clock.at_end_of_turn = lambda work: done.append("asked")  # type: ignore[attr-defined]
     EndOfTurn(clock).add(broken)
     assert done[-1] == "asked" and clock.getDelayedCalls() == []
+
+
+def test_long_turns() -> None:
+    """A reactor that knows how long its turn takes is asked; with another one no turn is long. What is for the next
+    turn is done in that."""
+    clock = Clock()
+    end = EndOfTurn(clock)
+    assert not end.is_due()
+    done: list[str] = []
+    end.next_turn(lambda: done.append("next"))
+    assert done == []
+    clock.advance(0)
+    assert done == ["next"]
+    clock.turn_is_long = lambda: True  # type: ignore[attr-defined]
+    assert EndOfTurn(clock).is_due()

@@ -97,7 +97,9 @@ class Http2Channel(ClientChannel):
         self._flood = FloodWatch(self._engine, limits, port.settings.sweep.now)
         self._requests: dict[int, Http2Request] = {}  # by stream, until that is closed
         self._fresh: list[Http2Request] = []  # came with what is read now
-        self._places = StreamPlaces(self._streams, port.settings.sweep, port.line, self._render)
+        self._places = StreamPlaces(
+            self._streams, port.settings.sweep, port.line, self._render, port.settings.turn_is_long
+        )
         self._discarded = 0
         self._transport_bytes = 0  # that the transport holds at most
 
@@ -168,7 +170,8 @@ class Http2Channel(ClientChannel):
         if self._places.waiting:
             self._places.go_on()
         if self._fresh:
-            self._give_places()
+            fresh, self._fresh = self._fresh, []
+            self._places.give(fresh)
 
     def _break_off(self, reason: str) -> None:
         """Nothing more is read of the client; the reason says what it did wrong, if it did."""
@@ -206,12 +209,6 @@ class Http2Channel(ClientChannel):
         if head.upgrade is not None:
             request.await_answer()
         self._fresh.append(request)
-
-    def _give_places(self) -> None:
-        fresh, self._fresh = self._fresh, []
-        for request in fresh:
-            if not request.is_over:
-                self._places.give(request)
 
     def _render(self, request: Http2Request) -> None:
         port = self.port

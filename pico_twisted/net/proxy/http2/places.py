@@ -8,13 +8,14 @@ that they had, the one for `GIVEN_UP_S`, the other until its service is done.
 An honest client comes there, too: calls of gRPC that come to their deadlines are given up, and others begun in their
 place. Clients of gRPC do not try again what is refused. So a request for which there is no place waits, in the order
 of their coming: nothing is made of it, and what follows its head is not taken, so that its window bounds it. So do all
-that come behind one that was refused since the node has too much to do, for a moment.
+that come behind one that was refused since the node has too much to do, for a moment; and those that came with one
+read, behind some of them, when the turn of the reactor has taken its time.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from pico_twisted.core.sweep import NEVER, Sweep
@@ -25,7 +26,8 @@ GIVEN_UP_S: Final = 1.0
 """Seconds for which a request that its client gave up keeps its place: by then its service knows."""
 BEGUN_OF_A_TURN: Final = 16
 """Most requests of a connection that are begun in one turn of the reactor when they have waited for a time: all those
-of a hundred connections at once would take seconds."""
+of a hundred connections at once would take seconds. Of those that come so many are begun before it is asked whether the
+turn is long."""
 
 
 class StreamPlaces:
@@ -36,35 +38,59 @@ class StreamPlaces:
         sweep: of the node.
         line: of the port, where requests that have waited are begun.
         begin: makes what is to be made of a request.
+        turn_is_long: whether this turn of the reactor has taken its time.
 
     Attributes:
         deadline: when a place may have become free for one that waits.
         waiting: those without a place, in the order of their coming.
     """
 
-    def __init__(self, streams: int, sweep: Sweep, line: TurnLine, begin: Callable[[Http2Request], None]) -> None:
+    def __init__(
+        self,
+        streams: int,
+        sweep: Sweep,
+        line: TurnLine,
+        begin: Callable[[Http2Request], None],
+        turn_is_long: Callable[[], bool],
+    ) -> None:
         self.deadline = NEVER
         self._streams = streams
         self._sweep = sweep
         self._line = line
         self._begin = begin
+        self._turn_is_long = turn_is_long
         self._taken: set[Http2Request] = set()
         self.waiting: dict[Http2Request, None] = {}
         self._given_up: deque[float] = deque()  # when clients gave requests up that had places
         self._held_until = 0.0
 
-    def give(self, request: Http2Request) -> None:
-        """Have a request begun: now, or when it has a place."""
+    def give(self, requests: Sequence[Http2Request]) -> None:
+        """Have requests begun that came together, but for those that are over: now, or when they have a place, and
+        the process time."""
+        for number, request in enumerate(requests, 1):
+            if not request.is_over:
+                self._give(request)
+            if number % BEGUN_OF_A_TURN == 0 and number < len(requests) and self._turn_is_long():
+                for other in requests[number:]:
+                    if not other.is_over:
+                        self._await(other)
+                self._line.join(self._in_line)
+                return
+
+    def _give(self, request: Http2Request) -> None:
         taken = self._taken
         full = len(taken) + len(self._given_up) >= self._streams
         if self.waiting or ((full or self._held_until) and not self._has_room()):
-            request.await_place()
-            self.waiting[request] = None
-            self.deadline = self._sweep.now
-            self._sweep.add(self)
+            self._await(request)
         else:
             taken.add(request)
             self._begin(request)
+
+    def _await(self, request: Http2Request) -> None:
+        request.await_place()
+        self.waiting[request] = None
+        self.deadline = self._sweep.now
+        self._sweep.add(self)
 
     def free(self, request: Http2Request, given_up: bool) -> None:
         """A request is over, and so is its stream. One that had no place is forgotten."""
@@ -79,9 +105,20 @@ class StreamPlaces:
         """Begin none before a time."""
         self._held_until = until
 
-    def go_on(self, most: int | None = None) -> None:
-        """Begin some of those that waited, as far as there are places now."""
-        for _ in range(len(self.waiting) if most is None else most):
+    def go_on(self) -> None:
+        """Begin some of those that waited, as far as there are places now, and the others in turns to come."""
+        if not self._turn_is_long():
+            self._begin_some()
+        if self.waiting and self._has_room():
+            self._line.join(self._in_line)
+
+    def _in_line(self) -> None:
+        self._begin_some()
+        if self.waiting and self._has_room():
+            self._line.join(self._in_line)
+
+    def _begin_some(self) -> None:
+        for _ in range(BEGUN_OF_A_TURN):
             if not self.waiting or not self._has_room():
                 return
             request = next(iter(self.waiting))
@@ -90,11 +127,6 @@ class StreamPlaces:
                 self._taken.add(request)
                 request.took_place()
                 self._begin(request)
-
-    def _go_on_a_little(self) -> None:
-        self.go_on(BEGUN_OF_A_TURN)
-        if self.waiting and self._has_room():
-            self._line.join(self._go_on_a_little)
 
     def _has_room(self) -> bool:
         if self._held_until:
@@ -111,7 +143,7 @@ class StreamPlaces:
         if not self.waiting:
             self.close()
         elif self._has_room():
-            self._line.join(self._go_on_a_little)
+            self._line.join(self._in_line)
 
     def close(self) -> None:
         """None of those that wait is begun any more."""
