@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
+from twisted.internet.task import deferLater
 
 from pico_twisted.app.process.ports import (
     ACCEPTS_OF_A_TURN,
     ACCEPTS_WHEN_LATE,
+    MOST_LINE_S,
     BoundPort,
     CannotStart,
     GossipPort,
@@ -308,6 +310,7 @@ class LateReactor:
     """The reactor, with more ready than it can look at in time."""
 
     is_late = True
+    line_s = 0.0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(reactor, name)
@@ -377,4 +380,28 @@ async def test_a_process_that_is_late_takes_few_connections(first: bool) -> None
         port.resume()
         await eventually(lambda: sum(turns.taken) == count)
         assert (max(turns.taken) <= ACCEPTS_WHEN_LATE) is not first
+        await port.stop()
+
+
+@pytest.mark.parametrize("line_s", [0.0, MOST_LINE_S])
+@ensureDeferred
+async def test_who_has_waited_for_long_is_taken(monkeypatch: pytest.MonkeyPatch, line_s: float) -> None:
+    """Those that are connected do not keep others out: when these have waited for too long, as many are taken in a turn
+    as ever, unless those that are there are served too late themselves."""
+    monkeypatch.setattr("pico_twisted.app.process.ports.LONG_WAIT_S", 0.1)
+    turns = Turns()
+    late: Any = LateReactor()
+    late.line_s = line_s
+    port = BoundPort(late, "proxy.bind_addr", Address("127.0.0.1", 0), turns)
+    count = 3 * ACCEPTS_OF_A_TURN
+    with ExitStack() as clients:
+        port.pause()
+        for _ in range(count):
+            client = clients.enter_context(socket.socket())
+            client.connect(("127.0.0.1", port.bound.port))
+        await deferLater(reactor, 0.2)
+        port.resume()
+        await eventually(lambda: sum(turns.taken) == count)
+        assert (max(turns.taken) > ACCEPTS_WHEN_LATE) is (line_s < MOST_LINE_S)
+        assert turns.taken[0] == ACCEPTS_WHEN_LATE and max(turns.taken) <= ACCEPTS_OF_A_TURN
         await port.stop()

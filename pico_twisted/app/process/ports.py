@@ -10,8 +10,7 @@ import ipaddress
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from twisted.internet import task
@@ -26,7 +25,8 @@ from pico_twisted.app.process.own_address import own_ip
 from pico_twisted.app.process.reactor import IDaemonReactor
 from pico_twisted.config import ConfigFaults
 from pico_twisted.config.values import Address
-from pico_twisted.net.socket.options import plain_ip, serve_first
+from pico_twisted.core.overload import LATE_S
+from pico_twisted.net.socket.options import plain_ip, serve_first, unread_s
 from pico_twisted.net.socket.socket_files import SocketFile, bind_socket
 from pico_twisted.net.socket.unix import UnixPort
 
@@ -43,6 +43,12 @@ ACCEPTS_WHEN_LATE = 2
 """Most connections that a port for clients takes in one turn of a process that is late. To take one and refuse its
 request costs about as much as to serve it, and the kernel's queue costs nothing: whoever balances load sees that nobody
 answers, and goes elsewhere."""
+LONG_WAIT_S = 2.0
+"""Seconds that a connection waits to be taken, from which on as many are taken in a turn as ever. Else clients that
+stay connected, and ask all the time, would keep all others out; what these get after so long comes late, but it comes
+while most of them still wait."""
+MOST_LINE_S = 2 * LATE_S
+"""Seconds for which those that are connected may wait meanwhile: from then on nobody would be served in time."""
 SETTLE_S = 0.1
 """Seconds that half-open connections get to be completed once no new ones are begun."""
 PAIR_ATTEMPTS = 50
@@ -140,9 +146,7 @@ class BoundPort:
                 self._port = _adopt(reactor, descriptor, factory)
         except (CannotListenError, OSError) as error:
             raise CannotStart(f"cannot listen on {address} ({key}): {reason_of(error)}") from error
-        _accept_in_turn(self._port, (lambda: False) if first else partial(getattr, reactor, "is_late", False))
-        if not first:
-            _accept_for(self._port, reactor)
+        _accept_in_turn(self._port, None if first else ClientQueue(self._port, reactor))
         serve_first(self._port)
 
     @property
@@ -283,22 +287,46 @@ def _adopt(reactor: IDaemonReactor, descriptor: int, factory: Any) -> Any:
 
 
 # `Any`: as of `_adopt`
-def _accept_in_turn(port: Any, is_late: Callable[[], bool]) -> None:
-    """Have a port take no more than `ACCEPTS_OF_A_TURN` connections at once, and fewer in a process that is late."""
+def _accept_in_turn(port: Any, queue: ClientQueue | None) -> None:
+    """Have a port take no more than `ACCEPTS_OF_A_TURN` connections at once, and of clients as many as their queue
+    says."""
     take = port.doRead
 
     def take_some() -> None:
-        port.numberAccepts = min(port.numberAccepts, ACCEPTS_WHEN_LATE if is_late() else ACCEPTS_OF_A_TURN)
+        port.numberAccepts = min(port.numberAccepts, ACCEPTS_OF_A_TURN if queue is None else queue.most())
         take()
 
     port.doRead = take_some
 
 
-# `Any`: as of `_adopt`
-def _accept_for(port: Any, reactor: IDaemonReactor) -> None:
-    """Have the connections that a port takes be those of a reactor, whatever the port's own is."""
-    accepted = port.transport
-    port.transport = lambda *arguments: accepted(*arguments[:-1], reactor)
+class ClientQueue:
+    """The kernel's queue of clients that have connected and were not taken yet.
+
+    Args:
+        port: takes them. They are those of the reactor, whatever the port's own is.
+        reactor: may know that it is late (`is_late`), and how long what is ready waits (`line_s`).
+    """
+
+    # `Any`: as of `_adopt`
+    def __init__(self, port: Any, reactor: IDaemonReactor) -> None:
+        self._reactor = reactor
+        self._waited_s = 0.0  # by the last that was taken, when that was asked
+        self._accepted = port.transport
+        port.transport = self._accept
+
+    def most(self) -> int:
+        """How many are to be taken in this turn."""
+        if not getattr(self._reactor, "is_late", False):
+            self._waited_s = 0.0
+            return ACCEPTS_OF_A_TURN
+        in_time = getattr(self._reactor, "line_s", 0.0) < MOST_LINE_S
+        return ACCEPTS_OF_A_TURN if in_time and self._waited_s > LONG_WAIT_S else ACCEPTS_WHEN_LATE
+
+    # What Twisted calls, which has no types there
+    def _accept(self, sock: socket.socket, *arguments: Any) -> object:
+        if getattr(self._reactor, "is_late", False):
+            self._waited_s = unread_s(sock)
+        return self._accepted(sock, *arguments[:-1], self._reactor)
 
 
 _SO_ATTACH_FILTER = 26

@@ -52,6 +52,7 @@ CUT_OFF_RESENT: Final = 2
 before the timer. Where one packet in twenty is lost each way, one in ten thousand needs more."""
 _RESENT_AT = 2  # in struct tcp_info of linux/tcp.h: how often in turn the timer has sent the oldest segment again
 _UNACKED_AT = 24  # segments that were sent and not acknowledged
+_DATA_AGE_AT = 52  # milliseconds since the last data came, or since it was opened when none did
 _ACK_AGE_AT = 56  # milliseconds since the last acknowledgement came
 _BYTES_ACKED_AT = 120  # since Linux 4.1
 _TCP_CLOSE = 7
@@ -221,12 +222,26 @@ def has_ended(sock: socket.socket) -> bool:
 def _tcp_info(transport: object) -> bytes:
     """`struct tcp_info` of a connection, as much of it as the kernel tells; empty where it tells nothing."""
     sock = raw_socket(transport)
-    if sock is None or _TCP_INFO is None:
+    return b"" if sock is None else _tcp_info_of(sock)
+
+
+def _tcp_info_of(sock: socket.socket) -> bytes:
+    if _TCP_INFO is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return b""
     try:
         return sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 192)
     except OSError:
         return b""
+
+
+def unread_s(sock: socket.socket) -> float:
+    """Seconds since a connection brought something, of which nothing was read yet, or since it was opened when nothing
+    came: for one that was accepted just now, how long it has waited for that. 0.0 where the kernel does not tell."""
+    info = _tcp_info_of(sock)
+    if len(info) < _DATA_AGE_AT + 4:
+        return 0.0
+    (age_ms,) = struct.unpack_from("=I", info, _DATA_AGE_AT)
+    return float(age_ms / 1000)
 
 
 def acknowledged_bytes(transport: object) -> int | None:

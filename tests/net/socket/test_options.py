@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -83,6 +84,24 @@ def test_keep_watch(pair: Pair) -> None:
     left, right = socket.socketpair()
     with left, right:
         flow.keep_watch(Holder(left))
+
+
+def test_unread() -> None:
+    """How long a connection has waited that is accepted now: since its client sent something, or else connected."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with socket.create_connection(server.getsockname()) as client:
+            time.sleep(0.1)
+            with server.accept()[0] as silent:
+                assert 0.09 <= flow.unread_s(silent) < 5
+            client.close()
+        with socket.create_connection(server.getsockname()) as client:
+            time.sleep(0.1)
+            client.send(b"x")
+            with server.accept()[0] as spoke:
+                assert flow.unread_s(spoke) < 0.09
+    for one in socket.socketpair():
+        with one:
+            assert flow.unread_s(one) == 0.0
 
 
 def test_acknowledged_bytes(pair: Pair) -> None:
