@@ -23,19 +23,23 @@ def judge(view: View, now: float) -> None:
     older, since news take turns in packets, so we wait longer then. And so we do when many fall silent at once: those
     of us who are left on this side of a cut have asked the others for a while, and not each other.
     """
-    patience = 1.0 + len(view.members) / 100
-    mass_failure = MASS_FAILURE_PATIENCE if _mass_failure(view, now) else 1.0
-    most_s = MOST_PATIENT * view.interval_s
     for member in list(view.members.values()):
         if member.previous is not None and now >= member.previous_until:
             view.drop_previous(member)
-        if member.standing is Standing.LIVE:
-            learning = patience if now - member.first_heard_at < LEARNING_S else 1.0
-            limit_s = min(member.accrual.unreachable_s * mass_failure * learning, most_s)
-            if now - member.alive_at >= limit_s and member.silence_s(now) >= limit_s:
-                view.stand(member, Standing.UNREACHABLE)
-        elif member.silence_s(now) > view.forget_s:
+        if member.standing is not Standing.LIVE and member.silence_s(now) > view.forget_s:
             view.forget(member)
+    # these are few, mostly none, so all that makes us more patient need not be looked at for each node
+    silent = [one for one in view.live() if now - one.alive_at >= one.accrual.unreachable_s]
+    if not silent:
+        return
+    patience = 1.0 + len(view.members) / 100
+    mass_failure = MASS_FAILURE_PATIENCE if _mass_failure(view, now) else 1.0
+    most_s = MOST_PATIENT * view.interval_s
+    for member in silent:
+        learning = patience if now - member.first_heard_at < LEARNING_S else 1.0
+        limit_s = min(member.accrual.unreachable_s * mass_failure * learning, most_s)
+        if now - member.alive_at >= limit_s and member.silence_s(now) >= limit_s:
+            view.stand(member, Standing.UNREACHABLE)
 
 
 def _mass_failure(view: View, now: float) -> bool:
