@@ -57,6 +57,7 @@ class Membership:
         config: of the cluster.
         node_id: of this node.
         siblings: gossip ports of nodes to join besides those of `cluster.join`.
+        host: the ID of the host of which this node is one of several workers; "" when it is on its own.
         max_links: links that other nodes may have to this one.
         table: is told of the other nodes.
         revocations: of this node, to be shared with all others.
@@ -82,6 +83,7 @@ class Membership:
         node_id: str,
         *,
         siblings: Sequence[Address],
+        host: str = "",
         max_links: int,
         table: ClusterTable,
         revocations: Revocations,
@@ -103,6 +105,7 @@ class Membership:
                 secrets=config.secrets,
                 interval_s=config.gossip.interval,
                 max_packet_bytes=config.gossip.max_packet_size,
+                host=host,
             ),
             rng=rng,
             now=reactor.seconds(),

@@ -19,6 +19,7 @@ from pico_twisted import __version__
 from pico_twisted.app.cli.banner import counted
 from pico_twisted.app.cli.options import NO_HTTP_2, NodeOptions
 from pico_twisted.app.joining import Joining
+from pico_twisted.app.membership import Membership
 from pico_twisted.app.node import build_node
 from pico_twisted.app.node_ports import NodePorts
 from pico_twisted.app.process.advertised import AdvertisedPorts
@@ -117,6 +118,7 @@ class NodeDaemon(Daemon[NodeConfig]):
             siblings=() if worker is None else worker.others,
             workers=() if worker is None else worker.siblings().labels,
             in_force=lambda: self.options.config,
+            make_membership=functools.partial(Membership, host="" if worker is None else worker.host_id),
         )
         self.count_in(self.node.metrics)
         sweep.each(give_memory_back(lambda: self.node.budget.held))

@@ -24,6 +24,8 @@ CLOCK_JUMPS_S: Final = (-3600.0, -5.0, 0.0, 5.0, 3600.0)
 """How far a wall clock may be ahead after it jumped."""
 AGENTS_BACK_S: Final = 2.0
 """Within this long the agents of a node that restarted are there again."""
+HOST_CRASHES: Final = 0.3
+"""Share of the crashes of a worker with which all of its host crash."""
 SEED_BACK_S: Final = 20.0
 """A seed comes back within this long."""
 
@@ -33,7 +35,7 @@ class WeatherSettings:
     """How often what happens: on average once in so many seconds; 0: never.
 
     Attributes:
-        crash_s: a process crashes, and mostly starts again with the same ID.
+        crash_s: a process crashes, and mostly starts again with the same ID; sometimes all workers of its host do.
         leave_s: a process drains and leaves, and starts again.
         stop_s: a process is stopped for 0.3 s to `longest_stop_s`.
         cut_s: the network is cut for 1 s to `longest_cut_s`: in two, in three with one between, one way, or one machine
@@ -132,8 +134,20 @@ class Weather:
     def _crash(self) -> None:
         machine = self._victim()
         if machine is not None and machine.running is not None:
-            machine.running.end()
-            self._start_later(machine)
+            for one in self._who_crash(machine):
+                if one.running is not None:
+                    one.running.end()
+                    self._start_later(one)
+
+    def _who_crash(self, machine: Machine) -> list[Machine]:
+        """A machine, or all of its host: as when the host dies, or the parent of its workers."""
+        machines, number = self._cluster.machines[: self._nodes], self._host(machine.number)
+        host = [one for one in machines if self._host(one.number) == number]
+        together = len(host) > 1 and not any(map(self._is_seed, host)) and self._rng.random() < HOST_CRASHES
+        return host if together else [machine]
+
+    def _host(self, machine: int) -> int:
+        return machine // self._cluster.settings.network.workers
 
     def _leave(self) -> None:
         machine = self._victim()
@@ -222,17 +236,18 @@ class Weather:
 
     def _cut_for(self, seconds: float, how: str) -> None:
         rng, machines = self._rng, len(self._cluster.machines)
+        hosts = self._host(machines - 1) + 1
         self._cutting = True
         if how == "one":
             lonely = rng.randrange(self._nodes)
-            cells = [int(number == lonely) for number in range(machines)]
+            cells = [int(host == self._host(lonely)) for host in range(hosts)]
         elif how == "three":  # those in the middle talk with both sides
-            cells = [rng.choices((0, 1, 2), (0.3, 0.3, 0.4))[0] for _ in range(machines)]
+            cells = [rng.choices((0, 1, 2), (0.3, 0.3, 0.4))[0] for _ in range(hosts)]
         else:
             share = rng.uniform(0.1, 0.9)
-            cells = [int(rng.random() < share) for _ in range(machines)]
+            cells = [int(rng.random() < share) for _ in range(hosts)]
         deaf = frozenset({(0, 1)} if how == "one way" else {(0, 1), (1, 0)})
-        cut = self._cluster.cut(cells, deaf)
+        cut = self._cluster.cut([cells[self._host(number)] for number in range(machines)], deaf)
         self._cluster.count(f"cut: {how}")
         self._cluster.time.after(seconds, self._heal, cut)
 

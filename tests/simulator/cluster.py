@@ -44,8 +44,10 @@ class ClusterSettings:
         max_packet_bytes: see there.
         forget_s: see there.
         secrets: see there; without, packets are not sealed, which is quicker.
+        liars: so many of the last nodes say to be workers of the second host, which they are not.
         make: makes a core.
-        earlier: so many of them run an earlier version, as far as maps over links go; see `Surroundings`.
+        earlier: so many of them run an earlier version, as far as maps over links go, see `Surroundings`, and say
+        nothing of their host.
         looks_closely: whether whole maps are compared every few seconds: not where there are a million entries.
     """
 
@@ -57,6 +59,7 @@ class ClusterSettings:
     max_packet_bytes: int = 1400
     forget_s: float = 300.0
     secrets: tuple[str, ...] = ()
+    liars: int = 0
     make: Callable[..., Gossip] = Gossip
     earlier: int = 0
     looks_closely: bool = True
@@ -164,6 +167,7 @@ class SimulatedCluster:
                 secrets=settings.secrets,
                 interval_s=settings.interval_s,
                 max_packet_bytes=settings.max_packet_bytes,
+                host=self._host(machine),
                 forget_s=settings.forget_s,
             ),
             machine=machine,
@@ -173,6 +177,14 @@ class SimulatedCluster:
             number=self.started,
         )
         return place.process
+
+    def _host(self, machine: int) -> str:
+        """What the node of a machine says to be a worker of."""
+        settings = self.settings
+        workers = settings.network.workers
+        if workers == 1 or machine < settings.earlier:
+            return ""
+        return f"h{machine // workers}" if machine < settings.nodes - settings.liars else "h1"
 
     def start_all(self, within_s: float = 2.0, keys: Callable[[int], dict[str, Value]] = lambda _: {}) -> None:
         """Start all nodes that were not started yet, one after the other, each with these keys."""

@@ -113,6 +113,7 @@ def main(arguments: Sequence[str]) -> int:
         description="Simulate the gossip of a cluster and check its promises.",
     )
     parser.add_argument("--nodes", type=int, default=100, help="how many (%(default)s)")
+    parser.add_argument("--workers", type=int, default=1, help="of a host; with more than one, one lies (%(default)s)")
     parser.add_argument("--endpoints", type=int, default=10_000, help="of the whole cluster (%(default)s)")
     parser.add_argument(
         "--changes", type=float, default=5.0, help="registrations and deregistrations a second (%(default)s)"
@@ -132,8 +133,9 @@ def main(arguments: Sequence[str]) -> int:
     cluster = ClusterSettings(
         nodes=given.nodes,
         seed=given.seed,
-        network=NetworkSettings(loss=given.loss, delay_s=given.delay_ms / 1000),
+        network=NetworkSettings(loss=given.loss, delay_s=given.delay_ms / 1000, workers=given.workers),
         forget_s=given.forget_s,
+        liars=int(given.workers > 1),
         secrets=(given.secret,) if given.secret else (),
     )
     weather = WeatherSettings(endpoints=given.endpoints, changes_per_s=given.changes)

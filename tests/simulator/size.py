@@ -201,7 +201,9 @@ class LargeCluster:
             ClusterSettings(
                 nodes=settings.hosts * settings.workers,
                 seed=settings.seed,
-                network=NetworkSettings(loss=0.001, delay_s=0.002, straggling=0.001, straggling_s=0.05),
+                network=NetworkSettings(
+                    loss=0.001, delay_s=0.002, straggling=0.001, straggling_s=0.05, workers=settings.workers
+                ),
                 make=TimedGossip,
                 looks_closely=False,
             )
@@ -409,15 +411,17 @@ def _simulate(settings: SizeSettings, say: Callable[[str], object]) -> tuple[lis
     large = LargeCluster(settings, say)
     large.begin()
     network = large.cluster.network
-    packets, sent = network.packets, network.sent_bytes
+    packets, near, sent = network.packets, network.near_packets, network.sent_bytes
     large.changes(settings.seconds)
     host_s = settings.hosts * (settings.seconds + 1.0)
-    packets, sent = network.packets - packets, network.sent_bytes - sent
+    packets, near = network.packets - packets, network.near_packets - near
+    sent = network.sent_bytes - sent
     figures = [
         Figure(what="a change, until every other node knows it, p99", value=large.p99_s(), unit="s", most=0.3),
         Figure(what="changes that a node did not hear of", value=large.missing(), unit="", most=0),
         Figure(what="gossip of a host", value=packets / host_s, unit="packets/s"),
-        Figure(what="the same", value=sent / host_s / 1000, unit="kB/s"),
+        Figure(what="of that between its workers", value=near / host_s, unit="packets/s"),
+        Figure(what="all of it", value=sent / host_s / 1000, unit="kB/s"),
         Figure(what="cores of a host, of a processor", value=large.busy(settings.seconds + 1), unit="%", most=3.0),
     ]
     say(f"{settings.seconds:.0f} s of changes")

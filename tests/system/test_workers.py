@@ -29,8 +29,12 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 
 def test_both_workers_are_nodes_and_all_end_in_order(host: Host) -> None:
-    """Workers join each other under IDs of their own; SIGTERM ends all with status 0 and leaves no process."""
+    """Workers join each other under IDs of their own, each knows the other as one of its host; SIGTERM ends all with
+    status 0 and leaves no process."""
     wait_until(lambda: host.nodes() == {"host-w0": "active", "host-w1": "active"}, "two active nodes")
+    for asked, other in (("host-w0", "host-w1"), ("host-w1", "host-w0")):
+        told = host.told_by(asked, f"/status/gossip/nodes/{other}")
+        assert isinstance(told, dict) and told["keys"]["host"]["value"] == "host"
     workers = host.workers()
     assert len(workers) == 2
     host.terminate()

@@ -32,7 +32,7 @@ from pico_twisted.core.gossip.events import Event, SyncWanted, Value
 from pico_twisted.core.gossip.farewell import Farewell
 from pico_twisted.core.gossip.judging import judge
 from pico_twisted.core.gossip.looking import Looking
-from pico_twisted.core.gossip.members import GOSSIP_ADDR, LEFT, STATUS, Member
+from pico_twisted.core.gossip.members import GOSSIP_ADDR, HOST, LEFT, STATUS, Member
 from pico_twisted.core.gossip.news import GATHER_S, News
 from pico_twisted.core.gossip.own import VISITOR, OwnNode
 from pico_twisted.core.gossip.packets import CHALLENGE, DELTA, REPLY, SYN, Received
@@ -79,9 +79,11 @@ class Gossip:
         self.node_id = settings.node_id
         self._own = OwnNode(settings.node_id, VISITOR, now)
         self.view = View(self._own, settings.interval_s, settings.forget_s)
+        if settings.host:
+            self._own.write(HOST, settings.host, now)
         self._looking = Looking(self._own, settings.interval_s)
         self._telling = Telling(self.view)
-        self._partners = Partners(self.view, rng)
+        self._partners = Partners(self.view, rng, settings.host)
         self._syncs = SyncSource(self.view, settings.interval_s)
         self._farewell = Farewell(self.view, self._telling)
         self._forget_s = settings.forget_s
@@ -134,9 +136,8 @@ class Gossip:
 
     def may_claim(self, now: float) -> bool:
         """Whether our ID is still to be claimed, and free as far as those know whom we found."""
-        alone = next(self.view.live(), None) is None
-        return not self._farewell.begun and self._looking.is_over(
-            now, knows_the_cluster=self.knows_the_cluster, alone=alone
+        return not (self._own.claimed or self._farewell.begun) and self._looking.is_over(
+            now, knows_the_cluster=self.knows_the_cluster, alone=next(self.view.live(), None) is None
         )
 
     def claim(self, now: float) -> None:
@@ -330,9 +331,8 @@ class Gossip:
         for delta in body.deltas:
             missing, after = view.apply(delta, reporter, now)
             gap = gap or missing
-            if after is not None and body.kind == DELTA and not body.hops and delta.node_id == reporter:
-                self._news.pass_on(delta.node_id, after)
-                self._news.wanted(now + GATHER_S)
+            if after is not None and body.kind == DELTA and not body.hops:
+                self._news.pass_on(delta.node_id, after, now, first_hand=delta.node_id == reporter)
         self._want_sync(self._syncs.first_wanted, now)
         if view.take_can_probe():
             self._news.wanted(now + GATHER_S)

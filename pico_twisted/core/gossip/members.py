@@ -20,6 +20,8 @@ STATUS: Final = "status"
 """Key of a node's status: `active`, `draining` or `left`."""
 GOSSIP_ADDR: Final = "gossip_addr"
 """Key of a node's gossip address, `host:port`."""
+HOST: Final = "host"
+"""Key of a node that is one of several workers of a host: the ID of that host, which all of them say."""
 LEFT: Final = "left"
 """Status of a node that has ended."""
 
@@ -47,6 +49,7 @@ class Member:
         behind_until: the version that was reported then.
         syncs: how often a sync was wanted meanwhile.
         address: where to send packets; "" when that is not known yet.
+        host: the host that it says to be a worker of; "" when it is on its own.
         asked_at: when it was asked for whole maps last.
         source: where its last proven packet came from.
         challenge: the last that it gave us, to be echoed.
@@ -69,6 +72,7 @@ class Member:
         "floor_reported",
         "generation",
         "heartbeat",
+        "host",
         "knows",
         "map",
         "node_id",
@@ -110,6 +114,7 @@ class Member:
         self.asked_at = -1.0
         self.source = ""
         self.address = ""
+        self.host = ""
         self.challenge = b""
         self.told = ""
         self.probed_at = -1.0
@@ -119,16 +124,17 @@ class Member:
     def __repr__(self) -> str:
         return f"<Member {self.node_id} {self.generation} {self.standing.value}>"
 
-    def find_address(self) -> None:
-        """Decide where it is reached: where it says, else where its packets come from."""
-        value = self.get(GOSSIP_ADDR)
+    def find_place(self) -> None:
+        """Decide where it is reached, which is where it says, else where its packets come from; and find its host."""
+        value, host = self.get(GOSSIP_ADDR), self.get(HOST)
         self.address = value if isinstance(value, str) and value else self.source
+        self.host = host if isinstance(host, str) else ""
 
     def heard_from(self, source: str) -> None:
         """The node proved to be at an address."""
         if self.source != source:
             self.source = source
-            self.find_address()
+            self.find_place()
 
     def speaks(self, body: Body) -> None:
         """The node sent a packet: note the challenge to be echoed, and what it has of our own map."""
@@ -181,8 +187,8 @@ class Member:
 
     def silence_s(self, now: float) -> float:
         """Seconds that we have waited for news."""
-        since = self.alive_at
-        return now - (max(self.watched_from, since))
+        alive_at, watched_from = self.alive_at, self.watched_from
+        return now - (max(watched_from, alive_at))
 
     def suspicion(self, now: float) -> float:
         """See `suspicion`."""
@@ -275,7 +281,7 @@ class Member:
         previous, self.previous = self.previous, None
         if previous is None:
             return [], []
-        self.find_address()
+        self.find_place()
         keys = [key for key in previous.others() if self.map.get(key) is None]
         return keys, [endpoint for endpoint in previous.endpoints() if not self.map.registrations(endpoint)]
 

@@ -3,12 +3,19 @@
 A single change is sent after `GATHER_S`, so that others that come with it share its packets. In a cluster that is too
 large to tell all of it at once, changes that come all the time are sent `APART_S` apart, and what is passed on of
 several nodes shares packets, too.
+
+Several nodes may be workers of one host. News cross the network to one of them, who tells the others over loopback, so
+that they cost the network and whoever sends them as much as a cluster with one node a host. All choose the same worker
+of a host: what that one has to pass on, to its siblings and to other hosts, comes from many nodes and shares packets;
+spread over four workers it would be four times as many packets. What can go wrong: that worker is dead, or lies about
+its host, and passes nothing on. Then the others hear of news by the rounds, which know no hosts and bring everything;
+and one that is silent is not chosen for longer than its usual silences.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from pico_twisted.core.gossip import packets
@@ -43,7 +50,8 @@ class News:
         self._pushed = 0
         self._at = math.inf
         self._not_before = -math.inf
-        self._relays: dict[str, int] = {}  # node ID -> the version from which on its news are passed on
+        # node ID -> the version from which on its news are passed on, and whether to other hosts, too
+        self._relays: dict[str, tuple[int, bool]] = {}
 
     def due(self) -> float:
         """When `push` is to be called; infinite while there are no news."""
@@ -57,9 +65,19 @@ class News:
         """What was due is seen to: nothing is, until it is wanted again."""
         self._at = math.inf
 
-    def pass_on(self, node_id: str, after: int) -> None:
-        """Send the entries of a node above a version to others, with the next news."""
-        self._relays.setdefault(node_id, after)
+    def pass_on(self, node_id: str, after: int, now: float, *, first_hand: bool) -> None:
+        """Send entries to others, with the next news.
+
+        Args:
+            node_id: of the node that they are of.
+            after: the version above which they are new.
+            now: monotonic seconds.
+            first_hand: they came from that node itself: other hosts are to be told, not only workers of ours.
+        """
+        if first_hand or self._partners.has_siblings:
+            known, to_hosts = self._relays.get(node_id, (after, False))
+            self._relays[node_id] = min(after, known), first_hand or to_hosts
+            self.wanted(now + GATHER_S)
 
     def begin_again(self, now: float) -> None:
         """Send all of our own map: we go on as another generation."""
@@ -70,39 +88,49 @@ class News:
         """Send what is new."""
         view, partners, room = self._view, self._partners, self._channel.room - 2 * OWN_ITEM_BYTES
         own, live = view.own, partners.reachable()
-        if len(live) > PUSH_TO and (own.told.version > self._pushed or self._relays):
-            self._not_before = now + APART_S
+        hosts, siblings = live, list[Member]()
+        if len(live) > PUSH_TO:
+            hosts, siblings = partners.hosts(live, now), partners.siblings(live)
+            if own.told.version > self._pushed or self._relays:
+                self._not_before = now + APART_S
         if own.told.version > self._pushed and live:
-            targets = partners.of_news(live)
+            targets = partners.some(hosts)
             for packed in self._telling.news(own.node_id, own.generation, own.told, self._pushed, room):
                 self._send(targets, [packed], [], now, hops=1 if targets is live else 0)
+                self._send(siblings, [packed], [], now, hops=1)
         self._pushed = own.told.version
-        if self._relays and live:
-            self._pass_on(live, now)
+        if self._relays:
+            relays = list(self._packed_relays(now))
+            if len(hosts) > 1:
+                self._pass(partners.some(hosts), [one for to_hosts, *one in relays if to_hosts], now, hops=0)
+            self._pass(siblings, [one for _, *one in relays], now, hops=1)
         self._relays = {}
 
-    def _pass_on(self, live: list[Member], now: float) -> None:
+    def _packed_relays(self, now: float) -> Iterator[tuple[bool, bytes, bytes]]:
+        """What is new of others: whether to tell other hosts, too, the item of a digest, and a delta."""
+        for node_id, (after, to_hosts) in self._relays.items():
+            member = self._view.members.get(node_id)
+            if member is not None:
+                item = packets.pack_item(member.digest(now))
+                most = self._channel.room - OWN_ITEM_BYTES - len(item)
+                for packed in self._telling.fresh(node_id, member.generation, member.map, after, most):
+                    yield to_hosts, item, packed
+
+    def _pass(self, targets: Sequence[Member], relays: Sequence[Sequence[bytes]], now: float, *, hops: int) -> None:
         """Send what is new of others, as much of it in each packet as fits."""
-        targets = self._partners.of_news(live)
+        room = self._channel.room - OWN_ITEM_BYTES
         digest: list[bytes] = []
         deltas: list[bytes] = []
-        room = self._channel.room - OWN_ITEM_BYTES
         left = room
-        for node_id, after in self._relays.items():
-            member = self._view.members.get(node_id)
-            if member is None or targets == [member]:
-                continue
-            item = packets.pack_item(member.digest(now))
-            most = room - len(item)
-            for packed in self._telling.fresh(node_id, member.generation, member.map, after, most):
-                if len(item) + len(packed) > left:
-                    self._send(targets, deltas, digest, now, hops=1)
-                    digest, deltas, left = [], [], room
-                digest.append(item)
-                deltas.append(packed)
-                left -= len(item) + len(packed)
+        for item, packed in relays:
+            if len(item) + len(packed) > left:
+                self._send(targets, deltas, digest, now, hops=hops)
+                digest, deltas, left = [], [], room
+            digest.append(item)
+            deltas.append(packed)
+            left -= len(item) + len(packed)
         if deltas:
-            self._send(targets, deltas, digest, now, hops=1)
+            self._send(targets, deltas, digest, now, hops=hops)
 
     def _send(
         self, targets: Sequence[Member], deltas: list[bytes], others: list[bytes], now: float, *, hops: int

@@ -13,8 +13,10 @@ FANOUT: Final = 4
 SEEDS_ALONE: Final = 3
 """Number of seeds tried in each round while no other node is known. Later it is one, among those that are no live
 nodes."""
+MOST_SIBLINGS: Final = 64
+"""Most nodes that are told news as workers of our host, since anybody may say to be one."""
 PUSH_TO: Final = 8
-"""Number of nodes that news are sent to at once."""
+"""Number of hosts that news are sent to at once."""
 
 
 class Random(Protocol):
@@ -32,10 +34,12 @@ class Partners:
     Args:
         view: what we know.
         rng: the source of chance.
+        host: the host of which we are one of several workers; "" when we are on our own.
     """
 
-    def __init__(self, view: View, rng: Random) -> None:
+    def __init__(self, view: View, rng: Random, host: str) -> None:
         self._view = view
+        self._host = host
         self._rng = rng
         self._seeds: tuple[str, ...] = ()
         self._seeds_tried = 0
@@ -81,9 +85,33 @@ class Partners:
             one.probed_at = now
         return asked
 
-    def of_news(self, live: list[Member]) -> list[Member]:
+    @property
+    def has_siblings(self) -> bool:
+        """Whether our host has other workers."""
+        return self._host != ""
+
+    def siblings(self, live: list[Member]) -> list[Member]:
+        """Those of these nodes that are workers of our host, as they say; some of them where they are very many."""
+        siblings = [one for one in live if one.host == self._host] if self._host else []
+        return siblings if len(siblings) <= MOST_SIBLINGS else self._rng.sample(siblings, MOST_SIBLINGS)
+
+    def hosts(self, live: list[Member], now: float) -> list[Member]:
+        """The nodes among these that are on their own, and one worker of each host but ours.
+
+        It is the first by its ID, unless that is silent: all nodes choose the same one, so that what it passes on of
+        many nodes shares packets.
+        """
+        first: dict[str, Member] = {}
+        for one in live:
+            if one.host and one.host != self._host:
+                other = first.setdefault(one.host, one)
+                if (one.doubtful(now), one.node_id) < (other.doubtful(now), other.node_id):
+                    first[one.host] = one
+        return [*[one for one in live if not one.host], *first.values()]
+
+    def some(self, nodes: list[Member]) -> list[Member]:
         """Some of these nodes, to be told news at once."""
-        return live if len(live) <= PUSH_TO else self._rng.sample(live, PUSH_TO)
+        return nodes if len(nodes) <= PUSH_TO else self._rng.sample(nodes, PUSH_TO)
 
     def seeds(self, own_address: str) -> list[str]:
         """The seeds to be tried in this round, in turn."""

@@ -15,6 +15,7 @@ class GossipSettings:
         secrets: the first one seals; without any nothing is sealed.
         interval_s: seconds between two rounds.
         max_packet_bytes: most bytes of a UDP payload, the seal included.
+        host: the ID of the host of which it is one of several workers; "" when it is on its own.
         forget_s: seconds after which a dead node is forgotten.
     """
 
@@ -23,4 +24,5 @@ class GossipSettings:
     secrets: tuple[str, ...] = ()
     interval_s: float = 0.5
     max_packet_bytes: int = 1400
+    host: str = ""
     forget_s: float = 300.0

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from pico_twisted.core.gossip.events import ENDPOINT, Event, KeysChanged, StatusChanged
-from pico_twisted.core.gossip.members import GOSSIP_ADDR, LEFT, STATUS, Member, Standing
+from pico_twisted.core.gossip.members import GOSSIP_ADDR, HOST, LEFT, STATUS, Member, Standing
 from pico_twisted.core.gossip.own import VISITOR, OwnNode
 from pico_twisted.core.gossip.packets import Delta, Digest, Received
 from pico_twisted.core.gossip.sync import Part, Whole
@@ -207,7 +207,7 @@ class View:
                 member.previous = before.all_said()
                 member.previous_until = now + PREVIOUS_S
         self.members[member.node_id] = member
-        member.find_address()
+        member.find_place()
         self._tell(member)
         self._tell_keys(member, member.others(), member.endpoints())
         self._whole_so_far(member)
@@ -298,7 +298,7 @@ class View:
 
         Returns:
             Whether some before them are missing, so that they are of no use; and the version from which on the node's
-            map is new to us, or None when nothing was.
+            map is new to us, or will be once we have what is missing; None when nothing is new.
         """
         if delta.node_id == self.own.node_id:
             self.own.heard_entries(delta.generation, delta.entries)
@@ -309,7 +309,9 @@ class View:
         version = member.map.version
         member.hear_version(delta.entries[-1][2], delta.floor, reporter, now)
         if version < delta.after:
-            return True, None
+            return True, version
+        if version >= delta.entries[-1][2]:
+            return False, None
         if member.below_floor or member.map.keys + len(delta.entries) > MAX_KEYS:
             return False, None
         written, delays = member.take(delta, now)
@@ -348,12 +350,13 @@ class View:
     def take_part(self, part: Part, reporter: str, said_at: float, now: float) -> bool:
         """Take what a node's map has above a version. The rest is as of `take_whole`."""
         self.hear(part.digest, reporter, said_at, now)
-        return self.apply(part.delta, reporter, now)[1] is not None
+        missing, after = self.apply(part.delta, reporter, now)
+        return not missing and after is not None
 
     def _changed(self, member: Member, keys: list[str], endpoints: list[str]) -> None:
         self.entries += len(keys) + len(endpoints)
-        if GOSSIP_ADDR in keys:
-            member.find_address()
+        if GOSSIP_ADDR in keys or HOST in keys:
+            member.find_place()
         if member.standing is Standing.UNCONFIRMED:
             if member.probed_at < 0 and member.address:
                 self._can_probe = True

@@ -61,6 +61,16 @@ def test_mixed_versions(earlier: int) -> None:
     assert broken(simulate(settings, BUSY, examples(60) / 60)) == []
 
 
+@pytest.mark.parametrize("earlier", [0, 4])
+def test_hosts_with_workers(earlier: int) -> None:
+    """Four hosts of three, to which everything happens: their workers die together, too, and one node lies about its
+    host, and workers of an earlier version say none. Every promise is kept."""
+    network = NetworkSettings(loss=0.1, workers=3)
+    settings = ClusterSettings(nodes=12, network=network, liars=1, earlier=earlier, forget_s=60.0)
+    simulated = simulate(settings, BUSY, examples(90) / 60)
+    assert broken(simulated) == [], "\n".join(report(simulated))
+
+
 def test_sealed() -> None:
     """The same with a secret."""
     simulated = simulate(ClusterSettings(nodes=6, network=LOSSY, secrets=("s",)), BUSY, examples(60) / 60)

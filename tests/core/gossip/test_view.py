@@ -321,7 +321,7 @@ def test_a_node_that_left_starts_afresh() -> None:
 def test_entries_with_something_missing_before_them() -> None:
     """Entries are taken only where all before them are known; else they are asked for."""
     view = view_of("x")
-    assert view.apply(Delta("x", 5, 4, 0, [("k", 1, 6)]), "a", T) == (True, None)
+    assert view.apply(Delta("x", 5, 4, 0, [("k", 1, 6)]), "a", T) == (True, 0)
     assert view.members["x"].map.version == 0 and view.members["x"].reported == 6
     assert view.apply(Delta("x", 5, 0, 0, [("j", 1, 4)]), "a", T) == (False, 0)
     assert view.apply(Delta("x", 5, 4, 0, [("k", 1, 6)]), "a", T) == (False, 4)
