@@ -16,7 +16,7 @@ from twisted.internet.task import deferLater
 from pico_twisted.app.process.ports import (
     ACCEPTS_OF_A_TURN,
     ACCEPTS_WHEN_LATE,
-    MOST_LINE_S,
+    SHORT_LINE_S,
     BoundPort,
     CannotStart,
     GossipPort,
@@ -383,11 +383,11 @@ async def test_a_process_that_is_late_takes_few_connections(first: bool) -> None
         await port.stop()
 
 
-@pytest.mark.parametrize("line_s", [0.0, MOST_LINE_S])
+@pytest.mark.parametrize("line_s", [0.0, SHORT_LINE_S])
 @ensureDeferred
 async def test_who_has_waited_for_long_is_taken(monkeypatch: pytest.MonkeyPatch, line_s: float) -> None:
-    """Those that are connected do not keep others out: when these have waited for too long, as many are taken in a turn
-    as ever, unless those that are there are served too late themselves."""
+    """Who has waited for long to be connected is taken as quickly as ever, unless those that are connected wait for
+    long, too: new connections alone make nobody so late that requests are refused."""
     monkeypatch.setattr("pico_twisted.app.process.ports.LONG_WAIT_S", 0.1)
     turns = Turns()
     late: Any = LateReactor()
@@ -402,6 +402,6 @@ async def test_who_has_waited_for_long_is_taken(monkeypatch: pytest.MonkeyPatch,
         await deferLater(reactor, 0.2)
         port.resume()
         await eventually(lambda: sum(turns.taken) == count)
-        assert (max(turns.taken) > ACCEPTS_WHEN_LATE) is (line_s < MOST_LINE_S)
+        assert (max(turns.taken) > ACCEPTS_WHEN_LATE) is (line_s < SHORT_LINE_S)
         assert turns.taken[0] == ACCEPTS_WHEN_LATE and max(turns.taken) <= ACCEPTS_OF_A_TURN
         await port.stop()

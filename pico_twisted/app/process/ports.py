@@ -44,11 +44,11 @@ ACCEPTS_WHEN_LATE = 2
 request costs about as much as to serve it, and the kernel's queue costs nothing: whoever balances load sees that nobody
 answers, and goes elsewhere."""
 LONG_WAIT_S = 2.0
-"""Seconds that a connection waits to be taken, from which on as many are taken in a turn as ever. Else clients that
-stay connected, and ask all the time, would keep all others out; what these get after so long comes late, but it comes
-while most of them still wait."""
-MOST_LINE_S = 2 * LATE_S
-"""Seconds for which those that are connected may wait meanwhile: from then on nobody would be served in time."""
+"""Seconds that a connection waits to be taken, from which on as many are taken in a turn as ever, if those that are
+connected do not wait for long."""
+SHORT_LINE_S = 0.8 * LATE_S
+"""Seconds for which these may wait meanwhile: new connections alone are to make nobody so late that requests are
+refused."""
 SETTLE_S = 0.1
 """Seconds that half-open connections get to be completed once no new ones are begun."""
 PAIR_ATTEMPTS = 50
@@ -319,8 +319,8 @@ class ClientQueue:
         if not getattr(self._reactor, "is_late", False):
             self._waited_s = 0.0
             return ACCEPTS_OF_A_TURN
-        in_time = getattr(self._reactor, "line_s", 0.0) < MOST_LINE_S
-        return ACCEPTS_OF_A_TURN if in_time and self._waited_s > LONG_WAIT_S else ACCEPTS_WHEN_LATE
+        is_short = getattr(self._reactor, "line_s", 0.0) < SHORT_LINE_S
+        return ACCEPTS_OF_A_TURN if is_short and self._waited_s > LONG_WAIT_S else ACCEPTS_WHEN_LATE
 
     # What Twisted calls, which has no types there
     def _accept(self, sock: socket.socket, *arguments: Any) -> object:
