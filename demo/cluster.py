@@ -179,11 +179,11 @@ class Cluster:
         Raises:
             StageFailed: one of them ended by itself.
         """
+        for process in self._stage.processes:
+            process.new_lines()
         say()
         say("Their logs from here on. Ctrl-C ends everything.")
         say()
-        for process in self._stage.processes:
-            process.new_lines()
         while not self._signals.stop.wait(_FOLLOW_POLL_S):
             for process in self._stage.processes:
                 for line in process.new_lines():
