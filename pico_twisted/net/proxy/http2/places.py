@@ -109,11 +109,13 @@ class StreamPlaces:
         """Begin some of those that waited, as far as there are places now, and the others in turns to come."""
         if not self._turn_is_long():
             self._begin_some()
-        if self.waiting and self._has_room():
-            self._line.join(self._in_line)
+        self._join_line()
 
     def _in_line(self) -> None:
         self._begin_some()
+        self._join_line()
+
+    def _join_line(self) -> None:
         if self.waiting and self._has_room():
             self._line.join(self._in_line)
 
@@ -142,8 +144,8 @@ class StreamPlaces:
         """Called each turn of the sweep while requests wait."""
         if not self.waiting:
             self.close()
-        elif self._has_room():
-            self._line.join(self._in_line)
+        else:
+            self._join_line()
 
     def close(self) -> None:
         """None of those that wait is begun any more."""
