@@ -52,7 +52,7 @@ class ProxySettings:
     @property
     def turn_is_long(self) -> Callable[[], bool]:
         """Whether the process has been busy with what it does now for as long as others may wait."""
-        return bool if self.end_of_turn is None else self.end_of_turn.is_due
+        return bool if self.end_of_turn is None else self.end_of_turn.turn_is_long
 
 
 class IClientTransport(ITCPTransport, IPushProducer, IConsumer):

@@ -20,14 +20,15 @@ class EndOfTurn:
 
     Attributes:
         add: calls what it is given once, before the reactor waits again.
-        is_due: whether the turn has taken its time: what one read brought that is much work goes on in the next turn.
+        turn_is_long: whether the turn has taken its time: what one read brought that is much work goes on in the next
+            one.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._waiting: list[Callable[[], None]] = []
         self.add: Callable[[Callable[[], None]], object] = getattr(clock, "at_end_of_turn", self._gather)
-        self.is_due: Callable[[], bool] = getattr(clock, "turn_is_long", bool)
+        self.turn_is_long: Callable[[], bool] = getattr(clock, "turn_is_long", bool)
 
     def next_turn(self, work: Callable[[], None]) -> None:
         """Have something done when the next turn begins."""

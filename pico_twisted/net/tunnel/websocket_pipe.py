@@ -218,7 +218,7 @@ class WebSocketPipe(WebSocketProtocol):
     def _puts_off(self, data: bytes, position: int) -> bool:
         """Keep the rest of what was read for the next turn of the reactor, if this one has taken its time."""
         end_of_turn = self.parts.end_of_turn
-        if end_of_turn is None or not end_of_turn.is_due():
+        if end_of_turn is None or not end_of_turn.turn_is_long():
             return False
         self._rest = data[position:]
         self.transport.pauseProducing()

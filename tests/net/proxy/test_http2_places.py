@@ -109,7 +109,7 @@ def in_long_turns(count: int) -> tuple[Http2Client, list[int], list[int]]:
     register(client.parts, client.tunnel)
     settings = client.parts.proxy.settings
     assert settings.end_of_turn is not None
-    settings.end_of_turn.is_due = lambda: True
+    settings.end_of_turn.turn_is_long = lambda: True
     client = Http2Client(parts=client.parts, tunnel=client.tunnel)
     streams = [client.request(b"/%d" % number, flush=False) for number in range(count)]
     client.transport.receive(client.h2.data_to_send())

@@ -42,11 +42,11 @@ def test_long_turns() -> None:
     turn is done in that."""
     clock = Clock()
     end = EndOfTurn(clock)
-    assert not end.is_due()
+    assert not end.turn_is_long()
     done: list[str] = []
     end.next_turn(lambda: done.append("next"))
     assert done == []
     clock.advance(0)
     assert done == ["next"]
     clock.turn_is_long = lambda: True  # type: ignore[attr-defined]
-    assert EndOfTurn(clock).is_due()
+    assert EndOfTurn(clock).turn_is_long()

@@ -27,7 +27,7 @@ class Answers:
         assert end_of_turn is not None
         self.is_long = False
         self.order: list[int] = []
-        end_of_turn.is_due = lambda: self.is_long
+        end_of_turn.turn_is_long = lambda: self.is_long
         self.receivers = [Receiver(then=self._heard).open(pair.node, HTTP, GET) for _ in range(CALLS)]
         pair.flush()
         for receiver in pair.acceptor.accepted:
