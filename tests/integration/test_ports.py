@@ -363,6 +363,17 @@ async def test_a_flood_of_connections_comes_in_turn(path: bool, tmp_path: Any) -
         await eventually(lambda: sum(turns.taken) == flood + more)
 
 
+@contextmanager
+def waiting_clients(port: BoundPort, count: int) -> Iterator[None]:
+    """Connections that wait to be taken: the port is paused."""
+    port.pause()
+    with ExitStack() as clients:
+        for _ in range(count):
+            client = clients.enter_context(socket.socket())
+            client.connect(("127.0.0.1", port.bound.port))
+        yield
+
+
 @pytest.mark.parametrize("first", [False, True])
 @ensureDeferred
 async def test_a_process_that_is_late_takes_few_connections(first: bool) -> None:
@@ -372,11 +383,7 @@ async def test_a_process_that_is_late_takes_few_connections(first: bool) -> None
     late: Any = LateReactor()
     port = BoundPort(late, "proxy.bind_addr", Address("127.0.0.1", 0), turns, first=first)
     count = 3 * ACCEPTS_OF_A_TURN
-    with ExitStack() as clients:
-        port.pause()
-        for _ in range(count):
-            client = clients.enter_context(socket.socket())
-            client.connect(("127.0.0.1", port.bound.port))
+    with waiting_clients(port, count):
         port.resume()
         await eventually(lambda: sum(turns.taken) == count)
         assert (max(turns.taken) <= ACCEPTS_WHEN_LATE) is not first
@@ -394,11 +401,7 @@ async def test_who_has_waited_for_long_is_taken(monkeypatch: pytest.MonkeyPatch,
     late.line_s = line_s
     port = BoundPort(late, "proxy.bind_addr", Address("127.0.0.1", 0), turns)
     count = 3 * ACCEPTS_OF_A_TURN
-    with ExitStack() as clients:
-        port.pause()
-        for _ in range(count):
-            client = clients.enter_context(socket.socket())
-            client.connect(("127.0.0.1", port.bound.port))
+    with waiting_clients(port, count):
         await deferLater(reactor, 0.2)
         port.resume()
         await eventually(lambda: sum(turns.taken) == count)
